@@ -1,0 +1,16 @@
+"""Errors a user can cause. The command line prints them as one sentence and exits with 2."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """A mistake the user can mend: the rule, the value, what to do, in one sentence."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """An error for a name that does not exist; it lists the names that do, the nearest first."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=len(names), cutoff=0.4)
+    listed = near + [other for other in names if other not in near]
+    return UserError(f"unknown {kind} '{name}'; choose one of: {', '.join(listed) or '(none exist)'}")

@@ -1,0 +1,173 @@
+"""Frozen dataclasses to plain JSON and back, strictly, and the fingerprint of plain JSON.
+
+Plain means what JSON and YAML can hold: mappings, lists, strings, numbers, booleans, null.
+`from_plain` refuses unknown keys, missing keys and wrong types with the path of the value.
+"""
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
+
+from harness.records.errors import UserError, unknown_name
+
+Plain: TypeAlias = bool | int | float | str | list["Plain"] | dict[str, "Plain"] | None
+T = TypeVar("T")
+
+NOT_IDENTITY = {"identity": False}
+"""`field(metadata=NOT_IDENTITY)` marks a setting that cannot change a result: workers, paths, how often to save."""
+
+
+def to_plain(value: Any) -> Plain:
+    """Dataclasses become mappings, tuples lists, paths strings."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"{type(value).__name__} has no plain form")
+
+
+def identity(value: Any) -> Plain:
+    """`to_plain` without the fields that cannot change a result: those marked `metadata=NOT_IDENTITY`."""
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return [identity(item) for item in value] if isinstance(value, list | tuple) else to_plain(value)
+    fields = (field for field in dataclasses.fields(value) if field.metadata.get("identity") is not False)
+    return {field.name: identity(getattr(value, field.name)) for field in fields}
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one meaning: sorted keys, no spaces, 1.0 written as 1, NaN refused."""
+    return json.dumps(
+        _integral(to_plain(value)), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def fingerprint(value: Any, *, schema: str) -> str:
+    """The first 16 hex digits of the sha256 of the canonical JSON, under a schema name and version."""
+    return hashlib.sha256(f"{schema}\n{canonical_json(value)}".encode()).hexdigest()[:16]
+
+
+def from_plain(cls: type[T], data: Any, *, where: str = "") -> T:
+    """Build the dataclass `cls` from plain data; a wrong key or type is a UserError that names its path."""
+    if not isinstance(data, Mapping):
+        raise UserError(f"{where or cls.__name__} must be a mapping of settings, not {data!r}")
+    hints = _hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
+    for key in data:
+        if key not in fields:
+            raise unknown_name("setting", _join(where, str(key)), (_join(where, name) for name in fields))
+    missing = [name for name, field in fields.items() if name not in data and _required(field)]
+    if missing:
+        raise UserError(f"missing setting '{_join(where, missing[0])}'; {cls.__name__} needs it")
+    return cls(**{key: _cast(hints[key], item, _join(where, str(key))) for key, item in data.items()})
+
+
+def _hints(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _join(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
+
+
+def _cast(hint: Any, value: Any, where: str) -> Any:
+    origin, args = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (Union, types.UnionType):
+        return _cast_union(args, value, where)
+    if origin is Literal:
+        if value not in args:
+            raise unknown_name(f"value for '{where}':", str(value), map(str, args))
+        return args[[type(value) is type(arg) and value == arg for arg in args].index(True)]
+    if origin is tuple:
+        return _cast_tuple(args, value, where)
+    if origin in (dict, Mapping):
+        if not isinstance(value, Mapping):
+            raise _wrong("a mapping", value, where)
+        return {str(key): _cast(args[1], item, _join(where, str(key))) for key, item in value.items()}
+    if dataclasses.is_dataclass(hint):
+        return from_plain(hint, value, where=where)  # type: ignore[arg-type]
+    return _cast_scalar(hint, value, where)
+
+
+def _cast_union(args: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None:
+        if type(None) in args:
+            return None
+        raise _wrong("a value", value, where)
+    choices = [arg for arg in args if arg is not type(None)]
+    if len(choices) == 1:
+        return _cast(choices[0], value, where)
+    by_kind = {_kind_of(choice): choice for choice in choices}
+    if None not in by_kind and isinstance(value, Mapping):
+        kind = str(value.get("kind", ""))
+        if kind not in by_kind:
+            raise unknown_name(f"value for '{_join(where, 'kind')}':", kind, map(str, by_kind))
+        return _cast(by_kind[kind], value, where)
+    problems = []
+    for choice in choices:
+        try:
+            return _cast(choice, value, where)
+        except UserError as error:
+            problems.append(str(error))
+    raise UserError(f"'{where}' fits none of its forms: {'; '.join(problems)}")
+
+
+def _kind_of(choice: Any) -> str | None:
+    """The tag of a dataclass that has a field `kind: Literal["tag"]`: it says which of a union's forms is meant."""
+    hint = _hints(choice).get("kind") if dataclasses.is_dataclass(choice) else None
+    return str(get_args(hint)[0]) if get_origin(hint) is Literal else None
+
+
+def _cast_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise _wrong("a list", value, where)
+    if len(args) == 2 and args[1] is Ellipsis:
+        return tuple(_cast(args[0], item, f"{where}.{index}") for index, item in enumerate(value))
+    if len(args) != len(value):
+        raise _wrong(f"a list of {len(args)} values", value, where)
+    return tuple(
+        _cast(arg, item, f"{where}.{index}") for index, (arg, item) in enumerate(zip(args, value, strict=True))
+    )
+
+
+def _cast_scalar(hint: Any, value: Any, where: str) -> Any:
+    if hint is Path and isinstance(value, str | Path):
+        return Path(value)
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if hint is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(hint, type) and isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool):
+        return value
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
+    raise _wrong(names.get(hint, getattr(hint, "__name__", str(hint))), value, where)
+
+
+def _wrong(wanted: str, value: Any, where: str) -> UserError:
+    return UserError(f"'{where}' must be {wanted}, not {value!r}")
+
+
+def _integral(value: Plain) -> Plain:
+    if isinstance(value, dict):
+        return {key: _integral(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_integral(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value

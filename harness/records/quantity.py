@@ -1,0 +1,72 @@
+"""What is known about one number, and how. Never None, never 0, never a guess.
+
+Counted      exact, by arithmetic on the network itself (parameters, multiply-adds)
+Measured     came out of an instrument or an experiment; carries its spread
+Predicted    came out of a model of the instrument; carries its interval
+Unavailable  nobody could know it here, and why
+Failed       it was tried and did not work: the stage and the message
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from harness.records.errors import UserError
+
+Conditions = Mapping[str, Any]
+"""What the number was obtained under: device, N, resolution, latent, ... Plain values only."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counted:
+    value: int
+    unit: str
+    conditions: Conditions = field(default_factory=dict)
+    kind: Literal["counted"] = "counted"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    value: float
+    unit: str
+    low: float | None = None  # the interval that `spread` names, where one is known
+    high: float | None = None
+    spread: str = ""  # what low..high is, e.g. "interquartile range of 30 runs"
+    conditions: Conditions = field(default_factory=dict)
+    kind: Literal["measured"] = "measured"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Predicted:
+    value: float
+    unit: str
+    low: float
+    high: float
+    extrapolated: bool
+    conditions: Conditions = field(default_factory=dict)
+    kind: Literal["predicted"] = "predicted"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unavailable:
+    reason: str
+    kind: Literal["unavailable"] = "unavailable"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failed:
+    stage: str
+    message: str
+    kind: Literal["failed"] = "failed"
+
+
+Known: TypeAlias = Counted | Measured | Predicted
+Quantity: TypeAlias = Known | Unavailable | Failed
+
+
+def known(quantity: Quantity) -> Known:
+    """The quantity if it has a value, else a UserError that says why it has none."""
+    if isinstance(quantity, Counted | Measured | Predicted):
+        return quantity
+    why = quantity.reason if isinstance(quantity, Unavailable) else f"{quantity.stage} failed: {quantity.message}"
+    raise UserError(f"no value: {why}")

@@ -1,0 +1,76 @@
+"""The record of one trial: one architecture, one protocol, one seed, everything learnt about it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from harness.records.plain import fingerprint
+from harness.records.quantity import Quantity
+
+SCHEMA = "trial-1"
+State = Literal["complete", "failed", "rejected"]  # rejected: a cheap gate's limit was violated, nothing was trained
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Protocol:
+    """Every setting that can change a trial's result, and nothing else: data, text, recipe, sampling, quality."""
+
+    sections: Mapping[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.sections, schema="protocol-1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CurvePoint:
+    """One row of the training curve. `name` is `train_loss`, `validation_loss`, `learning_rate`, ..."""
+
+    step: int
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialRecord:
+    name: str  # for people: the rung's or the candidate's name; not part of the identity
+    architecture: Mapping[str, Any]  # the resolved ArchitectureConfig, plain
+    architecture_fingerprint: str
+    protocol: Mapping[str, Any]  # the protocol's sections
+    protocol_fingerprint: str
+    seed: int
+    state: State
+    quantities: Mapping[str, Quantity]  # by name: params, macs, kid, fd, latency_cpu, ...
+    curve: tuple[CurvePoint, ...] = ()
+    artifacts: Mapping[str, str] = field(default_factory=dict)  # name -> file name in the store's artifact folder
+    parent: str | None = None  # the key of the trial this one was promoted from
+    fidelity: str = "search"  # "search", or "full" after a promotion
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        return trial_key(self.architecture_fingerprint, self.protocol_fingerprint, self.seed)
+
+
+def trial_key(architecture_fingerprint: str, protocol_fingerprint: str, seed: int) -> str:
+    """The identity of a trial: the same three are measured once."""
+    return fingerprint([architecture_fingerprint, protocol_fingerprint, seed], schema=SCHEMA)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measurement:
+    """Quantities that do not belong to one trial: a latency of an architecture, a control of a data set."""
+
+    subject: str  # "architecture" or "control", ...
+    settings: Mapping[str, Any]  # all that can change the result: the identity
+    quantities: Mapping[str, Quantity]
+    artifacts: Mapping[str, str] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        return measurement_key(self.subject, self.settings)
+
+
+def measurement_key(subject: str, settings: Mapping[str, Any]) -> str:
+    return fingerprint({"subject": subject, "settings": settings}, schema="measurement-1")

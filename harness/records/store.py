@@ -1,0 +1,103 @@
+"""The store: a folder with one JSON file a record, written whole or not at all.
+
+    STORE/trials/KEY.json         a TrialRecord
+    STORE/measurements/KEY.json   a Measurement
+    STORE/artifacts/KEY/NAME      what belongs to either: sample grids, checkpoints worth keeping
+
+A file appears by rename after fsync, so a reader never sees half of one, at any moment of a kill -9, and two
+writers of the same key cannot mix. It works on a laptop's disk and on a cluster's shared one.
+"""
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from harness.records.errors import UserError
+from harness.records.plain import from_plain, to_plain
+from harness.records.record import Measurement, TrialRecord
+
+Record = TypeVar("Record", TrialRecord, Measurement)
+
+
+class Store:
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    def put(self, record: TrialRecord | Measurement) -> None:
+        """Write the record, replacing an older one of the same key."""
+        path = self._folder(type(record)) / f"{record.key}.json"
+        plain = {"key": record.key, **_mapping(to_plain(record))}
+        write_atomic(path, json.dumps(plain, indent=1, allow_nan=False, ensure_ascii=False).encode())
+
+    def trial(self, key: str) -> TrialRecord | None:
+        return self._get(TrialRecord, key)
+
+    def measurement(self, key: str) -> Measurement | None:
+        return self._get(Measurement, key)
+
+    def trials(self) -> Iterator[TrialRecord]:
+        """All trial records, in the order of their keys."""
+        return self._all(TrialRecord)
+
+    def measurements(self) -> Iterator[Measurement]:
+        return self._all(Measurement)
+
+    def delete(self, record: TrialRecord | Measurement) -> None:
+        (self._folder(type(record)) / f"{record.key}.json").unlink(missing_ok=True)
+
+    def artifact(self, key: str, name: str) -> Path:
+        """Where the artifact `name` of a record lies (or will: write it with `write_atomic`)."""
+        return self.root / "artifacts" / key / name
+
+    def _folder(self, kind: type) -> Path:
+        return self.root / ("trials" if kind is TrialRecord else "measurements")
+
+    def _get(self, kind: type[Record], key: str) -> Record | None:
+        path = self._folder(kind) / f"{key}.json"
+        return _read(kind, path) if path.exists() else None
+
+    def _all(self, kind: type[Record]) -> Iterator[Record]:
+        return (_read(kind, path) for path in sorted(self._folder(kind).glob("*.json")))
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all; a folder that cannot be written is a UserError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> UserError:
+    """The sentence for a folder that cannot be written: no space, no permission, not a folder."""
+    remedy = (
+        "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose another place with out=FOLDER"
+    )
+    return UserError(f"cannot write {path}: {error.strerror or error}; {remedy} and run the same command again")
+
+
+def _read(kind: type[Record], path: Path) -> Record:
+    try:
+        data = json.loads(path.read_text())
+        return from_plain(kind, {name: item for name, item in data.items() if name != "key"})
+    except (json.JSONDecodeError, UserError, AttributeError) as error:
+        raise UserError(f"{path} is not a record this version can read ({error}); move it away") from error
+
+
+def _mapping(plain: Any) -> dict[str, Any]:
+    assert isinstance(plain, dict)
+    return plain
