@@ -1,0 +1,50 @@
+# Two commands: `make demo` runs the whole study at laptop scale, `make test` passes the tests.
+# Choose where PyTorch comes from with TORCH_INDEX=URL (a CPU build is a tenth of the download).
+PYTHON ?= python3
+TORCH_INDEX ?=
+VENV ?= .venv
+BIN := $(VENV)/bin
+SET_UP := $(PYTHON) scripts/set_up.py --venv $(VENV) --torch-index "$(TORCH_INDEX)"
+INPUTS := pyproject.toml constraints.txt scripts/set_up.py
+
+.PHONY: demo test test-slow test-gpu bench lint format clean help
+
+demo: $(VENV)/.installed-run  ## set up, run the ladder at laptop scale, print the report's path
+	$(BIN)/harness ablate fig3
+
+test: $(VENV)/.installed-test  ## set up, run the default tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 -m "not slow and not browser and not gpu and not benchmark"
+
+test-slow: $(VENV)/.installed-test  ## minutes-long tests and the ones that need Chromium
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 -m "(slow or browser) and not gpu and not benchmark"
+
+test-gpu: $(VENV)/.installed-test  ## tests that need CUDA or MPS
+	$(BIN)/python -m pytest tests -m gpu
+
+bench: $(VENV)/.installed-test  ## time against peers, in interleaved runs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/benchmarks -m benchmark -s
+
+lint: $(VENV)/.installed-lint  ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(VENV)/.installed-lint  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/.installed-run: $(INPUTS)
+	$(SET_UP)
+
+$(VENV)/.installed-test: $(INPUTS)
+	$(SET_UP) --extra test
+
+$(VENV)/.installed-lint: $(INPUTS)
+	$(SET_UP) --extra test --extra lint
+
+clean:  ## remove the environment and caches; runs/ stays
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks *.egg-info
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
