@@ -1,0 +1,150 @@
+"""Sampling: images as functions of (model, seed, index), whoever computes them.
+
+The noise and the label of sample i depend on (seed, i) alone, and work is cut into micro-batches of a fixed size at
+multiples of that size. So an image's arithmetic is the same for any number of workers, and its uint8 values are
+bit-equal. Another micro-batch size makes other matrix shapes, hence other roundings: at most one grey level.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.diffusion.flow_matching import Prompts, to_uint8
+from harness.diffusion.solvers import EVALUATIONS, SOLVERS, Velocity, solve
+from harness.records.errors import UserError, unknown_name
+
+Progress = Callable[[int, int], None]
+"""Called with (samples done, samples in all)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplingConfig:
+    solver: str = "heun"
+    """`euler` or `heun`: a name in `harness.diffusion.solvers.SOLVERS`."""
+    steps: int = 20
+    """Solver steps from noise to data."""
+    guidance_scale: float = 1.0
+    """Classifier-free guidance w: v = v_empty + w (v_prompt - v_empty); 1 is none and costs one evaluation."""
+    micro_batch: int = 64
+    """Samples computed together. It can change a grey level by one, so it belongs to the protocol."""
+
+    def __post_init__(self) -> None:
+        if self.solver not in SOLVERS:
+            raise unknown_name("solver", self.solver, SOLVERS)
+        if self.steps < 1:
+            raise UserError(f"sampling.steps must be at least 1, not {self.steps}")
+        if not self.guidance_scale >= 0 or self.guidance_scale == float("inf"):
+            raise UserError(f"sampling.guidance_scale must be a number from 0 (1 is none), not {self.guidance_scale}")
+        if self.micro_batch < 1:
+            raise UserError(f"sampling.micro_batch must be at least 1, not {self.micro_batch}")
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the network for one sample."""
+        return self.steps * EVALUATIONS[self.solver] * (1 if self.guidance_scale in (0, 1) else 2)
+
+
+def sample_labels(count: int, n_classes: int) -> Tensor:
+    """(count,) class numbers, i mod K: balanced to within one, and a function of the index alone."""
+    return torch.arange(count) % n_classes
+
+
+def sample_noise(seed: int, indices: range, shape: tuple[int, ...]) -> Tensor:
+    """(len(indices), *shape) standard normal noise; row i is a function of (seed, i).
+
+    Philox (Salmon et al. 2011) is keyed by (seed, i): a counter-based generator, whose streams are independent.
+    """
+    if seed < 0:
+        raise UserError(f"seed must be a whole number from 0, not {seed}")
+    noise = np.empty((len(indices), *shape), dtype=np.float32)
+    for row, index in enumerate(indices):
+        key = np.array([seed, index], dtype=np.uint64)
+        np.random.Generator(np.random.Philox(key=key)).standard_normal(out=noise[row], dtype=np.float32)
+    return torch.from_numpy(noise)
+
+
+def sample(
+    model: nn.Module,
+    prompts: Prompts,
+    labels: Tensor,
+    config: SamplingConfig,
+    *,
+    shape: tuple[int, int, int],
+    seed: int,
+    indices: range | None = None,
+    on_progress: Progress | None = None,
+) -> Tensor:
+    """Images of the samples `indices` (all of `labels` by default): uint8 (len(indices), C, H, W), on the CPU.
+
+    `labels` (N,) has the class of every sample of the whole run; `shape` is (C, H, W). Micro-batches that the range
+    cuts, or that go past N, are computed whole. The model runs where its parameters are, in evaluation mode.
+    """
+    wanted = _checked(indices, len(labels))
+    first, device = wanted.start // config.micro_batch, next(model.parameters()).device
+    past_last = -(-wanted.stop // config.micro_batch)
+    images = torch.empty((len(wanted), *shape), dtype=torch.uint8)
+    was_training = model.training
+    model.eval()
+    try:
+        for number in range(first, past_last):
+            batch = range(number * config.micro_batch, (number + 1) * config.micro_batch)
+            made = _micro_batch(model, prompts, labels, config, shape, seed, batch, device)
+            start, stop = max(batch.start, wanted.start), min(batch.stop, wanted.stop)
+            images[start - wanted.start : stop - wanted.start] = made[start - batch.start : stop - batch.start]
+            if on_progress is not None:
+                on_progress(stop - wanted.start, len(wanted))
+    finally:
+        model.train(was_training)
+    return images
+
+
+def _checked(indices: range | None, count: int) -> range:
+    wanted = range(count) if indices is None else indices
+    if wanted.step != 1 or wanted.start < 0 or wanted.stop > count:
+        raise UserError(f"sample indices must be a range within 0..{count} in steps of 1, not {wanted}")
+    return wanted
+
+
+@torch.inference_mode()
+def _micro_batch(
+    model: nn.Module,
+    prompts: Prompts,
+    labels: Tensor,
+    config: SamplingConfig,
+    shape: tuple[int, int, int],
+    seed: int,
+    batch: range,
+    device: torch.device,
+) -> Tensor:
+    """uint8 (micro_batch, C, H, W). Rows past the last sample are padding: they only keep the shapes the same."""
+    padded = labels[torch.arange(batch.start, batch.stop) % len(labels)]
+    v = guided_velocity(model, prompts, padded, config.guidance_scale, device)
+    noise = sample_noise(seed, batch, shape).to(device)
+    return to_uint8(solve(SOLVERS[config.solver], v, noise, config.steps)).cpu()
+
+
+def guided_velocity(model: nn.Module, prompts: Prompts, labels: Tensor, scale: float, device: torch.device) -> Velocity:
+    """v_empty + scale (v_prompt - v_empty), both in one batch; at scale 1 or 0 one of the two alone.
+
+    Ho and Salimans 2022 (arXiv 2207.12598), eq. 6 with scale = 1 + w, applied to the velocity.
+    """
+    count = len(labels)
+    if scale in (0, 1):
+        context, mask = _on(device, prompts.context(labels, torch.full((count,), scale == 0)))
+        return lambda x, t: model(x, torch.full((count,), t, device=device), context, mask)
+    drop = torch.arange(2 * count) >= count
+    both, both_mask = _on(device, prompts.context(labels.repeat(2), drop))
+
+    def guided(x: Tensor, t: float) -> Tensor:
+        time = torch.full((2 * count,), t, device=device)
+        prompted, empty = model(x.repeat(2, 1, 1, 1), time, both, both_mask).chunk(2)
+        return torch.lerp(empty, prompted, scale)
+
+    return guided
+
+
+def _on(device: torch.device, context: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor | None]:
+    return context[0].to(device), None if context[1] is None else context[1].to(device)

@@ -1,0 +1,120 @@
+"""The batches of a training, from any step on: images, prompts, times and noise, all functions of (seed, step)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from harness.diffusion.flow_matching import Prompts, dropped, logit_normal_times, to_model_range
+from harness.records.errors import UserError
+from harness.training.randomness import DataOrder, generator
+from harness.training.recipe import Recipe
+
+IN_MEMORY_BYTES = 512 * 2**20
+"""Data up to this size is read once and kept; it is faster and gives the same batches."""
+
+Pair = tuple[Tensor, Tensor]  # uint8 images (B, C, H, W), class numbers (B,)
+
+
+class Images(Protocol):
+    """Images by number, each with its class number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
+        """uint8 (C, H, W), class number."""
+        ...
+
+
+class TrainingData(Protocol):
+    """What training needs of a data set."""
+
+    @property
+    def train(self) -> Images: ...
+
+    @property
+    def heldout(self) -> Images: ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the content: two data sets with the same one have the same images in the same order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The arguments of `flow_matching_loss` behind the model, on the training's device."""
+
+    x0: Tensor  # (B, C, H, W), -1..1
+    noise: Tensor  # (B, C, H, W)
+    time: Tensor  # (B,)
+    context: Tensor  # (B, T, D)
+    context_mask: Tensor | None  # (B, T)
+
+    def arguments(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+        return self.x0, self.noise, self.time, self.context, self.context_mask
+
+
+def training_batches(
+    images: Images, prompts: Prompts, recipe: Recipe, seed: int, first_step: int, device: torch.device
+) -> Iterator[Batch]:
+    """The batches of the steps first_step, first_step + 1, ... up to the recipe's last."""
+    if len(images) == 0:
+        raise UserError("the data has no training images; check data.path and the held-out share")
+    order = DataOrder(len(images), recipe.batch_size, seed)
+    steps = range(first_step, recipe.steps + 1)
+    for step, (chosen, labels) in zip(steps, _pairs(images, order, steps, recipe), strict=True):
+        random = generator(seed, "step", step)
+        time = logit_normal_times(len(labels), random)
+        drop = dropped(len(labels), recipe.cfg_dropout, random)
+        noise = torch.randn(chosen.shape, generator=random)
+        yield batch_of(chosen, labels, noise, time, drop, prompts, device)
+
+
+def batch_of(
+    images: Tensor, labels: Tensor, noise: Tensor, time: Tensor, drop: Tensor, prompts: Prompts, device: torch.device
+) -> Batch:
+    context, mask = prompts.context(labels, drop)
+    return Batch(
+        to_model_range(images.to(device)),
+        noise.to(device),
+        time.to(device),
+        context.to(device),
+        None if mask is None else mask.to(device),
+    )
+
+
+def stacked(images: Images, numbers: Sequence[int]) -> Pair:
+    """The images of these numbers as uint8 (B, C, H, W), and their class numbers (B,)."""
+    items = [images[number] for number in numbers]
+    return torch.stack([image for image, _ in items]), torch.tensor([int(label) for _, label in items])
+
+
+def _pairs(images: Images, order: DataOrder, steps: range, recipe: Recipe) -> Iterator[Pair]:
+    size = len(images) * images[0][0].numel()
+    seen = len(steps) * recipe.batch_size
+    if size <= IN_MEMORY_BYTES and seen >= len(images):
+        pixels, labels = stacked(images, range(len(images)))
+        return ((pixels[numbers], labels[numbers]) for numbers in map(order.at, steps))
+    loader: DataLoader[Any] = DataLoader(
+        images,  # type: ignore[arg-type]  # map-style by its methods, not by inheritance
+        batch_sampler=_Numbers(order, steps),
+        num_workers=recipe.data_workers,
+    )
+    return iter(loader)
+
+
+class _Numbers:
+    """A DataLoader's batch sampler that starts at any step."""
+
+    def __init__(self, order: DataOrder, steps: range) -> None:
+        self.order, self.steps = order, steps
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (self.order.at(step).tolist() for step in self.steps)
+
+    def __len__(self) -> int:
+        return len(self.steps)

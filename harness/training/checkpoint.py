@@ -1,0 +1,157 @@
+"""Checkpoints that are there whole or not at all.
+
+    FOLDER/checkpoint-00000400/tensors.safetensors    weights, averaged weights, optimiser moments
+    FOLDER/checkpoint-00000400/state.json             the rest, and the sha256 of both
+
+A checkpoint is written beside, synced, and renamed; the one before is kept until the next is whole. `latest` checks the
+sums, so that a truncated or flipped file is noticed, named, and the older one used.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from harness.records.errors import UserError
+from harness.records.store import unwritable
+
+KEPT = 2  # the newest, and the one before in case the disk damages it
+TENSORS, STATE = "tensors.safetensors", "state.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    step: int
+    tensors: Mapping[str, Tensor]
+    state: Mapping[str, Any]  # plain JSON
+
+
+def save(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write the checkpoint and drop those older than the one before it. Errors: UserError if it cannot be written."""
+    final = folder / f"checkpoint-{checkpoint.step:08d}"
+    temporary = folder / f".{final.name}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            _write(temporary, checkpoint)
+            shutil.rmtree(final, ignore_errors=True)  # an unreadable one of the same step
+            temporary.rename(final)
+            _sync(folder)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise unwritable(final, error) from error
+    except SafetensorError as error:  # safetensors wraps the operating system's error in its own
+        raise UserError(f"cannot write {final}: {error}; free some space and run the same command again") from error
+    for old in _checkpoints(folder)[KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def latest(folder: Path) -> tuple[Checkpoint | None, tuple[str, ...]]:
+    """The newest whole checkpoint, or None; and a sentence for every one that is damaged, which is removed."""
+    notes: list[str] = []
+    for path in _checkpoints(folder):
+        try:
+            return _read(path), tuple(notes)
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            notes.append(f"the checkpoint {path} is damaged ({error}): it was removed, and an older state used")
+            shutil.rmtree(path, ignore_errors=True)
+    return None, tuple(notes)
+
+
+def save_weights(module: nn.Module, path: Path) -> None:
+    """Write a module's weights as one safetensors file, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(named_tensors(module), temporary)
+        _sync(temporary)
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot write {path}: {error}; free some space or choose another place") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Read what `save_weights` wrote into a module of the same architecture."""
+    try:
+        restore(module, load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot read the weights {path}: {error}") from error
+
+
+def named_tensors(module: nn.Module, prefix: str = "") -> dict[str, Tensor]:
+    """Parameters and saved buffers by name, on the CPU, row by row; a tensor with two names appears once."""
+    seen: set[int] = set()
+    tensors = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            tensors[prefix + name] = tensor.detach().cpu().contiguous()
+    return tensors
+
+
+@torch.no_grad()
+def restore(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str = "") -> None:
+    """Copy tensors that `named_tensors` named into the module. Errors: UserError on another set of names or shapes."""
+    own = module.state_dict(keep_vars=True)
+    wanted = {prefix + name: own[name] for name in (key[len(prefix) :] for key in named_tensors(module, prefix))}
+    given = {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    if {name: t.shape for name, t in wanted.items()} != {name: t.shape for name, t in given.items()}:
+        odd = sorted(wanted.keys() ^ given.keys()) or [n for n in wanted if wanted[n].shape != given[n].shape]
+        raise UserError(f"these weights are of another architecture: '{odd[0]}' differs; rebuild the one they are of")
+    for name, tensor in wanted.items():
+        tensor.copy_(given[name])
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob("checkpoint-*"), reverse=True)
+
+
+def _write(folder: Path, checkpoint: Checkpoint) -> None:
+    save_file(dict(checkpoint.tensors), folder / TENSORS)
+    body = {"step": checkpoint.step, "state": checkpoint.state, "tensors_sha256": _sha256(folder / TENSORS)}
+    text = json.dumps(body, allow_nan=False)
+    content = {"body_sha256": hashlib.sha256(text.encode()).hexdigest(), "body": text}
+    (folder / STATE).write_text(json.dumps(content))
+    for path in (folder / TENSORS, folder / STATE, folder):
+        _sync(path)
+
+
+def _read(path: Path) -> Checkpoint:
+    content = json.loads((path / STATE).read_text())
+    if hashlib.sha256(content["body"].encode()).hexdigest() != content["body_sha256"]:
+        raise ValueError(f"{STATE} does not match its sum")
+    body = json.loads(content["body"])
+    if _sha256(path / TENSORS) != body["tensors_sha256"]:
+        raise ValueError(f"{TENSORS} does not match its sum")
+    return Checkpoint(step=body["step"], tensors=load_file(path / TENSORS), state=body["state"])
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Have the file, or the folder's entries, on the disk before going on."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems refuse it for folders
+            os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,38 @@
+"""Where training runs, and in what precision."""
+
+import contextlib
+from contextlib import AbstractContextManager
+
+import torch
+
+from harness.records.errors import UserError
+from harness.training.recipe import Recipe
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` is CUDA, else MPS, else the CPU. Errors: UserError if the machine has no such device."""
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, here in found.items() if here))
+    if not found[name]:
+        here = ", ".join(kind for kind, is_here in found.items() if is_here)
+        raise UserError(f"recipe.device is '{name}', which this machine does not have; choose one of: auto, {here}")
+    return torch.device(name)
+
+
+def resolve_precision(recipe: Recipe, device: torch.device) -> torch.dtype:
+    """bfloat16 under `auto` only where the device computes in it; asking for it elsewhere is refused."""
+    computes = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if recipe.precision == "bfloat16" and device.type == "cuda" and not computes:
+        raise UserError("recipe.precision is 'bfloat16', which this GPU does not compute in; use float32")
+    chosen = recipe.precision == "bfloat16" or (recipe.precision == "auto" and computes)
+    return torch.bfloat16 if chosen else torch.float32
+
+
+def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[object]:
+    """The forward pass in `precision`; weights, loss and optimiser stay float32."""
+    return contextlib.nullcontext() if precision == torch.float32 else torch.autocast(device.type, precision)
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

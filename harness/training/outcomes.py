@@ -1,0 +1,55 @@
+"""How a training can end: trained, diverged, or interrupted."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from harness.records.record import CurvePoint
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    model: nn.Module
+    """With the averaged (EMA) weights, in evaluation mode, on the training's device."""
+    curve: tuple[CurvePoint, ...]
+    """train_loss (mean over the log interval), gradient_norm (likewise), learning_rate, validation_loss (EMA)."""
+    validation_loss: float
+    """Of the averaged weights after the last step."""
+    steps: int
+    device: str
+    """What it ran on: `cpu`, or the accelerator's name."""
+    precision: str
+    """`float32` or `bfloat16`: what `auto` became."""
+    seconds: float
+    """Wall time of all attempts; what an attempt did after its last checkpoint is not known and not in it."""
+    cpu_seconds: float
+    """Processor time of the training processes, likewise."""
+    gpu_seconds: float
+    """Wall time on an accelerator, likewise; 0 on the CPU."""
+    continued_from: tuple[int, ...]
+    """The steps at which earlier attempts were continued."""
+    notes: tuple[str, ...]
+    """Sentences on what went wrong and was mended: an unreadable checkpoint."""
+
+
+class Diverged(Exception):  # noqa: N818 (a state of a trial, not a programming error)
+    """The loss or the gradient became NaN or infinite, or the loss rose above `recipe.divergence` times the first."""
+
+    def __init__(self, step: int, last_good_loss: float | None) -> None:
+        super().__init__(step, last_good_loss)
+        self.step, self.last_good_loss = step, last_good_loss
+
+    def __str__(self) -> str:
+        known = "there was none" if self.last_good_loss is None else f"it was {self.last_good_loss:.4g}"
+        return f"training diverged at step {self.step}; the last good loss: {known}"
+
+
+class Interrupted(Exception):  # noqa: N818
+    """The process was asked to stop; everything up to `step` is in a checkpoint."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(step)
+        self.step = step
+
+    def __str__(self) -> str:
+        return f"interrupted after step {self.step}, which is saved; run the same command again to continue"

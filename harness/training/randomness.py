@@ -1,0 +1,44 @@
+"""All randomness of training, as functions of (seed, step): there is no state to save, and none to forget.
+
+Generators are on the CPU, so every device trains on the same images, times and noise.
+"""
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+
+def stream_seed(seed: int, stream: str, number: int) -> int:
+    """63 bits that differ, as good as independently, for every (seed, stream, number)."""
+    digest = hashlib.sha256(f"{stream}/{seed}/{number}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def generator(seed: int, stream: str, number: int) -> torch.Generator:
+    return torch.Generator().manual_seed(stream_seed(seed, stream, number))
+
+
+class DataOrder:
+    """Which images a step sees: permutations of the data, one an epoch, cut into batches with no remainder dropped."""
+
+    def __init__(self, n_images: int, batch_size: int, seed: int) -> None:
+        self.n_images, self.batch_size, self.seed = n_images, batch_size, seed
+        self._epoch = -1
+        self._order = torch.empty(0, dtype=torch.int64)
+
+    def at(self, step: int) -> Tensor:
+        """(batch_size,) image numbers of step `step`, counted from 1."""
+        position, needed, parts = (step - 1) * self.batch_size, self.batch_size, []
+        while needed > 0:
+            epoch, offset = divmod(position, self.n_images)
+            part = self._permutation(epoch)[offset : offset + needed]
+            parts.append(part)
+            position, needed = position + len(part), needed - len(part)
+        return torch.cat(parts)
+
+    def _permutation(self, epoch: int) -> Tensor:
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._order = torch.randperm(self.n_images, generator=generator(self.seed, "order", epoch))
+        return self._order

@@ -1,0 +1,88 @@
+"""How a model is trained: every setting, checked when it is made. No torch at import."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from harness.records.errors import UserError
+from harness.records.plain import NOT_IDENTITY
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    steps: int
+    """The budget: optimiser steps."""
+    batch_size: int
+    """Images a step."""
+    learning_rate: float = 1e-3
+    """AdamW's peak learning rate."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """After the warm-up: stay at the peak, or fall to 0 at the last step as half a cosine."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate rises linearly."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    """AdamW's decay rates of the first and second moments."""
+    weight_decay: float = 0.0
+    """AdamW's decoupled decay, on weights with two dimensions or more (not on norms and biases)."""
+    clip: float | None = 1.0
+    """The largest norm of the whole gradient; null does not clip."""
+    ema_decay: float = 0.999
+    """Decay a step of the averaged weights; in the beginning (1 + n) / (10 + n) at step n, where that is smaller."""
+    cfg_dropout: float = 0.1
+    """Probability that an image's prompt is replaced by the empty one, for classifier-free guidance."""
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    """Of the forward pass; weights stay float32. `auto`: bfloat16 where the device computes in it, else float32."""
+    divergence: float = 20.0
+    """Training stops as diverged when a step's loss is above this multiple of the first step's."""
+    log_every: int = 10
+    """Steps between the points of the training curve; a point of `train_loss` is the mean over them."""
+    validate_every: int = 100
+    """Steps between validations of the averaged weights; the last step is always validated."""
+    validation_images: int = 256
+    """Held-out images in the validation loss, at most."""
+    checkpoint_every: int = field(default=500, metadata=NOT_IDENTITY)
+    """Steps between checkpoints. A continued run ends bit-identical whatever this is."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = field(default="auto", metadata=NOT_IDENTITY)
+    """Where to train; `auto` is CUDA, else MPS, else the CPU. Recorded with the result, not part of its identity."""
+    data_workers: int = field(default=0, metadata=NOT_IDENTITY)
+    """Processes that read images which do not fit in memory; 0 reads them in the training process."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "log_every", "validate_every", "validation_images", "checkpoint_every"):
+            _check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        for name in ("warmup_steps", "data_workers"):
+            _check(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
+        for name, value in (("learning_rate", self.learning_rate), ("divergence", self.divergence)):
+            _check(value > 0 and math.isfinite(value), name, "a number above 0", value)
+        _check(self.clip is None or (self.clip > 0 and math.isfinite(self.clip)), "clip", "above 0, or null", self.clip)
+        _check(self.weight_decay >= 0 and math.isfinite(self.weight_decay), "weight_decay", "from 0", self.weight_decay)
+        _check(0 <= self.cfg_dropout <= 1, "cfg_dropout", "from 0 to 1", self.cfg_dropout)
+        _check(0 <= self.ema_decay < 1, "ema_decay", "from 0 to below 1", self.ema_decay)
+        _check(all(0 <= beta < 1 for beta in self.betas), "betas", "two numbers from 0 to below 1", self.betas)
+        for name, known in _CHOICES.items():
+            _check(getattr(self, name) in known, name, f"one of {', '.join(known)}", getattr(self, name))
+
+    def learning_rate_at(self, step: int) -> float:
+        """The learning rate of step `step`, counted from 1."""
+        if step <= self.warmup_steps:
+            return self.learning_rate * step / self.warmup_steps
+        if self.schedule == "constant":
+            return self.learning_rate
+        done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps + 1)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+    def ema_decay_at(self, step: int) -> float:
+        """The decay of the averaged weights after step `step`, counted from 1."""
+        return min(self.ema_decay, (1 + step) / (10 + step))
+
+
+_CHOICES = {
+    "schedule": ("constant", "cosine"),
+    "precision": ("float32", "bfloat16", "auto"),
+    "device": ("auto", "cpu", "cuda", "mps"),
+}
+
+
+def _check(holds: bool, name: str, rule: str, value: object) -> None:
+    if not holds:
+        raise UserError(f"recipe.{name} must be {rule}, not {value!r}")
