@@ -1,0 +1,74 @@
+"""What a ladder's report shows, and by which rules it judges: `reports/NAME.yaml`, read by `from_plain`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.records.errors import UserError, unknown_name
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Column:
+    """One quantity of the records, as a panel of the picture and a column of the table."""
+
+    quantity: str  # its name in the records: `kid`
+    title: str
+    explanation: str  # for a reader who does not know the quantity
+    spread: Literal["seeds", "instrument", "none"] = "none"  # where its spread comes from
+    published: str | None = None  # the published column that stands beside it
+    panel: bool = True  # whether the picture has a panel for it
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClaimRule:
+    """How one published column is judged by this run's records. See harness/reporting/claims.py for the rules."""
+
+    published: str  # the published column: `fid`
+    quantity: str  # what stands for it here: `kid`
+    title: str
+    rule: Literal["seeds", "count", "instrument"]
+    same_within: float  # relative: a change proved to be within it counts as "about the same"
+    beside: str | None = None  # another quantity of this run, told with its change but never judged
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.same_within < 1:
+            raise UserError(f"same_within is a relative change from 0 up to 1, not {self.same_within}; 0.05 is 5%")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fact:
+    """One line of the page's head: a setting of the protocol, by its dotted path."""
+
+    title: str
+    setting: str
+    unit: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportDefinition:
+    title: str
+    question: str
+    scale: Literal["laptop", "full"]  # full: printed changes must be met within `tolerance`, not only in sign
+    scale_note: str  # how this run relates to the published one, in plain words
+    tolerance: float  # points of relative change, for counts of a full-size run
+    columns: tuple[Column, ...]
+    claims: tuple[ClaimRule, ...]
+    facts: tuple[Fact, ...]
+    controls: Mapping[str, str]  # name in the manifest -> what it is
+    control_quantities: tuple[str, ...]
+    must_beat: str | None  # the control that a trained network has to beat before its quality counts
+    train_curve: str = "train_loss"
+    validation_curve: str = "validation_loss"
+    samples: str = "samples.png"  # the artifact of a trial that shows its samples
+
+    def __post_init__(self) -> None:
+        names = [column.quantity for column in self.columns]
+        used = [*self.control_quantities, *(rule.quantity for rule in self.claims)]
+        for name in [*used, *(rule.beside for rule in self.claims if rule.beside)]:
+            if name not in names:
+                raise unknown_name("column of the report", name, names)
+        if self.must_beat is not None and self.must_beat not in self.controls:
+            raise unknown_name("control", self.must_beat, self.controls)
+
+    def column(self, quantity: str) -> Column:
+        return next(column for column in self.columns if column.quantity == quantity)

@@ -1,0 +1,58 @@
+"""Every number in a report is written by this file, so that the same number looks the same everywhere."""
+
+import math
+
+MINUS = "\u2212"
+_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_SUPERSCRIPT = str.maketrans("-0123456789", "\u207b⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def number(value: float, unit: str = "") -> str:
+    """A value with three significant digits: counts with an SI prefix (`1.23 M`), bytes so too (`12.3 MB`),
+    all else plainly with its unit (`12.3 ms`). A count is an `int`: its unit stands in the heading."""
+    if not math.isfinite(value):
+        return str(value)
+    if unit in ("B", "bytes"):
+        return _prefixed(value) + "B" if abs(value) >= 1e3 else f"{value:.0f} B"
+    if isinstance(value, int):
+        return _prefixed(value).strip()
+    return _signed(significant(abs(value)), value) + (f" {unit}" if unit else "")
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """`value` with so many significant digits, without an E: 0.0120, 12.0, 1,234, 1.20×10⁻⁶."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 10**digits:
+        return f"{value:,.0f}"
+    if abs(value) < 1e-4:
+        mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+        return f"{mantissa}×10{str(int(exponent)).translate(_SUPERSCRIPT)}"
+    return f"{value:#.{digits}g}".rstrip(".")
+
+
+def change(relative: float, *, digits: int = 1) -> str:
+    """A relative change as signed per cent: -0.174 is `−17.4%`; what rounds to nothing is `0%`."""
+    text = f"{abs(relative) * 100:,.{digits}f}"
+    if float(text.replace(",", "")) == 0:
+        return "0%"
+    return f"{'+' if relative > 0 else MINUS}{text}%"
+
+
+def duration(seconds: float) -> str:
+    """A time for people: `48 s`, `3.2 min`, `1.4 h`."""
+    for size, unit in ((3600.0, "h"), (60.0, "min")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{significant(seconds)} s"
+
+
+def _prefixed(value: float) -> str:
+    for size, prefix in _PREFIXES:
+        if abs(value) >= size * 0.9995:  # 999,950 is 1.00 M, not 1000 k
+            return f"{_signed(significant(abs(value) / size), value)} {prefix}"
+    return _signed(f"{abs(value):.0f}", value) + " "
+
+
+def _signed(text: str, value: float) -> str:
+    return MINUS + text if value < 0 else text

@@ -1,0 +1,192 @@
+"""Records to rows: what is known of each rung, seed and quantity. A list of rows is a data frame by `pd.DataFrame(rows)`.
+
+    Reading   one quantity of one record, or the fact that there is none
+    Estimate  the same over the seeds of a rung, with its change against the rung it is compared to
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import pandas as pd
+
+from harness.records.manifest import Manifest
+from harness.records.quantity import Failed, Quantity, Unavailable
+from harness.records.record import Measurement, TrialRecord, trial_key
+from harness.records.store import Store
+
+Kind = Literal["measured", "counted", "predicted", "failed", "unavailable", "missing"]
+VALUED: tuple[Kind, ...] = ("measured", "counted", "predicted")
+Records: TypeAlias = Mapping[tuple[str, int], TrialRecord | None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    subject: str  # the rung's name, or the control's
+    seed: int | None  # None for a control
+    quantity: str
+    kind: Kind
+    value: float | None = None  # an int where it was counted
+    unit: str = ""
+    low: float | None = None  # the instrument's own interval, where it gives one
+    high: float | None = None
+    spread: str = ""  # what low..high is
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""  # why there is no value
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    subject: str
+    quantity: str
+    kind: Kind
+    values: tuple[float, ...] = ()  # one a seed, all of this kind
+    seeds: int = 1  # how many were asked for
+    value: float | None = None  # the mean of `values`; an int where it was counted and the seeds agree
+    unit: str = ""
+    low: float | None = None  # the instrument's interval, at its widest over the seeds
+    high: float | None = None
+    against: str | None = None
+    change: float | None = None  # relative to the same quantity of `against`; None where either is not known
+    note: str = ""
+
+    @property
+    def seed_range(self) -> tuple[float, float]:
+        return min(self.values), max(self.values)
+
+
+Estimates: TypeAlias = Mapping[tuple[str, str], Estimate]
+
+
+def records_of(store: Store, manifest: Manifest) -> Records:
+    """The record of each rung and seed of the ablation, None where the store has none."""
+    protocol = manifest.protocol_fingerprint
+    return {
+        (rung.name, seed): store.trial(trial_key(rung.architecture_fingerprint, protocol, seed))
+        for rung in manifest.rungs
+        for seed in manifest.seeds
+    }
+
+
+def controls_of(store: Store, manifest: Manifest) -> dict[str, Measurement | None]:
+    return {name: store.measurement(key) for name, key in manifest.controls.items()}
+
+
+def read_trials(records: Records, quantities: Sequence[str]) -> list[Reading]:
+    return [
+        reading(rung, seed, quantity, record) for (rung, seed), record in records.items() for quantity in quantities
+    ]
+
+
+def read_controls(
+    controls: Mapping[str, Measurement | None], names: Iterable[str], quantities: Sequence[str]
+) -> list[Reading]:
+    return [reading(name, None, quantity, controls.get(name)) for name in names for quantity in quantities]
+
+
+def reading(subject: str, seed: int | None, quantity: str, record: TrialRecord | Measurement | None) -> Reading:
+    """One quantity of one record; a missing record or quantity is a Reading too, of kind `missing`."""
+    found = record.quantities.get(quantity) if record is not None else None
+    if found is None:
+        return Reading(subject=subject, seed=seed, quantity=quantity, kind="missing", note=_why_missing(record))
+    return Reading(subject=subject, seed=seed, quantity=quantity, **_content(found))
+
+
+def estimates(readings: Iterable[Reading], manifest: Manifest) -> dict[tuple[str, str], Estimate]:
+    """(rung, quantity) -> its Estimate, with its change against the rung that the manifest names."""
+    groups: dict[tuple[str, str], list[Reading]] = {}
+    for row in readings:
+        groups.setdefault((row.subject, row.quantity), []).append(row)
+    against = {rung.name: rung.against for rung in manifest.rungs}
+    alone = {key: _estimate(rows, None, None) for key, rows in groups.items()}
+    return {
+        (rung, quantity): _estimate(rows, against[rung], alone.get((against[rung] or "", quantity)))
+        for (rung, quantity), rows in groups.items()
+    }
+
+
+def curves(records: Records, names: Sequence[str]) -> pd.DataFrame:
+    """The training curves: columns rung, seed, name, step, value."""
+    rows = [
+        (rung, seed, point.name, point.step, point.value)
+        for (rung, seed), record in records.items()
+        for point in (record.curve if record else ())
+        if point.name in names
+    ]
+    return pd.DataFrame(rows, columns=["rung", "seed", "name", "step", "value"])
+
+
+def flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted names."""
+    result: dict[str, Any] = {}
+    for key, value in mapping.items():
+        name = f"{prefix}{key}"
+        result |= flat(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
+    return result
+
+
+def relative(value: float | None, reference: float | None) -> float | None:
+    """value / reference - 1; None where either is not known or the reference is not above zero (KID can be)."""
+    return None if value is None or reference is None or reference <= 0 else value / reference - 1
+
+
+def _content(quantity: Quantity) -> dict[str, Any]:
+    if isinstance(quantity, Unavailable):
+        return {"kind": quantity.kind, "note": quantity.reason}
+    if isinstance(quantity, Failed):
+        return {"kind": quantity.kind, "note": f"{quantity.stage}: {quantity.message}"}
+    return {
+        "kind": quantity.kind,
+        "value": quantity.value,
+        "unit": quantity.unit,
+        "low": getattr(quantity, "low", None),
+        "high": getattr(quantity, "high", None),
+        "spread": getattr(quantity, "spread", ""),
+        "conditions": quantity.conditions,
+    }
+
+
+def _why_missing(record: TrialRecord | Measurement | None) -> str:
+    if record is None:
+        return "there is no record of it"
+    state = getattr(record, "state", "complete")
+    return "its record does not have it" + ("" if state == "complete" else f": the trial {state}")
+
+
+def _estimate(rows: Sequence[Reading], against: str | None, reference: Estimate | None) -> Estimate:
+    """Measured and predicted values are never averaged together: the first kind present of KINDS is taken."""
+    kind = min((row.kind for row in rows), key=KINDS.index)
+    chosen = [row for row in rows if row.kind == kind]
+    if kind not in VALUED:
+        return _without_value(rows, kind, against)
+    values = tuple(row.value for row in chosen if row.value is not None)
+    value = values[0] if len(set(values)) == 1 else sum(values) / len(values)
+    comparable = reference is not None and reference.kind == kind
+    return Estimate(
+        subject=rows[0].subject,
+        quantity=rows[0].quantity,
+        kind=kind,
+        values=values,
+        seeds=len(rows),
+        value=value,
+        unit=chosen[0].unit,
+        low=min((row.low for row in chosen if row.low is not None), default=None),
+        high=max((row.high for row in chosen if row.high is not None), default=None),
+        against=against,
+        change=relative(value, reference.value) if comparable and reference is not None else None,
+        note="" if len(chosen) == len(rows) else f"{len(chosen)} of {len(rows)} seeds",
+    )
+
+
+def _without_value(rows: Sequence[Reading], kind: Kind, against: str | None) -> Estimate:
+    return Estimate(
+        subject=rows[0].subject,
+        quantity=rows[0].quantity,
+        kind=kind,
+        seeds=len(rows),
+        against=against,
+        note="; ".join(dict.fromkeys(row.note for row in rows if row.kind == kind)),
+    )
+
+
+KINDS: tuple[Kind, ...] = (*VALUED, "failed", "unavailable", "missing")
