@@ -1,0 +1,174 @@
+"""One forward pass on the meta device that writes a row for each operator, and runs repeated blocks once.
+
+A block's rows stand for another block's if both have the same structure (`cost_structure`) and are called with
+arguments of the same shapes; the other one's forward is then answered with empty tensors of the recorded shapes.
+Where that could be wrong the block runs: arguments or results that are not tensors or plain values, modules without
+a structure. If a module changes its own attributes while it runs, nothing stands for anything and all is run.
+"""
+
+import functools
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+from harness.measure.cost_formulas import ZERO_COST, Call, OpCost, cost_of
+from harness.measure.cost_structure import NoStructureError, Structures, value_structure
+
+
+class Row(NamedTuple):
+    """One call of an operator at a place: the dotted path of the module that called it."""
+
+    place: str
+    operator: str
+    cost: OpCost
+
+
+def run_on_meta(module: nn.Module, inputs: Sequence[Any], *, memoise: bool) -> list[Row]:
+    """The rows of `module(*inputs)`; parameters, buffers and inputs that are not on meta are replaced for the run."""
+    tensors = dict((*module.named_parameters(), *module.named_buffers()))
+    meta = {name: x.detach().to("meta") for name, x in tensors.items() if x.device.type != "meta"}
+    arguments = tree_map_only(Tensor, lambda x: x.to("meta"), tuple(inputs))
+    for structures in (Structures(), None) if memoise else (None,):
+        recorder = _Recorder((tensors | meta).values())
+        watch = _Watch(recorder, structures)
+        with _watched(module, watch), torch.inference_mode(), recorder:
+            torch.func.functional_call(module, meta, arguments) if meta else module(*arguments)
+        if structures is None or not (watch.changed or any(structures.changed(part) for part in module.modules())):
+            return recorder.rows
+    raise AssertionError("unreachable: the run without structures returns")
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Writes a row for every operator that costs something, at the place whose forward runs."""
+
+    def __init__(self, weights: Iterable[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.rows: list[Row] = []
+        self.places = [""]
+        self._weights = {x.untyped_storage()._cdata for x in weights}
+
+    def is_weight(self, x: Tensor) -> bool:
+        """Whether x is a parameter or buffer, or a view of one: its matmul is a linear layer's, not attention's."""
+        return x.untyped_storage()._cdata in self._weights
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        operator = _operator_name(func)
+        if operator not in ZERO_COST:
+            call = Call(func._overloadname, args, kwargs or {}, out, self.is_weight)
+            self.rows.append(Row(self.places[-1], operator, cost_of(operator, call)))
+        return out
+
+
+@functools.cache
+def _operator_name(func: Any) -> str:
+    """`linear` for `aten::linear`; operators of other libraries keep their namespace."""
+    return str(func._schema.name).removeprefix("aten::")
+
+
+class _Result(NamedTuple):
+    """What a block's run left: its rows, with places relative to the block, and the shape of what it returned."""
+
+    rows: list[Row]
+    kind: type  # Tensor, tuple or list
+    tensors: list[tuple[torch.Size, tuple[int, ...], torch.dtype] | None]
+
+    def again(self) -> Any:
+        """New empty tensors: never the recorded ones, which a caller may change in place."""
+        made = [x and torch.empty_strided(x[0], x[1], dtype=x[2], device="meta") for x in self.tensors]
+        return made[0] if self.kind is Tensor else self.kind(made)
+
+
+class _Watch:
+    """Stands in for the forward of every submodule: notes the place, answers what it has seen before."""
+
+    def __init__(self, recorder: _Recorder, structures: Structures | None) -> None:
+        self._recorder, self._structures = recorder, structures
+        self._results: dict[Hashable, _Result] = {}
+        self.changed = False  # a module's own attributes changed while it ran
+
+    def call(self, module: nn.Module, place: str, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        rows = self._recorder.rows
+        key = self._key(module, args, kwargs)
+        known = self._results.get(key)
+        if known is not None:
+            rows.extend(Row(place + row.place, row.operator, row.cost) for row in known.rows)
+            return known.again()
+        start = len(rows)
+        self._recorder.places.append(place)
+        try:
+            out = forward(*args, **kwargs)
+        finally:
+            self._recorder.places.pop()
+        result = _result(place, rows[start:], out, (*args, *kwargs.values()))
+        self.changed = self.changed or (self._structures is not None and self._structures.changed(module))
+        if key is not None and result is not None:
+            self._results[key] = result
+        return out
+
+    def _key(self, module: nn.Module, args: Any, kwargs: Any) -> Hashable | None:
+        if self._structures is None:
+            return None
+        structure = self._structures.of(module)
+        if structure is None:
+            return None
+        try:
+            seen: list[Tensor] = []
+            return structure, self._argument(args, seen), self._argument(kwargs, seen)
+        except NoStructureError:
+            return None
+
+    def _argument(self, value: Any, seen: list[Tensor]) -> Hashable:
+        """Shapes for tensors, values for the rest; which arguments are the same tensor is part of it."""
+        if isinstance(value, Tensor):
+            if value.device.type != "meta":
+                raise NoStructureError("a real tensor's values may steer the forward pass")
+            seen.append(value)
+            first = next(i for i, other in enumerate(seen) if other is value)
+            return value.shape, value.stride(), value.dtype, first, self._recorder.is_weight(value)
+        if type(value) in (tuple, list):
+            return type(value), tuple(self._argument(item, seen) for item in value)
+        if type(value) is dict:
+            return dict, tuple((name, self._argument(item, seen)) for name, item in value.items())
+        return value_structure(value)
+
+
+def _result(place: str, rows: list[Row], out: Any, args: tuple[Any, ...]) -> _Result | None:
+    """The run as something to repeat; None where it called modules outside itself or returned anything unusual."""
+    outputs = (out,) if isinstance(out, Tensor) else out
+    kind = Tensor if isinstance(out, Tensor) else type(out)
+    if kind not in (Tensor, tuple, list) or any(x is arg for x in outputs for arg in args):
+        return None
+    if not all(x is None or (isinstance(x, Tensor) and x.device.type == "meta") for x in outputs):
+        return None
+    if not all(row.place == place or row.place.startswith(f"{place}.") for row in rows):
+        return None
+    relative = [Row(row.place[len(place) :], row.operator, row.cost) for row in rows]
+    return _Result(relative, kind, [None if x is None else (x.shape, x.stride(), x.dtype) for x in outputs])
+
+
+@contextmanager
+def _watched(module: nn.Module, watch: _Watch) -> Iterator[None]:
+    """Inside, each submodule's `forward` is an attribute of the instance that goes through the watch."""
+    own = {part: vars(part)["forward"] for part in module.modules() if "forward" in vars(part)}
+    try:
+        for place, part in module.named_modules():
+            if place:
+                part.__dict__["forward"] = _through(watch, part, place, part.forward)
+        yield
+    finally:
+        for part in module.modules():
+            vars(part).pop("forward", None)
+            if part in own:
+                part.__dict__["forward"] = own[part]
+
+
+def _through(watch: _Watch, part: nn.Module, place: str, forward: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *args, **kwargs: watch.call(part, place, forward, args, kwargs)
