@@ -1,0 +1,107 @@
+"""A data configuration in, an `ImageData` out."""
+
+import gzip
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.data.config import DataConfig, DigitsConfig, FashionMnistConfig
+from harness.data.decode import TRANSFORM, to_array
+from harness.data.folder import load_folder
+from harness.data.images import ArrayImages, ImageData
+from harness.records.errors import UserError
+from harness.records.plain import fingerprint
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+DIGITS_HELDOUT = 512  # of 1,797
+CLOTHES = (
+    "t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
+)  # fmt: skip
+DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
+
+
+def load_dataset(config: DataConfig, *, cache: Path | None = None) -> ImageData:
+    """Read the data set; `cache` is a folder for what a folder's first reading finds out (hashes, decoded pixels).
+
+    Raises UserError for a folder that is missing, empty or not a folder of class folders.
+    """
+    if isinstance(config, DigitsConfig):
+        return _digits()
+    if isinstance(config, FashionMnistConfig):
+        return _fashion_mnist(config)
+    return load_folder(config, cache)
+
+
+def _digits() -> ImageData:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    bunch = load_digits()
+    pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, None]  # 0..16 -> 0..255, (N, 1, 8, 8)
+    labels = bunch.target.astype(np.int64)
+    train, heldout = train_test_split(np.arange(len(labels)), test_size=DIGITS_HELDOUT, stratify=labels, random_state=0)
+    parts = [ArrayImages(pixels[np.sort(part)], labels[np.sort(part)]) for part in (train, heldout)]
+    return _from_arrays("digits", DIGITS, *parts)
+
+
+def _fashion_mnist(config: FashionMnistConfig) -> ImageData:
+    folder = _fashion_folder(config)
+    parts = []
+    for prefix in ("train", "t10k"):
+        pixels = _read_idx(folder / f"{prefix}-images-idx3-ubyte.gz", header=16).reshape(-1, 28, 28)
+        labels = _read_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", header=8).astype(np.int64)
+        parts.append(ArrayImages(_resized(pixels, config.size), labels))
+    return _from_arrays("fashion_mnist", CLOTHES, *parts)
+
+
+def _fashion_folder(config: FashionMnistConfig) -> Path:
+    root = config.path or DEBIAN_FOLDER
+    for folder in (root, root / "FashionMNIST" / "raw"):
+        if (folder / "train-images-idx3-ubyte.gz").exists():
+            return folder
+    if config.download:
+        return _download_fashion(root)
+    raise UserError(
+        f"Fashion-MNIST is not in {root}: install Debian's package dataset-fashion-mnist, give data.path=FOLDER, "
+        "or let it be fetched with data.path=FOLDER data.download=true"
+    )
+
+
+def _download_fashion(root: Path) -> Path:
+    from torchvision.datasets import FashionMNIST
+
+    try:
+        FashionMNIST(str(root), download=True)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"Fashion-MNIST could not be downloaded to {root} ({error}); check the network") from error
+    return root / "FashionMNIST" / "raw"
+
+
+def _read_idx(path: Path, *, header: int) -> NDArray[np.uint8]:
+    """The bytes behind the header of a gzipped IDX file (yann.lecun.com/exdb/mnist)."""
+    try:
+        return np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=header)
+    except (OSError, EOFError) as error:
+        raise UserError(f"{path} cannot be read ({error}); fetch Fashion-MNIST again") from error
+
+
+def _resized(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """(N, 28, 28) -> (N, 1, size, size)."""
+    from PIL import Image
+
+    if pixels.shape[1] == size:
+        return pixels[:, None]
+    return np.stack([to_array(Image.fromarray(image), size, 1) for image in pixels])
+
+
+def _from_arrays(kind: str, names: tuple[str, ...], train: ArrayImages, heldout: ArrayImages) -> ImageData:
+    content = [hashlib.sha256(part.tobytes()).hexdigest() for part in (
+        train.pixels, train.labels, heldout.pixels, heldout.labels,
+    )]  # fmt: skip
+    _, channels, size, _ = train.pixels.shape
+    return ImageData(
+        kind=kind, channels=channels, size=size, class_names=names, train=train, heldout=heldout,
+        fingerprint=fingerprint([kind, names, TRANSFORM, [channels, size], content], schema="data-1"),
+    )  # fmt: skip

@@ -1,0 +1,101 @@
+"""Sets of images, all of one shape: in memory, or read from files when asked for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from harness.data.decode import UnreadableError, decode, to_array
+from harness.records.errors import UserError
+
+
+class Images(Protocol):
+    """A map-style data set: `images[i]` is (uint8 tensor (C, H, W), label); torch's DataLoader takes it."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]: ...  # (N,)
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayImages:
+    """Images that fit in memory (or in a memory-mapped file)."""
+
+    pixels: NDArray[np.uint8]  # (N, C, H, W)
+    labels: NDArray[np.int64]  # (N,)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return torch.from_numpy(np.array(self.pixels[index])), int(self.labels[index])
+
+
+@dataclass(frozen=True, slots=True)
+class FileImages:
+    """Images that stay in their files until they are asked for."""
+
+    root: Path
+    names: Sequence[str]  # relative to root
+    labels: NDArray[np.int64]  # (N,)
+    size: int
+    channels: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return torch.from_numpy(self.array(index)), int(self.labels[index])
+
+    def array(self, index: int) -> NDArray[np.uint8]:
+        """(C, size, size). All were readable when the folder was indexed: one that is not now was changed since."""
+        path = self.root / self.names[index]
+        try:
+            return to_array(decode(path.read_bytes()), self.size, self.channels)
+        except (OSError, UnreadableError) as error:
+            raise UserError(f"{path} changed while in use ({error}); run the same command again") from error
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageData:
+    """A data set, split once and for all."""
+
+    kind: str
+    channels: int
+    size: int
+    class_names: tuple[str, ...]  # as they stand in a prompt
+    train: Images
+    heldout: Images
+    fingerprint: str
+    """Of the content: every pixel's source, labels, names, split and transform; the same wherever the files lie."""
+    unreadable: tuple[str, ...] = ()  # "cat/x.png: image file is truncated", left out of both parts
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What goes into a protocol: the settings that shape the data, and its content."""
+        return {"kind": self.kind, "size": self.size, "channels": self.channels, "content": self.fingerprint}
+
+    @property
+    def warning(self) -> str | None:
+        """One line that counts and names the images left out; None if there are none."""
+        if not self.unreadable:
+            return None
+        shown = "; ".join(self.unreadable[:5])
+        more = f"; and {len(self.unreadable) - 5} more" if len(self.unreadable) > 5 else ""
+        noun = "image is" if len(self.unreadable) == 1 else "images are"
+        return f"{len(self.unreadable)} unreadable {noun} left out: {shown}{more}"
+
+
+def stack(images: Images, indices: Sequence[int] | NDArray[np.int64]) -> Tensor:
+    """The chosen images as one uint8 tensor (N, C, H, W)."""
+    if isinstance(images, ArrayImages):
+        return torch.from_numpy(np.ascontiguousarray(images.pixels[np.asarray(indices)]))
+    return torch.stack([images[int(index)][0] for index in indices])
