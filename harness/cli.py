@@ -1,1 +1,177 @@
-"""The command line."""
+"""`harness VERB [NAME] [key=value ...] [--flags]`: the only entry point.
+
+Starts without torch, Hydra, Optuna or Core ML: a verb's module is imported when the verb runs.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import NoReturn
+
+from harness.records.errors import UserError, unknown_name
+
+INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C ended
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; `{self.prog} --help` shows the use")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verb:
+    summary: str
+    name: str  # what NAME is, for the help; "" where the verb takes none
+    example: str
+    flags: Callable[[argparse.ArgumentParser], None] = lambda _parser: None
+    required: bool = True  # whether NAME must be given
+
+
+def _measure_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--latent", type=int, help="height and width of the latent that is counted at; default 128")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
+def _export_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--latent", type=int, help="height and width of the latent; default 128")
+    parser.add_argument("--to", metavar="FILE", help="where the .mlpackage goes; default OUT/exports/NAME.mlpackage")
+
+
+def _promote_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("trial", nargs="?", help="the trial's name or key, as the report shows it")
+    parser.add_argument("--best", action="store_true", help="the trial of lowest KID")
+    parser.add_argument("--to", metavar="FILE", help="the YAML to write; default NAME-TRIAL.yaml here")
+
+
+def _retry_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--retry-failed", action="store_true", help="run trials again that failed before")
+
+
+def _evaluate_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
+def _data_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--to", metavar="FILE", help="where the grid of samples goes; default OUT/data/NAME.png")
+
+
+VERBS = {
+    "ablate": Verb(
+        summary="train and compare the rungs of an ablation, then write its report",
+        name="an ablation in sweeps/, or the path of its YAML",
+        example="harness ablate fig3 data=image_folder data.path=~/my_images",
+        flags=_retry_flags,
+    ),
+    "sweep": Verb(
+        summary="search an architecture space with Optuna",
+        name="a sweep in sweeps/, or the path of its YAML",
+        example="harness sweep laptop trials=20",
+    ),
+    "promote": Verb(
+        summary="write the architecture of a chosen trial as a YAML file",
+        name="the sweep or ablation",
+        example="harness promote laptop --best --to winner.yaml",
+        flags=_promote_flags,
+    ),
+    "measure": Verb(
+        summary="count an architecture: parameters, multiply-adds, by place",
+        name="an architecture of the catalogue, or the path of its YAML",
+        example="harness measure sdxl_thin --latent 128 --json",
+        flags=_measure_flags,
+    ),
+    "export": Verb(
+        summary="export an architecture to a Core ML package",
+        name="an architecture of the catalogue, or the path of its YAML",
+        example="harness export winner.yaml --to winner.mlpackage",
+        flags=_export_flags,
+    ),
+    "train": Verb(
+        summary="train one architecture at full length",
+        name="an architecture of the catalogue, or the path of its YAML",
+        example="harness train winner.yaml recipe.steps=20000",
+        flags=_retry_flags,
+    ),
+    "evaluate": Verb(
+        summary="score a trial's checkpoint, or a folder of images, against a data set",
+        name="a trial's key, or a folder of images",
+        example="harness evaluate ~/generated data=digits --json",
+        flags=_evaluate_flags,
+    ),
+    "report": Verb(
+        summary="write an ablation's report again from its records",
+        name="the ablation",
+        example="harness report fig3",
+    ),
+    "data": Verb(
+        summary="describe a data set: sizes, classes, unreadable files, a grid of samples",
+        name="a data set: digits, fashion_mnist, image_folder",
+        example="harness data image_folder data.path=~/my_images",
+        flags=_data_flags,
+        required=False,
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit status. A user's mistake is one sentence on stderr and status 2."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(words)
+    except UserError as error:
+        print(f"harness: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("harness: stopped; the same command continues", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return 1
+    except OSError as error:
+        place = f" {error.filename}" if error.filename else ""
+        print(f"harness: {error.strerror or error}{place}; nothing finished is lost, mend it and run the same "
+              "command again", file=sys.stderr)  # fmt: skip
+        return 1
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    name, *rest = words
+    if name not in VERBS:
+        raise unknown_name("verb", name, VERBS)
+    arguments = parse(name, rest)
+    status: int = import_module(f"harness.commands.{name}").run(arguments)
+    return status
+
+
+def parse(name: str, words: Sequence[str]) -> argparse.Namespace:
+    """The verb's arguments: `name`, `overrides` (key=value texts), and its flags, in any order."""
+    verb = VERBS[name]
+    overrides = [word for word in words if "=" in word and not word.startswith("-")]
+    parser = Parser(
+        prog=f"harness {name}",
+        description=f"{verb.summary[0].upper()}{verb.summary[1:]}.",
+        epilog=f"settings: key=value ..., for example\n  {verb.example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage=f"harness {name} {'NAME' if verb.required else '[NAME]'} [key=value ...] [--flags]",
+    )
+    parser.add_argument("name", nargs=None if verb.required else "?", help=verb.name)
+    verb.flags(parser)
+    arguments = parser.parse_intermixed_args([word for word in words if word not in overrides])
+    arguments.overrides = overrides
+    arguments.command = " ".join(["harness", name, *words])
+    return arguments
+
+
+def overview() -> str:
+    """The text of `harness --help`."""
+    lines = ["usage: harness VERB [NAME] [key=value ...] [--flags]", ""]
+    lines += [f"  {name:<9} {verb.summary}" for name, verb in VERBS.items()]
+    lines += ["", "`harness VERB --help` shows a verb's flags and an example.", "for example: harness ablate fig3"]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""What a sweep may vary: knobs on a base architecture, as YAML, and as Optuna's distributions.
+
+    base: laptop                                   # a catalogue name or the path of a YAML file
+    knobs:
+      ffn_ratio: {path: ffn_ratio, choices: [2, 3, 4]}      # one value, set at one path
+      width: {path: stages.0.channels, range: [16, 48], step: 16}
+      conv:                                                 # named sets of edits
+        edits:
+          regular: {conv.kind: regular}
+          separable: {conv.kind: separable}
+      expansion: {path: conv.expansion, choices: [1, 2], when: {conv: [separable]}}
+
+A knob with `when` exists only where an earlier knob has one of the named values: an impossible knob is never asked.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import optuna
+
+from harness.architecture.catalogue import architecture
+from harness.architecture.config import ArchitectureConfig
+from harness.architecture.edits import with_edits
+from harness.records.errors import UserError
+from harness.records.plain import from_plain
+
+Value: TypeAlias = bool | int | float | str
+Parameters: TypeAlias = Mapping[str, Value]  # knob name -> value, as Optuna stores them
+
+ENUMERABLE = 100_000
+"""Spaces up to this many combinations are enumerated, to find a neighbour not seen yet or to know them exhausted."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Knob:
+    path: str | None = None  # where `choices` or `range` values are set
+    choices: tuple[Any, ...] = ()
+    range: tuple[float, float] | None = None  # both ends included; whole numbers if both ends and the step are
+    step: float | None = None
+    log: bool = False
+    edits: Mapping[str, Any] = field(default_factory=dict)  # choice -> {path: value, ...}
+    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if sum((bool(self.choices), self.range is not None, bool(self.edits))) != 1:
+            raise UserError("a knob has exactly one of choices, range and edits")
+        if (self.path is None) != bool(self.edits):
+            raise UserError("a knob with choices or a range has a path; one with edits has none")
+        if self.range is not None and not self.range[0] <= self.range[1]:
+            raise UserError(f"a knob's range goes from low to high, not {list(self.range)}")
+
+    def suggest(self, trial: optuna.Trial, name: str) -> Value:
+        """Ask the sampler for a value."""
+        if self.range is None:
+            return trial.suggest_categorical(name, self.values() or ())
+        low, high = self.range
+        if all(number.is_integer() for number in (low, high, self.step or 1.0)):
+            return trial.suggest_int(name, int(low), int(high), log=self.log, step=int(self.step or 1))
+        return trial.suggest_float(name, low, high, log=self.log, step=self.step)
+
+    def values(self) -> tuple[Any, ...] | None:
+        """All values, or None where they are a continuum."""
+        if self.range is None:
+            return tuple(self.edits) if self.edits else self.choices
+        low, high = self.range
+        if self.step is None and not (low.is_integer() and high.is_integer()):
+            return None
+        step = self.step or 1.0
+        exact = all(number.is_integer() for number in (low, high, step))
+        numbers = [low + index * step for index in range(int((high - low) / step + 1e-9) + 1)]
+        return tuple(int(number) if exact else number for number in numbers)
+
+    def exists(self, parameters: Parameters) -> bool:
+        return all(parameters.get(other) in wanted for other, wanted in self.when.items())
+
+    def edits_for(self, value: Value) -> dict[str, Any]:
+        return dict(self.edits[str(value)]) if self.edits else {str(self.path): value}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Space:
+    base: str
+    knobs: Mapping[str, Knob]
+
+    def __post_init__(self) -> None:
+        before: set[str] = set()
+        if not self.knobs:
+            raise UserError("a search space has at least one knob")
+        for name, knob in self.knobs.items():
+            for other in knob.when:
+                if other not in before:
+                    raise UserError(f"knob '{name}' depends on '{other}', which must stand above it")
+            before.add(name)
+
+    def suggest(self, trial: optuna.Trial) -> dict[str, Value]:
+        """Ask the sampler for each knob that exists, in order."""
+        parameters: dict[str, Value] = {}
+        for name, knob in self.knobs.items():
+            if knob.exists(parameters):
+                parameters[name] = knob.suggest(trial, name)
+        return parameters
+
+    def architecture(self, parameters: Parameters) -> ArchitectureConfig:
+        """The base with the knobs turned; a rule that refuses the combination raises UserError."""
+        edits: dict[str, Any] = {}
+        for name, value in parameters.items():
+            edits |= self.knobs[name].edits_for(value)
+        return with_edits(architecture(self.base), edits)
+
+    def size(self) -> int | None:
+        """How many combinations there are; None where a knob is a continuum or they are too many to enumerate."""
+        upper = 1
+        for knob in self.knobs.values():
+            values = knob.values()
+            if values is None:
+                return None
+            upper *= len(values) + bool(knob.when)
+        return sum(1 for _ in self.combinations()) if upper <= ENUMERABLE else None
+
+    def combinations(self) -> Iterator[dict[str, Value]]:
+        """Every combination of a finite space, each once: a knob that does not exist in one is absent from it."""
+        return self._extend({}, list(self.knobs.items()))
+
+    def _extend(self, parameters: dict[str, Value], rest: list[tuple[str, Knob]]) -> Iterator[dict[str, Value]]:
+        if not rest:
+            yield parameters
+            return
+        (name, knob), *others = rest
+        values = knob.values() or ()
+        options = [{name: value} for value in values] if knob.exists(parameters) else [{}]
+        yield from itertools.chain.from_iterable(self._extend(parameters | option, others) for option in options)
+
+
+def distance(one: Parameters, other: Parameters) -> int:
+    """The number of knobs in which two combinations differ; one that exists in only one of them counts."""
+    return sum(one.get(name) != other.get(name) for name in one.keys() | other.keys())
+
+
+def space(content: Mapping[str, Any]) -> Space:
+    """A space from its YAML; UserError names the key that is wrong."""
+    return from_plain(Space, content, where="space")

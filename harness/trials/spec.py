@@ -1,0 +1,71 @@
+"""What one trial is: everything a worker needs, in one picklable value."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.architecture.config import ArchitectureConfig
+from harness.records.errors import UserError
+from harness.records.plain import identity
+from harness.records.quantity import Counted, Quantity
+from harness.records.record import Protocol, trial_key
+from harness.records.store import Store
+from harness.trials.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialSpec:
+    name: str  # the rung's or the candidate's, for people
+    architecture: ArchitectureConfig  # already fitted to the data: its channels, the prompts' width and length
+    settings: Settings
+    protocol: Protocol
+    seed: int
+    group: str = ""  # the study it belongs to: `fig3`
+    limits: Mapping[str, int] = field(default_factory=dict)  # counted quantity -> the most it may be
+    parent: str | None = None  # the key of the trial it was promoted from
+    fidelity: str = "search"
+
+    @property
+    def key(self) -> str:
+        return trial_key(self.architecture.fingerprint, self.protocol.fingerprint, self.seed)
+
+    @property
+    def store(self) -> Store:
+        return store_of(self.settings.out)
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}, seed {self.seed}"
+
+
+def store_of(out: Path) -> Store:
+    """The store that all studies under one output folder share."""
+    return Store(Path(out) / "store")
+
+
+def violated(quantities: Mapping[str, Quantity], limits: Mapping[str, int]) -> str | None:
+    """The sentence for the first limit that a counted quantity exceeds; None where all are met."""
+    for name, limit in limits.items():
+        quantity = quantities.get(name)
+        if not isinstance(quantity, Counted):
+            raise UserError(f"'{name}' cannot be a hard limit: only counted quantities are known before training")
+        if quantity.value > limit:
+            return f"{name} is {quantity.value:,}, above the limit of {limit:,}"
+    return None
+
+
+def protocol(settings: Settings, data_fingerprint: str | None) -> Protocol:
+    """Every setting that can change a result, and the fingerprint of the images themselves.
+
+    A trial that only counts reads no data: its protocol is the latent it counts at, so that it is never mistaken
+    for a trained one.
+    """
+    if data_fingerprint is None:
+        return Protocol(sections={"count": {"latent": settings.latent}})
+    sections: dict[str, Any] = {name: identity(getattr(settings, name)) for name in PROTOCOL_GROUPS}
+    sections["data"] = {**sections["data"], "fingerprint": data_fingerprint}
+    return Protocol(sections=sections)
+
+
+PROTOCOL_GROUPS = ("data", "text", "recipe", "sampling", "quality")

@@ -1,0 +1,63 @@
+"""The files a researcher edits, found by name: `sweeps/NAME.yaml`, `search_spaces/NAME.yaml`.
+
+Looked up in the working directory first, then in the repository that holds this package.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.records.errors import UserError, unknown_name
+
+REPOSITORY = Path(__file__).parent.parent.parent
+
+
+def read_study(folder: str, name: str) -> dict[str, Any]:
+    """The mapping in FOLDER/NAME.yaml, or in the file `name` if that is the path of one; UserError says what exists."""
+    path = find_study(folder, name)
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path} must hold a mapping of settings, not {type(content).__name__}")
+    return {str(key): value for key, value in content.items()}
+
+
+def find_study(folder: str, name: str) -> Path:
+    """The path of FOLDER/NAME.yaml: in the working directory first, then in the repository."""
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+        if not path.is_file():
+            raise UserError(f"there is no file {path}; give a path that exists, or a name from {folder}/")
+        return path
+    places = study_folders(folder)
+    for place in places:
+        if (place / f"{name}.yaml").is_file():
+            return place / f"{name}.yaml"
+    if not places:
+        raise UserError(
+            f"there is no folder {folder}/ in {Path.cwd()} nor in {REPOSITORY}; run from a clone of the repository, "
+            f"or give the path of a YAML file"
+        )
+    raise unknown_name(f"name in {folder}/:", name, study_names(folder))
+
+
+def study_folders(folder: str) -> list[Path]:
+    places = (Path.cwd() / folder, REPOSITORY / folder)
+    return [place for place in dict.fromkeys(places) if place.is_dir()]
+
+
+def study_names(folder: str) -> list[str]:
+    return sorted({path.stem for place in study_folders(folder) for path in place.glob("*.yaml")})
+
+
+def taken(content: Mapping[str, Any], allowed: tuple[str, ...], path: str) -> None:
+    """Refuse keys that a study of this kind does not have."""
+    for key in content:
+        if key not in allowed:
+            raise unknown_name(f"key in {path}:", key, allowed)
