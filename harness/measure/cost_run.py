@@ -6,6 +6,7 @@ Where that could be wrong the block runs: arguments or results that are not tens
 a structure. If a module changes its own attributes while it runs, nothing stands for anything and all is run.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -133,8 +134,11 @@ class _Watch:
             seen.append(value)
             first = next(i for i, other in enumerate(seen) if other is value)
             return value.shape, value.stride(), value.dtype, first, self._recorder.is_weight(value)
-        if type(value) in (tuple, list):
+        if isinstance(value, tuple | list):
             return type(value), tuple(self._argument(item, seen) for item in value)
+        if dataclasses.is_dataclass(value):
+            parts = (getattr(value, field.name) for field in dataclasses.fields(value))
+            return type(value), tuple(self._argument(part, seen) for part in parts)
         if type(value) is dict:
             return dict, tuple((name, self._argument(item, seen)) for name, item in value.items())
         return value_structure(value)

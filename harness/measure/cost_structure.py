@@ -40,7 +40,12 @@ class Structures:
 
     def changed(self, module: nn.Module) -> bool:
         """Whether the module's own attributes are no longer those that `of` saw."""
-        return id(module) in self._own and self._own[id(module)] != own_structure(module)
+        if id(module) not in self._own:
+            return False
+        try:
+            return self._own[id(module)] != own_structure(module)
+        except NoStructureError:
+            return True
 
     def _compute(self, module: nn.Module) -> Hashable | None:
         try:

@@ -1,0 +1,179 @@
+"""Core ML: the package that a phone loads, converted from the module itself and read back as a specification.
+
+The way in is `torch.export` with all decompositions; the converter writes an ML program. Nothing is compiled or run:
+that needs a Mac.
+"""
+
+import contextlib
+import io
+import os
+import shutil
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import nn
+
+from harness.records.errors import UserError
+from harness.records.quantity import Counted
+from harness.records.store import unwritable
+
+Target: TypeAlias = Literal["iOS16", "iOS17", "iOS18"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoCoreml:
+    kind: Literal["none"] = "none"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mlprogram:
+    """An ML program (.mlpackage)."""
+
+    kind: Literal["mlprogram"] = "mlprogram"
+    target: Target = "iOS17"  # the oldest system that loads it
+    precision: Literal["fp16", "fp32"] = "fp16"
+    latent: int | None = None  # side of the latent; None: the data's own
+
+    def __post_init__(self) -> None:
+        if self.latent is not None and self.latent < 1:
+            raise UserError(f"coreml.latent must be at least 1, not {self.latent}; or null for the data's own size")
+
+
+CoremlConfig: TypeAlias = NoCoreml | Mlprogram
+
+
+class CoremlExportError(UserError):
+    """The module did not convert; the message is the converter's."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportSummary:
+    """What the saved package contains, read back from disk."""
+
+    path: Path
+    target: str
+    precision: str
+    bytes: int
+    operators: Mapping[str, int]  # MIL operator -> how often, without constants; the most frequent first
+    inputs: Mapping[str, tuple[int, ...]]  # name -> shape
+    outputs: Mapping[str, tuple[int, ...]]
+    seconds: float  # to export and convert
+    versions: Mapping[str, str]
+
+    @property
+    def quantity(self) -> Counted:
+        """`coreml_bytes`."""
+        shapes = {name: list(shape) for name, shape in self.inputs.items()}
+        conditions = {"target": self.target, "precision": self.precision, "inputs": shapes, **self.versions}
+        return Counted(value=self.bytes, unit="bytes", conditions=conditions)
+
+
+def export_package(
+    module: nn.Module, inputs: Sequence[Any], path: Path, config: Mlprogram | None = None
+) -> ExportSummary:
+    """Convert `module(*inputs)` to an ML program at `path` (`....mlpackage`), replacing one that is there.
+
+    Inputs fix the shapes; an input of None is left out of the package. CoremlExportError where it does not convert,
+    UserError where the path cannot be written. The module is left as it was.
+    """
+    config = config or Mlprogram()
+    if path.suffix != ".mlpackage":
+        raise UserError(f"a Core ML package's name ends in .mlpackage, not '{path.name}'")
+    started = time.perf_counter()
+    with _quiet(), _evaluating(module), torch.no_grad():
+        try:
+            model = _convert(module, tuple(inputs), config)
+        except Exception as error:  # whatever the exporter or the converter raises
+            raise CoremlExportError(_one_line(error)) from error
+        seconds = time.perf_counter() - started
+        _save(model, path)
+    return _summary(path, config, seconds)
+
+
+def read_package(path: Path) -> Any:
+    """The package's specification (coremltools' protobuf), without compiling it."""
+    with _quiet():
+        import coremltools
+
+        return coremltools.models.MLModel(str(path), skip_model_load=True).get_spec()
+
+
+def _convert(module: nn.Module, inputs: tuple[Any, ...], config: Mlprogram) -> Any:
+    import coremltools
+
+    program = torch.export.export(module, inputs).run_decompositions({})
+    precision = {"fp16": coremltools.precision.FLOAT16, "fp32": coremltools.precision.FLOAT32}[config.precision]
+    return coremltools.convert(
+        program,
+        convert_to="mlprogram",
+        minimum_deployment_target=getattr(coremltools.target, config.target),
+        compute_precision=precision,
+        skip_model_load=True,
+    )
+
+
+def _save(model: Any, path: Path) -> None:
+    """Beside its place first, so that a half-written package never has the final name."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.mlpackage")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        model.save(str(temporary))
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.rename(path)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _summary(path: Path, config: Mlprogram, seconds: float) -> ExportSummary:
+    import coremltools
+
+    spec = read_package(path)
+    blocks = [
+        block for function in spec.mlProgram.functions.values() for block in function.block_specializations.values()
+    ]
+    operators = Counter(operation.type for block in blocks for operation in block.operations)
+    del operators["const"]
+    return ExportSummary(
+        path=path,
+        target=config.target,
+        precision=config.precision,
+        bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        operators=dict(operators.most_common()),
+        inputs={x.name: tuple(x.type.multiArrayType.shape) for x in spec.description.input},
+        outputs={x.name: tuple(x.type.multiArrayType.shape) for x in spec.description.output},
+        seconds=seconds,
+        versions={"coremltools": coremltools.__version__, "torch": torch.__version__},
+    )
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+
+
+@contextlib.contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without coremltools' remarks about versions and absent Mac libraries, and its progress bars."""
+    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

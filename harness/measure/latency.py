@@ -1,0 +1,46 @@
+"""How long one forward pass takes, on which device: the backends and the setting that chooses among them.
+
+A backend is a frozen dataclass of its own settings, in a file of its own, with a `name`, the `quantity` that it
+fills in a record, and `measure`. Registering it is one line: its field in LatencyConfig.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
+
+from torch import nn
+
+from harness.measure.latency_cpu import CpuLatency
+from harness.measure.latency_iphone import IphoneLatency
+from harness.records.errors import UserError
+from harness.records.quantity import Quantity
+
+
+class LatencyBackend(Protocol):
+    @property
+    def name(self) -> str:
+        """`cpu`: the field in LatencyConfig."""
+
+    @property
+    def quantity(self) -> str:
+        """`latency_cpu`: the name in a record's quantities."""
+
+    def measure(self, module: nn.Module, inputs: Sequence[Any]) -> Quantity:
+        """The time of `module(*inputs)` in ms, or why there is none; the module is left as it was."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LatencyConfig:
+    latent: int | None = None  # side of the latent to measure at; None: the data's own
+    cpu: CpuLatency | None = None  # None: not measured
+    iphone: IphoneLatency | None = None
+
+    def __post_init__(self) -> None:
+        if self.latent is not None and self.latent < 1:
+            raise UserError(f"latency.latent must be at least 1, not {self.latent}; or null for the data's own size")
+
+    @property
+    def backends(self) -> tuple[LatencyBackend, ...]:
+        """The chosen backends, in the order of their registration."""
+        values = (getattr(self, field.name) for field in fields(self) if field.name != "latent")
+        return tuple(value for value in values if value is not None)
