@@ -88,6 +88,8 @@ def _cast(hint: Any, value: Any, where: str) -> Any:
     origin, args = get_origin(hint), get_args(hint)
     if hint is Any:
         return value
+    if isinstance(hint, type) and "forms" in vars(hint):
+        return _cast_open_union(hint, value, where)
     if origin in (Union, types.UnionType):
         return _cast_union(args, value, where)
     if origin is Literal:
@@ -126,6 +128,16 @@ def _cast_union(args: tuple[Any, ...], value: Any, where: str) -> Any:
         except UserError as error:
             problems.append(str(error))
     raise UserError(f"'{where}' fits none of its forms: {'; '.join(problems)}")
+
+
+def _cast_open_union(hint: Any, value: Any, where: str) -> Any:
+    """A class with a table `forms` from kind to dataclass, to which kinds are added; `name` is short for its kind."""
+    mapping = {"kind": value} if isinstance(value, str) else value
+    if not isinstance(mapping, Mapping) or "kind" not in mapping:
+        raise _wrong(f"a mapping with a 'kind' out of {', '.join(sorted(hint.forms))}", value, where)
+    if mapping["kind"] not in hint.forms:
+        raise unknown_name(f"value for '{_join(where, 'kind')}':", str(mapping["kind"]), hint.forms)
+    return from_plain(hint.forms[mapping["kind"]], mapping, where=where)
 
 
 def _kind_of(choice: Any) -> str | None:

@@ -1,0 +1,60 @@
+"""Architectures by name: one YAML file each, either whole or as edits of another.
+
+base: mqa                                      latent_channels: 16
+edits:                              or         context_width: 768
+  context_width: 2304                          ...
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.architecture.config import ArchitectureConfig
+from harness.architecture.edits import parse_edits, with_edits
+from harness.records.errors import UserError, unknown_name
+from harness.records.plain import from_plain, to_plain
+
+FOLDER = Path(__file__).parent.parent / "conf" / "architecture"
+
+
+def catalogue_names() -> tuple[str, ...]:
+    """The names that `architecture` knows: `sdxl`, `laptop/thin_sdxl`, ..."""
+    return tuple(sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yaml")))
+
+
+def architecture(name: str) -> ArchitectureConfig:
+    """The architecture of that catalogue name, or in that YAML file (`path/to/mine.yaml`)."""
+    if name in catalogue_names():
+        return _read(FOLDER / f"{name}.yaml")
+    if name.endswith((".yaml", ".yml")):
+        return _read(Path(name))
+    raise unknown_name("architecture", name, catalogue_names())
+
+
+def architecture_of(data: Any, *, where: str) -> ArchitectureConfig:
+    """The architecture that plain data describes: whole, or `base` and `edits`."""
+    if isinstance(data, Mapping) and "base" in data:
+        if unknown := set(data) - {"base", "edits"}:
+            raise unknown_name("setting", f"{where}.{min(unknown)}", (f"{where}.base", f"{where}.edits"))
+        return with_edits(architecture(str(data["base"])), parse_edits(data.get("edits", {}), f"{where}.edits"))
+    return from_plain(ArchitectureConfig, data)
+
+
+def to_yaml(config: ArchitectureConfig) -> str:
+    """The whole architecture as a YAML file's text; `architecture` reads it back."""
+    return yaml.safe_dump(to_plain(config), sort_keys=False, default_flow_style=None, width=120)
+
+
+def _read(path: Path) -> ArchitectureConfig:
+    try:
+        data = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"cannot read the architecture {path}: {error.strerror}; check the path") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    try:
+        return architecture_of(data, where="architecture")
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error

@@ -1,0 +1,96 @@
+"""An architecture: every design choice of the UNet, frozen and hashable, checked when it is made."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from harness.architecture import rules
+from harness.architecture.knobs import (
+    Attention,
+    Block,
+    Convolution,
+    FeedForward,
+    MapNorm,
+    Position,
+    ResidualTransformer,
+    TransformerBlock,
+    VectorNorm,
+)
+from harness.records.plain import Plain, fingerprint, to_plain
+
+SCHEMA = "architecture-1"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """One resolution: half of the stage before it."""
+
+    channels: int
+    down_blocks: int
+    up_blocks: int
+    """The up blocks take the down side's feature maps as skips, newest first. There are `down_blocks + 1` of them
+    (the stage's input too): with fewer up blocks the oldest are left out, with more the last blocks take none."""
+    block: Block
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArchitectureConfig:
+    latent_channels: int
+    context_width: int
+    """Width of the text encoder's tokens."""
+    context_length: int
+    """Tokens of a prompt: no weight depends on it, every count and latency does."""
+    stages: tuple[Stage, ...]
+    """From the highest resolution to the lowest."""
+    middle: Block | None
+    """At the lowest resolution: one block; if a transformer follows it, a residual block behind that."""
+    convolution: Convolution
+    norm: MapNorm
+    """Of feature maps: in residual blocks, before transformers, before the output."""
+    token_norm: VectorNorm
+    """In transformer layers."""
+    head_width: int
+    """Channels of an attention head; the number of heads is a stage's channels over it."""
+    self_attention: Attention
+    cross_attention: Attention
+    qk_norm: VectorNorm | None
+    """On queries and keys, head by head, in self- and cross-attention."""
+    position: Position | None
+    """In self-attention."""
+    feed_forward: FeedForward
+    time_features: int
+    """Sines and cosines of the time."""
+    time_width: int
+    """Width of the time embedding that residual blocks receive."""
+
+    def __post_init__(self) -> None:
+        rules.check(self)
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for two configurations exactly if they are the same network (`canonical`)."""
+        return fingerprint(canonical(self), schema=SCHEMA)
+
+    @property
+    def downsampling(self) -> int:
+        """A latent's height and width must be divisible by it."""
+        return 1 << (len(self.stages) - 1)
+
+    def transformers(self) -> Iterator[tuple[str, int, TransformerBlock | ResidualTransformer]]:
+        """Path, channels and settings of every place that has transformers."""
+        for index, stage in enumerate(self.stages):
+            for found in stage.block.transformers():
+                yield f"stages.{index}.block", stage.channels, found
+        for found in self.middle.transformers() if self.middle else ():
+            yield "middle", self.stages[-1].channels, found
+
+
+def canonical(config: ArchitectureConfig) -> Plain:
+    """The plain configuration without the knobs that cannot matter in it.
+
+    Nothing attends to itself: how self-attention would have worked says nothing about the network.
+    """
+    plain = to_plain(config)
+    assert isinstance(plain, dict)
+    if not any(found.self_attention for _, _, found in config.transformers()):
+        plain = {key: value for key, value in plain.items() if key not in ("self_attention", "position")}
+    return plain

@@ -1,0 +1,53 @@
+"""Knobs whose value is one of several kinds, each with its own settings: an open union.
+
+A knob is a class with a table `forms`; a kind is a frozen dataclass registered in it together with what builds it:
+
+    @kind_of(Attention, built_by="harness.models.attention:SharedHeadAttention")
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class MultiQuery(Attention):
+        kind: Literal["mqa"] = "mqa"
+
+In YAML it is `{kind: mqa}`, or `mqa` for short. The builder is named, not imported: architectures need no torch.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, ClassVar, Protocol, TypeVar, get_args, get_type_hints
+
+from harness.records.errors import unknown_name
+
+Builder = Callable[..., Any]
+Kind = TypeVar("Kind", bound=type)
+_BUILDERS: dict[type, str | Builder] = {}
+
+
+class Knob(Protocol):
+    """A class with a table of kinds; `harness.records.plain.from_plain` reads `forms` too."""
+
+    forms: ClassVar[dict[str, type]]
+
+
+def kind_of(knob: type[Knob], *, built_by: str | Builder) -> Callable[[Kind], Kind]:
+    """Register a kind of `knob`. `built_by`: "module:callable", imported when it is first built; or a callable."""
+
+    def register(cls: Kind) -> Kind:
+        name = get_args(get_type_hints(cls)["kind"])[0]
+        if name in knob.forms:
+            raise ValueError(f"{knob.__name__} has a kind '{name}' already")
+        knob.forms[name] = cls
+        _BUILDERS[cls] = built_by
+        return cls
+
+    return register
+
+
+def builder_of(spec: object) -> Builder:
+    """What builds `spec`; its arguments are those that the knob's docstring names."""
+    found = _BUILDERS.get(type(spec))
+    if found is None:
+        raise unknown_name("knob value", type(spec).__name__, (cls.__name__ for cls in _BUILDERS))
+    if callable(found):
+        return found
+    module, _, name = found.partition(":")
+    builder: Builder = getattr(import_module(module), name)
+    return builder

@@ -1,0 +1,277 @@
+"""The design choices that have kinds: convolution, attention, feed-forward, norms, positions, blocks.
+
+Every knob's docstring says what its builder is called with; every kind's says what it is.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from harness.architecture.kinds import kind_of
+
+
+class Convolution:
+    """The convolutions of residual blocks and samplers. Builder: (spec, c_in, c_out, stride) -> module."""
+
+    __slots__ = ()
+    forms: ClassVar[dict[str, type]] = {}
+    kernel_size: int
+
+    def hidden_width(self, c_in: int, c_out: int) -> float:
+        """The width between the two convolutions of a residual block; must come out whole."""
+        raise NotImplementedError
+
+    def sampler(self, direction: Literal["up", "down"]) -> "Convolution":
+        """The convolution that the sampler of this direction has."""
+        raise NotImplementedError
+
+
+@kind_of(Convolution, built_by="harness.models.convolution:regular")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Regular(Convolution):
+    """K x K over all channels at once."""
+
+    kernel_size: int = 3
+    kind: Literal["regular"] = "regular"
+
+    def hidden_width(self, c_in: int, c_out: int) -> float:  # noqa: ARG002
+        return c_out
+
+    def sampler(self, direction: Literal["up", "down"]) -> Convolution:  # noqa: ARG002
+        return self
+
+
+@kind_of(Convolution, built_by="harness.models.convolution:separable")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Separable(Convolution):
+    """Depthwise K x K, then pointwise 1 x 1."""
+
+    kernel_size: int = 3
+    expansion: float = 1.0
+    """Width between a block's two convolutions, as a multiple of what `relative_to` names."""
+    relative_to: Literal["output", "widest"] = "output"
+    """The block's output channels, or the larger of its input and output channels."""
+    samplers: Literal["none", "up", "down", "both"] = "up"
+    """Which sampling convolutions are separable too; the others stay regular, 3 x 3 or `kernel_size`."""
+    kind: Literal["separable"] = "separable"
+
+    def hidden_width(self, c_in: int, c_out: int) -> float:
+        return self.expansion * (c_out if self.relative_to == "output" else max(c_in, c_out))
+
+    def sampler(self, direction: Literal["up", "down"]) -> Convolution:
+        return self if self.samplers in (direction, "both") else Regular(kernel_size=self.kernel_size)
+
+
+class Attention:
+    """How many heads share a key and a value. Builder: (spec, AttentionPlace) -> module."""
+
+    __slots__ = ()
+    forms: ClassVar[dict[str, type]] = {}
+
+    def groups_of(self, heads: int) -> float:
+        """The number of key-value heads beside `heads` query heads; must divide it."""
+        raise NotImplementedError
+
+
+@kind_of(Attention, built_by="harness.models.attention:SharedHeadAttention")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MultiHead(Attention):
+    """Every query head has its own key and value."""
+
+    kind: Literal["mhsa"] = "mhsa"
+
+    def groups_of(self, heads: int) -> float:
+        return heads
+
+
+@kind_of(Attention, built_by="harness.models.attention:SharedHeadAttention")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroupedQuery(Attention):
+    """The query heads of a group share a key and a value (Ainslie et al. 2023, arXiv 2305.13245)."""
+
+    groups: int
+    """How many groups, that is, key-value heads."""
+    kind: Literal["gqa"] = "gqa"
+
+    def groups_of(self, heads: int) -> float:  # noqa: ARG002
+        return self.groups
+
+
+@kind_of(Attention, built_by="harness.models.attention:SharedHeadAttention")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MultiQuery(Attention):
+    """All query heads share one key and one value (Shazeer 2019, arXiv 1911.02150)."""
+
+    kind: Literal["mqa"] = "mqa"
+
+    def groups_of(self, heads: int) -> float:  # noqa: ARG002
+        return 1
+
+
+class FeedForward:
+    """A transformer layer's feed-forward part. Builder: (spec, width) -> module."""
+
+    __slots__ = ()
+    forms: ClassVar[dict[str, type]] = {}
+    ratio: float
+
+
+@kind_of(FeedForward, built_by="harness.models.feed_forward:geglu")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GEGLU(FeedForward):
+    """Linear, gated by a GELU of another linear (Shazeer 2020, arXiv 2002.05202)."""
+
+    ratio: float = 4.0
+    """Hidden width as a multiple of the layer's; the gate comes on top, as wide again."""
+    kind: Literal["geglu"] = "geglu"
+
+
+@kind_of(FeedForward, built_by="harness.models.feed_forward:swiglu")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SwiGLU(FeedForward):
+    """Linear, gated by a SiLU of another linear (Shazeer 2020, arXiv 2002.05202)."""
+
+    ratio: float = 4.0
+    kind: Literal["swiglu"] = "swiglu"
+
+
+@kind_of(FeedForward, built_by="harness.models.feed_forward:gelu")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GELU(FeedForward):
+    """Linear, GELU, linear; no gate."""
+
+    ratio: float = 4.0
+    kind: Literal["gelu"] = "gelu"
+
+
+class MapNorm:
+    """The norm of feature maps (B, C, H, W). Builder: (spec, channels, eps) -> module."""
+
+    __slots__ = ()
+    forms: ClassVar[dict[str, type]] = {}
+
+
+@kind_of(MapNorm, built_by="harness.models.norms:group_norm")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroupNorm(MapNorm):
+    """Over H, W and the channels of a group."""
+
+    groups: int = 32
+    kind: Literal["group"] = "group"
+
+
+@kind_of(MapNorm, built_by="harness.models.norms:map_layer_norm")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MapLayerNorm(MapNorm):
+    """Over the channels of each pixel."""
+
+    kind: Literal["layer"] = "layer"
+
+
+@kind_of(MapNorm, built_by="harness.models.norms:map_rms_norm")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MapRMSNorm(MapNorm):
+    """Over the channels of each pixel, without subtracting the mean."""
+
+    kind: Literal["rms"] = "rms"
+
+
+class VectorNorm:
+    """A norm over the last axis: of tokens, of queries and keys. Builder: (spec, width) -> module."""
+
+    __slots__ = ()
+    forms: ClassVar[dict[str, type]] = {}
+
+
+@kind_of(VectorNorm, built_by="harness.models.norms:layer_norm")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayerNorm(VectorNorm):
+    kind: Literal["layer"] = "layer"
+
+
+@kind_of(VectorNorm, built_by="harness.models.norms:rms_norm")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RMSNorm(VectorNorm):
+    """x / sqrt(mean(x^2) + eps), with a weight per channel (Zhang and Sennrich 2019, arXiv 1910.07467)."""
+
+    kind: Literal["rms"] = "rms"
+
+
+class Position:
+    """How self-attention learns where a token stands. Builder: (spec, head_width) -> module (H, W) -> rotation."""
+
+    __slots__ = ()
+    forms: ClassVar[dict[str, type]] = {}
+
+
+@kind_of(Position, built_by="harness.models.embeddings:Rope2d")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rope2d(Position):
+    """Rotary embedding, half of a head's width by row and half by column (Su et al. 2021, arXiv 2104.09864)."""
+
+    base: float = 10000.0
+    """The slowest pair of channels turns by about 1/base of a radian from one token to the next."""
+    kind: Literal["rope_2d"] = "rope_2d"
+
+
+class Block:
+    """What a stage consists of. Builder of one block: (spec, ArchitectureConfig, c_in, c_out) -> module."""
+
+    __slots__ = ()
+    forms: ClassVar[dict[str, type]] = {}
+
+    @property
+    def residual(self) -> bool:
+        """Whether the block itself is a residual block of convolutions."""
+        return True
+
+    @property
+    def attention(self) -> "TransformerBlock | None":
+        """The transformer that follows every block, if any."""
+        return None
+
+    def transformers(self) -> Iterator["TransformerBlock | ResidualTransformer"]:
+        """The block's transformer, wherever it stands; nothing if it has none."""
+        return iter(())
+
+
+@kind_of(Block, built_by="harness.models.residual:residual_block")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResidualBlock(Block):
+    """Two convolutions with the time embedding between them, and a shortcut."""
+
+    kind: Literal["residual"] = "residual"
+
+
+@kind_of(Block, built_by="harness.models.residual:residual_block")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResidualTransformer(Block):
+    """A residual block, and behind it a transformer of `depth` layers."""
+
+    depth: int
+    self_attention: bool = True
+    kind: Literal["residual_transformer"] = "residual_transformer"
+
+    @property
+    def attention(self) -> "TransformerBlock | None":
+        return TransformerBlock(depth=self.depth, self_attention=self.self_attention)
+
+    def transformers(self) -> Iterator["TransformerBlock | ResidualTransformer"]:
+        return iter((self,))
+
+
+@kind_of(Block, built_by="harness.models.transformer:transformer")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransformerBlock(Block):
+    """A transformer in the place of the residual block: cross-attention and feed-forward, self-attention if asked."""
+
+    depth: int = 1
+    self_attention: bool = False
+    kind: Literal["transformer"] = "transformer"
+
+    @property
+    def residual(self) -> bool:
+        return False
+
+    def transformers(self) -> Iterator["TransformerBlock | ResidualTransformer"]:
+        return iter((self,))
