@@ -1,0 +1,188 @@
+"""Sampling: images are functions of (seed, index), whoever computes them; guidance is what it says."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from harness.diffusion.sampling import SamplingConfig, guided_velocity, sample, sample_labels, sample_noise
+from harness.records.errors import UserError
+
+SHAPE = (1, 8, 8)
+N_CLASSES = 10
+
+
+class Table:
+    """Class prompts: a fixed embedding for each class, and an empty one."""
+
+    def __init__(self) -> None:
+        self.embeddings = torch.randn(N_CLASSES + 1, 3, 6, generator=torch.Generator().manual_seed(5))
+
+    def context(self, labels: Tensor, drop: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.embeddings[torch.where(drop, N_CLASSES, labels)], None
+
+
+class Network(nn.Module):
+    """Convolutions, a norm, matrix products: the operators whose rounding depends on the batch's size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.enter, self.leave = nn.Conv2d(1, 24, 3, padding=1), nn.Conv2d(24, 1, 3, padding=1)
+        self.condition, self.mix = nn.Linear(7, 24), nn.Linear(24, 24)
+        self.norm = nn.GroupNorm(4, 24)
+        self.batches: list[int] = []
+
+    def forward(self, x: Tensor, time: Tensor, context: Tensor, _mask: Tensor | None) -> Tensor:
+        self.batches.append(len(x))
+        h = self.norm(self.enter(x)) + self.condition(torch.cat([context.mean(1), time[:, None]], 1))[:, :, None, None]
+        h = h + self.mix(torch.nn.functional.silu(h).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return x + 2 * self.leave(torch.nn.functional.silu(h))
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return Network()
+
+
+TABLE = Table()
+CONFIG = SamplingConfig(solver="heun", steps=4, guidance_scale=2.0, micro_batch=16)
+
+
+def images(network: nn.Module, indices: range | None = None, config: SamplingConfig = CONFIG, seed: int = 3) -> Tensor:
+    labels = sample_labels(50, N_CLASSES)
+    return sample(network, TABLE, labels, config, shape=SHAPE, seed=seed, indices=indices)
+
+
+def test_images_are_bit_equal_for_any_cut_into_workers(network: Network) -> None:
+    whole = images(network)
+    assert whole.dtype == torch.uint8
+    assert whole.shape == (50, *SHAPE)
+    assert whole.float().std() > 5
+    for cuts in ((0, 50), (0, 16, 32, 50), (0, 7, 19, 48, 50), tuple(range(0, 51, 5))):
+        parts = [images(network, range(a, b)) for a, b in itertools.pairwise(cuts)]
+        assert torch.equal(torch.cat(parts), whole)
+
+
+def test_noise_from_one_stream_a_worker_would_be_seen(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "harness.diffusion.sampling.sample_noise", lambda _seed, indices, shape: torch.randn(len(indices), *shape)
+    )
+
+    def worker(indices: range | None = None) -> Tensor:
+        torch.manual_seed(3)
+        return images(network, indices)
+
+    assert not torch.equal(torch.cat([worker(range(32)), worker(range(32, 50))]), worker())
+
+
+def test_images_do_not_depend_on_how_many_more_are_drawn(network: Network) -> None:
+    more = sample(network, TABLE, sample_labels(70, N_CLASSES), CONFIG, shape=SHAPE, seed=3)
+    assert torch.equal(more[:50], images(network))
+
+
+@pytest.mark.parametrize("micro_batch", [1, 7, 50, 64])
+def test_another_micro_batch_moves_a_pixel_by_one_grey_level_at_most(network: Network, micro_batch: int) -> None:
+    other = images(network, config=dataclasses.replace(CONFIG, micro_batch=micro_batch))
+    assert (other.int() - images(network).int()).abs().max() <= 1
+
+
+def test_every_micro_batch_has_the_same_size(network: Network) -> None:
+    network.batches.clear()
+    images(network, range(17, 50), SamplingConfig(steps=2, guidance_scale=1.0, micro_batch=16))
+    assert set(network.batches) == {16}
+
+
+def test_noise_is_a_function_of_seed_and_index() -> None:
+    whole = sample_noise(7, range(20), SHAPE)
+    assert torch.equal(sample_noise(7, range(13, 15), SHAPE), whole[13:15])
+    assert torch.equal(sample_noise(7, range(5), (64,)).flatten(), whole[:5].flatten())
+    assert not torch.equal(sample_noise(8, range(20), SHAPE), whole)
+
+
+def test_noise_is_what_numpys_philox_makes() -> None:
+    philox = np.random.Philox(key=np.array([2**63 + 1, 50_000], dtype=np.uint64))
+    expected = np.random.Generator(philox).standard_normal((1, 8, 8), dtype=np.float32)
+    assert np.array_equal(sample_noise(2**63 + 1, range(50_000, 50_001), SHAPE)[0].numpy(), expected)
+
+
+def test_noise_is_standard_normal_and_uncorrelated_between_neighbours() -> None:
+    noise = sample_noise(0, range(4000), (64,)).double()
+    assert abs(noise.mean()) < 0.01
+    assert abs(noise.std() - 1) < 0.01
+    assert abs((noise[1:] * noise[:-1]).mean()) < 0.01
+    assert abs((noise * sample_noise(1, range(4000), (64,))).mean()) < 0.01
+
+
+def test_labels_are_balanced() -> None:
+    counts = torch.bincount(sample_labels(512, 10))
+    assert counts.max() - counts.min() <= 1
+    assert torch.equal(sample_labels(512, 10)[:64], sample_labels(64, 10))
+
+
+def test_guidance_is_the_published_formula(network: Network) -> None:
+    x, labels = torch.randn(6, *SHAPE), sample_labels(6, N_CLASSES)
+    cpu = torch.device("cpu")
+    prompted, empty, guided = (guided_velocity(network, TABLE, labels, s, cpu)(x, 0.5) for s in (1, 0, 3.5))
+    torch.testing.assert_close(guided, empty + 3.5 * (prompted - empty), atol=1e-4, rtol=1e-4)
+    assert (prompted - empty).abs().max() > 0.01
+
+
+def test_ignoring_guidance_or_the_prompt_is_seen(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    guided, unguided = images(network), images(network, config=dataclasses.replace(CONFIG, guidance_scale=1.0))
+    assert not torch.equal(guided, unguided)
+    monkeypatch.setattr("harness.diffusion.sampling.torch.lerp", lambda _empty, prompted, _scale: prompted)
+    assert (images(network).int() - unguided.int()).abs().max() <= 1  # the mutation makes guidance do nothing
+
+
+@pytest.mark.parametrize(("scale", "batch", "calls"), [(1.0, 16, 8), (0.0, 16, 8), (2.0, 32, 8)])
+def test_scale_one_costs_one_evaluation(network: Network, scale: float, batch: int, calls: int) -> None:
+    network.batches.clear()
+    config = dataclasses.replace(CONFIG, guidance_scale=scale)
+    images(network, range(16), config)
+    assert network.batches == [batch] * calls
+    assert config.evaluations == calls * batch // 16
+
+
+def test_sampling_leaves_no_trace(network: Network) -> None:
+    network.train()
+    state = torch.get_rng_state()
+    progress: list[tuple[int, int]] = []
+    labels = sample_labels(50, N_CLASSES)
+    sample(
+        network,
+        TABLE,
+        labels,
+        CONFIG,
+        shape=SHAPE,
+        seed=0,
+        indices=range(10, 40),
+        on_progress=lambda *p: progress.append(p),
+    )
+    assert network.training
+    assert torch.equal(torch.get_rng_state(), state)
+    assert progress == [(6, 30), (22, 30), (30, 30)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"solver": "hoin"}, "unknown solver 'hoin'; choose one of: heun, euler"),
+        ({"steps": 0}, "sampling.steps must be at least 1"),
+        ({"guidance_scale": -1.0}, "sampling.guidance_scale"),
+        ({"guidance_scale": float("nan")}, "sampling.guidance_scale"),
+        ({"micro_batch": 0}, "sampling.micro_batch"),
+    ],
+)
+def test_wrong_settings_are_refused_in_a_sentence(settings: dict[str, object], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        SamplingConfig(**settings)  # type: ignore[arg-type]
+
+
+def test_indices_outside_the_labels_are_refused(network: Network) -> None:
+    for wrong in (range(40, 51), range(0, 10, 2), range(-1, 5)):
+        with pytest.raises(UserError, match="sample indices"):
+            images(network, wrong)
