@@ -1,0 +1,170 @@
+"""An attempt's folder: who may read what from it, and in which order.
+
+    FOLDER/attempts.log                 the log of all events
+    FOLDER/driver.lock                  held by the one driver
+    FOLDER/KEY/lock                     held by the worker that runs KEY, or by the driver while it names another
+    FOLDER/KEY/current                  the attempt that may run; any other refuses to
+    FOLDER/KEY/shared/                  what outlives an attempt: checkpoints
+    FOLDER/KEY/attempt-001/lock         held by the worker of this attempt while it runs
+                          /lease        counts up while the worker lives (where locks do not reach)
+                          /submitted.json, call.pkl, progress.json, traceback.txt, submitit/
+                          /result.json  appears by rename: the end of the attempt
+
+The worker writes the result before it lets go of its locks. So: a result means ended; no result and a held lock (or
+a lease that moves) means running; neither means waiting or dead, which the launcher's job handle and a grace period
+decide. A wrong guess costs a start-up, never a second run: naming another attempt needs KEY/lock, and a worker runs
+only while it holds KEY/lock and `current` names it.
+"""
+
+import json
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.launch.locks import holder
+from harness.records.plain import Plain
+from harness.records.store import unwritable, write_atomic
+
+End = Literal["done", "failed", "stopped", "refused"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """What `result.json` holds."""
+
+    state: End
+    value: Plain = None  # what the callable returned, if done
+    error: str = ""  # one line, if not
+    user_error: bool = False  # the callable raised a UserError: the user can mend it
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at one key. `folder` is FOLDER/KEY/attempt-NNN."""
+
+    folder: Path
+
+    @property
+    def root(self) -> Path:
+        return self.folder.parent.parent
+
+    @property
+    def key(self) -> str:
+        return self.folder.parent.name
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def number(self) -> int:
+        return int(self.name.removeprefix("attempt-"))
+
+    @property
+    def lock(self) -> Path:
+        return self.folder / "lock"
+
+    @property
+    def key_lock(self) -> Path:
+        return self.folder.parent / "lock"
+
+    @property
+    def lease(self) -> Path:
+        return self.folder / "lease"
+
+    @property
+    def call(self) -> Path:
+        return self.folder / "call.pkl"
+
+    @property
+    def traceback(self) -> Path:
+        return self.folder / "traceback.txt"
+
+    @property
+    def logs(self) -> Path:
+        """submitit's folder: the job's standard output and error."""
+        return self.folder / "submitit"
+
+    @property
+    def is_current(self) -> bool:
+        return current_attempt(self.folder.parent) == self
+
+    @property
+    def started(self) -> bool:
+        """Whether a worker ever held this attempt's lock."""
+        return bool(holder(self.lock))
+
+    def make_current(self) -> None:
+        """Name this the attempt that may run; only under the key's lock."""
+        write_atomic(self.folder.parent / "current", self.name.encode())
+
+    def mark_submitted(self, job_id: str | None) -> None:
+        plain = {"time": time.time(), "job_id": job_id}
+        write_atomic(self.folder / "submitted.json", json.dumps(plain).encode())
+
+    def submitted(self) -> dict[str, Any]:
+        """`time` and `job_id` (None where the driver died before it learnt it); empty before that."""
+        return _read_json(self.folder / "submitted.json")
+
+    def write_result(self, result: Result) -> None:
+        plain = {"state": result.state, "value": result.value, "error": result.error, "user_error": result.user_error}
+        write_atomic(self.folder / "result.json", json.dumps(plain, ensure_ascii=False).encode())
+
+    def result(self) -> Result | None:
+        plain = _read_json(self.folder / "result.json")
+        return Result(**plain) if plain else None
+
+    def last_words(self) -> str:
+        """The last line the job wrote to its standard error, if any: why it ended without a result."""
+        logs = [*self.logs.glob("*.err"), *self.logs.glob("controller.log")]
+        lines = [line for log in logs for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        return lines[-1].strip() if lines else ""
+
+
+def shared_folder(attempt_folder: Path) -> Path:
+    """Where a callable keeps what the next attempt at the same key continues from; no two attempts run at once."""
+    folder = attempt_folder.parent / "shared"
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    return folder
+
+
+def new_attempt(key_folder: Path) -> Attempt:
+    """The next attempt's folder, made here."""
+    attempt = Attempt(key_folder / f"attempt-{len(attempts_of(key_folder)) + 1:03d}")
+    try:
+        attempt.folder.mkdir(parents=True)
+    except OSError as error:
+        raise unwritable(attempt.folder, error) from error
+    return attempt
+
+
+def attempts_of(key_folder: Path) -> list[Attempt]:
+    return [Attempt(folder) for folder in sorted(key_folder.glob("attempt-*"))]
+
+
+def current_attempt(key_folder: Path) -> Attempt | None:
+    try:
+        return Attempt(key_folder / (key_folder / "current").read_text())
+    except FileNotFoundError:
+        return None
+
+
+def check_key(key: str) -> str:
+    """A key names a folder: letters, digits, and `.` `_` `-` `=` inside; anything else is the caller's mistake."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,199}", key):
+        raise ValueError(f"a job's key must be a plain folder name, not {key!r}")
+    return key
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        read = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    assert isinstance(read, dict), path
+    return read

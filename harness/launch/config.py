@@ -1,0 +1,142 @@
+"""Where jobs run: in this process, on this machine, or on Slurm. One setting, nothing else changes.
+
+No launcher setting is part of a trial's identity: where a job ran is provenance.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from harness.records.errors import UserError
+
+WEEK_MIN = 7 * 24 * 60.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DebugLauncher:
+    """One job after another in the driver's own process: breakpoints and profilers work."""
+
+    kind: Literal["debug"] = "debug"
+    threads: int | None = None
+    """Informational here: the process already runs, so the callee sets torch's threads. None: leave them."""
+    poll_interval_s: float = 0.05
+
+    def __post_init__(self) -> None:
+        _at_least("launcher.threads", self.threads, 1)
+        _above_zero("launcher.poll_interval_s", self.poll_interval_s)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LocalLauncher:
+    """Worker processes on this machine, each in a session of its own."""
+
+    kind: Literal["local"] = "local"
+    threads: int = 1
+    """Threads a worker may use (OMP, MKL, ... are set before its Python starts)."""
+    max_in_flight: int | None = None
+    """Jobs at once; None: the cores of this machine divided by `threads`."""
+    cuda_devices: tuple[int, ...] | None = None
+    """CUDA devices dealt out in turn, one a job; None: every job sees what the driver sees."""
+    timeout_min: float = WEEK_MIN
+    """A job that runs longer is asked to checkpoint and is started again."""
+    start_grace_s: float = 60.0
+    """How long a job that an earlier driver submitted may take until its worker holds its lock."""
+    stop_grace_s: float = 20.0
+    """How long a worker may take to end after SIGTERM before it is killed."""
+    poll_interval_s: float = 0.1
+
+    def __post_init__(self) -> None:
+        _at_least("launcher.threads", self.threads, 1)
+        _at_least("launcher.max_in_flight", self.max_in_flight, 1)
+        for name in ("timeout_min", "start_grace_s", "stop_grace_s", "poll_interval_s"):
+            _above_zero(f"launcher.{name}", getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SlurmLauncher:
+    """Jobs on a Slurm cluster; the folder must lie on a file system that all nodes share."""
+
+    kind: Literal["slurm"] = "slurm"
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    exclude: str | None = None
+    gpus: int = 0
+    """GPUs a job."""
+    cpus: int = 4
+    """Cores a job."""
+    mem_gb: float | None = None
+    timeout_min: int = 240
+    signal_delay_s: int = 120
+    """How long before the time limit Slurm tells the job to checkpoint; it is requeued then."""
+    max_requeues: int = 10
+    """Time-outs after which a job is not requeued any more."""
+    threads: int | None = None
+    """Threads a worker may use; None: `cpus`."""
+    max_in_flight: int = 16
+    """Jobs at once, queued ones included."""
+    setup: tuple[str, ...] = ()
+    """Shell lines before the worker starts: `module load ...`."""
+    additional: Mapping[str, Any] = field(default_factory=dict)
+    """Any other sbatch option by its name: `{reservation: night}`."""
+    heartbeat_s: float = 10.0
+    """A worker renews its lease this often."""
+    lease_timeout_s: float = 120.0
+    """A worker whose lease has not been renewed for this long is taken for dead."""
+    start_grace_s: float = 300.0
+    """How long Slurm's accounting may not know a job that was just submitted."""
+    poll_interval_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name, low in (("cpus", 1), ("gpus", 0), ("threads", 1), ("max_in_flight", 1), ("max_requeues", 0)):
+            _at_least(f"launcher.{name}", getattr(self, name), low)
+        for name in ("timeout_min", "mem_gb", "heartbeat_s", "start_grace_s", "poll_interval_s"):
+            _above_zero(f"launcher.{name}", getattr(self, name))
+        if not 0 <= self.signal_delay_s < 60 * self.timeout_min:
+            raise UserError(
+                f"launcher.signal_delay_s must lie between 0 and the time limit of {60 * self.timeout_min} s, "
+                f"not {self.signal_delay_s}; choose a smaller delay or a longer launcher.timeout_min"
+            )
+        if self.lease_timeout_s < 3 * self.heartbeat_s:
+            raise UserError(
+                f"launcher.lease_timeout_s must be at least three heartbeats ({3 * self.heartbeat_s:g} s), "
+                f"not {self.lease_timeout_s:g}; raise it, or lower launcher.heartbeat_s"
+            )
+
+
+LauncherConfig: TypeAlias = DebugLauncher | LocalLauncher | SlurmLauncher
+
+
+def jobs_at_once(launcher: LauncherConfig) -> int:
+    """How many jobs may be in flight: one in this process, cores / threads here, the setting on Slurm."""
+    if isinstance(launcher, DebugLauncher):
+        return 1
+    if launcher.max_in_flight is not None:
+        return launcher.max_in_flight
+    return max(1, usable_cores() // (launcher.threads or 1))
+
+
+def threads_of(launcher: LauncherConfig) -> int | None:
+    """Threads a worker may use, or None where the launcher leaves that alone."""
+    if isinstance(launcher, SlurmLauncher):
+        return launcher.threads or launcher.cpus
+    return launcher.threads
+
+
+def usable_cores() -> int:
+    """Cores this process may run on: its affinity mask where the system has one."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _at_least(name: str, value: int | None, low: int) -> None:
+    if value is not None and value < low:
+        raise UserError(f"{name} must be at least {low}, not {value}; choose a larger number")
+
+
+def _above_zero(name: str, value: float | None) -> None:
+    if value is not None and value <= 0:
+        raise UserError(f"{name} must be above 0, not {value:g}; choose a larger number")

@@ -1,0 +1,111 @@
+"""Locks that the operating system drops when their holder dies, however it dies.
+
+`flock` belongs to the open file: no other process can hold it, kill -9 frees it, and children that are started
+by exec do not inherit it. The file stays (removing it would let two processes lock two files of one name); what it
+holds says who locked it last.
+"""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from harness.records.errors import UserError
+from harness.records.store import unwritable
+
+
+class FileLock:
+    """An exclusive lock on `path`, held from construction by `acquire` until `release` or death."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self._descriptor: int | None = descriptor
+
+    @classmethod
+    def acquire(cls, path: Path, *, wait_s: float = 0.0, **owner: Any) -> "FileLock | None":
+        """The lock, or None where another process holds it for all of `wait_s` seconds.
+
+        `owner` is written into the file beside pid, host and time, for those who find it held.
+        """
+        deadline = time.monotonic() + wait_s
+        descriptor = _open(path)
+        while not _try(descriptor, path):
+            if time.monotonic() >= deadline:
+                os.close(descriptor)
+                return None
+            time.sleep(0.02)
+        lock = cls(path, descriptor)
+        lock.sign(**owner)
+        return lock
+
+    def sign(self, **owner: Any) -> None:
+        """Write who holds the lock; the first line is one write, so a reader sees all of it or none."""
+        assert self._descriptor is not None
+        text = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "time": time.time(), **owner})
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, text.encode() + b"\n", 0)
+        except OSError as error:
+            self.release()
+            raise unwritable(self.path, error) from error
+
+    def release(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)  # closing the last descriptor drops the lock
+            self._descriptor = None
+
+    def __enter__(self) -> "FileLock":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def is_held(path: Path) -> bool:
+    """Whether a living process holds the lock at `path`.
+
+    Probing takes the lock for microseconds, so whoever wants it must be ready to wait a moment (`wait_s`).
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _try(descriptor, path)
+    finally:
+        os.close(descriptor)
+
+
+def holder(path: Path) -> dict[str, Any]:
+    """What the present or last holder wrote: pid, host, time and more; empty where nobody ever held it."""
+    try:
+        written = json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return written if isinstance(written, dict) else {}
+
+
+def _open(path: Path) -> int:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def _try(descriptor: int, path: Path) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise UserError(
+            f"cannot lock {path}: {error.strerror}; choose an output folder on a file system with file locks"
+        ) from error
+    return True

@@ -1,0 +1,321 @@
+"""Jobs in flight: submit by key, poll for outcomes, survive any death.
+
+    with Pool(folder, launcher) as pool:
+        for key, call in jobs:
+            pool.submit(key, call)
+        while pool.in_flight:
+            for outcome in pool.poll(timeout_s=1.0):
+                ...
+
+There is no batch: whoever asks candidate by candidate submits while `pool.free` is above 0 and tells each outcome as it
+comes. The same calls on the same folder continue what a dead driver began: a key with a result yields it again without
+running, a key whose worker lives is waited for, a key that was lost or failed starts its next attempt.
+"""
+
+import contextlib
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+from harness.launch import executors
+from harness.launch.attempt import Attempt, Result, attempts_of, check_key, current_attempt, new_attempt
+from harness.launch.config import DebugLauncher, LauncherConfig, LocalLauncher, SlurmLauncher, jobs_at_once
+from harness.launch.events import log_event
+from harness.launch.lease import LeaseWatch
+from harness.launch.locks import FileLock, holder, is_held
+from harness.launch.progress import Progress, read_progress
+from harness.launch.worker import Call, save_call
+from harness.records.errors import UserError
+from harness.records.plain import Plain
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """News of one key. `done` and `failed` are final; after `lost` the pool has already begun another attempt."""
+
+    key: str
+    state: Literal["done", "failed", "lost"]
+    attempt: str
+    attempt_folder: Path
+    result: Plain = None  # what the callable returned, if done
+    error: str = ""  # one sentence, if not
+    user_error: bool = False  # the callable raised a UserError: its sentence is `error`
+    traceback: Path | None = None  # the file with the whole traceback, where there is one
+
+    @property
+    def is_final(self) -> bool:
+        return self.state != "lost"
+
+
+@dataclass(slots=True)
+class _Running:
+    attempt: Attempt
+    handle: executors.Handle
+    lease: LeaseWatch | None
+    slot: int
+
+
+class Pool:
+    """The one driver of `folder`. Not thread-safe; workers write only into their attempts' folders and the log."""
+
+    def __init__(
+        self, folder: Path, launcher: LauncherConfig, *, max_in_flight: int | None = None, max_attempts: int = 3
+    ) -> None:
+        """Lock `folder` for this driver (a UserError names the one that has it); `close` or leaving `with` unlocks.
+
+        `max_attempts` bounds how often a key is started again after its worker was lost, in this driver's life.
+        """
+        self.folder = Path(folder).absolute()
+        self.launcher = launcher
+        self.max_in_flight = max_in_flight or jobs_at_once(launcher)
+        self.max_attempts = max_attempts
+        self._calls: dict[str, Call] = {}  # every key that has no final outcome yet
+        self._waiting: deque[str] = deque()
+        self._running: dict[str, _Running] = {}
+        self._ready: list[Outcome] = []
+        self._losses: dict[str, int] = {}
+        self._lock = _lock_driver(self.folder)
+
+    # asking
+
+    @property
+    def in_flight(self) -> int:
+        """Keys submitted whose final outcome `poll` has not returned yet, waiting ones included."""
+        return len(self._calls)
+
+    @property
+    def free(self) -> int:
+        """How many more keys can run at once."""
+        return max(0, self.max_in_flight - len(self._waiting) - len(self._running))
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        return tuple(self._running)
+
+    def progress(self) -> dict[str, Progress]:
+        """How far each running key is, where its worker has said so."""
+        read = {key: read_progress(job.attempt.folder) for key, job in self._running.items()}
+        return {key: progress for key, progress in read.items() if progress is not None}
+
+    # doing
+
+    def submit(self, key: str, call: Call) -> None:
+        """Take responsibility for `key`: its result of an earlier run, its living worker, or a new attempt."""
+        if check_key(key) in self._calls:
+            raise ValueError(f"job '{key}' is in flight already")
+        self._calls[key] = call
+        if (ended := _done(self.folder / key)) is not None:
+            self._ready.append(_outcome(*ended))
+        elif not self._find(key):
+            self._waiting.append(key)
+
+    def poll(self, timeout_s: float = 0.0) -> list[Outcome]:
+        """Start what waits while there is room, and return the news, as soon as there is some or time is up.
+
+        On the debug launcher this runs the next job and returns when it has ended.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            self._fill()
+            self._collect()
+            ready, self._ready = self._ready, []
+            for outcome in ready:
+                if outcome.is_final:
+                    del self._calls[outcome.key]
+            left = deadline - time.monotonic()
+            if ready or left <= 0 or not self._calls:
+                return ready
+            time.sleep(min(left, self.launcher.poll_interval_s))
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """All news until nothing is in flight."""
+        while self._calls:
+            yield from self.poll(timeout_s=1.0)
+
+    def recover(self) -> dict[str, Literal["done", "failed", "running", "lost"]]:
+        """What an earlier driver left in the folder, by key. `submit` a key again to go on with it."""
+        found: dict[str, Literal["done", "failed", "running", "lost"]] = {}
+        for key_folder in sorted(path.parent for path in self.folder.glob("*/current")):
+            attempt = current_attempt(key_folder)
+            assert attempt is not None
+            result = attempt.result()
+            if _done(key_folder) is not None:
+                found[key_folder.name] = "done"
+            elif result is not None:
+                found[key_folder.name] = "failed" if result.state == "failed" else "lost"
+            else:
+                found[key_folder.name] = "running" if self._lives(self._take_over(attempt)) else "lost"
+        return found
+
+    def stop(self, *, cancel: bool) -> None:
+        """Stop driving. With `cancel` the jobs are asked to end (and killed after `stop_grace_s` on this machine);
+        without, they go on and are found by the next driver of this folder."""
+        if cancel:
+            self._cancel()
+        self._calls.clear()
+        self._waiting.clear()
+        self._running.clear()
+        self.close()
+
+    def close(self) -> None:
+        """Let another driver have the folder."""
+        self._lock.release()
+
+    def __enter__(self) -> "Pool":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Ctrl-C or an error: nothing keeps running unasked on this machine; jobs on a cluster keep their place."""
+        self.stop(cancel=not isinstance(self.launcher, SlurmLauncher))
+
+    # how
+
+    def _fill(self) -> None:
+        while self._waiting and len(self._running) < self.max_in_flight:
+            self._start(self._waiting.popleft())
+            if isinstance(self.launcher, DebugLauncher):
+                return
+
+    def _start(self, key: str) -> None:
+        """Name the next attempt under the key's lock, then submit it. Held lock: a worker lives after all."""
+        slot = min(set(range(self.max_in_flight)) - {job.slot for job in self._running.values()})
+        with _key_lock(self.folder / key) as lock:
+            if lock is None:
+                attempt = current_attempt(self.folder / key)
+                assert attempt is not None, f"{key} is locked by nobody's attempt"
+                self._running[key] = self._take_over(attempt, slot)
+                return
+            attempt = new_attempt(self.folder / key)
+            save_call(attempt, self._calls[key])
+            attempt.mark_submitted(None)
+            attempt.make_current()
+        log_event(self.folder, "submitted", key=key, attempt=attempt.name)
+        handle = executors.start(attempt, self.launcher, slot)
+        attempt.mark_submitted(handle.job_id)
+        self._running[key] = _Running(attempt, handle, self._watch(attempt), slot)
+
+    def _find(self, key: str) -> bool:
+        """Take over the key's attempt of an earlier driver, if that one may still come to a result."""
+        attempt = current_attempt(self.folder / key)
+        if attempt is None or attempt.result() is not None:
+            return False
+        slots = set(range(len(self._running) + 1)) - {job.slot for job in self._running.values()}
+        job = self._take_over(attempt, min(slots))
+        if not self._lives(job) and attempt.result() is None:
+            log_event(self.folder, "lost", key=key, attempt=attempt.name, error=_why_lost(job))
+            return False
+        log_event(self.folder, "found", key=key, attempt=attempt.name)
+        self._running[key] = job
+        return True
+
+    def _take_over(self, attempt: Attempt, slot: int = 0) -> _Running:
+        return _Running(attempt, executors.find(attempt, self.launcher), self._watch(attempt), slot)
+
+    def _watch(self, attempt: Attempt) -> LeaseWatch | None:
+        return LeaseWatch(attempt, self.launcher.lease_timeout_s) if isinstance(self.launcher, SlurmLauncher) else None
+
+    def _collect(self) -> None:
+        for key, job in list(self._running.items()):
+            if job.attempt.result() is None and self._lives(job):
+                continue
+            result = job.attempt.result()  # once more: it may have come between the two looks
+            del self._running[key]
+            if result is not None and result.state in ("done", "failed"):
+                self._ready.append(_outcome(job.attempt, result))
+            else:
+                self._lose(key, job, result)
+
+    def _lives(self, job: _Running) -> bool:
+        """Whether the attempt runs or may yet begin: its lock, its lease, and only then the launcher."""
+        if is_held(job.attempt.lock) or (job.lease is not None and job.lease.is_fresh()):
+            return True
+        return job.handle.may_live()
+
+    def _lose(self, key: str, job: _Running, result: Result | None) -> None:
+        reason = result.error if result is not None else _why_lost(job)
+        log_event(self.folder, "lost", key=key, attempt=job.attempt.name, error=reason)
+        self._losses[key] = self._losses.get(key, 0) + 1
+        lost = Outcome(key=key, state="lost", attempt=job.attempt.name, attempt_folder=job.attempt.folder, error=reason)
+        self._ready.append(lost)
+        if self._losses[key] < self.max_attempts:
+            self._waiting.appendleft(key)
+            return
+        error = f"lost {self._losses[key]} times, the last time because {reason}"
+        log_event(self.folder, "failed", key=key, attempt=job.attempt.name, error=error)
+        self._ready.append(
+            Outcome(key=key, state="failed", attempt=job.attempt.name, attempt_folder=job.attempt.folder, error=error)
+        )
+
+    def _cancel(self) -> None:
+        """SIGTERM (again each second: it may come before the worker listens), then SIGKILL after the grace."""
+        grace_s = self.launcher.stop_grace_s if isinstance(self.launcher, LocalLauncher) else 0.0
+        deadline = time.monotonic() + grace_s
+        living = list(self._running.values())
+        while living:
+            kill = time.monotonic() >= deadline
+            for job in living:
+                job.handle.stop(kill=kill)
+            if kill:
+                return
+            until = min(deadline, time.monotonic() + 1.0)
+            while living and time.monotonic() < until:
+                time.sleep(0.05)
+                living = [job for job in living if self._lives(job)]
+
+
+def _lock_driver(folder: Path) -> FileLock:
+    path = folder / "driver.lock"
+    lock = FileLock.acquire(path, wait_s=0.5, command=" ".join(sys.argv))
+    if lock is not None:
+        return lock
+    other = holder(path)
+    raise UserError(
+        f"another driver (process {other.get('pid')} on {other.get('host')}) already works in {folder}; "
+        "wait for it or stop it, then run the same command again"
+    )
+
+
+@contextlib.contextmanager
+def _key_lock(key_folder: Path) -> Iterator[FileLock | None]:
+    """The key's lock, or None while a worker runs the key (others hold it for microseconds, to probe)."""
+    lock = FileLock.acquire(key_folder / "lock", wait_s=0.2)
+    try:
+        yield lock
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _done(key_folder: Path) -> tuple[Attempt, Result] | None:
+    """The key's finished attempt, if it has one, whichever is current."""
+    for attempt in reversed(attempts_of(key_folder)):
+        result = attempt.result()
+        if result is not None and result.state == "done":
+            return attempt, result
+    return None
+
+
+def _outcome(attempt: Attempt, result: Result) -> Outcome:
+    return Outcome(
+        key=attempt.key,
+        state="done" if result.state == "done" else "failed",
+        attempt=attempt.name,
+        attempt_folder=attempt.folder,
+        result=result.value,
+        error=result.error,
+        user_error=result.user_error,
+        traceback=attempt.traceback if attempt.traceback.exists() else None,
+    )
+
+
+def _why_lost(job: _Running) -> str:
+    when = "while it ran" if job.attempt.started else "before it began"
+    words = job.attempt.last_words() or "without a word, as from kill -9 or a lack of memory"
+    return f"its worker ended {when}, {words} (job: {job.handle.state()})"
