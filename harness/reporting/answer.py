@@ -41,7 +41,12 @@ def _quality_lines(
     if unknown:
         seeds = "1 seed" if len(manifest.seeds) == 1 else f"{len(manifest.seeds)} seeds"
         lead = f"Cannot be told with {seeds}"
-        lines.append((lead, f"whether {name} got better or worse in {len(unknown)} of {len(quality)} rungs: {'; '.join(unknown)}."))
+        lines.append(
+            (
+                lead,
+                f"whether {name} got better or worse in {len(unknown)} of {len(quality)} rungs: {'; '.join(unknown)}.",
+            )
+        )
     return lines
 
 

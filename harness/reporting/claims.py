@@ -6,7 +6,8 @@
      standard deviation over seeds within a rung, pooled over all rungs of the run (one number per quantity),
      t Student's 97.5% quantile at its degrees of freedom, n the seeds of each rung. The interval is widened to the
      seeds' own extreme differences, so that two rungs whose seeds overlap are never told apart.
-   - `instrument` (latency): from the instrument's intervals (or the seeds, where wider): [low / high' - 1, high / low' - 1].
+   - `instrument` (latency): from the instrument's intervals, or the seeds' range where that is wider:
+     [low / high' - 1, high / low' - 1], the primes marking the rung it is compared to.
 2. The claim "lower" is supported if high < 0 and contradicted if low >= 0 ("higher": mirrored). The claim "same" is
    supported if the interval lies within +-same_within, contradicted if it lies wholly outside.
 3. In a full-size run a printed change of a count must also be met within `tolerance` points.
@@ -28,11 +29,13 @@ from harness.reporting.published import Published, PublishedCell
 State = Literal["supports", "contradicts", "cannot tell", "no claim"]
 
 # Student's 97.5% quantiles at 1, 2, ... 30 degrees of freedom; beyond, the last one (a little strict).
+# fmt: off
 _STUDENT = (
-    (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-    + (2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086)
-    + (2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042)
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
+    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
+    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
 )
+# fmt: on
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +68,7 @@ class Spread:
         return student(self.freedom) * self.deviation * math.sqrt(1 / n + 1 / m)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Verdict:
     state: State
     reason: str
@@ -115,7 +118,9 @@ def claim_sheet(
             ours = estimates[rung.name, rule.quantity].change
             tolerance = definition.tolerance if definition.scale == "full" else None
             verdict = judge(cell, interval, ours, rule, tolerance)
-            sheet.append(Claim(rung=rung.name, rule=rule, published=cell, interval=interval, ours=ours, verdict=verdict))
+            sheet.append(
+                Claim(rung=rung.name, rule=rule, published=cell, interval=interval, ours=ours, verdict=verdict)
+            )
     return sheet
 
 
@@ -138,7 +143,11 @@ def change_interval(
     if rule.rule == "count":
         exact = ours.change if ours.change is not None else math.nan
         return Interval(low=exact, high=exact)
-    return _instrument(ours, theirs) if rule.rule == "instrument" else _seeds(ours, theirs, pooled(estimates, rule.quantity))
+    return (
+        _instrument(ours, theirs)
+        if rule.rule == "instrument"
+        else _seeds(ours, theirs, pooled(estimates, rule.quantity))
+    )
 
 
 def judge(
@@ -163,7 +172,9 @@ def judge(
     if supported and rule.rule == "count" and tolerance is not None and cell.change is not None and ours is not None:
         apart = abs(ours - cell.change)
         if apart > tolerance:
-            return Verdict("contradicts", f"{change(ours)}: {apart:.1%} from the printed change, more than {tolerance:.1%}")
+            return Verdict(
+                "contradicts", f"{change(ours)}: {apart:.1%} from the printed change, more than {tolerance:.1%}"
+            )
     return Verdict("supports" if supported else "contradicts", interval.shown)
 
 
@@ -237,6 +248,8 @@ def _incomparable(manifest: Manifest, readings: Sequence[Reading]) -> dict[tuple
     for (rung, seed, quantity), row in by_key.items():
         other = by_key.get((against[rung] or "", seed, quantity))
         if other is not None and (row.conditions != other.conditions or row.unit != other.unit):
-            names = sorted(k for k in {*row.conditions, *other.conditions} if row.conditions.get(k) != other.conditions.get(k))
+            names = sorted(
+                k for k in {*row.conditions, *other.conditions} if row.conditions.get(k) != other.conditions.get(k)
+            )
             found[rung, quantity] = f"measured under different conditions: {', '.join(names) or 'unit'}"
     return found

@@ -60,6 +60,7 @@ class ReportDefinition:
     train_curve: str = "train_loss"
     validation_curve: str = "validation_loss"
     samples: str = "samples.png"  # the artifact of a trial that shows its samples
+    machine: str = "device"  # the dotted name in a record's provenance that tells the machine
 
     def __post_init__(self) -> None:
         names = [column.quantity for column in self.columns]

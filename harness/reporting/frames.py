@@ -1,7 +1,7 @@
-"""Records to rows: what is known of each rung, seed and quantity. A list of rows is a data frame by `pd.DataFrame(rows)`.
+"""Records to rows: what is known of each rung, seed and quantity. `pd.DataFrame(rows)` makes them a data frame.
 
-    Reading   one quantity of one record, or the fact that there is none
-    Estimate  the same over the seeds of a rung, with its change against the rung it is compared to
+Reading   one quantity of one record, or the fact that there is none
+Estimate  the same over the seeds of a rung, with its change against the rung it is compared to
 """
 
 from collections.abc import Iterable, Mapping, Sequence

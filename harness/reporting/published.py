@@ -9,7 +9,7 @@ from harness.reporting.format import change
 
 LABELS = {
     "P": "printed in the paper",
-    "P*": "printed in the paper, digits unreadable in our copy and completed from [2] and [R]: meeting it proves little",
+    "P*": "printed in the paper, digits unreadable in our copy, completed from [2] and [R]: meeting it proves little",
     "2": "from a second-hand digest of the paper",
     "R": "our own reconstruction, checked by counting",
 }

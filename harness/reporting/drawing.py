@@ -1,0 +1,32 @@
+"""What the figures share: colours, labels, rows of a frame.
+
+The colours are near Okabe and Ito's, which colour-blind readers can tell apart, and readable on light and on dark;
+what they mean is told by shape too. Text and grid colours come from the page's light or dark template.
+"""
+
+import html
+import math
+import textwrap
+from typing import Any
+
+import pandas as pd
+
+BLUE, ORANGE, GREY, PURPLE, RED = "#2f86c1", "#d9730d", "#8a8f98", "#b8689c", "#cc3d3d"
+
+
+def rows_of(frame: pd.DataFrame) -> list[Any]:
+    """The rows as named tuples, for drawing."""
+    return list(frame.itertuples(index=False))
+
+
+def rung_label(title: str) -> str:
+    return wrapped(title, 27)
+
+
+def wrapped(text: str, width: int) -> str:
+    """The text on lines of at most `width` characters, escaped for plotly, which reads some HTML."""
+    return "<br>".join(html.escape(line) for line in textwrap.wrap(text, width)) or " "
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -1,0 +1,175 @@
+"""Fig. 3's picture: small multiples of every quantity over the rungs, drawn from a data frame alone."""
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from harness.records.manifest import Manifest
+from harness.reporting.definition import ReportDefinition
+from harness.reporting.drawing import BLUE, GREY, ORANGE, PURPLE, RED, is_number, rows_of, rung_label, wrapped
+from harness.reporting.format import change, number
+from harness.reporting.frames import Estimate, Estimates
+from harness.reporting.published import Published
+
+ABSENT = {"failed": ("failed", RED), "unavailable": ("unavailable", GREY), "missing": ("not measured", GREY)}
+ROW_PX = 46
+
+
+def ladder_frame(
+    manifest: Manifest, definition: ReportDefinition, published: Published, estimates: Estimates
+) -> pd.DataFrame:
+    """One row per panel and rung, in the manifest's order: what the picture draws."""
+    rows = []
+    for column in (column for column in definition.columns if column.panel):
+        for rung in manifest.rungs:
+            estimate, cell = estimates[rung.name, column.quantity], published.cell(rung.name, column.published)
+            same_base = rung.name in published.rows and published.rows[rung.name].against == rung.against
+            relative = cell.change if cell is not None and same_base else None
+            reference = estimates[rung.against, column.quantity].value if rung.against else None
+            low, high = _interval(estimate, column.spread)
+            rows.append(
+                {
+                    "quantity": column.quantity,
+                    "panel": column.title,
+                    "rung": rung.name,
+                    "title": rung.title,
+                    "kind": estimate.kind,
+                    "value": estimate.value,
+                    "low": low,
+                    "high": high,
+                    "seeds": estimate.values if column.spread == "seeds" else (),
+                    "unit": estimate.unit,
+                    "change": estimate.change,
+                    "note": estimate.note,
+                    "published": f"{change(relative, digits=0)} {cell.source}" if cell and relative is not None else "",
+                    "published_value": reference * (1 + relative) if reference and relative is not None else None,
+                }
+            )
+    return pd.DataFrame(rows).astype({"value": object, "published_value": object})
+
+
+def ladder_figure(frame: pd.DataFrame) -> go.Figure:
+    """Fig. 3's picture: a panel per quantity, the rungs from top to bottom in every one."""
+    panels = list(dict.fromkeys(frame["quantity"]))
+    first = frame[frame["quantity"] == panels[0]]
+    labels = {row.rung: rung_label(row.title) for row in rows_of(first)}
+    titles = [wrapped(frame[frame["quantity"] == name]["panel"].iloc[0], 16) for name in panels]
+    figure = make_subplots(rows=1, cols=len(panels), shared_yaxes=True, horizontal_spacing=0.014, subplot_titles=titles)
+    for index, name in enumerate(panels, start=1):
+        _panel(figure, frame[frame["quantity"] == name], labels, index)
+    figure.update_yaxes(
+        categoryorder="array", categoryarray=list(labels.values())[::-1], range=[-0.6, len(labels) - 0.4],
+        ticks="", showgrid=True,
+    )  # fmt: skip
+    figure.update_layout(
+        height=110 + ROW_PX * len(labels), margin={"l": 10, "r": 10, "t": 64, "b": 34}, showlegend=False
+    )
+    return figure
+
+
+def _panel(figure: go.Figure, rows: pd.DataFrame, labels: Mapping[str, str], index: int) -> None:
+    valued = [row for row in rows_of(rows) if is_number(row.value)]
+    drawn = [x for row in valued for x in (row.value, row.high, row.published_value, *row.seeds) if is_number(x)]
+    top: float = max(drawn, default=1.0) or 1.0
+    has_published = any(rows["published"])
+    low: float = min([0.0, *(x for row in valued for x in (row.low, row.value) if is_number(x))])
+    figure.update_xaxes(
+        range=[low * 1.1, top * (1.75 if has_published else 1.18)], nticks=4, col=index, rangemode="tozero",
+        showticklabels=bool(valued), tickformat="~s" if top >= 1000 else "",
+    )  # fmt: skip
+    for kind, draw in (("counted", _bars), ("measured", _dots), ("predicted", _dots)):
+        chosen = [row for row in valued if row.kind == kind]
+        if chosen:
+            draw(figure, chosen, labels, index)
+    _published(figure, valued, labels, index)
+    for row in rows_of(rows):
+        _texts(figure, row, labels[row.rung], index)
+
+
+def _bars(figure: go.Figure, rows: Sequence[Any], labels: Mapping[str, str], index: int) -> None:
+    figure.add_trace(
+        go.Bar(
+            x=[row.value for row in rows], y=[labels[row.rung] for row in rows], orientation="h", width=0.46,
+            marker={"color": BLUE, "opacity": 0.75}, hovertext=[_hover(row) for row in rows], hoverinfo="text",
+            name="counted",
+        ),
+        row=1, col=index,
+    )  # fmt: skip
+
+
+def _dots(figure: go.Figure, rows: Sequence[Any], labels: Mapping[str, str], index: int) -> None:
+    """The mean as a dot with its spread as a line, and every seed as a small tick."""
+    predicted = rows[0].kind == "predicted"
+    color = PURPLE if predicted else BLUE
+    for row in (row for row in rows if is_number(row.low)):
+        figure.add_trace(
+            go.Scatter(
+                x=[row.low, row.high], y=[labels[row.rung]] * 2, mode="lines", hoverinfo="skip", name="spread",
+                line={"color": color, "width": 5}, opacity=0.35,
+            ),
+            row=1, col=index,
+        )  # fmt: skip
+    seeds = [(value, labels[row.rung]) for row in rows for value in row.seeds]
+    if seeds:
+        figure.add_trace(
+            go.Scatter(
+                x=[x for x, _ in seeds], y=[y for _, y in seeds], mode="markers", hoverinfo="skip", name="seeds",
+                marker={"symbol": "line-ns-open", "size": 11, "color": color},
+            ),
+            row=1, col=index,
+        )  # fmt: skip
+    figure.add_trace(
+        go.Scatter(
+            x=[row.value for row in rows], y=[labels[row.rung] for row in rows], mode="markers", name=rows[0].kind,
+            marker={"size": 10, "color": color, "symbol": "circle-open-dot" if predicted else "circle"},
+            hovertext=[_hover(row) for row in rows], hoverinfo="text",
+        ),
+        row=1, col=index,
+    )  # fmt: skip
+
+
+def _published(figure: go.Figure, rows: Sequence[Any], labels: Mapping[str, str], index: int) -> None:
+    """An open diamond where the rung would stand if the printed change held for the rung it is compared to."""
+    chosen = [row for row in rows if is_number(row.published_value)]
+    if chosen:
+        figure.add_trace(
+            go.Scatter(
+                x=[row.published_value for row in chosen], y=[labels[row.rung] for row in chosen], mode="markers",
+                marker={"size": 11, "color": ORANGE, "symbol": "diamond-open", "line": {"width": 2}},
+                hovertext=[f"published {html.escape(row.published)}" for row in chosen], hoverinfo="text",
+                name="published change",
+            ),
+            row=1, col=index,
+        )  # fmt: skip
+
+
+def _texts(figure: go.Figure, row: Any, label_: str, index: int) -> None:
+    axis = "" if index == 1 else str(index)
+    place = {"xref": f"x{axis} domain", "yref": "y", "y": label_, "showarrow": False}
+    if row.published:
+        figure.add_annotation(
+            **place, x=1, xanchor="right", text=html.escape(row.published),
+            font={"size": 10.5, "color": ORANGE},
+        )  # fmt: skip
+    if row.kind in ABSENT:
+        text, color = ABSENT[row.kind]
+        figure.add_annotation(
+            **place, x=0.03, xanchor="left", text=f"<i>{text}</i>", font={"size": 10.5, "color": color},
+            hovertext=html.escape(row.note),
+        )  # fmt: skip
+
+
+def _interval(estimate: Estimate, spread: str) -> tuple[float | None, float | None]:
+    if spread == "seeds" and len(estimate.values) > 1:
+        return estimate.seed_range
+    return (estimate.low, estimate.high) if spread == "instrument" else (None, None)
+
+
+def _hover(row: Any) -> str:
+    value, unit, title, kind, against = row.value, row.unit, row.title, row.kind, row.change
+    told = f"<br>{change(against)} against the rung it changes" if is_number(against) else ""
+    return f"{html.escape(title)}<br>{number(value, unit)} ({kind}){told}"

@@ -1,0 +1,128 @@
+"""From the store to one self-contained HTML file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.records.errors import UserError
+from harness.records.manifest import Manifest
+from harness.records.plain import from_plain
+from harness.records.store import Store, write_atomic
+from harness.reporting.answer import answer
+from harness.reporting.claims import claim_sheet, pooled
+from harness.reporting.definition import ReportDefinition
+from harness.reporting.figures import controls_figure, controls_frame, curves_figure
+from harness.reporting.frames import (
+    Reading,
+    Records,
+    controls_of,
+    curves,
+    estimates,
+    flat,
+    read_controls,
+    read_trials,
+    records_of,
+)
+from harness.reporting.ladder import ladder_figure, ladder_frame
+from harness.reporting.page import pictures, render
+from harness.reporting.provenance import facts, provenance_rows
+from harness.reporting.published import LABELS, Published
+from harness.reporting.tables import claim_rows, condition_rows, ladder_rows, reading_rows, reading_text
+
+
+def write_report(
+    store: Store,
+    manifest: Manifest,
+    definition: ReportDefinition | Mapping[str, Any],
+    published: Published | Mapping[str, Any],
+    path: Path,
+) -> Path:
+    """Write the report of an ablation as one HTML file that opens offline, and return its path.
+
+    store:      where its records are; what is missing there is shown as not measured
+    manifest:   its rungs, seeds and controls
+    definition: what to show and how to judge: reports/NAME.yaml
+    published:  the numbers to stand beside ours: reports/published/NAME.yaml
+    """
+    if not isinstance(definition, ReportDefinition):
+        definition = from_plain(ReportDefinition, definition)
+    if not isinstance(published, Published):
+        published = from_plain(Published, published)
+    if not manifest.rungs or not manifest.seeds:
+        raise UserError(f"the manifest of '{manifest.name}' has no rungs or no seeds: there is nothing to report")
+    _check_columns(definition, published)
+    path = Path(path)
+    write_atomic(path, report_html(store, manifest, definition, published).encode())
+    return path
+
+
+def report_html(store: Store, manifest: Manifest, definition: ReportDefinition, published: Published) -> str:
+    records, controls = records_of(store, manifest), controls_of(store, manifest)
+    quantities = _quantities(records, definition)
+    readings = read_trials(records, quantities)
+    control_readings = read_controls(controls, definition.controls, definition.control_quantities)
+    estimated = estimates(readings, manifest)
+    must_beat = _must_beat(definition, control_readings)
+    claims = claim_sheet(manifest, definition, published, estimated, readings, must_beat)
+    curve = curves(records, (definition.train_curve, definition.validation_curve))
+    figures = {"ladder": ladder_figure(ladder_frame(manifest, definition, published, estimated))}
+    if not curve.empty:
+        figures["curves"] = curves_figure(curve, manifest, definition)
+    control_frame = controls_frame(manifest, definition, control_readings, estimated)
+    if any(row.value is not None for row in control_readings):
+        figures["controls"] = controls_figure(control_frame)
+    provenances = [record.provenance for record in records.values() if record is not None]
+    seeded = list(dict.fromkeys(rule.quantity for rule in definition.claims if rule.rule == "seeds"))
+    context = {
+        "manifest": manifest,
+        "definition": definition,
+        "published": published,
+        "labels": LABELS,
+        "titles": {rung.name: rung.title for rung in manifest.rungs},
+        "edits": {rung.name: flat(rung.edits) for rung in manifest.rungs},
+        "records": records,
+        "done": sum(record is not None for record in records.values()),
+        "answer": answer(manifest, definition, estimated, claims),
+        "facts": facts(manifest, definition, provenances),
+        "ladder": ladder_rows(manifest, definition, published, estimated),
+        "claims": claim_rows(manifest, definition, claims, estimated),
+        "spreads": {name: pooled(estimated, name) for name in seeded},
+        "pictures": pictures(store, manifest, records, definition.samples),
+        "controls": _control_table(control_readings),
+        "rung_quality": {
+            rung.name: [estimated[rung.name, name] for name in definition.control_quantities] for rung in manifest.rungs
+        },
+        "quantities": quantities,
+        "readings": reading_rows(readings),
+        "conditions": condition_rows(definition, [*readings, *control_readings]),
+        "provenance": provenance_rows(provenances),
+        "control_provenance": provenance_rows([found.provenance for found in controls.values() if found is not None]),
+        "protocol": flat(manifest.protocol),
+    }
+    return render(context, figures)
+
+
+def _quantities(records: Records, definition: ReportDefinition) -> list[str]:
+    """The definition's quantities, then whatever else the records hold: nothing known is left out."""
+    found = sorted({name for record in records.values() if record is not None for name in record.quantities})
+    return list(dict.fromkeys([*(column.quantity for column in definition.columns), *found]))
+
+
+def _must_beat(definition: ReportDefinition, controls: list[Reading]) -> dict[str, float]:
+    chosen = (row for row in controls if row.subject == definition.must_beat)
+    return {row.quantity: row.value for row in chosen if row.value is not None}
+
+
+def _control_table(controls: list[Reading]) -> dict[str, list[Any]]:
+    table: dict[str, list[Any]] = {}
+    for row in controls:
+        table.setdefault(row.subject, []).append(reading_text(row))
+    return table
+
+
+def _check_columns(definition: ReportDefinition, published: Published) -> None:
+    wanted = [column.published for column in definition.columns if column.published]
+    for name in [*wanted, *(rule.published for rule in definition.claims)]:
+        if name not in published.columns:
+            known = ", ".join(published.columns)
+            raise UserError(f"the report asks for the published column '{name}'; '{published.title}' has: {known}")
