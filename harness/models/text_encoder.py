@@ -82,7 +82,7 @@ class TextEncoder:
         from transformers import AutoTokenizer
         from transformers.utils.logging import disable_progress_bar
 
-        disable_progress_bar()  # a worker has no terminal
+        disable_progress_bar()  # type: ignore[no-untyped-call]  # a worker has no terminal
 
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(files.folder, local_files_only=True)

@@ -1,0 +1,116 @@
+"""The real images that generated ones are compared with: their features, mean and covariance, computed once.
+
+The cache's key is everything that decides them: the content of the data set and its transform, which part, which of
+its images, and the extractor with its weights, resolution and resizing. Change any and the key is another, so an
+entry can be missing but not stale.
+"""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch_fidelity.metric_fid import fid_features_to_statistics
+
+from harness.data.images import ImageData, Images, stack
+from harness.measure.quality_classifier import Classifier, load_classifier
+from harness.measure.quality_config import QualityConfig
+from harness.models.extractor_config import extractor_identity
+from harness.models.feature_extractor import FeatureExtractor, load_extractor
+from harness.records.plain import fingerprint
+from harness.records.store import write_atomic
+
+CHUNK = 512  # images read at a time
+Statistics = dict[str, NDArray[np.float64]]  # torch-fidelity's: "mu" (D,), "sigma" (D, D)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reference:
+    """All that scoring a batch needs; the extractor is loaded."""
+
+    config: QualityConfig
+    extractor: FeatureExtractor
+    features: Tensor  # (N_reference, D) float64
+    statistics: Statistics
+    classifier: Classifier | None  # None where there is one class only
+    shape: tuple[int, int, int]  # (C, H, W) of the data's images
+    conditions: dict[str, Any]  # what is true of every score against this reference
+
+
+def load_reference(
+    config: QualityConfig, data: ImageData, *, cache: Path, device: torch.device | str = "cpu"
+) -> Reference:
+    """Load the extractor, and the reference from `cache` or from the images.
+
+    Raises UserError for a missing or altered weight file.
+    """
+    extractor = load_extractor(config.extractor, device)
+    part = data.heldout if config.reference == "heldout" else data.train
+    chosen = fixed_choice(len(part), config.reference_samples)
+    features, statistics = _cached_features(config, data, extractor, part, chosen, cache)
+    return Reference(
+        config=config,
+        extractor=extractor,
+        features=features,
+        statistics=statistics,
+        classifier=load_classifier(config, data, extractor, cache),
+        shape=(data.channels, data.size, data.size),
+        conditions={
+            "data": data.kind,
+            "data_fingerprint": data.fingerprint,
+            "reference": f"{'held-out' if config.reference == 'heldout' else 'training'} part",
+            "reference_samples": len(chosen),
+            "extractor": extractor_identity(config.extractor),
+        },
+    )
+
+
+def fixed_choice(count: int, wanted: int | None) -> NDArray[np.int64]:
+    """`wanted` of `count` indices, sorted: always the same ones; all of them where there are no more, or for None."""
+    if wanted is None or wanted >= count:
+        return np.arange(count)
+    return np.sort(np.random.RandomState(0).permutation(count)[:wanted])  # this generator's stream is frozen
+
+
+def part_features(extractor: FeatureExtractor, images: Images, chosen: NDArray[np.int64]) -> Tensor:
+    """(len(chosen), D) float32; the images are read piece by piece."""
+    pieces = [chosen[start : start + CHUNK] for start in range(0, len(chosen), CHUNK)]
+    return torch.cat([extractor.features(stack(images, piece)) for piece in pieces])
+
+
+def statistics_of(features: Tensor) -> Statistics:
+    """Mean and unbiased covariance in float64: torch-fidelity wants both of one type."""
+    statistics: Statistics = fid_features_to_statistics(features.double())
+    return statistics
+
+
+def reference_key(config: QualityConfig, data: ImageData, chosen: NDArray[np.int64]) -> str:
+    what = {
+        "data": data.identity,
+        "part": config.reference,
+        "images": len(chosen),
+        "extractor": extractor_identity(config.extractor),
+    }
+    return fingerprint(what, schema="quality-reference-1")
+
+
+def _cached_features(
+    config: QualityConfig,
+    data: ImageData,
+    extractor: FeatureExtractor,
+    part: Images,
+    chosen: NDArray[np.int64],
+    cache: Path,
+) -> tuple[Tensor, Statistics]:
+    path = cache / "references" / f"{reference_key(config, data, chosen)}.npz"
+    if not path.exists():
+        features = part_features(extractor, part, chosen)
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, features=features.numpy(), **statistics_of(features))
+        write_atomic(path, buffer.getvalue())
+    with np.load(path) as stored:
+        return torch.from_numpy(stored["features"]).double(), {"mu": stored["mu"], "sigma": stored["sigma"]}
