@@ -5,6 +5,7 @@ Plain means what JSON and YAML can hold: mappings, lists, strings, numbers, bool
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import types
@@ -39,8 +40,12 @@ def to_plain(value: Any) -> Plain:
 
 def identity(value: Any) -> Plain:
     """`to_plain` without the fields that cannot change a result: those marked `metadata=NOT_IDENTITY`."""
+    if isinstance(value, Mapping):
+        return {str(key): identity(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [identity(item) for item in value]
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
-        return [identity(item) for item in value] if isinstance(value, list | tuple) else to_plain(value)
+        return to_plain(value)
     fields = (field for field in dataclasses.fields(value) if field.metadata.get("identity") is not False)
     return {field.name: identity(getattr(value, field.name)) for field in fields}
 
@@ -58,7 +63,12 @@ def fingerprint(value: Any, *, schema: str) -> str:
 
 
 def from_plain(cls: type[T], data: Any, *, where: str = "") -> T:
-    """Build the dataclass `cls` from plain data; a wrong key or type is a UserError that names its path."""
+    """Build the dataclass `cls` from plain data; a wrong key or type is a UserError that names its path.
+
+    `cls` may also be a union of dataclasses that are told apart by their field `kind: Literal["..."]`.
+    """
+    if get_origin(cls) in (Union, types.UnionType):
+        return typing.cast(T, _cast_union(get_args(cls), data, where))
     if not isinstance(data, Mapping):
         raise UserError(f"{where or cls.__name__} must be a mapping of settings, not {data!r}")
     hints = _hints(cls)
@@ -73,7 +83,10 @@ def from_plain(cls: type[T], data: Any, *, where: str = "") -> T:
 
 
 def _hints(cls: Any) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+    return _type_hints(cls)
+
+
+_type_hints = functools.cache(typing.get_type_hints)  # a store of thousands of records is read through this
 
 
 def _required(field: dataclasses.Field[Any]) -> bool:
@@ -93,9 +106,9 @@ def _cast(hint: Any, value: Any, where: str) -> Any:
     if origin in (Union, types.UnionType):
         return _cast_union(args, value, where)
     if origin is Literal:
-        if value not in args:
+        if not any(type(value) is type(arg) and value == arg for arg in args):
             raise unknown_name(f"value for '{where}':", str(value), map(str, args))
-        return args[[type(value) is type(arg) and value == arg for arg in args].index(True)]
+        return value
     if origin is tuple:
         return _cast_tuple(args, value, where)
     if origin in (dict, Mapping):
@@ -116,7 +129,9 @@ def _cast_union(args: tuple[Any, ...], value: Any, where: str) -> Any:
     if len(choices) == 1:
         return _cast(choices[0], value, where)
     by_kind = {_kind_of(choice): choice for choice in choices}
-    if None not in by_kind and isinstance(value, Mapping):
+    if None not in by_kind:
+        if not isinstance(value, Mapping):
+            raise _wrong("a mapping of settings", value, where)
         kind = str(value.get("kind", ""))
         if kind not in by_kind:
             raise unknown_name(f"value for '{_join(where, 'kind')}':", kind, map(str, by_kind))

@@ -8,10 +8,11 @@ A file appears by rename after fsync, so a reader never sees half of one, at any
 writers of the same key cannot mix. It works on a laptop's disk and on a cluster's shared one.
 """
 
+import contextlib
 import errno
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,15 +69,16 @@ def write_atomic(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all; a folder that cannot be written is a UserError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}"  # not mkstemp: others may read a shared store
         try:
-            with os.fdopen(handle, "wb") as file:
+            with temporary.open("xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(temporary).replace(path)
+            temporary.replace(path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise unwritable(path, error) from error

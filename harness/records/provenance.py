@@ -1,0 +1,116 @@
+"""Where a record comes from: code, versions, machine, command, times. Not part of any identity."""
+
+import hashlib
+import os
+import platform
+import shlex
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "transformers",
+    "safetensors",
+    "scikit-learn",
+    "torch-fidelity",
+    "fvcore",
+    "coremltools",
+    "optuna",
+    "submitit",
+)
+
+
+def provenance(*, threads: int | None = None, **more: Any) -> dict[str, Any]:
+    """What is known when a record's work begins; `ended` completes it. `more` adds device, dtype, parent, ..."""
+    return {
+        "code": code_state(Path(__file__).parent),
+        "versions": versions(PACKAGES),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": socket.gethostname(),
+        "processor": processor_name(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "command": shlex.join(sys.argv),
+        "started": now(),
+        **more,
+    }
+
+
+def ended(begun: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """`provenance` with the time it was finished, the seconds between, and what was learnt meanwhile."""
+    finished = now()
+    seconds = (datetime.fromisoformat(finished) - datetime.fromisoformat(begun["started"])).total_seconds()
+    return {**begun, "finished": finished, "wall_seconds": seconds, **more}
+
+
+def now() -> str:
+    """UTC, ISO 8601, to the microsecond."""
+    return datetime.now(UTC).isoformat()
+
+
+@cache
+def code_state(folder: Path) -> dict[str, str]:
+    """The commit, and a hash of what differs from it (tracked changes and names and contents of new files).
+
+    Outside a git checkout, or without git, `commit` says so.
+    """
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    commit = _git(folder, "rev-parse", "HEAD")
+    if top is None or commit is None or not _git(folder, "ls-files", "."):  # or installed inside another checkout
+        return {"commit": "not a git checkout", "changes": "unknown"}
+    root = Path(top.decode().strip())
+    digest = hashlib.sha256(_git(root, "diff", "HEAD", "--binary") or b"")
+    new_files = (_git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", "*.py", "*.yaml") or b"").split(
+        b"\0"
+    )
+    for name in sorted(filter(None, new_files)):
+        path = root / os.fsdecode(name)
+        digest.update(name + b"\0" + (path.read_bytes() if path.is_file() else b""))
+    clean = digest.digest() == hashlib.sha256().digest()
+    return {"commit": commit.decode().strip(), "changes": "none" if clean else digest.hexdigest()[:16]}
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Installed versions, read from their metadata: nothing is imported."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+@cache
+def processor_name() -> str:
+    """The processor as its maker calls it; the architecture where the system does not tell."""
+    if sys.platform == "darwin":
+        said = _output("sysctl", "-n", "machdep.cpu.brand_string")
+        return said.decode().strip() if said else platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _git(folder: Path, *arguments: str) -> bytes | None:
+    return _output("git", "-C", str(folder), *arguments)
+
+
+def _output(*command: str) -> bytes | None:
+    try:
+        return subprocess.run(command, capture_output=True, check=True, timeout=20, stdin=subprocess.DEVNULL).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,102 @@
+"""The tracker `wandb`. Quiet, inside the output folder, and bounded in time at both ends."""
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.records.quantity import Counted, Failed, Measured, Predicted, Quantity, Unavailable
+from harness.records.record import CurvePoint
+from harness.tracking.config import WandbTracker
+from harness.tracking.tracker import Run, warn
+
+if TYPE_CHECKING:
+    import wandb
+
+
+class WandbRun:
+    def __init__(self, run: "wandb.Run", finish_timeout_s: float) -> None:
+        self._run, self._finish_timeout_s = run, finish_timeout_s
+
+    def log(self, point: CurvePoint) -> None:
+        # points of one step share a row; rows of steps that W&B has already are dropped there, which is right for a
+        # trial that repeats its steps since the last checkpoint bit by bit
+        self._run.log({point.name: point.value}, step=point.step)
+
+    def finish(self, quantities: Mapping[str, Quantity], images: Mapping[str, Path]) -> None:
+        import wandb
+
+        for name, quantity in quantities.items():
+            self._run.summary.update(summary_of(name, quantity))
+        if images:
+            self._run.log({name: wandb.Image(str(path)) for name, path in images.items()})
+        self._close(exit_code=0)
+
+    def abort(self) -> None:
+        self._close(exit_code=1)
+
+    def _close(self, exit_code: int) -> None:
+        """W&B bounds its own wait for uploads; the thread bounds the wait for W&B's service itself."""
+        thread = threading.Thread(target=self._run.finish, kwargs={"exit_code": exit_code}, daemon=True)
+        thread.start()
+        thread.join(self._finish_timeout_s + 10.0)
+        if thread.is_alive():
+            raise TimeoutError(f"W&B's service did not answer in {self._finish_timeout_s + 10.0:g} s")
+
+
+def start_wandb(config: WandbTracker, run: Run, folder: Path) -> WandbRun:
+    """Start or continue the run. Online without an answer from W&B: one warning, and the run is kept offline."""
+    try:
+        return WandbRun(_init(config, run, folder, config.mode), config.finish_timeout_s)
+    except Exception as error:
+        if config.mode != "online":
+            raise
+        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        warn(f"W&B cannot be reached ({why}); this run is kept in {folder}/wandb: `wandb sync` uploads it")
+        return WandbRun(_init(config, run, folder, "offline"), config.finish_timeout_s)
+
+
+def summary_of(name: str, quantity: Quantity) -> dict[str, Any]:
+    """A known quantity as its number, with its interval where it has one; any other as words under another name."""
+    match quantity:
+        case Counted():
+            return {name: quantity.value}
+        case Measured() | Predicted():
+            bounds = {f"{name}/low": quantity.low, f"{name}/high": quantity.high}
+            return {name: quantity.value, **{key: value for key, value in bounds.items() if value is not None}}
+        case Unavailable():
+            return {f"{name}/unavailable": quantity.reason}
+        case Failed():
+            return {f"{name}/failed": f"{quantity.stage}: {quantity.message}"}
+
+
+def _init(config: WandbTracker, run: Run, folder: Path, mode: Any) -> "wandb.Run":
+    import wandb
+
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = wandb.Settings(
+        silent=True,
+        console="off",
+        disable_git=True,  # the record has the commit
+        save_code=False,
+        symlink=False,
+        x_disable_stats=True,
+        x_save_requirements=False,
+        init_timeout=config.start_timeout_s,
+        login_timeout=config.start_timeout_s,
+        finish_timeout=config.finish_timeout_s,
+    )
+    return wandb.init(
+        project=config.project,
+        entity=config.entity,
+        id=run.id,
+        name=run.name,
+        group=run.group,
+        job_type=run.job_type,
+        config=dict(run.config),
+        dir=str(folder),
+        mode=mode,
+        resume="allow",
+        reinit="create_new",
+        settings=settings,
+    )
