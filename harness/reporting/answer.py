@@ -14,7 +14,7 @@ def answer(
     manifest: Manifest, definition: ReportDefinition, estimates: Estimates, claims: Sequence[Claim]
 ) -> list[tuple[str, str]]:
     """(lead, sentence) pairs, in the order of reading."""
-    lines = []
+    lines: list[tuple[str, str]] = []
     quality = [claim for claim in claims if claim.rule.rule == "seeds"]
     if quality:
         lines += _quality_lines(manifest, definition, estimates, quality)
@@ -28,47 +28,50 @@ def _quality_lines(
 ) -> list[tuple[str, str]]:
     titles = {rung.name: rung.title for rung in manifest.rungs}
     name = definition.column(quality[0].rule.quantity).title
-    leads = (("improved", "Helped"), ("hurt", "Hurt"), ("same", "Made no difference"))
-    lines = []
-    for state, lead in leads:
-        chosen = [claim for claim in quality if effect(claim) == state]
-        told = "; ".join(f"{titles[c.rung]} ({_costs(c.rung, definition, estimates)})" for c in chosen)
-        if chosen:
-            lines.append((lead, f"{told}."))
-    if not any(effect(claim) == "improved" for claim in quality):
-        lines.insert(0, ("Helped", f"no rung improved {name} by more than the seeds differ."))
-    unknown = [titles[claim.rung] for claim in quality if effect(claim) == "unknown"]
-    if unknown:
-        seeds = "1 seed" if len(manifest.seeds) == 1 else f"{len(manifest.seeds)} seeds"
-        lead = f"Cannot be told with {seeds}"
-        lines.append(
-            (
-                lead,
-                f"whether {name} got better or worse in {len(unknown)} of {len(quality)} rungs: {'; '.join(unknown)}.",
-            )
+    by_effect = {state: [c for c in quality if effect(c) == state] for state in ("improved", "hurt", "same", "unknown")}
+    counts = {state: len(chosen) for state, chosen in by_effect.items()}
+    same = f", {counts['same']} left it as it was" if counts["same"] else ""
+    lines = [
+        (
+            "In short",
+            f"{counts['improved']} of {len(quality)} changes improved {name} by more than the seeds differ, "
+            f"{counts['hurt']} worsened it{same}, and of {counts['unknown']} this run cannot tell.",
         )
+    ]
+    for state, lead in (("improved", "Helped"), ("hurt", "Hurt"), ("same", "Made no difference")):
+        told = "; ".join(f"{titles[c.rung]} ({_costs(c.rung, definition, estimates)})" for c in by_effect[state])
+        if told:
+            lines.append((lead, f"{told}."))
+    if by_effect["unknown"]:
+        told = "; ".join(f"{titles[c.rung]} ({_costs(c.rung, definition, estimates)})" for c in by_effect["unknown"])
+        lines.append(("Cannot be told", f"{told}."))
     return lines
 
 
 def _costs(rung: str, definition: ReportDefinition, estimates: Estimates) -> str:
-    """All known changes of one rung: `KID −12.0%, Parameters −3.1%`."""
+    """All known changes of one rung: `KID −12.0%, parameters −3.1%`."""
     parts = []
-    for column in definition.columns:
+    for column in (column for column in definition.columns if column.summary):
         value = estimates[rung, column.quantity].change
         if value is not None:
-            parts.append(f"{column.title} {change(value)}")
-    return ", ".join(parts)
+            parts.append(f"{_inside(column.title)} {change(value)}")
+    return ", ".join(parts) or "nothing known"
 
 
 def _overall(manifest: Manifest, definition: ReportDefinition, estimates: Estimates) -> str:
     parts = []
-    for column in definition.columns:
+    for column in (column for column in definition.columns if column.summary):
         first, last = (estimates[rung.name, column.quantity] for rung in (manifest.rungs[0], manifest.rungs[-1]))
         total = relative(last.value, first.value) if first.kind == last.kind else None
         if first.value is not None and last.value is not None and total is not None:
-            values = f"{number(first.value)} to {number(last.value, last.unit if last.kind != 'counted' else '')}"
-            parts.append(f"{column.title} {change(total)} ({values})")
+            values = f"{number(first.value, first.unit)} to {number(last.value, last.unit)}"
+            parts.append(f"{_inside(column.title)} {change(total)} ({values})")
     return ", ".join(parts) + "." if parts else "nothing is known of both yet."
+
+
+def _inside(title: str) -> str:
+    """A heading inside a sentence: `Parameters` becomes `parameters`, `KID` stays."""
+    return title if title[1:2].isupper() else title[:1].lower() + title[1:]
 
 
 def _count(claims: Sequence[Claim]) -> str:

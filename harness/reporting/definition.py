@@ -17,6 +17,7 @@ class Column:
     spread: Literal["seeds", "instrument", "none"] = "none"  # where its spread comes from
     published: str | None = None  # the published column that stands beside it
     panel: bool = True  # whether the picture has a panel for it
+    summary: bool = True  # whether the answer at the top tells its changes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,6 +10,7 @@ import textwrap
 from typing import Any
 
 import pandas as pd
+import plotly.graph_objects as go
 
 BLUE, ORANGE, GREY, PURPLE, RED = "#2f86c1", "#d9730d", "#8a8f98", "#b8689c", "#cc3d3d"
 
@@ -17,6 +18,14 @@ BLUE, ORANGE, GREY, PURPLE, RED = "#2f86c1", "#d9730d", "#8a8f98", "#b8689c", "#
 def rows_of(frame: pd.DataFrame) -> list[Any]:
     """The rows as named tuples, for drawing."""
     return list(frame.itertuples(index=False))
+
+
+def headed(figure: go.Figure) -> go.Figure:
+    """The figure with its panels' headings in the size of the page's text."""
+    for annotation in figure.layout.annotations:
+        if annotation.font.size == 16:  # plotly's own size of a subplot's title, which no template changes
+            annotation.font.size = 12.5
+    return figure
 
 
 def rung_label(title: str) -> str:

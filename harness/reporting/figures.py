@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from harness.records.manifest import Manifest
 from harness.reporting.definition import ReportDefinition
-from harness.reporting.drawing import BLUE, GREY, ORANGE, is_number, rows_of, rung_label, wrapped
+from harness.reporting.drawing import BLUE, GREY, ORANGE, headed, is_number, rows_of, rung_label, wrapped
 from harness.reporting.format import number
 from harness.reporting.frames import Estimates, Reading
 
@@ -40,7 +40,7 @@ def curves_figure(frame: pd.DataFrame, manifest: Manifest, definition: ReportDef
     figure.update_yaxes(type="log", nticks=6)
     figure.update_xaxes(title={"text": "step", "standoff": 4}, row=rows)
     figure.update_layout(height=60 + 210 * rows, margin={"l": 46, "r": 10, "t": 44, "b": 44}, showlegend=False)
-    return figure
+    return headed(figure)
 
 
 def _line(
@@ -55,6 +55,15 @@ def _line(
         ),
         **place,
     )  # fmt: skip
+
+
+def log_ticks(values: Iterable[Any]) -> list[float]:
+    """1, 2, 5, 10, ... over the range of the values that are above 0."""
+    above = [value for value in values if is_number(value) and value > 0]
+    if not above:
+        return [1.0]
+    decades = range(math.floor(math.log10(min(above))), math.ceil(math.log10(max(above))) + 1)
+    return [float(f"{step}e{decade}") for decade in decades for step in (1, 2, 5)]
 
 
 def controls_frame(
@@ -108,7 +117,9 @@ def controls_figure(frame: pd.DataFrame) -> go.Figure:
                 )  # fmt: skip
     order = [rung_label(name) for name in controls]
     order.insert(1, "the rungs")
-    figure.update_xaxes(type="log", nticks=5)
+    for index, name in enumerate(panels, start=1):
+        ticks = log_ticks(frame[frame["quantity"] == name]["value"])
+        figure.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks], col=index)
     figure.update_yaxes(categoryorder="array", categoryarray=order[::-1], range=[-0.6, len(order) - 0.4])
     figure.update_layout(height=90 + 36 * len(order), margin={"l": 10, "r": 10, "t": 34, "b": 30}, showlegend=False)
-    return figure
+    return headed(figure)

@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 
 from harness.records.manifest import Manifest
 from harness.reporting.definition import ReportDefinition
-from harness.reporting.drawing import BLUE, GREY, ORANGE, PURPLE, RED, is_number, rows_of, rung_label, wrapped
+from harness.reporting.drawing import BLUE, GREY, ORANGE, PURPLE, RED, headed, is_number, rows_of, rung_label, wrapped
 from harness.reporting.format import change, number
 from harness.reporting.frames import Estimate, Estimates
 from harness.reporting.published import Published
@@ -68,7 +68,7 @@ def ladder_figure(frame: pd.DataFrame) -> go.Figure:
     figure.update_layout(
         height=110 + ROW_PX * len(labels), margin={"l": 10, "r": 10, "t": 64, "b": 34}, showlegend=False
     )
-    return figure
+    return headed(figure)
 
 
 def _panel(figure: go.Figure, rows: pd.DataFrame, labels: Mapping[str, str], index: int) -> None:
@@ -78,13 +78,15 @@ def _panel(figure: go.Figure, rows: pd.DataFrame, labels: Mapping[str, str], ind
     has_published = any(rows["published"])
     low: float = min([0.0, *(x for row in valued for x in (row.low, row.value) if is_number(x))])
     figure.update_xaxes(
-        range=[low * 1.1, top * (1.75 if has_published else 1.18)], nticks=4, col=index, rangemode="tozero",
+        range=[low * 1.1, top * (2.15 if has_published else 1.18)], nticks=4, col=index, rangemode="tozero",
         showticklabels=bool(valued), tickformat="~s" if top >= 1000 else "",
     )  # fmt: skip
     for kind, draw in (("counted", _bars), ("measured", _dots), ("predicted", _dots)):
         chosen = [row for row in valued if row.kind == kind]
         if chosen:
             draw(figure, chosen, labels, index)
+    if not valued:  # an axis without a trace is not drawn, and texts on it would land elsewhere
+        figure.add_trace(go.Scatter(x=[0.0] * len(labels), y=list(labels.values()), opacity=0), row=1, col=index)
     _published(figure, valued, labels, index)
     for row in rows_of(rows):
         _texts(figure, row, labels[row.rung], index)

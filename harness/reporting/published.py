@@ -44,11 +44,12 @@ class PublishedCell:
 
     @property
     def shown(self) -> str:
-        """The statement for people, without its labels: `3.12`, `−17%`, `2.4x faster`."""
+        """The statement for people, without its labels: `3.12 (lower)`, `−17%`, `2.4x faster`."""
         if self.text:
             return self.text
         if self.value is not None:
-            return f"{self.value:g}"  # as printed: never rounded
+            way = f" ({self.direction})" if self.direction else ""
+            return f"{self.value:g}{way}"  # as printed: never rounded
         if self.change is not None:
             return change(self.change, digits=0)
         return self.direction or ""
@@ -68,6 +69,7 @@ class PublishedColumn:
 class PublishedRow:
     cells: Mapping[str, PublishedCell]
     title: str = ""
+    number: str = ""  # what the publication calls the row: `2a`
     against: str | None = None  # the row that this row's changes refer to
 
 

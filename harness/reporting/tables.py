@@ -48,8 +48,7 @@ def ladder_rows(
     rows = []
     for rung in manifest.rungs:
         cells = [
-            _ladder_cell(estimates[rung.name, column.quantity], column, published.cell(rung.name, column.published))
-            for column in definition.columns
+            _ladder_cell(estimates[rung.name, column.quantity], column, published) for column in definition.columns
         ]
         rows.append((rung.name, cells))
     return rows
@@ -70,7 +69,11 @@ def reading_text(row: Reading) -> Text:
 
 
 def claim_rows(
-    manifest: Manifest, definition: ReportDefinition, claims: Sequence[Claim], estimates: Estimates
+    manifest: Manifest,
+    definition: ReportDefinition,
+    published: Published,
+    claims: Sequence[Claim],
+    estimates: Estimates,
 ) -> list[tuple[str, list[ClaimCell], ClaimCell]]:
     """(rung, a cell a rule, the caption's cell) for every rung but the base."""
     rows = []
@@ -81,7 +84,7 @@ def claim_rows(
         whole = ClaimCell(
             published=None, ours="", verdict=caption.state, reason=caption.reason, beside="", data=data
         )  # fmt: skip
-        rows.append((rung.name, [_claim_cell(claim, definition, estimates) for claim in chosen], whole))
+        rows.append((rung.name, [_claim_cell(claim, definition, published, estimates) for claim in chosen], whole))
     return rows
 
 
@@ -105,7 +108,8 @@ def condition_rows(
     return rows
 
 
-def _ladder_cell(estimate: Estimate, column: Column, cell: PublishedCell | None) -> LadderCell:
+def _ladder_cell(estimate: Estimate, column: Column, published: Published) -> LadderCell:
+    cell = published.cell(estimate.subject, column.published)
     key = {"rung": estimate.subject, "quantity": estimate.quantity}
     data = {**key, "seed": "all", "kind": estimate.kind, "value": _exact(estimate.value)}
     relative = None
@@ -114,23 +118,25 @@ def _ladder_cell(estimate: Estimate, column: Column, cell: PublishedCell | None)
         relative = Text(kind="change", text=change(estimate.change), data=data_, hint=f"against {estimate.against}")
     printed = None
     if cell is not None:
-        printed = published_text(estimate.subject, column.published or "", cell)
+        printed = published_text(estimate.subject, column.published or "", published, cell)
     value = Text(kind=estimate.kind, text=shown(estimate), data=data, hint=estimate.note)
     return LadderCell(value=value, spread=_spread(estimate, column), change=relative, published=printed)
 
 
-def published_text(row: str, column: str, cell: PublishedCell) -> Text:
+def published_text(row: str, column: str, published: Published, cell: PublishedCell) -> Text:
+    """An absolute value is told with its column's name: it is not what our own column measures."""
     data = {"rung": row, "published": column, "published-value": _exact(cell.value), "source": cell.source}
     data["published-change"] = _exact(cell.change)
-    return Text(kind="published", text=cell.shown, data=data, hint=cell.source)
+    name = f"{published.columns[column].title} " if cell.value is not None else ""
+    return Text(kind="published", text=name + cell.shown, data=data, hint=cell.source)
 
 
-def _claim_cell(claim: Claim, definition: ReportDefinition, estimates: Estimates) -> ClaimCell:
+def _claim_cell(claim: Claim, definition: ReportDefinition, published: Published, estimates: Estimates) -> ClaimCell:
     beside = ""
     if claim.rule.beside is not None:
         other = estimates[claim.rung, claim.rule.beside].change
         beside = f"{definition.column(claim.rule.beside).title}: {change(other)}" if other is not None else ""
-    printed = published_text(claim.rung, claim.rule.published, claim.published) if claim.published else None
+    printed = published_text(claim.rung, claim.rule.published, published, claim.published) if claim.published else None
     return ClaimCell(
         published=printed,
         ours=change(claim.ours) if claim.ours is not None else "",
