@@ -188,7 +188,8 @@ ZERO_COST = frozenset(
     rand_like randn randn_like reflection_pad2d repeat repeat_interleave replication_pad2d reshape roll scalar_tensor
     select slice split split_with_sizes squeeze stack swapaxes t tile to _to_copy transpose tril triu type_as unbind
     unflatten unfold unsqueeze unsqueeze_ view view_as view_as_complex view_as_real vstack zeros zeros_like
-    _unsafe_view _reshape_alias constant_pad_nd where concat is_same_size resolve_conj resolve_neg
+    _unsafe_view _reshape_alias constant_pad_nd where concat is_same_size item _local_scalar_dense resolve_conj
+    resolve_neg
 
     abs add add_ addcmul all amax amin any bitwise_and bitwise_not bitwise_or clamp clamp_ clamp_max clamp_min cos
     cumsum div div_ eq erf exp expm1 float_power floor floor_divide ge gt le log log1p logical_and logical_not
