@@ -54,7 +54,8 @@ class Knob:
     def suggest(self, trial: optuna.Trial, name: str) -> Value:
         """Ask the sampler for a value."""
         if self.range is None:
-            return trial.suggest_categorical(name, self.values() or ())
+            chosen: Value = trial.suggest_categorical(name, self.values() or ())
+            return chosen
         low, high = self.range
         if all(number.is_integer() for number in (low, high, self.step or 1.0)):
             return trial.suggest_int(name, int(low), int(high), log=self.log, step=int(self.step or 1))

@@ -20,7 +20,7 @@ CONF = Path(__file__).parent.parent / "conf"
 
 def groups() -> dict[str, tuple[str, ...]]:
     """Group name -> the names of its options."""
-    folders = (folder for folder in sorted(CONF.iterdir()) if folder.is_dir() and any(folder.glob("*.yaml")))
+    folders = [folder for folder in sorted(CONF.iterdir()) if folder.is_dir() and folder.name != "architecture"]
     return {folder.name: tuple(sorted(path.stem for path in folder.glob("*.yaml"))) for folder in folders}
 
 
@@ -40,8 +40,8 @@ def compose_plain(overrides: Sequence[str] = (), defaults: Mapping[str, Any] | N
                 OmegaConf.update(config, key, value, force_add=True)
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
-        key = error.full_key
-        raise UserError(f"the setting '{key}' has no default; give it as {key}=VALUE") from error
+        missing = error.full_key
+        raise UserError(f"the setting '{missing}' has no default; give it as {missing}=VALUE") from error
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"cannot compose the settings: {str(error).splitlines()[0]}") from error
     assert isinstance(plain, dict)

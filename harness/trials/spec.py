@@ -3,11 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from harness.architecture.config import ArchitectureConfig
 from harness.records.errors import UserError
-from harness.records.plain import identity
 from harness.records.quantity import Counted, Quantity
 from harness.records.record import Protocol, trial_key
 from harness.records.store import Store
@@ -19,6 +17,7 @@ class TrialSpec:
     name: str  # the rung's or the candidate's, for people
     architecture: ArchitectureConfig  # already fitted to the data: its channels, the prompts' width and length
     settings: Settings
+    latent: int  # height and width of the latent that costs, exports and latencies are for
     protocol: Protocol
     seed: int
     group: str = ""  # the study it belongs to: `fig3`
@@ -53,19 +52,3 @@ def violated(quantities: Mapping[str, Quantity], limits: Mapping[str, int]) -> s
         if quantity.value > limit:
             return f"{name} is {quantity.value:,}, above the limit of {limit:,}"
     return None
-
-
-def protocol(settings: Settings, data_fingerprint: str | None) -> Protocol:
-    """Every setting that can change a result, and the fingerprint of the images themselves.
-
-    A trial that only counts reads no data: its protocol is the latent it counts at, so that it is never mistaken
-    for a trained one.
-    """
-    if data_fingerprint is None:
-        return Protocol(sections={"count": {"latent": settings.latent}})
-    sections: dict[str, Any] = {name: identity(getattr(settings, name)) for name in PROTOCOL_GROUPS}
-    sections["data"] = {**sections["data"], "fingerprint": data_fingerprint}
-    return Protocol(sections=sections)
-
-
-PROTOCOL_GROUPS = ("data", "text", "recipe", "sampling", "quality")

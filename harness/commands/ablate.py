@@ -1,0 +1,25 @@
+"""`harness ablate NAME`: run an ablation, list what failed, write its report."""
+
+import argparse
+
+from harness.commands.report import report
+from harness.trials.ablation import ablation, run_ablation
+from harness.trials.outcomes import why
+from harness.trials.progress import Show
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """0; 1 if a trial failed: the report is written all the same."""
+    show = Show()
+    job = ablation(arguments.name, arguments.overrides, arguments.command)
+    if (warning := job.warning) is not None:
+        show.note(warning)
+    results, failures = run_ablation(job, show)
+    failures = [
+        *(f"{spec.label}: {record.state}, {why(record)}" for spec, record in results if record.state != "complete"),
+        *failures,
+    ]
+    for failure in failures:
+        show.note(failure)
+    print(report(job.settings.out, job.name, job.study.report or job.name))
+    return 1 if failures else 0

@@ -1,0 +1,27 @@
+"""`harness report NAME`: the report of an ablation, from its manifest and the store."""
+
+import argparse
+from pathlib import Path
+
+from harness.records.plain import from_plain
+from harness.reporting.report import write_report
+from harness.trials.ablation import AblationStudy, read_manifest, study_folder
+from harness.trials.compose import compose_plain
+from harness.trials.spec import store_of
+from harness.trials.studies import read_study
+
+
+def run(arguments: argparse.Namespace) -> int:
+    name = Path(arguments.name).stem
+    study = from_plain(AblationStudy, read_study("sweeps", arguments.name))
+    out = Path(str(compose_plain(arguments.overrides, study.settings)["out"]))
+    print(report(out, name, study.report or name))
+    return 0
+
+
+def report(out: Path, name: str, definition: str) -> Path:
+    """Write OUT/NAME/report.html as reports/DEFINITION.yaml says; its path."""
+    manifest = read_manifest(out, name)
+    shown = read_study("reports", definition)
+    published = read_study("reports/published", str(shown.pop("published", definition)))
+    return write_report(store_of(out), manifest, shown, published, study_folder(out, name) / "report.html")

@@ -1,0 +1,166 @@
+"""An ablation: named architectures, each trained with every seed, compared in a report.
+
+    OUT/NAME/manifest.json    what it consists of: written first, read by the report
+    OUT/NAME/attempts/        the jobs: logs, locks, checkpoints
+
+The same command continues a stopped one: records are in the store, checkpoints in the jobs' folders. Latency is
+measured before the first training starts, because a busy machine is slow.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.architecture.config import ArchitectureConfig
+from harness.architecture.ladder import Ladder, LadderRung
+from harness.launch.pool import Pool
+from harness.records.errors import UserError
+from harness.records.manifest import Manifest, Rung
+from harness.records.plain import from_plain, to_plain
+from harness.records.record import TrialRecord
+from harness.records.store import write_atomic
+from harness.trials.controls import CONTROLS, control_key, submit_controls
+from harness.trials.once import measure_latency
+from harness.trials.outcomes import finished, rejected
+from harness.trials.prepared import Prepared, prepare
+from harness.trials.progress import Show
+from harness.trials.queue import TrialQueue
+from harness.trials.settings import Settings, settings_of
+from harness.trials.spec import TrialSpec
+from harness.trials.studies import read_study
+
+POLL_S = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AblationStudy:
+    """`sweeps/NAME.yaml` of an ablation."""
+
+    architecture: Ladder
+    settings: Mapping[str, Any] = field(default_factory=dict)  # overrides of config.yaml: {recipe: laptop, seeds: [0]}
+    report: str | None = None  # reports/NAME.yaml and reports/published/NAME.yaml; null: the ablation's own name
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ablation:
+    name: str
+    study: AblationStudy
+    prepared: Prepared
+    rungs: tuple[tuple[LadderRung, ArchitectureConfig], ...]  # fitted to the data
+    command: str
+
+    @property
+    def settings(self) -> Settings:
+        return self.prepared.settings
+
+    @property
+    def folder(self) -> Path:
+        return study_folder(self.settings.out, self.name)
+
+    @property
+    def warning(self) -> str | None:
+        """One line about images that could not be read."""
+        return self.prepared.data.warning if self.prepared.data is not None else None
+
+    def specs(self) -> list[TrialSpec]:
+        """Every (rung, seed), the first seed of all rungs first: a stopped study has compared them all once."""
+        return [
+            self.prepared.spec(rung.name, made, seed, group=self.name, limits=self.settings.limits)
+            for seed in self.settings.seeds
+            for rung, made in self.rungs
+        ]
+
+    def manifest(self) -> Manifest:
+        trained = not self.settings.count_only
+        return Manifest(
+            name=self.name,
+            rungs=tuple(
+                Rung(
+                    name=rung.name,
+                    title=rung.title,
+                    architecture_fingerprint=made.fingerprint,
+                    against=rung.against,
+                    edits=_plain(rung.edits),
+                )
+                for rung, made in self.rungs
+            ),
+            seeds=self.settings.seeds,
+            protocol=self.prepared.protocol.sections,
+            protocol_fingerprint=self.prepared.protocol.fingerprint,
+            controls={name: control_key(name, self.prepared, self.rungs[0][1]) for name in CONTROLS if trained},
+            command=self.command,
+        )
+
+
+def ablation(name: str, overrides: Sequence[str], command: str) -> Ablation:
+    """The ablation of `sweeps/NAME.yaml` with the settings of the command line; loads its data."""
+    content = read_study("sweeps", name)
+    if "architecture" not in content:
+        raise UserError(f"'{name}' is no ablation: it has no 'architecture'; `harness sweep {name}` runs a sweep")
+    study = from_plain(AblationStudy, content)
+    prepared = prepare(settings_of(overrides, study.settings))
+    rungs = tuple((rung, prepared.fit(made)) for rung, made in study.architecture.architectures())
+    return Ablation(name=Path(name).stem, study=study, prepared=prepared, rungs=rungs, command=command)
+
+
+def run_ablation(job: Ablation, show: Show) -> tuple[list[tuple[TrialSpec, TrialRecord]], list[str]]:
+    """Run what the store does not have yet.
+
+    Returns all trials with their records, in the order of `specs`, and a sentence for each other job that failed.
+    """
+    records: dict[str, TrialRecord] = {}
+    with Pool(job.folder / "attempts", job.settings.launcher) as pool:
+        write_manifest(job.folder, job.manifest())
+        specs = job.specs()
+        _time_architectures(job, specs, show)
+        queue = TrialQueue(pool, on_loss=show.lost)
+        if not job.settings.count_only:
+            submit_controls(queue, job.prepared, job.rungs[0][1])
+        with show.board(specs):
+            for spec in specs:
+                if (record := queue.submit(spec)) is not None:
+                    records[spec.key] = record
+                    show.ended(spec, record)
+            while queue.in_flight:
+                for spec, record in queue.poll(POLL_S):
+                    records[spec.key] = record
+                    show.ended(spec, record)
+                show.running(queue.progress())
+    return [(spec, records[spec.key]) for spec in specs], queue.failures
+
+
+def _time_architectures(job: Ablation, specs: Sequence[TrialSpec], show: Show) -> None:
+    """Latency of every architecture that is still to be trained, on a machine that does nothing else."""
+    if job.settings.count_only:
+        return
+    waiting = {spec.architecture: spec for spec in specs if finished(spec) is None and rejected(spec) is None}
+    for spec in waiting.values():
+        show.note(f"latency of {spec.name}")
+        measure_latency(spec.store, spec.architecture, spec.settings, spec.latent)
+
+
+def study_folder(out: Path, name: str) -> Path:
+    return Path(out) / name
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    write_atomic(folder / "manifest.json", json.dumps(to_plain(manifest), indent=1, ensure_ascii=False).encode())
+
+
+def read_manifest(out: Path, name: str) -> Manifest:
+    path = study_folder(out, name) / "manifest.json"
+    try:
+        return from_plain(Manifest, json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise UserError(
+            f"there is no {path}; run `harness ablate {name}` first, or say where with out=FOLDER"
+        ) from None
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}; run `harness ablate {name}` again to rewrite it") from error
+
+
+def _plain(edits: Mapping[str, Any]) -> dict[str, Any]:
+    plain: Any = to_plain(edits)
+    return dict(plain)

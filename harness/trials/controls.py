@@ -1,0 +1,94 @@
+"""What a score means: the scores of real images, nonsense, and a network that has learnt nothing.
+
+Each is a Measurement of its own, computed once for a protocol: subject `control`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from harness.architecture.config import ArchitectureConfig
+from harness.launch.config import threads_of
+from harness.launch.progress import report_progress
+from harness.measure.quality import quality, samples_for
+from harness.measure.quality_controls import control_images
+from harness.measure.quality_reference import Reference, load_reference
+from harness.records.errors import UserError
+from harness.records.plain import Plain, from_plain, to_plain
+from harness.records.provenance import ended, provenance
+from harness.records.record import Measurement, Protocol, measurement_key
+from harness.records.store import Store
+from harness.trials.network import initialised, sampled
+from harness.trials.prepared import SAMPLING_SEED, Prepared, cache_folder, prepare
+from harness.trials.queue import TrialQueue
+from harness.trials.settings import Settings
+from harness.trials.spec import store_of
+
+CONTROLS = ("floor", "untrained", "noise", "pixel_gaussian")
+UNTRAINED_SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ControlsJob:
+    """What a worker calls: all controls that the store does not have."""
+
+    settings: Settings
+    base: ArchitectureConfig  # fitted; the network that stays untrained
+
+    def __call__(self, attempt_folder: Path) -> Plain:
+        prepared, store = prepare(self.settings), store_of(self.settings.out)
+        data, _ = prepared.trained_on
+        reference = load_reference(self.settings.quality, data, cache=cache_folder(self.settings.out))
+        found = []
+        for number, name in enumerate(CONTROLS):
+            report_progress(attempt_folder, name, number, len(CONTROLS))
+            measurement = store.measurement(control_key(name, prepared, self.base))
+            if measurement is None:
+                measurement = _measure(name, prepared, self.base, reference)
+                store.put(measurement)
+            found.append(to_plain(measurement))
+        return found
+
+
+def submit_controls(queue: TrialQueue, prepared: Prepared, base: ArchitectureConfig) -> None:
+    """Have the missing controls computed, beside the trials."""
+    store = store_of(prepared.settings.out)
+    if prepared.data is None or all(store.measurement(control_key(name, prepared, base)) for name in CONTROLS):
+        return
+    key = f"controls-{measurement_key('controls', _settings('untrained', prepared.protocol, base))}"
+    queue.submit_job(key, ControlsJob(prepared.settings, base), partial(_collect, store))
+
+
+def control_key(name: str, prepared: Prepared, base: ArchitectureConfig) -> str:
+    return measurement_key("control", _settings(name, prepared.protocol, base))
+
+
+def _settings(name: str, protocol: Protocol, base: ArchitectureConfig) -> Mapping[str, Any]:
+    """All that can change a control: only the untrained network's depends on an architecture."""
+    network = {"architecture": base.fingerprint, "seed": UNTRAINED_SEED} if name == "untrained" else {}
+    return {"control": name, "protocol": protocol.sections, **network}
+
+
+def _measure(name: str, prepared: Prepared, base: ArchitectureConfig, reference: Reference) -> Measurement:
+    settings, (data, prompts) = prepared.settings, prepared.trained_on
+    begun = provenance(threads=threads_of(settings.launcher))
+    if name == "untrained":
+        count = samples_for(settings.quality, data)
+        images, labels = sampled(initialised(base, UNTRAINED_SEED), data, prompts, settings.sampling, count)
+    else:
+        images, labels = control_images(name, data, settings.quality, seed=SAMPLING_SEED)
+    quantities = quality(images, labels, reference)
+    what = _settings(name, prepared.protocol, base)
+    return Measurement(subject="control", settings=what, quantities=quantities, provenance=ended(begun))
+
+
+def _collect(store: Store, plain: Plain) -> None:
+    """Keep what a job returned, where the store does not have it (any more)."""
+    if not isinstance(plain, list):
+        raise UserError(f"the controls' job returned {type(plain).__name__}, not a list; delete its attempts' folder")
+    for item in plain:
+        measurement = from_plain(Measurement, item)
+        if store.measurement(measurement.key) is None:
+            store.put(measurement)

@@ -1,0 +1,20 @@
+"""What an architecture costs by counting: known before anything is trained or allocated."""
+
+import torch
+
+from harness.architecture.config import ArchitectureConfig
+from harness.measure import cost
+from harness.models.build import build, example_inputs
+from harness.records.quantity import Counted
+
+
+def cost_of(architecture: ArchitectureConfig, latent: int) -> cost.Cost:
+    """Counted on the meta device: no memory, no arithmetic."""
+    with torch.device("meta"):
+        module = build(architecture)
+    return cost.count(module, example_inputs(architecture, latent=latent, device="meta"))
+
+
+def counted(architecture: ArchitectureConfig, latent: int) -> dict[str, Counted]:
+    """params, macs, macs_without_attention, flops_fvcore, of one forward pass on one latent."""
+    return cost.quantities(cost_of(architecture, latent), latent=latent, context_length=architecture.context_length)

@@ -1,0 +1,39 @@
+"""From an architecture to a network with its first weights, and from a network to images and labels."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from harness.architecture.config import ArchitectureConfig
+from harness.data.images import ImageData
+from harness.data.prompts import PromptTable
+from harness.diffusion.sampling import SamplingConfig, sample, sample_labels
+from harness.models.build import build
+from harness.training.randomness import stream_seed
+from harness.trials.prepared import SAMPLING_SEED
+
+
+def initialised(architecture: ArchitectureConfig, seed: int) -> nn.Module:
+    """The network with first weights that depend on the seed alone."""
+    with torch.random.fork_rng():
+        torch.manual_seed(stream_seed(seed, "weights", 0))
+        return build(architecture)
+
+
+def sampled(
+    network: nn.Module,
+    data: ImageData,
+    prompts: PromptTable,
+    config: SamplingConfig,
+    count: int,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """uint8 images (count, C, H, W) and the labels (count,) they were asked to show; noise as everywhere."""
+    labels = sample_labels(count, len(data.class_names))
+    shape = (data.channels, data.size, data.size)
+    images = sample(
+        network, prompts, labels, config, shape=shape, seed=SAMPLING_SEED, on_progress=on_progress
+    )  # fmt: skip
+    return images, labels

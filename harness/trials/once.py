@@ -1,0 +1,100 @@
+"""Measurements of an architecture that no seed changes: taken once, kept in the store, copied into every record.
+
+A second seed, a second study or a sweep that meets the same architecture finds them. Timing needs a quiet machine, so
+a driver calls `measure_latency` for all its architectures, one after another, before it starts any training job.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.architecture.config import ArchitectureConfig
+from harness.launch.locks import FileLock
+from harness.measure.coreml import CoremlExportError, Mlprogram, export_package
+from harness.measure.latency import LatencyBackend
+from harness.models.build import build, example_inputs
+from harness.records.plain import identity
+from harness.records.provenance import processor_name
+from harness.records.quantity import Failed, Quantity, Unavailable
+from harness.records.record import Measurement, measurement_key
+from harness.records.store import Store
+from harness.trials.settings import Settings
+
+LOCK_WAIT_S = 3600.0  # another worker measures the same: its result is worth the wait
+
+
+def measure_coreml(
+    store: Store, architecture: ArchitectureConfig, settings: Settings, latent: int
+) -> dict[str, Quantity]:
+    """`coreml_bytes`: of the exported package, which is not kept; Failed where the network does not convert."""
+    if not isinstance(settings.coreml, Mlprogram):
+        return {"coreml_bytes": Unavailable(reason="Core ML export is switched off (coreml=none)")}
+    config, latent = settings.coreml, settings.coreml.latent or latent
+    what = {"architecture": architecture.fingerprint, "latent": latent, "export": identity(config)}
+
+    def export() -> tuple[dict[str, Quantity], dict[str, Any]]:
+        folder = Path(tempfile.mkdtemp(prefix="export-"))
+        try:
+            inputs = example_inputs(architecture, latent=latent)
+            summary = export_package(build(architecture), inputs, folder / "unet.mlpackage", config)
+        except CoremlExportError as error:
+            return {"coreml_bytes": Failed(stage="coreml", message=str(error))}, {}
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        found = {"operators": dict(summary.operators), "seconds": summary.seconds, "versions": dict(summary.versions)}
+        return {"coreml_bytes": summary.quantity}, found
+
+    return _once(store, "coreml", what, export)
+
+
+def measure_latency(
+    store: Store, architecture: ArchitectureConfig, settings: Settings, latent: int
+) -> dict[str, Quantity]:
+    """One quantity a chosen backend: `latency_cpu`, `latency_iphone`, ..."""
+    latent = settings.latency.latent or latent
+    quantities: dict[str, Quantity] = {}
+    for backend in settings.latency.backends:
+        quantities |= _latency_of(store, backend, architecture, latent)
+    return quantities
+
+
+def _latency_of(
+    store: Store, backend: LatencyBackend, architecture: ArchitectureConfig, latent: int
+) -> dict[str, Quantity]:
+    what = {
+        "architecture": architecture.fingerprint,
+        "latent": latent,
+        "backend": backend.name,
+        "settings": identity(backend),
+        "processor": processor_name(),  # another machine measures anew
+    }
+
+    def measure() -> tuple[dict[str, Quantity], dict[str, Any]]:
+        quantity = backend.measure(build(architecture), example_inputs(architecture, latent=latent))
+        return {backend.quantity: quantity}, {}
+
+    return _once(store, "latency", what, measure)
+
+
+def _once(
+    store: Store,
+    subject: str,
+    settings: Mapping[str, Any],
+    measure: Callable[[], tuple[dict[str, Quantity], dict[str, Any]]],
+) -> dict[str, Quantity]:
+    """The stored quantities, or those that `measure` finds; one process measures, others wait for it."""
+    key = measurement_key(subject, settings)
+    if (found := store.measurement(key)) is not None:
+        return dict(found.quantities)
+    lock = FileLock.acquire(store.root / "locks" / key, wait_s=LOCK_WAIT_S)
+    try:
+        if (found := store.measurement(key)) is None:
+            quantities, more = measure()
+            found = Measurement(subject=subject, settings=settings, quantities=quantities, provenance=more)
+            store.put(found)
+        return dict(found.quantities)
+    finally:
+        if lock is not None:
+            lock.release()

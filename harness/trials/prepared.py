@@ -1,0 +1,97 @@
+"""What all trials of a study share: the images, the prompts, the protocol they make, and specs that fit them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.architecture.config import ArchitectureConfig
+from harness.architecture.edits import with_edits
+from harness.data.dataset import load_dataset
+from harness.data.images import ImageData
+from harness.data.prompts import PromptTable, class_prompts
+from harness.models.extractor_config import extractor_identity
+from harness.records.plain import identity
+from harness.records.record import Protocol
+from harness.trials.settings import Settings
+from harness.trials.spec import TrialSpec
+
+SAMPLING_SEED = 0
+"""Sample i has the same noise and the same class in every trial: what differs between two grids is the network."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    settings: Settings
+    data: ImageData | None  # None where trials only count
+    prompts: PromptTable | None
+    protocol: Protocol
+
+    @property
+    def trained_on(self) -> tuple[ImageData, PromptTable]:
+        """The images and prompts; asked for only where trials train."""
+        if self.data is None or self.prompts is None:
+            raise RuntimeError("a study that only counts has no data")
+        return self.data, self.prompts
+
+    def fit(self, architecture: ArchitectureConfig) -> ArchitectureConfig:
+        """The architecture with the data's channels and the prompts' width and length; unchanged for counting only."""
+        if self.data is None or self.prompts is None:
+            return architecture
+        edits = {
+            "latent_channels": self.data.channels,
+            "context_width": self.prompts.width,
+            "context_length": self.prompts.length,
+        }
+        return with_edits(architecture, edits)
+
+    def spec(self, name: str, architecture: ArchitectureConfig, seed: int, **more: Any) -> TrialSpec:
+        """The trial of `architecture`, fitted, with `seed`; `more` are further fields of TrialSpec."""
+        return TrialSpec(
+            name=name,
+            architecture=self.fit(architecture),
+            settings=self.settings,
+            latent=latent_of(self.settings, self.data),
+            protocol=self.protocol,
+            seed=seed,
+            **more,
+        )
+
+
+def prepare(settings: Settings) -> Prepared:
+    """Load the data and embed its prompts, unless trials only count."""
+    if settings.count_only:
+        sections: dict[str, Any] = {"count": {"latent": latent_of(settings, None)}}
+        return Prepared(settings=settings, data=None, prompts=None, protocol=Protocol(sections=sections))
+    data = load_dataset(settings.data, cache=cache_folder(settings.out))
+    prompts = class_prompts(settings.text, data.class_names, cache_folder(settings.out))
+    return Prepared(settings=settings, data=data, prompts=prompts, protocol=protocol(settings, data, prompts))
+
+
+def protocol(settings: Settings, data: ImageData, prompts: PromptTable) -> Protocol:
+    """Every setting that can change a trial's result, and nothing else: contents, not paths."""
+    sampling: Any = identity(settings.sampling)
+    quality: Any = identity(settings.quality)
+    return Protocol(
+        sections={
+            "data": data.identity,
+            "text": prompts.identity,
+            "recipe": identity(settings.recipe),
+            "sampling": {**sampling, "seed": SAMPLING_SEED},
+            "quality": {**quality, "extractor": extractor_identity(settings.quality.extractor)},
+        }
+    )
+
+
+def latent_of(settings: Settings, data: ImageData | None) -> int:
+    """The latent's height and width that costs, exports and latencies are for: the setting, else the data's size."""
+    if settings.latent is not None:
+        return settings.latent
+    return data.size if data is not None else FULL_LATENT
+
+
+FULL_LATENT = 128  # the published costs and latencies are for a 128x128 latent, a 1024x1024 image
+
+
+def cache_folder(out: Path) -> Path:
+    """What can be computed again: embedded prompts, decoded pixels, reference statistics."""
+    return Path(out) / "cache"

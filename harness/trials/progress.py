@@ -1,0 +1,87 @@
+"""How a study is getting on, in the terminal: a live table of rungs and seeds, or plain lines where there is none."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from harness.launch.progress import Progress
+from harness.records.quantity import Known, Quantity
+from harness.records.record import TrialRecord
+from harness.trials.outcomes import why
+from harness.trials.spec import TrialSpec
+
+PLAIN_EVERY_S = 10.0  # seconds between plain lines about running trials
+
+
+class Show:
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+        self._live: Live | None = None
+        self._specs: list[TrialSpec] = []
+        self._cells: dict[str, str] = {}  # trial key -> what its cell says
+        self._said = 0.0
+
+    def note(self, text: str) -> None:
+        """One line that stays."""
+        self.console.print(text, highlight=False)
+
+    def lost(self, label: str, reason: str) -> None:
+        self.note(f"{label}: {reason}; starting it again")
+
+    @contextmanager
+    def board(self, specs: Sequence[TrialSpec]) -> Iterator[None]:
+        """While inside, a table of `specs` is kept up to date, if the console is a terminal."""
+        self._specs = list(specs)
+        self._cells = {spec.key: "waiting" for spec in specs}
+        if not self.console.is_terminal:
+            yield
+            return
+        with Live(self._table(), console=self.console, refresh_per_second=4) as self._live:
+            yield
+        self._live = None
+
+    def running(self, progress: Mapping[str, Progress]) -> None:
+        """What the workers last said."""
+        for key, news in progress.items():
+            if key in self._cells:
+                self._cells[key] = f"{news.stage} {news.step}/{news.of}"
+        if self._live is not None:
+            self._live.update(self._table())
+        elif progress and time.monotonic() - self._said >= PLAIN_EVERY_S:
+            self._said = time.monotonic()
+            labels = {spec.key: spec.label for spec in self._specs}
+            self.note("; ".join(f"{labels[key]}: {self._cells[key]}" for key in progress if key in labels))
+
+    def ended(self, spec: TrialSpec, record: TrialRecord) -> None:
+        self._cells[spec.key] = self._summary(record)
+        if self._live is not None:
+            self._live.update(self._table())
+        else:
+            done = sum(text.startswith(("done", "failed", "rejected", "counted")) for text in self._cells.values())
+            self.note(f"[{done}/{len(self._cells)}] {spec.label}: {self._cells[spec.key]}".replace("[", r"\[", 1))
+
+    def _summary(self, record: TrialRecord) -> str:
+        if record.state != "complete":
+            return f"{record.state}: {why(record)}"
+        if (kid := value_of(record.quantities.get("kid"))) is not None:
+            return f"done, KID {kid:.4g}"
+        macs = value_of(record.quantities.get("macs"))
+        return "counted" if macs is None else f"counted, {macs / 1e9:.4g} G multiply-adds"
+
+    def _table(self) -> Table:
+        seeds = list(dict.fromkeys(spec.seed for spec in self._specs))
+        names = list(dict.fromkeys(spec.name for spec in self._specs))
+        cells = {(spec.name, spec.seed): self._cells[spec.key] for spec in self._specs}
+        table = Table("rung", *(f"seed {seed}" for seed in seeds))
+        for name in names:
+            table.add_row(name, *(cells[name, seed] for seed in seeds))
+        return table
+
+
+def value_of(quantity: Quantity | None) -> float | None:
+    """The number, where there is one."""
+    return float(quantity.value) if isinstance(quantity, Known) else None

@@ -1,0 +1,119 @@
+"""Specs in, records out: the pool of jobs seen as trials. `ablate`, `sweep` and `train` all run through here.
+
+A trial whose record is in the store is not run; one that violates a limit is rejected before it becomes a job; a job
+that crashes or is lost too often becomes a failed record, which the same command tries again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness.launch.pool import Outcome, Pool
+from harness.launch.progress import Progress
+from harness.launch.worker import Call
+from harness.records.errors import UserError
+from harness.records.plain import Plain, from_plain, to_plain
+from harness.records.record import TrialRecord
+from harness.trials.outcomes import WORKER, failed_record, finished, rejected
+from harness.trials.run import run_trial
+from harness.trials.spec import TrialSpec
+
+
+@dataclass(frozen=True, slots=True)
+class TrialJob:
+    """What a worker calls."""
+
+    spec: TrialSpec
+
+    def __call__(self, attempt_folder: Path) -> Plain:
+        return to_plain(run_trial(self.spec, attempt_folder))
+
+
+class Trials(Protocol):
+    """What a driver needs of the queue."""
+
+    @property
+    def free(self) -> int: ...
+
+    @property
+    def in_flight(self) -> int: ...
+
+    def submit(self, spec: TrialSpec) -> TrialRecord | None: ...
+
+    def poll(self, timeout_s: float) -> list[tuple[TrialSpec, TrialRecord]]: ...
+
+
+class TrialQueue:
+    def __init__(self, pool: Pool, *, on_loss: Callable[[str, str], None] = lambda _label, _why: None) -> None:
+        """`on_loss` hears of attempts that died and are started again."""
+        self.pool, self.on_loss = pool, on_loss
+        self._specs: dict[str, TrialSpec] = {}
+        self._collect: dict[str, Callable[[Plain], None]] = {}
+        self.failures: list[str] = []  # of jobs that are no trials
+
+    @property
+    def free(self) -> int:
+        return self.pool.free
+
+    @property
+    def in_flight(self) -> int:
+        return self.pool.in_flight
+
+    def progress(self) -> dict[str, Progress]:
+        """Trial key -> how far it is."""
+        return self.pool.progress()
+
+    def submit(self, spec: TrialSpec) -> TrialRecord | None:
+        """The record if there is one already, or a limit is violated; else None, and `poll` will have it."""
+        record = finished(spec) or rejected(spec)
+        if record is None:
+            self._specs[spec.key] = spec
+            self.pool.submit(spec.key, TrialJob(spec))
+        return record
+
+    def submit_job(self, key: str, call: Call, collect: Callable[[Plain], None]) -> None:
+        """A job that is no trial; `collect` gets what it returns, now or from an earlier driver's attempt."""
+        self._collect[key] = collect
+        self.pool.submit(key, call)
+
+    def poll(self, timeout_s: float) -> list[tuple[TrialSpec, TrialRecord]]:
+        """The trials that ended since the last call. A mistake of the user's (a full disk) is a UserError."""
+        ended = []
+        for outcome in self.pool.poll(timeout_s):
+            if outcome.user_error:
+                raise UserError(f"{self._label(outcome.key)}: {outcome.error}")
+            if not outcome.is_final:
+                self.on_loss(self._label(outcome.key), outcome.error)
+            elif outcome.key in self._collect:
+                self._end_job(outcome)
+            else:
+                spec = self._specs.pop(outcome.key)
+                ended.append((spec, _record(spec, outcome)))
+        return ended
+
+    def _end_job(self, outcome: Outcome) -> None:
+        collect = self._collect.pop(outcome.key)
+        if outcome.state == "done":
+            collect(outcome.result)
+        else:
+            self.failures.append(f"{outcome.key}: {outcome.error}{_where(outcome)}")
+
+    def _label(self, key: str) -> str:
+        return self._specs[key].label if key in self._specs else key
+
+
+def _record(spec: TrialSpec, outcome: Outcome) -> TrialRecord:
+    if outcome.state == "done":
+        plain: Any = outcome.result
+        record = from_plain(TrialRecord, plain)
+        if spec.store.trial(record.key) is None:  # the job ended before, and its record was deleted since
+            spec.store.put(record)
+        return record
+    record = failed_record(spec, WORKER, f"{outcome.error}{_where(outcome)}")
+    spec.store.put(record)
+    return record
+
+
+def _where(outcome: Outcome) -> str:
+    return f"; see {outcome.traceback}" if outcome.traceback else ""

@@ -1,0 +1,205 @@
+"""One trial, from cheap to dear: count, check the limits, export, time, train, sample, score, store.
+
+Each stage adds its quantities. A stage that fails for the network's sake (it does not convert, it diverges) leaves
+`Failed` where its numbers would be; a mistake of the user's and a broken machine are errors and end the attempt.
+"""
+
+import io
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from harness.launch.attempt import shared_folder
+from harness.launch.config import threads_of
+from harness.launch.progress import report_progress
+from harness.launch.worker import AttemptStopped
+from harness.measure.quality import quality, samples_for
+from harness.measure.quality_reference import load_reference
+from harness.records.plain import to_plain
+from harness.records.provenance import ended, provenance
+from harness.records.quantity import Failed, Measured, Quantity
+from harness.records.record import CurvePoint, State, TrialRecord
+from harness.records.store import write_atomic
+from harness.tracking.tracker import Run, Tracker, tracker
+from harness.training.loop import train
+from harness.training.outcomes import Diverged, Interrupted, Trained
+from harness.trials.costs import counted
+from harness.trials.images import write_grid
+from harness.trials.network import initialised, sampled
+from harness.trials.once import measure_coreml, measure_latency
+from harness.trials.outcomes import LEARNT, finished, missing, record_of, rejected
+from harness.trials.prepared import Prepared, cache_folder, prepare
+from harness.trials.spec import TrialSpec
+
+GRID_ROWS = 8
+GRID_MOST_COLUMNS = 12
+
+
+def run_trial(spec: TrialSpec, attempt_folder: Path) -> TrialRecord:
+    """The trial's record, which is in the store when this returns; at once, if it was there before.
+
+    Checkpoints lie in the folder that the attempts at one key share, so a later attempt goes on from them. Raises
+    UserError, and AttemptStopped when the process was asked to end: the next attempt continues.
+    """
+    record = finished(spec) or rejected(spec)
+    if record is None:
+        if (threads := threads_of(spec.settings.launcher)) is not None:
+            torch.set_num_threads(threads)
+        with tracker(spec.settings.tracker, _tracked(spec), spec.settings.out / "tracking") as tracking:
+            trial = Trial(spec, attempt_folder, tracking)
+            record = trial.run()
+            tracking.finish(record.quantities, trial.pictures())
+        shutil.rmtree(shared_folder(attempt_folder), ignore_errors=True)
+    spec.store.put(record)
+    return record
+
+
+class Trial:
+    def __init__(self, spec: TrialSpec, attempt_folder: Path, tracking: Tracker) -> None:
+        self.spec, self.folder, self.tracking = spec, attempt_folder, tracking
+        self.quantities: dict[str, Quantity] = {}
+        self.artifacts: dict[str, str] = {}
+        self.curve: dict[tuple[int, str], CurvePoint] = {}
+        self.seconds: dict[str, float] = {}
+        self.begun = provenance(threads=threads_of(spec.settings.launcher))
+
+    def run(self) -> TrialRecord:
+        self.count()
+        if self.spec.settings.count_only:
+            backends = self.spec.settings.latency.backends
+            absent = ("coreml_bytes", *(backend.quantity for backend in backends), *LEARNT)
+            self.quantities |= missing(absent, "this study counts only")
+            return self.record("complete")
+        self.export()
+        self.time()
+        prepared = prepare(self.spec.settings)
+        try:
+            trained = self.train(prepared)
+        except Diverged as error:
+            self.quantities |= {name: Failed(stage="train", message=str(error)) for name in LEARNT}
+            return self.record("failed")
+        images, labels = self.sample(trained.model, prepared)
+        self.score(images, labels, prepared)
+        self.keep(trained.model, images, labels, len(prepared.prompts or ()))
+        return self.record("complete", trained)
+
+    def count(self) -> None:
+        with self.stage("count"):
+            self.quantities |= counted(self.spec.architecture, self.spec.latent)
+
+    def export(self) -> None:
+        with self.stage("export"):
+            self.quantities |= measure_coreml(
+                self.spec.store, self.spec.architecture, self.spec.settings, self.spec.latent
+            )
+
+    def time(self) -> None:
+        with self.stage("latency"):
+            self.quantities |= measure_latency(
+                self.spec.store, self.spec.architecture, self.spec.settings, self.spec.latent
+            )
+
+    def train(self, prepared: Prepared) -> Trained:
+        data, prompts = prepared.trained_on
+        with self.stage("train"):
+            try:
+                trained = train(
+                    initialised(self.spec.architecture, self.spec.seed),
+                    data,
+                    prompts,
+                    self.spec.settings.recipe,
+                    seed=self.spec.seed,
+                    folder=shared_folder(self.folder) / "checkpoints",
+                    on_point=self.point,
+                    on_progress=lambda step, of: report_progress(self.folder, "train", step, of),
+                )
+            except Interrupted as error:
+                raise AttemptStopped(str(error)) from error
+        self.curve = {(point.step, point.name): point for point in trained.curve}
+        under = {"device": trained.device, "precision": trained.precision, "steps": trained.steps}
+        self.quantities["validation_loss"] = Measured(value=trained.validation_loss, unit="1", conditions=under)
+        self.quantities["train_seconds"] = Measured(value=trained.seconds, unit="s", conditions=under)
+        return trained
+
+    def point(self, point: CurvePoint) -> None:
+        self.curve[point.step, point.name] = point
+        self.tracking.log(point)
+
+    def sample(self, network: nn.Module, prepared: Prepared) -> tuple[Tensor, Tensor]:
+        data, prompts = prepared.trained_on
+        count = samples_for(self.spec.settings.quality, data)
+        with self.stage("sample"):
+            return sampled(
+                network,
+                data,
+                prompts,
+                self.spec.settings.sampling,
+                count,
+                on_progress=lambda done, of: report_progress(self.folder, "sample", done, of),
+            )
+
+    def score(self, images: Tensor, labels: Tensor, prepared: Prepared) -> None:
+        data, _ = prepared.trained_on
+        with self.stage("score"):
+            config, cache = self.spec.settings.quality, cache_folder(self.spec.settings.out)
+            self.quantities |= quality(images, labels, load_reference(config, data, cache=cache))
+
+    def keep(self, network: nn.Module, images: Tensor, labels: Tensor, classes: int) -> None:
+        """The grid for people, the samples for other scores, the averaged weights for promotion."""
+        store, key = self.spec.store, self.spec.key
+        columns = min(classes, GRID_MOST_COLUMNS)
+        write_grid(images[: GRID_ROWS * columns], store.artifact(key, "samples.png"), columns=columns)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, images=images.numpy(), labels=labels.numpy())
+        write_atomic(store.artifact(key, "samples.npz"), buffer.getvalue())
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+        write_atomic(store.artifact(key, "ema.safetensors"), save(weights))
+        self.artifacts = {name: name for name in ("samples.png", "samples.npz", "ema.safetensors")}
+
+    def pictures(self) -> dict[str, Path]:
+        """What a dashboard shows."""
+        grids = [name for name in self.artifacts if name.endswith(".png")]
+        return {name.removesuffix(".png"): self.spec.store.artifact(self.spec.key, name) for name in grids}
+
+    def record(self, state: State, trained: Trained | None = None) -> TrialRecord:
+        learnt: dict[str, Any] = {}
+        if trained is not None:
+            learnt = {
+                "device": trained.device,
+                "precision": trained.precision,
+                "cpu_seconds": trained.cpu_seconds,
+                "gpu_seconds": trained.gpu_seconds,
+                "continued_from": list(trained.continued_from),
+                "notes": list(trained.notes),
+            }
+        size = sum(self.spec.store.artifact(self.spec.key, name).stat().st_size for name in self.artifacts)
+        origin = ended(self.begun, stage_seconds=self.seconds, artifact_bytes=size, **learnt)
+        curve = tuple(self.curve[at] for at in sorted(self.curve))
+        return record_of(
+            self.spec, state, self.quantities, curve=curve, artifacts=self.artifacts, provenance=origin
+        )  # fmt: skip
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        report_progress(self.folder, name, 0, 1)
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - started, 3)
+
+
+def _tracked(spec: TrialSpec) -> Run:
+    config: Any = {
+        "architecture": to_plain(spec.architecture),
+        "protocol": to_plain(spec.protocol.sections),
+        "seed": spec.seed,
+    }
+    kind = "full" if spec.fidelity == "full" else "trial"
+    return Run(id=spec.key, name=spec.label, group=spec.group or spec.name, job_type=kind, config=config)

@@ -1,0 +1,59 @@
+"""All settings of a study, one field a Hydra group, and the few that belong to no group."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.data.config import DataConfig
+from harness.data.text import TextConfig
+from harness.diffusion.sampling import SamplingConfig
+from harness.launch.config import LauncherConfig
+from harness.measure.coreml import CoremlConfig
+from harness.measure.latency import LatencyConfig
+from harness.measure.quality_config import QualityConfig
+from harness.records.errors import UserError
+from harness.records.plain import from_plain
+from harness.tracking.config import TrackerConfig
+from harness.training.recipe import Recipe
+from harness.trials.compose import compose_plain
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    data: DataConfig
+    text: TextConfig
+    recipe: Recipe
+    sampling: SamplingConfig
+    quality: QualityConfig
+    latency: LatencyConfig
+    coreml: CoremlConfig
+    launcher: LauncherConfig
+    tracker: TrackerConfig
+    out: Path = Path("runs")
+    """Everything a study writes lies under it: OUT/store, OUT/cache, OUT/NAME."""
+    seeds: tuple[int, ...] = (0, 1)
+    """One training each."""
+    limits: Mapping[str, int] = field(default_factory=dict)
+    """Counted quantity -> the most a network may have of it, or it is rejected before training."""
+    latent: int | None = None
+    """Height and width of the latent that is counted at; null is the data's own size."""
+    count_only: bool = False
+    """Count the architectures and stop: no data, no training."""
+
+    def __post_init__(self) -> None:
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise UserError(f"seeds are different whole numbers from 0, at least one, not {list(self.seeds)}")
+        if self.latent is not None and self.latent < 1:
+            raise UserError(f"latent is at least 1, or null for the data's own size, not {self.latent}")
+        for name, limit in self.limits.items():
+            if name not in COUNTED or limit < 1:
+                raise UserError(f"limits are above 0 and on one of {', '.join(COUNTED)}, not {name}={limit}")
+
+
+COUNTED = ("params", "macs", "macs_without_attention", "flops_fvcore")
+
+
+def settings_of(overrides: Sequence[str] = (), defaults: Mapping[str, Any] | None = None) -> Settings:
+    """Settings from config.yaml, a study's `defaults`, `overrides` (key=value); UserError names what is wrong."""
+    return from_plain(Settings, compose_plain(overrides, defaults))
