@@ -19,6 +19,8 @@ from harness.records.quantity import Quantity
 from harness.records.record import CurvePoint
 from harness.tracking.config import LocalTracker, TrackerConfig, WandbTracker, check_tracker
 
+__all__ = ["Run", "Tracker", "TrackerConfig", "TrackerWarning", "check_tracker", "tracker"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:

@@ -1,0 +1,103 @@
+"""Callables that workers run. Those with steps keep a log of their own, so that repeated work shows."""
+
+import json
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.launch import worker
+from harness.launch.attempt import Attempt, Result, shared_folder
+from harness.launch.locks import FileLock
+from harness.launch.progress import report_progress
+from harness.records.errors import UserError
+from harness.records.plain import Plain
+from harness.records.store import write_atomic
+
+
+def add(folder: Path, a: int = 1, b: int = 2) -> Plain:
+    return {"sum": a + b, "threads": os.environ.get("OMP_NUM_THREADS")}
+
+
+def raises(folder: Path) -> Plain:
+    raise ValueError("two\nlines")
+
+
+def user_mistake(folder: Path) -> Plain:
+    raise UserError("no such folder '/x'; name one that exists")
+
+
+def not_plain(folder: Path) -> Plain:
+    return object()  # type: ignore[return-value]
+
+
+def dies(folder: Path) -> Plain:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return None
+
+
+def dies_once(folder: Path) -> Plain:
+    marker = shared_folder(folder) / "died"
+    if not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return folder.name
+
+
+@dataclass(frozen=True)
+class Steps:
+    """`steps` steps of `seconds` each, a checkpoint after every one; dies as `die` says, in its first attempt.
+
+    die: "" never; "step" in the middle; "before result" and "after result" around the result's write;
+    "in checkpoint" after a step was done and before its checkpoint stands (so that this one step is repeated).
+    """
+
+    steps: int = 4
+    seconds: float = 0.02
+    die: str = ""
+
+    def __call__(self, folder: Path) -> Plain:
+        shared = shared_folder(folder)
+        checkpoint = shared / "checkpoint.json"
+        first = json.loads(checkpoint.read_text()) if checkpoint.exists() else 0
+        die = self.die if folder.name == "attempt-001" else ""
+        for step in range(first, self.steps):
+            time.sleep(self.seconds)
+            note(shared / "steps.log", f"{folder.name} {step}")
+            if die == "in checkpoint" and step == self.steps // 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            write_atomic(checkpoint, json.dumps(step + 1).encode())
+            report_progress(folder, "train", step + 1, self.steps)
+            if die == "step" and step == self.steps // 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+        if die.endswith("result"):
+            _die_around_the_result(before=die.startswith("before"))
+        return {"steps": self.steps, "from": first}
+
+
+def note(path: Path, line: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    os.write(descriptor, f"{line}\n".encode())
+    os.close(descriptor)
+
+
+def _die_around_the_result(before: bool) -> None:
+    write = Attempt.write_result
+
+    def mortal(self: Attempt, result: Result) -> None:
+        if not before:
+            write(self, result)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    Attempt.write_result = mortal  # type: ignore[method-assign]
+
+
+@dataclass(frozen=True, slots=True)
+class LocksIgnored(worker.Job):
+    """A broken worker for the mutation test: every lock is granted to it, and it never refuses."""
+
+    def __call__(self) -> str:
+        FileLock.acquire = classmethod(lambda cls, path, **owner: cls(path, os.open(path, os.O_RDWR | os.O_CREAT)))  # type: ignore
+        Attempt.is_current = property(lambda self: True)  # type: ignore
+        return worker.Job.__call__(self)

@@ -1,0 +1,105 @@
+"""A lock is held exactly as long as its holder lives; a lease as long as it moves."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.launch.attempt import Attempt, new_attempt
+from harness.launch.lease import Heartbeat, LeaseWatch
+from harness.launch.locks import FileLock, holder, is_held
+from harness.records.errors import UserError
+
+HOLD = "import sys, time; from pathlib import Path; from harness.launch.locks import FileLock\n"
+HOLD += "lock = FileLock.acquire(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
+
+
+def test_a_lock_is_exclusive_and_names_its_holder(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "lock"
+    assert not is_held(path)
+    lock = FileLock.acquire(path, purpose="test")
+    assert lock is not None
+    assert is_held(path)
+    assert FileLock.acquire(path) is None
+    assert (holder(path)["pid"], holder(path)["purpose"]) == (os.getpid(), "test")
+    lock.release()
+    assert not is_held(path)
+    assert holder(path)["pid"] == os.getpid(), "who held it last stays readable"
+
+
+def test_kill_minus_9_frees_a_lock(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    assert is_held(path)
+    assert holder(path)["pid"] == process.pid
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert not is_held(path)
+
+
+def test_processes_started_meanwhile_do_not_keep_it(tmp_path: Path) -> None:
+    lock = FileLock.acquire(tmp_path / "lock")
+    assert lock is not None
+    child = subprocess.Popen(["sleep", "20"])
+    lock.release()
+    assert not is_held(tmp_path / "lock")
+    child.kill()
+    child.wait()
+
+
+def test_who_waits_gets_a_lock_that_was_only_probed(tmp_path: Path) -> None:
+    lock = FileLock.acquire(tmp_path / "lock")
+    assert lock is not None
+    before = time.monotonic()
+    assert FileLock.acquire(tmp_path / "lock", wait_s=0.2) is None
+    assert time.monotonic() - before >= 0.2
+    lock.release()
+    assert FileLock.acquire(tmp_path / "lock", wait_s=0.2) is not None
+
+
+def test_a_lock_in_no_folder_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write .*file/lock"):
+        FileLock.acquire(tmp_path / "file" / "lock")
+
+
+def attempt(folder: Path) -> Attempt:
+    made = new_attempt(folder / "key")
+    made.make_current()
+    return made
+
+
+def test_a_lease_is_fresh_while_it_moves(tmp_path: Path) -> None:
+    watched = attempt(tmp_path)
+    watch = LeaseWatch(watched, timeout_s=0.3)
+    assert not watch.is_fresh(), "no lease, no life"
+    with Heartbeat(watched, every_s=0.05):
+        time.sleep(0.1)
+        for _ in range(10):
+            assert watch.is_fresh()
+            time.sleep(0.05)
+    assert watch.is_fresh(), "within the time-out the last beat still counts"
+    time.sleep(0.4)
+    assert not watch.is_fresh()
+
+
+def test_a_worker_that_was_replaced_is_told_by_its_own_heartbeat(tmp_path: Path) -> None:
+    told: list[int] = []
+    previous = signal.signal(signal.SIGUSR1, lambda number, frame: told.append(number))
+    try:
+        replaced = attempt(tmp_path)
+        attempt(tmp_path)  # the second attempt is current now
+        with Heartbeat(replaced, every_s=10.0):
+            deadline = time.monotonic() + 5
+            while not told and time.monotonic() < deadline:
+                time.sleep(0.01)
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+    assert told

@@ -1,0 +1,290 @@
+"""What every launcher gives: results, failures and losses by key, once each; one driver a folder.
+
+The Slurm launcher runs here through submitit's real executor on stand-ins for sbatch, srun, sacct and scancel.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import launch_jobs as jobs
+import pytest
+
+from harness.launch import executors
+from harness.launch.attempt import Attempt, new_attempt
+from harness.launch.config import DebugLauncher, LauncherConfig, LocalLauncher, SlurmLauncher
+from harness.launch.events import read_events
+from harness.launch.locks import is_held
+from harness.launch.pool import Outcome, Pool
+from harness.launch.progress import read_progress, report_progress
+from harness.launch.worker import Job
+from harness.records.errors import UserError
+
+LOCAL = LocalLauncher(max_in_flight=2, poll_interval_s=0.03, start_grace_s=5.0, stop_grace_s=5.0)
+SLURM = SlurmLauncher(
+    cpus=1, max_in_flight=2, poll_interval_s=0.05, heartbeat_s=0.1, lease_timeout_s=0.5, partition="test"
+)
+LAUNCHERS: list[LauncherConfig] = [DebugLauncher(), LOCAL, SLURM]
+Submit = Callable[..., dict[str, Outcome]]
+
+
+@pytest.fixture(params=LAUNCHERS, ids=lambda launcher: launcher.kind)
+def launcher(request: pytest.FixtureRequest) -> LauncherConfig:
+    if isinstance(request.param, SlurmLauncher):
+        request.getfixturevalue("slurm_stand_in")
+    return request.param
+
+
+def run(folder: Path, launcher: LauncherConfig, /, **calls: Any) -> dict[str, Outcome]:
+    """The final outcome of each key."""
+    with Pool(folder, launcher) as pool:
+        for key, call in calls.items():
+            pool.submit(key, call)
+        return {outcome.key: outcome for outcome in pool.outcomes() if outcome.is_final}
+
+
+def events(folder: Path, *names: str) -> list[tuple[str, str]]:
+    return [(line["key"], line["event"]) for line in read_events(folder) if not names or line["event"] in names]
+
+
+def test_results_and_failures_come_by_key(tmp_path: Path, launcher: LauncherConfig) -> None:
+    ended = run(
+        tmp_path, launcher, add=partial(jobs.add, b=40), bad=jobs.raises, user=jobs.user_mistake, odd=jobs.not_plain
+    )
+    assert ended["add"].state == "done"
+    assert ended["add"].result["sum"] == 41  # type: ignore[index, call-overload]
+    assert {key: outcome.state for key, outcome in ended.items() if key != "add"} == dict.fromkeys(
+        ("bad", "user", "odd"), "failed"
+    )
+    assert ended["bad"].error == "ValueError: two lines"
+    assert "in raises" in ended["bad"].traceback.read_text()  # type: ignore[union-attr]
+    assert (ended["user"].error, ended["user"].user_error) == ("no such folder '/x'; name one that exists", True)
+    assert "object has no plain form" in ended["odd"].error
+
+
+def test_the_same_command_again_repeats_failures_only(tmp_path: Path, launcher: LauncherConfig) -> None:
+    first = run(tmp_path, launcher, add=jobs.add, bad=jobs.raises)
+    second = run(tmp_path, launcher, add=jobs.add, bad=jobs.raises)
+    assert second["add"] == first["add"]
+    assert (first["bad"].attempt, second["bad"].attempt) == ("attempt-001", "attempt-002")
+    begun = events(tmp_path, "started", "resumed")
+    assert begun.count(("add", "started")) == 1
+    assert sum(key == "add" for key, _ in begun) == 1
+
+
+@pytest.mark.parametrize("launcher", [LOCAL, SLURM], indirect=True, ids=["local", "slurm"])
+def test_a_killed_worker_is_lost_and_its_key_runs_again(tmp_path: Path, launcher: LauncherConfig) -> None:
+    with Pool(tmp_path, launcher) as pool:
+        pool.submit("key", jobs.dies_once)
+        states = [(outcome.state, outcome.attempt) for outcome in pool.outcomes()]
+    assert states == [("lost", "attempt-001"), ("done", "attempt-002")]
+    assert [name for _, name in events(tmp_path)] == [
+        "submitted", "started", "lost", "submitted", "resumed", "finished",
+    ]  # fmt: skip
+
+
+def test_a_key_lost_too_often_fails_with_the_reason(tmp_path: Path) -> None:
+    with Pool(tmp_path, LOCAL, max_attempts=2) as pool:
+        pool.submit("key", jobs.dies)
+        ended = list(pool.outcomes())
+    assert [outcome.state for outcome in ended] == ["lost", "lost", "failed"]
+    assert ended[-1].error.startswith("lost 2 times, the last time because its worker ended while it ran, without a word")
+
+
+def test_never_more_jobs_than_the_cap(tmp_path: Path) -> None:
+    run(tmp_path, LOCAL, **{f"k{index}": jobs.Steps(steps=2, seconds=0.1) for index in range(5)})
+    at_once = most = 0
+    for _, event in events(tmp_path):
+        at_once += {"submitted": 1, "finished": -1}.get(event, 0)
+        most = max(most, at_once)
+    assert most == 2
+
+
+def test_workers_know_their_threads_before_python_starts(tmp_path: Path) -> None:
+    ended = run(tmp_path, LocalLauncher(threads=3, poll_interval_s=0.03), key=jobs.add)
+    assert ended["key"].result["threads"] == "3"  # type: ignore[index, call-overload]
+
+
+def test_cuda_devices_are_dealt_out_by_slot_and_left_alone_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    seen: list[str | None] = []
+
+    def popen(*args: Any, env: dict[str, str], **kwargs: Any) -> Any:
+        seen.append(env.get("CUDA_VISIBLE_DEVICES"))
+        raise OSError("far enough")
+
+    monkeypatch.setattr(executors.subprocess, "Popen", popen)
+    for index, devices in enumerate([None, (), (4, 5), (4, 5)]):
+        with pytest.raises(OSError, match="far enough"):
+            executors.submit_local(new_attempt(tmp_path / "k"), LocalLauncher(cuda_devices=devices), slot=index)
+    assert seen == ["7", "", "4", "5"]
+
+
+def test_progress_is_seen_while_a_job_runs(tmp_path: Path) -> None:
+    with Pool(tmp_path, LOCAL) as pool:
+        pool.submit("key", jobs.Steps(steps=30, seconds=0.1))
+        deadline = time.monotonic() + 20
+        while not (seen := pool.progress()) and time.monotonic() < deadline:
+            pool.poll(timeout_s=0.05)
+    assert (seen["key"].stage, seen["key"].of) == ("train", 30)
+
+
+def test_progress_writes_little_but_always_the_last_step(tmp_path: Path) -> None:
+    written = []
+    for step in range(1, 501):
+        report_progress(tmp_path, "train", step, 500)
+        written.append(read_progress(tmp_path).step)  # type: ignore[union-attr]
+    assert len(set(written)) < 20
+    assert written[-1] == 500
+
+
+@pytest.mark.parametrize("key", ["", "../up", "a/b", ".hidden", "with space"])
+def test_a_key_is_a_plain_folder_name(tmp_path: Path, key: str) -> None:
+    with Pool(tmp_path, DebugLauncher()) as pool, pytest.raises(ValueError, match="plain folder name"):
+        pool.submit(key, jobs.add)
+
+
+def test_a_key_is_in_flight_once(tmp_path: Path) -> None:
+    with Pool(tmp_path, DebugLauncher()) as pool:
+        pool.submit("key", jobs.add)
+        with pytest.raises(ValueError, match="in flight already"):
+            pool.submit("key", jobs.add)
+
+
+def test_candidates_are_asked_for_one_by_one(tmp_path: Path) -> None:
+    """A sweep's loop: no batch, a new candidate for every outcome."""
+    told: list[str] = []
+    asked = 0
+    with Pool(tmp_path, LOCAL) as pool:
+        while len(told) < 5:
+            while pool.free and asked < 5:
+                pool.submit(f"candidate-{asked}", jobs.add)
+                asked += 1
+            assert pool.in_flight <= 2
+            told += [outcome.key for outcome in pool.poll(timeout_s=1.0)]
+    assert sorted(told) == [f"candidate-{index}" for index in range(5)]
+
+
+def test_a_second_driver_is_refused_and_told_who_has_the_folder(tmp_path: Path) -> None:
+    with Pool(tmp_path, LOCAL), pytest.raises(UserError, match=f"process {os.getpid()} on .* already works in"):
+        Pool(tmp_path, LOCAL)
+    Pool(tmp_path, LOCAL).close()
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write"):
+        Pool(tmp_path / "file" / "runs", LOCAL)
+
+
+def test_a_job_that_starts_too_late_refuses(tmp_path: Path) -> None:
+    late, current = new_attempt(tmp_path / "key"), new_attempt(tmp_path / "key")
+    current.make_current()
+    assert Job(late.folder)() == "refused"
+    assert Job(late.folder)() == "refused", "and stays refused"
+    assert late.result().error == "another attempt took its place"  # type: ignore[union-attr]
+    assert current.result() is None
+
+
+def test_a_restart_does_not_take_a_starting_job_for_a_dead_one(tmp_path: Path) -> None:
+    """Between submission and lock: within the grace period it is waited for, after it another attempt takes over."""
+    starting = new_attempt(tmp_path / "key")
+    starting.make_current()
+    starting.mark_submitted("12345")
+    handle = executors.find(starting, LOCAL)
+    assert handle.may_live()
+    assert not executors.find(starting, LocalLauncher(start_grace_s=1e-6)).may_live()
+    starting.mark_submitted(None)  # the driver died before it could know whether the job was taken
+    assert not executors.find(starting, LOCAL).may_live()
+
+
+def test_recover_tells_what_an_earlier_driver_left(tmp_path: Path) -> None:
+    run(tmp_path, DebugLauncher(), good=jobs.add, bad=jobs.raises)
+    lost = new_attempt(tmp_path / "gone")
+    lost.make_current()
+    with Pool(tmp_path, LOCAL) as pool:
+        pool.submit("slow", jobs.Steps(steps=100, seconds=0.1))
+        wait_until(lambda: bool(pool.poll() or pool.progress()))
+        pool.stop(cancel=False)
+    with Pool(tmp_path, LOCAL) as pool:
+        assert pool.recover() == {"good": "done", "bad": "failed", "gone": "lost", "slow": "running"}
+        pool.submit("slow", jobs.add)
+        assert pool.running == ("slow",)
+    assert pool.recover()["slow"] == "lost", "leaving the pool stopped the worker"
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def driver(folder: Path, **settings: Any) -> "subprocess.Popen[str]":
+    """A driver in a process group of its own, as a terminal would start it."""
+    return subprocess.Popen(
+        [sys.executable, str(Path(jobs.__file__).with_name("launch_driver.py")), str(folder), json.dumps(settings)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+SLOW = {f"k{index}": {"steps": 30, "seconds": 0.05} for index in range(3)}
+
+
+def test_ctrl_c_stops_the_workers_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    process = driver(tmp_path, jobs=SLOW, in_flight=2)
+    wait_until(lambda: len(list(tmp_path.glob("k*/shared/checkpoint.json"))) == 2)
+    os.killpg(process.pid, signal.SIGINT)  # what the terminal sends: to the whole process group
+    _, said = process.communicate(timeout=20)
+    assert "KeyboardInterrupt" in said
+    assert sorted(events(tmp_path, "stopped")) == [("k0", "stopped"), ("k1", "stopped")]
+    assert not any(is_held(lock) for lock in tmp_path.glob("k*/attempt-*/lock"))
+    out, _ = driver(tmp_path, jobs=SLOW, in_flight=3).communicate(timeout=30)
+    assert "ended" in out
+    for log in tmp_path.glob("k*/shared/steps.log"):
+        steps = [int(line.split()[1]) for line in log.read_text().splitlines()]
+        assert sorted(set(steps)) == list(range(30))
+        assert len(steps) <= 31, "at most the step in which it was stopped is repeated"
+
+
+def test_workers_outlive_a_killed_driver_and_are_found(tmp_path: Path) -> None:
+    process = driver(tmp_path, jobs=SLOW, in_flight=3)
+    wait_until(lambda: len(list(tmp_path.glob("k*/shared/checkpoint.json"))) == 3)
+    process.kill()
+    process.communicate(timeout=20)
+    out, _ = driver(tmp_path, jobs=SLOW, in_flight=3).communicate(timeout=30)
+    assert "ended" in out
+    assert sorted(events(tmp_path, "found")) == [(key, "found") for key in sorted(SLOW)]
+    assert sorted(events(tmp_path, "started", "resumed")) == [(key, "started") for key in sorted(SLOW)]
+
+
+def test_the_debug_launcher_stops_at_ctrl_c(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        wait_until(lambda: (tmp_path / "key" / "shared" / "checkpoint.json").exists())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt), Pool(tmp_path, DebugLauncher()) as pool:
+        pool.submit("key", jobs.Steps(steps=200, seconds=0.05))
+        pool.poll()
+    thread.join()
+    assert events(tmp_path, "stopped") == [("key", "stopped")]
+
+
+def test_the_folder_of_an_attempt_is_found_from_its_parts(tmp_path: Path) -> None:
+    attempt = Attempt(tmp_path / "key" / "attempt-007")
+    assert (attempt.root, attempt.key, attempt.number) == (tmp_path, "key", 7)
