@@ -1,0 +1,93 @@
+"""Class prompts: embedded once, read back, dropped to the empty prompt."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from harness.data import prompts as prompts_module
+from harness.data.prompts import class_prompts
+from harness.data.text import HuggingFaceText, MiniLmText
+from harness.models.text_encoder import TextEncoder, minilm_files
+from harness.records.errors import UserError
+
+NAMES = ("three", "great white shark", "one")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def table(cache):
+    return class_prompts(MiniLmText(), NAMES, cache)
+
+
+def test_a_row_is_the_encoders_output_for_the_filled_template(table):
+    alone, mask = TextEncoder(minilm_files()).encode(["a photo of a three"], 7)
+    assert mask.all()
+    torch.testing.assert_close(table.embeddings[0, :7], alone[0], atol=1e-5, rtol=0)
+    assert table.mask.sum(1).tolist() == [7, 9, 7]  # words, [CLS], [SEP]
+    assert table.empty_mask.sum().item() == 2
+    assert (len(table), table.length, table.width) == (3, 9, 384)
+
+
+def test_context_takes_each_labels_prompt_and_the_empty_one_where_dropped(table):
+    context, mask = table.context(torch.tensor([2, 0, 1]), torch.tensor([False, True, False]))
+    assert mask is not None
+    assert context.equal(torch.stack([table.embeddings[2], table.empty[0], table.embeddings[1]]))
+    assert mask.equal(torch.stack([table.mask[2], table.empty_mask[0], table.mask[1]]))
+
+
+def test_prompts_differ_so_shuffled_labels_are_other_conditions(table):
+    assert not torch.allclose(table.embeddings[0], table.embeddings[2], atol=0.01)
+
+
+def test_masking_is_a_setting_and_part_of_the_identity(table, cache):
+    unmasked = class_prompts(MiniLmText(mask_padding=False), NAMES, cache)
+    assert unmasked.context(torch.tensor([0]))[1] is None
+    assert unmasked.embeddings.equal(table.embeddings)
+    assert unmasked.identity != table.identity
+
+
+def test_a_hit_encodes_nothing_and_imports_no_transformers(table, cache, monkeypatch):
+    monkeypatch.setattr(prompts_module, "TextEncoder", lambda *_: pytest.fail("encoded again"))
+    assert class_prompts(MiniLmText(), NAMES, cache).embeddings.equal(table.embeddings)
+    code = (
+        "import sys; from pathlib import Path; from harness.data.prompts import class_prompts;"
+        "from harness.data.text import MiniLmText;"
+        f"class_prompts(MiniLmText(), {NAMES!r}, Path({str(cache)!r})); assert 'transformers' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("config", "names"),
+    [
+        (MiniLmText(template="a drawing of a {}"), NAMES),
+        (MiniLmText(length=16), NAMES),
+        (MiniLmText(), ("three", "great white shark", "two")),
+    ],
+)
+def test_another_template_length_or_name_is_another_table(table, cache, config, names):
+    other = class_prompts(config, names, cache)
+    assert other.identity != table.identity
+    assert other.embeddings.shape != table.embeddings.shape or not other.embeddings.equal(table.embeddings)
+    assert other.length == (config.length or table.length)
+
+
+def test_a_prompt_longer_than_the_length_is_refused_not_cut(cache):
+    with pytest.raises(UserError, match="'a photo of a great white shark' needs 9 tokens"):
+        class_prompts(MiniLmText(length=8), NAMES, cache)
+    with pytest.raises(UserError, match="more than the encoder reads, 512"):
+        class_prompts(MiniLmText(length=513), NAMES, cache)
+
+
+@pytest.mark.parametrize("template", ["a photo", "{} and {}", "a {name}"])
+def test_a_template_needs_one_place_for_the_name(template):
+    with pytest.raises(UserError, match=r"one \{\}"):
+        MiniLmText(template=template)
+    with pytest.raises(UserError, match=r"one \{\}"):
+        HuggingFaceText(name="x", template=template)
