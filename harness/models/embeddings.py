@@ -18,8 +18,8 @@ def sinusoids(time: Tensor, features: int) -> Tensor:
     """
     half = features // 2
     exact = time.double() if time.dtype == torch.float64 else time.float()
-    steps = torch.arange(half, dtype=exact.dtype, device=time.device)
-    angles = TIME_SCALE * exact[:, None] * torch.exp(-math.log(MAX_PERIOD) / half * steps)
+    exponents = -math.log(MAX_PERIOD) * torch.arange(half, dtype=exact.dtype, device=time.device) / half
+    angles = TIME_SCALE * exact[:, None] * exponents.exp()
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 

@@ -54,11 +54,11 @@ class Transformer(nn.Module):
 
     def forward(self, x: Tensor, condition: Condition) -> Tensor:
         height, width = x.shape[-2:]
-        tokens = self.project_in(self.norm(x).flatten(2).transpose(1, 2))  # (B, H * W, C)
+        tokens = self.project_in(self.norm(x).permute(0, 2, 3, 1).flatten(1, 2))  # (B, H * W, C)
         rotation = self.position(height, width, tokens) if self.position is not None else None
         for layer in self.layer:
             tokens = layer(tokens, condition, rotation)
-        h = self.project_out(tokens).transpose(1, 2).unflatten(2, (height, width))
+        h = self.project_out(tokens).reshape(-1, height, width, tokens.shape[-1]).permute(0, 3, 1, 2)
         out: Tensor = self.shortcut(x) + h
         return out
 

@@ -4,6 +4,7 @@ Modules are named by place: `down.1.block.0`, `down.1.attention.0`, `down.1.samp
 `up.2` stands at the same resolution as `down.2`.
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -45,7 +46,7 @@ class UNet(nn.Module):
         self._check(x)
         mask = None if context_mask is None else context_mask[:, None, None, :]
         condition = Condition(self.time_embedding(time), context, mask)
-        x = self.conv_in(x)
+        x = self.conv_in(x).contiguous(memory_format=torch.channels_last)
         skips = []
         for stage in self.down:
             x, made = stage(x, condition)
