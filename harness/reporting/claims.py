@@ -16,7 +16,7 @@
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -107,7 +107,7 @@ def claim_sheet(
     must_beat: Mapping[str, float],
 ) -> list[Claim]:
     """One Claim per rung (but the base) and rule. `must_beat`: quantity -> the value of the control to be beaten."""
-    incomparable = _incomparable(manifest, readings)
+    incomparable = _incomparable(manifest, readings, definition.observed)
     sheet = []
     for rung in (rung for rung in manifest.rungs if rung.against is not None):
         for rule in definition.claims:
@@ -240,16 +240,22 @@ def _without_value(ours: Estimate, theirs: Estimate) -> str:
     return ""
 
 
-def _incomparable(manifest: Manifest, readings: Sequence[Reading]) -> dict[tuple[str, str], str]:
+def _incomparable(
+    manifest: Manifest, readings: Sequence[Reading], observed: Collection[str]
+) -> dict[tuple[str, str], str]:
     """(rung, quantity) -> which condition differs from the rung it is compared to, seed by seed."""
     by_key = {(row.subject, row.seed, row.quantity): row for row in readings if row.value is not None}
-    found = {}
     against = {rung.name: rung.against for rung in manifest.rungs}
+    found = {}
     for (rung, seed, quantity), row in by_key.items():
         other = by_key.get((against[rung] or "", seed, quantity))
-        if other is not None and (row.conditions != other.conditions or row.unit != other.unit):
-            names = sorted(
-                k for k in {*row.conditions, *other.conditions} if row.conditions.get(k) != other.conditions.get(k)
-            )
-            found[rung, quantity] = f"measured under different conditions: {', '.join(names) or 'unit'}"
+        names = _differences(row, other, observed) if other is not None else []
+        if names:
+            found[rung, quantity] = f"measured under different conditions: {', '.join(names)}"
     return found
+
+
+def _differences(row: Reading, other: Reading, observed: Collection[str]) -> list[str]:
+    names = {*row.conditions, *other.conditions} - set(observed)
+    differing = sorted(name for name in names if row.conditions.get(name) != other.conditions.get(name))
+    return differing + (["unit"] if row.unit != other.unit else [])

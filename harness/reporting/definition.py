@@ -58,10 +58,11 @@ class ReportDefinition:
     controls: Mapping[str, str]  # name in the manifest -> what it is
     control_quantities: tuple[str, ...]
     must_beat: str | None  # the control that a trained network has to beat before its quality counts
+    observed: tuple[str, ...] = ()  # conditions that were found, not set: rungs that differ in them are comparable
     train_curve: str = "train_loss"
     validation_curve: str = "validation_loss"
     samples: str = "samples.png"  # the artifact of a trial that shows its samples
-    machine: str = "device"  # the dotted name in a record's provenance that tells the machine
+    machine: str = "processor"  # the dotted name in a record's provenance that tells the machine
 
     def __post_init__(self) -> None:
         names = [column.quantity for column in self.columns]

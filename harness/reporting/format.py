@@ -9,14 +9,17 @@ _SUPERSCRIPT = str.maketrans("-0123456789", "\u207b⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 def number(value: float, unit: str = "") -> str:
     """A value with three significant digits: counts with an SI prefix (`1.23 M`), bytes so too (`12.3 MB`),
-    all else plainly with its unit (`12.3 ms`). A count is an `int`: its unit stands in the heading."""
+    fractions as per cent, all else plainly with its unit (`12.3 ms`). A count is an `int`: its unit stands in the
+    heading. Unit `1` is a pure number's."""
     if not math.isfinite(value):
         return str(value)
     if unit in ("B", "bytes"):
         return _prefixed(value) + "B" if abs(value) >= 1e3 else f"{value:.0f} B"
     if isinstance(value, int):
         return _prefixed(value).strip()
-    return _signed(significant(abs(value)), value) + (f" {unit}" if unit else "")
+    if unit == "fraction":
+        return f"{_signed(f'{abs(value):.1%}', value)}"
+    return _signed(significant(abs(value)), value) + (f" {unit}" if unit not in ("", "1") else "")
 
 
 def significant(value: float, digits: int = 3) -> str:

@@ -12,8 +12,9 @@ from harness.records.manifest import Manifest
 from harness.reporting.definition import ReportDefinition
 from harness.reporting.drawing import BLUE, GREY, ORANGE, PURPLE, RED, headed, is_number, rows_of, rung_label, wrapped
 from harness.reporting.format import change, number
-from harness.reporting.frames import Estimate, Estimates
+from harness.reporting.frames import Estimates
 from harness.reporting.published import Published
+from harness.reporting.tables import interval
 
 ABSENT = {"failed": ("failed", RED), "unavailable": ("unavailable", GREY), "missing": ("not measured", GREY)}
 ROW_PX = 46
@@ -30,7 +31,7 @@ def ladder_frame(
             same_base = rung.name in published.rows and published.rows[rung.name].against == rung.against
             relative = cell.change if cell is not None and same_base else None
             reference = estimates[rung.against, column.quantity].value if rung.against else None
-            low, high = _interval(estimate, column.spread)
+            low, high = interval(estimate, column)
             rows.append(
                 {
                     "quantity": column.quantity,
@@ -58,7 +59,15 @@ def ladder_figure(frame: pd.DataFrame) -> go.Figure:
     first = frame[frame["quantity"] == panels[0]]
     labels = {row.rung: rung_label(row.title) for row in rows_of(first)}
     titles = [wrapped(frame[frame["quantity"] == name]["panel"].iloc[0], 16) for name in panels]
-    figure = make_subplots(rows=1, cols=len(panels), shared_yaxes=True, horizontal_spacing=0.014, subplot_titles=titles)
+    widths = [1.3 if any(frame[frame["quantity"] == name]["published"]) else 1.0 for name in panels]
+    figure = make_subplots(
+        rows=1,
+        cols=len(panels),
+        shared_yaxes=True,
+        column_widths=widths,
+        horizontal_spacing=0.014,
+        subplot_titles=titles,
+    )
     for index, name in enumerate(panels, start=1):
         _panel(figure, frame[frame["quantity"] == name], labels, index)
     figure.update_yaxes(
@@ -78,7 +87,7 @@ def _panel(figure: go.Figure, rows: pd.DataFrame, labels: Mapping[str, str], ind
     has_published = any(rows["published"])
     low: float = min([0.0, *(x for row in valued for x in (row.low, row.value) if is_number(x))])
     figure.update_xaxes(
-        range=[low * 1.1, top * (2.15 if has_published else 1.18)], nticks=4, col=index, rangemode="tozero",
+        range=[low * 1.1, top * (2.0 if has_published else 1.18)], nticks=4, col=index, rangemode="tozero",
         showticklabels=bool(valued), tickformat="~s" if top >= 1000 else "",
     )  # fmt: skip
     for kind, draw in (("counted", _bars), ("measured", _dots), ("predicted", _dots)):
@@ -163,12 +172,6 @@ def _texts(figure: go.Figure, row: Any, label_: str, index: int) -> None:
             **place, x=0.03, xanchor="left", text=f"<i>{text}</i>", font={"size": 10.5, "color": color},
             hovertext=html.escape(row.note),
         )  # fmt: skip
-
-
-def _interval(estimate: Estimate, spread: str) -> tuple[float | None, float | None]:
-    if spread == "seeds" and len(estimate.values) > 1:
-        return estimate.seed_range
-    return (estimate.low, estimate.high) if spread == "instrument" else (None, None)
 
 
 def _hover(row: Any) -> str:

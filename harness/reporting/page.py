@@ -18,7 +18,6 @@ from harness.records.record import TrialRecord
 from harness.records.store import Store
 from harness.reporting.claims import student
 from harness.reporting.frames import Records
-from harness.reporting.tables import shown
 
 TEMPLATES = Path(__file__).parent / "templates"
 FONT = "ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -45,7 +44,6 @@ def render(context: Mapping[str, Any], figures: Mapping[str, go.Figure]) -> str:
     return environment.get_template("report.html.j2").render(
         **context,
         student=student,
-        shown=shown,
         figures=drawn,
         heights={name: figure.layout.height for name, figure in figures.items()},
         payload=_json({"figures": drawn, "light": _theme("#1d2330", "#e4e7ec"), "dark": _theme("#d7dbe3", "#333a46")}),

@@ -1,6 +1,7 @@
 """Where the numbers come from: what all records share is told once, what differs is told as a range or a list."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from harness.records.manifest import Manifest
@@ -20,7 +21,8 @@ def provenance_rows(provenances: Sequence[Mapping[str, Any]]) -> list[tuple[str,
         values = [one[name] for one in flats if name in one]
         distinct = list(dict.fromkeys(map(str, values)))
         shared = len(distinct) == 1 and len(values) == len(flats)
-        rows.append((name, distinct[0] if len(distinct) == 1 else _several(values, distinct), shared))
+        total = f", {number(float(sum(values)))} in all" if not shared and _additive(values) else ""
+        rows.append((name, several(values) + total, shared))
     return rows
 
 
@@ -40,9 +42,27 @@ def facts(
     return rows
 
 
-def _several(values: Sequence[Any], distinct: Sequence[str]) -> str:
+def several(values: Sequence[Any]) -> str:
+    """The value if there is one; a range of numbers or times; else the values themselves, at most LISTED of them."""
+    distinct = list(dict.fromkeys(map(str, values)))
+    if len(distinct) == 1:
+        return distinct[0]
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        total = f", {number(float(sum(values)))} in all" if any(isinstance(value, float) for value in values) else ""
-        return f"{number(float(min(values)))} to {number(float(max(values)))}{total}"
+        return f"{number(float(min(values)))} to {number(float(max(values)))}"
+    if len(distinct) > 2 and all(_is_time(value) for value in values):
+        return f"{min(distinct)} to {max(distinct)}"
     more = f"; and {len(distinct) - LISTED} more" if len(distinct) > LISTED else ""
     return "; ".join(distinct[:LISTED]) + more
+
+
+def _additive(values: Sequence[Any]) -> bool:
+    """Numbers with a fraction, such as seconds and hours, have a sum worth telling; counts such as cores do not."""
+    return all(isinstance(value, float) for value in values)
+
+
+def _is_time(value: Any) -> bool:
+    try:
+        datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return False
+    return True

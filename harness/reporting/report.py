@@ -27,7 +27,7 @@ from harness.reporting.ladder import ladder_figure, ladder_frame
 from harness.reporting.page import pictures, render
 from harness.reporting.provenance import facts, provenance_rows
 from harness.reporting.published import LABELS, Published
-from harness.reporting.tables import claim_rows, condition_rows, ladder_rows, reading_rows, reading_text
+from harness.reporting.tables import claim_rows, condition_rows, labels_of, ladder_rows, reading_rows, reading_text
 
 
 def write_report(
@@ -73,11 +73,14 @@ def report_html(store: Store, manifest: Manifest, definition: ReportDefinition, 
         figures["controls"] = controls_figure(control_frame)
     provenances = [record.provenance for record in records.values() if record is not None]
     seeded = list(dict.fromkeys(rule.quantity for rule in definition.claims if rule.rule == "seeds"))
+    ladder = ladder_rows(manifest, definition, published, estimated)
+    scored = definition.control_quantities
     context = {
         "manifest": manifest,
         "definition": definition,
         "published": published,
         "labels": LABELS,
+        "names": labels_of([*readings, *control_readings]),
         "numbers": {
             rung.name: (published.rows[rung.name].number if rung.name in published.rows else "") or str(index)
             for index, rung in enumerate(manifest.rungs)
@@ -88,13 +91,16 @@ def report_html(store: Store, manifest: Manifest, definition: ReportDefinition, 
         "done": sum(record is not None for record in records.values()),
         "answer": answer(manifest, definition, estimated, claims),
         "facts": facts(manifest, definition, provenances),
-        "ladder": ladder_rows(manifest, definition, published, estimated),
+        "ladder": ladder,
         "claims": claim_rows(manifest, definition, published, claims, estimated),
         "spreads": {name: pooled(estimated, name) for name in seeded},
         "pictures": pictures(store, manifest, records, definition.samples),
         "controls": _control_table(control_readings),
         "rung_quality": {
-            rung.name: [estimated[rung.name, name] for name in definition.control_quantities] for rung in manifest.rungs
+            rung: [
+                cell.value for cell, column in zip(cells, definition.columns, strict=True) if column.quantity in scored
+            ]
+            for rung, cells in ladder
         },
         "quantities": quantities,
         "readings": reading_rows(readings),

@@ -8,6 +8,7 @@ from harness.reporting.claims import Claim, caption_verdict
 from harness.reporting.definition import Column, ReportDefinition
 from harness.reporting.format import change, number
 from harness.reporting.frames import Estimate, Estimates, Reading
+from harness.reporting.provenance import several
 from harness.reporting.published import Published, PublishedCell
 
 NO_VALUE = {"failed": "failed", "unavailable": "unavailable", "missing": "not measured"}
@@ -99,7 +100,7 @@ def condition_rows(
         if not known:
             continue
         names = sorted({name for row in known for name in row.conditions})
-        conditions = [(name, _distinct(str(row.conditions.get(name, "not stated")) for row in known)) for name in names]
+        conditions = [(name, several([row.conditions.get(name, "not stated") for row in known])) for name in names]
         kinds, units, spreads = (
             _distinct(getattr(row, field_) for row in known if getattr(row, field_))
             for field_ in ("kind", "unit", "spread")
@@ -108,10 +109,20 @@ def condition_rows(
     return rows
 
 
+def labels_of(readings: Sequence[Reading]) -> dict[str, str]:
+    """Quantity -> the name its conditions give it, with resolution and N: `FD-EffLite0@64, N=512`."""
+    labels: dict[str, list[str]] = {}
+    for row in (row for row in readings if "label" in row.conditions):
+        labels.setdefault(row.quantity, []).append(str(row.conditions["label"]))
+    return {quantity: " and ".join(dict.fromkeys(found)) for quantity, found in labels.items()}
+
+
 def _ladder_cell(estimate: Estimate, column: Column, published: Published) -> LadderCell:
     cell = published.cell(estimate.subject, column.published)
     key = {"rung": estimate.subject, "quantity": estimate.quantity}
+    low, high = interval(estimate, column)
     data = {**key, "seed": "all", "kind": estimate.kind, "value": _exact(estimate.value)}
+    data |= {"low": _exact(low), "high": _exact(high)}
     relative = None
     if estimate.change is not None:
         data_ = {**key, "against": estimate.against, "change": _exact(estimate.change)}
@@ -136,6 +147,9 @@ def _claim_cell(claim: Claim, definition: ReportDefinition, published: Published
     if claim.rule.beside is not None:
         other = estimates[claim.rung, claim.rule.beside].change
         beside = f"{definition.column(claim.rule.beside).title}: {change(other)}" if other is not None else ""
+    data = {"rung": claim.rung, "claim": claim.rule.published, "verdict": claim.verdict.state}
+    if not claim.interval.unknown:
+        data |= {"low": _exact(claim.interval.low), "high": _exact(claim.interval.high)}
     printed = published_text(claim.rung, claim.rule.published, published, claim.published) if claim.published else None
     return ClaimCell(
         published=printed,
@@ -143,7 +157,7 @@ def _claim_cell(claim: Claim, definition: ReportDefinition, published: Published
         verdict=claim.verdict.state,
         reason=claim.verdict.reason,
         beside=beside,
-        data={"rung": claim.rung, "claim": claim.rule.published, "verdict": claim.verdict.state},
+        data=data,
     )
 
 
@@ -151,12 +165,16 @@ def shown(row: Reading | Estimate) -> str:
     return NO_VALUE[row.kind] if row.value is None else number(row.value, row.unit)
 
 
-def _spread(estimate: Estimate, column: Column) -> str:
-    parts = []
+def interval(estimate: Estimate, column: Column) -> tuple[float | None, float | None]:
+    """What the column calls spread: the seeds' range, or the instrument's interval."""
     if column.spread == "seeds" and len(estimate.values) > 1:
-        parts.append(" to ".join(number(float(end)) for end in estimate.seed_range))
-    elif column.spread == "instrument" and estimate.low is not None and estimate.high is not None:
-        parts.append(f"{number(estimate.low)} to {number(estimate.high)}")
+        return estimate.seed_range
+    return (estimate.low, estimate.high) if column.spread == "instrument" else (None, None)
+
+
+def _spread(estimate: Estimate, column: Column) -> str:
+    low, high = interval(estimate, column)
+    parts = [] if low is None or high is None else [f"{number(float(low))} to {number(float(high))}"]
     if estimate.value is not None and estimate.note:
         parts.append(estimate.note)
     return ", ".join(parts)

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from harness.records.manifest import Manifest, Rung
-from harness.records.quantity import Counted, Failed, Measured, Quantity, Unavailable
+from harness.records.quantity import Counted, Measured, Quantity, Unavailable
 from harness.records.record import CurvePoint, Measurement, Protocol, TrialRecord
 from harness.records.store import Store, write_atomic
 from harness.reporting.report import write_report
@@ -51,6 +51,7 @@ PROTOCOL = {
     "quality": {"extractor": "efficientnet-lite0", "resolution": 64, "samples": 512},
 }
 IPHONE = "needs a Mac with Xcode and an attached iPhone"
+KID_LABEL = "KID-EffLite0@64, N=512"
 QUALITY = {"label": "FD-EffLite0@64, N=512", "extractor": "efficientnet-lite0", "resolution": 64, "samples": 512}
 
 
@@ -114,14 +115,8 @@ def _put_trial(store: Store, protocol: Protocol, rung: tuple[Any, ...], seed: in
     name, _, _, kid, fd, params, macs, bare, ms = rung
     noise = random.Random(f"{name} {seed}")
     counted = {"latent": 8, "batch": 1}
-    cpu = {
-        "device": "this CPU (AMD EPYC, 2 cores)",
-        "threads": 1,
-        "dtype": "float32",
-        "latent": 8,
-        "warm_up": 10,
-        "runs": 50,
-    }
+    cpu = {"device": "this CPU", "processor": "AMD EPYC", "threads": 1, "dtype": "float32", "latent": 8}
+    cpu["load_average_before"] = round(1 + noise.random(), 2)
     quantities: dict[str, Quantity] = {
         "params": Counted(value=params, unit="parameters"),
         "macs": Counted(value=macs, unit="multiply-adds", conditions=counted),
@@ -130,9 +125,9 @@ def _put_trial(store: Store, protocol: Protocol, rung: tuple[Any, ...], seed: in
         "latency_cpu": Measured(value=ms, unit="ms", low=ms * 0.97, high=ms * 1.05, conditions=cpu,
                                 spread="interquartile range of 50 runs"),
         "latency_iphone": Unavailable(reason=IPHONE),
-        "kid": Measured(value=kid * noise.gauss(1, 0.035), unit="", conditions=QUALITY),
-        "fd": Measured(value=fd * noise.gauss(1, 0.02), unit="", conditions=QUALITY),
-        "class_agreement": Measured(value=0.9 + noise.random() / 20, unit="", conditions={"samples": 512}),
+        "kid": Measured(value=kid * noise.gauss(1, 0.035), unit="1", conditions=QUALITY | {"label": KID_LABEL}),
+        "fd": Measured(value=fd * noise.gauss(1, 0.02), unit="1", conditions=QUALITY),
+        "class_agreement": Measured(value=0.9 + noise.random() / 20, unit="fraction", conditions={"samples": 512}),
         "train_seconds": Measured(value=31.0 + noise.random(), unit="s"),
     }  # fmt: skip
     curve = []
@@ -146,9 +141,9 @@ def _put_trial(store: Store, protocol: Protocol, rung: tuple[Any, ...], seed: in
         protocol_fingerprint=protocol.fingerprint, seed=seed, state="complete", quantities=quantities,
         curve=tuple(curve), artifacts={"samples": "samples.png"},
         provenance={
-            "commit": "205da69", "dirty": "clean", "device": "AMD EPYC, 2 cores", "threads": 1,
-            "versions": {"torch": "2.14.1", "harness": "0.1.0"}, "hours": 0.011 + noise.random() / 1000,
-            "command": "harness ablate fig3",
+            "code": {"commit": "205da69", "changes": "none"}, "processor": "AMD EPYC, 2 cores", "threads": 1,
+            "versions": {"torch": "2.14.1", "numpy": "2.4.6"}, "wall_seconds": 33.1 + noise.random(),
+            "started": f"2026-01-02T03:{len(name):02}:{seed:02}+00:00", "command": "harness ablate fig3",
         },
     )  # fmt: skip
     store.put(record)
@@ -160,10 +155,10 @@ def _put_control(store: Store, name: str, kid: float, fd: float) -> str:
         subject="control",
         settings={"control": name, "protocol": PROTOCOL},
         quantities={
-            "kid": Measured(value=kid, unit="", conditions=QUALITY),
-            "fd": Measured(value=fd, unit="", conditions=QUALITY),
+            "kid": Measured(value=kid, unit="1", conditions=QUALITY | {"label": KID_LABEL}),
+            "fd": Measured(value=fd, unit="1", conditions=QUALITY),
         },
-        provenance={"commit": "205da69", "device": "AMD EPYC, 2 cores"},
+        provenance={"code": {"commit": "205da69"}, "processor": "AMD EPYC, 2 cores"},
     )
     store.put(measurement)
     return measurement.key

@@ -1,0 +1,93 @@
+"""What the figures draw, and that it is what the frames hold."""
+
+from typing import Any
+
+import pytest
+
+from harness.records.plain import from_plain
+from harness.records.quantity import Failed
+from harness.reporting.definition import ReportDefinition
+from harness.reporting.figures import controls_figure, controls_frame, curves_figure
+from harness.reporting.frames import controls_of, curves, estimates, read_controls, read_trials, records_of
+from harness.reporting.ladder import ladder_figure, ladder_frame
+from harness.reporting.published import Published
+
+
+@pytest.fixture
+def parts(synthetic: Any) -> dict[str, Any]:
+    return made(synthetic)
+
+
+def made(synthetic: Any) -> dict[str, Any]:
+    definition = from_plain(ReportDefinition, synthetic.definition)
+    records = records_of(synthetic.store, synthetic.manifest)
+    found = estimates(read_trials(records, [column.quantity for column in definition.columns]), synthetic.manifest)
+    published = from_plain(Published, synthetic.published)
+    return {
+        "definition": definition, "records": records, "estimates": found, "published": published,
+        "ladder": ladder_frame(synthetic.manifest, definition, published, found),
+    }  # fmt: skip
+
+
+def test_every_panel_has_all_rungs_in_the_manifests_order(synthetic: Any, parts: dict[str, Any]) -> None:
+    order = [rung.name for rung in synthetic.manifest.rungs]
+    frame = parts["ladder"]
+    assert list(dict.fromkeys(frame["quantity"])) == [column.quantity for column in parts["definition"].columns]
+    for _, rows in frame.groupby("quantity"):
+        assert list(rows["rung"]) == order
+
+
+def test_bars_and_dots_stand_at_the_stores_values(synthetic: Any, parts: dict[str, Any]) -> None:
+    figure = ladder_figure(parts["ladder"])
+    bars = {trace.xaxis: list(trace.x) for trace in figure.data if trace.name == "counted"}
+    assert bars["x3"] == [synthetic.record(r.name, 0).quantities["params"].value for r in synthetic.manifest.rungs]
+    dots = next(trace for trace in figure.data if trace.name == "measured" and trace.xaxis == "x")
+    for x, rung in zip(dots.x, synthetic.manifest.rungs, strict=True):
+        values = [synthetic.record(rung.name, seed).quantities["kid"].value for seed in (0, 1)]
+        assert x == pytest.approx(sum(values) / 2)
+    seeds = next(trace for trace in figure.data if trace.name == "seeds" and trace.xaxis == "x")
+    assert len(seeds.x) == 16
+
+
+def test_published_marks_stand_where_the_printed_change_puts_them(synthetic: Any, parts: dict[str, Any]) -> None:
+    frame = parts["ladder"]
+    marked = frame[frame["published"] != ""]
+    assert set(marked["quantity"]) == {"params", "macs", "latency_iphone"}
+    row = marked[(marked["rung"] == "sepconv") & (marked["quantity"] == "params")].iloc[0]
+    assert row["published"] == "−24% [P*]"
+    assert row["published_value"] == pytest.approx(0.76 * 1_455_012)  # of the rung it is compared to, here
+
+
+def test_what_has_no_value_is_written_and_not_drawn_as_zero(synthetic: Any) -> None:
+    synthetic.store.delete(synthetic.record("mqa", 0))
+    synthetic.store.delete(synthetic.record("mqa", 1))
+    for seed in (0, 1):
+        synthetic.replace("ffn3", seed, {"kid": Failed(stage="train", message="NaN")})
+    figure = ladder_figure(made(synthetic)["ladder"])
+    texts = [annotation.text for annotation in figure.layout.annotations]
+    assert texts.count("<i>not measured</i>") == 7
+    assert texts.count("<i>failed</i>") == 1
+    assert texts.count("<i>unavailable</i>") == 7
+    assert len(next(trace for trace in figure.data if trace.name == "measured").x) == 6
+
+
+def test_curves_draw_every_point_of_every_seed(synthetic: Any, parts: dict[str, Any]) -> None:
+    frame = curves(parts["records"], ("train_loss", "validation_loss"))
+    assert len(frame) == 16 * (30 + 10)
+    figure = curves_figure(frame, synthetic.manifest, parts["definition"])
+    own = [trace for trace in figure.data if trace.hoverinfo != "skip"]
+    assert sum(len(trace.x) for trace in own) == len(frame)
+    first = next(trace for trace in own if trace.name == "train_loss, seed 1" and trace.xaxis == "x")
+    record = synthetic.record("thin_sdxl", 1)
+    assert list(first.y) == [point.value for point in record.curve if point.name == "train_loss"]
+
+
+def test_a_control_that_is_not_above_zero_is_written_on_the_log_axis(synthetic: Any, parts: dict[str, Any]) -> None:
+    controls = controls_of(synthetic.store, synthetic.manifest)
+    definition = parts["definition"]
+    rows = read_controls(controls, definition.controls, definition.control_quantities)
+    figure = controls_figure(controls_frame(synthetic.manifest, definition, rows, parts["estimates"]))
+    drawn = [x for trace in figure.data for x in trace.x]
+    assert min(drawn) > 0
+    assert len(drawn) == 2 * (4 + 8) - 1
+    assert any("not above 0" in annotation.text for annotation in figure.layout.annotations)

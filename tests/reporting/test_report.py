@@ -1,0 +1,254 @@
+"""The page against the store: every number, every gap, nothing from outside."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from harness.records.errors import UserError
+from harness.records.quantity import Failed, Predicted, Unavailable
+from harness.reporting.format import number
+from harness.reporting.report import write_report
+
+Cells = Callable[[str], list[dict[str, str]]]
+
+
+def by_place(cells: list[dict[str, str]]) -> dict[tuple[str, str, str], dict[str, str]]:
+    """(rung, seed, quantity) -> the cell; a value told twice on the page must be told alike."""
+    found: dict[tuple[str, str, str], dict[str, str]] = {}
+    for cell in (cell for cell in cells if "data-value" in cell):
+        key = (cell["data-rung"], cell["data-seed"], cell["data-quantity"])
+        assert found.setdefault(key, cell) == cell
+    return found
+
+
+def changes(cells: list[dict[str, str]]) -> dict[tuple[str, str], float]:
+    return {(c["data-rung"], c["data-quantity"]): float(c["data-change"]) for c in cells if "data-change" in c}
+
+
+def test_every_reading_on_the_page_is_the_stores(synthetic: Any, page_cells: Cells) -> None:
+    cells = by_place(page_cells(synthetic.write()))
+    names = {rung.architecture_fingerprint: rung.name for rung in synthetic.manifest.rungs}
+    told = 0
+    for record in synthetic.store.trials():
+        for name, quantity in record.quantities.items():
+            cell = cells[names[record.architecture_fingerprint], str(record.seed), name]
+            assert cell["data-kind"] == quantity.kind
+            value = getattr(quantity, "value", None)
+            assert cell["data-value"] == ("" if value is None else repr(value))
+            assert cell["data-low"] == ("" if getattr(quantity, "low", None) is None else repr(quantity.low))
+            if value is not None:
+                assert cell["text"] == number(value, quantity.unit)
+            told += 1
+    assert told == 16 * 10
+    assert len([key for key in cells if key[1] in ("0", "1")]) == told
+
+
+def test_the_table_holds_means_ranges_and_changes_computed_from_the_store(synthetic: Any, page_cells: Cells) -> None:
+    cells = page_cells(synthetic.write())
+    table, told = by_place(cells), changes(cells)
+    for rung in synthetic.manifest.rungs:
+        for column in synthetic.definition["columns"]:
+            name = column["quantity"]
+            ours = [synthetic.record(rung.name, seed).quantities[name] for seed in (0, 1)]
+            cell = table[rung.name, "all", name]
+            if isinstance(ours[0], Unavailable):
+                assert cell["text"] == "unavailable"
+                continue
+            mean = (ours[0].value + ours[1].value) / 2
+            assert float(cell["data-value"]) == pytest.approx(mean, rel=1e-12)
+            if name == "kid":
+                assert float(cell["data-low"]) == min(q.value for q in ours)
+            if rung.against is not None:
+                theirs = [synthetic.record(rung.against, seed).quantities[name].value for seed in (0, 1)]
+                assert told[rung.name, name] == pytest.approx(mean / (sum(theirs) / 2) - 1, rel=1e-9)
+    assert {key[0] for key in told} == {rung.name for rung in synthetic.manifest.rungs if rung.against}
+
+
+def test_controls_stand_beside_the_rungs_with_the_stores_numbers(synthetic: Any, page_cells: Cells) -> None:
+    cells = by_place(page_cells(synthetic.write()))
+    for name, key in synthetic.manifest.controls.items():
+        for quantity, known in synthetic.store.measurement(key).quantities.items():
+            assert cells[name, "control", quantity]["data-value"] == repr(known.value)
+
+
+def test_a_deleted_record_turns_exactly_its_cells_to_not_measured(synthetic: Any, page_cells: Cells) -> None:
+    before = by_place(page_cells(synthetic.write()))
+    synthetic.store.delete(synthetic.record("mqa", 1))
+    page = page_cells(synthetic.write())
+    after = by_place(page)
+    assert before.keys() == after.keys()
+    missing = {key for key, cell in after.items() if cell["text"] == "not measured"}
+    assert missing == {key for key in before if key[:2] == ("mqa", "1")}
+    changed = {key for key in before if before[key] != after[key]}
+    means = {key for key in changed if key[1] == "all"}
+    assert changed - missing == means
+    assert {key[0] for key in means} == {"mqa"}  # its mean is now of one seed, and says so
+    assert after["mqa", "all", "kid"]["title"] == "1 of 2 seeds"
+
+
+def test_a_rung_without_records_has_no_value_no_change_and_gives_none_to_others(
+    synthetic: Any, page_cells: Cells
+) -> None:
+    for seed in (0, 1):
+        synthetic.store.delete(synthetic.record("ffn3", seed))
+    cells = page_cells(synthetic.write())
+    table, told = by_place(cells), changes(cells)
+    columns = [column["quantity"] for column in synthetic.definition["columns"]]
+    assert all(table["ffn3", "all", name]["text"] == "not measured" for name in columns)
+    assert not {key for key in told if key[0] in ("ffn3", "mqa")}
+    verdicts = {(c["data-rung"], c["data-claim"]): c["data-verdict"] for c in cells if "data-verdict" in c}
+    assert verdicts["ffn3", "params"] == verdicts["mqa", "params"] == "cannot tell"
+    assert verdicts["sepconv", "params"] == "supports"
+
+
+def test_a_deleted_control_turns_exactly_its_cells_to_not_measured(synthetic: Any, page_cells: Cells) -> None:
+    synthetic.store.delete(synthetic.store.measurement(synthetic.manifest.controls["noise"]))
+    cells = by_place(page_cells(synthetic.write()))
+    missing = {key for key, cell in cells.items() if cell["text"] == "not measured"}
+    assert missing == {("noise", "control", "kid"), ("noise", "control", "fd")}
+
+
+def test_failed_predicted_and_unavailable_look_different_and_say_why(synthetic: Any, page_cells: Cells) -> None:
+    for seed in (0, 1):
+        synthetic.replace(
+            "ffn3",
+            seed,
+            {
+                "kid": Failed(stage="train", message="the loss is NaN at step 310"),
+                "latency_iphone": Predicted(value=3.1, unit="ms", low=2.8, high=3.6, extrapolated=False),
+            },
+        )
+    cells = by_place(page_cells(synthetic.write()))
+    failed, predicted = cells["ffn3", "all", "kid"], cells["ffn3", "all", "latency_iphone"]
+    assert (failed["text"], failed["class"]) == ("failed", "k-failed")
+    assert failed["title"] == "train: the loss is NaN at step 310"
+    assert (predicted["text"], predicted["class"]) == ("3.10 ms", "k-predicted")
+    unavailable = cells["mqa", "all", "latency_iphone"]
+    assert (unavailable["text"], unavailable["class"]) == ("unavailable", "k-unavailable")
+    assert "iPhone" in unavailable["title"]
+
+
+def test_measured_and_predicted_are_never_averaged_or_compared(synthetic: Any, page_cells: Cells) -> None:
+    synthetic.replace("ffn3", 0, {"latency_cpu": Predicted(value=99.0, unit="ms", low=90, high=110, extrapolated=True)})
+    cells = by_place(page_cells(synthetic.write()))
+    assert cells["ffn3", "all", "latency_cpu"]["data-value"] == repr(6.70)  # the measured seed alone
+    synthetic.replace("ffn3", 1, {"latency_cpu": Predicted(value=99.0, unit="ms", low=90, high=110, extrapolated=True)})
+    told = changes(page_cells(synthetic.write()))
+    assert ("ffn3", "latency_cpu") not in told
+    assert ("mqa", "latency_cpu") not in told
+
+
+def test_published_cells_are_the_files_with_their_labels_and_unknown_ones_are_empty(
+    synthetic: Any, page_cells: Cells
+) -> None:
+    cells = page_cells(synthetic.write())
+    told = {(c["data-rung"], c["data-published"]): c for c in cells if "data-published" in c}
+    rows = synthetic.published["rows"]
+    assert set(told) == {(rung, name) for rung, row in rows.items() for name in row["cells"]}
+    for (rung, name), cell in told.items():
+        source = rows[rung]["cells"][name]
+        assert cell["data-published-value"] == (repr(source["value"]) if "value" in source else "")
+        assert cell["data-published-change"] == (repr(source["change"]) if "change" in source else "")
+        assert cell["data-source"] == "".join(f"[{label}]" for label in source["labels"])
+        assert cell["data-source"] in cell["text"]
+
+
+def test_the_page_loads_nothing_from_outside(synthetic: Any, page_cells: Cells) -> None:
+    page = synthetic.write()
+    for cell in page_cells(page):
+        for attribute in ("src", "href", "data", "poster", "srcset", "action"):
+            target = cell.get(attribute, "")
+            assert not target or target.startswith(("data:", "#")), (cell["tag"], attribute, target)
+    style = re.search(r"<style>(.*?)</style>", page, re.DOTALL)
+    assert style is not None
+    assert "url(" not in style[1]
+    assert "@import" not in style[1]
+    assert page.count("plotly.js v") == 1
+
+
+def test_names_and_texts_are_escaped(synthetic: Any, page_cells: Cells) -> None:
+    attack = '</script><script>alert("x")</script><b onclick=1>&'
+    first, *others = synthetic.manifest.rungs
+    synthetic.manifest = replace(
+        synthetic.manifest, rungs=(replace(first, title=attack), *others), command=f"harness {attack}"
+    )
+    page = synthetic.write()
+    cells = page_cells(page)
+    assert attack not in page
+    assert len([cell for cell in cells if cell["tag"] == "script"]) == 3
+    assert not [cell for cell in cells if "onclick" in cell]
+    assert any(cell["text"] == attack for cell in cells if cell.get("class") == "title")
+
+
+def test_samples_are_embedded_for_every_record_and_a_missing_one_is_told(synthetic: Any, page_cells: Cells) -> None:
+    synthetic.store.delete(synthetic.record("sepconv", 0))
+    cells = page_cells(synthetic.write())
+    figures = {(c["data-rung"], c["data-seed"]): c["data-samples"] for c in cells if "data-samples" in c}
+    assert len(figures) == 16
+    assert [key for key, there in figures.items() if there == "no"] == [("sepconv", "0")]
+    images = [cell for cell in cells if cell["tag"] == "img"]
+    assert len(images) == 15
+    assert all(image["src"].startswith("data:image/png;base64,") for image in images)
+    assert len({image["src"] for image in images}) == 15
+
+
+def test_conditions_provenance_and_the_command_are_on_the_page(synthetic: Any) -> None:
+    page = synthetic.write()
+    for told in ("FD-EffLite0@64, N=512", "harness ablate fig3 data=digits recipe.steps=600", "205da69", "2.14.1"):
+        assert told in page
+    assert synthetic.manifest.protocol_fingerprint in page
+    assert "interquartile range of 50 runs" in page
+
+
+def test_the_answer_names_what_helped_and_what_it_cost(synthetic: Any, page_cells: Cells) -> None:
+    cells = page_cells(synthetic.write())
+    answer = next(cell["text"] for cell in cells if cell.get("class") == "answer")
+    helped = answer.split("Helped:")[1].split("\n")[0]
+    assert "cross-attention from the first stage on" in helped
+    assert "parameters −0.9%" in helped
+    hurt = answer.split("Hurt:")[1].split("\n")[0]
+    assert "separable convolutions, expansion 1" in hurt
+
+
+def test_an_ablation_that_is_only_counted_has_a_report_too(synthetic: Any, page_cells: Cells) -> None:
+    definition = yaml.safe_load((Path(__file__).parents[2] / "reports" / "fig3_full.yaml").read_text())
+    manifest = replace(synthetic.manifest, controls={}, name="fig3_full")
+    cells = page_cells(
+        write_report(synthetic.store, manifest, definition, synthetic.published, synthetic.path).read_text()
+    )
+    assert not [cell for cell in cells if cell.get("id") in ("samples", "controls", "curves")]
+    verdicts = {(c["data-rung"], c["data-claim"]): c["data-verdict"] for c in cells if "data-verdict" in c}
+    assert verdicts["sepconv", "params"] == "supports"  # -24.2% here, -24% printed
+    assert not [key for key in verdicts if key[1] == "fid"]
+
+
+def test_an_empty_store_is_a_page_of_not_measured(synthetic: Any, page_cells: Cells) -> None:
+    for record in list(synthetic.store.trials()):
+        synthetic.store.delete(record)
+    for measurement in list(synthetic.store.measurements()):
+        synthetic.store.delete(measurement)
+    cells = by_place(page_cells(synthetic.write()))
+    assert cells
+    assert {cell["text"] for cell in cells.values()} == {"not measured"}
+
+
+def test_a_definition_that_asks_for_what_is_not_there_is_one_sentence(synthetic: Any) -> None:
+    synthetic.definition["columns"][0]["published"] = "fidd"
+    with pytest.raises(UserError, match="published column 'fidd'"):
+        synthetic.write()
+    synthetic.definition["columns"][0]["published"] = "fid"
+    synthetic.definition["must_beat"] = "pixels"
+    with pytest.raises(UserError, match="unknown control 'pixels'"):
+        synthetic.write()
+
+
+def test_reporting_loads_no_torch() -> None:
+    code = "import sys, harness.reporting.report; sys.exit(any(m in sys.modules for m in ('torch', 'coremltools')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
