@@ -26,7 +26,7 @@ class Verb:
     name: str  # what NAME is, for the help; "" where the verb takes none
     example: str
     flags: Callable[[argparse.ArgumentParser], None] = lambda _parser: None
-    required: bool = True  # whether NAME must be given
+    operands: str = "NAME"
 
 
 def _measure_flags(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +36,7 @@ def _measure_flags(parser: argparse.ArgumentParser) -> None:
 
 def _export_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--latent", type=int, help="height and width of the latent; default 128")
-    parser.add_argument("--to", metavar="FILE", help="where the .mlpackage goes; default OUT/exports/NAME.mlpackage")
+    parser.add_argument("--to", metavar="FILE", help="where the .mlpackage goes; default NAME.mlpackage here")
 
 
 def _promote_flags(parser: argparse.ArgumentParser) -> None:
@@ -45,16 +45,12 @@ def _promote_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", metavar="FILE", help="the YAML to write; default NAME-TRIAL.yaml here")
 
 
-def _retry_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--retry-failed", action="store_true", help="run trials again that failed before")
-
-
 def _evaluate_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 
 def _data_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--to", metavar="FILE", help="where the grid of samples goes; default OUT/data/NAME.png")
+    parser.add_argument("--to", metavar="FILE", help="where the grid of samples goes; default OUT/data/KIND.png")
 
 
 VERBS = {
@@ -62,7 +58,6 @@ VERBS = {
         summary="train and compare the rungs of an ablation, then write its report",
         name="an ablation in sweeps/, or the path of its YAML",
         example="harness ablate fig3 data=image_folder data.path=~/my_images",
-        flags=_retry_flags,
     ),
     "sweep": Verb(
         summary="search an architecture space with Optuna",
@@ -74,6 +69,7 @@ VERBS = {
         name="the sweep or ablation",
         example="harness promote laptop --best --to winner.yaml",
         flags=_promote_flags,
+        operands="NAME (TRIAL | --best)",
     ),
     "measure": Verb(
         summary="count an architecture: parameters, multiply-adds, by place",
@@ -91,7 +87,6 @@ VERBS = {
         summary="train one architecture at full length",
         name="an architecture of the catalogue, or the path of its YAML",
         example="harness train winner.yaml recipe.steps=20000",
-        flags=_retry_flags,
     ),
     "evaluate": Verb(
         summary="score a trial's checkpoint, or a folder of images, against a data set",
@@ -109,7 +104,7 @@ VERBS = {
         name="a data set: digits, fashion_mnist, image_folder",
         example="harness data image_folder data.path=~/my_images",
         flags=_data_flags,
-        required=False,
+        operands="[NAME]",
     ),
 }
 
@@ -155,9 +150,9 @@ def parse(name: str, words: Sequence[str]) -> argparse.Namespace:
         description=f"{verb.summary[0].upper()}{verb.summary[1:]}.",
         epilog=f"settings: key=value ..., for example\n  {verb.example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage=f"harness {name} {'NAME' if verb.required else '[NAME]'} [key=value ...] [--flags]",
+        usage=f"harness {name} {verb.operands} [key=value ...] [--flags]",
     )
-    parser.add_argument("name", nargs=None if verb.required else "?", help=verb.name)
+    parser.add_argument("name", nargs="?" if verb.operands == "[NAME]" else None, help=verb.name)
     verb.flags(parser)
     arguments = parser.parse_intermixed_args([word for word in words if word not in overrides])
     arguments.overrides = overrides

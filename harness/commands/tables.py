@@ -1,0 +1,35 @@
+"""Tables for the terminal."""
+
+import io
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.records.quantity import Counted, Failed, Quantity, Unavailable
+
+
+def quantities_table(title: str, quantities: Mapping[str, Quantity]) -> str:
+    return table(("quantity", "value", "unit"), [(name, *_shown(value)) for name, value in quantities.items()], title)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> str:
+    """As wide as it needs to be, so that it can be piped; the first column to the left, numbers to the right."""
+    made = Table(title=title, title_justify="left")
+    for index, column in enumerate(columns):
+        made.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+    for row in rows:
+        made.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
+    buffer = io.StringIO()
+    Console(file=buffer, width=200).print(made)
+    return buffer.getvalue().rstrip()
+
+
+def _shown(quantity: Quantity) -> tuple[str, str]:
+    if isinstance(quantity, Unavailable):
+        return "not available", quantity.reason
+    if isinstance(quantity, Failed):
+        return "failed", f"{quantity.stage}: {quantity.message}"
+    if isinstance(quantity, Counted):
+        return f"{quantity.value:,}", quantity.unit
+    return f"{quantity.value:.6g}", quantity.unit

@@ -1,0 +1,73 @@
+"""`harness train NAME`: one architecture, trained as long as asked."""
+
+import argparse
+from pathlib import Path
+
+from harness.architecture.catalogue import architecture
+from harness.architecture.config import ArchitectureConfig
+from harness.commands.tables import quantities_table
+from harness.launch.pool import Pool
+from harness.records.errors import UserError
+from harness.records.record import TrialRecord
+from harness.search.promote import origin_of
+from harness.trials.ablation import POLL_S, study_folder
+from harness.trials.outcomes import finished, why
+from harness.trials.prepared import prepare
+from harness.trials.progress import Show
+from harness.trials.queue import TrialQueue
+from harness.trials.settings import settings_of
+from harness.trials.spec import TrialSpec
+
+DEFAULTS = {"seeds": [0]}
+
+
+def run(arguments: argparse.Namespace) -> int:
+    show, made = Show(), architecture(arguments.name)
+    parent = _parent(arguments.name, made, show)
+    prepared = prepare(settings_of(arguments.overrides, DEFAULTS))
+    settings, name = prepared.settings, Path(arguments.name).stem
+    specs = [
+        prepared.spec(name, made, seed, group=name, limits=settings.limits, parent=parent, fidelity="full")
+        for seed in settings.seeds
+    ]
+    for spec in specs:
+        _check_new(spec)
+    records = _train(study_folder(settings.out, f"train-{name}"), specs, show)
+    for spec, record in zip(specs, records, strict=True):
+        print(quantities_table(spec.label, record.quantities))
+        print(spec.store.artifact(record.key, "ema.safetensors") if record.state == "complete" else why(record))
+    return 0 if all(record.state == "complete" for record in records) else 1
+
+
+def _train(folder: Path, specs: list[TrialSpec], show: Show) -> list[TrialRecord]:
+    records: dict[str, TrialRecord] = {}
+    with Pool(folder / "attempts", specs[0].settings.launcher) as pool, show.board(specs):
+        queue = TrialQueue(pool, on_loss=show.lost)
+        for spec in specs:
+            if (record := queue.submit(spec)) is not None:
+                records[spec.key] = record
+                show.ended(spec, record)
+        while queue.in_flight:
+            for spec, record in queue.poll(POLL_S):
+                records[spec.key] = record
+                show.ended(spec, record)
+            show.running(queue.progress())
+    return [records[spec.key] for spec in specs]
+
+
+def _parent(name: str, made: ArchitectureConfig, show: Show) -> str | None:
+    """The trial that the file was promoted from, unless the file was edited since."""
+    origin = origin_of(Path(name))
+    if origin is not None and origin.fingerprint != made.fingerprint:
+        show.note(f"{name} was edited since its promotion: the new record has no parent")
+        return None
+    return origin.parent if origin is not None else None
+
+
+def _check_new(spec: TrialSpec) -> None:
+    record = finished(spec)
+    if record is not None and record.fidelity != "full":
+        raise UserError(
+            f"{record.name} was trained with exactly these settings already (trial {record.key}); "
+            f"train it longer: recipe.steps={2 * spec.settings.recipe.steps}"
+        )

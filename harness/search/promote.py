@@ -1,0 +1,96 @@
+"""Promotion: the architecture of a chosen trial as a YAML file that stands on its own."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+from optuna.trial import TrialState
+
+from harness.architecture.catalogue import to_yaml
+from harness.architecture.config import ArchitectureConfig
+from harness.records.errors import UserError, unknown_name
+from harness.records.plain import canonical_json, from_plain
+from harness.records.record import TrialRecord, trial_key
+from harness.trials.ablation import read_manifest, study_folder
+from harness.trials.progress import value_of
+from harness.trials.spec import store_of
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What the head of a promoted file says."""
+
+    parent: str  # the trial's key
+    fingerprint: str
+
+
+def candidates(out: Path, name: str) -> list[TrialRecord]:
+    """The complete trials of an ablation or a sweep."""
+    folder = study_folder(out, name)
+    if (folder / "study.db").exists():
+        keys = _sweep_keys(folder / "study.db", name)
+    elif (folder / "manifest.json").exists():
+        manifest = read_manifest(out, name)
+        keys = [
+            trial_key(rung.architecture_fingerprint, manifest.protocol_fingerprint, seed)
+            for rung in manifest.rungs
+            for seed in manifest.seeds
+        ]
+    else:
+        raise UserError(
+            f"there is no study in {folder}; run `harness ablate {name}` or `harness sweep {name}` first, "
+            "or say where it lies with out=FOLDER"
+        )
+    records = [record for key in keys if (record := store_of(out).trial(key)) is not None]
+    complete = [record for record in records if record.state == "complete"]
+    if not complete:
+        raise UserError(f"'{name}' has no complete trial yet; run it to its end first")
+    return complete
+
+
+def choose(records: Sequence[TrialRecord], trial: str | None) -> TrialRecord:
+    """The record of that name or key (the seed of lowest KID, if a name has several); None: the lowest KID of all."""
+    named = [record for record in records if trial is None or trial in (record.name, record.key)]
+    if not named:
+        raise unknown_name("trial", str(trial), {record.name for record in records})
+    return min(named, key=lambda record: _kid(record))
+
+
+def promoted_yaml(record: TrialRecord, study: str) -> str:
+    """The architecture, whole, under a head that says where it comes from."""
+    made = from_plain(ArchitectureConfig, record.architecture)
+    shown = [f"{name} {value:.6g}" for name in ("kid", "fd", "params", "macs") if (value := _value(record, name))]
+    head = [
+        f"# {record.name} of {study}, seed {record.seed}: {', '.join(shown)}",
+        f"# parent: {record.key}",
+        f"# fingerprint: {made.fingerprint}",
+        f"# trained with: {canonical_json(record.protocol.get('recipe', {}))}",
+        "# harness train THIS_FILE recipe.steps=N trains it longer",
+    ]
+    return "\n".join([*head, to_yaml(made)])
+
+
+def origin_of(path: Path) -> Origin | None:
+    """What the file's head says; None for a file that no promotion wrote."""
+    text = path.read_text() if path.is_file() else ""
+    parent = re.search(r"^# parent: ([0-9a-f]{16})$", text, re.MULTILINE)
+    fingerprint = re.search(r"^# fingerprint: ([0-9a-f]{16})$", text, re.MULTILINE)
+    return Origin(parent[1], fingerprint[1]) if parent and fingerprint else None
+
+
+def _sweep_keys(path: Path, name: str) -> list[str]:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.load_study(study_name=name, storage=f"sqlite:///{path.absolute()}")
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return [str(trial.user_attrs["submitted"]) for trial in trials]
+
+
+def _kid(record: TrialRecord) -> float:
+    value = _value(record, "kid")
+    return float("inf") if value is None else value
+
+
+def _value(record: TrialRecord, name: str) -> float | None:
+    return value_of(record.quantities.get(name))

@@ -1,0 +1,86 @@
+"""The sweep's YAML, and the Optuna study it becomes."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+
+from harness.records.errors import UserError, unknown_name
+from harness.records.plain import Plain, canonical_json, to_plain
+from harness.records.store import unwritable
+
+Direction = Literal["minimize", "maximize"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepStudy:
+    """`sweeps/NAME.yaml` of a sweep."""
+
+    space: str  # search_spaces/NAME.yaml
+    objectives: Mapping[str, Direction]  # quantity of the record -> direction
+    sampler: str = "tpe"
+    sampler_seed: int = 0
+    trials: int = 20  # candidates trained in total, over all runs of the command
+    max_rejections: int = 1000  # candidates in a row that a rule or a limit refuses, before the sweep gives up
+    settings: Mapping[str, Any] = field(default_factory=dict)  # overrides of config.yaml
+
+    def __post_init__(self) -> None:
+        if not self.objectives:
+            raise UserError("a sweep has at least one objective, e.g. objectives: {kid: minimize, macs: minimize}")
+        if self.sampler not in SAMPLERS:
+            raise unknown_name("sampler", self.sampler, SAMPLERS)
+        for name, value in (("trials", self.trials), ("max_rejections", self.max_rejections)):
+            if value < 1:
+                raise UserError(f"{name} is at least 1, not {value}")
+
+
+SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
+    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
+    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
+    "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed),
+}
+
+
+def open_study(path: Path, name: str, definition: SweepStudy) -> optuna.Study:
+    """The study in the SQLite file `path`, made if it is not there."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    storage = optuna.storages.RDBStorage(f"sqlite:///{path.absolute()}")
+    study = optuna.create_study(
+        storage=storage,
+        study_name=name,
+        directions=list(definition.objectives.values()),
+        load_if_exists=True,
+    )
+    # a sampler that starts from the same seed again would ask for the same candidates again
+    study.sampler = SAMPLERS[definition.sampler](definition.sampler_seed + len(study.trials))
+    study.set_metric_names(list(definition.objectives))
+    return study
+
+
+def check_unchanged(study: optuna.Study, now: Mapping[str, Any]) -> None:
+    """Refuse to go on where the space, the objectives or the protocol are not those that the study began with."""
+    began, plain = study.user_attrs.get("began"), to_plain(now)
+    if began is None:
+        study.set_user_attr("began", plain)
+        return
+    for part, before in began.items():
+        after = plain[part] if isinstance(plain, dict) else None
+        if canonical_json(before) != canonical_json(after):
+            raise UserError(
+                f"the {part} changed since this sweep began: {_changes(before, after)}; "
+                "put it back, or begin a new sweep under another name or out=FOLDER"
+            )
+
+
+def _changes(before: Plain, after: Plain, path: str = "") -> str:
+    """`knobs.ffn.choices: [2, 3] -> [2, 4]`: the places that differ."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+        return ", ".join(_changes(before.get(key), after.get(key), f"{path}.{key}" if path else key) for key in keys)
+    return f"{path}: {before} -> {after}"
