@@ -209,7 +209,7 @@ class DetachedExecutor(submitit.LocalExecutor):
 
 
 def submit_local(attempt: Attempt, launcher: LocalLauncher, slot: int) -> "submitit.Job[str]":
-    executor = DetachedExecutor(attempt.logs)
+    executor = DetachedExecutor(attempt.logs, max_num_timeout=6)  # as often as its controller starts a job again
     executor.update_parameters(timeout_min=launcher.timeout_min)
     executor.environment = thread_variables(launcher)
     if launcher.cuda_devices is not None:

@@ -254,20 +254,23 @@ class Pool:
         )
 
     def _cancel(self) -> None:
-        """SIGTERM (again each second: it may come before the worker listens), then SIGKILL after the grace."""
-        grace_s = self.launcher.stop_grace_s if isinstance(self.launcher, LocalLauncher) else 0.0
-        deadline = time.monotonic() + grace_s
+        """Ask every job to end. On this machine ask again each second (a worker may not listen yet), then kill."""
         living = list(self._running.values())
-        while living:
-            kill = time.monotonic() >= deadline
-            for job in living:
-                job.handle.stop(kill=kill)
-            if kill:
+        for job in living:
+            job.handle.stop()
+        if not isinstance(self.launcher, LocalLauncher):
+            return  # Slurm sees to it
+        deadline = time.monotonic() + self.launcher.stop_grace_s
+        asked = time.monotonic()
+        while living := [job for job in living if self._lives(job)]:
+            now = time.monotonic()
+            if now >= deadline or now - asked >= 1.0:
+                asked = now
+                for job in living:
+                    job.handle.stop(kill=now >= deadline)
+            if now >= deadline:
                 return
-            until = min(deadline, time.monotonic() + 1.0)
-            while living and time.monotonic() < until:
-                time.sleep(0.05)
-                living = [job for job in living if self._lives(job)]
+            time.sleep(0.05)
 
 
 def _lock_driver(folder: Path) -> FileLock:

@@ -49,9 +49,9 @@ def arm(point: str, n: int) -> None:
 
 
 def ignore_locks() -> None:
-    pool.is_held = lambda path: False
+    pool.is_held = lambda _path: False
     pool._key_lock = lambda folder: pool.FileLock(folder / "lock", os.open("/dev/null", os.O_RDWR))  # type: ignore
-    executors.Orphan.may_live = lambda self: False  # type: ignore[method-assign]
+    executors.Orphan.may_live = lambda _self: False  # type: ignore[method-assign]
     executors.Job = LocksIgnored  # type: ignore
 
 
@@ -60,7 +60,9 @@ def main(folder: Path, settings: dict[str, Any]) -> None:
         arm(*settings["kill"])
     if settings.get("mutate") == "locks":
         ignore_locks()
-    launcher = LocalLauncher(max_in_flight=settings["in_flight"], start_grace_s=5.0, stop_grace_s=5.0, poll_interval_s=0.03)
+    launcher = LocalLauncher(
+        max_in_flight=settings["in_flight"], start_grace_s=5.0, stop_grace_s=5.0, poll_interval_s=0.03
+    )
     with pool.Pool(folder, launcher) as jobs:
         for key, job in settings["jobs"].items():
             jobs.submit(key, Steps(**job))

@@ -98,6 +98,10 @@ class LocksIgnored(worker.Job):
     """A broken worker for the mutation test: every lock is granted to it, and it never refuses."""
 
     def __call__(self) -> str:
-        FileLock.acquire = classmethod(lambda cls, path, **owner: cls(path, os.open(path, os.O_RDWR | os.O_CREAT)))  # type: ignore
-        Attempt.is_current = property(lambda self: True)  # type: ignore
+        FileLock.acquire = classmethod(_grant)  # type: ignore
+        Attempt.is_current = property(lambda _self: True)  # type: ignore
         return worker.Job.__call__(self)
+
+
+def _grant(cls: type[FileLock], path: Path, **_owner: object) -> FileLock:
+    return cls(path, os.open(path, os.O_RDWR | os.O_CREAT))

@@ -66,7 +66,7 @@ def test_who_waits_gets_a_lock_that_was_only_probed(tmp_path: Path) -> None:
 
 def test_a_lock_in_no_folder_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot write .*file/lock"):
+    with pytest.raises(UserError, match=r"cannot write .*file/lock"):
         FileLock.acquire(tmp_path / "file" / "lock")
 
 
@@ -92,7 +92,7 @@ def test_a_lease_is_fresh_while_it_moves(tmp_path: Path) -> None:
 
 def test_a_worker_that_was_replaced_is_told_by_its_own_heartbeat(tmp_path: Path) -> None:
     told: list[int] = []
-    previous = signal.signal(signal.SIGUSR1, lambda number, frame: told.append(number))
+    previous = signal.signal(signal.SIGUSR1, lambda number, _frame: told.append(number))
     try:
         replaced = attempt(tmp_path)
         attempt(tmp_path)  # the second attempt is current now

@@ -96,7 +96,9 @@ def test_a_key_lost_too_often_fails_with_the_reason(tmp_path: Path) -> None:
         pool.submit("key", jobs.dies)
         ended = list(pool.outcomes())
     assert [outcome.state for outcome in ended] == ["lost", "lost", "failed"]
-    assert ended[-1].error.startswith("lost 2 times, the last time because its worker ended while it ran, without a word")
+    assert ended[-1].error.startswith(
+        "lost 2 times, the last time because its worker ended while it ran, without a word"
+    )
 
 
 def test_never_more_jobs_than_the_cap(tmp_path: Path) -> None:
@@ -278,11 +280,53 @@ def test_the_debug_launcher_stops_at_ctrl_c(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    with pytest.raises(KeyboardInterrupt), Pool(tmp_path, DebugLauncher()) as pool:
-        pool.submit("key", jobs.Steps(steps=200, seconds=0.05))
-        pool.poll()
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, DebugLauncher(), key=jobs.Steps(steps=200, seconds=0.05))
     thread.join()
     assert events(tmp_path, "stopped") == [("key", "stopped")]
+
+
+def test_slurm_gets_its_settings_under_its_own_names(tmp_path: Path, slurm_stand_in: Path) -> None:
+    launcher = SlurmLauncher(
+        partition="gpu", account="lab", qos="high", constraint="a100", exclude="n1", gpus=2, cpus=8, threads=4,
+        mem_gb=1.5, timeout_min=90, signal_delay_s=60, setup=("module load x",), additional={"reservation": "night"},
+    )  # fmt: skip
+    run(tmp_path, launcher, key=jobs.add)
+    script = (slurm_stand_in / "jobs" / "1" / "script").read_text()
+    options = dict(line.removeprefix("#SBATCH --").split("=") for line in script.splitlines() if "#SBATCH --" in line)
+    wanted = {
+        "partition": "gpu", "account": "lab", "qos": "high", "constraint": "a100", "exclude": "n1",
+        "gpus-per-node": "2", "cpus-per-task": "8", "mem": "1536MB", "time": "90", "signal": "USR2@60",
+        "reservation": "night", "job-name": "key",
+    }  # fmt: skip
+    assert wanted.items() <= options.items()
+    assert "export OMP_NUM_THREADS=4" in script
+    assert "module load x" in script
+
+
+def test_what_slurm_refuses_is_one_sentence(tmp_path: Path, slurm_stand_in: Path) -> None:
+    with pytest.raises(UserError, match=r"Slurm refused the job \(.*invalid partition specified: closed\); check"):
+        run(tmp_path, SlurmLauncher(partition="closed"), key=jobs.add)
+
+
+def test_no_slurm_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="launcher 'slurm' needs Slurm's srun and sbatch on this machine"):
+        run(tmp_path, SLURM, key=jobs.add)
+
+
+def test_slurm_jobs_keep_their_place_when_the_driver_leaves(tmp_path: Path, slurm_stand_in: Path) -> None:
+    with Pool(tmp_path, SLURM) as pool:
+        pool.submit("key", jobs.Steps(steps=20, seconds=0.05))
+        pool.poll()
+    with Pool(tmp_path, SLURM) as pool:
+        pool.submit("key", jobs.Steps(steps=20, seconds=0.05))
+        assert [outcome.state for outcome in pool.outcomes()] == ["done"]
+        pool.submit("other", jobs.Steps(steps=20, seconds=0.05))
+        pool.poll()
+        pool.stop(cancel=True)
+    assert events(tmp_path, "found", "submitted") == [("key", "submitted"), ("key", "found"), ("other", "submitted")]
+    assert (slurm_stand_in / "cancelled").read_text().split() == ["2"]
 
 
 def test_the_folder_of_an_attempt_is_found_from_its_parts(tmp_path: Path) -> None:
