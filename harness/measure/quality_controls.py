@@ -1,6 +1,7 @@
 """Batches that say what a score means: what real images get, and what two kinds of nonsense get.
 
-floor           real images outside the reference: nothing can honestly score much better
+floor           real images outside the reference: nothing can honestly score much better; the classifier may have been
+                fitted on some of them, so its bar is its held-out accuracy, not the floor's class agreement
 noise           uniform noise
 pixel_gaussian  one Gaussian fitted to all training images' pixels, sampled, clipped and rounded
 """
