@@ -11,6 +11,6 @@ class UserError(Exception):
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     """An error for a name that does not exist; it lists the names that do, the nearest first."""
     names = sorted(known)
-    near = get_close_matches(name, names, n=len(names), cutoff=0.4)
+    near = get_close_matches(name, names, n=max(1, len(names)), cutoff=0.4)
     listed = near + [other for other in names if other not in near]
     return UserError(f"unknown {kind} '{name}'; choose one of: {', '.join(listed) or '(none exist)'}")

@@ -1,0 +1,166 @@
+"""Configurations: round trip, fingerprint, rules."""
+
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from harness.architecture.catalogue import FOLDER, architecture, catalogue_names, to_yaml
+from harness.architecture.config import ArchitectureConfig
+from harness.architecture.edits import with_edits
+from harness.architecture.rules import RULES, block_widths
+from harness.records.errors import UserError
+from harness.records.plain import from_plain, to_plain
+
+LAPTOP = architecture("laptop/thin_sdxl")
+
+
+@pytest.mark.parametrize("name", catalogue_names())
+def test_yaml_round_trip_keeps_everything(name, tmp_path):
+    config = architecture(name)
+    path = tmp_path / "mine.yaml"
+    path.write_text(to_yaml(config))
+    again = architecture(str(path))
+    assert again == config
+    assert hash(again) == hash(config)
+    assert again.fingerprint == config.fingerprint
+    assert from_plain(ArchitectureConfig, to_plain(config)) == config
+
+
+def test_the_catalogue_has_the_study():
+    rungs = "thin_sdxl no_high_res_sa sepconv expanded_sepconv ffn3 mqa first_stage_ca qknorm_rope"
+    assert {*rungs.split(), "snapgen", "snapgen_t2i", "sdxl", "laptop/thin_sdxl"} <= set(catalogue_names())
+
+
+def test_the_catalogue_is_inside_the_package():
+    assert FOLDER.parent.name == "conf"
+    assert all((FOLDER / f"{name}.yaml").is_file() for name in catalogue_names())
+
+
+def test_the_kind_alone_is_short_for_a_kind_with_its_defaults():
+    plain = yaml.safe_load(to_yaml(LAPTOP))
+    assert from_plain(ArchitectureConfig, plain | {"self_attention": "mqa"}) == from_plain(
+        ArchitectureConfig, plain | {"self_attention": {"kind": "mqa"}}
+    )
+
+
+def test_fingerprints_are_stable():
+    """A stored trial must be found again: a new fingerprint for an old network needs a new schema name."""
+    assert architecture("sdxl").fingerprint == "42f135b55c04a6e4"
+
+
+def test_every_leaf_that_matters_is_in_the_fingerprint():
+    base = architecture("first_stage_ca")
+    edits = {
+        "latent_channels": 4,
+        "context_width": 512,
+        "context_length": 16,
+        "stages.1.down_blocks": 1,
+        "stages.1.up_blocks": 2,
+        "stages.1.block.depth": 3,
+        "stages.2.block.self_attention": False,
+        "middle": None,
+        "convolution.kernel_size": 5,
+        "convolution.relative_to": "output",
+        "convolution.samplers": "both",
+        "norm": "rms",
+        "token_norm": "rms",
+        "head_width": 32,
+        "self_attention": "mhsa",
+        "cross_attention": "mhsa",
+        "qk_norm": "layer",
+        "position": "rope_2d",
+        "feed_forward": "swiglu",
+        "time_features": 128,
+        "time_width": 512,
+    }
+    made = [with_edits(base, {path: value}).fingerprint for path, value in edits.items()]
+    assert len({base.fingerprint, *made}) == len(made) + 1
+
+
+def test_knobs_that_cannot_matter_are_not_in_the_fingerprint():
+    blind = with_edits(LAPTOP, {"stages.*.block.self_attention": False, "middle.self_attention": False})
+    for edit in ({"self_attention": "mqa"}, {"position": "rope_2d"}):
+        assert with_edits(blind, edit) != blind
+        assert with_edits(blind, edit).fingerprint == blind.fingerprint
+        assert with_edits(LAPTOP, edit).fingerprint != LAPTOP.fingerprint
+
+
+BROKEN = {
+    "a size or a count is more than 0": {"stages.0.channels": 0},
+    "a UNet has at least 2 stages": {"stages": to_plain(LAPTOP)["stages"][2:]},
+    "the prompt enters through cross-attention, so some place needs a transformer": {
+        "stages.*.block": "residual",
+        "middle": None,
+    },
+    "a kernel has a middle, so its size is odd": {"convolution.kernel_size": 4},
+    "time features are pairs of sine and cosine, so their number is even": {"time_features": 31},
+    "a transformer's channels divide into heads": {"head_width": 20},
+    "query heads divide evenly into groups": {"cross_attention": {"kind": "gqa", "groups": 2}},
+    "one group is multi-query attention, so write mqa": {"self_attention": {"kind": "gqa", "groups": 1}},
+    "2-D RoPE turns pairs of channels by row and by column, so 4 divides the head width": {
+        "head_width": 2,
+        "position": "rope_2d",
+    },
+    "a feed-forward's hidden width is whole": {"feed_forward.ratio": 2.7},
+    "the width inside a residual block is whole": {"convolution": {"kind": "separable", "expansion": 1.1}},
+    "a group norm's groups divide every feature map's channels": {"norm.groups": 32},
+}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.sentence[:40])
+def test_every_rule_refuses_with_its_sentence_and_the_value(rule):
+    with pytest.raises(UserError) as caught:
+        with_edits(LAPTOP, BROKEN[rule.sentence])
+    sentence, _, values = str(caught.value).partition(": ")
+    assert sentence == rule.sentence
+    assert values
+    assert "\n" not in str(caught.value)
+
+
+def test_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        LAPTOP.head_width = 8
+
+
+def test_skips_make_the_up_blocks_wider():
+    """SDXL's own widths (Podell et al. 2023): every skip is taken once, newest first."""
+    ups = [(path, c_in) for path, _, c_in, _ in block_widths(architecture("sdxl")) if path.startswith("up")]
+    assert ups == [
+        ("up.2.block.0", 1280 + 1280),
+        ("up.2.block.1", 1280 + 1280),
+        ("up.2.block.2", 1280 + 640),
+        ("up.1.block.0", 1280 + 640),
+        ("up.1.block.1", 640 + 640),
+        ("up.1.block.2", 640 + 320),
+        ("up.0.block.0", 640 + 320),
+        ("up.0.block.1", 320 + 320),
+        ("up.0.block.2", 320 + 320),
+    ]
+
+
+def test_architectures_need_no_torch():
+    code = (
+        "import sys; from harness.architecture import ladder, difference, catalogue;"
+        "[catalogue.architecture(name) for name in catalogue.catalogue_names()];"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_unknown_name_lists_the_nearest_first():
+    with pytest.raises(UserError, match=r"unknown architecture 'snapgn'; choose one of: snapgen, snapgen_t2i"):
+        architecture("snapgn")
+
+
+def test_a_wrong_file_is_a_sentence(tmp_path):
+    with pytest.raises(UserError, match="cannot read the architecture"):
+        architecture(str(tmp_path / "none.yaml"))
+    (tmp_path / "bad.yaml").write_text("a: [")
+    with pytest.raises(UserError, match="is not YAML"):
+        architecture(str(tmp_path / "bad.yaml"))
+    (tmp_path / "typo.yaml").write_text("base: sdxl\nedit: {}")
+    with pytest.raises(UserError, match=r"architecture\.edits"):
+        architecture(str(tmp_path / "typo.yaml"))

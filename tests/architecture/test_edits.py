@@ -1,0 +1,70 @@
+"""Edits by path, and what differs afterwards."""
+
+import pytest
+
+from harness.architecture.catalogue import architecture
+from harness.architecture.difference import ABSENT, Change, difference
+from harness.architecture.edits import with_edits
+from harness.records.errors import UserError
+
+LAPTOP = architecture("laptop/thin_sdxl")
+
+
+def test_an_edit_changes_its_knob_and_nothing_else():
+    edited = with_edits(LAPTOP, {"stages.1.block.self_attention": False})
+    assert difference(LAPTOP, edited) == (Change("stages.1.block.self_attention", True, False),)
+    assert str(difference(LAPTOP, edited)[0]) == "stages.1.block.self_attention: True -> False"
+
+
+def test_no_edit_is_no_difference():
+    assert with_edits(LAPTOP, {}) == LAPTOP
+    assert difference(LAPTOP, LAPTOP) == ()
+
+
+def test_a_star_means_every_entry_that_has_the_rest_of_the_path():
+    edited = with_edits(LAPTOP, {"stages.*.block.depth": 3, "stages.*.channels": 64})
+    assert [change.path for change in difference(LAPTOP, edited)] == [
+        "stages.0.channels",
+        "stages.1.channels",
+        "stages.1.block.depth",
+        "stages.2.channels",
+        "stages.2.block.depth",
+    ]
+
+
+def test_a_whole_knob_is_replaced_and_its_new_settings_are_shown():
+    edited = with_edits(LAPTOP, {"convolution": {"kind": "separable", "expansion": 2}})
+    changes = {change.path: (change.before, change.after) for change in difference(LAPTOP, edited)}
+    assert changes == {
+        "convolution.kind": ("regular", "separable"),
+        "convolution.expansion": (ABSENT, 2.0),
+        "convolution.relative_to": (ABSENT, "output"),
+        "convolution.samplers": (ABSENT, "up"),
+    }
+
+
+def test_edits_that_are_valid_only_together_are_checked_together():
+    with pytest.raises(UserError):
+        with_edits(LAPTOP, {"head_width": 10})
+    assert with_edits(LAPTOP, {"head_width": 10, "stages.*.channels": 40}).head_width == 10
+
+
+@pytest.mark.parametrize(
+    ("edits", "message"),
+    [
+        ({"stages.0.chanels": 8}, "unknown path of a knob 'stages.0.chanels'; choose one of: stages.0.channels,"),
+        ({"stages.7.channels": 8}, "stages.0.channels"),
+        ({"feed_forward.expansion": 8}, "feed_forward.ratio"),
+        ({"qk_norm.kind": "rms"}, "qk_norm"),
+        ({"self_attention": "mqua"}, "unknown value for 'self_attention.kind': 'mqua'; choose one of: mqa"),
+        ({"self_attention": {"groups": 2}}, "'self_attention' must be a mapping with a 'kind' out of gqa, mhsa, mqa"),
+        ({"self_attention": "gqa"}, "missing setting 'self_attention.groups'"),
+        ({"head_width": "wide"}, "'head_width' must be a whole number, not 'wide'"),
+        ({"convolution.samplers": "up"}, "convolution"),
+    ],
+)
+def test_a_wrong_edit_is_one_sentence(edits, message):
+    with pytest.raises(UserError) as caught:
+        with_edits(LAPTOP, edits)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
