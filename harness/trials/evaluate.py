@@ -1,0 +1,84 @@
+"""Scores outside a trial: of a stored checkpoint sampled anew, or of any folder of images."""
+
+import re
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from harness.architecture.config import ArchitectureConfig
+from harness.data.decode import UnreadableError, decode, to_array
+from harness.data.images import ImageData
+from harness.measure.quality import quality, samples_for
+from harness.measure.quality_reference import load_reference
+from harness.models.build import build
+from harness.records.errors import UserError
+from harness.records.plain import from_plain
+from harness.records.quantity import Quantity, Unavailable
+from harness.records.record import TrialRecord
+from harness.trials.network import sampled
+from harness.trials.prepared import Prepared, cache_folder
+from harness.trials.spec import store_of
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+def evaluate(name: str, prepared: Prepared) -> tuple[dict[str, Quantity], str | None]:
+    """Score the folder of images `name`, or the trial of that key, against the data; and a remark, if there is one."""
+    data, _ = prepared.trained_on
+    if Path(name).is_dir():
+        images, labels, remark = read_images(Path(name), data)
+    else:
+        (images, labels), remark = _sampled_again(_trial(name, prepared), prepared), None
+    reference = load_reference(prepared.settings.quality, data, cache=cache_folder(prepared.settings.out))
+    found = quality(images, torch.zeros(len(images), dtype=torch.int64) if labels is None else labels, reference)
+    if labels is None:
+        found["class_agreement"] = Unavailable(reason="the images do not lie in folders named after the classes")
+    return found, remark
+
+
+def read_images(folder: Path, data: ImageData) -> tuple[Tensor, Tensor | None, str | None]:
+    """uint8 (N, C, H, W) shaped as the data's; labels (N,) where every folder is a class's; what was left out."""
+    arrays, owners, unreadable = [], [], []
+    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES):
+        try:
+            arrays.append(torch.from_numpy(to_array(decode(path.read_bytes()), data.size, data.channels)))
+            owners.append(path.parent.name.replace("_", " ").strip())
+        except (UnreadableError, OSError) as error:
+            unreadable.append(f"{path.name} ({error})")
+    if len(arrays) < 2:
+        raise UserError(
+            f"{folder} has {len(arrays)} readable images, and a score needs at least 2; give another folder"
+        )
+    classes = {name: index for index, name in enumerate(data.class_names)}
+    labels = torch.tensor([classes[name] for name in owners]) if set(owners) <= set(classes) else None
+    remark = f"{len(unreadable)} unreadable images left out: {'; '.join(unreadable[:5])}" if unreadable else None
+    return torch.stack(arrays), labels, remark
+
+
+def _trial(name: str, prepared: Prepared) -> TrialRecord:
+    store = store_of(prepared.settings.out)
+    record = store.trial(name) if re.fullmatch(r"[0-9a-f]{16}", name) else None
+    if record is None:
+        raise UserError(
+            f"'{name}' is neither a folder of images nor the key of a trial in {store.root}; "
+            "a report shows the keys, and out=FOLDER says where the store lies"
+        )
+    if "ema.safetensors" not in record.artifacts:
+        raise UserError(f"trial {name} ({record.name}) is {record.state}: it left no weights to sample from")
+    return record
+
+
+def _sampled_again(record: TrialRecord, prepared: Prepared) -> tuple[Tensor, Tensor]:
+    made = from_plain(ArchitectureConfig, record.architecture)
+    if prepared.fit(made) != made:
+        raise UserError(
+            f"trial {record.key} was trained on other data or prompts ({record.protocol['data']['kind']}); "
+            "give the settings that it was trained with: data=... text=..."
+        )
+    network = build(made)
+    network.load_state_dict(load_file(store_of(prepared.settings.out).artifact(record.key, "ema.safetensors")))
+    data, prompts = prepared.trained_on
+    count = samples_for(prepared.settings.quality, data)
+    return sampled(network, data, prompts, prepared.settings.sampling, count)
