@@ -20,6 +20,10 @@ from torch.nn import functional as F
 class Prompts(Protocol):
     """Class prompts as a text encoder's output."""
 
+    def to(self, device: torch.device, /) -> "Prompts":
+        """The same prompts on a device."""
+        ...
+
     def context(self, labels: Tensor, drop: Tensor) -> tuple[Tensor, Tensor | None]:
         """(B,) class numbers, (B,) where True is the empty prompt -> (B, T, D), and a (B, T) mask or None."""
         ...

@@ -121,7 +121,7 @@ def _micro_batch(
 ) -> Tensor:
     """uint8 (micro_batch, C, H, W). Rows past the last sample are padding: they only keep the shapes the same."""
     padded = labels[torch.arange(batch.start, batch.stop) % len(labels)]
-    v = guided_velocity(model, prompts, padded, config.guidance_scale, device)
+    v = guided_velocity(model, prompts.to(device), padded, config.guidance_scale, device)
     noise = sample_noise(seed, batch, shape).to(device)
     return to_uint8(solve(SOLVERS[config.solver], v, noise, config.steps)).cpu()
 
@@ -129,14 +129,15 @@ def _micro_batch(
 def guided_velocity(model: nn.Module, prompts: Prompts, labels: Tensor, scale: float, device: torch.device) -> Velocity:
     """v_empty + scale (v_prompt - v_empty), both in one batch; at scale 1 or 0 one of the two alone.
 
+    The prompts and the model are on `device`.
     Ho and Salimans 2022 (arXiv 2207.12598), eq. 6 with scale = 1 + w, applied to the velocity.
     """
-    count = len(labels)
+    count, labels = len(labels), labels.to(device)
     if scale in (0, 1):
-        context, mask = _on(device, prompts.context(labels, torch.full((count,), scale == 0)))
+        context, mask = prompts.context(labels, torch.full((count,), scale == 0, device=device))
         return lambda x, t: model(x, torch.full((count,), t, device=device), context, mask)
-    drop = torch.arange(2 * count) >= count
-    both, both_mask = _on(device, prompts.context(labels.repeat(2), drop))
+    drop = torch.arange(2 * count, device=device) >= count
+    both, both_mask = prompts.context(labels.repeat(2), drop)
 
     def guided(x: Tensor, t: float) -> Tensor:
         time = torch.full((2 * count,), t, device=device)
@@ -144,7 +145,3 @@ def guided_velocity(model: nn.Module, prompts: Prompts, labels: Tensor, scale: f
         return torch.lerp(empty, prompted, scale)
 
     return guided
-
-
-def _on(device: torch.device, context: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor | None]:
-    return context[0].to(device), None if context[1] is None else context[1].to(device)

@@ -77,14 +77,9 @@ def training_batches(
 def batch_of(
     images: Tensor, labels: Tensor, noise: Tensor, time: Tensor, drop: Tensor, prompts: Prompts, device: torch.device
 ) -> Batch:
-    context, mask = prompts.context(labels, drop)
-    return Batch(
-        to_model_range(images.to(device)),
-        noise.to(device),
-        time.to(device),
-        context.to(device),
-        None if mask is None else mask.to(device),
-    )
+    """Move the parts to the device, where the prompts already are, and look the prompts up."""
+    context, mask = prompts.context(labels.to(device), drop.to(device))
+    return Batch(to_model_range(images.to(device)), noise.to(device), time.to(device), context, mask)
 
 
 def stacked(images: Images, numbers: Sequence[int]) -> Pair:

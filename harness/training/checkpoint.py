@@ -7,7 +7,7 @@ A checkpoint is written beside, synced, and renamed; the one before is kept unti
 sums, so that a truncated or flipped file is noticed, named, and the older one used.
 """
 
-import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -151,7 +151,9 @@ def _sync(path: Path) -> None:
     """Have the file, or the folder's entries, on the disk before going on."""
     handle = os.open(path, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # some network file systems refuse it for folders
-            os.fsync(handle)
+        os.fsync(handle)
+    except OSError as error:
+        if not (path.is_dir() and error.errno in (errno.EINVAL, errno.ENOTSUP)):  # some file systems refuse folders
+            raise
     finally:
         os.close(handle)

@@ -30,6 +30,9 @@ from harness.training.validation import validation_batches, validation_loss
 
 log = logging.getLogger(__name__)
 
+READ_AT_ONCE = ("cpu",)
+"""Devices whose losses are read after every step; elsewhere that would wait for the device, so only when due."""
+
 
 def train(
     model: nn.Module,
@@ -77,13 +80,15 @@ class Training:
         device: torch.device,
         on_point: Callable[[CurvePoint], None],
     ) -> None:
-        self.model, self.data, self.prompts, self.recipe = model.train(), data, prompts, recipe
+        self.model, self.data, self.prompts, self.recipe = model.train(), data, prompts.to(device), recipe
         self.seed, self.folder, self.device, self.on_point = seed, folder, device, on_point
         self.precision = resolve_precision(recipe, device)
         self.ema = Ema(model)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = _adamw(self.parameters, recipe)
-        self.validation = validation_batches(data.heldout, prompts, recipe.validation_images, recipe.batch_size, device)
+        self.validation = validation_batches(
+            data.heldout, self.prompts, recipe.validation_images, recipe.batch_size, device
+        )
         self.step = 0
         self.saved_step = 0
         self.curve: list[CurvePoint] = []
@@ -104,7 +109,7 @@ class Training:
         self.unread.append(self._optimise(step, batch))
         self.step = step
         due = {name: self._due(name) for name in ("log_every", "validate_every", "checkpoint_every")}
-        if self.device.type == "cpu" or any(due.values()):  # elsewhere, reading the losses would wait for the device
+        if self.device.type in READ_AT_ONCE or any(due.values()):
             self._read_losses()
         if due["log_every"]:
             self._log()

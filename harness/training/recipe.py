@@ -52,10 +52,10 @@ class Recipe:
             _check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         for name in ("warmup_steps", "data_workers"):
             _check(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
-        for name, value in (("learning_rate", self.learning_rate), ("divergence", self.divergence)):
-            _check(value > 0 and math.isfinite(value), name, "a number above 0", value)
-        _check(self.clip is None or (self.clip > 0 and math.isfinite(self.clip)), "clip", "above 0, or null", self.clip)
-        _check(self.weight_decay >= 0 and math.isfinite(self.weight_decay), "weight_decay", "from 0", self.weight_decay)
+        _check(0 < self.learning_rate < math.inf, "learning_rate", "a number above 0", self.learning_rate)
+        _check(1 < self.divergence < math.inf, "divergence", "a number above 1", self.divergence)
+        _check(self.clip is None or 0 < self.clip < math.inf, "clip", "above 0, or null", self.clip)
+        _check(0 <= self.weight_decay < math.inf, "weight_decay", "from 0", self.weight_decay)
         _check(0 <= self.cfg_dropout <= 1, "cfg_dropout", "from 0 to 1", self.cfg_dropout)
         _check(0 <= self.ema_decay < 1, "ema_decay", "from 0 to below 1", self.ema_decay)
         _check(all(0 <= beta < 1 for beta in self.betas), "betas", "two numbers from 0 to below 1", self.betas)

@@ -1,0 +1,187 @@
+"""A training killed and called again ends bit-identical to one never stopped; forgetting anything shows."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny_training
+import torch
+from tiny_training import RECIPE, run, tiny_network
+from torch import nn
+
+from harness.records.errors import UserError
+from harness.training import loop
+from harness.training.outcomes import Interrupted, Trained
+from harness.training.randomness import DataOrder, generator
+
+
+class KilledError(Exception):
+    """Ends a training at a step, without a word to it."""
+
+
+def break_off(folder: Path, step: int, recipe: tiny_training.Recipe = RECIPE) -> None:
+    def on_progress(at: int, _of: int) -> None:
+        if at == step:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        run(folder, recipe, on_progress=on_progress)
+
+
+def same(a: Trained, b: Trained) -> bool:
+    """Equal to the last bit: averaged weights, buffers, curve."""
+    ours, theirs = a.model.state_dict(), b.model.state_dict()
+    assert ours.keys() == theirs.keys()
+    return a.curve == b.curve and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    found, _ = loop.latest(folder)
+    assert found is not None
+    return dict(found.tensors)
+
+
+def test_killed_with_kill_9_twice_and_continued_it_ends_bit_identical(tmp_path: Path, unbroken: Trained) -> None:
+    program = [sys.executable, tiny_training.__file__, str(tmp_path)]
+    for moment in (["step", "8"], ["writing", "10"]):
+        killed = subprocess.run([*program, *moment], env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+        assert killed.returncode == -signal.SIGKILL
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".checkpoint-00000010", "checkpoint-00000005"]
+    continued = run(tmp_path)
+    assert continued.continued_from == (5,)
+    assert same(continued, unbroken)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-00000010", "checkpoint-00000014"]
+
+
+def test_weights_and_moments_of_a_continued_run_are_bit_identical_too(tmp_path: Path) -> None:
+    run(tmp_path / "a")
+    break_off(tmp_path / "b", 11)
+    run(tmp_path / "b")
+    a, b = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert {name.split(".")[0] for name in a} == {"model", "ema", "optimizer"}
+
+
+@pytest.mark.parametrize("step", [1, 6, 12, 14])
+@pytest.mark.parametrize("checkpoint_every", [1, 3, 100])
+def test_it_does_not_matter_when(tmp_path: Path, unbroken: Trained, step: int, checkpoint_every: int) -> None:
+    recipe = dataclasses.replace(RECIPE, checkpoint_every=checkpoint_every)
+    break_off(tmp_path, step, recipe)
+    assert same(run(tmp_path, recipe), unbroken)
+
+
+def forget_ema(monkeypatch: pytest.MonkeyPatch) -> None:
+    restore = loop.restore
+    monkeypatch.setattr(
+        loop, "restore", lambda module, tensors, prefix: prefix != "ema." and restore(module, tensors, prefix)
+    )
+
+
+def forget_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "_restore_optimizer", lambda _optimizer, _tensors: None)
+
+
+def restart_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "harness.training.batches.generator",
+        lambda seed, stream, number: generator(seed, stream, number - 5 if stream == "step" else number),
+    )
+
+
+def restart_module_randomness(monkeypatch: pytest.MonkeyPatch) -> None:
+    seed_of = loop.stream_seed
+    monkeypatch.setattr(loop, "stream_seed", lambda seed, stream, number: seed_of(seed, stream, number - 5))
+
+
+def restart_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = DataOrder.at
+    monkeypatch.setattr(DataOrder, "at", lambda self, step: at(self, step - 5))
+
+
+def forget_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop.Training, "_restore", _restore_without_interval)
+
+
+whole_restore = loop.Training._restore
+
+
+def _restore_without_interval(self: loop.Training, found: loop.Checkpoint) -> None:
+    whole_restore(self, found)
+    self.interval = [(loss, norm) for loss, norm in self.interval[:-1]]
+
+
+MUTATIONS = (
+    forget_ema,
+    forget_optimizer,
+    restart_noise,
+    restart_module_randomness,
+    restart_data,
+    forget_interval,
+)
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
+def test_whatever_is_forgotten_shows(
+    tmp_path: Path, unbroken: Trained, monkeypatch: pytest.MonkeyPatch, mutation: object
+) -> None:
+    break_off(tmp_path, 7)
+    mutation(monkeypatch)  # type: ignore[operator]
+    assert not same(run(tmp_path), unbroken)
+
+
+def test_sigterm_saves_the_step_and_loses_nothing(tmp_path: Path, unbroken: Trained) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted) as caught:
+        run(tmp_path, on_progress=lambda at, _of: os.kill(os.getpid(), signal.SIGTERM) if at == 7 else None)
+    assert caught.value.step == 7
+    assert "run the same command again" in str(caught.value)
+    assert signal.getsignal(signal.SIGTERM) is before
+    continued = run(tmp_path)
+    assert continued.continued_from == (7,)
+    assert same(continued, unbroken)
+
+
+def test_a_finished_training_is_not_repeated(tmp_path: Path, unbroken: Trained) -> None:
+    run(tmp_path)
+    steps: list[int] = []
+    again = run(tmp_path, model=nn.Sequential(tiny_network())[0], on_progress=lambda at, _of: steps.append(at))
+    assert steps == []
+    assert again.continued_from == ()
+    assert same(again, unbroken)
+
+
+def test_points_are_told_as_they_arise_and_again_behind_a_checkpoint(tmp_path: Path, unbroken: Trained) -> None:
+    first: list[object] = []
+    with pytest.raises(KilledError):
+        run(tmp_path, on_point=first.append, on_progress=lambda at, _of: _raise() if at == 9 else None)
+    then: list[object] = []
+    run(tmp_path, on_point=then.append)
+    assert first == [point for point in unbroken.curve if point.step <= 9]
+    assert then == [point for point in unbroken.curve if point.step > 5]
+
+
+def _raise() -> None:
+    raise KilledError
+
+
+def test_time_of_earlier_attempts_is_counted(tmp_path: Path) -> None:
+    break_off(tmp_path, 12)
+    found, _ = loop.latest(tmp_path)
+    assert found is not None
+    continued = run(tmp_path)
+    assert continued.seconds > found.state["seconds"]["wall"] > 0
+    assert continued.cpu_seconds > found.state["seconds"]["cpu"] > 0
+    assert continued.gpu_seconds == 0
+    assert continued.device == "cpu"
+
+
+@pytest.mark.parametrize("change", [{"learning_rate": 1e-4}, {"steps": 20}])
+def test_another_training_in_the_folder_is_refused(tmp_path: Path, change: dict[str, float]) -> None:
+    break_off(tmp_path, 6)
+    with pytest.raises(UserError, match="holds a training of another model, recipe, data, seed or precision"):
+        run(tmp_path, dataclasses.replace(RECIPE, **change))  # type: ignore[arg-type]

@@ -1,0 +1,194 @@
+"""What one training does: learns, averages, stops when it diverges, leaves its caller alone."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_training import RECIPE, SEED, TinyData, TinyNetwork, TinyPrompts, run, tiny_network
+from torch import Tensor
+
+from harness.diffusion.flow_matching import flow_matching_loss
+from harness.records.errors import UserError
+from harness.training import batches, loop
+from harness.training.batches import training_batches
+from harness.training.outcomes import Diverged, Trained
+from harness.training.validation import validation_batches, validation_loss
+
+CPU = torch.device("cpu")
+
+
+def values(trained: Trained, name: str) -> dict[int, float]:
+    return {point.step: point.value for point in trained.curve if point.name == name}
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    trained = run(tmp_path, dataclasses.replace(RECIPE, steps=150, schedule="constant", checkpoint_every=1000))
+    losses = values(trained, "train_loss")
+    assert losses[148] < 0.7 * losses[4]
+    assert trained.validation_loss < 0.7 * losses[4]
+
+
+def test_the_curve_has_its_points_at_its_steps(unbroken: Trained) -> None:
+    for name in ("train_loss", "gradient_norm", "learning_rate"):
+        assert list(values(unbroken, name)) == [4, 8, 12, 14]
+    assert list(values(unbroken, "validation_loss")) == [6, 12, 14]
+    assert unbroken.validation_loss == values(unbroken, "validation_loss")[14]
+    assert values(unbroken, "learning_rate")[14] == RECIPE.learning_rate_at(14)
+
+
+def test_against_a_loop_written_out(tmp_path: Path, unbroken: Trained) -> None:
+    """The same steps by plain PyTorch: AdamW without fusion, the average by its formula."""
+    model = tiny_network().train()
+    average = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in model.parameters() if parameter.ndim == 1]
+    groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, betas=RECIPE.betas, weight_decay=RECIPE.weight_decay, foreach=False)
+    losses = []
+    data = TinyData()
+    for step, batch in enumerate(training_batches(data.train, TinyPrompts(), RECIPE, SEED, 1, CPU), start=1):
+        torch.manual_seed(loop.stream_seed(SEED, "module", step))
+        loss = flow_matching_loss(model, *batch.arguments())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = RECIPE.learning_rate_at(step)
+        optimizer.step()
+        decay = min(0.9, (1 + step) / (10 + step))
+        for name, parameter in model.named_parameters():
+            average[name] = decay * average[name] + (1 - decay) * parameter.detach()
+        losses.append(loss.item())
+    for name, parameter in unbroken.model.named_parameters():
+        torch.testing.assert_close(parameter, average[name], atol=1e-5, rtol=1e-4)
+    assert values(unbroken, "train_loss")[4] == pytest.approx(sum(losses[:4]) / 4, rel=1e-5)
+    assert values(unbroken, "train_loss")[14] == pytest.approx(sum(losses[12:]) / 2, rel=1e-5)
+
+
+def test_validation_is_of_the_averaged_model_on_fixed_pairs(unbroken: Trained) -> None:
+    pairs = validation_batches(TinyData().heldout, TinyPrompts(), 10, 8, CPU)
+    again = validation_batches(TinyData().heldout, TinyPrompts(), 10, 8, CPU)
+    assert [len(batch.x0) for batch in pairs] == [8, 2]
+    assert all(torch.equal(a.noise, b.noise) and torch.equal(a.time, b.time) for a, b in zip(pairs, again, strict=True))
+    assert validation_loss(unbroken.model, pairs) == unbroken.validation_loss
+    # stratified: one time in each tenth of the logit-normal distribution
+    tenths = torch.special.ndtr(torch.logit(torch.cat([batch.time for batch in pairs]))) * 10
+    assert sorted(tenths.int().tolist()) == list(range(10))
+
+
+def test_validation_does_not_depend_on_how_it_is_cut(unbroken: Trained) -> None:
+    cuts = [validation_batches(TinyData().heldout, TinyPrompts(), 10, size, CPU) for size in (1, 3, 10)]
+    losses = [validation_loss(unbroken.model, pairs) for pairs in cuts]
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
+
+
+class Failing(TinyNetwork):
+    """Goes wrong at its n-th training step: in the loss, or only in the gradient."""
+
+    def __init__(self, at: int, how: str) -> None:
+        super().__init__()
+        self.at, self.how, self.count = at, how, 0
+        self.zero = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor, time: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+        out = super().forward(x, time, context, mask)
+        self.count += self.training
+        if not self.training or self.count < self.at:
+            return out + self.zero
+        if self.how == "gradient":
+            return out + torch.sqrt(self.zero * 0)  # the square root's slope at 0 is infinite, times 0 is NaN
+        return out * {"nan": math.nan, "inf": math.inf, "high": 1e3}[self.how]
+
+
+@pytest.mark.parametrize("read_at_once", [("cpu",), ()], ids=["read each step", "read when due"])
+@pytest.mark.parametrize("how", ["nan", "inf", "high", "gradient"])
+def test_divergence_has_its_step_and_last_good_loss_and_is_never_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, read_at_once: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(loop, "READ_AT_ONCE", read_at_once)
+    recipe = dataclasses.replace(RECIPE, log_every=1 if read_at_once else 4, checkpoint_every=5)
+    points = []
+    torch.manual_seed(0)
+    with pytest.raises(Diverged, match="training diverged at step 9; the last good loss: it was") as caught:
+        run(tmp_path, recipe, model=Failing(9, how), on_point=points.append)
+    assert caught.value.step == 9
+    if read_at_once:
+        assert caught.value.last_good_loss == [point.value for point in points if point.name == "train_loss"][7]
+    found, _ = loop.latest(tmp_path)
+    assert found is not None
+    assert found.step == 5
+    assert all(tensor.isfinite().all() for tensor in found.tensors.values())
+
+
+def test_a_first_step_that_is_not_a_number_has_no_good_loss(tmp_path: Path) -> None:
+    with pytest.raises(Diverged, match="step 1; the last good loss: there was none"):
+        run(tmp_path, model=Failing(1, "nan"))
+    assert loop.latest(tmp_path) == (None, ())
+
+
+def test_weights_that_are_not_finite_are_not_saved_whatever_the_loss(tmp_path: Path) -> None:
+    network = tiny_network()
+
+    def spoil(step: int, _of: int) -> None:
+        if step == 13:
+            network.norm.running_var[0] = math.inf
+
+    with pytest.raises(Diverged):
+        run(tmp_path, model=network, on_progress=spoil)
+    found, _ = loop.latest(tmp_path)
+    assert found is not None
+    assert found.step == 10
+
+
+def test_reading_losses_late_changes_nothing(
+    tmp_path: Path, unbroken: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "READ_AT_ONCE", ())
+    assert run(tmp_path).curve == unbroken.curve
+
+
+def test_images_too_large_for_memory_give_the_same_training(
+    tmp_path: Path, unbroken: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "IN_MEMORY_BYTES", 0)
+    assert run(tmp_path).curve == unbroken.curve
+
+
+def test_the_callers_randomness_is_left_alone(tmp_path: Path) -> None:
+    model = tiny_network()
+    state = torch.get_rng_state()
+    run(tmp_path, model=model)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("part", ["train", "heldout"])
+def test_data_without_images_is_refused_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    data = TinyData()
+    monkeypatch.setattr(data, part, [])
+    with pytest.raises(UserError, match="the data has no"):
+        loop.train(tiny_network(), data, TinyPrompts(), RECIPE, seed=0, folder=tmp_path)
+
+
+def test_bfloat16_trains_with_float32_weights(tmp_path: Path, unbroken: Trained) -> None:
+    trained = run(tmp_path, dataclasses.replace(RECIPE, precision="bfloat16"))
+    assert trained.precision == "bfloat16"
+    assert all(parameter.dtype == torch.float32 for parameter in trained.model.parameters())
+    assert trained.validation_loss == pytest.approx(unbroken.validation_loss, rel=0.02)
+    assert trained.curve != unbroken.curve
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not (torch.cuda.is_available() or torch.backends.mps.is_available()), reason="needs CUDA or MPS")
+def test_an_accelerator_trains_as_the_cpu_does(tmp_path: Path, unbroken: Trained) -> None:
+    network = tiny_network()
+    network.dropout.p = 0.0  # its bits are the device's own
+    on_cpu = run(tmp_path / "cpu", model=network)
+    network = tiny_network()
+    network.dropout.p = 0.0
+    trained = run(tmp_path / "gpu", dataclasses.replace(RECIPE, device="auto"), model=network)
+    assert trained.gpu_seconds > 0
+    assert trained.validation_loss == pytest.approx(on_cpu.validation_loss, rel=1e-2)

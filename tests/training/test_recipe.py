@@ -1,0 +1,115 @@
+"""The recipe's schedules, its order of the data, and what it refuses."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from harness.diffusion.sampling import SamplingConfig
+from harness.records.errors import UserError
+from harness.records.plain import from_plain, identity
+from harness.training.device import resolve_device, resolve_precision
+from harness.training.randomness import DataOrder, stream_seed
+from harness.training.recipe import Recipe
+
+CONF = Path(__file__).parents[2] / "harness" / "conf"
+RECIPE = Recipe(steps=100, batch_size=8, learning_rate=0.1, warmup_steps=10, schedule="cosine")
+
+
+@pytest.mark.parametrize("group", ["recipe", "sampling"])
+def test_every_file_of_the_group_is_valid(group: str) -> None:
+    files = sorted((CONF / group).glob("*.yaml"))
+    assert {"laptop", "full"} <= {file.stem for file in files}
+    for file in files:
+        from_plain({"recipe": Recipe, "sampling": SamplingConfig}[group], yaml.safe_load(file.read_text()))
+
+
+def test_learning_rate_rises_linearly_then_falls_as_half_a_cosine() -> None:
+    assert [RECIPE.learning_rate_at(step) for step in (1, 5, 10)] == pytest.approx([0.01, 0.05, 0.1])
+    assert RECIPE.learning_rate_at(11) < 0.1
+    assert RECIPE.learning_rate_at(10 + 91 // 2) == pytest.approx(0.05, rel=0.05)
+    assert 0 < RECIPE.learning_rate_at(100) < 1e-4
+    constant = dataclasses.replace(RECIPE, schedule="constant", warmup_steps=0)
+    assert {constant.learning_rate_at(step) for step in (1, 50, 100)} == {0.1}
+
+
+def test_average_starts_short_and_ends_at_its_decay() -> None:
+    assert RECIPE.ema_decay_at(1) == pytest.approx(2 / 11)
+    assert RECIPE.ema_decay_at(10**6) == RECIPE.ema_decay
+
+
+def test_how_often_and_where_is_no_part_of_the_identity() -> None:
+    other = dataclasses.replace(RECIPE, checkpoint_every=7, device="cpu", data_workers=3)
+    assert identity(other) == identity(RECIPE)
+    assert identity(dataclasses.replace(RECIPE, log_every=7)) != identity(RECIPE)
+
+
+def test_every_epoch_shows_every_image_once() -> None:
+    order = DataOrder(10, 4, seed=3)
+    seen = torch.cat([order.at(step) for step in range(1, 16)])  # 60 = 6 epochs
+    epochs = seen.view(6, 10)
+    assert all(sorted(epoch.tolist()) == list(range(10)) for epoch in epochs)
+    assert len({tuple(epoch.tolist()) for epoch in epochs}) == 6
+
+
+def test_order_is_a_function_of_seed_and_step() -> None:
+    forward, fresh = DataOrder(10, 4, seed=3), DataOrder(10, 4, seed=3)
+    batches = [forward.at(step) for step in range(1, 20)]
+    assert torch.equal(fresh.at(14), batches[13])
+    assert torch.equal(forward.at(2), batches[1])
+    assert not torch.equal(torch.cat([DataOrder(10, 4, seed=4).at(s) for s in (1, 2)]), torch.cat(batches[:2]))
+
+
+def test_batches_larger_than_the_data_wrap_around() -> None:
+    assert sorted(DataOrder(3, 9, seed=0).at(1).tolist()) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_streams_have_their_own_seeds() -> None:
+    seeds = {stream_seed(s, stream, n) for s in range(5) for stream in ("step", "order") for n in range(50)}
+    assert len(seeds) == 500
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"steps": 0}, "recipe.steps must be at least 1, not 0"),
+        ({"batch_size": -1}, "recipe.batch_size"),
+        ({"learning_rate": 0.0}, "recipe.learning_rate must be a number above 0"),
+        ({"learning_rate": float("nan")}, "recipe.learning_rate"),
+        ({"schedule": "linear"}, "recipe.schedule must be one of constant, cosine, not 'linear'"),
+        ({"warmup_steps": -1}, "recipe.warmup_steps"),
+        ({"betas": (0.9, 1.0)}, "recipe.betas"),
+        ({"weight_decay": -0.1}, "recipe.weight_decay"),
+        ({"clip": 0.0}, "recipe.clip"),
+        ({"ema_decay": 1.0}, "recipe.ema_decay"),
+        ({"cfg_dropout": 1.1}, "recipe.cfg_dropout"),
+        ({"divergence": 1.0}, "recipe.divergence"),
+        ({"precision": "fp8"}, "recipe.precision"),
+        ({"device": "tpu"}, "recipe.device"),
+        ({"checkpoint_every": 0}, "recipe.checkpoint_every"),
+    ],
+)
+def test_wrong_settings_are_refused_in_a_sentence(settings: dict[str, object], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        Recipe(**{"steps": 1, "batch_size": 1, **settings})  # type: ignore[arg-type]
+
+
+def test_precision_and_device_are_resolved_for_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    assert resolve_precision(dataclasses.replace(RECIPE, precision="auto"), cpu) == torch.float32
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert resolve_device("auto") == cpu
+    with pytest.raises(UserError, match=r"recipe\.device is 'cuda', which this machine does not have"):
+        resolve_device("cuda")
+
+
+def test_recipe_loads_without_torch() -> None:
+    code = "import harness.training.recipe, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env=os.environ, check=False).returncode == 0

@@ -1,0 +1,130 @@
+"""A training small enough to run hundreds of times: a toy network, toy images, and a way to be killed.
+
+Run as a program it trains into the folder argv[1] and dies by SIGKILL: `step N`, after step N; `writing N`, while the
+checkpoint of step N is half written.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from harness.training import checkpoint
+from harness.training.loop import train
+from harness.training.outcomes import Trained
+from harness.training.recipe import Recipe
+
+SEED = 11
+RECIPE = Recipe(
+    steps=14,
+    batch_size=8,
+    learning_rate=5e-3,
+    warmup_steps=3,
+    schedule="cosine",
+    weight_decay=0.01,
+    ema_decay=0.9,
+    log_every=4,
+    validate_every=6,
+    validation_images=10,
+    checkpoint_every=5,
+    device="cpu",
+)
+
+
+class TinyImages:
+    """Gradients in a direction that the class gives, with noise."""
+
+    def __init__(self, count: int, seed: int, n_classes: int = 3) -> None:
+        random = torch.Generator().manual_seed(seed)
+        self.labels = torch.arange(count) % n_classes
+        ramp = torch.linspace(0, 200, 4).expand(4, 4)
+        turned = torch.stack([torch.rot90(ramp, int(label)) for label in self.labels])
+        noise = torch.randint(0, 55, (count, 1, 4, 4), generator=random)
+        self.pixels = (turned[:, None] + noise).to(torch.uint8)
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.pixels[index], int(self.labels[index])
+
+
+class TinyData:
+    """21 images: no multiple of the batch, so that batches reach over the end of an epoch."""
+
+    def __init__(self) -> None:
+        self.train, self.heldout = TinyImages(21, seed=0), TinyImages(12, seed=1)
+        self.fingerprint = "tiny"
+
+
+class TinyPrompts:
+    def __init__(self, n_classes: int = 3) -> None:
+        self.table = torch.randn(n_classes + 1, 2, 5, generator=torch.Generator().manual_seed(2))
+
+    def to(self, _device: torch.device) -> "TinyPrompts":
+        return self
+
+    def context(self, labels: Tensor, drop: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.table[torch.where(drop, len(self.table) - 1, labels)], None
+
+
+class TinyNetwork(nn.Module):
+    """With dropout and a buffer, which a continued run has to repeat too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.leave = nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.Conv2d(8, 1, 3, padding=1)
+        self.condition = nn.Linear(6, 8)
+        self.norm = nn.BatchNorm2d(8)
+        self.dropout = nn.Dropout(0.2)
+
+    def forward(self, x: Tensor, time: Tensor, context: Tensor, _mask: Tensor | None) -> Tensor:
+        condition = self.condition(torch.cat([context.mean(1), time[:, None]], 1))
+        return self.leave(self.dropout(F.silu(self.norm(self.enter(x)) + condition[:, :, None, None])))
+
+
+def tiny_network() -> TinyNetwork:
+    torch.manual_seed(0)
+    return TinyNetwork()
+
+
+def run(folder: Path, recipe: Recipe = RECIPE, *, model: nn.Module | None = None, **listeners: Any) -> Trained:
+    """Train, or go on, in the folder."""
+    return train(
+        tiny_network() if model is None else model,
+        TinyData(),
+        TinyPrompts(),
+        recipe,
+        seed=SEED,
+        folder=folder,
+        **listeners,
+    )
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(folder: Path, moment: str, step: int) -> None:
+    if moment == "step":
+        run(folder, on_progress=lambda at, _of: die() if at == step else None)
+    whole_write = checkpoint._write
+
+    def half_write(into: Path, what: checkpoint.Checkpoint) -> None:
+        whole_write(into, what)
+        if what.step == step:
+            (into / checkpoint.STATE).unlink()
+            die()
+
+    checkpoint._write = half_write
+    run(folder)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
