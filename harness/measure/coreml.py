@@ -79,8 +79,8 @@ def export_package(
 ) -> ExportSummary:
     """Convert `module(*inputs)` to an ML program at `path` (`....mlpackage`), replacing one that is there.
 
-    Inputs fix the shapes; an input of None is left out of the package. CoremlExportError where it does not convert,
-    UserError where the path cannot be written. The module is left as it was.
+    Inputs fix the shapes; last inputs of None, arguments not given, are left out. CoremlExportError where it does not
+    convert, UserError where the path cannot be written. The module is left as it was.
     """
     config = config or Mlprogram()
     if path.suffix != ".mlpackage":
@@ -107,6 +107,8 @@ def read_package(path: Path) -> Any:
 def _convert(module: nn.Module, inputs: tuple[Any, ...], config: Mlprogram) -> Any:
     import coremltools
 
+    while inputs and inputs[-1] is None:  # the exporter takes tensors only
+        inputs = inputs[:-1]
     program = torch.export.export(module, inputs).run_decompositions({})
     precision = {"fp16": coremltools.precision.FLOAT16, "fp32": coremltools.precision.FLOAT32}[config.precision]
     return coremltools.convert(

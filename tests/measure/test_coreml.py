@@ -1,0 +1,155 @@
+"""Packages read back from disk: what they contain, and what happens where a module does not convert."""
+
+import re
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from harness.measure.coreml import CoremlConfig, CoremlExportError, Mlprogram, NoCoreml, export_package, read_package
+from harness.records.errors import UserError
+from harness.records.plain import from_plain
+
+
+class Net(nn.Module):
+    """A convolution, attention to a context and a nearest upsampling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.out = (
+            nn.Conv2d(4, 8, 3, padding=1),
+            nn.GroupNorm(2, 8),
+            nn.Conv2d(8, 4, 3, padding=1),
+        )
+        self.q, self.kv, self.dropout = nn.Linear(8, 8), nn.Linear(5, 16), nn.Dropout(0.5)
+
+    def forward(self, x, time, context, mask=None):
+        h = F.silu(self.norm(self.conv(x))) * time[:, None, None, None]
+        q = self.q(h.flatten(2).transpose(1, 2)).unflatten(-1, (2, 4)).transpose(1, 2)
+        k, v = self.kv(context).unflatten(-1, (2, 2, 4)).transpose(1, 3).unbind(2)
+        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
+        h = h + seen.transpose(1, 2).unflatten(-1, x.shape[2:])
+        return self.out(F.interpolate(self.dropout(h), scale_factor=2.0))
+
+
+def inputs() -> tuple[torch.Tensor, ...]:
+    return torch.randn(1, 4, 8, 8), torch.rand(1), torch.randn(1, 3, 5)
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    path = tmp_path_factory.mktemp("coreml") / "net.mlpackage"
+    net = Net().train()
+    return net, export_package(net, inputs(), path)
+
+
+def test_the_package_says_what_goes_in_and_out(package):
+    _, summary = package
+    assert summary.inputs == {"x": (1, 4, 8, 8), "time": (1,), "context": (1, 3, 5)}
+    assert list(summary.outputs.values()) == [(1, 4, 16, 16)]
+
+
+def test_the_histogram_counts_the_modules_own_operators(package):
+    _, summary = package
+    assert summary.operators["conv"] == 2
+    assert summary.operators["upsample_nearest_neighbor"] == 1
+    assert "const" not in summary.operators
+    assert list(summary.operators.values()) == sorted(summary.operators.values(), reverse=True)
+
+
+def test_bytes_are_the_packages_and_about_two_a_parameter(package):
+    net, summary = package
+    files = [file for file in summary.path.rglob("*") if file.is_file()]
+    weights = next(file for file in files if file.name == "weight.bin")
+    params = sum(parameter.numel() for parameter in net.parameters())
+    assert summary.bytes == sum(file.stat().st_size for file in files)
+    assert 1.5 * params < weights.stat().st_size < 3 * params + 4096
+    assert summary.quantity.value == summary.bytes
+    assert summary.quantity.conditions["target"] == "iOS17"
+    assert summary.quantity.conditions["precision"] == "fp16"
+
+
+def test_the_module_is_left_as_it_was(package):
+    net, _ = package
+    assert all(part.training for part in net.modules())
+
+
+def test_the_package_can_be_read_again(package):
+    _, summary = package
+    assert [x.name for x in read_package(summary.path).description.input] == list(summary.inputs)
+
+
+def test_a_second_export_replaces_the_first_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "net.mlpackage"
+    first = export_package(nn.Linear(3, 4), (torch.randn(1, 3),), path)
+    second = export_package(nn.Linear(3, 5), (torch.randn(1, 3),), path, Mlprogram(target="iOS18", precision="fp32"))
+    assert [tuple(shapes.values()) for shapes in (first.outputs, second.outputs)] == [((1, 4),), ((1, 5),)]
+    assert (second.target, second.precision) == ("iOS18", "fp32")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_deployment_target_reaches_the_package(tmp_path):
+    versions = []
+    for target in ("iOS17", "iOS18"):
+        summary = export_package(
+            nn.Linear(3, 4), (torch.randn(1, 3),), tmp_path / f"{target}.mlpackage", Mlprogram(target=target)
+        )
+        versions.append(read_package(summary.path).specificationVersion)
+    assert versions[0] < versions[1]
+
+
+def test_a_last_input_of_none_is_left_out(tmp_path):
+    summary = export_package(Net(), (*inputs(), None), tmp_path / "net.mlpackage")
+    assert list(summary.inputs) == ["x", "time", "context"]
+
+
+class Unconvertible(nn.Module):
+    def forward(self, x):
+        return torch.linalg.svd(x)[1]
+
+
+class Undecided(nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+
+@pytest.mark.parametrize("module", [Unconvertible(), Undecided()])
+def test_what_does_not_convert_says_so_in_one_line_and_leaves_nothing(module, tmp_path):
+    with pytest.raises(CoremlExportError) as caught:
+        export_package(module, (torch.randn(4, 4),), tmp_path / "net.mlpackage")
+    assert re.match(r"\w+: .+", str(caught.value))
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unwritable_place_is_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        export_package(nn.Linear(3, 4), (torch.randn(1, 3),), tmp_path / "file" / "net.mlpackage")
+
+
+def test_another_ending_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"ends in \.mlpackage, not 'net\.onnx'"):
+        export_package(nn.Linear(3, 4), (torch.randn(1, 3),), tmp_path / "net.onnx")
+
+
+def test_export_is_silent(tmp_path, capfd, recwarn):
+    export_package(nn.Linear(3, 4), (torch.randn(1, 3),), tmp_path / "net.mlpackage")
+    assert capfd.readouterr() == ("", "")
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    ("option", "config"), [("none", NoCoreml()), ("ios17", Mlprogram()), ("ios18", Mlprogram(target="iOS18"))]
+)
+def test_the_yaml_options_build(option, config):
+    from harness.trials.compose import compose_plain
+
+    assert from_plain(type(config), compose_plain([f"coreml={option}"])["coreml"]) == config
+    assert isinstance(config, CoremlConfig)
+
+
+def test_a_wrong_target_lists_the_right_ones():
+    with pytest.raises(UserError, match=r"unknown value for .*target.*: .iOS12.; choose one of: iOS18, iOS17, iOS16"):
+        from_plain(Mlprogram, {"target": "iOS12"})
