@@ -69,8 +69,8 @@ def _has_key() -> bool:
     """Where W&B itself looks: the environment, then netrc, then its settings files."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    import wandb
+    from wandb.sdk import wandb_setup  # not wandb.setup(): it starts a service, which workers would inherit
     from wandb.sdk.lib import wbauth
 
-    settings = wandb.setup().settings
+    settings = wandb_setup.singleton().settings
     return bool(wbauth.read_netrc_auth(host=settings.base_url) or settings.api_key)

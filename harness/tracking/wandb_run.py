@@ -37,21 +37,35 @@ class WandbRun:
 
     def _close(self, exit_code: int) -> None:
         """W&B bounds its own wait for uploads; the thread bounds the wait for W&B's service itself."""
-        thread = threading.Thread(target=self._run.finish, kwargs={"exit_code": exit_code}, daemon=True)
+        errors: list[BaseException] = []
+
+        def finish() -> None:
+            try:
+                self._run.finish(exit_code=exit_code)
+            except BaseException as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=finish, name="wandb finish", daemon=True)
         thread.start()
         thread.join(self._finish_timeout_s + 10.0)
+        if errors:
+            raise errors[0]
         if thread.is_alive():
+            _kill_service()
             raise TimeoutError(f"W&B's service did not answer in {self._finish_timeout_s + 10.0:g} s")
 
 
 def start_wandb(config: WandbTracker, run: Run, folder: Path) -> WandbRun:
     """Start or continue the run. Online without an answer from W&B: one warning, and the run is kept offline."""
+    import wandb
+
     try:
         return WandbRun(_init(config, run, folder, config.mode), config.finish_timeout_s)
     except Exception as error:
         if config.mode != "online":
             raise
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        wandb.teardown(exit_code=1)  # its service holds on to the run's id
         warn(f"W&B cannot be reached ({why}); this run is kept in {folder}/wandb: `wandb sync` uploads it")
         return WandbRun(_init(config, run, folder, "offline"), config.finish_timeout_s)
 
@@ -68,6 +82,18 @@ def summary_of(name: str, quantity: Quantity) -> dict[str, Any]:
             return {f"{name}/unavailable": quantity.reason}
         case Failed():
             return {f"{name}/failed": f"{quantity.stage}: {quantity.message}"}
+
+
+def _kill_service() -> None:
+    """End W&B's service, which does not answer: at the exit of Python W&B would wait for it for ever.
+
+    There is no public way; a test that stops the service holds this to the pinned version.
+    """
+    from wandb.sdk import wandb_setup
+
+    connection = wandb_setup.singleton()._connection
+    if connection is not None and connection._proc is not None:
+        connection._proc._process.kill()
 
 
 def _init(config: WandbTracker, run: Run, folder: Path, mode: Any) -> "wandb.Run":

@@ -1,0 +1,293 @@
+"""One contract for every tracker, and W&B's own promises: quiet, offline, bounded in time, never the trial's end."""
+
+import contextlib
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image
+
+from harness.records.errors import UserError
+from harness.records.plain import from_plain
+from harness.records.quantity import Counted, Failed, Measured, Quantity, Unavailable
+from harness.records.record import CurvePoint
+from harness.tracking import tracker as tracking
+from harness.tracking.config import LocalTracker, NoTracker, TrackerConfig, WandbTracker
+from harness.tracking.tracker import Run, TrackerWarning, check_tracker, tracker
+from harness.tracking.wandb_run import summary_of
+
+OFFLINE = WandbTracker(finish_timeout_s=20.0)
+CONFIGS = [NoTracker(), LocalTracker(), OFFLINE, WandbTracker(mode="disabled")]
+RUN = Run(
+    id="0123456789abcdef",
+    name="mqa seed 1",
+    group="fig3",
+    job_type="trial",
+    config={"seed": 1, "architecture": {"a": 1}},
+)
+QUANTITIES: Mapping[str, Quantity] = {
+    "params": Counted(value=1234, unit="parameters"),
+    "kid": Measured(value=0.5, unit="", low=0.4, high=0.6, spread="standard error"),
+    "latency_iphone": Unavailable(reason="needs an iPhone"),
+    "fd": Failed(stage="quality", message="no memory"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "wandb-config"))
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "samples.png"
+    Image.new("RGB", (8, 8), (10, 200, 30)).save(path)
+    return path
+
+
+def track(config: TrackerConfig, folder: Path, picture: Path, first: int = 0, run: Run = RUN) -> None:
+    with tracker(config, run, folder) as sink:
+        for step in range(first, first + 5):
+            sink.log(CurvePoint(step=step, name="train_loss", value=1.0 / (step + 1)))
+            sink.log(CurvePoint(step=step, name="validation_loss", value=float("nan")))
+        sink.finish(QUANTITIES, {"samples": picture})
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{config.kind}-{getattr(config, 'mode', '')}")
+class TestEveryTracker:
+    def test_takes_a_trial_in_silence(
+        self, config: TrackerConfig, tmp_path: Path, picture: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", TrackerWarning)
+            track(config, tmp_path / "tracking", picture)
+        assert capfd.readouterr() == ("", "")
+
+    def test_takes_a_trial_that_continues_from_an_earlier_step(
+        self, config: TrackerConfig, tmp_path: Path, picture: Path
+    ) -> None:
+        with contextlib.suppress(KeyboardInterrupt), tracker(config, RUN, tmp_path) as sink:
+            sink.log(CurvePoint(step=7, name="train_loss", value=0.1))
+            raise KeyboardInterrupt
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", TrackerWarning)
+            track(config, tmp_path, picture, first=5)
+
+    def test_needs_no_network_and_writes_only_in_its_folder(
+        self, config: TrackerConfig, tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        work = tmp_path / "work"
+        work.mkdir()
+        monkeypatch.chdir(work)
+        monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+        track(config, tmp_path / "out" / "tracking", picture)
+        assert list(work.iterdir()) == []
+
+    def test_without_its_folder_costs_one_warning_and_not_the_trial(
+        self, config: TrackerConfig, tmp_path: Path, picture: Path
+    ) -> None:
+        (tmp_path / "file").touch()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", TrackerWarning)
+            track(config, tmp_path / "file" / "tracking", picture)
+        said = [str(warning.message) for warning in caught if warning.category is TrackerWarning]
+        assert len(said) == (0 if isinstance(config, NoTracker) else 1)
+        assert all("the trial goes on without it" in sentence for sentence in said)
+
+
+def test_the_local_file_holds_all_that_was_sent(tmp_path: Path, picture: Path) -> None:
+    track(LocalTracker(), tmp_path, picture)
+    lines = [json.loads(line) for line in (tmp_path / f"{RUN.id}.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["start", *["point"] * 10, "finish"]
+    assert (lines[0]["group"], lines[0]["job_type"], lines[0]["config"]) == ("fig3", "trial", RUN.config)
+    assert (lines[1]["step"], lines[1]["name"], lines[1]["value"]) == (0, "train_loss", 1.0)
+    assert lines[2]["value"] == "nan"
+    assert lines[-1]["quantities"]["latency_iphone"] == {"kind": "unavailable", "reason": "needs an iPhone"}
+
+
+def test_a_trial_that_ends_without_a_result_is_marked(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), tracker(LocalTracker(), RUN, tmp_path):
+        raise KeyboardInterrupt
+    assert json.loads((tmp_path / f"{RUN.id}.jsonl").read_text().splitlines()[-1])["event"] == "abort"
+
+
+def test_what_has_no_value_is_never_a_number() -> None:
+    sent = {key: value for name, quantity in QUANTITIES.items() for key, value in summary_of(name, quantity).items()}
+    assert sent == {
+        "params": 1234,
+        "kid": 0.5,
+        "kid/low": 0.4,
+        "kid/high": 0.6,
+        "latency_iphone/unavailable": "needs an iPhone",
+        "fd/failed": "quality: no memory",
+    }
+
+
+def test_a_failing_tracker_is_called_no_more_and_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def broken(point: CurvePoint) -> None:
+        calls.append(point.name)
+        raise ConnectionError("gone\naway")
+
+    sink = tracking.Nowhere()
+    monkeypatch.setattr(sink, "log", broken)
+    monkeypatch.setattr(sink, "finish", lambda *_: calls.append("finish"))
+    monkeypatch.setattr(tracking, "_start", lambda *_: sink)
+    with pytest.warns(TrackerWarning) as said:
+        track(NoTracker(), tmp_path, tmp_path)
+    assert calls == ["train_loss"]
+    assert [str(one.message) for one in said] == [
+        "tracker 'none' failed (ConnectionError: gone away); the trial goes on without it, its record is complete"
+    ]
+
+
+def wandb_history(folder: Path, run_id: str) -> tuple[list[Any], list[dict[str, Any]]]:
+    """The run headers and history rows of the newest offline run."""
+    from wandb.proto import wandb_internal_pb2
+
+    path = max(folder.glob(f"wandb/offline-run-*-{run_id}/run-{run_id}.wandb"))
+    headers, rows = [], []
+    for data in leveldb_records(path.read_bytes()[7:], start=7):
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(data)
+        if record.WhichOneof("record_type") == "run":
+            headers.append(record.run)
+        if record.WhichOneof("record_type") == "history":
+            keys = [item.key or "/".join(item.nested_key) for item in record.history.item]
+            rows.append(dict(zip(keys, (json.loads(item.value_json) for item in record.history.item), strict=True)))
+    return headers, rows
+
+
+def leveldb_records(content: bytes, start: int, block: int = 32768) -> list[bytes]:
+    """LevelDB's log format: chunks of crc (4), length (2), kind (1: full, 2 3 4: first middle last), data; no chunk
+    crosses a block of 32 KiB."""
+    records, parts, at = [], b"", 0
+    while at + 7 <= len(content):
+        if (left := block - (at + start) % block) < 7:
+            at += left
+            continue
+        length, kind = struct.unpack_from("<HB", content, at + 4)
+        parts += content[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):
+            records.append(parts)
+            parts = b""
+    return records
+
+
+def test_wandb_gets_identity_group_job_type_and_curves(tmp_path: Path, picture: Path) -> None:
+    track(OFFLINE, tmp_path, picture)
+    headers, rows = wandb_history(tmp_path, RUN.id)
+    header = headers[0]
+    assert (header.run_id, header.run_group, header.job_type) == (RUN.id, "fig3", "trial")
+    assert header.display_name == "mqa seed 1"
+    config = {item.key: json.loads(item.value_json) for item in header.config.update}
+    assert (config["seed"], config["architecture"]) == (1, {"a": 1})
+    losses = [(row["_step"], row["train_loss"]) for row in rows if "train_loss" in row]
+    assert losses == [(step, 1.0 / (step + 1)) for step in range(5)]
+    assert any("samples" in key for row in rows for key in row)
+
+
+def test_online_without_a_key_is_refused_at_once_and_never_prompts(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"tracker\.mode=online needs a W&B key and this machine has none"):
+        check_tracker(WandbTracker(mode="online"))
+
+
+def test_asking_for_a_key_starts_no_service_that_workers_would_inherit(tmp_path: Path) -> None:
+    ask = "import os; from harness.tracking.config import _has_key; print(_has_key(), os.environ.get('WANDB_SERVICE'))"
+    said = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert said.stdout.split() == ["False", "None"], said.stderr
+
+
+def test_online_without_a_network_keeps_the_run_offline_and_says_so(
+    tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    config = WandbTracker(mode="online", start_timeout_s=2.0, finish_timeout_s=2.0)
+    before = time.monotonic()
+    with pytest.warns(
+        TrackerWarning, match="W&B cannot be reached .*; this run is kept in .*: `wandb sync` uploads it"
+    ):
+        track(config, tmp_path, picture)
+    assert time.monotonic() - before < 30
+    assert wandb_history(tmp_path, RUN.id)[1]
+
+
+HARM_SERVICE = """
+import os, signal, subprocess, sys, time, warnings
+from pathlib import Path
+from harness.tracking.config import WandbTracker
+from harness.tracking.tracker import Run, tracker
+from harness.records.record import CurvePoint
+warnings.simplefilter("always")
+run = Run(id="x", name="x", group="x", job_type="x")
+with tracker(WandbTracker(finish_timeout_s=1.0), run, Path(sys.argv[1])) as sink:
+    sink.log(CurvePoint(step=0, name="loss", value=1.0))
+    processes = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True).stdout
+    services = [line.split() for line in processes.splitlines() if "wandb-core" in line]
+    mine = [int(pid) for pid, parent, *_ in services if int(parent) == os.getpid()]
+    assert mine, processes
+    for pid in mine:
+        os.kill(pid, signal.HOW)
+        print("harmed", pid, flush=True)
+    time.sleep(0.2)
+    for step in range(1, 50):
+        sink.log(CurvePoint(step=step, name="loss", value=1.0))
+    sink.finish({}, {})
+print("the trial ended", flush=True)
+"""
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGSTOP"])
+def test_a_dead_or_hanging_wandb_service_ends_neither_trial_nor_patience(tmp_path: Path, how: str) -> None:
+    with (tmp_path / "said").open("w+") as said:  # a file: the stopped service would keep a pipe open
+        process = subprocess.Popen(
+            [sys.executable, "-c", HARM_SERVICE.replace("HOW", how), str(tmp_path)],
+            stdout=said, stderr=said, stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        try:
+            code = process.wait(timeout=60)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            said.seek(0)
+            text = said.read()
+            for line in text.splitlines():  # sessions of their own: the group's kill does not reach them
+                if line.startswith("harmed"):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(int(line.split()[1]), signal.SIGKILL)
+    assert "the trial ended" in text
+    assert code == 0
+
+
+@pytest.mark.parametrize("name", ["none", "local", "wandb"])
+def test_every_setting_file_builds_the_tracker_it_is_named_after(name: str) -> None:
+    text = (files("harness") / "conf" / "tracker" / f"{name}.yaml").read_text()
+    union: Any = TrackerConfig
+    assert from_plain(union, yaml.safe_load(text)).kind == name
+
+
+def test_offline_is_the_default() -> None:
+    assert WandbTracker().mode == "offline"
+
+
+@pytest.mark.parametrize("settings", [{"project": "a/b"}, {"project": ""}, {"finish_timeout_s": 0.0}])
+def test_wrong_settings_are_one_sentence(settings: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"^tracker\."):
+        WandbTracker(**settings)
