@@ -1,0 +1,65 @@
+"""Adding a kind of a knob is one file and one registration: a toy attention, from YAML to a forward pass."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import pytest
+from torch import nn
+
+from harness.architecture import knobs
+from harness.architecture.catalogue import architecture, to_yaml
+from harness.architecture.config import ArchitectureConfig
+from harness.architecture.difference import difference
+from harness.architecture.edits import with_edits
+from harness.architecture.kinds import kind_of
+from harness.models.build import build, example_inputs
+from harness.records.errors import UserError
+from harness.records.plain import from_plain, to_plain
+
+LAPTOP = architecture("laptop/thin_sdxl")
+
+
+class MeanAttention(nn.Module):
+    """Attends to everything alike: the mean of the source, through one linear layer."""
+
+    def __init__(self, spec, place):
+        super().__init__()
+        self.sharpness = spec.sharpness
+        self.value = nn.Linear(place.source_width, place.width)
+
+    def forward(self, x, source, **_):
+        return self.sharpness * self.value(source).mean(1, keepdim=True).expand_as(x)
+
+
+@pytest.fixture
+def mean_kind(monkeypatch):
+    monkeypatch.setattr(knobs.Attention, "forms", dict(knobs.Attention.forms))
+
+    @kind_of(knobs.Attention, built_by=MeanAttention)
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class Mean(knobs.Attention):
+        sharpness: float = 1.0
+        kind: Literal["mean"] = "mean"
+
+        def groups_of(self, heads):
+            return heads
+
+    return Mean
+
+
+def test_a_registered_kind_is_a_knob_value_everywhere(mean_kind, tmp_path):
+    config = with_edits(LAPTOP, {"self_attention": {"kind": "mean", "sharpness": 0.5}})
+    assert config.self_attention == mean_kind(sharpness=0.5)
+    (tmp_path / "mean.yaml").write_text(to_yaml(config))
+    assert architecture(str(tmp_path / "mean.yaml")) == config == from_plain(ArchitectureConfig, to_plain(config))
+    assert config.fingerprint != with_edits(config, {"self_attention.sharpness": 1}).fingerprint
+    assert "self_attention.kind: mhsa -> mean" in map(str, difference(LAPTOP, config))
+    module = build(config)
+    assert isinstance(module.down[1].attention[0].layer[0].self_attention, MeanAttention)
+    inputs = example_inputs(config, latent=8)
+    assert module(*inputs).shape == inputs[0].shape
+
+
+def test_without_its_registration_the_kind_is_refused_with_those_that_exist():
+    with pytest.raises(UserError, match=r"'self_attention\.kind': 'mean'; choose one of: (?!.*mean)"):
+        with_edits(LAPTOP, {"self_attention": "mean"})
