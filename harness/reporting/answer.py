@@ -42,9 +42,10 @@ def _quality_lines(
         told = "; ".join(f"{titles[c.rung]} ({_costs(c.rung, definition, estimates)})" for c in by_effect[state])
         if told:
             lines.append((lead, f"{told}."))
-    if by_effect["unknown"]:
-        told = "; ".join(f"{titles[c.rung]} ({_costs(c.rung, definition, estimates)})" for c in by_effect["unknown"])
-        lines.append(("Cannot be told", f"{told}."))
+    for why in dict.fromkeys(claim.interval.unknown for claim in by_effect["unknown"]):
+        chosen = [claim for claim in by_effect["unknown"] if claim.interval.unknown == why]
+        told = "; ".join(f"{titles[c.rung]} ({_costs(c.rung, definition, estimates)})" for c in chosen)
+        lines.append(("Cannot be told", f"{told}; {why or 'the seeds differ by as much'}."))
     return lines
 
 

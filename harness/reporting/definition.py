@@ -59,6 +59,7 @@ class ReportDefinition:
     control_quantities: tuple[str, ...]
     must_beat: str | None  # the control that a trained network has to beat before its quality counts
     observed: tuple[str, ...] = ()  # conditions that were found, not set: rungs that differ in them are comparable
+    published: str = ""  # the name in reports/published/ of the numbers to stand beside; the caller reads them
     train_curve: str = "train_loss"
     validation_curve: str = "validation_loss"
     samples: str = "samples.png"  # the artifact of a trial that shows its samples

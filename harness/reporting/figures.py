@@ -48,9 +48,10 @@ def _line(
 ) -> None:
     line = line.sort_values("step")
     background = style["color"] == GREY
+    mode = "lines" if len(line) > 1 else "markers"  # one point has no line
     figure.add_trace(
         go.Scatter(
-            x=line["step"].tolist(), y=line["value"].tolist(), mode="lines", name=html.escape(name), line=style,
+            x=line["step"].tolist(), y=line["value"].tolist(), mode=mode, name=html.escape(name), line=style,
             opacity=opacity, hoverinfo="skip" if background else "x+y+name",
         ),
         **place,

@@ -163,13 +163,14 @@ def _texts(figure: go.Figure, row: Any, label_: str, index: int) -> None:
     place = {"xref": f"x{axis} domain", "yref": "y", "y": label_, "showarrow": False}
     if row.published:
         figure.add_annotation(
-            **place, x=1, xanchor="right", text=html.escape(row.published),
+            **place, x=1, xanchor="right", yshift=-8 if row.kind in ABSENT else 0, text=html.escape(row.published),
             font={"size": 10.5, "color": ORANGE},
         )  # fmt: skip
     if row.kind in ABSENT:
         text, color = ABSENT[row.kind]
         figure.add_annotation(
-            **place, x=0.03, xanchor="left", text=f"<i>{text}</i>", font={"size": 10.5, "color": color},
+            **place, x=0.03, xanchor="left", yshift=8 if row.published else 0, text=f"<i>{text}</i>",
+            font={"size": 10.5, "color": color},
             hovertext=html.escape(row.note),
         )  # fmt: skip
 

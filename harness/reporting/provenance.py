@@ -48,7 +48,7 @@ def several(values: Sequence[Any]) -> str:
     if len(distinct) == 1:
         return distinct[0]
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        return f"{number(float(min(values)))} to {number(float(max(values)))}"
+        return " to ".join(f"{end:,}" if isinstance(end, int) else number(end) for end in (min(values), max(values)))
     if len(distinct) > 2 and all(_is_time(value) for value in values):
         return f"{min(distinct)} to {max(distinct)}"
     more = f"; and {len(distinct) - LISTED} more" if len(distinct) > LISTED else ""

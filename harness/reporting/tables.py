@@ -7,7 +7,7 @@ from harness.records.manifest import Manifest
 from harness.reporting.claims import Claim, caption_verdict
 from harness.reporting.definition import Column, ReportDefinition
 from harness.reporting.format import change, number
-from harness.reporting.frames import Estimate, Estimates, Reading
+from harness.reporting.frames import Estimate, Estimates, Reading, flat
 from harness.reporting.provenance import several
 from harness.reporting.published import Published, PublishedCell
 
@@ -99,8 +99,9 @@ def condition_rows(
         known = [row for row in readings if row.quantity == quantity and row.value is not None]
         if not known:
             continue
-        names = sorted({name for row in known for name in row.conditions})
-        conditions = [(name, several([row.conditions.get(name, "not stated") for row in known])) for name in names]
+        stated = [flat(row.conditions) for row in known]
+        names = sorted({name for one in stated for name in one})
+        conditions = [(name, several([one.get(name, "not stated") for one in stated])) for name in names]
         kinds, units, spreads = (
             _distinct(getattr(row, field_) for row in known if getattr(row, field_))
             for field_ in ("kind", "unit", "spread")

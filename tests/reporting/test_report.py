@@ -199,6 +199,13 @@ def test_samples_are_embedded_for_every_record_and_a_missing_one_is_told(synthet
     assert len({image["src"] for image in images}) == 15
 
 
+def test_what_cannot_be_told_says_why(synthetic: Any, page_cells: Cells) -> None:
+    synthetic.manifest = replace(synthetic.manifest, seeds=(0,))
+    answer = next(cell["text"] for cell in page_cells(synthetic.write()) if cell.get("class") == "answer")
+    assert "0 of 7 changes improved KID" in answer
+    assert "one seed a rung: there is no seed spread to compare with." in answer
+
+
 def test_conditions_provenance_and_the_command_are_on_the_page(synthetic: Any) -> None:
     page = synthetic.write()
     for told in ("FD-EffLite0@64, N=512", "harness ablate fig3 data=digits recipe.steps=600", "205da69", "2.14.1"):
