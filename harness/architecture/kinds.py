@@ -28,10 +28,14 @@ class Knob(Protocol):
 
 
 def kind_of(knob: type[Knob], *, built_by: str | Builder) -> Callable[[Kind], Kind]:
-    """Register a kind of `knob`. `built_by`: "module:callable", imported when it is first built; or a callable."""
+    """Register a kind of `knob`. `built_by`: "module:callable", imported when it is first built; or a callable.
+
+    A class without a field `kind` is what is meant where none is named; it stands in the table as "".
+    """
 
     def register(cls: Kind) -> Kind:
-        name = get_args(get_type_hints(cls)["kind"])[0]
+        kind = get_type_hints(cls).get("kind")
+        name = get_args(kind)[0] if kind is not None else ""
         if name in knob.forms:
             raise ValueError(f"{knob.__name__} has a kind '{name}' already")
         knob.forms[name] = cls

@@ -215,7 +215,7 @@ class Rope2d(Position):
 
 
 class Block:
-    """What a stage consists of. Builder of one block: (spec, ArchitectureConfig, c_in, c_out) -> module."""
+    """What a stage consists of. Builder of one block: (spec, UNetConfig, c_in, c_out) -> module."""
 
     __slots__ = ()
     forms: ClassVar[dict[str, type]] = {}

@@ -3,31 +3,38 @@
 import torch
 from torch import Tensor, nn
 
-from harness.architecture.config import ArchitectureConfig
+from harness.architecture.config import ArchitectureConfig, Denoiser
+from harness.architecture.kinds import builder_of
 from harness.models.stage import Stage
-from harness.models.unet import UNet
+from harness.records.errors import UserError
 
 
 def build(config: ArchitectureConfig, *, checkpointing: bool = False) -> nn.Module:
     """The network of `config`; under `with torch.device("meta")` without memory.
 
-    Called with x (B, C, H, W), time (B,) in [0, 1], context (B, T, D), context_mask (B, T) bool or None.
-    checkpointing: recompute every block in the backward pass instead of keeping what it made.
+    A denoiser is called with x (B, C, H, W), time (B,) in [0, 1], context (B, T, D), context_mask (B, T) bool or None;
+    a decoder with x alone.
+    checkpointing: recompute every block in the backward pass instead of keeping what it made; only the UNet can.
     """
-    module = UNet(config)
-    for part in module.modules():
-        if isinstance(part, Stage):
-            part.checkpointing = checkpointing
+    module: nn.Module = builder_of(config)(config)
+    stages = [part for part in module.modules() if isinstance(part, Stage)]
+    if checkpointing and not stages:
+        raise UserError(f"only the UNet can recompute its blocks, not {type(config).__name__}; build it without")
+    for stage in stages:
+        stage.checkpointing = checkpointing
     return module
 
 
 def example_inputs(
     config: ArchitectureConfig, *, latent: int, batch: int = 1, device: str | torch.device = "cpu"
 ) -> tuple[Tensor, ...]:
-    """Random x, time and context for a square latent of that size; no mask. The same every time on the CPU."""
+    """Random x for a square latent of that size, and a denoiser's time and context; no mask. The same every time on
+    the CPU."""
     on_meta = torch.device(device).type == "meta"
     generator = None if on_meta else torch.Generator(device).manual_seed(0)
     x = torch.randn(batch, config.latent_channels, latent, latent, generator=generator, device=device)
+    if not isinstance(config, Denoiser):
+        return (x,)
     time = torch.rand(batch, generator=generator, device=device)
     context = torch.randn(batch, config.context_length, config.context_width, generator=generator, device=device)
     return x, time, context

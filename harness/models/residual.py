@@ -5,8 +5,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.architecture.config import ArchitectureConfig
 from harness.architecture.kinds import builder_of
+from harness.architecture.unet import UNetConfig
 from harness.models.condition import Condition
 
 
@@ -16,7 +16,7 @@ class ResidualBlock(nn.Module):
     The convolutions are regular, or separable with `hidden` channels between them (an inverted bottleneck).
     """
 
-    def __init__(self, config: ArchitectureConfig, c_in: int, c_out: int) -> None:
+    def __init__(self, config: UNetConfig, c_in: int, c_out: int) -> None:
         super().__init__()
         hidden = int(config.convolution.hidden_width(c_in, c_out))
         conv, norm = builder_of(config.convolution), builder_of(config.norm)
@@ -35,5 +35,5 @@ class ResidualBlock(nn.Module):
         return out
 
 
-def residual_block(spec: Any, config: ArchitectureConfig, c_in: int, c_out: int) -> nn.Module:  # noqa: ARG001
+def residual_block(spec: Any, config: UNetConfig, c_in: int, c_out: int) -> nn.Module:  # noqa: ARG001
     return ResidualBlock(config, c_in, c_out)

@@ -5,17 +5,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from harness.architecture.config import ArchitectureConfig
 from harness.architecture.kinds import builder_of
 from harness.architecture.knobs import Block, ResidualBlock
 from harness.architecture.rules import block_widths
+from harness.architecture.unet import UNetConfig
 from harness.models.condition import Condition
 
 
 class Stage(nn.Module):
     """`block.I`, and where the kind has it the transformer `attention.I` behind it."""
 
-    def __init__(self, config: ArchitectureConfig, spec: Block, place: str) -> None:
+    def __init__(self, config: UNetConfig, spec: Block, place: str) -> None:
         super().__init__()
         widths = [(c_in, c_out) for path, _, c_in, c_out in block_widths(config) if path.startswith(f"{place}.")]
         behind = [spec.attention] * len(widths) if spec.attention is not None else []
@@ -39,7 +39,7 @@ class Stage(nn.Module):
 class DownStage(Stage):
     """Blocks, then the sampler that halves the size, if there is a stage below."""
 
-    def __init__(self, config: ArchitectureConfig, index: int) -> None:
+    def __init__(self, config: UNetConfig, index: int) -> None:
         stage, lowest = config.stages[index], index == len(config.stages) - 1
         super().__init__(config, stage.block, f"down.{index}")
         spec = config.convolution.sampler("down")
@@ -56,7 +56,7 @@ class DownStage(Stage):
 class Middle(Stage):
     """One block; if a transformer stands behind it, a residual block behind that."""
 
-    def __init__(self, config: ArchitectureConfig, spec: Block) -> None:
+    def __init__(self, config: UNetConfig, spec: Block) -> None:
         super().__init__(config, spec, "middle")
         if spec.attention is not None:
             last, width = ResidualBlock(), config.stages[-1].channels
@@ -71,7 +71,7 @@ class Middle(Stage):
 class UpStage(Stage):
     """Blocks, each with the newest skip that is left; then the sampler that doubles the size, if a stage is above."""
 
-    def __init__(self, config: ArchitectureConfig, index: int) -> None:
+    def __init__(self, config: UNetConfig, index: int) -> None:
         stage = config.stages[index]
         super().__init__(config, stage.block, f"up.{index}")
         self.sampler = Upsample(config, stage.channels) if index > 0 else nn.Identity()
@@ -88,7 +88,7 @@ class UpStage(Stage):
 class Upsample(nn.Module):
     """Every pixel becomes four, then a convolution. (B, C, H, W) -> (B, C, 2H, 2W)"""
 
-    def __init__(self, config: ArchitectureConfig, channels: int) -> None:
+    def __init__(self, config: UNetConfig, channels: int) -> None:
         super().__init__()
         spec = config.convolution.sampler("up")
         self.conv = builder_of(spec)(spec, channels, channels)

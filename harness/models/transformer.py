@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from harness.architecture.config import ArchitectureConfig
 from harness.architecture.kinds import builder_of
+from harness.architecture.unet import UNetConfig
 from harness.models.attention import AttentionPlace
 from harness.models.condition import Condition
 from harness.models.embeddings import Rotation
@@ -16,7 +16,7 @@ NORM_EPS = 1e-6  # of the norm before the tokens, as in diffusers' SDXL; residua
 class TransformerLayer(nn.Module):
     """Self-attention if the place has it, cross-attention, feed-forward; each after a norm and around a residual."""
 
-    def __init__(self, config: ArchitectureConfig, width: int, *, self_attention: bool) -> None:
+    def __init__(self, config: UNetConfig, width: int, *, self_attention: bool) -> None:
         super().__init__()
         norm, feed_forward = builder_of(config.token_norm), builder_of(config.feed_forward)
         self.has_self_attention = self_attention
@@ -40,7 +40,7 @@ class TransformerLayer(nn.Module):
 class Transformer(nn.Module):
     """norm, linear, `depth` layers, linear, + shortcut. (B, c_in, H, W) -> (B, c_out, H, W)"""
 
-    def __init__(self, spec: Any, config: ArchitectureConfig, c_in: int, c_out: int) -> None:
+    def __init__(self, spec: Any, config: UNetConfig, c_in: int, c_out: int) -> None:
         super().__init__()
         self.norm = builder_of(config.norm)(config.norm, c_in, NORM_EPS)
         self.project_in = nn.Linear(c_in, c_out)
@@ -63,11 +63,11 @@ class Transformer(nn.Module):
         return out
 
 
-def transformer(spec: Any, config: ArchitectureConfig, c_in: int, c_out: int) -> nn.Module:
+def transformer(spec: Any, config: UNetConfig, c_in: int, c_out: int) -> nn.Module:
     return Transformer(spec, config, c_in, c_out)
 
 
-def _attention(config: ArchitectureConfig, spec: Any, width: int, source_width: int) -> nn.Module:
+def _attention(config: UNetConfig, spec: Any, width: int, source_width: int) -> nn.Module:
     place = AttentionPlace(width=width, source_width=source_width, head_width=config.head_width, qk_norm=config.qk_norm)
     module: nn.Module = builder_of(spec)(spec, place)
     return module

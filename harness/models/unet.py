@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.architecture.config import ArchitectureConfig
 from harness.architecture.kinds import builder_of
+from harness.architecture.unet import UNetConfig
 from harness.models.condition import Condition
 from harness.models.embeddings import TimeEmbedding
 from harness.models.stage import DownStage, Middle, UpStage
@@ -23,7 +23,7 @@ class UNet(nn.Module):
     an untrained network predicts 0.
     """
 
-    def __init__(self, config: ArchitectureConfig) -> None:
+    def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         first = config.stages[0].channels
         places = range(len(config.stages))

@@ -65,10 +65,13 @@ def fingerprint(value: Any, *, schema: str) -> str:
 def from_plain(cls: type[T], data: Any, *, where: str = "") -> T:
     """Build the dataclass `cls` from plain data; a wrong key or type is a UserError that names its path.
 
-    `cls` may also be a union of dataclasses that are told apart by their field `kind: Literal["..."]`.
+    `cls` may also be a union of dataclasses that are told apart by their field `kind: Literal["..."]`, or a class with
+    a table `forms` of such dataclasses.
     """
     if get_origin(cls) in (Union, types.UnionType):
         return typing.cast(T, _cast_union(get_args(cls), data, where))
+    if "forms" in vars(cls):
+        return typing.cast(T, _cast_open_union(cls, data, where))
     if not isinstance(data, Mapping):
         raise UserError(f"{where or cls.__name__} must be a mapping of settings, not {data!r}")
     hints = _hints(cls)
@@ -146,13 +149,18 @@ def _cast_union(args: tuple[Any, ...], value: Any, where: str) -> Any:
 
 
 def _cast_open_union(hint: Any, value: Any, where: str) -> Any:
-    """A class with a table `forms` from kind to dataclass, to which kinds are added; `name` is short for its kind."""
+    """A class with a table `forms` from kind to dataclass, to which kinds are added; `name` is short for its kind.
+
+    The form "" is the one that is meant where no kind is named.
+    """
     mapping = {"kind": value} if isinstance(value, str) else value
-    if not isinstance(mapping, Mapping) or "kind" not in mapping:
-        raise _wrong(f"a mapping with a 'kind' out of {', '.join(sorted(hint.forms))}", value, where)
-    if mapping["kind"] not in hint.forms:
-        raise unknown_name(f"value for '{_join(where, 'kind')}':", str(mapping["kind"]), hint.forms)
-    return from_plain(hint.forms[mapping["kind"]], mapping, where=where)
+    kinds = sorted(filter(None, hint.forms))
+    if not isinstance(mapping, Mapping) or ("kind" not in mapping and "" not in hint.forms):
+        raise _wrong(f"a mapping with a 'kind' out of {', '.join(kinds)}", value, where or hint.__name__)
+    kind = mapping.get("kind", "")
+    if "kind" in mapping and kind not in kinds:
+        raise unknown_name(f"value for '{_join(where, 'kind')}':", str(kind), kinds)
+    return from_plain(hint.forms[kind], mapping, where=where)
 
 
 def _kind_of(choice: Any) -> str | None:

@@ -2,7 +2,7 @@
 
 import torch
 
-from harness.architecture.config import ArchitectureConfig
+from harness.architecture.config import ArchitectureConfig, Denoiser
 from harness.measure import cost
 from harness.models.build import build, example_inputs
 from harness.records.quantity import Counted
@@ -17,4 +17,5 @@ def cost_of(architecture: ArchitectureConfig, latent: int) -> cost.Cost:
 
 def counted(architecture: ArchitectureConfig, latent: int) -> dict[str, Counted]:
     """params, macs, macs_without_attention, flops_fvcore, of one forward pass on one latent."""
-    return cost.quantities(cost_of(architecture, latent), latent=latent, context_length=architecture.context_length)
+    context_length = architecture.context_length if isinstance(architecture, Denoiser) else None
+    return cost.quantities(cost_of(architecture, latent), latent=latent, context_length=context_length)

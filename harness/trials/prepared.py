@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.architecture.config import ArchitectureConfig
+from harness.architecture.config import ArchitectureConfig, Denoiser
 from harness.architecture.edits import with_edits
 from harness.data.dataset import load_dataset
 from harness.data.images import ImageData
 from harness.data.prompts import PromptTable, class_prompts
 from harness.models.extractor_config import extractor_identity
+from harness.records.errors import UserError
 from harness.records.plain import identity
 from harness.records.record import Protocol
 from harness.trials.settings import Settings
@@ -37,6 +38,11 @@ class Prepared:
         """The architecture with the data's channels and the prompts' width and length; unchanged for counting only."""
         if self.data is None or self.prompts is None:
             return architecture
+        if not isinstance(architecture, Denoiser):
+            raise UserError(
+                f"{type(architecture).__name__} does not denoise, so it is not trained here; "
+                "count it (`harness measure`, or count_only=true in a study) or name a denoiser"
+            )
         edits = {
             "latent_channels": self.data.channels,
             "context_width": self.prompts.width,

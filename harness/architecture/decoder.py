@@ -1,0 +1,108 @@
+"""Decoders of latents into images: Stable Diffusion's, and what makes the tiny one of it (Tab. 2), knob by knob."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.architecture.family import ArchitectureConfig
+from harness.architecture.kinds import kind_of
+from harness.architecture.knobs import Convolution, MapNorm
+from harness.architecture.rules import KERNELS, SIZES, Rule, check
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecoderStage:
+    """One resolution: double of the stage before it."""
+
+    channels: int
+    blocks: int
+    """Residual blocks."""
+    norm: bool
+    """Whether its residual blocks normalise."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecoderMiddle:
+    """Residual blocks before the first stage, at the latent's resolution and with the first stage's channels."""
+
+    blocks: int
+    attention: bool
+    """One head, behind the first block."""
+    norm: bool
+
+
+@kind_of(ArchitectureConfig, built_by="harness.models.decoder:Decoder")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecoderConfig(ArchitectureConfig):
+    """Its module is called with latents (B, C, H, W) alone; it counts, exports and runs, but is not trained here."""
+
+    latent_channels: int
+    image_channels: int
+    stages: tuple[DecoderStage, ...]
+    """From the latent's resolution to the image's."""
+    middle: DecoderMiddle | None
+    convolution: Convolution
+    """Of residual blocks and upsampling layers; the first and the last convolution stay regular."""
+    width_change: Literal["shortcut", "upsampling"]
+    """Where channels change between stages: in the next stage's first block, whose shortcut is then a 1 x 1
+    convolution; or in the upsampling layer between them, so that no block needs one."""
+    norm: MapNorm
+    """Wherever something normalises."""
+    norm_out: bool
+    """Whether the image's feature map is normalised before the last convolution."""
+    kind: Literal["decoder"] = "decoder"
+
+    def __post_init__(self) -> None:
+        check(self, DECODER_RULES)
+
+
+def block_widths(config: DecoderConfig) -> Iterator[tuple[str, bool, int, int]]:
+    """Place, whether it normalises, input and output channels of every residual block, in order."""
+    width = config.stages[0].channels
+    if config.middle is not None:
+        for j in range(config.middle.blocks):
+            yield f"middle.block.{j}", config.middle.norm, width, width
+    for index, stage in enumerate(config.stages):
+        for j in range(stage.blocks):
+            changes = j == 0 and config.width_change == "shortcut"
+            yield f"up.{index}.block.{j}", stage.norm, width if changes else stage.channels, stage.channels
+        width = stage.channels
+
+
+def _no_stages(config: DecoderConfig) -> Iterator[str]:
+    if not config.stages:
+        yield "stages is empty"
+
+
+def _hidden_not_whole(config: DecoderConfig) -> Iterator[str]:
+    for path, _, c_in, c_out in block_widths(config):
+        hidden = config.convolution.hidden_width(c_in, c_out)
+        if hidden != int(hidden):
+            yield f"{path} from {c_in} to {c_out} channels would be {hidden:g} wide inside"
+
+
+def _norm_groups_do_not_fit(config: DecoderConfig) -> Iterator[str]:
+    groups = getattr(config.norm, "groups", 1)
+    for path, width in _normed_widths(config):
+        if width % groups:
+            yield f"{path} has a feature map of {width} channels, norm.groups is {groups}"
+
+
+def _normed_widths(config: DecoderConfig) -> Iterator[tuple[str, int]]:
+    for path, normed, c_in, c_out in block_widths(config):
+        if normed:
+            yield path, c_in
+            yield path, int(config.convolution.hidden_width(c_in, c_out))
+    if config.middle is not None and config.middle.attention:
+        yield "middle.attention", config.stages[0].channels
+    if config.norm_out:
+        yield "norm_out", config.stages[-1].channels
+
+
+DECODER_RULES = (
+    SIZES,
+    KERNELS,
+    Rule("a decoder has at least 1 stage", _no_stages),
+    Rule("the width inside a residual block is whole", _hidden_not_whole),
+    Rule("a group norm's groups divide every feature map's channels", _norm_groups_do_not_fit),
+)

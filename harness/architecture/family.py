@@ -1,0 +1,59 @@
+"""What every architecture has, whatever its family: the UNet of the study, its peers, the decoders.
+
+A family is a frozen dataclass registered with what builds it; catalogue, edits, ladders, search spaces, counting and
+export then work with it, and training too if it is a `Denoiser`:
+
+    @kind_of(ArchitectureConfig, built_by="harness.models.peers.dit:DiT")
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class DiTConfig(Denoiser):
+        ...
+        kind: Literal["dit"] = "dit"
+
+In YAML the family is the value of `kind`; without one it is the study's UNet. Builder: (config) -> module.
+"""
+
+from typing import ClassVar
+
+from harness.records.plain import Plain, fingerprint, identity
+
+SCHEMA = "architecture-1"
+
+
+class ArchitectureConfig:
+    """Frozen and hashable; refuses wrong values when it is made."""
+
+    __slots__ = ()
+    forms: ClassVar[dict[str, type]] = {}
+    latent_channels: int
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for two configurations exactly if they are the same network (`canonical`)."""
+        return fingerprint(self.canonical(), schema=SCHEMA)
+
+    def canonical(self) -> Plain:
+        """The plain configuration without the knobs that cannot matter in it."""
+        return identity(self)
+
+    @property
+    def downsampling(self) -> int:
+        """A latent's height and width must be divisible by it."""
+        return 1
+
+    @property
+    def native_latent(self) -> int | None:
+        """Height and width of the latent that it is made for; None if it is made for any."""
+        return None
+
+
+class Denoiser(ArchitectureConfig):
+    """Predicts the velocity of noisy latents, given the time and the text: what is trained and sampled from.
+
+    Its module is called with x (B, C, H, W), time (B,) in [0, 1], context (B, T, D), context_mask (B, T) bool or None.
+    """
+
+    __slots__ = ()
+    context_width: int
+    """Width of the text encoder's tokens."""
+    context_length: int
+    """Tokens of a prompt: no weight depends on it, counts and latencies do."""

@@ -1,0 +1,87 @@
+"""The study's UNet: every design choice of it, frozen and hashable, checked when it is made."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from harness.architecture import rules
+from harness.architecture.family import ArchitectureConfig, Denoiser
+from harness.architecture.kinds import kind_of
+from harness.architecture.knobs import (
+    Attention,
+    Block,
+    Convolution,
+    FeedForward,
+    MapNorm,
+    Position,
+    ResidualTransformer,
+    TransformerBlock,
+    VectorNorm,
+)
+from harness.records.plain import Plain, identity
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """One resolution: half of the stage before it."""
+
+    channels: int
+    down_blocks: int
+    up_blocks: int
+    """The up blocks take the down side's feature maps as skips, newest first. There are `down_blocks + 1` of them
+    (the stage's input too): with fewer up blocks the oldest are left out, with more the last blocks take none."""
+    block: Block
+
+
+@kind_of(ArchitectureConfig, built_by="harness.models.unet:UNet")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UNetConfig(Denoiser):
+    latent_channels: int
+    context_width: int
+    """Width of the text encoder's tokens."""
+    context_length: int
+    """Tokens of a prompt: no weight depends on it, every count and latency does."""
+    stages: tuple[Stage, ...]
+    """From the highest resolution to the lowest."""
+    middle: Block | None
+    """At the lowest resolution: one block; if a transformer follows it, a residual block behind that."""
+    convolution: Convolution
+    norm: MapNorm
+    """Of feature maps: in residual blocks, before transformers, before the output."""
+    token_norm: VectorNorm
+    """In transformer layers."""
+    head_width: int
+    """Channels of an attention head; the number of heads is a stage's channels over it."""
+    self_attention: Attention
+    cross_attention: Attention
+    qk_norm: VectorNorm | None
+    """On queries and keys, head by head, in self- and cross-attention."""
+    position: Position | None
+    """In self-attention."""
+    feed_forward: FeedForward
+    time_features: int
+    """Sines and cosines of the time."""
+    time_width: int
+    """Width of the time embedding that residual blocks receive."""
+
+    def __post_init__(self) -> None:
+        rules.check(self)
+
+    def canonical(self) -> Plain:
+        """Nothing attends to itself: how self-attention would have worked says nothing about the network."""
+        plain = identity(self)
+        assert isinstance(plain, dict)
+        if not any(found.self_attention for _, _, found in self.transformers()):
+            plain = {key: value for key, value in plain.items() if key not in ("self_attention", "position")}
+        return plain
+
+    @property
+    def downsampling(self) -> int:
+        return 1 << (len(self.stages) - 1)
+
+    def transformers(self) -> Iterator[tuple[str, int, TransformerBlock | ResidualTransformer]]:
+        """Path, channels and settings of every place that has transformers."""
+        for index, stage in enumerate(self.stages):
+            for found in stage.block.transformers():
+                yield f"stages.{index}.block", stage.channels, found
+        for found in self.middle.transformers() if self.middle else ():
+            yield "middle", self.stages[-1].channels, found
