@@ -11,7 +11,7 @@ from typing import Any
 from harness.records.plain import to_plain
 from harness.records.quantity import Quantity
 from harness.records.record import CurvePoint
-from harness.tracking.tracker import Run
+from harness.tracking.run import Run
 
 
 class LocalSink:

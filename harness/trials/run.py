@@ -28,7 +28,8 @@ from harness.records.provenance import ended, provenance
 from harness.records.quantity import Failed, Measured, Quantity
 from harness.records.record import CurvePoint, State, TrialRecord
 from harness.records.store import write_atomic
-from harness.tracking.tracker import Run, Tracker, tracker
+from harness.tracking.run import Run, Tracker
+from harness.tracking.tracker import tracker
 from harness.training.loop import train
 from harness.training.outcomes import Diverged, Interrupted, Trained
 from harness.trials.costs import counted

@@ -23,8 +23,9 @@ from harness.records.plain import from_plain
 from harness.records.quantity import Counted, Failed, Measured, Quantity, Unavailable
 from harness.records.record import CurvePoint
 from harness.tracking import tracker as tracking
-from harness.tracking.config import LocalTracker, NoTracker, TrackerConfig, WandbTracker
-from harness.tracking.tracker import Run, TrackerWarning, check_tracker, tracker
+from harness.tracking.config import LocalTracker, NoTracker, TrackerConfig, WandbTracker, check_tracker
+from harness.tracking.run import Run, TrackerWarning
+from harness.tracking.tracker import tracker
 from harness.tracking.wandb_run import summary_of
 
 OFFLINE = WandbTracker(finish_timeout_s=20.0)
@@ -233,7 +234,8 @@ HARM_SERVICE = """
 import os, signal, subprocess, sys, time, warnings
 from pathlib import Path
 from harness.tracking.config import WandbTracker
-from harness.tracking.tracker import Run, tracker
+from harness.tracking.run import Run
+from harness.tracking.tracker import tracker
 from harness.records.record import CurvePoint
 warnings.simplefilter("always")
 run = Run(id="x", name="x", group="x", job_type="x")
