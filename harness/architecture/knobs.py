@@ -52,14 +52,14 @@ class Separable(Convolution):
     relative_to: Literal["output", "widest"] = "output"
     """The block's output channels, or the larger of its input and output channels."""
     samplers: Literal["none", "up", "down", "both"] = "up"
-    """Which sampling convolutions are separable too; the others stay regular, 3 x 3 or `kernel_size`."""
+    """Which sampling convolutions are separable too; the others stay regular, 3 x 3."""
     kind: Literal["separable"] = "separable"
 
     def hidden_width(self, c_in: int, c_out: int) -> float:
         return self.expansion * (c_out if self.relative_to == "output" else max(c_in, c_out))
 
     def sampler(self, direction: Literal["up", "down"]) -> Convolution:
-        return self if self.samplers in (direction, "both") else Regular(kernel_size=self.kernel_size)
+        return self if self.samplers in (direction, "both") else Regular()
 
 
 class Attention:
@@ -267,6 +267,9 @@ class TransformerBlock(Block):
 
     depth: int = 1
     self_attention: bool = False
+    projections: bool = True
+    """A norm and a linear before the layers, a linear behind them and a shortcut around all, as SDXL has them. Without
+    them there are the layers alone, after a 1 x 1 convolution where the block changes the channels."""
     kind: Literal["transformer"] = "transformer"
 
     @property

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from harness.architecture.kinds import builder_of
@@ -37,34 +38,63 @@ class TransformerLayer(nn.Module):
         return out
 
 
-class Transformer(nn.Module):
-    """norm, linear, `depth` layers, linear, + shortcut. (B, c_in, H, W) -> (B, c_out, H, W)"""
+class Layers(nn.Module):
+    """`depth` layers over the pixels of a feature map, row by row, with their positions. (B, C, H, W) -> the same"""
 
-    def __init__(self, spec: Any, config: UNetConfig, c_in: int, c_out: int) -> None:
+    def __init__(self, spec: Any, config: UNetConfig, width: int) -> None:
         super().__init__()
-        self.norm = builder_of(config.norm)(config.norm, c_in, NORM_EPS)
-        self.project_in = nn.Linear(c_in, c_out)
         self.layer = nn.ModuleList(
-            TransformerLayer(config, c_out, self_attention=spec.self_attention) for _ in range(spec.depth)
+            TransformerLayer(config, width, self_attention=spec.self_attention) for _ in range(spec.depth)
         )
-        self.project_out = nn.Linear(c_out, c_out)
-        self.shortcut = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
         position = config.position if spec.self_attention else None
         self.position = builder_of(position)(position, config.head_width) if position else None
 
-    def forward(self, x: Tensor, condition: Condition) -> Tensor:
-        height, width = x.shape[-2:]
-        tokens = self.project_in(self.norm(x).permute(0, 2, 3, 1).flatten(1, 2))  # (B, H * W, C)
-        rotation = self.position(height, width, tokens) if self.position is not None else None
+    def over(self, tokens: Tensor, size: torch.Size, condition: Condition) -> Tensor:  # (B, H * W, C)
+        rotation = self.position(*size, tokens) if self.position is not None else None
         for layer in self.layer:
             tokens = layer(tokens, condition, rotation)
-        h = self.project_out(tokens).reshape(-1, height, width, tokens.shape[-1]).permute(0, 3, 1, 2)
-        out: Tensor = self.shortcut(x) + h
+        return tokens
+
+
+class Transformer(Layers):
+    """norm, linear, layers, linear, + shortcut. (B, c_in, H, W) -> (B, c_out, H, W)"""
+
+    def __init__(self, spec: Any, config: UNetConfig, c_in: int, c_out: int) -> None:
+        super().__init__(spec, config, c_out)
+        self.norm = builder_of(config.norm)(config.norm, c_in, NORM_EPS)
+        self.project_in = nn.Linear(c_in, c_out)
+        self.project_out = nn.Linear(c_out, c_out)
+        self.shortcut = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+
+    def forward(self, x: Tensor, condition: Condition) -> Tensor:
+        tokens = self.over(self.project_in(_tokens(self.norm(x))), x.shape[-2:], condition)
+        out: Tensor = self.shortcut(x) + _map(self.project_out(tokens), x.shape[-2:])
         return out
 
 
+class BareTransformer(Layers):
+    """1 x 1 convolution where the channels change, layers. (B, c_in, H, W) -> (B, c_out, H, W)"""
+
+    def __init__(self, spec: Any, config: UNetConfig, c_in: int, c_out: int) -> None:
+        super().__init__(spec, config, c_out)
+        self.join = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+
+    def forward(self, x: Tensor, condition: Condition) -> Tensor:
+        return _map(self.over(_tokens(self.join(x)), x.shape[-2:], condition), x.shape[-2:])
+
+
 def transformer(spec: Any, config: UNetConfig, c_in: int, c_out: int) -> nn.Module:
-    return Transformer(spec, config, c_in, c_out)
+    return (Transformer if spec.projections else BareTransformer)(spec, config, c_in, c_out)
+
+
+def _tokens(x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, H * W, C)"""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def _map(tokens: Tensor, size: torch.Size) -> Tensor:
+    """(B, H * W, C) -> (B, C, H, W)"""
+    return tokens.reshape(-1, *size, tokens.shape[-1]).permute(0, 3, 1, 2)
 
 
 def _attention(config: UNetConfig, spec: Any, width: int, source_width: int) -> nn.Module:

@@ -50,9 +50,10 @@ def test_the_two_sizes_differ_in_the_same_knobs(name):
     assert knobs["no_high_res_sa"] == {"stages.1.block.self_attention"}
     assert knobs["ffn3"] == {"feed_forward.ratio"}
     assert knobs["mqa"] == {"self_attention.kind", "cross_attention.kind"}
-    assert knobs["first_stage_ca"] == {f"stages.0.block.{leaf}" for leaf in ("kind", "depth", "self_attention")}
+    block = {"kind", "depth", "self_attention", "projections"}
+    assert knobs["first_stage_ca"] == {f"stages.0.block.{leaf}" for leaf in block}
     assert knobs["qknorm_rope"] == {"qk_norm.kind", "position.kind", "position.base"}
-    separable = {f"convolution.{leaf}" for leaf in ("kind", "expansion", "relative_to", "samplers")}
+    separable = {f"convolution.{leaf}" for leaf in ("kind", "kernel_size", "expansion", "relative_to", "samplers")}
     assert knobs["sepconv"] == knobs["expanded_sepconv"] == separable
 
 

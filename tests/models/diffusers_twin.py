@@ -22,6 +22,7 @@ def twin(config: ArchitectureConfig) -> UNet2DConditionModel:
         transformer_layers_per_block=tuple(depth or 1 for depth in deep),
         attention_head_dim=tuple(stage.channels // config.head_width for stage in config.stages),
         cross_attention_dim=config.context_width,
+        time_embedding_dim=config.time_width,
         norm_num_groups=config.norm.groups,
         use_linear_projection=True,
     )

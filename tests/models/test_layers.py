@@ -19,6 +19,7 @@ from harness.architecture.knobs import (
     RMSNorm,
     Separable,
     SwiGLU,
+    TransformerBlock,
 )
 from harness.models.condition import Condition
 from harness.models.residual import ResidualBlock
@@ -134,3 +135,24 @@ def test_a_transformer_equals_its_recipe(c_in, self_attention):
     out = F.linear(tokens, module.project_out.weight, module.project_out.bias).transpose(1, 2).reshape(2, 32, 4, 4)
     skip = x if c_in == 32 else F.conv2d(x, module.shortcut.weight, module.shortcut.bias)
     close(module(x, Condition(torch.empty(0), context, None)), skip + out)
+
+
+@pytest.mark.parametrize("self_attention", [False, True])
+@pytest.mark.parametrize("c_in", [32, 48])
+def test_a_transformer_without_projections_is_its_layers(c_in, self_attention):
+    """The first stage's block of the ladder: nothing around the layers, a 1 x 1 convolution where channels change."""
+    config = with_edits(LAPTOP, {"qk_norm": "rms", "position": "rope_2d"})
+    spec = TransformerBlock(depth=2, self_attention=self_attention, projections=False)
+    module = builder_of(spec)(spec, config, c_in, 32).double()
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    x, context = torch.randn(2, c_in, 4, 4).double(), torch.randn(2, 5, 384).double()
+    joined = x if c_in == 32 else F.conv2d(x, module.join.weight, module.join.bias)
+    tokens = joined.flatten(2).transpose(1, 2)
+    for layer in module.layer:
+        if self_attention:
+            h = layer.self_norm(tokens)
+            tokens = tokens + layer.self_attention(h, h, rotation=module.position(4, 4, h))
+        tokens = tokens + layer.cross_attention(layer.cross_norm(tokens), context)
+        tokens = tokens + layer.feed_forward(layer.feed_norm(tokens))
+    close(module(x, Condition(torch.empty(0), context, None)), tokens.transpose(1, 2).reshape(2, 32, 4, 4))

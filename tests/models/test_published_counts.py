@@ -40,7 +40,7 @@ def macs(config, latent):
 
 # Our reconstruction's counts, in millions: thin_sdxl ... qknorm_rope
 @pytest.mark.parametrize(
-    ("name", "millions"), zip(LADDER, (602, 592, 446, 504, 443, 375, 371, 371), strict=True), ids=list(LADDER)
+    ("name", "millions"), zip(LADDER, (615, 605, 459, 512, 448, 378, 375, 375), strict=True), ids=list(LADDER)
 )
 def test_rungs_have_the_reconstructed_sizes(name, millions):
     assert params(LADDER[name][1]) / 1e6 == pytest.approx(millions, rel=0.01)
@@ -55,21 +55,20 @@ def test_the_papers_two_unets_have_their_printed_sizes(name, millions):
 @pytest.mark.parametrize(
     ("name", "percent"), [("sepconv", -24), ("expanded_sepconv", -15), ("ffn3", -12), ("mqa", -16)]
 )
-def test_printed_changes_of_parameters_within_1_5_points(name, percent):
-    assert change(name, params) == pytest.approx(percent, abs=1.5)
+def test_printed_changes_of_parameters_within_a_point(name, percent):
+    assert change(name, params) == pytest.approx(percent, abs=1.0)
 
 
 @pytest.mark.parametrize(
     ("name", "percent"), [("no_high_res_sa", -17), ("expanded_sepconv", -27), ("ffn3", -12), ("mqa", -6)]
 )
-def test_printed_changes_of_multiply_adds_within_1_5_points(name, percent):
-    assert change(name, lambda config: macs(config, 128)) == pytest.approx(percent, abs=1.5)
+def test_printed_changes_of_multiply_adds_within_a_point(name, percent):
+    assert change(name, lambda config: macs(config, 128)) == pytest.approx(percent, abs=1.0)
 
 
-def test_conditions_in_the_first_stage_make_it_smaller():
-    """The paper says cheaper too: this reconstruction is not, by less than 3%; the catalogue says so."""
+def test_conditions_in_the_first_stage_make_it_smaller_and_cheaper():
     assert change("first_stage_ca", params) < 0
-    assert 0 < change("first_stage_ca", lambda config: macs(config, 128)) < 3
+    assert change("first_stage_ca", lambda config: macs(config, 128)) < 0
 
 
 def test_norms_and_positions_cost_next_to_nothing():

@@ -31,7 +31,7 @@ def test_children_are_named_by_place():
         assert place in names
     for place in ("middle.attention.0", "middle.block.1", "up.2.attention.1", "up.1.sampler.conv", "conv_out"):
         assert place in names
-    assert type(names["down.0.block.0"]).__name__ == "Transformer"
+    assert type(names["down.0.block.0"]).__name__ == "BareTransformer"
     assert type(names["down.1.block.0"]).__name__ == "ResidualBlock"
     assert "down.1.attention.0.layer.0.self_attention" not in names
     assert "down.2.attention.0.layer.1.self_attention.key_value" in names
