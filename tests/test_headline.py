@@ -1,0 +1,58 @@
+"""What the demo promises, on one rung at the demo's own budget: the prompts work, and the images beat a Gaussian."""
+
+import dataclasses
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from harness.architecture.catalogue import architecture
+from harness.measure.quality import quality
+from harness.measure.quality_controls import control_images
+from harness.measure.quality_reference import load_reference
+from harness.trials.network import initialised, sampled
+from harness.trials.prepared import cache_folder, prepare
+from harness.trials.run import run_trial
+from harness.trials.settings import settings_of
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The record of the first rung with the demo's settings, and what scores it."""
+    out = tmp_path_factory.mktemp("headline")
+    settings = settings_of([f"out={out}", "launcher=debug", "tracker=none", "coreml=none", "latency=none"])
+    prepared = prepare(settings)
+    spec = prepared.spec("thin_sdxl", architecture("laptop/thin_sdxl"), seed=0)
+    record = run_trial(spec, out / "attempt")
+    reference = load_reference(settings.quality, prepared.data, cache=cache_folder(out))
+    return record, spec, prepared, reference
+
+
+def test_samples_beat_the_pixel_gaussian_in_kid_and_fd(trained):
+    record, _, prepared, reference = trained
+    images, labels = control_images("pixel_gaussian", prepared.data, prepared.settings.quality, seed=0)
+    gaussian = quality(images, labels, reference)
+    assert record.quantities["kid"].value < gaussian["kid"].value / 2
+    assert record.quantities["fd"].value < gaussian["fd"].value / 2
+
+
+def test_a_classifier_of_real_digits_reads_the_asked_class(trained):
+    record, *_ = trained
+    assert record.quantities["class_agreement"].value >= 0.8
+
+
+def test_with_shuffled_prompts_it_reads_the_asked_class_no_oftener_than_by_chance(trained):
+    _, spec, prepared, reference = trained
+    data, prompts = prepared.trained_on
+    # a cycle: every class gets the prompt of another one, so a network that reads its prompt is always wrong
+    moved = prompts.embeddings.roll(1, 0), prompts.mask.roll(1, 0)
+    shuffled = dataclasses.replace(prompts, embeddings=moved[0], mask=moved[1])
+    network = initialised(spec.architecture, spec.seed)
+    network.load_state_dict(load_file(spec.store.artifact(spec.key, "ema.safetensors")))
+    with torch.inference_mode():
+        images, labels = sampled(network, data, shuffled, spec.settings.sampling, 256)
+    assert quality(images, labels, reference)["class_agreement"].value <= 0.1
+    was_asked = (labels - 1) % len(prompts)  # the class whose prompt it got
+    assert quality(images, was_asked, reference)["class_agreement"].value >= 0.8
