@@ -8,6 +8,7 @@ from harness.architecture.family import ArchitectureConfig
 from harness.architecture.kinds import kind_of
 from harness.architecture.knobs import Convolution, MapNorm
 from harness.architecture.rules import KERNELS, SIZES, Rule, check
+from harness.records.plain import Plain, identity
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +55,15 @@ class DecoderConfig(ArchitectureConfig):
 
     def __post_init__(self) -> None:
         check(self, DECODER_RULES)
+
+    def canonical(self) -> Plain:
+        """Where nothing normalises, the kind of norm says nothing; where all widths are equal, what changes them."""
+        plain = identity(self)
+        assert isinstance(plain, dict)
+        idle = set() if any(True for _ in _normed_widths(self)) else {"norm"}
+        if len({stage.channels for stage in self.stages}) == 1:
+            idle.add("width_change")
+        return {key: value for key, value in plain.items() if key not in idle}
 
 
 def block_widths(config: DecoderConfig) -> Iterator[tuple[str, bool, int, int]]:

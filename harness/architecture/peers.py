@@ -1,7 +1,7 @@
 """The peers that the study's UNet is compared with (Tab. 1), as configurations: DiT and SiT, U-ViT, LDM.
 
-The originals take a class from a table; here, as everywhere in the study, the class comes as text. DiT and U-ViT get the
-mean of the text's tokens through one linear layer in the place of the table's row, LDM attends to the tokens.
+The originals take a class from a table; here, as everywhere in the study, the class comes as text. DiT and U-ViT get
+the mean of the tokens through one linear layer in the place of the row of a table, LDM attends to the tokens.
 """
 
 from collections.abc import Iterator

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from harness.architecture.kinds import builder_of
-from harness.architecture.knobs import Block, ResidualBlock
+from harness.architecture.knobs import Block, Convolution, ResidualBlock
 from harness.architecture.rules import block_widths
 from harness.architecture.unet import UNetConfig
 from harness.models.condition import Condition
@@ -74,7 +74,7 @@ class UpStage(Stage):
     def __init__(self, config: UNetConfig, index: int) -> None:
         stage = config.stages[index]
         super().__init__(config, stage.block, f"up.{index}")
-        self.sampler = Upsample(config, stage.channels) if index > 0 else nn.Identity()
+        self.sampler = Upsample(config.convolution, stage.channels, stage.channels) if index > 0 else nn.Identity()
 
     def forward(self, x: Tensor, skips: list[Tensor], condition: Condition) -> Tensor:
         for index in range(len(self.block)):
@@ -86,12 +86,12 @@ class UpStage(Stage):
 
 
 class Upsample(nn.Module):
-    """Every pixel becomes four, then a convolution. (B, C, H, W) -> (B, C, 2H, 2W)"""
+    """Every pixel becomes four, then a convolution. (B, c_in, H, W) -> (B, c_out, 2H, 2W)"""
 
-    def __init__(self, config: UNetConfig, channels: int) -> None:
+    def __init__(self, convolution: Convolution, c_in: int, c_out: int) -> None:
         super().__init__()
-        spec = config.convolution.sampler("up")
-        self.conv = builder_of(spec)(spec, channels, channels)
+        spec = convolution.sampler("up")
+        self.conv = builder_of(spec)(spec, c_in, c_out)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
