@@ -28,6 +28,8 @@ class Tally:
     macs: int = 0
     macs_without_attention: int = 0
     flops_fvcore: int = 0
+    activations: int = 0
+    """Numbers that operators write in one forward pass, views apart: what training keeps at most, times their bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,10 @@ class Cost:
     @property
     def flops_fvcore(self) -> int:
         return sum(row.cost.flops_fvcore for row in self.rows)
+
+    @property
+    def activations(self) -> int:
+        return sum(row.cost.activations for row in self.rows)
 
     def by_place(self, depth: int | None = None) -> dict[str, Tally]:
         """Sums by module path, in the order of execution; paths cut to `depth` names, '' is the network itself."""
@@ -91,13 +97,15 @@ def _cut(place: str, depth: int | None) -> str:
 def _sums(items: Iterable[tuple[str, OpCost, int]]) -> dict[str, Tally]:
     sums: dict[str, list[int]] = {}
     for name, cost, params in items:
-        total = sums.setdefault(name, [0, 0, 0, 0])
+        total = sums.setdefault(name, [0, 0, 0, 0, 0])
         total[0] += params
         total[1] += cost.macs
         total[2] += 0 if cost.attention else cost.macs
         total[3] += cost.flops_fvcore
+        total[4] += cost.activations
     return {
-        name: Tally(params=p, macs=m, macs_without_attention=w, flops_fvcore=f) for name, (p, m, w, f) in sums.items()
+        name: Tally(params=p, macs=m, macs_without_attention=w, flops_fvcore=f, activations=a)
+        for name, (p, m, w, f, a) in sums.items()
     }
 
 

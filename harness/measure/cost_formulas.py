@@ -23,6 +23,7 @@ class OpCost(NamedTuple):
     macs: int = 0
     attention: bool = False  # the multiply-adds are between two activations: an attention matmul
     flops_fvcore: int = 0
+    activations: int = 0  # numbers that the call writes: its results, where they are not views of its arguments
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from harness.measure.cost_formulas import ZERO_COST, Call, OpCost, cost_of
 from harness.measure.cost_structure import NoStructureError, Structures, value_structure
@@ -45,7 +45,7 @@ def run_on_meta(module: nn.Module, inputs: Sequence[Any], *, memoise: bool) -> l
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Writes a row for every operator that costs something, at the place whose forward runs."""
+    """Writes a row for every operator that computes or writes something, at the place whose forward runs."""
 
     def __init__(self, weights: Iterable[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -62,10 +62,22 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         out = func(*args, **(kwargs or {}))
         operator = _operator_name(func)
-        if operator not in ZERO_COST:
-            call = Call(func._overloadname, args, kwargs or {}, out, self.is_weight)
-            self.rows.append(Row(self.places[-1], operator, cost_of(operator, call)))
+        written = 0 if operator in RESERVING else _written(out, args)
+        if operator not in ZERO_COST or written:
+            cost = cost_of(operator, Call(func._overloadname, args, kwargs or {}, out, self.is_weight))
+            self.rows.append(Row(self.places[-1], operator, cost._replace(activations=written)))
         return out
+
+
+def _written(out: Any, args: tuple[Any, ...]) -> int:
+    """Numbers in `out` that are not in the memory of an argument, as those of a view or an in-place result are."""
+    known = {x.untyped_storage()._cdata for x in tree_leaves(args) if isinstance(x, Tensor)}
+    made = (x for x in tree_leaves(out) if isinstance(x, Tensor))
+    return sum(x.numel() for x in made if x.untyped_storage()._cdata not in known)
+
+
+RESERVING = frozenset({"empty", "empty_like", "empty_strided", "new_empty"})
+"""Operators that write nothing; also what answers for a block that ran before."""
 
 
 @functools.cache

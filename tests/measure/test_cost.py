@@ -216,3 +216,19 @@ def test_sdxl_unet_has_its_published_size():
     cost = count(net, example_inputs(config, latent=128, device="meta"))
     assert round(cost.params / 1e6, 1) == 2562.2
     assert {operator for operator, tally in cost.by_operator().items() if tally.macs} <= MACS_ONLY
+
+
+@pytest.mark.parametrize(
+    ("function", "written"),
+    [
+        (lambda x: F.silu(x), 24),
+        (lambda x: F.silu(x, inplace=True), 0),
+        (lambda x: x.view(4, 6).t().unsqueeze(0)[:, :2], 0),
+        (lambda x: x.transpose(0, 1).contiguous(), 24),
+        (lambda x: torch.cat([x, x]) + 1, 48 + 48),
+        (lambda x: x.chunk(2, dim=-1)[0] * 2, 12),
+        (lambda x: F.softmax(x @ x.transpose(1, 2), -1), 2 * 2 * 3 * 3),
+    ],
+)
+def test_activations_are_what_is_written_and_views_are_not(function, written):
+    assert cost_of_function(function, (2, 3, 4)).activations == written
