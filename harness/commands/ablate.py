@@ -21,5 +21,5 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     for failure in failures:
         show.note(failure)
-    print(report(job.settings.out, job.name, job.study.report or job.name))
+    print(report(job.settings.out, job.name, job.study))
     return 1 if failures else 0

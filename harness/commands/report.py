@@ -12,16 +12,16 @@ from harness.trials.studies import read_study
 
 
 def run(arguments: argparse.Namespace) -> int:
-    name = Path(arguments.name).stem
     study = from_plain(AblationStudy, read_study("sweeps", arguments.name))
     out = Path(str(compose_plain(arguments.overrides, study.settings)["out"]))
-    print(report(out, name, study.report or name))
+    print(report(out, Path(arguments.name).stem, study))
     return 0
 
 
-def report(out: Path, name: str, definition: str) -> Path:
-    """Write OUT/NAME/report.html as reports/DEFINITION.yaml says; its path."""
+def report(out: Path, name: str, study: AblationStudy) -> Path:
+    """Write OUT/NAME/report.html as the study's report definition says; its path."""
     manifest = read_manifest(out, name)
+    definition = study.report or name
     shown = read_study("reports", definition)
     published = read_study("reports/published", str(shown.pop("published", definition)))
     return write_report(store_of(out), manifest, shown, published, study_folder(out, name) / "report.html")

@@ -62,7 +62,11 @@ class Sweep:
 
     def run(self) -> Ending:
         """Until `trials` candidates were trained, or there are no more."""
-        self.recover()
+        with self.show.board(total=self.definition.trials):
+            self.recover()
+            return self._drive()
+
+    def _drive(self) -> Ending:
         ending = None
         while True:
             while ending is None and self.queue.free > 0:
@@ -71,6 +75,7 @@ class Sweep:
                 return ending
             for spec, record in self.queue.poll(POLL_S):
                 self.tell(spec, record)
+            self.show.running(self.queue.progress())
 
     def recover(self) -> None:
         """What an earlier driver left: candidates it submitted are submitted again (finished ones come at once)."""
@@ -137,6 +142,7 @@ class Sweep:
             self._told(number, spec, record)
         else:
             self._running[spec.key] = number
+            self.show.add(spec)
 
     def _spec(self, number: int, architecture: ArchitectureConfig) -> TrialSpec:
         return self.prepared.spec(f"trial-{number}", architecture, self.seed, group=self.name)

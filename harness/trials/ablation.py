@@ -40,7 +40,7 @@ class AblationStudy:
 
     architecture: Ladder
     settings: Mapping[str, Any] = field(default_factory=dict)  # overrides of config.yaml: {recipe: laptop, seeds: [0]}
-    report: str | None = None  # reports/NAME.yaml and reports/published/NAME.yaml; null: the ablation's own name
+    report: str | None = None  # reports/NAME.yaml: what to show; null: the ablation's own name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,7 +119,7 @@ def run_ablation(job: Ablation, show: Show) -> tuple[list[tuple[TrialSpec, Trial
         if not job.settings.count_only:
             submit_controls(queue, job.prepared, job.rungs[0][1])
         with show.board(specs):
-            for spec in specs:
+            for spec in {spec.key: spec for spec in specs}.values():  # edits that change nothing make no new trial
                 if (record := queue.submit(spec)) is not None:
                     records[spec.key] = record
                     show.ended(spec, record)

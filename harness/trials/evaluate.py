@@ -63,7 +63,7 @@ def _trial(name: str, prepared: Prepared) -> TrialRecord:
     if record is None:
         raise UserError(
             f"'{name}' is neither a folder of images nor the key of a trial in {store.root}; "
-            "a report shows the keys, and out=FOLDER says where the store lies"
+            "the files in its folder trials/ are named by their keys, and out=FOLDER says where it lies"
         )
     if "ema.safetensors" not in record.artifacts:
         raise UserError(f"trial {name} ({record.name}) is {record.state}: it left no weights to sample from")

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from harness.launch.progress import Progress
@@ -14,6 +15,7 @@ from harness.records.record import TrialRecord
 from harness.trials.outcomes import why
 from harness.trials.spec import TrialSpec
 
+ROWS = 30  # the table shows the newest so many
 PLAIN_EVERY_S = 10.0  # seconds between plain lines about running trials
 
 
@@ -23,26 +25,35 @@ class Show:
         self._live: Live | None = None
         self._specs: list[TrialSpec] = []
         self._cells: dict[str, str] = {}  # trial key -> what its cell says
+        self._ended: set[str] = set()
         self._said = 0.0
+        self._total: int | None = None
 
     def note(self, text: str) -> None:
         """One line that stays."""
-        self.console.print(text, highlight=False)
+        self.console.print(text, highlight=False, markup=False)
 
     def lost(self, label: str, reason: str) -> None:
         self.note(f"{label}: {reason}; starting it again")
 
     @contextmanager
-    def board(self, specs: Sequence[TrialSpec]) -> Iterator[None]:
-        """While inside, a table of `specs` is kept up to date, if the console is a terminal."""
-        self._specs = list(specs)
-        self._cells = {spec.key: "waiting" for spec in specs}
+    def board(self, specs: Sequence[TrialSpec] = (), *, total: int | None = None) -> Iterator[None]:
+        """While inside, a terminal shows a table of trials; `total` is how many will come, where that is known."""
+        self._specs, self._total = [], total
+        for spec in specs:
+            self.add(spec)
         if not self.console.is_terminal:
             yield
             return
         with Live(self._table(), console=self.console, refresh_per_second=4) as self._live:
             yield
         self._live = None
+
+    def add(self, spec: TrialSpec) -> None:
+        """A trial that was not known when the board was put up."""
+        if spec not in self._specs:
+            self._specs.append(spec)
+            self._cells[spec.key] = "waiting"
 
     def running(self, progress: Mapping[str, Progress]) -> None:
         """What the workers last said."""
@@ -57,12 +68,14 @@ class Show:
             self.note("; ".join(f"{labels[key]}: {self._cells[key]}" for key in progress if key in labels))
 
     def ended(self, spec: TrialSpec, record: TrialRecord) -> None:
+        self.add(spec)
+        self._ended.add(spec.key)
         self._cells[spec.key] = self._summary(record)
         if self._live is not None:
             self._live.update(self._table())
         else:
-            done = sum(text.startswith(("done", "failed", "rejected", "counted")) for text in self._cells.values())
-            self.note(f"[{done}/{len(self._cells)}] {spec.label}: {self._cells[spec.key]}".replace("[", r"\[", 1))
+            place = f"[{len(self._ended)}/{self._total or len(self._cells)}]"
+            self.note(f"{place} {spec.label}: {self._cells[spec.key]}")
 
     def _summary(self, record: TrialRecord) -> str:
         if record.state != "complete":
@@ -74,11 +87,11 @@ class Show:
 
     def _table(self) -> Table:
         seeds = list(dict.fromkeys(spec.seed for spec in self._specs))
-        names = list(dict.fromkeys(spec.name for spec in self._specs))
+        names = list(dict.fromkeys(spec.name for spec in self._specs))[-ROWS:]
         cells = {(spec.name, spec.seed): self._cells[spec.key] for spec in self._specs}
         table = Table("rung", *(f"seed {seed}" for seed in seeds))
         for name in names:
-            table.add_row(name, *(cells[name, seed] for seed in seeds))
+            table.add_row(name, *(escape(cells.get((name, seed), "")) for seed in seeds))
         return table
 
 

@@ -4,7 +4,7 @@ A trial whose record is in the store is not run; one that violates a limit is re
 that crashes or is lost too often becomes a failed record, which the same command tries again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,6 +40,8 @@ class Trials(Protocol):
     def in_flight(self) -> int: ...
 
     def submit(self, spec: TrialSpec) -> TrialRecord | None: ...
+
+    def progress(self) -> Mapping[str, Progress]: ...
 
     def poll(self, timeout_s: float) -> list[tuple[TrialSpec, TrialRecord]]: ...
 

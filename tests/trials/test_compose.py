@@ -1,0 +1,70 @@
+"""Settings: groups, a study's defaults, the command line; a wrong name lists the right ones."""
+
+import pytest
+
+from harness.records.errors import UserError
+from harness.trials.compose import compose_plain, groups, merged, parsed
+from harness.trials.settings import settings_of
+
+
+def test_every_option_of_every_group_makes_settings():
+    needs = {"data=image_folder": ["data.path=/x"]}
+    for group, options in groups().items():
+        for option in options:
+            choice = f"{group}={option}"
+            assert settings_of([choice, *needs.get(choice, [])])
+
+
+def test_the_command_line_wins_over_the_study_and_the_study_over_the_yaml():
+    study = {"recipe.steps": 7, "out": "elsewhere"}
+    assert settings_of([], study).recipe.steps == 7
+    assert settings_of(["recipe.steps=9"], study).recipe.steps == 9
+    assert str(settings_of(["recipe.steps=9"], study).out) == "elsewhere"
+
+
+def test_another_option_of_a_group_drops_the_values_meant_for_the_first():
+    study = {"data": "image_folder", "data.path": "/a", "data.size": 64}
+    assert settings_of(["data=digits"], study).data.kind == "digits"
+    assert merged(study, {"data": "image_folder", "data.size": 32})["data.path"] == "/a"
+
+
+@pytest.mark.parametrize("path", ["/a b/c", "/a(1)/[b]", 'say "no"', "/a\\b", "a,b", "ü/ß"])
+def test_paths_of_any_kind_arrive_whole(path):
+    quoted = "'" + path + "'"
+    assert str(settings_of(["data=image_folder", f"data.path={quoted}"]).data.path) == path
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("recipe.stepz=3", "unknown setting 'recipe.stepz'; choose one of: recipe.steps"),
+        ("recipee=full", "unknown setting 'recipee'; choose one of: recipe"),
+        ("data=digts", "unknown data 'digts'; choose one of: digits"),
+        ("recipe.steps=many", "'recipe.steps' must be a whole number, not 'many'"),
+        ("recipe.steps=0", "recipe.steps must be at least 1, not 0"),
+        ("recipe.steps.x=0", "recipe.steps"),
+        ("seeds=[0,0]", "seeds are different whole numbers"),
+        ("seeds=3", "'seeds' must be a list"),
+        ("limits.kid=3", "limits are above 0 and on one of params"),
+        ("latent=0", "latent is at least 1"),
+        ("steps", "write key=value"),
+        ("data.path=/a(1)", "quote the value"),
+        ("~data", "cannot delete"),
+    ],
+)
+def test_mistakes_are_one_sentence(override, sentence):
+    with pytest.raises(UserError) as error:
+        settings_of([override])
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_values_are_read_as_what_they_are():
+    read = parsed(["a=1", "b=1e-3", "c=null", "d=[1,x]", "e='1'", "f=true"])
+    assert read == {"a": 1, "b": 0.001, "c": None, "d": [1, "x"], "e": "1", "f": True}
+
+
+def test_settings_outside_groups_can_be_set():
+    plain = compose_plain(["limits.params=5", "out='/some where'"])
+    assert plain["limits"] == {"params": 5}
+    assert plain["out"] == "/some where"

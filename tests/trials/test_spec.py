@@ -1,0 +1,76 @@
+"""What a trial's identity is, what a limit does, and which records are the last word."""
+
+import dataclasses
+
+import pytest
+
+from harness.architecture.catalogue import architecture
+from harness.records.errors import UserError
+from harness.records.quantity import Counted, Failed, Measured
+from harness.trials.outcomes import WORKER, failed_record, finished, is_final, record_of, rejected, why
+from harness.trials.prepared import prepare
+from harness.trials.settings import settings_of
+from harness.trials.spec import violated
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    return prepare(settings_of([f"out='{tmp_path}'", "count_only=true", "latent=8"]))
+
+
+@pytest.fixture
+def spec(prepared):
+    return prepared.spec("thin", architecture("laptop/thin_sdxl"), 0)
+
+
+def test_a_limit_names_itself_and_the_values():
+    quantities = {"params": Counted(value=1_500_001, unit="parameters")}
+    assert violated(quantities, {"params": 1_500_001}) is None
+    assert violated(quantities, {"params": 1_500_000}) == "params is 1,500,001, above the limit of 1,500,000"
+
+
+def test_a_measured_quantity_is_no_hard_limit():
+    with pytest.raises(UserError, match="cannot be a hard limit"):
+        violated({"kid": Measured(value=1, unit="1")}, {"kid": 2})
+
+
+def test_a_trial_above_a_limit_is_rejected_before_anything_is_trained(spec):
+    assert rejected(spec) is None
+    record = rejected(dataclasses.replace(spec, limits={"params": 1000}))
+    assert record.state == "rejected"
+    assert record.quantities["params"].value > 1000
+    assert "above the limit of 1,000" in why(record)
+
+
+def test_name_limits_and_study_are_no_part_of_a_trial(spec, prepared):
+    other = prepared.spec("renamed", architecture("laptop/thin_sdxl"), 0, group="g", limits={"params": 9}, parent="x")
+    assert other.key == spec.key
+    assert prepared.spec("thin", architecture("laptop/thin_sdxl"), 1).key != spec.key
+
+
+def test_what_cannot_change_a_result_is_no_part_of_the_protocol(tmp_path):
+    def protocol(*overrides):
+        return prepare(settings_of([f"out='{tmp_path}'", *overrides])).protocol.fingerprint
+
+    same = protocol()
+    for override in ("launcher=debug", "tracker=none", "latency=none", "recipe.checkpoint_every=7", "seeds=[5]"):
+        assert protocol(override) == same, override
+    for override in ("recipe.steps=7", "sampling.steps=3", "quality.samples=9", "text.template='the {}'"):
+        assert protocol(override) != same, override
+
+
+def test_counting_only_is_never_mistaken_for_training(tmp_path, prepared):
+    assert prepare(settings_of([f"out='{tmp_path}'", "latent=8"])).protocol.fingerprint != prepared.protocol.fingerprint
+
+
+def test_a_crash_is_tried_again_and_a_divergence_is_not(spec):
+    spec.store.put(failed_record(spec, WORKER, "SIGKILL"))
+    assert finished(spec) is None
+    diverged = record_of(spec, "failed", {"kid": Failed(stage="train", message="training diverged at step 3")})
+    spec.store.put(diverged)
+    assert finished(spec) == diverged
+    assert why(diverged) == "train: training diverged at step 3"
+
+
+def test_a_rejection_is_not_the_last_word(spec):
+    assert not is_final(rejected(dataclasses.replace(spec, limits={"params": 1000})))
