@@ -10,7 +10,8 @@ from harness.models.build import build, example_inputs
 
 
 def run(arguments: argparse.Namespace) -> int:
-    made, latent = edited(arguments.name, arguments.overrides), latent_of(arguments.latent)
+    made = edited(arguments.name, arguments.overrides)
+    latent = latent_of(arguments.latent, made)
     path = Path(arguments.to or f"{Path(arguments.name).stem}.mlpackage")
     summary = export_package(build(made), example_inputs(made, latent=latent), path)
     title = f"{arguments.name} at a {latent}x{latent} latent: {summary.bytes:,} bytes, {summary.target}"

@@ -1,38 +1,70 @@
-"""`harness measure NAME [path.of.knob=value ...]`: what an architecture costs, counted."""
+"""`harness measure NAME [path.of.knob=value ...]`: what an architecture costs, counted, and where."""
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 from harness.architecture.catalogue import architecture
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import with_edits
 from harness.commands.tables import table
+from harness.measure.cost import Cost, Tally
 from harness.records.errors import UserError
 from harness.trials.compose import parsed
 from harness.trials.costs import cost_of
 from harness.trials.prepared import FULL_LATENT
 
+TOTALS = ("params", "macs", "macs_without_attention", "flops_fvcore")
+SHARED = ("params", "macs", "activations")  # shown with their share of the whole
+PLACES = {"stage": 2, "block": 4}  # names of a module's path: `down.1`, `down.1.block.0`
+
 
 def run(arguments: argparse.Namespace) -> int:
-    made, latent = edited(arguments.name, arguments.overrides), latent_of(arguments.latent)
+    made = edited(arguments.name, arguments.overrides)
+    latent = latent_of(arguments.latent, made)
     cost = cost_of(made, latent)
-    totals = {
-        "params": cost.params,
-        "macs": cost.macs,
-        "macs_without_attention": cost.macs_without_attention,
-        "flops_fvcore": cost.flops_fvcore,
-    }
     if arguments.json:
-        print(json.dumps({"name": arguments.name, **totals, "latent": latent, "fingerprint": made.fingerprint}))
+        head = {"name": arguments.name, **{name: getattr(cost, name) for name in TOTALS}}
+        print(json.dumps(head | {"latent": latent, "fingerprint": made.fingerprint, **by_everything(cost)}))
         return 0
-    rows = [
-        (place or "all", tally.params, tally.macs, tally.macs_without_attention, tally.flops_fvcore)
-        for depth in (0, 2)
-        for place, tally in cost.by_place(depth=depth).items()
-    ]
-    print(table(("place", *totals), rows, f"{arguments.name} at a {latent}x{latent} latent ({made.fingerprint})"))
+    print(f"{arguments.name} at a {latent}x{latent} latent ({made.fingerprint})")
+    for by in (arguments.by,) if arguments.by else ("stage", "operator"):
+        print(cost_table(cost, by))
+    print("activations: numbers that the operators write in one forward pass, views apart; 2 bytes each in fp16")
     return 0
+
+
+def tallies(cost: Cost, by: str) -> Mapping[str, Tally]:
+    """By `stage` or `block`, in the order of execution; or by `operator`, the dearest first."""
+    if by != "operator":
+        return cost.by_place(PLACES[by])
+    return dict(sorted(cost.by_operator().items(), key=lambda item: (-item[1].macs, -item[1].activations)))
+
+
+def by_everything(cost: Cost) -> dict[str, dict[str, dict[str, int]]]:
+    """`by_stage`, `by_block` and `by_operator`, plain."""
+    return {f"by_{by}": {k: asdict(tally) for k, tally in tallies(cost, by).items()} for by in (*PLACES, "operator")}
+
+
+def cost_table(cost: Cost, by: str) -> str:
+    """Rows by stage, block or operator; the whole is the first."""
+    (whole,) = cost.by_place(0).values()
+    shown = [("all", whole), *((name or "(itself)", tally) for name, tally in tallies(cost, by).items())]
+    columns = [column for name in SHARED if by != "operator" or name != "params" for column in (name, "%")]
+    rows = [
+        (name, *_cells(tally, whole, with_params=by != "operator"), *(getattr(tally, total) for total in TOTALS[2:]))
+        for name, tally in shown
+    ]
+    return table((by, *columns, *TOTALS[2:]), rows)
+
+
+def _cells(tally: Tally, whole: Tally, *, with_params: bool) -> list[object]:
+    cells: list[object] = []
+    for name in SHARED if with_params else SHARED[1:]:
+        value, total = getattr(tally, name), getattr(whole, name)
+        cells += [value, f"{100 * value / total:.1f}" if total else "-"]
+    return cells
 
 
 def edited(name: str, edits: Sequence[str]) -> ArchitectureConfig:
@@ -40,7 +72,8 @@ def edited(name: str, edits: Sequence[str]) -> ArchitectureConfig:
     return with_edits(architecture(name), parsed(edits))
 
 
-def latent_of(flag: int | None) -> int:
+def latent_of(flag: int | None, made: ArchitectureConfig) -> int:
+    """The flag's, else the one that the architecture is made for, else that of the published costs."""
     if flag is not None and flag < 1:
         raise UserError(f"--latent is at least 1, not {flag}")
-    return flag or FULL_LATENT
+    return flag or made.native_latent or FULL_LATENT
