@@ -30,12 +30,26 @@ class Verb:
 
 
 def _measure_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--latent", type=int, help="height and width of the latent that is counted at; default 128")
+    parser.add_argument("--latent", type=int, help="height and width of the latent; default: its own, or 128")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    parser.add_argument("--by", choices=("stage", "block", "operator"), help="one table; default: stage and operator")
+
+
+def _compare_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("other", nargs="?", help="the architecture to compare with; none with `paper`")
+    parser.add_argument("--latent", type=int, help="height and width of the latent; default: the first one's, or 128")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
+def _space_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--samples", type=int, default=0, metavar="N", help="draw N architectures at random")
+    parser.add_argument("--seed", type=int, default=0, help="of the draws; default 0")
+    parser.add_argument("--latent", type=int, help="height and width of the latent of the samples' counts")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 
 def _export_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--latent", type=int, help="height and width of the latent; default 128")
+    parser.add_argument("--latent", type=int, help="height and width of the latent; default: its own, or 128")
     parser.add_argument("--to", metavar="FILE", help="where the .mlpackage goes; default NAME.mlpackage here")
 
 
@@ -72,10 +86,23 @@ VERBS = {
         operands="NAME (TRIAL | --best)",
     ),
     "measure": Verb(
-        summary="count an architecture: parameters, multiply-adds, by place",
+        summary="count an architecture: parameters, multiply-adds, activations, by place",
         name="an architecture of the catalogue, or the path of its YAML",
-        example="harness measure sdxl_thin --latent 128 --json",
+        example="harness measure snapgen --latent 128 --by block",
         flags=_measure_flags,
+    ),
+    "compare": Verb(
+        summary="show in what two architectures differ and what each knob costs, or the counts beside the paper's",
+        name="an architecture of the catalogue or the path of its YAML; or `paper`",
+        example="harness compare mqa first_stage_ca",
+        flags=_compare_flags,
+        operands="(A B | paper)",
+    ),
+    "space": Verb(
+        summary="count a search space's architectures and draw from it",
+        name="a space in search_spaces/, or the path of its YAML",
+        example="harness space full --samples 5",
+        flags=_space_flags,
     ),
     "export": Verb(
         summary="export an architecture to a Core ML package",

@@ -1,5 +1,6 @@
 """What differs between two architectures, knob by knob."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harness.architecture.config import ArchitectureConfig
@@ -29,6 +30,33 @@ def difference(a: ArchitectureConfig, b: ArchitectureConfig) -> tuple[Change, ..
     paths = [*before, *(path for path in after if path not in before)]
     changes = (Change(path, before.get(path, ABSENT), after.get(path, ABSENT)) for path in paths)
     return tuple(change for change in changes if change.before != change.after)
+
+
+def edits_between(a: ArchitectureConfig, b: ArchitectureConfig) -> tuple[Change, ...]:
+    """The fewest edits that make `b` of `a`, each of one knob: `with_edits(a, {path: after for each})` equals `b`.
+
+    A knob of another kind is one edit with all its settings: `convolution: {kind: regular, ...} -> {kind: separable,
+    ...}`. Architectures of different families have no knob in common: the one edit is of the whole, at path ''.
+    """
+    return tuple(_edits("", to_plain(a), to_plain(b)))
+
+
+def _edits(path: str, before: Plain, after: Plain) -> Iterator[Change]:
+    if before == after:
+        return
+    if not _alike(before, after):
+        yield Change(path, before, after)
+        return
+    items = before.items() if isinstance(before, dict) else enumerate(before)  # type: ignore[arg-type]
+    for key, value in items:
+        yield from _edits(f"{path}.{key}" if path else str(key), value, after[key])  # type: ignore[index]
+
+
+def _alike(before: Plain, after: Plain) -> bool:
+    """Whether both hold the same settings, so that their differences are inside."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        return before.keys() == after.keys() and before.get("kind") == after.get("kind")
+    return isinstance(before, list) and isinstance(after, list) and len(before) == len(after)
 
 
 def _present(config: ArchitectureConfig) -> dict[str, Plain]:

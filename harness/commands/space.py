@@ -1,0 +1,114 @@
+"""`harness space NAME`: what may vary, how many architectures that makes, and some of them drawn at random."""
+
+import argparse
+import itertools
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import optuna
+
+from harness.architecture.config import ArchitectureConfig
+from harness.commands.measure import latent_of
+from harness.commands.tables import table
+from harness.records.errors import UserError
+from harness.search.space import Census, Parameters, Space, census, space
+from harness.trials.costs import cost_of
+from harness.trials.studies import read_study
+
+ENUMERATED = 10_000
+"""Combinations up to which every architecture is made, to count the distinct ones."""
+DRAWS = 1_000
+"""Draws in a row that rules may refuse before a space counts as impossible."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.overrides:
+        raise UserError(f"space takes no settings, not '{arguments.overrides[0]}'; edit a copy of its YAML")
+    if arguments.samples < 0:
+        raise UserError(f"--samples is at least 0, not {arguments.samples}")
+    found = space(read_study("search_spaces", arguments.name))
+    combinations = found.count()
+    enumerated = census(found) if combinations is not None and combinations <= ENUMERATED else None
+    drawn = itertools.islice(draws(found, arguments.seed), arguments.samples)
+    samples = [_sampled(parameters, made, arguments.latent) for parameters, made in drawn]
+    shown = _plain if arguments.json else _text
+    print(shown(arguments.name, found, combinations, enumerated, samples))
+    return 0
+
+
+def draws(found: Space, seed: int) -> Iterator[tuple[Parameters, ArchitectureConfig]]:
+    """Architectures drawn knob by knob, without end; combinations that a rule refuses are drawn again."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    refused = 0
+    while True:
+        parameters = found.suggest(study.ask())
+        try:
+            made = found.architecture(parameters)
+        except UserError as error:
+            refused += 1
+            if refused == DRAWS:
+                raise UserError(f"rules refused {DRAWS} draws in a row, the last because {error}") from error
+            continue
+        refused = 0
+        yield parameters, made
+
+
+def _sampled(parameters: Parameters, made: ArchitectureConfig, latent: int | None) -> dict[str, Any]:
+    at = latent_of(latent, made)
+    cost = cost_of(made, at)
+    counts = {"params": cost.params, "macs": cost.macs, "latent": at}
+    return {"fingerprint": made.fingerprint, **counts, "knobs": dict(parameters)}
+
+
+def size_sentence(combinations: int | None, enumerated: Census | None) -> str:
+    """How many architectures there are, and how that is known."""
+    if enumerated is not None:
+        refused = f", {enumerated.refused:,} of them refused by a rule" if enumerated.refused else ""
+        return (
+            f"{enumerated.distinct:,} distinct architectures: all {enumerated.combinations:,} combinations made"
+            f"{refused}, told apart by fingerprint"
+        )
+    if combinations is None:
+        return "a continuum of architectures: some knob takes any number of its range"
+    return (
+        f"at most {combinations:,} ({combinations:.2g}) architectures: too many to make, so combinations of knobs are "
+        "counted; those that a rule refuses, or that are the same network, are in the number"
+    )
+
+
+def _plain(
+    name: str, found: Space, combinations: int | None, enumerated: Census | None, samples: list[dict[str, Any]]
+) -> str:
+    return json.dumps(
+        {
+            "name": name,
+            "base": found.base,
+            "knobs": len(found.knobs),
+            "combinations": combinations,
+            "distinct": enumerated.distinct if enumerated else None,
+            "refused": enumerated.refused if enumerated else None,
+            "samples": samples,
+        }
+    )
+
+
+def _text(
+    name: str, found: Space, combinations: int | None, enumerated: Census | None, samples: list[dict[str, Any]]
+) -> str:
+    rows = [
+        (
+            knob,
+            ", ".join(map(str, what.values() or (f"{what.range[0]:g} to {what.range[1]:g}" if what.range else "",))),
+            "; ".join(f"{other} is {' or '.join(map(str, wanted))}" for other, wanted in what.when.items()),
+        )
+        for knob, what in found.knobs.items()
+    ]
+    lines = [table(("knob", "values", "only where"), rows, f"{name}: around {found.base}")]
+    lines.append(size_sentence(combinations, enumerated))
+    for sample in samples:
+        knobs = " ".join(f"{knob}={value}" for knob, value in sample["knobs"].items())
+        counts = f"{sample['params']:,} params, {sample['macs']:,} macs at {sample['latent']}x{sample['latent']}"
+        lines.append(f"{sample['fingerprint']}  {counts}\n    {knobs}")
+    return "\n".join(lines)
