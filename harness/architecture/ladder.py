@@ -1,7 +1,7 @@
 """A ladder: a base architecture and named edits, each against the rung above it or against the base."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from harness.architecture.catalogue import architecture
@@ -14,10 +14,12 @@ from harness.records.errors import UserError, unknown_name
 class LadderRung:
     name: str
     title: str
+    base: str | None = None
+    """Another architecture to edit than the rung it is compared with: of another family, which no edit leads to."""
     edits: Mapping[str, Any] = field(default_factory=dict)
     against: str | None = None
-    """The rung that is edited, and compared with; by default the one above (cumulative) or the first (one_at_a_time).
-    After `resolved` it is None for the first rung only."""
+    """The rung that is compared with, and edited unless `base` is; by default the one above (cumulative) or the first
+    (one_at_a_time). After `resolved` it is None for the first rung only."""
 
     def __post_init__(self) -> None:
         parse_edits(self.edits, f"rung {self.name}: edits")
@@ -44,14 +46,13 @@ class Ladder:
                 raise unknown_name(f"rung above '{rung.name}':", rung.against, above)
 
     def architectures(self) -> tuple[tuple[LadderRung, ArchitectureConfig], ...]:
-        """Every rung, its `against` filled in, with its architecture: that of `against` plus the rung's edits."""
+        """Every rung, its `against` filled in, with its architecture: its base or that of `against`, edited."""
         made: dict[str, tuple[LadderRung, ArchitectureConfig]] = {}
         for rung in self.rungs:
             against = rung.against or self._default_against(list(made))
-            start = made[against][1] if against else architecture(self.base)
-            resolved = LadderRung(name=rung.name, title=rung.title, edits=rung.edits, against=against)
             try:
-                made[rung.name] = resolved, with_edits(start, rung.edits)
+                start = architecture(rung.base or self.base) if rung.base or not against else made[against][1]
+                made[rung.name] = replace(rung, against=against), with_edits(start, rung.edits)
             except UserError as error:
                 raise UserError(f"rung '{rung.name}': {error}") from error
         return tuple(made.values())

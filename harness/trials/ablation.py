@@ -82,7 +82,7 @@ class Ablation:
                     title=rung.title,
                     architecture_fingerprint=made.fingerprint,
                     against=rung.against,
-                    edits=_plain(rung.edits),
+                    edits=_plain(rung.edits if rung.base is None else {"base": rung.base, **rung.edits}),
                 )
                 for rung, made in self.rungs
             ),

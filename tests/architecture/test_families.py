@@ -7,6 +7,7 @@ from harness.architecture.catalogue import architecture
 from harness.architecture.config import ArchitectureConfig, Denoiser
 from harness.architecture.difference import difference
 from harness.architecture.edits import with_edits
+from harness.architecture.ladder import Ladder
 from harness.architecture.unet import UNetConfig
 from harness.records.errors import UserError
 from harness.records.plain import from_plain, to_plain
@@ -98,3 +99,11 @@ def test_the_decoders_search_space_holds_the_tiny_decoder():
     assert set(chosen) == set(made.knobs)
     assert all(value in made.knobs[name].values() for name, value in chosen.items())
     assert made.architecture(chosen) == TINY
+
+
+def test_a_rung_of_another_family_names_its_base():
+    rungs = [{"name": "unet", "title": ""}, {"name": "dit", "title": "", "base": "laptop/dit", "edits": {"depth": 1}}]
+    ladder = from_plain(Ladder, {"base": "laptop/thin_sdxl", "mode": "cumulative", "rungs": rungs})
+    (_, unet), (rung, made) = ladder.architectures()
+    assert (unet, made) == (architecture("laptop/thin_sdxl"), with_edits(architecture("laptop/dit"), {"depth": 1}))
+    assert rung.against == "unet"
