@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.search.driver import Swept, sweep
+from harness.search.study import candidate_name
 from harness.trials.progress import Show
 
 
@@ -24,5 +25,5 @@ def _front(swept: Swept) -> Table:
     table = Table("trial", *names, "candidate", title="Pareto front")
     for trial in sorted(swept.study.best_trials, key=lambda trial: trial.values):
         chosen = ", ".join(f"{knob}={value}" for knob, value in trial.params.items())
-        table.add_row(f"trial-{trial.number}", *(f"{value:.6g}" for value in trial.values), chosen)
+        table.add_row(candidate_name(trial.number), *(f"{value:.6g}" for value in trial.values), chosen)
     return table

@@ -14,10 +14,11 @@ from harness.launch.pool import Pool
 from harness.records.errors import UserError
 from harness.records.plain import from_plain
 from harness.search.space import space as space_of
-from harness.search.study import SweepStudy, check_unchanged, open_study
+from harness.search.study import SweepStudy, check_objectives, check_unchanged, open_study
 from harness.search.sweep import Sweep
 from harness.trials.ablation import study_folder
 from harness.trials.compose import parsed
+from harness.trials.outcomes import quantity_names
 from harness.trials.prepared import prepare
 from harness.trials.progress import Show
 from harness.trials.queue import TrialQueue
@@ -47,6 +48,7 @@ def sweep(name: str, overrides: Sequence[str], show: Show) -> Swept:
     settings = settings_of(others, definition.settings)
     if len(settings.seeds) != 1:
         raise UserError(f"a sweep trains each candidate once; give one seed: seeds=[0], not {list(settings.seeds)}")
+    check_objectives(definition.objectives, quantity_names(settings))
     space = space_of(read_study("search_spaces", definition.space))
     prepared = prepare(settings)
     name, folder = Path(name).stem, study_folder(settings.out, Path(name).stem)

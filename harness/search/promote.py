@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import optuna
@@ -13,6 +13,7 @@ from harness.architecture.config import ArchitectureConfig
 from harness.records.errors import UserError, unknown_name
 from harness.records.plain import canonical_json, from_plain
 from harness.records.record import TrialRecord, trial_key
+from harness.search.study import candidate_name
 from harness.trials.ablation import read_manifest, study_folder
 from harness.trials.progress import value_of
 from harness.trials.spec import store_of
@@ -27,24 +28,25 @@ class Origin:
 
 
 def candidates(out: Path, name: str) -> list[TrialRecord]:
-    """The complete trials of an ablation or a sweep."""
+    """The complete trials of an ablation or a sweep, each under the name that this study has for it."""
     folder = study_folder(out, name)
     if (folder / "study.db").exists():
-        keys = _sweep_keys(folder / "study.db", name)
+        names = _sweep_names(folder / "study.db", name)
     elif (folder / "manifest.json").exists():
         manifest = read_manifest(out, name)
-        keys = [
-            trial_key(rung.architecture_fingerprint, manifest.protocol_fingerprint, seed)
+        names = {
+            trial_key(rung.architecture_fingerprint, manifest.protocol_fingerprint, seed): rung.name
             for rung in manifest.rungs
             for seed in manifest.seeds
-        ]
+        }
     else:
         raise UserError(
             f"there is no study in {folder}; run `harness ablate {name}` or `harness sweep {name}` first, "
             "or say where it lies with out=FOLDER"
         )
-    records = [record for key in keys if (record := store_of(out).trial(key)) is not None]
-    complete = [record for record in records if record.state == "complete"]
+    store = store_of(out)
+    found = {key: record for key in names if (record := store.trial(key)) is not None}
+    complete = [replace(record, name=names[key]) for key, record in found.items() if record.state == "complete"]
     if not complete:
         raise UserError(f"'{name}' has no complete trial yet; run it to its end first")
     return complete
@@ -80,11 +82,12 @@ def origin_of(path: Path) -> Origin | None:
     return Origin(parent[1], fingerprint[1]) if parent and fingerprint else None
 
 
-def _sweep_keys(path: Path, name: str) -> list[str]:
+def _sweep_names(path: Path, name: str) -> dict[str, str]:
+    """The key of each trained candidate -> its name in the sweep."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.load_study(study_name=name, storage=f"sqlite:///{path.absolute()}")
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return [str(trial.user_attrs["submitted"]) for trial in trials]
+    return {str(trial.user_attrs["submitted"]): candidate_name(trial.number) for trial in trials}
 
 
 def _kid(record: TrialRecord) -> float:

@@ -1,6 +1,6 @@
 """The sweep's YAML, and the Optuna study it becomes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -61,6 +61,18 @@ def open_study(path: Path, name: str, definition: SweepStudy) -> optuna.Study:
     study.sampler = SAMPLERS[definition.sampler](definition.sampler_seed + len(study.trials))
     study.set_metric_names(list(definition.objectives))
     return study
+
+
+def candidate_name(number: int) -> str:
+    """What people call the candidate of Optuna's trial `number`."""
+    return f"trial-{number}"
+
+
+def check_objectives(objectives: Iterable[str], measured: Sequence[str]) -> None:
+    """Refuse an objective that no trial of these settings will have, before any is trained."""
+    for name in objectives:
+        if name not in measured:
+            raise unknown_name("objective", name, measured)
 
 
 def check_unchanged(study: optuna.Study, now: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ from harness.records.errors import UserError
 from harness.records.quantity import Counted, Quantity
 from harness.records.record import TrialRecord
 from harness.search.space import Parameters, Space, distance
-from harness.search.study import SweepStudy
+from harness.search.study import SweepStudy, candidate_name
 from harness.trials.costs import counted
 from harness.trials.outcomes import why
 from harness.trials.prepared import Prepared
@@ -145,7 +145,7 @@ class Sweep:
             self.show.add(spec)
 
     def _spec(self, number: int, architecture: ArchitectureConfig) -> TrialSpec:
-        return self.prepared.spec(f"trial-{number}", architecture, self.seed, group=self.name)
+        return self.prepared.spec(candidate_name(number), architecture, self.seed, group=self.name)
 
     def _told(self, number: int, spec: TrialSpec, record: TrialRecord) -> None:
         values = [value_of(record.quantities.get(name)) for name in self.definition.objectives]

@@ -16,7 +16,7 @@ from harness.measure.coreml import CoremlExportError, Mlprogram, export_package
 from harness.measure.latency import LatencyBackend
 from harness.models.build import build, example_inputs
 from harness.records.plain import identity
-from harness.records.provenance import processor_name
+from harness.records.provenance import ended, processor_name, provenance
 from harness.records.quantity import Failed, Quantity, Unavailable
 from harness.records.record import Measurement, measurement_key
 from harness.records.store import Store
@@ -91,8 +91,10 @@ def _once(
     lock = FileLock.acquire(store.root / "locks" / key, wait_s=LOCK_WAIT_S)
     try:
         if (found := store.measurement(key)) is None:
+            begun = provenance()
             quantities, more = measure()
-            found = Measurement(subject=subject, settings=settings, quantities=quantities, provenance=more)
+            origin = ended(begun, **more)
+            found = Measurement(subject=subject, settings=settings, quantities=quantities, provenance=origin)
             store.put(found)
         return dict(found.quantities)
     finally:

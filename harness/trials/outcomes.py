@@ -7,6 +7,7 @@ from harness.records.plain import to_plain
 from harness.records.quantity import Failed, Quantity, Unavailable
 from harness.records.record import State, TrialRecord
 from harness.trials.costs import counted
+from harness.trials.settings import COUNTED, Settings
 from harness.trials.spec import TrialSpec, violated
 
 LEARNT = ("validation_loss", "train_seconds", "kid", "fd", "class_agreement")
@@ -48,6 +49,13 @@ def rejected(spec: TrialSpec) -> TrialRecord | None:
 def failed_record(spec: TrialSpec, stage: str, message: str) -> TrialRecord:
     """The record of a trial that failed outside its own stages."""
     return record_of(spec, "failed", {name: Failed(stage=stage, message=message) for name in LEARNT})
+
+
+def quantity_names(settings: Settings) -> tuple[str, ...]:
+    """The quantities that trials of these settings can have a value of."""
+    exported = ("coreml_bytes",) if settings.coreml.kind != "none" else ()
+    timed = tuple(backend.quantity for backend in settings.latency.backends)
+    return (*COUNTED, *exported, *timed, *(() if settings.count_only else LEARNT))
 
 
 def missing(names: tuple[str, ...], reason: str) -> dict[str, Quantity]:

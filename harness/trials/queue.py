@@ -68,11 +68,14 @@ class TrialQueue:
 
     def submit(self, spec: TrialSpec) -> TrialRecord | None:
         """The record if there is one already, or a limit is violated; else None, and `poll` will have it."""
-        record = finished(spec) or rejected(spec)
-        if record is None:
-            self._specs[spec.key] = spec
-            self.pool.submit(spec.key, TrialJob(spec))
-        return record
+        if (record := finished(spec)) is not None:
+            return record
+        if (record := rejected(spec)) is not None:
+            spec.store.put(record)
+            return record
+        self._specs[spec.key] = spec
+        self.pool.submit(spec.key, TrialJob(spec))
+        return None
 
     def submit_job(self, key: str, call: Call, collect: Callable[[Plain], None]) -> None:
         """A job that is no trial; `collect` gets what it returns, now or from an earlier driver's attempt."""

@@ -58,8 +58,8 @@ def run_trial(spec: TrialSpec, attempt_folder: Path) -> TrialRecord:
             trial = Trial(spec, attempt_folder, tracking)
             record = trial.run()
             tracking.finish(record.quantities, trial.pictures())
-        shutil.rmtree(shared_folder(attempt_folder), ignore_errors=True)
     spec.store.put(record)
+    shutil.rmtree(shared_folder(attempt_folder), ignore_errors=True)  # last: a death before this repeats no training
     return record
 
 

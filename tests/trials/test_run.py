@@ -1,0 +1,199 @@
+"""One trial from cheap to dear: what its record holds, what is never done twice, and how a trial may end."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from tiny_study import share_cache, tiny_spec
+
+from harness.measure.coreml import CoremlExportError
+from harness.measure.latency_cpu import CpuLatency
+from harness.records.quantity import Counted, Failed, Measured, Unavailable
+from harness.records.store import Store
+from harness.training import loop
+from harness.trials import once, run
+from harness.trials.outcomes import LEARNT, why
+from harness.trials.run import run_trial
+
+TIMED = ("latency=cpu", "latency.cpu.iterations=5", "latency.cpu.warm_up=1")
+
+
+def attempt(name="attempt-001"):
+    folder = Path("attempts") / name
+    folder.mkdir(parents=True)
+    return folder / "attempt-001"
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """The seeds that were trained, in order."""
+    seeds, train = [], run.train
+
+    def counting(*arguments, seed, **more):
+        seeds.append(seed)
+        return train(*arguments, seed=seed, **more)
+
+    monkeypatch.setattr(run, "train", counting)
+    return seeds
+
+
+def test_a_complete_record_has_every_quantity_curve_and_artifact(workplace):
+    spec = tiny_spec(*TIMED)
+    record = run_trial(spec, attempt())
+    assert record.state == "complete"
+    kinds = {name: type(quantity) for name, quantity in record.quantities.items()}
+    assert kinds == {
+        **dict.fromkeys(("params", "macs", "macs_without_attention", "flops_fvcore"), Counted),
+        **dict.fromkeys(("latency_cpu", *LEARNT), Measured),
+        **dict.fromkeys(("coreml_bytes", "latency_iphone"), Unavailable),
+    }
+    assert {point.name for point in record.curve} >= {"train_loss", "validation_loss", "learning_rate"}
+    assert max(point.step for point in record.curve) == spec.settings.recipe.steps
+    last = [point.value for point in record.curve if point.name == "validation_loss"][-1]
+    assert last == record.quantities["validation_loss"].value
+    assert Store(Path("runs/store")).trial(spec.key) == record
+    assert {"code", "versions", "host", "command", "device", "precision", "stage_seconds"} <= set(record.provenance)
+
+
+def test_artifacts_are_what_they_are_called(workplace):
+    spec = tiny_spec()
+    record = run_trial(spec, attempt())
+    found = {name: spec.store.artifact(record.key, file) for name, file in record.artifacts.items()}
+    assert set(found) == {"samples.png", "samples.npz", "ema.safetensors"}
+    assert Image.open(found["samples.png"]).size[0] > 100
+    samples = np.load(found["samples.npz"])
+    assert samples["images"].shape == (16, 1, 8, 8)
+    assert samples["images"].dtype == np.uint8
+    weights = load_file(found["ema.safetensors"])
+    assert sum(tensor.numel() for tensor in weights.values()) == record.quantities["params"].value
+    assert record.provenance["artifact_bytes"] == sum(path.stat().st_size for path in found.values())
+
+
+def test_the_same_three_are_trained_once(workplace, trainings):
+    first = run_trial(tiny_spec(), attempt("a"))
+    again = run_trial(tiny_spec(group="another study"), attempt("b"))
+    assert again == first
+    run_trial(tiny_spec(seed=1), attempt("c"))
+    run_trial(tiny_spec("recipe.steps=7"), attempt("d"))
+    assert trainings == [0, 1, 0]
+
+
+def test_seeds_repeat_bit_for_bit(workplace, cache):
+    def trial(out, seed):
+        spec = tiny_spec(f"out={out}", seed=seed)
+        record = run_trial(spec, attempt(f"{out}-{seed}"))
+        samples = np.load(io.BytesIO(spec.store.artifact(record.key, "samples.npz").read_bytes()))
+        weights = load_file(spec.store.artifact(record.key, "ema.safetensors"))
+        return record, samples["images"], weights
+
+    share_cache(Path("elsewhere"), cache)
+    here, there, other = trial("runs", 0), trial("elsewhere", 0), trial("elsewhere", 1)
+    assert np.array_equal(here[1], there[1])
+    assert all(torch.equal(tensor, there[2][name]) for name, tensor in here[2].items())
+    assert here[0].curve == there[0].curve
+    for name in ("kid", "fd", "class_agreement", "validation_loss"):
+        assert here[0].quantities[name] == there[0].quantities[name]
+    assert not np.array_equal(here[1], other[1])
+
+
+def test_a_limit_rejects_before_training_and_names_itself(workplace, trainings):
+    spec = tiny_spec(limits={"params": 1000})
+    record = run_trial(spec, attempt())
+    assert record.state == "rejected"
+    assert "params is 181,873, above the limit of 1,000" in why(record)
+    assert all(isinstance(record.quantities[name], Unavailable) for name in LEARNT)
+    assert trainings == []
+    assert spec.store.trial(spec.key) == record
+    assert run_trial(tiny_spec(), attempt("without limit")).state == "complete"
+
+
+def test_a_divergence_is_a_failed_record_with_its_step_and_last_good_loss(workplace, trainings, monkeypatch):
+    losses, loss = [], loop.flow_matching_loss
+
+    def poisoned(*arguments):
+        losses.append(loss(*arguments))
+        return losses[-1] * torch.nan if len(losses) == 4 else losses[-1]
+
+    monkeypatch.setattr(loop, "flow_matching_loss", poisoned)
+    spec = tiny_spec("recipe.log_every=1")
+    record = run_trial(spec, attempt())
+    assert record.state == "failed"
+    expected = f"training diverged at step 4; the last good loss: it was {losses[2].item():.4g}"
+    assert {name: record.quantities[name] for name in LEARNT} == dict.fromkeys(
+        LEARNT, Failed(stage="train", message=expected)
+    )
+    assert isinstance(record.quantities["params"], Counted)
+    assert [point.step for point in record.curve if point.name == "train_loss"] == [1, 2, 3]
+    assert run_trial(spec, attempt("again")) == record
+    assert trainings == [0]
+
+
+def test_a_huge_learning_rate_diverges_and_keeps_no_samples(workplace):
+    spec = tiny_spec("recipe.learning_rate=1e4", "recipe.warmup_steps=0", "recipe.clip=null", "recipe.steps=30")
+    record = run_trial(spec, attempt())
+    assert record.state == "failed"
+    assert "training diverged at step" in why(record)
+    assert record.artifacts == {}
+
+
+def test_a_network_that_does_not_convert_is_trained_all_the_same(workplace, monkeypatch):
+    def refuses(*_):
+        raise CoremlExportError("no operator for this")
+
+    monkeypatch.setattr(once, "export_package", refuses)
+    record = run_trial(tiny_spec("coreml=ios17"), attempt())
+    assert record.quantities["coreml_bytes"] == Failed(stage="coreml", message="no operator for this")
+    assert record.state == "complete"
+    assert isinstance(record.quantities["kid"], Measured)
+
+
+def test_counting_only_trains_nothing_and_says_so(workplace, trainings):
+    record = run_trial(tiny_spec("count_only=true", "latency=cpu", "latent=16"), attempt())
+    assert record.state == "complete"
+    assert record.quantities["macs"].conditions["latent"] == 16
+    for name in ("coreml_bytes", "latency_cpu", *LEARNT):
+        assert record.quantities[name] == Unavailable(reason="this study counts only")
+    assert trainings == []
+
+
+def test_latency_is_measured_once_an_architecture(workplace, monkeypatch):
+    timed, measure = [], CpuLatency.measure
+
+    def counting(self, module, inputs):
+        timed.append(self)
+        return measure(self, module, inputs)
+
+    monkeypatch.setattr(CpuLatency, "measure", counting)
+    records = [run_trial(tiny_spec(*TIMED, seed=seed), attempt(f"seed-{seed}")) for seed in (0, 1)]
+    assert len(timed) == 1
+    assert records[0].quantities["latency_cpu"] == records[1].quantities["latency_cpu"]
+    (kept,) = [found for found in Store(Path("runs/store")).measurements() if "latency_cpu" in found.quantities]
+    assert kept.quantities["latency_cpu"] == records[0].quantities["latency_cpu"]
+    assert kept.provenance["versions"]
+    edited = tiny_spec(*TIMED, edits={"feed_forward.ratio": 2})
+    once.measure_latency(edited.store, edited.architecture, edited.settings, edited.latent)
+    assert len(timed) == 2
+
+
+def test_checkpoints_outlive_the_training_until_the_record_is_stored(workplace, monkeypatch, trainings):
+    """A death just before the record is written repeats no step of the training."""
+    spec, folder = tiny_spec(), attempt()
+
+    def dies(*_):
+        raise SystemExit
+
+    with monkeypatch.context() as dying:
+        dying.setattr(Store, "put", dies)
+        with pytest.raises(SystemExit):
+            run_trial(spec, folder)
+    steps, optimise = [], loop.Training._optimise
+    monkeypatch.setattr(
+        loop.Training, "_optimise", lambda self, step, batch: (steps.append(step), optimise(self, step, batch))[1]
+    )
+    assert run_trial(spec, folder.with_name("attempt-002")).state == "complete"
+    assert steps == []
+    assert not (folder.parent / "shared").exists()

@@ -1,0 +1,76 @@
+"""A study small enough for a test: two rungs of a tiny network, a few steps, 16 samples."""
+
+from pathlib import Path
+
+import yaml
+
+from harness.architecture.catalogue import architecture
+from harness.architecture.edits import with_edits
+from harness.trials.prepared import prepare
+from harness.trials.settings import settings_of
+
+TINY = {
+    "stages.*.channels": 16,
+    "stages.*.down_blocks": 1,
+    "stages.*.up_blocks": 1,
+    "head_width": 8,
+    "time_width": 16,
+}
+SETTINGS = {
+    "data": "digits",
+    "recipe.steps": 6,
+    "recipe.batch_size": 8,
+    "recipe.checkpoint_every": 2,
+    "recipe.validate_every": 6,
+    "recipe.validation_images": 16,
+    "sampling.solver": "euler",
+    "sampling.steps": 2,
+    "sampling.micro_batch": 16,
+    "quality.samples": 16,
+    "quality.reference_samples": 64,
+    "quality.kid_subset_size": 8,
+    "quality.kid_subsets": 3,
+    "quality.extractor.resolution": 32,
+    "quality.classifier_images": 100,
+    "coreml": "none",
+    "latency": "none",
+    "tracker": "none",
+    "launcher": "debug",
+    "seeds": [0],
+}
+ABLATION = {
+    "architecture": {
+        "base": "laptop/thin_sdxl",
+        "mode": "cumulative",
+        "rungs": [
+            {"name": "base", "title": "Tiny", "edits": TINY},
+            {"name": "ffn2", "title": "Feed-forward 2", "edits": {"feed_forward.ratio": 2}},
+        ],
+    },
+    "report": "fig3",
+    "settings": SETTINGS,
+}
+
+
+def lay_out(folder: Path, cache: Path) -> Path:
+    """A working directory with sweeps/tiny.yaml, whose `runs` finds what is slow to compute in `cache`."""
+    (folder / "sweeps").mkdir()
+    write_yaml(folder / "sweeps" / "tiny.yaml", ABLATION)
+    share_cache(folder / "runs", cache)
+    return folder
+
+
+def share_cache(out: Path, cache: Path) -> None:
+    out.mkdir()
+    (out / "cache").symlink_to(cache)
+
+
+def write_yaml(path: Path, content: object) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def tiny_spec(*overrides: str, edits=None, seed: int = 0, **more):
+    """A trial of the tiny network in the working directory's `runs`."""
+    made = with_edits(architecture("laptop/thin_sdxl"), {**TINY, **(edits or {})})
+    return prepare(settings_of(overrides, SETTINGS)).spec("tiny", made, seed, **more)
