@@ -6,6 +6,7 @@ from harness.commands.report import report
 from harness.trials.ablation import ablation, run_ablation
 from harness.trials.outcomes import why
 from harness.trials.progress import Show
+from harness.trials.studies import find_study
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -14,6 +15,7 @@ def run(arguments: argparse.Namespace) -> int:
     job = ablation(arguments.name, arguments.overrides, arguments.command)
     if (warning := job.warning) is not None:
         show.note(warning)
+    find_study("reports", job.study.report or job.name)  # a missing definition shows before the training, not after
     results, failures = run_ablation(job, show)
     failures = [
         *(f"{spec.label}: {record.state}, {why(record)}" for spec, record in results if record.state != "complete"),

@@ -31,7 +31,7 @@ class Show:
 
     def note(self, text: str) -> None:
         """One line that stays."""
-        self.console.print(text, highlight=False, markup=False)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def lost(self, label: str, reason: str) -> None:
         self.note(f"{label}: {reason}; starting it again")
