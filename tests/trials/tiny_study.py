@@ -51,11 +51,32 @@ ABLATION = {
     "settings": SETTINGS,
 }
 
+BASE = {"base": "laptop/thin_sdxl", "edits": TINY}
+SPACE = {
+    "base": "tiny_base.yaml",
+    "knobs": {
+        "ffn": {"path": "feed_forward.ratio", "choices": [2, 3, 4]},
+        "self_attention": {"edits": {"mhsa": {}, "mqa": {"self_attention": "mqa"}}},
+    },
+}
+SWEEP = {
+    "space": "tiny",
+    "objectives": {"kid": "minimize", "macs": "minimize"},
+    "sampler": "random",
+    "trials": 4,
+    "settings": SETTINGS,
+}
+
 
 def lay_out(folder: Path, cache: Path) -> Path:
-    """A working directory with sweeps/tiny.yaml, whose `runs` finds what is slow to compute in `cache`."""
-    (folder / "sweeps").mkdir()
+    """A working directory with the ablation `tiny` and the sweep `search` over six candidates.
+
+    Its `runs` finds what is slow to compute in `cache`.
+    """
     write_yaml(folder / "sweeps" / "tiny.yaml", ABLATION)
+    write_yaml(folder / "sweeps" / "search.yaml", SWEEP)
+    write_yaml(folder / "search_spaces" / "tiny.yaml", SPACE)
+    write_yaml(folder / "tiny_base.yaml", BASE)
     share_cache(folder / "runs", cache)
     return folder
 

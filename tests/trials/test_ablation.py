@@ -1,0 +1,119 @@
+"""`harness ablate`, in process: what it leaves behind, and that the second time it does nothing."""
+
+from pathlib import Path
+
+import pytest
+from tiny_study import SPACE, lay_out, share_cache, write_yaml
+
+from harness.cli import main
+from harness.launch.events import read_events
+from harness.records.plain import to_plain
+from harness.records.quantity import Measured
+from harness.records.record import trial_key
+from harness.records.store import Store
+from harness.trials.ablation import ablation, read_manifest
+from harness.trials.controls import CONTROLS
+
+TWO = {"base": "tiny_base.yaml", "knobs": {"ffn": SPACE["knobs"]["ffn"] | {"choices": [2, 4]}}}
+"""The two rungs, as a search space."""
+
+
+def store():
+    return Store(Path("runs/store"))
+
+
+@pytest.fixture(scope="module")
+def ablated(tmp_path_factory, cache):
+    """A working directory in which `harness ablate tiny` ran, and what it printed."""
+    folder = lay_out(tmp_path_factory.mktemp("ablated"), cache)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["ablate", "tiny", "seeds=[0,1]"]) == 0
+    return folder
+
+
+@pytest.fixture
+def workplace(ablated, monkeypatch):
+    monkeypatch.chdir(ablated)
+    return ablated
+
+
+def test_the_manifest_says_what_it_consists_of(workplace):
+    manifest = read_manifest(Path("runs"), "tiny")
+    assert [(rung.name, rung.against) for rung in manifest.rungs] == [("base", None), ("ffn2", "base")]
+    assert manifest.rungs[1].edits == {"feed_forward.ratio": 2}
+    assert manifest.seeds == (0, 1)
+    assert manifest.command == "harness ablate tiny seeds=[0,1]"
+
+
+def test_every_rung_and_seed_has_its_record(workplace):
+    manifest = read_manifest(Path("runs"), "tiny")
+    keys = {
+        trial_key(rung.architecture_fingerprint, manifest.protocol_fingerprint, seed)
+        for rung in manifest.rungs
+        for seed in manifest.seeds
+    }
+    found = list(store().trials())
+    assert {record.key for record in found} == keys
+    assert len(keys) == 4
+    assert all(record.state == "complete" and isinstance(record.quantities["fd"], Measured) for record in found)
+    assert all(to_plain(record.protocol) == to_plain(manifest.protocol) for record in found)
+
+
+def test_the_controls_are_measured_once_under_the_manifests_keys(workplace):
+    manifest = read_manifest(Path("runs"), "tiny")
+    assert tuple(manifest.controls) == CONTROLS
+    controls = [found for found in store().measurements() if found.subject == "control"]
+    assert {found.key for found in controls} == set(manifest.controls.values())
+    assert all(set(found.quantities) == {"kid", "fd", "class_agreement"} for found in controls)
+
+
+def test_every_job_ran_once(workplace):
+    events = read_events(Path("runs/tiny/attempts"))
+    finished = [line["key"] for line in events if line["event"] == "finished"]
+    assert len(finished) == len(set(finished)) == 4 + 1  # the controls are one job
+    assert {line["event"] for line in events} == {"submitted", "started", "finished"}
+
+
+def test_the_same_command_again_trains_nothing_and_writes_the_report(workplace, capsys):
+    log, report = Path("runs/tiny/attempts/attempts.log"), Path("runs/tiny/report.html")
+    before, stored = log.read_bytes(), {record.key: record for record in store().trials()}
+    report.unlink()
+    assert main(["ablate", "tiny", "seeds=[0,1]"]) == 0
+    assert log.read_bytes() == before
+    assert {record.key: record for record in store().trials()} == stored
+    assert capsys.readouterr().out.strip().endswith("runs/tiny/report.html")
+    assert report.stat().st_size > 10_000
+
+
+def test_a_subset_of_the_seeds_is_there_already(workplace):
+    before = Path("runs/tiny/attempts/attempts.log").read_bytes()
+    assert main(["ablate", "tiny", "seeds=[1]"]) == 0
+    assert Path("runs/tiny/attempts/attempts.log").read_bytes() == before
+    assert main(["ablate", "tiny", "seeds=[0,1]"]) == 0  # as the other tests expect it
+
+
+def test_a_limit_rejects_a_rung_without_training_it_and_its_record_is_stored(workplace, capsys):
+    count = min(record.quantities["params"].value for record in store().trials())
+    limited = ["ablate", "tiny", "seeds=[7]", f"limits.params={count}"]
+    assert main(limited) == 1
+    assert f"above the limit of {count:,}" in " ".join(capsys.readouterr().err.split())
+    job = ablation("tiny", limited[2:], "")
+    states = {spec.name: store().trial(spec.key).state for spec in job.specs()}
+    assert states == {"base": "rejected", "ffn2": "complete"}
+
+
+def test_a_sweep_finds_the_same_record_and_makes_the_same_one(workplace, cache, tmp_path):
+    """Equal key, scores and curve, whoever asked: trained by a sweep elsewhere, or found by one here."""
+    share_cache(tmp_path / "runs", cache)
+    write_yaml(Path("search_spaces/tiny.yaml"), TWO)
+    assert main(["sweep", "search", "trials=2", f"out='{tmp_path / 'runs'}'"]) == 0
+    swept = {record.key: record for record in Store(tmp_path / "runs" / "store").trials()}
+    ablated = {record.key: record for record in store().trials() if record.key in swept}
+    assert len(swept) == len(ablated) == 2
+    for key, record in swept.items():
+        assert record.curve == ablated[key].curve
+        for name in ("kid", "fd", "class_agreement", "validation_loss", "macs"):
+            assert record.quantities[name] == ablated[key].quantities[name]
+    assert main(["sweep", "search", "trials=2"]) == 0
+    assert read_events(Path("runs/search/attempts")) == []
