@@ -15,14 +15,14 @@ def quantities_table(title: str, quantities: Mapping[str, Quantity]) -> str:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> str:
     """As wide as it needs to be, so that it can be piped; the first column to the left, numbers to the right."""
-    made = Table(title=title, title_justify="left")
+    made = Table()
     for index, column in enumerate(columns):
         made.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
     for row in rows:
         made.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
     buffer = io.StringIO()
     Console(file=buffer, width=200).print(made)
-    return buffer.getvalue().rstrip()
+    return f"{title}\n{buffer.getvalue()}".strip()  # not Rich's title, which breaks at the table's width
 
 
 def _shown(quantity: Quantity) -> tuple[str, str]:

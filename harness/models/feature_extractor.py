@@ -6,6 +6,7 @@ inception_v3        torch-fidelity's own, 2,048 features, with TensorFlow 1's bi
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -87,15 +88,25 @@ def load_extractor(config: ExtractorConfig, device: torch.device | str = "cpu") 
     return FeatureExtractor(module.to(device), torch.device(device))
 
 
+def check_extractor(config: ExtractorConfig) -> None:
+    """Refuse weights that are missing or altered, before anything is trained."""
+    if isinstance(config, InceptionV3Extractor):
+        _inception_weights(config)
+
+
 def _efficientnet(config: EfficientNetLite0Extractor) -> FeatureExtractorBase:
     return EfficientNetLite0Features(REGISTERED_NAME, ["1280"], resolution=config.resolution)
 
 
 def _inception(config: InceptionV3Extractor) -> FeatureExtractorBase:
+    path = str(_inception_weights(config))
+    return FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=path)
+
+
+def _inception_weights(config: InceptionV3Extractor) -> Path:
     if config.weights is None:
         raise UserError(
             "FID needs the original Inception's weights; give the path of weights-inception-2015-12-05-6726825d.pth "
             "(torch-fidelity's releases have it) as quality.extractor.weights=PATH"
         )
-    path = verified(config.weights, INCEPTION_V3_SHA256)
-    return FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(path))
+    return verified(config.weights, INCEPTION_V3_SHA256)

@@ -9,6 +9,7 @@ Names are checked where they are known best: an option against the group's files
 `from_plain` when the dataclass is made. Hydra is imported late: `harness --help` does without it.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from harness.records.errors import UserError, unknown_name
 
 CONF = Path(__file__).parent.parent / "conf"
+PATH_SETTING = re.compile(r"([\w.]+)=((?:~|/|\./|\.\./).*)", re.DOTALL)
 
 
 def groups() -> dict[str, tuple[str, ...]]:
@@ -49,12 +51,19 @@ def compose_plain(overrides: Sequence[str] = (), defaults: Mapping[str, Any] | N
 
 
 def parsed(overrides: Sequence[str]) -> dict[str, Any]:
-    """`key=value` texts as a mapping, the values read by Hydra's grammar: numbers, lists, null, quoted texts."""
+    """`key=value` texts as a mapping, the values read by Hydra's grammar: numbers, lists, null, quoted texts.
+
+    A value that begins as a path does (`~`, `/`, `./`, `../`) is taken as it is, spaces and brackets included: shells
+    leave the `~` of `data.path=~/images` alone, and Hydra's grammar knows none.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
     parser, result = OverridesParser.create(), {}
     for text in overrides:
+        if (path := PATH_SETTING.fullmatch(text)) is not None:
+            result[path[1]] = str(Path(path[2]).expanduser())
+            continue
         try:
             override = parser.parse_override(text)
         except HydraException as error:

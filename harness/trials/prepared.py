@@ -10,9 +10,11 @@ from harness.data.dataset import load_dataset
 from harness.data.images import ImageData
 from harness.data.prompts import PromptTable, class_prompts
 from harness.models.extractor_config import extractor_identity
+from harness.models.feature_extractor import check_extractor
 from harness.records.errors import UserError
 from harness.records.plain import identity
 from harness.records.record import Protocol
+from harness.tracking.config import check_tracker
 from harness.trials.settings import Settings
 from harness.trials.spec import TrialSpec
 
@@ -64,10 +66,12 @@ class Prepared:
 
 
 def prepare(settings: Settings) -> Prepared:
-    """Load the data and embed its prompts, unless trials only count."""
+    """Load the data and embed its prompts, unless trials only count; refuse what would fail after hours of training."""
+    check_tracker(settings.tracker)
     if settings.count_only:
         sections: dict[str, Any] = {"count": {"latent": latent_of(settings, None)}}
         return Prepared(settings=settings, data=None, prompts=None, protocol=Protocol(sections=sections))
+    check_extractor(settings.quality.extractor)
     data = load_dataset(settings.data, cache=cache_folder(settings.out))
     prompts = class_prompts(settings.text, data.class_names, cache_folder(settings.out))
     return Prepared(settings=settings, data=data, prompts=prompts, protocol=protocol(settings, data, prompts))

@@ -59,7 +59,7 @@ class Show:
         """What the workers last said."""
         for key, news in progress.items():
             if key in self._cells:
-                self._cells[key] = f"{news.stage} {news.step}/{news.of}"
+                self._cells[key] = f"{news.stage} {news.step}/{news.of}" if news.of > 1 else news.stage
         if self._live is not None:
             self._live.update(self._table())
         elif progress and time.monotonic() - self._said >= PLAIN_EVERY_S:

@@ -1,5 +1,7 @@
 """Settings: groups, a study's defaults, the command line; a wrong name lists the right ones."""
 
+from pathlib import Path
+
 import pytest
 
 from harness.records.errors import UserError
@@ -34,6 +36,12 @@ def test_paths_of_any_kind_arrive_whole(path):
     assert str(settings_of(["data=image_folder", f"data.path={quoted}"]).data.path) == path
 
 
+@pytest.mark.parametrize("path", ["~/my images", "/a(1)/b,c", "./d=e", "../[f]", "~"])
+def test_what_begins_as_a_path_needs_no_quotes_and_home_is_found(path):
+    made = settings_of(["data=image_folder", f"data.path={path}", f"out={path}"])
+    assert made.data.path == made.out == Path(path).expanduser()
+
+
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
@@ -48,7 +56,7 @@ def test_paths_of_any_kind_arrive_whole(path):
         ("limits.kid=3", "limits are above 0 and on one of params"),
         ("latent=0", "latent is at least 1"),
         ("steps", "write key=value"),
-        ("data.path=/a(1)", "quote the value"),
+        ("data.path=a(1)", "quote the value"),
         ("~data", "cannot delete"),
     ],
 )

@@ -1,0 +1,138 @@
+"""The command line: help and examples that are true, a light start, one JSON object where it is asked for."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.architecture.catalogue import catalogue_names
+from harness.cli import VERBS, main, overview, parse
+from harness.trials.compose import groups
+from harness.trials.settings import settings_of
+from harness.trials.studies import read_study
+
+README = Path(__file__).parent.parent / "README.md"
+HEAVY = ("torch", "coremltools", "transformers", "hydra", "optuna", "sklearn", "wandb")
+ARCHITECTURE_VERBS = ("measure", "export", "train", "compare")
+STUDY_VERBS = ("ablate", "report")  # their settings are those of the study, then the command line's
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["help"], []])
+def test_the_overview_names_every_verb_and_shows_an_example(words, capsys):
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert all(re.search(rf"^  {name} ", shown, re.MULTILINE) for name in VERBS)
+    assert "for example: harness " in shown
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_a_verb_exits_0_and_shows_its_example(verb, capsys):
+    with pytest.raises(SystemExit) as ending:
+        main([verb, "--help"])
+    assert ending.value.code == 0
+    shown = capsys.readouterr().out
+    assert VERBS[verb].example in shown
+    assert "NAME" in shown or "(A B | paper)" in shown
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top-level packages in memory after `code`, run by a new Python."""
+    script = f"import sys\n{code}\nprint('|'.join({{name.split('.')[0] for name in sys.modules}}), file=sys.stderr)"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    return set(ended.stderr.strip().splitlines()[-1].split("|"))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from harness.cli import main; main(['--help'])",
+        "from harness.cli import main\ntry: main(['sweep', '--help'])\nexcept SystemExit: pass",
+        "from harness.cli import main; main(['nonsense'])",
+    ],
+)
+def test_the_start_is_light(code):
+    loaded = loaded_by(code)
+    assert "harness" in loaded
+    assert not loaded & {*HEAVY, "numpy", "pandas", "plotly", "yaml", "rich"}
+
+
+def test_reporting_loads_no_torch_and_no_core_ml():
+    loaded = loaded_by("import harness.reporting.report")
+    assert "pandas" in loaded
+    assert not loaded & set(HEAVY)
+
+
+def test_measure_prints_one_json_object_and_nothing_else(capsys):
+    assert main(["measure", "laptop/thin_sdxl", "--latent", "8", "--json"]) == 0
+    printed = capsys.readouterr()
+    (line,) = printed.out.splitlines()
+    cost = json.loads(line)
+    assert cost["name"] == "laptop/thin_sdxl"
+    assert cost["latent"] == 8
+    assert re.fullmatch(r"[0-9a-f]{16}", cost["fingerprint"])
+    assert all(cost[name] > 0 for name in ("params", "macs", "macs_without_attention", "flops_fvcore"))
+    assert cost["macs_without_attention"] < cost["macs"]
+    assert printed.err == ""
+
+
+def test_measure_counts_the_published_network_at_its_published_size(capsys):
+    assert main(["measure", "snapgen", "--latent", "128", "--json"]) == 0
+    cost = json.loads(capsys.readouterr().out)
+    assert cost["params"] == pytest.approx(372e6, rel=0.03)  # SnapGen, Tab. 1 prints 372 M
+
+
+def test_a_knob_on_the_command_line_makes_another_architecture(capsys):
+    measure = ["measure", "laptop/thin_sdxl", "--latent", "8", "--json"]
+    main(measure)
+    main([*measure, "feed_forward.ratio=2"])
+    before, after = map(json.loads, capsys.readouterr().out.splitlines())
+    assert after["fingerprint"] != before["fingerprint"]
+    assert after["params"] < before["params"]
+
+
+def examples() -> list[str]:
+    """Every `harness ...` line: the verbs' examples, the overview's, and the README's indented commands."""
+    documented = [line.split("#")[0].strip() for line in README.read_text().splitlines() if line.startswith("    ")]
+    shown = [*documented, *(verb.example for verb in VERBS.values()), overview().rsplit("example: ", 1)[1]]
+    return sorted({line for line in shown if re.match(r"harness [a-z]+( |$)", line)})
+
+
+def test_there_are_examples_in_the_readme():
+    assert len(examples()) > len(VERBS) / 2
+    assert any("launcher=slurm" in line for line in examples())
+
+
+@pytest.mark.parametrize("line", examples())
+def test_every_example_names_what_exists(line):
+    """Parsed, its study or architecture found, its settings composed and made; nothing is run."""
+    _, verb, *words = shlex.split(line)
+    arguments = parse(verb, words)
+    if verb in STUDY_VERBS:
+        defaults = read_study("sweeps", arguments.name).get("settings", {})
+        assert settings_of(arguments.overrides, defaults)
+    elif verb == "sweep":
+        study = read_study("sweeps", arguments.name)
+        assert "space" in study
+        own = [word for word in arguments.overrides if word.split("=")[0] not in study]  # trials=20 is the sweep's
+        assert settings_of(own, study.get("settings", {}))
+    elif verb == "promote":
+        assert read_study("sweeps", arguments.name)
+    elif verb == "space":
+        assert read_study("search_spaces", arguments.name)
+    elif verb in ARCHITECTURE_VERBS:
+        names = [arguments.name, getattr(arguments, "other", None)]
+        assert all(n in (*catalogue_names(), "paper") or n.endswith(".yaml") for n in names if n is not None)
+        assert verb != "train" or settings_of(arguments.overrides)
+    else:
+        chosen = [f"data={arguments.name}"] if verb == "data" and arguments.name in groups()["data"] else []
+        assert settings_of([*chosen, *arguments.overrides])
+
+
+def test_words_are_taken_in_any_order():
+    first = parse("measure", ["snapgen", "feed_forward.ratio=3", "--latent", "64"])
+    second = parse("measure", ["--latent", "64", "feed_forward.ratio=3", "snapgen"])
+    assert (first.name, first.latent, first.overrides) == (second.name, second.latent, second.overrides)
