@@ -1,5 +1,6 @@
 """The sweep's YAML, and the Optuna study it becomes."""
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +47,7 @@ SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
 def open_study(path: Path, name: str, definition: SweepStudy) -> optuna.Study:
     """The study in the SQLite file `path`, made if it is not there."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # metric names; optuna is pinned
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

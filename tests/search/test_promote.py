@@ -1,0 +1,120 @@
+"""Promotion: a trial's architecture as a file that stands on its own, and the longer training that follows."""
+
+from pathlib import Path
+
+import pytest
+from tiny_study import SETTINGS, SWEEP, lay_out, write_yaml
+
+from harness.architecture.catalogue import architecture
+from harness.cli import main
+from harness.records.store import Store
+
+TRAIN = [f"{key}={value}".replace(" ", "") for key, value in SETTINGS.items() if key != "recipe.steps"]
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory, cache):
+    """A working directory with an ablation, and a sweep that met an architecture of the ablation's again."""
+    folder = lay_out(tmp_path_factory.mktemp("studied"), cache)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["ablate", "tiny"]) == 0
+        space = {"base": "tiny_base.yaml", "knobs": {"ffn": {"path": "feed_forward.ratio", "choices": [2, 4]}}}
+        write_yaml(Path("search_spaces/tiny.yaml"), space)
+        assert main(["sweep", "search", "trials=2"]) == 0
+    return folder
+
+
+@pytest.fixture
+def workplace(studied, monkeypatch):
+    monkeypatch.chdir(studied)
+    return studied
+
+
+def records(out=Path("runs")):
+    return {record.name: record for record in Store(out / "store").trials()}
+
+
+def test_the_file_rebuilds_to_the_same_fingerprint_from_another_folder(workplace, tmp_path, monkeypatch, capsys):
+    target = tmp_path / "winner.yaml"
+    assert main(["promote", "tiny", "ffn2", "--to", str(target)]) == 0
+    assert capsys.readouterr().out.strip() == str(target)
+    monkeypatch.chdir(tmp_path)
+    promoted = records(workplace / "runs")["ffn2"]
+    assert architecture("winner.yaml").fingerprint == promoted.architecture_fingerprint
+    text = target.read_text()
+    assert f"# parent: {promoted.key}\n" in text
+    assert f"kid {promoted.quantities['kid'].value:.6g}" in text
+
+
+def test_training_a_promoted_file_makes_its_child_at_full_fidelity(workplace, capsys):
+    assert main(["promote", "tiny", "base", "--to", "winner.yaml"]) == 0
+    assert main(["train", "winner.yaml", *TRAIN, "recipe.steps=8"]) == 0
+    parent, child = records()["base"], records()["winner"]
+    assert child.parent == parent.key
+    assert (parent.fidelity, child.fidelity) == ("search", "full")
+    assert child.architecture_fingerprint == parent.architecture_fingerprint
+    assert child.key != parent.key
+    assert child.provenance["device"] == "cpu"
+    assert max(point.step for point in child.curve) == 8
+    assert capsys.readouterr().out.strip().endswith("ema.safetensors")
+
+
+def test_a_file_that_was_edited_since_has_no_parent(workplace, capsys):
+    assert main(["promote", "tiny", "base", "--to", "edited.yaml"]) == 0
+    path = Path("edited.yaml")
+    changed = path.read_text().replace("ratio: 4", "ratio: 3")
+    assert changed != path.read_text()
+    path.write_text(changed)
+    assert main(["train", "edited.yaml", *TRAIN, "recipe.steps=7"]) == 0
+    assert "edited since its promotion" in " ".join(capsys.readouterr().err.split())
+    assert records()["edited"].parent is None
+
+
+def test_training_it_no_longer_than_before_is_refused(workplace, capsys):
+    assert main(["promote", "tiny", "base", "--to", "same.yaml"]) == 0
+    assert main(["train", "same.yaml", *TRAIN, "recipe.steps=6"]) == 2
+    assert "train it longer: recipe.steps=12" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["tiny", "search"])
+def test_best_is_the_lowest_kid_of_the_study(workplace, name, tmp_path):
+    target = tmp_path / "best.yaml"
+    assert main(["promote", name, "--best", "--to", str(target)]) == 0
+    found = [record for record in records().values() if record.name in ("base", "ffn2")]
+    best = min(found, key=lambda record: record.quantities["kid"].value)
+    assert architecture(str(target)).fingerprint == best.architecture_fingerprint
+
+
+def test_a_sweeps_candidate_is_found_by_the_name_the_sweep_shows(workplace, tmp_path, capsys):
+    """The ablation trained it first, so its record has the rung's name."""
+    assert main(["sweep", "search", "trials=2"]) == 0
+    shown = [word for word in capsys.readouterr().out.split() if word.startswith("trial-")]
+    target = tmp_path / "candidate.yaml"
+    assert main(["promote", "search", shown[0], "--to", str(target)]) == 0
+    fingerprints = {record.architecture_fingerprint for record in records().values() if record.fidelity == "search"}
+    assert architecture(str(target)).fingerprint in fingerprints
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["tiny", "ffn3"], "unknown trial 'ffn3'; choose one of: ffn2, base"),
+        (["search", "base"], "unknown trial 'base'; choose one of: trial-"),
+        (["tinny", "--best"], "there is no study in runs/tinny"),
+        (["tiny"], "name one trial, or give --best"),
+        (["tiny", "base", "--best"], "name one trial, or give --best"),
+    ],
+)
+def test_mistakes_are_one_sentence(workplace, capsys, words, sentence):
+    assert main(["promote", *words]) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
+
+
+def test_a_study_without_a_complete_trial_says_so(workplace, capsys):
+    write_yaml(Path("sweeps/none.yaml"), {**SWEEP, "max_rejections": 1})
+    assert main(["sweep", "none", "limits.params=10"]) == 2
+    assert main(["promote", "none", "--best"]) == 2
+    assert "'none' has no complete trial yet" in capsys.readouterr().err

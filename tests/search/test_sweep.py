@@ -1,0 +1,155 @@
+"""`harness sweep`: budgets, limits, repeats and stops, over a space of six tiny candidates."""
+
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from tiny_study import SETTINGS, SPACE, SWEEP, write_yaml
+
+from harness.cli import main
+from harness.launch.events import read_events
+from harness.records.store import Store
+from harness.search.space import space as space_of
+from harness.trials import run
+from harness.trials.costs import counted
+from harness.trials.prepared import prepare
+from harness.trials.settings import settings_of
+
+
+def study(name="search"):
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{Path('runs', name, 'study.db').absolute()}")
+
+
+def trials(*states):
+    return study().get_trials(states=states or None)
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """The architectures whose training began, in order."""
+    trained, train = [], run.Trial.train
+
+    def counting(self, prepared):
+        trained.append(self.spec.architecture.fingerprint)
+        return train(self, prepared)
+
+    monkeypatch.setattr(run.Trial, "train", counting)
+    return trained
+
+
+def test_a_budget_holds_over_a_stop_and_a_restart(workplace, trainings, monkeypatch):
+    poll, polls = run.Trial.score, iter(range(9))
+
+    def interrupted(self, *arguments):
+        if next(polls) == 1:
+            raise KeyboardInterrupt
+        return poll(self, *arguments)
+
+    with monkeypatch.context() as stopping:
+        stopping.setattr(run.Trial, "score", interrupted)
+        assert main(["sweep", "search"]) == 130
+    assert [trial.state for trial in trials()] == [TrialState.COMPLETE, TrialState.RUNNING]
+    assert main(["sweep", "search"]) == 0
+    complete = trials(TrialState.COMPLETE)
+    assert len(complete) == SWEEP["trials"]
+    assert len({trial.user_attrs["fingerprint"] for trial in complete}) == SWEEP["trials"]
+    assert len(trainings) == SWEEP["trials"] + 1, "the interrupted one begins twice and goes on from its checkpoint"
+    finished = [line["key"] for line in read_events(Path("runs/search/attempts")) if line["event"] == "finished"]
+    assert len(finished) == len(set(finished)) == SWEEP["trials"]
+    records = {record.key: record for record in Store(Path("runs/store")).trials()}
+    for trial in complete:
+        record = records[trial.user_attrs["submitted"]]
+        assert trial.values == [record.quantities["kid"].value, record.quantities["macs"].value]
+
+
+def test_the_same_command_once_more_trains_nothing_and_a_larger_budget_goes_on(workplace, trainings, capsys):
+    assert main(["sweep", "search", "trials=1"]) == 0
+    assert main(["sweep", "search", "trials=1"]) == 0
+    assert len(trainings) == 1
+    assert main(["sweep", "search", "trials=2"]) == 0
+    assert len(trainings) == len(set(trainings)) == 2
+    assert "2 candidates were trained" in capsys.readouterr().err
+
+
+def test_an_exhausted_space_ends_and_says_so(workplace, trainings, capsys):
+    assert main(["sweep", "search", "trials=50"]) == 0
+    assert "exhausted" in capsys.readouterr().err
+    assert len(trainings) == len(set(trainings)) == 6, "every candidate once"
+    assert len(trials(TrialState.COMPLETE)) == 6
+
+
+def test_a_candidate_above_a_limit_is_pruned_with_its_violation_and_never_trained(workplace, trainings):
+    space = {**SPACE, "knobs": {"ffn": {"path": "feed_forward.ratio", "choices": [2, 3, 4]}}}
+    write_yaml(Path("search_spaces/tiny.yaml"), space)
+    prepared = prepare(settings_of([], SETTINGS))
+    sizes = {}
+    for ratio in (2, 3, 4):
+        made = prepared.fit(space_of(space).architecture({"ffn": ratio}))
+        sizes[ratio] = (counted(made, 8)["params"].value, made.fingerprint)
+    limit = sizes[3][0]
+    assert main(["sweep", "search", f"limits.params={limit}"]) == 0
+    assert sorted(trainings) == sorted(sizes[ratio][1] for ratio in (2, 3))
+    (pruned,) = trials(TrialState.PRUNED)
+    assert pruned.params == {"ffn": 4}
+    assert pruned.user_attrs["refused"] == f"params is {sizes[4][0]:,}, above the limit of {limit:,}"
+    violations = {trial.params["ffn"]: violation(trial) for trial in trials() if "fingerprint" in trial.user_attrs}
+    assert violations == {ratio: pytest.approx(size / limit - 1) for ratio, (size, _) in sizes.items()}
+    assert all(trial.params["ffn"] != 4 for trial in study().best_trials)
+
+
+def test_a_limit_that_nothing_meets_ends_in_one_sentence(workplace, trainings, capsys):
+    assert main(["sweep", "search", "limits.params=1000", "max_rejections=3"]) == 2
+    said = capsys.readouterr().err
+    assert "3 candidates in a row were refused" in said
+    assert "above the limit of 1,000" in said
+    assert trainings == []
+
+
+def test_what_another_study_measured_is_not_trained_again(workplace, trainings):
+    assert main(["sweep", "search", "trials=6"]) == 0
+    write_yaml(Path("sweeps/other.yaml"), SWEEP)
+    assert main(["sweep", "other", "trials=6"]) == 0
+    assert len(trainings) == 6
+    assert read_events(Path("runs/other/attempts")) == []
+    assert {tuple(trial.values) for trial in study("other").get_trials(states=(TrialState.COMPLETE,))} == {
+        tuple(trial.values) for trial in trials(TrialState.COMPLETE)
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"sampler": "tpee"}, "unknown sampler 'tpee'; choose one of: tpe"),
+        ({"objectives": {"kidd": "minimize"}}, "unknown objective 'kidd'; choose one of: kid"),
+        ({"objectives": {"latency_cpu": "minimize"}}, "unknown objective 'latency_cpu'"),  # latency=none
+        ({"objectives": {"kid": "down"}}, "'objectives.kid'"),
+        ({"objectives": {}}, "at least one objective"),
+        ({"space": "tinny"}, "unknown name in search_spaces/: 'tinny'; choose one of: tiny"),
+        ({"settings": {**SETTINGS, "seeds": [0, 1]}}, "give one seed"),
+        ({"trial": 3}, "unknown setting 'trial'; choose one of: trials"),
+    ],
+)
+def test_mistakes_are_one_sentence_before_anything_is_trained(workplace, trainings, capsys, change, sentence):
+    write_yaml(Path("sweeps/search.yaml"), {**SWEEP, **change})
+    assert main(["sweep", "search"]) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
+    assert trainings == []
+    assert not Path("runs/search").exists()
+
+
+def test_a_changed_space_is_no_continuation(workplace, trainings, capsys):
+    assert main(["sweep", "search", "trials=1"]) == 0
+    changed = {**SPACE, "knobs": {"ffn": {"path": "feed_forward.ratio", "choices": [2, 3]}}}
+    write_yaml(Path("search_spaces/tiny.yaml"), changed)
+    assert main(["sweep", "search", "trials=2"]) == 2
+    assert "the space changed since this sweep began: knobs" in capsys.readouterr().err
+    assert len(trainings) == 1
+
+
+def violation(trial):
+    """How far above its limit a candidate is; 0 or less where the limit is met."""
+    (value,) = trial.constraints.values()
+    return value
