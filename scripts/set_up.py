@@ -25,7 +25,7 @@ def main():
         print("creating %s" % options.venv, flush=True)
         subprocess.check_call([sys.executable, "-m", "venv", venv])
     install(venv, options)
-    for name in marks(options.extra):
+    for name in ["run", *options.extra]:  # the Makefile's stamps that this installation satisfies
         with open(os.path.join(venv, ".installed-%s" % name), "w"):
             pass
 
@@ -67,11 +67,6 @@ def install(venv, options):
     for command in commands:
         if subprocess.call(command) != 0:
             sys.exit("pip could not install the dependencies (its message is above); once mended, run make again")
-
-
-def marks(extras):
-    """The Makefile's stamps that this installation satisfies."""
-    return ["run"] + sorted(extras)
 
 
 if __name__ == "__main__":
