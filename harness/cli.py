@@ -179,7 +179,8 @@ def parse(name: str, words: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage=f"harness {name} {verb.operands} [key=value ...] [--flags]",
     )
-    parser.add_argument("name", nargs="?" if verb.operands == "[NAME]" else None, help=verb.name)
+    optional = "?" if verb.operands == "[NAME]" else None
+    parser.add_argument("name", metavar="NAME", nargs=optional, help=verb.name)
     verb.flags(parser)
     arguments = parser.parse_intermixed_args([word for word in words if word not in overrides])
     arguments.overrides = overrides

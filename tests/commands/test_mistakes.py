@@ -1,0 +1,160 @@
+"""Whatever a user gets wrong: one sentence that names it and says what to do, status 2, and nothing lost."""
+
+import errno
+import os
+import subprocess
+
+import pytest
+from PIL import Image
+from tiny_study import SETTINGS
+
+from harness.cli import main
+from harness.records import store as store_module
+from harness.records.store import Store
+
+THIN = ("measure", "laptop/thin_sdxl", "--latent", "8")
+FOLDER = ("data", "image_folder")
+TINY_OVERRIDES = [f"{key}={value}".replace(" ", "") for key, value in SETTINGS.items() if key != "data"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("abalte fig3", "unknown verb 'abalte'; choose one of: ablate,"),
+        ("ablate", "required: NAME; `harness ablate --help`"),
+        ("ablate fig3 fig4", "unrecognized arguments: fig4"),
+        ("ablate fig3 --quick", "unrecognized arguments: --quick"),
+        ("ablate fig33", "'fig33'; choose one of: fig3,"),
+        ("sweep labtop", "'labtop'; choose one of: laptop,"),
+        ("report fig33", "'fig33'; choose one of: fig3,"),
+        ("ablate nowhere.yaml", "there is no file nowhere.yaml"),
+        ("ablate laptop", "`harness sweep laptop` runs a sweep"),
+        ("sweep fig3", "`harness ablate fig3` runs an ablation"),
+        ("report fig3 out=nowhere", "run `harness ablate fig3` first"),
+        ("promote laptop", "name one trial, or give --best"),
+        ("promote laptop --best out=nowhere", "there is no study in nowhere/laptop"),
+        ("measure thin_sdxll", "unknown architecture 'thin_sdxll'; choose one of: thin_sdxl,"),
+        ("measure nowhere.yaml", "cannot read the architecture nowhere.yaml"),
+        ("train laptop/nothing", "unknown architecture 'laptop/nothing'"),
+        ("export snapgenn", "unknown architecture 'snapgenn'; choose one of: snapgen,"),
+        ("measure laptop/thin_sdxl feed_forwrd.ratio=3", "'feed_forwrd.ratio'; choose one of: feed_forward.ratio,"),
+        ("measure laptop/thin_sdxl feed_forward.ratio=x", "'feed_forward.ratio' must be a number, not 'x'"),
+        ("measure laptop/thin_sdxl self_attention=nqa", "mqa"),
+        ("measure laptop/thin_sdxl --latent 7", "multiples of 4"),
+        ("measure laptop/thin_sdxl --latent 0", "--latent is at least 1"),
+        ("measure laptop/thin_sdxl --latent big", "--latent"),
+        ("ablate fig3 data=digts", "unknown data 'digts'; choose one of: digits, fashion_mnist, image_folder"),
+        ("ablate fig3 launcher=slrum", "unknown launcher 'slrum'; choose one of: slurm,"),
+        ("ablate fig3 recipe.stepz=3", "unknown setting 'recipe.stepz'; choose one of: recipe.steps,"),
+        ("ablate fig3 recipe.steps=many", "'recipe.steps' must be a whole number, not 'many'"),
+        ("ablate fig3 seeds=[0,0]", "seeds are different whole numbers"),
+        ("data nothing", "unknown data 'nothing'; choose one of: digits,"),
+        ("data image_folder", "give data.path=FOLDER"),
+        ("ablate fig3 data=image_folder", "give data.path=FOLDER"),
+        ("data image_folder data.path=/no/such/folder", "/no/such/folder"),
+        ("evaluate nothing", "neither a folder of images nor the key of a trial"),
+        ("train laptop/thin_sdxl quality=fid tracker=none", "quality.extractor.weights=PATH"),
+        ("train laptop/thin_sdxl text=huggingface text.name=/no/such", "text.name"),
+    ],
+)
+def test_a_mistake_is_one_sentence(words, sentence, refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # outside any clone: studies are found in the repository
+    assert sentence in refused(*words.split())
+    assert not (tmp_path / "runs" / "store").exists()
+
+
+def test_folders_without_images_say_what_is_missing(refused, tmp_path):
+    (tmp_path / "flat").mkdir()
+    assert "has no class folders" in refused(*FOLDER, f"data.path={tmp_path / 'flat'}")
+    Image.new("RGB", (32, 32)).save(tmp_path / "flat" / "a.png")
+    assert "has no class folders" in refused(*FOLDER, f"data.path={tmp_path / 'flat'}")
+    (tmp_path / "empty" / "cats").mkdir(parents=True)
+    assert str(tmp_path / "empty") in refused(*FOLDER, f"data.path={tmp_path / 'empty'}")
+    assert "0 readable images" in refused("evaluate", str(tmp_path / "empty"), f"out={tmp_path / 'out'}")
+
+
+@pytest.mark.parametrize("verb", ["ablate tiny", "data digits", "train laptop/thin_sdxl"])
+def test_a_file_where_the_output_should_go(verb, refused, workplace):
+    (workplace / "occupied").write_text("mine")
+    assert "choose another place with out=FOLDER" in refused(*verb.split(), "out=occupied", *TINY_OVERRIDES)
+    assert (workplace / "occupied").read_text() == "mine"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written(refused, workplace):
+    (workplace / "locked").mkdir(mode=0o555)
+    assert "Permission denied" in refused("ablate", "tiny", "out=locked/runs")
+
+
+@pytest.mark.slow
+def test_a_full_disk_loses_nothing_that_finished(refused, workplace, monkeypatch, capsys):
+    """The disk fills when the second trial is stored; with space again, the same command trains only that one."""
+    replace, stored = store_module.os.fsync, []
+
+    def fsync(descriptor: int) -> None:
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        if "/store/trials/" in path:
+            stored.append(path)
+            if len(stored) > 1:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(descriptor)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(store_module.os, "fsync", fsync)
+        status = main(["ablate", "tiny"])
+    printed = capsys.readouterr()
+    assert status != 0
+    assert "No space left on device; free some space and run the same command again" in printed.err
+    assert "Traceback" not in printed.err
+    (first,) = [record.key for record in Store(workplace / "runs" / "store").trials() if record.state == "complete"]
+    before = (workplace / "runs" / "store" / "trials" / f"{first}.json").stat().st_mtime_ns
+    assert main(["ablate", "tiny"]) == 0
+    records = list(Store(workplace / "runs" / "store").trials())
+    assert [record.state for record in records] == ["complete", "complete"]
+    assert (workplace / "runs" / "store" / "trials" / f"{first}.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_a_really_full_disk(refused, workplace):
+    place = workplace / "small"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("mounting is not allowed here")
+    try:
+        assert "free some space" in refused("ablate", "tiny", f"out={place}")
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_no_network_for_a_text_encoder(refused, workplace, monkeypatch):
+    def unreachable(*_args, **_options):
+        raise ConnectionError("Network is unreachable")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
+    said = refused("ablate", "tiny", "text=huggingface", "text.name=openai/clip-vit-large-patch14")
+    assert "openai/clip-vit-large-patch14" in said
+    assert "check the name and the network" in said
+
+
+def test_going_online_without_a_key_is_refused_before_anything_is_trained(refused, workplace, monkeypatch):
+    monkeypatch.setattr("harness.tracking.config._has_key", lambda: False)
+    assert "wandb login" in refused("ablate", "tiny", "tracker=wandb", "tracker.mode=online")
+    assert not (workplace / "runs" / "tiny").exists()
+
+
+def test_a_record_that_cannot_be_read_is_named_and_left_alone(refused, workplace, capsys):
+    assert main(["ablate", "tiny", "count_only=true"]) == 0
+    capsys.readouterr()
+    broken = sorted((workplace / "runs" / "store" / "trials").glob("*.json"))[0]
+    broken.write_text("{half a rec")
+    for words in ("ablate tiny count_only=true", "report tiny"):
+        assert f"{broken.name} is not a record this version can read" in refused(*words.split())
+    assert broken.read_text() == "{half a rec"
+
+
+@pytest.mark.parametrize("content", ["- a\n- b\n", "architecture: [\n", "architecture: {base: laptop/nothing}\n"])
+def test_a_broken_study_is_named(content, refused, workplace):
+    (workplace / "sweeps" / "broken.yaml").write_text(content)
+    said = refused("ablate", "broken")
+    assert "broken.yaml" in said or "architecture" in said

@@ -1,0 +1,115 @@
+"""`harness space` and the spaces that come with the project: 200 architectures of each build, run and count."""
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.architecture.decoder import DecoderConfig
+from harness.cli import main
+from harness.commands.space import draws
+from harness.models.build import build, example_inputs
+from harness.search.space import census, space
+from harness.trials.costs import cost_of
+from harness.trials.studies import REPOSITORY, read_study
+
+SPACES = sorted(path.stem for path in Path(REPOSITORY / "search_spaces").glob("*.yaml"))
+FULL_SIZE = [name for name in SPACES if not name.startswith("laptop")]
+
+
+def found(name):
+    return space(read_study("search_spaces", name))
+
+
+def drawn(name, count):
+    return list(itertools.islice(draws(found(name), seed=0), count))
+
+
+def test_200_architectures_of_the_laptop_space_build_run_and_count():
+    for _, config in drawn("laptop", 200):
+        torch.manual_seed(0)
+        module = build(config).eval()
+        torch.nn.init.normal_(module.conv_out.weight)
+        with torch.inference_mode():
+            out = module(*example_inputs(config, latent=4))
+        assert out.shape == (1, 1, 4, 4)
+        assert out.isfinite().all()
+        cost = cost_of(config, 4)
+        assert cost.params == sum(parameter.numel() for parameter in module.parameters())
+        assert cost.macs > 0
+
+
+@pytest.mark.parametrize("name", FULL_SIZE)
+def test_200_architectures_of_the_full_size_spaces_build_and_count(name):
+    fingerprints = set()
+    for _, config in drawn(name, 200):
+        cost = cost_of(config, 8)
+        assert cost.params > 0
+        assert cost.macs >= cost.macs_without_attention > 0
+        fingerprints.add(config.fingerprint)
+    assert len(fingerprints) > (60 if name == "ladder" else 190)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_no_draw_is_refused_by_a_rule(name):
+    """Conditional knobs are asked only where they exist, so every combination is an architecture."""
+    import optuna
+
+    whole = found(name)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    for _ in range(100):
+        whole.architecture(whole.suggest(study.ask()))
+
+
+@pytest.mark.parametrize("name", ["ladder", "laptop"])
+def test_combinations_are_distinct_and_counted_without_enumerating(name):
+    whole = found(name)
+    enumerated = census(whole)
+    assert enumerated.combinations == whole.count() == whole.size()
+    assert (enumerated.distinct, enumerated.refused) == (enumerated.combinations, 0)
+
+
+def test_every_rung_is_in_the_ladder_as_a_space():
+    from harness.architecture.catalogue import architecture
+
+    whole = found("ladder")
+    made = {whole.architecture(parameters) for parameters in whole.combinations()}
+    for rung in ("thin_sdxl", "no_high_res_sa", "sepconv", "expanded_sepconv", "ffn3", "mqa", "qknorm_rope"):
+        assert architecture(rung) in made
+
+
+def test_combinations_that_are_the_same_network_count_once():
+    same = {
+        "base": "laptop/thin_sdxl",
+        "knobs": {
+            "attends": {"edits": {"no": {"stages.*.block.self_attention": False, "middle": None}, "yes": {}}},
+            "attention": {"path": "self_attention.kind", "choices": ["mhsa", "mqa"]},
+        },
+    }
+    same["knobs"]["attends"]["edits"]["no"] = {
+        "stages.1.block.self_attention": False,
+        "stages.2.block.self_attention": False,
+        "middle": None,
+    }
+    enumerated = census(space(same))
+    assert (enumerated.combinations, enumerated.distinct) == (4, 3)
+
+
+def test_the_command_prints_the_number_and_repeats_its_samples(capsys):
+    assert main(["space", "ladder", "--samples", "2", "--latent", "8", "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert (first["distinct"], len(first["samples"])) == (96, 2)
+    assert main(["space", "ladder", "--samples", "2", "--latent", "8"]) == 0
+    text = capsys.readouterr().out
+    assert "96 distinct architectures" in text
+    assert all(sample["fingerprint"] in text for sample in first["samples"])
+    assert main(["space", "full"]) == 0
+    assert "too many to make" in capsys.readouterr().out
+    assert main(["space", "laptob"]) == 2
+    assert "choose one of: laptop" in capsys.readouterr().err
+
+
+def test_the_decoders_space_draws_decoders():
+    assert all(isinstance(config, DecoderConfig) for _, config in drawn("decoder", 3))
