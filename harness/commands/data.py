@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
     rows = [(name, int(counts[0][k]), int(counts[1][k])) for k, name in enumerate(data.class_names)]
     title = f"{data.kind}: {data.size}x{data.size} pixels, {data.channels} channel(s), {data.fingerprint}"
     print(table(("class", "train", "held out"), [*rows, ("all", len(data.train), len(data.heldout))], title))
-    print(f"{len(data.unreadable)} unreadable files")
+    print(f"unreadable files: {len(data.unreadable)}")
     for line in data.unreadable:
         print(f"  {line}")
     path = Path(arguments.to) if arguments.to else settings.out / "data" / f"{data.kind}.png"

@@ -133,7 +133,7 @@ def run_ablation(job: Ablation, show: Show) -> tuple[list[tuple[TrialSpec, Trial
 
 def _time_architectures(job: Ablation, specs: Sequence[TrialSpec], show: Show) -> None:
     """Latency of every architecture that is still to be trained, on a machine that does nothing else."""
-    if job.settings.count_only:
+    if job.settings.count_only or not job.settings.latency.backends:
         return
     waiting = {spec.architecture: spec for spec in specs if finished(spec) is None and rejected(spec) is None}
     for spec in waiting.values():

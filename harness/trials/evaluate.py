@@ -43,7 +43,7 @@ def read_images(folder: Path, data: ImageData) -> tuple[Tensor, Tensor | None, s
     arrays, owners, unreadable = [], [], []
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES):
         try:
-            arrays.append(torch.from_numpy(to_array(decode(path.read_bytes()), data.size, data.channels)))
+            arrays.append(torch.tensor(to_array(decode(path.read_bytes()), data.size, data.channels)))
             owners.append(path.parent.name.replace("_", " ").strip())
         except (UnreadableError, OSError) as error:
             unreadable.append(f"{path.name} ({error})")
