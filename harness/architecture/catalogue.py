@@ -52,7 +52,7 @@ def _read(path: Path) -> ArchitectureConfig:
         data = yaml.safe_load(path.read_text())
     except OSError as error:
         raise UserError(f"cannot read the architecture {path}: {error.strerror}; check the path") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     try:
         return architecture_of(data, where="architecture")

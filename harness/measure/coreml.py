@@ -89,6 +89,11 @@ def export_package(
     with _quiet(), _evaluating(module), torch.no_grad():
         try:
             model = _convert(module, tuple(inputs), config)
+        except (OSError, MemoryError) as error:  # the machine's failure, not the network's: no result to keep
+            raise UserError(
+                f"the Core ML conversion could not finish here ({_one_line(error)}); free disk space and memory and "
+                "run the same command again, or set coreml=none"
+            ) from error
         except Exception as error:  # whatever the exporter or the converter raises
             raise CoremlExportError(_one_line(error)) from error
         seconds = time.perf_counter() - started

@@ -7,12 +7,10 @@ before the measurement is among its conditions, and the interquartile range show
 import copy
 import gc
 import os
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, ClassVar
 
@@ -20,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.records.errors import UserError
+from harness.records.provenance import processor_name
 from harness.records.quantity import Measured
 
 WINDOW = 5  # runs compared with the runs before them, while warming up
@@ -94,16 +93,6 @@ class CpuLatency:
         while len(times) < self.iterations and (len(times) < FEWEST or time.perf_counter() - started < self.seconds):
             times.append(_milliseconds(run))
         return times
-
-
-def processor_name() -> str:
-    """What the CPU calls itself: `AMD EPYC 7B13`, `Apple M3`."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def _milliseconds(run: Callable[[], Any]) -> float:

@@ -60,7 +60,7 @@ def _fd(features: Tensor, reference: Reference) -> Measured:
 def _kid(features: Tensor, reference: Reference) -> Measured:
     config = reference.config
     most = min(len(features), len(reference.features))
-    size = min(config.kid_subset_size, most)
+    size = min(config.kid_subset_size, max(2, most // 2))  # subsets of all images would be one subset, without spread
     over_subsets = _kid_over(features, reference, subsets=config.kid_subsets, size=size)
     mean, deviation = over_subsets[KEY_METRIC_KID_MEAN], over_subsets[KEY_METRIC_KID_STD]
     spread = f"standard deviation over {config.kid_subsets} random subsets of {size}"

@@ -17,7 +17,7 @@ class QualityConfig:
     """At most so many images of that part; null: all."""
     kid_subset_size: int = 256
     kid_subsets: int = 50
-    """KID's spread is its standard deviation over so many random subsets of so many images."""
+    """KID's spread is its standard deviation over so many random subsets of so many images, half of them at most."""
     kid_full: bool = True
     """KID is the unbiased estimate over all samples at once, needing N x N memory; false: the mean over the subsets."""
     classifier_images: int = 5000

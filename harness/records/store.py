@@ -98,7 +98,7 @@ def _read(kind: type[Record], path: Path) -> Record:
     try:
         data = json.loads(path.read_text())
         return from_plain(kind, {name: item for name, item in data.items() if name != "key"})
-    except (json.JSONDecodeError, UserError, AttributeError) as error:
+    except (ValueError, UserError, AttributeError) as error:  # ValueError: neither JSON nor text
         raise UserError(f"{path} is not a record this version can read ({error}); move it away") from error
 
 

@@ -146,7 +146,7 @@ class Training:
             self.first_loss = loss if self.first_loss is None else self.first_loss
             finite = math.isfinite(loss) and math.isfinite(norm)
             if not finite or loss > self.recipe.divergence * self.first_loss:
-                raise Diverged(step, self.last_good_loss)
+                raise Diverged(step, self.last_good_loss, tuple(self.curve))
             self.last_good_loss = loss
             self.interval.append((loss, norm))
 
@@ -162,7 +162,7 @@ class Training:
             raise UserError("the data has no held-out images to validate on; raise the held-out share")
         loss = validation_loss(self.ema.model, self.validation)
         if not math.isfinite(loss):
-            raise Diverged(self.step, self.last_good_loss)
+            raise Diverged(self.step, self.last_good_loss, tuple(self.curve))
         self._point("validation_loss", loss)
 
     def _point(self, name: str, value: float) -> None:
@@ -178,7 +178,7 @@ class Training:
         tensors = named_tensors(self.model, "model.") | named_tensors(self.ema.model, "ema.")
         tensors |= _optimizer_tensors(self.optimizer)
         if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
-            raise Diverged(self.step, self.last_good_loss)
+            raise Diverged(self.step, self.last_good_loss, tuple(self.curve))
         save(self.folder, Checkpoint(step=self.step, tensors=tensors, state=self._state()))
         self.saved_step = self.step
 

@@ -35,9 +35,9 @@ class Trained:
 class Diverged(Exception):  # noqa: N818 (a state of a trial, not a programming error)
     """The loss or the gradient became NaN or infinite, or the loss rose above `recipe.divergence` times the first."""
 
-    def __init__(self, step: int, last_good_loss: float | None) -> None:
-        super().__init__(step, last_good_loss)
-        self.step, self.last_good_loss = step, last_good_loss
+    def __init__(self, step: int, last_good_loss: float | None, curve: tuple[CurvePoint, ...] = ()) -> None:
+        super().__init__(step, last_good_loss, curve)
+        self.step, self.last_good_loss, self.curve = step, last_good_loss, curve
 
     def __str__(self) -> str:
         known = "there was none" if self.last_good_loss is None else f"it was {self.last_good_loss:.4g}"

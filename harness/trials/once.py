@@ -16,7 +16,7 @@ from harness.measure.coreml import CoremlExportError, Mlprogram, export_package
 from harness.measure.latency import LatencyBackend
 from harness.models.build import build, example_inputs
 from harness.records.plain import identity
-from harness.records.provenance import ended, processor_name, provenance
+from harness.records.provenance import ended, processor_name, provenance, versions
 from harness.records.quantity import Failed, Quantity, Unavailable
 from harness.records.record import Measurement, measurement_key
 from harness.records.store import Store
@@ -32,7 +32,12 @@ def measure_coreml(
     if not isinstance(settings.coreml, Mlprogram):
         return {"coreml_bytes": Unavailable(reason="Core ML export is switched off (coreml=none)")}
     config, latent = settings.coreml, settings.coreml.latent or latent
-    what = {"architecture": architecture.fingerprint, "latent": latent, "export": identity(config)}
+    what = {
+        "architecture": architecture.fingerprint,
+        "latent": latent,
+        "export": identity(config),
+        "versions": versions(("coremltools", "torch")),  # another converter may convert, and to another size
+    }
 
     def export() -> tuple[dict[str, Quantity], dict[str, Any]]:
         folder = Path(tempfile.mkdtemp(prefix="export-"))
@@ -69,6 +74,7 @@ def _latency_of(
         "backend": backend.name,
         "settings": identity(backend),
         "processor": processor_name(),  # another machine measures anew
+        "versions": versions(("torch",)),  # so does another PyTorch
     }
 
     def measure() -> tuple[dict[str, Quantity], dict[str, Any]]:
@@ -95,7 +101,8 @@ def _once(
             quantities, more = measure()
             origin = ended(begun, **more)
             found = Measurement(subject=subject, settings=settings, quantities=quantities, provenance=origin)
-            store.put(found)
+            if not any(isinstance(quantity, Unavailable) for quantity in quantities.values()):
+                store.put(found)  # what is not available now may be tomorrow
         return dict(found.quantities)
     finally:
         if lock is not None:

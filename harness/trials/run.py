@@ -23,7 +23,8 @@ from harness.launch.progress import report_progress
 from harness.launch.worker import AttemptStopped
 from harness.measure.quality import quality, samples_for
 from harness.measure.quality_reference import load_reference
-from harness.records.plain import to_plain
+from harness.records.errors import UserError
+from harness.records.plain import canonical_json, to_plain
 from harness.records.provenance import ended, provenance
 from harness.records.quantity import Failed, Measured, Quantity
 from harness.records.record import CurvePoint, State, TrialRecord
@@ -82,9 +83,11 @@ class Trial:
         self.export()
         self.time()
         prepared = prepare(self.spec.settings)
+        _check_unchanged(self.spec, prepared)
         try:
             trained = self.train(prepared)
         except Diverged as error:
+            self.curve = {(point.step, point.name): point for point in error.curve}  # earlier attempts' points too
             self.quantities |= {name: Failed(stage="train", message=str(error)) for name in LEARNT}
             return self.record("failed")
         images, labels = self.sample(trained.model, prepared)
@@ -194,6 +197,17 @@ class Trial:
         started = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - started, 3)
+
+
+def _check_unchanged(spec: TrialSpec, prepared: Prepared) -> None:
+    """A worker reads the images and the text encoder anew: others than the driver saw would train another trial."""
+    now, planned = prepared.protocol.sections, spec.protocol.sections
+    changed = [name for name in planned if canonical_json(now.get(name)) != canonical_json(planned[name])]
+    if changed:
+        raise UserError(
+            f"{' and '.join(changed)} changed since this study began; run the same command again to begin with what is "
+            "there now, or put the old files back"
+        )
 
 
 def _tracked(spec: TrialSpec) -> Run:

@@ -1,5 +1,6 @@
 """Packages read back from disk: what they contain, and what happens where a module does not convert."""
 
+import errno
 import re
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from harness.measure import coreml
 from harness.measure.coreml import CoremlConfig, CoremlExportError, Mlprogram, NoCoreml, export_package, read_package
 from harness.records.errors import UserError
 from harness.records.plain import from_plain
@@ -121,6 +123,18 @@ def test_what_does_not_convert_says_so_in_one_line_and_leaves_nothing(module, tm
     assert re.match(r"\w+: .+", str(caught.value))
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_during_the_conversion_is_no_result(tmp_path, monkeypatch):
+    """CoremlExportError would be kept in the store as the network's own failure."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(coreml, "_convert", full)
+    with pytest.raises(UserError, match=r"could not finish here .*No space left.*; free disk space") as error:
+        export_package(Net(), inputs(), tmp_path / "net.mlpackage")
+    assert not isinstance(error.value, CoremlExportError)
 
 
 def test_an_unwritable_place_is_a_sentence(tmp_path):

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from harness.measure.latency import LatencyBackend, LatencyConfig
-from harness.measure.latency_cpu import CpuLatency, processor_name
+from harness.measure.latency_cpu import CpuLatency
 from harness.records.errors import UserError
 from harness.records.plain import from_plain, to_plain
+from harness.records.provenance import processor_name
 from harness.records.quantity import Failed, Measured, Predicted, Unavailable
 from harness.records.record import TrialRecord
 from harness.trials.compose import compose_plain

@@ -69,6 +69,13 @@ def test_kernel_distance_is_the_unbiased_estimate_over_all(reference):
     assert kid.spread == "standard deviation over 10 random subsets of 64"
 
 
+def test_few_images_still_have_a_spread(reference):
+    """Subsets of all images are one and the same: their deviation would be 0, as of a number known exactly."""
+    kid = quality_module._kid(reference.features.flip(0)[:40] + 0.1, reference)
+    assert kid.spread == "standard deviation over 10 random subsets of 20"
+    assert kid.high - kid.low > 1e-3 * abs(kid.value)
+
+
 def test_controls_rank_as_they_must(scores):
     for name in ("kid", "fd"):
         assert scores["floor"][name].value < scores["pixel_gaussian"][name].value < scores["noise"][name].value

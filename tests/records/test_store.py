@@ -123,6 +123,14 @@ def test_kill_minus_9_at_any_moment_leaves_whole_records_only(tmp_path: Path) ->
     assert len(list(Store(tmp_path).trials())) == 5
 
 
+def test_a_record_that_is_no_text_is_named(tmp_path: Path) -> None:
+    Store(tmp_path).put(trial())
+    path = tmp_path / "trials" / f"{trial().key}.json"
+    path.write_bytes(b"\xff" + path.read_bytes())
+    with pytest.raises(UserError, match=f"{path.name} is not a record this version can read"):
+        Store(tmp_path).trial(trial().key)
+
+
 def test_a_write_in_place_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above on a broken store: half a record is an error, not a shorter record."""
     Store(tmp_path).put(trial())

@@ -122,6 +122,17 @@ def test_divergence_has_its_step_and_last_good_loss_and_is_never_saved(
     assert all(tensor.isfinite().all() for tensor in found.tensors.values())
 
 
+def test_a_continued_training_that_diverges_tells_its_whole_curve(tmp_path: Path) -> None:
+    recipe, heard = dataclasses.replace(RECIPE, log_every=1, checkpoint_every=5), []
+    with pytest.raises(Diverged) as first:
+        run(tmp_path, recipe, model=Failing(9, "nan"))
+    with pytest.raises(Diverged, match="at step 9") as second:
+        run(tmp_path, recipe, model=Failing(4, "nan"), on_point=heard.append)
+    assert {point.step for point in heard} == {6, 7, 8}
+    assert [point.step for point in second.value.curve if point.name == "train_loss"] == list(range(1, 9))
+    assert second.value.curve == first.value.curve
+
+
 def test_a_first_step_that_is_not_a_number_has_no_good_loss(tmp_path: Path) -> None:
     with pytest.raises(Diverged, match="step 1; the last good loss: there was none"):
         run(tmp_path, model=Failing(1, "nan"))

@@ -1,5 +1,6 @@
 """One trial from cheap to dear: what its record holds, what is never done twice, and how a trial may end."""
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from tiny_study import share_cache, tiny_spec
 
 from harness.measure.coreml import CoremlExportError
 from harness.measure.latency_cpu import CpuLatency
+from harness.records.errors import UserError
 from harness.records.quantity import Counted, Failed, Measured, Unavailable
+from harness.records.record import Protocol
 from harness.records.store import Store
 from harness.training import loop
 from harness.trials import once, run
@@ -80,6 +83,17 @@ def test_the_same_three_are_trained_once(workplace, trainings):
     run_trial(tiny_spec(seed=1), attempt("c"))
     run_trial(tiny_spec("recipe.steps=7"), attempt("d"))
     assert trainings == [0, 1, 0]
+
+
+def test_data_that_changed_under_the_study_train_nothing(workplace, trainings):
+    """The record would say that it comes from the images that the driver saw."""
+    spec = tiny_spec()
+    sections = {**spec.protocol.sections, "data": {**spec.protocol.sections["data"], "content": "0" * 16}}
+    planned = dataclasses.replace(spec, protocol=Protocol(sections=sections))
+    with pytest.raises(UserError, match=r"^data changed since this study began; run the same command again"):
+        run_trial(planned, attempt())
+    assert trainings == []
+    assert planned.store.trial(planned.key) is None
 
 
 def test_seeds_repeat_bit_for_bit(workplace, cache):
