@@ -118,7 +118,7 @@ def test_the_proof_sees_red_when_locks_are_ignored(tmp_path: Path) -> None:
     first.wait()
     drive(tmp_path, jobs=todo, in_flight=1, mutate="locks")
     found = doubled_work(tmp_path, Counter())
-    assert any("began beside attempt-001" in line or "repeated" in line for line in found), found
+    assert found, "two attempts ran beside each other, or finished work began again"
 
 
 def test_a_job_that_meets_its_time_limit_goes_on_in_the_same_attempt(tmp_path: Path) -> None:
