@@ -4,6 +4,7 @@ Modules are named by place: `middle.block.0`, `middle.attention`, `up.0.block.0`
 latent's resolution.
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,7 +28,7 @@ class Decoder(nn.Module):
         self.conv_out = nn.Conv2d(widths[-1], config.image_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.middle(self.conv_in(x))
+        x = self.middle(self.conv_in(x).contiguous(memory_format=torch.channels_last))
         for stage in self.up:
             x = stage(x)
         out: Tensor = self.conv_out(F.silu(self.norm_out(x)))

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from harness.architecture.catalogue import architecture
 from harness.architecture.edits import with_edits
 from harness.architecture.peers import DiTConfig
+from harness.measure.coreml import export_package
 from harness.models.build import build, example_inputs
 from harness.models.peers import dit
 from harness.records.errors import UserError
@@ -299,3 +300,11 @@ def test_patches_must_cover_the_latent():
     assert isinstance(DIT, DiTConfig)
     with pytest.raises(UserError, match=r"so 2 divides height and width: they are 7 x 7"):
         build(DIT)(*example_inputs(DIT, latent=7))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["laptop/dit", "laptop/uvit"])
+def test_the_laptop_peers_export_to_core_ml(name, tmp_path):
+    config = architecture(name)
+    summary = export_package(build(config), example_inputs(config, latent=8), tmp_path / "peer.mlpackage")
+    assert summary.bytes > 2 * 1e6  # 16 bits a parameter
