@@ -10,11 +10,12 @@ from pathlib import Path
 
 import optuna
 
+from harness.architecture.catalogue import architecture
 from harness.launch.pool import Pool
 from harness.records.errors import UserError
 from harness.records.plain import from_plain
 from harness.search.space import space as space_of
-from harness.search.study import SweepStudy, check_objectives, check_unchanged, open_study
+from harness.search.study import SweepStudy, check_objectives, check_unchanged, open_study, writing
 from harness.search.sweep import Sweep
 from harness.trials.ablation import study_folder
 from harness.trials.compose import parsed
@@ -52,10 +53,11 @@ def sweep(name: str, overrides: Sequence[str], show: Show) -> Swept:
     space = space_of(read_study("search_spaces", definition.space))
     prepared = prepare(settings)
     name, folder = Path(name).stem, study_folder(settings.out, Path(name).stem)
-    with Pool(folder / "attempts", settings.launcher) as pool:
+    with writing(folder / "study.db"), Pool(folder / "attempts", settings.launcher) as pool:
         study = open_study(folder / "study.db", name, definition)
         began = {
             "space": space,
+            "base": architecture(space.base),  # its file may change while its name stays
             "objectives": definition.objectives,
             "protocol": prepared.protocol.sections,
             "seed": settings.seeds[0],

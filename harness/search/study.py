@@ -1,7 +1,8 @@
 """The sweep's YAML, and the Optuna study it becomes."""
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -52,17 +53,33 @@ def open_study(path: Path, name: str, definition: SweepStudy) -> optuna.Study:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(path, error) from error
-    storage = optuna.storages.RDBStorage(f"sqlite:///{path.absolute()}")
-    study = optuna.create_study(
-        storage=storage,
-        study_name=name,
-        directions=list(definition.objectives.values()),
-        load_if_exists=True,
-    )
+    try:
+        study = optuna.create_study(
+            storage=optuna.storages.RDBStorage(f"sqlite:///{path.absolute()}"),
+            study_name=name,
+            directions=list(definition.objectives.values()),
+            load_if_exists=True,
+        )
+    except Exception as error:  # whatever SQLAlchemy raises of a file that it cannot open, read or write
+        raise UserError(
+            f"cannot open the study {path}: {str(error).splitlines()[0]}; free space, move a damaged file away, or "
+            "choose another place with out=FOLDER"
+        ) from error
     # a sampler that starts from the same seed again would ask for the same candidates again
     study.sampler = SAMPLERS[definition.sampler](definition.sampler_seed + len(study.trials))
-    study.set_metric_names(list(definition.objectives))
+    if study.metric_names is None:  # other names than it began with are `check_unchanged`'s to refuse
+        study.set_metric_names(list(definition.objectives))
     return study
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Inside, a study file that cannot be written any more (a full disk) is a UserError."""
+    try:
+        yield
+    except optuna.exceptions.StorageInternalError as error:
+        why = str(error.__cause__ or error).splitlines()[0]
+        raise UserError(f"cannot write {path}: {why}; free some space and run the same command again") from error
 
 
 def candidate_name(number: int) -> str:

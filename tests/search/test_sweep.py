@@ -5,7 +5,7 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
-from tiny_study import SETTINGS, SPACE, SWEEP, write_yaml
+from tiny_study import BASE, SETTINGS, SPACE, SWEEP, write_yaml
 
 from harness.cli import main
 from harness.launch.events import read_events
@@ -147,6 +147,36 @@ def test_a_changed_space_is_no_continuation(workplace, trainings, capsys):
     assert main(["sweep", "search", "trials=2"]) == 2
     assert "the space changed since this sweep began: knobs" in capsys.readouterr().err
     assert len(trainings) == 1
+
+
+def test_a_changed_base_is_no_continuation(workplace, trainings, capsys):
+    assert main(["sweep", "search", "trials=1"]) == 0
+    write_yaml(Path("tiny_base.yaml"), {**BASE, "edits": {**BASE["edits"], "time_width": 32}})
+    assert main(["sweep", "search", "trials=2"]) == 2
+    assert "the base changed since this sweep began: time_width: 16 -> 32" in capsys.readouterr().err
+    assert len(trainings) == 1
+
+
+def test_other_objectives_are_no_continuation(workplace, trainings, capsys):
+    assert main(["sweep", "search", "trials=1"]) == 0
+    write_yaml(Path("sweeps/search.yaml"), {**SWEEP, "objectives": {"kid": "minimize"}})
+    assert main(["sweep", "search", "trials=2"]) == 2
+    assert "the objectives changed since this sweep began: macs: minimize -> None" in capsys.readouterr().err
+
+
+def test_a_study_file_that_cannot_be_read_or_written_is_a_sentence(workplace, monkeypatch, capsys):
+    def full(*_, **__):
+        raise optuna.exceptions.StorageInternalError("commit") from OSError("database or disk is full")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(optuna.Study, "ask", full)
+        assert main(["sweep", "search"]) == 2
+    path = Path("runs/search/study.db")
+    said = capsys.readouterr().err
+    assert f"cannot write {path}: database or disk is full; free some space and run the same" in said
+    path.write_bytes(b"no database" * 100)
+    assert main(["sweep", "search"]) == 2
+    assert f"cannot open the study {path}: (sqlite3.DatabaseError) file is not a database; " in capsys.readouterr().err
 
 
 def violation(trial):
