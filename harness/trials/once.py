@@ -7,6 +7,7 @@ a driver calls `measure_latency` for all its architectures, one after another, b
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from harness.models.build import build, example_inputs
 from harness.records.plain import identity
 from harness.records.provenance import ended, processor_name, provenance, versions
 from harness.records.quantity import Failed, Quantity, Unavailable
-from harness.records.record import Measurement, measurement_key
+from harness.records.record import Measurement, TrialRecord, measurement_key
 from harness.records.store import Store
+from harness.trials.costs import counted
 from harness.trials.settings import Settings
+from harness.trials.spec import TrialSpec
 
 LOCK_WAIT_S = 3600.0  # another worker measures the same: its result is worth the wait
 
@@ -82,6 +85,28 @@ def _latency_of(
         return {backend.quantity: quantity}, {}
 
     return _once(store, "latency", what, measure)
+
+
+def as_asked(spec: TrialSpec, record: TrialRecord) -> TrialRecord:
+    """A finished trial's record with the counts, export and latencies that the settings ask for now; stored if changed.
+
+    They are no part of a trial's identity, so another `latent` or number of threads trains nothing anew. What the
+    settings leave out, the record keeps.
+    """
+    if spec.settings.count_only or record.state != "complete":
+        return record
+    at = (spec.store, spec.architecture, spec.settings, spec.latent)
+    asked: dict[str, Quantity] = {
+        **counted(spec.architecture, spec.latent),
+        **measure_coreml(*at),
+        **measure_latency(*at),
+    }
+    kept = {name: found for name, found in record.quantities.items() if isinstance(asked.get(name), Unavailable)}
+    quantities = {**record.quantities, **asked, **kept}
+    if quantities != record.quantities:
+        record = replace(record, quantities=quantities)
+        spec.store.put(record)
+    return record
 
 
 def _once(

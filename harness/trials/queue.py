@@ -15,6 +15,7 @@ from harness.launch.worker import Call
 from harness.records.errors import UserError
 from harness.records.plain import Plain, from_plain, to_plain
 from harness.records.record import TrialRecord
+from harness.trials.once import as_asked
 from harness.trials.outcomes import WORKER, failed_record, finished, rejected
 from harness.trials.run import run_trial
 from harness.trials.spec import TrialSpec
@@ -69,7 +70,7 @@ class TrialQueue:
     def submit(self, spec: TrialSpec) -> TrialRecord | None:
         """The record if there is one already, or a limit is violated; else None, and `poll` will have it."""
         if (record := finished(spec)) is not None:
-            return record
+            return as_asked(spec, record)
         if (record := rejected(spec)) is not None:
             spec.store.put(record)
             return record

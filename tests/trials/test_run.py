@@ -11,6 +11,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from tiny_study import share_cache, tiny_spec
 
+from harness.launch.config import DebugLauncher
+from harness.launch.pool import Pool
 from harness.measure.coreml import CoremlExportError
 from harness.measure.latency_cpu import CpuLatency
 from harness.records.errors import UserError
@@ -20,6 +22,7 @@ from harness.records.store import Store
 from harness.training import loop
 from harness.trials import once, run
 from harness.trials.outcomes import LEARNT, why
+from harness.trials.queue import TrialQueue
 from harness.trials.run import run_trial
 
 TIMED = ("latency=cpu", "latency.cpu.iterations=5", "latency.cpu.warm_up=1")
@@ -191,6 +194,22 @@ def test_latency_is_measured_once_an_architecture(workplace, monkeypatch):
     edited = tiny_spec(*TIMED, edits={"feed_forward.ratio": 2})
     once.measure_latency(edited.store, edited.architecture, edited.settings, edited.latent)
     assert len(timed) == 2
+
+
+def test_other_costs_are_measured_without_another_training(workplace, trainings):
+    """Counts, exports and latencies are no part of a trial's identity: a record kept as it was would be stale."""
+    first = run_trial(tiny_spec(), attempt())
+    with Pool(Path("jobs"), DebugLauncher()) as pool:
+        asked = TrialQueue(pool).submit(tiny_spec(*TIMED, "latent=16"))
+        assert isinstance(asked.quantities["latency_cpu"], Measured)
+        assert asked.quantities["macs"].conditions["latent"] == 16
+        assert asked.quantities["macs"].value > first.quantities["macs"].value
+        assert asked.quantities["kid"] == first.quantities["kid"]
+        assert tiny_spec().store.trial(first.key) == asked
+        again = TrialQueue(pool).submit(tiny_spec())
+    assert again.quantities["macs"] == first.quantities["macs"]
+    assert again.quantities["latency_cpu"] == asked.quantities["latency_cpu"]
+    assert trainings == [0]
 
 
 def test_checkpoints_outlive_the_training_until_the_record_is_stored(workplace, monkeypatch, trainings):
