@@ -10,11 +10,11 @@ from harness.launch.pool import Pool
 from harness.records.errors import UserError
 from harness.records.record import TrialRecord
 from harness.search.promote import origin_of
-from harness.trials.ablation import POLL_S, study_folder
+from harness.trials.ablation import study_folder
 from harness.trials.outcomes import finished, why
 from harness.trials.prepared import prepare
 from harness.trials.progress import Show
-from harness.trials.queue import TrialQueue
+from harness.trials.queue import TrialQueue, run_all
 from harness.trials.settings import settings_of
 from harness.trials.spec import TrialSpec
 
@@ -40,18 +40,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _train(folder: Path, specs: list[TrialSpec], show: Show) -> list[TrialRecord]:
-    records: dict[str, TrialRecord] = {}
     with Pool(folder / "attempts", specs[0].settings.launcher) as pool, show.board(specs):
         queue = TrialQueue(pool, on_loss=show.lost)
-        for spec in specs:
-            if (record := queue.submit(spec)) is not None:
-                records[spec.key] = record
-                show.ended(spec, record)
-        while queue.in_flight:
-            for spec, record in queue.poll(POLL_S):
-                records[spec.key] = record
-                show.ended(spec, record)
-            show.running(queue.progress())
+        records = run_all(queue, specs, show)
     return [records[spec.key] for spec in specs]
 
 

@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import nn
 
+from harness.measure.evaluating import evaluating
 from harness.records.errors import UserError
 from harness.records.quantity import Counted
 from harness.records.store import unwritable
@@ -86,7 +87,7 @@ def export_package(
     if path.suffix != ".mlpackage":
         raise UserError(f"a Core ML package's name ends in .mlpackage, not '{path.name}'")
     started = time.perf_counter()
-    with _quiet(), _evaluating(module), torch.no_grad():
+    with _quiet(), evaluating(module), torch.no_grad():
         try:
             model = _convert(module, tuple(inputs), config)
         except (OSError, MemoryError) as error:  # the machine's failure, not the network's: no result to keep
@@ -165,17 +166,6 @@ def _summary(path: Path, config: Mlprogram, seconds: float) -> ExportSummary:
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
-
-
-@contextlib.contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from harness.measure.evaluating import evaluating
 from harness.records.errors import UserError
 from harness.records.provenance import processor_name
 from harness.records.quantity import Measured
@@ -50,7 +51,7 @@ class CpuLatency:
         """The median time of `module(*inputs)` in ms, with quartiles. The first input is the latent (B, C, H, W)."""
         module, arguments = _on_cpu(module, inputs)
         load = os.getloadavg()[0]
-        with _evaluating(module), _threads(self.threads), torch.inference_mode(), _no_collection():
+        with evaluating(module), _threads(self.threads), torch.inference_mode(), _no_collection():
             warm_up, stable = self._warm_up(lambda: module(*arguments))
             times = self._times(lambda: module(*arguments))
         low, _, high = quantiles(times, n=4, method="inclusive")
@@ -108,17 +109,6 @@ def _on_cpu(module: nn.Module, inputs: Sequence[Any]) -> tuple[nn.Module, list[A
         raise UserError("latency needs a module with real parameters, not one on the meta device; build it on the CPU")
     arguments = [x.to("cpu") if isinstance(x, Tensor) else x for x in inputs]
     return (module if devices <= {"cpu"} else copy.deepcopy(module).to("cpu")), arguments
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
 
 
 @contextmanager

@@ -26,10 +26,8 @@ from harness.trials.costs import counted
 from harness.trials.outcomes import why
 from harness.trials.prepared import Prepared
 from harness.trials.progress import Show, value_of
-from harness.trials.queue import Trials
+from harness.trials.queue import POLL_S, Trials
 from harness.trials.spec import TrialSpec, violated
-
-POLL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,12 +26,10 @@ from harness.trials.once import measure_latency
 from harness.trials.outcomes import finished, rejected
 from harness.trials.prepared import Prepared, prepare
 from harness.trials.progress import Show
-from harness.trials.queue import TrialQueue
+from harness.trials.queue import TrialQueue, run_all
 from harness.trials.settings import Settings, settings_of
 from harness.trials.spec import TrialSpec
 from harness.trials.studies import read_study
-
-POLL_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,7 +108,6 @@ def run_ablation(job: Ablation, show: Show) -> tuple[list[tuple[TrialSpec, Trial
 
     Returns all trials with their records, in the order of `specs`, and a sentence for each other job that failed.
     """
-    records: dict[str, TrialRecord] = {}
     with Pool(job.folder / "attempts", job.settings.launcher) as pool:
         write_manifest(job.folder, job.manifest())
         specs = job.specs()
@@ -119,15 +116,7 @@ def run_ablation(job: Ablation, show: Show) -> tuple[list[tuple[TrialSpec, Trial
         if not job.settings.count_only:
             submit_controls(queue, job.prepared, job.rungs[0][1])
         with show.board(specs):
-            for spec in {spec.key: spec for spec in specs}.values():  # edits that change nothing make no new trial
-                if (record := queue.submit(spec)) is not None:
-                    records[spec.key] = record
-                    show.ended(spec, record)
-            while queue.in_flight:
-                for spec, record in queue.poll(POLL_S):
-                    records[spec.key] = record
-                    show.ended(spec, record)
-                show.running(queue.progress())
+            records = run_all(queue, specs, show)
     return [(spec, records[spec.key]) for spec in specs], queue.failures
 
 

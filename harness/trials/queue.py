@@ -4,7 +4,7 @@ A trial whose record is in the store is not run; one that violates a limit is re
 that crashes or is lost too often becomes a failed record, which the same command tries again.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,8 +17,11 @@ from harness.records.plain import Plain, from_plain, to_plain
 from harness.records.record import TrialRecord
 from harness.trials.once import as_asked
 from harness.trials.outcomes import WORKER, failed_record, finished, rejected
+from harness.trials.progress import Show
 from harness.trials.run import run_trial
 from harness.trials.spec import TrialSpec
+
+POLL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,21 @@ class TrialQueue:
 
     def _label(self, key: str) -> str:
         return self._specs[key].label if key in self._specs else key
+
+
+def run_all(queue: TrialQueue, specs: Sequence[TrialSpec], show: Show) -> dict[str, TrialRecord]:
+    """Submit what the store does not have yet and wait for all that is in flight; trial key -> record."""
+    records: dict[str, TrialRecord] = {}
+    for spec in {spec.key: spec for spec in specs}.values():  # edits that change nothing make no new trial
+        if (record := queue.submit(spec)) is not None:
+            records[spec.key] = record
+            show.ended(spec, record)
+    while queue.in_flight:
+        for spec, record in queue.poll(POLL_S):
+            records[spec.key] = record
+            show.ended(spec, record)
+        show.running(queue.progress())
+    return records
 
 
 def _record(spec: TrialSpec, outcome: Outcome) -> TrialRecord:
