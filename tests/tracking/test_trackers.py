@@ -241,7 +241,7 @@ warnings.simplefilter("always")
 run = Run(id="x", name="x", group="x", job_type="x")
 with tracker(WandbTracker(finish_timeout_s=1.0), run, Path(sys.argv[1])) as sink:
     sink.log(CurvePoint(step=0, name="loss", value=1.0))
-    processes = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True).stdout
+    processes = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,ppid=,args="], capture_output=True, text=True).stdout
     services = [line.split() for line in processes.splitlines() if "wandb-core" in line]
     mine = [int(pid) for pid, parent, *_ in services if int(parent) == os.getpid()]
     assert mine, processes
