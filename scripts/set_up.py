@@ -62,8 +62,8 @@ def install(venv, options):
     commands = []
     if options.torch_index:
         commands.append(pip + pinned + ["--index-url", options.torch_index, "torch", "torchvision"])
-    extras = "[%s]" % ",".join(options.extra) if options.extra else ""
-    commands.append(pip + pinned + ["--editable", ROOT + extras])
+    extras = ",".join(["study", *options.extra])
+    commands.append(pip + pinned + ["--editable", "%s[%s]" % (ROOT, extras)])
     for command in commands:
         if subprocess.call(command) != 0:
             sys.exit("pip could not install the dependencies (its message is above); once mended, run make again")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from harness.commands.measure import edited, latent_of
 from harness.commands.tables import table
-from harness.measure.coreml import export_package
+from harness.coreml.export import export_package
 from harness.models.build import build, example_inputs
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.architecture.config import ArchitectureConfig
+from harness.coreml.export import CoremlExportError, Mlprogram, export_package
+from harness.latency.config import LatencyBackend
 from harness.launch.locks import FileLock
-from harness.measure.coreml import CoremlExportError, Mlprogram, export_package
-from harness.measure.latency import LatencyBackend
 from harness.models.build import build, example_inputs
 from harness.records.plain import identity
 from harness.records.provenance import ended, processor_name, provenance, versions

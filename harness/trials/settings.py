@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.coreml.export import CoremlConfig
 from harness.data.config import DataConfig
 from harness.data.text import TextConfig
 from harness.diffusion.sampling import SamplingConfig
+from harness.latency.config import LatencyConfig
 from harness.launch.config import LauncherConfig
-from harness.measure.coreml import CoremlConfig
-from harness.measure.latency import LatencyConfig
 from harness.measure.quality_config import QualityConfig
 from harness.records.errors import UserError
 from harness.records.plain import from_plain

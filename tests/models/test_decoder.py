@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from harness.architecture.catalogue import architecture
 from harness.architecture.edits import with_edits
-from harness.measure.coreml import export_package
+from harness.coreml.export import export_package
 from harness.models import decoder as decoder_module
 from harness.models.build import build, example_inputs
 from harness.records.errors import UserError

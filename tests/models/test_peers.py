@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from harness.architecture.catalogue import architecture
 from harness.architecture.edits import with_edits
 from harness.architecture.peers import DiTConfig
-from harness.measure.coreml import export_package
+from harness.coreml.export import export_package
 from harness.models.build import build, example_inputs
 from harness.models.peers import dit
 from harness.records.errors import UserError

@@ -11,10 +11,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from tiny_study import share_cache, tiny_spec
 
+from harness.coreml.export import CoremlExportError
+from harness.latency.cpu import CpuLatency
 from harness.launch.config import DebugLauncher
 from harness.launch.pool import Pool
-from harness.measure.coreml import CoremlExportError
-from harness.measure.latency_cpu import CpuLatency
 from harness.records.errors import UserError
 from harness.records.quantity import Counted, Failed, Measured, Unavailable
 from harness.records.record import Protocol

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from harness.measure import coreml
-from harness.measure.coreml import CoremlConfig, CoremlExportError, Mlprogram, NoCoreml, export_package, read_package
+from harness.coreml import export as coreml
+from harness.coreml.export import CoremlConfig, CoremlExportError, Mlprogram, NoCoreml, export_package, read_package
 from harness.records.errors import UserError
 from harness.records.plain import from_plain
 

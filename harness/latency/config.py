@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from harness.measure.latency_cpu import CpuLatency
-from harness.measure.latency_iphone import IphoneLatency
+from harness.latency.cpu import CpuLatency
+from harness.latency.iphone import IphoneLatency
 from harness.records.errors import UserError
 from harness.records.quantity import Quantity
 

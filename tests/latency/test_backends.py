@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from harness.measure.latency import LatencyBackend, LatencyConfig
-from harness.measure.latency_cpu import CpuLatency
+from harness.latency.config import LatencyBackend, LatencyConfig
+from harness.latency.cpu import CpuLatency
 from harness.records.errors import UserError
 from harness.records.plain import from_plain, to_plain
 from harness.records.provenance import processor_name
