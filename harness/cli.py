@@ -160,12 +160,20 @@ def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(overview())
         return 0
-    name, *rest = words
-    if name not in VERBS:
-        raise unknown_name("verb", name, VERBS)
+    name, rest = _verb(words)
     arguments = parse(name, rest)
-    status: int = import_module(f"harness.commands.{name}").run(arguments)
+    status: int = import_module(f"harness.commands.{name.replace(' ', '_')}").run(arguments)
     return status
+
+
+def _verb(words: list[str]) -> tuple[str, list[str]]:
+    """The verb, of one word or two (`latency predict`), and the words after it."""
+    for length in (2, 1):
+        if (name := " ".join(words[:length])) in VERBS:
+            return name, words[length:]
+    if any(name.startswith(f"{words[0]} ") for name in VERBS):
+        raise unknown_name("verb", " ".join(words[:2]), VERBS)
+    raise unknown_name("verb", words[0], VERBS)
 
 
 def parse(name: str, words: Sequence[str]) -> argparse.Namespace:
@@ -191,7 +199,7 @@ def parse(name: str, words: Sequence[str]) -> argparse.Namespace:
 def overview() -> str:
     """The text of `harness --help`."""
     lines = ["usage: harness VERB [NAME] [key=value ...] [--flags]", ""]
-    lines += [f"  {name:<9} {verb.summary}" for name, verb in VERBS.items()]
+    lines += [f"  {name:<17} {verb.summary}" for name, verb in VERBS.items()]
     lines += ["", "`harness VERB --help` shows a verb's flags and an example.", "for example: harness ablate fig3"]
     return "\n".join(lines)
 
