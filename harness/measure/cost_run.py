@@ -10,7 +10,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +21,22 @@ from harness.measure.cost_formulas import ZERO_COST, Call, OpCost, cost_of
 from harness.measure.cost_structure import NoStructureError, Structures, value_structure
 
 
+Shape: TypeAlias = tuple[int, ...]
+
+
 class Row(NamedTuple):
-    """One call of an operator at a place: the dotted path of the module that called it."""
+    """One call of an operator at a place: the dotted path of the module that called it.
+
+    The shapes are those of its tensor arguments, in order, and of its results; parameters, buffers and views of them
+    are told apart from activations.
+    """
 
     place: str
     operator: str
     cost: OpCost
+    reads: tuple[Shape, ...] = ()
+    weights: tuple[Shape, ...] = ()
+    writes: tuple[Shape, ...] = ()
 
 
 def run_on_meta(module: nn.Module, inputs: Sequence[Any], *, memoise: bool) -> list[Row]:
@@ -62,16 +72,20 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         out = func(*args, **(kwargs or {}))
         operator = _operator_name(func)
-        written = 0 if operator in RESERVING else _written(out, args)
+        given = [(x, x.untyped_storage()._cdata) for x in tree_leaves(args) if isinstance(x, Tensor)]
+        written = 0 if operator in RESERVING else _written(out, {memory for _, memory in given})
         if operator not in ZERO_COST or written:
             cost = cost_of(operator, Call(func._overloadname, args, kwargs or {}, out, self.is_weight))
-            self.rows.append(Row(self.places[-1], operator, cost._replace(activations=written)))
+            reads = tuple(tuple(x.shape) for x, memory in given if memory not in self._weights)
+            weights = tuple(tuple(x.shape) for x, memory in given if memory in self._weights)
+            writes = tuple(tuple(x.shape) for x in tree_leaves(out) if isinstance(x, Tensor))
+            cost = cost._replace(activations=written)
+            self.rows.append(Row(self.places[-1], operator, cost, reads, weights, writes))
         return out
 
 
-def _written(out: Any, args: tuple[Any, ...]) -> int:
+def _written(out: Any, known: set[int]) -> int:
     """Numbers in `out` that are not in the memory of an argument, as those of a view or an in-place result are."""
-    known = {x.untyped_storage()._cdata for x in tree_leaves(args) if isinstance(x, Tensor)}
     made = (x for x in tree_leaves(out) if isinstance(x, Tensor))
     return sum(x.numel() for x in made if x.untyped_storage()._cdata not in known)
 
@@ -112,7 +126,7 @@ class _Watch:
         key = self._key(module, args, kwargs)
         known = self._results.get(key)
         if known is not None:
-            rows.extend(Row(place + row.place, row.operator, row.cost) for row in known.rows)
+            rows.extend(row._replace(place=place + row.place) for row in known.rows)
             return known.again()
         start = len(rows)
         self._recorder.places.append(place)
@@ -166,7 +180,7 @@ def _result(place: str, rows: list[Row], out: Any, args: tuple[Any, ...]) -> _Re
         return None
     if not all(row.place == place or row.place.startswith(f"{place}.") for row in rows):
         return None
-    relative = [Row(row.place[len(place) :], row.operator, row.cost) for row in rows]
+    relative = [row._replace(place=row.place[len(place) :]) for row in rows]
     return _Result(relative, kind, [None if x is None else (x.shape, x.stride(), x.dtype) for x in outputs])
 
 
