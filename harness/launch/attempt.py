@@ -135,7 +135,8 @@ def shared_folder(attempt_folder: Path) -> Path:
 
 def new_attempt(key_folder: Path) -> Attempt:
     """The next attempt's folder, made here."""
-    attempt = Attempt(key_folder / f"attempt-{len(attempts_of(key_folder)) + 1:03d}")
+    number = max((attempt.number for attempt in attempts_of(key_folder)), default=0) + 1
+    attempt = Attempt(key_folder / f"attempt-{number:03d}")
     try:
         attempt.folder.mkdir(parents=True)
     except OSError as error:

@@ -68,7 +68,8 @@ class InProcess:
     def __init__(self, attempt: Attempt) -> None:
         job = submitit.DebugExecutor(attempt.logs).submit(Job(attempt.folder))
         self.job_id: str | None = str(job.job_id)
-        job.result()
+        if job.result() == "stopped":  # a SIGTERM that the job heard meant this process
+            raise KeyboardInterrupt
 
     def may_live(self) -> bool:
         return False

@@ -68,7 +68,8 @@ class Pool:
     ) -> None:
         """Lock `folder` for this driver (a UserError names the one that has it); `close` or leaving `with` unlocks.
 
-        `max_attempts` bounds how often a key is started again after its worker was lost, in this driver's life.
+        `max_attempts` bounds how often a key is started again after its worker was lost, in this driver's life. A worker
+        that ended because it was asked to (a preemption) had saved what it did: that counts for nothing.
         """
         self.folder = Path(folder).absolute()
         self.launcher = launcher
@@ -241,10 +242,11 @@ class Pool:
     def _lose(self, key: str, job: _Running, result: Result | None) -> None:
         reason = result.error if result is not None else _why_lost(job)
         log_event(self.folder, "lost", key=key, attempt=job.attempt.name, error=reason)
-        self._losses[key] = self._losses.get(key, 0) + 1
+        if result is None or result.state != "stopped":
+            self._losses[key] = self._losses.get(key, 0) + 1
         lost = Outcome(key=key, state="lost", attempt=job.attempt.name, attempt_folder=job.attempt.folder, error=reason)
         self._ready.append(lost)
-        if self._losses[key] < self.max_attempts:
+        if self._losses.get(key, 0) < self.max_attempts:
             self._waiting.appendleft(key)
             return
         error = f"lost {self._losses[key]} times, the last time because {reason}"

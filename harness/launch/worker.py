@@ -80,11 +80,16 @@ def _run(attempt: Attempt) -> Result:
         except AttemptStopped:
             return Result(state="stopped", error="asked to end before it had a result")
         except UserError as error:
-            attempt.traceback.write_text(traceback.format_exc())
+            _keep_traceback(attempt)
             return Result(state="failed", error=str(error), user_error=True)
         except Exception as error:
-            attempt.traceback.write_text(traceback.format_exc())
+            _keep_traceback(attempt)
             return Result(state="failed", error=" ".join(f"{type(error).__name__}: {error}".split()))
+
+
+def _keep_traceback(attempt: Attempt) -> None:
+    with contextlib.suppress(OSError):  # on a full disk the sentence in the result matters more
+        attempt.traceback.write_text(traceback.format_exc())
 
 
 def _end(attempt: Attempt, result: Result) -> str:

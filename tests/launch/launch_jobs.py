@@ -24,6 +24,21 @@ def raises(folder: Path) -> Plain:
     raise ValueError("two\nlines")
 
 
+@dataclass(frozen=True)
+class StopsOften:
+    """Asked to end `times` times, as a preempted worker that saved what it had; then it has a result."""
+
+    times: int
+
+    def __call__(self, folder: Path) -> Plain:
+        log = shared_folder(folder) / "stops.log"
+        stops = len(log.read_text().splitlines()) if log.exists() else 0
+        if stops < self.times:
+            note(log, folder.name)
+            raise worker.AttemptStopped
+        return stops
+
+
 def user_mistake(folder: Path) -> Plain:
     raise UserError("no such folder '/x'; name one that exists")
 
@@ -35,6 +50,11 @@ def not_plain(folder: Path) -> Plain:
 def dies(folder: Path) -> Plain:
     os.kill(os.getpid(), signal.SIGKILL)
     return None
+
+
+def stops_once_then_dies(folder: Path) -> Plain:
+    StopsOften(1)(folder)
+    return dies(folder)
 
 
 def dies_once(folder: Path) -> Plain:

@@ -101,6 +101,51 @@ def test_a_key_lost_too_often_fails_with_the_reason(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("launcher", [LOCAL, SLURM], indirect=True, ids=["local", "slurm"])
+def test_a_worker_that_saved_and_ended_when_asked_is_no_loss_to_count(tmp_path: Path, launcher: LauncherConfig) -> None:
+    """A long trial on a cluster may be preempted any number of times."""
+    with Pool(tmp_path, launcher, max_attempts=2) as pool:
+        pool.submit("key", jobs.StopsOften(3))
+        ended = list(pool.outcomes())
+    assert [outcome.state for outcome in ended] == ["lost", "lost", "lost", "done"]
+    assert ended[-1].result == 3
+
+
+def test_stops_between_losses_do_not_hide_them(tmp_path: Path) -> None:
+    with Pool(tmp_path, LOCAL, max_attempts=2) as pool:
+        pool.submit("key", jobs.stops_once_then_dies)
+        ended = list(pool.outcomes())
+    assert [outcome.state for outcome in ended] == ["lost", "lost", "lost", "failed"]
+    assert ended[-1].error.startswith("lost 2 times")
+
+
+def test_a_job_asked_to_end_in_the_drivers_own_process_ends_the_driver(tmp_path: Path) -> None:
+    """SIGTERM to `harness ... launcher=debug`: the job saves, and no second attempt begins."""
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, DebugLauncher(), key=jobs.StopsOften(1))
+    assert [name for _, name in events(tmp_path)] == ["submitted", "started", "stopped"]
+    assert run(tmp_path, DebugLauncher(), key=jobs.StopsOften(1))["key"].result == 1
+
+
+def test_an_error_is_told_where_its_traceback_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, *_: Any, **__: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    ended = run(tmp_path, DebugLauncher(), bad=jobs.raises, user=jobs.user_mistake)
+    assert ended["bad"].error == "ValueError: two lines"
+    assert (ended["user"].error, ended["user"].user_error) == ("no such folder '/x'; name one that exists", True)
+    assert ended["bad"].traceback is None
+
+
+def test_an_attempt_whose_predecessor_was_deleted_gets_a_number_of_its_own(tmp_path: Path) -> None:
+    made = [new_attempt(tmp_path / "key") for _ in range(3)]
+    made[1].folder.rmdir()
+    assert new_attempt(tmp_path / "key").number == 4
+
+
 def test_never_more_jobs_than_the_cap(tmp_path: Path) -> None:
     run(tmp_path, LOCAL, **{f"k{index}": jobs.Steps(steps=2, seconds=0.1) for index in range(5)})
     at_once = most = 0
