@@ -1,10 +1,11 @@
 """How long one forward pass takes, on which device: the backends and the setting that chooses among them.
 
 A backend is a frozen dataclass of its own settings, in a file of its own, with a `name`, the `quantity` that it
-fills in a record, and `measure`. Registering it is one line: its field in LatencyConfig.
+fills in a record, what else tells one measurement from another (`instrument`), and `measure`. Registering it is one
+line: its field in LatencyConfig.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from harness.latency.cpu import CpuLatency
 from harness.latency.iphone import IphoneLatency
+from harness.latency.onnx import OnnxLatency
 from harness.records.errors import UserError
 from harness.records.quantity import Quantity
 
@@ -25,6 +27,13 @@ class LatencyBackend(Protocol):
     def quantity(self) -> str:
         """`latency_cpu`: the name in a record's quantities."""
 
+    @property
+    def needs_weights(self) -> bool:
+        """False: the module may be on the meta device."""
+
+    def instrument(self) -> Mapping[str, Any]:
+        """What takes the number besides the settings (processor, versions), plain: another instrument measures anew."""
+
     def measure(self, module: nn.Module, inputs: Sequence[Any]) -> Quantity:
         """The time of `module(*inputs)` in ms, or why there is none; the module is left as it was."""
 
@@ -33,6 +42,7 @@ class LatencyBackend(Protocol):
 class LatencyConfig:
     latent: int | None = None  # side of the latent to measure at; None: the data's own
     cpu: CpuLatency | None = None  # None: not measured
+    onnx: OnnxLatency | None = None
     iphone: IphoneLatency | None = None
 
     def __post_init__(self) -> None:

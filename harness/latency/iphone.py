@@ -1,6 +1,6 @@
 """Latency on an attached iPhone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,6 +15,10 @@ class IphoneLatency:
 
     name: ClassVar[str] = "iphone"
     quantity: ClassVar[str] = "latency_iphone"
+    needs_weights: ClassVar[bool] = True
+
+    def instrument(self) -> Mapping[str, Any]:
+        return {}
 
     def measure(self, module: nn.Module, inputs: Sequence[Any]) -> Unavailable:  # noqa: ARG002
         """Unavailable, whatever the module is."""

@@ -11,13 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from harness.architecture.config import ArchitectureConfig
 from harness.coreml.export import CoremlExportError, Mlprogram, export_package
 from harness.latency.config import LatencyBackend
 from harness.launch.locks import FileLock
 from harness.models.build import build, example_inputs
 from harness.records.plain import identity
-from harness.records.provenance import ended, processor_name, provenance, versions
+from harness.records.provenance import ended, provenance, versions
 from harness.records.quantity import Failed, Quantity, Unavailable
 from harness.records.record import Measurement, TrialRecord, measurement_key
 from harness.records.store import Store
@@ -76,12 +78,14 @@ def _latency_of(
         "latent": latent,
         "backend": backend.name,
         "settings": identity(backend),
-        "processor": processor_name(),  # another machine measures anew
-        "versions": versions(("torch",)),  # so does another PyTorch
+        **backend.instrument(),
     }
 
     def measure() -> tuple[dict[str, Quantity], dict[str, Any]]:
-        quantity = backend.measure(build(architecture), example_inputs(architecture, latent=latent))
+        device = torch.device("cpu" if backend.needs_weights else "meta")
+        with device:
+            module = build(architecture)
+        quantity = backend.measure(module, example_inputs(architecture, latent=latent, device=device))
         return {backend.quantity: quantity}, {}
 
     return _once(store, "latency", what, measure)
