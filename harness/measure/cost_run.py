@@ -20,7 +20,6 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from harness.measure.cost_formulas import ZERO_COST, Call, OpCost, cost_of
 from harness.measure.cost_structure import NoStructureError, Structures, value_structure
 
-
 Shape: TypeAlias = tuple[int, ...]
 
 
