@@ -18,16 +18,15 @@ from optuna.trial import TrialState
 
 from harness.architecture.config import ArchitectureConfig
 from harness.records.errors import UserError
-from harness.records.quantity import Counted, Quantity
 from harness.records.record import TrialRecord
+from harness.search.gate import gate
 from harness.search.space import Parameters, Space, distance
 from harness.search.study import SweepStudy, candidate_name
-from harness.trials.costs import counted
 from harness.trials.outcomes import why
 from harness.trials.prepared import Prepared
 from harness.trials.progress import Show, value_of
 from harness.trials.queue import POLL_S, Trials
-from harness.trials.spec import TrialSpec, violated
+from harness.trials.spec import TrialSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,6 @@ class Sweep:
     ) -> None:
         self.name, self.definition, self.space, self.prepared = name, definition, space, prepared
         self.study, self.queue, self.show = study, queue, show
-        self.limits: Mapping[str, int] = prepared.settings.limits
         self.seed = prepared.settings.seeds[0]
         self._running: dict[str, int] = {}  # trial key -> Optuna's number
         self._seen: set[str] = set()  # fingerprints of every candidate met, trained or refused
@@ -120,14 +118,11 @@ class Sweep:
         """Count, hold the limits, and submit what meets them."""
         self._seen.add(architecture.fingerprint)
         trial.set_user_attr("fingerprint", architecture.fingerprint)
-        quantities: dict[str, Quantity] = dict(counted(architecture, self._spec(trial.number, architecture).latent))
-        reason = violated(quantities, self.limits)
-        for name, limit in self.limits.items():
-            quantity = quantities[name]
-            assert isinstance(quantity, Counted)
-            trial.set_constraint(name, quantity.value / limit - 1)
-        if reason is not None:
-            self._refuse(trial, reason, {name: _number(quantity) for name, quantity in quantities.items()})
+        gated = gate(self.prepared, architecture)
+        for name, violation in gated.violations.items():
+            trial.set_constraint(name, violation)
+        if gated.refusal is not None:
+            self._refuse(trial, gated.refusal, gated.values)
             return
         self._refused_in_a_row = 0
         trial.set_user_attr("submitted", self._spec(trial.number, architecture).key)
@@ -201,9 +196,3 @@ class Sweep:
             return self.prepared.fit(self.space.architecture(parameters)).fingerprint not in self._seen
         except UserError:
             return False  # a rule refuses it: no candidate
-
-
-def _number(quantity: Quantity) -> float:
-    value = value_of(quantity)
-    assert value is not None
-    return value
