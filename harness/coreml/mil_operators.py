@@ -1,0 +1,289 @@
+"""MIL's operators in torch: those that this harness's exports emit, and no others.
+
+Meaning and defaults are those of coremltools' definitions (`coremltools/converters/mil/mil/ops/defs/iOS15` to `iOS18`,
+https://apple.github.io/coremltools/source/coremltools.converters.mil.mil.ops.defs.html). Arguments have MIL's names;
+numbers come as tensors, of shape () where MIL has a scalar, texts as str, several values as a tuple.
+An operator more is one function here: `@operator` registers it under its name.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from harness.records.errors import UserError, unknown_name
+
+Values: TypeAlias = Tensor | tuple[Tensor, ...]
+Operator: TypeAlias = Callable[..., Values]
+AnyOperator = TypeVar("AnyOperator", bound=Operator)
+OPERATORS: dict[str, Operator] = {}
+
+
+def operator(function: AnyOperator) -> AnyOperator:
+    OPERATORS[function.__name__] = function
+    return function
+
+
+def ints(values: Tensor) -> tuple[int, ...]:
+    return tuple(int(value) for value in values.reshape(-1).tolist())
+
+
+# Element by element
+
+
+@operator
+def add(x: Tensor, y: Tensor) -> Tensor:
+    return x + y
+
+
+@operator
+def sub(x: Tensor, y: Tensor) -> Tensor:
+    return x - y
+
+
+@operator
+def mul(x: Tensor, y: Tensor) -> Tensor:
+    return x * y
+
+
+@operator
+def real_div(x: Tensor, y: Tensor) -> Tensor:
+    return x / y
+
+
+@operator
+def square(x: Tensor) -> Tensor:
+    return x.square()
+
+
+@operator
+def sqrt(x: Tensor) -> Tensor:
+    return x.sqrt()
+
+
+@operator
+def rsqrt(x: Tensor, epsilon: Tensor | float = 1e-12) -> Tensor:
+    return torch.rsqrt(x + epsilon)
+
+
+@operator
+def sin(x: Tensor) -> Tensor:
+    return x.sin()
+
+
+@operator
+def cos(x: Tensor) -> Tensor:
+    return x.cos()
+
+
+@operator
+def cast(x: Tensor, dtype: str) -> Tensor:
+    """To a float type it stays as it is: the interpreter rounds what an operator gives to its declared type."""
+    if dtype in ("fp16", "fp32"):
+        return x.float()
+    if dtype in ("int32", "bool"):
+        return x.to({"int32": torch.int32, "bool": torch.bool}[dtype])  # towards zero, as MIL
+    raise unknown_name("type to cast to", dtype, ("fp16", "fp32", "int32", "bool"))
+
+
+# Activations
+
+
+@operator
+def silu(x: Tensor) -> Tensor:
+    return F.silu(x)
+
+
+@operator
+def gelu(x: Tensor, mode: str = "EXACT") -> Tensor:
+    forms: dict[str, Callable[[Tensor], Tensor]] = {
+        "EXACT": F.gelu,
+        "TANH_APPROXIMATION": lambda x: F.gelu(x, approximate="tanh"),
+        "SIGMOID_APPROXIMATION": lambda x: x * torch.sigmoid(1.702 * x),
+    }
+    if mode not in forms:
+        raise unknown_name("mode of gelu", mode, forms)
+    return forms[mode](x)
+
+
+@operator
+def softmax(x: Tensor, axis: Tensor) -> Tensor:
+    return x.softmax(int(axis))
+
+
+# Products
+
+
+@operator
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    return F.linear(x, weight, bias)
+
+
+@operator
+def matmul(x: Tensor, y: Tensor, transpose_x: Tensor | bool = False, transpose_y: Tensor | bool = False) -> Tensor:
+    """Transposing has no effect on a vector."""
+    left = x.transpose(-1, -2) if transpose_x and x.dim() > 1 else x
+    right = y.transpose(-1, -2) if transpose_y and y.dim() > 1 else y
+    return left @ right
+
+
+@operator
+def einsum(values: tuple[Tensor, ...], equation: str) -> Tensor:
+    return torch.einsum(equation, *values)
+
+
+@operator
+def conv(
+    x: Tensor,
+    weight: Tensor,
+    pad_type: str,
+    bias: Tensor | None = None,
+    strides: Tensor | None = None,
+    pad: Tensor | None = None,
+    dilations: Tensor | None = None,
+    groups: Tensor | int = 1,
+) -> Tensor:
+    """x (B, C, *spatial), one to three axes of them; `pad` holds what is added before and after each."""
+    spatial = x.dim() - 2
+    steps = ints(strides) if strides is not None else (1,) * spatial
+    spread = ints(dilations) if dilations is not None else (1,) * spatial
+    if pad_type == "custom" and pad is not None:
+        around = ints(pad)
+        outermost_last = [side for axis in reversed(range(spatial)) for side in around[2 * axis : 2 * axis + 2]]
+        x = F.pad(x, outermost_last)
+    elif pad_type != "valid":
+        raise UserError(f"a convolution's pad_type is read if it is custom (with pad) or valid, not '{pad_type}'")
+    convolution = (F.conv1d, F.conv2d, F.conv3d)[spatial - 1]
+    return convolution(x, weight, bias, stride=steps, dilation=spread, groups=int(groups))
+
+
+@operator
+def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(D) + mask) v; a mask of truth values is True where it is looked at."""
+    scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+    if attn_mask is not None:
+        there = attn_mask.dtype == torch.bool
+        scores = scores.masked_fill(~attn_mask, -torch.inf) if there else scores + attn_mask
+    return scores.softmax(-1) @ value
+
+
+# Norms and reductions
+
+
+@operator
+def layer_norm(
+    x: Tensor,
+    axes: Tensor | None = None,
+    gamma: Tensor | None = None,
+    beta: Tensor | None = None,
+    epsilon: Tensor | float = 1e-5,
+) -> Tensor:
+    """gamma and beta have the shape of x in `axes`, which need not be the last."""
+    over = [axis % x.dim() for axis in (ints(axes) if axes is not None else range(x.dim()))]
+    shape = [size if axis in over else 1 for axis, size in enumerate(x.shape)]
+    centred = x - x.mean(over, keepdim=True)
+    normed = centred * torch.rsqrt(centred.square().mean(over, keepdim=True) + epsilon)
+    scaled = normed if gamma is None else normed * gamma.reshape(shape)
+    return scaled if beta is None else scaled + beta.reshape(shape)
+
+
+@operator
+def reduce_mean(x: Tensor, axes: Tensor | None = None, keep_dims: Tensor | bool = False) -> Tensor:
+    over = ints(axes) if axes is not None else tuple(range(x.dim()))
+    return x.mean(over, keepdim=bool(keep_dims))
+
+
+# Shapes
+
+
+@operator
+def reshape(x: Tensor, shape: Tensor) -> Tensor:
+    """-1 is what is left; 0 keeps the size that x has there, if the ranks are equal."""
+    sizes = ints(shape)
+    if 0 in sizes and len(sizes) == x.dim():
+        sizes = tuple(size or old for size, old in zip(sizes, x.shape, strict=True))
+    return x.reshape(sizes)
+
+
+@operator
+def transpose(x: Tensor, perm: Tensor) -> Tensor:
+    return x.permute(ints(perm))
+
+
+@operator
+def squeeze(x: Tensor, axes: Tensor | None = None) -> Tensor:
+    """Axes of another size than 1 stay."""
+    return x.squeeze() if axes is None else x.squeeze(ints(axes))
+
+
+@operator
+def expand_dims(x: Tensor, axes: Tensor) -> Tensor:
+    """`axes` are places in the result."""
+    rank = x.dim() + len(ints(axes))
+    for axis in sorted(axis % rank for axis in ints(axes)):
+        x = x.unsqueeze(axis)
+    return x
+
+
+@operator
+def concat(values: Values, axis: Tensor, interleave: Tensor | bool = False) -> Tensor:
+    if interleave:
+        raise UserError("concat is read without interleave; no export of this harness interleaves")
+    return torch.cat(_several(values), dim=int(axis))
+
+
+@operator
+def split(
+    x: Tensor, axis: Tensor, num_splits: Tensor | None = None, split_sizes: Tensor | None = None
+) -> tuple[Tensor, ...]:
+    if split_sizes is not None:
+        return x.split(list(ints(split_sizes)), dim=int(axis))
+    if num_splits is None:
+        raise UserError("split needs num_splits or split_sizes; the package has neither")
+    return x.tensor_split(int(num_splits), dim=int(axis))
+
+
+@operator
+def slice_by_index(
+    x: Tensor,
+    begin: Tensor,
+    end: Tensor,
+    stride: Tensor | None = None,
+    begin_mask: Tensor | None = None,
+    end_mask: Tensor | None = None,
+    squeeze_mask: Tensor | None = None,
+) -> Tensor:
+    """x[begin:end:stride] per axis; a mask's True: from the first, to the last, or the one element at `begin`."""
+    first, last, whole = ints(begin), ints(end), (0,) * x.dim()
+    steps = ints(stride) if stride is not None else (1,) * x.dim()
+    from_first, to_last, pick = (
+        ints(mask) if mask is not None else whole for mask in (begin_mask, end_mask, squeeze_mask)
+    )
+    if min(steps) < 1:
+        raise UserError(
+            f"slice_by_index is read with positive strides, not {steps}; no export of this harness has them"
+        )
+    return x[
+        tuple(
+            first[i] if pick[i] else slice(None if from_first[i] else first[i], None if to_last[i] else last[i], step)
+            for i, step in enumerate(steps)
+        )
+    ]
+
+
+@operator
+def upsample_nearest_neighbor(
+    x: Tensor, scale_factor_height: Tensor | float = 1, scale_factor_width: Tensor | float = 1
+) -> Tensor:
+    """By whole numbers: every pixel becomes a block of its like. (..., H, W) -> (..., a H, b W)"""
+    factors = float(scale_factor_height), float(scale_factor_width)
+    if not all(factor.is_integer() for factor in factors):
+        raise UserError(f"upsample_nearest_neighbor is read with whole factors, not {factors}")
+    return x.repeat_interleave(int(factors[0]), -2).repeat_interleave(int(factors[1]), -1)
+
+
+def _several(values: Values) -> Sequence[Tensor]:
+    """A list of one value is written like the value."""
+    return values if isinstance(values, tuple) else (values,)

@@ -1,0 +1,126 @@
+"""Whether an exported package computes what the module computes, found without a phone.
+
+Two numbers, each a peak signal-to-noise ratio of the package's output against the module's in float32:
+
+float32   the program computed in float32 on its stored fp16 constants. What is missing to exactness are the rounded
+          weights and a wrong graph; a wrong graph is far below the gate.
+float16   every value that the program declares fp16 rounded to fp16: what the format itself costs.
+
+It proves the graph, not the Neural Engine's arithmetic (`harness.coreml.interpreter`): a real prediction on the device
+has to pass the same gate before its time counts (`harness.device`).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.coreml.interpreter import Mode, run_program
+from harness.coreml.mil_program import Program, read_program
+from harness.device.parity import psnr_db as decibels
+from harness.measure.evaluating import evaluating
+from harness.records.errors import UserError
+from harness.records.quantity import Measured
+
+FLOAT32_GATE_DB = 60.0  # chosen: a hundred times below the peak's 1/10, far above what any wrong operator reaches
+FLOAT16_GATE_DB = 35.0  # Apple's own, of ml-stable-diffusion's conversion (python_coreml_stable_diffusion/torch2coreml)
+RESOLUTION_DB = -20 * math.log10(torch.finfo(torch.float32).eps)  # 138: a smaller error is float32's own
+
+
+class ParityError(UserError):
+    """The package does not compute what the module computes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParityResult:
+    """Of the worst output, if there are several."""
+
+    float32_db: float
+    float16_db: float
+
+    @property
+    def passed(self) -> bool:
+        return self.float32_db >= FLOAT32_GATE_DB and self.float16_db >= FLOAT16_GATE_DB
+
+    @property
+    def quantities(self) -> Mapping[str, Measured]:
+        """`coreml_parity_float32` and `coreml_parity_float16`, in dB."""
+        return {
+            f"coreml_parity_{name}": Measured(value=value, unit="dB", conditions={"gate_db": gate})
+            for name, value, gate in (
+                ("float32", self.float32_db, FLOAT32_GATE_DB),
+                ("float16", self.float16_db, FLOAT16_GATE_DB),
+            )
+        }
+
+    def check(self) -> None:
+        """ParityError if a gate is missed."""
+        for name, found, gate in (
+            ("computed in float32", self.float32_db, FLOAT32_GATE_DB),
+            ("rounded to fp16", self.float16_db, FLOAT16_GATE_DB),
+        ):
+            if not found >= gate:
+                raise ParityError(
+                    f"the exported graph, {name}, reaches {found:.1f} dB of the module's output and {gate:g} dB are "
+                    "asked: it is another network; do not time it"
+                )
+
+
+def parity(module: nn.Module, inputs: Sequence[Any], package: Path) -> ParityResult:
+    """`module(*inputs)` in float32 against the program in `package`, which was exported from it.
+
+    Last inputs of None are left out, as in `export_package`. UserError where the module's output is constant: it has
+    weights of zero, and any graph computes that (`fill_weights`, before the export).
+    """
+    given = [value for value in inputs if value is not None]
+    with evaluating(module), torch.no_grad():
+        made = module(*given)
+    references = list(made) if isinstance(made, tuple | list) else [made]
+    program = read_program(package)
+    return ParityResult(
+        float32_db=program_psnr_db(program, given, references, "float32"),
+        float16_db=program_psnr_db(program, given, references, "float16"),
+    )
+
+
+def program_psnr_db(program: Program, inputs: Sequence[Tensor], references: Sequence[Tensor], mode: Mode) -> float:
+    """The lowest PSNR of the program's outputs; inputs and references in the program's order."""
+    named = {variable.name: value for variable, value in zip(program.inputs, inputs, strict=True)}
+    outputs = run_program(program, named, mode).values()
+    return min(psnr_db(reference, output) for reference, output in zip(references, outputs, strict=True))
+
+
+def psnr_db(reference: Tensor, output: Tensor) -> float:
+    """20 log10(max |reference| / root mean square error), as ml-stable-diffusion has it, at most float32's 138 dB.
+
+    Minus infinity where the output is not finite. UserError where the reference is constant or not finite: parity with
+    it would prove nothing.
+    """
+    if reference.shape != output.shape:
+        raise UserError(f"the package's output has the shape {(*output.shape,)}, the module's {(*reference.shape,)}")
+    if not torch.isfinite(reference).all() or reference.max() == reference.min():
+        raise UserError(
+            "the module's output is constant or not finite, so parity with it proves nothing; give every weight a "
+            "value other than zero before the export (fill_weights)"
+        )
+    if not torch.isfinite(output).all():
+        return -math.inf
+    return min(decibels(output.numpy(), reference.detach().numpy()), RESOLUTION_DB)
+
+
+def fill_weights(module: nn.Module, seed: int = 0) -> None:
+    """Random values in every parameter, none of them zero, so that no part of the network is hidden behind a zero.
+
+    A kernel or a matrix is normal with a variance of 1 / fan-in, which keeps its input's scale; anything else (a bias,
+    a norm's weight) keeps its own value, moved by a normal of deviation 0.1.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            fan_in = parameter[0].numel() if parameter.dim() > 1 else 1
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(noise * fan_in**-0.5 if fan_in > 1 else parameter + 0.1 * noise)
