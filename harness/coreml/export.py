@@ -19,6 +19,9 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import nn
 
+from harness.coreml.layout import ane_layout
+from harness.coreml.palettize import palettized
+from harness.coreml.precision import compute_precision
 from harness.measure.evaluating import evaluating
 from harness.records.errors import UserError
 from harness.records.quantity import Counted
@@ -39,11 +42,17 @@ class Mlprogram:
     kind: Literal["mlprogram"] = "mlprogram"
     target: Target = "iOS17"  # the oldest system that loads it
     precision: Literal["fp16", "fp32"] = "fp16"
+    layout: Literal["ane", "plain"] = "ane"  # `harness.coreml.layout`, or the module as it is: fused attention on iOS18
+    bits: Literal[16, 8, 6, 4] = 16  # of a weight; below 16 they index tables (`harness.coreml.palettize`)
     latent: int | None = None  # side of the latent; None: the data's own
 
     def __post_init__(self) -> None:
         if self.latent is not None and self.latent < 1:
             raise UserError(f"coreml.latent must be at least 1, not {self.latent}; or null for the data's own size")
+        if self.bits < 16 and self.precision == "fp32":
+            raise UserError(
+                f"weights of {self.bits} bits stand for fp16 numbers; set coreml.precision=fp16 or coreml.bits=16"
+            )
 
 
 CoremlConfig: TypeAlias = NoCoreml | Mlprogram
@@ -60,6 +69,8 @@ class ExportSummary:
     path: Path
     target: str
     precision: str
+    layout: str
+    bits: int
     bytes: int
     operators: Mapping[str, int]  # MIL operator -> how often, without constants; the most frequent first
     inputs: Mapping[str, tuple[int, ...]]  # name -> shape
@@ -71,7 +82,8 @@ class ExportSummary:
     def quantity(self) -> Counted:
         """`coreml_bytes`."""
         shapes = {name: list(shape) for name, shape in self.inputs.items()}
-        conditions = {"target": self.target, "precision": self.precision, "inputs": shapes, **self.versions}
+        settings = {name: getattr(self, name) for name in ("target", "precision", "layout", "bits")}
+        conditions = {**settings, "inputs": shapes, **self.versions}
         return Counted(value=self.bytes, unit="bytes", conditions=conditions)
 
 
@@ -115,15 +127,15 @@ def _convert(module: nn.Module, inputs: tuple[Any, ...], config: Mlprogram) -> A
 
     while inputs and inputs[-1] is None:  # the exporter takes tensors only
         inputs = inputs[:-1]
-    program = torch.export.export(module, inputs).run_decompositions({})
-    precision = {"fp16": coremltools.precision.FLOAT16, "fp32": coremltools.precision.FLOAT32}[config.precision]
-    return coremltools.convert(
-        program,
+    program = torch.export.export(ane_layout(module) if config.layout == "ane" else module, inputs)
+    model = coremltools.convert(
+        program.run_decompositions({}),
         convert_to="mlprogram",
         minimum_deployment_target=getattr(coremltools.target, config.target),
-        compute_precision=precision,
+        compute_precision=compute_precision(config.precision),
         skip_model_load=True,
     )
+    return model if config.bits == 16 else palettized(model, config.bits)
 
 
 def _save(model: Any, path: Path) -> None:
@@ -148,12 +160,14 @@ def _summary(path: Path, config: Mlprogram, seconds: float) -> ExportSummary:
     blocks = [
         block for function in spec.mlProgram.functions.values() for block in function.block_specializations.values()
     ]
-    operators = Counter(operation.type for block in blocks for operation in block.operations)
-    del operators["const"]
+    types = (operation.type for block in blocks for operation in block.operations)
+    operators = Counter(name for name in types if not name.startswith("const"))  # constants, and tables of them
     return ExportSummary(
         path=path,
         target=config.target,
         precision=config.precision,
+        layout=config.layout,
+        bits=config.bits,
         bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
         operators=dict(operators.most_common()),
         inputs={x.name: tuple(x.type.multiArrayType.shape) for x in spec.description.input},

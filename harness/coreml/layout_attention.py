@@ -1,0 +1,62 @@
+"""The laid-out form of attention: every head by itself, no transpose but the keys', K and V never copied.
+
+It is ml-stable-diffusion's `split_einsum` (Apple's principles 2 and 3): "bchq,bkhc->bkhq" and "bkhq,bchk->bchq" are
+operators of MIL that need no transpose and no reshape around them. Query heads that share a key use the same tensor.
+B batch, C channels, D head width, G key-value heads, T query tokens, S source tokens.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from harness.coreml.layout import TOKENS, as_channels, laid_out_tokens, lays_out, with_parts
+from harness.models.attention import SharedHeadAttention
+from harness.models.embeddings import Rotation
+
+
+class SplitHeadAttention(SharedHeadAttention):
+    """softmax(q k^T / sqrt(D)) v with tensors (B, C, 1, T)."""
+
+    def forward(
+        self, x: Tensor, source: Tensor, *, mask: Tensor | None = None, rotation: Rotation | None = None
+    ) -> Tensor:
+        """x (B, width, 1, T), source (B, source_width, 1, S) or (B, S, source_width), mask (B, 1, 1, S) -> x's shape"""
+        q, (k, v) = self.query(x), self.key_value(as_channels(source)).chunk(2, dim=1)
+        q = self._prepared(q, self.query_norm, rotation, self.heads)
+        k = self._prepared(k, self.key_norm, rotation, self.groups) * self.head_width**-0.5  # K is never larger than Q
+        k = k.transpose(1, 3)  # (B, S, 1, G * D)
+        keys, values = k.split(self.head_width, dim=3), v.split(self.head_width, dim=1)
+        shared = self.heads // self.groups
+        queries = enumerate(q.split(self.head_width, dim=1))
+        made = [_attend(head, keys[i // shared], values[i // shared], mask) for i, head in queries]
+        out: Tensor = self.out(torch.cat(made, dim=1))
+        return out
+
+    def _prepared(self, x: Tensor, norm: nn.Module, rotation: Rotation | None, heads: int) -> Tensor:
+        """Norm and rotation of every head of x (B, heads * D, 1, S); one head alone needs no reshape."""
+        if rotation is None and isinstance(norm, nn.Identity):
+            return x
+        axis = 1 if heads == 1 else 2
+        h = x if heads == 1 else x.reshape(x.shape[0], heads, self.head_width, x.shape[3])
+        h = h if isinstance(norm, nn.Identity) else norm(h, axis)
+        return (h if rotation is None else _rotated(h, rotation, axis)).reshape(x.shape)
+
+
+@lays_out(SharedHeadAttention, TOKENS)
+def _attention(module: SharedHeadAttention) -> nn.Module:
+    made: nn.Module = with_parts(module, laid_out_tokens, SplitHeadAttention)
+    return made
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """One head: q (B, D, 1, T), k (B, S, 1, D), v (B, D, 1, S), mask (B, 1, 1, S) bool -> (B, D, 1, T)."""
+    scores = torch.einsum("bchq,bkhc->bkhq", q, k)
+    if mask is not None:
+        scores = scores.masked_fill(~mask.transpose(1, 3), -torch.inf)
+    return torch.einsum("bkhq,bchk->bchq", scores.softmax(1), v)
+
+
+def _rotated(x: Tensor, rotation: Rotation, axis: int) -> Tensor:
+    """As `Rotation` does, of x (B, heads, D, S) with axis 2 or (B, D, 1, S) with axis 1."""
+    cos, sin = (angle.squeeze(1).t() if axis == 2 else angle.permute(2, 1, 0) for angle in rotation)
+    a, b = x.chunk(2, dim=axis)
+    return x * cos + torch.cat([-b, a], dim=axis) * sin

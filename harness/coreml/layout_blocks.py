@@ -1,0 +1,160 @@
+"""The laid-out forms of norms, linear layers, feed-forward parts, residual blocks and transformers.
+
+B batch, C channels, H W, S = H W tokens.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from harness.coreml.layout import MAPS, TOKENS, laid_out_maps, laid_out_tokens, lays_out, with_parts
+from harness.models.condition import Condition
+from harness.models.feed_forward import Gated, Plain
+from harness.models.norms import RMSNorm
+from harness.models.residual import ResidualBlock
+from harness.models.transformer import BareTransformer, Layers, Transformer, TransformerLayer
+
+
+@lays_out(nn.Linear, TOKENS)
+def pointwise(linear: nn.Linear) -> nn.Conv2d:
+    """The 1 x 1 convolution with the linear layer's weights, seen as (C_out, C_in, 1, 1)."""
+    with torch.device("meta"):
+        conv = nn.Conv2d(linear.in_features, linear.out_features, 1, bias=linear.bias is not None)
+    conv.weight = nn.Parameter(linear.weight.detach()[:, :, None, None], requires_grad=False)
+    if linear.bias is not None:
+        conv.bias = nn.Parameter(linear.bias.detach(), requires_grad=False)
+    return conv
+
+
+@lays_out(nn.Identity, TOKENS)
+def _identity(module: nn.Identity) -> nn.Identity:
+    return module
+
+
+@lays_out(nn.LayerNorm, TOKENS)
+class ChannelLayerNorm(nn.Module):
+    """Layer norm over one axis: 1 of (B, C, 1, S), or 2 of (B, heads, D, S).
+
+    Over axis 1 it has the form of ml-ane-transformers, which coremltools' pass `fuse_layernorm_or_instancenorm` turns
+    into one `layer_norm`; scale and shift become one `batch_norm`.
+    """
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        super().__init__()
+        self.eps, self.weight, self.bias = norm.eps, norm.weight, norm.bias
+
+    def forward(self, x: Tensor, axis: int = 1) -> Tensor:
+        weight, bias = (parameter.view(-1, *(1,) * (3 - axis)) for parameter in (self.weight, self.bias))
+        centred = x - x.mean(axis, keepdim=True)
+        return centred * torch.rsqrt((centred * centred).mean(axis, keepdim=True) + self.eps) * weight + bias
+
+
+@lays_out(RMSNorm, TOKENS)
+class ChannelRMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + eps) * weight over one axis: 1 of (B, C, 1, S), or 2 of (B, heads, D, S)."""
+
+    def __init__(self, norm: RMSNorm) -> None:
+        super().__init__()
+        self.eps, self.weight = norm.eps, norm.weight
+
+    def forward(self, x: Tensor, axis: int = 1) -> Tensor:
+        weight = self.weight.view(-1, *(1,) * (3 - axis))
+        return x * torch.rsqrt(x.square().mean(axis, keepdim=True) + self.eps) * weight
+
+
+@lays_out(nn.GroupNorm, MAPS)
+class FusedGroupNorm(nn.Module):
+    """Group norm whose normalisation is one `layer_norm` over (C / groups * H, W). (B, C, H, W) -> the same
+
+    coremltools writes a group norm out in ten operators, with squares and means in fp16.
+    """
+
+    def __init__(self, norm: nn.GroupNorm) -> None:
+        super().__init__()
+        self.groups, self.eps, self.weight, self.bias = norm.num_groups, norm.eps, norm.weight, norm.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        grouped = x.reshape(x.shape[0], self.groups, -1, x.shape[3])
+        h = F.layer_norm(grouped, grouped.shape[2:], eps=self.eps).reshape(x.shape)
+        return h * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+class ChannelGated(Gated):
+    """(B, C, 1, S) -> the same"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.expand(x).chunk(2, dim=1)
+        out: Tensor = self.contract(value * self.activation(gate))
+        return out
+
+
+@lays_out(Gated, TOKENS)
+def _gated(module: Gated) -> nn.Module:
+    made: nn.Module = with_parts(module, laid_out_tokens, ChannelGated)
+    return made
+
+
+@lays_out(Plain, TOKENS)
+@lays_out(TransformerLayer, TOKENS)
+def _same_forward(module: nn.Module) -> nn.Module:
+    """Its own forward does not ask which axis holds the channels."""
+    made: nn.Module = with_parts(module, laid_out_tokens)
+    return made
+
+
+class MapResidualBlock(ResidualBlock):
+    """The time embedding goes through a 1 x 1 convolution, as an image of one pixel."""
+
+    def forward(self, x: Tensor, condition: Condition) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = h + self.time(condition.time[:, :, None, None])
+        h = self.conv2(F.silu(self.norm2(h)))
+        out: Tensor = self.shortcut(x) + h
+        return out
+
+
+@lays_out(ResidualBlock, MAPS)
+def _residual(module: ResidualBlock) -> nn.Module:
+    made: nn.Module = with_parts(module, laid_out_maps, MapResidualBlock)
+    made._modules["time"] = pointwise(module.time)
+    return made
+
+
+class MapTransformer(Transformer):
+    """(B, c_in, H, W) -> (B, c_out, H, W)"""
+
+    def forward(self, x: Tensor, condition: Condition) -> Tensor:
+        tokens = self.over(self.project_in(_tokens(self.norm(x))), x.shape[-2:], condition)
+        out: Tensor = self.shortcut(x) + self.project_out(tokens).reshape(*x.shape[:1], -1, *x.shape[2:])
+        return out
+
+
+class MapBareTransformer(BareTransformer):
+    """(B, c_in, H, W) -> (B, c_out, H, W)"""
+
+    def forward(self, x: Tensor, condition: Condition) -> Tensor:
+        tokens = self.over(_tokens(self.join(x)), x.shape[-2:], condition)
+        return tokens.reshape(x.shape[0], -1, *x.shape[2:])
+
+
+@lays_out(Transformer, MAPS)
+def _transformer(module: Transformer) -> nn.Module:
+    made = with_parts(module, laid_out_maps, MapTransformer)
+    for name in ("project_in", "project_out"):
+        made._modules[name] = pointwise(getattr(module, name))
+    return _with_layers(made)
+
+
+@lays_out(BareTransformer, MAPS)
+def _bare_transformer(module: BareTransformer) -> nn.Module:
+    return _with_layers(with_parts(module, laid_out_maps, MapBareTransformer))
+
+
+def _with_layers(made: Layers) -> Layers:
+    made._modules["layer"] = with_parts(made.layer, laid_out_tokens)
+    return made
+
+
+def _tokens(x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, C, 1, H * W)"""
+    return x.flatten(2).unsqueeze(2)
