@@ -16,7 +16,7 @@ import contextlib
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -68,8 +68,8 @@ class Pool:
     ) -> None:
         """Lock `folder` for this driver (a UserError names the one that has it); `close` or leaving `with` unlocks.
 
-        `max_attempts` bounds how often a key is started again after its worker was lost, in this driver's life. A worker
-        that ended because it was asked to (a preemption) had saved what it did: that counts for nothing.
+        `max_attempts` bounds how often a key is started again after its worker was lost, in this driver's life. A
+        worker that ended because it was asked to (a preemption) had saved what it did, and is not counted.
         """
         self.folder = Path(folder).absolute()
         self.launcher = launcher
@@ -105,12 +105,15 @@ class Pool:
 
     # doing
 
-    def submit(self, key: str, call: Call) -> None:
-        """Take responsibility for `key`: its result of an earlier run, its living worker, or a new attempt."""
+    def submit(self, key: str, call: Call, *, holds: Callable[[Plain], bool] = lambda _result: True) -> None:
+        """Take responsibility for `key`: its result of an earlier run, its living worker, or a new attempt.
+
+        `holds(result)` says whether an earlier result is still worth having: what it points to may be gone.
+        """
         if check_key(key) in self._calls:
             raise ValueError(f"job '{key}' is in flight already")
         self._calls[key] = call
-        if (ended := _done(self.folder / key)) is not None:
+        if (ended := _done(self.folder / key)) is not None and holds(ended[1].value):
             self._ready.append(_outcome(*ended))
         elif not self._find(key):
             self._waiting.append(key)
