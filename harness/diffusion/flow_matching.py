@@ -34,8 +34,15 @@ def to_model_range(images: Tensor) -> Tensor:
     return images.to(torch.float32) / 127.5 - 1.0
 
 
+class NotFiniteError(Exception):
+    """A network made images with values that are NaN or infinite; the message counts them."""
+
+
 def to_uint8(images: Tensor) -> Tensor:
-    """float -1..1 -> uint8 0..255, rounded to the nearest grey level, clamped."""
+    """float -1..1 -> uint8 0..255, rounded to the nearest grey level, clamped; NotFiniteError for NaN and infinity."""
+    if not bool(torch.isfinite(images).all()):
+        bad = int((~torch.isfinite(images)).flatten(1).any(1).sum())
+        raise NotFiniteError(f"{bad} of {len(images)} images have values that are NaN or infinite")
     return ((images.to(torch.float32) + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 

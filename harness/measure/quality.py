@@ -9,6 +9,8 @@ Both are torch-fidelity's own functions; FID is FD in the original Inception's f
 """
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,10 +35,13 @@ def samples_for(config: QualityConfig, data: ImageData) -> int:
     return min(config.samples, len(other))
 
 
-def quality(images: Tensor, labels: Tensor, reference: Reference) -> dict[str, Quantity]:
+def quality(
+    images: Tensor, labels: Tensor, reference: Reference, under: Mapping[str, Any] | None = None
+) -> dict[str, Quantity]:
     """Score uint8 images (N, C, H, W) that were asked to show the classes `labels` (N,).
 
-    Returns `kid`, `fd` and `class_agreement`, each with its label, N, reference and extractor as conditions.
+    Returns `kid`, `fd` and `class_agreement`, each with its label, N, reference and extractor as conditions; `under`
+    are further ones, of how the images were made.
     """
     if images.dtype != torch.uint8 or tuple(images.shape[1:]) != reference.shape or len(images) != len(labels):
         raise ValueError(
@@ -45,11 +50,18 @@ def quality(images: Tensor, labels: Tensor, reference: Reference) -> dict[str, Q
         )
     images, labels = images.cpu(), labels.cpu()
     features = reference.extractor.features(images).double()
-    return {
+    found: dict[str, Quantity] = {
         "kid": _kid(features, reference),
         "fd": _fd(features, reference),
         "class_agreement": _class_agreement(images, features, labels, reference),
     }
+    return {name: _with_conditions(quantity, under or {}) for name, quantity in found.items()}
+
+
+def _with_conditions(quantity: Quantity, more: Mapping[str, Any]) -> Quantity:
+    if not isinstance(quantity, Measured):
+        return quantity
+    return replace(quantity, conditions={**quantity.conditions, **more})
 
 
 def _fd(features: Tensor, reference: Reference) -> Measured:

@@ -75,11 +75,16 @@ class FeatureExtractor:
 
     @torch.inference_mode()
     def features(self, images: Tensor) -> Tensor:
-        """uint8 (N, 1 or 3, H, W) -> float32 (N, D) on the CPU, in batches of a fixed size."""
+        """uint8 (N, 1 or 3, H, W) -> float32 (N, D) on the CPU, in batches of a fixed size.
+
+        Convolutions are in full float32: TF32, which NVIDIA's GPUs would choose, is not what another device computes,
+        and cached reference features may come from one.
+        """
         if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3):
             raise ValueError(f"features need uint8 images (N, 1 or 3, H, W), not {images.dtype} {tuple(images.shape)}")
         batches = (batch.to(self.device).expand(-1, 3, -1, -1) for batch in torch.split(images, BATCH))
-        return torch.cat([self.module(batch)[0].float().cpu() for batch in batches])
+        with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
+            return torch.cat([self.module(batch)[0].float().cpu() for batch in batches])
 
 
 def load_extractor(config: ExtractorConfig, device: torch.device | str = "cpu") -> FeatureExtractor:

@@ -1,4 +1,4 @@
-"""Where training runs, and in what precision."""
+"""Where training runs, in what precision, with how many threads."""
 
 import contextlib
 from contextlib import AbstractContextManager
@@ -27,6 +27,32 @@ def resolve_precision(recipe: Recipe, device: torch.device) -> torch.dtype:
         raise UserError("recipe.precision is 'bfloat16', which this GPU does not compute in; use float32")
     chosen = recipe.precision == "bfloat16" or (recipe.precision == "auto" and computes)
     return torch.bfloat16 if chosen else torch.float32
+
+
+def planned_precision(recipe: Recipe) -> str:
+    """`float32` or `bfloat16`: what `recipe.precision` means on this machine. It changes a result, so it is identity.
+
+    Errors: UserError where it is `auto` and this machine lacks the recipe's device: then nobody here can know.
+    """
+    if recipe.precision != "auto":
+        return recipe.precision
+    try:
+        return precision_name(resolve_precision(recipe, resolve_device(recipe.device)))
+    except UserError as error:
+        raise UserError(
+            f"recipe.precision 'auto' is resolved where a study begins, and {error}; or set recipe.precision to "
+            "float32 or bfloat16"
+        ) from error
+
+
+def precision_name(precision: torch.dtype) -> str:
+    return str(precision).removeprefix("torch.")
+
+
+def use_threads(threads: int | None) -> None:
+    """Compute with so many threads in this process; None leaves them as they are."""
+    if threads is not None:
+        torch.set_num_threads(threads)
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[object]:

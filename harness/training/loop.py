@@ -20,9 +20,9 @@ from harness.records.plain import fingerprint, identity
 from harness.records.record import CurvePoint
 from harness.training.batches import Batch, TrainingData, training_batches
 from harness.training.checkpoint import Checkpoint, latest, named_tensors, restore, save
-from harness.training.device import autocast, device_name, resolve_device, resolve_precision
+from harness.training.device import autocast, device_name, precision_name, resolve_device, resolve_precision
 from harness.training.ema import Ema
-from harness.training.outcomes import Diverged, Interrupted, Trained
+from harness.training.outcomes import Diverged, Effort, Interrupted, Trained
 from harness.training.randomness import stream_seed
 from harness.training.recipe import Recipe
 from harness.training.stopping import StopRequest
@@ -146,7 +146,7 @@ class Training:
             self.first_loss = loss if self.first_loss is None else self.first_loss
             finite = math.isfinite(loss) and math.isfinite(norm)
             if not finite or loss > self.recipe.divergence * self.first_loss:
-                raise Diverged(step, self.last_good_loss, tuple(self.curve))
+                raise self._diverged(step)
             self.last_good_loss = loss
             self.interval.append((loss, norm))
 
@@ -162,8 +162,11 @@ class Training:
             raise UserError("the data has no held-out images to validate on; raise the held-out share")
         loss = validation_loss(self.ema.model, self.validation)
         if not math.isfinite(loss):
-            raise Diverged(self.step, self.last_good_loss, tuple(self.curve))
+            raise self._diverged(self.step)
         self._point("validation_loss", loss)
+
+    def _diverged(self, step: int) -> Diverged:
+        return Diverged(step, self.last_good_loss, tuple(self.curve), self._effort())
 
     def _point(self, name: str, value: float) -> None:
         point = CurvePoint(step=self.step, name=name, value=value)
@@ -178,7 +181,7 @@ class Training:
         tensors = named_tensors(self.model, "model.") | named_tensors(self.ema.model, "ema.")
         tensors |= _optimizer_tensors(self.optimizer)
         if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
-            raise Diverged(self.step, self.last_good_loss, tuple(self.curve))
+            raise self._diverged(self.step)
         save(self.folder, Checkpoint(step=self.step, tensors=tensors, state=self._state()))
         self.saved_step = self.step
 
@@ -229,15 +232,20 @@ class Training:
         return fingerprint(parts, schema="training-1")
 
     def result(self) -> Trained:
-        seconds = self.clock.read()
         validation = [point.value for point in self.curve if point.name == "validation_loss"]
         return Trained(
             model=self.ema.model,
             curve=tuple(self.curve),
             validation_loss=validation[-1],
             steps=self.step,
+            effort=self._effort(),
+        )
+
+    def _effort(self) -> Effort:
+        seconds = self.clock.read()
+        return Effort(
             device=device_name(self.device),
-            precision=str(self.precision).removeprefix("torch."),
+            precision=precision_name(self.precision),
             seconds=seconds["wall"],
             cpu_seconds=seconds["cpu"],
             gpu_seconds=seconds["gpu"],

@@ -8,14 +8,9 @@ from harness.records.record import CurvePoint
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Trained:
-    model: nn.Module
-    """With the averaged (EMA) weights, in evaluation mode, on the training's device."""
-    curve: tuple[CurvePoint, ...]
-    """train_loss (mean over the log interval), gradient_norm (likewise), learning_rate, validation_loss (EMA)."""
-    validation_loss: float
-    """Of the averaged weights after the last step."""
-    steps: int
+class Effort:
+    """What a training ran on and used, however it ended."""
+
     device: str
     """What it ran on: `cpu`, or the accelerator's name."""
     precision: str
@@ -32,12 +27,24 @@ class Trained:
     """Sentences on what went wrong and was mended: an unreadable checkpoint."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    model: nn.Module
+    """With the averaged (EMA) weights, in evaluation mode, on the training's device."""
+    curve: tuple[CurvePoint, ...]
+    """train_loss (mean over the log interval), gradient_norm (likewise), learning_rate, validation_loss (EMA)."""
+    validation_loss: float
+    """Of the averaged weights after the last step."""
+    steps: int
+    effort: Effort
+
+
 class Diverged(Exception):  # noqa: N818 (a state of a trial, not a programming error)
     """The loss or the gradient became NaN or infinite, or the loss rose above `recipe.divergence` times the first."""
 
-    def __init__(self, step: int, last_good_loss: float | None, curve: tuple[CurvePoint, ...] = ()) -> None:
-        super().__init__(step, last_good_loss, curve)
-        self.step, self.last_good_loss, self.curve = step, last_good_loss, curve
+    def __init__(self, step: int, last_good_loss: float | None, curve: tuple[CurvePoint, ...], effort: Effort) -> None:
+        super().__init__(step, last_good_loss, curve, effort)
+        self.step, self.last_good_loss, self.curve, self.effort = step, last_good_loss, curve, effort
 
     def __str__(self) -> str:
         known = "there was none" if self.last_good_loss is None else f"it was {self.last_good_loss:.4g}"

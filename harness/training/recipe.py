@@ -17,7 +17,7 @@ class Recipe:
     learning_rate: float = 1e-3
     """AdamW's peak learning rate."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """After the warm-up: stay at the peak, or fall to 0 at the last step as half a cosine."""
+    """After the warm-up: stay at the peak, or fall as half a cosine that would reach 0 one step after the last."""
     warmup_steps: int = 0
     """Steps over which the learning rate rises linearly."""
     betas: tuple[float, float] = (0.9, 0.99)
@@ -31,7 +31,8 @@ class Recipe:
     cfg_dropout: float = 0.1
     """Probability that an image's prompt is replaced by the empty one, for classifier-free guidance."""
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
-    """Of the forward pass; weights stay float32. `auto`: bfloat16 where the device computes in it, else float32."""
+    """Of the forward pass; weights stay float32. `auto`: bfloat16 where the device computes in it, else float32; which
+    of the two is decided where a study begins and is part of its trials' identity."""
     divergence: float = 20.0
     """Training stops as diverged when a step's loss is above this multiple of the first step's."""
     log_every: int = 10

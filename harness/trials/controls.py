@@ -20,8 +20,9 @@ from harness.records.plain import Plain, from_plain, to_plain
 from harness.records.provenance import ended, provenance
 from harness.records.record import Measurement, Protocol, measurement_key
 from harness.records.store import Store
+from harness.training.device import resolve_device, use_threads
 from harness.trials.network import initialised, sampled
-from harness.trials.prepared import SAMPLING_SEED, Prepared, cache_folder, prepare
+from harness.trials.prepared import SAMPLING_SEED, Prepared, cache_folder, check_unchanged, prepare
 from harness.trials.queue import TrialQueue
 from harness.trials.settings import Settings
 from harness.trials.spec import store_of
@@ -35,12 +36,16 @@ class ControlsJob:
     """What a worker calls: all controls that the store does not have."""
 
     settings: Settings
+    protocol: Protocol  # as the driver planned it
     base: ArchitectureConfig  # fitted; the network that stays untrained
 
     def __call__(self, attempt_folder: Path) -> Plain:
+        use_threads(threads_of(self.settings.launcher))
         prepared, store = prepare(self.settings), store_of(self.settings.out)
+        check_unchanged(self.protocol, prepared)
         data, _ = prepared.trained_on
-        reference = load_reference(self.settings.quality, data, cache=cache_folder(self.settings.out))
+        device = resolve_device(self.settings.recipe.device)
+        reference = load_reference(self.settings.quality, data, cache=cache_folder(self.settings.out), device=device)
         found = []
         for number, name in enumerate(CONTROLS):
             report_progress(attempt_folder, name, number, len(CONTROLS))
@@ -58,7 +63,7 @@ def submit_controls(queue: TrialQueue, prepared: Prepared, base: ArchitectureCon
     if prepared.data is None or all(store.measurement(control_key(name, prepared, base)) for name in CONTROLS):
         return
     key = f"controls-{measurement_key('controls', _settings('untrained', prepared.protocol, base))}"
-    queue.submit_job(key, ControlsJob(prepared.settings, base), partial(_collect, store))
+    queue.submit_job(key, ControlsJob(prepared.settings, prepared.protocol, base), partial(_collect, store))
 
 
 def control_key(name: str, prepared: Prepared, base: ArchitectureConfig) -> str:
@@ -76,7 +81,8 @@ def _measure(name: str, prepared: Prepared, base: ArchitectureConfig, reference:
     begun = provenance(threads=threads_of(settings.launcher))
     if name == "untrained":
         count = samples_for(settings.quality, data)
-        images, labels = sampled(initialised(base, UNTRAINED_SEED), data, prompts, settings.sampling, count)
+        network = initialised(base, UNTRAINED_SEED).to(resolve_device(settings.recipe.device))
+        images, labels = sampled(network, data, prompts, settings.sampling, count)
     else:
         images, labels = control_images(name, data, settings.quality, seed=SAMPLING_SEED)
     quantities = quality(images, labels, reference)

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -10,6 +11,7 @@ from torch import Tensor
 from harness.architecture.config import ArchitectureConfig
 from harness.data.decode import UnreadableError, decode, to_array
 from harness.data.images import ImageData
+from harness.diffusion.flow_matching import NotFiniteError
 from harness.measure.quality import quality, samples_for
 from harness.measure.quality_reference import load_reference
 from harness.models.build import build
@@ -17,6 +19,7 @@ from harness.records.errors import UserError
 from harness.records.plain import from_plain
 from harness.records.quantity import Quantity, Unavailable
 from harness.records.record import TrialRecord
+from harness.training.device import resolve_device
 from harness.trials.network import sampled
 from harness.trials.prepared import Prepared, cache_folder
 from harness.trials.spec import store_of
@@ -27,12 +30,17 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", "
 def evaluate(name: str, prepared: Prepared) -> tuple[dict[str, Quantity], str | None]:
     """Score the folder of images `name`, or the trial of that key, against the data; and a remark, if there is one."""
     data, _ = prepared.trained_on
+    settings, device = prepared.settings, resolve_device(prepared.settings.recipe.device)
+    under: dict[str, Any] = {}
     if Path(name).is_dir():
         images, labels, remark = read_images(Path(name), data)
     else:
-        (images, labels), remark = _sampled_again(_trial(name, prepared), prepared), None
-    reference = load_reference(prepared.settings.quality, data, cache=cache_folder(prepared.settings.out))
-    found = quality(images, torch.zeros(len(images), dtype=torch.int64) if labels is None else labels, reference)
+        record = _trial(name, prepared)
+        (images, labels), remark = _sampled_again(record, prepared, device), None
+        under = {"training_device": record.provenance["device"], "precision": record.provenance["precision"]}
+    reference = load_reference(settings.quality, data, cache=cache_folder(settings.out), device=device)
+    asked = torch.zeros(len(images), dtype=torch.int64) if labels is None else labels
+    found = quality(images, asked, reference, under)
     if labels is None:
         found["class_agreement"] = Unavailable(reason="the images do not lie in folders named after the classes")
     return found, remark
@@ -70,7 +78,7 @@ def _trial(name: str, prepared: Prepared) -> TrialRecord:
     return record
 
 
-def _sampled_again(record: TrialRecord, prepared: Prepared) -> tuple[Tensor, Tensor]:
+def _sampled_again(record: TrialRecord, prepared: Prepared, device: torch.device) -> tuple[Tensor, Tensor]:
     made = from_plain(ArchitectureConfig, record.architecture)
     if prepared.fit(made) != made:
         raise UserError(
@@ -81,4 +89,7 @@ def _sampled_again(record: TrialRecord, prepared: Prepared) -> tuple[Tensor, Ten
     network.load_state_dict(load_file(store_of(prepared.settings.out).artifact(record.key, "ema.safetensors")))
     data, prompts = prepared.trained_on
     count = samples_for(prepared.settings.quality, data)
-    return sampled(network, data, prompts, prepared.settings.sampling, count)
+    try:
+        return sampled(network.to(device), data, prompts, prepared.settings.sampling, count)
+    except NotFiniteError as error:
+        raise UserError(f"trial {record.key} ({record.name}) cannot be scored: {error}") from error

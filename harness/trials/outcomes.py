@@ -10,7 +10,10 @@ from harness.trials.costs import counted
 from harness.trials.settings import COUNTED, Settings
 from harness.trials.spec import TrialSpec, violated
 
-LEARNT = ("validation_loss", "train_seconds", "kid", "fd", "class_agreement")
+SCORES = ("kid", "fd", "class_agreement")
+"""The quantities of a network's samples."""
+
+LEARNT = ("validation_loss", "train_seconds", *SCORES)
 """The quantities that only a trained network has."""
 
 WORKER = "worker"

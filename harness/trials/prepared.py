@@ -1,5 +1,6 @@
 """What all trials of a study share: the images, the prompts, the protocol they make, and specs that fit them."""
 
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from harness.data.prompts import PromptTable, class_prompts
 from harness.models.extractor_config import extractor_identity
 from harness.models.feature_extractor import check_extractor
 from harness.records.errors import UserError
-from harness.records.plain import identity
+from harness.records.plain import canonical_json, identity
 from harness.records.record import Protocol
 from harness.tracking.config import check_tracker
+from harness.training.device import planned_precision
 from harness.trials.settings import Settings
 from harness.trials.spec import TrialSpec
 
@@ -78,17 +80,38 @@ def prepare(settings: Settings) -> Prepared:
 
 
 def protocol(settings: Settings, data: ImageData, prompts: PromptTable) -> Protocol:
-    """Every setting that can change a trial's result, and nothing else: contents, not paths."""
+    """Every setting that can change a trial's result, and nothing else: contents, not paths; no `auto` precision."""
+    recipe: Any = identity(settings.recipe)
     sampling: Any = identity(settings.sampling)
     quality: Any = identity(settings.quality)
     return Protocol(
         sections={
             "data": data.identity,
             "text": prompts.identity,
-            "recipe": identity(settings.recipe),
+            "recipe": {**recipe, "precision": planned_precision(settings.recipe)},
             "sampling": {**sampling, "seed": SAMPLING_SEED},
             "quality": {**quality, "extractor": extractor_identity(settings.quality.extractor)},
         }
+    )
+
+
+def check_unchanged(planned: Protocol, prepared: Prepared) -> None:
+    """Refuse to work under another protocol than the driver planned, and file the result under that.
+
+    A worker reads the images and the text encoder anew, and its machine may compute `auto` in another precision.
+    """
+    now, then = prepared.protocol.sections, planned.sections
+    changed = [name for name in then if canonical_json(now.get(name)) != canonical_json(then[name])]
+    if not changed:
+        return
+    if prepared.settings.recipe.precision == "auto" and now["recipe"]["precision"] != then["recipe"]["precision"]:
+        raise UserError(
+            f"recipe.precision 'auto' was {then['recipe']['precision']} on the machine that began this study and is "
+            f"{now['recipe']['precision']} on its worker's, {socket.gethostname()}; set recipe.precision to one of them"
+        )
+    raise UserError(
+        f"{' and '.join(changed)} changed since this study began; run the same command again to begin with what is "
+        "there now, or put the old files back"
     )
 
 

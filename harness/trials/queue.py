@@ -6,6 +6,7 @@ that crashes or is lost too often becomes a failed record, which the same comman
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -78,7 +79,7 @@ class TrialQueue:
             spec.store.put(record)
             return record
         self._specs[spec.key] = spec
-        self.pool.submit(spec.key, TrialJob(spec))
+        self.pool.submit(spec.key, TrialJob(spec), holds=partial(_has_its_artifacts, spec))
         return None
 
     def submit_job(self, key: str, call: Call, collect: Callable[[Plain], None]) -> None:
@@ -125,6 +126,12 @@ def run_all(queue: TrialQueue, specs: Sequence[TrialSpec], show: Show) -> dict[s
             show.ended(spec, record)
         show.running(queue.progress())
     return records
+
+
+def _has_its_artifacts(spec: TrialSpec, result: Plain) -> bool:
+    """Whether a job's record can go back into a store that lost it: its files cannot, so they must be there."""
+    record = from_plain(TrialRecord, result)
+    return all(spec.store.artifact(record.key, name).is_file() for name in record.artifacts.values())
 
 
 def _record(spec: TrialSpec, outcome: Outcome) -> TrialRecord:

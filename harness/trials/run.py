@@ -13,32 +13,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from harness.diffusion.flow_matching import NotFiniteError
 from harness.launch.attempt import shared_folder
 from harness.launch.config import threads_of
 from harness.launch.progress import report_progress
 from harness.launch.worker import AttemptStopped
 from harness.measure.quality import quality, samples_for
 from harness.measure.quality_reference import load_reference
-from harness.records.errors import UserError
-from harness.records.plain import canonical_json, to_plain
+from harness.records.plain import to_plain
 from harness.records.provenance import ended, provenance
 from harness.records.quantity import Failed, Measured, Quantity
 from harness.records.record import CurvePoint, State, TrialRecord
 from harness.records.store import write_atomic
 from harness.tracking.run import Run, Tracker
 from harness.tracking.tracker import tracker
+from harness.training.device import resolve_device, use_threads
 from harness.training.loop import train
-from harness.training.outcomes import Diverged, Interrupted, Trained
+from harness.training.outcomes import Diverged, Effort, Interrupted, Trained
 from harness.trials.costs import counted
 from harness.trials.images import write_grid
 from harness.trials.network import initialised, sampled
 from harness.trials.once import measure_coreml, measure_latency
-from harness.trials.outcomes import LEARNT, finished, missing, record_of, rejected
-from harness.trials.prepared import Prepared, cache_folder, prepare
+from harness.trials.outcomes import LEARNT, SCORES, finished, missing, record_of, rejected
+from harness.trials.prepared import Prepared, cache_folder, check_unchanged, prepare
 from harness.trials.spec import TrialSpec
 
 GRID_ROWS = 8
@@ -53,8 +53,7 @@ def run_trial(spec: TrialSpec, attempt_folder: Path) -> TrialRecord:
     """
     record = finished(spec) or rejected(spec)
     if record is None:
-        if (threads := threads_of(spec.settings.launcher)) is not None:
-            torch.set_num_threads(threads)
+        use_threads(threads_of(spec.settings.launcher))
         with tracker(spec.settings.tracker, _tracked(spec), spec.settings.out / "tracking") as tracking:
             trial = Trial(spec, attempt_folder, tracking)
             record = trial.run()
@@ -83,17 +82,21 @@ class Trial:
         self.export()
         self.time()
         prepared = prepare(self.spec.settings)
-        _check_unchanged(self.spec, prepared)
+        check_unchanged(self.spec.protocol, prepared)
         try:
             trained = self.train(prepared)
         except Diverged as error:
             self.curve = {(point.step, point.name): point for point in error.curve}  # earlier attempts' points too
             self.quantities |= {name: Failed(stage="train", message=str(error)) for name in LEARNT}
-            return self.record("failed")
-        images, labels = self.sample(trained.model, prepared)
-        self.score(images, labels, prepared)
+            return self.record("failed", error.effort)
+        try:
+            images, labels = self.sample(trained.model, prepared)
+        except NotFiniteError as error:
+            self.quantities |= {name: Failed(stage="sample", message=str(error)) for name in SCORES}
+            return self.record("failed", trained.effort)
+        self.score(images, labels, prepared, trained.effort)
         self.keep(trained.model, images, labels, len(prepared.prompts or ()))
-        return self.record("complete", trained)
+        return self.record("complete", trained.effort)
 
     def count(self) -> None:
         with self.stage("count"):
@@ -128,9 +131,10 @@ class Trial:
             except Interrupted as error:
                 raise AttemptStopped(str(error)) from error
         self.curve = {(point.step, point.name): point for point in trained.curve}
-        under = {"device": trained.device, "precision": trained.precision, "steps": trained.steps}
+        effort = trained.effort
+        under = {"device": effort.device, "precision": effort.precision, "steps": trained.steps}
         self.quantities["validation_loss"] = Measured(value=trained.validation_loss, unit="1", conditions=under)
-        self.quantities["train_seconds"] = Measured(value=trained.seconds, unit="s", conditions=under)
+        self.quantities["train_seconds"] = Measured(value=effort.seconds, unit="s", conditions=under)
         return trained
 
     def point(self, point: CurvePoint) -> None:
@@ -150,17 +154,21 @@ class Trial:
                 on_progress=lambda done, of: report_progress(self.folder, "sample", done, of),
             )
 
-    def score(self, images: Tensor, labels: Tensor, prepared: Prepared) -> None:
+    def score(self, images: Tensor, labels: Tensor, prepared: Prepared, effort: Effort) -> None:
         data, _ = prepared.trained_on
+        settings = self.spec.settings
         with self.stage("score"):
-            config, cache = self.spec.settings.quality, cache_folder(self.spec.settings.out)
-            self.quantities |= quality(images, labels, load_reference(config, data, cache=cache))
+            device, cache = resolve_device(settings.recipe.device), cache_folder(settings.out)
+            reference = load_reference(settings.quality, data, cache=cache, device=device)
+            under = {"training_device": effort.device, "precision": effort.precision}
+            self.quantities |= quality(images, labels, reference, under)
 
     def keep(self, network: nn.Module, images: Tensor, labels: Tensor, classes: int) -> None:
         """The grid for people, the samples for other scores, the averaged weights for promotion."""
         store, key = self.spec.store, self.spec.key
         columns = min(classes, GRID_MOST_COLUMNS)
-        write_grid(images[: GRID_ROWS * columns], store.artifact(key, "samples.png"), columns=columns)
+        shown = images[labels < columns]  # labels go round: row by row, each column is one class
+        write_grid(shown[: GRID_ROWS * columns], store.artifact(key, "samples.png"), columns=columns)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, images=images.numpy(), labels=labels.numpy())
         write_atomic(store.artifact(key, "samples.npz"), buffer.getvalue())
@@ -173,16 +181,16 @@ class Trial:
         grids = [name for name in self.artifacts if name.endswith(".png")]
         return {name.removesuffix(".png"): self.spec.store.artifact(self.spec.key, name) for name in grids}
 
-    def record(self, state: State, trained: Trained | None = None) -> TrialRecord:
+    def record(self, state: State, effort: Effort | None = None) -> TrialRecord:
         learnt: dict[str, Any] = {}
-        if trained is not None:
+        if effort is not None:
             learnt = {
-                "device": trained.device,
-                "precision": trained.precision,
-                "cpu_seconds": trained.cpu_seconds,
-                "gpu_seconds": trained.gpu_seconds,
-                "continued_from": list(trained.continued_from),
-                "notes": list(trained.notes),
+                "device": effort.device,
+                "precision": effort.precision,
+                "cpu_seconds": effort.cpu_seconds,
+                "gpu_seconds": effort.gpu_seconds,
+                "continued_from": list(effort.continued_from),
+                "notes": list(effort.notes),
             }
         size = sum(self.spec.store.artifact(self.spec.key, name).stat().st_size for name in self.artifacts)
         origin = ended(self.begun, stage_seconds=self.seconds, artifact_bytes=size, **learnt)
@@ -197,17 +205,6 @@ class Trial:
         started = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - started, 3)
-
-
-def _check_unchanged(spec: TrialSpec, prepared: Prepared) -> None:
-    """A worker reads the images and the text encoder anew: others than the driver saw would train another trial."""
-    now, planned = prepared.protocol.sections, spec.protocol.sections
-    changed = [name for name in planned if canonical_json(now.get(name)) != canonical_json(planned[name])]
-    if changed:
-        raise UserError(
-            f"{' and '.join(changed)} changed since this study began; run the same command again to begin with what is "
-            "there now, or put the old files back"
-        )
 
 
 def _tracked(spec: TrialSpec) -> Run:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from harness.diffusion.flow_matching import (
+    NotFiniteError,
     dropped,
     flow_matching_loss,
     interpolate,
@@ -60,6 +61,14 @@ def test_every_grey_level_survives_the_round_trip() -> None:
     assert scaled.max() == 1
     assert torch.equal(to_uint8(scaled), levels)
     assert torch.equal(to_uint8(torch.tensor([-7.0, 7.0])), torch.tensor([0, 255], dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_no_grey_levels_are_refused_and_counted(value: float) -> None:
+    images = torch.zeros(5, 1, 2, 2)
+    images[3, 0, 1, 1] = images[4, 0, 0, 0] = value
+    with pytest.raises(NotFiniteError, match=r"^2 of 5 images have values that are NaN or infinite$"):
+        to_uint8(images)
 
 
 class Fixed(nn.Module):

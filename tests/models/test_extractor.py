@@ -68,6 +68,21 @@ def test_preprocessing_is_the_stated_one(extractor):
     torch.testing.assert_close(extractor.features(images), expected, atol=1e-4, rtol=1e-4)
 
 
+def test_no_tensor_cores_round_the_features(extractor, monkeypatch):
+    """Reference features may be cached from another device, and TF32 keeps 10 bits of a float32's mantissa."""
+    allowed, compute = [], type(extractor.module).forward
+
+    def forward(module, images):
+        allowed.append(torch.backends.cudnn.allow_tf32)
+        return compute(module, images)
+
+    before = torch.backends.cudnn.allow_tf32
+    monkeypatch.setattr(type(extractor.module), "forward", forward)
+    extractor.features(torch.zeros(1, 1, 8, 8, dtype=torch.uint8))
+    assert allowed == [False]
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
 def test_only_uint8_images_are_taken(extractor):
     with pytest.raises(ValueError, match="uint8"):
         extractor.features(torch.rand(1, 3, 8, 8))

@@ -60,8 +60,8 @@ def test_training_goes_on_from_before_the_damage_and_says_so(
     for step in damaged:
         flip_a_byte(tmp_path / f"checkpoint-000000{step}" / "tensors.safetensors")
     again = run(tmp_path)
-    assert again.continued_from == ((10,) if damaged == ["14"] else ())
-    assert len(again.notes) == len(damaged)
+    assert again.effort.continued_from == ((10,) if damaged == ["14"] else ())
+    assert len(again.effort.notes) == len(damaged)
     assert again.curve == unbroken.curve
     ours, theirs = again.model.state_dict(), unbroken.model.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)

@@ -52,7 +52,7 @@ def test_killed_with_kill_9_twice_and_continued_it_ends_bit_identical(tmp_path: 
         assert killed.returncode == -signal.SIGKILL
     assert sorted(path.name for path in tmp_path.iterdir()) == [".checkpoint-00000010", "checkpoint-00000005"]
     continued = run(tmp_path)
-    assert continued.continued_from == (5,)
+    assert continued.effort.continued_from == (5,)
     assert same(continued, unbroken)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-00000010", "checkpoint-00000014"]
 
@@ -142,7 +142,7 @@ def test_sigterm_saves_the_step_and_loses_nothing(tmp_path: Path, unbroken: Trai
     assert "run the same command again" in str(caught.value)
     assert signal.getsignal(signal.SIGTERM) is before
     continued = run(tmp_path)
-    assert continued.continued_from == (7,)
+    assert continued.effort.continued_from == (7,)
     assert same(continued, unbroken)
 
 
@@ -151,7 +151,7 @@ def test_a_finished_training_is_not_repeated(tmp_path: Path, unbroken: Trained) 
     steps: list[int] = []
     again = run(tmp_path, model=nn.Sequential(tiny_network())[0], on_progress=lambda at, _of: steps.append(at))
     assert steps == []
-    assert again.continued_from == ()
+    assert again.effort.continued_from == ()
     assert same(again, unbroken)
 
 
@@ -174,10 +174,10 @@ def test_time_of_earlier_attempts_is_counted(tmp_path: Path) -> None:
     found, _ = loop.latest(tmp_path)
     assert found is not None
     continued = run(tmp_path)
-    assert continued.seconds > found.state["seconds"]["wall"] > 0
-    assert continued.cpu_seconds > found.state["seconds"]["cpu"] > 0
-    assert continued.gpu_seconds == 0
-    assert continued.device == "cpu"
+    assert continued.effort.seconds > found.state["seconds"]["wall"] > 0
+    assert continued.effort.cpu_seconds > found.state["seconds"]["cpu"] > 0
+    assert continued.effort.gpu_seconds == 0
+    assert continued.effort.device == "cpu"
 
 
 @pytest.mark.parametrize("change", [{"learning_rate": 1e-4}, {"steps": 20}])

@@ -186,7 +186,7 @@ def test_data_without_images_is_refused_in_a_sentence(
 
 def test_bfloat16_trains_with_float32_weights(tmp_path: Path, unbroken: Trained) -> None:
     trained = run(tmp_path, dataclasses.replace(RECIPE, precision="bfloat16"))
-    assert trained.precision == "bfloat16"
+    assert trained.effort.precision == "bfloat16"
     assert all(parameter.dtype == torch.float32 for parameter in trained.model.parameters())
     assert trained.validation_loss == pytest.approx(unbroken.validation_loss, rel=0.02)
     assert trained.curve != unbroken.curve
@@ -201,5 +201,5 @@ def test_an_accelerator_trains_as_the_cpu_does(tmp_path: Path, unbroken: Trained
     network = tiny_network()
     network.dropout.p = 0.0
     trained = run(tmp_path / "gpu", dataclasses.replace(RECIPE, device="auto"), model=network)
-    assert trained.gpu_seconds > 0
+    assert trained.effort.gpu_seconds > 0
     assert trained.validation_loss == pytest.approx(on_cpu.validation_loss, rel=1e-2)

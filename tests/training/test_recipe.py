@@ -13,7 +13,7 @@ import yaml
 from harness.diffusion.sampling import SamplingConfig
 from harness.records.errors import UserError
 from harness.records.plain import from_plain, identity
-from harness.training.device import resolve_device, resolve_precision
+from harness.training.device import planned_precision, resolve_device, resolve_precision
 from harness.training.randomness import DataOrder, stream_seed
 from harness.training.recipe import Recipe
 
@@ -108,6 +108,14 @@ def test_precision_and_device_are_resolved_for_the_machine(monkeypatch: pytest.M
     assert resolve_device("auto") == cpu
     with pytest.raises(UserError, match=r"recipe\.device is 'cuda', which this machine does not have"):
         resolve_device("cuda")
+
+
+def test_automatic_precision_without_the_recipes_device_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    on_cuda = dataclasses.replace(RECIPE, precision="auto", device="cuda")
+    with pytest.raises(UserError, match=r"'auto' is resolved where a study begins, and recipe\.device is 'cuda'"):
+        planned_precision(on_cuda)
+    assert planned_precision(dataclasses.replace(on_cuda, precision="bfloat16")) == "bfloat16"
 
 
 def test_recipe_loads_without_torch() -> None:

@@ -2,27 +2,32 @@
 
 import dataclasses
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from safetensors.torch import load_file
 from tiny_study import share_cache, tiny_spec
 
 from harness.coreml.export import CoremlExportError
+from harness.diffusion.sampling import sample_labels
 from harness.latency.cpu import CpuLatency
 from harness.launch.config import DebugLauncher
 from harness.launch.pool import Pool
+from harness.measure.quality_reference import load_reference
 from harness.records.errors import UserError
 from harness.records.quantity import Counted, Failed, Measured, Unavailable
 from harness.records.record import Protocol
 from harness.records.store import Store
-from harness.training import loop
+from harness.training import device, loop
 from harness.trials import once, run
-from harness.trials.outcomes import LEARNT, why
-from harness.trials.queue import TrialQueue
+from harness.trials.outcomes import LEARNT, SCORES, why
+from harness.trials.progress import Show
+from harness.trials.queue import TrialQueue, run_all
 from harness.trials.run import run_trial
 
 TIMED = ("latency=cpu", "latency.cpu.iterations=5", "latency.cpu.warm_up=1")
@@ -79,6 +84,39 @@ def test_artifacts_are_what_they_are_called(workplace):
     assert record.provenance["artifact_bytes"] == sum(path.stat().st_size for path in found.values())
 
 
+def test_scores_say_what_the_network_was_trained_on_and_in(workplace):
+    record = run_trial(tiny_spec("recipe.precision=bfloat16"), attempt())
+    for name in SCORES:
+        conditions = record.quantities[name].conditions
+        assert (conditions["training_device"], conditions["precision"]) == ("cpu", "bfloat16")
+
+
+def test_scores_are_computed_on_the_device_that_trains(workplace, monkeypatch):
+    """`cpu:0` is the CPU by a name of its own, so that a device that was passed can be told from the default."""
+    asked = []
+
+    def spy(*arguments, device="cpu", **more):
+        asked.append(device)
+        return load_reference(*arguments, device=device, **more)
+
+    monkeypatch.setattr(run, "load_reference", spy)
+    monkeypatch.setattr(run, "resolve_device", lambda name: torch.device(f"{name}:0"))
+    run_trial(tiny_spec("recipe.device=cpu"), attempt())
+    assert asked == [torch.device("cpu:0")]
+
+
+def test_of_many_classes_the_grid_shows_the_first_twelve_each_in_its_column(workplace, monkeypatch):
+    grids = []
+    monkeypatch.setattr(run, "write_grid", lambda images, _, *, columns: grids.append((images[:, 0, 0, 0], columns)))
+    spec = tiny_spec()
+    trial = run.Trial(spec, attempt(), tracking=None)
+    labels = sample_labels(100, 20)
+    trial.keep(torch.nn.Identity(), labels.to(torch.uint8).view(-1, 1, 1, 1), labels, 20)
+    ((shown, columns),) = grids
+    assert columns == 12
+    assert shown.tolist() == list(range(12)) * 5
+
+
 def test_the_same_three_are_trained_once(workplace, trainings):
     first = run_trial(tiny_spec(), attempt("a"))
     again = run_trial(tiny_spec(group="another study"), attempt("b"))
@@ -86,6 +124,24 @@ def test_the_same_three_are_trained_once(workplace, trainings):
     run_trial(tiny_spec(seed=1), attempt("c"))
     run_trial(tiny_spec("recipe.steps=7"), attempt("d"))
     assert trainings == [0, 1, 0]
+
+
+def test_automatic_precision_is_in_the_key_as_what_it_became(workplace, monkeypatch):
+    """Or a bfloat16 training on a GPU and a float32 one on a laptop would be one trial."""
+    asked = [tiny_spec(f"recipe.precision={name}").key for name in ("auto", "float32", "bfloat16")]
+    assert asked[0] == asked[1] != asked[2]
+    monkeypatch.setattr(device, "resolve_precision", lambda *_: torch.bfloat16)
+    assert tiny_spec("recipe.precision=auto").key == asked[2]
+
+
+def test_a_worker_whose_precision_is_not_the_planned_one_says_so(workplace, trainings, monkeypatch):
+    spec = tiny_spec("recipe.precision=auto")
+    monkeypatch.setattr(device, "resolve_precision", lambda *_: torch.bfloat16)
+    with pytest.raises(UserError) as refused:
+        run_trial(spec, attempt())
+    assert str(refused.value).startswith("recipe.precision 'auto' was float32 on the machine that began this study")
+    assert "bfloat16 on its worker's" in str(refused.value)
+    assert trainings == []
 
 
 def test_data_that_changed_under_the_study_train_nothing(workplace, trainings):
@@ -144,6 +200,8 @@ def test_a_divergence_is_a_failed_record_with_its_step_and_last_good_loss(workpl
         LEARNT, Failed(stage="train", message=expected)
     )
     assert isinstance(record.quantities["params"], Counted)
+    assert (record.provenance["device"], record.provenance["precision"]) == ("cpu", "float32")
+    assert record.provenance["cpu_seconds"] > 0
     assert [point.step for point in record.curve if point.name == "train_loss"] == [1, 2, 3]
     assert run_trial(spec, attempt("again")) == record
     assert trainings == [0]
@@ -155,6 +213,23 @@ def test_a_huge_learning_rate_diverges_and_keeps_no_samples(workplace):
     assert record.state == "failed"
     assert "training diverged at step" in why(record)
     assert record.artifacts == {}
+
+
+def test_samples_that_are_no_numbers_are_a_failed_record_not_black_images(workplace, monkeypatch):
+    train = run.train
+
+    def spoils(*arguments, **more):
+        trained = train(*arguments, **more)
+        trained.model.conv_out.bias.data.fill_(torch.nan)
+        return trained
+
+    monkeypatch.setattr(run, "train", spoils)
+    record = run_trial(tiny_spec(), attempt())
+    failed = Failed(stage="sample", message="16 of 16 images have values that are NaN or infinite")
+    assert record.state == "failed"
+    assert {name: record.quantities[name] for name in SCORES} == dict.fromkeys(SCORES, failed)
+    assert isinstance(record.quantities["validation_loss"], Measured)
+    assert record.provenance["device"] == "cpu"
 
 
 def test_a_network_that_does_not_convert_is_trained_all_the_same(workplace, monkeypatch):
@@ -210,6 +285,26 @@ def test_other_costs_are_measured_without_another_training(workplace, trainings)
     assert again.quantities["macs"] == first.quantities["macs"]
     assert again.quantities["latency_cpu"] == asked.quantities["latency_cpu"]
     assert trainings == [0]
+
+
+def test_a_record_goes_back_into_an_emptied_store_only_with_its_artifacts(workplace, trainings):
+    """The attempts' folder still has the job's result, but not the weights and samples that it names."""
+    spec = tiny_spec()
+
+    def again():
+        with Pool(Path("jobs"), DebugLauncher()) as pool:
+            return run_all(TrialQueue(pool), [spec], Show(Console(quiet=True)))[spec.key]
+
+    first = again()
+    Path(spec.store.root / "trials" / f"{spec.key}.json").unlink()
+    assert again() == first
+    assert trainings == [0]
+    shutil.rmtree(spec.store.root)
+    restored = again()
+    assert trainings == [0, 0]
+    assert all(spec.store.artifact(spec.key, name).is_file() for name in restored.artifacts)
+    assert again() == restored
+    assert trainings == [0, 0]
 
 
 def test_checkpoints_outlive_the_training_until_the_record_is_stored(workplace, monkeypatch, trainings):

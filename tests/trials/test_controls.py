@@ -1,0 +1,94 @@
+"""The controls' job and `evaluate`: where they compute, with how many threads, under which protocol."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_study import tiny_spec
+
+from harness.launch.config import DebugLauncher
+from harness.measure.quality_reference import load_reference
+from harness.models.unet import UNet
+from harness.records.errors import UserError
+from harness.training import device
+from harness.trials import controls, evaluate
+from harness.trials.controls import CONTROLS, ControlsJob
+from harness.trials.prepared import Prepared, prepare
+from harness.trials.run import run_trial
+
+
+@pytest.fixture
+def folder(workplace):
+    made = Path("attempts/key/attempt-001")
+    made.mkdir(parents=True)
+    return made
+
+
+@pytest.fixture
+def on_cpu_0(monkeypatch):
+    """The devices that scoring and sampling get; `cpu:0` is the CPU by a name that is no default."""
+    asked = {"scoring": [], "sampling": []}
+
+    def reference(*arguments, device="cpu", **more):
+        asked["scoring"].append(device)
+        return load_reference(*arguments, device=device, **more)
+
+    def to(network, where):
+        asked["sampling"].append(where)
+        return torch.nn.Module.to(network, where)
+
+    for module in (controls, evaluate):
+        monkeypatch.setattr(module, "load_reference", reference)
+        monkeypatch.setattr(module, "resolve_device", lambda name: torch.device(f"{name}:0"))
+    monkeypatch.setattr(UNet, "to", to)
+    return asked
+
+
+def job(spec):
+    prepared = prepare(spec.settings)
+    return ControlsJob(prepared.settings, prepared.protocol, spec.architecture), prepared
+
+
+def test_controls_are_sampled_and_scored_on_the_device_that_trains(folder, on_cpu_0):
+    made, _ = job(tiny_spec("recipe.device=cpu"))
+    assert len(made(folder)) == len(CONTROLS)
+    assert on_cpu_0 == {"scoring": [torch.device("cpu:0")], "sampling": [torch.device("cpu:0")]}
+
+
+def test_a_stored_checkpoint_is_sampled_and_scored_on_the_device_that_trains(folder, monkeypatch, request):
+    spec = tiny_spec("recipe.device=cpu")
+    record = run_trial(spec, folder)
+    asked = request.getfixturevalue("on_cpu_0")
+    found, _ = evaluate.evaluate(spec.key, prepare(spec.settings))
+    assert asked == {"scoring": [torch.device("cpu:0")], "sampling": [torch.device("cpu:0")]}
+    assert found["kid"] == record.quantities["kid"]
+
+
+def test_a_checkpoint_that_samples_no_numbers_is_one_sentence(folder, monkeypatch):
+    spec = tiny_spec()
+    run_trial(spec, folder)
+    monkeypatch.setattr(evaluate, "load_file", lambda path: {
+        name: torch.full_like(tensor, torch.nan) for name, tensor in load_file(path).items()
+    })  # fmt: skip
+    with pytest.raises(UserError, match=r"cannot be scored: 16 of 16 images have values that are NaN or infinite"):
+        evaluate.evaluate(spec.key, prepare(spec.settings))
+
+
+def test_controls_use_the_launchers_threads_in_the_drivers_own_process_too(folder, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    spec = tiny_spec()
+    made, _ = job(spec)
+    replace(made, settings=replace(spec.settings, launcher=DebugLauncher(threads=1)))(folder)
+    assert asked == [1]
+
+
+def test_controls_of_another_protocol_than_the_planned_one_are_refused(folder, monkeypatch):
+    """The driver would wait for them under other keys."""
+    made, prepared = job(tiny_spec("recipe.precision=auto"))
+    assert isinstance(prepared, Prepared)
+    monkeypatch.setattr(device, "resolve_precision", lambda *_: torch.bfloat16)
+    with pytest.raises(UserError, match=r"^recipe\.precision 'auto' was float32 on the machine that began this study"):
+        made(folder)
