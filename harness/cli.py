@@ -67,6 +67,28 @@ def _data_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", metavar="FILE", help="where the grid of samples goes; default OUT/data/KIND.png")
 
 
+def _latency_agent_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--chip", help='what the phone\'s chip is called, for example "A17 Pro": coremltools does not tell'
+    )
+    parser.add_argument("--once", action="store_true", help="end when nothing is left to measure")
+    parser.add_argument(
+        "--device", metavar="ID", help="which phone, by the id that the agent shows, where several are connected"
+    )
+    parser.add_argument(
+        "--team", help="the Apple developer team that signs the app: 10 characters, in Xcode's Settings > Accounts"
+    )
+    parser.add_argument("--profile", metavar="UUID", help="a provisioning profile instead of a team; needs --bundle")
+    parser.add_argument("--bundle", metavar="ID", help="the app's bundle identifier, for example org.example.runner")
+    parser.add_argument("--working-directory", metavar="FOLDER", default="~/.cache/unet-harness-agent",
+                        help="where the app is built and kept; no spaces in its path")  # fmt: skip
+    parser.add_argument(
+        "--lease-s", type=float, default=60, help="a silent agent's request returns after it; default 60"
+    )
+    parser.add_argument("--poll-s", type=float, default=10, help="between two looks into the queue; default 10")
+    parser.add_argument("--timeout-min", type=float, default=30, help="of one measurement; default 30")
+
+
 VERBS = {
     "ablate": Verb(
         summary="train and compare the rungs of an ablation, then write its report",
@@ -114,6 +136,19 @@ VERBS = {
         summary="train one architecture at full length",
         name="an architecture of the catalogue, or the path of its YAML",
         example="harness train winner.yaml recipe.steps=20000",
+    ),
+    "latency agent": Verb(
+        summary="measure what a queue folder asks for on the iPhone attached to this Mac",
+        name="the queue folder, which the cluster sees too",
+        example='harness latency agent ~/queue --team ABCDE12345 --chip "A17 Pro"',
+        flags=_latency_agent_flags,
+        operands="FOLDER",
+    ),
+    "latency queue": Verb(
+        summary="list a queue folder's requests, their answers and what keeps them waiting",
+        name="the queue folder",
+        example="harness latency queue ~/queue",
+        operands="FOLDER",
     ),
     "evaluate": Verb(
         summary="score a trial's checkpoint, or a folder of images, against a data set",

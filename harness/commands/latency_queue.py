@@ -1,0 +1,27 @@
+"""`harness latency queue FOLDER`: requests, their answers, and what keeps them waiting."""
+
+import argparse
+from pathlib import Path
+
+from harness.commands.tables import table
+from harness.device.queue import Entry, FolderQueue
+from harness.records.quantity import Failed
+
+
+def run(arguments: argparse.Namespace) -> int:
+    queue = FolderQueue(Path(arguments.name))
+    rows = [(entry.request.id, entry.request.name, entry.state, entry.request.chip or "any",
+             entry.request.submitted[:16], _answer(queue, entry)) for entry in queue.entries()]  # fmt: skip
+    print(table(("request", "name", "state", "chip", "submitted (UTC)", "answer or trouble"), rows))
+    for said in queue.sayings():
+        print(said)
+    return 0
+
+
+def _answer(queue: FolderQueue, entry: Entry) -> str:
+    if entry.state != "answered":
+        return entry.request.errors[-1] if entry.request.errors else ""
+    quantity = queue.answer(entry.request.id)
+    if quantity is None:
+        return "its result was removed"
+    return quantity.message if isinstance(quantity, Failed) else f"{quantity.value:.2f} {quantity.unit}"

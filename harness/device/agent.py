@@ -1,0 +1,159 @@
+"""The Mac's end of the queue: claim, measure, answer, rest; for ever, or until the queue is empty.
+
+It may be stopped or killed at any moment: what it claimed returns to the queue, what it measured is not measured again.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.device.apple import NoDeviceError, said
+from harness.device.benchmark import Report, benchmark
+from harness.device.heartbeat import Heartbeat
+from harness.device.parity import Arrays
+from harness.device.protocol import BenchmarkProtocol
+from harness.device.queue import INPUTS, PACKAGE, REFERENCE, Entry, FolderQueue
+from harness.device.request import Answer
+from harness.device.samples import STAGE
+from harness.device.target import Identity, Target
+from harness.records.errors import UserError
+from harness.records.quantity import Failed
+
+ATTEMPTS = 3
+"""Errors of coremltools after which a request is answered with the last one. The first load on a phone often ends in
+one: coremltools 9.0 asks 20 times, half a second apart, and then gives up, while the phone goes on compiling."""
+
+
+@dataclass(kw_only=True)
+class Agent:
+    queue: FolderQueue
+    target: Target
+    report: Report = print
+    once: bool = False  # end when nothing is left to do, instead of waiting for more
+    poll_s: float = 10.0  # between two looks into an empty queue
+    timeout_s: float = 1800.0  # of one request: a phone that hangs is asked again
+    sleep: Callable[[float], None] = time.sleep
+    rested: float = float("-inf")  # since when the device rests, by the monotonic clock
+    told: str = ""  # the last thing said, so that it is not printed at every poll
+
+    def run(self) -> int:
+        """0; 1 where `once` ended with requests waiting for a device. A UserError says what only a person can mend."""
+        with Heartbeat(self.queue.heartbeats, self.queue.lease_s) as heart:
+            while True:
+                for request in self.queue.return_dead():
+                    self.report(f"{request}: its agent is dead, so it waits again")
+                try:
+                    found = self._next(heart.owner)
+                except NoDeviceError as error:
+                    self._say(f"unavailable: {error}")
+                    if self.once:
+                        return 1
+                    found = False
+                except UserError as error:
+                    self.queue.say(f"unavailable: {error}")
+                    raise
+                if not found:
+                    if self.once and not self.queue.undecided():
+                        return 0
+                    self.sleep(self.poll_s)
+
+    def _next(self, owner: str) -> bool:
+        """Answer one request; False where none waits for this device."""
+        device = self.target.identify()
+        entry = self.queue.claim(owner, device.chip)
+        if entry is None:
+            self._explain_waiting(device)
+            return False
+        done = False
+        try:
+            self._answer(entry, device)
+            done = True
+        finally:
+            if not done:  # Ctrl-C too
+                self.queue.give_back(entry)
+        return True
+
+    def _answer(self, entry: Entry, device: Identity) -> None:
+        request, label = entry.request, entry.request.name or entry.request.id
+        if self.queue.result(request, device) is not None:
+            self.report(f"{label}: was measured on this device before")
+            self.queue.close(entry)
+            return
+        self._rest(request.protocol)
+        self._say("")
+        self.report(f"{label}: starts on {device.chip or 'a device whose chip is not named'} (--chip)")
+        try:
+            quantity = self._measured(entry)
+        except (NoDeviceError, UserError):
+            raise
+        except Exception as error:  # whatever coremltools raises: an interface that calls itself experimental
+            self._after_error(entry, device, error)
+            return
+        finally:
+            self.rested = time.monotonic()
+        self.queue.finish(entry, device, quantity)
+        self.report(f"{label}: {_line(quantity)}")
+
+    def _measured(self, entry: Entry) -> Answer:
+        request, folder = entry.request, self.queue.folder(entry.request)
+        label = request.name or request.id
+        work = benchmark(
+            self.target,
+            folder / PACKAGE,
+            _arrays(folder / INPUTS),
+            _arrays(folder / REFERENCE),
+            request.protocol,
+            lambda line: self.report(f"{label}: {line}"),
+        )
+        quantity = asyncio.run(asyncio.wait_for(work, self.timeout_s))
+        if isinstance(quantity, Failed):
+            return quantity
+        return replace(quantity, conditions={**request.conditions, **quantity.conditions})
+
+    def _after_error(self, entry: Entry, device: Identity, error: Exception) -> None:
+        """Once more later; after some attempts the error is the answer."""
+        text = f"no answer within {self.timeout_s:g} s" if isinstance(error, TimeoutError) else said(error)
+        label = entry.request.name or entry.request.id
+        if entry.request.attempts < ATTEMPTS:
+            self.report(f"{label}: {text}; tries again")
+            self.queue.give_back(entry, text)
+            return
+        self.report(f"{label}: {text}; gave up after {entry.request.attempts} attempts")
+        message = f"{text} (the last of {entry.request.attempts} attempts)"
+        self.queue.finish(entry, device, Failed(stage=STAGE, message=message))
+
+    def _rest(self, protocol: BenchmarkProtocol) -> None:
+        """Until the device had its cool-down since the last model."""
+        left = self.rested + protocol.cool_down_s - time.monotonic()
+        if left > 0:
+            self.report(f"cools down for {left:.0f} s")
+            self.sleep(left)
+
+    def _explain_waiting(self, device: Identity) -> None:
+        """Requests for another chip would wait without a word."""
+        asked = {entry.request.chip for entry in self.queue.entries() if entry.state == "pending"} - {None}
+        named = f"this device is called {device.chip}" if device.chip else "this device's chip was not named"
+        chips = ", ".join(sorted(str(chip) for chip in asked))
+        self._say(f"requests wait for {chips}, and {named}; if it is one, start again with --chip" if asked else "")
+
+    def _say(self, text: str) -> None:
+        if text != self.told:
+            self.told = text
+            self.queue.say(text)
+            if text:
+                self.report(text)
+
+
+def _arrays(path: Path) -> Arrays:
+    import numpy
+
+    with numpy.load(path) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _line(quantity: Answer) -> str:
+    if isinstance(quantity, Failed):
+        return f"failed: {quantity.message}"
+    return f"{quantity.value:.2f} ms ({quantity.low:.2f} to {quantity.high:.2f})"

@@ -1,0 +1,138 @@
+"""One package on one device, under a protocol: load, compare outputs, load again, warm up, time, judge.
+
+Times are coremltools' own: of the prediction call on the device, in nanoseconds, without the way to it. On an iPhone
+each run is asked for over the cable, so the chip rests between runs for a second or so: a burst would be faster or,
+once hot, slower.
+"""
+
+import gc
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.device.apple import coremltools, experimental
+from harness.device.parity import Arrays, disagreement
+from harness.device.protocol import BenchmarkProtocol
+from harness.device.samples import STAGE, measured, stable
+from harness.device.target import Identity, Target
+from harness.records.plain import to_plain
+from harness.records.quantity import Failed, Measured
+
+Report = Callable[[str], None]
+
+
+async def benchmark(
+    target: Target,
+    package: Path,
+    inputs: Arrays,
+    reference: Arrays,
+    protocol: BenchmarkProtocol,
+    report: Report = lambda _line: None,
+) -> Measured | Failed:
+    """Milliseconds of one prediction, or why the number would mean nothing.
+
+    `reference` are the outputs that the float32 module gives for `inputs`. What the device cannot do at present is
+    NoDeviceError; what coremltools raises else passes through.
+    """
+    identity = target.identify()
+    async with target.opened() as device:
+        found, decibels, problem = await _compared(device, package, inputs, reference, protocol)
+        report(problem or f"outputs agree to {decibels:.1f} dB")
+        if problem:
+            return Failed(stage=STAGE, message=f"{problem}; no time counts while the outputs are wrong")
+        return await _timed(device, package, inputs, protocol, conditions_of(identity, protocol) | found, report)
+
+
+def conditions_of(identity: Identity, protocol: BenchmarkProtocol) -> dict[str, Any]:
+    """What a measurement on this device under this protocol is conditional on; plain."""
+    return {
+        "device": identity.device,
+        "device_id": identity.id,
+        "chip": identity.chip or "not named",
+        "os_version": identity.os_version,
+        "os_build": identity.os_build,
+        "compute_unit": protocol.compute_unit,
+        "coremltools": coremltools().__version__,
+        "protocol": to_plain(protocol),
+    }
+
+
+async def _compared(
+    device: Any, package: Path, inputs: Arrays, reference: Arrays, protocol: BenchmarkProtocol
+) -> tuple[dict[str, Any], float, str]:
+    """The first load, one prediction against the reference, and where the operators run.
+
+    The benchmarker keeps predictions to itself, so this goes through the wrapper that it uses.
+    """
+    model = _model(package, protocol)
+    wrapper = experimental("async_wrapper").MLModelAsyncWrapper.from_spec_or_path(
+        spec_or_path=str(package),
+        weights_dir=model.weights_dir,
+        compute_units=model.compute_unit,
+        device=device,
+    )
+    await wrapper.load()
+    first_load_ms = _milliseconds(wrapper.load_duration_in_nano_seconds)
+    decibels, problem = disagreement(await wrapper.predict(dict(inputs)), reference, protocol.parity_db)
+    found = {
+        "first_load_ms": first_load_ms,  # compiles for the device
+        "parity_db": round(decibels, 1) if decibels < 1000 else "equal",
+        "placement": await _placement(wrapper),
+    }
+    await wrapper.unload()
+    del wrapper
+    gc.collect()  # or the model stays in memory beside the one that is timed
+    return found, decibels, problem
+
+
+async def _timed(
+    device: Any,
+    package: Path,
+    inputs: Arrays,
+    protocol: BenchmarkProtocol,
+    conditions: Mapping[str, Any],
+    report: Report,
+) -> Measured | Failed:
+    benchmarker = experimental("perf_utils").MLModelBenchmarker(_model(package, protocol), device)
+    load = await benchmarker.benchmark_load(iterations=1)
+    warm_up: list[float] = []
+    while not stable(warm_up, protocol):
+        if len(warm_up) + protocol.warm_up_window > protocol.warm_up_most:
+            return Failed(
+                stage=STAGE,
+                message=f"the times did not settle within {len(warm_up)} warm-up runs; close what else runs on the "
+                "device, or raise protocol.warm_up_most",
+            )
+        window = await benchmarker.benchmark_predict(
+            inputs=dict(inputs), iterations=protocol.warm_up_window, warmup=False
+        )
+        warm_up += window.samples
+        report(f"warm-up: {len(warm_up)} runs, the last {warm_up[-1]:.2f} ms")
+    timed = await benchmarker.benchmark_predict(inputs=dict(inputs), iterations=protocol.iterations, warmup=False)
+    return measured(timed.samples, protocol, {**conditions, "load_ms": load.samples[0], "warm_up": len(warm_up)})
+
+
+def _model(package: Path, protocol: BenchmarkProtocol) -> Any:
+    """The package as coremltools' MLModel, not yet loaded anywhere."""
+    package_of = coremltools()
+    unit = package_of.ComputeUnit[protocol.compute_unit]
+    return package_of.models.MLModel(str(package), compute_units=unit, skip_model_load=True)
+
+
+async def _placement(wrapper: Any) -> dict[str, int] | str:
+    """How many operators Core ML would rather run on which unit; a sentence where it cannot say."""
+    try:
+        plan = await wrapper.retrieve_compute_plan()
+        operations = plan.model_structure.program.functions["main"].block.operations
+        usages = [plan.get_compute_device_usage_for_mlprogram_operation(operation) for operation in operations]
+    except Exception as error:  # the plan is a remark beside the time, and its interface is experimental
+        return f"no compute plan: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    names = (type(usage.preferred_compute_device).__name__ for usage in usages if usage is not None)
+    return dict(Counter(name.removeprefix("ML").removesuffix("ComputeDevice") for name in names).most_common())
+
+
+def _milliseconds(nanoseconds: int | None) -> float:
+    if nanoseconds is None:
+        raise ValueError("the device did not tell how long the model took to load")
+    return nanoseconds / 1e6

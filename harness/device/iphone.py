@@ -1,0 +1,128 @@
+"""An attached iPhone, reached through coremltools' remote_device: it builds, signs, installs and starts an app there.
+
+The app is built once and kept in the working directory. Every model gets a fresh start of the app: coremltools 9.0
+does not really unload a model from it, so a long queue would fill the phone's memory.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.device.apple import (
+    LOCKED,
+    NO_DEVELOPER_MODE,
+    NO_DEVICE,
+    NoDeviceError,
+    check_mac,
+    experimental,
+    explained,
+)
+from harness.device.target import Identity, device_hash
+from harness.records.errors import UserError
+from harness.records.store import unwritable
+
+STARTING_S = 3.0  # after which an app that could not start has ended
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Signing:
+    """With which Apple developer account the app is signed: a team, or a profile together with its bundle."""
+
+    team: str | None = None
+    profile: str | None = None  # a provisioning profile's UUID
+    bundle: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.team and not self.profile:
+            raise UserError(
+                "an app on an iPhone must be signed: give --team with the 10 characters that Xcode's Settings > "
+                "Accounts shows, or --profile and --bundle"
+            )
+        if self.profile and not self.bundle:
+            raise UserError("a provisioning profile is for one bundle: give --bundle beside --profile")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Iphone:
+    signing: Signing
+    working_directory: Path  # where the app is built; kept between runs
+    chip: str = ""  # as the user names it
+    id: str | None = None  # `device_hash` of the udid; None: the only one that is connected
+    starting_s: float = STARTING_S
+
+    def __post_init__(self) -> None:
+        if " " in str(self.working_directory.expanduser().absolute()):
+            raise UserError(
+                f"coremltools cannot work in a path with spaces ('{self.working_directory}'); choose another with "
+                "--working-directory"
+            )
+
+    def identify(self) -> Identity:
+        check_mac()
+        found = self._connected()
+        return Identity(
+            device="iPhone",
+            id=device_hash(found.udid),
+            os_version=found.os_version,
+            os_build=found.os_build_number,
+            chip=self.chip,
+        )
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Any]:
+        remote, attached = experimental("remote_device"), self._connected()
+        folder = self.working_directory.expanduser()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(folder, error) from error
+        credentials = remote.AppSigningCredentials(
+            development_team=self.signing.team,
+            provisioning_profile_uuid=self.signing.profile,
+            bundle_identifier=self.signing.bundle,
+        )
+        try:
+            device = await attached.prepare_for_model_debugging(credentials, folder, False)
+        except Exception as error:
+            raise explained(error) from error
+        try:
+            await self._check_started(device)
+            yield device
+        finally:
+            device.session.stop()
+
+    def _connected(self) -> Any:
+        """coremltools' Device of the phone to use."""
+        remote = experimental("remote_device")
+        try:
+            phones = remote.Device.get_connected_devices(remote.DeviceType.IPHONE)
+            known = phones or [x for x in remote.Device.get_devices() if x.type == remote.DeviceType.IPHONE]
+        except Exception as error:
+            raise explained(error) from error
+        chosen = [phone for phone in phones if self.id in (None, device_hash(phone.udid))]
+        if not chosen:
+            states = ", ".join(f"'{phone.name}' is {phone.state.value}" for phone in known)
+            wanted = f" with the id {self.id}" if self.id else ""
+            raise NoDeviceError(NO_DEVICE + (f" (wanted: one{wanted}; {states})" if states else ""))
+        if len(chosen) > 1:
+            listed = ", ".join(f"{device_hash(phone.udid)} ('{phone.name}')" for phone in chosen)
+            raise UserError(f"several iPhones are connected; choose one with --device: {listed}")
+        if chosen[0].developer_mode_state == "disabled":
+            raise NoDeviceError(NO_DEVELOPER_MODE)
+        return chosen[0]
+
+    async def _check_started(self, device: Any) -> None:
+        """coremltools starts the app without looking whether it runs; a locked phone or a distrusted team ends it."""
+        import asyncio
+
+        await asyncio.sleep(self.starting_s)
+        if device.session.is_alive():
+            return
+        complaint = getattr(device.session, "_process", None)  # the only place that knows why; private in 9.0
+        output = b"" if complaint is None else b" ".join(part for part in complaint.communicate() if part)
+        error = explained(RuntimeError(output.decode(errors="replace")))
+        if isinstance(error, UserError | NoDeviceError):
+            raise error
+        raise NoDeviceError(f"{LOCKED}; the app that runs models ended at once ({' '.join(str(error).split())[:200]})")

@@ -1,0 +1,280 @@
+"""Requests and answers between a cluster and a Mac, which share a folder and nothing else.
+
+    packages/HASH/            model.mlpackage, inputs.npz, reference.npz: copied beside, then renamed into place
+    pending/ID.json           a request; written after its package
+    claimed/ID~OWNER.json     the same file while an agent works on it: renaming it is the claim
+    answered/ID.json          the same file afterwards
+    results/CONTENT/DEVICE.json  the number, by package and protocol, device and build of its system
+    heartbeats/OWNER          counts up while its agent lives
+    agents/HOST.json          what an agent on that host last had to say: "needs an iPhone: ..."
+
+A rename has one winner on a local and on a network file system, and needs no lock that another machine would not see.
+(On a folder that a service copies between machines it has not: run one agent there. Two would cost a second
+measurement, never a wrong one.) Every step leaves a state that another agent continues from: a result is written
+before the request is closed, and whoever claims a request looks for the result first.
+"""
+
+import json
+import shutil
+import socket
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias
+
+from harness.device.heartbeat import Watch
+from harness.device.package import file_hash, package_hash
+from harness.device.parity import Arrays
+from harness.device.protocol import BenchmarkProtocol
+from harness.device.request import Answer, Request, Result, content_key
+from harness.device.target import Identity, same_chip
+from harness.records.errors import UserError
+from harness.records.plain import from_plain, to_plain
+from harness.records.provenance import now
+from harness.records.store import write_atomic
+
+State: TypeAlias = Literal["pending", "claimed", "answered"]
+STATES: tuple[State, ...] = ("pending", "claimed", "answered")
+LEASE_S = 60.0
+PACKAGE, INPUTS, REFERENCE = "model.mlpackage", "inputs.npz", "reference.npz"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """A request and where it stands."""
+
+    request: Request
+    state: State
+    owner: str = ""  # of a claim
+    path: Path
+
+
+class Queue(Protocol):
+    """Both ends of a queue. The cluster submits and looks for answers; an agent claims, finishes or gives back."""
+
+    def submit(
+        self,
+        package: Path,
+        inputs: Arrays,
+        reference: Arrays,
+        protocol: BenchmarkProtocol,
+        *,
+        chip: str | None = None,
+        name: str = "",
+        conditions: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The request's id; submitting the same again changes nothing."""
+
+    def find(self, request: str) -> Entry | None: ...
+
+    def answer(self, request: str) -> Answer | None: ...
+
+    def sayings(self) -> list[str]:
+        """What agents last had to say, where it keeps them from measuring."""
+
+
+class FolderQueue:
+    def __init__(self, root: Path, *, lease_s: float = LEASE_S) -> None:
+        """UserError where the folder does not exist: a mistyped path would wait for ever."""
+        self.root = Path(root).expanduser()
+        if not self.root.is_dir():
+            raise UserError(
+                f"there is no queue folder {self.root}; make it (mkdir), or give the one that both sides see"
+            )
+        self.lease_s = lease_s
+        self.heartbeats = self.root / "heartbeats"
+        self._watch = Watch(self.heartbeats, lease_s)
+
+    # the cluster's end
+
+    def submit(
+        self,
+        package: Path,
+        inputs: Arrays,
+        reference: Arrays,
+        protocol: BenchmarkProtocol,
+        *,
+        chip: str | None = None,
+        name: str = "",
+        conditions: Mapping[str, Any] | None = None,
+    ) -> str:
+        content = package_hash(package)
+        request = Request(
+            package=content,
+            protocol=protocol,
+            chip=chip,
+            files=self._place(content, package, inputs, reference),
+            submitted=now(),
+            name=name,
+            conditions=conditions or {},
+        )
+        found = self.find(request.id)
+        if found is None or (found.state == "answered" and self.answer(request.id) is None):
+            self._write(self._path("pending", request.id), request)
+        return request.id
+
+    def find(self, request: str) -> Entry | None:
+        """Looks twice: a request that is given back moves against the order in which its places are looked at."""
+        both = (*self.entries(request), *self.entries(request))
+        return both[0] if both else None
+
+    def answer(self, request: str) -> Answer | None:
+        """The earliest result on a device that the request accepts."""
+        entry = self.find(request)
+        if entry is None:
+            return None
+        wanted = entry.request
+        results = (_read(Result, path) for path in (self.root / "results" / wanted.content).glob("*.json"))
+        fitting = [found for found in results if found is not None and _fits(wanted, found.chip)]
+        return min(fitting, key=lambda found: found.finished).quantity if fitting else None
+
+    def sayings(self) -> list[str]:
+        found = []
+        for path in sorted((self.root / "agents").glob("*.json")):
+            said = json.loads(path.read_text())
+            if said["says"]:
+                found.append(f"the agent on {path.stem} said at {said['time'][:16]} UTC: {said['says']}")
+        return found
+
+    def entries(self, request: str = "*") -> Iterator[Entry]:
+        """All requests, or the one with that id."""
+        for state in STATES:
+            name = f"{request}~*.json" if state == "claimed" else f"{request}.json"
+            for path in sorted((self.root / state).glob(name)):
+                if (found := _read(Request, path)) is not None:
+                    yield Entry(request=found, state=state, owner=path.stem.partition("~")[2], path=path)
+
+    # the agent's end
+
+    def claim(self, owner: str, chip: str) -> Entry | None:
+        """The next request for such a device whose package has arrived in full, now `owner`'s; None where none waits.
+
+        One that an agent took before, and did not finish, comes after those nobody tried.
+        """
+        waiting = [entry for entry in self.entries() if entry.state == "pending" and _fits(entry.request, chip)]
+        for entry in sorted(waiting, key=lambda entry: (entry.request.attempts, entry.request.submitted)):
+            path = self._path("claimed", f"{entry.request.id}~{owner}")
+            if not self.is_complete(entry.request) or not _moved(entry.path, path):
+                continue
+            request = replace(entry.request, attempts=entry.request.attempts + 1)
+            self._write(path, request)
+            return Entry(request=request, state="claimed", owner=owner, path=path)
+        return None
+
+    def is_complete(self, request: Request) -> bool:
+        """Whether every file of the package is there as it was submitted: a copy between machines takes a while."""
+        folder = self.folder(request)
+        return all(
+            (folder / name).is_file() and file_hash(folder / name) == found for name, found in request.files.items()
+        )
+
+    def folder(self, request: Request) -> Path:
+        """Where PACKAGE, INPUTS and REFERENCE lie."""
+        return self.root / "packages" / request.package
+
+    def result(self, request: Request, device: Identity) -> Result | None:
+        """What was measured before: this package under this protocol on this build of this device."""
+        found: Result | None = _read(Result, self._result(request, device))
+        return found
+
+    def finish(self, entry: Entry, device: Identity, quantity: Answer | None = None) -> None:
+        """Write the result, unless there is one, and close the request; None where the result was there before."""
+        request = entry.request
+        if quantity is not None and self.result(request, device) is None:
+            result = Result(
+                package=request.package,
+                protocol=request.protocol,
+                device=device.key,
+                chip=device.chip,
+                quantity=quantity,
+                finished=now(),
+            )
+            self._write(self._result(request, device), result)
+        self.close(entry)
+
+    def close(self, entry: Entry) -> None:
+        """Done; a claim that was taken away meanwhile is its new owner's to close."""
+        _moved(entry.path, self._path("answered", entry.request.id))
+
+    def give_back(self, entry: Entry, error: str = "") -> None:
+        """To those who wait; with what went wrong, if that speaks against the package."""
+        if error and entry.path.exists():
+            self._write(entry.path, replace(entry.request, errors=(*entry.request.errors, error)))
+        _moved(entry.path, self._path("pending", entry.request.id))
+
+    def return_dead(self) -> list[str]:
+        """Give back what dead agents claimed; the ids."""
+        found = []
+        for entry in self._claims():
+            if not self._watch.is_alive(entry.owner):
+                if _moved(entry.path, self._path("pending", entry.request.id)):
+                    found.append(entry.request.id)
+                self._watch.forget(entry.owner)
+        return found
+
+    def undecided(self) -> bool:
+        """Whether some claim's owner has not been seen alive: the request may come back."""
+        return any(not self._watch.is_beating(entry.owner) for entry in self._claims())
+
+    def say(self, text: str) -> None:
+        """Let the other end know why nothing is measured; "" once it is."""
+        path = self.root / "agents" / f"{socket.gethostname()}.json"
+        write_atomic(path, json.dumps({"says": text, "time": now()}, ensure_ascii=False).encode())
+
+    def _claims(self) -> list[Entry]:
+        return [entry for entry in self.entries() if entry.state == "claimed"]
+
+    def _path(self, state: State, name: str) -> Path:
+        folder = self.root / state
+        folder.mkdir(exist_ok=True)
+        return folder / f"{name}.json"
+
+    def _result(self, request: Request, device: Identity) -> Path:
+        return self.root / "results" / content_key(request.package, request.protocol) / f"{device.key}.json"
+
+    def _write(self, path: Path, value: Request | Result) -> None:
+        write_atomic(path, json.dumps(to_plain(value), indent=1, allow_nan=False, ensure_ascii=False).encode())
+
+    def _place(self, content: str, package: Path, inputs: Arrays, reference: Arrays) -> dict[str, str]:
+        """Copy the package and its arrays to their place, unless they are there; file -> sha256."""
+        import numpy
+
+        savez: Any = numpy.savez  # its stub takes every name for its own options
+        folder = self.root / "packages" / content
+        if not folder.exists():
+            temporary = folder.with_name(f".{content}.{uuid.uuid4().hex[:8]}")
+            try:
+                shutil.copytree(package, temporary / PACKAGE)
+                savez(temporary / INPUTS, **inputs)
+                savez(temporary / REFERENCE, **reference)
+                _moved(temporary, folder)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+        files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+        return {path.relative_to(folder).as_posix(): file_hash(path) for path in files}
+
+
+def _fits(request: Request, chip: str) -> bool:
+    return request.chip is None or same_chip(request.chip, chip)
+
+
+def _moved(source: Path, target: Path) -> bool:
+    """Rename; False where somebody else did before."""
+    try:
+        source.rename(target)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        if target.is_dir():  # two submitted the same package at once
+            return False
+        raise
+    return True
+
+
+def _read(kind: Any, path: Path) -> Any:
+    """The value in the file; None where it is not there (any more), or not yet whole on a synced folder."""
+    try:
+        return from_plain(kind, json.loads(path.read_text()))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
