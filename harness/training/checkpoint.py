@@ -60,10 +60,13 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def latest(folder: Path) -> tuple[Checkpoint | None, tuple[str, ...]]:
-    """The newest whole checkpoint, or None; and a sentence for every one that is damaged, which is removed."""
+def latest(folder: Path, *, at_most: int | None = None) -> tuple[Checkpoint | None, tuple[str, ...]]:
+    """The newest whole checkpoint, of step `at_most` or before where that is given, or None; and a sentence for every
+    one that is damaged, which is removed."""
     notes: list[str] = []
     for path in _checkpoints(folder):
+        if at_most is not None and path.name > f"checkpoint-{at_most:08d}":
+            continue
         try:
             return _read(path), tuple(notes)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:

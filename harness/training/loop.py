@@ -119,7 +119,10 @@ class Training:
             self.save()
 
     def _due(self, setting: str) -> bool:
-        return self.step == self.recipe.steps or self.step % getattr(self.recipe, setting) == 0
+        return self._due_at(self.step, setting)
+
+    def _due_at(self, step: int, setting: str) -> bool:
+        return step == self.recipe.steps or step % getattr(self.recipe, setting) == 0
 
     def _optimise(self, step: int, batch: Batch) -> Tensor:
         """Forward, backward, clip, AdamW, EMA; (2,) the loss and the gradient's norm before clipping."""
@@ -151,11 +154,13 @@ class Training:
             self.interval.append((loss, norm))
 
     def _log(self) -> None:
+        """A point of the curve. Where only the last step asks for it, a longer training still needs the interval."""
         n = len(self.interval)
         self._point("train_loss", math.fsum(loss for loss, _ in self.interval) / n)
         self._point("gradient_norm", math.fsum(norm for _, norm in self.interval) / n)
         self._point("learning_rate", self.recipe.learning_rate_at(self.step))
-        self.interval.clear()
+        if self.step % self.recipe.log_every == 0:
+            self.interval.clear()
 
     def _validate(self) -> None:
         if not self.validation:
@@ -198,8 +203,8 @@ class Training:
         }
 
     def resume(self) -> None:
-        """Go on from the newest whole checkpoint, if there is one."""
-        checkpoint, notes = latest(self.folder)
+        """Go on from the newest whole checkpoint, if there is one: of this training, or of a shorter one like it."""
+        checkpoint, notes = latest(self.folder, at_most=self.recipe.steps)
         for note in notes:
             log.warning(note)
         if checkpoint is not None:
@@ -217,7 +222,11 @@ class Training:
         restore(self.ema.model, checkpoint.tensors, "ema.")
         _restore_optimizer(self.optimizer, checkpoint.tensors)
         self.step = self.saved_step = checkpoint.step
-        self.curve = [CurvePoint(step=step, name=name, value=value) for step, name, value in state["curve"]]
+        self.curve = [
+            CurvePoint(step=step, name=name, value=value)
+            for step, name, value in state["curve"]
+            if self._due_at(step, "validate_every" if name == "validation_loss" else "log_every")
+        ]
         self.interval = [(loss, norm) for loss, norm in state["interval"]]
         self.first_loss, self.last_good_loss = state["first_loss"], state["last_good_loss"]
         self.notes = list(state["notes"])
@@ -228,8 +237,11 @@ class Training:
     def _identity(self) -> str:
         """What a checkpoint must have in common with a training that goes on from it."""
         weights = {name: list(tensor.shape) for name, tensor in self.model.state_dict().items()}
-        parts = [identity(self.recipe), str(self.precision), self.seed, self.data.fingerprint, weights]
-        return fingerprint(parts, schema="training-1")
+        recipe: Any = identity(self.recipe)
+        if self.recipe.begins_longer_ones:
+            recipe = {name: value for name, value in recipe.items() if name != "steps"}
+        parts = [recipe, str(self.precision), self.seed, self.data.fingerprint, weights]
+        return fingerprint(parts, schema="training-2")
 
     def result(self) -> Trained:
         validation = [point.value for point in self.curve if point.name == "validation_loss"]

@@ -72,6 +72,11 @@ class Recipe:
         done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps + 1)
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
+    @property
+    def begins_longer_ones(self) -> bool:
+        """Whether training by it is, step by step, the beginning of training with more `steps`."""
+        return self.schedule == "constant"
+
     def ema_decay_at(self, step: int) -> float:
         """The decay of the averaged weights after step `step`, counted from 1."""
         return min(self.ema_decay, (1 + step) / (10 + step))
