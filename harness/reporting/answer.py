@@ -19,7 +19,8 @@ def answer(
     if quality:
         lines += _quality_lines(manifest, definition, estimates, quality)
     lines.append(("From the first rung to the last", _overall(manifest, definition, estimates)))
-    lines.append(("The published claims", _count(claims)))
+    if any(claim.verdict.state != "no claim" for claim in claims):
+        lines.append(("The published claims", _count(claims)))
     return lines
 
 

@@ -12,7 +12,8 @@
    supported if the interval lies within +-same_within, contradicted if it lies wholly outside.
 3. In a full-size run a printed change of a count must also be met within `tolerance` points.
 4. Else, and wherever a value, a spread or comparability is lacking, the run cannot tell, and says why. A prediction, a
-   substitute device, or a network no better than the control that must be beaten never decides.
+   substitute device, or a network no better than the control that must be beaten (or one whose control is not known)
+   never decides.
 """
 
 import math
@@ -69,6 +70,14 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True)
+class Bar:
+    """What a trained network has to beat before its quality counts."""
+
+    control: str
+    value: float | None  # None: not known, so nothing can be told
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     state: State
     reason: str
@@ -98,20 +107,29 @@ def pooled(estimates: Estimates, quantity: str) -> Spread | None:
     return Spread(deviation=math.sqrt(squares / freedom), freedom=freedom)
 
 
+def must_beat(definition: ReportDefinition, controls: Sequence[Reading]) -> dict[str, Bar]:
+    """The bar of every quantity that the controls are scored in; none where the definition names no control."""
+    name = definition.must_beat
+    if name is None:
+        return {}
+    values = {row.quantity: row.value for row in controls if row.subject == name}
+    return {quantity: Bar(name, values.get(quantity)) for quantity in definition.control_quantities}
+
+
 def claim_sheet(
     manifest: Manifest,
     definition: ReportDefinition,
     published: Published,
     estimates: Estimates,
     readings: Sequence[Reading],
-    must_beat: Mapping[str, float],
+    bars: Mapping[str, Bar],
 ) -> list[Claim]:
-    """One Claim per rung (but the base) and rule. `must_beat`: quantity -> the value of the control to be beaten."""
+    """One Claim per rung (but the base) and rule. `bars`: quantity -> what has to be beaten before it counts."""
     incomparable = _incomparable(manifest, readings, definition.observed)
     sheet = []
     for rung in (rung for rung in manifest.rungs if rung.against is not None):
         for rule in definition.claims:
-            interval = change_interval(rung, rule, estimates, incomparable, must_beat.get(rule.quantity))
+            interval = change_interval(rung, rule, estimates, incomparable, bars.get(rule.quantity))
             cell = published.cell(rung.name, rule.published)
             if cell is not None and published.rows[rung.name].against != rung.against:
                 cell = None  # published against another rung: nothing to compare with
@@ -129,13 +147,13 @@ def change_interval(
     rule: ClaimRule,
     estimates: Estimates,
     incomparable: Mapping[tuple[str, str], str],
-    must_beat: float | None = None,
+    bar: Bar | None = None,
 ) -> Interval:
     """Rule 1: the relative change of one rung against the one it is compared to."""
     ours, theirs = estimates[rung.name, rule.quantity], estimates[rung.against or "", rule.quantity]
     why = _without_value(ours, theirs) or incomparable.get((rung.name, rule.quantity), "")
-    if not why and must_beat is not None and max(ours.value or 0, theirs.value or 0) >= must_beat:
-        why = "one of the two is no better than the control that a trained network must beat"
+    if not why and bar is not None:
+        why = _not_beaten(bar, ours, theirs)
     if not why and (theirs.value or 0) <= 0:
         why = "the reference is not above zero, so a relative change means nothing"
     if why:
@@ -204,6 +222,14 @@ def effect(claim: Claim) -> Literal["improved", "hurt", "same", "unknown"]:
     if claim.interval.within(claim.rule.same_within):
         return "same"
     return "hurt" if claim.interval.low > 0 else "unknown"
+
+
+def _not_beaten(bar: Bar, ours: Estimate, theirs: Estimate) -> str:
+    if bar.value is None:
+        return f"the control that a trained network must beat, {bar.control.replace('_', ' ')}, is not known"
+    if max(ours.value or 0, theirs.value or 0) >= bar.value:
+        return "one of the two is no better than the control that a trained network must beat"
+    return ""
 
 
 def _seeds(ours: Estimate, theirs: Estimate, spread: Spread | None) -> Interval:

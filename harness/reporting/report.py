@@ -9,7 +9,7 @@ from harness.records.manifest import Manifest
 from harness.records.plain import from_plain
 from harness.records.store import Store, write_atomic
 from harness.reporting.answer import answer
-from harness.reporting.claims import claim_sheet, pooled
+from harness.reporting.claims import claim_sheet, must_beat, pooled
 from harness.reporting.definition import ReportDefinition
 from harness.reporting.figures import controls_figure, controls_frame, curves_figure
 from harness.reporting.frames import (
@@ -62,8 +62,8 @@ def report_html(store: Store, manifest: Manifest, definition: ReportDefinition, 
     readings = read_trials(records, quantities)
     control_readings = read_controls(controls, definition.controls, definition.control_quantities)
     estimated = estimates(readings, manifest)
-    must_beat = _must_beat(definition, control_readings)
-    claims = claim_sheet(manifest, definition, published, estimated, readings, must_beat)
+    bars = must_beat(definition, control_readings)
+    claims = claim_sheet(manifest, definition, published, estimated, readings, bars)
     curve = curves(records, (definition.train_curve, definition.validation_curve))
     figures = {"ladder": ladder_figure(ladder_frame(manifest, definition, published, estimated))}
     if not curve.empty:
@@ -116,11 +116,6 @@ def _quantities(records: Records, definition: ReportDefinition) -> list[str]:
     """The definition's quantities, then whatever else the records hold: nothing known is left out."""
     found = sorted({name for record in records.values() if record is not None for name in record.quantities})
     return list(dict.fromkeys([*(column.quantity for column in definition.columns), *found]))
-
-
-def _must_beat(definition: ReportDefinition, controls: list[Reading]) -> dict[str, float]:
-    chosen = (row for row in controls if row.subject == definition.must_beat)
-    return {row.quantity: row.value for row in chosen if row.value is not None}
 
 
 def _control_table(controls: list[Reading]) -> dict[str, list[Any]]:

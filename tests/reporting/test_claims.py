@@ -10,7 +10,7 @@ import yaml
 from scipy import stats
 
 from harness.records.plain import from_plain
-from harness.records.quantity import Counted, Measured
+from harness.records.quantity import Counted, Measured, Unavailable
 from harness.reporting.claims import (
     Claim,
     Interval,
@@ -21,11 +21,12 @@ from harness.reporting.claims import (
     claim_sheet,
     effect,
     judge,
+    must_beat,
     pooled,
     student,
 )
 from harness.reporting.definition import ClaimRule, ReportDefinition
-from harness.reporting.frames import Estimate, estimates, read_trials, records_of
+from harness.reporting.frames import Estimate, controls_of, estimates, read_controls, read_trials, records_of
 from harness.reporting.published import Published, PublishedCell
 
 REPORTS = Path(__file__).parents[2] / "reports"
@@ -41,7 +42,9 @@ def sheet(synthetic: Any, **definition: Any) -> dict[tuple[str, str], Claim]:
     readings = read_trials(records, [column.quantity for column in defined.columns])
     found = estimates(readings, synthetic.manifest)
     published = from_plain(Published, synthetic.published)
-    claims = claim_sheet(synthetic.manifest, defined, published, found, readings, {"kid": 0.221})
+    controls = controls_of(synthetic.store, synthetic.manifest)
+    bars = must_beat(defined, read_controls(controls, defined.controls, defined.control_quantities))
+    claims = claim_sheet(synthetic.manifest, defined, published, found, readings, bars)
     return {(claim.rung, claim.rule.published): claim for claim in claims}
 
 
@@ -214,6 +217,31 @@ def test_a_reference_at_zero_has_no_relative_change(synthetic: Any) -> None:
         for name, values in (("no_high_res_sa", (0.01, 0.02)), ("thin_sdxl", (-0.001, 0.0005)))
     }
     assert "not above zero" in change_interval(rung, SEEDS, rows, {}).unknown
+
+
+@pytest.mark.parametrize("control", ["deleted", "without a value"])
+def test_quality_without_its_control_cannot_be_told(synthetic: Any, control: str) -> None:
+    """Else a report whose pixel Gaussian was lost would praise networks that are no better than it."""
+    key = synthetic.manifest.controls["pixel_gaussian"]
+    measurement = synthetic.store.measurement(key)
+    assert measurement is not None
+    synthetic.store.delete(measurement)
+    if control == "without a value":
+        synthetic.store.put(replace(measurement, quantities={"kid": Unavailable(reason="one class only")}))
+    claims = sheet(synthetic, must_beat="pixel_gaussian")
+    reason = "the control that a trained network must beat, pixel gaussian, is not known"
+    assert claims["no_high_res_sa", "fid"].verdict == Verdict("cannot tell", reason)
+    assert claims["sepconv", "params"].verdict.state == "supports"
+    assert sheet(synthetic, must_beat=None)["no_high_res_sa", "fid"].verdict.reason != reason
+
+
+def test_which_device_happened_to_train_a_rung_makes_it_no_less_comparable(synthetic: Any) -> None:
+    for index, rung in enumerate(synthetic.manifest.rungs):
+        for seed in synthetic.manifest.seeds:
+            found = synthetic.record(rung.name, seed).quantities["kid"]
+            conditions = {**found.conditions, "training_device": ("cpu", "NVIDIA A100")[index % 2]}
+            synthetic.replace(rung.name, seed, {"kid": replace(found, conditions=conditions)})
+    assert "different conditions" not in sheet(synthetic)["no_high_res_sa", "fid"].verdict.reason
 
 
 def test_the_definitions_in_the_repository_are_valid() -> None:

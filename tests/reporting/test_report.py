@@ -256,6 +256,15 @@ def test_a_definition_that_asks_for_what_is_not_there_is_one_sentence(synthetic:
         synthetic.write()
 
 
+def test_a_report_without_claims_counts_none(synthetic: Any) -> None:
+    assert "The published claims:" in synthetic.write()
+    synthetic.definition["claims"] = []
+    page = synthetic.write()
+    assert "statements about single rungs" not in page
+    assert "#claims" not in page
+    assert "The claim sheet" not in page
+
+
 def test_reporting_loads_no_torch() -> None:
     code = "import sys, harness.reporting.report; sys.exit(any(m in sys.modules for m in ('torch', 'coremltools')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
