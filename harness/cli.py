@@ -51,6 +51,11 @@ def _space_flags(parser: argparse.ArgumentParser) -> None:
 def _export_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--latent", type=int, help="height and width of the latent; default: its own, or 128")
     parser.add_argument("--to", metavar="FILE", help="where the .mlpackage goes; default NAME.mlpackage here")
+    parser.add_argument("--target", choices=("iOS16", "iOS17", "iOS18"), help="the oldest system; default iOS17")
+    parser.add_argument("--layout", choices=("ane", "plain"), help="for the Neural Engine, or as it is; default ane")
+    parser.add_argument("--bits", type=int, choices=(16, 8, 6, 4), help="of a weight; below 16 palettized; default 16")
+    parser.add_argument("--preflight", action="store_true", help="from shapes alone, in seconds: write no package")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 
 def _promote_flags(parser: argparse.ArgumentParser) -> None:
@@ -150,6 +155,12 @@ VERBS = {
         example="harness latency queue ~/queue",
         operands="FOLDER",
     ),
+    "latency collect": Verb(
+        summary="fill latencies that were answered since into the records of finished trials",
+        name="",
+        example="harness latency collect out=runs",
+        operands="",
+    ),
     "evaluate": Verb(
         summary="score a trial's checkpoint, or a folder of images, against a data set",
         name="a trial's key, or a folder of images",
@@ -222,7 +233,7 @@ def parse(name: str, words: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage=f"harness {name} {verb.operands} [key=value ...] [--flags]",
     )
-    optional = "?" if verb.operands == "[NAME]" else None
+    optional = "?" if verb.operands in ("", "[NAME]") else None
     parser.add_argument("name", metavar="NAME", nargs=optional, help=verb.name)
     verb.flags(parser)
     arguments = parser.parse_intermixed_args([word for word in words if word not in overrides])

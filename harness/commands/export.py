@@ -1,20 +1,88 @@
-"""`harness export NAME [path.of.knob=value ...]`: a Core ML package, and what it consists of."""
+"""`harness export NAME [path.of.knob=value ...]`: a Core ML package, what it consists of, what may leave the engine."""
 
 import argparse
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
+
+from harness.architecture.config import ArchitectureConfig
 from harness.commands.measure import edited, latent_of
 from harness.commands.tables import table
-from harness.coreml.export import export_package
+from harness.coreml.export import Mlprogram, export_package
+from harness.coreml.limits import Finding
+from harness.coreml.preflight import check_package, preflight
 from harness.models.build import build, example_inputs
+from harness.records.errors import UserError
+from harness.records.plain import from_plain, to_plain
 
 
 def run(arguments: argparse.Namespace) -> int:
     made = edited(arguments.name, arguments.overrides)
     latent = latent_of(arguments.latent, made)
+    flags = {name: getattr(arguments, name) for name in ("target", "layout", "bits")}
+    config = from_plain(Mlprogram, {name: value for name, value in flags.items() if value is not None})
+    if not arguments.preflight:
+        return _export(arguments, made, latent, config)
+    if arguments.to is not None:
+        raise UserError("--preflight writes no package, so it takes no --to; leave one of them out")
+    return _preflight(arguments, made, latent, config)
+
+
+def _export(arguments: argparse.Namespace, made: ArchitectureConfig, latent: int, config: Mlprogram) -> int:
     path = Path(arguments.to or f"{Path(arguments.name).stem}.mlpackage")
-    summary = export_package(build(made), example_inputs(made, latent=latent), path)
+    summary = export_package(build(made), example_inputs(made, latent=latent), path, config)
+    found = check_package(summary.path)
+    if arguments.json:
+        return _print_json(_head(arguments.name, latent, summary), found)
     title = f"{arguments.name} at a {latent}x{latent} latent: {summary.bytes:,} bytes, {summary.target}"
-    print(table(("operator", "times"), list(summary.operators.items()), f"{title}, {summary.precision}"))
+    _print_operators(summary.operators, f"{title}, {_weights(config)}, layout {config.layout}")
+    _print_findings(found)
     print(path)
     return 0
+
+
+def _preflight(arguments: argparse.Namespace, made: ArchitectureConfig, latent: int, config: Mlprogram) -> int:
+    with torch.device("meta"):
+        module = build(made)
+    report = preflight(module, example_inputs(made, latent=latent, device="meta"), config)
+    if arguments.json:
+        return _print_json(_head(arguments.name, latent, config) | _head(arguments.name, latent, report), ())
+    title = f"{arguments.name} at a {latent}x{latent} latent, before converting: {report.params:,} parameters, "
+    title += f"{report.weight_bytes:,} bytes of weights ({_weights(config)}), layout {config.layout}"
+    _print_operators(report.operators, title)
+    shape = " x ".join(map(str, report.largest_tensor))
+    print(f"largest tensor: {shape}, {report.largest_tensor_bytes:,} bytes in fp16")
+    if report.not_laid_out:
+        print(f"no laid-out form, exported as they are: {', '.join(report.not_laid_out)}")
+    _print_findings(report.findings)
+    return 0
+
+
+def _weights(config: Mlprogram) -> str:
+    return config.precision if config.bits == 16 else f"{config.bits}-bit palettes"
+
+
+def _head(name: str, latent: int, what: Any) -> dict[str, Any]:
+    plain: Any = to_plain(what)
+    return {"name": name, **plain, "latent": latent}
+
+
+def _print_json(head: Mapping[str, Any], found: Sequence[Finding]) -> int:
+    print(json.dumps({"findings": to_plain(found), **head}))
+    return 0
+
+
+def _print_operators(operators: Mapping[str, int], title: str) -> None:
+    print(table(("operator", "times"), [*operators.items(), ("all", sum(operators.values()))], title))
+
+
+def _print_findings(found: Sequence[Finding]) -> None:
+    for finding in found:
+        where = f", first at {finding.place}" if finding.place else ""
+        times = f" ({finding.times} times{where})" if finding.times > 1 else f" ({where[2:]})" * bool(where)
+        print(f"warning: {finding.message}{times} [{finding.evidence}: {finding.source}]")
+    if not found:
+        print("no known limit is met")

@@ -8,8 +8,9 @@ B batch, C channels, D head width, G key-value heads, T query tokens, S source t
 import torch
 from torch import Tensor, nn
 
-from harness.coreml.layout import TOKENS, as_channels, laid_out_tokens, lays_out, with_parts
+from harness.coreml.layout import MAPS, TOKENS, as_channels, laid_out_maps, laid_out_tokens, lays_out, with_parts
 from harness.models.attention import SharedHeadAttention
+from harness.models.decoder import DecoderAttention
 from harness.models.embeddings import Rotation
 
 
@@ -44,6 +45,23 @@ class SplitHeadAttention(SharedHeadAttention):
 @lays_out(SharedHeadAttention, TOKENS)
 def _attention(module: SharedHeadAttention) -> nn.Module:
     made: nn.Module = with_parts(module, laid_out_tokens, SplitHeadAttention)
+    return made
+
+
+class SplitDecoderAttention(DecoderAttention):
+    """One head over all pixels. (B, C, H, W) -> the same"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.norm(x).flatten(2).unsqueeze(2)  # (B, C, 1, S)
+        k = self.key(tokens).transpose(1, 3) * tokens.shape[1] ** -0.5
+        h: Tensor = self.out(_attend(self.query(tokens), k, self.value(tokens), None))
+        return x + h.reshape(x.shape)
+
+
+@lays_out(DecoderAttention, MAPS)
+def _decoder_attention(module: DecoderAttention) -> nn.Module:
+    made: nn.Module = with_parts(module, laid_out_tokens, SplitDecoderAttention)
+    made._modules["norm"] = laid_out_maps(module.norm)
     return made
 
 

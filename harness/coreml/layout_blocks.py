@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from harness.coreml.layout import MAPS, TOKENS, laid_out_maps, laid_out_tokens, lays_out, with_parts
 from harness.models.condition import Condition
+from harness.models.embeddings import TimeEmbedding, sinusoids
 from harness.models.feed_forward import Gated, Plain
 from harness.models.norms import RMSNorm
 from harness.models.residual import ResidualBlock
@@ -99,6 +100,20 @@ def _gated(module: Gated) -> nn.Module:
 def _same_forward(module: nn.Module) -> nn.Module:
     """Its own forward does not ask which axis holds the channels."""
     made: nn.Module = with_parts(module, laid_out_tokens)
+    return made
+
+
+class PixelTimeEmbedding(TimeEmbedding):
+    """(B,) -> (B, width), inside as an image of one pixel."""
+
+    def forward(self, time: Tensor) -> Tensor:
+        h = sinusoids(time, self.features).to(self.linear1.weight.dtype)[:, :, None, None]
+        return F.silu(self.linear2(F.silu(self.linear1(h)))).flatten(1)
+
+
+@lays_out(TimeEmbedding, MAPS)
+def _time_embedding(module: TimeEmbedding) -> nn.Module:
+    made: nn.Module = with_parts(module, laid_out_tokens, PixelTimeEmbedding)
     return made
 
 
