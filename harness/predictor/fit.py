@@ -1,0 +1,108 @@
+"""The parameters of the physics from measured latencies: robust least squares in log space, held to what is plausible.
+
+    minimise sum over points of rho(log(predicted / measured) / NOISE) + sum over parameters of (log(p / prior) / width)^2
+
+rho is SciPy's soft L1, so that a few models that Core ML runs off the Neural Engine do not decide. Every parameter is
+a positive number with a prior: physics shared by the chips, and two scales a chip around its public numbers.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from functools import cache
+from math import log
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.predictor.chips import CHIPS
+from harness.predictor.operators import Operators
+from harness.predictor.roofline import ChipScale, Physics, milliseconds, scale_of
+from harness.records.errors import UserError
+
+Vector = NDArray[np.float64]
+NOISE = 0.12  # log of the spread between publications of one model on one chip; chosen, not fitted
+CHIP_WIDTH = 0.15  # log: a chip's scales stay near its public numbers; chosen
+
+PRIOR = Physics(
+    dense=0.4, depthwise=0.05, attention=0.2, vector=200.0, norm=100.0, softmax=200.0,
+    bandwidth=0.6, on_chip_mb=8.0, launch_ms=0.001, fixed_ms=0.3,
+)  # fmt: skip
+"""Where the fit starts and is drawn to: chosen orders of magnitude, from what is said of the Neural Engine: a
+convolution engine whose matmuls are slower than its convolutions, some MB on the chip, a floor of 0.1 to 0.3 ms."""
+WIDTH = Physics(
+    dense=0.7, depthwise=1.0, attention=1.0, vector=1.0, norm=1.0, softmax=1.0,
+    bandwidth=0.5, on_chip_mb=1.0, launch_ms=1.0, fixed_ms=0.7,
+)  # fmt: skip
+"""How far, in logs, a parameter may go before it costs as much as one standard deviation of noise."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Point:
+    """One measured latency of one model, with what the physics needs to predict it."""
+
+    model: str  # points of one model are left out together
+    family: str
+    chip: str
+    latency_ms: float
+    weight_bits: float
+    operators: Operators
+
+    def __post_init__(self) -> None:
+        if self.latency_ms <= 0:
+            raise UserError(f"a latency is above 0 ms, and {self.model} has {self.latency_ms:g}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fitted:
+    physics: Physics
+    scales: Mapping[str, ChipScale]
+
+    def predict(self, operators: Operators, chip: str, weight_bits: float) -> float:
+        """Milliseconds."""
+        return milliseconds(operators, self.physics, CHIPS[chip], scale_of(self.scales, CHIPS[chip]), weight_bits)
+
+
+def fit(points: Sequence[Point], start: Fitted | None = None) -> Fitted:
+    """The parameters for these points; without points the priors. `start` saves time and nothing else."""
+    from scipy.optimize import least_squares
+
+    prior, width = _logs(Fitted(physics=PRIOR, scales={})), _widths()
+
+    def residuals(theta: Vector) -> Vector:
+        fitted = _fitted(theta)
+        return np.concatenate([_robust(errors(fitted, points) / NOISE), (theta - prior) / width])
+
+    found = least_squares(residuals, prior if start is None else _logs(start), max_nfev=60)
+    return _fitted(found.x)
+
+
+def errors(fitted: Fitted, points: Sequence[Point]) -> Vector:
+    """log(predicted / measured) of each point."""
+    return np.array([log(fitted.predict(p.operators, p.chip, p.weight_bits) / p.latency_ms) for p in points])
+
+
+def _robust(z: Vector) -> Vector:
+    """Residuals whose squares are SciPy's soft L1 of z: like z near 0, like sqrt(2 z) far away."""
+    return np.sign(z) * np.sqrt(2 * (np.sqrt(1 + z * z) - 1))
+
+
+def _logs(fitted: Fitted) -> Vector:
+    scales = [scale_of(fitted.scales, chip) for chip in CHIPS.values()]
+    return np.log([*astuple(fitted.physics), *(value for scale in scales for value in astuple(scale))])
+
+
+@cache
+def _widths() -> Vector:
+    return np.array([*astuple(WIDTH), *(CHIP_WIDTH for _ in CHIPS for _ in fields(ChipScale))])
+
+
+def _fitted(theta: Vector) -> Fitted:
+    values = [float(value) for value in np.exp(theta)]
+    count, each = len(fields(Physics)), len(fields(ChipScale))
+    physics = Physics(**dict(zip((field.name for field in fields(Physics)), values, strict=False)))
+    names = [field.name for field in fields(ChipScale)]
+    scales = {
+        chip: ChipScale(**dict(zip(names, values[count + each * index :], strict=False)))
+        for index, chip in enumerate(CHIPS)
+    }
+    return Fitted(physics=physics, scales=scales)

@@ -1,0 +1,107 @@
+"""From the rows of a count to what a phone's Neural Engine has to do: work by kind, weights, memory traffic, launches.
+
+Shapes are all that is known. Four things that Core ML's compiler does to every model are done here, so that what it
+removes costs nothing: constants are folded, a batch norm goes into the convolution before it, an activation is part
+of the layer before it, and an addition to a layer's result reads only the other operand.
+
+Views cost nothing, as in PyTorch: a `permute` that Core ML has to carry out as a transposition is not seen.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.measure.cost_run import Row
+
+COLUMNS = ("dense", "depthwise", "attention", "norm", "vector", "softmax", "weights", "activations", "launches")
+"""Of an operator list: multiply-adds of regular convolutions and linear layers, of depthwise convolutions, of matmuls
+between activations; elements that norms, element-wise operators and the softmax of an attention go over; weights read;
+activations read and written; launches. Numbers of elements, not bytes."""
+
+Operators = NDArray[np.float64]
+"""(operators, 1 + len(COLUMNS)): how often it comes, then COLUMNS."""
+
+NORMS = frozenset({"group_norm", "layer_norm", "instance_norm", "rms_norm"})
+MOVES = frozenset(
+    """cat concat stack hstack vstack reshape flatten contiguous clone copy_ pad constant_pad_nd index index_select
+    gather tile repeat repeat_interleave roll flip _unsafe_view pixel_shuffle pixel_unshuffle unfold _to_copy to
+    embedding""".split()  # noqa: SIM905
+)
+"""Operators that only copy: traffic and a launch, no work."""
+LAYERS = frozenset({"dense", "depthwise"})
+
+
+def operators_of(rows: Iterable[Row]) -> Operators:
+    """The operator list, equal operators counted together; without operators (0, 1 + len(COLUMNS))."""
+    counted = Counter(_works(rows))
+    table = [(float(times), *work) for work, times in counted.items()]
+    return np.array(table, dtype=np.float64).reshape(-1, 1 + len(COLUMNS))
+
+
+def _works(rows: Iterable[Row]) -> Iterable[tuple[float, ...]]:
+    before = ""  # what the operator before it was, for what becomes part of it
+    for row in rows:
+        if not row.reads:  # made of nothing but weights and numbers: a constant in the package
+            continue
+        kind = _kind(row)
+        if before in LAYERS and row.operator == "batch_norm":
+            continue
+        if kind == "vector" and before in (*LAYERS, "norm") and _pointwise(row):
+            if len(row.reads) == 1:
+                continue
+            if before in LAYERS:
+                yield _work(activations=_elements(row.reads) - _largest(row.reads))
+                before = kind
+                continue
+        yield _work_of(row, kind)
+        before = kind
+
+
+def _kind(row: Row) -> str:
+    if row.cost.macs:
+        if row.cost.attention:
+            return "attention"
+        return "depthwise" if _is_depthwise(row) else "dense"
+    if row.operator in NORMS:
+        return "norm"
+    return "move" if row.operator in MOVES else "vector"
+
+
+def _is_depthwise(row: Row) -> bool:
+    """Every output channel reads one input channel: the weight's shape is (C_out, 1, K, K)."""
+    weight = row.weights[0] if row.weights else ()
+    return "conv" in row.operator and len(weight) > 2 and weight[1] == 1 and weight[0] > 1
+
+
+def _pointwise(row: Row) -> bool:
+    return len(row.writes) == 1 and _largest(row.reads) == prod(row.writes[0])
+
+
+def _work_of(row: Row, kind: str) -> tuple[float, ...]:
+    read, written = _elements(row.reads), _elements(row.writes)
+    amount = {"norm": written, "vector": max(read, written), "move": 0}.get(kind, row.cost.macs)
+    done = {} if kind == "move" else {kind: amount}
+    return _work(**done, softmax=_scores(row), weights=_elements(row.weights), activations=read + written, launches=1)
+
+
+def _scores(row: Row) -> int:
+    """Of the fused attention, which softmaxes inside: Q (..., T, D) and K (..., S, D) make (..., T, S)."""
+    if row.operator != "scaled_dot_product_attention":
+        return 0
+    query, key = row.reads[:2]
+    return prod(query[:-1]) * key[-2]
+
+
+def _work(**amounts: float) -> tuple[float, ...]:
+    return tuple(float(amounts.get(name, 0)) for name in COLUMNS)
+
+
+def _elements(shapes: Iterable[tuple[int, ...]]) -> int:
+    return sum(prod(shape) for shape in shapes)
+
+
+def _largest(shapes: Iterable[tuple[int, ...]]) -> int:
+    return max(prod(shape) for shape in shapes)

@@ -1,0 +1,98 @@
+"""The predicted latency of a module on a named chip: a number with its interval, or a sentence why there is none."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import exp
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from harness.device.protocol import ComputeUnit
+from harness.measure.cost import count
+from harness.predictor.calibration import Calibration, read, total_macs
+from harness.predictor.chips import chip as chip_named
+from harness.predictor.memory import is_proven, too_big
+from harness.predictor.operators import Operators, operators_of
+from harness.records.errors import UserError
+from harness.records.quantity import Predicted, Unavailable
+
+NEURAL_ENGINE_UNITS: tuple[ComputeUnit, ...] = ("CPU_AND_NE", "ALL")
+"""Under these Core ML runs convolutional networks on the Neural Engine; the published data are of both."""
+
+
+def predict_latency(
+    module: nn.Module,
+    inputs: Sequence[Any],
+    *,
+    chip: str,
+    compute_unit: ComputeUnit = "CPU_AND_NE",
+    weight_bits: float = 16,
+) -> Predicted | Unavailable:
+    """Milliseconds of `module(*inputs)` in fp16 under Core ML, on an iPhone's chip ("A17 Pro").
+
+    The module and the inputs may be on the meta device: shapes are all that is used. weight_bits: of palettised
+    weights, which shrink traffic and nothing else. Unavailable where the network is predicted not to fit, and on
+    compute units of which there are no measurements. An unknown chip and an unknown operator are UserErrors.
+    """
+    chip_named(chip)  # before the count, which takes longer
+    operators = operators_of(count(module, inputs).rows)
+    found = predict_operators(operators, chip=chip, compute_unit=compute_unit, weight_bits=weight_bits)
+    if isinstance(found, Unavailable):
+        return found
+    shapes = [list(x.shape) for x in tree_leaves(tuple(inputs)) if isinstance(x, Tensor)]
+    sizes = {"latent": shapes[0][-1], "batch": shapes[0][0], "inputs": shapes} if shapes else {}
+    return replace(found, conditions={**found.conditions, **sizes})
+
+
+def predict_operators(
+    operators: Operators,
+    *,
+    chip: str,
+    compute_unit: ComputeUnit = "CPU_AND_NE",
+    weight_bits: float = 16,
+    calibration: Calibration | None = None,
+) -> Predicted | Unavailable:
+    """`predict_latency` from an operator list."""
+    named, calibration = chip_named(chip), calibration or read()
+    if not 0 < weight_bits <= 16:
+        raise UserError(f"weights have more than 0 and at most 16 bits, not {weight_bits:g}")
+    if compute_unit not in NEURAL_ENGINE_UNITS:
+        return Unavailable(
+            reason=f"no latencies under {compute_unit} to predict from; measure on a phone, or choose one of: "
+            f"{', '.join(NEURAL_ENGINE_UNITS)}"
+        )
+    if (why := too_big(operators, weight_bits)) is not None:
+        return Unavailable(reason=why)
+    value = calibration.fitted.predict(operators, named.name, weight_bits)
+    reasons = _extrapolations(operators, named.name, weight_bits, calibration)
+    reach = exp(calibration.half_width_extrapolated if reasons else calibration.half_width)
+    return Predicted(
+        value=value,
+        unit="ms",
+        low=value / reach,
+        high=value * reach,
+        extrapolated=bool(reasons),
+        conditions={
+            "chip": named.name,
+            "compute_unit": compute_unit,
+            "weight_bits": weight_bits,
+            "nominal": calibration.nominal,
+            "extrapolated_because": reasons,
+            "calibration": calibration.fingerprint,
+            "fitted_on": calibration.fitted_on,
+        },
+    )
+
+
+def _extrapolations(operators: Operators, chip: str, weight_bits: float, calibration: Calibration) -> list[str]:
+    """Why nothing like this is among the data; none where something is."""
+    found = []
+    points, (least, most), macs = calibration.points.get(chip, 0), calibration.macs, total_macs(operators)
+    if points < calibration.few_points:
+        found.append(f"{points} latencies of the {chip} are in the data, fewer than {calibration.few_points}")
+    if not least <= macs <= most:
+        found.append(f"{macs / 1e9:.3g} G multiply-adds, and the data have {least / 1e9:.3g} to {most / 1e9:.3g} G")
+    if not is_proven(operators, weight_bits):
+        found.append("nothing as large is known to have run on the Neural Engine")
+    return found

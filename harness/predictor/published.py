@@ -1,0 +1,113 @@
+"""The published latencies: every row of published.csv, and for each whether it can calibrate, or why not.
+
+The columns: `model`, `family`, `input_px` (side of the image), `device`, `chip`, `compute_unit` (as the source says),
+`params_m`, `gmacs`, `latency_ms` (a forward pass at `batch`), `source`, `confidence`, `batch`, `weight_bits` (below 16:
+palettised), `reparameterised` (folded into its inference form first), `rebuildable` (where the network can be had).
+Empty cells are not known. Sources differ in how they measured.
+"""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from harness.predictor.fit import Point
+from harness.predictor.operators import COLUMNS, Operators
+from harness.records.errors import UserError
+from harness.records.store import write_atomic
+
+FOLDER = Path(__file__).parent
+TABLE = FOLDER / "published.csv"
+COUNTS = FOLDER / "published_operators.csv"
+NEURAL_ENGINE = ("ANE", "ANE (all units allowed)", "CPU_AND_NE")  # what a row's compute_unit says where it ran there
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PublishedRow:
+    model: str
+    family: str
+    input_px: int
+    chip: str
+    compute_unit: str
+    latency_ms: float
+    batch: int
+    weight_bits: float
+    folded: bool
+    rebuildable: str
+    source: str
+
+    @property
+    def network(self) -> str:
+        """What tells its operator list from another's: `repvit_m1_5 @ 512 px`."""
+        return f"{self.model} @ {self.input_px} px"
+
+    @property
+    def exclusion(self) -> str | None:
+        """Why the row cannot calibrate the Neural Engine; None where it can."""
+        if self.compute_unit not in NEURAL_ENGINE:
+            return f"ran on the {self.compute_unit}, not on the Neural Engine"
+        if self.rebuildable.startswith("no"):
+            return f"cannot be built: {self.rebuildable.partition(': ')[2]}"
+        if self.model.startswith("efficientformer_") and self.input_px != 224:
+            return "timm builds its attention for the 7 x 7 map of a 224 px image only"
+        return None
+
+
+def published_rows() -> list[PublishedRow]:
+    with TABLE.open(newline="") as file:
+        return [_row(cells) for cells in csv.DictReader(file)]
+
+
+def _row(cells: Mapping[str, str]) -> PublishedRow:
+    return PublishedRow(
+        model=cells["model"],
+        family=cells["family"],
+        input_px=int(cells["input_px"]),
+        chip=cells["chip"],
+        compute_unit=cells["compute_unit"],
+        latency_ms=float(cells["latency_ms"]),
+        batch=int(cells["batch"]),
+        weight_bits=float(cells["weight_bits"]),
+        folded=cells["reparameterised"] == "yes",
+        rebuildable=cells["rebuildable"],
+        source=cells["source"],
+    )
+
+
+def published_points(rows: Sequence[PublishedRow] | None = None) -> list[Point]:
+    """The rows that calibrate, with their operator lists."""
+    counts = read_counts()
+    used = [row for row in (published_rows() if rows is None else rows) if row.exclusion is None]
+    return [
+        Point(
+            model=row.model,
+            family=row.family,
+            chip=row.chip,
+            latency_ms=row.latency_ms,
+            weight_bits=row.weight_bits,
+            operators=counts[row.network],
+        )
+        for row in used
+    ]
+
+
+def read_counts() -> dict[str, Operators]:
+    """The operator lists of the published networks, by `PublishedRow.network`, as `write_counts` left them."""
+    tables: dict[str, list[list[float]]] = {}
+    try:
+        with COUNTS.open(newline="") as file:
+            for network, *values in list(csv.reader(file))[1:]:
+                tables.setdefault(network, []).append([float(value) for value in values])
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {COUNTS} ({error}); `harness latency calibrate --count` writes it") from error
+    return {network: np.array(table) for network, table in tables.items()}
+
+
+def write_counts(counts: Mapping[str, Operators]) -> None:
+    lines = [",".join(("network", "times", *COLUMNS))]
+    for network, operators in counts.items():
+        quoted = '"' + network + '"'
+        lines += [",".join((quoted, *(f"{value:.0f}" for value in operator))) for operator in operators]
+    write_atomic(COUNTS, ("\n".join(lines) + "\n").encode())
