@@ -118,7 +118,5 @@ def half_width(errors: Vector, nominal: float = NOMINAL) -> float:
 def coverage(points: Sequence[Point], errors: Vector, nominal: float = NOMINAL) -> float:
     """The share of points inside an interval that was made from the left-out errors of other models only."""
     models = np.array([point.model for point in points])
-    inside = [
-        abs(error) <= half_width(errors[models != model], nominal) for model, error in zip(models, errors, strict=True)
-    ]
-    return float(np.mean(inside))
+    reaches = [half_width(errors[models != model], nominal) for model in models]
+    return float(np.mean(np.abs(errors) <= reaches))

@@ -1,6 +1,7 @@
-"""The parameters of the physics from measured latencies: robust least squares in log space, held to what is plausible.
+"""The parameters of the physics from measured latencies: robust least squares in log space, held to plausible values.
 
-    minimise sum over points of rho(log(predicted / measured) / NOISE) + sum over parameters of (log(p / prior) / width)^2
+    minimise sum over points of rho(log(predicted / measured) / NOISE)
+           + sum over parameters of (log(p / prior) / width)^2
 
 rho is SciPy's soft L1, so that a few models that Core ML runs off the Neural Engine do not decide. Every parameter is
 a positive number with a prior: physics shared by the chips, and two scales a chip around its public numbers.
@@ -83,7 +84,7 @@ def errors(fitted: Fitted, points: Sequence[Point]) -> Vector:
 
 def _robust(z: Vector) -> Vector:
     """Residuals whose squares are SciPy's soft L1 of z: like z near 0, like sqrt(2 z) far away."""
-    return np.sign(z) * np.sqrt(2 * (np.sqrt(1 + z * z) - 1))
+    return np.asarray(np.sign(z) * np.sqrt(2 * (np.sqrt(1 + z * z) - 1)))
 
 
 def _logs(fitted: Fitted) -> Vector:

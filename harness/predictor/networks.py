@@ -29,7 +29,7 @@ def timm_network(name: str, shape: Sequence[int], batch: int = 1, *, folded: boo
     """shape: channels, height, width. folded: as it is deployed, with the branches of its training merged."""
     try:
         import timm
-        from timm.utils import reparameterize_model
+        from timm.utils.model import reparameterize_model
     except ImportError as error:
         raise UserError("timm: models need the extra `timm`; run: pip install 'unet-harness[timm]'") from error
     if not timm.is_model(name):
@@ -65,7 +65,7 @@ class Denoiser(nn.Module):
         return out
 
 
-# The published configurations, unet/config.json of stabilityai's stable-diffusion-2-1-base and stable-diffusion-xl-base.
+# unet/config.json of stabilityai's stable-diffusion-2-1-base and stable-diffusion-xl-base-1.0.
 SD21: dict[str, Any] = {
     "attention_head_dim": (5, 10, 20, 20),
     "cross_attention_dim": 1024,
@@ -94,7 +94,8 @@ def _stable_diffusion(row: PublishedRow) -> Network:
     is_xl, side = row.model.startswith("SDXL"), row.input_px // 8
     config = SDXL if is_xl else SD21
     with torch.device("meta"):
-        module = Denoiser(UNet2DConditionModel(sample_size=side, **config)).eval()
+        unet: Any = UNet2DConditionModel(sample_size=side, **config)  # type: ignore[no-untyped-call]
+        module = Denoiser(unet).eval()
         context = torch.empty(row.batch, TOKENS, config["cross_attention_dim"])
         added = (torch.empty(row.batch, 1280), torch.empty(row.batch, 6)) if is_xl else ()
         return module, (torch.empty(row.batch, 4, side, side), torch.empty(row.batch), context, *added)

@@ -1,4 +1,4 @@
-"""Milliseconds from an operator list: what the arithmetic takes, what memory takes, the longer of the two, and launches.
+"""Milliseconds from an operator list: its arithmetic or its memory traffic, whichever takes longer, and launches.
 
     time = fixed + sum over operators of max(arithmetic, traffic) + launch
     arithmetic = sum over kinds of multiply-adds / (efficiency of the kind * peak), and elements / rate of the kind
