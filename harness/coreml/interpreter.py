@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from harness.coreml import mil_shape_operators  # noqa: F401  # registers them
 from harness.coreml.mil_operators import OPERATORS, Values
 from harness.coreml.mil_program import Operation, Program, Variable
 from harness.records.errors import UserError, unknown_name

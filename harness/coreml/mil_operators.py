@@ -1,4 +1,4 @@
-"""MIL's operators in torch: those that this harness's exports emit, and no others.
+"""MIL's operators in torch: those that this harness's exports emit, and no others; here those that compute.
 
 Meaning and defaults are those of coremltools' definitions (`coremltools/converters/mil/mil/ops/defs/iOS15` to `iOS18`,
 https://apple.github.io/coremltools/source/coremltools.converters.mil.mil.ops.defs.html). Arguments have MIL's names;
@@ -6,7 +6,7 @@ numbers come as tensors, of shape () where MIL has a scalar, texts as str, sever
 An operator more is one function here: `@operator` registers it under its name.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeAlias, TypeVar
 
 import torch
@@ -156,7 +156,8 @@ def conv(
     elif pad_type != "valid":
         raise UserError(f"a convolution's pad_type is read if it is custom (with pad) or valid, not '{pad_type}'")
     convolution = (F.conv1d, F.conv2d, F.conv3d)[spatial - 1]
-    return convolution(x, weight, bias, stride=steps, dilation=spread, groups=int(groups))
+    out: Tensor = convolution(x, weight, bias, stride=steps, dilation=spread, groups=int(groups))
+    return out
 
 
 @operator
@@ -166,7 +167,8 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn
     if attn_mask is not None:
         there = attn_mask.dtype == torch.bool
         scores = scores.masked_fill(~attn_mask, -torch.inf) if there else scores + attn_mask
-    return scores.softmax(-1) @ value
+    out: Tensor = scores.softmax(-1) @ value
+    return out
 
 
 # Norms and reductions
@@ -190,100 +192,22 @@ def layer_norm(
 
 
 @operator
+def batch_norm(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    gamma: Tensor | None = None,
+    beta: Tensor | None = None,
+    epsilon: Tensor | float = 1e-5,
+) -> Tensor:
+    """x (B, C, *spatial), everything else (C,)."""
+    shape = (-1,) + (1,) * (x.dim() - 2)
+    normed = (x - mean.reshape(shape)) * torch.rsqrt(variance + epsilon).reshape(shape)
+    scaled = normed if gamma is None else normed * gamma.reshape(shape)
+    return scaled if beta is None else scaled + beta.reshape(shape)
+
+
+@operator
 def reduce_mean(x: Tensor, axes: Tensor | None = None, keep_dims: Tensor | bool = False) -> Tensor:
     over = ints(axes) if axes is not None else tuple(range(x.dim()))
     return x.mean(over, keepdim=bool(keep_dims))
-
-
-# Shapes
-
-
-@operator
-def reshape(x: Tensor, shape: Tensor) -> Tensor:
-    """-1 is what is left; 0 keeps the size that x has there, if the ranks are equal."""
-    sizes = ints(shape)
-    if 0 in sizes and len(sizes) == x.dim():
-        sizes = tuple(size or old for size, old in zip(sizes, x.shape, strict=True))
-    return x.reshape(sizes)
-
-
-@operator
-def transpose(x: Tensor, perm: Tensor) -> Tensor:
-    return x.permute(ints(perm))
-
-
-@operator
-def squeeze(x: Tensor, axes: Tensor | None = None) -> Tensor:
-    """Axes of another size than 1 stay."""
-    return x.squeeze() if axes is None else x.squeeze(ints(axes))
-
-
-@operator
-def expand_dims(x: Tensor, axes: Tensor) -> Tensor:
-    """`axes` are places in the result."""
-    rank = x.dim() + len(ints(axes))
-    for axis in sorted(axis % rank for axis in ints(axes)):
-        x = x.unsqueeze(axis)
-    return x
-
-
-@operator
-def concat(values: Values, axis: Tensor, interleave: Tensor | bool = False) -> Tensor:
-    if interleave:
-        raise UserError("concat is read without interleave; no export of this harness interleaves")
-    return torch.cat(_several(values), dim=int(axis))
-
-
-@operator
-def split(
-    x: Tensor, axis: Tensor, num_splits: Tensor | None = None, split_sizes: Tensor | None = None
-) -> tuple[Tensor, ...]:
-    if split_sizes is not None:
-        return x.split(list(ints(split_sizes)), dim=int(axis))
-    if num_splits is None:
-        raise UserError("split needs num_splits or split_sizes; the package has neither")
-    return x.tensor_split(int(num_splits), dim=int(axis))
-
-
-@operator
-def slice_by_index(
-    x: Tensor,
-    begin: Tensor,
-    end: Tensor,
-    stride: Tensor | None = None,
-    begin_mask: Tensor | None = None,
-    end_mask: Tensor | None = None,
-    squeeze_mask: Tensor | None = None,
-) -> Tensor:
-    """x[begin:end:stride] per axis; a mask's True: from the first, to the last, or the one element at `begin`."""
-    first, last, whole = ints(begin), ints(end), (0,) * x.dim()
-    steps = ints(stride) if stride is not None else (1,) * x.dim()
-    from_first, to_last, pick = (
-        ints(mask) if mask is not None else whole for mask in (begin_mask, end_mask, squeeze_mask)
-    )
-    if min(steps) < 1:
-        raise UserError(
-            f"slice_by_index is read with positive strides, not {steps}; no export of this harness has them"
-        )
-    return x[
-        tuple(
-            first[i] if pick[i] else slice(None if from_first[i] else first[i], None if to_last[i] else last[i], step)
-            for i, step in enumerate(steps)
-        )
-    ]
-
-
-@operator
-def upsample_nearest_neighbor(
-    x: Tensor, scale_factor_height: Tensor | float = 1, scale_factor_width: Tensor | float = 1
-) -> Tensor:
-    """By whole numbers: every pixel becomes a block of its like. (..., H, W) -> (..., a H, b W)"""
-    factors = float(scale_factor_height), float(scale_factor_width)
-    if not all(factor.is_integer() for factor in factors):
-        raise UserError(f"upsample_nearest_neighbor is read with whole factors, not {factors}")
-    return x.repeat_interleave(int(factors[0]), -2).repeat_interleave(int(factors[1]), -1)
-
-
-def _several(values: Values) -> Sequence[Tensor]:
-    """A list of one value is written like the value."""
-    return values if isinstance(values, tuple) else (values,)
