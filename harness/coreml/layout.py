@@ -74,7 +74,7 @@ def with_parts(module: nn.Module, swap: Swap, cls: type[nn.Module] | None = None
     parts = module._modules.items()
     made.__dict__["_modules"] = {name: None if part is None else swap(part) for name, part in parts}
     if cls is not None:
-        made.__class__ = cls  # type: ignore[assignment]  # adds no attribute, only another forward
+        made.__class__ = cls  # adds no attribute, only another forward
     return made
 
 

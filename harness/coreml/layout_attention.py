@@ -25,9 +25,9 @@ class SplitHeadAttention(SharedHeadAttention):
         q = self._prepared(q, self.query_norm, rotation, self.heads)
         k = self._prepared(k, self.key_norm, rotation, self.groups) * self.head_width**-0.5  # K is never larger than Q
         k = k.transpose(1, 3)  # (B, S, 1, G * D)
-        keys, values = k.split(self.head_width, dim=3), v.split(self.head_width, dim=1)
+        keys, values = torch.split(k, self.head_width, dim=3), torch.split(v, self.head_width, dim=1)
         shared = self.heads // self.groups
-        queries = enumerate(q.split(self.head_width, dim=1))
+        queries = enumerate(torch.split(q, self.head_width, dim=1))
         made = [_attend(head, keys[i // shared], values[i // shared], mask) for i, head in queries]
         out: Tensor = self.out(torch.cat(made, dim=1))
         return out

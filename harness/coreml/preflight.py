@@ -109,7 +109,7 @@ def _written(operation: Operation) -> Op:
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes operators on tensors that depend on the inputs; such tensors stay alive, so that none is taken for another."""
+    """Notes operators on tensors that depend on the inputs; it keeps those tensors, so that no new one has their id."""
 
     def __init__(self, places: ModuleTracker, inputs: tuple[Any, ...]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
