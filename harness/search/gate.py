@@ -2,13 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 
 from harness.architecture.config import ArchitectureConfig
 from harness.records.quantity import Counted, Quantity
-from harness.trials.costs import counted
-from harness.trials.prepared import Prepared, latent_of
+from harness.trials.limits import checks, violated
+from harness.trials.once import before_training
+from harness.trials.prepared import Prepared
 from harness.trials.progress import value_of
-from harness.trials.spec import violated
+
+UNKNOWN = 1.0
+"""The violation of a limit that cannot be checked, as if the value were twice the limit: chosen, because a sampler
+knows no unknown, and an infinity is no JSON."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,19 +24,23 @@ class Gated:
 
     @property
     def values(self) -> dict[str, float]:
-        """The numbers that are known, by quantity."""
-        known = {name: value_of(quantity) for name, quantity in self.quantities.items()}
+        """The numbers that are known, by quantity; what was not counted says so: `latency_ms_predicted`."""
+        known = {
+            name if isinstance(quantity, Counted) else f"{name}_{quantity.kind}": value_of(quantity)
+            for name, quantity in self.quantities.items()
+        }
         return {name: value for name, value in known.items() if value is not None}
 
 
 def gate(prepared: Prepared, architecture: ArchitectureConfig) -> Gated:
-    """Count the candidate, fitted to the data, and hold the settings' limits."""
-    limits = prepared.settings.limits
-    quantities: dict[str, Quantity] = dict(counted(architecture, latent_of(prepared.settings, prepared.data)))
-    refusal = violated(quantities, limits)
-    violations = {}
-    for name, limit in limits.items():
-        quantity = quantities[name]
-        assert isinstance(quantity, Counted)
-        violations[name] = quantity.value / limit - 1
-    return Gated(quantities=quantities, violations=violations, refusal=refusal)
+    """Count the candidate, predict what a limit on latency asks for, and hold the settings' limits."""
+    settings = prepared.settings
+    quantities = before_training(prepared.spec("", architecture, settings.seeds[0], limits=settings.limits))
+    return Gated(
+        quantities=quantities,
+        violations={
+            check.name: check.excess if isfinite(check.excess) else UNKNOWN
+            for check in checks(quantities, settings.limits)
+        },
+        refusal=violated(quantities, settings.limits),
+    )

@@ -6,9 +6,10 @@ from typing import Any
 from harness.records.plain import to_plain
 from harness.records.quantity import Failed, Quantity, Unavailable
 from harness.records.record import State, TrialRecord
-from harness.trials.costs import counted
-from harness.trials.settings import COUNTED, Settings
-from harness.trials.spec import TrialSpec, violated
+from harness.trials.limits import COUNTED, violated
+from harness.trials.once import before_training
+from harness.trials.settings import Settings
+from harness.trials.spec import TrialSpec
 
 SCORES = ("kid", "fd", "class_agreement")
 """The quantities of a network's samples."""
@@ -42,7 +43,7 @@ def rejected(spec: TrialSpec) -> TrialRecord | None:
     """The record of a trial that violates a hard limit, which it names; None where all limits are met."""
     if not spec.limits:
         return None
-    quantities: dict[str, Quantity] = dict(counted(spec.architecture, spec.latent))
+    quantities = before_training(spec)
     reason = violated(quantities, spec.limits)
     if reason is None:
         return None
@@ -57,7 +58,7 @@ def failed_record(spec: TrialSpec, stage: str, message: str) -> TrialRecord:
 def quantity_names(settings: Settings) -> tuple[str, ...]:
     """The quantities that trials of these settings can have a value of."""
     exported = ("coreml_bytes",) if settings.coreml.kind != "none" else ()
-    timed = tuple(backend.quantity for backend in settings.latency.backends)
+    timed = tuple(b.quantity for b in settings.latency.backends if not (settings.count_only and b.needs_weights))
     return (*COUNTED, *exported, *timed, *(() if settings.count_only else LEARNT))
 
 

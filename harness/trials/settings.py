@@ -17,6 +17,7 @@ from harness.records.plain import from_plain
 from harness.tracking.config import TrackerConfig
 from harness.training.recipe import Recipe
 from harness.trials.compose import compose_plain
+from harness.trials.limits import Limits, check_limits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,8 +35,8 @@ class Settings:
     """Everything a study writes lies under it: OUT/store, OUT/cache, OUT/NAME."""
     seeds: tuple[int, ...] = (0, 1)
     """One training each."""
-    limits: Mapping[str, int] = field(default_factory=dict)
-    """Counted quantity -> the most a network may have of it, or it is rejected before training."""
+    limits: Limits = field(default_factory=dict)
+    """Quantity known before training -> the most a network may have of it, or it is rejected."""
     latent: int | None = None
     """Height and width of the latent that is counted at; null is the data's own size."""
     count_only: bool = False
@@ -46,12 +47,7 @@ class Settings:
             raise UserError(f"seeds are different whole numbers from 0, at least one, not {list(self.seeds)}")
         if self.latent is not None and self.latent < 1:
             raise UserError(f"latent is at least 1, or null for the data's own size, not {self.latent}")
-        for name, limit in self.limits.items():
-            if name not in COUNTED or limit < 1:
-                raise UserError(f"limits are above 0 and on one of {', '.join(COUNTED)}, not {name}={limit}")
-
-
-COUNTED = ("params", "macs", "macs_without_attention", "flops_fvcore")
+        check_limits(self.limits)
 
 
 def settings_of(overrides: Sequence[str] = (), defaults: Mapping[str, Any] | None = None) -> Settings:

@@ -1,14 +1,12 @@
 """What one trial is: everything a worker needs, in one picklable value."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.architecture.config import ArchitectureConfig
-from harness.records.errors import UserError
-from harness.records.quantity import Counted, Quantity
 from harness.records.record import Protocol, trial_key
 from harness.records.store import Store
+from harness.trials.limits import Limits
 from harness.trials.settings import Settings
 
 
@@ -21,9 +19,11 @@ class TrialSpec:
     protocol: Protocol
     seed: int
     group: str = ""  # the study it belongs to: `fig3`
-    limits: Mapping[str, int] = field(default_factory=dict)  # counted quantity -> the most it may be
+    limits: Limits = field(default_factory=dict)
     parent: str | None = None  # the key of the trial it was promoted from
     fidelity: str = "search"
+    checkpoints: Path | None = None
+    """Where they lie, and outlive the trial for a longer training to go on from; None: with the job, until its end."""
 
     @property
     def key(self) -> str:
@@ -42,13 +42,3 @@ def store_of(out: Path) -> Store:
     """The store that all studies under one output folder share."""
     return Store(Path(out) / "store")
 
-
-def violated(quantities: Mapping[str, Quantity], limits: Mapping[str, int]) -> str | None:
-    """The sentence for the first limit that a counted quantity exceeds; None where all are met."""
-    for name, limit in limits.items():
-        quantity = quantities.get(name)
-        if not isinstance(quantity, Counted):
-            raise UserError(f"'{name}' cannot be a hard limit: only counted quantities are known before training")
-        if quantity.value > limit:
-            return f"{name} is {quantity.value:,}, above the limit of {limit:,}"
-    return None

@@ -53,7 +53,7 @@ def test_what_begins_as_a_path_needs_no_quotes_and_home_is_found(path):
         ("recipe.steps.x=0", "recipe.steps"),
         ("seeds=[0,0]", "seeds are different whole numbers"),
         ("seeds=3", "'seeds' must be a list"),
-        ("limits.kid=3", "limits are above 0 and on one of params"),
+        ("limits.kid=3", "unknown limit 'kid'; choose one of: flops_fvcore"),
         ("latent=0", "latent is at least 1"),
         ("steps", "write key=value"),
         ("data.path=a(1)", "quote the value"),

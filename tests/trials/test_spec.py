@@ -5,12 +5,10 @@ import dataclasses
 import pytest
 
 from harness.architecture.catalogue import architecture
-from harness.records.errors import UserError
-from harness.records.quantity import Counted, Failed, Measured
+from harness.records.quantity import Failed
 from harness.trials.outcomes import WORKER, failed_record, finished, is_final, record_of, rejected, why
 from harness.trials.prepared import prepare
 from harness.trials.settings import settings_of
-from harness.trials.spec import violated
 
 
 @pytest.fixture
@@ -21,17 +19,6 @@ def prepared(tmp_path):
 @pytest.fixture
 def spec(prepared):
     return prepared.spec("thin", architecture("laptop/thin_sdxl"), 0)
-
-
-def test_a_limit_names_itself_and_the_values():
-    quantities = {"params": Counted(value=1_500_001, unit="parameters")}
-    assert violated(quantities, {"params": 1_500_001}) is None
-    assert violated(quantities, {"params": 1_500_000}) == "params is 1,500,001, above the limit of 1,500,000"
-
-
-def test_a_measured_quantity_is_no_hard_limit():
-    with pytest.raises(UserError, match="cannot be a hard limit"):
-        violated({"kid": Measured(value=1, unit="1")}, {"kid": 2})
 
 
 def test_a_trial_above_a_limit_is_rejected_before_anything_is_trained(spec):

@@ -1,0 +1,119 @@
+"""Hard limits: the most a network may have of a quantity that is known before it is trained.
+
+    limits.params=1500000                                     counted
+    'limits.latency_ms={at_most: 300, chip: A17 Pro}'         on a phone's chip: measured, where the store has that
+                                                              measurement already, else predicted
+
+A limit that cannot be checked is not met. What each one was checked with is in the record under the limit's name.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from harness.device.protocol import ComputeUnit
+from harness.device.target import same_chip
+from harness.latency.predicted import PredictedLatency
+from harness.records.errors import UserError, unknown_name
+from harness.records.quantity import Counted, Failed, Known, Measured, Quantity, Unavailable
+
+COUNTED = ("params", "macs", "macs_without_attention", "flops_fvcore")
+LATENCY = "latency_ms"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LatencyLimit:
+    """At most so many milliseconds a forward pass on this chip."""
+
+    at_most: float
+    chip: str
+    compute_unit: ComputeUnit = "CPU_AND_NE"
+    weight_bits: int = 16
+
+    def __post_init__(self) -> None:
+        if self.at_most <= 0:
+            raise UserError(f"limits.{LATENCY}.at_most is above 0 ms, not {self.at_most:g}")
+        _ = self.predictor  # refuses what it does not know
+
+    @property
+    def predictor(self) -> PredictedLatency:
+        return PredictedLatency(chip=self.chip, compute_unit=self.compute_unit, weight_bits=self.weight_bits)
+
+    def fits(self, quantity: Quantity) -> bool:
+        """Whether it was measured on this chip, by this compute unit, with these weights."""
+        if not isinstance(quantity, Measured):
+            return False
+        found = quantity.conditions
+        return (
+            same_chip(str(found.get("chip", "")), self.chip)
+            and found.get("compute_unit") == self.compute_unit
+            and found.get("weight_bits", 16) == self.weight_bits
+        )
+
+
+Limit: TypeAlias = int | LatencyLimit
+Limits: TypeAlias = Mapping[str, Limit]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One limit, and the quantity that it was checked with."""
+
+    name: str
+    limit: Limit
+    quantity: Quantity
+
+    @property
+    def excess(self) -> float:
+        """value / limit - 1: at most 0 where the limit is met; infinite where there is no value to check."""
+        most = self.limit.at_most if isinstance(self.limit, LatencyLimit) else self.limit
+        return self.quantity.value / most - 1 if isinstance(self.quantity, Known) else math.inf
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the limit is not met; None where it is. It says whether the value was counted, measured or predicted."""
+        if self.excess <= 0:
+            return None
+        if isinstance(self.limit, LatencyLimit):
+            on, most = f"{self.name} on {self.limit.chip}", f"the limit of {self.limit.at_most:g}"
+        else:
+            on, most = self.name, f"the limit of {self.limit:,}"
+        if not isinstance(self.quantity, Known):
+            return f"{on} is not known, so {most} is not known to be met: {_why(self.quantity)}"
+        return f"{on} is {_shown(self.quantity)}, above {most}"
+
+
+def check_limits(limits: Limits) -> None:
+    """Refuse a limit that no trial can be held to."""
+    for name, limit in limits.items():
+        if name not in (*COUNTED, LATENCY):
+            raise unknown_name("limit", name, (*COUNTED, LATENCY))
+        if isinstance(limit, LatencyLimit) != (name == LATENCY):
+            form = f"limits.{LATENCY}={{at_most: 300, chip: A17 Pro}}" if name == LATENCY else f"limits.{name}=1500000"
+            raise UserError(f"limits.{name} is written as {form}, not {limit}")
+        if not isinstance(limit, LatencyLimit) and limit < 1:
+            raise UserError(f"limits.{name} is above 0, not {limit}")
+
+
+def checks(quantities: Mapping[str, Quantity], limits: Limits) -> list[Check]:
+    """Every limit beside its quantity; one that has none is a check that fails."""
+    missing = Unavailable(reason="nobody asked for it")
+    return [Check(name=name, limit=limit, quantity=quantities.get(name, missing)) for name, limit in limits.items()]
+
+
+def violated(quantities: Mapping[str, Quantity], limits: Limits) -> str | None:
+    """The sentence for the first limit that is not met; None where all are."""
+    return next((why for check in checks(quantities, limits) if (why := check.refusal) is not None), None)
+
+
+def _shown(quantity: Known) -> str:
+    """`1,500,001`, or `350 (predicted, 290 to 420)`."""
+    if isinstance(quantity, Counted):
+        return f"{quantity.value:,}"
+    between = "" if quantity.low is None or quantity.high is None else f", {quantity.low:.4g} to {quantity.high:.4g}"
+    return f"{quantity.value:.4g} ({quantity.kind}{between})"
+
+
+def _why(quantity: Unavailable | Failed) -> str:
+    return quantity.reason if isinstance(quantity, Unavailable) else quantity.message
