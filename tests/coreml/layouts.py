@@ -6,7 +6,6 @@ import torch
 import yaml
 from torch import nn
 
-from harness.architecture.catalogue import architecture
 from harness.architecture.edits import with_edits
 from harness.architecture.ladder import Ladder
 from harness.models.build import build, example_inputs
