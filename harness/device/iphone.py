@@ -23,8 +23,6 @@ from harness.device.target import Identity, device_hash
 from harness.records.errors import UserError
 from harness.records.store import unwritable
 
-STARTING_S = 3.0  # after which an app that could not start has ended
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Signing:
@@ -50,7 +48,7 @@ class Iphone:
     working_directory: Path  # where the app is built; kept between runs
     chip: str = ""  # as the user names it
     id: str | None = None  # `device_hash` of the udid; None: the only one that is connected
-    starting_s: float = STARTING_S
+    starting_s: float = 3.0  # after which an app that could not start has ended
 
     def __post_init__(self) -> None:
         if " " in str(self.working_directory.expanduser().absolute()):

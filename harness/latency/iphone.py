@@ -1,28 +1,113 @@
-"""Latency on an attached iPhone."""
+"""Latency on an iPhone that hangs on another machine, a Mac: asked for through a queue, answered when it is."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import nn
 
-from harness.records.quantity import Unavailable
+from harness.coreml.export import CoremlExportError, Mlprogram
+from harness.device.protocol import BenchmarkProtocol
+from harness.device.queue import Entry, FolderQueue
+from harness.latency.cpu import shape_of
+from harness.latency.exported import exported
+from harness.records.errors import UserError
+from harness.records.plain import NOT_IDENTITY
+from harness.records.provenance import versions
+from harness.records.quantity import Failed, Measured, Unavailable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IphoneLatency:
-    """This version cannot run models on a phone: it says so in every record, so that the gap shows."""
+    queue: Path | None = field(default=None, metadata=NOT_IDENTITY)  # the folder that this machine and the Mac both see
+    chip: str | None = None  # "A17 Pro", as the agent's --chip says; None: whichever phone the agent has
+    protocol: BenchmarkProtocol = field(default_factory=BenchmarkProtocol)
+    export: Mlprogram = field(default_factory=Mlprogram)
 
     name: ClassVar[str] = "iphone"
     quantity: ClassVar[str] = "latency_iphone"
     needs_weights: ClassVar[bool] = True
 
-    def instrument(self) -> Mapping[str, Any]:
-        return {}
+    def __post_init__(self) -> None:
+        check_export(self.name, self.export)
 
-    def measure(self, module: nn.Module, inputs: Sequence[Any]) -> Unavailable:  # noqa: ARG002
-        """Unavailable, whatever the module is."""
-        return Unavailable(
-            reason="needs a Mac with Xcode and an attached iPhone, which this version does not drive yet; "
-            "the exported Core ML package is what such a run would load"
+    def instrument(self) -> Mapping[str, Any]:
+        return {"versions": versions(("torch", "coremltools"))}  # what makes the package; the phone is in the answer
+
+    def measure(self, module: nn.Module, inputs: Sequence[Any]) -> Measured | Failed | Unavailable:
+        """The answer if there is one, else Unavailable at once: the request waits. The first input is the latent."""
+        submitted = self.submit(module, inputs)
+        if not isinstance(submitted, str):
+            return submitted
+        return self.collect(submitted) or _out_of_reach("the request that was just made is not in it")
+
+    def obstacle(self) -> Unavailable | None:
+        if self.queue is None:
+            return Unavailable(
+                reason="needs a queue folder: set latency.iphone.queue=FOLDER to one that a Mac sees too, and run "
+                "`harness latency agent FOLDER` on the Mac that has the iPhone"
+            )
+        try:
+            FolderQueue(self.queue)
+        except (UserError, OSError) as error:
+            return _out_of_reach(str(error))
+        return None
+
+    def submit(self, module: nn.Module, inputs: Sequence[Any]) -> str | Unavailable | Failed:
+        """Export the module and leave it in the queue; the request's id."""
+        if (obstacle := self.obstacle()) is not None:
+            return obstacle
+        assert self.queue is not None
+        try:
+            with exported(module, inputs, self.export) as made:
+                return FolderQueue(self.queue).submit(
+                    made.package,
+                    made.inputs,
+                    made.reference,
+                    self.protocol,
+                    chip=self.chip,
+                    name=type(module).__name__,
+                    conditions={"weight_bits": self.export.bits, "target": self.export.target, **shape_of(inputs[0])},
+                )
+        except CoremlExportError as error:
+            return Failed(stage="coreml", message=str(error))
+        except OSError as error:  # the folder went away, or is full
+            return _out_of_reach(str(error))
+
+    def collect(self, request: str) -> Measured | Failed | Unavailable | None:
+        if self.queue is None:
+            return self.obstacle()
+        try:
+            queue = FolderQueue(self.queue)
+            entry = queue.find(request)
+            answer = queue.answer(request)
+            if answer is not None or entry is None or entry.state == "answered":  # its result may have been removed
+                return answer
+            return Unavailable(reason=_waiting(entry, queue), awaits=request)
+        except (UserError, OSError) as error:
+            return _out_of_reach(str(error))
+
+
+def check_export(backend: str, config: Mlprogram) -> None:
+    """Refuse a setting of the export that the latency's own would contradict."""
+    if config.latent is not None:
+        raise UserError(
+            f"latency.{backend}.export.latent is for coreml.latent alone; set latency.latent={config.latent}"
         )
+
+
+def _waiting(entry: Entry, queue: FolderQueue) -> str:
+    """For people: what waits where, since when, and why."""
+    doing = "is being measured" if entry.state == "claimed" else "waits"
+    for_whom = f" for {entry.request.chip}" if entry.request.chip else ""
+    errors = f"; last trouble: {entry.request.errors[-1]}" if entry.request.errors else ""
+    said = "".join(f"; {saying}" for saying in queue.sayings())
+    since = entry.request.submitted[:16]
+    return f"request {entry.request.id} {doing}{for_whom} in the queue {queue.root} since {since} UTC{errors}{said}"
+
+
+def _out_of_reach(why: str) -> Unavailable:
+    return Unavailable(
+        reason=f"needs the queue folder within reach: {why}; nothing is lost, run the same command again"
+    )

@@ -50,6 +50,7 @@ class Predicted:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unavailable:
     reason: str
+    awaits: str = ""  # the request that will bring the number, where one waits in a queue
     kind: Literal["unavailable"] = "unavailable"
 
 

@@ -117,7 +117,11 @@ def test_the_local_file_holds_all_that_was_sent(tmp_path: Path, picture: Path) -
     assert (lines[0]["group"], lines[0]["job_type"], lines[0]["config"]) == ("fig3", "trial", RUN.config)
     assert (lines[1]["step"], lines[1]["name"], lines[1]["value"]) == (0, "train_loss", 1.0)
     assert lines[2]["value"] == "nan"
-    assert lines[-1]["quantities"]["latency_iphone"] == {"kind": "unavailable", "reason": "needs an iPhone"}
+    assert lines[-1]["quantities"]["latency_iphone"] == {
+        "kind": "unavailable",
+        "reason": "needs an iPhone",
+        "awaits": "",
+    }
 
 
 def test_a_trial_that_ends_without_a_result_is_marked(tmp_path: Path) -> None:

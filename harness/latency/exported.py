@@ -1,0 +1,71 @@
+"""The package that a device runs, with inputs and the outputs that it must give for them."""
+
+import copy
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor, nn
+
+from harness.coreml.export import Mlprogram, export_package
+from harness.coreml.interpreter import run_program
+from harness.coreml.mil_program import read_program
+from harness.coreml.parity import fill_weights
+from harness.device.parity import Arrays
+from harness.latency.cpu import on_cpu
+from harness.measure.evaluating import evaluating
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exported:
+    package: Path
+    inputs: Arrays  # by the package's names
+    reference: Arrays  # what the float32 module gives; of a palettized package, what its tables stand for give
+
+
+@contextmanager
+def exported(module: nn.Module, inputs: Sequence[Any], config: Mlprogram) -> Iterator[Exported]:
+    """`module` as a package in a folder that is gone afterwards; CoremlExportError where it does not convert.
+
+    Times do not depend on weights, so a copy of the module gets random ones, the same every time: an output of a
+    network that begins with zeros would agree with anything, and the same architecture becomes the same package.
+    """
+    module, arguments = on_cpu(module, inputs)
+    given = [x for x in arguments if x is not None]
+    filled = _filled(module)
+    with tempfile.TemporaryDirectory(prefix="latency-") as folder:
+        package = Path(folder) / "model.mlpackage"
+        summary = export_package(filled, given, package, config)
+        named = dict(zip(summary.inputs, given, strict=True))
+        if config.bits == 16:
+            with evaluating(filled), torch.no_grad():
+                made = filled(*given)
+            outputs = made if isinstance(made, tuple | list) else [made]
+        else:
+            outputs = list(run_program(read_program(package), named, "float32").values())
+        reference = dict(zip(summary.outputs, outputs, strict=True))
+        yield Exported(package=package, inputs=_arrays(named), reference=_arrays(reference))
+
+
+def _filled(module: nn.Module) -> nn.Module:
+    """A copy with weights that depend on nothing but the architecture."""
+    filled = copy.deepcopy(module)
+    with torch.no_grad():
+        for name, parameter in filled.named_parameters():
+            if name.endswith("bias"):  # `fill_weights` only moves them, and PyTorch draws them at random
+                parameter.zero_()
+    fill_weights(filled)
+    return filled
+
+
+def _arrays(tensors: dict[str, Tensor]) -> Arrays:
+    """float32, and int32 for whole numbers: the types that a package takes."""
+    return {
+        name: tensor.detach().numpy().astype(numpy.float32 if tensor.is_floating_point() else numpy.int32)
+        for name, tensor in tensors.items()
+    }
