@@ -2,9 +2,9 @@
 
     python agent_process.py QUEUE LOG POINT LEASE_S [flags of `harness latency agent`]
 
-POINT is "never", or where the process ends: "after_claim", "while_measuring", "before_result" or
-"after_result". LOG gets a line for every measurement that begins and for every one that ends. It goes through the command line, and refuses
-to load what an agent's installation lacks.
+POINT is "never", or where the process ends: "after_claim", "while_measuring", "before_result" or "after_result". LOG
+gets a line for every measurement that begins and for every one that ends. It goes through the command line, and
+refuses to load what an agent's installation lacks.
 """
 
 import os

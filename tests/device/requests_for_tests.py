@@ -1,5 +1,6 @@
 """Packages of any content, requests for them, and a device that always has an answer."""
 
+import hashlib
 from contextlib import asynccontextmanager
 from unittest.mock import patch
 
@@ -16,9 +17,13 @@ PHONE = Identity(device="iPhone", id="aaaa", os_version="18.1", os_build="22B83"
 NUMBER = Measured(value=12.0, unit="ms", low=11.0, high=13.0, conditions={"device": "iPhone"})
 
 
+def hash_of(content):
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
 def package(folder, content=b"a network"):
     """A package's files; its program is any bytes, so `submitted` hashes the weights alone."""
-    path = folder / f"{content.hex()[:12]}.mlpackage"
+    path = folder / f"{hash_of(content)}.mlpackage"
     weights = path / "Data" / "com.apple.CoreML" / "weights" / "weight.bin"
     weights.parent.mkdir(parents=True, exist_ok=True)
     weights.write_bytes(content)
@@ -33,7 +38,7 @@ def arrays(value=1.0):
 
 def submitted(queue: FolderQueue, folder, content=b"a network", protocol=QUICK, **more):
     """A request in the queue; its id. Without coremltools, which would read the program."""
-    with patch.object(queue_module, "package_hash", lambda _path: content.hex()[:16]):
+    with patch.object(queue_module, "package_hash", lambda _path: hash_of(content)):
         return queue.submit(package(folder, content), arrays(), {"out": arrays(2.0)["x"]}, protocol, **more)
 
 

@@ -167,7 +167,7 @@ SITUATIONS = {
     ),
     "locked at the start": (
         lambda world: (setattr(world, "session_alive", False), setattr(
-            world, "complaint", b"because the device was not, or could not be, unlocked. (FBSOpenApplication error 7)")),
+            world, "complaint", b"because the device was not, or could not be, unlocked. (FBSOpenApp.. error 7)")),
         NoDeviceError, "needs the iPhone unlocked: unlock it",
     ),
     "locked at the installation": (
@@ -205,7 +205,7 @@ def test_every_situation_is_one_sentence_with_the_next_step(situation, run, worl
 
 def test_no_mac_is_a_sentence(run, monkeypatch):
     monkeypatch.setattr(apple.sys, "platform", "linux")
-    with pytest.raises(UserError, match="needs a Mac: .*run this command on a Mac"):
+    with pytest.raises(UserError, match=r"needs a Mac: .*run this command on a Mac"):
         run()
 
 
