@@ -9,6 +9,7 @@ from harness.trials.ablation import AblationStudy, read_manifest, study_folder
 from harness.trials.compose import compose_plain
 from harness.trials.spec import store_of
 from harness.trials.studies import read_study
+from harness.trials.waiting import collect
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -19,9 +20,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def report(out: Path, name: str, study: AblationStudy) -> Path:
-    """Write OUT/NAME/report.html as the study's report definition says; its path."""
+    """Write OUT/NAME/report.html as the study's report definition says, with the latencies that arrived since; its
+    path."""
     manifest = read_manifest(out, name)
     definition = study.report or name
     shown = read_study("reports", definition)
     published = read_study("reports/published", str(shown.pop("published", definition)))
-    return write_report(store_of(out), manifest, shown, published, study_folder(out, name) / "report.html")
+    store = store_of(out)
+    collect(store)
+    return write_report(store, manifest, shown, published, study_folder(out, name) / "report.html")
