@@ -1,10 +1,21 @@
 #!/usr/bin/env bash
-# Install the system packages that only some tests need: Chromium, in which the report is opened.
+# Install the system packages that only some tests need: Chromium, in which the report is opened, and Slurm with its
+# accounting, for the tests on a real cluster of one node. `system-packages.sh slurm` installs that alone.
 set -euo pipefail
-command -v chromium >/dev/null || command -v google-chrome >/dev/null && exit 0
+packages=()
+if [ "${1:-browser}" = browser ] && ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; then
+    packages+=(chromium fonts-dejavu-core)
+fi
+for program in slurmctld slurmd slurmdbd munged mariadbd; do
+    if ! PATH="$PATH:/usr/sbin" command -v $program >/dev/null; then
+        packages+=(slurm-wlm munge slurmdbd mariadb-server)
+        break
+    fi
+done
+if [ ${#packages[@]} = 0 ]; then exit 0; fi
 if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
     apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
 else
-    echo "install Chromium to run the browser tests: they are skipped without it" >&2
+    echo "install these to run the tests that need them, which are skipped otherwise: ${packages[*]}" >&2
 fi

@@ -8,6 +8,8 @@
     FOLDER/KEY/attempt-001/lock         held by the worker of this attempt while it runs
                           /lease        counts up while the worker lives (where locks do not reach)
                           /submitted.json, call.pkl, progress.json, traceback.txt, submitit/
+                          /timeouts      on Slurm: how often it reached its time limit
+                          /left          on Slurm: its last run saved and left without a result, to go on
                           /result.json  appears by rename: the end of the attempt
 
 The worker writes the result before it lets go of its locks. So: a result means ended; no result and a held lock (or
@@ -116,9 +118,39 @@ class Attempt:
         plain = _read_json(self.folder / "result.json")
         return Result(**plain) if plain else None
 
+    def mark_left(self) -> None:
+        (self.folder / "left").touch()
+
+    def mark_entered(self) -> None:
+        (self.folder / "left").unlink(missing_ok=True)
+
+    @property
+    def left(self) -> bool:
+        """Whether its last run ended in good order, without a result and to be continued."""
+        return (self.folder / "left").exists()
+
+    def count_timeout(self) -> None:
+        """One more time limit reached: written by the attempt's worker, or by the driver once that is dead."""
+        write_atomic(self.folder / "timeouts", str(self._timeouts() + 1).encode())
+
+    def timeouts_of_key(self) -> int:
+        """Time limits that the key has reached since its last failure, after which the user began anew."""
+        count = 0
+        for attempt in reversed(attempts_of(self.folder.parent)):
+            result = attempt.result()
+            if attempt != self and result is not None and result.state == "failed":
+                break
+            count += attempt._timeouts()
+        return count
+
+    def _timeouts(self) -> int:
+        path = self.folder / "timeouts"
+        return int(path.read_text()) if path.exists() else 0
+
     def last_words(self) -> str:
         """The last line the job wrote to its standard error, if any: why it ended without a result."""
-        logs = [*self.logs.glob("*.err"), *self.logs.glob("controller.log")]
+        job_id = self.submitted().get("job_id")  # the tasks of a Slurm array share one folder
+        logs = [*self.logs.glob("*.err" if job_id is None else f"{job_id}_*.err"), *self.logs.glob("controller.log")]
         lines = [line for log in logs for line in log.read_text(errors="replace").splitlines() if line.strip()]
         return lines[-1].strip() if lines else ""
 

@@ -10,6 +10,13 @@ from typing import Any, Literal, TypeAlias
 
 from harness.records.errors import UserError
 
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
 WEEK_MIN = 7 * 24 * 60.0
 
 
@@ -70,13 +77,15 @@ class SlurmLauncher:
     mem_gb: float | None = None
     timeout_min: int = 240
     signal_delay_s: int = 120
-    """How long before the time limit Slurm tells the job to checkpoint; it is requeued then."""
+    """How long before the time limit Slurm tells the job to checkpoint; it requeues itself then."""
     max_requeues: int = 10
-    """Time-outs after which a job is not requeued any more."""
+    """So many time limits a trial may reach and be continued; after one more it has failed."""
     threads: int | None = None
     """Threads a worker may use; None: `cpus`."""
     max_in_flight: int = 16
     """Jobs at once, queued ones included."""
+    array_parallelism: int | None = None
+    """Jobs that are submitted together are one array; how many of it may run at once; None: all."""
     setup: tuple[str, ...] = ()
     """Shell lines before the worker starts: `module load ...`."""
     additional: Mapping[str, Any] = field(default_factory=dict)
@@ -85,12 +94,19 @@ class SlurmLauncher:
     """A worker renews its lease this often."""
     lease_timeout_s: float = 120.0
     """A worker whose lease has not been renewed for this long is taken for dead."""
-    start_grace_s: float = 300.0
-    """How long Slurm's accounting may not know a job that was just submitted."""
+    start_grace_s: float = 60.0
+    """How long Slurm's accounting may not know how a job ended that has left the queue."""
     poll_interval_s: float = 2.0
 
     def __post_init__(self) -> None:
-        for name, low in (("cpus", 1), ("gpus", 0), ("threads", 1), ("max_in_flight", 1), ("max_requeues", 0)):
+        for name, low in (
+            ("cpus", 1),
+            ("gpus", 0),
+            ("threads", 1),
+            ("max_in_flight", 1),
+            ("max_requeues", 0),
+            ("array_parallelism", 1),
+        ):
             _at_least(f"launcher.{name}", getattr(self, name), low)
         for name in ("timeout_min", "mem_gb", "heartbeat_s", "start_grace_s", "poll_interval_s"):
             _above_zero(f"launcher.{name}", getattr(self, name))
@@ -123,6 +139,12 @@ def threads_of(launcher: LauncherConfig) -> int | None:
     if isinstance(launcher, SlurmLauncher):
         return launcher.threads or launcher.cpus
     return launcher.threads
+
+
+def thread_variables(launcher: LauncherConfig) -> dict[str, str]:
+    """The environment that holds every numerical library to `threads_of(launcher)`."""
+    threads = threads_of(launcher)
+    return {} if threads is None else dict.fromkeys(THREAD_VARIABLES, str(threads))
 
 
 def usable_cores() -> int:

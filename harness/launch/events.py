@@ -20,9 +20,11 @@ Event: TypeAlias = Literal[
     "resumed",  # worker: as `started`, after an earlier start of the same key
     "refused",  # worker: not the current attempt of its key any more, or its key runs elsewhere
     "stopped",  # worker: asked to end before it had a result
+    "requeued",  # worker on Slurm: saved at the time limit and put itself back into the queue
+    "cancelled",  # driver: somebody cancelled its job
     "finished",  # worker: the result is written
     "failed",  # worker: the callable raised, or driver: lost too often
-    "lost",  # driver: no lock, no result, no job
+    "lost",  # driver: no lock, no result, no job; another attempt follows
 ]
 
 

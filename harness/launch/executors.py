@@ -6,26 +6,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import submitit
-from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.local.local import LocalJob
 
 from harness.launch.attempt import Attempt
-from harness.launch.config import DebugLauncher, LauncherConfig, LocalLauncher, SlurmLauncher, threads_of
+from harness.launch.config import DebugLauncher, LauncherConfig, LocalLauncher, SlurmLauncher, thread_variables
 from harness.launch.locks import holder, is_held
+from harness.launch.slurm import LARGEST_ARRAY, SlurmHandle, submit_slurm
+from harness.launch.slurm_states import Ending
+from harness.launch.snapshot import code_variables
 from harness.launch.worker import Job
-from harness.records.errors import UserError
-
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
 
 
 class Handle(Protocol):
@@ -40,6 +33,9 @@ class Handle(Protocol):
     def state(self) -> str:
         """The launcher's word for the job's state, for people."""
 
+    def ending(self) -> Ending:
+        """What to do about a job that may not live any more and left no result."""
+
     def stop(self, *, kill: bool = False) -> None:
         """Ask the job to end, or end it; harmless once it has ended."""
 
@@ -50,14 +46,25 @@ def start(attempt: Attempt, launcher: LauncherConfig, slot: int) -> Handle:
         return InProcess(attempt)
     if isinstance(launcher, LocalLauncher):
         return LocalProcess(attempt, launcher, submit_local(attempt, launcher, slot))
-    return SlurmHandle(attempt, launcher, submit_slurm(attempt, launcher))
+    return submit_slurm([attempt], launcher)[0]
+
+
+def largest_array(launcher: LauncherConfig) -> int:
+    """How many attempts `start_array` takes; 1: there are no arrays."""
+    return LARGEST_ARRAY if isinstance(launcher, SlurmLauncher) else 1
+
+
+def start_array(attempts: Sequence[Attempt], launcher: LauncherConfig) -> Sequence[Handle]:
+    """Hand the attempts' jobs to the launcher as one array."""
+    assert isinstance(launcher, SlurmLauncher), launcher
+    return submit_slurm(attempts, launcher)
 
 
 def find(attempt: Attempt, launcher: LauncherConfig) -> Handle:
     """The handle of an attempt that an earlier driver submitted."""
     job_id = attempt.submitted().get("job_id")
     if isinstance(launcher, SlurmLauncher) and job_id is not None:
-        return SlurmHandle(attempt, launcher, submitit.SlurmJob(attempt.logs, str(job_id)))
+        return SlurmHandle(launcher, str(job_id))
     grace_s = 0.0 if isinstance(launcher, DebugLauncher) else launcher.start_grace_s
     return Orphan(attempt, grace_s if job_id is not None else 0.0)
 
@@ -77,6 +84,9 @@ class InProcess:
     def state(self) -> str:
         return "ended"
 
+    def ending(self) -> Ending:
+        return Ending(policy="lost", why=self.state())
+
     def stop(self, *, kill: bool = False) -> None:
         """Nothing to stop: it is over."""
 
@@ -93,6 +103,9 @@ class LocalProcess:
 
     def state(self) -> str:
         return str(self._job.state).lower()
+
+    def ending(self) -> Ending:
+        return Ending(policy="lost", why=self.state())
 
     def stop(self, *, kill: bool = False) -> None:
         """The worker gets the signal, and its controller ends with it; before there is a worker, both get it."""
@@ -118,41 +131,11 @@ class Orphan:
     def state(self) -> str:
         return "left behind by an earlier driver"
 
+    def ending(self) -> Ending:
+        return Ending(policy="lost", why=self.state())
+
     def stop(self, *, kill: bool = False) -> None:
         stop_worker(self._attempt, kill=kill)
-
-
-class SlurmHandle:
-    """A job in Slurm's hands. sacct answers through submitit's watcher, which asks for all jobs in one call."""
-
-    ENDED = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT")
-    ASK_EVERY_S = 10.0
-    _asked = float("-inf")
-
-    def __init__(self, attempt: Attempt, launcher: SlurmLauncher, job: "submitit.Job[str]") -> None:
-        self._attempt, self._launcher, self._job = attempt, launcher, job
-        self.job_id: str | None = str(job.job_id)
-
-    def may_live(self) -> bool:
-        """A job that accounting does not know yet gets the grace period; one that it calls ended is dead."""
-        state = self.state()
-        if state.startswith(self.ENDED):  # "CANCELLED by 1000"
-            return False
-        if state != "UNKNOWN":
-            return True
-        since = time.time() - float(self._attempt.submitted().get("time", 0.0))
-        return since < self._launcher.start_grace_s
-
-    def state(self) -> str:
-        now = time.monotonic()
-        fresh = now - SlurmHandle._asked >= self.ASK_EVERY_S
-        if fresh:
-            SlurmHandle._asked = now
-        return str(self._job.watcher.get_state(self._job.job_id, mode="force" if fresh else "cache")).upper()
-
-    def stop(self, *, kill: bool = False) -> None:
-        if not kill:
-            self._job.cancel(check=False)
 
 
 def stop_worker(attempt: Attempt, *, kill: bool) -> bool:
@@ -212,61 +195,8 @@ class DetachedExecutor(submitit.LocalExecutor):
 def submit_local(attempt: Attempt, launcher: LocalLauncher, slot: int) -> "submitit.Job[str]":
     executor = DetachedExecutor(attempt.logs, max_num_timeout=6)  # as often as its controller starts a job again
     executor.update_parameters(timeout_min=launcher.timeout_min)
-    executor.environment = thread_variables(launcher)
+    executor.environment = thread_variables(launcher) | code_variables(attempt.root)
     if launcher.cuda_devices is not None:
         dealt = launcher.cuda_devices[slot % len(launcher.cuda_devices)] if launcher.cuda_devices else ""
         executor.environment["CUDA_VISIBLE_DEVICES"] = str(dealt)
     return executor.submit(Job(attempt.folder))
-
-
-def submit_slurm(attempt: Attempt, launcher: SlurmLauncher) -> "submitit.Job[str]":
-    """Raises UserError where there is no Slurm or it refuses the job (partition, account, limits)."""
-    with _slurm_errors():
-        executor = submitit.SlurmExecutor(attempt.logs, max_num_timeout=launcher.max_requeues)
-        executor.update_parameters(**slurm_parameters(attempt, launcher))
-        return executor.submit(Job(attempt.folder, heartbeat_s=launcher.heartbeat_s))
-
-
-def slurm_parameters(attempt: Attempt, launcher: SlurmLauncher) -> dict[str, Any]:
-    """The launcher's settings as `submitit.SlurmExecutor` names them."""
-    exports = [f"export {name}={value}" for name, value in thread_variables(launcher).items()]
-    optional = {
-        "partition": launcher.partition,
-        "account": launcher.account,
-        "qos": launcher.qos,
-        "constraint": launcher.constraint,
-        "exclude": launcher.exclude,
-        "gpus_per_node": launcher.gpus or None,
-        "mem": None if launcher.mem_gb is None else f"{round(1024 * launcher.mem_gb)}MB",
-        "additional_parameters": dict(launcher.additional) or None,
-    }
-    return {
-        "job_name": attempt.key,
-        "time": launcher.timeout_min,
-        "cpus_per_task": launcher.cpus,
-        "ntasks_per_node": 1,
-        "nodes": 1,
-        "signal_delay_s": launcher.signal_delay_s,
-        "setup": [*exports, *launcher.setup],
-        **{name: value for name, value in optional.items() if value is not None},
-    }
-
-
-def thread_variables(launcher: LauncherConfig) -> dict[str, str]:
-    threads = threads_of(launcher)
-    return {} if threads is None else dict.fromkeys(THREAD_VARIABLES, str(threads))
-
-
-@contextlib.contextmanager
-def _slurm_errors() -> Iterator[None]:
-    try:
-        yield
-    except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
-        said = str(error).strip().splitlines()[-1]
-        raise UserError(f"Slurm refused the job ({said}); check launcher.partition, account and limits") from error
-    except RuntimeError as error:
-        if "srun" not in str(error):
-            raise
-        raise UserError(
-            "launcher 'slurm' needs Slurm's srun and sbatch on this machine; use launcher=local here"
-        ) from error

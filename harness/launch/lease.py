@@ -1,24 +1,31 @@
 """A lease for shared file systems, where one host may not see another's locks.
 
 The worker counts up in a file; the driver watches the count by its own clock, so no two clocks are compared. A worker
-that finds another attempt named in its place (it was taken for dead: a stalled node) ends itself.
+that finds another attempt named in its place (it was taken for dead: a stalled node) ends itself. So does one that
+finds another run of its own attempt in the lease: Slurm requeued the job while its node was out of sight.
 """
 
 import os
 import signal
+import socket
 import threading
 import time
 from contextlib import suppress
 from types import TracebackType
+from typing import Any
 
 from harness.launch.attempt import Attempt
 
 
 class Heartbeat:
-    """Renews the lease of `attempt` every `every_s` seconds from a thread, from entry to exit."""
+    """Renews the lease of `attempt` every `every_s` seconds from a thread, from entry to exit, and then gives it back.
+
+    The lease is one line, RUN COUNT, where RUN is this process.
+    """
 
     def __init__(self, attempt: Attempt, every_s: float) -> None:
         self._attempt, self._every_s = attempt, every_s
+        self._run = f"{socket.gethostname()}-{os.getpid()}-{time.time_ns()}"
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -31,17 +38,28 @@ class Heartbeat:
     ) -> None:
         self._stop.set()
         self._thread.join()
+        if self._is_mine():
+            self._attempt.lease.unlink(missing_ok=True)
 
     def _beat(self) -> None:
         count = 0
         while True:
             count += 1
             with suppress(OSError):  # a file system that hiccups costs a beat, not the job
-                self._attempt.lease.write_text(str(count))
-                if not self._attempt.is_current:
+                mine = count == 1 or self._is_mine()
+                if mine:
+                    self._attempt.lease.write_text(f"{self._run} {count}")
+                if not mine or not self._attempt.is_current:
                     os.kill(os.getpid(), signal.SIGUSR1)
             if self._stop.wait(self._every_s):
                 return
+
+    def _is_mine(self) -> bool:
+        """Not where another run has written its own name; a line that is gone or cut short is nobody's else."""
+        with suppress(FileNotFoundError):
+            run = self._attempt.lease.read_text().partition(" ")[0]
+            return not run or self._run.startswith(run)
+        return True
 
 
 class LeaseWatch:
@@ -62,3 +80,22 @@ class LeaseWatch:
         if count != self._count:
             self._count, self._changed = count, now
         return now - self._changed < self._timeout_s
+
+
+def earlier_run_is_over(attempt: Attempt, earlier: dict[str, Any], timeout_s: float) -> bool:
+    """Whether the run that held the attempt's lock before (`earlier`, what it wrote there) cannot be alive.
+
+    Asked by the holder of the lock. A lock on this host proves it; on another host, a lease that was given back, or
+    that does not move for `timeout_s`.
+    """
+    if earlier.get("host", socket.gethostname()) == socket.gethostname():
+        return True
+    watch = LeaseWatch(attempt, timeout_s)
+    if not watch.is_fresh():
+        return True
+    before, deadline = attempt.lease.read_text(), time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        time.sleep(min(1.0, timeout_s / 10))
+        if attempt.lease.exists() and attempt.lease.read_text() != before:
+            return False
+    return True

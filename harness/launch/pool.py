@@ -16,7 +16,7 @@ import contextlib
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,10 +25,12 @@ from typing import Literal
 from harness.launch import executors
 from harness.launch.attempt import Attempt, Result, attempts_of, check_key, current_attempt, new_attempt
 from harness.launch.config import DebugLauncher, LauncherConfig, LocalLauncher, SlurmLauncher, jobs_at_once
+from harness.launch.endings import EVENTS, settle
 from harness.launch.events import log_event
 from harness.launch.lease import LeaseWatch
 from harness.launch.locks import FileLock, holder, is_held
 from harness.launch.progress import Progress, read_progress
+from harness.launch.slurm_states import Ending
 from harness.launch.worker import Call, save_call
 from harness.records.errors import UserError
 from harness.records.plain import Plain
@@ -113,9 +115,13 @@ class Pool:
         if check_key(key) in self._calls:
             raise ValueError(f"job '{key}' is in flight already")
         self._calls[key] = call
-        if (ended := _done(self.folder / key)) is not None and holds(ended[1].value):
+        ended = _done(self.folder / key, holds)
+        if ended is None and self._find(key):
+            return
+        ended = ended or _done(self.folder / key, holds)  # its worker may have ended between the two looks
+        if ended is not None:
             self._ready.append(_outcome(*ended))
-        elif not self._find(key):
+        else:
             self._waiting.append(key)
 
     def poll(self, timeout_s: float = 0.0) -> list[Outcome]:
@@ -182,45 +188,60 @@ class Pool:
     # how
 
     def _fill(self) -> None:
-        while self._waiting and len(self._running) < self.max_in_flight:
-            self._start(self._waiting.popleft())
+        """Start what waits while there is room; together, where the launcher takes arrays."""
+        while self._waiting and (room := self.max_in_flight - len(self._running)) > 0:
+            most = min(room, executors.largest_array(self.launcher))
+            self._start([self._waiting.popleft() for _ in range(min(most, len(self._waiting)))])
             if isinstance(self.launcher, DebugLauncher):
                 return
 
-    def _start(self, key: str) -> None:
-        """Name the next attempt under the key's lock, then submit it. Held lock: a worker lives after all."""
-        slot = min(set(range(self.max_in_flight)) - {job.slot for job in self._running.values()})
+    def _start(self, keys: list[str]) -> None:
+        attempts = [attempt for key in keys if (attempt := self._name_attempt(key)) is not None]
+        for attempt in attempts:
+            log_event(self.folder, "submitted", key=attempt.key, attempt=attempt.name)
+        handles: Sequence[executors.Handle]
+        if len(attempts) > 1:
+            handles = executors.start_array(attempts, self.launcher)
+        else:
+            handles = [executors.start(attempt, self.launcher, self._free_slot()) for attempt in attempts]
+        for attempt, handle in zip(attempts, handles, strict=True):
+            attempt.mark_submitted(handle.job_id)
+            self._running[attempt.key] = _Running(attempt, handle, self._watch(attempt), self._free_slot())
+
+    def _name_attempt(self, key: str) -> Attempt | None:
+        """The next attempt, named under the key's lock; None where the lock is held: a worker lives after all."""
         with _key_lock(self.folder / key) as lock:
             if lock is None:
                 attempt = current_attempt(self.folder / key)
                 assert attempt is not None, f"{key} is locked by nobody's attempt"
-                self._running[key] = self._take_over(attempt, slot)
-                return
+                self._running[key] = self._take_over(attempt)
+                return None
             attempt = new_attempt(self.folder / key)
             save_call(attempt, self._calls[key])
             attempt.mark_submitted(None)
             attempt.make_current()
-        log_event(self.folder, "submitted", key=key, attempt=attempt.name)
-        handle = executors.start(attempt, self.launcher, slot)
-        attempt.mark_submitted(handle.job_id)
-        self._running[key] = _Running(attempt, handle, self._watch(attempt), slot)
+        return attempt
+
+    def _free_slot(self) -> int:
+        return min(set(range(len(self._running) + 1)) - {job.slot for job in self._running.values()})
 
     def _find(self, key: str) -> bool:
         """Take over the key's attempt of an earlier driver, if that one may still come to a result."""
         attempt = current_attempt(self.folder / key)
         if attempt is None or attempt.result() is not None:
             return False
-        slots = set(range(len(self._running) + 1)) - {job.slot for job in self._running.values()}
-        job = self._take_over(attempt, min(slots))
+        job = self._take_over(attempt)
         if not self._lives(job) and attempt.result() is None:
-            log_event(self.folder, "lost", key=key, attempt=attempt.name, error=_why_lost(job))
-            return False
+            ending = self._settle(key, job, None)
+            if ending.policy == "fail":
+                self._ready.append(_unfinished(attempt, "failed", ending.why))
+            return ending.policy == "fail"
         log_event(self.folder, "found", key=key, attempt=attempt.name)
         self._running[key] = job
         return True
 
-    def _take_over(self, attempt: Attempt, slot: int = 0) -> _Running:
-        return _Running(attempt, executors.find(attempt, self.launcher), self._watch(attempt), slot)
+    def _take_over(self, attempt: Attempt) -> _Running:
+        return _Running(attempt, executors.find(attempt, self.launcher), self._watch(attempt), self._free_slot())
 
     def _watch(self, attempt: Attempt) -> LeaseWatch | None:
         return LeaseWatch(attempt, self.launcher.lease_timeout_s) if isinstance(self.launcher, SlurmLauncher) else None
@@ -242,21 +263,25 @@ class Pool:
             return True
         return job.handle.may_live()
 
+    def _settle(self, key: str, job: _Running, result: Result | None) -> Ending:
+        ending = settle(job.attempt, job.handle, self.launcher, result)
+        event = EVENTS.get(ending.policy, "lost")
+        log_event(self.folder, event, key=key, attempt=job.attempt.name, error=ending.why)
+        return ending
+
     def _lose(self, key: str, job: _Running, result: Result | None) -> None:
-        reason = result.error if result is not None else _why_lost(job)
-        log_event(self.folder, "lost", key=key, attempt=job.attempt.name, error=reason)
-        if result is None or result.state != "stopped":
-            self._losses[key] = self._losses.get(key, 0) + 1
-        lost = Outcome(key=key, state="lost", attempt=job.attempt.name, attempt_folder=job.attempt.folder, error=reason)
-        self._ready.append(lost)
-        if self._losses.get(key, 0) < self.max_attempts:
+        ending = self._settle(key, job, result)
+        if ending.policy in ("fail", "cancel"):
+            self._ready.append(_unfinished(job.attempt, "failed", ending.why))
+            return
+        self._losses[key] = self._losses.get(key, 0) + (ending.policy == "lost")
+        self._ready.append(_unfinished(job.attempt, "lost", ending.why))
+        if self._losses[key] < self.max_attempts:
             self._waiting.appendleft(key)
             return
-        error = f"lost {self._losses[key]} times, the last time because {reason}"
+        error = f"lost {self._losses[key]} times, the last time because {ending.why}"
         log_event(self.folder, "failed", key=key, attempt=job.attempt.name, error=error)
-        self._ready.append(
-            Outcome(key=key, state="failed", attempt=job.attempt.name, attempt_folder=job.attempt.folder, error=error)
-        )
+        self._ready.append(_unfinished(job.attempt, "failed", error))
 
     def _cancel(self) -> None:
         """Ask every job to end. On this machine ask again each second (a worker may not listen yet), then kill."""
@@ -301,12 +326,16 @@ def _key_lock(key_folder: Path) -> Iterator[FileLock | None]:
             lock.release()
 
 
-def _done(key_folder: Path) -> tuple[Attempt, Result] | None:
-    """The key's finished attempt, if it has one, whichever is current."""
+def _any(_result: Plain) -> bool:
+    return True
+
+
+def _done(key_folder: Path, holds: Callable[[Plain], bool] = lambda _result: True) -> tuple[Attempt, Result] | None:
+    """The key's newest finished attempt, whichever is current, if its result `holds`."""
     for attempt in reversed(attempts_of(key_folder)):
         result = attempt.result()
         if result is not None and result.state == "done":
-            return attempt, result
+            return (attempt, result) if holds(result.value) else None
     return None
 
 
@@ -323,7 +352,5 @@ def _outcome(attempt: Attempt, result: Result) -> Outcome:
     )
 
 
-def _why_lost(job: _Running) -> str:
-    when = "while it ran" if job.attempt.started else "before it began"
-    words = job.attempt.last_words() or "without a word, as from kill -9 or a lack of memory"
-    return f"its worker ended {when}, {words} (job: {job.handle.state()})"
+def _unfinished(attempt: Attempt, state: Literal["failed", "lost"], error: str) -> Outcome:
+    return Outcome(key=attempt.key, state=state, attempt=attempt.name, attempt_folder=attempt.folder, error=error)

@@ -4,19 +4,22 @@ import contextlib
 import os
 import signal
 import sys
+import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, TypeAlias
 
 from submitit.core.utils import DelayedSubmission
 
 from harness.launch.attempt import Attempt, Result, attempts_of
+from harness.launch.config import SlurmLauncher
 from harness.launch.events import Event, log_event
-from harness.launch.lease import Heartbeat
-from harness.launch.locks import FileLock
+from harness.launch.lease import Heartbeat, earlier_run_is_over
+from harness.launch.locks import FileLock, holder
+from harness.launch.requeue import left_behind
 from harness.records.errors import UserError
 from harness.records.plain import Plain, to_plain
 
@@ -38,31 +41,47 @@ class Job:
     """The picklable job that submitit runs: it knows its attempt's folder, and finds the callable there."""
 
     folder: Path
-    heartbeat_s: float | None = None  # None: this host's locks are enough
+    slurm: SlurmLauncher | None = None  # None: on this machine, where locks are enough and nobody requeues
 
     def __call__(self) -> str:
         """Run the attempt; the returned state is for submitit's own log, nobody decides by it."""
-        attempt = Attempt(self.folder)
+        attempt, began = Attempt(self.folder), time.monotonic()
+        earlier = holder(attempt.lock)
         with contextlib.ExitStack() as held:
             for path in (attempt.key_lock, attempt.lock):
                 lock = FileLock.acquire(path, wait_s=LOCK_WAIT_S, attempt=attempt.name)
                 if lock is None:
-                    return _end(attempt, Result(state="refused", error=f"{path} is held by another worker"))
+                    return _refuse(attempt, path)
                 held.callback(lock.release)
             if not attempt.is_current:
                 return _end(attempt, Result(state="refused", error="another attempt took its place"))
             if attempt.result() is not None:
                 return "ended before"
-            if self.heartbeat_s is not None:
-                held.enter_context(Heartbeat(attempt, self.heartbeat_s))
+            if self.slurm is not None:
+                if not earlier_run_is_over(attempt, earlier, self.slurm.lease_timeout_s):
+                    _log(attempt, "refused", error=f"its earlier run on {earlier.get('host')} lives")
+                    return "refused"
+                held.enter_context(Heartbeat(attempt, self.slurm.heartbeat_s))
+            signals = StopSignals()
             try:
-                return _end(attempt, _run(attempt))
+                return self._end(attempt, _run(attempt, signals), signals.asked, began)
             except KeyboardInterrupt:  # the job runs in the driver's own process
                 _end(attempt, Result(state="stopped", error="interrupted"))
                 raise
 
+    def _end(self, attempt: Attempt, result: Result, asked: signal.Signals | None, began: float) -> str:
+        """The end of the attempt; or, on Slurm, of this run of it."""
+        if self.slurm is not None and result.state == "stopped":
+            left = left_behind(attempt, self.slurm, asked, began)
+            if left is None:
+                attempt.mark_left()
+                _log(attempt, "requeued" if asked == signal.SIGUSR2 else "stopped")
+                return "left"
+            result = left
+        return _end(attempt, result)
+
     def checkpoint(self) -> DelayedSubmission:
-        """submitit calls this at a time-out or preemption: the same attempt runs again when it is requeued."""
+        """submitit calls this at a time-out before the call has begun: the same attempt runs when it is requeued."""
         return DelayedSubmission(self)
 
 
@@ -71,9 +90,10 @@ def save_call(attempt: Attempt, call: Call) -> None:
     DelayedSubmission(call).dump(attempt.call)
 
 
-def _run(attempt: Attempt) -> Result:
+def _run(attempt: Attempt, signals: "StopSignals") -> Result:
     _log(attempt, "resumed" if _started_before(attempt) else "started")
-    with _stopped_by_signals():
+    attempt.mark_entered()
+    with signals:
         try:
             call: Call = DelayedSubmission.load(attempt.call).function
             return Result(state="done", value=to_plain(call(attempt.folder)))
@@ -92,6 +112,15 @@ def _keep_traceback(attempt: Attempt) -> None:
         attempt.traceback.write_text(traceback.format_exc())
 
 
+def _refuse(attempt: Attempt, path: Path) -> str:
+    """Another worker holds the lock. If it runs this very attempt (requeued too early), the result will be its own."""
+    error = f"{path} is held by another worker"
+    if holder(path).get("attempt") != attempt.name:
+        return _end(attempt, Result(state="refused", error=error))
+    _log(attempt, "refused", error=error)
+    return "refused"
+
+
 def _end(attempt: Attempt, result: Result) -> str:
     """The result first, then the log: a line `finished` without a result cannot be."""
     event: Event = "finished" if result.state == "done" else result.state
@@ -102,7 +131,9 @@ def _end(attempt: Attempt, result: Result) -> str:
 
 
 def _log(attempt: Attempt, event: Event, **more: str) -> None:
-    log_event(attempt.root, event, key=attempt.key, attempt=attempt.name, **more)
+    on_slurm = {"job": "SLURM_JOB_ID", "restart": "SLURM_RESTART_COUNT"}
+    known = {name: os.environ[variable] for name, variable in on_slurm.items() if variable in os.environ}
+    log_event(attempt.root, event, key=attempt.key, attempt=attempt.name, **known, **more)
 
 
 def _started_before(attempt: Attempt) -> bool:
@@ -113,28 +144,38 @@ def _started_before(attempt: Attempt) -> bool:
     return before
 
 
-@contextlib.contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """Turn the first SIGTERM (the driver's) or SIGUSR1 (the heartbeat's) into `AttemptStopped`, in workers.
+class StopSignals:
+    """Inside the `with`, the first signal that asks this worker to end becomes `AttemptStopped`, and is `asked`.
 
-    On Slurm SIGTERM stays with submitit's handler: it precedes the time-out signal, which requeues the job. In the
-    driver's own process nothing changes. After the block both are ignored: the result is about to be written.
+    SIGTERM is the driver's or Slurm's, SIGUSR1 the heartbeat's, SIGUSR2 Slurm's warning before the time limit. A
+    callable that wants to save first listens for SIGTERM itself, so the warning is passed on as SIGTERM. In the
+    driver's own process none of them is touched. After the block all are ignored: the result is about to be written.
     """
-    executor = "debug" if "SUBMITIT_DEBUG_JOB_ID" in os.environ else os.environ.get("SUBMITIT_EXECUTOR", "debug")
-    signals = {"local": (signal.SIGTERM, signal.SIGUSR1), "slurm": (signal.SIGUSR1,)}.get(executor, ())
 
-    def stop(signum: int, _frame: FrameType | None) -> None:
-        _on(signals, signal.SIG_IGN)
+    def __init__(self) -> None:
+        executor = "debug" if "SUBMITIT_DEBUG_JOB_ID" in os.environ else os.environ.get("SUBMITIT_EXECUTOR", "debug")
+        on_slurm = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+        self._signals = {"local": on_slurm[:2], "slurm": on_slurm}.get(executor, ())
+        self.asked: signal.Signals | None = None
+
+    def __enter__(self) -> None:
+        self._on(self._stop)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._on(signal.SIG_IGN)
+
+    def _stop(self, signum: int, _frame: FrameType | None) -> None:
+        self.asked = self.asked or signal.Signals(signum)
         print(f"{signal.Signals(signum).name}: stopping", file=sys.stderr)
+        if signum == signal.SIGUSR2:
+            signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+            signal.raise_signal(signal.SIGTERM)
+            return
+        self._on(signal.SIG_IGN)
         raise AttemptStopped
 
-    _on(signals, stop)
-    try:
-        yield
-    finally:
-        _on(signals, signal.SIG_IGN)
-
-
-def _on(signals: tuple[signal.Signals, ...], handler: Any) -> None:
-    for number in signals:
-        signal.signal(number, handler)
+    def _on(self, handler: Any) -> None:
+        for number in self._signals:
+            signal.signal(number, handler)

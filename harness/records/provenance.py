@@ -1,6 +1,7 @@
 """Where a record comes from: code, versions, machine, command, times. Not part of any identity."""
 
 import hashlib
+import json
 import os
 import platform
 import shlex
@@ -13,6 +14,9 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+SNAPSHOT = "SNAPSHOT.json"
+"""The file beside a copy of the package that says what it is a copy of."""
 
 PACKAGES = (
     "torch",
@@ -62,8 +66,12 @@ def now() -> str:
 def code_state(folder: Path) -> dict[str, str]:
     """The commit, and a hash of what differs from it (tracked changes and names and contents of new files).
 
-    Outside a git checkout, or without git, `commit` says so.
+    Outside a git checkout, or without git, `commit` says so. A copy of the package that jobs run has the state of what
+    it was copied from, and `snapshot`, the hash of its files.
     """
+    for above in (folder, *folder.parents):
+        if (above / SNAPSHOT).exists():
+            return dict(json.loads((above / SNAPSHOT).read_text()))
     top = _git(folder, "rev-parse", "--show-toplevel")
     commit = _git(folder, "rev-parse", "HEAD")
     if top is None or commit is None or not _git(folder, "ls-files", "."):  # or installed inside another checkout
@@ -78,6 +86,16 @@ def code_state(folder: Path) -> dict[str, str]:
         digest.update(name + b"\0" + (path.read_bytes() if path.is_file() else b""))
     clean = digest.digest() == hashlib.sha256().digest()
     return {"commit": commit.decode().strip(), "changes": "none" if clean else digest.hexdigest()[:16]}
+
+
+def source_files(package: Path) -> list[Path]:
+    """The package's files, sorted: those that git tracks or would; outside a checkout all but compiled ones."""
+    listed = _git(package, "ls-files", "-z", "--cached", "--others", "--exclude-standard", ".")
+    if listed:
+        paths = [package / os.fsdecode(name) for name in set(listed.split(b"\0")) if name]
+    else:
+        paths = [path for path in package.rglob("*") if "__pycache__" not in path.parts]
+    return sorted(path for path in paths if path.is_file())
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:

@@ -85,6 +85,8 @@ def test_a_lease_is_fresh_while_it_moves(tmp_path: Path) -> None:
         for _ in range(10):
             assert watch.is_fresh()
             time.sleep(0.05)
+    assert not watch.is_fresh(), "given back"
+    watched.lease.write_text("dead 1")
     assert watch.is_fresh(), "within the time-out the last beat still counts"
     time.sleep(0.4)
     assert not watch.is_fresh()

@@ -170,6 +170,7 @@ def test_cuda_devices_are_dealt_out_by_slot_and_left_alone_otherwise(
         seen.append(env.get("CUDA_VISIBLE_DEVICES"))
         raise OSError("far enough")
 
+    monkeypatch.setattr(executors, "code_variables", lambda _folder: {})  # it asks git
     monkeypatch.setattr(executors.subprocess, "Popen", popen)
     for index, devices in enumerate([None, (), (4, 5), (4, 5)]):
         with pytest.raises(OSError, match="far enough"):
@@ -337,21 +338,31 @@ def test_slurm_gets_its_settings_under_its_own_names(tmp_path: Path, slurm_stand
         mem_gb=1.5, timeout_min=90, signal_delay_s=60, setup=("module load x",), additional={"reservation": "night"},
     )  # fmt: skip
     run(tmp_path, launcher, key=jobs.add)
-    script = (slurm_stand_in / "jobs" / "1" / "script").read_text()
-    options = dict(line.removeprefix("#SBATCH --").split("=") for line in script.splitlines() if "#SBATCH --" in line)
+    script = (slurm_stand_in / "script1").read_text()
+    lines = [line.removeprefix("#SBATCH --") for line in script.splitlines() if "#SBATCH --" in line]
+    options = dict(line.split("=") for line in lines if "=" in line)
     wanted = {
         "partition": "gpu", "account": "lab", "qos": "high", "constraint": "a100", "exclude": "n1",
         "gpus-per-node": "2", "cpus-per-task": "8", "mem": "1536MB", "time": "90", "signal": "USR2@60",
         "reservation": "night", "job-name": "key",
     }  # fmt: skip
     assert wanted.items() <= options.items()
-    assert "export OMP_NUM_THREADS=4" in script
+    assert "requeue" in lines
+    assert "export OMP_NUM_THREADS='4'" in script
     assert "module load x" in script
 
 
-def test_what_slurm_refuses_is_one_sentence(tmp_path: Path, slurm_stand_in: Path) -> None:
-    with pytest.raises(UserError, match=r"Slurm refused the job \(.*invalid partition specified: closed\); check"):
+def test_an_unknown_partition_is_one_sentence_with_those_that_exist(tmp_path: Path, slurm_stand_in: Path) -> None:
+    with pytest.raises(UserError, match=r"unknown partition 'closed'; choose one of: gpu, main$"):
         run(tmp_path, SlurmLauncher(partition="closed"), key=jobs.add)
+
+
+def test_keys_that_wait_together_are_one_array(tmp_path: Path, slurm_stand_in: Path) -> None:
+    launcher = SlurmLauncher(cpus=1, poll_interval_s=0.05, heartbeat_s=0.1, lease_timeout_s=0.5, array_parallelism=2)
+    ended = run(tmp_path, launcher, a=jobs.add, b=jobs.raises, c=jobs.dies_once)
+    assert {key: outcome.state for key, outcome in ended.items()} == {"a": "done", "b": "failed", "c": "done"}
+    assert "#SBATCH --array=0-2%2" in (slurm_stand_in / "script1").read_text()
+    assert sorted(path.name for path in (slurm_stand_in / "jobs").iterdir()) == ["1_0", "1_1", "1_2", "2"]
 
 
 def test_no_slurm_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

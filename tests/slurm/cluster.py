@@ -2,11 +2,13 @@
 
 Nothing outside the folder is touched: own configuration (SLURM_CONF), own keys, own database, own ports on loopback.
 
-    with Cluster(folder) as cluster:
+    with Cluster() as cluster:
         subprocess.run(["sinfo"], env=os.environ | cluster.environment)
 
-The node claims more cores than the machine has (`config_overrides`), so that many tiny jobs run at once. Three
-partitions share it: `main`; `low`, whose jobs `high` preempts and requeues; `spot`, whose jobs `high` preempts for good.
+The node claims more cores than the machine has (`config_overrides`), so that many tiny jobs run at once. Its
+partitions: `main`; `low`, whose jobs `high` preempts and requeues; `spot`, whose jobs `high` preempts for good; `high`.
+
+`python tests/slurm/cluster.py` starts one by hand, prints how to reach it, and stops it at Ctrl-C.
 """
 
 import contextlib
@@ -15,11 +17,14 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 PROGRAMS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd", "sbatch", "sacctmgr")
+PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+PREFIX = "harness-slurm-"
 CORES = 8
 MEMORY_MB = 2000
 """What the node claims: jobs ask for less, and the machine has more."""
@@ -96,16 +101,16 @@ GRANT ALL ON slurm_acct.* TO 'slurm'@'127.0.0.1';
 """
 
 
-class CannotStart(Exception):
+class CannotStartError(Exception):
     """Why there is no Slurm here, in one sentence."""
 
 
 class Cluster:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self) -> None:
+        self.folder = folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))  # a socket's path has 107 characters
         self.host = socket.gethostname().split(".")[0]
         self.ports = dict(zip(("mariadbd", "slurmdbd", "slurmctld", "slurmd"), free_ports(4), strict=True))
-        self.environment = {"SLURM_CONF": str(folder / "slurm.conf")}
+        self.environment = {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": PATH}
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> "Cluster":
@@ -122,7 +127,8 @@ class Cluster:
     # the parts, in their order
 
     def start(self) -> None:
-        """Raises CannotStart, with the last lines of the log of the part that does not come up."""
+        """Raises CannotStartError, with the last lines of the log of the part that does not come up."""
+        sweep_up()
         self._write_configuration()
         self._start_munge()
         self._start_database()
@@ -142,10 +148,11 @@ class Cluster:
         """End every daemon and every job step, the youngest first; harmless twice."""
         if "slurmctld" in self._daemons:
             self.ok("scancel", "--user=root")
-            with contextlib.suppress(CannotStart):
+            with contextlib.suppress(CannotStartError):
                 self._wait("slurmctld", lambda: self.run("squeue", "-h", check=False) == "", seconds=15)
         for name in reversed(list(self._daemons)):
             self.end(name)
+        end_all(self.folder)
         shutil.rmtree(self.folder, ignore_errors=True)
         for group in sorted(Path("/sys/fs/cgroup").glob(f"*/slurm_{self.host}/**/"), reverse=True):
             with contextlib.suppress(OSError):  # the kernel's own subfolders
@@ -167,7 +174,7 @@ class Cluster:
         """What a Slurm command prints."""
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ | self.environment)
         if check and done.returncode:
-            raise CannotStart(f"`{' '.join(command)}` failed: {done.stderr.strip() or done.stdout.strip()}")
+            raise CannotStartError(f"`{' '.join(command)}` failed: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout
 
     def ok(self, *command: str) -> bool:
@@ -178,8 +185,8 @@ class Cluster:
     # how
 
     def _write_configuration(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.folder.chmod(0o755)
+        self.folder.chmod(0o755)  # the database runs as its own user
+        (self.folder / "owner").write_text(str(os.getpid()))
         for name in ("state", "spool", "database"):
             (self.folder / name).mkdir()
         values = {"folder": self.folder, "host": self.host, "cores": CORES, "memory": MEMORY_MB, **self.ports}
@@ -204,8 +211,9 @@ class Cluster:
         quiet = ["--auth-root-authentication-method=normal", "--skip-test-db", "--user=mysql"]
         self.run("mariadb-install-db", "--no-defaults", f"--datadir={data}", *quiet)
         self._start(
-            "mariadbd", "mariadbd", "--no-defaults", "--user=mysql", f"--datadir={data}", f"--port={self.ports['mariadbd']}",
-            "--bind-address=127.0.0.1", f"--socket={data}/socket", f"--pid-file={data}/pid",
+            "mariadbd", "mariadbd", "--no-defaults", "--user=mysql", f"--datadir={data}",
+            f"--port={self.ports['mariadbd']}", "--bind-address=127.0.0.1", f"--socket={data}/socket",
+            f"--pid-file={data}/pid",
             "--innodb-buffer-pool-size=64M", "--innodb-flush-log-at-trx-commit=0",
         )  # fmt: skip
         server = f"--socket={data}/socket"
@@ -224,7 +232,7 @@ class Cluster:
         deadline = time.monotonic() + seconds
         while not ready():
             if self._daemons[name].poll() is not None or time.monotonic() > deadline:
-                raise CannotStart(f"{name} did not come up: {self._last_lines(name)}")
+                raise CannotStartError(f"{name} did not come up: {self._last_lines(name)}")
             time.sleep(0.1)
 
     def _last_lines(self, name: str) -> str:
@@ -233,13 +241,33 @@ class Cluster:
 
 
 def missing_programs() -> list[str]:
-    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-    return [name for name in PROGRAMS if shutil.which(name, path=path) is None]
+    return [name for name in PROGRAMS if shutil.which(name, path=PATH) is None]
 
 
 def limits_memory() -> bool:
     """Whether Slurm can hold its jobs to the memory they asked for: it needs the memory controller of cgroup v1."""
     return os.access("/sys/fs/cgroup/memory/cgroup.procs", os.W_OK)
+
+
+def end_all(folder: Path) -> None:
+    """Kill every process that was started with this folder's configuration: job steps, and what a crash left."""
+    mark = f"SLURM_CONF={folder}/".encode()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                if (entry / "environ").read_bytes().startswith(mark) or b"\0" + mark in (
+                    entry / "environ"
+                ).read_bytes():
+                    os.kill(int(entry.name), signal.SIGKILL)
+
+
+def sweep_up() -> None:
+    """End what earlier runs left that were killed before they could."""
+    for folder in Path("/tmp").glob(f"{PREFIX}*"):
+        owner = int((folder / "owner").read_text()) if (folder / "owner").exists() else 0
+        if not Path(f"/proc/{owner}").exists():
+            end_all(folder)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def free_ports(count: int) -> list[int]:
@@ -248,3 +276,10 @@ def free_ports(count: int) -> list[int]:
         for one in sockets:
             one.bind(("127.0.0.1", 0))
         return [one.getsockname()[1] for one in sockets]
+
+
+if __name__ == "__main__":
+    with Cluster() as started:
+        print(f"export SLURM_CONF={started.environment['SLURM_CONF']}", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()

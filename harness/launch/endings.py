@@ -1,0 +1,50 @@
+"""What is to be done about an attempt that is over and has no result that counts."""
+
+from harness.launch.attempt import Attempt, Result
+from harness.launch.config import LauncherConfig, SlurmLauncher
+from harness.launch.events import Event
+from harness.launch.executors import Handle
+from harness.launch.locks import FileLock
+from harness.launch.requeue import too_many_timeouts
+from harness.launch.slurm_states import Ending, Policy
+
+EVENTS: dict[Policy, Event] = {"fail": "failed", "cancel": "cancelled"}
+"""How the log calls an ending; every other is `lost`: another attempt follows."""
+
+
+def settle(attempt: Attempt, handle: Handle, launcher: LauncherConfig, result: Result | None) -> Ending:
+    """The ending of an attempt that was stopped, refused, or died. Time limits are counted, final endings written.
+
+    Asked by the driver, once, when neither lock, lease nor launcher lets the attempt live.
+    """
+    if result is not None:
+        return Ending(policy="resubmit" if result.state == "stopped" else "lost", why=result.error)
+    ending = handle.ending()
+    if ending.policy == "lost":
+        return Ending(policy="resubmit" if attempt.left else "lost", why=why_lost(attempt, handle))
+    if ending.policy == "continue":
+        ending = _count_timeout(attempt, launcher, ending)
+    if ending.policy != "resubmit":
+        _close(attempt, Result(state="stopped" if ending.policy == "continue" else "failed", error=ending.why))
+    return ending
+
+
+def why_lost(attempt: Attempt, handle: Handle) -> str:
+    when = "while it ran" if attempt.started else "before it began"
+    words = attempt.last_words() or "without a word, as from kill -9 or a lack of memory"
+    return f"its worker ended {when}, {words} (job: {handle.state()})"
+
+
+def _count_timeout(attempt: Attempt, launcher: LauncherConfig, ending: Ending) -> Ending:
+    assert isinstance(launcher, SlurmLauncher), launcher
+    attempt.count_timeout()
+    spent = too_many_timeouts(attempt, launcher)
+    return ending if spent is None else Ending(policy="fail", why=spent)
+
+
+def _close(attempt: Attempt, result: Result) -> None:
+    """Write the driver's word as the attempt's result, so that a driver after this one does not settle it again."""
+    lock = FileLock.acquire(attempt.key_lock, wait_s=0.2)
+    if lock is not None:
+        with lock:
+            attempt.write_result(result)

@@ -1,0 +1,147 @@
+"""Jobs on Slurm through submitit: submitted alone or as one array, asked about together, refused in one sentence."""
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import submitit
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+from harness.launch.attempt import Attempt
+from harness.launch.config import SlurmLauncher, thread_variables
+from harness.launch.slurm_queue import QUEUE, JobState
+from harness.launch.slurm_states import Ending, is_alive, policy_of
+from harness.launch.snapshot import code_variables
+from harness.launch.worker import Job
+from harness.records.errors import UserError, unknown_name
+
+ASK_EVERY_POLLS = 5
+"""Slurm is asked once in so many looks at locks and leases, which cost it nothing."""
+
+LARGEST_ARRAY = 1000
+"""Slurm's default MaxArraySize is 1001."""
+
+
+class SlurmHandle:
+    """A job in Slurm's hands."""
+
+    def __init__(self, launcher: SlurmLauncher, job_id: str) -> None:
+        self._launcher = launcher
+        self.job_id: str | None = job_id
+
+    def may_live(self) -> bool:
+        return is_alive(self._state().word)
+
+    def state(self) -> str:
+        return str(self._state())
+
+    def ending(self) -> Ending:
+        """The policy for a job without a result, and its reason: "cancelled by alice at 2026-01-31T12:00:00"."""
+        state = self._state()
+        policy, why = policy_of(state.word)
+        if policy == "cancel":
+            return Ending(policy=policy, why=f"job {self.job_id} was {why} {state.more}".rstrip())
+        return Ending(policy=policy, why=f"{why} (job {self.job_id}: {state})")
+
+    def stop(self, *, kill: bool = False) -> None:
+        if not kill:
+            subprocess.run(["scancel", str(self.job_id)], check=False, capture_output=True)
+
+    def _state(self) -> JobState:
+        polls_s = ASK_EVERY_POLLS * self._launcher.poll_interval_s
+        return QUEUE.state(str(self.job_id), every_s=polls_s, grace_s=self._launcher.start_grace_s)
+
+
+def submit_slurm(attempts: Sequence[Attempt], launcher: SlurmLauncher) -> list[SlurmHandle]:
+    """One job, or one array of all the attempts. Raises UserError where there is no Slurm or it refuses the job."""
+    logs = attempts[0].logs if len(attempts) == 1 else _array_folder(attempts)
+    name = attempts[0].key if len(attempts) == 1 else attempts[0].root.parent.name
+    with _slurm_errors(launcher):
+        executor = submitit.SlurmExecutor(logs, max_num_timeout=launcher.max_requeues)
+        executor.update_parameters(job_name=name, **slurm_parameters(attempts[0].root, launcher))
+        with executor.batch() if len(attempts) > 1 else contextlib.nullcontext():
+            jobs = [executor.submit(Job(attempt.folder, launcher)) for attempt in attempts]
+    return [SlurmHandle(launcher, str(job.job_id)) for job in jobs]
+
+
+def slurm_parameters(root: Path, launcher: SlurmLauncher) -> dict[str, Any]:
+    """The launcher's settings as `submitit.SlurmExecutor` names them."""
+    variables = thread_variables(launcher) | code_variables(root)
+    optional = {
+        "partition": launcher.partition,
+        "account": launcher.account,
+        "qos": launcher.qos,
+        "constraint": launcher.constraint,
+        "exclude": launcher.exclude,
+        "gpus_per_node": launcher.gpus or None,
+        "mem": None if launcher.mem_gb is None else f"{round(1024 * launcher.mem_gb)}MB",
+    }
+    return {
+        "time": launcher.timeout_min,
+        "cpus_per_task": launcher.cpus,
+        "ntasks_per_node": 1,
+        "nodes": 1,
+        "signal_delay_s": launcher.signal_delay_s,
+        "array_parallelism": launcher.array_parallelism or launcher.max_in_flight,
+        "setup": [*(f"export {name}='{value}'" for name, value in variables.items()), *launcher.setup],
+        # Slurm may be set up not to requeue (JobRequeue=0) unless a job asks for it
+        "additional_parameters": {"requeue": True, **launcher.additional},
+        **{name: value for name, value in optional.items() if value is not None},
+    }
+
+
+def _array_folder(attempts: Sequence[Attempt]) -> Path:
+    """submitit's folder of an array, to which the attempts' own log folders lead."""
+    first = attempts[0]
+    folder = first.root / "arrays" / f"{first.key}.{first.name}"
+    folder.mkdir(parents=True)
+    for attempt in attempts:
+        attempt.logs.symlink_to(os.path.relpath(folder, attempt.folder))
+    return folder
+
+
+@contextlib.contextmanager
+def _slurm_errors(launcher: SlurmLauncher) -> Iterator[None]:
+    try:
+        yield
+    except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
+        raise _refused(str(error), launcher) from error
+    except RuntimeError as error:
+        if "srun" not in str(error):
+            raise
+        raise UserError(
+            "launcher 'slurm' needs Slurm's srun and sbatch on this machine; use launcher=local here"
+        ) from error
+
+
+def _refused(error: str, launcher: SlurmLauncher) -> UserError:
+    """What sbatch said, and beside it the names that exist, where one of ours does not."""
+    said = error.strip().splitlines()[-1]
+    if "partition name" in said or "invalid partition" in said:
+        return unknown_name("partition", str(launcher.partition), _names("sinfo", "--noheader", "--format=%R"))
+    if "account" in said.lower():
+        command = ("sacctmgr", "--noheader", "--parsable2", "show", "associations")
+        accounts = _names(*command, f"user={_user()}", "format=Account")
+        partitions = _names("sinfo", "--noheader", "--format=%R")
+        return UserError(
+            f"Slurm refused account '{launcher.account}' with partition '{launcher.partition}' ({said}); "
+            f"your accounts: {', '.join(accounts) or '(unknown)'}; partitions: {', '.join(partitions) or '(unknown)'}"
+        )
+    return UserError(f"Slurm refused the job ({said}); check launcher.partition, account and limits")
+
+
+def _names(*command: str) -> list[str]:
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return sorted(set(said.split()))
+
+
+def _user() -> str:
+    import pwd
+
+    return pwd.getpwuid(os.getuid()).pw_name

@@ -1,0 +1,116 @@
+"""What Slurm says of this driver's jobs, asked for all of them at once and not too often.
+
+`squeue` (the controller) is right about what waits and runs, requeued jobs included, where `sacct` (the accounting)
+shows the run before. How a job ended stands in the accounting: who cancelled it, and which of its steps ran out of
+memory (the job itself is then called FAILED). A cluster without accounting is believed by its queue.
+"""
+
+import os
+import pwd
+import subprocess
+import time
+from dataclasses import dataclass
+
+from harness.launch.slurm_states import is_alive
+
+COMMAND_TIMEOUT_S = 60.0
+OUT_OF_MEMORY = "OUT_OF_MEMORY"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobState:
+    word: str  # Slurm's, or UNKNOWN
+    more: str = ""  # why it waits; when it ended; for people
+
+    def __str__(self) -> str:
+        return f"{self.word} ({self.more})" if self.more else self.word
+
+
+class SlurmQueue:
+    """Not thread-safe. A job is asked about from the first `state` on until it has ended."""
+
+    def __init__(self) -> None:
+        self._alive: set[str] = set()
+        self._states: dict[str, JobState] = {}
+        self._open_since: dict[str, float] = {}  # not in the queue, and accounting has not said how it ended
+        self._asked = float("-inf")
+
+    def state(self, job_id: str, *, every_s: float, grace_s: float) -> JobState:
+        """The job's state, at most `every_s` old.
+
+        A job that has left the queue counts as COMPLETING until the accounting says how it ended, for at most
+        `grace_s`; then the queue's own word counts, or UNKNOWN. A controller that does not answer changes nothing.
+        """
+        self._alive |= {job_id} - self._states.keys()
+        unseen = job_id not in self._states
+        if unseen or (job_id in self._alive and time.monotonic() - self._asked >= every_s):
+            self._ask(grace_s)
+        return self._states[job_id]
+
+    def _ask(self, grace_s: float) -> None:
+        queue, self._asked = _squeue(), time.monotonic()
+        if queue is None:
+            silent = JobState(word="PENDING", more="Slurm does not answer")
+            self._states |= {job: silent for job in self._alive if job not in self._states}
+            return
+        gone = [job for job in self._alive if job not in queue or not is_alive(queue[job].word)]
+        accounts = _sacct(gone) if gone else {}
+        for job in sorted(self._alive):
+            self._states[job] = self._decide(job, queue.get(job), accounts.get(job), grace_s)
+        self._alive = {job for job in self._alive if is_alive(self._states[job].word)}
+
+    def _decide(self, job: str, queued: JobState | None, account: JobState | None, grace_s: float) -> JobState:
+        if queued is not None and is_alive(queued.word):
+            self._open_since.pop(job, None)
+            return queued
+        if account is not None and not is_alive(account.word):
+            return account
+        if self._asked - self._open_since.setdefault(job, self._asked) < grace_s:
+            return JobState(word="COMPLETING", more="not in the accounting yet")
+        return queued or JobState(word="UNKNOWN")
+
+
+QUEUE = SlurmQueue()
+"""This process's: all its jobs in one question."""
+
+
+def _squeue() -> dict[str, JobState] | None:
+    """All jobs of this user that the controller remembers, array tasks one by one; None where it does not answer."""
+    said = _output("squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", "--format=%i|%T|%r")
+    if said is None:
+        return None
+    rows = [line.split("|", 2) for line in said.splitlines()]
+    return {job: JobState(word=word, more="" if reason == "None" else reason) for job, word, reason in rows}
+
+
+def _sacct(jobs: list[str]) -> dict[str, JobState]:
+    """How the jobs ended; empty where there is no accounting."""
+    said = _output("sacct", "--noheader", "--parsable2", "--format=JobID,State,End", f"--jobs={','.join(jobs)}")
+    states: dict[str, JobState] = {}
+    for job, state, end in (line.split("|") for line in (said or "").splitlines()):
+        name, _, step = job.partition(".")
+        if not step:
+            states[name] = JobState(word=state.split()[0], more=_by_whom(state, end))
+        elif state == OUT_OF_MEMORY and states[name].word == "FAILED":  # a job's own line comes before its steps'
+            states[name] = JobState(word=OUT_OF_MEMORY, more=end)
+    return states
+
+
+def _by_whom(state: str, end: str) -> str:
+    """ "CANCELLED by 1000" -> "by alice at 2026-01-31T12:00:00"."""
+    _, by, uid = state.partition(" by ")
+    if not by:
+        return end
+    try:
+        name = pwd.getpwuid(int(uid)).pw_name
+    except (KeyError, ValueError):
+        name = f"user {uid}"
+    return f"by {name} at {end}"
+
+
+def _output(*command: str) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None

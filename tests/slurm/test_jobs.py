@@ -1,0 +1,212 @@
+"""Jobs on a real Slurm: what its users and its limits do to them, proved from the logs that workers append to.
+
+The order is that of the file: the jobs that meet their time limit start first and end while other tests run; what takes
+the node down comes last.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cluster import Cluster, limits_memory
+from slurm_driver import Driver
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
+
+Drive = Callable[..., Driver]
+LIMIT = {"timeout_min": 1, "signal_delay_s": 50}
+"""The warning then comes at Slurm's first look at the limits, within 30 s."""
+
+
+@pytest.fixture(scope="module")
+def slow(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Driver]]:
+    """Studies whose jobs meet the time limit, all at once."""
+    folder = tmp_path_factory.mktemp("slow")
+    deaf = {"timeout_min": 1, "signal_delay_s": 5}
+    drivers = {
+        "warned": Driver(folder / "warned", jobs={"key": ["Saves", {"steps": 140}]}, launcher=LIMIT, attempts=1),
+        "spent": Driver(
+            folder / "spent", jobs={"key": ["Saves", {"steps": 140}]}, launcher=LIMIT | {"max_requeues": 0}
+        ),
+        "deaf": Driver(folder / "deaf", jobs={"key": ["Deaf", {"steps": 420}]}, launcher=deaf, attempts=1),
+    }
+    yield drivers
+    for driver in drivers.values():
+        driver.kill()
+
+
+def test_keys_that_wait_together_are_one_array_with_a_cap(
+    slow: dict[str, Driver], drive: Drive, cluster: Cluster
+) -> None:
+    driver = drive(jobs={f"k{index}": ["Saves", {"steps": 4}] for index in range(5)}, launcher={"array_parallelism": 2})
+    assert {outcome["state"] for outcome in driver.ended().values()} == {"done"}
+    running = most = 0
+    for line in driver.events("started", "finished"):
+        running += 1 if line["event"] == "started" else -1
+        most = max(most, running)
+    assert most == 2
+    listed = cluster.run("sacct", "-n", "-P", "-X", "--format=JobID,State", f"--jobs={driver.job('k0')}").split()
+    array = listed[0].split("_")[0]
+    tasks = cluster.run("sacct", "-n", "-P", "-X", "--array", "--format=JobID,State", f"--jobs={array}").split()
+    assert sorted(tasks) == [f"{array}_{index}|COMPLETED" for index in range(5)]
+
+
+def test_failures_come_back_with_their_reason(drive: Drive) -> None:
+    driver = drive(jobs={"bad": ["Fails", {}]})
+    assert driver.ended()["bad"]["error"] == "ValueError: as it should"
+    assert driver.story("bad") == ["submitted 1", "started 1", "failed 1"]
+
+
+@pytest.mark.parametrize(
+    ("launcher", "said"),
+    [
+        ({"partition": "mian"}, "unknown partition 'mian'; choose one of: main, "),
+        ({"account": "nobody"}, "refused account 'nobody' with partition 'main'"),
+        ({"constraint": "a100"}, "Slurm refused the job (sbatch: error: Batch job submission failed: Invalid feature"),
+        ({"gpus": 1}, "Slurm refused the job (sbatch: error: "),
+    ],
+)
+def test_what_slurm_does_not_have_is_one_sentence(drive: Drive, launcher: dict[str, object], said: str) -> None:
+    words = drive(jobs={"key": ["Saves", {}]}, launcher=launcher).said().strip()
+    assert said in words
+    assert "\n" not in words
+    if "partition" in launcher:
+        assert all(name in words for name in ("high", "low", "spot"))
+    if "account" in launcher:
+        assert "your accounts: lab, root; partitions: high, low, main, spot" in words
+
+
+def test_settings_reach_slurm(drive: Drive, cluster: Cluster) -> None:
+    driver = drive(jobs={"key": ["Saves", {"steps": 8}]}, launcher={"account": "lab", "constraint": "plain", "cpus": 2})
+    driver.wait("it runs", lambda: driver.events("started"))
+    shown = cluster.run("scontrol", "--oneliner", "show", "job", driver.job("key"))
+    for setting in ("Account=lab", "Features=plain", "NumCPUs=2", "TimeLimit=00:05:00", "JobName=key", "Requeue=1"):
+        assert f" {setting}" in shown
+    assert driver.ended()["key"]["state"] == "done"
+
+
+def test_a_snapshot_runs_not_the_checkout(drive: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkout = Path(__file__).parent.parent.parent
+    monkeypatch.chdir(checkout)  # Python would import from there first
+    driver = drive(jobs={"key": ["Code", {}]})
+    code = driver.ended()["key"]["result"]
+    assert code["working_directory"] == str(checkout)
+    snapshot = Path(code["package"]).parent
+    assert snapshot == driver.folder / f"code-{code['state']['snapshot']}"
+    assert len(code["state"]["commit"]) == 40
+
+
+def test_out_of_memory_fails_at_once_with_that_reason(drive: Drive) -> None:
+    if not limits_memory():
+        pytest.skip("this machine has no memory controller of cgroup v1, by which Slurm 22.05 limits memory")
+    driver = drive(jobs={"key": ["Hungry", {"mb": 800}]})
+    assert "needed more memory than it asked for; raise launcher.mem_gb" in driver.ended()["key"]["error"]
+    assert driver.story("key") == ["submitted 1", "started 1", "failed 1"]
+
+
+def test_scontrol_requeue_saves_and_the_same_attempt_goes_on(drive: Drive, cluster: Cluster) -> None:
+    driver = drive(jobs={"key": ["Saves", {"steps": 20}]}, attempts=1)
+    driver.wait("it has begun", lambda: len(driver.steps("key")) > 3)
+    cluster.run("scontrol", "requeue", driver.job("key"))
+    assert driver.ended()["key"]["result"]["from"] > 3
+    assert driver.story("key") == ["submitted 1", "started 1", "stopped 1", "resumed 1", "finished 1"]
+    assert driver.steps("key") == list(range(20))
+    assert driver.events("resumed")[0]["restart"] == "1"
+
+
+def test_scancel_ends_that_trial_with_who_and_when_and_the_same_command_tries_it_again(
+    drive: Drive, cluster: Cluster
+) -> None:
+    todo = {"one": ["Saves", {"steps": 20}], "two": ["Saves", {"steps": 20}]}
+    driver = drive(jobs=todo)
+    driver.wait("both have begun", lambda: all(len(driver.steps(key)) > 3 for key in todo))
+    cluster.run("scancel", driver.job("one"))
+    ended = driver.ended()
+    assert (ended["one"]["state"], ended["two"]["state"]) == ("failed", "done")
+    assert "was cancelled by root at 20" in ended["one"]["error"]
+    assert driver.story("one") == ["submitted 1", "started 1", "stopped 1", "cancelled 1"]
+    again = drive(jobs=todo)
+    assert {outcome["state"] for outcome in again.ended().values()} == {"done"}
+    assert again.story("one")[4:] == ["submitted 2", "resumed 2", "finished 2"]
+    assert again.steps("one") == list(range(20))
+
+
+def test_jobs_outlive_a_killed_driver_and_the_next_one_finds_them(drive: Drive, cluster: Cluster) -> None:
+    """One goes on running, one ends, one is cancelled, one waits in the queue while there is no driver."""
+    todo = {key: ["Saves", {"steps": steps}] for key, steps in {"runs": 40, "ends": 12, "goes": 40, "waits": 4}.items()}
+    driver = drive(jobs=todo, launcher={"array_parallelism": 3})
+    driver.wait("three have begun", lambda: all(len(driver.steps(key)) > 3 for key in ("runs", "ends", "goes")))
+    driver.kill()
+    cluster.run("scancel", driver.job("goes"))
+    deadline = driver.events("submitted")[0]["time"] + 60
+    while not (driver.events("finished", key="ends") and driver.events("stopped", key="goes")):
+        assert deadline
+    again = drive(jobs=todo)
+    assert {key: outcome["state"] for key, outcome in again.ended().items()} == dict.fromkeys(todo, "done")
+    assert all(sorted(again.steps(key)) == list(range(job[1]["steps"])) for key, job in todo.items())
+    assert again.story("runs") == ["submitted 1", "started 1", "found 1", "finished 1"]
+    assert again.story("ends") == ["submitted 1", "started 1", "finished 1"]
+    assert again.story("goes")[:5] == ["submitted 1", "started 1", "stopped 1", "cancelled 1", "submitted 2"]
+
+
+def test_the_warning_before_the_time_limit_saves_and_requeues(slow: dict[str, Driver]) -> None:
+    """No step is lost or repeated though nothing but the signal makes it save; no attempt but the first."""
+    driver = slow["warned"]
+    assert driver.ended(150)["key"]["state"] == "done"
+    story = driver.story("key")
+    requeues = story.count("requeued 1")
+    assert requeues >= 1
+    assert story == ["submitted 1", "started 1", *["requeued 1", "resumed 1"] * requeues, "finished 1"]
+    assert driver.steps("key") == list(range(140))
+
+
+def test_too_many_time_limits_are_a_failure_with_that_reason(slow: dict[str, Driver]) -> None:
+    driver = slow["spent"]
+    assert "reached its time limit of 1 min 1 times; raise launcher.timeout_min" in driver.ended(60)["key"]["error"]
+    assert driver.story("key") == ["submitted 1", "started 1", "failed 1"]
+
+
+def test_a_job_that_hears_no_warning_is_continued_by_the_driver(slow: dict[str, Driver]) -> None:
+    """Slurm kills it at its limit (TIMEOUT): the next attempt goes on from the checkpoint, and that is no loss."""
+    driver = slow["deaf"]
+    outcome = driver.ended(240)["key"]
+    assert outcome["state"] == "done"
+    assert driver.story("key") == ["submitted 1", "started 1", "lost 1", "submitted 2", "resumed 2", "finished 2"]
+    assert "reached its time limit" in driver.events("lost")[0]["error"]
+    steps = driver.steps("key")
+    assert sorted(set(steps)) == list(range(420))
+    assert len(steps) <= 421, "the step in which it was killed may be repeated"
+
+
+@pytest.mark.parametrize(
+    ("partition", "story"),
+    [
+        ("low", ["submitted 1", "started 1", "stopped 1", "resumed 1", "finished 1"]),
+        ("spot", ["submitted 1", "started 1", "stopped 1", "lost 1", "submitted 2", "resumed 2", "finished 2"]),
+    ],
+)
+def test_a_preempted_job_goes_on_and_that_is_no_loss(
+    drive: Drive, cluster: Cluster, partition: str, story: list[str]
+) -> None:
+    driver = drive(jobs={"key": ["Saves", {"steps": 24}]}, launcher={"partition": partition}, attempts=1)
+    driver.wait("it has begun", lambda: len(driver.steps("key")) > 3)
+    cluster.run("sbatch", "--partition=high", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
+    assert driver.ended()["key"]["state"] == "done"
+    assert driver.story("key") == story
+    assert driver.steps("key") == list(range(24))
+
+
+@pytest.mark.parametrize("requeue", [1, 0])
+def test_a_node_that_goes_down_is_not_the_trials_fault(drive: Drive, cluster: Cluster, requeue: int) -> None:
+    """Slurm requeues the job if it may; else the driver submits another attempt. Never two workers at once."""
+    driver = drive(jobs={"key": ["Saves", {"steps": 24}]}, attempts=1)
+    driver.wait("it has begun", lambda: len(driver.steps("key")) > 3)
+    cluster.run("scontrol", "update", f"jobid={driver.job('key')}", f"requeue={requeue}")
+    cluster.run("scontrol", "update", f"nodename={cluster.host}", "state=down", "reason=test")
+    try:
+        driver.wait("its worker is gone", lambda: driver.events("stopped") or driver.events("lost"), 30)
+    finally:
+        cluster.run("scontrol", "update", f"nodename={cluster.host}", "state=resume")
+    assert driver.ended(90)["key"]["state"] == "done"
+    assert sorted(set(driver.steps("key"))) == list(range(24))
+    assert driver.steps("key") == sorted(driver.steps("key")), "two workers at once"
