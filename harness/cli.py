@@ -4,14 +4,17 @@ Starts without torch, Hydra, Optuna or Core ML: a verb's module is imported when
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import NoReturn
 
 from harness.records.errors import UserError, unknown_name
 
+SETTING = re.compile(r"[+~]*[A-Za-z_][\w.]*=")  # `recipe.steps=9`; `runs/lr=1.yaml` is a path
 INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C ended
 
 
@@ -225,7 +228,7 @@ def _verb(words: list[str]) -> tuple[str, list[str]]:
 def parse(name: str, words: Sequence[str]) -> argparse.Namespace:
     """The verb's arguments: `name`, `overrides` (key=value texts), and its flags, in any order."""
     verb = VERBS[name]
-    overrides = [word for word in words if "=" in word and not word.startswith("-")]
+    overrides = [word for word in words if SETTING.match(word) and not Path(word).is_file()]
     parser = Parser(
         prog=f"harness {name}",
         description=f"{verb.summary[0].upper()}{verb.summary[1:]}.",

@@ -132,6 +132,16 @@ def test_every_example_names_what_exists(line):
         assert settings_of([*chosen, *arguments.overrides])
 
 
+def test_a_path_with_an_equals_sign_is_a_name_and_no_setting(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("lr=0.1.yaml", "steps=9/wide.yaml"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+        arguments = parse("measure", ["--latent", "64", "feed_forward.ratio=3", name])
+        assert (arguments.name, arguments.overrides) == (name, ["feed_forward.ratio=3"])
+    assert parse("measure", ["not/there=1.yaml", "a=1"]).name == "not/there=1.yaml"
+
+
 def test_words_are_taken_in_any_order():
     first = parse("measure", ["snapgen", "feed_forward.ratio=3", "--latent", "64"])
     second = parse("measure", ["--latent", "64", "feed_forward.ratio=3", "snapgen"])

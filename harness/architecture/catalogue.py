@@ -3,6 +3,8 @@
 base: mqa                                      latent_channels: 16
 edits:                              or         context_width: 768
   context_width: 2304                          ...
+
+A base that is a file's path is looked for beside the file that names it.
 """
 
 from collections.abc import Mapping
@@ -26,19 +28,24 @@ def catalogue_names() -> tuple[str, ...]:
 
 def architecture(name: str) -> ArchitectureConfig:
     """The architecture of that catalogue name, or in that YAML file (`path/to/mine.yaml`)."""
+    return _named(name, ())
+
+
+def _named(name: str, through: tuple[Path, ...]) -> ArchitectureConfig:
+    """`through` are the files whose base it is, the nearest last: a relative path is meant from that one's folder."""
     if name in catalogue_names():
-        return _read(FOLDER / f"{name}.yaml")
+        return _read(FOLDER / f"{name}.yaml", through)
     if name.endswith((".yaml", ".yml")):
-        return _read(Path(name))
+        return _read(through[-1].parent / name if through else Path(name), through)
     raise unknown_name("architecture", name, catalogue_names())
 
 
-def architecture_of(data: Any, *, where: str) -> ArchitectureConfig:
+def _architecture_of(data: Any, through: tuple[Path, ...], *, where: str) -> ArchitectureConfig:
     """The architecture that plain data describes: whole, or `base` and `edits`."""
     if isinstance(data, Mapping) and "base" in data:
         if unknown := set(data) - {"base", "edits"}:
             raise unknown_name("setting", f"{where}.{min(unknown)}", (f"{where}.base", f"{where}.edits"))
-        return with_edits(architecture(str(data["base"])), parse_edits(data.get("edits", {}), f"{where}.edits"))
+        return with_edits(_named(str(data["base"]), through), parse_edits(data.get("edits", {}), f"{where}.edits"))
     return from_plain(ArchitectureConfig, data)
 
 
@@ -47,7 +54,11 @@ def to_yaml(config: ArchitectureConfig) -> str:
     return yaml.safe_dump(to_plain(config), sort_keys=False, default_flow_style=None, width=120)
 
 
-def _read(path: Path) -> ArchitectureConfig:
+def _read(path: Path, through: tuple[Path, ...]) -> ArchitectureConfig:
+    if (place := path.resolve()) in through:
+        circle = " -> ".join(file.name for file in [*through[through.index(place) :], place])
+        way = f" ({circle})" if len(through) > 1 else ""
+        raise UserError(f"{place} is its own base{way}; name another")
     try:
         data = yaml.safe_load(path.read_text())
     except OSError as error:
@@ -55,6 +66,6 @@ def _read(path: Path) -> ArchitectureConfig:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     try:
-        return architecture_of(data, where="architecture")
+        return _architecture_of(data, (*through, place), where="architecture")
     except UserError as error:
         raise UserError(f"{path}: {error}") from error

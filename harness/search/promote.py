@@ -1,5 +1,6 @@
 """Promotion: the architecture of a chosen trial as a YAML file that stands on its own."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -54,9 +55,12 @@ def candidates(out: Path, name: str) -> list[TrialRecord]:
 
 def choose(records: Sequence[TrialRecord], trial: str | None) -> TrialRecord:
     """The record of that name or key (the seed of lowest KID, if a name has several); None: the lowest KID of all."""
+    names = sorted({record.name for record in records})
+    if trial is None and all(math.isinf(_kid(record)) for record in records):
+        raise UserError(f"--best is the lowest KID, and no trial here has one; name a trial: {', '.join(names)}")
     named = [record for record in records if trial is None or trial in (record.name, record.key)]
     if not named:
-        raise unknown_name("trial", str(trial), {record.name for record in records})
+        raise unknown_name("trial", str(trial), names)
     return min(named, key=lambda record: _kid(record))
 
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from harness.diffusion.flow_matching import Prompts, dropped, logit_normal_times, to_model_range
 from harness.records.errors import UserError
@@ -95,11 +95,35 @@ def _pairs(images: Images, order: DataOrder, steps: range, recipe: Recipe) -> It
         pixels, labels = stacked(images, range(len(images)))
         return ((pixels[numbers], labels[numbers]) for numbers in map(order.at, steps))
     loader: DataLoader[Any] = DataLoader(
-        images,  # type: ignore[arg-type]  # map-style by its methods, not by inheritance
+        _Batches(images),
         batch_sampler=_Numbers(order, steps),
         num_workers=recipe.data_workers,
+        collate_fn=_as_is,
     )
-    return iter(loader)
+    return map(_raised, loader)
+
+
+class _Batches(Dataset[Any]):
+    """A map-style data set of whole batches; a UserError comes as a value, since the loader would rewrite its text."""
+
+    def __init__(self, images: Images) -> None:
+        self.images = images
+
+    def __getitems__(self, numbers: list[int]) -> Pair | UserError:
+        try:
+            return stacked(self.images, numbers)
+        except UserError as error:
+            return error
+
+
+def _as_is(batch: Any) -> Any:  # no lambda: macOS hands it to its workers pickled
+    return batch
+
+
+def _raised(batch: Pair | UserError) -> Pair:
+    if isinstance(batch, UserError):
+        raise batch
+    return batch
 
 
 class _Numbers:

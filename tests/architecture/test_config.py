@@ -156,6 +156,25 @@ def test_an_unknown_name_lists_the_nearest_first():
         architecture("snapgn")
 
 
+def test_a_base_that_leads_back_to_its_file_is_a_sentence(tmp_path):
+    for name, base in {"self": "self", "a": "b", "b": "c", "c": "a"}.items():
+        (tmp_path / f"{name}.yaml").write_text(f"base: {base}.yaml\n")
+    with pytest.raises(UserError, match=r"self\.yaml is its own base; name another$"):
+        architecture(str(tmp_path / "self.yaml"))
+    with pytest.raises(UserError, match=r"a\.yaml is its own base \(a\.yaml -> b\.yaml -> c\.yaml -> a\.yaml\)"):
+        architecture(str(tmp_path / "a.yaml"))
+
+
+def test_a_base_is_found_beside_the_file_that_names_it(tmp_path, monkeypatch):
+    for folder, ratio in (("mine", 2), ("elsewhere", 4)):
+        (tmp_path / folder / "deep").mkdir(parents=True)
+        text = f"base: laptop/thin_sdxl\nedits: {{feed_forward.ratio: {ratio}}}\n"
+        (tmp_path / folder / "base.yaml").write_text(text)
+    (tmp_path / "mine" / "deep" / "edited.yaml").write_text("base: ../base.yaml\nedits: {time_width: 32}\n")
+    monkeypatch.chdir(tmp_path / "elsewhere" / "deep")
+    assert architecture("../../mine/deep/edited.yaml").feed_forward.ratio == 2
+
+
 def test_a_wrong_file_is_a_sentence(tmp_path):
     with pytest.raises(UserError, match="cannot read the architecture"):
         architecture(str(tmp_path / "none.yaml"))

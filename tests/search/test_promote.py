@@ -113,6 +113,16 @@ def test_mistakes_are_one_sentence(workplace, capsys, words, sentence):
     assert said.count("\n") == 1
 
 
+def test_best_of_trials_without_a_kid_is_one_sentence(workplace, capsys):
+    assert main(["ablate", "tiny", "count_only=true", "out=counted"]) == 0
+    capsys.readouterr()
+    assert main(["promote", "tiny", "--best", "out=counted"]) == 2
+    said = capsys.readouterr().err
+    assert "--best is the lowest KID, and no trial here has one; name a trial: base, ffn2" in said
+    assert said.count("\n") == 1
+    assert main(["promote", "tiny", "ffn2", "out=counted", "--to", "counted.yaml"]) == 0
+
+
 def test_a_study_without_a_complete_trial_says_so(workplace, capsys):
     write_yaml(Path("sweeps/none.yaml"), {**SWEEP, "max_rejections": 1})
     assert main(["sweep", "none", "limits.params=10"]) == 2

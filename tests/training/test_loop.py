@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import RECIPE, SEED, TinyData, TinyNetwork, TinyPrompts, run, tiny_network
+from tiny_training import RECIPE, SEED, TinyData, TinyImages, TinyNetwork, TinyPrompts, run, tiny_network
 from torch import Tensor
 
 from harness.diffusion.flow_matching import flow_matching_loss
@@ -165,6 +165,28 @@ def test_images_too_large_for_memory_give_the_same_training(
 ) -> None:
     monkeypatch.setattr(batches, "IN_MEMORY_BYTES", 0)
     assert run(tmp_path).curve == unbroken.curve
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_that_changed_while_in_use_is_one_sentence_from_a_loader_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.setattr(batches, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(TinyImages, "__getitem__", _changed_after_the_first)
+    with pytest.raises(UserError) as refused:
+        run(tmp_path, dataclasses.replace(RECIPE, data_workers=workers))
+    assert str(refused.value) == "image 7 changed while in use; run the same command again"
+
+
+def _changed_after_the_first(images: TinyImages, index: int) -> tuple[Tensor, int]:
+    if index == 7 and len(images) == 21:
+        raise UserError("image 7 changed while in use; run the same command again")
+    return images.pixels[index], int(images.labels[index])
+
+
+def test_data_workers_change_nothing(tmp_path: Path, unbroken: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "IN_MEMORY_BYTES", 0)
+    assert run(tmp_path, dataclasses.replace(RECIPE, data_workers=2)).curve == unbroken.curve
 
 
 def test_the_callers_randomness_is_left_alone(tmp_path: Path) -> None:
