@@ -1,0 +1,52 @@
+"""Export of `snapgen`, and of a network equal to diffusers' beside `ct.convert` of diffusers': time and peak memory.
+
+diffusers has neither multi-query attention nor separable convolutions, so the pair that is equal in parameters is the
+ladder's base; `snapgen` stands beside it. Ours is laid out for the Neural Engine, with every head by itself, and so
+converts more operators: no goal is set on the ratio, memory must not be more.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.measure.cost import count
+from harness.models.build import build, example_inputs
+
+from .export_peak import LATENT, config_of
+from .interleaved import LINES, report
+from .peers import Peer
+
+pytestmark = pytest.mark.benchmark(group="export")
+
+
+def measured(what, folder):
+    script = str(Path(__file__).with_name("export_peak.py"))
+    ended = subprocess.run([sys.executable, script, what, str(folder)], check=True, capture_output=True, text=True)
+    found = json.loads(ended.stdout)
+    LINES.append(f"export of {what} at {LATENT}x{LATENT}: " + ", ".join(f"{k} {v:,.0f}" for k, v in found.items()))
+    return found
+
+
+def test_the_networks_are_equal():
+    config = config_of("twin")
+    with torch.device("meta"):
+        ours, peer = build(config), Peer(config)
+    inputs = example_inputs(config, latent=LATENT, device="meta")
+    assert count(ours, inputs).macs == count(peer, inputs).macs
+    assert count(ours, inputs).params == count(peer, inputs).params
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads peak memory from Linux's /proc")
+def test_export_beside_diffusers(benchmark, tmp_path):
+    found = {}
+    benchmark.pedantic(lambda: found.update({x: measured(x, tmp_path) for x in ("snapgen", "twin", "peer")}), rounds=1)
+    twin, peer = found["twin"], found["peer"]
+    report(benchmark, [twin["cpu_s"]], [peer["cpu_s"]], name="export / ct.convert of diffusers', CPU time", unit="s")
+    peak = report(benchmark, [twin["peak_mb"]], [peer["peak_mb"]], name="the same, peak memory", unit="MB")
+    assert peak.median <= 1.05
+    assert found["snapgen"]["package_mb"] < twin["package_mb"]

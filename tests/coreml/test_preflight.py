@@ -1,0 +1,176 @@
+"""What a program would be, from shapes alone, equals what was converted; known limits are met and named."""
+
+import json
+import time
+from collections import Counter
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from harness.architecture.catalogue import architecture, catalogue_names
+from harness.cli import main
+from harness.coreml.export import Mlprogram, export_package
+from harness.coreml.limits import LEAVES, LIMITS, Op, findings
+from harness.coreml.mil_program import read_program
+from harness.coreml.preflight import check_package, operations_of, preflight
+from harness.models.build import build, example_inputs
+
+from .layouts import inputs_of, random_network, tiny
+
+KEPT = (
+    "conv",
+    "linear",
+    "einsum",
+    "softmax",
+    "scaled_dot_product_attention",
+    "gelu",
+    "silu",
+    "upsample_nearest_neighbor",
+)
+"""Operators that the converter neither fuses nor splits."""
+
+
+def predicted(name, latent=None, **settings):
+    config = architecture(name)
+    with torch.device("meta"):
+        module = build(config)
+    inputs = example_inputs(config, latent=latent or config.native_latent or 128, device="meta")
+    return preflight(module, inputs, Mlprogram(**settings))
+
+
+def limits(report):
+    return {finding.limit for finding in report.findings}
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    """The smallest network with every operator of the last rung: as it is for iOS 18, and laid out for iOS 17."""
+    config, folder = tiny(), tmp_path_factory.mktemp("preflight")
+    network = random_network(config).float()
+    inputs = tuple(x.float() for x in inputs_of(config, batch=1))
+    settings = [Mlprogram(layout="plain", target="iOS18"), Mlprogram()]
+    made = [export_package(network, inputs, folder / f"{x.layout}.mlpackage", x) for x in settings]
+    return network, inputs, list(zip(settings, made, strict=True))
+
+
+def test_the_predicted_operators_are_the_converted_ones(converted):
+    network, inputs, made = converted
+    for config, summary in made:
+        report = preflight(network, inputs, config)
+        assert {kind: report.operators.get(kind, 0) for kind in KEPT} == {
+            kind: summary.operators.get(kind, 0) for kind in KEPT
+        }
+        assert report.weight_bytes == 2 * sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_the_layout_pays_in_the_converted_program(converted):
+    """Counts of one small network after the converter's fusions; the fused attention of iOS 18 stays in `plain`."""
+    _, _, ((_, plain), (_, laid_out)) = converted
+    assert plain.operators["scaled_dot_product_attention"] == 6
+    assert laid_out.operators["transpose"] < plain.operators["transpose"] / 2
+    assert laid_out.operators["reshape"] < plain.operators["reshape"]
+    assert laid_out.operators["layer_norm"] > plain.operators["layer_norm"]  # group norms are fused too
+    for summary in (plain, laid_out):
+        assert summary.operators.get("tile", 0) == 0
+        assert summary.operators["cast"] <= 4  # the inputs, and the angles
+    assert laid_out.operators.get("linear", 0) == 0
+
+
+def test_nothing_of_the_converted_program_is_64_bits_wide(converted):
+    for _, summary in converted[2]:
+        program = read_program(summary.path)
+        dtypes = Counter(output.dtype for operation in program.operations for output in operation.outputs)
+        assert set(dtypes) <= {"FLOAT16", "FLOAT32"}
+        assert dtypes["FLOAT32"] <= 6  # the angles of the time embedding
+
+
+def test_the_converted_program_is_checked(converted):
+    found = check_package(converted[2][1][1].path)
+    assert {finding.limit for finding in found} == {"number format"}
+    assert all(operation in found[0].message for operation in ("float32",))
+
+
+def test_mqa_as_it_is_is_too_tall_and_laid_out_is_not():
+    plain = predicted("snapgen", layout="plain")
+    (extent,) = (finding for finding in plain.findings if finding.limit == "tensor extent")
+    assert "65,536" in extent.message
+    assert extent.place.startswith("down.0.block.0")
+    assert limits(predicted("snapgen")) == {"number format"}
+
+
+def test_the_decoder_that_is_out_of_memory_in_tab_2_is_too_large_and_the_tiny_one_is_not():
+    assert "tensor size" in limits(predicted("decoder/sdxl", 128))
+    assert "tensor size" in limits(predicted("decoder/sd3", 128))
+    assert not limits(predicted("decoder/tiny", 128))
+
+
+@pytest.mark.parametrize(("bits", "heavy"), [(16, True), (8, False)])
+def test_weights_above_a_gigabyte_are_named_until_they_are_palettized(bits, heavy):
+    report = predicted("thin_sdxl", 32, bits=bits)
+    assert report.weight_bytes == report.params * bits // 8
+    assert ("weights" in limits(report)) is heavy
+
+
+class Offending(nn.Module):
+    """One operator for each limit."""
+
+    def forward(self, x):  # (1, 2, 20, 20)
+        wide = F.conv2d(x, x.new_ones(2, 2, 15, 15), padding=7)
+        holes = F.conv2d(wide, x.new_ones(2, 2, 3, 3), dilation=2)
+        tall = holes.reshape(1, 2, -1, 1).repeat(1, 1, 65, 1)
+        picked = tall[:, :, torch.zeros(3, dtype=torch.long, device=x.device)]
+        counted = x.argmax(1) + 1
+        return picked.reshape(1, 1, 1, 1, 2, 3), counted
+
+
+def test_every_limit_can_be_met():
+    operations = operations_of(Offending(), (torch.empty(1, 2, 20, 20, device="meta"),))
+    large = Op(kind="add", place="", shapes=((1, 2**15, 128, 128),), dtypes=("float16",))
+    rare = [Op(kind=kind, place="", shapes=((1,),), dtypes=("float16",)) for kind in LEAVES]
+    found = {finding.limit for finding in findings([*operations, large, *rare], 2 * 10**9)}
+    assert found == {limit.name for limit in LIMITS} | {"weights"}
+    seen = {finding.limit for finding in findings(operations, 0)}
+    assert seen == {"tensor extent", "tensor rank", "kernel", "dilated convolution", "number format", "gather", "tile"}
+
+
+def test_every_limit_has_its_source():
+    assert all(limit.source and limit.evidence for limit in LIMITS)
+
+
+def test_what_depends_on_no_input_is_a_constant():
+    class Net(nn.Module):
+        def forward(self, x):
+            return x + torch.arange(4.0, device=x.device).cos()
+
+    assert [op.kind for op in operations_of(Net(), (torch.randn(4),))] == ["add"]
+
+
+def test_the_command_prints_one_json_object_in_seconds(capsys):
+    started = time.process_time()
+    assert main(["export", "snapgen", "--preflight", "--json", "--bits", "4"]) == 0
+    assert time.process_time() - started < 30
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["name"], answer["latent"], answer["bits"], answer["layout"]) == ("snapgen", 128, 4, "ane")
+    assert answer["weight_bytes"] == answer["params"] // 2
+    assert answer["operators"]["conv"] > 100
+    assert answer["not_laid_out"] == []
+
+
+def test_the_command_prints_operators_and_warnings(capsys):
+    assert main(["export", "laptop/dit", "--preflight"]) == 0
+    shown = capsys.readouterr().out
+    assert "exported as they are: DiT" in shown
+    assert "warning: a tensor of" in shown
+    assert "rank above 5" in shown
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["ane", "plain"])
+def test_the_whole_catalogue_in_seconds(layout):
+    for name in catalogue_names():
+        started = time.process_time()
+        report = predicted(name, layout=layout)
+        assert time.process_time() - started < 30, name
+        assert sum(report.operators.values()) > 10
