@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -50,8 +51,8 @@ def _fashion_mnist(config: FashionMnistConfig) -> ImageData:
     folder = _fashion_folder(config)
     parts = []
     for prefix in ("train", "t10k"):
-        pixels = _read_idx(folder / f"{prefix}-images-idx3-ubyte.gz", header=16).reshape(-1, 28, 28)
-        labels = _read_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", header=8).astype(np.int64)
+        pixels = _read_idx(folder / f"{prefix}-images-idx3-ubyte.gz", header=16, item=(28, 28))
+        labels = _read_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", header=8, item=()).astype(np.int64)
         parts.append(ArrayImages(_resized(pixels, config.size), labels))
     return _from_arrays("fashion_mnist", CLOTHES, *parts)
 
@@ -79,11 +80,11 @@ def _download_fashion(root: Path) -> Path:
     return root / "FashionMNIST" / "raw"
 
 
-def _read_idx(path: Path, *, header: int) -> NDArray[np.uint8]:
-    """The bytes behind the header of a gzipped IDX file (yann.lecun.com/exdb/mnist)."""
+def _read_idx(path: Path, *, header: int, item: tuple[int, ...]) -> NDArray[np.uint8]:
+    """(N, *item): the bytes behind the header of a gzipped IDX file (yann.lecun.com/exdb/mnist)."""
     try:
-        return np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=header)
-    except (OSError, EOFError) as error:
+        return np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=header).reshape(-1, *item)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}); fetch Fashion-MNIST again") from error
 
 

@@ -1,6 +1,5 @@
 """Any folder of class folders as a data set: class names, the split, pixels in memory or left in their files."""
 
-import hashlib
 import io
 import os
 from collections import Counter
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data.cache import reading
 from harness.data.config import ImageFolderConfig
 from harness.data.decode import TRANSFORM
 from harness.data.images import ArrayImages, FileImages, ImageData, Images
@@ -30,7 +30,7 @@ def load_folder(config: ImageFolderConfig, cache: Path | None) -> ImageData:
     folders = class_folders(config.path)
     entries = index_folder(config.path, folders, cache)
     readable = [entry for entry in entries if not entry.problem]
-    held = np.array([is_heldout(entry.name, config.heldout) for entry in readable], bool)
+    held = np.array([is_heldout(entry.digest, config.heldout) for entry in readable], bool)
     _check_counts(config, folders, readable, held)
     names = class_names(folders, config.names)
     class_index = {folder: index for index, folder in enumerate(folders)}
@@ -51,9 +51,10 @@ def load_folder(config: ImageFolderConfig, cache: Path | None) -> ImageData:
     )
 
 
-def is_heldout(name: str, fraction: float) -> bool:
-    """A property of the file's name alone, so that no other file can change it."""
-    return int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) < fraction * 2**32
+def is_heldout(digest: str, fraction: float) -> bool:
+    """A property of the file's bytes alone: no other file can change it, and a copy under another name is in the same
+    part."""
+    return int(digest[:8], 16) < fraction * 2**32
 
 
 def class_names(folders: Sequence[str], names_file: Path | None) -> tuple[str, ...]:
@@ -107,7 +108,7 @@ def _channels(config: ImageFolderConfig, readable: Sequence[Entry]) -> int:
 def _fingerprint(config: ImageFolderConfig, names: Sequence[str], channels: int, readable: Sequence[Entry]) -> str:
     transform = [TRANSFORM, channels, config.size, config.heldout]
     content = [[entry.name, entry.digest] for entry in readable]
-    return fingerprint([config.kind, list(names), transform, content], schema="data-1")
+    return fingerprint([config.kind, list(names), transform, content], schema="data-2")
 
 
 def _split(images: FileImages, held: NDArray[np.bool_], identity: str, cache: Path | None) -> tuple[Images, Images]:
@@ -130,8 +131,9 @@ def _pixels(images: FileImages, identity: str, cache: Path | None) -> NDArray[np
     """(N, C, H, W), decoded once and cached under the content's fingerprint."""
     path = cache / "pixels" / f"{identity}.npy" if cache is not None else None
     if path is not None and path.exists():
-        stored: NDArray[np.uint8] = np.load(path)
-        return stored
+        with reading(path):
+            stored: NDArray[np.uint8] = np.load(path)
+            return stored
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         pixels = np.stack(list(pool.map(images.array, range(len(images)))))
     if path is not None:

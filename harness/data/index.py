@@ -15,6 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from harness.data.cache import reading
 from harness.data.decode import UnreadableError, decode
 from harness.records.errors import UserError
 from harness.records.plain import fingerprint
@@ -108,8 +109,9 @@ def _cache_file(root: Path, cache: Path) -> Path:
 def _read_cache(root: Path, cache: Path | None) -> dict[str, tuple[Stamp, Entry]]:
     if cache is None or not _cache_file(root, cache).exists():
         return {}
-    rows = json.loads(_cache_file(root, cache).read_text())
-    return {row[0]: ((row[1], row[2], row[3]), Entry(row[0], row[4], row[5], row[6])) for row in rows}
+    with reading(_cache_file(root, cache)):
+        rows = json.loads(_cache_file(root, cache).read_text())
+        return {row[0]: ((row[1], row[2], row[3]), Entry(row[0], row[4], row[5], row[6])) for row in rows}
 
 
 def _write_cache(root: Path, cache: Path, stamps: Sequence[Stamp], entries: Sequence[Entry]) -> None:

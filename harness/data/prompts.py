@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from harness.data.cache import reading
 from harness.data.text import MiniLmText, TextConfig
 from harness.models.text_encoder import TextEncoder, TextEncoderFiles, huggingface_files, minilm_files
 from harness.records.errors import UserError
@@ -69,7 +70,8 @@ def class_prompts(config: TextConfig, class_names: Sequence[str], cache: Path) -
     path = cache / "prompts" / f"{fingerprint(what, schema='prompts-1')}.safetensors"
     if not path.exists():
         write_atomic(path, save(_embed(files, prompts, config.length)))
-    tensors = load_file(path)
+    with reading(path):
+        tensors = load_file(path)
     identity = {**what, "template": config.template, "mask_padding": config.mask_padding}
     return PromptTable(**tensors, mask_padding=config.mask_padding, identity=identity)
 

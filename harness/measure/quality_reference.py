@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_fidelity.metric_fid import fid_features_to_statistics
 
+from harness.data.cache import reading
 from harness.data.images import ImageData, Images, stack
 from harness.measure.quality_classifier import Classifier, load_classifier
 from harness.measure.quality_config import QualityConfig
@@ -112,5 +113,5 @@ def _cached_features(
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, features=features.numpy(), **statistics_of(features))
         write_atomic(path, buffer.getvalue())
-    with np.load(path) as stored:
+    with reading(path), np.load(path) as stored:
         return torch.from_numpy(stored["features"]).double(), {"mu": stored["mu"], "sigma": stored["sigma"]}

@@ -78,6 +78,20 @@ def test_a_cut_off_fashion_mnist_file_is_one_sentence(tmp_path):
         load_dataset(FashionMnistConfig(path=tmp_path / "root"))
 
 
+@pytest.mark.parametrize("damage", ["flipped bits", "too short", "half an image"])
+def test_a_damaged_fashion_mnist_file_is_one_sentence(tmp_path, damage):
+    write_fashion(tmp_path / "root")
+    path = tmp_path / "root" / "train-images-idx3-ubyte.gz"
+    whole = path.read_bytes()
+    path.write_bytes({
+        "flipped bits": whole[:10] + b"\xff" * 40 + whole[50:],
+        "too short": gzip.compress(b"1234"),
+        "half an image": gzip.compress(gzip.decompress(whole)[:-400]),
+    }[damage])  # fmt: skip
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte\.gz cannot be read .*; fetch Fashion-MNIST again"):
+        load_dataset(FashionMnistConfig(path=tmp_path / "root"))
+
+
 @pytest.mark.parametrize(
     ("make", "rule"),
     [

@@ -60,6 +60,30 @@ def test_a_file_added_moves_no_other(root):
     assert before.fingerprint != after.fingerprint
 
 
+def test_a_file_under_two_names_is_in_one_part_only(root):
+    """A network judged on an image that it was trained on is judged too well."""
+    for path in sorted(root.glob("*/*.png")):
+        shutil.copy(path, path.with_name(f"copy of {path.name}"))
+    data = load(root)
+    trained, held = ({image.numpy().tobytes() for image, _ in part} for part in (data.train, data.heldout))
+    assert len(trained | held) == 40
+    assert trained & held == set()
+    assert (len(data.train), len(data.heldout)) == (2 * len(trained), 2 * len(held))
+
+
+@pytest.mark.parametrize("kind", ["folders", "pixels"])
+def test_a_damaged_cache_is_one_sentence(root, tmp_path, kind):
+    load(root, cache=tmp_path / "cache")
+    (path,) = (tmp_path / "cache" / kind).iterdir()
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError) as refused:
+        load(root, cache=tmp_path / "cache")
+    assert str(refused.value).startswith(f"the cache {path} is damaged (")
+    assert str(refused.value).endswith("; remove it and run the same command again")
+    path.unlink()
+    assert len(load(root, cache=tmp_path / "cache").train) > 0
+
+
 def test_the_fingerprint_is_of_the_content_not_the_place(root, tmp_path):
     shutil.copytree(root, tmp_path / "elsewhere")
     assert load(root).fingerprint == load(tmp_path / "elsewhere").fingerprint

@@ -34,6 +34,16 @@ def test_a_row_is_the_encoders_output_for_the_filled_template(table):
     assert (len(table), table.length, table.width) == (3, 9, 384)
 
 
+def test_a_damaged_cache_is_one_sentence(tmp_path, cache, table):
+    for path in (cache / "prompts").iterdir():
+        (tmp_path / "prompts").mkdir(exist_ok=True)
+        (tmp_path / "prompts" / path.name).write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(
+        UserError, match=r"^the cache .*safetensors is damaged \(.*; remove it and run the same command"
+    ):
+        class_prompts(MiniLmText(), NAMES, tmp_path)
+
+
 def test_context_takes_each_labels_prompt_and_the_empty_one_where_dropped(table):
     context, mask = table.context(torch.tensor([2, 0, 1]), torch.tensor([False, True, False]))
     assert mask is not None

@@ -1,6 +1,7 @@
 """Scores: against arithmetic, against published behaviour, with their conditions; and the claims broken on purpose."""
 
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -135,6 +136,15 @@ def altered(data, **changes):
 
 def mean_of(config, data, cache):
     return load_reference(config, data, cache=cache).statistics["mu"]
+
+
+@pytest.mark.parametrize("kind", ["references", "classifiers"])
+def test_a_damaged_cache_is_one_sentence(digits, reference, cache, tmp_path, kind):
+    shutil.copytree(cache, tmp_path / "cache")
+    for path in (tmp_path / "cache" / kind).iterdir():
+        path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(UserError, match=r"^the cache .*npz is damaged \(.*; remove it and run the same command again$"):
+        load_reference(CONFIG, digits, cache=tmp_path / "cache")
 
 
 def test_a_warm_cache_extracts_nothing_and_gives_the_same(digits, reference, cache, monkeypatch):
