@@ -14,20 +14,18 @@ import coremltools
 import torch
 from diffusers import UNet2DConditionModel  # noqa: F401  # imported before the clock starts
 from peak_memory import status
-from peers import Peer
+from peers import Peer, thin_twin
 
 from harness.architecture.catalogue import architecture
 from harness.architecture.config import ArchitectureConfig
-from harness.architecture.edits import with_edits
 from harness.coreml.export import Mlprogram, export_package
 from harness.models.build import build, example_inputs
 
 LATENT = 32
-TWIN = {"middle.depth": 4, "time_width": 1024}
 
 
 def config_of(what: str) -> ArchitectureConfig:
-    return architecture("snapgen") if what == "snapgen" else with_edits(architecture("thin_sdxl"), TWIN)
+    return architecture("snapgen") if what == "snapgen" else thin_twin()
 
 
 def ours(what: str, path: Path) -> Callable[[], object]:

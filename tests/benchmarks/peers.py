@@ -34,6 +34,11 @@ def config_of(size: str) -> ArchitectureConfig:
     return with_edits(architecture("laptop/thin_sdxl"), SIZES[size])
 
 
+def thin_twin() -> ArchitectureConfig:
+    """The ladder's base at full size, with what diffusers cannot vary set to what it has: 0.63 G parameters."""
+    return with_edits(architecture("thin_sdxl"), {"middle.depth": 4, "time_width": 1024})
+
+
 class Peer(nn.Module):
     """Called like ours: x (B, C, H, W), time (B,) in [0, 1], context (B, T, D)."""
 

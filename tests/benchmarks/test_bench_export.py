@@ -16,9 +16,8 @@ import torch
 from harness.measure.cost import count
 from harness.models.build import build, example_inputs
 
-from .export_peak import LATENT, config_of
 from .interleaved import LINES, report
-from .peers import Peer
+from .peers import Peer, thin_twin
 
 pytestmark = pytest.mark.benchmark(group="export")
 
@@ -27,15 +26,15 @@ def measured(what, folder):
     script = str(Path(__file__).with_name("export_peak.py"))
     ended = subprocess.run([sys.executable, script, what, str(folder)], check=True, capture_output=True, text=True)
     found = json.loads(ended.stdout)
-    LINES.append(f"export of {what} at {LATENT}x{LATENT}: " + ", ".join(f"{k} {v:,.0f}" for k, v in found.items()))
+    LINES.append(f"export of {what} at 32x32: " + ", ".join(f"{k} {v:,.0f}" for k, v in found.items()))
     return found
 
 
 def test_the_networks_are_equal():
-    config = config_of("twin")
+    config = thin_twin()
     with torch.device("meta"):
         ours, peer = build(config), Peer(config)
-    inputs = example_inputs(config, latent=LATENT, device="meta")
+    inputs = example_inputs(config, latent=32, device="meta")
     assert count(ours, inputs).macs == count(peer, inputs).macs
     assert count(ours, inputs).params == count(peer, inputs).params
 

@@ -1,6 +1,7 @@
 """Packages read back from disk: what they contain, and what happens where a module does not convert."""
 
 import errno
+import json
 import re
 
 import pytest
@@ -8,10 +9,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from harness.cli import main
 from harness.coreml import export as coreml
 from harness.coreml.export import CoremlConfig, CoremlExportError, Mlprogram, NoCoreml, export_package, read_package
+from harness.coreml.mil_program import read_program
+from harness.models.attention import SharedHeadAttention
+from harness.models.build import example_inputs
+from harness.models.embeddings import TimeEmbedding
 from harness.records.errors import UserError
-from harness.records.plain import from_plain
+from harness.records.plain import canonical_json, from_plain, identity
+
+from .layouts import RUNGS, random_network, small
 
 
 class Net(nn.Module):
@@ -70,6 +78,8 @@ def test_bytes_are_the_packages_and_about_two_a_parameter(package):
     assert summary.quantity.value == summary.bytes
     assert summary.quantity.conditions["target"] == "iOS17"
     assert summary.quantity.conditions["precision"] == "fp16"
+    assert summary.quantity.conditions["layout"] == "ane"
+    assert summary.quantity.conditions["bits"] == 16
 
 
 def test_the_module_is_left_as_it_was(package):
@@ -155,7 +165,13 @@ def test_export_is_silent(tmp_path, capfd, recwarn):
 
 
 @pytest.mark.parametrize(
-    ("option", "config"), [("none", NoCoreml()), ("ios17", Mlprogram()), ("ios18", Mlprogram(target="iOS18"))]
+    ("option", "config"),
+    [
+        ("none", NoCoreml()),
+        ("ios16", Mlprogram(target="iOS16")),
+        ("ios17", Mlprogram()),
+        ("ios18", Mlprogram(target="iOS18")),
+    ],
 )
 def test_the_yaml_options_build(option, config):
     from harness.trials.compose import compose_plain
@@ -167,3 +183,63 @@ def test_the_yaml_options_build(option, config):
 def test_a_wrong_target_lists_the_right_ones():
     with pytest.raises(UserError, match=r"unknown value for .*target.*: .iOS12.; choose one of: iOS18, iOS17, iOS16"):
         from_plain(Mlprogram, {"target": "iOS12"})
+
+
+def test_layout_and_bits_are_part_of_an_exports_identity():
+    settings = (Mlprogram(), Mlprogram(layout="plain"), Mlprogram(bits=8), Mlprogram(bits=4))
+    assert len({canonical_json(identity(config)) for config in settings}) == 4
+
+
+def test_a_wrong_number_of_bits_lists_the_right_ones():
+    with pytest.raises(UserError, match=r"unknown value for .*bits.*: .5.; choose one of: 16, 4, 6, 8"):
+        from_plain(Mlprogram, {"bits": 5})
+
+
+@pytest.mark.parametrize("flag", ["--target=iOS12", "--bits=5", "--layout=channels_last"])
+def test_a_wrong_flag_is_a_sentence(flag, capsys):
+    assert main(["export", "laptop/thin_sdxl", flag]) == 2
+    answer = capsys.readouterr().err
+    assert re.match(r"harness: argument --\w+: invalid choice: .* \(choose from .*\); `harness export --help`", answer)
+    assert len(answer.splitlines()) == 1
+
+
+def test_a_place_for_a_package_that_preflight_does_not_write_is_refused(capsys):
+    assert main(["export", "laptop/thin_sdxl", "--preflight", "--to", "net.mlpackage"]) == 2
+    assert "--preflight writes no package" in capsys.readouterr().err
+
+
+def test_angles_of_the_time_embedding_are_exact_and_all_else_is_fp16(tmp_path):
+    """In fp16 the angle of a time near 1 is off by a quarter: its cosine would be noise."""
+    time = torch.tensor([0.8613])
+    rough = (1000 * time.half()).float() - 1000 * time
+    assert rough.abs() > 0.1
+    summary = export_package(TimeEmbedding(8, 16), (time,), tmp_path / "time.mlpackage")
+    operations = read_program(summary.path).operations
+    formats = {output.dtype for op in operations if op.operator in ("cos", "sin", "mul") for output in op.outputs[:1]}
+    assert formats == {"FLOAT32"}
+    assert {op.outputs[0].dtype for op in operations if op.operator in ("conv", "silu")} == {"FLOAT16"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNGS)
+def test_every_rung_exports_laid_out(name, tmp_path):
+    config = small(name)
+    inputs = example_inputs(config, latent=8)
+    network = random_network(config).float()
+    summary = export_package(network, inputs, tmp_path / "unet.mlpackage")
+    attentions = sum(isinstance(part, SharedHeadAttention) for part in network.modules())
+    assert list(summary.outputs.values()) == [tuple(inputs[0].shape)]
+    assert summary.operators["transpose"] == attentions + 1  # every one's keys, and the context once
+    assert summary.operators["cast"] <= 4
+    assert not {"linear", "tile", "gather"} & set(summary.operators)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_snapgen_exports_at_full_size(tmp_path, capsys):
+    path = tmp_path / "snapgen.mlpackage"
+    assert main(["export", "snapgen", "--to", str(path), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert {finding["limit"] for finding in answer["findings"]} == {"number format"}
+    assert answer["operators"]["transpose"] == 62
+    assert answer["bytes"] == pytest.approx(2 * 374_622_992, rel=0.01)
