@@ -8,7 +8,7 @@ and channels first, and their last axis is padded to 64 bytes; linear layers bec
 A module is swapped by its class, in two tables. MAPS holds those that take and give feature maps (B, C, H, W): they are
 swapped wherever they stand. TOKENS holds those that take tokens: they are swapped inside a laid-out transformer only.
 What stands there without an entry, such as a new kind of attention, is kept between two transposes, and
-`not_laid_out` names it. The laid-out forms are registered in `layout_blocks` and `layout_attention`.
+`not_laid_out` names it. The laid-out forms are registered in FORMS.
 """
 
 import copy
@@ -23,7 +23,7 @@ AnySwap = TypeVar("AnySwap", bound=Callable[..., Any])
 Table: TypeAlias = dict[type[nn.Module], Swap]
 MAPS: Table = {}
 TOKENS: Table = {}
-FORMS = ("harness.coreml.layout_blocks", "harness.coreml.layout_attention")
+FORMS = ("harness.coreml.layout_blocks", "harness.coreml.layout_attention", "harness.coreml.layout_peers")
 
 
 def lays_out(cls: type[nn.Module], table: Table) -> Callable[[AnySwap], AnySwap]:

@@ -23,13 +23,8 @@ class SplitHeadAttention(SharedHeadAttention):
         """x (B, width, 1, T), source (B, source_width, 1, S) or (B, S, source_width), mask (B, 1, 1, S) -> x's shape"""
         q, (k, v) = self.query(x), self.key_value(as_channels(source)).chunk(2, dim=1)
         q = self._prepared(q, self.query_norm, rotation, self.heads)
-        k = self._prepared(k, self.key_norm, rotation, self.groups) * self.head_width**-0.5  # K is never larger than Q
-        k = k.transpose(1, 3)  # (B, S, 1, G * D)
-        keys, values = torch.split(k, self.head_width, dim=3), torch.split(v, self.head_width, dim=1)
-        shared = self.heads // self.groups
-        queries = enumerate(torch.split(q, self.head_width, dim=1))
-        made = [_attend(head, keys[i // shared], values[i // shared], mask) for i, head in queries]
-        out: Tensor = self.out(torch.cat(made, dim=1))
+        k = self._prepared(k, self.key_norm, rotation, self.groups)
+        out: Tensor = self.out(attend_by_heads(q, k, v, width=self.head_width, mask=mask))
         return out
 
     def _prepared(self, x: Tensor, norm: nn.Module, rotation: Rotation | None, heads: int) -> Tensor:
@@ -53,8 +48,8 @@ class SplitDecoderAttention(DecoderAttention):
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.norm(x).flatten(2).unsqueeze(2)  # (B, C, 1, S)
-        k = self.key(tokens).transpose(1, 3) * tokens.shape[1] ** -0.5
-        h: Tensor = self.out(_attend(self.query(tokens), k, self.value(tokens), None))
+        made = attend_by_heads(self.query(tokens), self.key(tokens), self.value(tokens), width=tokens.shape[1])
+        h: Tensor = self.out(made)
         return x + h.reshape(x.shape)
 
 
@@ -63,6 +58,15 @@ def _decoder_attention(module: DecoderAttention) -> nn.Module:
     made: nn.Module = with_parts(module, laid_out_tokens, SplitDecoderAttention)
     made._modules["norm"] = laid_out_maps(module.norm)
     return made
+
+
+def attend_by_heads(q: Tensor, k: Tensor, v: Tensor, *, width: int, mask: Tensor | None = None) -> Tensor:
+    """q (B, G * R * D, 1, T), k and v (B, G * D, 1, S), mask (B, 1, 1, S) bool, heads `width` wide -> q's shape."""
+    keys = torch.split((k * width**-0.5).transpose(1, 3), width, dim=3)  # K is scaled: it is never larger than Q
+    values, queries = torch.split(v, width, dim=1), torch.split(q, width, dim=1)
+    shared = len(queries) // len(keys)
+    made = [_attend(head, keys[i // shared], values[i // shared], mask) for i, head in enumerate(queries)]
+    return torch.cat(made, dim=1) if len(made) > 1 else made[0]
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:

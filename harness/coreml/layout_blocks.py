@@ -42,12 +42,17 @@ class ChannelLayerNorm(nn.Module):
 
     def __init__(self, norm: nn.LayerNorm) -> None:
         super().__init__()
-        self.eps, self.weight, self.bias = norm.eps, norm.weight, norm.bias
+        self.eps = norm.eps
+        self.weight: nn.Parameter | None = norm.weight
+        self.bias: nn.Parameter | None = norm.bias
 
     def forward(self, x: Tensor, axis: int = 1) -> Tensor:
-        weight, bias = (parameter.view(-1, *(1,) * (3 - axis)) for parameter in (self.weight, self.bias))
         centred = x - x.mean(axis, keepdim=True)
-        return centred * torch.rsqrt((centred * centred).mean(axis, keepdim=True) + self.eps) * weight + bias
+        h = centred * torch.rsqrt((centred * centred).mean(axis, keepdim=True) + self.eps)
+        if self.weight is None or self.bias is None:
+            return h
+        shape = (-1, *(1,) * (3 - axis))
+        return h * self.weight.view(shape) + self.bias.view(shape)
 
 
 @lays_out(RMSNorm, TOKENS)

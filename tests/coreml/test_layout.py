@@ -10,7 +10,7 @@ from torch import nn
 from harness.architecture.catalogue import architecture
 from harness.architecture.edits import with_edits
 from harness.coreml import layout_attention
-from harness.coreml.layout import TOKENS, AsTokens, ane_layout, not_laid_out
+from harness.coreml.layout import AsTokens, ane_layout, not_laid_out
 from harness.coreml.preflight import operations_of
 from harness.models.attention import SharedHeadAttention
 from harness.models.build import build, example_inputs
@@ -23,6 +23,7 @@ DECODER = with_edits(
     {"stages.*.channels": 16, "stages.*.blocks": 1, "norm.groups": 4, "latent_channels": 4},
 )
 ARCHITECTURES = RUNGS | {name: with_edits(BASE, edits) for name, edits in KNOBS.items()} | {"decoder": DECODER}
+ARCHITECTURES |= {name: architecture(f"laptop/{name}") for name in ("dit", "uvit")}
 
 
 def largest_difference(ours, theirs) -> float:
@@ -90,11 +91,12 @@ def test_a_kind_without_an_entry_is_kept_between_transposes_and_named():
     assert largest_difference(laid_out(*inputs), network(*inputs)) < 1e-10
 
 
-def test_a_peer_is_named_and_exported_as_it_is():
+@pytest.mark.parametrize(
+    ("name", "outside"), [("dit", ["DiT", "PooledText", "Sequential"]), ("uvit", ["PooledText", "UViT"])]
+)
+def test_of_a_peer_only_what_stands_outside_its_blocks_stays(name, outside):
     with torch.device("meta"):
-        laid_out = ane_layout(build(architecture("laptop/dit")))
-    assert "DiTBlock" in not_laid_out(laid_out)
-    assert nn.Linear in TOKENS
+        assert not_laid_out(ane_layout(build(architecture(f"laptop/{name}")))) == outside
 
 
 @functools.cache
