@@ -123,9 +123,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 @operator
 def matmul(x: Tensor, y: Tensor, transpose_x: Tensor | bool = False, transpose_y: Tensor | bool = False) -> Tensor:
-    """Transposing has no effect on a vector."""
-    left = x.transpose(-1, -2) if transpose_x and x.dim() > 1 else x
-    right = y.transpose(-1, -2) if transpose_y and y.dim() > 1 else y
+    left = x.transpose(-1, -2) if transpose_x else x
+    right = y.transpose(-1, -2) if transpose_y else y
     return left @ right
 
 
@@ -177,13 +176,13 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn
 @operator
 def layer_norm(
     x: Tensor,
-    axes: Tensor | None = None,
+    axes: Tensor,
     gamma: Tensor | None = None,
     beta: Tensor | None = None,
     epsilon: Tensor | float = 1e-5,
 ) -> Tensor:
     """gamma and beta have the shape of x in `axes`, which need not be the last."""
-    over = [axis % x.dim() for axis in (ints(axes) if axes is not None else range(x.dim()))]
+    over = [axis % x.dim() for axis in ints(axes)]
     shape = [size if axis in over else 1 for axis, size in enumerate(x.shape)]
     centred = x - x.mean(over, keepdim=True)
     normed = centred * torch.rsqrt(centred.square().mean(over, keepdim=True) + epsilon)
