@@ -7,7 +7,7 @@ from harness.records.plain import to_plain
 from harness.records.quantity import Failed, Quantity, Unavailable
 from harness.records.record import State, TrialRecord
 from harness.trials.limits import COUNTED, violated
-from harness.trials.once import before_training
+from harness.trials.once import asked_backends, before_training
 from harness.trials.settings import Settings
 from harness.trials.spec import TrialSpec
 
@@ -58,7 +58,7 @@ def failed_record(spec: TrialSpec, stage: str, message: str) -> TrialRecord:
 def quantity_names(settings: Settings) -> tuple[str, ...]:
     """The quantities that trials of these settings can have a value of."""
     exported = ("coreml_bytes",) if settings.coreml.kind != "none" else ()
-    timed = tuple(b.quantity for b in settings.latency.backends if not (settings.count_only and b.needs_weights))
+    timed = tuple(backend.quantity for backend in asked_backends(settings))
     return (*COUNTED, *exported, *timed, *(() if settings.count_only else LEARNT))
 
 
