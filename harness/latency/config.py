@@ -13,7 +13,9 @@ from torch import nn
 
 from harness.latency.cpu import CpuLatency
 from harness.latency.iphone import IphoneLatency
+from harness.latency.mac import MacLatency
 from harness.latency.onnx import OnnxLatency
+from harness.latency.predicted import PredictedLatency
 from harness.records.errors import UserError
 from harness.records.quantity import Quantity
 
@@ -43,7 +45,9 @@ class LatencyConfig:
     latent: int | None = None  # side of the latent to measure at; None: the data's own
     cpu: CpuLatency | None = None  # None: not measured
     onnx: OnnxLatency | None = None
+    predicted: PredictedLatency | None = None
     iphone: IphoneLatency | None = None
+    mac: MacLatency | None = None
 
     def __post_init__(self) -> None:
         if self.latent is not None and self.latent < 1:

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from harness.architecture.config import ArchitectureConfig
 from harness.coreml.export import CoremlExportError, Mlprogram, export_package
 from harness.latency.config import LatencyBackend
+from harness.latency.queued import QueuedBackend
 from harness.launch.locks import FileLock
 from harness.models.build import build, example_inputs
 from harness.records.plain import identity
@@ -24,8 +26,10 @@ from harness.records.quantity import Failed, Quantity, Unavailable
 from harness.records.record import Measurement, TrialRecord, measurement_key
 from harness.records.store import Store
 from harness.trials.costs import counted
+from harness.trials.limits import LATENCY, LatencyLimit
 from harness.trials.settings import Settings
 from harness.trials.spec import TrialSpec
+from harness.trials.waiting import ask
 
 LOCK_WAIT_S = 3600.0  # another worker measures the same: its result is worth the wait
 
@@ -62,18 +66,44 @@ def measure_coreml(
 def measure_latency(
     store: Store, architecture: ArchitectureConfig, settings: Settings, latent: int
 ) -> dict[str, Quantity]:
-    """One quantity a chosen backend: `latency_cpu`, `latency_iphone`, ..."""
+    """One quantity a backend that is asked: `latency_cpu`, `latency_iphone`, ..."""
     latent = settings.latency.latent or latent
-    quantities: dict[str, Quantity] = {}
-    for backend in settings.latency.backends:
-        quantities |= _latency_of(store, backend, architecture, latent)
+    return {
+        backend.quantity: _latency_of(store, backend, architecture, latent) for backend in asked_backends(settings)
+    }
+
+
+def asked_backends(settings: Settings) -> tuple[LatencyBackend, ...]:
+    """The chosen ones; where trials only count, without those that would run the network on this machine."""
+    chosen = settings.latency.backends
+    if not settings.count_only:
+        return chosen
+    return tuple(backend for backend in chosen if not backend.needs_weights or isinstance(backend, QueuedBackend))
+
+
+def before_training(spec: TrialSpec) -> dict[str, Quantity]:
+    """What a limit may be on: the counts and, if the limits have one, `latency_ms` on its chip."""
+    quantities: dict[str, Quantity] = {**counted(spec.architecture, spec.latent)}
+    if isinstance(limit := spec.limits.get(LATENCY), LatencyLimit):
+        quantities[LATENCY] = _latency_under(limit, spec)
     return quantities
 
 
-def _latency_of(
-    store: Store, backend: LatencyBackend, architecture: ArchitectureConfig, latent: int
-) -> dict[str, Quantity]:
-    what = {
+def _latency_under(limit: LatencyLimit, spec: TrialSpec) -> Quantity:
+    """Measured on the limit's chip by a chosen backend, if the store has that already; else predicted."""
+    latent = spec.settings.latency.latent or spec.latent
+    for backend in spec.settings.latency.backends:
+        found = spec.store.measurement(
+            measurement_key("latency", _latency_settings(backend, spec.architecture, latent))
+        )
+        if found is not None and limit.fits(quantity := found.quantities[backend.quantity]):
+            return quantity
+    return _latency_of(spec.store, limit.predictor, spec.architecture, latent)
+
+
+def _latency_settings(backend: LatencyBackend, architecture: ArchitectureConfig, latent: int) -> dict[str, Any]:
+    """All that tells one latency from another: the identity of its measurement."""
+    return {
         "architecture": architecture.fingerprint,
         "latent": latent,
         "backend": backend.name,
@@ -81,14 +111,24 @@ def _latency_of(
         **backend.instrument(),
     }
 
-    def measure() -> tuple[dict[str, Quantity], dict[str, Any]]:
+
+def _latency_of(store: Store, backend: LatencyBackend, architecture: ArchitectureConfig, latent: int) -> Quantity:
+    settings = _latency_settings(backend, architecture, latent)
+
+    def made() -> tuple[nn.Module, tuple[Tensor, ...]]:
         device = torch.device("cpu" if backend.needs_weights else "meta")
         with device:
             module = build(architecture)
-        quantity = backend.measure(module, example_inputs(architecture, latent=latent, device=device))
+        return module, example_inputs(architecture, latent=latent, device=device)
+
+    def measure() -> tuple[dict[str, Quantity], dict[str, Any]]:
+        if isinstance(backend, QueuedBackend):
+            quantity = ask(store, backend, settings, made)
+        else:
+            quantity = backend.measure(*made())
         return {backend.quantity: quantity}, {}
 
-    return _once(store, "latency", what, measure)
+    return _once(store, "latency", settings, measure)[backend.quantity]
 
 
 def as_asked(spec: TrialSpec, record: TrialRecord) -> TrialRecord:
@@ -97,20 +137,23 @@ def as_asked(spec: TrialSpec, record: TrialRecord) -> TrialRecord:
     They are no part of a trial's identity, so another `latent` or number of threads trains nothing anew. What the
     settings leave out, the record keeps.
     """
-    if spec.settings.count_only or record.state != "complete":
+    if record.state != "complete":
         return record
     at = (spec.store, spec.architecture, spec.settings, spec.latent)
-    asked: dict[str, Quantity] = {
-        **counted(spec.architecture, spec.latent),
-        **measure_coreml(*at),
-        **measure_latency(*at),
-    }
-    kept = {name: found for name, found in record.quantities.items() if isinstance(asked.get(name), Unavailable)}
+    asked = {**before_training(spec), **measure_latency(*at)}
+    if not spec.settings.count_only:
+        asked |= measure_coreml(*at)
+    kept = {name: found for name, found in record.quantities.items() if _no_news(asked.get(name), found)}
     quantities = {**record.quantities, **asked, **kept}
     if quantities != record.quantities:
         record = replace(record, quantities=quantities)
         spec.store.put(record)
     return record
+
+
+def _no_news(asked: Quantity | None, found: Quantity) -> bool:
+    """Whether the record's own is worth more than what was asked for: a number, where nothing was or will be found."""
+    return isinstance(asked, Unavailable) and not asked.awaits and not isinstance(found, Unavailable)
 
 
 def _once(

@@ -33,10 +33,9 @@ from harness.tracking.tracker import tracker
 from harness.training.device import resolve_device, use_threads
 from harness.training.loop import train
 from harness.training.outcomes import Diverged, Effort, Interrupted, Trained
-from harness.trials.costs import counted
 from harness.trials.images import write_grid
 from harness.trials.network import initialised, sampled
-from harness.trials.once import measure_coreml, measure_latency
+from harness.trials.once import before_training, measure_coreml, measure_latency
 from harness.trials.outcomes import LEARNT, SCORES, finished, missing, record_of, rejected
 from harness.trials.prepared import Prepared, cache_folder, check_unchanged, prepare
 from harness.trials.spec import TrialSpec
@@ -48,8 +47,8 @@ GRID_MOST_COLUMNS = 12
 def run_trial(spec: TrialSpec, attempt_folder: Path) -> TrialRecord:
     """The trial's record, which is in the store when this returns; at once, if it was there before.
 
-    Checkpoints lie in the folder that the attempts at one key share, so a later attempt goes on from them. Raises
-    UserError, and AttemptStopped when the process was asked to end: the next attempt continues.
+    Checkpoints lie where the spec says, or in the folder that the attempts at one key share, so a later attempt goes on
+    from them. Raises UserError, and AttemptStopped when the process was asked to end: the next attempt continues.
     """
     record = finished(spec) or rejected(spec)
     if record is None:
@@ -75,9 +74,10 @@ class Trial:
     def run(self) -> TrialRecord:
         self.count()
         if self.spec.settings.count_only:
+            self.time()
             backends = self.spec.settings.latency.backends
             absent = ("coreml_bytes", *(backend.quantity for backend in backends), *LEARNT)
-            self.quantities |= missing(absent, "this study counts only")
+            self.quantities = {**missing(absent, "this study counts only"), **self.quantities}
             return self.record("complete")
         self.export()
         self.time()
@@ -100,7 +100,7 @@ class Trial:
 
     def count(self) -> None:
         with self.stage("count"):
-            self.quantities |= counted(self.spec.architecture, self.spec.latent)
+            self.quantities |= before_training(self.spec)
 
     def export(self) -> None:
         with self.stage("export"):
@@ -124,7 +124,7 @@ class Trial:
                     prompts,
                     self.spec.settings.recipe,
                     seed=self.spec.seed,
-                    folder=shared_folder(self.folder) / "checkpoints",
+                    folder=self.spec.checkpoints or shared_folder(self.folder) / "checkpoints",
                     on_point=self.point,
                     on_progress=lambda step, of: report_progress(self.folder, "train", step, of),
                 )
