@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from harness.records.quantity import Counted, Failed, Quantity, Unavailable
+from harness.records.quantity import Counted, Failed, Measured, Quantity, Unavailable
 
 
 def quantities_table(title: str, quantities: Mapping[str, Quantity]) -> str:
-    return table(("quantity", "value", "unit"), [(name, *_shown(value)) for name, value in quantities.items()], title)
+    """Value, unit, and the interval with what it is; where there is no value, the reason stands there."""
+    rows = [(name, *_shown(value)) for name, value in quantities.items()]
+    return table(("quantity", "value", "unit", "spread, or reason"), rows, title)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> str:
@@ -25,11 +27,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str =
     return f"{title}\n{buffer.getvalue()}".strip()  # not Rich's title, which breaks at the table's width
 
 
-def _shown(quantity: Quantity) -> tuple[str, str]:
+def _shown(quantity: Quantity) -> tuple[str, str, str]:
     if isinstance(quantity, Unavailable):
-        return "not available", quantity.reason
+        return "not available", "", quantity.reason
     if isinstance(quantity, Failed):
-        return "failed", f"{quantity.stage}: {quantity.message}"
+        return "failed", "", f"{quantity.stage}: {quantity.message}"
     if isinstance(quantity, Counted):
-        return f"{quantity.value:,}", quantity.unit
-    return f"{quantity.value:.6g}", quantity.unit
+        return f"{quantity.value:,}", quantity.unit, ""
+    what = quantity.spread if isinstance(quantity, Measured) else quantity.kind
+    known = quantity.low is not None and quantity.high is not None
+    return f"{quantity.value:.6g}", quantity.unit, f"{quantity.low:.6g} to {quantity.high:.6g}: {what}" if known else ""

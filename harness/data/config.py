@@ -44,7 +44,8 @@ class ImageFolderConfig:
     color: Color = "auto"
     """auto: one channel if every image is stored in grayscale, else three."""
     heldout: float = 0.2
-    """The fraction of images held out, chosen by a hash of the file's name: adding a file moves no other."""
+    """The fraction of images held out, chosen by a hash of the file's bytes: adding a file moves no other, and copies
+    of a file are in one part."""
     names: Path | None = field(default=None, metadata=NOT_IDENTITY)
     """A text file of lines `FOLDER NAME`, e.g. `n01440764 tench`; null: the folders' own names."""
 

@@ -1,28 +1,8 @@
-"""The tiny study of tests/trials, and `harness` called as a user calls it."""
-
-import sys
-from pathlib import Path
+"""`harness` called as a user calls it."""
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "trials"))
-
-from tiny_study import lay_out
-
 from harness.cli import main
-
-
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory):
-    """Embedded prompts and reference statistics, computed once for all tests."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def workplace(tmp_path, monkeypatch, cache):
-    """A working directory with sweeps/tiny.yaml."""
-    monkeypatch.chdir(tmp_path)
-    return lay_out(tmp_path, cache)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from harness.architecture.decoder import DecoderConfig
 from harness.cli import main
 from harness.commands.space import draws
 from harness.models.build import build, example_inputs
+from harness.records.errors import UserError
 from harness.search.space import census, space
 from harness.trials.costs import cost_of
 from harness.trials.studies import REPOSITORY, read_study
@@ -62,8 +63,14 @@ def test_no_draw_is_refused_by_a_rule(name):
 
     whole = found(name)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    refused = []
     for _ in range(100):
-        whole.architecture(whole.suggest(study.ask()))
+        parameters = whole.suggest(study.ask())
+        try:
+            whole.architecture(parameters)
+        except UserError as error:
+            refused.append((parameters, str(error)))
+    assert refused == []
 
 
 @pytest.mark.parametrize("name", ["ladder", "laptop"])

@@ -1,13 +1,11 @@
-"""Makes `tiny_study` importable; a working directory to run it in."""
+"""Shared by the rooms that run trials: the tiny study of tests/trials, made importable, and a place to run it in."""
 
 import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from tiny_study import lay_out
+sys.path.insert(0, str(Path(__file__).parent / "trials"))
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +16,8 @@ def cache(tmp_path_factory):
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch, cache):
-    """A working directory with sweeps/tiny.yaml."""
+    """A working directory with the ablation `tiny`, and the sweep `search` over six candidates."""
+    from tiny_study import lay_out  # loads torch, which most rooms' tests do without
+
     monkeypatch.chdir(tmp_path)
     return lay_out(tmp_path, cache)
