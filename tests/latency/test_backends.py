@@ -121,7 +121,13 @@ def test_wrong_settings_are_refused_in_a_sentence(wrong, sentence):
 
 @pytest.mark.parametrize(
     ("option", "quantities"),
-    [("cpu", ["latency_cpu", "latency_iphone"]), ("onnx", ["latency_cpu", "latency_onnx"]), ("none", [])],
+    [
+        ("cpu", ["latency_cpu", "latency_iphone"]),
+        ("onnx", ["latency_cpu", "latency_onnx"]),
+        ("none", []),
+        ("iphone", ["latency_iphone"]),
+        ("mac", ["latency_mac"]),
+    ],
 )
 def test_the_yaml_options_build(option, quantities):
     plain = compose_plain([f"latency={option}"])["latency"]

@@ -1,0 +1,141 @@
+"""Trials finish without the phone's latency and are completed later, without a second export or training."""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from tiny_study import tiny_spec
+
+from harness.cli import main
+from harness.device.queue import FolderQueue
+from harness.latency import exported as exported_module
+from harness.records.quantity import Measured, Unavailable
+from harness.records.store import Store
+from harness.trials import run as run_module
+from harness.trials.costs import counted
+from harness.trials.once import as_asked, measure_latency
+from harness.trials.outcomes import record_of
+from harness.trials.waiting import collect
+
+AGENT = Path(__file__).parent.parent / "device" / "agent_process.py"
+CHIP = "latency.iphone.chip=A17 Pro"
+QUICK = "latency.iphone.protocol={iterations: 15, cool_down_s: 0}"
+
+
+@pytest.fixture
+def queue(workplace):
+    (workplace / "queue").mkdir()
+    return FolderQueue(workplace / "queue")
+
+
+@pytest.fixture
+def settings(queue):
+    return ["latency=iphone", f"latency.iphone.queue={queue.root}", CHIP, QUICK]
+
+
+def run_agent(queue):
+    """The Mac's process, on the double of a phone."""
+    command = [sys.executable, AGENT, queue.root, "log", "never", "1", "--once", "--chip", "A17 Pro"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def latencies():
+    return [record.quantities["latency_iphone"] for record in Store(Path("runs/store")).trials()]
+
+
+@pytest.fixture
+def cheap_export(monkeypatch):
+    """A package of nothing but weights in place of a conversion; how often it was made."""
+    from coremltools.proto import Model_pb2
+
+    made = []
+
+    def export(module, inputs, path, _config):
+        made.append(path)
+        data = path / "Data" / "com.apple.CoreML"
+        data.mkdir(parents=True)
+        (data / "model.mlmodel").write_bytes(Model_pb2.Model().SerializeToString())
+        (data / "weight.bin").write_bytes(next(module.parameters()).detach().numpy().tobytes())
+        return SimpleNamespace(inputs=[f"x{i}" for i in range(len(inputs))], outputs=["out"])
+
+    monkeypatch.setattr(exported_module, "export_package", export)
+    return made
+
+
+@pytest.fixture
+def no_export(monkeypatch):
+    def forbid():
+        monkeypatch.setattr(exported_module, "export_package", None)
+        monkeypatch.setattr(run_module.Trial, "run", None)
+
+    return forbid
+
+
+@pytest.mark.slow
+def test_a_study_ends_without_the_phone_and_its_report_fills_in(queue, settings, no_export, capsys):
+    command = ["ablate", "tiny", *settings]
+    assert main(command) == 0
+    assert [type(found) for found in latencies()] == [Unavailable] * 2
+    page = Path("runs/tiny/report.html")
+    assert "waits for A17 Pro in the queue" in page.read_text()
+    no_export()
+    assert main(["report", "tiny"]) == 0  # nothing has come yet
+    assert [type(found) for found in latencies()] == [Unavailable] * 2
+    run_agent(queue)
+    assert main(["report", "tiny"]) == 0
+    found = latencies()
+    assert [type(quantity) for quantity in found] == [Measured] * 2
+    assert found[0].value == pytest.approx(12.1)
+    assert {"chip": "A17 Pro", "latent": 8, "weight_bits": 16}.items() <= found[0].conditions.items()
+    assert "waits for A17 Pro in the queue" not in page.read_text()
+    assert main(command) == 0  # with what the store has
+    assert latencies() == found
+
+
+def test_the_studys_own_command_completes_its_records(queue, settings, cheap_export, no_export):
+    spec = tiny_spec(*settings)
+    at = (spec.store, spec.architecture, spec.settings, spec.latent)
+    record = record_of(spec, "complete", {**counted(spec.architecture, spec.latent), **measure_latency(*at)})
+    spec.store.put(record)
+    waiting = record.quantities["latency_iphone"]
+    assert waiting.awaits
+    no_export()
+    run_agent(queue)
+    completed = as_asked(spec, record)
+    assert isinstance(completed.quantities["latency_iphone"], Measured)
+    assert spec.store.trial(record.key) == completed
+    rest = {name: found for name, found in record.quantities.items() if name != "latency_iphone"}
+    assert rest.items() <= completed.quantities.items()
+
+
+def ask(spec):
+    at = (spec.store, spec.architecture, spec.settings, spec.latent)
+    return measure_latency(*at)["latency_iphone"]
+
+
+def test_a_request_is_exported_once_and_asked_for_again_where_the_queue_lost_it(queue, settings, cheap_export):
+    spec = tiny_spec(*settings)
+    first, second = ask(spec), ask(spec)
+    assert (first.awaits, len(cheap_export)) == (second.awaits, 1)
+    next((queue.root / "pending").iterdir()).unlink()
+    assert ask(spec).awaits == first.awaits
+    assert len(cheap_export) == 2
+    assert queue.find(first.awaits).state == "pending"
+
+
+def test_a_queue_out_of_reach_leaves_the_records_and_the_report_alone(queue, settings, cheap_export, capsys):
+    spec = tiny_spec(*settings)
+    ask(spec)
+    queue.root.rename(queue.root.with_name("elsewhere"))
+    assert collect(spec.store) == 0
+    assert "within reach" in ask(spec).reason
+    assert main(["latency", "collect"]) == 0
+    assert "0 numbers filled in" in capsys.readouterr().out
+
+
+def test_collect_takes_no_name(workplace, capsys):
+    assert main(["latency", "collect", "tiny"]) == 2
+    assert "takes no name ('tiny')" in capsys.readouterr().err
