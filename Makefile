@@ -7,16 +7,19 @@ BIN := $(VENV)/bin
 SET_UP := $(PYTHON) scripts/set_up.py --venv $(VENV) --torch-index "$(TORCH_INDEX)"
 INPUTS := pyproject.toml constraints.txt scripts/set_up.py
 
-.PHONY: demo test test-slow test-gpu bench lint format clean help
+.PHONY: demo test test-slow test-slurm test-gpu bench lint format clean help
 
 demo: $(VENV)/.installed-run  ## set up, run the ladder at laptop scale, print the report's path
 	$(BIN)/harness ablate fig3
 
 test: $(VENV)/.installed-test  ## set up, run the default tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 -m "not slow and not browser and not gpu and not benchmark"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 -m "not slow and not browser and not slurm and not gpu and not benchmark"
 
 test-slow: $(VENV)/.installed-test  ## minutes-long tests and the ones that need Chromium
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 -m "(slow or browser) and not gpu and not benchmark"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 -m "(slow or browser) and not slurm and not gpu and not benchmark"
+
+test-slurm: $(VENV)/.installed-test  ## tests on a real one-node Slurm, which they start; skipped without root or its packages
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/slurm -m "slurm and not gpu" -rs
 
 test-gpu: $(VENV)/.installed-test  ## tests that need CUDA or MPS
 	$(BIN)/python -m pytest tests -m gpu

@@ -20,7 +20,7 @@ Event: TypeAlias = Literal[
     "resumed",  # worker: as `started`, after an earlier start of the same key
     "refused",  # worker: not the current attempt of its key any more, or its key runs elsewhere
     "stopped",  # worker: asked to end before it had a result
-    "requeued",  # worker on Slurm: saved at the time limit and put itself back into the queue
+    "requeued",  # worker on Slurm: saved at the time limit or a preemption, and put itself back into the queue
     "cancelled",  # driver: somebody cancelled its job
     "finished",  # worker: the result is written
     "failed",  # worker: the callable raised, or driver: lost too often

@@ -1,14 +1,15 @@
-"""How a job on Slurm ends that was asked to: whoever asked decides what is left behind.
+"""How a job on Slurm ends that was asked to, and saved: it puts itself back into the queue, where it needs no driver.
 
-Slurm sends SIGUSR2 some time before the limit (`sbatch --signal`), and some clusters send it at a preemption: the job
-has saved, and puts itself back into the queue, where it needs no driver. SIGTERM comes with a preemption,
-`scontrol requeue` and `scancel`: Slurm knows which, so the job leaves no result, and its state decides.
+Slurm sends SIGUSR2 some time before the limit (`sbatch --signal`). SIGTERM comes at a preemption, at `scontrol requeue`
+and at `scancel`: only at a preemption does Slurm still call the job running. Of the others it knows what is to become
+of the job, so the job does nothing and leaves no result.
 """
 
 import os
 import signal
 import subprocess
 import time
+from typing import Literal
 
 from harness.launch.attempt import Attempt, Result
 from harness.launch.config import SlurmLauncher
@@ -17,21 +18,37 @@ TOLERANCE_S = 60.0
 """`man sbatch`: "the signal may be sent up to 60 seconds earlier than specified"."""
 
 
-def left_behind(attempt: Attempt, launcher: SlurmLauncher, asked: signal.Signals | None, began: float) -> Result | None:
-    """The result of a job that has stopped on the signal `asked`; None: it may run again as the same attempt.
+def leave(
+    attempt: Attempt, launcher: SlurmLauncher, asked: signal.Signals | None, began: float
+) -> Literal["requeued", "stopped"] | Result:
+    """What has become of a job that stopped on the signal `asked`; a result, if this attempt is not to run again.
 
-    `began` is the job's start by the clock `time.monotonic`.
+    `began` is the job's start by the clock `time.monotonic`. None: SIGTERM, which the callable heard itself.
     """
     if asked == signal.SIGUSR1:
         return Result(state="stopped", error="another attempt, or another run of it, took its place")
-    if asked != signal.SIGUSR2:
-        return None
+    job = own_job()
+    if asked != signal.SIGUSR2 and _run("squeue", "--noheader", "--format=%T", f"--jobs={job}") != "RUNNING":
+        return "stopped"
     limit_s = 60 * launcher.timeout_min
-    if time.monotonic() - began >= limit_s - launcher.signal_delay_s - TOLERANCE_S:  # else it was preempted
+    if asked == signal.SIGUSR2 and time.monotonic() - began >= limit_s - launcher.signal_delay_s - TOLERANCE_S:
         attempt.count_timeout()
         if (spent := too_many_timeouts(attempt, launcher)) is not None:
             return Result(state="failed", error=spent)
-    return _requeue()
+    try:
+        _run("scontrol", "requeue", job)
+    except (OSError, subprocess.SubprocessError) as error:  # the driver will submit another attempt
+        said = getattr(error, "stderr", "") or str(error)
+        return Result(
+            state="stopped", error=f"saved when it was asked to end; Slurm did not requeue it: {said.strip()}"
+        )
+    return "requeued"
+
+
+def own_job() -> str:
+    """The number of the job that this process is in, as Slurm's commands take it: 17, or 17_3 in an array."""
+    job, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return os.environ["SLURM_JOB_ID"] if job is None else f"{job}_{task}"
 
 
 def too_many_timeouts(attempt: Attempt, launcher: SlurmLauncher) -> str | None:
@@ -45,13 +62,5 @@ def too_many_timeouts(attempt: Attempt, launcher: SlurmLauncher) -> str | None:
     )
 
 
-def _requeue() -> Result | None:
-    """Ask Slurm to queue this job again; where it does not, the driver will submit another attempt."""
-    job = os.environ["SLURM_JOB_ID"]  # of an array task too: its own number
-    try:
-        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return Result(state="stopped", error=f"saved at its time limit; not requeued: {error}")
-    if done.returncode:
-        return Result(state="stopped", error=f"saved at its time limit; not requeued: {done.stderr.strip()}")
-    return None
+def _run(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()

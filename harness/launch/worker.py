@@ -19,7 +19,7 @@ from harness.launch.config import SlurmLauncher
 from harness.launch.events import Event, log_event
 from harness.launch.lease import Heartbeat, earlier_run_is_over
 from harness.launch.locks import FileLock, holder
-from harness.launch.requeue import left_behind
+from harness.launch.requeue import leave, own_job
 from harness.records.errors import UserError
 from harness.records.plain import Plain, to_plain
 
@@ -72,11 +72,11 @@ class Job:
     def _end(self, attempt: Attempt, result: Result, asked: signal.Signals | None, began: float) -> str:
         """The end of the attempt; or, on Slurm, of this run of it."""
         if self.slurm is not None and result.state == "stopped":
-            left = left_behind(attempt, self.slurm, asked, began)
-            if left is None:
+            left = leave(attempt, self.slurm, asked, began)
+            if not isinstance(left, Result):
                 attempt.mark_left()
-                _log(attempt, "requeued" if asked == signal.SIGUSR2 else "stopped")
-                return "left"
+                _log(attempt, left)
+                return left
             result = left
         return _end(attempt, result)
 
@@ -131,9 +131,9 @@ def _end(attempt: Attempt, result: Result) -> str:
 
 
 def _log(attempt: Attempt, event: Event, **more: str) -> None:
-    on_slurm = {"job": "SLURM_JOB_ID", "restart": "SLURM_RESTART_COUNT"}
-    known = {name: os.environ[variable] for name, variable in on_slurm.items() if variable in os.environ}
-    log_event(attempt.root, event, key=attempt.key, attempt=attempt.name, **known, **more)
+    if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
+        more |= {"job": own_job(), "restart": os.environ.get("SLURM_RESTART_COUNT", "0")}
+    log_event(attempt.root, event, key=attempt.key, attempt=attempt.name, **more)
 
 
 def _started_before(attempt: Attempt) -> bool:

@@ -6,7 +6,8 @@ Nothing outside the folder is touched: own configuration (SLURM_CONF), own keys,
         subprocess.run(["sinfo"], env=os.environ | cluster.environment)
 
 The node claims more cores than the machine has (`config_overrides`), so that many tiny jobs run at once. Its
-partitions: `main`; `low`, whose jobs `high` preempts and requeues; `spot`, whose jobs `high` preempts for good; `high`.
+partitions: `main`; `low`, whose jobs `high` preempts and requeues; `spot` and, after a grace time, `graced`, whose jobs
+it preempts for good; `high`.
 
 `python tests/slurm/cluster.py` starts one by hand, prints how to reach it, and stops it at Ctrl-C.
 """
@@ -26,7 +27,7 @@ PROGRAMS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd", "sbatch", "
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 PREFIX = "harness-slurm-"
 CORES = 8
-MEMORY_MB = 2000
+MEMORY_MB = 6000
 """What the node claims: jobs ask for less, and the machine has more."""
 
 SLURM_CONF = """\
@@ -37,8 +38,8 @@ SlurmdPort={slurmd}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-# cred_expire is also how long a requeued job waits: 120 s by default
-AuthInfo=socket={folder}/munge.socket,cred_expire=2
+# cred_expire is also how long a requeued job waits: 120 s by default, 5 s at least
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -68,8 +69,9 @@ SchedulerParameters=sched_interval=2,sched_min_interval=0,bf_interval=2,batch_sc
 SlurmdParameters=config_overrides
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} RealMemory={memory} Feature=plain State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES PriorityTier=5 PreemptMode=OFF
-PartitionName=low Nodes={host} PriorityTier=1 PreemptMode=REQUEUE GraceTime=5
-PartitionName=spot Nodes={host} PriorityTier=1 PreemptMode=CANCEL GraceTime=5
+PartitionName=low Nodes={host} PriorityTier=1 PreemptMode=REQUEUE
+PartitionName=spot Nodes={host} PriorityTier=1 PreemptMode=CANCEL
+PartitionName=graced Nodes={host} PriorityTier=1 PreemptMode=CANCEL GraceTime=10
 PartitionName=high Nodes={host} PriorityTier=9 PreemptMode=OFF
 """
 SLURMDBD_CONF = """\
@@ -107,7 +109,9 @@ class CannotStartError(Exception):
 
 class Cluster:
     def __init__(self) -> None:
-        self.folder = folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))  # a socket's path has 107 characters
+        sweep_up()
+        # in /tmp: a socket's path has at most 107 characters
+        self.folder = folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp"))
         self.host = socket.gethostname().split(".")[0]
         self.ports = dict(zip(("mariadbd", "slurmdbd", "slurmctld", "slurmd"), free_ports(4), strict=True))
         self.environment = {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": PATH}
@@ -128,7 +132,6 @@ class Cluster:
 
     def start(self) -> None:
         """Raises CannotStartError, with the last lines of the log of the part that does not come up."""
-        sweep_up()
         self._write_configuration()
         self._start_munge()
         self._start_database()
@@ -186,7 +189,6 @@ class Cluster:
 
     def _write_configuration(self) -> None:
         self.folder.chmod(0o755)  # the database runs as its own user
-        (self.folder / "owner").write_text(str(os.getpid()))
         for name in ("state", "spool", "database"):
             (self.folder / name).mkdir()
         values = {"folder": self.folder, "host": self.host, "cores": CORES, "memory": MEMORY_MB, **self.ports}
@@ -264,7 +266,7 @@ def end_all(folder: Path) -> None:
 def sweep_up() -> None:
     """End what earlier runs left that were killed before they could."""
     for folder in Path("/tmp").glob(f"{PREFIX}*"):
-        owner = int((folder / "owner").read_text()) if (folder / "owner").exists() else 0
+        owner = folder.name.removeprefix(PREFIX).split("-")[0]
         if not Path(f"/proc/{owner}").exists():
             end_all(folder)
             shutil.rmtree(folder, ignore_errors=True)

@@ -16,8 +16,8 @@ HERE = Path(__file__).parent
 REPOSITORY = HERE.parent.parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "trials")]
 
-from cluster import CannotStartError, Cluster, missing_programs
-from slurm_driver import Driver
+from cluster import CannotStartError, Cluster, missing_programs  # noqa: E402
+from slurm_driver import Driver  # noqa: E402
 
 REQUIRED = os.environ.get("HARNESS_REQUIRE_SLURM") == "1"
 

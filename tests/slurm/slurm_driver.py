@@ -69,15 +69,20 @@ class Driver:
         """Slurm's number of the key's newest job."""
         return str(self.events("started", "resumed", key=key)[-1]["job"])
 
-    def wait(self, what: str, true: Callable[[], object], seconds: float = 60) -> None:
-        deadline = time.monotonic() + seconds
-        while not true():
-            assert self.process.poll() is None, f"{self.process.communicate()}\n{self.log()}"
-            assert time.monotonic() < deadline, f"waited in vain until {what}\n{self.log()}"
-            time.sleep(0.1)
+    def wait(self, true: Callable[[], object], seconds: float = 60) -> None:
+        """Until it is true, while the driver lives."""
+        eventually(lambda: true() or self.process.poll() is not None, seconds)
+        assert true(), f"{self.process.communicate()}\n{self.log()}"
 
     def log(self) -> str:
         return "\n".join(map(str, self.events()))
+
+
+def eventually(true: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
 
 
 def main(folder: Path, settings: dict[str, Any]) -> None:

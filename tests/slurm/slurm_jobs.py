@@ -18,8 +18,8 @@ from harness.training.stopping import StopRequest
 
 @dataclass(frozen=True)
 class Saves:
-    """`steps` steps of `seconds` each. Like training it listens for SIGTERM, and it saves only when it is asked to stop:
-    whatever it does not repeat, a signal saved."""
+    """`steps` steps of `seconds` each. Like training it listens for SIGTERM, and it saves only when it is asked to
+    stop: whatever it does not repeat, a signal saved."""
 
     steps: int = 8
     seconds: float = 0.25
@@ -64,7 +64,7 @@ class Hungry:
 
     mb: int
 
-    def __call__(self, folder: Path) -> Plain:
+    def __call__(self, _folder: Path) -> Plain:
         held = []
         for _ in range(self.mb // 20):
             held.append(b"x" * (20 << 20))
@@ -74,7 +74,7 @@ class Hungry:
 
 @dataclass(frozen=True)
 class Fails:
-    def __call__(self, folder: Path) -> Plain:
+    def __call__(self, _folder: Path) -> Plain:
         raise ValueError("as it should")
 
 
@@ -82,7 +82,7 @@ class Fails:
 class Code:
     """Which code the job runs."""
 
-    def __call__(self, folder: Path) -> Plain:
+    def __call__(self, _folder: Path) -> Plain:
         package = Path(harness.__file__ or "").parent
         return {"package": str(package), "state": dict(code_state(package)), "working_directory": str(Path.cwd())}
 
