@@ -8,9 +8,9 @@ share of their deviation:
     6 bits                                k-means 0.9 s, 2.5%
     4 bits   evenly spaced 0.1 s, 18%     k-means 0.6 s, 9.7%
 
-So tables are evenly spaced at 8 bits and fitted by k-means below: at these rates 372 M weights take 0.3 to 3 minutes. In one dimension, from
-10,000 weights on, k-means has an exact solution; smaller tensors start from a fixed seed. The same weights give the
-same package.
+So tables are evenly spaced at 8 bits and fitted by k-means below: at these rates 372 M weights take 0.3 to 3 minutes.
+In one dimension, from 10,000 weights on, k-means has an exact solution; smaller tensors start from a fixed seed. The
+same weights give the same package.
 """
 
 from typing import Any, Literal, TypeAlias
