@@ -83,7 +83,7 @@ class Agent:
             return
         self._rest(request.protocol)
         self._say("")
-        self.report(f"{label}: starts on {device.chip or 'a device whose chip is not named'} (--chip)")
+        self.report(f"{label}: starts on {device.chip or 'a device whose chip is not named (--chip)'}")
         try:
             quantity = self._measured(entry)
         except (NoDeviceError, UserError):
