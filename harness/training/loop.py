@@ -60,7 +60,7 @@ def train(
         for step, batch in enumerate(training.batches(), start=training.step + 1):
             training.advance(step, batch)
             on_progress(step, recipe.steps)
-            if stop.requested and step < recipe.steps:
+            if stop.requested:
                 training.save()
                 raise Interrupted(step)
         return training.result()

@@ -134,6 +134,15 @@ def test_whatever_is_forgotten_shows(
     assert not same(run(tmp_path), unbroken)
 
 
+def test_sigterm_at_the_last_step_ends_the_process_too(tmp_path: Path, unbroken: Trained) -> None:
+    """What follows a training, sampling and scoring, may take longer than a cluster waits."""
+    with pytest.raises(Interrupted) as caught:
+        run(tmp_path, on_progress=lambda at, _of: os.kill(os.getpid(), signal.SIGTERM) if at == RECIPE.steps else None)
+    assert caught.value.step == RECIPE.steps
+    again = run(tmp_path, on_progress=lambda *_: pytest.fail("trained a step twice"))
+    assert again.curve == unbroken.curve
+
+
 def test_sigterm_saves_the_step_and_loses_nothing(tmp_path: Path, unbroken: Trained) -> None:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Interrupted) as caught:
