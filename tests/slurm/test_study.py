@@ -27,7 +27,8 @@ ATTEMPTS = Path("runs/tiny/attempts")
 
 @pytest.fixture
 def workplace(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    (tmp_path / "cache").mkdir()
+    for name in ("cache", "study"):
+        (tmp_path / name).mkdir()
     lay_out(tmp_path / "study", tmp_path / "cache")
     monkeypatch.chdir(tmp_path / "study")
     return tmp_path / "study"

@@ -1,0 +1,282 @@
+"""What the launcher makes of Slurm's words, silences and requeues, without a Slurm; tests/slurm/ has a real one."""
+
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.launch import endings, requeue, slurm_queue
+from harness.launch.attempt import Attempt, Result, new_attempt
+from harness.launch.config import SlurmLauncher
+from harness.launch.lease import Heartbeat, earlier_run_is_over
+from harness.launch.slurm_queue import SlurmQueue
+from harness.launch.slurm_states import STATES, Ending, is_alive, policy_of
+from harness.records.errors import UserError
+
+SLURM = SlurmLauncher(timeout_min=60, signal_delay_s=120, max_requeues=2)
+
+WORDS = """
+    BOOT_FAIL CANCELLED COMPLETED CONFIGURING COMPLETING DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PENDING PREEMPTED
+    RUNNING RESV_DEL_HOLD REQUEUE_FED REQUEUE_HOLD REQUEUED RESIZING REVOKED SIGNALING SPECIAL_EXIT STAGE_OUT STOPPED
+    SUSPENDED TIMEOUT
+"""  # JOB STATE CODES in `man squeue` and `man sacct` of Slurm 22.05
+
+
+@pytest.fixture
+def attempt(tmp_path: Path) -> Attempt:
+    made = new_attempt(tmp_path / "key")
+    made.make_current()
+    return made
+
+
+@pytest.mark.parametrize("word", WORDS.split())
+def test_every_state_of_the_manual_pages_has_a_policy(word: str) -> None:
+    assert policy_of(word) == STATES[word]
+
+
+def test_an_unknown_state_is_an_error_that_names_it() -> None:
+    with pytest.raises(UserError, match=r"Slurm calls a job 'ON_HOLIDAY', a state that is not among: BOOT_FAIL, "):
+        policy_of("ON_HOLIDAY")
+
+
+def test_what_is_behind_the_word_does_not_matter() -> None:
+    assert policy_of("CANCELLED by 1000")[0] == "cancel"
+    assert not is_alive("CANCELLED+")
+
+
+class Slurm:
+    """What squeue and sacct say; None: no answer."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.squeue: str | None = ""
+        self.sacct: str | None = ""
+        self.asked: list[str] = []
+        monkeypatch.setattr(slurm_queue, "_output", self._answer)
+        self.queue = SlurmQueue()
+
+    def _answer(self, command: str, *_arguments: str) -> str | None:
+        self.asked.append(command)
+        return self.squeue if command == "squeue" else self.sacct
+
+    def state(self, job: str = "7", every_s: float = 0.0, grace_s: float = 60.0) -> str:
+        return str(self.queue.state(job, every_s=every_s, grace_s=grace_s))
+
+
+@pytest.fixture
+def slurm(monkeypatch: pytest.MonkeyPatch) -> Slurm:
+    return Slurm(monkeypatch)
+
+
+def test_the_queue_is_right_about_what_waits_where_accounting_shows_the_run_before(slurm: Slurm) -> None:
+    slurm.squeue, slurm.sacct = "7|PENDING|BeginTime\n", "7|REQUEUED|2026-01-31T12:00:00\n"
+    assert slurm.state() == "PENDING (BeginTime)"
+
+
+def test_accounting_says_who_cancelled_and_when(slurm: Slurm) -> None:
+    slurm.squeue, slurm.sacct = "7|CANCELLED|None\n", "7|CANCELLED by 0|2026-01-31T12:00:00\n7.0|CANCELLED by 0|x\n"
+    assert slurm.state() == "CANCELLED (by root at 2026-01-31T12:00:00)"
+
+
+def test_a_step_that_ran_out_of_memory_is_why_its_job_failed(slurm: Slurm) -> None:
+    slurm.squeue = "7|FAILED|NonZeroExitCode\n"
+    slurm.sacct = "7|FAILED|2026-01-31T12:00:00\n7.batch|FAILED|x\n7.0|OUT_OF_MEMORY|2026-01-31T11:59:59\n"
+    assert slurm.state() == "OUT_OF_MEMORY (2026-01-31T11:59:59)"
+
+
+def test_tasks_of_an_array_are_jobs_of_their_own(slurm: Slurm) -> None:
+    slurm.squeue, slurm.sacct = "7_0|RUNNING|None\n7_1|COMPLETED|None\n", "7_1|COMPLETED|2026-01-31T12:00:00\n"
+    assert (slurm.state("7_0"), slurm.state("7_1")) == ("RUNNING", "COMPLETED (2026-01-31T12:00:00)")
+
+
+def test_a_controller_that_does_not_answer_ends_no_job(slurm: Slurm) -> None:
+    slurm.squeue = None
+    assert slurm.state(grace_s=0.0) == "PENDING (Slurm does not answer)"
+    slurm.squeue = "7|RUNNING|None\n"
+    assert slurm.state() == "RUNNING"
+    slurm.squeue = None
+    assert slurm.state(grace_s=0.0) == "RUNNING", "its last word holds"
+
+
+def test_without_accounting_the_queue_is_believed_after_the_grace_period(slurm: Slurm) -> None:
+    slurm.squeue, slurm.sacct = "7|TIMEOUT|TimeLimit\n", None
+    assert slurm.state(grace_s=0.05).startswith("COMPLETING")
+    time.sleep(0.06)
+    assert slurm.state(grace_s=0.05) == "TIMEOUT (TimeLimit)"
+
+
+def test_a_job_that_nobody_knows_is_unknown_after_the_grace_period(slurm: Slurm) -> None:
+    assert slurm.state(grace_s=0.05).startswith("COMPLETING")
+    time.sleep(0.06)
+    assert slurm.state(grace_s=0.05) == "UNKNOWN"
+
+
+def test_many_jobs_are_one_question_and_ended_ones_are_not_asked_for_again(slurm: Slurm) -> None:
+    slurm.squeue = "".join(f"{job}|RUNNING|None\n" for job in range(100))
+    for job in range(100):
+        slurm.state(str(job), every_s=60.0)
+    slurm.asked.clear()
+    slurm.queue._asked = float("-inf")
+    for job in range(100):
+        slurm.state(str(job), every_s=60.0)
+    assert slurm.asked == ["squeue"]
+    slurm.squeue, slurm.sacct = "", "".join(f"{job}|COMPLETED|x\n" for job in range(100))
+    for _ in range(3):
+        for job in range(100):
+            slurm.state(str(job))
+    assert slurm.asked == ["squeue", "squeue", "sacct"]
+
+
+class Ended:
+    """A handle of a job that has ended in `state`."""
+
+    job_id = "7"
+
+    def __init__(self, state: str) -> None:
+        self._state = state
+
+    def may_live(self) -> bool:
+        return False
+
+    def state(self) -> str:
+        return self._state
+
+    def ending(self) -> Ending:
+        policy, why = policy_of(self._state)
+        return Ending(policy=policy, why=why)
+
+    def stop(self, *, kill: bool = False) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("state", "policy"),
+    [
+        ("NODE_FAIL", "resubmit"),
+        ("BOOT_FAIL", "resubmit"),
+        ("PREEMPTED", "resubmit"),
+        ("TIMEOUT", "continue"),
+        ("OUT_OF_MEMORY", "fail"),
+        ("DEADLINE", "fail"),
+        ("CANCELLED", "cancel"),
+        ("FAILED", "lost"),
+        ("COMPLETED", "lost"),
+    ],
+)
+def test_endings_that_are_final_are_written_down(attempt: Attempt, state: str, policy: str) -> None:
+    assert endings.settle(attempt, Ended(state), SLURM, None).policy == policy
+    result = attempt.result()
+    final = policy in ("fail", "cancel")
+    assert final == (result is not None and result.state == "failed")
+
+
+def test_a_worker_that_saved_and_left_is_no_loss_however_slurm_calls_it(attempt: Attempt) -> None:
+    attempt.mark_left()
+    assert endings.settle(attempt, Ended("COMPLETED"), SLURM, None).policy == "resubmit"
+    attempt.mark_entered()
+    assert endings.settle(attempt, Ended("COMPLETED"), SLURM, None).policy == "lost"
+
+
+def test_time_limits_are_counted_over_attempts_and_from_the_last_failure_on(tmp_path: Path) -> None:
+    def limit() -> str:
+        attempt = new_attempt(tmp_path / "key")
+        return endings.settle(attempt, Ended("TIMEOUT"), SLURM, None).policy
+
+    assert [limit() for _ in range(3)] == ["continue", "continue", "fail"]
+    assert limit() == "continue", "the same command again begins to count anew"
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Answers of squeue and scontrol; an exception is raised."""
+    answers: dict[str, Any] = {"squeue": "CANCELLED", "scontrol": "", "asked": []}
+
+    def run(command: str, *arguments: str) -> str:
+        answers["asked"].append((command, *arguments))
+        if isinstance(answers[command], Exception):
+            raise answers[command]
+        return str(answers[command])
+
+    monkeypatch.setattr(requeue, "_run", run)
+    monkeypatch.setenv("SLURM_JOB_ID", "9")
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    return answers
+
+
+LONG_AGO, NOW = -3600.0, 0.0  # when the job began, from now
+
+
+@pytest.mark.parametrize(
+    ("asked", "began", "squeue", "left", "timeouts"),
+    [
+        (signal.SIGUSR2, LONG_AGO, "RUNNING", "requeued", 1),  # its time limit
+        (signal.SIGUSR2, NOW, "RUNNING", "requeued", 0),  # preempted, on clusters that send the signal then
+        (None, NOW, "RUNNING", "requeued", 0),  # preempted, in its grace time
+        (None, LONG_AGO, "CANCELLED", "stopped", 0),  # scancel
+        (signal.SIGTERM, NOW, "COMPLETING", "stopped", 0),  # scontrol requeue
+    ],
+)
+def test_a_job_requeues_itself_unless_slurm_has_ended_it(
+    attempt: Attempt, commands: dict[str, Any], asked: Any, began: float, squeue: str, left: str, timeouts: int
+) -> None:
+    commands["squeue"] = squeue
+    assert requeue.leave(attempt, SLURM, asked, time.monotonic() + began) == left
+    assert (("scontrol", "requeue", "7_3") in commands["asked"]) == (left == "requeued")
+    assert attempt.timeouts_of_key() == timeouts
+
+
+def test_a_requeue_that_slurm_refuses_leaves_the_key_to_the_driver(attempt: Attempt, commands: dict[str, Any]) -> None:
+    commands["scontrol"] = subprocess.CalledProcessError(1, "scontrol", stderr="Requested operation is disabled\n")
+    left = requeue.leave(attempt, SLURM, signal.SIGUSR2, time.monotonic() + LONG_AGO)
+    assert isinstance(left, Result)
+    assert left.state == "stopped"
+    assert left.error.endswith("Slurm did not requeue it: Requested operation is disabled")
+
+
+def test_a_job_that_was_replaced_does_not_requeue_itself(attempt: Attempt, commands: dict[str, Any]) -> None:
+    left = requeue.leave(attempt, SLURM, signal.SIGUSR1, time.monotonic())
+    assert isinstance(left, Result)
+    assert commands["asked"] == []
+
+
+def test_a_requeued_run_waits_for_the_lease_of_the_run_on_another_host(attempt: Attempt) -> None:
+    elsewhere, here = {"host": "another"}, {"host": socket.gethostname()}
+    assert earlier_run_is_over(attempt, elsewhere, 0.2), "the lease was given back, or never taken"
+    attempt.lease.write_text("another-1-1 5")
+    assert earlier_run_is_over(attempt, here, 30.0), "this host's lock proves it: no waiting"
+    assert earlier_run_is_over(attempt, elsewhere, 0.2), "it does not move: dead"
+    stop = threading.Event()
+
+    def live() -> None:
+        for count in range(1000):
+            attempt.lease.write_text(f"another-1-1 {count}")
+            if stop.wait(0.02):
+                return
+
+    thread = threading.Thread(target=live)
+    thread.start()
+    try:
+        assert not earlier_run_is_over(attempt, elsewhere, 1.0), "it moves: alive"
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_run_whose_lease_another_run_took_is_told_by_its_own_heartbeat(attempt: Attempt) -> None:
+    """A node out of sight: Slurm requeued its job elsewhere, and both are the same attempt."""
+    told: list[int] = []
+    previous = signal.signal(signal.SIGUSR1, lambda number, _frame: told.append(number))
+    try:
+        with Heartbeat(attempt, every_s=0.05):
+            time.sleep(0.12)
+            assert not told
+            attempt.lease.write_text("another-1-1 1")
+            time.sleep(0.2)
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+    assert told
+    assert attempt.lease.read_text() == "another-1-1 1", "and it leaves the other's lease alone"
