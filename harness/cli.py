@@ -58,6 +58,7 @@ def _export_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layout", choices=("ane", "plain"), help="for the Neural Engine, or as it is; default ane")
     parser.add_argument("--bits", type=int, choices=(16, 8, 6, 4), help="of a weight; below 16 palettized; default 16")
     parser.add_argument("--preflight", action="store_true", help="from shapes alone, in seconds: write no package")
+    parser.add_argument("--parity", action="store_true", help="random weights; hold the package against the module")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 

@@ -13,6 +13,7 @@ from harness.commands.measure import edited, latent_of
 from harness.commands.tables import table
 from harness.coreml.export import Mlprogram, export_package
 from harness.coreml.limits import Finding
+from harness.coreml.parity import ParityResult, fill_weights, parity
 from harness.coreml.preflight import check_package, preflight
 from harness.models.build import build, example_inputs
 from harness.records.errors import UserError
@@ -26,6 +27,8 @@ def run(arguments: argparse.Namespace) -> int:
     config = from_plain(Mlprogram, {name: value for name, value in flags.items() if value is not None})
     if not arguments.preflight:
         return _export(arguments, made, latent, config)
+    if arguments.parity:
+        raise UserError("--preflight writes no package, so there is none for --parity; leave one of them out")
     if arguments.to is not None:
         raise UserError("--preflight writes no package, so it takes no --to; leave one of them out")
     return _preflight(arguments, made, latent, config)
@@ -33,14 +36,31 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _export(arguments: argparse.Namespace, made: ArchitectureConfig, latent: int, config: Mlprogram) -> int:
     path = Path(arguments.to or f"{Path(arguments.name).stem}.mlpackage")
-    summary = export_package(build(made), example_inputs(made, latent=latent), path, config)
+    module, inputs = build(made), example_inputs(made, latent=latent)
+    if arguments.parity:
+        fill_weights(module)
+    summary = export_package(module, inputs, path, config)
     found = check_package(summary.path)
+    result = parity(module, inputs, summary.path) if arguments.parity else None
     if arguments.json:
-        return _print_json(_head(arguments.name, latent, summary), found)
+        _print_json(_head(arguments.name, latent, summary) | ({"parity": to_plain(result)} if result else {}), found)
+        return _judged(result, config)
     title = f"{arguments.name} at a {latent}x{latent} latent: {summary.bytes:,} bytes, {summary.target}"
     _print_operators(summary.operators, f"{title}, {_weights(config)}, layout {config.layout}")
     _print_findings(found)
+    if result is not None:
+        print(
+            f"parity with the module, random weights: {result.float32_db:.1f} dB computed in float32, "
+            f"{result.float16_db:.1f} dB rounded to fp16; it proves the graph, not the Neural Engine's arithmetic"
+        )
     print(path)
+    return _judged(result, config)
+
+
+def _judged(result: ParityResult | None, config: Mlprogram) -> int:
+    """ParityError below a gate; palettes change the weights, so theirs is a number without one."""
+    if result is not None and config.bits == 16:
+        result.check()
     return 0
 
 

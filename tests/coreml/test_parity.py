@@ -1,5 +1,6 @@
 """The gate on exported packages: every rung and peer passes, a graph that is wrong in one place does not."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from torch import nn
 
 from harness.architecture.catalogue import architecture
 from harness.architecture.edits import with_edits
+from harness.cli import main
 from harness.coreml.export import Mlprogram, export_package
 from harness.coreml.interpreter import check_operators
 from harness.coreml.mil_program import read_program
@@ -31,6 +33,7 @@ from .layouts import KNOBS, RUNGS, small
 from .mil_packages import exported, normal, places, small_last_rung, with_argument, with_operation
 
 BASE = architecture("laptop/thin_sdxl")
+TINY = ["stages.*.channels=16", "norm.groups=8", "stages.*.blocks=1"]
 PEERS = {"dit": architecture("laptop/dit"), "uvit": architecture("laptop/uvit")}
 DECODERS = {
     "tiny": with_edits(architecture("decoder/tiny"), {"stages.*.channels": 16, "norm.groups": 8}),
@@ -184,18 +187,18 @@ def exact(tmp_path_factory):
     return read_program(package), lambda program: program_psnr_db(program, inputs, [reference], "float32")
 
 
+@pytest.mark.slow
 def test_without_fp16_the_graph_is_the_module(exact):
     """So what the gate has to leave to fp16 weights is no mistake of the graph or of the interpreter."""
     program, psnr = exact
-    print("exact", psnr(program))
     assert psnr(program) > 100
 
 
+@pytest.mark.slow
 def test_without_fp16_the_finest_mistake_is_red(exact):
     """One of four GELUs in its other form hides behind rounded weights, at 66 dB; not here."""
     program, psnr = exact
     changed = argument("mode", "TANH_APPROXIMATION")(program, places(program, "gelu")[0])
-    print("exact tanh", psnr(changed))
     assert psnr(changed) < 100
 
 
@@ -256,6 +259,23 @@ MUTATIONS = {
 }
 
 
+def test_angles_in_fp16_are_red(tmp_path):
+    """Up to 1000, where fp16 numbers are 0.5 apart: why the export keeps them in float32. How much it costs depends on
+    the time; DiT's blocks show it most."""
+    module, inputs, package = exported(PEERS["dit"], tmp_path, Mlprogram())
+    inputs = inputs[0], torch.tensor([0.7371]), inputs[2]
+    with torch.no_grad():
+        reference = module.eval()(*inputs)
+    program = read_program(package)
+    rounded = replace(program, operations=tuple(map(in_fp16, program.operations)))
+    assert program_psnr_db(program, inputs, [reference], "float16") >= FLOAT16_GATE_DB
+    assert program_psnr_db(rounded, inputs, [reference], "float16") < FLOAT16_GATE_DB
+
+
+def in_fp16(operation):
+    return replace(operation, outputs=tuple(replace(output, dtype="FLOAT16") for output in operation.outputs))
+
+
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_one_wrong_place_is_red(name, judged):
     program, psnr = judged
@@ -263,5 +283,32 @@ def test_one_wrong_place_is_red(name, judged):
     changed = mutate(program, places(program, operator)[which])
     check_operators(changed)
     assert psnr(program, "float32") >= FLOAT32_GATE_DB
-    print(name, psnr(changed, "float32"))
     assert psnr(changed, "float32") < FLOAT32_GATE_DB
+
+
+# The command
+
+
+def test_preflight_has_no_package_to_compare(capsys):
+    assert main(["export", "laptop/dit", "--preflight", "--parity"]) == 2
+    assert "there is none for --parity" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_export_says_how_near_it_is(tmp_path, capsys):
+    path = str(tmp_path / "dit.mlpackage")
+    assert main(["export", "laptop/dit", "--parity", "--json", "--to", path]) == 0
+    found = json.loads(capsys.readouterr().out)["parity"]
+    assert found["float32_db"] > FLOAT32_GATE_DB
+    assert found["float16_db"] > FLOAT16_GATE_DB
+    assert main(["export", "laptop/dit", "--parity", "--bits", "4", "--to", path]) == 0  # other weights: no gate
+    assert "it proves the graph, not the Neural Engine's arithmetic" in capsys.readouterr().out
+
+
+def test_a_missed_gate_is_a_failed_command(tmp_path, capsys, monkeypatch):
+    from harness.commands import export
+
+    path = tmp_path / "dit.mlpackage"
+    monkeypatch.setattr(export, "parity", lambda *_: ParityResult(float32_db=41.0, float16_db=40.0))
+    assert main(["export", "decoder/tiny", *TINY, "--latent", "4", "--parity", "--to", str(path)]) == 2
+    assert "reaches 41.0 dB of the module's output and 60 dB are asked" in capsys.readouterr().err
