@@ -210,13 +210,13 @@ def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(overview())
         return 0
-    name, rest = _verb(words)
+    name, rest = split_verb(words)
     arguments = parse(name, rest)
     status: int = import_module(f"harness.commands.{name.replace(' ', '_')}").run(arguments)
     return status
 
 
-def _verb(words: list[str]) -> tuple[str, list[str]]:
+def split_verb(words: list[str]) -> tuple[str, list[str]]:
     """The verb, of one word or two (`latency predict`), and the words after it."""
     for length in (2, 1):
         if (name := " ".join(words[:length])) in VERBS:
