@@ -10,6 +10,7 @@
                           /submitted.json, call.pkl, progress.json, traceback.txt, submitit/
                           /timeouts      on Slurm: how often it reached its time limit
                           /left          on Slurm: its last run saved and left without a result, to go on
+                          /recalled      its driver asked it to end
                           /result.json  appears by rename: the end of the attempt
 
 The worker writes the result before it lets go of its locks. So: a result means ended; no result and a held lock (or
@@ -128,6 +129,14 @@ class Attempt:
     def left(self) -> bool:
         """Whether its last run ended in good order, without a result and to be continued."""
         return (self.folder / "left").exists()
+
+    def mark_recalled(self) -> None:
+        (self.folder / "recalled").touch()
+
+    @property
+    def recalled(self) -> bool:
+        """Whether the driver stopped and asked the job to end: then its cancellation is no user's word on the trial."""
+        return (self.folder / "recalled").exists()
 
     def count_timeout(self) -> None:
         """One more time limit reached: written by the attempt's worker, or by the driver once that is dead."""

@@ -22,6 +22,8 @@ def settle(attempt: Attempt, handle: Handle, launcher: LauncherConfig, result: R
     ending = handle.ending()
     if ending.policy == "lost":
         return Ending(policy="resubmit" if attempt.left else "lost", why=why_lost(attempt, handle))
+    if ending.policy == "cancel" and attempt.recalled:
+        return Ending(policy="resubmit", why=ending.why)
     if ending.policy == "continue":
         ending = _count_timeout(attempt, launcher, ending)
     if ending.policy != "resubmit":

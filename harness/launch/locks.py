@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import socket
+import sys
 import time
 from pathlib import Path
 from types import TracebackType
@@ -65,6 +66,19 @@ class FileLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def lock_driver(folder: Path) -> FileLock:
+    """The lock of the one driver of `folder`; a UserError names the one that has it."""
+    path = folder / "driver.lock"
+    lock = FileLock.acquire(path, wait_s=0.5, command=" ".join(sys.argv))
+    if lock is not None:
+        return lock
+    other = holder(path)
+    raise UserError(
+        f"another driver (process {other.get('pid')} on {other.get('host')}) already works in {folder}; "
+        "wait for it or stop it, then run the same command again"
+    )
 
 
 def is_held(path: Path) -> bool:

@@ -13,7 +13,6 @@ running, a key whose worker lives is waited for, a key that was lost or failed s
 """
 
 import contextlib
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -28,11 +27,10 @@ from harness.launch.config import DebugLauncher, LauncherConfig, LocalLauncher, 
 from harness.launch.endings import EVENTS, settle
 from harness.launch.events import log_event
 from harness.launch.lease import LeaseWatch
-from harness.launch.locks import FileLock, holder, is_held
+from harness.launch.locks import FileLock, is_held, lock_driver
 from harness.launch.progress import Progress, read_progress
 from harness.launch.slurm_states import Ending
 from harness.launch.worker import Call, save_call
-from harness.records.errors import UserError
 from harness.records.plain import Plain
 
 
@@ -82,7 +80,7 @@ class Pool:
         self._running: dict[str, _Running] = {}
         self._ready: list[Outcome] = []
         self._losses: dict[str, int] = {}
-        self._lock = _lock_driver(self.folder)
+        self._lock = lock_driver(self.folder)
 
     # asking
 
@@ -287,6 +285,7 @@ class Pool:
         """Ask every job to end. On this machine ask again each second (a worker may not listen yet), then kill."""
         living = list(self._running.values())
         for job in living:
+            job.attempt.mark_recalled()
             job.handle.stop()
         if not isinstance(self.launcher, LocalLauncher):
             return  # Slurm sees to it
@@ -301,18 +300,6 @@ class Pool:
             if now >= deadline:
                 return
             time.sleep(0.05)
-
-
-def _lock_driver(folder: Path) -> FileLock:
-    path = folder / "driver.lock"
-    lock = FileLock.acquire(path, wait_s=0.5, command=" ".join(sys.argv))
-    if lock is not None:
-        return lock
-    other = holder(path)
-    raise UserError(
-        f"another driver (process {other.get('pid')} on {other.get('host')}) already works in {folder}; "
-        "wait for it or stop it, then run the same command again"
-    )
 
 
 @contextlib.contextmanager

@@ -180,6 +180,12 @@ def test_a_worker_that_saved_and_left_is_no_loss_however_slurm_calls_it(attempt:
     assert endings.settle(attempt, Ended("COMPLETED"), SLURM, None).policy == "lost"
 
 
+def test_a_job_that_its_driver_cancelled_goes_on_with_the_next_driver(attempt: Attempt) -> None:
+    attempt.mark_recalled()
+    assert endings.settle(attempt, Ended("CANCELLED"), SLURM, None).policy == "resubmit"
+    assert attempt.result() is None
+
+
 def test_time_limits_are_counted_over_attempts_and_from_the_last_failure_on(tmp_path: Path) -> None:
     def limit() -> str:
         attempt = new_attempt(tmp_path / "key")

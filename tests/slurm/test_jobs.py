@@ -11,7 +11,11 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster, limits_memory
-from slurm_driver import Driver, eventually
+from slurm_driver import SETTINGS, Driver, eventually
+from slurm_jobs import Saves
+
+from harness.launch.config import SlurmLauncher
+from harness.launch.pool import Pool
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
 
@@ -146,6 +150,18 @@ def test_jobs_outlive_a_killed_driver_and_the_next_one_finds_them(drive: Drive, 
     assert again.story("runs") == ["submitted 1", "started 1", "found 1", "finished 1"]
     assert again.story("ends") == ["submitted 1", "started 1", "finished 1"]
     assert again.story("goes")[:5] == ["submitted 1", "started 1", "stopped 1", "cancelled 1", "submitted 2"]
+
+
+def test_a_driver_that_cancels_its_jobs_finds_them_saved_when_it_comes_back_at_once(
+    drive: Drive, tmp_path: Path
+) -> None:
+    with Pool(tmp_path / "study" / "attempts", SlurmLauncher(**SETTINGS)) as pool:
+        pool.submit("key", Saves(steps=20))
+        eventually(lambda: pool.poll(0.1) or list(pool.folder.glob("key/shared/steps.log")))
+        pool.stop(cancel=True)
+    driver = drive(jobs={"key": ["Saves", {"steps": 20}]}, attempts=1)
+    assert driver.ended()["key"]["state"] == "done"
+    assert driver.steps("key") == list(range(20))
 
 
 def test_the_warning_before_the_time_limit_saves_and_requeues(slow: dict[str, Driver]) -> None:
