@@ -33,7 +33,6 @@ from .layouts import KNOBS, RUNGS, small
 from .mil_packages import exported, normal, places, small_last_rung, with_argument, with_operation
 
 BASE = architecture("laptop/thin_sdxl")
-TINY = ["stages.*.channels=16", "norm.groups=8", "stages.*.blocks=1"]
 PEERS = {"dit": architecture("laptop/dit"), "uvit": architecture("laptop/uvit")}
 DECODERS = {
     "tiny": with_edits(architecture("decoder/tiny"), {"stages.*.channels": 16, "norm.groups": 8}),
@@ -308,7 +307,7 @@ def test_export_says_how_near_it_is(tmp_path, capsys):
 def test_a_missed_gate_is_a_failed_command(tmp_path, capsys, monkeypatch):
     from harness.commands import export
 
-    path = tmp_path / "dit.mlpackage"
+    path = tmp_path / "uvit.mlpackage"
     monkeypatch.setattr(export, "parity", lambda *_: ParityResult(float32_db=41.0, float16_db=40.0))
-    assert main(["export", "decoder/tiny", *TINY, "--latent", "4", "--parity", "--to", str(path)]) == 2
+    assert main(["export", "laptop/uvit", "--parity", "--to", str(path)]) == 2
     assert "reaches 41.0 dB of the module's output and 60 dB are asked" in capsys.readouterr().err
