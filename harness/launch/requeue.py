@@ -28,7 +28,7 @@ def leave(
     if asked == signal.SIGUSR1:
         return Result(state="stopped", error="another attempt, or another run of it, took its place")
     job = own_job()
-    if asked != signal.SIGUSR2 and _run("squeue", "--noheader", "--format=%T", f"--jobs={job}") != "RUNNING":
+    if asked != signal.SIGUSR2 and not _is_running(job):
         return "stopped"
     limit_s = 60 * launcher.timeout_min
     if asked == signal.SIGUSR2 and time.monotonic() - began >= limit_s - launcher.signal_delay_s - TOLERANCE_S:
@@ -49,6 +49,14 @@ def own_job() -> str:
     """The number of the job that this process is in, as Slurm's commands take it: 17, or 17_3 in an array."""
     job, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return os.environ["SLURM_JOB_ID"] if job is None else f"{job}_{task}"
+
+
+def _is_running(job: str) -> bool:
+    """Whether Slurm still calls the job running; no where it does not answer: then the driver will ask."""
+    try:
+        return _run("squeue", "--noheader", "--format=%T", f"--jobs={job}") == "RUNNING"
+    except (OSError, subprocess.SubprocessError):
+        return False
 
 
 def too_many_timeouts(attempt: Attempt, launcher: SlurmLauncher) -> str | None:

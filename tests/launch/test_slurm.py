@@ -224,10 +224,11 @@ LONG_AGO, NOW = -3600.0, 0.0  # when the job began, from now
         (None, NOW, "RUNNING", "requeued", 0),  # preempted, in its grace time
         (None, LONG_AGO, "CANCELLED", "stopped", 0),  # scancel
         (signal.SIGTERM, NOW, "COMPLETING", "stopped", 0),  # scontrol requeue
+        (signal.SIGTERM, NOW, OSError("no squeue"), "stopped", 0),
     ],
 )
 def test_a_job_requeues_itself_unless_slurm_has_ended_it(
-    attempt: Attempt, commands: dict[str, Any], asked: Any, began: float, squeue: str, left: str, timeouts: int
+    attempt: Attempt, commands: dict[str, Any], asked: Any, began: float, squeue: Any, left: str, timeouts: int
 ) -> None:
     commands["squeue"] = squeue
     assert requeue.leave(attempt, SLURM, asked, time.monotonic() + began) == left

@@ -23,6 +23,7 @@ class Saves:
 
     steps: int = 8
     seconds: float = 0.25
+    saves: bool = True  # False: it does not, on purpose
 
     def __call__(self, folder: Path) -> Plain:
         shared = shared_folder(folder)
@@ -33,7 +34,8 @@ class Saves:
                 note(shared / "steps.log", f"{folder.name} {step}")
                 time.sleep(self.seconds)
                 if stop.requested:
-                    write_atomic(checkpoint, json.dumps(step + 1).encode())
+                    if self.saves:
+                        write_atomic(checkpoint, json.dumps(step + 1).encode())
                     raise AttemptStopped
         return {"from": first, "job": os.environ.get("SLURM_JOB_ID")}
 

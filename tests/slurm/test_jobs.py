@@ -110,13 +110,17 @@ def test_out_of_memory_fails_at_once_with_that_reason(drive: Drive) -> None:
 
 
 def test_scontrol_requeue_saves_and_the_same_attempt_goes_on(drive: Drive, cluster: Cluster) -> None:
-    driver = drive(jobs={"key": ["Saves", {"steps": 20}]}, attempts=1)
-    driver.wait(lambda: len(driver.steps("key")) > 3)
-    cluster.run("scontrol", "requeue", driver.job("key"))
+    """The second job does not save, on purpose: the proof must see its repeated steps."""
+    todo = {"key": ["Saves", {"steps": 20}], "forgets": ["Saves", {"steps": 20, "saves": False}]}
+    driver = drive(jobs=todo, attempts=1)
+    driver.wait(lambda: all(len(driver.steps(key)) > 3 for key in todo))
+    for key in todo:
+        cluster.run("scontrol", "requeue", driver.job(key))
     assert driver.ended()["key"]["result"]["from"] > 3
     assert driver.story("key") == ["submitted 1", "started 1", "stopped 1", "resumed 1", "finished 1"]
-    assert driver.steps("key") == list(range(20))
     assert driver.events("resumed")[0]["restart"] == "1"
+    assert driver.steps("key") == list(range(20))
+    assert len(driver.steps("forgets")) > 20 + 3
 
 
 def test_scancel_ends_that_trial_with_who_and_when_and_the_same_command_tries_it_again(
