@@ -3,7 +3,7 @@
 Two numbers, each a peak signal-to-noise ratio of the package's output against the module's in float32:
 
 float32   the program computed in float32 on its stored fp16 constants. What is missing to exactness are the rounded
-          weights and a wrong graph; a wrong graph is far below the gate.
+          weights, and what is wrong in the graph.
 float16   every value that the program declares fp16 rounded to fp16: what the format itself costs.
 
 Rounded weights alone keep the first at 60 to 85 dB, so a mistake smaller than that, such as one GELU of many in its
