@@ -18,7 +18,10 @@ def answer(
     quality = [claim for claim in claims if claim.rule.rule == "seeds"]
     if quality:
         lines += _quality_lines(manifest, definition, estimates, quality)
-    lines.append(("From the first rung to the last", _overall(manifest, definition, estimates)))
+    if _one_at_a_time(manifest):
+        lines.append(("Lowest", _lowest(manifest, definition, estimates)))
+    else:
+        lines.append(("From the first rung to the last", _overall(manifest, definition, estimates)))
     if any(claim.verdict.state != "no claim" for claim in claims):
         lines.append(("The published claims", _count(claims)))
     return lines
@@ -69,6 +72,24 @@ def _overall(manifest: Manifest, definition: ReportDefinition, estimates: Estima
             values = f"{number(first.value, first.unit)} to {number(last.value, last.unit)}"
             parts.append(f"{_inside(column.title)} {change(total)} ({values})")
     return ", ".join(parts) + "." if parts else "nothing is known of both yet."
+
+
+def _one_at_a_time(manifest: Manifest) -> bool:
+    """Whether every rung stands on its own beside the first, so that the last is not the sum of all changes."""
+    return len(manifest.rungs) > 2 and all(rung.against == manifest.rungs[0].name for rung in manifest.rungs[1:])
+
+
+def _lowest(manifest: Manifest, definition: ReportDefinition, estimates: Estimates) -> str:
+    """The rung with the least of each quantity, where it is known of every rung in the same way."""
+    parts = []
+    for column in (column for column in definition.columns if column.summary):
+        found = [estimates[rung.name, column.quantity] for rung in manifest.rungs]
+        values = [one.value for one in found if one.value is not None]
+        if len(values) == len(found) and len({one.kind for one in found}) == 1:
+            least = values.index(min(values))
+            told = f"{manifest.rungs[least].title} ({number(values[least], found[least].unit)})"
+            parts.append(f"{_inside(column.title)} {told}")
+    return ", ".join(parts) + "." if parts else "nothing is known of all rungs yet."
 
 
 def _inside(title: str) -> str:

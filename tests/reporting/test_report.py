@@ -224,6 +224,25 @@ def test_the_answer_names_what_helped_and_what_it_cost(synthetic: Any, page_cell
     assert "separable convolutions, expansion 1" in hurt
 
 
+def test_rungs_that_each_stand_beside_the_first_have_no_first_and_last(synthetic: Any, page_cells: Cells) -> None:
+    """A DiT after a UNet is not the sum of changes: the lowest of each quantity is told instead."""
+
+    def answer() -> str:
+        return next(cell["text"] for cell in page_cells(synthetic.write()) if cell.get("class") == "answer")
+
+    assert "From the first rung to the last: KID" in answer()
+    rungs = [
+        replace(rung, against="thin_sdxl" if index else None) for index, rung in enumerate(synthetic.manifest.rungs)
+    ]
+    synthetic.manifest = replace(synthetic.manifest, rungs=tuple(rungs))
+    told = answer()
+    assert "From the first rung to the last" not in told
+    lowest = told.split("Lowest:")[1].split("\n")[0]
+    assert "KID RMSNorm on Q and K, 2-D RoPE (" in lowest
+    assert "parameters cross-attention from the first stage on (912 k)" in lowest
+    assert "latency on iPhone" not in lowest
+
+
 def test_an_ablation_that_is_only_counted_has_a_report_too(synthetic: Any, page_cells: Cells) -> None:
     definition = yaml.safe_load((Path(__file__).parents[2] / "reports" / "fig3_full.yaml").read_text())
     manifest = replace(synthetic.manifest, controls={}, name="fig3_full")
