@@ -8,11 +8,15 @@ from harness.architecture.config import ArchitectureConfig
 
 
 def twin(config: ArchitectureConfig) -> UNet2DConditionModel:
-    """diffusers' UNet of a configuration with SDXL's choices; its middle is as deep as the last stage."""
+    """diffusers' UNet of a configuration with SDXL's choices.
+
+    diffusers makes the middle as deep as the last stage: what the configuration has not is cut off.
+    """
     deep = [next((found.depth for found in stage.block.transformers()), 0) for stage in config.stages]
     assert config.middle is not None
-    assert next(config.middle.transformers()).depth == deep[-1]
-    return UNet2DConditionModel(
+    middle = next(config.middle.transformers()).depth
+    assert middle <= deep[-1]
+    made = UNet2DConditionModel(
         in_channels=config.latent_channels,
         out_channels=config.latent_channels,
         block_out_channels=tuple(stage.channels for stage in config.stages),
@@ -26,6 +30,9 @@ def twin(config: ArchitectureConfig) -> UNet2DConditionModel:
         norm_num_groups=config.norm.groups,
         use_linear_projection=True,
     )
+    (transformer,) = made.mid_block.attentions
+    transformer.transformer_blocks = transformer.transformer_blocks[:middle]
+    return made
 
 
 def renamed(theirs: dict[str, Tensor], stages: int) -> dict[str, Tensor]:
