@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.architecture.family import ArchitectureConfig
+from harness.architecture.family import ArchitectureConfig, identity_without
 from harness.architecture.kinds import kind_of
 from harness.architecture.knobs import Convolution, MapNorm
 from harness.architecture.rules import KERNELS, SIZES, Rule, check
-from harness.records.plain import Plain, identity
+from harness.records.plain import Plain
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,13 +57,14 @@ class DecoderConfig(ArchitectureConfig):
         check(self, DECODER_RULES)
 
     def canonical(self) -> Plain:
-        """Where nothing normalises, the kind of norm says nothing; where all widths are equal, what changes them."""
-        plain = identity(self)
-        assert isinstance(plain, dict)
+        """Where nothing normalises, the kind of norm says nothing; where all widths are equal, what changes them; of the
+        convolution, what its kind says."""
         idle = set() if any(True for _ in _normed_widths(self)) else {"norm"}
         if len({stage.channels for stage in self.stages}) == 1:
             idle.add("width_change")
-        return {key: value for key, value in plain.items() if key not in idle}
+        widths = ((c_in, c_out) for _, _, c_in, c_out in block_widths(self))
+        convolution = identity_without(self.convolution, self.convolution.idle(widths))
+        return identity_without(self, idle) | {"convolution": convolution}
 
 
 def block_widths(config: DecoderConfig) -> Iterator[tuple[str, bool, int, int]]:

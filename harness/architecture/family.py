@@ -12,7 +12,8 @@ export then work with it, and training too if it is a `Denoiser`:
 In YAML the family is the value of `kind`; without one it is the study's UNet. Builder: (config) -> module.
 """
 
-from typing import ClassVar
+from collections.abc import Collection
+from typing import Any, ClassVar
 
 from harness.records.plain import Plain, fingerprint, identity
 
@@ -28,7 +29,7 @@ class ArchitectureConfig:
 
     @property
     def fingerprint(self) -> str:
-        """Equal for two configurations exactly if they are the same network (`canonical`)."""
+        """Equal for two configurations that differ in nothing but knobs that cannot matter (`canonical`)."""
         return fingerprint(self.canonical(), schema=SCHEMA)
 
     def canonical(self) -> Plain:
@@ -57,3 +58,10 @@ class Denoiser(ArchitectureConfig):
     """Width of the text encoder's tokens."""
     context_length: int
     """Tokens of a prompt: no weight depends on it, counts and latencies do."""
+
+
+def identity_without(config: Any, settings: Collection[str]) -> dict[str, Plain]:
+    """The plain form of what identifies `config`, without the settings that cannot matter in it."""
+    plain = identity(config)
+    assert isinstance(plain, dict)
+    return {name: value for name, value in plain.items() if name not in settings}

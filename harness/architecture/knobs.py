@@ -3,7 +3,7 @@
 Every knob's docstring says what its builder is called with; every kind's says what it is.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -24,6 +24,10 @@ class Convolution:
     def sampler(self, direction: Literal["up", "down"]) -> "Convolution":
         """The convolution that the sampler of this direction has."""
         raise NotImplementedError
+
+    def idle(self, widths: Iterable[tuple[int, int]]) -> set[str]:  # noqa: ARG002
+        """Settings that cannot matter where residual blocks have these input and output channels."""
+        return set()
 
 
 @kind_of(Convolution, built_by="harness.models.convolution:regular")
@@ -60,6 +64,9 @@ class Separable(Convolution):
 
     def sampler(self, direction: Literal["up", "down"]) -> Convolution:
         return self if self.samplers in (direction, "both") else Regular()
+
+    def idle(self, widths: Iterable[tuple[int, int]]) -> set[str]:
+        return {"relative_to"} if all(c_in <= c_out for c_in, c_out in widths) else set()
 
 
 class Attention:

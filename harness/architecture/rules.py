@@ -51,6 +51,11 @@ def _no_transformer(config: "UNetConfig") -> Iterator[str]:
         yield "every block is residual; give one the kind residual_transformer or transformer"
 
 
+def _no_residual_block(config: "UNetConfig") -> Iterator[str]:
+    if not any(residual_widths(config)):
+        yield "every block is a transformer; give one the kind residual or residual_transformer"
+
+
 def _even_kernel(config: Any) -> Iterator[str]:
     if config.convolution.kernel_size % 2 == 0:
         yield f"convolution.kernel_size is {config.convolution.kernel_size}"
@@ -157,6 +162,7 @@ RULES = (
     SIZES,
     Rule("a UNet has at least 2 stages", _too_few_stages),
     Rule("the prompt enters through cross-attention, so some place needs a transformer", _no_transformer),
+    Rule("the time enters through residual blocks, so some place needs one", _no_residual_block),
     KERNELS,
     Rule("time features are pairs of sine and cosine, so their number is even", _odd_time_features),
     Rule("a transformer's channels divide into heads", _heads_do_not_fit),

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harness.architecture import rules
-from harness.architecture.family import ArchitectureConfig, Denoiser
+from harness.architecture.family import ArchitectureConfig, Denoiser, identity_without
 from harness.architecture.kinds import kind_of
 from harness.architecture.knobs import (
     Attention,
@@ -17,7 +17,7 @@ from harness.architecture.knobs import (
     TransformerBlock,
     VectorNorm,
 )
-from harness.records.plain import Plain, identity
+from harness.records.plain import Plain
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,12 +67,11 @@ class UNetConfig(Denoiser):
         rules.check(self)
 
     def canonical(self) -> Plain:
-        """Nothing attends to itself: how self-attention would have worked says nothing about the network."""
-        plain = identity(self)
-        assert isinstance(plain, dict)
-        if not any(found.self_attention for _, _, found in self.transformers()):
-            plain = {key: value for key, value in plain.items() if key not in ("self_attention", "position")}
-        return plain
+        """Where nothing attends to itself, how it would have says nothing; of the convolution, what its kind says."""
+        attends = any(found.self_attention for _, _, found in self.transformers())
+        widths = ((c_in, c_out) for _, c_in, c_out in rules.residual_widths(self))
+        convolution = identity_without(self.convolution, self.convolution.idle(widths))
+        return identity_without(self, () if attends else ("self_attention", "position")) | {"convolution": convolution}
 
     @property
     def downsampling(self) -> int:

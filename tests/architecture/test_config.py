@@ -89,12 +89,27 @@ def test_knobs_that_cannot_matter_are_not_in_the_fingerprint():
         assert with_edits(LAPTOP, edit).fingerprint != LAPTOP.fingerprint
 
 
+def test_what_an_expansion_is_relative_to_matters_only_where_a_residual_block_narrows():
+    edits = {
+        "stages.*.block": {"kind": "transformer", "depth": 1},
+        "convolution": {"kind": "separable", "expansion": 2},
+    }
+    middle, widest = with_edits(LAPTOP, edits), {"convolution.relative_to": "widest"}
+    assert with_edits(middle, widest).fingerprint == middle.fingerprint
+    ups = with_edits(middle, {"stages.0.block": "residual"})
+    assert with_edits(ups, widest).fingerprint != ups.fingerprint
+
+
 BROKEN = {
     "a size or a count is more than 0": {"stages.0.channels": 0},
     "a UNet has at least 2 stages": {"stages": to_plain(LAPTOP)["stages"][2:]},
     "the prompt enters through cross-attention, so some place needs a transformer": {
         "stages.*.block": "residual",
         "middle": None,
+    },
+    "the time enters through residual blocks, so some place needs one": {
+        "stages.*.block": {"kind": "transformer", "depth": 1},
+        "middle": {"kind": "transformer", "depth": 1},
     },
     "a kernel has a middle, so its size is odd": {"convolution.kernel_size": 4},
     "time features are pairs of sine and cosine, so their number is even": {"time_features": 31},

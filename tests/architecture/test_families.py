@@ -86,7 +86,10 @@ def test_knobs_of_a_decoder_that_cannot_matter_are_not_in_the_fingerprint():
     assert with_edits(attending, {"norm": "rms"}).fingerprint != attending.fingerprint
     even = with_edits(TINY, {"stages.*.channels": 96})
     assert with_edits(even, {"width_change": "shortcut"}).fingerprint == even.fingerprint
-    assert with_edits(TINY, {"width_change": "shortcut"}).fingerprint != TINY.fingerprint
+    shortcut, widest = with_edits(TINY, {"width_change": "shortcut"}), {"convolution.relative_to": "widest"}
+    assert shortcut.fingerprint != TINY.fingerprint
+    assert with_edits(TINY, widest).fingerprint == TINY.fingerprint
+    assert with_edits(shortcut, widest).fingerprint != shortcut.fingerprint
 
 
 def test_the_decoders_search_space_holds_the_tiny_decoder():

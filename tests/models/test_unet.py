@@ -170,8 +170,9 @@ def edits(draw):
         "token_norm": draw(st.sampled_from(["layer", "rms"])),
         "latent_channels": draw(st.integers(1, 4)),
     }
-    if all(block["kind"] == "residual" for block in [*(s["block"] for s in stages), chosen["middle"]] if block):
-        chosen["middle"] = {"kind": "transformer", "depth": 1, "self_attention": False}
+    kinds = {block["kind"] for block in [*(s["block"] for s in stages), chosen["middle"]] if block}
+    if kinds in ({"residual"}, {"transformer"}):  # the text needs a transformer, the time a residual block
+        chosen["middle"] = {"kind": "residual_transformer", "depth": 1, "self_attention": False}
     return chosen
 
 
