@@ -57,8 +57,7 @@ class DecoderConfig(ArchitectureConfig):
         check(self, DECODER_RULES)
 
     def canonical(self) -> Plain:
-        """Where nothing normalises, the kind of norm says nothing; where all widths are equal, what changes them; of the
-        convolution, what its kind says."""
+        """Where nothing normalises, the kind of norm says nothing; where all widths are equal, what changes them."""
         idle = set() if any(True for _ in _normed_widths(self)) else {"norm"}
         if len({stage.channels for stage in self.stages}) == 1:
             idle.add("width_change")

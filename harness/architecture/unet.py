@@ -67,7 +67,7 @@ class UNetConfig(Denoiser):
         rules.check(self)
 
     def canonical(self) -> Plain:
-        """Where nothing attends to itself, how it would have says nothing; of the convolution, what its kind says."""
+        """Where nothing attends to itself, how it would have says nothing about the network."""
         attends = any(found.self_attention for _, _, found in self.transformers())
         widths = ((c_in, c_out) for _, c_in, c_out in rules.residual_widths(self))
         convolution = identity_without(self.convolution, self.convolution.idle(widths))

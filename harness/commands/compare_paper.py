@@ -60,7 +60,8 @@ class Check:
     table: str
     name: str
     quantity: str  # how it is counted: `params`, `macs`, `flops_fvcore`
-    latent: int
+    latent: int  # height and width
+    channels: int | None  # of the latent; None where the name is not in the catalogue
     target: str
     labels: str
     counted: str
@@ -78,7 +79,7 @@ def compare_paper(*, as_json: bool) -> str:
     if as_json:
         return json.dumps({"checks": [asdict(check) for check in checks], "labels": LABELS})
     columns = ("table", "name", "quantity", "latent", "target", "labels", "counted", "off", "tolerance", "state")
-    rows = [tuple(getattr(check, column) for column in columns) for check in checks]
+    rows = [tuple((asdict(check) | {"latent": _latent_size(check)})[name] for name in columns) for check in checks]
     missed = sum(check.state == "miss" for check in checks)
     built = sum(check.state != "not built" for check in checks)
     notes = dict.fromkeys(f"{check.name}: {check.why}" for check in checks if check.why)
@@ -86,6 +87,11 @@ def compare_paper(*, as_json: bool) -> str:
     return "\n".join(
         [table(columns, rows, "published and counted"), f"{built - missed} of {built} hit", *notes, *legend]
     )
+
+
+def _latent_size(check: Check) -> str:
+    """`64x64x3`"""
+    return f"{check.latent}x{check.latent}" + (f"x{check.channels}" if check.channels else "")
 
 
 def checks_of(sheet: Sheet) -> Iterator[Check]:
@@ -121,8 +127,9 @@ def _check(
     quantity, unit = sheet.quantities[column]
     cost, base = costs[name], costs[against] if against else None
     latent = _latent(name, sheet.latent)
+    channels = architecture(name).latent_channels if name in catalogue_names() else None
     shown: dict[str, Any] = {"table": sheet.name, "name": name, "quantity": quantity, "latent": latent}
-    shown["labels"] = cell.source
+    shown |= {"channels": channels, "labels": cell.source}
     for found in (cost, base):
         if isinstance(found, str):
             empty = "-"

@@ -86,6 +86,7 @@ def test_every_published_count_is_met():
     checks = [check for sheet in compare_paper.SHEETS for check in compare_paper.checks_of(sheet)]
     assert [check for check in checks if check.state != "hit"] == []
     assert len(checks) == 31
+    assert {(check.latent, check.channels) for check in checks if check.name == "ldm_4"} == {(64, 3)}
     assert {check.name for check in checks} >= set(LADDER[1:]) | {"snapgen", "snapgen_t2i", "dit_xl_2", "decoder/tiny"}
 
 

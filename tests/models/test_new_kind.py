@@ -1,4 +1,4 @@
-"""Adding a kind of a knob is one file and one registration: a toy attention, from YAML to a forward pass."""
+"""Adding a kind of a knob is one file and one registration: a toy attention, from YAML to counts and export."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,9 +12,13 @@ from harness.architecture.config import ArchitectureConfig
 from harness.architecture.difference import difference
 from harness.architecture.edits import with_edits
 from harness.architecture.kinds import kind_of
+from harness.coreml.export import Mlprogram
+from harness.coreml.preflight import preflight
 from harness.models.build import build, example_inputs
 from harness.records.errors import UserError
 from harness.records.plain import from_plain, to_plain
+from harness.search.space import census, space
+from harness.trials.costs import cost_of
 
 LAPTOP = architecture("laptop/thin_sdxl")
 
@@ -58,6 +62,20 @@ def test_a_registered_kind_is_a_knob_value_everywhere(mean_kind, tmp_path):
     assert isinstance(module.down[1].attention[0].layer[0].self_attention, MeanAttention)
     inputs = example_inputs(config, latent=8)
     assert module(*inputs).shape == inputs[0].shape
+
+
+def test_a_registered_kind_is_in_spaces_counts_and_the_export_preflight(mean_kind):
+    knob = {"path": "self_attention", "choices": ["mhsa", "mqa", "mean"]}
+    whole = space({"base": "laptop/thin_sdxl", "knobs": {"attention": knob}})
+    assert (census(whole).distinct, census(whole).refused) == (3, 0)
+    config = whole.architecture({"attention": "mean"})
+    assert isinstance(config.self_attention, mean_kind)
+    places = cost_of(config, 8).by_place()
+    toy = places["down.2.attention.0.layer.0.self_attention.value"]
+    assert (toy.params, toy.macs) == (48 * 48 + 48, 2 * 2 * 48 * 48)
+    found = preflight(build(config), example_inputs(config, latent=8), Mlprogram())
+    assert found.not_laid_out == ("MeanAttention",)
+    assert found.params == cost_of(config, 8).params
 
 
 def test_without_its_registration_the_kind_is_refused_with_those_that_exist():
