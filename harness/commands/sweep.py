@@ -5,8 +5,8 @@ import argparse
 from rich.console import Console
 from rich.table import Table
 
+from harness.search.candidates import candidate_name
 from harness.search.driver import Swept, sweep
-from harness.search.study import candidate_name
 from harness.trials.progress import Show
 
 
@@ -15,7 +15,7 @@ def run(arguments: argparse.Namespace) -> int:
     swept = sweep(arguments.name, arguments.overrides, show)
     show.note(swept.ending)
     Console().print(_front(swept))
-    print(swept.path)
+    print(swept.place)
     return 0
 
 

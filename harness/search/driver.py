@@ -1,12 +1,16 @@
 """`harness sweep NAME`: the sweep's files, its study and its queue put together.
 
-OUT/NAME/study.db     the Optuna study; any Optuna tool opens it
-OUT/NAME/attempts/    the jobs
+OUT/NAME/sweep.json      the folder's id, and where the study lies
+OUT/NAME/study.db        the Optuna study (storage: sqlite); any Optuna tool opens it
+OUT/NAME/attempts/       the jobs, and the lock that keeps a second driver out
+OUT/NAME/checkpoints/    of candidates that may be trained longer
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
 
@@ -14,19 +18,29 @@ from harness.architecture.catalogue import architecture
 from harness.launch.pool import Pool
 from harness.records.errors import UserError
 from harness.records.plain import from_plain
+from harness.records.quantity import Known
+from harness.search.candidates import Candidates
+from harness.search.placing import rungs_of
+from harness.search.problem import Problem
 from harness.search.space import space as space_of
-from harness.search.study import SweepStudy, check_objectives, check_unchanged, open_study, writing
+from harness.search.storage import open_storage, open_study, place
+from harness.search.study import SweepStudy, check_objectives, check_unchanged
 from harness.search.sweep import Sweep
 from harness.trials.ablation import study_folder
 from harness.trials.compose import parsed
+from harness.trials.controls import control_key, submit_controls
 from harness.trials.outcomes import quantity_names
-from harness.trials.prepared import prepare
+from harness.trials.prepared import Prepared, prepare
 from harness.trials.progress import Show
-from harness.trials.queue import TrialQueue
+from harness.trials.queue import POLL_S, TrialQueue
 from harness.trials.settings import Settings, settings_of
+from harness.trials.spec import store_of
 from harness.trials.studies import read_study
 
-OWN_SETTINGS = ("trials", "sampler", "sampler_seed", "max_rejections")
+OWN_SETTINGS = (
+    "trials", "sampler", "sampler_seed", "max_rejections", "budgets", "reduction", "enqueue", "storage", "hours",
+    "gpu_hours",
+)  # fmt: skip
 """Settings of the sweep itself that the command line may override; every other is one of config.yaml's."""
 
 
@@ -34,12 +48,36 @@ OWN_SETTINGS = ("trials", "sampler", "sampler_seed", "max_rejections")
 class Swept:
     study: optuna.Study
     settings: Settings
-    path: Path  # of the study's file
+    place: str  # of the study: a path, or a URL without its password
     ending: str
 
 
 def sweep(name: str, overrides: Sequence[str], show: Show) -> Swept:
     """Run the sweep, or go on with it, to its end."""
+    definition, settings = definition_of(name, overrides)
+    space = space_of(read_study("search_spaces", definition.space))
+    prepared = prepare(settings)
+    name, folder = Path(name).stem, study_folder(settings.out, Path(name).stem)
+    levels = tuple(prepared.trained_for(steps) for steps in definition.budgets) or (prepared,)
+    problem = Problem(name=name, space=space, objectives=definition.objectives, levels=levels, folder=folder)
+    enqueued, remarks = rungs_of(definition.enqueue, space, prepared.fit) if definition.enqueue else ([], [])
+    for remark in remarks:
+        show.note(remark)
+    with Pool(folder / "attempts", settings.launcher) as pool:
+        storage = open_storage(folder, definition.storage)
+        study = open_study(folder, name, definition.storage, storage, definition.objectives)
+        check_unchanged(study, _began(problem, definition))
+        queue = TrialQueue(pool, on_loss=show.lost)
+        floor = floor_of(problem, queue, show) if problem.top > 0 else None
+        where = place(folder, definition.storage)
+        candidates = Candidates(study, storage, space, where, time.time)
+        running = Sweep(problem, definition, candidates, queue, time.time, show, floor=floor, enqueued=enqueued)
+        ending = running.run()
+    return Swept(study=study, settings=settings, place=where, ending=ending.reason)
+
+
+def definition_of(name: str, overrides: Sequence[str]) -> tuple[SweepStudy, Settings]:
+    """sweeps/NAME.yaml with the command line's settings; all that can be refused without data is refused here."""
     content = read_study("sweeps", name)
     if "space" not in content:
         raise UserError(f"'{name}' is no sweep: it has no 'space'; `harness ablate {name}` runs an ablation")
@@ -50,19 +88,60 @@ def sweep(name: str, overrides: Sequence[str], show: Show) -> Swept:
     if len(settings.seeds) != 1:
         raise UserError(f"a sweep trains each candidate once; give one seed: seeds=[0], not {list(settings.seeds)}")
     check_objectives(definition.objectives, quantity_names(settings))
-    space = space_of(read_study("search_spaces", definition.space))
-    prepared = prepare(settings)
-    name, folder = Path(name).stem, study_folder(settings.out, Path(name).stem)
-    with writing(folder / "study.db"), Pool(folder / "attempts", settings.launcher) as pool:
-        study = open_study(folder / "study.db", name, definition)
-        began = {
-            "space": space,
-            "base": architecture(space.base),  # its file may change while its name stays
-            "objectives": definition.objectives,
-            "protocol": prepared.protocol.sections,
-            "seed": settings.seeds[0],
-        }
-        check_unchanged(study, began)
-        running = Sweep(name, definition, space, prepared, study, TrialQueue(pool, on_loss=show.lost), show)
-        ending = running.run()
-    return Swept(study=study, settings=settings, path=folder / "study.db", ending=ending.reason)
+    if definition.budgets:
+        _check_budgets(definition, settings, "recipe.steps" in {**definition.settings, **parsed(others)})
+    if definition.gpu_hours is not None and settings.recipe.device == "cpu":
+        raise UserError("gpu_hours counts hours on accelerators, and recipe.device is cpu; limit hours instead")
+    return definition, settings
+
+
+def _check_budgets(definition: SweepStudy, settings: Settings, steps_given: bool) -> None:
+    if settings.count_only:
+        raise UserError("budgets are training steps, and count_only trains nothing; leave out one of them")
+    if steps_given:
+        raise UserError(
+            f"budgets {list(definition.budgets)} say how long candidates are trained; leave out recipe.steps"
+        )
+    if len(definition.budgets) > 1 and not settings.recipe.begins_longer_ones:
+        raise UserError(
+            f"recipe.schedule={settings.recipe.schedule} depends on the last step, so a shorter training is no "
+            "beginning of a longer one; give one budget, or recipe.schedule=constant"
+        )
+
+
+def _began(problem: Problem, definition: SweepStudy) -> dict[str, Any]:
+    """What may not change while a study goes on."""
+    return {
+        "space": problem.space,
+        "base": architecture(problem.space.base),  # its file may change while its name stays
+        "objectives": problem.objectives,
+        "budgets": problem.steps,
+        "reduction": definition.reduction,
+        "protocol": problem.levels[-1].protocol.sections,
+        "seed": problem.seed,
+    }
+
+
+def floor_of(problem: Problem, queue: TrialQueue, show: Show) -> float:
+    """The KID of a Gaussian fitted to the pixels, under the protocol of the top budget; computed now if it never was.
+
+    Budgets share all of the protocol that it depends on. Errors: UserError where it has no value.
+    """
+    prepared: Prepared = problem.levels[-1]
+    base = prepared.fit(architecture(problem.space.base))
+    key, store = control_key("pixel_gaussian", prepared, base), store_of(prepared.settings.out)
+    if store.measurement(key) is None:
+        show.note("computing the controls: what a Gaussian fitted to the pixels scores is the floor for promotions")
+        submit_controls(queue, prepared, base)
+        while queue.in_flight:
+            queue.poll(POLL_S)
+    found = store.measurement(key)
+    quantity = None if found is None else found.quantities.get("kid")
+    if not isinstance(quantity, Known):
+        why = "; ".join(queue.failures) or str(quantity)
+        raise UserError(
+            f"budgets need a floor, the KID of a Gaussian fitted to the pixels, and it is not known: {why}; mend that, "
+            "or give one budget"
+        )
+    show.note(f"floor: candidates are promoted below a KID of {quantity.value:.4g}, a pixel Gaussian's")
+    return float(quantity.value)

@@ -14,7 +14,8 @@ from harness.architecture.config import ArchitectureConfig
 from harness.records.errors import UserError, unknown_name
 from harness.records.plain import canonical_json, from_plain
 from harness.records.record import TrialRecord, trial_key
-from harness.search.study import candidate_name
+from harness.search.candidates import candidate_of
+from harness.search.storage import stored_study
 from harness.trials.ablation import read_manifest, study_folder
 from harness.trials.progress import value_of
 from harness.trials.spec import store_of
@@ -31,8 +32,8 @@ class Origin:
 def candidates(out: Path, name: str) -> list[TrialRecord]:
     """The complete trials of an ablation or a sweep, each under the name that this study has for it."""
     folder = study_folder(out, name)
-    if (folder / "study.db").exists():
-        names = _sweep_names(folder / "study.db", name)
+    if (study := stored_study(folder, name)) is not None:
+        names = _sweep_names(study)
     elif (folder / "manifest.json").exists():
         manifest = read_manifest(out, name)
         names = {
@@ -86,12 +87,10 @@ def origin_of(path: Path) -> Origin | None:
     return Origin(parent[1], fingerprint[1]) if parent and fingerprint else None
 
 
-def _sweep_names(path: Path, name: str) -> dict[str, str]:
-    """The key of each trained candidate -> its name in the sweep."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.load_study(study_name=name, storage=f"sqlite:///{path.absolute()}")
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return {str(trial.user_attrs["submitted"]): candidate_name(trial.number) for trial in trials}
+def _sweep_names(study: optuna.Study) -> dict[str, str]:
+    """The key of each candidate's trial at the top budget -> its name in the sweep."""
+    complete = [candidate_of(trial) for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
+    return {candidate.rungs[-1].key: candidate.name for candidate in complete}
 
 
 def _kid(record: TrialRecord) -> float:

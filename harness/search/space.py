@@ -16,9 +16,11 @@ A knob with `when` exists only where an earlier knob has one of the named values
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from types import MappingProxyType
+from typing import Any, TypeAlias, cast
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from harness.architecture.catalogue import architecture
 from harness.architecture.config import ArchitectureConfig
@@ -30,7 +32,7 @@ Value: TypeAlias = bool | int | float | str
 Parameters: TypeAlias = Mapping[str, Value]  # knob name -> value, as Optuna stores them
 
 ENUMERABLE = 100_000
-"""Spaces up to this many combinations are enumerated, to find a neighbour not seen yet or to know them exhausted."""
+"""Spaces up to this many combinations are enumerated where all of them are looked at."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,13 +55,22 @@ class Knob:
 
     def suggest(self, trial: optuna.Trial, name: str) -> Value:
         """Ask the sampler for a value."""
+        distribution = self.distribution()
+        if isinstance(distribution, CategoricalDistribution):
+            return cast(Value, trial.suggest_categorical(name, distribution.choices))
+        low, high, step, log = distribution.low, distribution.high, distribution.step, distribution.log
+        if isinstance(distribution, IntDistribution):
+            return trial.suggest_int(name, int(low), int(high), step=int(step or 1), log=log)
+        return trial.suggest_float(name, low, high, step=step, log=log)
+
+    def distribution(self) -> CategoricalDistribution | IntDistribution | FloatDistribution:
+        """The values as Optuna stores them beside a trial."""
         if self.range is None:
-            chosen: Value = trial.suggest_categorical(name, self.values() or ())
-            return chosen
+            return CategoricalDistribution(self.values() or ())
         low, high = self.range
         if all(number.is_integer() for number in (low, high, self.step or 1.0)):
-            return trial.suggest_int(name, int(low), int(high), log=self.log, step=int(self.step or 1))
-        return trial.suggest_float(name, low, high, log=self.log, step=self.step)
+            return IntDistribution(int(low), int(high), log=self.log, step=int(self.step or 1))
+        return FloatDistribution(low, high, log=self.log, step=self.step)
 
     def values(self) -> tuple[Any, ...] | None:
         """All values, or None where they are a continuum."""
@@ -102,6 +113,10 @@ class Space:
             if knob.exists(parameters):
                 parameters[name] = knob.suggest(trial, name)
         return parameters
+
+    def distributions(self, parameters: Parameters) -> dict[str, BaseDistribution]:
+        """Of the knobs that exist in this combination."""
+        return {name: self.knobs[name].distribution() for name in parameters}
 
     def architecture(self, parameters: Parameters) -> ArchitectureConfig:
         """The base with the knobs turned; a rule that refuses the combination raises UserError."""
@@ -148,14 +163,26 @@ class Space:
         """Every combination of a finite space, each once: a knob that does not exist in one is absent from it."""
         return self._extend({}, list(self.knobs.items()))
 
-    def _extend(self, parameters: dict[str, Value], rest: list[tuple[str, Knob]]) -> Iterator[dict[str, Value]]:
+    def neighbours(self, parameters: Parameters) -> Iterator[dict[str, Value]]:
+        """The combinations one knob away. A knob that comes to exist takes each of its values, or a continuum's low
+        end; one that ceases to exist goes."""
+        for name, knob in self.knobs.items():
+            if name in parameters:
+                for value in knob.values() or ():
+                    if value != parameters[name]:
+                        yield from self._extend({}, list(self.knobs.items()), {**parameters, name: value})
+
+    def _extend(
+        self, parameters: dict[str, Value], rest: list[tuple[str, Knob]], given: Parameters = MappingProxyType({})
+    ) -> Iterator[dict[str, Value]]:
+        """All ways to go on from the knobs set so far; those in `given` have that value."""
         if not rest:
             yield parameters
             return
         (name, knob), *others = rest
-        values = knob.values() or ()
+        values = (given[name],) if name in given else knob.values() or (knob.range or ())[:1]
         options = [{name: value} for value in values] if knob.exists(parameters) else [{}]
-        yield from itertools.chain.from_iterable(self._extend(parameters | option, others) for option in options)
+        yield from itertools.chain.from_iterable(self._extend(parameters | option, others, given) for option in options)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,11 +204,6 @@ def census(space: Space) -> Census:
         except UserError:
             refused += 1
     return Census(combinations=combinations, refused=refused, distinct=len(seen))
-
-
-def distance(one: Parameters, other: Parameters) -> int:
-    """The number of knobs in which two combinations differ; one that exists in only one of them counts."""
-    return sum(one.get(name) != other.get(name) for name in one.keys() | other.keys())
 
 
 def space(content: Mapping[str, Any]) -> Space:

@@ -1,19 +1,15 @@
-"""The sweep's YAML, and the Optuna study it becomes."""
+"""The sweep's YAML, and what may not change once its study began."""
 
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 
 from harness.records.errors import UserError, unknown_name
 from harness.records.plain import Plain, canonical_json, to_plain
-from harness.records.store import unwritable
-
-Direction = Literal["minimize", "maximize"]
+from harness.search.shadow import SAMPLERS
+from harness.search.storage import Direction, check_storage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,11 +17,27 @@ class SweepStudy:
     """`sweeps/NAME.yaml` of a sweep."""
 
     space: str  # search_spaces/NAME.yaml
-    objectives: Mapping[str, Direction]  # quantity of the record -> direction
+    objectives: Mapping[str, Direction]
+    """Quantity of the record -> direction."""
     sampler: str = "tpe"
+    """tpe, nsga2, random or qmc."""
     sampler_seed: int = 0
-    trials: int = 20  # candidates trained in total, over all runs of the command
-    max_rejections: int = 1000  # candidates in a row that a rule or a limit refuses, before the sweep gives up
+    trials: int = 20
+    """Candidates trained in total, over all runs of the command."""
+    max_rejections: int = 1000
+    """Candidates in a row that a rule or a limit refuses, before the sweep gives up."""
+    budgets: tuple[int, ...] = ()
+    """Training steps, lowest first: every candidate is trained to the lowest, the best 1 / reduction of those to the
+    next, and so on. None: `recipe.steps` for all."""
+    reduction: int = 3
+    enqueue: str | None = None
+    """The ablation whose rungs are the first candidates: sweeps/NAME.yaml."""
+    storage: str = "sqlite"
+    """sqlite, journal (for network file systems), or an RDB URL that Optuna takes."""
+    hours: float | None = None
+    """After so many hours of driving, over all runs, nothing more is submitted; what runs is finished."""
+    gpu_hours: float | None = None
+    """The same of hours on accelerators, of trainings that ended."""
     settings: Mapping[str, Any] = field(default_factory=dict)  # overrides of config.yaml
 
     def __post_init__(self) -> None:
@@ -33,58 +45,15 @@ class SweepStudy:
             raise UserError("a sweep has at least one objective, e.g. objectives: {kid: minimize, macs: minimize}")
         if self.sampler not in SAMPLERS:
             raise unknown_name("sampler", self.sampler, SAMPLERS)
-        for name, value in (("trials", self.trials), ("max_rejections", self.max_rejections)):
-            if value < 1:
-                raise UserError(f"{name} is at least 1, not {value}")
-
-
-SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
-    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
-    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
-    "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed),
-}
-
-
-def open_study(path: Path, name: str, definition: SweepStudy) -> optuna.Study:
-    """The study in the SQLite file `path`, made if it is not there."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # metric names; optuna is pinned
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    try:
-        study = optuna.create_study(
-            storage=optuna.storages.RDBStorage(f"sqlite:///{path.absolute()}"),
-            study_name=name,
-            directions=list(definition.objectives.values()),
-            load_if_exists=True,
-        )
-    except Exception as error:  # whatever SQLAlchemy raises of a file that it cannot open, read or write
-        raise UserError(
-            f"cannot open the study {path}: {str(error).splitlines()[0]}; free space, move a damaged file away, or "
-            "choose another place with out=FOLDER"
-        ) from error
-    # a sampler that starts from the same seed again would ask for the same candidates again
-    study.sampler = SAMPLERS[definition.sampler](definition.sampler_seed + len(study.trials))
-    if study.metric_names is None:  # other names than it began with are `check_unchanged`'s to refuse
-        study.set_metric_names(list(definition.objectives))
-    return study
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Inside, a study file that cannot be written any more (a full disk) is a UserError."""
-    try:
-        yield
-    except optuna.exceptions.StorageInternalError as error:
-        why = str(error.__cause__ or error).splitlines()[0]
-        raise UserError(f"cannot write {path}: {why}; free some space and run the same command again") from error
-
-
-def candidate_name(number: int) -> str:
-    """What people call the candidate of Optuna's trial `number`."""
-    return f"trial-{number}"
+        check_storage(self.storage)
+        for name, low in (("trials", 1), ("max_rejections", 1), ("reduction", 2)):
+            if getattr(self, name) < low:
+                raise UserError(f"{name} is at least {low}, not {getattr(self, name)}")
+        for name in ("hours", "gpu_hours"):
+            if (limit := getattr(self, name)) is not None and limit <= 0:
+                raise UserError(f"{name} is above 0, or null for no limit, not {limit:g}")
+        if any(low >= high for low, high in zip((0, *self.budgets), self.budgets, strict=False)):
+            raise UserError(f"budgets are numbers of training steps, each above the last, not {list(self.budgets)}")
 
 
 def check_objectives(objectives: Iterable[str], measured: Sequence[str]) -> None:

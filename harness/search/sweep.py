@@ -1,198 +1,336 @@
-"""A sweep: ask Optuna, refuse in milliseconds what a rule or a limit forbids, train the rest, tell as results come.
+"""The driver of a sweep: ask, refuse in milliseconds what a rule or a limit forbids, train the rest, promote the best,
+tell as results come. No batch waits for its slowest trial.
 
-No batch waits for its slowest trial. An Optuna trial is one architecture:
+What a trial of the study means is said in `candidates`, who is promoted in `halving`, what the sampler learns from in
+`shadow`. Everything is in the study, the store or the jobs' folders before the driver relies on it, so it may be killed
+between any two lines: the same command finds the running jobs, collects the finished ones and submits the lost ones.
 
-    COMPLETE  trained; the objectives are its values
-    PRUNED    refused before training; the reason is in its attributes, a limit's violation is its constraint
-    FAIL      trained without a result, or a repeat of a candidate (which is replaced by its nearest new neighbour)
-    RUNNING   submitted; after a stop the same command finds it again
+It knows neither wall clock nor sleep: the queue waits, the clock is given, so a simulation can drive it.
 """
 
 import itertools
-from collections.abc import Mapping
+import shutil
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TypeAlias
 
 import optuna
-from optuna.trial import TrialState
 
 from harness.architecture.config import ArchitectureConfig
 from harness.records.errors import UserError
+from harness.records.plain import Plain, to_plain
 from harness.records.record import TrialRecord
-from harness.search.gate import gate
-from harness.search.space import Parameters, Space, distance
-from harness.search.study import SweepStudy, candidate_name
+from harness.search.candidates import Candidate, Candidates, Proposal, RungResult
+from harness.search.halving import Rung, places
+from harness.search.placing import Placed
+from harness.search.problem import Problem
+from harness.search.refusals import unmet
+from harness.search.shadow import Shadow
+from harness.search.study import SweepStudy
+from harness.search.unseen import Unseen
 from harness.trials.outcomes import why
-from harness.trials.prepared import Prepared
 from harness.trials.progress import Show, value_of
 from harness.trials.queue import POLL_S, Trials
 from harness.trials.spec import TrialSpec
 
+Clock: TypeAlias = Callable[[], float]
+"""Unix seconds."""
+
+HOURS_EVERY_S = 60.0  # how often the hours driven are noted
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Why a sweep ended."""
+    """Why no more candidates are asked for."""
 
     reason: str
-    exhausted: bool = False
+    halts: bool = False  # nothing is promoted any more either: a limit of time was reached
+    mistake: bool = False  # the user must mend something
 
 
 class Sweep:
     def __init__(
         self,
-        name: str,
+        problem: Problem,
         definition: SweepStudy,
-        space: Space,
-        prepared: Prepared,
-        study: optuna.Study,
+        candidates: Candidates,
         queue: Trials,
+        clock: Clock,
         show: Show,
+        *,
+        floor: float | None = None,
+        enqueued: Sequence[Placed] = (),
     ) -> None:
-        self.name, self.definition, self.space, self.prepared = name, definition, space, prepared
-        self.study, self.queue, self.show = study, queue, show
-        self.seed = prepared.settings.seeds[0]
-        self._running: dict[str, int] = {}  # trial key -> Optuna's number
-        self._seen: set[str] = set()  # fingerprints of every candidate met, trained or refused
-        self._combinations: list[dict[str, Any]] | None = None
-        self._refused_in_a_row = 0
+        """`floor` is the KID that a candidate must be below to be promoted; asked for where there are several budgets.
+        `enqueued` are proposed before the sampler is asked."""
+        if problem.top > 0 and floor is None:
+            raise ValueError("promotions need a floor")
+        self.problem, self.definition, self.candidates = problem, definition, candidates
+        self.queue, self.clock, self.show, self.floor = queue, clock, show, floor
+        self.shadow = Shadow(
+            definition.sampler,
+            definition.sampler_seed,
+            tuple(problem.objectives.values()),
+            problem.space,
+            problem.steps,
+            candidates,
+        )
+        fingerprint = partial(_fingerprint, problem)
+        self._limits = to_plain(problem.levels[0].settings.limits)
+        met = (each for each in candidates if each.limits is None or each.limits == self._limits)  # others may pass now
+        self.unseen = Unseen(problem.space, fingerprint, met, definition.sampler_seed + len(candidates))
+        self.rungs = tuple(Rung(definition.reduction) for _ in range(problem.top))
+        self._enqueued = deque(enqueued)
+        self._running: dict[str, Candidate] = {}  # by trial key
+        self._refusals: list[str] = []  # reasons, in a row
+        self._began, self._earlier_hours, self._noted = clock(), candidates.hours, clock()
 
     def run(self) -> Ending:
-        """Until `trials` candidates were trained, or there are no more."""
-        with self.show.board(total=self.definition.trials):
-            self.recover()
-            return self._drive()
+        """Until `trials` candidates were trained, as far as each deserves, or there are no more, or time is up."""
+        with self.show.board(total=self.definition.trials if self.problem.top == 0 else None):
+            self._recover()
+            ending = self._drive()
+            if not ending.halts:
+                self._stop_waiting(ending)
+        self.candidates.note_hours(self.hours)
+        if ending.mistake:
+            raise UserError(ending.reason)
+        return ending
+
+    @property
+    def hours(self) -> float:
+        """For which drivers of this study ran, all together."""
+        return self._earlier_hours + (self.clock() - self._began) / 3600
+
+    # the loop
 
     def _drive(self) -> Ending:
-        ending = None
+        ending: Ending | None = None
         while True:
-            while ending is None and self.queue.free > 0:
-                ending = self.propose()
-            if self.queue.in_flight == 0 and ending is not None:
+            while self.queue.free > 0:
+                ending = self._time_is_up() or ending
+                if ending is not None and ending.halts:
+                    break
+                if self._promote():
+                    continue
+                if ending is None:
+                    ending = self._propose()
+                elif self.queue.in_flight > 0 or not self._promote(drained=True):
+                    break
+            if ending is not None and self.queue.in_flight == 0:
                 return ending
             for spec, record in self.queue.poll(POLL_S):
-                self.tell(spec, record)
+                self._tell(self._running.pop(spec.key), spec, record)
+            self._note_hours()
             self.show.running(self.queue.progress())
 
-    def recover(self) -> None:
-        """What an earlier driver left: candidates it submitted are submitted again (finished ones come at once)."""
-        for trial in self.study.get_trials(deepcopy=False):
-            if "fingerprint" in trial.user_attrs:
-                self._seen.add(trial.user_attrs["fingerprint"])
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if "submitted" in trial.user_attrs:
-                self._submit(trial.number, self.prepared.fit(self.space.architecture(trial.params)))
-            else:
-                self._drop(trial.number, "the driver stopped before it was submitted")
-
-    def propose(self) -> Ending | None:
-        """Ask for one candidate and submit or refuse it; an Ending when there is nothing more to ask for."""
-        if self.submitted() >= self.definition.trials:
+    def _propose(self) -> Ending | None:
+        """One more candidate, submitted or refused; an Ending when there is nothing more to ask for."""
+        if self.candidates.submitted >= self.definition.trials:
             return Ending(f"{self.definition.trials} candidates were trained")
-        if self._refused_in_a_row >= self.definition.max_rejections:
-            raise UserError(
-                f"{self._refused_in_a_row} candidates in a row were refused, the last because {self._last_refusal()}; "
-                "loosen the limits or change the space"
-            )
-        trial = self.study.ask()
-        parameters = self.space.suggest(trial)
-        try:
-            architecture = self.prepared.fit(self.space.architecture(parameters))
-        except UserError as error:
-            self._refuse(trial, str(error), {})
+        if len(self._refusals) >= self.definition.max_rejections:
+            return Ending(self._unmet(), mistake=True)
+        if self._enqueued:
+            placed = self._enqueued.popleft()
+            if self.unseen.nearest(placed.parameters) == placed.parameters:
+                self._consider(Proposal(parameters=placed.parameters, notes={"enqueued": placed.name}), None)
             return None
-        if architecture.fingerprint in self._seen:
-            return self._repeat(trial, parameters)
-        self._gate(trial, architecture)
+        asked = self.shadow.ask()
+        parameters = self.unseen.nearest(asked.params)
+        if parameters is not None:
+            self._consider(Proposal(parameters=parameters, sampler_attributes=self.shadow.noted(asked)), asked)
+            return None
+        self.shadow.give_up(asked)
+        if self.unseen.finite:
+            if self.candidates.submitted == 0 and self._refusals:
+                return Ending(self._unmet(), mistake=True)
+            return Ending("every candidate of the space was met: it is exhausted")
+        self._refusals.append("it was met before")  # the continuum's knobs are asked again
         return None
 
-    def submitted(self) -> int:
-        """Candidates that were handed to training, over all runs of the command."""
-        return sum("submitted" in trial.user_attrs for trial in self.study.get_trials(deepcopy=False))
-
-    def tell(self, spec: TrialSpec, record: TrialRecord) -> None:
-        """Report a trial's end to Optuna."""
-        number = self._running.pop(spec.key)
-        self._told(number, spec, record)
-
-    def _gate(self, trial: optuna.Trial, architecture: ArchitectureConfig) -> None:
-        """Count, hold the limits, and submit what meets them."""
-        self._seen.add(architecture.fingerprint)
-        trial.set_user_attr("fingerprint", architecture.fingerprint)
-        gated = gate(self.prepared, architecture)
-        for name, violation in gated.violations.items():
-            trial.set_constraint(name, violation)
-        if gated.refusal is not None:
-            self._refuse(trial, gated.refusal, gated.values)
+    def _consider(self, proposal: Proposal, asked: optuna.Trial | None) -> None:
+        """Refuse the candidate, or submit it."""
+        try:
+            architecture = self.problem.architecture(proposal.parameters)
+        except UserError as error:
+            self._refuse(proposal, str(error), asked)
             return
-        self._refused_in_a_row = 0
-        trial.set_user_attr("submitted", self._spec(trial.number, architecture).key)
-        self._submit(trial.number, architecture)
+        gated = self.problem.gate(architecture)
+        proposal = proposal.known(architecture.fingerprint, gated.violations, gated.values)
+        if gated.refusal is not None:
+            self._refuse(proposal, gated.refusal, asked, self._limits)
+            return
+        self._refusals.clear()
+        spec = self.problem.spec("", architecture, 0)
+        candidate = self.candidates.submit(proposal, RungResult(steps=self.problem.steps[0], key=spec.key))
+        self.unseen.meet(candidate)
+        self.shadow.follow(candidate, asked)
+        self._submit(candidate, 0, architecture)
 
-    def _submit(self, number: int, architecture: ArchitectureConfig) -> None:
-        spec = self._spec(number, architecture)
+    def _refuse(self, proposal: Proposal, reason: str, asked: optuna.Trial | None, limits: Plain = None) -> None:
+        self._refusals.append(reason)
+        candidate = self.candidates.refuse(proposal, reason, limits)
+        self.unseen.meet(candidate)
+        self.shadow.follow(candidate, asked)
+
+    def _promote(self, *, drained: bool = False) -> bool:
+        """Submit one candidate to its next budget, the highest budgets first; False if none is to be promoted now.
+
+        `drained`: no more candidates come and nothing runs, so no budget below those waiting will have more results.
+        """
+        for level in range(self.problem.top) if drained else reversed(range(self.problem.top)):
+            number = self.rungs[level].next(drained=drained)
+            if number is not None:
+                candidate = self.candidates[number]
+                architecture = self.problem.architecture(candidate.parameters)
+                key = self.problem.spec("", architecture, level + 1).key
+                self.candidates.update(candidate, RungResult(steps=self.problem.steps[level + 1], key=key))
+                self.rungs[level].promote(number)
+                self._submit(candidate, level + 1, architecture)
+                return True
+        return False
+
+    def _submit(
+        self, candidate: Candidate, level: int, architecture: ArchitectureConfig, *, again: bool = False
+    ) -> None:
+        spec = self.problem.spec(candidate.name, architecture, level)
         record = self.queue.submit(spec)
-        if record is not None:  # measured before, by this sweep or another study
-            self._told(number, spec, record)
+        if record is not None:  # measured before: by another study, or `again`, for this one
+            self._tell(candidate, spec, record, paid=again)
         else:
-            self._running[spec.key] = number
+            self._running[spec.key] = candidate
             self.show.add(spec)
 
-    def _spec(self, number: int, architecture: ArchitectureConfig) -> TrialSpec:
-        return self.prepared.spec(candidate_name(number), architecture, self.seed, group=self.name)
+    # results
 
-    def _told(self, number: int, spec: TrialSpec, record: TrialRecord) -> None:
-        values = [value_of(record.quantities.get(name)) for name in self.definition.objectives]
-        if record.state == "complete" and None not in values:
-            self.study.tell(number, [value for value in values if value is not None])
+    def _tell(self, candidate: Candidate, spec: TrialSpec, record: TrialRecord, *, paid: bool = True) -> None:
+        """A training ended; not `paid`, for another study."""
+        values = self.problem.values(record)
+        missing = [name for name, value in values.items() if value is None]
+        rung = RungResult(
+            steps=spec.settings.recipe.steps,
+            key=spec.key,
+            values=None if missing else tuple(value for value in values.values() if value is not None),
+            kid=value_of(record.quantities.get("kid")),
+            gpu_seconds=_spent_gpu_seconds(candidate, record) if paid else 0.0,
+        )
+        if record.state != "complete" or rung.values is None:
+            self._fail(candidate, rung, why(record) if record.state != "complete" else f"no {', '.join(missing)}")
         else:
-            missing = [name for name, value in zip(self.definition.objectives, values, strict=True) if value is None]
-            reason = why(record) if record.state != "complete" else f"no value for {', '.join(missing)}"
-            self._drop(number, reason)
+            self._result(candidate, rung)
         self.show.ended(spec, record)
 
-    def _refuse(self, trial: optuna.Trial, reason: str, quantities: Mapping[str, float]) -> None:
-        self._refused_in_a_row += 1
-        trial.set_user_attr("refused", reason)
-        for name, value in quantities.items():
-            trial.set_user_attr(name, value)
-        self.study.tell(trial, state=TrialState.PRUNED)
+    def _result(self, candidate: Candidate, rung: RungResult) -> None:
+        self.candidates.update(candidate, rung)
+        self.shadow.learn(candidate)
+        self._settle(candidate)
+        level = self.problem.steps.index(rung.steps)
+        if level < self.problem.top:
+            self._enter(candidate, level)
+            for number in self.rungs[level].hopeless(max(self._expected(level), self.rungs[level].results)):
+                self._stop(self.candidates[number], "more candidates are better in everything than can be promoted")
 
-    def _drop(self, number: int, reason: str) -> None:
-        trial_id = self.study.get_trials(deepcopy=False)[number]._trial_id
-        optuna.Trial(self.study, trial_id).set_user_attr("failed", reason)
-        self.study.tell(number, state=TrialState.FAIL)
+    def _settle(self, candidate: Candidate) -> None:
+        """A candidate whose last result decides: it is complete, or no better than the floor."""
+        last = candidate.rungs[-1]
+        if last.steps == self.problem.steps[-1]:
+            self.candidates.complete(candidate)
+            self._drop_checkpoints(candidate)
+        elif not self._above_floor(last):
+            had = "it has no KID" if last.kid is None else f"its KID of {last.kid:.4g} is not below {self.floor:.4g}"
+            self._stop(candidate, f"{had}, which a Gaussian fitted to the pixels reaches", waiting=False)
 
-    def _last_refusal(self) -> str:
-        reasons = [trial.user_attrs.get("refused") for trial in self.study.get_trials(deepcopy=False)]
-        return next((str(reason) for reason in reversed(reasons) if reason), "(none)")
+    def _enter(self, candidate: Candidate, level: int) -> None:
+        """Into the competition for the next budget: a result, new or of an earlier driver."""
+        rung = next(each for each in candidate.rungs if each.steps == self.problem.steps[level])
+        if rung.values is None:
+            return
+        promoted = len(candidate.rungs) > level + 1
+        eligible = promoted or (candidate.state == "running" and self._above_floor(rung))
+        self.rungs[level].add(candidate.number, self.problem.losses(rung.values), eligible=eligible)
+        if promoted:
+            self.rungs[level].promote(candidate.number)
 
-    def _repeat(self, trial: optuna.Trial, parameters: Parameters) -> Ending | None:
-        """A candidate met before: enqueue the nearest new one in its place."""
-        trial.set_user_attr("repeat", True)
-        self.study.tell(trial, state=TrialState.FAIL)
-        self._refused_in_a_row += 1  # a continuum may be asked in vain too
-        if self.space.size() is None:
-            return None
-        neighbour = self._nearest_unseen(parameters)
-        if neighbour is None:
-            return Ending("every candidate of the space was met: it is exhausted", exhausted=True)
-        self.study.enqueue_trial(neighbour)
+    def _above_floor(self, rung: RungResult) -> bool:
+        return self.floor is not None and rung.kid is not None and rung.kid < self.floor
+
+    def _expected(self, level: int) -> int:
+        """Results at this level when all candidates were trained, at most."""
+        expected = max(self.definition.trials, self.candidates.submitted)
+        for _ in range(level):
+            expected = places(expected, self.definition.reduction, drained=True)
+        return expected
+
+    def _fail(self, candidate: Candidate, rung: RungResult, reason: str) -> None:
+        if rung.gpu_seconds > 0:
+            self.candidates.update(candidate, RungResult(steps=rung.steps, key=rung.key, gpu_seconds=rung.gpu_seconds))
+        self.candidates.fail(candidate, reason)
+        self.shadow.end(candidate)
+        self._drop_checkpoints(candidate)
+
+    def _stop(self, candidate: Candidate, reason: str, *, waiting: bool = True) -> None:
+        """It will not be promoted."""
+        if waiting:
+            self.rungs[self.problem.steps.index(candidate.rungs[-1].steps)].withdraw(candidate.number)
+        self.candidates.stop(candidate, reason)
+        self.shadow.end(candidate)
+        self._drop_checkpoints(candidate)
+
+    def _stop_waiting(self, ending: Ending) -> None:
+        """The end of the sweep is the end of hope."""
+        for rung in self.rungs:
+            for number in sorted(rung.waiting):
+                self._stop(self.candidates[number], f"not among the best when the sweep ended: {ending.reason}")
+
+    def _drop_checkpoints(self, candidate: Candidate) -> None:
+        shutil.rmtree(self.problem.checkpoints / candidate.rungs[0].key, ignore_errors=True)
+
+    # earlier drivers, limits
+
+    def _recover(self) -> None:
+        """What an earlier driver left: its results count, and what it submitted is submitted again (finished ones come
+        at once)."""
+        for candidate in self.candidates:
+            for level in range(min(len(candidate.rungs), self.problem.top)):
+                self._enter(candidate, level)
+        for candidate in self.candidates.running():
+            if (rung := candidate.in_flight) is not None:
+                architecture = self.problem.architecture(candidate.parameters)
+                self._submit(candidate, self.problem.steps.index(rung.steps), architecture, again=True)
+            else:
+                self._settle(candidate)
+        kept = {candidate.rungs[0].key for candidate in self.candidates.running()}
+        for folder in self.problem.checkpoints.glob("*"):
+            if folder.name not in kept:  # a kill between a candidate's end and its folder's
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _time_is_up(self) -> Ending | None:
+        hours, gpu_hours = self.definition.hours, self.definition.gpu_hours
+        if hours is not None and self.hours >= hours:
+            return Ending(f"the sweep ran for its {hours:g} hours; hours=... lets it go on", halts=True)
+        if gpu_hours is not None and self.candidates.gpu_seconds >= 3600 * gpu_hours:
+            return Ending(f"its {gpu_hours:g} GPU-hours are spent; gpu_hours=... lets it go on", halts=True)
         return None
 
-    def _nearest_unseen(self, parameters: Parameters) -> dict[str, Any] | None:
-        if self._combinations is None:
-            self._combinations = list(self.space.combinations())
-        for _, group in itertools.groupby(
-            sorted(self._combinations, key=lambda other: distance(parameters, other)),
-            key=lambda other: distance(parameters, other),
-        ):
-            for candidate in group:
-                if self._is_new(candidate):
-                    return candidate
-        return None
+    def _note_hours(self) -> None:
+        if self.clock() - self._noted >= HOURS_EVERY_S:
+            self._noted = self.clock()
+            self.candidates.note_hours(self.hours)
 
-    def _is_new(self, parameters: dict[str, Any]) -> bool:
-        try:
-            return self.prepared.fit(self.space.architecture(parameters)).fingerprint not in self._seen
-        except UserError:
-            return False  # a rule refuses it: no candidate
+    def _unmet(self) -> str:
+        refused = itertools.islice(self.candidates.newest(), len(self._refusals))
+        return unmet(list(refused), self._refusals, self.problem.levels[0].settings.limits)
+
+
+def _fingerprint(problem: Problem, parameters: dict[str, object]) -> str:
+    return problem.architecture(parameters).fingerprint  # type: ignore[arg-type]
+
+
+def _spent_gpu_seconds(candidate: Candidate, record: TrialRecord) -> float:
+    """On an accelerator at this budget: a record counts from the first step, whatever budget that was at."""
+    spent = float(record.provenance.get("gpu_seconds", 0.0))
+    if set(record.provenance.get("continued_from", ())) & {rung.steps for rung in candidate.rungs[:-1]}:
+        spent -= sum(rung.gpu_seconds for rung in candidate.rungs[:-1])
+    return max(0.0, spent)

@@ -1,7 +1,7 @@
 """What all trials of a study share: the images, the prompts, the protocol they make, and specs that fit them."""
 
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,13 @@ class Prepared:
             "context_length": self.prompts.length,
         }
         return with_edits(architecture, edits)
+
+    def trained_for(self, steps: int) -> "Prepared":
+        """The same study with another budget: optimiser steps. What it trains is what `recipe.steps=STEPS` trains."""
+        settings = replace(self.settings, recipe=replace(self.settings.recipe, steps=steps))
+        if self.data is None or self.prompts is None:
+            return replace(self, settings=settings)
+        return replace(self, settings=settings, protocol=protocol(settings, self.data, self.prompts))
 
     def spec(self, name: str, architecture: ArchitectureConfig, seed: int, **more: Any) -> TrialSpec:
         """The trial of `architecture`, fitted, with `seed`; `more` are further fields of TrialSpec."""

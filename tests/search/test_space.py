@@ -4,7 +4,7 @@ import optuna
 import pytest
 
 from harness.records.errors import UserError
-from harness.search.space import distance, space
+from harness.search.space import space
 
 CONTENT = {
     "base": "laptop/thin_sdxl",
@@ -48,9 +48,26 @@ def test_a_range_counts_its_steps_and_a_continuum_is_not_enumerated():
     assert space({"base": "b", "knobs": {"w": {"path": "x", "range": [0.5, 2.0]}}}).size() is None
 
 
-def test_distance_counts_knobs():
-    assert distance({"a": 1, "b": 2}, {"a": 1, "b": 3}) == 1
-    assert distance({"a": 1, "b": 2}, {"a": 2}) == 2
+def test_neighbours_are_one_knob_away_and_a_knob_that_comes_to_exist_takes_each_value():
+    regular = {"ffn_ratio": 2, "conv": "regular"}
+    assert list(space(CONTENT).neighbours(regular)) == [
+        {"ffn_ratio": 3, "conv": "regular"},
+        {"ffn_ratio": 4, "conv": "regular"},
+        {"ffn_ratio": 2, "conv": "separable", "expansion": 1},
+        {"ffn_ratio": 2, "conv": "separable", "expansion": 2},
+    ]
+    separable = {"ffn_ratio": 2, "conv": "separable", "expansion": 1}
+    assert {"ffn_ratio": 2, "conv": "regular"} in list(space(CONTENT).neighbours(separable))
+
+
+def test_every_combination_is_reached_from_any_other():
+    found = space(CONTENT)
+    start = {"ffn_ratio": 4, "conv": "separable", "expansion": 2}
+    reached, layer = [start], [start]
+    while layer:
+        layer = [other for at in layer for other in found.neighbours(at) if other not in reached]
+        reached += [other for index, other in enumerate(layer) if other not in layer[:index]]
+    assert sorted(map(str, reached)) == sorted(map(str, found.combinations()))
 
 
 @pytest.mark.parametrize(

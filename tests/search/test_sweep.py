@@ -59,7 +59,8 @@ def test_a_budget_holds_over_a_stop_and_a_restart(workplace, trainings, monkeypa
     assert len(finished) == len(set(finished)) == SWEEP["trials"]
     records = {record.key: record for record in Store(Path("runs/store")).trials()}
     for trial in complete:
-        record = records[trial.user_attrs["submitted"]]
+        (rung,) = trial.user_attrs["rungs"]
+        record = records[rung["key"]]
         assert trial.values == [record.quantities["kid"].value, record.quantities["macs"].value]
 
 
@@ -102,7 +103,7 @@ def test_a_limit_that_nothing_meets_ends_in_one_sentence(workplace, trainings, c
     assert main(["sweep", "search", "limits.params=1000", "max_rejections=3"]) == 2
     said = capsys.readouterr().err
     assert "3 candidates in a row were refused" in said
-    assert "above the limit of 1,000" in said
+    assert "none has params of at most 1,000, the smallest seen is " in said
     assert trainings == []
 
 
@@ -169,11 +170,11 @@ def test_a_study_file_that_cannot_be_read_or_written_is_a_sentence(workplace, mo
         raise optuna.exceptions.StorageInternalError("commit") from OSError("database or disk is full")
 
     with monkeypatch.context() as disk:
-        disk.setattr(optuna.Study, "ask", full)
+        disk.setattr(optuna.storages.RDBStorage, "create_new_trial", full)
         assert main(["sweep", "search"]) == 2
     path = Path("runs/search/study.db")
     said = capsys.readouterr().err
-    assert f"cannot write {path}: database or disk is full; free some space and run the same" in said
+    assert f"cannot write {path}: database or disk is full; mend that and run the same command" in said
     path.write_bytes(b"no database" * 100)
     assert main(["sweep", "search"]) == 2
     assert f"cannot open the study {path}: (sqlite3.DatabaseError) file is not a database; " in capsys.readouterr().err
@@ -181,5 +182,4 @@ def test_a_study_file_that_cannot_be_read_or_written_is_a_sentence(workplace, mo
 
 def violation(trial):
     """How far above its limit a candidate is; 0 or less where the limit is met."""
-    (value,) = trial.constraints.values()
-    return value
+    return trial.constraints["params"]

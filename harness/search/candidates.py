@@ -1,0 +1,241 @@
+"""The candidates of a sweep, and how they stand in the Optuna study: one trial, one architecture.
+
+    RUNNING   submitted; being trained at a budget, or waiting because it may still be promoted
+    COMPLETE  trained to the top budget; the objectives there are its values
+    PRUNED    refused by a rule or a limit (`refused`, under `limits`), or stopped at a lower budget (`stopped`)
+    FAIL      a training ended without a result (`failed`)
+
+User attributes: `fingerprint` of the architecture; `rungs`, a list with {steps, key, values, kid, gpu_seconds} for each
+budget it was submitted at, lowest first (`key` is the trial record's, `values` null while it runs); the reason under
+`refused`, `stopped` or `failed`; `enqueued`, the name of a candidate that the sampler did not choose; and the counted
+quantities, one attribute each. System attributes: the violations of the limits (see `constraints`), and what the
+sampler noted for itself.
+
+The study is read once, when a driver begins; afterwards this process alone writes, one write an event, and keeps
+what it wrote. No write's cost depends on how many candidates there are.
+"""
+
+import datetime
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from harness.records.plain import Plain, to_plain
+from harness.search.constraints import constraint_attributes, violations_of
+from harness.search.space import Parameters, Space
+from harness.search.storage import writing
+
+HOURS = "hours"  # the study's user attribute
+
+State = Literal["running", "complete", "refused", "stopped", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RungResult:
+    """A candidate at one budget."""
+
+    steps: int
+    key: str  # of the trial record
+    values: tuple[float, ...] | None = None  # the objectives; None while it runs
+    kid: float | None = None
+    gpu_seconds: float = 0.0  # spent at this budget, not at lower ones
+
+
+@dataclass(slots=True)
+class Candidate:
+    number: int  # Optuna's
+    trial_id: int  # the storage's
+    parameters: Parameters
+    state: State
+    rungs: list[RungResult] = field(default_factory=list)
+    fingerprint: str | None = None  # None: a rule refused the combination
+    violations: Mapping[str, float] = field(default_factory=dict)
+    sampler_attributes: Mapping[str, Any] = field(default_factory=dict)
+    limits: Plain = None  # those that refused it
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return candidate_name(self.number)
+
+    @property
+    def in_flight(self) -> RungResult | None:
+        """The budget at which it is being trained."""
+        pending = self.state == "running" and self.rungs and self.rungs[-1].values is None
+        return self.rungs[-1] if pending else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Proposal:
+    """A combination of knob values that is about to become a candidate, with what is known of it."""
+
+    parameters: Parameters
+    fingerprint: str | None = None
+    violations: Mapping[str, float] = field(default_factory=dict)
+    notes: Mapping[str, Plain] = field(default_factory=dict)  # further user attributes
+    sampler_attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    def known(self, fingerprint: str, violations: Mapping[str, float], numbers: Mapping[str, float]) -> "Proposal":
+        """With what the gates found."""
+        notes = {**self.notes, **numbers}
+        return replace(self, fingerprint=fingerprint, violations=violations, notes=notes)
+
+
+def candidate_name(number: int) -> str:
+    """What people call the candidate of Optuna's trial `number`."""
+    return f"trial-{number}"
+
+
+class Candidates:
+    """All candidates, by Optuna's number; every change is in the study when a method returns."""
+
+    def __init__(
+        self, study: optuna.Study, storage: BaseStorage, space: Space, where: str, now: Callable[[], float]
+    ) -> None:
+        """Read the study. `where` it lies, for messages; `now()` is Unix seconds."""
+        self._storage, self._space, self._where, self._now = storage, space, where, now
+        self._study_id = storage.get_study_id_from_name(study.study_name)
+        self._all: dict[int, Candidate] = {}
+        self.submitted = 0  # candidates handed to training, over all runs of the command
+        self.gpu_seconds = 0.0  # spent on them
+        self.hours = float(study.user_attrs.get(HOURS, 0.0))  # for which drivers ran
+        for trial in study.get_trials(deepcopy=False):
+            if "fingerprint" in trial.user_attrs or "refused" in trial.user_attrs:
+                self._keep(candidate_of(trial))
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return iter(self._all.values())
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def newest(self) -> Iterator[Candidate]:
+        """All candidates, the newest first."""
+        return reversed(self._all.values())
+
+    def running(self) -> list[Candidate]:
+        """Those that are trained, or may be promoted."""
+        return [candidate for candidate in self._all.values() if candidate.state == "running"]
+
+    def __getitem__(self, number: int) -> Candidate:
+        return self._all[number]
+
+    def submit(self, proposal: Proposal, rung: RungResult) -> Candidate:
+        """A new candidate, about to be trained."""
+        return self._create(proposal, TrialState.RUNNING, "running", [rung])
+
+    def refuse(self, proposal: Proposal, reason: str, limits: Plain = None) -> Candidate:
+        """A new candidate that a rule, or one of these `limits`, refuses."""
+        return self._create(proposal, TrialState.PRUNED, "refused", [], refused=reason, limits=limits)
+
+    def update(self, candidate: Candidate, rung: RungResult) -> None:
+        """Submit it to another budget, or note its result at the one where it runs."""
+        rungs = [*(other for other in candidate.rungs if other.steps != rung.steps), rung]
+        with writing(self._where):
+            self._storage.set_trial_user_attr(candidate.trial_id, "rungs", to_plain(rungs))
+        candidate.rungs = rungs
+        self.gpu_seconds += rung.gpu_seconds
+
+    def note_hours(self, hours: float) -> None:
+        """How long drivers ran, all together."""
+        with writing(self._where):
+            self._storage.set_study_user_attr(self._study_id, HOURS, hours)
+        self.hours = hours
+
+    def complete(self, candidate: Candidate) -> None:
+        """Its last result is the one at the top budget."""
+        self._end(candidate, TrialState.COMPLETE, "complete", values=candidate.rungs[-1].values)
+
+    def stop(self, candidate: Candidate, reason: str) -> None:
+        self._end(candidate, TrialState.PRUNED, "stopped", reason)
+
+    def fail(self, candidate: Candidate, reason: str) -> None:
+        self._end(candidate, TrialState.FAIL, "failed", reason)
+
+    def _create(
+        self, proposal: Proposal, trial_state: TrialState, state: State, rungs: list[RungResult], **attributes: Plain
+    ) -> Candidate:
+        attributes |= {"fingerprint": proposal.fingerprint, **proposal.notes}
+        attributes |= {"rungs": to_plain(rungs)} if rungs else {}
+        at = datetime.datetime.fromtimestamp(self._now())
+        template = FrozenTrial(
+            number=-1,  # the storage gives both numbers
+            trial_id=-1,
+            state=trial_state,
+            value=None,
+            datetime_start=at,
+            datetime_complete=at if trial_state.is_finished() else None,
+            params=dict(proposal.parameters),
+            distributions=self._space.distributions(proposal.parameters),
+            user_attrs={name: value for name, value in attributes.items() if value is not None},
+            system_attrs={**proposal.sampler_attributes, **constraint_attributes(proposal.violations)},
+            intermediate_values={},
+        )
+        with writing(self._where):
+            trial_id = self._storage.create_new_trial(self._study_id, template_trial=template)
+            number = self._storage.get_trial_number_from_id(trial_id)
+        return self._keep(
+            Candidate(
+                number=number,
+                trial_id=trial_id,
+                parameters=proposal.parameters,
+                state=state,
+                rungs=rungs,
+                fingerprint=proposal.fingerprint,
+                violations=proposal.violations,
+                sampler_attributes=proposal.sampler_attributes,
+            )
+        )
+
+    def _end(
+        self,
+        candidate: Candidate,
+        trial_state: TrialState,
+        state: State,
+        reason: str | None = None,
+        *,
+        values: tuple[float, ...] | None = None,
+    ) -> None:
+        with writing(self._where):
+            if reason is not None:
+                self._storage.set_trial_user_attr(candidate.trial_id, state, reason)
+            self._storage.set_trial_state_values(candidate.trial_id, trial_state, values)
+        candidate.state = state
+
+    def _keep(self, candidate: Candidate) -> Candidate:
+        self._all[candidate.number] = candidate
+        self.submitted += bool(candidate.rungs)
+        self.gpu_seconds += sum(rung.gpu_seconds for rung in candidate.rungs)
+        return candidate
+
+
+STATES: Mapping[TrialState, State] = {
+    TrialState.RUNNING: "running",
+    TrialState.COMPLETE: "complete",
+    TrialState.FAIL: "failed",
+}
+
+
+def candidate_of(trial: FrozenTrial) -> Candidate:
+    """The candidate as a trial of the study has it."""
+    attributes = trial.user_attrs
+    state = STATES.get(trial.state) or ("refused" if "refused" in attributes else "stopped")
+    own = {name: v for name, v in trial.system_attrs.items() if name.split(":")[0] != "constraints"}
+    return Candidate(
+        number=trial.number,
+        trial_id=trial._trial_id,
+        parameters=trial.params,
+        state=state,
+        rungs=[
+            RungResult(**{**rung, "values": None if rung["values"] is None else tuple(rung["values"])})
+            for rung in attributes.get("rungs", ())
+        ],
+        fingerprint=attributes.get("fingerprint"),
+        limits=attributes.get("limits"),
+        violations=violations_of(trial.system_attrs),
+        sampler_attributes=own,
+    )

@@ -1,0 +1,65 @@
+"""What a sweep searches: knob values to architectures, architectures to trials at each budget, records to values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.architecture.config import ArchitectureConfig
+from harness.records.record import TrialRecord
+from harness.search.gate import Gated, gate
+from harness.search.halving import Losses
+from harness.search.space import Parameters, Space
+from harness.search.storage import Direction
+from harness.trials.prepared import Prepared
+from harness.trials.progress import value_of
+from harness.trials.spec import TrialSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    name: str
+    space: Space
+    objectives: Mapping[str, Direction]
+    levels: tuple[Prepared, ...]  # one a budget, lowest first
+    folder: Path  # OUT/NAME
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Training steps of each level."""
+        return tuple(level.settings.recipe.steps for level in self.levels)
+
+    @property
+    def top(self) -> int:
+        return len(self.levels) - 1
+
+    @property
+    def seed(self) -> int:
+        return self.levels[0].settings.seeds[0]
+
+    @property
+    def checkpoints(self) -> Path:
+        """Of candidates that may be trained longer: a folder each, named by the key of its trial at the first level."""
+        return self.folder / "checkpoints"
+
+    def architecture(self, parameters: Parameters) -> ArchitectureConfig:
+        """Fitted to the data; a rule that refuses the combination raises UserError."""
+        return self.levels[0].fit(self.space.architecture(parameters))
+
+    def gate(self, architecture: ArchitectureConfig) -> Gated:
+        return gate(self.levels[0], architecture)
+
+    def spec(self, name: str, architecture: ArchitectureConfig, level: int) -> TrialSpec:
+        """The trial that an ablation with this level's recipe would run, but its checkpoints may outlive it."""
+        kept = None
+        if self.top > 0:
+            kept = self.checkpoints / self.levels[0].spec(name, architecture, self.seed).key
+        return self.levels[level].spec(name, architecture, self.seed, group=self.name, checkpoints=kept)
+
+    def values(self, record: TrialRecord) -> dict[str, float | None]:
+        """Each objective; None where the record has no number."""
+        return {name: value_of(record.quantities.get(name)) for name in self.objectives}
+
+    def losses(self, values: tuple[float, ...]) -> Losses:
+        """Lower is better, for every objective."""
+        signs = (-1.0 if direction == "maximize" else 1.0 for direction in self.objectives.values())
+        return tuple(sign * value for sign, value in zip(signs, values, strict=True))

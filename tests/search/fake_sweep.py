@@ -1,0 +1,192 @@
+"""A sweep without training: the real driver, storage and samplers over made-up scores.
+
+The architectures are the real ones of a space of 432 combinations around the laptop's; a network's KID and size are
+functions of its knobs and of the steps it is trained for.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+from harness.launch.progress import Progress
+from harness.records.quantity import Counted, Measured
+from harness.records.record import Protocol, TrialRecord
+from harness.search import problem as problem_module
+from harness.search.candidates import Candidates
+from harness.search.gate import Gated
+from harness.search.problem import Problem
+from harness.search.space import Space, space
+from harness.search.storage import open_storage, open_study, place
+from harness.search.study import SweepStudy
+from harness.search.sweep import Sweep
+from harness.trials.limits import checks, violated
+from harness.trials.outcomes import failed_record, record_of
+from harness.trials.prepared import Prepared, prepare
+from harness.trials.settings import settings_of
+from harness.trials.spec import TrialSpec
+
+SPACE = {  # 4 * 3 * 3 * 3 * 4 = 432 combinations, as many architectures
+    "base": "laptop/thin_sdxl",
+    "knobs": {
+        "ffn": {"path": "feed_forward.ratio", "choices": [1, 2, 3, 4]},
+        "width": {"path": "stages.0.channels", "choices": [16, 32, 48]},
+        "middle": {"path": "stages.1.channels", "choices": [32, 48, 64]},
+        "last": {"path": "stages.2.channels", "choices": [48, 64, 96]},
+        "time": {"path": "time_width", "choices": [32, 64, 96, 128]},
+    },
+}
+OBJECTIVES = {"kid": "minimize", "macs": "minimize"}
+FLOOR = 4.0
+
+Score = Callable[[TrialSpec], "dict[str, float] | str"]
+"""The quantities of a trial, or why it failed."""
+
+
+def size(architecture) -> int:
+    """Stands for the multiply-adds."""
+    widths = [stage.channels for stage in architecture.stages]
+    return sum(width * width for width in widths) * architecture.feed_forward.ratio + architecture.time_width
+
+
+def score(spec: TrialSpec) -> dict[str, float]:
+    """Larger is better, longer is better: KID falls with both, to 0.3 at worst after 100 steps."""
+    macs = size(spec.architecture)
+    return {"kid": 2e4 / macs + 20 / spec.settings.recipe.steps, "macs": macs}
+
+
+class Clock:
+    """Unix seconds of a world of its own."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Workers:
+    """As many trials at once as there are workers, each `seconds` long; `Trials` for the driver."""
+
+    def __init__(self, count: int, score: Score, clock: Clock, seconds: float = 60.0, gpu: float = 0.0) -> None:
+        self.count, self.score, self.clock, self.seconds, self.gpu = count, score, clock, seconds, gpu
+        self.running: deque[TrialSpec] = deque()
+        self.records: dict[str, TrialRecord] = {}  # what a store holds: survives drivers
+        self.trained: list[TrialSpec] = []  # in the order of their beginning
+
+    @property
+    def free(self) -> int:
+        return self.count - len(self.running)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self.running)
+
+    def submit(self, spec: TrialSpec) -> TrialRecord | None:
+        if spec.key in self.records:
+            return self.records[spec.key]
+        self.running.append(spec)
+        self.trained.append(spec)
+        return None
+
+    def progress(self) -> dict[str, Progress]:
+        return {}
+
+    def poll(self, timeout_s: float) -> list[tuple[TrialSpec, TrialRecord]]:
+        self.clock.now += min(self.seconds, timeout_s) if not self.running else self.seconds
+        spec = self.running.popleft()
+        self.records[spec.key] = record = self._record(spec)
+        return [(spec, record)]
+
+    def _record(self, spec: TrialSpec) -> TrialRecord:
+        found = self.score(spec)
+        if isinstance(found, str):
+            return failed_record(spec, "train", found)
+        quantities = {name: Measured(value=value, unit="1") for name, value in found.items()}
+        steps = {other.settings.recipe.steps for other in self.trained if other.architecture == spec.architecture}
+        before = sorted(step for step in steps if step < spec.settings.recipe.steps)
+        effort = {"gpu_seconds": self.gpu * spec.settings.recipe.steps, "continued_from": before}
+        return record_of(spec, "complete", quantities, provenance=effort)
+
+
+def cheap_gate(prepared: Prepared, architecture) -> Gated:
+    """The real gate's rules on the made-up size."""
+    limits = prepared.settings.limits
+    quantities = {"macs": Counted(value=size(architecture), unit="1")}
+    found = checks(quantities, limits)
+    return Gated(
+        quantities=quantities,
+        violations={check.name: check.excess for check in found},
+        refusal=violated(quantities, limits),
+    )
+
+
+class Silent:
+    """Shows nothing, and remembers."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def board(self, *_args, **_more):
+        return nullcontext()
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def add(self, spec):
+        pass
+
+    def running(self, progress):
+        pass
+
+    def ended(self, spec, record):
+        pass
+
+
+class World:
+    """A folder, workers and a clock in which drivers come and go."""
+
+    def __init__(self, folder: Path, score: Score = score, *, workers: int = 4, gpu: float = 0.0) -> None:
+        self.folder, self.clock = folder, Clock()
+        self.workers = Workers(workers, score, self.clock, gpu=gpu)
+
+    def driver(self, content=SPACE, *, enqueued=(), limits=None, floor: float = FLOOR, **settings) -> Sweep:
+        definition = SweepStudy(**{"space": "fake", "objectives": OBJECTIVES, "sampler": "random", **settings})
+        made = problem(self.folder, space(content), definition, limits or {})
+        storage = open_storage(self.folder, definition.storage)
+        study = open_study(self.folder, "fake", definition.storage, storage, definition.objectives)
+        where = place(self.folder, definition.storage)
+        self.candidates = Candidates(study, storage, made.space, where, self.clock)
+        self.study = study
+        return Sweep(
+            made,
+            definition,
+            self.candidates,
+            self.workers,
+            self.clock,
+            Silent(),
+            floor=floor if made.top else None,
+            enqueued=enqueued,
+        )
+
+    def run(self, content=SPACE, **settings):
+        return self.driver(content, **settings).run()
+
+    def trials(self, *states):
+        return self.study.get_trials(states=states or None)
+
+
+def problem(folder: Path, found: Space, definition: SweepStudy, limits) -> Problem:
+    plain = {"recipe": "laptop", "recipe.schedule": "constant", "count_only": True, "tracker": "none", "seeds": [0]}
+    plain |= {"coreml": "none", "latency": "none", "out": str(folder)}
+    prepared = prepare(settings_of([], {**plain, **{f"limits.{name}": value for name, value in limits.items()}}))
+    levels = []
+    for steps in definition.budgets or (prepared.settings.recipe.steps,):
+        level = prepared.trained_for(steps)
+        levels.append(replace(level, protocol=Protocol(sections={"recipe": {"steps": steps}})))
+    return Problem(name="fake", space=found, objectives=definition.objectives, levels=tuple(levels), folder=folder)
+
+
+def patch_gate(monkeypatch) -> None:
+    monkeypatch.setattr(problem_module, "gate", cheap_gate)
