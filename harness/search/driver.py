@@ -59,7 +59,14 @@ def sweep(name: str, overrides: Sequence[str], show: Show) -> Swept:
     prepared = prepare(settings)
     name, folder = Path(name).stem, study_folder(settings.out, Path(name).stem)
     levels = tuple(prepared.trained_for(steps) for steps in definition.budgets) or (prepared,)
-    problem = Problem(name=name, space=space, objectives=definition.objectives, levels=levels, folder=folder)
+    problem = Problem(
+        name=name,
+        space=space,
+        base=architecture(space.base),
+        objectives=definition.objectives,
+        levels=levels,
+        folder=folder,
+    )
     enqueued, remarks = rungs_of(definition.enqueue, space, prepared.fit) if definition.enqueue else ([], [])
     for remark in remarks:
         show.note(remark)
@@ -113,7 +120,7 @@ def _began(problem: Problem, definition: SweepStudy) -> dict[str, Any]:
     """What may not change while a study goes on."""
     return {
         "space": problem.space,
-        "base": architecture(problem.space.base),  # its file may change while its name stays
+        "base": problem.base,  # its file may change while its name stays
         "objectives": problem.objectives,
         "budgets": problem.steps,
         "reduction": definition.reduction,
@@ -128,7 +135,7 @@ def floor_of(problem: Problem, queue: TrialQueue, show: Show) -> float:
     Budgets share all of the protocol that it depends on. Errors: UserError where it has no value.
     """
     prepared: Prepared = problem.levels[-1]
-    base = prepared.fit(architecture(problem.space.base))
+    base = prepared.fit(problem.base)
     key, store = control_key("pixel_gaussian", prepared, base), store_of(prepared.settings.out)
     if store.measurement(key) is None:
         show.note("computing the controls: what a Gaussian fitted to the pixels scores is the floor for promotions")

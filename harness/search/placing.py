@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from harness.architecture.catalogue import architecture
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import with_edits
 from harness.records.errors import UserError
@@ -45,10 +46,11 @@ def parameters_of(
 
     A value comes into question if its edits leave the wanted architecture as it is.
     """
+    base = architecture(space.base)
     fitting = {name: _leaving(knob, wanted) for name, knob in space.knobs.items()}
     for parameters in itertools.islice(_combined(space, fitting), MOST):
         try:
-            if fit(space.architecture(parameters)) == wanted:
+            if fit(with_edits(base, space.edits(parameters))) == wanted:
                 return parameters
         except UserError:
             continue  # a rule refuses this one

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.architecture.config import ArchitectureConfig
+from harness.architecture.edits import with_edits
 from harness.records.record import TrialRecord
 from harness.search.gate import Gated, gate
 from harness.search.halving import Losses
@@ -19,6 +20,7 @@ from harness.trials.spec import TrialSpec
 class Problem:
     name: str
     space: Space
+    base: ArchitectureConfig  # the space's, read once
     objectives: Mapping[str, Direction]
     levels: tuple[Prepared, ...]  # one a budget, lowest first
     folder: Path  # OUT/NAME
@@ -43,7 +45,7 @@ class Problem:
 
     def architecture(self, parameters: Parameters) -> ArchitectureConfig:
         """Fitted to the data; a rule that refuses the combination raises UserError."""
-        return self.levels[0].fit(self.space.architecture(parameters))
+        return self.levels[0].fit(with_edits(self.base, self.space.edits(parameters)))
 
     def gate(self, architecture: ArchitectureConfig) -> Gated:
         return gate(self.levels[0], architecture)

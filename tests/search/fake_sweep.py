@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from harness.architecture.catalogue import architecture
 from harness.launch.progress import Progress
 from harness.records.quantity import Counted, Measured
 from harness.records.record import Protocol, TrialRecord
@@ -67,37 +68,24 @@ class Clock:
 
 
 class Workers:
-    """As many trials at once as there are workers, each `seconds` long; `Trials` for the driver."""
+    """As many trials at once as there are workers, each `seconds` long. They outlive drivers, as jobs do."""
 
     def __init__(self, count: int, score: Score, clock: Clock, seconds: float = 60.0, gpu: float = 0.0) -> None:
         self.count, self.score, self.clock, self.seconds, self.gpu = count, score, clock, seconds, gpu
         self.running: deque[TrialSpec] = deque()
-        self.records: dict[str, TrialRecord] = {}  # what a store holds: survives drivers
+        self.records: dict[str, TrialRecord] = {}  # what a store holds
         self.trained: list[TrialSpec] = []  # in the order of their beginning
 
-    @property
-    def free(self) -> int:
-        return self.count - len(self.running)
+    def begin(self, spec: TrialSpec) -> None:
+        if spec.key not in [other.key for other in self.running]:
+            self.running.append(spec)
+            self.trained.append(spec)
 
-    @property
-    def in_flight(self) -> int:
-        return len(self.running)
-
-    def submit(self, spec: TrialSpec) -> TrialRecord | None:
-        if spec.key in self.records:
-            return self.records[spec.key]
-        self.running.append(spec)
-        self.trained.append(spec)
-        return None
-
-    def progress(self) -> dict[str, Progress]:
-        return {}
-
-    def poll(self, timeout_s: float) -> list[tuple[TrialSpec, TrialRecord]]:
-        self.clock.now += min(self.seconds, timeout_s) if not self.running else self.seconds
+    def end_one(self) -> str:
+        self.clock.now += self.seconds
         spec = self.running.popleft()
-        self.records[spec.key] = record = self._record(spec)
-        return [(spec, record)]
+        self.records[spec.key] = self._record(spec)
+        return spec.key
 
     def _record(self, spec: TrialSpec) -> TrialRecord:
         found = self.score(spec)
@@ -108,6 +96,38 @@ class Workers:
         before = sorted(step for step in steps if step < spec.settings.recipe.steps)
         effort = {"gpu_seconds": self.gpu * spec.settings.recipe.steps, "continued_from": before}
         return record_of(spec, "complete", quantities, provenance=effort)
+
+
+class Queue:
+    """One driver's view of the workers: `Trials`."""
+
+    def __init__(self, workers: Workers) -> None:
+        self.workers = workers
+        self.mine: dict[str, TrialSpec] = {}
+
+    @property
+    def free(self) -> int:
+        return self.workers.count - len(self.mine)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self.mine)
+
+    def submit(self, spec: TrialSpec) -> TrialRecord | None:
+        if spec.key in self.workers.records:
+            return self.workers.records[spec.key]
+        assert spec.key not in self.mine
+        self.workers.begin(spec)
+        self.mine[spec.key] = spec
+        return None
+
+    def progress(self) -> dict[str, Progress]:
+        return {}
+
+    def poll(self, timeout_s: float) -> list[tuple[TrialSpec, TrialRecord]]:
+        assert timeout_s > 0
+        key = self.workers.end_one()
+        return [(self.mine.pop(key), self.workers.records[key])] if key in self.mine else []
 
 
 def cheap_gate(prepared: Prepared, architecture) -> Gated:
@@ -163,7 +183,7 @@ class World:
             made,
             definition,
             self.candidates,
-            self.workers,
+            Queue(self.workers),
             self.clock,
             Silent(),
             floor=floor if made.top else None,
@@ -185,7 +205,14 @@ def problem(folder: Path, found: Space, definition: SweepStudy, limits) -> Probl
     for steps in definition.budgets or (prepared.settings.recipe.steps,):
         level = prepared.trained_for(steps)
         levels.append(replace(level, protocol=Protocol(sections={"recipe": {"steps": steps}})))
-    return Problem(name="fake", space=found, objectives=definition.objectives, levels=tuple(levels), folder=folder)
+    return Problem(
+        name="fake",
+        space=found,
+        base=architecture(found.base),
+        objectives=definition.objectives,
+        levels=tuple(levels),
+        folder=folder,
+    )
 
 
 def patch_gate(monkeypatch) -> None:

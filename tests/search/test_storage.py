@@ -1,0 +1,118 @@
+"""Every storage opens in plain Optuna and in optuna-dashboard, with the constraints in both; one folder drives it."""
+
+import json
+from pathlib import Path
+
+import optuna
+import pytest
+from fake_sweep import World
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+from optuna_dashboard._serializer import serialize_frozen_trial, serialize_study_detail
+
+from harness.records.errors import UserError
+from harness.search import candidates, storage
+from harness.search.constraints import constraint_attributes, violations_of
+
+LIMITS = {"macs": 20_000, "params": 10**9}
+
+
+def opened(kind, folder: Path):
+    if kind == "journal":
+        return JournalStorage(JournalFileBackend(str(folder / "study.journal")))
+    return f"sqlite:///{folder / 'study.db' if kind == 'sqlite' else folder.parent / 'elsewhere.db'}"
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "journal", "url"])
+def test_plain_optuna_and_the_dashboard_open_it_with_its_constraints(tmp_path, cheap, kind):
+    folder = tmp_path / "fake"
+    folder.mkdir()
+    world = World(folder)
+    setting = f"sqlite:///{tmp_path / 'elsewhere.db'}" if kind == "url" else kind
+    world.run(trials=9, budgets=(100, 300), limits={"macs": 20_000}, storage=setting)
+    study = optuna.load_study(study_name="fake", storage=opened(kind, folder))
+    attributes = study._storage.get_study_system_attrs(study._study_id)
+    assert study.metric_names == ["kid", "macs"]
+    refused = [trial for trial in study.trials if "refused" in trial.user_attrs]
+    assert refused
+    for trial in study.trials:
+        excess = trial.user_attrs["macs"] / 20_000 - 1
+        assert trial.constraints["macs"] == pytest.approx(excess)
+        shown = serialize_frozen_trial(study._study_id, trial, attributes)
+        assert shown["constraints"] == [pytest.approx(excess)]
+        assert (excess > 0) == (trial in refused)
+    assert all(trial.constraints["macs"] <= 0 for trial in study.best_trials)
+    detail = serialize_study_detail(
+        study._storage.get_all_studies()[0],
+        study.best_trials, study.trials, [], [], [], False, {}, [],
+    )  # fmt: skip
+    json.dumps(detail, allow_nan=False)
+    stored = storage.stored_study(folder, "fake")
+    assert [trial.number for trial in stored.trials] == [trial.number for trial in study.trials]
+
+
+def test_the_list_alone_hides_the_constraint_from_nobody_but_names_are_lost(monkeypatch):
+    """Both forms are needed: with Optuna's alone the dashboard takes every trial for feasible."""
+    study = optuna.create_study(directions=["minimize"] * 2)
+    trial = study.ask()
+    trial.set_constraint("macs", 0.5)
+    shown = serialize_frozen_trial(0, study.trials[0], {})
+    assert shown["constraints"] == []
+    both = constraint_attributes({"macs": 0.5, "params": -0.25})
+    assert violations_of(both) == {"macs": 0.5, "params": -0.25}
+    assert both["constraints"] == [0.5, -0.25]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "journal"])
+def test_it_goes_on_in_the_same_storage_and_no_other(tmp_path, cheap, kind):
+    world = World(tmp_path)
+    world.run(trials=3, storage=kind)
+    world.run(trials=5, storage=kind)
+    assert len(world.trials(TrialState.COMPLETE)) == 5
+    other = "journal" if kind == "sqlite" else "sqlite"
+    with pytest.raises(UserError, match=f"lies in storage={kind}, not {other}"):
+        world.run(trials=6, storage=other)
+
+
+def test_a_study_on_a_server_is_driven_from_one_folder(tmp_path, cheap):
+    """Two folders have two locks, so the study itself refuses the second one."""
+    url = f"sqlite:///{tmp_path / 'server.db'}"
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    World(tmp_path / "one").run(trials=2, storage=url)
+    with pytest.raises(UserError, match=f"is driven from {tmp_path / 'one'}"):
+        World(tmp_path / "two").run(trials=2, storage=url)
+    (tmp_path / "one").rename(tmp_path / "moved")
+    world = World(tmp_path / "moved")
+    world.run(trials=3, storage=url)
+    assert len(world.trials()) == 3, "a folder that was moved is still the same"
+
+
+def test_a_kill_before_the_folder_was_noted_is_mended(tmp_path, cheap):
+    world = World(tmp_path)
+    world.run(trials=2)
+    (tmp_path / "sweep.json").unlink()
+    world.run(trials=3)
+    assert len(world.trials()) == 3
+
+
+def test_unknown_storages_and_passwords():
+    with pytest.raises(UserError, match="unknown storage 'sqlit'; choose one of: sqlite, "):
+        storage.check_storage("sqlit")
+    shown = storage.place(Path("x"), "postgresql://me:secret@host/db")
+    assert shown == "postgresql://me@host/db"
+
+
+def test_a_server_that_is_not_there_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="cannot open the study sqlite:////no/such/folder/x"):
+        storage.open_storage(tmp_path, "sqlite:////no/such/folder/x.db")
+
+
+def test_attributes_of_the_sampler_are_not_constraints():
+    plain = optuna.trial.create_trial(
+        state=TrialState.PRUNED,
+        user_attrs={"fingerprint": "f"},
+        system_attrs={"NSGAIISampler:generation": 2, **constraint_attributes({"macs": 1.0})},
+    )
+    assert candidates.candidate_of(plain).sampler_attributes == {"NSGAIISampler:generation": 2}
