@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from harness.records.manifest import Manifest
 from harness.reporting.claims import Claim, effect
-from harness.reporting.definition import ReportDefinition
+from harness.reporting.definition import Column, ReportDefinition
 from harness.reporting.format import change, number
-from harness.reporting.frames import Estimates, relative
+from harness.reporting.frames import Estimate, Estimates, relative
 
 
 def answer(
@@ -57,9 +57,9 @@ def _costs(rung: str, definition: ReportDefinition, estimates: Estimates) -> str
     """All known changes of one rung: `KID −12.0%, parameters −3.1%`."""
     parts = []
     for column in (column for column in definition.columns if column.summary):
-        value = estimates[rung, column.quantity].change
-        if value is not None:
-            parts.append(f"{_inside(column.title)} {change(value)}")
+        found = estimates[rung, column.quantity]
+        if found.change is not None:
+            parts.append(f"{_named(column, found)} {change(found.change)}")
     return ", ".join(parts) or "nothing known"
 
 
@@ -70,7 +70,7 @@ def _overall(manifest: Manifest, definition: ReportDefinition, estimates: Estima
         total = relative(last.value, first.value) if first.kind == last.kind else None
         if first.value is not None and last.value is not None and total is not None:
             values = f"{number(first.value, first.unit)} to {number(last.value, last.unit)}"
-            parts.append(f"{_inside(column.title)} {change(total)} ({values})")
+            parts.append(f"{_named(column, last)} {change(total)} ({values})")
     return ", ".join(parts) + "." if parts else "nothing is known of both yet."
 
 
@@ -88,8 +88,13 @@ def _lowest(manifest: Manifest, definition: ReportDefinition, estimates: Estimat
         if len(values) == len(found) and len({one.kind for one in found}) == 1:
             least = values.index(min(values))
             told = f"{manifest.rungs[least].title} ({number(values[least], found[least].unit)})"
-            parts.append(f"{_inside(column.title)} {told}")
+            parts.append(f"{_named(column, found[least])} {told}")
     return ", ".join(parts) + "." if parts else "nothing is known of all rungs yet."
+
+
+def _named(column: Column, estimate: Estimate) -> str:
+    """`parameters`, or `predicted latency on iPhone`: a prediction is never told as if it were measured."""
+    return ("predicted " if estimate.kind == "predicted" else "") + _inside(column.title)
 
 
 def _inside(title: str) -> str:

@@ -12,8 +12,8 @@
    supported if the interval lies within +-same_within, contradicted if it lies wholly outside.
 3. In a full-size run a printed change of a count must also be met within `tolerance` points.
 4. Else, and wherever a value, a spread or comparability is lacking, the run cannot tell, and says why. A prediction, a
-   substitute device, or a network no better than the control that must be beaten (or one whose control is not known)
-   never decides.
+   measurement beside a prediction, a substitute device, or a network no better than the control that must be beaten (or
+   one whose control is not known) never decides.
 """
 
 import math
@@ -23,7 +23,7 @@ from typing import Literal
 
 from harness.records.manifest import Manifest, Rung
 from harness.reporting.definition import ClaimRule, ReportDefinition
-from harness.reporting.format import MINUS, change
+from harness.reporting.format import change
 from harness.reporting.frames import Estimate, Estimates, Reading
 from harness.reporting.published import Published, PublishedCell
 
@@ -261,8 +261,10 @@ def _without_value(ours: Estimate, theirs: Estimate) -> str:
         if estimate.value is None:
             what = "not measured" if estimate.kind == "missing" else f"{estimate.kind}: {estimate.note}"
             return what if estimate is ours else f"the rung it is compared to is {what}"
-    if "predicted" in (ours.kind, theirs.kind):
-        return f"predicted ({change(ours.change) if ours.change is not None else MINUS}), not measured"
+    if ours.kind != theirs.kind:
+        return f"this one is {ours.kind}, the rung it is compared to {theirs.kind}"
+    if ours.kind == "predicted":
+        return f"predicted{f' {change(ours.change)}' if ours.change is not None else ''}, not measured"
     return ""
 
 

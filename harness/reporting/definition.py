@@ -16,6 +16,7 @@ class Column:
     explanation: str  # for a reader who does not know the quantity
     spread: Literal["seeds", "instrument", "none"] = "none"  # where its spread comes from
     published: str | None = None  # the published column that stands beside it
+    stand_in: str | None = None  # the quantity shown in its place, as what it is, where nobody could measure this one
     panel: bool = True  # whether the picture has a panel for it
     summary: bool = True  # whether the answer at the top tells its changes
 
@@ -73,6 +74,11 @@ class ReportDefinition:
                 raise unknown_name("column of the report", name, names)
         if self.must_beat is not None and self.must_beat not in self.controls:
             raise unknown_name("control", self.must_beat, self.controls)
+
+    @property
+    def stand_ins(self) -> dict[str, str]:
+        """Quantity -> what stands in for it."""
+        return {column.quantity: column.stand_in for column in self.columns if column.stand_in}
 
     def column(self, quantity: str) -> Column:
         return next(column for column in self.columns if column.quantity == quantity)

@@ -5,13 +5,13 @@ Estimate  the same over the seeds of a rung, with its change against the rung it
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 
 from harness.records.manifest import Manifest
-from harness.records.quantity import Failed, Quantity, Unavailable
+from harness.records.quantity import Failed, Predicted, Quantity, Unavailable
 from harness.records.record import Measurement, TrialRecord, trial_key
 from harness.records.store import Store
 
@@ -32,7 +32,7 @@ class Reading:
     high: float | None = None
     spread: str = ""  # what low..high is
     conditions: Mapping[str, Any] = field(default_factory=dict)
-    note: str = ""  # why there is no value
+    note: str = ""  # why there is no value, or what to know of it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,6 +92,21 @@ def reading(subject: str, seed: int | None, quantity: str, record: TrialRecord |
     return Reading(subject=subject, seed=seed, quantity=quantity, **_content(found))
 
 
+def stood_in(readings: Sequence[Reading], stand_ins: Mapping[str, str]) -> list[Reading]:
+    """Readings in which `stand_ins[Q]` stands, as what it is, where quantity Q is unavailable or missing.
+
+    What stands in may itself be unavailable: then its reason is told. A failure stays a failure, for the reader to see.
+    """
+    by_key = {(row.subject, row.seed, row.quantity): row for row in readings}
+    shown = []
+    for row in readings:
+        other = by_key.get((row.subject, row.seed, stand_ins.get(row.quantity, "")))
+        if row.kind in ("unavailable", "missing") and other is not None and other.kind != "missing":
+            row = replace(other, quantity=row.quantity)
+        shown.append(row)
+    return shown
+
+
 def estimates(readings: Iterable[Reading], manifest: Manifest) -> dict[tuple[str, str], Estimate]:
     """(rung, quantity) -> its Estimate, with its change against the rung that the manifest names."""
     groups: dict[tuple[str, str], list[Reading]] = {}
@@ -141,8 +156,9 @@ def _content(quantity: Quantity) -> dict[str, Any]:
         "unit": quantity.unit,
         "low": getattr(quantity, "low", None),
         "high": getattr(quantity, "high", None),
-        "spread": getattr(quantity, "spread", ""),
+        "spread": getattr(quantity, "spread", "prediction interval" if isinstance(quantity, Predicted) else ""),
         "conditions": quantity.conditions,
+        "note": "extrapolated" if isinstance(quantity, Predicted) and quantity.extrapolated else "",
     }
 
 
@@ -174,8 +190,14 @@ def _estimate(rows: Sequence[Reading], against: str | None, reference: Estimate 
         high=max((row.high for row in chosen if row.high is not None), default=None),
         against=against,
         change=relative(value, reference.value) if comparable and reference is not None else None,
-        note="" if len(chosen) == len(rows) else f"{len(chosen)} of {len(rows)} seeds",
+        note=", ".join(_notes(chosen, len(rows))),
     )
+
+
+def _notes(chosen: Sequence[Reading], asked: int) -> Iterable[str]:
+    if len(chosen) < asked:
+        yield f"{len(chosen)} of {asked} seeds"
+    yield from dict.fromkeys(row.note for row in chosen if row.note)
 
 
 def _without_value(rows: Sequence[Reading], kind: Kind, against: str | None) -> Estimate:

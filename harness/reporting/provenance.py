@@ -44,7 +44,7 @@ def facts(
 
 def several(values: Sequence[Any]) -> str:
     """The value if there is one; a range of numbers or times; else the values themselves, at most LISTED of them."""
-    distinct = list(dict.fromkeys(map(str, values)))
+    distinct = list(dict.fromkeys(map(_text, values)))
     if len(distinct) == 1:
         return distinct[0]
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
@@ -53,6 +53,13 @@ def several(values: Sequence[Any]) -> str:
         return f"{min(distinct)} to {max(distinct)}"
     more = f"; and {len(distinct) - LISTED} more" if len(distinct) > LISTED else ""
     return "; ".join(distinct[:LISTED]) + more
+
+
+def _text(value: Any) -> str:
+    """Sentences in a list are told as sentences; none are `none`."""
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ", ".join(value) or "none"
+    return str(value)
 
 
 def _additive(values: Sequence[Any]) -> bool:

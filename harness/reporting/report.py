@@ -22,12 +22,21 @@ from harness.reporting.frames import (
     read_controls,
     read_trials,
     records_of,
+    stood_in,
 )
 from harness.reporting.ladder import ladder_figure, ladder_frame
 from harness.reporting.page import pictures, render
 from harness.reporting.provenance import facts, provenance_rows
 from harness.reporting.published import LABELS, Published
-from harness.reporting.tables import claim_rows, condition_rows, labels_of, ladder_rows, reading_rows, reading_text
+from harness.reporting.tables import (
+    absences,
+    claim_rows,
+    condition_rows,
+    labels_of,
+    ladder_rows,
+    reading_rows,
+    reading_text,
+)
 
 
 def write_report(
@@ -61,9 +70,10 @@ def report_html(store: Store, manifest: Manifest, definition: ReportDefinition, 
     quantities = _quantities(records, definition)
     readings = read_trials(records, quantities)
     control_readings = read_controls(controls, definition.controls, definition.control_quantities)
-    estimated = estimates(readings, manifest)
+    shown = stood_in(readings, definition.stand_ins)
+    estimated = estimates(shown, manifest)
     bars = must_beat(definition, control_readings)
-    claims = claim_sheet(manifest, definition, published, estimated, readings, bars)
+    claims = claim_sheet(manifest, definition, published, estimated, shown, bars)
     curve = curves(records, (definition.train_curve, definition.validation_curve))
     figures = {"ladder": ladder_figure(ladder_frame(manifest, definition, published, estimated))}
     if not curve.empty:
@@ -92,6 +102,7 @@ def report_html(store: Store, manifest: Manifest, definition: ReportDefinition, 
         "answer": answer(manifest, definition, estimated, claims),
         "facts": facts(manifest, definition, provenances),
         "ladder": ladder,
+        "absences": absences(definition, estimated),
         "claims": claim_rows(manifest, definition, published, claims, estimated),
         "spreads": {name: pooled(estimated, name) for name in seeded},
         "pictures": pictures(store, manifest, records, definition.samples),

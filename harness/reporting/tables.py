@@ -55,6 +55,16 @@ def ladder_rows(
     return rows
 
 
+def absences(definition: ReportDefinition, estimates: Estimates) -> list[tuple[str, str]]:
+    """(`Latency on iPhone, unavailable`, why) for what has no value in the ladder's table."""
+    titles = {column.quantity: column.title for column in definition.columns}
+    found: dict[str, list[str]] = {}
+    for (_, quantity), estimate in estimates.items():
+        if quantity in titles and estimate.kind in NO_VALUE:
+            found.setdefault(f"{titles[quantity]}, {NO_VALUE[estimate.kind]}", []).append(estimate.note)
+    return [(what, several(reasons)) for what, reasons in found.items()]
+
+
 def reading_rows(readings: Sequence[Reading]) -> list[tuple[tuple[str, int | None], list[Text]]]:
     """((rung, seed), one Text a quantity): every reading of every record, nothing averaged."""
     rows: dict[tuple[str, int | None], list[Text]] = {}
@@ -127,7 +137,8 @@ def _ladder_cell(estimate: Estimate, column: Column, published: Published) -> La
     relative = None
     if estimate.change is not None:
         data_ = {**key, "against": estimate.against, "change": _exact(estimate.change)}
-        relative = Text(kind="change", text=change(estimate.change), data=data_, hint=f"against {estimate.against}")
+        told = change(estimate.change) + (" predicted" if estimate.kind == "predicted" else "")
+        relative = Text(kind="change", text=told, data=data_, hint=f"against {estimate.against}")
     printed = None
     if cell is not None:
         printed = published_text(estimate.subject, column.published or "", published, cell)
@@ -140,14 +151,17 @@ def published_text(row: str, column: str, published: Published, cell: PublishedC
     data = {"rung": row, "published": column, "published-value": _exact(cell.value), "source": cell.source}
     data["published-change"] = _exact(cell.change)
     name = f"{published.columns[column].title} " if cell.value is not None else ""
-    return Text(kind="published", text=name + cell.shown, data=data, hint=cell.source)
+    unit = published.columns[column].unit if cell.value is not None else ""
+    return Text(kind="published", text=f"{name}{cell.shown} {unit}".rstrip(), data=data, hint=cell.source)
 
 
 def _claim_cell(claim: Claim, definition: ReportDefinition, published: Published, estimates: Estimates) -> ClaimCell:
     beside = ""
     if claim.rule.beside is not None:
-        other = estimates[claim.rung, claim.rule.beside].change
-        beside = f"{definition.column(claim.rule.beside).title}: {change(other)}" if other is not None else ""
+        other = estimates[claim.rung, claim.rule.beside]
+        how = " predicted" if other.kind == "predicted" else ""
+        title = definition.column(claim.rule.beside).title
+        beside = f"{title}:{how} {change(other.change)}" if other.change is not None else ""
     data = {"rung": claim.rung, "claim": claim.rule.published, "verdict": claim.verdict.state}
     if not claim.interval.unknown:
         data |= {"low": _exact(claim.interval.low), "high": _exact(claim.interval.high)}

@@ -10,7 +10,8 @@ import yaml
 from scipy import stats
 
 from harness.records.plain import from_plain
-from harness.records.quantity import Counted, Measured, Unavailable
+from harness.records.quantity import Counted, Measured, Predicted, Quantity, Unavailable
+from harness.reporting import claims
 from harness.reporting.claims import (
     Claim,
     Interval,
@@ -26,7 +27,7 @@ from harness.reporting.claims import (
     student,
 )
 from harness.reporting.definition import ClaimRule, ReportDefinition
-from harness.reporting.frames import Estimate, controls_of, estimates, read_controls, read_trials, records_of
+from harness.reporting.frames import Estimate, controls_of, estimates, read_controls, read_trials, records_of, stood_in
 from harness.reporting.published import Published, PublishedCell
 
 REPORTS = Path(__file__).parents[2] / "reports"
@@ -39,13 +40,14 @@ def sheet(synthetic: Any, **definition: Any) -> dict[tuple[str, str], Claim]:
     """(rung, published column) -> its Claim, as the page gets it."""
     defined = from_plain(ReportDefinition, synthetic.definition | definition)
     records = records_of(synthetic.store, synthetic.manifest)
-    readings = read_trials(records, [column.quantity for column in defined.columns])
+    names = [*(column.quantity for column in defined.columns), *defined.stand_ins.values()]
+    readings = stood_in(read_trials(records, names), defined.stand_ins)
     found = estimates(readings, synthetic.manifest)
     published = from_plain(Published, synthetic.published)
     controls = controls_of(synthetic.store, synthetic.manifest)
     bars = must_beat(defined, read_controls(controls, defined.controls, defined.control_quantities))
-    claims = claim_sheet(synthetic.manifest, defined, published, found, readings, bars)
-    return {(claim.rung, claim.rule.published): claim for claim in claims}
+    made = claim_sheet(synthetic.manifest, defined, published, found, readings, bars)
+    return {(claim.rung, claim.rule.published): claim for claim in made}
 
 
 def kid(synthetic: Any, rung: str, *values: float) -> None:
@@ -168,6 +170,44 @@ def test_the_laptops_latency_never_decides(synthetic: Any) -> None:
     claim = sheet(synthetic)["sepconv", "latency"]  # 24% faster here, 62% in the paper
     assert claim.verdict.state == "cannot tell"
     assert claim.verdict.reason.startswith("unavailable: needs a Mac")
+
+
+def ms(value: float, *, measured: bool) -> dict[str, Quantity]:
+    """An interval so narrow that only the kind can keep it from deciding."""
+    if measured:
+        return {"latency_iphone": Measured(value=value, unit="ms", low=value * 0.99, high=value * 1.01)}
+    found = Predicted(value=value, unit="ms", low=value * 0.99, high=value * 1.01, extrapolated=False)
+    return {"latency_predicted": found}
+
+
+@pytest.mark.parametrize(
+    ("base", "rung", "state", "reason"),
+    [
+        (True, True, "supports", ""),
+        (False, False, "cannot tell", "predicted −50.0%, not measured"),
+        (True, False, "cannot tell", "this one is predicted, the rung it is compared to measured"),
+        (False, True, "cannot tell", "this one is measured, the rung it is compared to predicted"),
+    ],
+)
+def test_a_prediction_decides_nothing_and_is_never_compared_with_a_measurement(
+    synthetic: Any, base: bool, rung: bool, state: str, reason: str
+) -> None:
+    for seed in (0, 1):
+        synthetic.replace("thin_sdxl", seed, ms(40.0, measured=base))
+        synthetic.replace("no_high_res_sa", seed, ms(20.0, measured=rung))
+    claim = sheet(synthetic)["no_high_res_sa", "latency"]
+    assert claim.verdict.state == state
+    assert claim.verdict.reason == reason or not reason
+    assert (claim.ours is None) == (base != rung)
+
+
+def test_the_rule_on_kinds_is_what_keeps_them_apart(synthetic: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it, half a prediction and half a measurement would support the claim."""
+    for seed in (0, 1):
+        synthetic.replace("thin_sdxl", seed, ms(40.0, measured=True))
+        synthetic.replace("no_high_res_sa", seed, ms(20.0, measured=False))
+    monkeypatch.setattr(claims, "_without_value", lambda *two: "no value" * any(one.value is None for one in two))
+    assert sheet(synthetic)["no_high_res_sa", "latency"].verdict.state == "supports"
 
 
 def test_overlapping_latency_intervals_cannot_tell(synthetic: Any) -> None:

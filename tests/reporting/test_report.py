@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from harness.records.errors import UserError
-from harness.records.quantity import Failed, Predicted, Unavailable
+from harness.records.quantity import Failed, Measured, Predicted, Unavailable
 from harness.reporting.format import number
 from harness.reporting.report import write_report
 
@@ -143,6 +143,49 @@ def test_measured_and_predicted_are_never_averaged_or_compared(synthetic: Any, p
     told = changes(page_cells(synthetic.write()))
     assert ("ffn3", "latency_cpu") not in told
     assert ("mqa", "latency_cpu") not in told
+
+
+def predicted(ms: float) -> Predicted:
+    return Predicted(
+        value=ms, unit="ms", low=ms * 0.6, high=ms * 1.7, extrapolated=False, conditions={"chip": "A17 Pro"}
+    )
+
+
+def test_an_iphone_column_fills_from_measured_else_predicted_each_as_what_it_is(
+    synthetic: Any, page_cells: Cells
+) -> None:
+    for seed in (0, 1):
+        for rung, ms in (("thin_sdxl", 30.0), ("no_high_res_sa", 20.0), ("sepconv", 12.0)):
+            synthetic.replace(rung, seed, {"latency_predicted": predicted(ms)})
+        synthetic.replace("sepconv", seed, {"latency_iphone": Measured(value=11.0, unit="ms", low=10.9, high=11.2)})
+        synthetic.replace("ffn3", seed, {"latency_iphone": Failed(stage="benchmark", message="it drifts")})
+        synthetic.replace("ffn3", seed, {"latency_predicted": predicted(9.0)})
+        synthetic.replace("mqa", seed, {"latency_predicted": Unavailable(reason="predicted not to fit")})
+    page = synthetic.write()
+    cells = by_place(page_cells(page))
+    shown = {rung: cells[rung, "all", "latency_iphone"] for rung in ("thin_sdxl", "sepconv", "ffn3", "mqa")}
+    assert [(cell["text"], cell["class"]) for cell in shown.values()] == [
+        ("30.0 ms", "k-predicted"), ("11.0 ms", "k-measured"), ("failed", "k-failed"), ("unavailable", "k-unavailable"),
+    ]  # fmt: skip
+    assert "drifts" in shown["ffn3"]["title"]
+    assert shown["mqa"]["title"] == "predicted not to fit"
+    assert cells["thin_sdxl", "0", "latency_iphone"]["data-kind"] == "unavailable"  # the readings are the store's own
+    told = changes(page_cells(page))
+    assert told["no_high_res_sa", "latency_iphone"] == pytest.approx(20 / 30 - 1)
+    assert ("sepconv", "latency_iphone") not in told  # 11 measured beside 20 predicted is no change
+    text = next(c["text"] for c in page_cells(page) if c.get("data-change") == repr(20 / 30 - 1))
+    assert text == "−33.3% predicted"
+
+
+def test_a_prediction_is_called_one_in_the_answer(synthetic: Any) -> None:
+    for seed in (0, 1):
+        for rung, ms in (("thin_sdxl", 30.0), ("qknorm_rope", 12.0)):
+            synthetic.replace(rung, seed, {"latency_predicted": predicted(ms)})
+    assert "predicted latency on iPhone −60.0% (30.0 ms to 12.0 ms)" in synthetic.write()
+
+
+def test_why_there_is_no_value_stands_under_the_table(synthetic: Any) -> None:
+    assert "<dt>Latency on iPhone, unavailable</dt><dd>needs a Mac with Xcode" in synthetic.write()
 
 
 def test_published_cells_are_the_files_with_their_labels_and_unknown_ones_are_empty(
