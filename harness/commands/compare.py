@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from harness.architecture.catalogue import architecture, catalogue_names
+from harness.architecture.catalogue import architecture
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.difference import Change, edits_between
 from harness.architecture.edits import with_edits
@@ -16,7 +16,7 @@ from harness.commands.compare_paper import compare_paper
 from harness.commands.measure import PLACES, latent_of
 from harness.commands.tables import table
 from harness.measure.cost import Cost
-from harness.records.errors import UserError, unknown_name
+from harness.records.errors import UserError
 from harness.trials.costs import cost_of
 
 UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -43,7 +43,10 @@ def run(arguments: argparse.Namespace) -> int:
         print(compare_paper(as_json=arguments.json))
         return 0
     if arguments.other is None:
-        raise unknown_name("architecture to compare with:", "(nothing)", ("paper", *catalogue_names()))
+        raise UserError(
+            f"compare takes two architectures, and '{arguments.name}' is one; name another, or use "
+            "`harness compare paper`"
+        )
     a, b = architecture(arguments.name), architecture(arguments.other)
     if type(a) is not type(b):
         raise UserError(

@@ -1,6 +1,8 @@
 """`harness compare` and `harness measure`: what a knob costs adds up, the paper's numbers are all there."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -78,7 +80,7 @@ def test_compare_refuses_what_cannot_be_compared(capsys):
     assert "different families" in refused(capsys, "compare", "snapgen", "dit_xl_2")
     assert "choose one of: snapgen," in refused(capsys, "compare", "snapgen", "snapgem")
     assert "paper fixes both" in refused(capsys, "compare", "paper", "snapgen")
-    assert "snapgen" in refused(capsys, "compare", "snapgen")
+    assert "takes two architectures, and 'snapgen' is one" in refused(capsys, "compare", "snapgen")
 
 
 def test_every_published_count_is_met():
@@ -115,6 +117,36 @@ def test_the_places_of_a_cost_add_up_to_the_whole(name, capsys):
     assert sum(row["activations"] for row in found["by_operator"].values()) == sum(
         row["activations"] for row in found["by_stage"].values()
     )
+
+
+MEASURE_ALL = """
+import contextlib, io, json, resource, sys
+from harness.architecture.catalogue import architecture, catalogue_names
+from harness.cli import main
+
+def peak_gb():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+def measured(name):
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        assert main(["measure", name, "--latent", str(architecture(name).native_latent or 128), "--json"]) == 0
+    return json.loads(text.getvalue())["params"]
+
+measured("laptop/thin_sdxl"), measured("ldm_4")  # imports everything, diffusers too
+before = peak_gb()
+print(json.dumps([{name: measured(name) for name in catalogue_names()}, peak_gb() - before]))
+"""
+
+
+@pytest.mark.slow
+def test_every_architecture_is_measured_and_none_is_allocated():
+    """SDXL's weights alone would be 10 GB."""
+    found = subprocess.run([sys.executable, "-c", MEASURE_ALL], check=True, capture_output=True, text=True)
+    params, grown_gb = json.loads(found.stdout)
+    assert {*LADDER, "snapgen", "snapgen_t2i", "sdxl", "ldm_4", "uvit_h", "sit_xl_2", "decoder/tiny"} <= params.keys()
+    assert params["sdxl"] > 2.5e9
+    assert grown_gb < 0.2
 
 
 def test_measure_prints_the_table_that_is_asked_for(capsys):
