@@ -98,6 +98,14 @@ def _latency_agent_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeout-min", type=float, default=30, help="of one measurement; default 30")
 
 
+def _latency_total_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--decoder", required=True, metavar="NAME", help="the decoder: a name, or the path of its YAML")
+    parser.add_argument("--steps", type=int, nargs="+", default=[4, 8], metavar="N", help="UNet passes; default 4 8")
+    parser.add_argument("--chip", required=True, help='the phone\'s, for example "A18 Pro"')
+    parser.add_argument("--latent", type=int, help="height and width of the latent; default: the UNet's own, or 128")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
 VERBS = {
     "ablate": Verb(
         summary="train and compare the rungs of an ablation, then write its report",
@@ -158,6 +166,13 @@ VERBS = {
         name="the queue folder",
         example="harness latency queue ~/queue",
         operands="FOLDER",
+    ),
+    "latency total": Verb(
+        summary="tell what one picture takes on a phone: steps x UNet + decoder",
+        name="the UNet: an architecture of the catalogue, or the path of its YAML",
+        example='harness latency total snapgen_t2i --decoder decoder/tiny --steps 4 8 --chip "A18 Pro"',
+        flags=_latency_total_flags,
+        operands="UNET --decoder NAME --chip CHIP",
     ),
     "latency collect": Verb(
         summary="fill latencies that were answered since into the records of finished trials",

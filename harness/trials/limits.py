@@ -42,14 +42,19 @@ class LatencyLimit:
 
     def fits(self, quantity: Quantity) -> bool:
         """Whether it was measured on this chip, by this compute unit, with these weights."""
-        if not isinstance(quantity, Measured):
-            return False
-        found = quantity.conditions
-        return (
-            same_chip(str(found.get("chip", "")), self.chip)
-            and found.get("compute_unit") == self.compute_unit
-            and found.get("weight_bits", 16) == self.weight_bits
-        )
+        return measured_on(quantity, chip=self.chip, compute_unit=self.compute_unit, weight_bits=self.weight_bits)
+
+
+def measured_on(quantity: Quantity, *, chip: str, compute_unit: ComputeUnit, weight_bits: int) -> bool:
+    """Whether it was measured on this chip, by this compute unit, with these weights."""
+    if not isinstance(quantity, Measured):
+        return False
+    found = quantity.conditions
+    return (
+        same_chip(str(found.get("chip", "")), chip)
+        and found.get("compute_unit") == compute_unit
+        and found.get("weight_bits", 16) == weight_bits
+    )
 
 
 Limit: TypeAlias = int | LatencyLimit

@@ -1,0 +1,120 @@
+"""`harness latency total UNET --decoder DECODER --steps 4 8 --chip CHIP`: what one picture takes on a phone."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.architecture.catalogue import architecture
+from harness.commands.measure import latent_of
+from harness.commands.tables import table
+from harness.device.target import same_chip
+from harness.latency.predicted import PredictedLatency
+from harness.records.plain import from_plain
+from harness.records.quantity import Measured, Predicted, Quantity, Unavailable
+from harness.reporting.published import Published
+from harness.trials.compose import compose_plain
+from harness.trials.on_device import check_pair, latency_on_chip, total
+from harness.trials.spec import store_of
+from harness.trials.studies import read_study
+from harness.trials.waiting import collect
+
+PAPERS = ("snapgen_t2i", "decoder/tiny")  # the pair of reports/published/on_device.yaml,
+PAPERS_CHIP = "A18 Pro"  # and the chip of its iPhone 16 Pro Max
+COLUMNS: Mapping[str | int, str] = {"unet": "unet_step", "decoder": "decoder", 4: "four_steps", 8: "eight_steps"}
+LEFT_OUT = "one UNet pass a step, no guidance; text encoders left out"
+FITTED = "the predictor is fitted on the published UNet and decoder, among others: meeting them proves little"
+MS = {"ms": 1.0, "ms a step": 1.0, "s": 1000.0}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """One latency, and what is published of it."""
+
+    title: str
+    quantity: Quantity
+    published_ms: float | None = None
+    source: str = ""
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The keys of `harness latency predict --json`, and the published number."""
+        found, value = self.quantity, isinstance(self.quantity, Measured | Predicted)
+        return {
+            "latency_ms": found.value if isinstance(found, Measured | Predicted) else None,
+            "low_ms": getattr(found, "low", None),
+            "high_ms": getattr(found, "high", None),
+            "kind": found.kind,
+            **({"extrapolated": found.extrapolated} if isinstance(found, Predicted) else {}),
+            **({} if value else {"reason": getattr(found, "reason", "")}),
+            **({} if self.published_ms is None else {"published_ms": self.published_ms, "published_by": self.source}),
+        }
+
+
+def run(arguments: argparse.Namespace) -> int:
+    unet, decoder = architecture(arguments.name), architecture(arguments.decoder)
+    check_pair(unet, decoder)
+    predictor = PredictedLatency(chip=arguments.chip)
+    latent = latent_of(arguments.latent, unet)
+    store = store_of(Path(str(compose_plain(arguments.overrides)["out"])))
+    collect(store)  # what a phone answered since
+    step, decoding = (latency_on_chip(store, one, latent, predictor) for one in (unet, decoder))
+    made: dict[str | int, Quantity] = {"unet": step, "decoder": decoding}
+    made.update((steps, total(step, decoding, steps)) for steps in arguments.steps)
+    printed = published_of(arguments.name, arguments.decoder, arguments.chip, latent)
+    lines = {key: _line(key, quantity, printed) for key, quantity in made.items()}
+    head = {"unet": arguments.name, "decoder": arguments.decoder, "chip": predictor.chip, "latent": latent}
+    print(json.dumps(_object(head, lines)) if arguments.json else _text(head, lines))
+    return 0
+
+
+def published_of(unet: str, decoder: str, chip: str, latent: int) -> Mapping[str | int, tuple[float, str]]:
+    """`unet`, `decoder` or a number of steps -> (ms, label), where the paper prints it of this very pair."""
+    if (unet, decoder) != PAPERS or not same_chip(chip, PAPERS_CHIP) or latent != latent_of(None, architecture(unet)):
+        return {}
+    published = from_plain(Published, read_study("reports/published", "on_device"))
+    found: dict[str | int, tuple[float, str]] = {}
+    for key, column in COLUMNS.items():
+        cell = published.cell(unet, column)
+        if cell is not None and cell.value is not None:
+            found[key] = (cell.value * MS[published.columns[column].unit], cell.source)
+    return found
+
+
+def _line(key: str | int, quantity: Quantity, printed: Mapping[str | int, tuple[float, str]]) -> Line:
+    title = {"unet": "UNet, one step", "decoder": "decoder"}.get(str(key), f"{key} steps and decoder")
+    value, source = printed.get(key, (None, ""))
+    return Line(title=title, quantity=quantity, published_ms=value, source=source)
+
+
+def _object(head: Mapping[str, Any], lines: Mapping[str | int, Line]) -> dict[str, Any]:
+    totals = [{"steps": key, **line.plain} for key, line in lines.items() if isinstance(key, int)]
+    parts = {f"{key}_latency": line.plain for key, line in lines.items() if isinstance(key, str)}
+    return {**head, **parts, "totals": totals}
+
+
+def _text(head: Mapping[str, Any], lines: Mapping[str | int, Line]) -> str:
+    rows = [(line.title, *_shown(line.quantity), _printed(line)) for line in lines.values()]
+    printed = any(line.published_ms is not None for line in lines.values())
+    width = None if printed else -1
+    columns = ("", "ms", "interval", "how", "published, ms")[:width]
+    title = f"{head['unet']} and {head['decoder']} on the {head['chip']}, {head['latent']}x{head['latent']} latent"
+    totals = [line.quantity for key, line in lines.items() if isinstance(key, int)]
+    notes = dict.fromkeys(one.reason for one in totals if isinstance(one, Unavailable))
+    if printed and any(isinstance(one, Predicted) for one in totals):
+        notes[FITTED] = None
+    return "\n".join([table(columns, [row[:width] for row in rows], title), LEFT_OUT, *notes])
+
+
+def _shown(quantity: Quantity) -> tuple[str, str, str]:
+    if not isinstance(quantity, Measured | Predicted):
+        return "", "", quantity.kind
+    between = "" if quantity.low is None or quantity.high is None else f"{quantity.low:,.0f} to {quantity.high:,.0f}"
+    extrapolated = isinstance(quantity, Predicted) and quantity.extrapolated
+    return f"{quantity.value:,.0f}", between, quantity.kind + (", extrapolated" if extrapolated else "")
+
+
+def _printed(line: Line) -> str:
+    return "" if line.published_ms is None else f"{line.published_ms:,.0f} {line.source}"
