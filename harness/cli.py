@@ -98,6 +98,22 @@ def _latency_agent_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeout-min", type=float, default=30, help="of one measurement; default 30")
 
 
+def _latency_predict_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--chip", help='the phone\'s chip, for example "A17 Pro"; without it, the chips are listed')
+    units = ("CPU_AND_NE", "ALL", "CPU_AND_GPU", "CPU_ONLY")
+    parser.add_argument("--compute-unit", default="CPU_AND_NE", choices=units, help="for Core ML; default CPU_AND_NE")
+    parser.add_argument("--weight-bits", type=float, default=16, metavar="N", help="below 16: palettized; default 16")
+    parser.add_argument("--latent", type=int, help="height and width of the latent; default: its own, or 128")
+    parser.add_argument("--input", metavar="CxHxW", help="the image of a timm: model; default 3x224x224")
+    parser.add_argument("--calibration", metavar="FILE", help="what `latency calibrate --to` wrote; default: installed")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
+def _latency_calibrate_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--to", metavar="FILE", help="where the calibration goes; default: the installed package's own")
+    parser.add_argument("--count", action="store_true", help="count the published networks' operators again before it")
+
+
 def _latency_total_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--decoder", required=True, metavar="NAME", help="the decoder: a name, or the path of its YAML")
     parser.add_argument("--steps", type=int, nargs="+", default=[4, 8], metavar="N", help="UNet passes; default 4 8")
@@ -178,6 +194,25 @@ VERBS = {
         summary="fill latencies that were answered since into the records of finished trials",
         name="",
         example="harness latency collect out=runs",
+        operands="",
+    ),
+    "latency predict": Verb(
+        summary="predict the latency of a network on an iPhone's chip, with an interval",
+        name="an architecture of the catalogue, the path of its YAML, or timm:MODEL",
+        example='harness latency predict snapgen --chip "A18 Pro"',
+        flags=_latency_predict_flags,
+    ),
+    "latency calibrate": Verb(
+        summary="fit the predictor to the published latencies and to those measured under out=",
+        name="",
+        example="harness latency calibrate out=runs --to mine.yaml",
+        flags=_latency_calibrate_flags,
+        operands="",
+    ),
+    "latency published": Verb(
+        summary="show every published latency beside its prediction, and how good those are",
+        name="",
+        example="harness latency published",
         operands="",
     ),
     "evaluate": Verb(

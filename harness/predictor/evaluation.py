@@ -115,8 +115,12 @@ def half_width(errors: Vector, nominal: float = NOMINAL) -> float:
     return float(sizes[min(ceil((len(sizes) + 1) * nominal), len(sizes)) - 1])
 
 
-def coverage(points: Sequence[Point], errors: Vector, nominal: float = NOMINAL) -> float:
-    """The share of points inside an interval that was made from the left-out errors of other models only."""
+def reaches(points: Sequence[Point], errors: Vector, nominal: float = NOMINAL) -> Vector:
+    """Of each point, the half width of an interval that was made from the left-out errors of other models only."""
     models = np.array([point.model for point in points])
-    reaches = [half_width(errors[models != model], nominal) for model in models]
-    return float(np.mean(np.abs(errors) <= reaches))
+    return np.array([half_width(errors[models != model], nominal) for model in models])
+
+
+def coverage(points: Sequence[Point], errors: Vector, nominal: float = NOMINAL) -> float:
+    """The share of points inside the intervals of `reaches`."""
+    return float(np.mean(np.abs(errors) <= reaches(points, errors, nominal)))

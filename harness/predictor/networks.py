@@ -5,15 +5,18 @@ timm:repvit_m1_0   a timm model (the extra `timm`), folded into its inference fo
 """
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from harness.architecture.catalogue import architecture
+from harness.measure.cost import count
 from harness.models.build import build, example_inputs
+from harness.predictor.operators import Operators, operators_of
 from harness.predictor.published import PublishedRow
-from harness.records.errors import UserError, unknown_name
+from harness.records.errors import UserError
 
 TIMM = "timm:"
 Network = tuple[nn.Module, tuple[Tensor, ...]]
@@ -33,7 +36,9 @@ def timm_network(name: str, shape: Sequence[int], batch: int = 1, *, folded: boo
     except ImportError as error:
         raise UserError("timm: models need the extra `timm`; run: pip install 'unet-harness[timm]'") from error
     if not timm.is_model(name):
-        raise unknown_name("timm model", name, timm.list_models())
+        near = get_close_matches(name, timm.list_models(), n=8, cutoff=0.4)  # of more than a thousand
+        nearest = f"; the nearest: {', '.join(near)}" if near else ""
+        raise UserError(f"unknown timm model '{name}'{nearest}; timm.list_models() has them all")
     with torch.device("meta"):
         module = timm.create_model(name, pretrained=False).eval()
         if folded:
@@ -49,6 +54,12 @@ def published_network(row: PublishedRow) -> Network:
         name = "decoder/tiny" if row.family == "decoder" else "snapgen_t2i"
         return catalogue_network(name, row.input_px // 8, row.batch)
     return _stable_diffusion(row)
+
+
+def counted_networks(rows: Sequence[PublishedRow]) -> dict[str, Operators]:
+    """The operator lists of the rows that calibrate, by `PublishedRow.network`; seconds to a minute."""
+    networks = {row.network: row for row in rows if row.exclusion is None}
+    return {name: operators_of(count(*published_network(row)).rows) for name, row in networks.items()}
 
 
 class Denoiser(nn.Module):

@@ -28,16 +28,20 @@ def predict_latency(
     chip: str,
     compute_unit: ComputeUnit = "CPU_AND_NE",
     weight_bits: float = 16,
+    calibration: Calibration | None = None,
 ) -> Predicted | Unavailable:
     """Milliseconds of `module(*inputs)` in fp16 under Core ML, on an iPhone's chip ("A17 Pro").
 
     The module and the inputs may be on the meta device: shapes are all that is used. weight_bits: of palettised
-    weights, which shrink traffic and nothing else. Unavailable where the network is predicted not to fit, and on
-    compute units of which there are no measurements. An unknown chip and an unknown operator are UserErrors.
+    weights, which shrink traffic and nothing else. calibration: the package's by default. Unavailable where the
+    network is predicted not to fit, and on compute units of which there are no measurements. An unknown chip and an
+    unknown operator are UserErrors.
     """
     chip_named(chip)  # before the count, which takes longer
     operators = operators_of(count(module, inputs).rows)
-    found = predict_operators(operators, chip=chip, compute_unit=compute_unit, weight_bits=weight_bits)
+    found = predict_operators(
+        operators, chip=chip, compute_unit=compute_unit, weight_bits=weight_bits, calibration=calibration
+    )
     if isinstance(found, Unavailable):
         return found
     shapes = [list(x.shape) for x in tree_leaves(tuple(inputs)) if isinstance(x, Tensor)]

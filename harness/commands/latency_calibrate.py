@@ -1,0 +1,48 @@
+"""`harness latency calibrate [out=runs] [--to FILE] [--count]`: fit the predictor again, on all there is."""
+
+import argparse
+from dataclasses import asdict
+from math import exp
+from pathlib import Path
+
+from harness.commands.latency_scores import scores_table
+from harness.commands.tables import table
+from harness.predictor.calibration import PACKAGED, Calibration, calibrate, read, write
+from harness.predictor.networks import counted_networks
+from harness.predictor.own import described, own_points
+from harness.predictor.published import COUNTS, published_points, published_rows, write_counts
+from harness.records.errors import UserError
+from harness.trials.compose import compose_plain
+from harness.trials.spec import store_of
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.name is not None:
+        raise UserError(f"`harness latency calibrate` takes no name ('{arguments.name}'); say where with out=FOLDER")
+    store = store_of(Path(str(compose_plain(arguments.overrides)["out"])))
+    if arguments.count:
+        write_counts(counted_networks(published_rows()))
+        print(f"wrote the operators of the published networks: {COUNTS}")
+    published, (own, unused) = published_points(), own_points(store)
+    for left in unused:
+        print(f"not used: {left.quantity} of measurement {left.key}: {left.why}")
+    print(f"fitting to {described(published, own)} ({len(own)} found in {store.root})", flush=True)
+    made = calibrate([*published, *own], fitted_on=described(published, own))
+    print(_parameters(made))
+    print(scores_table([*published, *own], made.fitted))
+    path = Path(arguments.to).expanduser() if arguments.to else PACKAGED
+    write(made, path)
+    read.cache_clear()
+    use = "every prediction uses it" if path == PACKAGED else f"predict with it: --calibration {path}"
+    print(f"wrote {path}; {use}")
+    return 0
+
+
+def _parameters(made: Calibration) -> str:
+    rows = [(name, f"{value:.4g}") for name, value in asdict(made.physics).items()]
+    for chip, scale in made.scales.items():
+        rows += [(f"{chip}: {name}", f"{value:.3f}") for name, value in asdict(scale).items()]
+        rows.append((f"{chip}: latencies", str(made.points.get(chip, 0))))
+    rows.append(("interval: times or divided by", f"{exp(made.half_width):.2f}"))
+    rows.append(("interval, extrapolated", f"{exp(made.half_width_extrapolated):.2f}"))
+    return table(("parameter", "value"), rows, f"fitted on {made.fitted_on}")

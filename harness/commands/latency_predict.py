@@ -1,0 +1,93 @@
+"""`harness latency predict NAME|timm:MODEL --chip CHIP`: milliseconds on an iPhone's chip, from shapes alone."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_leaves
+
+from harness.commands.measure import edited, latent_of
+from harness.models.build import build, example_inputs
+from harness.predictor import calibration
+from harness.predictor.chips import CHIPS, chip
+from harness.predictor.networks import TIMM, Network, timm_network
+from harness.predictor.predict import predict_latency
+from harness.records.errors import UserError
+from harness.records.quantity import Predicted, Unavailable
+
+TIMM_INPUT = "3x224x224"
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.chip is None:
+        raise UserError(f'say for which chip: --chip "NAME", one of: {", ".join(CHIPS)}')
+    chip(arguments.chip)  # before the network, which takes longer
+    module, inputs = _network(arguments)
+    try:
+        found = predict_latency(
+            module,
+            inputs,
+            chip=arguments.chip,
+            compute_unit=arguments.compute_unit,
+            weight_bits=arguments.weight_bits,
+            calibration=calibration.read(Path(arguments.calibration)) if arguments.calibration else None,
+        )
+    except (AssertionError, RuntimeError, ValueError, TypeError) as error:  # timm's models check their input each so
+        if not arguments.name.startswith(TIMM):
+            raise
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{arguments.name} does not run on {_shown(inputs)} ({why}); give another --input") from error
+    shapes = [list(x.shape) for x in tree_leaves(inputs)]
+    print(json.dumps(as_plain(arguments, shapes, found)) if arguments.json else _text(arguments, inputs, found))
+    return 0
+
+
+def as_plain(arguments: argparse.Namespace, shapes: list[list[int]], found: Predicted | Unavailable) -> dict[str, Any]:
+    """What `--json` prints."""
+    asked = {name: getattr(arguments, name) for name in ("name", "chip", "compute_unit", "weight_bits")}
+    head = {**asked, "inputs": shapes, "kind": found.kind}
+    if isinstance(found, Unavailable):
+        return {**head, "reason": found.reason}
+    told = ("extrapolated_because", "nominal", "calibration", "fitted_on")
+    numbers = {"latency_ms": found.value, "low_ms": found.low, "high_ms": found.high}
+    return head | numbers | {"extrapolated": found.extrapolated} | {name: found.conditions[name] for name in told}
+
+
+def shape_of(text: str) -> tuple[int, int, int]:
+    """`3x224x224`: channels, height, width."""
+    parts = text.lower().split("x")
+    if len(parts) != 3 or not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+        raise UserError(f"--input is CHANNELSxHEIGHTxWIDTH, such as {TIMM_INPUT}, not '{text}'")
+    channels, height, width = map(int, parts)
+    return channels, height, width
+
+
+def _network(arguments: argparse.Namespace) -> Network:
+    name: str = arguments.name
+    if name.startswith(TIMM):
+        if arguments.latent is not None or arguments.overrides:
+            raise UserError(f"{name} takes --input, and neither --latent nor settings; leave those out")
+        return timm_network(name.removeprefix(TIMM), shape_of(arguments.input or TIMM_INPUT))
+    if arguments.input is not None:
+        raise UserError(f"--input is for timm: models; for {name} give the latent's side with --latent")
+    made = edited(name, arguments.overrides)
+    latent = latent_of(arguments.latent, made)
+    with torch.device("meta"):
+        return build(made), example_inputs(made, latent=latent, device="meta")
+
+
+def _text(arguments: argparse.Namespace, inputs: Any, found: Predicted | Unavailable) -> str:
+    head = f"{arguments.name} on {_shown(inputs)}: {arguments.chip}, {arguments.compute_unit}"
+    head += f", {arguments.weight_bits:g}-bit weights"
+    if isinstance(found, Unavailable):
+        return f"{head}\nno latency: {found.reason}"
+    share = f"{found.conditions['nominal']:.0%} interval {found.low:.3g} to {found.high:.3g} ms"
+    lines = [head, f"{found.value:.3g} ms, predicted, not measured; {share}; from {found.conditions['fitted_on']}"]
+    lines += [f"extrapolated: {why}" for why in found.conditions["extrapolated_because"]]
+    return "\n".join(lines)
+
+
+def _shown(inputs: Any) -> str:
+    return ", ".join("x".join(map(str, x.shape)) for x in tree_leaves(inputs))

@@ -1,0 +1,134 @@
+"""`harness latency published`: every published latency beside its prediction, the scores, and the ladder's changes."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from math import exp
+
+import numpy as np
+
+from harness.commands.latency_scores import PREDICTOR, left_out_errors, scores_table
+from harness.commands.tables import table
+from harness.measure.cost import count
+from harness.predictor.calibration import calibrate
+from harness.predictor.evaluation import NOMINAL, reaches
+from harness.predictor.fit import Fitted, Point, Vector, errors
+from harness.predictor.networks import catalogue_network
+from harness.predictor.operators import operators_of
+from harness.predictor.predict import predict_operators
+from harness.predictor.published import PublishedRow, published_points, published_rows
+from harness.records.errors import UserError
+from harness.records.plain import from_plain
+from harness.records.quantity import Predicted
+from harness.reporting.format import change
+from harness.reporting.published import LABELS, Published
+from harness.trials.prepared import FULL_LATENT
+from harness.trials.studies import read_study
+
+GOAL = 0.2  # of the numbers on the paper's own networks
+LADDER, LADDER_COLUMN, LADDER_CHIP = "fig3", "latency", "A17 Pro"  # the iPhone 15 Pro's
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.name is not None or arguments.overrides:
+        word = arguments.name or arguments.overrides[0]
+        raise UserError(f"`harness latency published` takes no name and no settings ('{word}'); leave it out")
+    rows, points = published_rows(), published_points()
+    calibration = calibrate(points, fitted_on=f"{len(points)} published latencies")
+    found = left_out_errors(points, calibration.fitted)
+    print(_rows_table(rows, points, calibration.fitted, found[PREDICTOR]))
+    print(_excluded(rows))
+    print(f"\n{scores_table(points, calibration.fitted, found)}")
+    print(f"\n{_on_device(rows, points, calibration.fitted, found[PREDICTOR])}")
+    print(f"\n{_ladder()}")
+    return 0
+
+
+def _rows_table(rows: Sequence[PublishedRow], points: Sequence[Point], fitted: Fitted, left: Vector) -> str:
+    """Left out: predicted without any latency of that model, with the interval that the other models' errors give."""
+    used = iter(zip(points, left, reaches(points, left), errors(fitted, points), strict=True))
+    shown = []
+    for row in rows:
+        head = (row.model, row.input_px, row.chip, row.batch, f"{row.weight_bits:g}", f"{row.latency_ms:g}")
+        if row.exclusion is not None:
+            shown.append((*head, "excluded", "", "", ""))
+            continue
+        point, error, reach, inside = next(used)
+        assert (point.model, point.chip, point.latency_ms) == (row.model, row.chip, row.latency_ms)
+        value = row.latency_ms * exp(error)
+        interval = f"{value / exp(reach):.3g} to {value * exp(reach):.3g}"
+        shown.append(
+            (*head, f"{value:.3g}", f"{np.expm1(error):+.0%}", interval, f"{row.latency_ms * exp(inside):.3g}")
+        )
+    columns = ("model", "px", "chip", "batch", "bits", "published ms", "left out ms", "error", f"{NOMINAL:.0%} interval",
+               "fitted ms")  # fmt: skip
+    title = "published latencies; 'left out' is predicted without that model, 'fitted' with it"
+    return table(columns, shown, title)
+
+
+def _excluded(rows: Sequence[PublishedRow]) -> str:
+    lines = [
+        f"  {row.model} @ {row.input_px} px, {row.chip}, {row.latency_ms:g} ms: {row.exclusion}"
+        for row in rows
+        if row.exclusion is not None
+    ]
+    return "\n".join([f"excluded, {len(lines)} of {len(rows)}:", *lines])
+
+
+def _on_device(rows: Sequence[PublishedRow], points: Sequence[Point], fitted: Fitted, left: Vector) -> str:
+    """The paper's own networks on phones. They are among the points, so that only 'left out' tests anything."""
+    own = {row.model for row in rows if row.rebuildable == "catalogue"}
+    shown = []
+    for point, error, inside in zip(points, left, errors(fitted, points), strict=True):
+        if point.model in own:
+            cells = [f"{point.latency_ms * exp(log):.0f} ms ({np.expm1(log):+.0%})" for log in (error, inside)]
+            met = "yes" if abs(np.expm1(error)) <= GOAL else "no"
+            shown.append((point.model, point.chip, f"{point.latency_ms:g} ms", *cells, met))
+    columns = ("the paper's networks", "chip", "published", "left out", "fitted", f"left out within {GOAL:.0%}")
+    return table(columns, shown, "on the device: among the fitted latencies, each model left out in its turn")
+
+
+def _ladder() -> str:
+    published = from_plain(Published, read_study("reports/published", LADDER))
+    predicted: dict[str, float] = {}
+    for name in published.rows:
+        operators = operators_of(count(*catalogue_network(name, FULL_LATENT)).rows)
+        found = predict_operators(operators, chip=LADDER_CHIP)
+        if isinstance(found, Predicted):
+            predicted[name] = found.value
+    shown = []
+    for name, row in published.rows.items():
+        cell = row.cells.get(LADDER_COLUMN)
+        value, base = predicted.get(name), predicted.get(row.against or "")
+        ours = change(value / base - 1, digits=0) if value is not None and base is not None else ""
+        against = published.rows[row.against].number if row.against else ""
+        theirs = f"{cell.shown} {cell.source}" if cell else ""
+        shown.append((f"{row.number} {name}", f"{value:.0f} ms" if value else "not predicted", against, theirs, ours))
+    columns = ("rung", f"predicted, {LADDER_CHIP}", "against rung", "published change", "predicted change")
+    title = f"the ladder at a {FULL_LATENT}x{FULL_LATENT} latent: never fitted, only compared"
+    legend = "\n".join(f"[{label}] {text}" for label, text in LABELS.items() if label in _labels(published))
+    return f"{table(columns, shown, title)}\n{_order(published, predicted)}\n{legend}"
+
+
+def _labels(published: Published) -> set[str]:
+    cells = [row.cells[LADDER_COLUMN] for row in published.rows.values() if LADDER_COLUMN in row.cells]
+    return {label for cell in cells for label in cell.labels}
+
+
+def _order(published: Published, predicted: Mapping[str, float]) -> str:
+    """Of every two rungs that the printed changes link, whether the predictor puts the faster one first."""
+    relative: dict[str, tuple[str, float]] = {}  # rung -> the rung that its chain of printed changes begins with, ratio
+    for name, row in published.rows.items():
+        cell = row.cells.get(LADDER_COLUMN)
+        if row.against is None or cell is None or cell.change is None:
+            relative[name] = (name, 1.0)
+        else:
+            root, ratio = relative[row.against]
+            relative[name] = (root, ratio * (1 + cell.change))
+    names = [name for name in relative if name in predicted]
+    pairs = [
+        (relative[a][1] - relative[b][1]) * (predicted[a] - predicted[b]) > 0
+        for index, a in enumerate(names)
+        for b in names[:index]
+        if relative[a][0] == relative[b][0] and relative[a][1] != relative[b][1]
+    ]
+    return f"{sum(pairs)} of {len(pairs)} pairs of rungs that the printed changes order are predicted in that order"
