@@ -164,19 +164,26 @@ def test_a_failing_tracker_is_called_no_more_and_said_once(tmp_path: Path, monke
 
 def wandb_history(folder: Path, run_id: str) -> tuple[list[Any], list[dict[str, Any]]]:
     """The run headers and history rows of the newest offline run."""
-    from wandb.proto import wandb_internal_pb2
-
-    path = max(folder.glob(f"wandb/offline-run-*-{run_id}/run-{run_id}.wandb"))
     headers, rows = [], []
-    for data in leveldb_records(path.read_bytes()[7:], start=7):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
+    for record in wandb_records(max(folder.glob(f"wandb/offline-run-*-{run_id}/run-{run_id}.wandb"))):
         if record.WhichOneof("record_type") == "run":
             headers.append(record.run)
         if record.WhichOneof("record_type") == "history":
             keys = [item.key or "/".join(item.nested_key) for item in record.history.item]
             rows.append(dict(zip(keys, (json.loads(item.value_json) for item in record.history.item), strict=True)))
     return headers, rows
+
+
+def wandb_records(path: Path) -> list[Any]:
+    """All records of the run, once its last, the exit, is there: W&B's service writes on after `finish` returned."""
+    from wandb.proto import wandb_internal_pb2
+
+    deadline = time.monotonic() + 30
+    while True:
+        records = [wandb_internal_pb2.Record.FromString(data) for data in leveldb_records(path.read_bytes()[7:], 7)]
+        if any(record.WhichOneof("record_type") == "exit" for record in records) or time.monotonic() > deadline:
+            return records
+        time.sleep(0.1)
 
 
 def leveldb_records(content: bytes, start: int, block: int = 32768) -> list[bytes]:
