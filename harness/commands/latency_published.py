@@ -9,7 +9,7 @@ import numpy as np
 from harness.commands.latency_scores import PREDICTOR, left_out_errors, scores_table
 from harness.commands.tables import table
 from harness.measure.cost import count
-from harness.predictor.calibration import calibrate
+from harness.predictor.calibration import Calibration, calibrate
 from harness.predictor.evaluation import NOMINAL, reaches
 from harness.predictor.fit import Fitted, Point, Vector, errors
 from harness.predictor.networks import catalogue_network
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(_excluded(rows))
     print(f"\n{scores_table(points, calibration.fitted, found)}")
     print(f"\n{_on_device(rows, points, calibration.fitted, found[PREDICTOR])}")
-    print(f"\n{_ladder()}")
+    print(f"\n{_ladder(calibration)}")
     return 0
 
 
@@ -59,8 +59,8 @@ def _rows_table(rows: Sequence[PublishedRow], points: Sequence[Point], fitted: F
         shown.append(
             (*head, f"{value:.3g}", f"{np.expm1(error):+.0%}", interval, f"{row.latency_ms * exp(inside):.3g}")
         )
-    columns = ("model", "px", "chip", "batch", "bits", "published ms", "left out ms", "error", f"{NOMINAL:.0%} interval",
-               "fitted ms")  # fmt: skip
+    given = ("model", "px", "chip", "batch", "bits", "published ms")
+    columns = (*given, "left out ms", "error", f"{NOMINAL:.0%} interval", "fitted ms")
     title = "published latencies; 'left out' is predicted without that model, 'fitted' with it"
     return table(columns, shown, title)
 
@@ -87,12 +87,12 @@ def _on_device(rows: Sequence[PublishedRow], points: Sequence[Point], fitted: Fi
     return table(columns, shown, "on the device: among the fitted latencies, each model left out in its turn")
 
 
-def _ladder() -> str:
+def _ladder(calibration: Calibration) -> str:
     published = from_plain(Published, read_study("reports/published", LADDER))
     predicted: dict[str, float] = {}
     for name in published.rows:
         operators = operators_of(count(*catalogue_network(name, FULL_LATENT)).rows)
-        found = predict_operators(operators, chip=LADDER_CHIP)
+        found = predict_operators(operators, chip=LADDER_CHIP, calibration=calibration)
         if isinstance(found, Predicted):
             predicted[name] = found.value
     shown = []

@@ -1,0 +1,19 @@
+"""The published points and what is predicted of each with its model left out: seconds, so once for all tests."""
+
+import pytest
+
+from harness.predictor.calibration import read
+from harness.predictor.evaluation import left_out, multiply_adds_only, physics_from, plain_roofline
+from harness.predictor.published import published_points
+
+
+@pytest.fixture(scope="session")
+def points():
+    return published_points()
+
+
+@pytest.fixture(scope="session")
+def left_out_errors(points):
+    """By method: the predictor and the two baselines."""
+    methods = {"physics": physics_from(read().fitted), "macs": multiply_adds_only, "roofline": plain_roofline}
+    return {name: left_out(points, method) for name, method in methods.items()}

@@ -1,0 +1,101 @@
+"""`harness latency predict`: one JSON object for every name and chip, and one sentence for a mistake."""
+
+import json
+import sys
+from time import perf_counter
+
+import pytest
+
+from harness.architecture.catalogue import architecture, catalogue_names
+from harness.cli import main
+from harness.measure.cost import count
+from harness.predictor.chips import CHIPS
+from harness.predictor.networks import catalogue_network, timm_network
+from harness.predictor.operators import operators_of
+from harness.predictor.own import own_points
+from harness.predictor.predict import predict_operators
+from harness.records.quantity import Measured
+from harness.records.record import Measurement
+from harness.records.store import Store
+
+
+def predicted(capsys, *words):
+    assert main(["latency", "predict", *words, "--json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    return json.loads(line)
+
+
+@pytest.mark.parametrize("name", catalogue_names())
+def test_every_name_on_every_chip_in_under_50_ms_each(name):
+    operators = operators_of(count(*catalogue_network(name, architecture(name).native_latent or 128)).rows)
+    for chip in CHIPS:
+        spent = []
+        for _ in range(3):
+            begun = perf_counter()
+            found = predict_operators(operators, chip=chip)
+            spent.append(perf_counter() - begun)
+        assert found.kind in ("predicted", "unavailable")
+        assert min(spent) < 0.05
+        if found.kind == "predicted":
+            assert 0 < found.low < found.value < found.high
+
+
+def test_a_timm_model_is_folded_first(capsys):
+    found = predicted(capsys, "timm:repvit_m1_0", "--input", "3x224x224", "--chip", "A15")
+    assert found["kind"] == "predicted"
+    assert found["low_ms"] < found["latency_ms"] < found["high_ms"]
+    assert found["extrapolated"] is False
+    assert found["inputs"] == [[1, 3, 224, 224]]
+    unfolded = operators_of(count(*timm_network("repvit_m1_0", (3, 224, 224), folded=False)).rows)
+    assert found["latency_ms"] < predict_operators(unfolded, chip="A15").value
+
+
+def test_what_does_not_fit_is_unavailable_and_no_mistake(capsys):
+    found = predicted(capsys, "decoder/sdxl", "--latent", "128", "--chip", "A17 Pro")
+    assert found["kind"] == "unavailable"
+    assert "latency_ms" not in found
+    assert "not to fit" in found["reason"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["snapgen"], "A18 Pro"),
+        (["snapgen", "--chip", "M4"], "unknown chip 'M4'"),
+        (["timm:resnet18", "--chip", "A15", "--input", "3x224"], "CHANNELSxHEIGHTxWIDTH"),
+        (["timm:resnet19", "--chip", "A15"], "resnet18"),
+        (["timm:vit_tiny_patch16_224", "--chip", "A15", "--input", "3x100x100"], "give another --input"),
+        (["snapgen", "--chip", "A15", "--input", "3x224x224"], "--latent"),
+        (["laptop/dit", "--chip", "A15", "--weight-bits", "0"], "at most 16 bits"),
+    ],
+)
+def test_a_mistake_is_one_sentence(words, said, capsys):
+    assert main(["latency", "predict", *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1
+
+
+def test_without_timm_the_extra_is_named(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    assert main(["latency", "predict", "timm:resnet18", "--chip", "A15"]) == 2
+    assert "pip install 'unet-harness[timm]'" in capsys.readouterr().err
+
+
+def test_own_measurements_become_points_or_are_named(tmp_path):
+    store, made = Store(tmp_path), architecture("laptop/dit")
+
+    def put(fingerprint, **conditions):
+        number = Measured(value=2.0, unit="ms", conditions=conditions)
+        settings = {"architecture": fingerprint, "latent": 8, "of": conditions}
+        store.put(Measurement(subject="latency", settings=settings, quantities={"latency_iphone": number}))
+
+    put(made.fingerprint, chip="A17 Pro", compute_unit="CPU_AND_NE", weight_bits=8)
+    put(made.fingerprint, chip="not named", compute_unit="CPU_AND_NE")
+    put(made.fingerprint, chip="A17 Pro", compute_unit="CPU_ONLY")
+    put("0" * 16, chip="A17 Pro", compute_unit="CPU_AND_NE")
+    put(made.fingerprint, device="this CPU")
+    (point,), unused = own_points(store)
+    assert (point.model, point.chip, point.latency_ms, point.weight_bits) == (made.fingerprint, "A17 Pro", 2.0, 8)
+    assert len(point.operators)
+    assert sorted(left.why.split()[0] for left in unused) == ["its", "measured", "the"]

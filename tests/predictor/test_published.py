@@ -1,0 +1,153 @@
+"""How good the predictor is on the published latencies, each model left out, and what may not be among them."""
+
+from collections import Counter
+from dataclasses import replace
+from math import log
+
+import numpy as np
+import pytest
+
+from harness.architecture.catalogue import catalogue_names
+from harness.measure.cost import count
+from harness.predictor.calibration import FEW_POINTS, calibrate, read
+from harness.predictor.evaluation import NOMINAL, coverage, left_out, physics_from, score
+from harness.predictor.networks import catalogue_network, published_network
+from harness.predictor.operators import operators_of
+from harness.predictor.predict import predict_operators
+from harness.predictor.published import published_points, published_rows, read_counts
+from harness.records.errors import UserError
+from harness.records.plain import from_plain
+from harness.reporting.published import Published
+from harness.trials.studies import read_study
+
+LADDER = from_plain(Published, read_study("reports/published", "fig3"))
+
+
+def test_every_row_calibrates_or_says_why_not(points):
+    rows = published_rows()
+    excluded = [row.exclusion for row in rows if row.exclusion is not None]
+    assert len(points) + len(excluded) == len(rows)
+    assert all(excluded)
+    assert {row.network for row in rows if row.exclusion is None} == set(read_counts())
+
+
+def test_a_model_is_left_out_with_all_its_chips_and_sizes(points):
+    asked = []
+
+    def spy(seen, unseen):
+        assert not {point.model for point in seen} & {point.model for point in unseen}
+        assert len(seen) + len(unseen) == len(points)
+        asked.extend(unseen)
+        return np.zeros(len(unseen))
+
+    errors = left_out(points, spy)
+    assert Counter(map(id, asked)) == Counter(map(id, points))
+    assert errors == pytest.approx([-log(point.latency_ms) for point in points])
+    several = Counter(point.model for point in points)
+    assert several["repvit_m1_5"] == 2  # two sizes
+    assert several["SDXL UNet, 96x96 latent, batch 2"] == 3  # three chips
+
+
+def test_better_than_multiply_adds_and_than_a_plain_roofline(points, left_out_errors):
+    scores = {name: score(points, errors) for name, errors in left_out_errors.items()}
+    for baseline in ("macs", "roofline"):
+        assert scores["physics"].median_error < scores[baseline].median_error
+        assert scores["physics"].tau > scores[baseline].tau
+    assert scores["physics"].tau >= 0.85
+    assert scores["physics"].median_error <= 0.15
+
+
+def test_intervals_cover_about_their_share(points, left_out_errors):
+    assert coverage(points, left_out_errors["physics"]) >= NOMINAL - 0.03
+
+
+def test_intervals_half_as_wide_would_be_seen_not_to_cover(points, left_out_errors):
+    assert coverage(points, left_out_errors["physics"], nominal=0.5) < NOMINAL - 0.03
+
+
+def test_latencies_that_belong_to_other_models_are_not_predicted(points, left_out_errors):
+    """The scores measure something: with shuffled latencies the same code falls below the baselines."""
+    order = np.random.default_rng(0).permutation(len(points))
+    shuffled = [replace(points[i], latency_ms=points[j].latency_ms) for i, j in enumerate(order)]
+    five_folds = left_out(shuffled, physics_from(read().fitted), lambda point: str(len(point.model) % 5))
+    broken = score(shuffled, five_folds)
+    honest = score(points, left_out_errors["macs"])
+    assert broken.median_error > honest.median_error
+    assert broken.tau < honest.tau
+
+
+def test_kendalls_tau_against_scipy(points, left_out_errors):
+    from scipy.stats import kendalltau
+
+    group = [i for i, p in enumerate(points) if (p.chip, p.family) == ("A15", "backbone")]
+    inside = [i for i in group if points[i].model != "swiftformer_xs"]  # published twice, so predicted equal
+    measured = np.array([points[i].latency_ms for i in inside])
+    expected = kendalltau(measured * np.exp(left_out_errors["physics"][inside]), measured, variant="b").statistic
+    assert len(set(measured)) == len(measured)  # without ties all of Kendall's variants agree
+    found = score([points[i] for i in inside], left_out_errors["physics"][inside])
+    assert found.taus["A15, backbone"] == pytest.approx(expected)
+
+
+def test_no_rung_of_the_ladder_is_among_the_points(points):
+    """The printed changes are compared with, so none of their networks at its published latent may be fitted to."""
+    names = {row.model for row in published_rows()}
+    assert not names & set(LADDER.rows)
+    fitted = [point.operators for point in points]
+    for name in LADDER.rows:
+        operators = operators_of(count(*catalogue_network(name, 128)).rows)
+        assert not any(np.array_equal(operators, other) for other in fitted), name
+
+
+def test_the_ladders_printed_changes_go_the_predicted_way():
+    times = {}
+    for name in LADDER.rows:
+        operators = operators_of(count(*catalogue_network(name, 128)).rows)
+        times[name] = predict_operators(operators, chip="A17 Pro").value
+    for name in ("no_high_res_sa", "sepconv", "expanded_sepconv", "mqa"):
+        row = LADDER.rows[name]
+        assert row.cells["latency"].change < 0
+        assert times[name] < times[row.against]
+    assert times["sepconv"] < times["expanded_sepconv"]  # -62% and 2.4x, both against rung 1
+
+
+@pytest.fixture(scope="module")
+def calibrated(points):
+    return calibrate(points, fitted_on=read().fitted_on)
+
+
+def test_the_packaged_calibration_is_what_the_data_give(calibrated):
+    packaged = read()
+    assert packaged.data == calibrated.data
+    assert packaged.points == calibrated.points
+    for point in published_points():
+        args = (point.operators, point.chip, point.weight_bits)
+        assert packaged.fitted.predict(*args) == pytest.approx(calibrated.fitted.predict(*args), rel=0.01)
+    assert packaged.half_width == pytest.approx(calibrated.half_width, rel=0.02)
+
+
+def test_too_few_points_do_not_calibrate(points):
+    with pytest.raises(UserError, match="at least 10 latencies"):
+        calibrate(points[:4], fitted_on="four")
+
+
+def test_a_chip_with_few_points_is_extrapolated_to_with_a_wider_interval(points):
+    operators, per_chip = read_counts()["repvit_m1_0 @ 224 px"], Counter(point.chip for point in points)
+    for chip in ("A14", "A15", "A16", "A17 Pro", "A18 Pro"):
+        found = predict_operators(operators, chip=chip)
+        few = per_chip[chip] < FEW_POINTS
+        assert found.extrapolated == few
+        assert bool(found.conditions["extrapolated_because"]) == few
+        expected = read().half_width_extrapolated if few else read().half_width
+        assert log(found.high / found.value) == pytest.approx(expected)
+        assert log(found.value / found.low) == pytest.approx(expected)
+    assert read().half_width_extrapolated > read().half_width
+
+
+@pytest.mark.parametrize("model", ["repvit_m1_0", "mobileone_s2", "resnet18", "the paper's UNet, 128x128 latent"])
+def test_the_stored_counts_are_those_of_the_networks(model):
+    row = next(row for row in published_rows() if row.model == model)
+    assert np.array_equal(operators_of(count(*published_network(row)).rows), read_counts()[row.network])
+
+
+def test_every_published_network_of_the_study_is_in_the_catalogue():
+    assert set(LADDER.rows) <= set(catalogue_names())
