@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from harness.records.errors import UserError, unknown_name
 
-SETTING = re.compile(r"[+~]*[A-Za-z_][\w.]*=")  # `recipe.steps=9`; `runs/lr=1.yaml` is a path
+SETTING = re.compile(r"[+~]*[A-Za-z_][\w.*]*=")  # `recipe.steps=9`; `runs/lr=1.yaml` is a path
 INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C ended
 
 

@@ -146,3 +146,10 @@ def test_words_are_taken_in_any_order():
     first = parse("measure", ["snapgen", "feed_forward.ratio=3", "--latent", "64"])
     second = parse("measure", ["--latent", "64", "feed_forward.ratio=3", "snapgen"])
     assert (first.name, first.latent, first.overrides) == (second.name, second.latent, second.overrides)
+
+
+def test_an_edit_may_name_every_stage(capsys):
+    assert main(["measure", "laptop/thin_sdxl", "--latent", "8", "--json", "stages.*.up_blocks=1"]) == 0
+    fewer = json.loads(capsys.readouterr().out)
+    assert main(["measure", "laptop/thin_sdxl", "--latent", "8", "--json"]) == 0
+    assert fewer["params"] < json.loads(capsys.readouterr().out)["params"]

@@ -64,15 +64,15 @@ def parsed(overrides: Sequence[str]) -> dict[str, Any]:
         if (path := PATH_SETTING.fullmatch(text)) is not None:
             result[path[1]] = str(Path(path[2]).expanduser())
             continue
-        try:
-            override = parser.parse_override(text)
+        key, _, value = text.partition("=")
+        try:  # Hydra knows no `*`, which edits do: stages.*.channels=64
+            override = parser.parse_override(f"every={value}" if "*" in key else text)
         except HydraException as error:
-            key, _, value = text.partition("=")
             advice = f"quote the value: '{key}=\"{value}\"'" if value else "write key=value"
             raise UserError(f"cannot read the setting {text!r}; {advice}") from error
         if override.is_delete():
             raise UserError(f"cannot delete a setting ({text!r}); give it a value: key=value")
-        result[override.key_or_group] = _unquoted(override.value())
+        result[key if "*" in key else override.key_or_group] = _unquoted(override.value())
     return result
 
 
