@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from harness.architecture.catalogue import catalogue_names
-from harness.cli import VERBS, main, overview, parse, split_verb
+from harness.cli import main, overview, parse, split_verb
 from harness.trials.compose import groups
 from harness.trials.settings import settings_of
 from harness.trials.studies import read_study
+from harness.verbs import VERBS
 
 README = Path(__file__).parent.parent / "README.md"
 HEAVY = ("torch", "coremltools", "transformers", "hydra", "optuna", "sklearn", "wandb")
