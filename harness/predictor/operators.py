@@ -33,8 +33,8 @@ MOVES = frozenset(
 """Operators that only copy: traffic and a launch, no work."""
 LAYERS = frozenset({"dense", "depthwise"})
 POINTWISE = frozenset(
-    """add add_ sub sub_ mul mul_ div div_ neg abs square sqrt rsqrt exp clamp clamp_ clamp_min clamp_max relu relu_ relu6
-    relu6_ leaky_relu leaky_relu_ prelu elu celu gelu silu silu_ mish sigmoid sigmoid_ hardsigmoid hardsigmoid_
+    """add add_ sub sub_ mul mul_ div div_ neg abs square sqrt rsqrt exp clamp clamp_ clamp_min clamp_max relu relu_
+    relu6 relu6_ leaky_relu leaky_relu_ prelu elu celu gelu silu silu_ mish sigmoid sigmoid_ hardsigmoid hardsigmoid_
     hardswish hardswish_ hardtanh hardtanh_ softplus tanh tanh_""".split()  # noqa: SIM905
 )
 """Operators that can become part of the layer before them: each result needs one element of it."""
