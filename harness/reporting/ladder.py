@@ -30,7 +30,8 @@ def ladder_frame(
             estimate, cell = estimates[rung.name, column.quantity], published.cell(rung.name, column.published)
             same_base = rung.name in published.rows and published.rows[rung.name].against == rung.against
             relative = cell.change if cell is not None and same_base else None
-            reference = estimates[rung.against, column.quantity].value if rung.against else None
+            against = estimates[rung.against, column.quantity] if rung.against else None
+            reference = against.value if against is not None and against.kind == estimate.kind else None
             low, high = interval(estimate, column)
             rows.append(
                 {
@@ -120,7 +121,8 @@ def _dots(figure: go.Figure, rows: Sequence[Any], labels: Mapping[str, str], ind
         figure.add_trace(
             go.Scatter(
                 x=[row.low, row.high], y=[labels[row.rung]] * 2, mode="lines", hoverinfo="skip", name="spread",
-                line={"color": color, "width": 5}, opacity=0.35,
+                line={"color": color, "width": 2, "dash": "dot"} if predicted else {"color": color, "width": 5},
+                opacity=0.9 if predicted else 0.35,
             ),
             row=1, col=index,
         )  # fmt: skip
@@ -136,7 +138,7 @@ def _dots(figure: go.Figure, rows: Sequence[Any], labels: Mapping[str, str], ind
     figure.add_trace(
         go.Scatter(
             x=[row.value for row in rows], y=[labels[row.rung] for row in rows], mode="markers", name=rows[0].kind,
-            marker={"size": 10, "color": color, "symbol": "circle-open-dot" if predicted else "circle"},
+            marker={"size": 10, "color": color, "symbol": "circle-open" if predicted else "circle"},
             hovertext=[_hover(row) for row in rows], hoverinfo="text",
         ),
         row=1, col=index,

@@ -17,7 +17,7 @@ import optuna
 from harness.architecture.catalogue import architecture
 from harness.launch.pool import Pool
 from harness.records.errors import UserError
-from harness.records.plain import from_plain
+from harness.records.plain import from_plain, identity
 from harness.records.quantity import Known
 from harness.search.candidates import Candidates
 from harness.search.placing import rungs_of
@@ -118,6 +118,7 @@ def _check_budgets(definition: SweepStudy, settings: Settings, steps_given: bool
 
 def _began(problem: Problem, definition: SweepStudy) -> dict[str, Any]:
     """What may not change while a study goes on."""
+    timed = [one for one in problem.levels[-1].settings.latency.backends if one.quantity in problem.objectives]
     return {
         "space": problem.space,
         "base": problem.base,  # its file may change while its name stays
@@ -125,6 +126,7 @@ def _began(problem: Problem, definition: SweepStudy) -> dict[str, Any]:
         "budgets": problem.steps,
         "reduction": definition.reduction,
         "protocol": problem.levels[-1].protocol.sections,
+        "latency": {one.quantity: identity(one) for one in timed},  # its chip among others
         "seed": problem.seed,
     }
 

@@ -35,7 +35,7 @@ class Gated:
 def gate(prepared: Prepared, architecture: ArchitectureConfig) -> Gated:
     """Count the candidate, predict what a limit on latency asks for, and hold the settings' limits."""
     settings = prepared.settings
-    quantities = before_training(prepared.spec("", architecture, settings.seeds[0], limits=settings.limits))
+    quantities = before_training(prepared.spec("", architecture, settings.seeds[0]))
     return Gated(
         quantities=quantities,
         violations={

@@ -18,5 +18,7 @@ def unmet(refused: Sequence[Candidate], reasons: Sequence[str], limits: Limits) 
             sentences.append(
                 f"none has {name} of at most {most:,.6g}, the smallest seen is {(1 + smallest) * most:,.6g}"
             )
-    what = "; ".join(sentences) or f"the last because {reasons[-1]}"
+    if not sentences or any(isinstance(limit, LatencyLimit) for limit in limits.values()):
+        sentences.append(f"the last because {reasons[-1]}")  # it says whether a latency was measured or predicted
+    what = "; ".join(sentences)
     return f"{len(reasons):,} candidates in a row were refused: {what}; loosen the limits or change the space"

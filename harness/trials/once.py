@@ -82,9 +82,9 @@ def asked_backends(settings: Settings) -> tuple[LatencyBackend, ...]:
 
 
 def before_training(spec: TrialSpec) -> dict[str, Quantity]:
-    """What a limit may be on: the counts and, if the limits have one, `latency_ms` on its chip."""
+    """What a limit may be on: the counts and, if the study's limits have one, `latency_ms` on its chip."""
     quantities: dict[str, Quantity] = {**counted(spec.architecture, spec.latent)}
-    if isinstance(limit := spec.limits.get(LATENCY), LatencyLimit):
+    if isinstance(limit := spec.settings.limits.get(LATENCY), LatencyLimit):
         quantities[LATENCY] = _latency_under(limit, spec)
     return quantities
 

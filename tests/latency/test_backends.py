@@ -102,6 +102,14 @@ class TestEveryBackend:
     [
         ({"latent": 0}, "latent must be at least 1, not 0"),
         ({"gpu": {}}, "unknown setting 'gpu'; choose one of: .*cpu"),
+        ({"predicted": {"chip": "A9"}}, "unknown chip 'A9'; choose one of: .*A14"),
+        (
+            {"predicted": {"compute_unit": "NE"}},
+            "unknown value for 'predicted.compute_unit': 'NE'; choose one of: .*ALL",
+        ),
+        ({"predicted": {"weight_bits": 0}}, "latency.predicted.weight_bits is 1 to 16, not 0"),
+        ({"iphone": {"protocol": {"iterations": 3}}}, "protocol.iterations must be at least 15, not 3"),
+        ({"mac": {"protocol": {"drift_limit": 0.0}}}, "protocol.drift_limit must be above 0, not 0"),
         *(
             ({name: {setting: value}}, f"latency.{name}.{setting} must be {rule}, not {value}")
             for name in ("cpu", "onnx")
@@ -123,9 +131,11 @@ def test_wrong_settings_are_refused_in_a_sentence(wrong, sentence):
     ("option", "quantities"),
     [
         ("cpu", ["latency_cpu", "latency_iphone"]),
+        ("cpu_and_predicted", ["latency_cpu", "latency_predicted"]),
+        ("predicted", ["latency_predicted"]),
         ("onnx", ["latency_cpu", "latency_onnx"]),
         ("none", []),
-        ("iphone", ["latency_iphone"]),
+        ("iphone", ["latency_predicted", "latency_iphone"]),
         ("mac", ["latency_mac"]),
     ],
 )

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from harness.records.plain import from_plain
-from harness.records.quantity import Failed
+from harness.records.quantity import Failed, Measured, Predicted
 from harness.reporting.definition import ReportDefinition
+from harness.reporting.drawing import is_number
 from harness.reporting.figures import controls_figure, controls_frame, curves_figure
 from harness.reporting.frames import controls_of, curves, estimates, read_controls, read_trials, records_of
 from harness.reporting.ladder import ladder_figure, ladder_frame
@@ -91,3 +92,20 @@ def test_a_control_that_is_not_above_zero_is_written_on_the_log_axis(synthetic: 
     assert min(drawn) > 0
     assert len(drawn) == 2 * (4 + 8) - 1
     assert any("not above 0" in annotation.text for annotation in figure.layout.annotations)
+
+
+def test_a_prediction_is_drawn_as_one_and_no_printed_change_joins_it_to_a_measurement(synthetic: Any) -> None:
+    found = Predicted(value=20.0, unit="ms", low=12.0, high=33.0, extrapolated=False)
+    for seed in (0, 1):
+        synthetic.replace("no_high_res_sa", seed, {"latency_iphone": found})  # Fig. 3 prints −24% against thin_sdxl
+        synthetic.replace("thin_sdxl", seed, {"latency_iphone": Measured(value=30.0, unit="ms", low=29.0, high=31.0)})
+    frame = made(synthetic)["ladder"]
+    panel = frame[frame["quantity"] == "latency_iphone"].set_index("rung")
+    assert not is_number(panel.loc["no_high_res_sa", "published_value"])
+    traces = [trace for trace in ladder_figure(frame).data if trace.name in ("measured", "predicted", "spread")]
+    axis = next(trace.xaxis for trace in traces if trace.name == "predicted")
+    looks = {trace.name: trace.marker for trace in traces if trace.xaxis == axis and trace.name != "spread"}
+    assert (looks["measured"].symbol, looks["predicted"].symbol) == ("circle", "circle-open")
+    assert looks["measured"].color != looks["predicted"].color
+    dashes = {tuple(trace.x): trace.line.dash for trace in traces if trace.xaxis == axis and trace.name == "spread"}
+    assert dashes == {(29.0, 31.0): None, (12.0, 33.0): "dot"}

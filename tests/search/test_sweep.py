@@ -165,6 +165,29 @@ def test_other_objectives_are_no_continuation(workplace, trainings, capsys):
     assert "the objectives changed since this sweep began: macs: minimize -> None" in capsys.readouterr().err
 
 
+def test_a_latency_that_is_an_objective_stays_on_its_chip(workplace, trainings, capsys):
+    objectives = {"kid": "minimize", "latency_predicted": "minimize"}
+    settings = {**SWEEP["settings"], "latency": "predicted"}
+    write_yaml(Path("sweeps/search.yaml"), {**SWEEP, "objectives": objectives, "settings": settings})
+    assert main(["sweep", "search", "trials=1"]) == 0
+    assert main(["sweep", "search", "trials=2", "latency.predicted.chip=A16"]) == 2
+    said = capsys.readouterr().err
+    assert "the latency changed since this sweep began: latency_predicted.chip: A17 Pro -> A16" in said
+
+
+def test_a_limit_on_latency_says_what_it_was_checked_with(workplace, trainings, capsys):
+    limit = "limits.latency_ms={{at_most: {}, chip: A15}}"
+    assert main(["sweep", "search", "trials=1", "max_rejections=3", limit.format(0.0001)]) == 2
+    assert "none has latency_ms of at most 0.0001" in (said := capsys.readouterr().err)
+    assert "the last because latency_ms on A15 is" in said
+    assert "(predicted, " in said
+    assert trainings == []
+    assert main(["sweep", "search", "trials=1", limit.format(1000)]) == 0
+    (record,) = [found for found in Store(Path("runs/store")).trials() if found.state == "complete"]
+    assert record.quantities["latency_ms"].kind == "predicted"
+    assert record.quantities["latency_ms"].conditions["chip"] == "A15"
+
+
 def test_a_study_file_that_cannot_be_read_or_written_is_a_sentence(workplace, monkeypatch, capsys):
     def full(*_, **__):
         raise optuna.exceptions.StorageInternalError("commit") from OSError("database or disk is full")
