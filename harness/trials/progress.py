@@ -23,7 +23,7 @@ class Show:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)
         self._live: Live | None = None
-        self._specs: list[TrialSpec] = []
+        self._specs: dict[str, TrialSpec] = {}  # by trial key
         self._cells: dict[str, str] = {}  # trial key -> what its cell says
         self._ended: set[str] = set()
         self._said = 0.0
@@ -39,7 +39,7 @@ class Show:
     @contextmanager
     def board(self, specs: Sequence[TrialSpec] = (), *, total: int | None = None) -> Iterator[None]:
         """While inside, a terminal shows a table of trials; `total` is how many will come, where that is known."""
-        self._specs, self._total = [], total
+        self._specs, self._total = {}, total
         for spec in specs:
             self.add(spec)
         if not self.console.is_terminal:
@@ -51,9 +51,9 @@ class Show:
 
     def add(self, spec: TrialSpec) -> None:
         """A trial that was not known when the board was put up."""
-        if spec not in self._specs:
-            self._specs.append(spec)
-            self._cells[spec.key] = "waiting"
+        key = spec.key
+        if key not in self._specs:
+            self._specs[key], self._cells[key] = spec, "waiting"
 
     def running(self, progress: Mapping[str, Progress]) -> None:
         """What the workers last said."""
@@ -64,8 +64,8 @@ class Show:
             self._live.update(self._table())
         elif progress and time.monotonic() - self._said >= PLAIN_EVERY_S:
             self._said = time.monotonic()
-            labels = {spec.key: spec.label for spec in self._specs}
-            self.note("; ".join(f"{labels[key]}: {self._cells[key]}" for key in progress if key in labels))
+            known = [key for key in progress if key in self._specs]
+            self.note("; ".join(f"{self._specs[key].label}: {self._cells[key]}" for key in known))
 
     def ended(self, spec: TrialSpec, record: TrialRecord) -> None:
         self.add(spec)
@@ -86,9 +86,9 @@ class Show:
         return "counted" if macs is None else f"counted, {macs / 1e9:.4g} G multiply-adds"
 
     def _table(self) -> Table:
-        seeds = list(dict.fromkeys(spec.seed for spec in self._specs))
-        names = list(dict.fromkeys(spec.name for spec in self._specs))[-ROWS:]
-        cells = {(spec.name, spec.seed): self._cells[spec.key] for spec in self._specs}
+        seeds = list(dict.fromkeys(spec.seed for spec in self._specs.values()))
+        names = list(dict.fromkeys(spec.name for spec in self._specs.values()))[-ROWS:]
+        cells = {(spec.name, spec.seed): self._cells[key] for key, spec in self._specs.items()}
         table = Table("rung", *(f"seed {seed}" for seed in seeds))
         for name in names:
             table.add_row(name, *(escape(cells.get((name, seed), "")) for seed in seeds))

@@ -4,7 +4,6 @@ The architectures are the real ones of a space of 432 combinations around the la
 functions of its knobs and of the steps it is trained for.
 """
 
-from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -72,27 +71,31 @@ class Workers:
 
     def __init__(self, count: int, score: Score, clock: Clock, seconds: float = 60.0, gpu: float = 0.0) -> None:
         self.count, self.score, self.clock, self.seconds, self.gpu = count, score, clock, seconds, gpu
-        self.running: deque[TrialSpec] = deque()
+        self.running: dict[str, TrialSpec] = {}  # by key, the oldest first
         self.records: dict[str, TrialRecord] = {}  # what a store holds
         self.trained: list[TrialSpec] = []  # in the order of their beginning
+        self.steps: dict[str, set[int]] = {}  # fingerprint -> the budgets it was trained to
 
     def begin(self, spec: TrialSpec) -> None:
-        if spec.key not in [other.key for other in self.running]:
-            self.running.append(spec)
+        if spec.key not in self.running:
+            self.running[spec.key] = spec
             self.trained.append(spec)
+            steps = self.steps.setdefault(spec.architecture.fingerprint, set())
+            steps.add(spec.settings.recipe.steps)
 
     def end_one(self) -> str:
         self.clock.now += self.seconds
-        spec = self.running.popleft()
-        self.records[spec.key] = self._record(spec)
-        return spec.key
+        key, spec = next(iter(self.running.items()))
+        del self.running[key]
+        self.records[key] = self._record(spec)
+        return key
 
     def _record(self, spec: TrialSpec) -> TrialRecord:
         found = self.score(spec)
         if isinstance(found, str):
             return failed_record(spec, "train", found)
         quantities = {name: Measured(value=value, unit="1") for name, value in found.items()}
-        steps = {other.settings.recipe.steps for other in self.trained if other.architecture == spec.architecture}
+        steps = self.steps[spec.architecture.fingerprint]
         before = sorted(step for step in steps if step < spec.settings.recipe.steps)
         effort = {"gpu_seconds": self.gpu * spec.settings.recipe.steps, "continued_from": before}
         return record_of(spec, "complete", quantities, provenance=effort)
