@@ -90,7 +90,7 @@ def report_html(store: Store, manifest: Manifest, definition: ReportDefinition, 
         "definition": definition,
         "published": published,
         "labels": LABELS,
-        "names": labels_of([*readings, *control_readings]),
+        "names": labels_of([*shown, *control_readings]),
         "numbers": {
             rung.name: (published.rows[rung.name].number if rung.name in published.rows else "") or str(index)
             for index, rung in enumerate(manifest.rungs)

@@ -121,10 +121,14 @@ def condition_rows(
 
 
 def labels_of(readings: Sequence[Reading]) -> dict[str, str]:
-    """Quantity -> the name its conditions give it, with resolution and N: `FD-EffLite0@64, N=512`."""
+    """Quantity -> the name its conditions give it: `FD-EffLite0@64, N=512`, or `predicted for A17 Pro`."""
     labels: dict[str, list[str]] = {}
-    for row in (row for row in readings if "label" in row.conditions):
-        labels.setdefault(row.quantity, []).append(str(row.conditions["label"]))
+    for row in readings:
+        if "label" in row.conditions:
+            labels.setdefault(row.quantity, []).append(str(row.conditions["label"]))
+        elif "chip" in row.conditions:
+            how = "predicted for" if row.kind == "predicted" else f"{row.kind} on"
+            labels.setdefault(row.quantity, []).append(f"{how} {row.conditions['chip']}")
     return {quantity: " and ".join(dict.fromkeys(found)) for quantity, found in labels.items()}
 
 

@@ -151,13 +151,17 @@ def predicted(ms: float) -> Predicted:
     )
 
 
+def measured(ms: float) -> Measured:
+    return Measured(value=ms, unit="ms", low=ms * 0.99, high=ms * 1.01, conditions={"chip": "A16"})
+
+
 def test_an_iphone_column_fills_from_measured_else_predicted_each_as_what_it_is(
     synthetic: Any, page_cells: Cells
 ) -> None:
     for seed in (0, 1):
         for rung, ms in (("thin_sdxl", 30.0), ("no_high_res_sa", 20.0), ("sepconv", 12.0)):
             synthetic.replace(rung, seed, {"latency_predicted": predicted(ms)})
-        synthetic.replace("sepconv", seed, {"latency_iphone": Measured(value=11.0, unit="ms", low=10.9, high=11.2)})
+        synthetic.replace("sepconv", seed, {"latency_iphone": measured(11.0)})
         synthetic.replace("ffn3", seed, {"latency_iphone": Failed(stage="benchmark", message="it drifts")})
         synthetic.replace("ffn3", seed, {"latency_predicted": predicted(9.0)})
         synthetic.replace("mqa", seed, {"latency_predicted": Unavailable(reason="predicted not to fit")})
@@ -173,6 +177,7 @@ def test_an_iphone_column_fills_from_measured_else_predicted_each_as_what_it_is(
     told = changes(page_cells(page))
     assert told["no_high_res_sa", "latency_iphone"] == pytest.approx(20 / 30 - 1)
     assert ("sepconv", "latency_iphone") not in told  # 11 measured beside 20 predicted is no change
+    assert "<small>predicted for A17 Pro and measured on A16</small>" in page
     text = next(c["text"] for c in page_cells(page) if c.get("data-change") == repr(20 / 30 - 1))
     assert text == "−33.3% predicted"
 
