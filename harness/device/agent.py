@@ -5,11 +5,13 @@ It may be stopped or killed at any moment: what it claimed returns to the queue,
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from harness.device.apple import NoDeviceError, said
+from harness.device.apple import NoDeviceError, explained, said
 from harness.device.benchmark import Report, benchmark
 from harness.device.heartbeat import Heartbeat
 from harness.device.parity import Arrays
@@ -36,7 +38,7 @@ class Agent:
     timeout_s: float = 1800.0  # of one request: a phone that hangs is asked again
     sleep: Callable[[float], None] = time.sleep
     rested: float = float("-inf")  # since when the device rests, by the monotonic clock
-    told: str = ""  # the last thing said, so that it is not printed at every poll
+    told: str | None = None  # the last thing said, so that it is not said at every poll; None: an earlier agent's
 
     def run(self) -> int:
         """0; 1 where `once` ended with requests waiting for a device. A UserError says what only a person can mend."""
@@ -89,6 +91,8 @@ class Agent:
         except (NoDeviceError, UserError):
             raise
         except Exception as error:  # whatever coremltools raises: an interface that calls itself experimental
+            if isinstance(known := explained(error), NoDeviceError | UserError):  # locked or unplugged meanwhile
+                raise known from error
             self._after_error(entry, device, error)
             return
         finally:
@@ -107,7 +111,7 @@ class Agent:
             request.protocol,
             lambda line: self.report(f"{label}: {line}"),
         )
-        quantity = asyncio.run(asyncio.wait_for(work, self.timeout_s))
+        quantity = asyncio.run(_within(self.timeout_s, work))
         if isinstance(quantity, Failed):
             return quantity
         return replace(quantity, conditions={**request.conditions, **quantity.conditions})
@@ -116,12 +120,12 @@ class Agent:
         """Once more later; after some attempts the error is the answer."""
         text = f"no answer within {self.timeout_s:g} s" if isinstance(error, TimeoutError) else said(error)
         label = entry.request.name or entry.request.id
-        if entry.request.attempts < ATTEMPTS:
+        if len(entry.request.errors) + 1 < ATTEMPTS:
             self.report(f"{label}: {text}; tries again")
             self.queue.give_back(entry, text)
             return
-        self.report(f"{label}: {text}; gave up after {entry.request.attempts} attempts")
-        message = f"{text} (the last of {entry.request.attempts} attempts)"
+        self.report(f"{label}: {text}; gave up after {ATTEMPTS} attempts")
+        message = f"{text} (the last of {ATTEMPTS} attempts)"
         self.queue.finish(entry, device, Failed(stage=STAGE, message=message))
 
     def _rest(self, protocol: BenchmarkProtocol) -> None:
@@ -144,6 +148,19 @@ class Agent:
             self.queue.say(text)
             if text:
                 self.report(text)
+
+
+async def _within(seconds: float, work: Coroutine[Any, Any, Answer]) -> Answer:
+    """TimeoutError after so long, even where coremltools waits for devicectl, without a limit, in a thread."""
+    asyncio.get_running_loop().set_default_executor(_Abandoning())
+    return await asyncio.wait_for(work, seconds)
+
+
+class _Abandoning(ThreadPoolExecutor):
+    """Its end does not wait for threads that hang; `asyncio.run` would."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
+        super().shutdown(wait=False, cancel_futures=True)
 
 
 def _arrays(path: Path) -> Arrays:

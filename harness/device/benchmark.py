@@ -120,16 +120,19 @@ def _model(package: Path, protocol: BenchmarkProtocol) -> Any:
     return package_of.models.MLModel(str(package), compute_units=unit, skip_model_load=True)
 
 
-async def _placement(wrapper: Any) -> dict[str, int] | str:
-    """How many operators Core ML would rather run on which unit; a sentence where it cannot say."""
+async def _placement(wrapper: Any) -> dict[str, dict[str, int]] | str:
+    """Unit -> operator -> how often Core ML would rather run it there; a sentence where it cannot say."""
     try:
         plan = await wrapper.retrieve_compute_plan()
-        operations = plan.model_structure.program.functions["main"].block.operations
-        usages = [plan.get_compute_device_usage_for_mlprogram_operation(operation) for operation in operations]
+        places: dict[str, Counter[str]] = {}
+        for operation in plan.model_structure.program.functions["main"].block.operations:
+            usage = plan.get_compute_device_usage_for_mlprogram_operation(operation)
+            if usage is not None:  # a constant has none
+                unit = type(usage.preferred_compute_device).__name__.removeprefix("ML").removesuffix("ComputeDevice")
+                places.setdefault(unit, Counter())[operation.operator_name.rpartition(".")[2]] += 1  # "ios17.conv"
     except Exception as error:  # the plan is a remark beside the time, and its interface is experimental
         return f"no compute plan: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    names = (type(usage.preferred_compute_device).__name__ for usage in usages if usage is not None)
-    return dict(Counter(name.removeprefix("ML").removesuffix("ComputeDevice") for name in names).most_common())
+    return {unit: dict(found.most_common()) for unit, found in places.items()}
 
 
 def _milliseconds(nanoseconds: int | None) -> float:

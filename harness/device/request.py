@@ -22,8 +22,8 @@ class Request:
     submitted: str  # UTC
     name: str = ""  # for people
     conditions: Mapping[str, Any] = field(default_factory=dict)  # of the inputs: latent, batch; part of the answer's
-    attempts: int = 0  # how often an agent took it
-    errors: tuple[str, ...] = ()  # what went wrong then
+    attempts: int = 0  # how often an agent took it, locked phones and stopped agents included
+    errors: tuple[str, ...] = ()  # of coremltools, each of which may speak against the package
 
     @property
     def content(self) -> str:

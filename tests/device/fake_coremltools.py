@@ -19,7 +19,7 @@ class World:
         self.scale = 1.0  # of its outputs: 1.0 is right
         self.times = lambda run: 12.0 + 0.1 * (run % 3)  # ms of the n-th prediction
         self.load_ms = [900.0, 40.0]
-        self.placement = {"NeuralEngine": 3, "CPU": 1}
+        self.placement = {"NeuralEngine": {"conv": 2, "softmax": 1}, "CPU": {"gather": 1}}
         self.on_predict = lambda: None  # raises what the phone raises
         self.on_prepare = lambda: None
         self.session_alive = True
@@ -109,13 +109,17 @@ class MLModelAsyncWrapper:
             return {name: file[name] * world.scale for name in file.files}
 
     async def retrieve_compute_plan(self):
-        usages = [unit for unit, count in world.placement.items() for _ in range(count)]
-        block = types.SimpleNamespace(operations=usages)
+        operations = [
+            types.SimpleNamespace(operator_name=f"ios17.{name}", unit=unit)
+            for unit, found in world.placement.items() for name, count in found.items() for _ in range(count)
+        ]  # fmt: skip
+        block = types.SimpleNamespace(operations=[*operations, types.SimpleNamespace(operator_name="const", unit=None)])
         program = types.SimpleNamespace(functions={"main": types.SimpleNamespace(block=block)})
         return types.SimpleNamespace(
             model_structure=types.SimpleNamespace(program=program),
-            get_compute_device_usage_for_mlprogram_operation=lambda unit: types.SimpleNamespace(
-                preferred_compute_device=type(f"ML{unit}ComputeDevice", (), {})()
+            get_compute_device_usage_for_mlprogram_operation=lambda operation: (
+                operation.unit
+                and types.SimpleNamespace(preferred_compute_device=type(f"ML{operation.unit}ComputeDevice", (), {})())
             ),
         )
 

@@ -1,8 +1,10 @@
 """The agent as processes: killed at every point nothing is lost, and nothing is measured again once it was answered."""
 
+import asyncio
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from dataclasses import replace
@@ -168,15 +170,30 @@ def test_no_device_is_said_and_loses_no_request(queue, tmp_path, agent, monkeypa
     assert queue.answer(request) == NUMBER
 
 
-def test_a_phone_that_locks_itself_meanwhile_loses_no_request(queue, tmp_path, agent, monkeypatch):
+def test_what_an_earlier_agent_said_is_gone_once_the_next_one_finds_the_phone(queue, agent):
+    queue.say("unavailable: could not sign the app")
+    assert agent.run() == 0
+    assert queue.sayings() == []
+
+
+def test_a_phone_that_is_locked_again_and_again_costs_no_attempt(queue, tmp_path, agent, monkeypatch):
+    """coremltools says so in an error of its own, in the middle of a measurement; a night of it is no result."""
     request = submitted(queue, tmp_path)
+    errors = [RuntimeError("[Error Code 1] b'ERROR: The device is locked.'")] * (2 * ATTEMPTS)
+    errors += [RuntimeError("the first load took too long")]
 
-    def locked(*_):
-        raise NoDeviceError("needs the iPhone unlocked")
+    def measured(*_):
+        if errors:
+            raise errors.pop(0)
+        return NUMBER
 
-    monkeypatch.setattr(Agent, "_measured", locked)
-    assert agent.run() == 1
-    assert (queue.find(request).state, queue.find(request).request.errors) == ("pending", ())
+    monkeypatch.setattr(Agent, "_measured", measured)
+    for _ in range(2 * ATTEMPTS):
+        assert agent.run() == 1
+        assert (queue.find(request).state, queue.find(request).request.errors) == ("pending", ())
+    assert "needs the iPhone unlocked" in queue.sayings()[0]
+    assert agent.run() == 0
+    assert queue.answer(request) == NUMBER
 
 
 def test_what_only_a_person_can_mend_ends_the_agent_and_is_seen_at_the_other_end(queue, tmp_path, agent, monkeypatch):
@@ -212,15 +229,19 @@ def test_an_error_is_tried_again_and_then_is_the_answer(queue, tmp_path, agent, 
 
 
 def test_a_phone_that_hangs_is_given_up_after_a_time(queue, tmp_path, agent, monkeypatch):
-    import asyncio
+    """coremltools waits for devicectl in a thread, without a limit."""
+    freed = threading.Event()
 
     async def hangs(*_):
-        await asyncio.sleep(60)
+        await asyncio.get_running_loop().run_in_executor(None, freed.wait, 60)
 
     request = submitted(queue, tmp_path)
     monkeypatch.setattr(agent_module, "benchmark", hangs)
     agent.timeout_s = 0.05
+    started = time.monotonic()
     assert agent.run() == 0
+    assert time.monotonic() - started < 20
+    freed.set()
     assert "no answer within 0.05 s" in queue.answer(request).message
 
 
@@ -267,6 +288,22 @@ def test_help_and_mistakes_of_the_command_line_need_no_mac(capsys):
     assert "there is no queue folder nowhere" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--lease-s", "0"], "--lease-s is above 0, not 0"),
+        (["--poll-s", "-1"], "--poll-s is above 0, not -1"),
+        (["--timeout-min", "nan"], "--timeout-min is above 0, not nan"),
+        (["chip=A15"], "takes flags, no settings"),
+    ],
+)
+def test_wrong_flags_are_refused_in_a_sentence(queue, flags, sentence, capsys):
+    from harness.cli import main
+
+    assert main(["latency", "agent", str(queue.root), "--team", "ABCDE12345", *flags]) == 2
+    assert sentence in capsys.readouterr().err
+
+
 def test_the_queue_is_listed(queue, tmp_path, agent, monkeypatch, capsys):
     from harness.cli import main
 
@@ -279,6 +316,8 @@ def test_the_queue_is_listed(queue, tmp_path, agent, monkeypatch, capsys):
     assert "12.00 ms" in shown
     assert "mqa" in shown
     assert "requests wait for A15" in shown
+    assert main(["latency", "queue", str(queue.root), "chip=A15"]) == 2
+    assert "takes no settings ('chip=A15')" in capsys.readouterr().err
 
 
 BLOCKED = """

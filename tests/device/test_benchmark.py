@@ -55,7 +55,7 @@ def test_the_number_says_under_what_it_was_taken(run, world):
         "load_ms": 40.0,
         "iterations": 15,
         "parity_db": "equal",
-        "placement": {"NeuralEngine": 3, "CPU": 1},
+        "placement": {"NeuralEngine": {"conv": 2, "softmax": 1}, "CPU": {"gather": 1}},
         "protocol": to_plain(QUICK),
     }
     assert wanted.items() <= found.conditions.items()

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("coremltools")
 
 from coremltools import ComputeUnit
-from coremltools.models import MLModel
+from coremltools.models import MLModel, compute_device, compute_plan
 from coremltools.models.ml_program.experimental import async_wrapper, perf_utils, remote_device
 
 from harness.device.apple import explained
@@ -64,6 +64,16 @@ def test_a_model_and_a_measurement_have_what_is_read():
     assert isinstance(inspect.getattr_static(MLModel, "weights_dir"), property)
     assert "samples" in perf_utils.MLModelBenchmarker.Measurement.__dataclass_fields__
     assert isinstance(async_wrapper.MLModelAsyncWrapper.load_duration_in_nano_seconds, property)
+
+
+def test_a_compute_plan_has_what_is_read():
+    assert parameters(compute_plan.MLComputePlan.get_compute_device_usage_for_mlprogram_operation) == [
+        "self", "operation",
+    ]  # fmt: skip
+    assert "preferred_compute_device" in compute_plan.MLComputePlanDeviceUsage.__dataclass_fields__
+    assert "operator_name" in compute_plan.MLModelStructureProgramOperation.__dataclass_fields__
+    for unit in ("NeuralEngine", "CPU", "GPU"):
+        assert hasattr(compute_device, f"ML{unit}ComputeDevice")
 
 
 def test_the_compute_units_have_coremltools_names():
