@@ -14,6 +14,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(
             f"the agent takes flags, no settings ('{arguments.overrides[0]}'); see harness latency agent --help"
         )
+    for name in ("lease_s", "poll_s", "timeout_min"):
+        if not (value := getattr(arguments, name)) > 0:
+            raise UserError(f"--{name.replace('_', '-')} is above 0, not {value:g}")
     phone = Iphone(
         signing=Signing(team=arguments.team, profile=arguments.profile, bundle=arguments.bundle),
         working_directory=Path(arguments.working_directory),

@@ -5,10 +5,13 @@ from pathlib import Path
 
 from harness.commands.tables import table
 from harness.device.queue import Entry, FolderQueue
+from harness.records.errors import UserError
 from harness.records.quantity import Failed
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.overrides:
+        raise UserError(f"`harness latency queue` takes no settings ('{arguments.overrides[0]}'), only the folder")
     queue = FolderQueue(Path(arguments.name))
     rows = [(entry.request.id, entry.request.name, entry.state, entry.request.chip or "any",
              entry.request.submitted[:16], _answer(queue, entry)) for entry in queue.entries()]  # fmt: skip

@@ -6,7 +6,7 @@ from pathlib import Path
 from harness.records.plain import from_plain
 from harness.reporting.report import write_report
 from harness.trials.ablation import AblationStudy, read_manifest, study_folder
-from harness.trials.compose import compose_plain
+from harness.trials.settings import settings_of
 from harness.trials.spec import store_of
 from harness.trials.studies import read_study
 from harness.trials.waiting import collect
@@ -14,7 +14,7 @@ from harness.trials.waiting import collect
 
 def run(arguments: argparse.Namespace) -> int:
     study = from_plain(AblationStudy, read_study("sweeps", arguments.name))
-    out = Path(str(compose_plain(arguments.overrides, study.settings)["out"]))
+    out = settings_of(arguments.overrides, study.settings).out
     print(report(out, Path(arguments.name).stem, study))
     return 0
 

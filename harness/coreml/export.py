@@ -8,6 +8,7 @@ import contextlib
 import io
 import os
 import shutil
+import tempfile
 import time
 import warnings
 from collections import Counter
@@ -98,6 +99,7 @@ def export_package(
     config = config or Mlprogram()
     if path.suffix != ".mlpackage":
         raise UserError(f"a Core ML package's name ends in .mlpackage, not '{path.name}'")
+    _check_writable(path)
     started = time.perf_counter()
     with _quiet(), evaluating(module), torch.no_grad():
         try:
@@ -138,11 +140,19 @@ def _convert(module: nn.Module, inputs: tuple[Any, ...], config: Mlprogram) -> A
     return model if config.bits == 16 else palettized(model, config.bits)
 
 
+def _check_writable(path: Path) -> None:
+    """UserError before the conversion, which takes minutes, and not after it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
 def _save(model: Any, path: Path) -> None:
     """Beside its place first, so that a half-written package never has the final name."""
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.mlpackage")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         model.save(str(temporary))
         if path.exists():
             shutil.rmtree(path)

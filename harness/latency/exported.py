@@ -2,7 +2,7 @@
 
 import copy
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,9 @@ from harness.coreml.interpreter import run_program
 from harness.coreml.mil_program import read_program
 from harness.coreml.parity import fill_weights
 from harness.device.parity import Arrays
-from harness.latency.cpu import on_cpu
+from harness.latency.cpu import on_cpu, shape_of
 from harness.measure.evaluating import evaluating
+from harness.records.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +27,7 @@ class Exported:
     package: Path
     inputs: Arrays  # by the package's names
     reference: Arrays  # what the float32 module gives; of a palettized package, what its tables stand for give
+    conditions: Mapping[str, Any]  # what of the export and the inputs a time is conditional on
 
 
 @contextmanager
@@ -37,7 +39,8 @@ def exported(module: nn.Module, inputs: Sequence[Any], config: Mlprogram) -> Ite
     """
     module, arguments = on_cpu(module, inputs)
     given = [x for x in arguments if x is not None]
-    filled = _filled(module)
+    filled = copy.deepcopy(module)
+    fill_weights(filled)
     with tempfile.TemporaryDirectory(prefix="latency-") as folder:
         package = Path(folder) / "model.mlpackage"
         summary = export_package(filled, given, package, config)
@@ -49,18 +52,16 @@ def exported(module: nn.Module, inputs: Sequence[Any], config: Mlprogram) -> Ite
         else:
             outputs = list(run_program(read_program(package), named, "float32").values())
         reference = dict(zip(summary.outputs, outputs, strict=True))
-        yield Exported(package=package, inputs=_arrays(named), reference=_arrays(reference))
+        conditions = {"weight_bits": config.bits, "target": config.target, **shape_of(given[0])}
+        yield Exported(package=package, inputs=_arrays(named), reference=_arrays(reference), conditions=conditions)
 
 
-def _filled(module: nn.Module) -> nn.Module:
-    """A copy with weights that depend on nothing but the architecture."""
-    filled = copy.deepcopy(module)
-    with torch.no_grad():
-        for name, parameter in filled.named_parameters():
-            if name.endswith("bias"):  # `fill_weights` only moves them, and PyTorch draws them at random
-                parameter.zero_()
-    fill_weights(filled)
-    return filled
+def check_export(backend: str, config: Mlprogram) -> None:
+    """Refuse a setting of the export that the latency's own would contradict."""
+    if config.latent is not None:
+        raise UserError(
+            f"latency.{backend}.export.latent is for coreml.latent alone; set latency.latent={config.latent}"
+        )
 
 
 def _arrays(tensors: dict[str, Tensor]) -> Arrays:

@@ -10,8 +10,7 @@ from torch import nn
 from harness.coreml.export import CoremlExportError, Mlprogram
 from harness.device.protocol import BenchmarkProtocol
 from harness.device.queue import Entry, FolderQueue
-from harness.latency.cpu import shape_of
-from harness.latency.exported import exported
+from harness.latency.exported import check_export, exported
 from harness.records.errors import UserError
 from harness.records.plain import NOT_IDENTITY
 from harness.records.provenance import versions
@@ -68,7 +67,7 @@ class IphoneLatency:
                     self.protocol,
                     chip=self.chip,
                     name=type(module).__name__,
-                    conditions={"weight_bits": self.export.bits, "target": self.export.target, **shape_of(inputs[0])},
+                    conditions=made.conditions,
                 )
         except CoremlExportError as error:
             return Failed(stage="coreml", message=str(error))
@@ -87,14 +86,6 @@ class IphoneLatency:
             return Unavailable(reason=_waiting(entry, queue), awaits=request)
         except (UserError, OSError) as error:
             return _out_of_reach(str(error))
-
-
-def check_export(backend: str, config: Mlprogram) -> None:
-    """Refuse a setting of the export that the latency's own would contradict."""
-    if config.latent is not None:
-        raise UserError(
-            f"latency.{backend}.export.latent is for coreml.latent alone; set latency.latent={config.latent}"
-        )
 
 
 def _waiting(entry: Entry, queue: FolderQueue) -> str:

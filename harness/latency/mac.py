@@ -13,9 +13,7 @@ from harness.device.apple import NoDeviceError, check_mac, said
 from harness.device.benchmark import benchmark
 from harness.device.mac import Mac
 from harness.device.protocol import BenchmarkProtocol
-from harness.latency.cpu import shape_of
-from harness.latency.exported import Exported, exported
-from harness.latency.iphone import check_export
+from harness.latency.exported import Exported, check_export, exported
 from harness.records.errors import UserError
 from harness.records.provenance import processor_name, versions
 from harness.records.quantity import Failed, Measured, Unavailable
@@ -53,8 +51,7 @@ class MacLatency:
             return Failed(stage="coreml", message=str(error))
         if not isinstance(quantity, Measured):
             return quantity
-        asked = {"weight_bits": self.export.bits, "target": self.export.target, **shape_of(inputs[0])}
-        return replace(quantity, conditions={**asked, **quantity.conditions})
+        return replace(quantity, conditions={**made.conditions, **quantity.conditions})
 
     def _timed(self, made: Exported) -> Measured | Failed | Unavailable:
         try:

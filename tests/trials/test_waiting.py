@@ -136,6 +136,14 @@ def test_a_queue_out_of_reach_leaves_the_records_and_the_report_alone(queue, set
     assert "0 numbers filled in" in capsys.readouterr().out
 
 
-def test_collect_takes_no_name(workplace, capsys):
-    assert main(["latency", "collect", "tiny"]) == 2
-    assert "takes no name ('tiny')" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("tiny", "takes no name ('tiny')"),
+        ("out=nowhere", "there is no store nowhere/store; say where the study wrote with out=FOLDER"),
+        ("ouy=runs", "unknown setting 'ouy'"),
+    ],
+)
+def test_collecting_where_nothing_can_be_is_a_sentence(word, sentence, workplace, capsys):
+    assert main(["latency", "collect", word]) == 2
+    assert sentence in capsys.readouterr().err
