@@ -9,14 +9,14 @@ from torch import nn
 from harness.architecture.edits import with_edits
 from harness.architecture.ladder import Ladder
 from harness.models.build import build, example_inputs
-from harness.records.plain import from_plain, to_plain
+from harness.records.plain import from_plain
 
 SWEEP = Path(__file__).parents[2] / "sweeps" / "fig3.yaml"
 RUNGS = {
     rung.name: config
     for rung, config in from_plain(Ladder, yaml.safe_load(SWEEP.read_text())["architecture"]).architectures()
 }
-SMALL = {"stages.2.block.depth": 1, "stages.*.up_blocks": 1, "middle": None}
+SMALL = {"stages.2.block.depth": 1, "stages.*.down_blocks": 1, "stages.*.up_blocks": 1, "middle": None}
 GQA = {"kind": "gqa", "groups": 2}
 KNOBS = {
     "gqa": {"self_attention": GQA, "cross_attention": GQA, "head_width": 8, "qk_norm": "rms", "position": "rope_2d"},
@@ -34,17 +34,8 @@ KNOBS = {
 
 
 def small(name: str):
-    """A rung with one transformer layer a stage: it converts in seconds."""
+    """A rung with one block a stage and one transformer layer a block: it converts in seconds."""
     return with_edits(RUNGS[name], SMALL)
-
-
-def tiny():
-    """Every operator of the last rung in the fewest places: it converts in the time of a test."""
-    stages = [
-        {"channels": 16, "down_blocks": 1, "up_blocks": 1, "block": RUNGS["qknorm_rope"].stages[0].block},
-        {"channels": 32, "down_blocks": 1, "up_blocks": 1, "block": {"kind": "residual_transformer", "depth": 1}},
-    ]
-    return with_edits(RUNGS["qknorm_rope"], {"stages": to_plain(stages), "middle": None})
 
 
 def random_network(config) -> nn.Module:

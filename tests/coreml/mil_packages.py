@@ -11,7 +11,7 @@ from torch import Tensor
 from harness.architecture.catalogue import architecture
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import with_edits
-from harness.coreml.export import Mlprogram, export_package
+from harness.coreml.export import ExportSummary, Mlprogram, export_package
 from harness.coreml.mil_program import Program, read_program
 from harness.coreml.parity import fill_weights
 from harness.models.build import build, example_inputs
@@ -33,11 +33,11 @@ def small_last_rung() -> ArchitectureConfig:
     return with_edits(architecture("laptop/thin_sdxl"), LAST_RUNG)
 
 
-def exported(config: ArchitectureConfig, folder: Path, settings: Mlprogram, latent: int = 8) -> tuple[Any, Any, Path]:
-    """The module, its weights filled, its inputs, and the package."""
-    module, inputs = build(config), example_inputs(config, latent=latent)
+def exported(config: ArchitectureConfig, folder: Path, settings: Mlprogram) -> tuple[Any, Any, ExportSummary]:
+    """The module, its weights filled, its inputs, and the summary of its package."""
+    module, inputs = build(config), example_inputs(config, latent=8)
     fill_weights(module)
-    return module, inputs, export_package(module, inputs, folder / "network.mlpackage", settings).path
+    return module, inputs, export_package(module, inputs, folder / "network.mlpackage", settings)
 
 
 def built(body: Callable[..., Any], inputs: Sequence[Tensor], path: Path, *, precision="FLOAT32", target="iOS17"):

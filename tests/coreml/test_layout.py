@@ -110,7 +110,11 @@ def operations(name, latent=128):
 
 
 @pytest.mark.parametrize(
-    ("name", "transposes", "reshapes"), [("thin_sdxl", (286, 99), (418, 115)), ("snapgen", (276, 99), (398, 288))]
+    ("name", "transposes", "reshapes"),
+    [
+        pytest.param("thin_sdxl", (286, 99), (418, 115), marks=pytest.mark.slow),
+        ("snapgen", (276, 99), (398, 288)),
+    ],
 )
 def test_full_size_moves_less(name, transposes, reshapes):
     """Before the converter's fusions. Group norms, which it writes out with two reshapes each, count as one here."""

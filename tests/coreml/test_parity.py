@@ -12,6 +12,7 @@ from torch import nn
 from harness.architecture.catalogue import architecture
 from harness.architecture.edits import with_edits
 from harness.cli import main
+from harness.commands import export
 from harness.coreml.export import Mlprogram, export_package
 from harness.coreml.interpreter import check_operators
 from harness.coreml.mil_program import read_program
@@ -26,6 +27,7 @@ from harness.coreml.parity import (
     program_psnr_db,
     psnr_db,
 )
+from harness.models.attention import SharedHeadAttention
 from harness.models.build import build, example_inputs
 from harness.records.errors import UserError
 
@@ -40,11 +42,18 @@ DECODERS = {
         architecture("decoder/sd3"), {"stages.*.channels": 16, "stages.*.blocks": 1, "norm.groups": 4}
     ),
 }  # fmt: skip
-RUNS = {f"{name} on {target}": (config, Mlprogram(target=target))
-        for name, config in ({name: small(name) for name in RUNGS} | PEERS | DECODERS).items()
-        for target in ("iOS17", "iOS18")} | {
-    f"{name}": (with_edits(small("thin_sdxl"), edits), Mlprogram())
-    for name, edits in KNOBS.items() if name != "no middle"} | {
+NETWORKS = PEERS | DECODERS
+TOGETHER = (  # knobs that fit into one network: by itself every one is compared in `test_layout`
+    ("gqa", "swiglu", "map layer norm"),
+    ("mqa, qk layer norm, rope", "gelu", "map rms norm"),
+    ("transformer with linears", "token rms norm", "rope alone", "qk layer norm"),
+)
+RUNS = {name: (config, Mlprogram()) for name, config in NETWORKS.items()} | {
+    f"{name} on iOS18": (NETWORKS[name], Mlprogram(target="iOS18")) for name in ("dit", "tiny")} | {
+    "; ".join(names): (with_edits(small("thin_sdxl"), {key: x for name in names for key, x in KNOBS[name].items()}),
+                       Mlprogram())
+    for names in TOGETHER} | {
+    "qknorm_rope on iOS18": (small("qknorm_rope"), Mlprogram(target="iOS18")),
     "attention as one operator": (small("qknorm_rope"), Mlprogram(target="iOS18", layout="plain")),
     "as it is": (small("qknorm_rope"), Mlprogram(layout="plain")),
 }  # fmt: skip
@@ -128,15 +137,10 @@ def test_a_network_as_it_starts_is_refused(tmp_path):
 # Networks
 
 
-@pytest.fixture(scope="module")
-def last_rung(tmp_path_factory):
-    return exported(small_last_rung(), tmp_path_factory.mktemp("parity"), Mlprogram())
-
-
 def test_the_last_rung_passes_both_gates(last_rung):
-    module, inputs, package = last_rung
+    module, inputs, summary = last_rung
     training = [part.training for part in module.modules()]
-    result = parity(module, inputs, package)
+    result = parity(module, inputs, summary.path)
     result.check()
     assert result.float16_db < result.float32_db < 100
     assert [part.training for part in module.modules()] == training
@@ -155,22 +159,40 @@ def test_several_outputs_count_by_the_worst(tmp_path):
     assert program_psnr_db(program, [x], [x * 2, x * 0.4], "float16") < 20 < worst
 
 
+def check(module, inputs, summary):
+    result = parity(module, inputs, summary.path)
+    print(f"{result.float32_db:.1f}, {result.float16_db:.1f} dB")
+    result.check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNGS)
+def test_every_rung_is_laid_out_and_passes(name, tmp_path):
+    module, inputs, summary = exported(small(name), tmp_path, Mlprogram())
+    check(module, inputs, summary)
+    attentions = sum(isinstance(part, SharedHeadAttention) for part in module.modules())
+    assert summary.operators["transpose"] == attentions + 1  # every one's keys, and the context once
+    assert summary.operators["cast"] <= 4
+    assert not {"linear", "tile", "gather"} & set(summary.operators)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
-def test_every_rung_knob_peer_and_decoder_passes(name, tmp_path):
+def test_every_knob_peer_and_decoder_passes(name, tmp_path):
     config, settings = RUNS[name]
-    result = parity(*exported(config, tmp_path, settings))
-    print(f"{name}: {result.float32_db:.1f}, {result.float16_db:.1f} dB")
-    result.check()
+    check(*exported(config, tmp_path, settings))
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
-def test_the_papers_network_at_full_size_passes(tmp_path):
-    module, inputs, package = exported(architecture("snapgen"), tmp_path, Mlprogram(), latent=32)
-    result = parity(module, inputs, package)
-    print(f"snapgen at a 32x32 latent: {result.float32_db:.1f}, {result.float16_db:.1f} dB")
-    result.check()
+@pytest.mark.timeout(1800)
+def test_snapgen_exports_at_full_size_and_passes(tmp_path, capsys):
+    path = tmp_path / "snapgen.mlpackage"
+    assert main(["export", "snapgen", "--latent", "32", "--parity", "--json", "--to", str(path)]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    print(answer["parity"])
+    assert {finding["limit"] for finding in answer["findings"]} == {"number format"}
+    assert answer["operators"]["transpose"] == 62
+    assert answer["bytes"] == pytest.approx(2 * 374_622_992, rel=0.01)
 
 
 # A graph that is wrong in one place
@@ -180,10 +202,10 @@ def test_the_papers_network_at_full_size_passes(tmp_path):
 def exact(tmp_path_factory):
     """The last rung with its weights in float32, and its PSNR."""
     folder = tmp_path_factory.mktemp("exact")
-    module, inputs, package = exported(small_last_rung(), folder, Mlprogram(precision="fp32"))
+    module, inputs, summary = exported(small_last_rung(), folder, Mlprogram(precision="fp32"))
     with torch.no_grad():
         reference = module.eval()(*inputs)
-    return read_program(package), lambda program: program_psnr_db(program, inputs, [reference], "float32")
+    return read_program(summary.path), lambda program: program_psnr_db(program, inputs, [reference], "float32")
 
 
 @pytest.mark.slow
@@ -204,10 +226,10 @@ def test_without_fp16_the_finest_mistake_is_red(exact):
 @pytest.fixture(scope="module")
 def judged(last_rung):
     """The program, and its PSNR in a mode."""
-    module, inputs, package = last_rung
+    module, inputs, summary = last_rung
     with torch.no_grad():
         reference = module.eval()(*inputs)
-    return read_program(package), lambda program, mode: program_psnr_db(program, inputs, [reference], mode)
+    return read_program(summary.path), lambda program, mode: program_psnr_db(program, inputs, [reference], mode)
 
 
 def swapped(operator):
@@ -258,14 +280,15 @@ MUTATIONS = {
 }
 
 
+@pytest.mark.slow
 def test_angles_in_fp16_are_red(tmp_path):
     """Up to 1000, where fp16 numbers are 0.5 apart: why the export keeps them in float32. How much it costs depends on
     the time; DiT's blocks show it most."""
-    module, inputs, package = exported(PEERS["dit"], tmp_path, Mlprogram())
+    module, inputs, summary = exported(PEERS["dit"], tmp_path, Mlprogram())
     inputs = inputs[0], torch.tensor([0.7371]), inputs[2]
     with torch.no_grad():
         reference = module.eval()(*inputs)
-    program = read_program(package)
+    program = read_program(summary.path)
     rounded = replace(program, operations=tuple(map(in_fp16, program.operations)))
     assert program_psnr_db(program, inputs, [reference], "float16") >= FLOAT16_GATE_DB
     assert program_psnr_db(rounded, inputs, [reference], "float16") < FLOAT16_GATE_DB
@@ -304,10 +327,8 @@ def test_export_says_how_near_it_is(tmp_path, capsys):
     assert "it proves the graph, not the Neural Engine's arithmetic" in capsys.readouterr().out
 
 
-def test_a_missed_gate_is_a_failed_command(tmp_path, capsys, monkeypatch):
-    from harness.commands import export
-
-    path = tmp_path / "uvit.mlpackage"
+def test_a_missed_gate_is_a_failed_command(last_rung, capsys, monkeypatch):
+    monkeypatch.setattr(export, "export_package", lambda *_: last_rung[2])
     monkeypatch.setattr(export, "parity", lambda *_: ParityResult(float32_db=41.0, float16_db=40.0))
-    assert main(["export", "laptop/uvit", "--parity", "--to", str(path)]) == 2
+    assert main(["export", "laptop/uvit", "--parity"]) == 2
     assert "reaches 41.0 dB of the module's output and 60 dB are asked" in capsys.readouterr().err
