@@ -13,10 +13,9 @@ from typing import Any
 
 from harness.device.apple import NoDeviceError, explained, said
 from harness.device.benchmark import Report, benchmark
-from harness.device.heartbeat import Heartbeat
 from harness.device.parity import Arrays
 from harness.device.protocol import BenchmarkProtocol
-from harness.device.queue import INPUTS, PACKAGE, REFERENCE, Entry, FolderQueue
+from harness.device.queue import INPUTS, PACKAGE, REFERENCE, Entry, Queue
 from harness.device.request import Answer
 from harness.device.samples import STAGE
 from harness.device.target import Identity, Target
@@ -30,7 +29,7 @@ one: coremltools 9.0 asks 20 times, half a second apart, and then gives up, whil
 
 @dataclass(kw_only=True)
 class Agent:
-    queue: FolderQueue
+    queue: Queue
     target: Target
     report: Report = print
     once: bool = False  # end when nothing is left to do, instead of waiting for more
@@ -42,12 +41,12 @@ class Agent:
 
     def run(self) -> int:
         """0; 1 where `once` ended with requests waiting for a device. A UserError says what only a person can mend."""
-        with Heartbeat(self.queue.heartbeats, self.queue.lease_s) as heart:
+        with self.queue.alive() as owner:
             while True:
                 for request in self.queue.return_dead():
                     self.report(f"{request}: its agent is dead, so it waits again")
                 try:
-                    found = self._next(heart.owner)
+                    found = self._next(owner)
                 except NoDeviceError as error:
                     self._say(f"unavailable: {error}")
                     if self.once:

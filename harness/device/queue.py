@@ -19,11 +19,12 @@ import shutil
 import socket
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
-from harness.device.heartbeat import Watch
+from harness.device.heartbeat import Heartbeat, Watch
 from harness.device.package import file_hash, package_hash
 from harness.device.parity import Arrays
 from harness.device.protocol import BenchmarkProtocol
@@ -51,7 +52,12 @@ class Entry:
 
 
 class Queue(Protocol):
-    """Both ends of a queue. The cluster submits and looks for answers; an agent claims, finishes or gives back."""
+    """Both ends of a queue. The cluster submits and looks for answers; an agent claims, finishes or gives back.
+
+    The agent knows no more of a queue than this; a folder is the first kind.
+    """
+
+    # the cluster's end
 
     def submit(
         self,
@@ -68,10 +74,49 @@ class Queue(Protocol):
 
     def find(self, request: str) -> Entry | None: ...
 
-    def answer(self, request: str) -> Answer | None: ...
+    def answer(self, request: str) -> Answer | None:
+        """The earliest result on a device that the request accepts."""
 
     def sayings(self) -> list[str]:
         """What agents last had to say, where it keeps them from measuring."""
+
+    def entries(self) -> Iterator[Entry]:
+        """All requests."""
+
+    # the agent's end
+
+    def alive(self) -> AbstractContextManager[str]:
+        """The name to claim under; inside, others can tell that its owner lives."""
+
+    def claim(self, owner: str, chip: str) -> Entry | None:
+        """The next request for such a device whose package has arrived in full, now `owner`'s; None where none waits.
+
+        One that an agent took before, and did not finish, comes after those nobody tried.
+        """
+
+    def folder(self, request: Request) -> Path:
+        """Where PACKAGE, INPUTS and REFERENCE lie."""
+
+    def result(self, request: Request, device: Identity) -> Result | None:
+        """What was measured before: this package under this protocol on this build of this device."""
+
+    def finish(self, entry: Entry, device: Identity, quantity: Answer) -> None:
+        """Write the result, unless there is one, and close the request."""
+
+    def close(self, entry: Entry) -> None:
+        """Done; a claim that was taken away meanwhile is its new owner's to close."""
+
+    def give_back(self, entry: Entry, error: str = "") -> None:
+        """To those who wait; with what went wrong, if that speaks against the package."""
+
+    def return_dead(self) -> list[str]:
+        """Give back what dead agents claimed; the ids."""
+
+    def undecided(self) -> bool:
+        """Whether some claim's owner has not been seen alive: the request may come back."""
+
+    def say(self, text: str) -> None:
+        """Let the other end know why nothing is measured; "" once it is."""
 
 
 class FolderQueue:
@@ -120,7 +165,6 @@ class FolderQueue:
         return both[0] if both else None
 
     def answer(self, request: str) -> Answer | None:
-        """The earliest result on a device that the request accepts."""
         entry = self.find(request)
         if entry is None:
             return None
@@ -147,11 +191,12 @@ class FolderQueue:
 
     # the agent's end
 
-    def claim(self, owner: str, chip: str) -> Entry | None:
-        """The next request for such a device whose package has arrived in full, now `owner`'s; None where none waits.
+    @contextmanager
+    def alive(self) -> Iterator[str]:
+        with Heartbeat(self.heartbeats, self.lease_s) as heart:
+            yield heart.owner
 
-        One that an agent took before, and did not finish, comes after those nobody tried.
-        """
+    def claim(self, owner: str, chip: str) -> Entry | None:
         waiting = [entry for entry in self.entries() if entry.state == "pending" and _fits(entry.request, chip)]
         for entry in sorted(waiting, key=lambda entry: (entry.request.attempts, entry.request.submitted)):
             path = self._path("claimed", f"{entry.request.id}~{owner}")
@@ -170,18 +215,15 @@ class FolderQueue:
         )
 
     def folder(self, request: Request) -> Path:
-        """Where PACKAGE, INPUTS and REFERENCE lie."""
         return self.root / "packages" / request.package
 
     def result(self, request: Request, device: Identity) -> Result | None:
-        """What was measured before: this package under this protocol on this build of this device."""
         found: Result | None = _read(Result, self._result(request, device))
         return found
 
-    def finish(self, entry: Entry, device: Identity, quantity: Answer | None = None) -> None:
-        """Write the result, unless there is one, and close the request; None where the result was there before."""
+    def finish(self, entry: Entry, device: Identity, quantity: Answer) -> None:
         request = entry.request
-        if quantity is not None and self.result(request, device) is None:
+        if self.result(request, device) is None:
             result = Result(
                 package=request.package,
                 protocol=request.protocol,
@@ -194,17 +236,14 @@ class FolderQueue:
         self.close(entry)
 
     def close(self, entry: Entry) -> None:
-        """Done; a claim that was taken away meanwhile is its new owner's to close."""
         _moved(entry.path, self._path("answered", entry.request.id))
 
     def give_back(self, entry: Entry, error: str = "") -> None:
-        """To those who wait; with what went wrong, if that speaks against the package."""
         if error and entry.path.exists():
             self._write(entry.path, replace(entry.request, errors=(*entry.request.errors, error)))
         _moved(entry.path, self._path("pending", entry.request.id))
 
     def return_dead(self) -> list[str]:
-        """Give back what dead agents claimed; the ids."""
         found = []
         for entry in self._claims():
             if not self._watch.is_alive(entry.owner):
@@ -214,11 +253,9 @@ class FolderQueue:
         return found
 
     def undecided(self) -> bool:
-        """Whether some claim's owner has not been seen alive: the request may come back."""
         return any(not self._watch.is_beating(entry.owner) for entry in self._claims())
 
     def say(self, text: str) -> None:
-        """Let the other end know why nothing is measured; "" once it is."""
         path = self.root / "agents" / f"{socket.gethostname()}.json"
         write_atomic(path, json.dumps({"says": text, "time": now()}, ensure_ascii=False).encode())
 

@@ -93,8 +93,8 @@ def test_without_the_lease_a_living_agents_request_would_be_measured_twice(queue
 
     def measured_beside_a_living_agent():
         submitted(queue, tmp_path, b"first")
-        with agent_module.Heartbeat(queue.heartbeats, queue.lease_s) as other:
-            entry = queue.claim(other.owner, "A17 Pro")
+        with queue.alive() as other:
+            entry = queue.claim(other, "A17 Pro")
             measured = []
             monkeypatch.setattr(Agent, "_measured", lambda _self, claimed: measured.append(claimed) or NUMBER)
             deadline = time.monotonic() + 1.5 * queue.lease_s
