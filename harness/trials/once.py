@@ -68,9 +68,7 @@ def measure_latency(
 ) -> dict[str, Quantity]:
     """One quantity a backend that is asked: `latency_cpu`, `latency_iphone`, ..."""
     latent = settings.latency.latent or latent
-    return {
-        backend.quantity: _latency_of(store, backend, architecture, latent) for backend in asked_backends(settings)
-    }
+    return {backend.quantity: _latency_of(store, backend, architecture, latent) for backend in asked_backends(settings)}
 
 
 def asked_backends(settings: Settings) -> tuple[LatencyBackend, ...]:

@@ -41,4 +41,3 @@ class TrialSpec:
 def store_of(out: Path) -> Store:
     """The store that all studies under one output folder share."""
     return Store(Path(out) / "store")
-
