@@ -83,4 +83,4 @@ def _changes(before: Plain, after: Plain, path: str = "") -> str:
     if isinstance(before, dict) and isinstance(after, dict):
         keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
         return ", ".join(_changes(before.get(key), after.get(key), f"{path}.{key}" if path else key) for key in keys)
-    return f"{path}: {before} -> {after}"
+    return f"{path}: {before} -> {after}" if path else f"{before} -> {after}"

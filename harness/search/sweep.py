@@ -12,7 +12,7 @@ import itertools
 import shutil
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
 
@@ -97,7 +97,7 @@ class Sweep:
         self.candidates.note_hours(self.hours)
         if ending.mistake:
             raise UserError(ending.reason)
-        return ending
+        return self._with_the_floor(ending)
 
     @property
     def hours(self) -> float:
@@ -283,6 +283,14 @@ class Sweep:
         for rung in self.rungs:
             for number in sorted(rung.waiting):
                 self._stop(self.candidates[number], f"not among the best when the sweep ended: {ending.reason}")
+
+    def _with_the_floor(self, ending: Ending) -> Ending:
+        """The ending, and why nothing is complete if the floor is the reason."""
+        if ending.halts or self.floor is None or any(each.state == "complete" for each in self.candidates):
+            return ending
+        low = sum(bool(each.rungs) and not self._above_floor(each.rungs[-1]) for each in self.candidates)
+        said = f"{low} of {self.candidates.submitted} are not below the floor, a KID of {self.floor:.4g}"
+        return replace(ending, reason=f"{ending.reason}; none is complete, {said}: raise the budgets")
 
     def _drop_checkpoints(self, candidate: Candidate) -> None:
         shutil.rmtree(self.problem.checkpoints / candidate.rungs[0].key, ignore_errors=True)
