@@ -16,7 +16,7 @@ RUNGS = {
     rung.name: config
     for rung, config in from_plain(Ladder, yaml.safe_load(SWEEP.read_text())["architecture"]).architectures()
 }
-SMALL = {"stages.2.block.depth": 1, "stages.*.down_blocks": 1, "stages.*.up_blocks": 1, "middle": None}
+SMALL = {"stages.2.block.depth": 1, "stages.*.up_blocks": 1, "middle": None}
 GQA = {"kind": "gqa", "groups": 2}
 KNOBS = {
     "gqa": {"self_attention": GQA, "cross_attention": GQA, "head_width": 8, "qk_norm": "rms", "position": "rope_2d"},
@@ -34,7 +34,7 @@ KNOBS = {
 
 
 def small(name: str):
-    """A rung with one block a stage and one transformer layer a block: it converts in seconds."""
+    """A rung with one transformer layer a stage: it converts in seconds."""
     return with_edits(RUNGS[name], SMALL)
 
 
