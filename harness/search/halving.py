@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 import numpy as np
+from scipy.spatial import KDTree
 
 Losses: TypeAlias = tuple[float, ...]
 """One number an objective, lower is better: a maximised objective comes negated."""
@@ -108,7 +109,7 @@ class Rung:
             return numbers[min(waiting, key=lambda at: tuple(losses[at]))]
         span = np.ptp(losses, axis=0)
         scaled = losses / np.where(span > 0, span, 1.0)
-        gaps = np.linalg.norm(scaled[waiting][:, None] - scaled[chosen][None], axis=2).min(axis=1)
+        gaps, _ = KDTree(scaled[chosen]).query(scaled[waiting])
         return numbers[waiting[int(gaps.argmax())]]
 
     def hopeless(self, expected: int) -> list[int]:

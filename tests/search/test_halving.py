@@ -178,3 +178,8 @@ def test_budgets_take_the_steps_that_halving_says(tmp_path, cheap, workers):
     world.run(trials=27, budgets=(100, 300, 900))
     counts = [sum(spec.settings.recipe.steps == steps for spec in world.workers.trained) for steps in (100, 300, 900)]
     assert counts == [27, 9, 3]
+
+
+def test_where_nothing_passes_the_floor_the_ending_says_so(tmp_path, cheap):
+    ending = World(tmp_path).run(trials=4, budgets=(100, 300), floor=0.001)
+    assert "none is complete, 4 of 4 are not below the floor, a KID of 0.001: raise the budgets" in ending.reason
