@@ -6,13 +6,13 @@ Starts without torch, Hydra, Optuna or Core ML: a verb's module is imported when
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
 from harness.records.errors import UserError, unknown_name
-from harness.verbs import VERBS
+from harness.verbs import VERBS, Verb
 
 SETTING = re.compile(r"[+~]*[A-Za-z_][\w.*]*=")  # `recipe.steps=9`; `runs/lr=1.yaml` is a path
 INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C ended
@@ -47,6 +47,11 @@ def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(overview())
         return 0
+    if len(words) == 1 or words[1] in ("-h", "--help"):
+        group = {name: verb for name, verb in VERBS.items() if name.startswith(f"{words[0]} ")}
+        if group:
+            print(overview(group))
+            return 0
     name, rest = split_verb(words)
     arguments = parse(name, rest)
     status: int = import_module(f"harness.commands.{name.replace(' ', '_')}").run(arguments)
@@ -58,8 +63,8 @@ def split_verb(words: list[str]) -> tuple[str, list[str]]:
     for length in (2, 1):
         if (name := " ".join(words[:length])) in VERBS:
             return name, words[length:]
-    if any(name.startswith(f"{words[0]} ") for name in VERBS):
-        raise unknown_name("verb", " ".join(words[:2]), VERBS)
+    if group := [name for name in VERBS if name.startswith(f"{words[0]} ")]:
+        raise unknown_name("verb", " ".join(words[:2]), group)
     raise unknown_name("verb", words[0], VERBS)
 
 
@@ -83,10 +88,10 @@ def parse(name: str, words: Sequence[str]) -> argparse.Namespace:
     return arguments
 
 
-def overview() -> str:
-    """The text of `harness --help`."""
+def overview(verbs: Mapping[str, Verb] = VERBS) -> str:
+    """The text of `harness --help`, or of a group of verbs (`harness latency --help`)."""
     lines = ["usage: harness VERB [NAME] [key=value ...] [--flags]", ""]
-    lines += [f"  {name:<17} {verb.summary}" for name, verb in VERBS.items()]
+    lines += [f"  {name:<17} {verb.summary}" for name, verb in verbs.items()]
     lines += ["", "`harness VERB --help` shows a verb's flags and an example.", "for example: harness ablate fig3"]
     return "\n".join(lines)
 

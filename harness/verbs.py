@@ -36,11 +36,16 @@ def _space_flags(parser: argparse.ArgumentParser) -> None:
 def _export_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--latent", type=int, help="height and width of the latent; default: its own, or 128")
     parser.add_argument("--to", metavar="FILE", help="where the .mlpackage goes; default NAME.mlpackage here")
+    parser.add_argument("--weights", metavar="FILE", help="a trial's ema.safetensors; default: untrained weights")
     parser.add_argument("--target", choices=("iOS16", "iOS17", "iOS18"), help="the oldest system; default iOS17")
     parser.add_argument("--layout", choices=("ane", "plain"), help="for the Neural Engine, or as it is; default ane")
     parser.add_argument("--bits", type=int, choices=(16, 8, 6, 4), help="of a weight; below 16 palettized; default 16")
     parser.add_argument("--preflight", action="store_true", help="from shapes alone, in seconds: write no package")
-    parser.add_argument("--parity", action="store_true", help="random weights; hold the package against the module")
+    parser.add_argument(
+        "--parity",
+        action="store_true",
+        help="hold the package against the module; without --weights both get random ones",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from harness.architecture.catalogue import catalogue_names
 from harness.cli import main, overview, parse, split_verb
@@ -154,3 +156,21 @@ def test_an_edit_may_name_every_stage(capsys):
     fewer = json.loads(capsys.readouterr().out)
     assert main(["measure", "laptop/thin_sdxl", "--latent", "8", "--json"]) == 0
     assert fewer["params"] < json.loads(capsys.readouterr().out)["params"]
+
+
+@pytest.mark.parametrize("words", [["latency"], ["latency", "--help"]])
+def test_a_group_of_verbs_shows_its_own(words, capsys):
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "latency predict" in shown
+    assert "ablate" not in shown.split("for example")[0]
+
+
+def test_weights_of_another_network_are_refused_in_a_sentence(tmp_path, capsys):
+    save_file({"conv_in.weight": torch.zeros(1)}, tmp_path / "ema.safetensors")
+    command = ["export", "laptop/thin_sdxl", "--latent", "8", "--to", str(tmp_path / "a.mlpackage"), "--weights"]
+    assert main([*command, str(tmp_path / "ema.safetensors")]) == 2
+    assert "does not hold this network's weights" in capsys.readouterr().err
+    assert main([*command, str(tmp_path / "none.safetensors")]) == 2
+    assert "cannot read" in capsys.readouterr().err
+    assert not (tmp_path / "a.mlpackage").exists()

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
 
 from harness.architecture.config import ArchitectureConfig
 from harness.commands.measure import edited, latent_of
@@ -29,15 +32,18 @@ def run(arguments: argparse.Namespace) -> int:
         return _export(arguments, made, latent, config)
     if arguments.parity:
         raise UserError("--preflight writes no package, so there is none for --parity; leave one of them out")
-    if arguments.to is not None:
-        raise UserError("--preflight writes no package, so it takes no --to; leave one of them out")
+    for flag in ("to", "weights"):
+        if getattr(arguments, flag) is not None:
+            raise UserError(f"--preflight writes no package, so it takes no --{flag}; leave one of them out")
     return _preflight(arguments, made, latent, config)
 
 
 def _export(arguments: argparse.Namespace, made: ArchitectureConfig, latent: int, config: Mlprogram) -> int:
     path = Path(arguments.to or f"{Path(arguments.name).stem}.mlpackage")
     module, inputs = build(made), example_inputs(made, latent=latent)
-    if arguments.parity:
+    if arguments.weights is not None:
+        load_weights(module, Path(arguments.weights))
+    elif arguments.parity:
         fill_weights(module)
     summary = export_package(module, inputs, path, config)
     found = check_package(summary.path)
@@ -50,11 +56,26 @@ def _export(arguments: argparse.Namespace, made: ArchitectureConfig, latent: int
     _print_findings(found)
     if result is not None:
         print(
-            f"parity with the module, random weights: {result.float32_db:.1f} dB computed in float32, "
+            f"parity with the module: {result.float32_db:.1f} dB computed in float32, "
             f"{result.float16_db:.1f} dB rounded to fp16; it proves the graph, not the Neural Engine's arithmetic"
         )
     print(path)
     return _judged(result, config)
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """The trained weights in that file, `ema.safetensors` of a trial; UserError where they are another network's."""
+    try:
+        module.load_state_dict(load_file(path))
+    except OSError as error:
+        raise UserError(
+            f"cannot read {path}: {error.strerror or error}; `harness train` prints where weights are"
+        ) from error
+    except (SafetensorError, RuntimeError) as error:
+        first = str(error).splitlines()[0]
+        raise UserError(
+            f"{path} does not hold this network's weights ({first}); export the YAML they were trained as"
+        ) from error
 
 
 def _judged(result: ParityResult | None, config: Mlprogram) -> int:

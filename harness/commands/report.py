@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from harness.records.errors import UserError
 from harness.records.plain import from_plain
 from harness.reporting.report import write_report
 from harness.trials.ablation import AblationStudy, read_manifest, study_folder
@@ -13,7 +14,13 @@ from harness.trials.waiting import collect
 
 
 def run(arguments: argparse.Namespace) -> int:
-    study = from_plain(AblationStudy, read_study("sweeps", arguments.name))
+    content = read_study("sweeps", arguments.name)
+    if "architecture" not in content:
+        raise UserError(
+            f"'{arguments.name}' is no ablation, and only ablations have reports; "
+            f"`harness promote {arguments.name} --best` writes its best candidate"
+        )
+    study = from_plain(AblationStudy, content)
     out = settings_of(arguments.overrides, study.settings).out
     print(report(out, Path(arguments.name).stem, study))
     return 0
