@@ -16,7 +16,7 @@ test: $(VENV)/.installed-test  ## set up, run the default tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 -m "not slow and not browser and not slurm and not gpu and not benchmark"
 
 test-slow: $(VENV)/.installed-test  ## minutes-long tests and the ones that need Chromium
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 -m "(slow or browser) and not slurm and not gpu and not benchmark"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 --timeout 1200 -m "(slow or browser) and not slurm and not gpu and not benchmark"
 
 test-slurm: $(VENV)/.installed-test  ## tests on a real one-node Slurm, which they start; skipped without root or its packages
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/slurm -m "slurm and not gpu" -rs
