@@ -87,7 +87,7 @@ def write_atomic(path: Path, content: bytes) -> None:
 def unwritable(path: Path, error: OSError) -> UserError:
     """The sentence for a folder that cannot be written: no space, no permission, not a folder."""
     remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose a place that can be written"
-    return UserError(f"cannot write {path}: {error.strerror or error}; {remedy}, then run the same command again")
+    return UserError(f"cannot write {path}: {error.strerror or error}; {remedy} and run the same command again")
 
 
 def _read(kind: type[Record], path: Path) -> Record:

@@ -109,12 +109,9 @@ def operations(name, latent=128):
     return operations_of(network, inputs), operations_of(ane_layout(network), inputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "transposes", "reshapes"),
-    [
-        pytest.param("thin_sdxl", (286, 99), (418, 115), marks=pytest.mark.slow),
-        ("snapgen", (276, 99), (398, 288)),
-    ],
+    ("name", "transposes", "reshapes"), [("thin_sdxl", (286, 99), (418, 115)), ("snapgen", (276, 99), (398, 288))]
 )
 def test_full_size_moves_less(name, transposes, reshapes):
     """Before the converter's fusions. Group norms, which it writes out with two reshapes each, count as one here."""
@@ -124,6 +121,7 @@ def test_full_size_moves_less(name, transposes, reshapes):
     assert plain["tile"] == laid_out["tile"] == laid_out["linear"] == 0
 
 
+@pytest.mark.slow
 def test_mqa_at_the_papers_latent_stays_within_the_engines_extent():
     """Stacked heads are 65,536 rows at 128x128, where extents end at 16,384."""
     shapes = [[shape[-2:] for op in found for shape in op.shapes] for found in operations("snapgen")]

@@ -115,7 +115,8 @@ def test_the_decoder_that_is_out_of_memory_in_tab_2_is_too_large_and_the_tiny_on
     assert not limits(predicted("decoder/tiny", 128))
 
 
-@pytest.mark.parametrize(("bits", "heavy"), [(16, True), pytest.param(8, False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("bits", "heavy"), [(16, True), (8, False)])
 def test_weights_above_a_gigabyte_are_named_until_they_are_palettized(bits, heavy):
     report = predicted("thin_sdxl", 32, bits=bits)
     assert report.weight_bytes == report.params * bits // 8
