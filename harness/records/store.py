@@ -86,7 +86,8 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 def unwritable(path: Path, error: OSError) -> UserError:
     """The sentence for a folder that cannot be written: no space, no permission, not a folder."""
-    remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose a place that can be written"
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedy = "free some space" if full else "choose another place with out=FOLDER (or --to, where it is given)"
     return UserError(f"cannot write {path}: {error.strerror or error}; {remedy} and run the same command again")
 
 
