@@ -12,14 +12,14 @@ from harness.predictor.networks import counted_networks
 from harness.predictor.own import described, own_points
 from harness.predictor.published import COUNTS, published_points, published_rows, write_counts
 from harness.records.errors import UserError
-from harness.trials.compose import compose_plain
+from harness.trials.settings import settings_of
 from harness.trials.spec import store_of
 
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.name is not None:
         raise UserError(f"`harness latency calibrate` takes no name ('{arguments.name}'); say where with out=FOLDER")
-    store = store_of(Path(str(compose_plain(arguments.overrides)["out"])))
+    store = store_of(settings_of(arguments.overrides).out)
     if arguments.count:
         write_counts(counted_networks(published_rows()))
         print(f"wrote the operators of the published networks: {COUNTS}")

@@ -4,7 +4,6 @@ import argparse
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from harness.architecture.catalogue import architecture
@@ -15,8 +14,8 @@ from harness.latency.predicted import PredictedLatency
 from harness.records.plain import from_plain
 from harness.records.quantity import Measured, Predicted, Quantity, Unavailable
 from harness.reporting.published import Published
-from harness.trials.compose import compose_plain
 from harness.trials.on_device import check_pair, latency_on_chip, total
+from harness.trials.settings import settings_of
 from harness.trials.spec import store_of
 from harness.trials.studies import read_study
 from harness.trials.waiting import collect
@@ -58,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_pair(unet, decoder)
     predictor = PredictedLatency(chip=arguments.chip)
     latent = latent_of(arguments.latent, unet)
-    store = store_of(Path(str(compose_plain(arguments.overrides)["out"])))
+    store = store_of(settings_of(arguments.overrides).out)
     collect(store)  # what a phone answered since
     step, decoding = (latency_on_chip(store, one, latent, predictor) for one in (unet, decoder))
     made: dict[str | int, Quantity] = {"unet": step, "decoder": decoding}
