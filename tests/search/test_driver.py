@@ -217,6 +217,8 @@ def test_a_driver_reads_the_study_once(tmp_path, cheap, monkeypatch):
     monkeypatch.setattr(optuna.storages.RDBStorage, "get_all_trials", None)
     monkeypatch.setattr(optuna.storages.RDBStorage, "_get_trials", None)
     driver.run()
+    monkeypatch.undo()
+    assert len(world.trials()) == 12
 
 
 def test_writes_are_one_an_event(tmp_path, cheap, monkeypatch):
