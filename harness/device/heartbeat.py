@@ -6,45 +6,39 @@ for the length of a lease, it is dead. The first sight of a count gets the benef
 """
 
 import os
-import threading
 import time
 import uuid
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
+from harness.records.beat import Beat
 from harness.records.store import write_atomic
 
 BEATS = 6  # in the length of a lease: five may get lost
 
 
-class Heartbeat:
+class Heartbeat(Beat):
     """Counts up in FOLDER/OWNER from entry to exit, from a thread of its own; a killed process leaves its file."""
 
     def __init__(self, folder: Path, lease_s: float) -> None:
         self.owner = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self._path, self._every_s = folder / self.owner, lease_s / BEATS
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._path = folder / self.owner
+        super().__init__(self._write, lease_s / BEATS)
 
-    def __enter__(self) -> "Heartbeat":
+    def __enter__(self) -> Self:
         write_atomic(self._path, b"0")  # before anything is claimed in its name
-        self._thread.start()
-        return self
+        return super().__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
-        self._thread.join()
+        super().__exit__(kind, error, trace)
         self._path.unlink(missing_ok=True)
 
-    def _beat(self) -> None:
-        count = 0
-        while not self._stop.wait(self._every_s):
-            count += 1
-            with suppress(OSError):  # a file system that hiccups costs a beat, not the measurement
-                self._path.write_text(str(count))
+    def _write(self, count: int) -> None:
+        self._path.write_text(str(count))
 
 
 class Watch:

@@ -8,57 +8,46 @@ finds another run of its own attempt in the lease: Slurm requeued the job while 
 import os
 import signal
 import socket
-import threading
 import time
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
 from harness.launch.attempt import Attempt
+from harness.records.beat import Beat
 
 
-class Heartbeat:
+class Heartbeat(Beat):
     """Renews the lease of `attempt` every `every_s` seconds from a thread, from entry to exit, and then gives it back.
 
     The lease is one line, RUN COUNT, where RUN is this process.
     """
 
     def __init__(self, attempt: Attempt, every_s: float) -> None:
-        self._attempt, self._every_s = attempt, every_s
-        self._run = f"{socket.gethostname()}-{os.getpid()}-{time.time_ns()}"
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-
-    def __enter__(self) -> "Heartbeat":
-        self._thread.start()
-        return self
+        self._attempt = attempt
+        self._run_name = f"{socket.gethostname()}-{os.getpid()}-{time.time_ns()}"
+        super().__init__(self._renew, every_s)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
-        self._thread.join()
+        super().__exit__(kind, error, trace)
         if self._is_mine():
             self._attempt.lease.unlink(missing_ok=True)
 
-    def _beat(self) -> None:
-        count = 0
-        while True:
-            count += 1
-            with suppress(OSError):  # a file system that hiccups costs a beat, not the job
-                mine = count == 1 or self._is_mine()
-                if mine:
-                    self._attempt.lease.write_text(f"{self._run} {count}")
-                if not mine or not self._attempt.is_current:
-                    os.kill(os.getpid(), signal.SIGUSR1)
-            if self._stop.wait(self._every_s):
-                return
+    def _renew(self, count: int) -> None:
+        """The first time it is taken, whoever had it."""
+        mine = count == 1 or self._is_mine()
+        if mine:
+            self._attempt.lease.write_text(f"{self._run_name} {count}")
+        if not mine or not self._attempt.is_current:
+            os.kill(os.getpid(), signal.SIGUSR1)
 
     def _is_mine(self) -> bool:
         """Not where another run has written its own name; a line that is gone or cut short is nobody's else."""
         with suppress(FileNotFoundError):
             run = self._attempt.lease.read_text().partition(" ")[0]
-            return not run or self._run.startswith(run)
+            return not run or self._run_name.startswith(run)
         return True
 
 
