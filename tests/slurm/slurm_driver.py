@@ -20,6 +20,7 @@ from harness.launch.events import read_events
 from harness.launch.pool import Pool
 from harness.records.errors import UserError
 
+HELD = 4  # the step at which jobs of these tests are held
 SETTINGS = {
     "partition": "main", "cpus": 1, "mem_gb": 0.2, "timeout_min": 5, "signal_delay_s": 10, "max_in_flight": 8,
     "poll_interval_s": 0.2, "heartbeat_s": 0.5, "lease_timeout_s": 2.0, "start_grace_s": 10.0,
@@ -37,14 +38,14 @@ class Driver:
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
 
-    def ended(self, seconds: float = 60) -> dict[str, dict[str, Any]]:
+    def ended(self, seconds: float = 120) -> dict[str, dict[str, Any]]:
         """Wait for the end; the final outcome of each key."""
         out, err = self.process.communicate(timeout=seconds)
         assert self.process.returncode == 0, f"{out}{err}\n{self.log()}"
         told = [json.loads(line) for line in out.splitlines()]
         return {outcome["key"]: outcome for outcome in told if outcome["state"] != "lost"}
 
-    def said(self, seconds: float = 60) -> str:
+    def said(self, seconds: float = 120) -> str:
         """Wait for the end; its last words."""
         return self.process.communicate(timeout=seconds)[1]
 
@@ -65,11 +66,22 @@ class Driver:
         log = self.folder / key / "shared" / "steps.log"
         return [int(line.split()[1]) for line in log.read_text().splitlines()] if log.exists() else []
 
+    def let_go(self, *keys: str) -> None:
+        """End the step at which the keys' jobs are held."""
+        for key in keys:
+            shared = self.folder / key / "shared"
+            shared.mkdir(parents=True, exist_ok=True)  # of a key that waits, and is not to be held
+            (shared / "go").touch()
+
+    def wait_for_step(self, *keys: str) -> None:
+        """Until the keys' jobs are in the step at which they are held, or past it."""
+        self.wait(lambda: all(HELD in self.steps(key) for key in keys))
+
     def job(self, key: str) -> str:
         """Slurm's number of the key's newest job."""
         return str(self.events("started", "resumed", key=key)[-1]["job"])
 
-    def wait(self, true: Callable[[], object], seconds: float = 60) -> None:
+    def wait(self, true: Callable[[], object], seconds: float = 120) -> None:
         """Until it is true, while the driver lives."""
         eventually(lambda: true() or self.process.poll() is not None, seconds)
         assert true(), f"{self.process.communicate()}\n{self.log()}"
@@ -78,7 +90,7 @@ class Driver:
         return "\n".join(map(str, self.events()))
 
 
-def eventually(true: Callable[[], object], seconds: float = 60) -> None:
+def eventually(true: Callable[[], object], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, "waited in vain"

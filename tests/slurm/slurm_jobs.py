@@ -1,4 +1,9 @@
-"""Callables for jobs on a real Slurm. Each logs its steps, one line a step, so that repeated work shows."""
+"""Callables for jobs on a real Slurm. Each logs its steps, one line a step, so that repeated work shows.
+
+A job that something is to happen to has a step that is `held`: it lasts until something ends the run (the next run of
+the key does it as any other) or the test lets the key go (`Driver.let_go`). So no job ends before its event, however
+slow the machine is.
+"""
 
 import json
 import os
@@ -23,6 +28,7 @@ class Saves:
 
     steps: int = 8
     seconds: float = 0.25
+    held: int | None = None
     saves: bool = True  # False: it does not, on purpose
 
     def __call__(self, folder: Path) -> Plain:
@@ -33,6 +39,8 @@ class Saves:
             for step in range(first, self.steps):
                 note(shared / "steps.log", f"{folder.name} {step}")
                 time.sleep(self.seconds)
+                while step == self.held and is_held(shared, step) and not stop.requested:
+                    time.sleep(0.05)
                 if stop.requested:
                     if self.saves:
                         write_atomic(checkpoint, json.dumps(step + 1).encode())
@@ -46,6 +54,7 @@ class Deaf:
 
     steps: int
     seconds: float = 0.25
+    held: int | None = None
 
     def __call__(self, folder: Path) -> Plain:
         for number in (signal.SIGTERM, signal.SIGUSR2):
@@ -56,6 +65,8 @@ class Deaf:
         for step in range(first, self.steps):
             note(shared / "steps.log", f"{folder.name} {step}")
             time.sleep(self.seconds)
+            while step == self.held and is_held(shared, step):
+                time.sleep(0.05)
             write_atomic(checkpoint, json.dumps(step + 1).encode())
         return {"from": first}
 
@@ -87,6 +98,12 @@ class Code:
     def __call__(self, _folder: Path) -> Plain:
         package = Path(harness.__file__ or "").parent
         return {"package": str(package), "state": dict(code_state(package)), "working_directory": str(Path.cwd())}
+
+
+def is_held(shared: Path, step: int) -> bool:
+    """Whether a step that lasts until something happens goes on: it is its first time, and the key is not let go."""
+    begun = [int(line.split()[1]) for line in (shared / "steps.log").read_text().splitlines()]
+    return begun.count(step) == 1 and not (shared / "go").exists()
 
 
 def note(path: Path, line: str) -> None:
