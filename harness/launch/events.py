@@ -1,6 +1,9 @@
-"""The log of all attempts: one JSON line an event, appended by drivers and workers alike, never rewritten.
+"""The logs of all attempts: one JSON line an event, appended by drivers and workers alike, never rewritten.
 
-Nothing is decided by reading it; it is the proof, after any number of kills, of what ran when and how often.
+    FOLDER/attempts.log     what became of every attempt
+    FOLDER/KEY/steps.log    which steps each attempt at the key trained, and which of them a checkpoint has
+
+Nothing is decided by reading them; they are the proof, after any number of kills, of what ran when and how often.
 Each line is one `write` to a file opened with O_APPEND, which a local file system keeps whole and in order.
 """
 
@@ -8,6 +11,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -30,9 +34,19 @@ Event: TypeAlias = Literal[
 
 def log_event(folder: Path, event: Event, *, key: str, attempt: str, **more: Any) -> None:
     """Append one line to FOLDER/attempts.log."""
-    line = {"event": event, "key": key, "attempt": attempt, "pid": os.getpid(), "host": socket.gethostname()}
-    text = json.dumps({**line, "time": time.time(), **more}, ensure_ascii=False) + "\n"
-    path = folder / "attempts.log"
+    _append(folder / "attempts.log", {"event": event, "key": key, "attempt": attempt}, more)
+
+
+def log_steps(attempt_folder: Path, event: Literal["began", "saved", "ended"], after: int, to: int) -> None:
+    """Append one line to FOLDER/KEY/steps.log: the steps above `after` up to `to` were trained, or are in a checkpoint;
+    `began`: both are the step that the attempt goes on from."""
+    stretch = {"event": event, "attempt": attempt_folder.name, "after": after, "to": to}
+    _append(attempt_folder.parent / "steps.log", stretch, {})
+
+
+def _append(path: Path, line: Mapping[str, Any], more: Mapping[str, Any]) -> None:
+    by = {"pid": os.getpid(), "host": socket.gethostname(), "time": time.time()}
+    text = json.dumps({**line, **by, **more}, ensure_ascii=False) + "\n"
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
@@ -45,5 +59,13 @@ def log_event(folder: Path, event: Event, *, key: str, attempt: str, **more: Any
 
 def read_events(folder: Path) -> list[dict[str, Any]]:
     """All events of FOLDER/attempts.log, oldest first."""
-    path = folder / "attempts.log"
+    return _read(folder / "attempts.log")
+
+
+def read_steps(key_folder: Path) -> list[dict[str, Any]]:
+    """What the attempts at a key trained, oldest first."""
+    return _read(key_folder / "steps.log")
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

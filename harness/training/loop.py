@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,10 @@ log = logging.getLogger(__name__)
 READ_AT_ONCE = ("cpu",)
 """Devices whose losses are read after every step; elsewhere that would wait for the device, so only when due."""
 
+OnSteps: TypeAlias = Callable[[Literal["began", "saved", "ended"], int, int], None]
+"""`began` AT AT: the first step is AT + 1; `saved` AFTER TO: these are in a checkpoint and never trained again;
+`ended` AFTER TO: all that this call trained, however it ended."""
+
 
 def train(
     model: nn.Module,
@@ -44,26 +48,33 @@ def train(
     folder: Path,
     on_point: Callable[[CurvePoint], None] = lambda _point: None,
     on_progress: Callable[[int, int], None] = lambda _step, _of: None,
+    on_steps: OnSteps = lambda _what, _after, _to: None,
 ) -> Trained:
     """Train `model` (initialised by the caller) by the recipe, or go on from the newest checkpoint in `folder`.
 
     `on_point` hears every point of the curve as it arises; after a kill, those behind the last checkpoint again, with
-    equal values. `on_progress` hears (step, steps) after each step. Called again when all is done, it returns at once.
+    equal values. `on_progress` hears (step, steps) after each step, `on_steps` which stretch of steps was trained and
+    saved, so that a log of it proves that none was trained twice. Called again when all is done, it returns at once.
 
     Errors: Diverged; Interrupted on SIGTERM, after a checkpoint; UserError if the folder cannot be written, holds
     another training, or the device is missing.
     """
     device = resolve_device(recipe.device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []), StopRequest() as stop:
-        training = Training(model.to(device), data, prompts, recipe, seed, folder, device, on_point)
+        training = Training(model.to(device), data, prompts, recipe, seed, folder, device, on_point, on_steps)
         training.resume()
-        for step, batch in enumerate(training.batches(), start=training.step + 1):
-            training.advance(step, batch)
-            on_progress(step, recipe.steps)
-            if stop.requested:
-                training.save()
-                raise Interrupted(step)
-        return training.result()
+        began = training.step
+        on_steps("began", began, began)
+        try:
+            for step, batch in enumerate(training.batches(), start=began + 1):
+                training.advance(step, batch)
+                on_progress(step, recipe.steps)
+                if stop.requested:
+                    training.save()
+                    raise Interrupted(step)
+            return training.result()
+        finally:
+            on_steps("ended", began, training.step)
 
 
 class Training:
@@ -79,9 +90,10 @@ class Training:
         folder: Path,
         device: torch.device,
         on_point: Callable[[CurvePoint], None],
+        on_steps: OnSteps,
     ) -> None:
         self.model, self.data, self.prompts, self.recipe = model.train(), data, prompts.to(device), recipe
-        self.seed, self.folder, self.device, self.on_point = seed, folder, device, on_point
+        self.seed, self.folder, self.device, self.on_point, self.on_steps = seed, folder, device, on_point, on_steps
         self.precision = resolve_precision(recipe, device)
         self.ema = Ema(model)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -188,6 +200,7 @@ class Training:
         if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
             raise self._diverged(self.step)
         save(self.folder, Checkpoint(step=self.step, tensors=tensors, state=self._state()))
+        self.on_steps("saved", self.saved_step, self.step)
         self.saved_step = self.step
 
     def _state(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from harness.diffusion.flow_matching import NotFiniteError
 from harness.launch.attempt import shared_folder
 from harness.launch.config import threads_of
+from harness.launch.events import log_steps
 from harness.launch.progress import report_progress
 from harness.launch.worker import AttemptStopped
 from harness.measure.quality import quality, samples_for
@@ -127,6 +129,7 @@ class Trial:
                     folder=self.spec.checkpoints or shared_folder(self.folder) / "checkpoints",
                     on_point=self.point,
                     on_progress=lambda step, of: report_progress(self.folder, "train", step, of),
+                    on_steps=partial(log_steps, self.folder),
                 )
             except Interrupted as error:
                 raise AttemptStopped(str(error)) from error

@@ -1,5 +1,6 @@
 """A training killed and called again ends bit-identical to one never stopped; forgetting anything shows."""
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -172,6 +173,29 @@ def test_points_are_told_as_they_arise_and_again_behind_a_checkpoint(tmp_path: P
     run(tmp_path, on_point=then.append)
     assert first == [point for point in unbroken.curve if point.step <= 9]
     assert then == [point for point in unbroken.curve if point.step > 5]
+
+
+def test_steps_are_told_in_stretches_that_meet(tmp_path: Path) -> None:
+    """Saved ones once; what was trained behind the last checkpoint is told as trained, and again by the next."""
+    assert stretches(tmp_path, end_at=9) == [("began", 0, 0), ("saved", 0, 5), ("ended", 0, 9)]
+    assert stretches(tmp_path, stop_at=7) == [("began", 5, 5), ("saved", 5, 7), ("ended", 5, 7)]
+    assert stretches(tmp_path) == [("began", 7, 7), ("saved", 7, 10), ("saved", 10, 14), ("ended", 7, 14)]
+    assert stretches(tmp_path) == [("began", 14, 14), ("ended", 14, 14)]
+
+
+def stretches(folder: Path, *, end_at: int | None = None, stop_at: int | None = None) -> list[tuple[str, int, int]]:
+    """What a training says that it did, which an error or SIGTERM may end."""
+    told: list[tuple[str, int, int]] = []
+
+    def on_progress(at: int, _of: int) -> None:
+        if at == end_at:
+            raise KilledError
+        if at == stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with contextlib.suppress(KilledError, Interrupted):
+        run(folder, on_steps=lambda *how: told.append(how), on_progress=on_progress)
+    return told
 
 
 def _raise() -> None:

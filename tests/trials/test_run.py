@@ -17,6 +17,7 @@ from harness.coreml.export import CoremlExportError
 from harness.diffusion.sampling import sample_labels
 from harness.latency.cpu import CpuLatency
 from harness.launch.config import DebugLauncher
+from harness.launch.events import read_steps
 from harness.launch.pool import Pool
 from harness.measure.quality_reference import load_reference
 from harness.records.errors import UserError
@@ -50,6 +51,16 @@ def trainings(monkeypatch):
 
     monkeypatch.setattr(run, "train", counting)
     return seeds
+
+
+def test_the_log_of_steps_says_what_the_attempt_trained(workplace):
+    folder = attempt()
+    run_trial(tiny_spec(), folder)
+    lines = read_steps(folder.parent)
+    assert [(line["event"], line["after"], line["to"]) for line in lines] == [
+        ("began", 0, 0), ("saved", 0, 2), ("saved", 2, 4), ("saved", 4, 6), ("ended", 0, 6)
+    ]  # fmt: skip
+    assert {line["attempt"] for line in lines} == {folder.name}
 
 
 def test_a_complete_record_has_every_quantity_curve_and_artifact(workplace):
