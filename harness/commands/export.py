@@ -14,11 +14,12 @@ from torch import nn
 from harness.architecture.config import ArchitectureConfig
 from harness.commands.measure import edited, latent_of
 from harness.commands.tables import table
-from harness.coreml.export import Mlprogram, export_package
+from harness.coreml.export import Mlprogram, check_package_place, export_package
 from harness.coreml.limits import Finding
-from harness.coreml.parity import ParityResult, fill_weights, parity
+from harness.coreml.parity import ParityResult, parity
 from harness.coreml.preflight import check_package, preflight
 from harness.models.build import build, example_inputs
+from harness.models.filled import fill_weights
 from harness.records.errors import UserError
 from harness.records.plain import from_plain, to_plain
 
@@ -40,6 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _export(arguments: argparse.Namespace, made: ArchitectureConfig, latent: int, config: Mlprogram) -> int:
     path = Path(arguments.to or f"{Path(arguments.name).stem}.mlpackage")
+    check_package_place(path)
     module, inputs = build(made), example_inputs(made, latent=latent)
     if arguments.weights is not None:
         load_weights(module, Path(arguments.weights))

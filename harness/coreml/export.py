@@ -8,7 +8,6 @@ import contextlib
 import io
 import os
 import shutil
-import tempfile
 import time
 import warnings
 from collections import Counter
@@ -26,7 +25,7 @@ from harness.coreml.precision import compute_precision
 from harness.measure.evaluating import evaluating
 from harness.records.errors import UserError
 from harness.records.quantity import Counted
-from harness.records.store import unwritable
+from harness.records.store import check_writable, unwritable
 
 Target: TypeAlias = Literal["iOS16", "iOS17", "iOS18"]
 
@@ -97,9 +96,7 @@ def export_package(
     convert, UserError where the path cannot be written. The module is left as it was.
     """
     config = config or Mlprogram()
-    if path.suffix != ".mlpackage":
-        raise UserError(f"a Core ML package's name ends in .mlpackage, not '{path.name}'")
-    _check_writable(path)
+    check_package_place(path)
     started = time.perf_counter()
     with _quiet(), evaluating(module), torch.no_grad():
         try:
@@ -114,6 +111,15 @@ def export_package(
         seconds = time.perf_counter() - started
         _save(model, path)
     return _summary(path, config, seconds)
+
+
+def check_package_place(path: Path) -> None:
+    """UserError before the conversion, which takes minutes, and not after it."""
+    if path.suffix != ".mlpackage":
+        raise UserError(f"a Core ML package's name ends in .mlpackage, not '{path.name}'")
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file and no Core ML package; move it away, or choose another place with --to")
+    check_writable(path)
 
 
 def read_package(path: Path) -> Any:
@@ -138,15 +144,6 @@ def _convert(module: nn.Module, inputs: tuple[Any, ...], config: Mlprogram) -> A
         skip_model_load=True,
     )
     return model if config.bits == 16 else palettized(model, config.bits)
-
-
-def _check_writable(path: Path) -> None:
-    """UserError before the conversion, which takes minutes, and not after it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        raise unwritable(path, error) from error
 
 
 def _save(model: Any, path: Path) -> None:

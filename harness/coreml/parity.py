@@ -113,20 +113,3 @@ def psnr_db(reference: Tensor, output: Tensor) -> float:
     if not torch.isfinite(output).all():
         return -math.inf
     return min(decibels(output.numpy(), reference.detach().numpy()), RESOLUTION_DB)
-
-
-def fill_weights(module: nn.Module, seed: int = 0) -> None:
-    """Random values in every parameter, none of them zero, so that no part of the network is hidden behind a zero.
-
-    A kernel or a matrix is normal with a variance of 1 / fan-in, which keeps its input's scale; a bias is normal with
-    a deviation of 0.1, and so is what else is a vector (a norm's weight), around 1.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            fan_in = parameter[0].numel() if parameter.dim() > 1 else 1
-            noise = torch.randn(parameter.shape, generator=generator)
-            if fan_in > 1:
-                parameter.copy_(noise * fan_in**-0.5)
-            else:
-                parameter.copy_(0.1 * noise + (0 if name.endswith("bias") else 1))

@@ -1,6 +1,5 @@
 """The package that a device runs, with inputs and the outputs that it must give for them."""
 
-import copy
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,10 +14,10 @@ from torch import Tensor, nn
 from harness.coreml.export import Mlprogram, export_package
 from harness.coreml.interpreter import run_program
 from harness.coreml.mil_program import read_program
-from harness.coreml.parity import fill_weights
 from harness.device.parity import Arrays
 from harness.latency.cpu import on_cpu, shape_of
 from harness.measure.evaluating import evaluating
+from harness.models.filled import filled_copy
 from harness.records.errors import UserError
 
 
@@ -39,8 +38,7 @@ def exported(module: nn.Module, inputs: Sequence[Any], config: Mlprogram) -> Ite
     """
     module, arguments = on_cpu(module, inputs)
     given = [x for x in arguments if x is not None]
-    filled = copy.deepcopy(module)
-    fill_weights(filled)
+    filled = filled_copy(module)
     with tempfile.TemporaryDirectory(prefix="latency-") as folder:
         package = Path(folder) / "model.mlpackage"
         summary = export_package(filled, given, package, config)

@@ -1,13 +1,12 @@
 """Latency under ONNX Runtime on this machine's CPU, measured: the graph that torch.onnx exports, with fixed shapes.
 
-The exported graph must compute what the module computes before it is timed. Networks begin with zeros where a branch
-shall begin as nothing, and zeros would hide a wrong graph, so for the export all-zero parameters hold random numbers.
+The exported graph must compute what the module computes before it is timed. Times do not depend on weights, so a copy
+of the module with random ones is exported: zeros, which networks begin with, would hide a wrong graph.
 """
 
 import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,13 +18,13 @@ from torch import Tensor, nn
 from harness.latency.cpu import on_cpu, shape_of
 from harness.latency.timing import Timing
 from harness.measure.evaluating import evaluating
+from harness.models.filled import filled_copy
 from harness.records.provenance import processor_name, versions
 from harness.records.quantity import Failed, Measured, Unavailable
 
 PROVIDER = "CPUExecutionProvider"
 PACKAGES = ("torch", "onnxruntime", "onnxscript")
 LEAST_DB = 60.0  # signal to error; float32 on both sides reaches far more, another operator far less
-FILLED_STD = 0.02  # of the random numbers in place of zeros
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,13 +55,14 @@ class OnnxLatency(Timing):
             return self.timed(lambda: session.run(None, feed), _conditions(arguments[0]))
 
     def _exported(self, module: nn.Module, arguments: list[Any], path: Path) -> tuple[Any, float]:
-        """The runtime's session of the exported module, and how near its output comes to the module's, in dB."""
-        with evaluating(module), torch.no_grad(), nowhere_zero(module):
-            program = torch.onnx.export(module, tuple(arguments), dynamo=True, verbose=False)
+        """The runtime's session of the exported copy, and how near its output comes to the copy's, in dB."""
+        filled = filled_copy(module)
+        with evaluating(filled), torch.no_grad():
+            program = torch.onnx.export(filled, tuple(arguments), dynamo=True, verbose=False)
             assert program is not None
             program.save(path, external_data=True)
-            wanted = module(*arguments)
-        del program  # it holds the weights once more
+            wanted = filled(*arguments)
+        del program, filled  # they hold the weights once more each
         session = self._session(path)
         (found,) = session.run(None, _feed(session, arguments))
         return session, signal_to_error_db(torch.from_numpy(found), wanted)
@@ -81,22 +81,6 @@ def signal_to_error_db(found: Tensor, wanted: Tensor) -> float:
     if error == 0:
         return math.inf
     return 10 * math.log10(signal / error) if signal > 0 and math.isfinite(error) else -math.inf
-
-
-@contextmanager
-def nowhere_zero(module: nn.Module) -> Iterator[None]:
-    """Inside, parameters that are zero everywhere hold small random numbers, the same every time; then zeros again."""
-    generator = torch.Generator().manual_seed(0)
-    zeros = [parameter for parameter in module.parameters() if not parameter.any()]
-    with torch.no_grad():
-        for parameter in zeros:
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * FILLED_STD)
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for parameter in zeros:
-                parameter.zero_()
 
 
 def _feed(session: Any, arguments: Sequence[Any]) -> dict[str, Any]:

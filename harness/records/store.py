@@ -12,6 +12,7 @@ import contextlib
 import errno
 import json
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +83,22 @@ def write_atomic(path: Path, content: bytes) -> None:
             raise
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+def check_writable(path: Path) -> None:
+    """UserError before the work whose result goes to `path`, and not after it. Makes the folder that it goes into."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def check_file_writable(path: Path) -> None:
+    """`check_writable`, and that no folder is where the file shall be."""
+    if path.is_dir():
+        raise unwritable(path, IsADirectoryError(errno.EISDIR, "it is a folder, and a file is to be written"))
+    check_writable(path)
 
 
 def unwritable(path: Path, error: OSError) -> UserError:

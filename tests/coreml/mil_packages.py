@@ -13,8 +13,8 @@ from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import with_edits
 from harness.coreml.export import ExportSummary, Mlprogram, export_package
 from harness.coreml.mil_program import Program, read_program
-from harness.coreml.parity import fill_weights
 from harness.models.build import build, example_inputs
+from harness.models.filled import fill_weights
 
 LAST_RUNG = {  # of the ladder, with two stages: MQA, RMSNorm of queries and keys, RoPE, separable convolutions, GEGLU
     "stages": [

@@ -22,13 +22,11 @@ from harness.coreml.parity import (
     RESOLUTION_DB,
     ParityError,
     ParityResult,
-    fill_weights,
     parity,
     program_psnr_db,
     psnr_db,
 )
 from harness.models.attention import SharedHeadAttention
-from harness.models.build import build, example_inputs
 from harness.records.errors import UserError
 
 from .layouts import KNOBS, RUNGS, small
@@ -106,22 +104,6 @@ def test_the_quantities_carry_their_gates():
         "coreml_parity_float32": (70.5, "dB", {"gate_db": FLOAT32_GATE_DB}),
         "coreml_parity_float16": (50, "dB", {"gate_db": FLOAT16_GATE_DB}),
     }
-
-
-# Random weights
-
-
-@pytest.mark.parametrize("config", [small_last_rung(), *PEERS.values()], ids=["unet", *PEERS])
-def test_filled_weights_hide_nothing(config):
-    first, second = build(config), build(config)
-    fill_weights(first)
-    fill_weights(second)
-    for one, other in zip(first.parameters(), second.parameters(), strict=True):
-        assert torch.equal(one, other)
-        assert (one != 0).all()
-    with torch.no_grad():
-        output = first(*example_inputs(config, latent=8))
-    assert output.std() > 0.05
 
 
 def test_a_network_as_it_starts_is_refused(tmp_path):

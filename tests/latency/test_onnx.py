@@ -9,7 +9,7 @@ from torch import nn
 from harness.architecture.catalogue import architecture
 from harness.architecture.edits import with_edits
 from harness.latency import onnx
-from harness.latency.onnx import OnnxLatency, nowhere_zero, signal_to_error_db
+from harness.latency.onnx import OnnxLatency, signal_to_error_db
 from harness.models.build import build, example_inputs
 from harness.records.provenance import processor_name, versions
 from harness.records.quantity import Failed, Measured, Unavailable
@@ -42,11 +42,14 @@ def test_a_graph_that_computes_something_else_is_a_failure_and_no_number(net, in
     assert "below 60" in found.message
 
 
-def test_zeros_do_not_hide_a_wrong_graph(net):
-    """A branch that begins as nothing holds numbers while the outputs are compared, and zeros again afterwards."""
+def test_zeros_do_not_hide_a_wrong_graph(net, inputs, monkeypatch):
+    """A branch that begins as nothing holds numbers while the outputs are compared; the module itself is left alone."""
+    exported = []
+    export = torch.onnx.export
+    monkeypatch.setattr(torch.onnx, "export", lambda made, *a, **k: exported.append(made) or export(made, *a, **k))
     assert not net.zero.weight.any()
-    with nowhere_zero(net):
-        assert all(parameter.any() for parameter in net.parameters())
+    assert isinstance(QUICK.measure(net, inputs), Measured)
+    assert all(parameter.all() for parameter in exported[0].parameters())
     assert not net.zero.weight.any()
     assert not net.zero.bias.any()
 
