@@ -54,6 +54,7 @@ def _run(words: list[str]) -> int:
             return 0
     name, rest = split_verb(words)
     arguments = parse(name, rest)
+    import_module("harness.commands.checks").check(name, arguments)
     status: int = import_module(f"harness.commands.{name.replace(' ', '_')}").run(arguments)
     return status
 
@@ -77,10 +78,10 @@ def parse(name: str, words: Sequence[str]) -> argparse.Namespace:
         description=f"{verb.summary[0].upper()}{verb.summary[1:]}.",
         epilog=f"settings: key=value ..., for example\n  {verb.example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage=f"harness {name} {verb.operands} [key=value ...] [--flags]",
+        usage=" ".join(filter(None, ("harness", name, verb.operands, "[key=value ...] [--flags]"))),
     )
     optional = "?" if verb.operands in ("", "[NAME]") else None
-    parser.add_argument("name", metavar="NAME", nargs=optional, help=verb.name)
+    parser.add_argument("name", metavar=verb.first_operand, nargs=optional, help=verb.name or argparse.SUPPRESS)
     verb.flags(parser)
     arguments = parser.parse_intermixed_args([word for word in words if word not in overrides])
     arguments.overrides = overrides

@@ -63,6 +63,34 @@ def test_the_start_is_light(code):
     assert not loaded & {*HEAVY, "numpy", "pandas", "plotly", "yaml", "rich"}
 
 
+@pytest.mark.parametrize(
+    ("words", "allowed"),
+    [
+        ("ablate fig3 recipe.stepz=3", {"hydra"}),
+        ("sweep laptop recipe.stepz=3", {"hydra", "optuna"}),
+        ("train laptop/thin_sdxl latency.cpu.iterationz=3", {"hydra"}),
+        ("measure laptop/thin_sdxl feed_forwrd.ratio=3", {"hydra"}),
+    ],
+)
+def test_a_mistyped_setting_is_answered_before_anything_heavy_is_loaded(words, allowed):
+    code = f"from harness.cli import main; assert main({words.split()}) == 2"
+    assert not loaded_by(code) & set(HEAVY) - allowed
+
+
+def test_the_help_calls_an_operand_as_the_usage_line_does(capsys):
+    for name, operand in {
+        "latency queue": "FOLDER",
+        "latency total": "UNET",
+        "compare": "A",
+        "measure": "NAME",
+    }.items():
+        with pytest.raises(SystemExit):
+            main([*name.split(), "--help"])
+        shown = capsys.readouterr().out
+        assert re.search(rf"^usage: harness {name} \W*{operand}\b", shown, re.MULTILINE)
+        assert re.search(rf"^  {operand} ", shown, re.MULTILINE)
+
+
 def test_reporting_loads_no_torch_and_no_core_ml():
     loaded = loaded_by("import harness.reporting.report")
     assert "pandas" in loaded

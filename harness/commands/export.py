@@ -14,7 +14,8 @@ from torch import nn
 from harness.architecture.config import ArchitectureConfig
 from harness.commands.measure import edited, latent_of
 from harness.commands.tables import table
-from harness.coreml.export import Mlprogram, check_package_place, export_package
+from harness.coreml.config import Mlprogram
+from harness.coreml.export import check_package_place, export_package
 from harness.coreml.limits import Finding
 from harness.coreml.parity import ParityResult, parity
 from harness.coreml.preflight import check_package, preflight
@@ -67,6 +68,8 @@ def _export(arguments: argparse.Namespace, made: ArchitectureConfig, latent: int
 
 def load_weights(module: nn.Module, path: Path) -> None:
     """The trained weights in that file, `ema.safetensors` of a trial; UserError where they are another network's."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give the file, ema.safetensors, whose path `harness train` prints")
     try:
         module.load_state_dict(load_file(path))
     except OSError as error:

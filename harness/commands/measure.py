@@ -14,6 +14,7 @@ from harness.records.errors import UserError
 from harness.trials.compose import parsed
 from harness.trials.costs import cost_of
 from harness.trials.prepared import FULL_LATENT
+from harness.trials.settings import LARGEST_LATENT
 
 TOTALS = ("params", "macs", "macs_without_attention", "flops_fvcore")
 SHARED = ("params", "macs", "activations")  # shown with their share of the whole
@@ -74,6 +75,6 @@ def edited(name: str, edits: Sequence[str]) -> ArchitectureConfig:
 
 def latent_of(flag: int | None, made: ArchitectureConfig) -> int:
     """The flag's, else the one that the architecture is made for, else that of the published costs."""
-    if flag is not None and flag < 1:
-        raise UserError(f"--latent is at least 1, not {flag}")
+    if flag is not None and not 1 <= flag <= LARGEST_LATENT:
+        raise UserError(f"--latent is 1 to {LARGEST_LATENT}, not {flag}")
     return flag or made.native_latent or FULL_LATENT

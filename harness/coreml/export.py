@@ -14,11 +14,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 from torch import nn
 
+from harness.coreml.config import Mlprogram
 from harness.coreml.layout import ane_layout
 from harness.coreml.palettize import palettized
 from harness.coreml.precision import compute_precision
@@ -26,36 +27,6 @@ from harness.measure.evaluating import evaluating
 from harness.records.errors import UserError
 from harness.records.quantity import Counted
 from harness.records.store import check_writable, unwritable
-
-Target: TypeAlias = Literal["iOS16", "iOS17", "iOS18"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NoCoreml:
-    kind: Literal["none"] = "none"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Mlprogram:
-    """An ML program (.mlpackage)."""
-
-    kind: Literal["mlprogram"] = "mlprogram"
-    target: Target = "iOS17"  # the oldest system that loads it
-    precision: Literal["fp16", "fp32"] = "fp16"
-    layout: Literal["ane", "plain"] = "ane"  # `harness.coreml.layout`, or the module as it is: fused attention on iOS18
-    bits: Literal[16, 8, 6, 4] = 16  # of a weight; below 16 they index tables (`harness.coreml.palettize`)
-    latent: int | None = None  # side of the latent; None: the data's own
-
-    def __post_init__(self) -> None:
-        if self.latent is not None and self.latent < 1:
-            raise UserError(f"coreml.latent must be at least 1, not {self.latent}; or null for the data's own size")
-        if self.bits < 16 and self.precision == "fp32":
-            raise UserError(
-                f"weights of {self.bits} bits stand for fp16 numbers; set coreml.precision=fp16 or coreml.bits=16"
-            )
-
-
-CoremlConfig: TypeAlias = NoCoreml | Mlprogram
 
 
 class CoremlExportError(UserError):

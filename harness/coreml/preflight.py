@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.module_tracker import ModuleTracker
 
-from harness.coreml.export import Mlprogram
+from harness.coreml.config import Mlprogram
 from harness.coreml.layout import ane_layout, not_laid_out
 from harness.coreml.limits import FP16_BYTES, Finding, Op, Shape, findings
 from harness.coreml.mil_program import WEIGHTS, Operation, read_program

@@ -1,6 +1,6 @@
 """ODE solvers for dx/dt = v(x, t) from t = 1 (noise) to t = 0 (data), by name.
 
-A new solver is one function and one entry in SOLVERS.
+A new solver is one function, one entry in SOLVERS and one in `harness.diffusion.config.EVALUATIONS`.
 """
 
 from collections.abc import Callable
@@ -28,8 +28,6 @@ def heun_step(v: Velocity, x: Tensor, t: float, t_next: float) -> Tensor:
 
 
 SOLVERS: dict[str, Step] = {"euler": euler_step, "heun": heun_step}
-EVALUATIONS: dict[str, int] = {"euler": 1, "heun": 2}
-"""Velocity evaluations a step."""
 
 
 def solve(step: Step, v: Velocity, noise: Tensor, steps: int) -> Tensor:

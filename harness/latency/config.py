@@ -1,15 +1,13 @@
 """How long one forward pass takes, on which device: the backends and the setting that chooses among them.
 
 A backend is a frozen dataclass of its own settings, in a file of its own, with a `name`, the `quantity` that it
-fills in a record, what else tells one measurement from another (`instrument`), and `measure`. Registering it is one
-line: its field in LatencyConfig.
+fills in a record, what else tells one measurement from another (`instrument`), and `measure`; what needs torch is in a
+file beside it (`..._run.py`). Registering it is one line: its field in LatencyConfig.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.latency.cpu import CpuLatency
 from harness.latency.iphone import IphoneLatency
@@ -18,6 +16,9 @@ from harness.latency.onnx import OnnxLatency
 from harness.latency.predicted import PredictedLatency
 from harness.records.errors import UserError
 from harness.records.quantity import Quantity
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class LatencyBackend(Protocol):
@@ -36,7 +37,7 @@ class LatencyBackend(Protocol):
     def instrument(self) -> Mapping[str, Any]:
         """What takes the number besides the settings (processor, versions), plain: another instrument measures anew."""
 
-    def measure(self, module: nn.Module, inputs: Sequence[Any]) -> Quantity:
+    def measure(self, module: "nn.Module", inputs: Sequence[Any]) -> Quantity:
         """The time of `module(*inputs)` in ms, or why there is none; the module is left as it was."""
 
 

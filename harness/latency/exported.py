@@ -11,14 +11,14 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from harness.coreml.export import Mlprogram, export_package
+from harness.coreml.config import Mlprogram
+from harness.coreml.export import export_package
 from harness.coreml.interpreter import run_program
 from harness.coreml.mil_program import read_program
 from harness.device.parity import Arrays
-from harness.latency.cpu import on_cpu, shape_of
+from harness.latency.cpu_run import on_cpu, shape_of
 from harness.measure.evaluating import evaluating
 from harness.models.filled import filled_copy
-from harness.records.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,14 +52,6 @@ def exported(module: nn.Module, inputs: Sequence[Any], config: Mlprogram) -> Ite
         reference = dict(zip(summary.outputs, outputs, strict=True))
         conditions = {"weight_bits": config.bits, "target": config.target, **shape_of(given[0])}
         yield Exported(package=package, inputs=_arrays(named), reference=_arrays(reference), conditions=conditions)
-
-
-def check_export(backend: str, config: Mlprogram) -> None:
-    """Refuse a setting of the export that the latency's own would contradict."""
-    if config.latent is not None:
-        raise UserError(
-            f"latency.{backend}.export.latent is for coreml.latent alone; set latency.latent={config.latent}"
-        )
 
 
 def _arrays(tensors: dict[str, Tensor]) -> Arrays:

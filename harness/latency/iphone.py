@@ -3,18 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from torch import nn
-
-from harness.coreml.export import CoremlExportError, Mlprogram
+from harness.coreml.config import Mlprogram
 from harness.device.protocol import BenchmarkProtocol
 from harness.device.queue import Entry, FolderQueue
-from harness.latency.exported import check_export, exported
+from harness.latency.backend import check_export, function_named
 from harness.records.errors import UserError
 from harness.records.plain import NOT_IDENTITY
 from harness.records.provenance import versions
 from harness.records.quantity import Failed, Measured, Unavailable
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +28,7 @@ class IphoneLatency:
     name: ClassVar[str] = "iphone"
     quantity: ClassVar[str] = "latency_iphone"
     needs_weights: ClassVar[bool] = True
+    submitted_by: ClassVar[str] = "harness.latency.iphone_run:submit"
 
     def __post_init__(self) -> None:
         check_export(self.name, self.export)
@@ -34,12 +36,12 @@ class IphoneLatency:
     def instrument(self) -> Mapping[str, Any]:
         return {"versions": versions(("torch", "coremltools"))}  # what makes the package; the phone is in the answer
 
-    def measure(self, module: nn.Module, inputs: Sequence[Any]) -> Measured | Failed | Unavailable:
+    def measure(self, module: "nn.Module", inputs: Sequence[Any]) -> Measured | Failed | Unavailable:
         """The answer if there is one, else Unavailable at once: the request waits. The first input is the latent."""
         submitted = self.submit(module, inputs)
         if not isinstance(submitted, str):
             return submitted
-        return self.collect(submitted) or _out_of_reach("the request that was just made is not in it")
+        return self.collect(submitted) or out_of_reach("the request that was just made is not in it")
 
     def obstacle(self) -> Unavailable | None:
         if self.queue is None:
@@ -50,29 +52,15 @@ class IphoneLatency:
         try:
             FolderQueue(self.queue)
         except (UserError, OSError) as error:
-            return _out_of_reach(str(error))
+            return out_of_reach(str(error))
         return None
 
-    def submit(self, module: nn.Module, inputs: Sequence[Any]) -> str | Unavailable | Failed:
+    def submit(self, module: "nn.Module", inputs: Sequence[Any]) -> str | Unavailable | Failed:
         """Export the module and leave it in the queue; the request's id."""
         if (obstacle := self.obstacle()) is not None:
             return obstacle
-        assert self.queue is not None
-        try:
-            with exported(module, inputs, self.export) as made:
-                return FolderQueue(self.queue).submit(
-                    made.package,
-                    made.inputs,
-                    made.reference,
-                    self.protocol,
-                    chip=self.chip,
-                    name=type(module).__name__,
-                    conditions=made.conditions,
-                )
-        except CoremlExportError as error:
-            return Failed(stage="coreml", message=str(error))
-        except OSError as error:  # the folder went away, or is full
-            return _out_of_reach(str(error))
+        submitted: str | Unavailable | Failed = function_named(self.submitted_by)(self, module, inputs)
+        return submitted
 
     def collect(self, request: str) -> Measured | Failed | Unavailable | None:
         if self.queue is None:
@@ -85,7 +73,7 @@ class IphoneLatency:
                 return answer
             return Unavailable(reason=_waiting(entry, queue), awaits=request)
         except (UserError, OSError) as error:
-            return _out_of_reach(str(error))
+            return out_of_reach(str(error))
 
 
 def _waiting(entry: Entry, queue: FolderQueue) -> str:
@@ -98,7 +86,7 @@ def _waiting(entry: Entry, queue: FolderQueue) -> str:
     return f"request {entry.request.id} {doing}{for_whom} in the queue {queue.root} since {since} UTC{errors}{said}"
 
 
-def _out_of_reach(why: str) -> Unavailable:
+def out_of_reach(why: str) -> Unavailable:
     return Unavailable(
         reason=f"needs the queue folder within reach: {why}; nothing is lost, run the same command again"
     )

@@ -1,32 +1,25 @@
 """Latency on the Mac that this runs on, through Core ML: protocol and gate as on an iPhone, without a queue."""
 
-import asyncio
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from torch import nn
-
-from harness.coreml.export import CoremlExportError, Mlprogram
-from harness.device.apple import NoDeviceError, check_mac, said
-from harness.device.benchmark import benchmark
-from harness.device.mac import Mac
+from harness.coreml.config import Mlprogram
 from harness.device.protocol import BenchmarkProtocol
-from harness.latency.exported import Exported, check_export, exported
-from harness.records.errors import UserError
+from harness.latency.backend import Backend, check_export
 from harness.records.provenance import processor_name, versions
-from harness.records.quantity import Failed, Measured, Unavailable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MacLatency:
+class MacLatency(Backend):
     protocol: BenchmarkProtocol = field(default_factory=BenchmarkProtocol)
     export: Mlprogram = field(default_factory=Mlprogram)
 
     name: ClassVar[str] = "mac"
     quantity: ClassVar[str] = "latency_mac"
     needs_weights: ClassVar[bool] = True
+    measured_by: ClassVar[str] = "harness.latency.mac_run:measure"
 
     def __post_init__(self) -> None:
         check_export(self.name, self.export)
@@ -34,29 +27,3 @@ class MacLatency:
     def instrument(self) -> Mapping[str, Any]:
         system = {"processor": processor_name(), "system": platform.platform()}
         return {**system, "versions": versions(("torch", "coremltools"))}
-
-    def measure(self, module: nn.Module, inputs: Sequence[Any]) -> Measured | Failed | Unavailable:
-        """Milliseconds of one prediction; its conditions say on which units Core ML plans which operators.
-
-        There is no rest between two models: on a Mac a study's other work heats more than they do.
-        """
-        try:
-            check_mac()
-        except UserError as error:
-            return Unavailable(reason=str(error))
-        try:
-            with exported(module, inputs, self.export) as made:
-                quantity = self._timed(made)
-        except CoremlExportError as error:
-            return Failed(stage="coreml", message=str(error))
-        if not isinstance(quantity, Measured):
-            return quantity
-        return replace(quantity, conditions={**made.conditions, **quantity.conditions})
-
-    def _timed(self, made: Exported) -> Measured | Failed | Unavailable:
-        try:
-            return asyncio.run(benchmark(Mac(), made.package, made.inputs, made.reference, self.protocol))
-        except (NoDeviceError, UserError) as error:
-            return Unavailable(reason=str(error))
-        except Exception as error:  # whatever Core ML raises of a model that it does not run
-            return Failed(stage="latency", message=said(error))

@@ -1,21 +1,18 @@
 """Latency on a named iPhone chip, predicted from the network's operators: needs no phone and no weights."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import nn
-
 from harness.device.protocol import ComputeUnit
+from harness.latency.backend import Backend
 from harness.predictor import calibration
 from harness.predictor.chips import chip as chip_named
-from harness.predictor.predict import predict_latency
 from harness.records.errors import UserError
-from harness.records.quantity import Predicted, Unavailable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PredictedLatency:
+class PredictedLatency(Backend):
     """Never a measurement: its quantity is `Predicted`, and its conditions name the chip."""
 
     chip: str = "A17 Pro"  # the iPhone 15 Pro's: the phone of the published ladder
@@ -25,6 +22,7 @@ class PredictedLatency:
     name: ClassVar[str] = "predicted"
     quantity: ClassVar[str] = "latency_predicted"
     needs_weights: ClassVar[bool] = False
+    measured_by: ClassVar[str] = "harness.latency.predicted_run:predict"
 
     def __post_init__(self) -> None:
         chip_named(self.chip)  # another one is a UserError that lists them
@@ -34,13 +32,3 @@ class PredictedLatency:
     def instrument(self) -> Mapping[str, Any]:
         """Another calibration predicts anew."""
         return {"calibration": calibration.read().fingerprint}
-
-    def measure(self, module: nn.Module, inputs: Sequence[Any]) -> Predicted | Unavailable:
-        """Milliseconds of `module(*inputs)`, with an interval; Unavailable where the network is predicted not to fit
-        the chip, or nothing is known of the compute unit. The first input is the latent (B, C, H, W)."""
-        found = predict_latency(
-            module, inputs, chip=self.chip, compute_unit=self.compute_unit, weight_bits=self.weight_bits
-        )
-        if not isinstance(found, Predicted):
-            return found
-        return replace(found, conditions={"device": "iPhone", **found.conditions})

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from harness.records.quantity import Failed, Quantity, Unavailable
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @runtime_checkable
@@ -23,7 +24,7 @@ class QueuedBackend(Protocol):
     def obstacle(self) -> Unavailable | None:
         """Why nothing can be asked at present; None where it can."""
 
-    def submit(self, module: nn.Module, inputs: Sequence[Any]) -> str | Unavailable | Failed:
+    def submit(self, module: "nn.Module", inputs: Sequence[Any]) -> str | Unavailable | Failed:
         """The request's id; costs an export."""
 
     def collect(self, request: str) -> Quantity | None:

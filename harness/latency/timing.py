@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import Any, ClassVar
 
+from harness.latency.backend import Backend
 from harness.records.errors import UserError
 from harness.records.provenance import processor_name
 from harness.records.quantity import Measured
@@ -23,7 +24,7 @@ FEWEST = 5  # runs below which a quartile means nothing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Timing:
+class Timing(Backend):
     """The settings and the way of timing that backends on this machine's processor share."""
 
     threads: int = 1

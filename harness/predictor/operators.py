@@ -10,11 +10,13 @@ Views cost nothing, as in PyTorch: a `permute` that Core ML has to carry out as 
 from collections import Counter
 from collections.abc import Iterable
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.measure.cost_run import Row
+if TYPE_CHECKING:
+    from harness.measure.cost_run import Row
 
 COLUMNS = ("dense", "depthwise", "attention", "norm", "vector", "softmax", "weights", "activations", "launches")
 """Of an operator list: multiply-adds of regular convolutions and linear layers, of depthwise convolutions, of matmuls
@@ -40,14 +42,14 @@ POINTWISE = frozenset(
 """Operators that can become part of the layer before them: each result needs one element of it."""
 
 
-def operators_of(rows: Iterable[Row]) -> Operators:
+def operators_of(rows: Iterable["Row"]) -> Operators:
     """The operator list, equal operators counted together; without operators (0, 1 + len(COLUMNS))."""
     counted = Counter(_works(rows))
     table = [(float(times), *work) for work, times in counted.items()]
     return np.array(table, dtype=np.float64).reshape(-1, 1 + len(COLUMNS))
 
 
-def _works(rows: Iterable[Row]) -> Iterable[tuple[float, ...]]:
+def _works(rows: Iterable["Row"]) -> Iterable[tuple[float, ...]]:
     before = ""  # what the operator before it was, for what becomes part of it
     for row in rows:
         if not row.reads:  # made of nothing but weights and numbers: a constant in the package
@@ -66,7 +68,7 @@ def _works(rows: Iterable[Row]) -> Iterable[tuple[float, ...]]:
         before = kind
 
 
-def _kind(row: Row) -> str:
+def _kind(row: "Row") -> str:
     if row.cost.macs:
         if row.cost.attention:
             return "attention"
@@ -76,24 +78,24 @@ def _kind(row: Row) -> str:
     return "move" if row.operator in MOVES else "vector"
 
 
-def _is_depthwise(row: Row) -> bool:
+def _is_depthwise(row: "Row") -> bool:
     """Every output channel reads one input channel: the weight's shape is (C_out, 1, K, K)."""
     weight = row.weights[0] if row.weights else ()
     return "conv" in row.operator and len(weight) > 2 and weight[1] == 1 and weight[0] > 1
 
 
-def _pointwise(row: Row) -> bool:
+def _pointwise(row: "Row") -> bool:
     return row.operator in POINTWISE and len(row.writes) == 1 and _largest(row.reads) == prod(row.writes[0])
 
 
-def _work_of(row: Row, kind: str) -> tuple[float, ...]:
+def _work_of(row: "Row", kind: str) -> tuple[float, ...]:
     read, written = _elements(row.reads), _elements(row.writes)
     amount = {"norm": written, "vector": max(read, written), "move": 0}.get(kind, row.cost.macs)
     done = {} if kind == "move" else {kind: amount}
     return _work(**done, softmax=_scores(row), weights=_elements(row.weights), activations=read + written, launches=1)
 
 
-def _scores(row: Row) -> int:
+def _scores(row: "Row") -> int:
     """Of the fused attention, which softmaxes inside: Q (..., T, D) and K (..., S, D) make (..., T, S)."""
     if row.operator != "scaled_dot_product_attention":
         return 0

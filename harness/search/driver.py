@@ -17,14 +17,14 @@ import optuna
 from harness.architecture.catalogue import architecture
 from harness.launch.pool import Pool
 from harness.records.errors import UserError
-from harness.records.plain import from_plain, identity
+from harness.records.plain import identity
 from harness.records.quantity import Known
 from harness.search.candidates import Candidates
 from harness.search.placing import rungs_of
 from harness.search.problem import Problem
 from harness.search.space import space as space_of
 from harness.search.storage import open_storage, open_study, place
-from harness.search.study import SweepStudy, check_objectives, check_unchanged
+from harness.search.study import SweepStudy, check_objectives, check_unchanged, sweep_study
 from harness.search.sweep import Sweep
 from harness.trials.ablation import study_folder
 from harness.trials.compose import parsed
@@ -33,15 +33,9 @@ from harness.trials.outcomes import quantity_names
 from harness.trials.prepared import Prepared, prepare
 from harness.trials.progress import Show
 from harness.trials.queue import POLL_S, TrialQueue
-from harness.trials.settings import Settings, settings_of
+from harness.trials.settings import Settings
 from harness.trials.spec import store_of
 from harness.trials.studies import read_study
-
-OWN_SETTINGS = (
-    "trials", "sampler", "sampler_seed", "max_rejections", "budgets", "reduction", "enqueue", "storage", "hours",
-    "gpu_hours",
-)  # fmt: skip
-"""Settings of the sweep itself that the command line may override; every other is one of config.yaml's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,18 +79,12 @@ def sweep(name: str, overrides: Sequence[str], show: Show) -> Swept:
 
 def definition_of(name: str, overrides: Sequence[str]) -> tuple[SweepStudy, Settings]:
     """sweeps/NAME.yaml with the command line's settings; all that can be refused without data is refused here."""
-    content = read_study("sweeps", name)
-    if "space" not in content:
-        raise UserError(f"'{name}' is no sweep: it has no 'space'; `harness ablate {name}` runs an ablation")
-    own = {key: value for key, value in parsed(overrides).items() if key in OWN_SETTINGS}
-    definition = from_plain(SweepStudy, {**content, **own})
-    others = [text for text in overrides if text.split("=")[0].strip() not in OWN_SETTINGS]
-    settings = settings_of(others, definition.settings)
+    definition, settings = sweep_study(name, overrides)
     if len(settings.seeds) != 1:
         raise UserError(f"a sweep trains each candidate once; give one seed: seeds=[0], not {list(settings.seeds)}")
     check_objectives(definition.objectives, quantity_names(settings))
     if definition.budgets:
-        _check_budgets(definition, settings, "recipe.steps" in {**definition.settings, **parsed(others)})
+        _check_budgets(definition, settings, "recipe.steps" in {**definition.settings, **parsed(overrides)})
     if definition.gpu_hours is not None and settings.recipe.device == "cpu":
         raise UserError("gpu_hours counts hours on accelerators, and recipe.device is cpu; limit hours instead")
     return definition, settings

@@ -10,7 +10,7 @@ from harness.architecture.edits import with_edits
 from harness.records.errors import UserError
 from harness.records.plain import from_plain
 from harness.search.space import Knob, Parameters, Space, Value
-from harness.trials.ablation import AblationStudy
+from harness.trials.ablation_study import AblationStudy
 from harness.trials.studies import read_study
 
 MOST = 10_000  # combinations looked at for one architecture

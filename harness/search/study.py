@@ -7,9 +7,18 @@ from typing import Any
 import optuna
 
 from harness.records.errors import UserError, unknown_name
-from harness.records.plain import Plain, canonical_json, to_plain
+from harness.records.plain import Plain, canonical_json, from_plain, to_plain
 from harness.search.shadow import SAMPLERS
 from harness.search.storage import Direction, check_storage
+from harness.trials.compose import parsed
+from harness.trials.settings import Settings, settings_of
+from harness.trials.studies import read_kind
+
+OWN_SETTINGS = (
+    "trials", "sampler", "sampler_seed", "max_rejections", "budgets", "reduction", "enqueue", "storage", "hours",
+    "gpu_hours",
+)  # fmt: skip
+"""Settings of the sweep itself that the command line may override; every other is one of config.yaml's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +63,14 @@ class SweepStudy:
                 raise UserError(f"{name} is above 0, or null for no limit, not {limit:g}")
         if any(low >= high for low, high in zip((0, *self.budgets), self.budgets, strict=False)):
             raise UserError(f"budgets are numbers of training steps, each above the last, not {list(self.budgets)}")
+
+
+def sweep_study(name: str, overrides: Sequence[str]) -> tuple[SweepStudy, Settings]:
+    """sweeps/NAME.yaml with its own settings of the command line, and the other settings."""
+    own = {key: value for key, value in parsed(overrides).items() if key in OWN_SETTINGS}
+    definition = from_plain(SweepStudy, {**read_kind("sweep", name), **own})
+    others = [text for text in overrides if text.split("=")[0].strip() not in OWN_SETTINGS]
+    return definition, settings_of(others, definition.settings)
 
 
 def check_objectives(objectives: Iterable[str], measured: Sequence[str]) -> None:

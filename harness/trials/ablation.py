@@ -9,36 +9,29 @@ measured before the first training starts, because a busy machine is slow.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.architecture.config import ArchitectureConfig
-from harness.architecture.ladder import Ladder, LadderRung
+from harness.architecture.ladder import LadderRung
 from harness.launch.pool import Pool
 from harness.records.errors import UserError
 from harness.records.manifest import Manifest, Rung
 from harness.records.plain import from_plain, to_plain
 from harness.records.record import TrialRecord
 from harness.records.store import write_atomic
+from harness.trials.ablation_study import AblationStudy, ablation_study
 from harness.trials.controls import CONTROLS, control_key, submit_controls
 from harness.trials.once import measure_latency
 from harness.trials.outcomes import finished, rejected
 from harness.trials.prepared import Prepared, prepare
 from harness.trials.progress import Show
 from harness.trials.queue import TrialQueue, run_all
-from harness.trials.settings import Settings, settings_of
+from harness.trials.settings import Settings
 from harness.trials.spec import TrialSpec
-from harness.trials.studies import read_study
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AblationStudy:
-    """`sweeps/NAME.yaml` of an ablation."""
-
-    architecture: Ladder
-    settings: Mapping[str, Any] = field(default_factory=dict)  # overrides of config.yaml: {recipe: laptop, seeds: [0]}
-    report: str | None = None  # reports/NAME.yaml: what to show; null: the ablation's own name
+MANIFEST_FILE = "manifest.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,11 +87,8 @@ class Ablation:
 
 def ablation(name: str, overrides: Sequence[str], command: str) -> Ablation:
     """The ablation of `sweeps/NAME.yaml` with the settings of the command line; loads its data."""
-    content = read_study("sweeps", name)
-    if "architecture" not in content:
-        raise UserError(f"'{name}' is no ablation: it has no 'architecture'; `harness sweep {name}` runs a sweep")
-    study = from_plain(AblationStudy, content)
-    prepared = prepare(settings_of(overrides, study.settings))
+    study, settings = ablation_study(name, overrides)
+    prepared = prepare(settings)
     rungs = tuple((rung, prepared.fit(made)) for rung, made in study.architecture.architectures())
     return Ablation(name=Path(name).stem, study=study, prepared=prepared, rungs=rungs, command=command)
 
@@ -135,11 +125,11 @@ def study_folder(out: Path, name: str) -> Path:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    write_atomic(folder / "manifest.json", json.dumps(to_plain(manifest), indent=1, ensure_ascii=False).encode())
+    write_atomic(folder / MANIFEST_FILE, json.dumps(to_plain(manifest), indent=1, ensure_ascii=False).encode())
 
 
 def read_manifest(out: Path, name: str) -> Manifest:
-    path = study_folder(out, name) / "manifest.json"
+    path = study_folder(out, name) / MANIFEST_FILE
     try:
         return from_plain(Manifest, json.loads(path.read_text()))
     except FileNotFoundError:

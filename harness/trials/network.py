@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from harness.architecture.config import ArchitectureConfig
 from harness.data.images import ImageData
 from harness.data.prompts import PromptTable
-from harness.diffusion.sampling import SamplingConfig, sample, sample_labels
+from harness.diffusion.config import SamplingConfig
+from harness.diffusion.sampling import sample, sample_labels
 from harness.models.build import build
 from harness.training.randomness import stream_seed
 from harness.trials.prepared import SAMPLING_SEED

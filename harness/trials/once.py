@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.architecture.config import ArchitectureConfig
-from harness.coreml.export import CoremlExportError, Mlprogram, export_package
+from harness.coreml.config import Mlprogram
+from harness.coreml.export import CoremlExportError, export_package
 from harness.latency.config import LatencyBackend
 from harness.latency.queued import QueuedBackend
 from harness.launch.locks import FileLock

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.coreml.export import CoremlConfig
+from harness.coreml.config import CoremlConfig
 from harness.data.config import DataConfig
 from harness.data.text import TextConfig
-from harness.diffusion.sampling import SamplingConfig
+from harness.diffusion.config import SamplingConfig
 from harness.latency.config import LatencyConfig
 from harness.launch.config import LauncherConfig
 from harness.measure.quality_config import QualityConfig
@@ -18,6 +18,10 @@ from harness.tracking.config import TrackerConfig
 from harness.training.recipe import Recipe
 from harness.trials.compose import compose_plain
 from harness.trials.limits import Limits, check_limits
+
+LARGEST_LATENT = 4096
+"""Height and width: beyond it, sizes of tensors overflow before a network is counted."""
+SEEDS = 2**63
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,10 +47,10 @@ class Settings:
     """Count the architectures and stop: no data, no training."""
 
     def __post_init__(self) -> None:
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
-            raise UserError(f"seeds are different whole numbers from 0, at least one, not {list(self.seeds)}")
-        if self.latent is not None and self.latent < 1:
-            raise UserError(f"latent is at least 1, or null for the data's own size, not {self.latent}")
+        if len(set(self.seeds)) < max(1, len(self.seeds)) or any(not 0 <= seed < SEEDS for seed in self.seeds):
+            raise UserError(f"seeds are different whole numbers, at least one, 0 to 2^63 - 1, not {list(self.seeds)}")
+        if self.latent is not None and not 1 <= self.latent <= LARGEST_LATENT:
+            raise UserError(f"latent is 1 to {LARGEST_LATENT}, or null for the data's own size, not {self.latent}")
         check_limits(self.limits)
 
 

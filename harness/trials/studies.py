@@ -11,6 +11,9 @@ import yaml
 
 from harness.records.errors import UserError, unknown_name
 
+KINDS = {"ablation": "architecture", "sweep": "space"}
+"""What sweeps/ holds -> the key that only that kind has."""
+
 REPOSITORY = Path(__file__).parent.parent.parent
 
 
@@ -26,6 +29,19 @@ def read_study(folder: str, name: str) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise UserError(f"{path} must hold a mapping of settings, not {type(content).__name__}")
     return {str(key): value for key, value in content.items()}
+
+
+def read_kind(kind: str, name: str) -> dict[str, Any]:
+    """The mapping in sweeps/NAME.yaml, which is of that kind: `ablation` or `sweep`."""
+    content = read_study("sweeps", name)
+    found = next((one for one, key in KINDS.items() if key in content), None)
+    if found == kind:
+        return content
+    if found is None:
+        rules = ", nor ".join(f"a{'n' * (one[0] == 'a')} {one}, which has '{key}'" for one, key in KINDS.items())
+        raise UserError(f"'{name}' is neither {rules}; it has {', '.join(content) or 'nothing'}")
+    verbs = {"ablation": f"`harness ablate {name}` runs an ablation", "sweep": f"`harness sweep {name}` runs a sweep"}
+    raise UserError(f"'{name}' is no {kind}: it has no '{KINDS[kind]}'; {verbs[found]}")
 
 
 def find_study(folder: str, name: str) -> Path:

@@ -18,7 +18,8 @@ from peers import Peer, thin_twin
 
 from harness.architecture.catalogue import architecture
 from harness.architecture.config import ArchitectureConfig
-from harness.coreml.export import Mlprogram, export_package
+from harness.coreml.config import Mlprogram
+from harness.coreml.export import export_package
 from harness.models.build import build, example_inputs
 
 LATENT = 32

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.coreml.export import Mlprogram
+from harness.coreml.config import Mlprogram
 
 from .mil_packages import exported, small_last_rung
 

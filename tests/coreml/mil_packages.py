@@ -11,7 +11,8 @@ from torch import Tensor
 from harness.architecture.catalogue import architecture
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import with_edits
-from harness.coreml.export import ExportSummary, Mlprogram, export_package
+from harness.coreml.config import Mlprogram
+from harness.coreml.export import ExportSummary, export_package
 from harness.coreml.mil_program import Program, read_program
 from harness.models.build import build, example_inputs
 from harness.models.filled import fill_weights

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from harness.cli import main
 from harness.coreml import export as coreml
-from harness.coreml.export import CoremlConfig, CoremlExportError, Mlprogram, NoCoreml, export_package, read_package
+from harness.coreml.config import CoremlConfig, Mlprogram, NoCoreml
+from harness.coreml.export import CoremlExportError, export_package, read_package
 from harness.coreml.mil_program import read_program
 from harness.models.embeddings import TimeEmbedding
 from harness.records.errors import UserError

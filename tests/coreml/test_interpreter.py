@@ -9,7 +9,8 @@ from coremltools.converters.mil.mil import Builder as mb  # noqa: N813
 from torch import nn
 from torch.nn import functional as F
 
-from harness.coreml.export import Mlprogram, export_package
+from harness.coreml.config import Mlprogram
+from harness.coreml.export import export_package
 from harness.coreml.interpreter import run_program
 from harness.coreml.mil_operators import OPERATORS
 from harness.coreml.mil_program import read_program

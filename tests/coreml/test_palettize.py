@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from harness.coreml.export import Mlprogram, export_package
+from harness.coreml.config import Mlprogram
+from harness.coreml.export import export_package
 from harness.coreml.mil_program import read_program
 from harness.records.errors import UserError
 

@@ -13,7 +13,8 @@ from harness.architecture.catalogue import architecture
 from harness.architecture.edits import with_edits
 from harness.cli import main
 from harness.commands import export
-from harness.coreml.export import Mlprogram, export_package
+from harness.coreml.config import Mlprogram
+from harness.coreml.export import export_package
 from harness.coreml.interpreter import check_operators
 from harness.coreml.mil_program import read_program
 from harness.coreml.parity import (

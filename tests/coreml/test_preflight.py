@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from harness.architecture.catalogue import architecture, catalogue_names
 from harness.cli import main
-from harness.coreml.export import Mlprogram
+from harness.coreml.config import Mlprogram
 from harness.coreml.limits import LEAVES, LIMITS, Op, findings
 from harness.coreml.mil_program import read_program
 from harness.coreml.preflight import check_package, operations_of, preflight

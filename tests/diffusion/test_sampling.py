@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.diffusion.sampling import SamplingConfig, guided_velocity, sample, sample_labels, sample_noise
+from harness.diffusion.config import SamplingConfig
+from harness.diffusion.sampling import guided_velocity, sample, sample_labels, sample_noise
 from harness.records.errors import UserError
 
 SHAPE = (1, 8, 8)

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from harness.diffusion.solvers import EVALUATIONS, SOLVERS, solve
+from harness.diffusion.config import EVALUATIONS
+from harness.diffusion.solvers import SOLVERS, solve
 
 
 def error(solver: str, steps: int) -> float:
@@ -43,3 +44,7 @@ def test_evaluations_are_as_declared_and_stay_within_the_path(solver: str) -> No
     assert len(times) == 5 * EVALUATIONS[solver]
     assert times[0] == 1
     assert all(0 <= t <= 1 for t in times)
+
+
+def test_what_a_setting_may_name_exists():
+    assert set(SOLVERS) == set(EVALUATIONS)

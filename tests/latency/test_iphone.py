@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from harness.coreml.export import Mlprogram
+from harness.coreml.config import Mlprogram
 from harness.device.apple import NO_MAC
 from harness.device.package import package_hash
 from harness.device.protocol import BenchmarkProtocol
 from harness.device.queue import FolderQueue
 from harness.device.target import Identity
 from harness.latency import exported as exported_module
-from harness.latency import mac as mac_module
+from harness.latency import mac_run as mac_module
 from harness.latency.config import LatencyConfig
 from harness.latency.exported import exported
 from harness.latency.iphone import IphoneLatency

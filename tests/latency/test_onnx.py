@@ -8,8 +8,9 @@ from torch import nn
 
 from harness.architecture.catalogue import architecture
 from harness.architecture.edits import with_edits
-from harness.latency import onnx
-from harness.latency.onnx import OnnxLatency, signal_to_error_db
+from harness.latency import onnx_run
+from harness.latency.onnx import OnnxLatency
+from harness.latency.onnx_run import signal_to_error_db
 from harness.models.build import build, example_inputs
 from harness.records.provenance import processor_name, versions
 from harness.records.quantity import Failed, Measured, Unavailable
@@ -27,15 +28,15 @@ def test_the_label_says_the_runtime_its_version_and_the_processor(net, inputs):
 
 def test_a_graph_that_computes_something_else_is_a_failure_and_no_number(net, inputs, monkeypatch):
     """The mutation: the runtime gets a graph with one weight changed after the module's own output was computed."""
-    session = OnnxLatency._session
+    session = onnx_run._session
 
-    def of_another_graph(self, path):
+    def of_another_graph(path, threads):
         with torch.no_grad():
             net.conv.weight[0] += 0.1
             torch.onnx.export(net.eval(), inputs, dynamo=True, verbose=False).save(path)
-        return session(self, path)
+        return session(path, threads)
 
-    monkeypatch.setattr(OnnxLatency, "_session", of_another_graph)
+    monkeypatch.setattr(onnx_run, "_session", of_another_graph)
     found = QUICK.measure(net, inputs)
     assert isinstance(found, Failed)
     assert found.stage == "onnx parity"
@@ -67,7 +68,7 @@ def test_what_does_not_export_fails_with_its_stage():
 
 
 def test_without_the_extra_one_sentence_names_it(net, inputs, monkeypatch):
-    monkeypatch.setattr(onnx, "find_spec", lambda name: None if name == "onnxscript" else object())
+    monkeypatch.setattr(onnx_run, "find_spec", lambda name: None if name == "onnxscript" else object())
     found = QUICK.measure(net, inputs)
     assert isinstance(found, Unavailable)
     assert "pip install 'unet-harness[onnx]'" in found.reason

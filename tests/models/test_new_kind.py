@@ -12,7 +12,7 @@ from harness.architecture.config import ArchitectureConfig
 from harness.architecture.difference import difference
 from harness.architecture.edits import with_edits
 from harness.architecture.kinds import kind_of
-from harness.coreml.export import Mlprogram
+from harness.coreml.config import Mlprogram
 from harness.coreml.preflight import preflight
 from harness.models.build import build, example_inputs
 from harness.records.errors import UserError

@@ -9,7 +9,7 @@ from harness.records.errors import UserError
 from harness.records.plain import from_plain
 from harness.search.placing import Placed, parameters_of, rungs_of
 from harness.search.space import space
-from harness.trials.ablation import AblationStudy
+from harness.trials.ablation_study import AblationStudy
 from harness.trials.studies import read_study
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from harness.diffusion.sampling import SamplingConfig
+from harness.diffusion.config import SamplingConfig
 from harness.records.errors import UserError
 from harness.records.plain import from_plain, identity
 from harness.training.device import planned_precision, resolve_device, resolve_precision

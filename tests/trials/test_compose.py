@@ -54,7 +54,7 @@ def test_what_begins_as_a_path_needs_no_quotes_and_home_is_found(path):
         ("seeds=[0,0]", "seeds are different whole numbers"),
         ("seeds=3", "'seeds' must be a list"),
         ("limits.kid=3", "unknown limit 'kid'; choose one of: flops_fvcore"),
-        ("latent=0", "latent is at least 1"),
+        ("latent=0", "latent is 1 to 4096"),
         ("steps", "write key=value"),
         ("data.path=a(1)", "quote the value"),
         ("~data", "cannot delete"),
