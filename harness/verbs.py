@@ -1,6 +1,7 @@
 """What `harness` can be told to do: every verb with its help, its flags and an example. Nothing is imported for it."""
 
 import argparse
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +14,12 @@ class Verb:
     flags: Callable[[argparse.ArgumentParser], None] = lambda _parser: None
     operands: str = "NAME"
 
+    @property
+    def first_operand(self) -> str:
+        """What the help calls the first word after the verb, as the usage line does: NAME, FOLDER, UNET, A."""
+        found = re.search(r"[A-Z]+", self.operands)
+        return found[0] if found else "NAME"
+
 
 def _measure_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--latent", type=int, help="height and width of the latent; default: its own, or 128")
@@ -21,7 +28,7 @@ def _measure_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("other", nargs="?", help="the architecture to compare with; none with `paper`")
+    parser.add_argument("other", metavar="B", nargs="?", help="the architecture to compare with; none with `paper`")
     parser.add_argument("--latent", type=int, help="height and width of the latent; default: the first one's, or 128")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
@@ -50,7 +57,7 @@ def _export_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _promote_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("trial", nargs="?", help="the trial's name or key, as the report shows it")
+    parser.add_argument("trial", metavar="TRIAL", nargs="?", help="the trial's name or key, as the report shows it")
     parser.add_argument("--best", action="store_true", help="the trial of lowest KID")
     parser.add_argument("--to", metavar="FILE", help="the YAML to write; default NAME-TRIAL.yaml here")
 

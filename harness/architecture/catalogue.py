@@ -46,6 +46,8 @@ def _architecture_of(data: Any, through: tuple[Path, ...], *, where: str) -> Arc
         if unknown := set(data) - {"base", "edits"}:
             raise unknown_name("setting", f"{where}.{min(unknown)}", (f"{where}.base", f"{where}.edits"))
         return with_edits(_named(str(data["base"]), through), parse_edits(data.get("edits", {}), f"{where}.edits"))
+    if not isinstance(data, Mapping):
+        raise UserError(f"an {where} is a mapping of knobs, or of `base` and `edits`, not {data!r}")
     return from_plain(ArchitectureConfig, data)
 
 

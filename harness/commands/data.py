@@ -8,6 +8,7 @@ import numpy as np
 from harness.commands.tables import table
 from harness.data.dataset import load_dataset
 from harness.data.images import ImageData, stack
+from harness.records.store import check_file_writable
 from harness.trials.images import write_grid
 from harness.trials.prepared import cache_folder
 from harness.trials.settings import settings_of
@@ -18,6 +19,8 @@ ROWS, COLUMNS = 8, 10
 def run(arguments: argparse.Namespace) -> int:
     chosen = [f"data={arguments.name}"] if arguments.name else []
     settings = settings_of([*chosen, *arguments.overrides])
+    path = Path(arguments.to) if arguments.to else settings.out / "data" / f"{settings.data.kind}.png"
+    check_file_writable(path)
     data = load_dataset(settings.data, cache=cache_folder(settings.out))
     counts = [np.bincount(part.labels, minlength=len(data.class_names)) for part in (data.train, data.heldout)]
     rows = [(name, int(counts[0][k]), int(counts[1][k])) for k, name in enumerate(data.class_names)]
@@ -26,7 +29,6 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"unreadable files: {len(data.unreadable)}")
     for line in data.unreadable:
         print(f"  {line}")
-    path = Path(arguments.to) if arguments.to else settings.out / "data" / f"{data.kind}.png"
     write_grid(stack(data.train, _spread(data)), path, columns=COLUMNS)
     print(path)
     return 0

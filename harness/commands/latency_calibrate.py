@@ -12,6 +12,7 @@ from harness.predictor.networks import counted_networks
 from harness.predictor.own import described, own_points
 from harness.predictor.published import COUNTS, published_points, published_rows, write_counts
 from harness.records.errors import UserError
+from harness.records.store import check_file_writable
 from harness.trials.settings import settings_of
 from harness.trials.spec import store_of
 
@@ -19,6 +20,8 @@ from harness.trials.spec import store_of
 def run(arguments: argparse.Namespace) -> int:
     if arguments.name is not None:
         raise UserError(f"`harness latency calibrate` takes no name ('{arguments.name}'); say where with out=FOLDER")
+    path = Path(arguments.to).expanduser() if arguments.to else PACKAGED
+    check_file_writable(path)
     store = store_of(settings_of(arguments.overrides).out)
     if arguments.count:
         write_counts(counted_networks(published_rows()))
@@ -30,7 +33,6 @@ def run(arguments: argparse.Namespace) -> int:
     made = calibrate([*published, *own], fitted_on=described(published, own))
     print(_parameters(made))
     print(scores_table([*published, *own], made.fitted))
-    path = Path(arguments.to).expanduser() if arguments.to else PACKAGED
     write(made, path)
     read.cache_clear()
     use = "every prediction uses it" if path == PACKAGED else f"predict with it: --calibration {path}"

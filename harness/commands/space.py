@@ -27,6 +27,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"space takes no settings, not '{arguments.overrides[0]}'; edit a copy of its YAML")
     if arguments.samples < 0:
         raise UserError(f"--samples is at least 0, not {arguments.samples}")
+    if arguments.seed < 0:
+        raise UserError(f"--seed is at least 0, not {arguments.seed}")
     found = space(read_study("search_spaces", arguments.name))
     combinations = found.count()
     enumerated = census(found) if combinations is not None and combinations <= ENUMERATED else None

@@ -102,5 +102,5 @@ def read(path: Path = PACKAGED) -> Calibration:
     except OSError as error:
         raise UserError(f"cannot read the calibration {path}: {error.strerror}; `harness latency calibrate` writes "
                         "one") from error  # fmt: skip
-    except (yaml.YAMLError, UserError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, UserError) as error:
         raise UserError(f"{path} is not a calibration ({error}); `harness latency calibrate` writes one") from error

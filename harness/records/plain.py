@@ -182,7 +182,7 @@ def _cast_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...
 
 
 def _cast_scalar(hint: Any, value: Any, where: str) -> Any:
-    if hint is Path and isinstance(value, str | Path):
+    if hint is Path and isinstance(value, str | Path) and value != "":
         return Path(value)
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)

@@ -15,10 +15,11 @@ from harness.records.errors import UserError, unknown_name
 from harness.records.plain import canonical_json, from_plain
 from harness.records.record import TrialRecord, trial_key
 from harness.search.candidates import candidate_of
-from harness.search.storage import stored_study
-from harness.trials.ablation import read_manifest, study_folder
+from harness.search.storage import SWEEP_FILE, stored_study
+from harness.trials.ablation import MANIFEST_FILE, read_manifest, study_folder
 from harness.trials.progress import value_of
 from harness.trials.spec import store_of
+from harness.trials.studies import study_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ def candidates(out: Path, name: str) -> list[TrialRecord]:
     folder = study_folder(out, name)
     if (study := stored_study(folder, name)) is not None:
         names = _sweep_names(study)
-    elif (folder / "manifest.json").exists():
+    elif (folder / MANIFEST_FILE).exists():
         manifest = read_manifest(out, name)
         names = {
             trial_key(rung.architecture_fingerprint, manifest.protocol_fingerprint, seed): rung.name
@@ -42,16 +43,24 @@ def candidates(out: Path, name: str) -> list[TrialRecord]:
             for seed in manifest.seeds
         }
     else:
-        raise UserError(
-            f"there is no study in {folder}; run `harness ablate {name}` or `harness sweep {name}` first, "
-            "or say where it lies with out=FOLDER"
-        )
+        raise _no_study(out, name)
     store = store_of(out)
     found = {key: record for key in names if (record := store.trial(key)) is not None}
     complete = [replace(record, name=names[key]) for key, record in found.items() if record.state == "complete"]
     if not complete:
         raise UserError(f"'{name}' has no complete trial yet; run it to its end first")
     return complete
+
+
+def _no_study(out: Path, name: str) -> UserError:
+    """A name that is in no list is mistyped; one that is was not run, or elsewhere."""
+    run = {path.parent.name for marker in (SWEEP_FILE, MANIFEST_FILE) for path in out.glob(f"*/{marker}")}
+    if name not in (known := run | set(study_names("sweeps"))):
+        return unknown_name(f"study in {out}/ or sweeps/:", name, known)
+    return UserError(
+        f"there is no study in {study_folder(out, name)}; run `harness ablate {name}` or `harness sweep {name}` first, "
+        "or say where it lies with out=FOLDER"
+    )
 
 
 def choose(records: Sequence[TrialRecord], trial: str | None) -> TrialRecord:

@@ -26,6 +26,7 @@ from harness.records.errors import UserError, unknown_name
 from harness.records.store import write_atomic
 
 KINDS = ("sqlite", "journal")
+SWEEP_FILE = "sweep.json"
 Direction: TypeAlias = Literal["minimize", "maximize"]
 
 OWNER = "folder"  # the study's user attribute: {id, path} of the folder that began it
@@ -128,11 +129,11 @@ def _own(study: optuna.Study, folder: Path, storage: str) -> None:
         )
     elif not _read(folder):
         mine["id"] = str(owner["id"])  # the study's file was there before sweep.json was written: a kill between them
-    write_atomic(folder / "sweep.json", json.dumps(mine).encode())
+    write_atomic(folder / SWEEP_FILE, json.dumps(mine).encode())
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    path = folder / "sweep.json"
+    path = folder / SWEEP_FILE
     try:
         content: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:

@@ -32,6 +32,7 @@ TINY_OVERRIDES = [f"{key}={value}".replace(" ", "") for key, value in SETTINGS.i
         ("ablate laptop", "`harness sweep laptop` runs a sweep"),
         ("sweep fig3", "`harness ablate fig3` runs an ablation"),
         ("report fig3 out=nowhere", "run `harness ablate fig3` first"),
+        ("promote labtop --best", "'labtop'; choose one of: laptop,"),
         ("promote laptop", "name one trial, or give --best"),
         ("promote laptop --best out=nowhere", "there is no study in nowhere/laptop"),
         ("measure thin_sdxll", "unknown architecture 'thin_sdxll'; choose one of: thin_sdxl,"),
@@ -42,7 +43,7 @@ TINY_OVERRIDES = [f"{key}={value}".replace(" ", "") for key, value in SETTINGS.i
         ("measure laptop/thin_sdxl feed_forward.ratio=x", "'feed_forward.ratio' must be a number, not 'x'"),
         ("measure laptop/thin_sdxl self_attention=nqa", "mqa"),
         ("measure laptop/thin_sdxl --latent 7", "multiples of 4"),
-        ("measure laptop/thin_sdxl --latent 0", "--latent is at least 1"),
+        ("measure laptop/thin_sdxl --latent 0", "--latent is 1 to 4096"),
         ("measure laptop/thin_sdxl --latent big", "--latent"),
         ("ablate fig3 data=digts", "unknown data 'digts'; choose one of: digits, fashion_mnist, image_folder"),
         ("ablate fig3 launcher=slrum", "unknown launcher 'slrum'; choose one of: slurm,"),
@@ -53,6 +54,12 @@ TINY_OVERRIDES = [f"{key}={value}".replace(" ", "") for key, value in SETTINGS.i
         ("data image_folder", "give data.path=FOLDER"),
         ("ablate fig3 data=image_folder", "give data.path=FOLDER"),
         ("data image_folder data.path=/no/such/folder", "/no/such/folder"),
+        ("latency queue", "required: FOLDER; `harness latency queue --help`"),
+        ("latency total laptop/thin_sdxl", "required: --decoder, --chip"),
+        ("train laptop/thin_sdxl seeds=[99999999999999999999]", "seeds are different whole numbers"),
+        ("train laptop/thin_sdxl out=", "'out' must be a path, not ''"),
+        ("measure laptop/thin_sdxl --latent 1000000000", "--latent is 1 to 4096"),
+        ("space laptop --seed -1", "--seed is at least 0"),
         ("evaluate nothing", "neither a folder of images nor the key of a trial"),
         ("train laptop/thin_sdxl quality=fid tracker=none", "quality.extractor.weights=PATH"),
         ("train laptop/thin_sdxl text=huggingface text.name=/no/such", "text.name"),
@@ -79,6 +86,55 @@ def test_a_file_where_the_output_should_go(verb, refused, workplace):
     (workplace / "occupied").write_text("mine")
     assert "choose another place with out=FOLDER" in refused(*verb.split(), "out=occupied", *TINY_OVERRIDES)
     assert (workplace / "occupied").read_text() == "mine"
+
+
+EMPTY, LIST, BINARY = b"", b"- a\n- b\n", bytes(range(256))
+PREDICT = "latency predict laptop/thin_sdxl --latent 8 --chip A15 --calibration"
+
+
+@pytest.mark.parametrize(
+    ("words", "content", "sentence"),
+    [
+        ("measure file.yaml", EMPTY, "file.yaml: an architecture is a mapping of knobs"),
+        ("measure file.yaml", LIST, "file.yaml: an architecture is a mapping of knobs"),
+        ("measure file.yaml", BINARY, "file.yaml is not YAML"),
+        ("train file.yaml", b"base: laptop/thin_sdxl\nedits: 3\n", "file.yaml: 'architecture.edits' must map"),
+        ("ablate file.yaml", EMPTY, "file.yaml must hold a mapping"),
+        ("ablate file.yaml", b"spaces: laptop\n", "neither an ablation, which has 'architecture', nor a sweep"),
+        ("sweep file.yaml", b"spaces: laptop\n", "it has spaces"),
+        ("sweep file.yaml", BINARY, "cannot read file.yaml"),
+        ("space file.yaml", LIST, "file.yaml must hold a mapping"),
+        (f"{PREDICT} file.yaml", EMPTY, "file.yaml is not a calibration"),
+        (f"{PREDICT} file.yaml", BINARY, "file.yaml is not a calibration"),
+        ("export laptop/thin_sdxl --latent 8 --weights file.yaml", LIST, "does not hold this network's weights"),
+        ("export laptop/thin_sdxl --latent 8 --weights .", EMPTY, "is a folder; give the file, ema.safetensors"),
+    ],
+)
+def test_a_file_that_is_something_else(words, content, sentence, refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("file.yaml").write_bytes(content)
+    assert sentence in refused(*words.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "work"),
+    [
+        ("export laptop/thin_sdxl --latent 8 --to PLACE.mlpackage", "harness.commands.export.build"),
+        ("latency calibrate --to PLACE.yaml", "harness.commands.latency_calibrate.published_points"),
+        ("promote laptop --best --to PLACE.yaml", "harness.commands.promote.candidates"),
+        ("data digits --to PLACE.png", "harness.commands.data.load_dataset"),
+    ],
+)
+@pytest.mark.parametrize("place", ["occupied/x", "there"])
+def test_a_place_that_cannot_be_written_is_noticed_before_the_work(words, work, place, refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("occupied").write_text("mine")
+    suffix = words[words.index("PLACE") + len("PLACE") :]
+    taken = Path(f"there{suffix}")
+    taken.touch() if suffix == ".mlpackage" else taken.mkdir()
+    monkeypatch.setattr(work, None)
+    assert "another place" in refused(*words.replace("PLACE", place).split())
+    assert Path("occupied").read_text() == "mine"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
