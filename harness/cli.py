@@ -53,6 +53,9 @@ def _run(words: list[str]) -> int:
             print(overview(group))
             return 0
     name, rest = split_verb(words)
+    if not rest and (what := VERBS[name].lists):
+        print(import_module("harness.commands.names").listing(what, name))
+        return 0
     arguments = parse(name, rest)
     import_module("harness.commands.checks").check(name, arguments)
     status: int = import_module(f"harness.commands.{name.replace(' ', '_')}").run(arguments)
@@ -80,13 +83,17 @@ def parse(name: str, words: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage=" ".join(filter(None, ("harness", name, verb.operands, "[key=value ...] [--flags]"))),
     )
-    optional = "?" if verb.operands in ("", "[NAME]") else None
-    parser.add_argument("name", metavar=verb.first_operand, nargs=optional, help=verb.name or argparse.SUPPRESS)
+    optional = "?" if verb.operands == "" or verb.operands.startswith("[") else None
+    parser.add_argument("name", metavar=verb.first_operand, nargs=optional, help=_operand_help(verb))
     verb.flags(parser)
     arguments = parser.parse_intermixed_args([word for word in words if word not in overrides])
     arguments.overrides = overrides
     arguments.command = " ".join(["harness", name, *words])
     return arguments
+
+
+def _operand_help(verb: Verb) -> str:
+    return f"{verb.name}; the verb alone lists them" if verb.lists else verb.name or argparse.SUPPRESS
 
 
 def overview(verbs: Mapping[str, Verb] = VERBS) -> str:

@@ -13,6 +13,7 @@ class Verb:
     example: str
     flags: Callable[[argparse.ArgumentParser], None] = lambda _parser: None
     operands: str = "NAME"
+    lists: str = ""  # what the verb alone lists, by `harness.commands.names`; "": it needs its operand
 
     @property
     def first_operand(self) -> str:
@@ -121,11 +122,13 @@ VERBS = {
         summary="train and compare the rungs of an ablation, then write its report",
         name="an ablation in sweeps/, or the path of its YAML",
         example="harness ablate fig3 data=image_folder data.path=~/my_images",
+        lists="ablations",
     ),
     "sweep": Verb(
         summary="search an architecture space with Optuna",
         name="a sweep in sweeps/, or the path of its YAML",
         example="harness sweep laptop trials=20",
+        lists="sweeps",
     ),
     "promote": Verb(
         summary="write the architecture of a chosen trial as a YAML file",
@@ -133,12 +136,14 @@ VERBS = {
         example="harness promote laptop --best --to winner.yaml",
         flags=_promote_flags,
         operands="NAME (TRIAL | --best)",
+        lists="studies",
     ),
     "measure": Verb(
         summary="count an architecture: parameters, multiply-adds, activations, by place",
         name="an architecture of the catalogue, or the path of its YAML",
         example="harness measure snapgen --latent 128 --by block",
         flags=_measure_flags,
+        lists="architectures",
     ),
     "compare": Verb(
         summary="show in what two architectures differ and what each knob costs, or the counts beside the paper's",
@@ -146,23 +151,27 @@ VERBS = {
         example="harness compare mqa first_stage_ca",
         flags=_compare_flags,
         operands="(A B | paper)",
+        lists="architectures",
     ),
     "space": Verb(
         summary="count a search space's architectures and draw from it",
         name="a space in search_spaces/, or the path of its YAML",
         example="harness space full --samples 5",
         flags=_space_flags,
+        lists="spaces",
     ),
     "export": Verb(
         summary="export an architecture to a Core ML package",
         name="an architecture of the catalogue, or the path of its YAML",
         example="harness export winner.yaml --to winner.mlpackage",
         flags=_export_flags,
+        lists="architectures",
     ),
     "train": Verb(
         summary="train one architecture at full length",
         name="an architecture of the catalogue, or the path of its YAML",
         example="harness train winner.yaml recipe.steps=20000",
+        lists="architectures",
     ),
     "latency agent": Verb(
         summary="measure what a queue folder asks for on the iPhone attached to this Mac",
@@ -219,6 +228,7 @@ VERBS = {
         summary="write an ablation's report again from its records",
         name="the ablation",
         example="harness report fig3",
+        lists="ablations",
     ),
     "data": Verb(
         summary="describe a data set: sizes, classes, unreadable files, a grid of samples",
@@ -226,5 +236,11 @@ VERBS = {
         example="harness data image_folder data.path=~/my_images",
         flags=_data_flags,
         operands="[NAME]",
+    ),
+    "settings": Verb(
+        summary="list the groups of settings and their options, or a group's settings with type, default and meaning",
+        name="a group: data, text, recipe, sampling, quality, latency, coreml, launcher, tracker",
+        example="harness settings recipe",
+        operands="[GROUP]",
     ),
 }

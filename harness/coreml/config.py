@@ -22,7 +22,7 @@ class Mlprogram:
     precision: Literal["fp16", "fp32"] = "fp16"
     layout: Literal["ane", "plain"] = "ane"  # `harness.coreml.layout`, or the module as it is: fused attention on iOS18
     bits: Literal[16, 8, 6, 4] = 16  # of a weight; below 16 they index tables (`harness.coreml.palettize`)
-    latent: int | None = None  # side of the latent; None: the data's own
+    latent: int | None = None  # side of the latent; null: the data's own
 
     def __post_init__(self) -> None:
         if self.latent is not None and self.latent < 1:

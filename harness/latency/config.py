@@ -43,8 +43,8 @@ class LatencyBackend(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LatencyConfig:
-    latent: int | None = None  # side of the latent to measure at; None: the data's own
-    cpu: CpuLatency | None = None  # None: not measured
+    latent: int | None = None  # side of the latent to measure at; null: the data's own
+    cpu: CpuLatency | None = None  # null: not measured
     onnx: OnnxLatency | None = None
     predicted: PredictedLatency | None = None
     iphone: IphoneLatency | None = None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IphoneLatency:
     queue: Path | None = field(default=None, metadata=NOT_IDENTITY)  # the folder that this machine and the Mac both see
-    chip: str | None = None  # "A17 Pro", as the agent's --chip says; None: whichever phone the agent has
+    chip: str | None = None  # "A17 Pro", as the agent's --chip says; null: whichever phone the agent has
     protocol: BenchmarkProtocol = field(default_factory=BenchmarkProtocol)
     export: Mlprogram = field(default_factory=Mlprogram)
 

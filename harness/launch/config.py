@@ -26,7 +26,7 @@ class DebugLauncher:
 
     kind: Literal["debug"] = "debug"
     threads: int | None = None
-    """Informational here: the process already runs, so the callee sets torch's threads. None: leave them."""
+    """Informational here: the process already runs, so the callee sets torch's threads. null: leave them."""
     poll_interval_s: float = 0.05
 
     def __post_init__(self) -> None:
@@ -42,9 +42,9 @@ class LocalLauncher:
     threads: int = 1
     """Threads a worker may use (OMP, MKL, ... are set before its Python starts)."""
     max_in_flight: int | None = None
-    """Jobs at once; None: the cores of this machine divided by `threads`."""
+    """Jobs at once; null: the cores of this machine divided by `threads`."""
     cuda_devices: tuple[int, ...] | None = None
-    """CUDA devices dealt out in turn, one a job; None: every job sees what the driver sees."""
+    """CUDA devices dealt out in turn, one a job; null: every job sees what the driver sees."""
     timeout_min: float = WEEK_MIN
     """A job that runs longer is asked to checkpoint and is started again."""
     start_grace_s: float = 60.0
@@ -81,11 +81,11 @@ class SlurmLauncher:
     max_requeues: int = 10
     """So many time limits a trial may reach and be continued; after one more it has failed."""
     threads: int | None = None
-    """Threads a worker may use; None: `cpus`."""
+    """Threads a worker may use; null: `cpus`."""
     max_in_flight: int = 16
     """Jobs at once, queued ones included."""
     array_parallelism: int | None = None
-    """Jobs that are submitted together are one array; how many of it may run at once; None: all."""
+    """Jobs that are submitted together are one array; how many of it may run at once; null: all."""
     setup: tuple[str, ...] = ()
     """Shell lines before the worker starts: `module load ...`."""
     additional: Mapping[str, Any] = field(default_factory=dict)

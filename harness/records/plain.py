@@ -131,7 +131,7 @@ def _cast_union(args: tuple[Any, ...], value: Any, where: str) -> Any:
     choices = [arg for arg in args if arg is not type(None)]
     if len(choices) == 1:
         return _cast(choices[0], value, where)
-    by_kind = {_kind_of(choice): choice for choice in choices}
+    by_kind = {tag_of(choice): choice for choice in choices}
     if None not in by_kind:
         if not isinstance(value, Mapping):
             raise _wrong("a mapping of settings", value, where)
@@ -163,7 +163,7 @@ def _cast_open_union(hint: Any, value: Any, where: str) -> Any:
     return from_plain(hint.forms[kind], mapping, where=where)
 
 
-def _kind_of(choice: Any) -> str | None:
+def tag_of(choice: Any) -> str | None:
     """The tag of a dataclass that has a field `kind: Literal["tag"]`: it says which of a union's forms is meant."""
     hint = _hints(choice).get("kind") if dataclasses.is_dataclass(choice) else None
     return str(get_args(hint)[0]) if get_origin(hint) is Literal else None

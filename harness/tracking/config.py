@@ -31,7 +31,7 @@ class WandbTracker:
     """`offline` writes beside the results, needs neither network nor key, and `wandb sync` uploads it later."""
     project: str = "unet-harness"
     entity: str | None = None
-    """The team or user that owns the project; None: the key's default."""
+    """The team or user that owns the project; null: the key's default."""
     start_timeout_s: float = 30.0
     """How long to wait for W&B when a run starts."""
     finish_timeout_s: float = 60.0

@@ -22,7 +22,7 @@ TINY_OVERRIDES = [f"{key}={value}".replace(" ", "") for key, value in SETTINGS.i
     ("words", "sentence"),
     [
         ("abalte fig3", "unknown verb 'abalte'; choose one of: ablate,"),
-        ("ablate", "required: NAME; `harness ablate --help`"),
+        ("evaluate", "required: NAME; `harness evaluate --help`"),
         ("ablate fig3 fig4", "unrecognized arguments: fig4"),
         ("ablate fig3 --quick", "unrecognized arguments: --quick"),
         ("ablate fig33", "'fig33'; choose one of: fig3,"),

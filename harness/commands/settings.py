@@ -1,0 +1,86 @@
+"""`harness settings [GROUP]`: every group of settings, its options, and each setting with type, default and meaning."""
+
+import argparse
+import sys
+import typing
+from collections.abc import Iterator, Mapping
+from textwrap import wrap
+from typing import Any
+
+import yaml
+
+from harness.commands.names import first_sentence, leading_comment
+from harness.records.errors import UserError, unknown_name
+from harness.records.fields import Described, described, forms, value_text
+from harness.records.plain import tag_of
+from harness.trials.compose import CONF, groups
+from harness.trials.settings import Settings
+
+WIDTH = 118
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.overrides:
+        raise UserError(f"settings shows what there is, and takes none ('{arguments.overrides[0]}'); leave it out")
+    if arguments.name is not None and arguments.name not in groups():
+        raise unknown_name("group of settings", arguments.name, groups())
+    print("\n".join(overview() if arguments.name is None else group(arguments.name)))
+    return 0
+
+
+def overview() -> Iterator[str]:
+    """The groups with their options, then the settings outside groups."""
+    chosen = default_options()
+    for name, options in groups().items():
+        listed = ", ".join(f"{option} (default)" if option == chosen[name] else option for option in options)
+        yield f"{name}={listed}"
+        yield f"    {purpose(name)}; `harness settings {name}`"
+    for line in described(Settings, ""):
+        if line.path.partition(".")[0] not in groups() and "." not in line.path:
+            yield from shown(line)
+
+
+def group(name: str) -> Iterator[str]:
+    """The options with what each sets otherwise than the defaults, then every setting of every kind."""
+    kinds = forms(typing.get_type_hints(Settings)[name])
+    defaults = {(tag_of(kind), line.path): line.default for kind in kinds for line in described(kind, name)}
+    yield f"{purpose(name)}."
+    for option in groups()[name]:
+        path = CONF / name / f"{option}.yaml"
+        comment, content = first_sentence(leading_comment(path)), yaml.safe_load(path.read_text()) or {}
+        of_kind = [(content.get("kind"), path, value) for path, value in flat(content, name) if path != f"{name}.kind"]
+        values = " ".join(f"{at}={value}" for kind, at, value in of_kind if defaults.get((kind, at)) != value)
+        default = " (default)" * (option == default_options()[name])
+        yield from wrap(f"{name}={option}{default}  {comment} {values}".strip(), WIDTH, subsequent_indent="    ")
+    for form in kinds:
+        lines, kind = list(described(form, name)), tag_of(form)
+        yield f"\n{name}, kind {kind}:{'' if lines else ' nothing to set'}" if kind else ""
+        for line in lines:
+            yield from shown(line)
+
+
+def shown(line: Described) -> Iterator[str]:
+    """`recipe.steps = 600  (whole number)`, and its meaning below."""
+    default = f" = {line.default}" if line.default else ""
+    yield f"{line.path}{default}  ({line.type})"
+    yield from wrap(line.text, WIDTH, initial_indent="    ", subsequent_indent="    ")
+
+
+def flat(content: Mapping[str, Any], where: str) -> Iterator[tuple[str, str]]:
+    """Paths of settings and their values, as written on the command line."""
+    for key, value in content.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{where}.{key}")
+        else:
+            yield f"{where}.{key}", value_text(value)
+
+
+def default_options() -> dict[str, str]:
+    content = yaml.safe_load((CONF / "config.yaml").read_text())
+    return {group: str(option) for one in content["defaults"] if one != "_self_" for group, option in one.items()}
+
+
+def purpose(name: str) -> str:
+    """The first sentence of the module that defines the group's dataclasses."""
+    form = forms(typing.get_type_hints(Settings)[name])[0]
+    return first_sentence(sys.modules[form.__module__].__doc__ or "").removesuffix(".")

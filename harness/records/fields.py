@@ -1,0 +1,103 @@
+"""The settings that a dataclass has, described from its own source: type, default, and the text beside each field.
+
+A field's text is the docstring under it, or the comment at the end of its line.
+"""
+
+import ast
+import dataclasses
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+from harness.records.plain import canonical_json, tag_of
+
+NAMES = {int: "whole number", float: "number", str: "text", Path: "path", bool: "true | false", type(None): "null"}
+REQUIRED = "(required)"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Described:
+    path: str
+    type: str
+    default: str
+    text: str
+
+
+def described(cls: Any, where: str) -> Iterator[Described]:
+    """The fields of a dataclass under the path `where`; those of a field's own dataclass under its path."""
+    hints, texts = typing.get_type_hints(cls), _texts_of(cls)
+    for field in dataclasses.fields(cls):
+        if field.name == "kind" and get_origin(hints["kind"]) is Literal:
+            continue  # what chooses the class, not a setting of it
+        path, hint = f"{where}.{field.name}" if where else field.name, hints[field.name]
+        yield Described(path=path, type=type_text(hint), default=_default(field), text=texts.get(field.name, ""))
+        for form in forms(hint):
+            yield from described(form, path)
+
+
+def forms(hint: Any) -> tuple[Any, ...]:
+    """The dataclasses that a value of this type can be."""
+    parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return tuple(part for part in parts if dataclasses.is_dataclass(part))
+
+
+def type_text(hint: Any) -> str:
+    """`whole number | null`, `list of number`, `fp16 | fp32`."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return " | ".join(map(str, args))
+    if origin in (Union, types.UnionType):
+        return " | ".join(dict.fromkeys(map(type_text, args)))
+    if origin is tuple:
+        return f"list of {type_text(args[0])}"
+    if dataclasses.is_dataclass(hint):
+        kind = tag_of(hint)
+        return f"kind: {kind}" if kind else "settings"
+    return NAMES.get(hint, "mapping" if origin in (dict, Mapping) else str(hint))
+
+
+def _default(field: "dataclasses.Field[Any]") -> str:
+    if field.default is not dataclasses.MISSING:
+        value = field.default
+    elif field.default_factory is not dataclasses.MISSING:
+        value = field.default_factory()
+    else:
+        return REQUIRED
+    return "" if dataclasses.is_dataclass(value) else value_text(value)  # a dataclass's own fields say
+
+
+def value_text(value: Any) -> str:
+    """As one writes it on the command line."""
+    return canonical_json(value).strip('"')
+
+
+def _texts_of(cls: Any) -> dict[str, str]:
+    """Field -> its text, the base classes' fields too."""
+    texts: dict[str, str] = {}
+    for one in reversed(inspect.getmro(cls)):
+        if dataclasses.is_dataclass(one):
+            texts |= _texts_in(one.__module__).get(one.__name__, {})
+    return texts
+
+
+@cache
+def _texts_in(module: str) -> dict[str, dict[str, str]]:
+    """Class -> field -> its text, of all classes in a module's source."""
+    source = inspect.getsource(sys.modules[module])
+    classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
+    return {node.name: dict(_texts(node, source.splitlines())) for node in classes}
+
+
+def _texts(node: ast.ClassDef, lines: list[str]) -> Iterator[tuple[str, str]]:
+    for one, after in zip(node.body, [*node.body[1:], None], strict=True):
+        if not isinstance(one, ast.AnnAssign) or not isinstance(one.target, ast.Name):
+            continue
+        text = lines[(one.end_lineno or one.lineno) - 1].encode()[one.end_col_offset :].decode().partition("#")[2]
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str):
+            text = after.value.value
+        yield one.target.id, " ".join(text.split())
