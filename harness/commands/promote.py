@@ -1,11 +1,15 @@
 """`harness promote NAME (TRIAL | --best)`: the architecture of a trial as a YAML file."""
 
 import argparse
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.records.errors import UserError
+from harness.records.record import TrialRecord
 from harness.records.store import check_file_writable, write_atomic
-from harness.search.promote import candidates, choose, promoted_yaml
+from harness.search.conclusions import tied
+from harness.search.promote import candidates, choose, promoted_yaml, rescored, rescored_text
 from harness.trials.settings import settings_of
 
 
@@ -15,8 +19,19 @@ def run(arguments: argparse.Namespace) -> int:
     out, study = settings_of(arguments.overrides).out, Path(arguments.name).stem
     if arguments.to is not None:
         check_file_writable(Path(arguments.to))
-    record = choose(candidates(out, study), arguments.trial)
+    again = rescored(out, study)
+    record = choose(candidates(out, study), arguments.trial, again)
+    if arguments.best and record.name in again:
+        print(_said(record, again), file=sys.stderr)
     path = Path(arguments.to or f"{study}-{record.name}.yaml")
-    write_atomic(path, promoted_yaml(record, study).encode())
+    write_atomic(path, promoted_yaml(record, study, again.get(record.name, ())).encode())
     print(path)
     return 0
+
+
+def _said(record: TrialRecord, again: Mapping[str, Sequence[float]]) -> str:
+    """By what the best was chosen."""
+    own = again[record.name]
+    ties = [name for name, scores in again.items() if name != record.name and tied(own, scores)]
+    apart = f"; not told apart from {', '.join(ties)}" if ties else ""
+    return f"the best of {len(again)} re-scored finalists is {record.name}: {rescored_text(record, own)}{apart}"

@@ -1,20 +1,27 @@
-"""`harness sweep NAME`: search, then the Pareto front as a table."""
+"""`harness sweep NAME`: search, then its Pareto front and what its re-scored finalists tell, as tables."""
 
 import argparse
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.table import Table
 
+from harness.records.conclusions import Conclusions, RescoredObjective
 from harness.search.candidates import candidate_name
+from harness.search.conclusions import conclude
 from harness.search.driver import Swept, sweep
 from harness.trials.progress import Show
 
 
 def run(arguments: argparse.Namespace) -> int:
-    show = Show()
+    show, console = Show(), Console()
     swept = sweep(arguments.name, arguments.overrides, show)
     show.note(swept.ending)
-    Console().print(_front(swept))
+    console.print(_front(swept))
+    if (found := conclude(swept.study)) is not None:
+        console.print(_finalists(found))
+        for line in remarks(found):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
     print(swept.place)
     return 0
 
@@ -22,8 +29,52 @@ def run(arguments: argparse.Namespace) -> int:
 def _front(swept: Swept) -> Table:
     """The candidates that no other beats in every objective, limits met."""
     names = swept.study.metric_names or []
-    table = Table("trial", *names, "candidate", title="Pareto front")
+    table = Table("trial", *names, "candidate", title="Pareto front of the search's own values")
     for trial in sorted(swept.study.best_trials, key=lambda trial: trial.values):
-        chosen = ", ".join(f"{knob}={value}" for knob, value in trial.params.items())
-        table.add_row(candidate_name(trial.number), *(f"{value:.6g}" for value in trial.values), chosen)
+        table.add_row(candidate_name(trial.number), *(f"{value:.6g}" for value in trial.values), _chosen(trial.params))
     return table
+
+
+def _finalists(found: Conclusions) -> Table:
+    """The search's values beside the re-scored ones; the best re-scored first."""
+    table = Table("trial", title="Finalists, re-scored with fresh seeds and samples")
+    for name in found.directions:
+        if name in found.varying:
+            for head in (name, f"{name} re-scored", "search - re-scored", "rank", "not told apart from"):
+                table.add_column(head)
+        else:
+            table.add_column(name)
+    table.add_column("front")
+    for finalist in found.finalists:
+        cells = [cell for name in found.directions for cell in _cells(finalist.objectives[name], name in found.varying)]
+        table.add_row(finalist.name, *cells, "yes" if finalist.on_front else "no")
+    return table
+
+
+def _cells(objective: RescoredObjective, varies: bool) -> list[str]:
+    if not varies:
+        return [f"{objective.mean:.6g}"]
+    ties = ", ".join(objective.ties) or "none"
+    return [f"{objective.search:.4g}", interval(objective), f"{objective.optimism:+.4g}", str(objective.rank), ties]
+
+
+def interval(objective: RescoredObjective) -> str:
+    """`0.412 ± 0.031 (k=3)`: the mean and its standard error."""
+    error = "" if objective.standard_error is None else f" ± {objective.standard_error:.2g}"
+    return f"{objective.mean:.4g}{error} (k={len(objective.scores)})"
+
+
+def remarks(found: Conclusions) -> list[str]:
+    """What the table rests on, and what went wrong."""
+    failed = {finalist.name: finalist.failures for finalist in found.finalists if finalist.failures}
+    said = [
+        "front and ranks are by the re-scored means, ± is their standard error over k fresh seeds; not told apart: the "
+        f"{100 * found.level:g}% interval of the difference (Welch's) holds 0, or the scores overlap"
+    ]
+    for name, reasons in {**failed, **found.without_score}.items():
+        said.append(f"{name}: {len(reasons)} fresh training(s) failed: {'; '.join(dict.fromkeys(reasons))}")
+    return said
+
+
+def _chosen(parameters: Mapping[str, object]) -> str:
+    return ", ".join(f"{knob}={value}" for knob, value in parameters.items())

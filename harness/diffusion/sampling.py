@@ -1,6 +1,6 @@
 """Sampling: images as functions of (model, seed, index), whoever computes them.
 
-The noise and the label of sample i depend on (seed, i) alone, and work is cut into micro-batches of a fixed size at
+The noise of sample i depends on (seed, i) alone, its label on i, and work is cut into micro-batches of a fixed size at
 multiples of that size. So an image's arithmetic is the same for any number of workers, and its uint8 values are
 bit-equal. Another micro-batch size makes other matrix shapes, hence other roundings: at most one grey level.
 """
@@ -46,7 +46,6 @@ def sample(
     config: SamplingConfig,
     *,
     shape: tuple[int, int, int],
-    seed: int,
     indices: range | None = None,
     on_progress: Progress | None = None,
 ) -> Tensor:
@@ -64,7 +63,7 @@ def sample(
     try:
         for number in range(first, past_last):
             batch = range(number * config.micro_batch, (number + 1) * config.micro_batch)
-            made = _micro_batch(model, prompts, labels, config, shape, seed, batch, device)
+            made = _micro_batch(model, prompts, labels, config, shape, batch, device)
             start, stop = max(batch.start, wanted.start), min(batch.stop, wanted.stop)
             images[start - wanted.start : stop - wanted.start] = made[start - batch.start : stop - batch.start]
             if on_progress is not None:
@@ -88,14 +87,13 @@ def _micro_batch(
     labels: Tensor,
     config: SamplingConfig,
     shape: tuple[int, int, int],
-    seed: int,
     batch: range,
     device: torch.device,
 ) -> Tensor:
     """uint8 (micro_batch, C, H, W). Rows past the last sample are padding: they only keep the shapes the same."""
     padded = labels[torch.arange(batch.start, batch.stop) % len(labels)]
     v = guided_velocity(model, prompts.to(device), padded, config.guidance_scale, device)
-    noise = sample_noise(seed, batch, shape).to(device)
+    noise = sample_noise(config.seed, batch, shape).to(device)
     return to_uint8(solve(SOLVERS[config.solver], v, noise, config.steps)).cpu()
 
 

@@ -43,8 +43,8 @@ class TrialRecord:
     quantities: Mapping[str, Quantity]  # by name: params, macs, kid, fd, latency_cpu, ...
     curve: tuple[CurvePoint, ...] = ()
     artifacts: Mapping[str, str] = field(default_factory=dict)  # name -> file name in the store's artifact folder
-    parent: str | None = None  # the key of the trial this one was promoted from
-    fidelity: str = "search"  # "search", or "full" after a promotion
+    parent: str | None = None  # the key of the trial this one was promoted from, or re-scores
+    fidelity: str = "search"  # "full" after a promotion, "final" where it re-scores its parent
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -9,7 +9,7 @@ User attributes: `fingerprint` of the architecture; `rungs`, a list with {steps,
 budget it was submitted at, lowest first (`key` is the trial record's, `values` null while it runs); the reason under
 `refused`, `stopped` or `failed`; `enqueued`, the name of a candidate that the sampler did not choose; and the counted
 quantities, one attribute each. System attributes: the violations of the limits (see `constraints`), and what the
-sampler noted for itself.
+sampler noted for itself. What a finalist scored with fresh seeds is the study's, not its trial's: see `rescored`.
 
 The study is read once, when a driver begins; afterwards this process alone writes, one write an event, and keeps
 what it wrote. No write's cost depends on how many candidates there are.
@@ -26,6 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness.records.plain import Plain, to_plain
 from harness.search.constraints import constraint_attributes, violations_of
+from harness.search.rescored import FreshScore, attribute_of, rescored_in
 from harness.search.space import Parameters, Space
 from harness.search.storage import writing
 
@@ -56,11 +57,15 @@ class Candidate:
     violations: Mapping[str, float] = field(default_factory=dict)
     sampler_attributes: Mapping[str, Any] = field(default_factory=dict)
     limits: Plain = None  # those that refused it
+    rescored: list[FreshScore] = field(default_factory=list)  # one a fresh seed that it was submitted with
 
     @property
     def name(self) -> str:
         """What people call it."""
         return candidate_name(self.number)
+
+    def fresh_score(self, seed: int) -> FreshScore | None:
+        return next((score for score in self.rescored if score.seed == seed), None)
 
     @property
     def in_flight(self) -> RungResult | None:
@@ -103,9 +108,11 @@ class Candidates:
         self.submitted = 0  # candidates handed to training, over all runs of the command
         self.gpu_seconds = 0.0  # spent on them
         self.hours = float(study.user_attrs.get(HOURS, 0.0))  # for which drivers ran
+        rescored = rescored_in(study.user_attrs)
         for trial in study.get_trials(deepcopy=False):
             if "fingerprint" in trial.user_attrs or "refused" in trial.user_attrs:
-                self._keep(candidate_of(trial))
+                scores = rescored.get(candidate_name(trial.number), ())
+                self._keep(replace(candidate_of(trial), rescored=list(scores)))
 
     def __iter__(self) -> Iterator[Candidate]:
         return iter(self._all.values())
@@ -139,6 +146,15 @@ class Candidates:
             self._storage.set_trial_user_attr(candidate.trial_id, "rungs", to_plain(rungs))
         candidate.rungs = rungs
         self.gpu_seconds += rung.gpu_seconds
+
+    def rescore(self, candidate: Candidate, score: FreshScore) -> None:
+        """Submit it with a fresh seed, or note what it scored with one."""
+        before = [other for other in candidate.rescored if other.seed == score.seed]
+        scores = [*(other for other in candidate.rescored if other.seed != score.seed), score]
+        with writing(self._where):
+            self._storage.set_study_user_attr(self._study_id, *attribute_of(candidate.name, scores))
+        candidate.rescored = scores
+        self.gpu_seconds += score.gpu_seconds - sum(other.gpu_seconds for other in before)
 
     def note_hours(self, hours: float) -> None:
         """How long drivers ran, all together."""
@@ -210,6 +226,7 @@ class Candidates:
         self._all[candidate.number] = candidate
         self.submitted += bool(candidate.rungs)
         self.gpu_seconds += sum(rung.gpu_seconds for rung in candidate.rungs)
+        self.gpu_seconds += sum(score.gpu_seconds for score in candidate.rescored)
         return candidate
 
 

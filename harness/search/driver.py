@@ -20,6 +20,7 @@ from harness.records.errors import UserError
 from harness.records.plain import identity
 from harness.records.quantity import Known
 from harness.search.candidates import Candidates
+from harness.search.finalists import rescore_finalists
 from harness.search.placing import rungs_of
 from harness.search.problem import Problem
 from harness.search.space import space as space_of
@@ -29,7 +30,7 @@ from harness.search.sweep import Sweep
 from harness.trials.ablation import study_folder
 from harness.trials.compose import parsed
 from harness.trials.controls import control_key, submit_controls
-from harness.trials.outcomes import quantity_names
+from harness.trials.outcomes import LEARNT, quantity_names
 from harness.trials.prepared import Prepared, prepare
 from harness.trials.progress import Show
 from harness.trials.queue import POLL_S, TrialQueue
@@ -74,6 +75,8 @@ def sweep(name: str, overrides: Sequence[str], show: Show) -> Swept:
         candidates = Candidates(study, storage, space, where, time.time)
         running = Sweep(problem, definition, candidates, queue, time.time, show, floor=floor, enqueued=enqueued)
         ending = running.run()
+        if definition.finalists is not None and not ending.halts:
+            ending = rescore_finalists(running, definition.finalists, ending)
     return Swept(study=study, settings=settings, place=where, ending=ending.reason)
 
 
@@ -85,6 +88,11 @@ def definition_of(name: str, overrides: Sequence[str]) -> tuple[SweepStudy, Sett
     check_objectives(definition.objectives, quantity_names(settings))
     if definition.budgets:
         _check_budgets(definition, settings, "recipe.steps" in {**definition.settings, **parsed(overrides)})
+    if definition.finalists is not None and not set(definition.objectives) & set(LEARNT):
+        raise UserError(
+            f"finalists are trained again for objectives that a seed changes ({', '.join(LEARNT)}), and this sweep has "
+            f"{', '.join(definition.objectives)}; leave out finalists"
+        )
     if definition.gpu_hours is not None and settings.recipe.device == "cpu":
         raise UserError("gpu_hours counts hours on accelerators, and recipe.device is cpu; limit hours instead")
     return definition, settings

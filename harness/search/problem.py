@@ -57,6 +57,12 @@ class Problem:
             kept = self.checkpoints / self.levels[0].spec(name, architecture, self.seed).key
         return self.levels[level].spec(name, architecture, self.seed, group=self.name, checkpoints=kept)
 
+    def fresh_spec(self, name: str, parameters: Parameters, number: int, *, parent: str) -> TrialSpec:
+        """The top budget's trial with another seed and other samples, both of this fresh number; it re-scores the trial
+        `parent`."""
+        level, made = self.levels[-1].scored_on(number), self.architecture(parameters)
+        return level.spec(name, made, number, group=self.name, parent=parent, fidelity="final")
+
     def values(self, record: TrialRecord) -> dict[str, float | None]:
         """Each objective; None where the record has no number."""
         return {name: value_of(record.quantities.get(name)) for name in self.objectives}

@@ -2,9 +2,10 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 import optuna
 from optuna.trial import TrialState
@@ -15,6 +16,7 @@ from harness.records.errors import UserError, unknown_name
 from harness.records.plain import canonical_json, from_plain
 from harness.records.record import TrialRecord, trial_key
 from harness.search.candidates import candidate_of
+from harness.search.rescored import rescored_in, standard_error
 from harness.search.storage import SWEEP_FILE, stored_study
 from harness.trials.ablation import MANIFEST_FILE, read_manifest, study_folder
 from harness.trials.progress import value_of
@@ -63,8 +65,22 @@ def _no_study(out: Path, name: str) -> UserError:
     )
 
 
-def choose(records: Sequence[TrialRecord], trial: str | None) -> TrialRecord:
-    """The record of that name or key (the seed of lowest KID, if a name has several); None: the lowest KID of all."""
+def rescored(out: Path, name: str) -> dict[str, list[float]]:
+    """The KIDs of a sweep's finalists with fresh seeds, by candidate; none where there was no such round."""
+    study = stored_study(study_folder(out, name), name)
+    found = {} if study is None else rescored_in(study.user_attrs)
+    kids = {each: [score.kid for score in scores if score.kid is not None] for each, scores in found.items()}
+    return {each: values for each, values in kids.items() if values}
+
+
+def choose(records: Sequence[TrialRecord], trial: str | None, again: Mapping[str, Sequence[float]]) -> TrialRecord:
+    """The record of that name or key (the seed of lowest KID, if a name has several); None: the lowest KID of all.
+
+    `again` has the finalists' re-scored KIDs: where there are some, the lowest is the lowest mean of those, since the
+    lowest of the search's own is partly luck.
+    """
+    if trial is None and (scored := [record for record in records if record.name in again]):
+        return min(scored, key=lambda record: fmean(again[record.name]))
     names = sorted({record.name for record in records})
     if trial is None and all(math.isinf(_kid(record)) for record in records):
         raise UserError(f"--best is the lowest KID, and no trial here has one; name a trial: {', '.join(names)}")
@@ -74,18 +90,26 @@ def choose(records: Sequence[TrialRecord], trial: str | None) -> TrialRecord:
     return min(named, key=lambda record: _kid(record))
 
 
-def promoted_yaml(record: TrialRecord, study: str) -> str:
-    """The architecture, whole, under a head that says where it comes from."""
+def promoted_yaml(record: TrialRecord, study: str, again: Sequence[float] = ()) -> str:
+    """The architecture, whole, under a head that says where it comes from; `again` are its re-scored KIDs."""
     made = from_plain(ArchitectureConfig, record.architecture)
     shown = [f"{name} {value:.6g}" for name in ("kid", "fd", "params", "macs") if (value := _value(record, name))]
     head = [
         f"# {record.name} of {study}, seed {record.seed}: {', '.join(shown)}",
+        *([f"# re-scored: {rescored_text(record, again)}"] if again else []),
         f"# parent: {record.key}",
         f"# fingerprint: {made.fingerprint}",
         f"# trained with: {canonical_json(record.protocol.get('recipe', {}))}",
         "# harness train THIS_FILE recipe.steps=N trains it longer",
     ]
     return "\n".join([*head, to_yaml(made)])
+
+
+def rescored_text(record: TrialRecord, again: Sequence[float]) -> str:
+    """`kid 0.412 ± 0.031 with 3 fresh seeds, 0.35 in the search`."""
+    error = standard_error(again)
+    spread = "" if error is None else f" ± {error:.2g}"
+    return f"kid {fmean(again):.4g}{spread} with {len(again)} fresh seeds, {_kid(record):.4g} in the search"
 
 
 def origin_of(path: Path) -> Origin | None:

@@ -21,6 +21,7 @@ from typing import Any, Literal, TypeAlias
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 
 from harness.records.errors import UserError, unknown_name
 from harness.records.store import write_atomic
@@ -93,6 +94,12 @@ def stored_study(folder: Path, name: str) -> optuna.Study | None:
         return None
     except Exception as error:  # as above
         raise _cannot_open(place(folder, str(storage)), error) from error
+
+
+def directions_of(study: optuna.Study) -> dict[str, Direction]:
+    """Objective -> its direction, as the sweep named them."""
+    named = zip(study.metric_names or (), study.directions, strict=True)
+    return {name: "maximize" if direction == StudyDirection.MAXIMIZE else "minimize" for name, direction in named}
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import optuna
 
 from harness.records.errors import UserError, unknown_name
 from harness.records.plain import Plain, canonical_json, from_plain, to_plain
+from harness.search.rescored import Finalists
 from harness.search.shadow import SAMPLERS
 from harness.search.storage import Direction, check_storage
 from harness.trials.compose import parsed
@@ -16,7 +17,7 @@ from harness.trials.studies import read_kind
 
 OWN_SETTINGS = (
     "trials", "sampler", "sampler_seed", "max_rejections", "budgets", "reduction", "enqueue", "storage", "hours",
-    "gpu_hours",
+    "gpu_hours", "finalists",
 )  # fmt: skip
 """Settings of the sweep itself that the command line may override; every other is one of config.yaml's."""
 
@@ -47,6 +48,8 @@ class SweepStudy:
     """After so many hours of driving, over all runs, nothing more is submitted; what runs is finished."""
     gpu_hours: float | None = None
     """The same of hours on accelerators, of trainings that ended."""
+    finalists: Finalists | None = None
+    """The best are trained again with fresh seeds and re-scored when the search has ended: {most: 4, seeds: 3}."""
     settings: Mapping[str, Any] = field(default_factory=dict)  # overrides of config.yaml
 
     def __post_init__(self) -> None:
@@ -67,10 +70,23 @@ class SweepStudy:
 
 def sweep_study(name: str, overrides: Sequence[str]) -> tuple[SweepStudy, Settings]:
     """sweeps/NAME.yaml with its own settings of the command line, and the other settings."""
-    own = {key: value for key, value in parsed(overrides).items() if key in OWN_SETTINGS}
-    definition = from_plain(SweepStudy, {**read_kind("sweep", name), **own})
-    others = [text for text in overrides if text.split("=")[0].strip() not in OWN_SETTINGS]
+    own = {key: value for key, value in parsed(overrides).items() if _is_own(key)}
+    definition = from_plain(SweepStudy, _overridden(read_kind("sweep", name), own))
+    others = [text for text in overrides if not _is_own(text.split("=")[0].strip())]
     return definition, settings_of(others, definition.settings)
+
+
+def _is_own(key: str) -> bool:
+    return key.split(".")[0] in OWN_SETTINGS
+
+
+def _overridden(content: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The study's content with `trials`, and with `finalists.seeds` inside its mapping `finalists`."""
+    found = dict(content)
+    for key, value in own.items():
+        outer, _, inner = key.partition(".")
+        found[outer] = {**(found.get(outer) or {}), inner: value} if inner else value
+    return found
 
 
 def check_objectives(objectives: Iterable[str], measured: Sequence[str]) -> None:

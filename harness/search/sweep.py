@@ -110,7 +110,7 @@ class Sweep:
         ending: Ending | None = None
         while True:
             while self.queue.free > 0:
-                ending = self._time_is_up() or ending
+                ending = self.time_is_up() or ending
                 if ending is not None and ending.halts:
                     break
                 if self._promote():
@@ -123,7 +123,7 @@ class Sweep:
                 return ending
             for spec, record in self.queue.poll(POLL_S):
                 self._tell(self._running.pop(spec.key), spec, record)
-            self._note_hours()
+            self.note_hours()
             self.show.running(self.queue.progress())
 
     def _propose(self) -> Ending | None:
@@ -314,7 +314,7 @@ class Sweep:
             if folder.name not in kept:  # a kill between a candidate's end and its folder's
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _time_is_up(self) -> Ending | None:
+    def time_is_up(self) -> Ending | None:
         hours, gpu_hours = self.definition.hours, self.definition.gpu_hours
         if hours is not None and self.hours >= hours:
             return Ending(f"the sweep ran for its {hours:g} hours; hours=... lets it go on", halts=True)
@@ -322,7 +322,7 @@ class Sweep:
             return Ending(f"its {gpu_hours:g} GPU-hours are spent; gpu_hours=... lets it go on", halts=True)
         return None
 
-    def _note_hours(self) -> None:
+    def note_hours(self) -> None:
         if self.clock() - self._noted >= HOURS_EVERY_S:
             self._noted = self.clock()
             self.candidates.note_hours(self.hours)

@@ -22,7 +22,7 @@ from harness.records.record import Measurement, Protocol, measurement_key
 from harness.records.store import Store
 from harness.training.device import resolve_device, use_threads
 from harness.trials.network import initialised, sampled
-from harness.trials.prepared import SAMPLING_SEED, Prepared, cache_folder, check_unchanged, prepare
+from harness.trials.prepared import Prepared, cache_folder, check_unchanged, prepare
 from harness.trials.queue import TrialQueue
 from harness.trials.settings import Settings
 from harness.trials.spec import store_of
@@ -84,7 +84,7 @@ def _measure(name: str, prepared: Prepared, base: ArchitectureConfig, reference:
         network = initialised(base, UNTRAINED_SEED).to(resolve_device(settings.recipe.device))
         images, labels = sampled(network, data, prompts, settings.sampling, count)
     else:
-        images, labels = control_images(name, data, settings.quality, seed=SAMPLING_SEED)
+        images, labels = control_images(name, data, settings.quality, seed=settings.sampling.seed)
     quantities = quality(images, labels, reference)
     what = _settings(name, prepared.protocol, base)
     return Measurement(subject="control", settings=what, quantities=quantities, provenance=ended(begun))

@@ -12,7 +12,6 @@ from harness.diffusion.config import SamplingConfig
 from harness.diffusion.sampling import sample, sample_labels
 from harness.models.build import build
 from harness.training.randomness import stream_seed
-from harness.trials.prepared import SAMPLING_SEED
 
 
 def initialised(architecture: ArchitectureConfig, seed: int) -> nn.Module:
@@ -34,7 +33,4 @@ def sampled(
     """uint8 images (count, C, H, W) and the labels (count,) they were asked to show; noise as everywhere."""
     labels = sample_labels(count, len(data.class_names))
     shape = (data.channels, data.size, data.size)
-    images = sample(
-        network, prompts, labels, config, shape=shape, seed=SAMPLING_SEED, on_progress=on_progress
-    )  # fmt: skip
-    return images, labels
+    return sample(network, prompts, labels, config, shape=shape, on_progress=on_progress), labels

@@ -20,9 +20,6 @@ from harness.training.device import planned_precision
 from harness.trials.settings import Settings
 from harness.trials.spec import TrialSpec
 
-SAMPLING_SEED = 0
-"""Sample i has the same noise and the same class in every trial: what differs between two grids is the network."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
@@ -56,7 +53,14 @@ class Prepared:
 
     def trained_for(self, steps: int) -> "Prepared":
         """The same study with another budget: optimiser steps. What it trains is what `recipe.steps=STEPS` trains."""
-        settings = replace(self.settings, recipe=replace(self.settings.recipe, steps=steps))
+        return self._under(replace(self.settings, recipe=replace(self.settings.recipe, steps=steps)))
+
+    def scored_on(self, sampling_seed: int) -> "Prepared":
+        """The same study with other samples: what `sampling.seed=SAMPLING_SEED` scores. Training is the same."""
+        return self._under(replace(self.settings, sampling=replace(self.settings.sampling, seed=sampling_seed)))
+
+    def _under(self, settings: Settings) -> "Prepared":
+        """The same data and prompts under other settings, which do not change either."""
         if self.data is None or self.prompts is None:
             return replace(self, settings=settings)
         return replace(self, settings=settings, protocol=protocol(settings, self.data, self.prompts))
@@ -89,14 +93,13 @@ def prepare(settings: Settings) -> Prepared:
 def protocol(settings: Settings, data: ImageData, prompts: PromptTable) -> Protocol:
     """Every setting that can change a trial's result, and nothing else: contents, not paths; no `auto` precision."""
     recipe: Any = identity(settings.recipe)
-    sampling: Any = identity(settings.sampling)
     quality: Any = identity(settings.quality)
     return Protocol(
         sections={
             "data": data.identity,
             "text": prompts.identity,
             "recipe": {**recipe, "precision": planned_precision(settings.recipe)},
-            "sampling": {**sampling, "seed": SAMPLING_SEED},
+            "sampling": identity(settings.sampling),
             "quality": {**quality, "extractor": extractor_identity(settings.quality.extractor)},
         }
     )

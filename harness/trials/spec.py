@@ -20,7 +20,7 @@ class TrialSpec:
     seed: int
     group: str = ""  # the study it belongs to: `fig3`
     limits: Limits = field(default_factory=dict)
-    parent: str | None = None  # the key of the trial it was promoted from
+    parent: str | None = None  # the key of the trial it was promoted from, or re-scores
     fidelity: str = "search"
     checkpoints: Path | None = None
     """Where they lie, and outlive the trial for a longer training to go on from; None: with the job, until its end."""

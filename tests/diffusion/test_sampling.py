@@ -58,7 +58,7 @@ CONFIG = SamplingConfig(solver="heun", steps=4, guidance_scale=2.0, micro_batch=
 
 def images(network: nn.Module, indices: range | None = None, config: SamplingConfig = CONFIG, seed: int = 3) -> Tensor:
     labels = sample_labels(50, N_CLASSES)
-    return sample(network, TABLE, labels, config, shape=SHAPE, seed=seed, indices=indices)
+    return sample(network, TABLE, labels, dataclasses.replace(config, seed=seed), shape=SHAPE, indices=indices)
 
 
 def test_images_are_bit_equal_for_any_cut_into_workers(network: Network) -> None:
@@ -84,7 +84,7 @@ def test_noise_from_one_stream_a_worker_would_be_seen(network: Network, monkeypa
 
 
 def test_images_do_not_depend_on_how_many_more_are_drawn(network: Network) -> None:
-    more = sample(network, TABLE, sample_labels(70, N_CLASSES), CONFIG, shape=SHAPE, seed=3)
+    more = sample(network, TABLE, sample_labels(70, N_CLASSES), dataclasses.replace(CONFIG, seed=3), shape=SHAPE)
     assert torch.equal(more[:50], images(network))
 
 
@@ -162,7 +162,6 @@ def test_sampling_leaves_no_trace(network: Network) -> None:
         labels,
         CONFIG,
         shape=SHAPE,
-        seed=0,
         indices=range(10, 40),
         on_progress=lambda *p: progress.append(p),
     )
@@ -179,6 +178,8 @@ def test_sampling_leaves_no_trace(network: Network) -> None:
         ({"guidance_scale": -1.0}, "sampling.guidance_scale"),
         ({"guidance_scale": float("nan")}, "sampling.guidance_scale"),
         ({"micro_batch": 0}, "sampling.micro_batch"),
+        ({"seed": -1}, "sampling.seed must be a whole number from 0 to 4294967295, not -1"),
+        ({"seed": 2**32}, "sampling.seed"),
     ],
 )
 def test_wrong_settings_are_refused_in_a_sentence(settings: dict[str, object], says: str) -> None:

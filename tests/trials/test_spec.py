@@ -42,8 +42,25 @@ def test_what_cannot_change_a_result_is_no_part_of_the_protocol(tmp_path):
     same = protocol()
     for override in ("launcher=debug", "tracker=none", "latency=none", "recipe.checkpoint_every=7", "seeds=[5]"):
         assert protocol(override) == same, override
-    for override in ("recipe.steps=7", "sampling.steps=3", "quality.samples=9", "text.template='the {}'"):
+    for override in (
+        "recipe.steps=7",
+        "sampling.steps=3",
+        "sampling.seed=1",
+        "quality.samples=9",
+        "text.template='the {}'",
+    ):
         assert protocol(override) != same, override
+
+
+def test_other_samples_are_another_protocol_and_the_default_ones_are_those_of_every_earlier_record(tmp_path):
+    """Records lie in stores under this fingerprint: a default that changed would train all of them again."""
+    prepared = prepare(settings_of([f"out='{tmp_path}'", "recipe.precision=float32"]))
+    assert prepared.protocol.sections["sampling"]["seed"] == 0
+    assert prepared.scored_on(0).protocol == prepared.protocol
+    other = prepared.scored_on(3)
+    assert other.protocol == prepare(settings_of([f"out='{tmp_path}'", "sampling.seed=3"])).protocol
+    changed = {name for name, section in prepared.protocol.sections.items() if other.protocol.sections[name] != section}
+    assert changed == {"sampling"}
 
 
 def test_counting_only_is_never_mistaken_for_training(tmp_path, prepared):

@@ -1,0 +1,41 @@
+"""What a sweep concludes from its finalists: the search's values, the re-scored ones, and their ties."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RescoredObjective:
+    """One objective of one finalist."""
+
+    search: float  # what it was chosen by
+    scores: tuple[float, ...]  # one a fresh seed
+    mean: float
+    standard_error: float | None  # of the mean; None with one score, and where no seed changes the objective
+    rank: int  # by the means, 1 is best
+    ties: tuple[str, ...] = ()  # the finalists that it is not told apart from
+
+    @property
+    def optimism(self) -> float:
+        """How far the search's value is from the re-scored mean; below 0 where it was too low."""
+        return self.search - self.mean
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finalist:
+    name: str  # `trial-7`
+    parameters: Mapping[str, bool | int | float | str]  # knob -> value
+    objectives: Mapping[str, RescoredObjective]
+    failures: tuple[str, ...]  # why fresh trainings have no score
+    keys: tuple[str, ...]  # of the fresh trials' records
+    on_front: bool  # no other finalist has better or equal means in all
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Conclusions:
+    directions: Mapping[str, Literal["minimize", "maximize"]]
+    varying: tuple[str, ...]  # the objectives that a seed changes
+    finalists: tuple[Finalist, ...]  # the best in the first varying objective first
+    without_score: Mapping[str, tuple[str, ...]]  # candidates whose fresh trainings all failed -> why
+    level: float  # of the intervals by which ties are told

@@ -1,0 +1,143 @@
+"""The last round of a sweep: its finalists are trained again with fresh seeds and scored with fresh samples.
+
+They go through the same queue as all else: what the store has is not trained, a killed driver's jobs are found, and
+the sweep's limits of time hold. Every candidate's first fresh seed comes before any second one, so a round that was
+halted has compared all of them.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import count, islice
+
+from harness.records.record import TrialRecord
+from harness.search.candidates import Candidate
+from harness.search.halving import Fronts, Losses, Rung
+from harness.search.problem import Problem
+from harness.search.rescored import Finalists, FreshScore
+from harness.search.sweep import Ending, Sweep
+from harness.trials.outcomes import why
+from harness.trials.progress import Show, value_of
+from harness.trials.queue import POLL_S, Trials
+from harness.trials.spec import TrialSpec
+
+
+def rescore_finalists(sweep: Sweep, wanted: Finalists, ended: Ending) -> Ending:
+    """Choose the finalists of a search that `ended`, and train them again; what ends the command now."""
+    finalists = chosen(sweep.candidates, sweep.problem, wanted.most)
+    if not finalists:
+        return replace(ended, reason=f"{ended.reason}; no candidate is complete, so there are no finalists")
+    seeds = fresh_seeds(sweep.problem, wanted.seeds)
+    names = ", ".join(candidate.name for candidate in finalists)
+    sweep.show.note(f"{ended.reason}; training the finalists again: {names}, seeds {', '.join(map(str, seeds))}")
+    halt: Ending | None = None
+
+    def halted() -> bool:
+        nonlocal halt
+        sweep.note_hours()
+        halt = halt or sweep.time_is_up()
+        return halt is not None
+
+    with sweep.show.board(total=len(finalists) * len(seeds)):
+        rescore(
+            sweep.problem, sweep.queue, finalists, seeds, sweep.show, halted=halted, heard=sweep.candidates.rescore
+        )  # fmt: skip
+    sweep.candidates.note_hours(sweep.hours)
+    if halt is not None:
+        return halt
+    return replace(ended, reason=f"{ended.reason}; {len(finalists)} finalists were re-scored with {len(seeds)} seeds")
+
+
+def chosen(candidates: Iterable[Candidate], problem: Problem, most: int) -> list[Candidate]:
+    """The front of the top budget, limits met; of more than `most`, an epsilon-net's points, in its order."""
+    complete = {
+        candidate.number: candidate
+        for candidate in candidates
+        if candidate.state == "complete" and all(violation <= 0 for violation in candidate.violations.values())
+    }
+    losses = {number: problem.losses(candidate.rungs[-1].values or ()) for number, candidate in complete.items()}
+    front = first_front(losses)
+    net = Rung(reduction=1)  # all of one front, so its order is the net's
+    for number in front:
+        net.add(number, losses[number], eligible=True)
+    found: list[Candidate] = []
+    while len(found) < most and (best := net.next(drained=True)) is not None:
+        net.promote(best)
+        found.append(complete[best])
+    return found
+
+
+def first_front(losses: Mapping[int, Losses]) -> list[int]:
+    """The numbers of the points that no other dominates, in their order."""
+    fronts = Fronts()
+    for number, point in losses.items():
+        fronts.add(number, point)
+    return sorted(next(iter(fronts), ([], None))[0])
+
+
+def fresh_seeds(problem: Problem, wanted: int) -> tuple[int, ...]:
+    """The lowest numbers that are neither the seed of the search's trainings nor that of its samples."""
+    used = {problem.seed, problem.levels[-1].settings.sampling.seed}
+    return tuple(islice((number for number in count() if number not in used), wanted))
+
+
+def rescore(
+    problem: Problem,
+    queue: Trials,
+    candidates: Sequence[Candidate],
+    seeds: Sequence[int],
+    show: Show,
+    *,
+    halted: Callable[[], bool] = lambda: False,
+    heard: Callable[[Candidate, FreshScore], None] = lambda _candidate, _score: None,
+) -> dict[int, dict[int, FreshScore]]:
+    """Train each candidate to the top budget with each fresh seed; the candidate's number -> seed -> its score.
+
+    Nothing else may be in the queue's flight. Once `halted`, nothing more is submitted and what runs is finished.
+    `heard` is told of every submission (a score without values) and of every score.
+    """
+    waiting = deque((candidate, seed) for seed in seeds for candidate in candidates)
+    running: dict[str, Candidate] = {}  # by trial key
+    scores: dict[int, dict[int, FreshScore]] = {candidate.number: {} for candidate in candidates}
+
+    def tell(candidate: Candidate, spec: TrialSpec, record: TrialRecord, *, paid: bool) -> None:
+        before = candidate.fresh_score(spec.seed)
+        score = score_of(problem, spec, record, before.gpu_seconds if before else 0.0, paid=paid)
+        scores[candidate.number][spec.seed] = score
+        if score != before:
+            heard(candidate, score)
+        show.ended(spec, record)
+
+    while True:
+        halt = halted()
+        while waiting and queue.free > 0 and not halt:
+            candidate, seed = waiting.popleft()
+            spec = problem.fresh_spec(candidate.name, candidate.parameters, seed, parent=candidate.rungs[-1].key)
+            before = candidate.fresh_score(seed)  # an earlier driver's
+            if before is None:
+                heard(candidate, FreshScore(seed=seed, key=spec.key))
+            if (record := queue.submit(spec)) is not None:
+                tell(candidate, spec, record, paid=before is not None and before.running)
+            else:
+                running[spec.key] = candidate
+                show.add(spec)
+        if queue.in_flight == 0:
+            return scores
+        for spec, record in queue.poll(POLL_S):
+            tell(running.pop(spec.key), spec, record, paid=True)
+        show.running(queue.progress())
+
+
+def score_of(problem: Problem, spec: TrialSpec, record: TrialRecord, spent: float, *, paid: bool) -> FreshScore:
+    """What a record holds; `spent` are GPU-seconds of before; not `paid` where it was trained for another study."""
+    found = problem.values(record)
+    missing = [name for name, value in found.items() if value is None]
+    failed = why(record) if record.state != "complete" else f"no {', '.join(missing)}" if missing else ""
+    return FreshScore(
+        seed=spec.seed,
+        key=spec.key,
+        values=None if failed else tuple(value for value in found.values() if value is not None),
+        kid=value_of(record.quantities.get("kid")),
+        gpu_seconds=spent + (float(record.provenance.get("gpu_seconds", 0.0)) if paid else 0.0),
+        failed=failed,
+    )

@@ -1,0 +1,326 @@
+"""Finalists: trained again with fresh seeds, scored with fresh samples; conclusions are by those scores."""
+
+import random
+from itertools import pairwise
+from statistics import fmean, stdev
+
+import optuna
+import pytest
+from fake_sweep import World, score
+from optuna.trial import TrialState
+from scipy import stats
+from test_driver import Death, KilledError
+
+from harness.records.errors import UserError
+from harness.search import conclusions
+from harness.search.conclusions import conclude, tied
+from harness.search.finalists import chosen, fresh_seeds, rescore, rescore_finalists
+from harness.search.rescored import Finalists, rescored_in
+
+WANTED = Finalists(most=3, seeds=3)
+FRESH = (1, 2, 3)
+
+
+def lucky(spec):
+    """One candidate had luck with the search's seed: it seems the best by far, and is among the worst."""
+    found = score(spec)
+    one = spec.architecture.stages[0].channels == 32
+    noise = random.Random(spec.key).gauss(0, 0.01)
+    if one:
+        return {**found, "kid": found["kid"] * (0.02 if spec.seed == 0 else 3.0) + noise}
+    return {**found, "kid": found["kid"] + noise}
+
+
+def final_round(world, wanted=WANTED, **settings):
+    """The command: the search to its end, then its finalists."""
+    driver = world.driver(**{"trials": 12, "objectives": {"kid": "minimize"}, **settings})
+    ending = driver.run()
+    return ending if ending.halts else rescore_finalists(driver, wanted, ending)
+
+
+def fresh(world):
+    """The trainings of the final round."""
+    return [spec for spec in world.workers.trained if spec.fidelity == "final"]
+
+
+def scores(world):
+    return rescored_in(world.study.user_attrs)
+
+
+def test_every_finalist_is_trained_with_fresh_seeds_that_are_never_the_searchs(tmp_path, cheap):
+    world = World(tmp_path)
+    final_round(world, objectives={"kid": "minimize", "macs": "minimize"})
+    searched = {spec.seed for spec in world.workers.trained if spec.fidelity == "search"}
+    assert searched == {0}
+    assert not searched & {spec.seed for spec in fresh(world)}
+    front = {f"trial-{trial.number}" for trial in world.study.best_trials}
+    names = {spec.name for spec in fresh(world)}
+    assert len(names) == min(3, len(front))
+    assert names <= front
+    for name in names:
+        assert sorted(spec.seed for spec in fresh(world) if spec.name == name) == [1, 2, 3]
+    top = {trial.user_attrs["rungs"][-1]["key"]: f"trial-{trial.number}" for trial in world.study.best_trials}
+    assert all(top[spec.parent] == spec.name for spec in fresh(world))
+
+
+def test_fresh_numbers_avoid_the_searchs_sampling_too(tmp_path, cheap):
+    problem = World(tmp_path).driver().problem
+    assert fresh_seeds(problem, 3) == (1, 2, 3)
+    (tmp_path / "other").mkdir()
+    level = World(tmp_path / "other").driver().problem.levels[0].scored_on(2)
+    object.__setattr__(problem, "levels", (level,))
+    assert fresh_seeds(problem, 3) == (1, 3, 4)
+
+
+def test_the_rescored_mean_is_arithmetic_over_the_stores_records(tmp_path, cheap):
+    world = World(tmp_path, lucky)
+    final_round(world, objectives={"kid": "minimize", "macs": "minimize"})
+    assert scores(world)
+    for name, found in scores(world).items():
+        kids = [world.workers.records[score.key].quantities["kid"].value for score in found]
+        macs = [world.workers.records[score.key].quantities["macs"].value for score in found]
+        assert [score.seed for score in found] == [1, 2, 3]
+        content = world.study.user_attrs[f"rescored:{name}"]
+        assert content["mean"] == pytest.approx([sum(kids) / 3, sum(macs) / 3])
+        assert content["standard_error"] == pytest.approx([stdev(kids) / 3**0.5, 0.0])
+        (finalist,) = [each for each in conclude(world.study).finalists if each.name == name]
+        kid = finalist.objectives["kid"]
+        (trial,) = [trial for trial in world.study.best_trials if f"trial-{trial.number}" == name]
+        assert kid.search == trial.values[0], "the search's value stays in the record"
+        assert kid.optimism == pytest.approx(trial.values[0] - fmean(kids))
+
+
+def check_the_lucky_one_loses(world):
+    final_round(world, Finalists(most=1, seeds=2), objectives={"kid": "minimize", "macs": "minimize"}, trials=25)
+    (first,) = {spec.name for spec in fresh(world)}
+    final_round(world, Finalists(most=9, seeds=3), objectives={"kid": "minimize", "macs": "minimize"}, trials=25)
+    (lucky_trial,) = [trial for trial in world.trials(TrialState.COMPLETE) if f"trial-{trial.number}" == first]
+    assert lucky_trial.params["width"] == 32, "the planted one wins the search"
+    found = conclude(world.study)
+    (planted,) = [each for each in found.finalists if each.name == first]
+    assert planted.objectives["kid"].search == min(each.objectives["kid"].search for each in found.finalists)
+    assert found.finalists[0].name != first
+    assert planted.objectives["kid"].rank > 1
+    return planted
+
+
+def test_a_planted_lucky_candidate_wins_the_search_and_loses_after_re_scoring(tmp_path, cheap):
+    planted = check_the_lucky_one_loses(World(tmp_path, lucky))
+    assert planted.objectives["kid"].optimism < -1
+
+
+def test_concluding_from_the_searchs_values_shows(tmp_path, cheap, monkeypatch):
+    """The mutation: the search's value in the place of the re-scored ones."""
+    by_objective = conclusions._by_objective
+
+    def searched(*arguments):
+        return {name: (value, [value] * len(again)) for name, (value, again) in by_objective(*arguments).items()}
+
+    monkeypatch.setattr(conclusions, "_by_objective", searched)
+    with pytest.raises(AssertionError):
+        check_the_lucky_one_loses(World(tmp_path, lucky))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "tie"),
+    [
+        ((0.40, 0.44, 0.42), (0.41, 0.45, 0.43), True),  # they overlap
+        ((0.40, 0.44, 0.42), (0.90, 0.94, 0.92), False),
+        ((0.40, 0.50, 0.42), (0.51, 0.52, 0.61), True),  # apart, but by less than they scatter
+        ((0.1,) * 3 + (0.3,) * 20, (0.29,) + (0.9,) * 20, True),  # Welch's tells these apart, but they overlap
+        ((0.4,), (0.9, 0.91), True),  # one score has no spread
+        ((0.4, 0.4), (0.5, 0.5), False),
+        ((0.4, 0.4), (0.4, 0.4), True),
+    ],
+)
+def test_a_tie_is_what_the_seeds_do_not_tell_apart(one, other, tie):
+    assert tied(one, other) == tied(other, one) == tie
+
+
+def test_the_interval_is_welchs_by_arithmetic():
+    """m_1 - m_2 +- t sqrt(v_1 + v_2) touches 0 exactly at the gap computed here."""
+    one, scatter = (0.0, 0.01, 0.02), (0.0, 0.1, 0.2)
+    v1, v2 = stdev(one) ** 2 / 3, stdev(scatter) ** 2 / 3
+    freedom = (v1 + v2) ** 2 / (v1**2 / 2 + v2**2 / 2)
+    gap = fmean(one) - fmean(scatter) + stats.t.ppf(0.975, freedom) * (v1 + v2) ** 0.5
+    assert tied(one, [value + gap * 0.999 for value in scatter])
+    assert not tied(one, [value + gap * 1.001 for value in scatter])
+
+
+def by_width(noise):
+    """Twelve widths' KIDs lie 0.5 apart; a seed moves them by up to `noise`."""
+
+    def found(spec):
+        level = score({16: 0, 32: 1, 48: 2}[spec.architecture.stages[0].channels])
+        return {"kid": level + random.Random(spec.key).uniform(0, noise), "macs": 10 - level}
+
+    score = lambda width: 1.0 + width / 2  # noqa: E731
+    return found
+
+
+@pytest.mark.parametrize(("noise", "tie"), [(0.01, False), (3.0, True)])
+def test_ties_are_marked_where_seeds_overlap_and_not_where_they_are_far_apart(tmp_path, cheap, noise, tie):
+    world = World(tmp_path, by_width(noise))
+    final_round(world, objectives={"kid": "minimize", "macs": "minimize"}, trials=20)
+    found = conclude(world.study).finalists
+    assert len(found) == 3
+    means = [each.objectives["kid"].mean for each in found]
+    assert means == sorted(means)
+    assert [each.objectives["kid"].rank for each in found] == [1, 2, 3]
+    for one, other in pairwise(found):
+        assert (other.name in one.objectives["kid"].ties) == tie
+        assert (one.name in other.objectives["kid"].ties) == tie
+    assert all(each.objectives["macs"].ties == () for each in found), "no seed changes what is counted"
+
+
+def test_the_same_command_once_more_trains_nothing_and_only_a_deleted_record_again(tmp_path, cheap):
+    world = World(tmp_path)
+    both = {"kid": "minimize", "macs": "minimize"}
+    final_round(world, objectives=both)
+    before, first = len(world.workers.trained), scores(world)
+    final_round(world, objectives=both)
+    assert len(world.workers.trained) == before
+    gone = fresh(world)[4]
+    del world.workers.records[gone.key]
+    final_round(world, objectives=both)
+    assert [spec.key for spec in world.workers.trained[before:]] == [gone.key]
+    assert scores(world) == first
+
+
+def test_more_seeds_go_on_and_fewer_keep_what_is_there(tmp_path, cheap):
+    world = World(tmp_path)
+    final_round(world)
+    final_round(world, Finalists(most=3, seeds=5))
+    final_round(world, Finalists(most=3, seeds=2))
+    (name,) = {spec.name for spec in fresh(world)}
+    assert [spec.seed for spec in fresh(world)] == [1, 2, 3, 4, 5]
+    assert [found.seed for found in scores(world)[name]] == [1, 2, 3, 4, 5]
+
+
+def killed(world, at, monkeypatch):
+    """Drive the command until event `at`; whether it died."""
+    death, driver = Death(at), world.driver(trials=8, objectives={"kid": "minimize", "macs": "minimize"})
+    storage = driver.candidates._storage
+    with monkeypatch.context() as patch:
+        for name in ("create_new_trial", "set_trial_user_attr", "set_trial_state_values", "set_study_user_attr"):
+            patch.setattr(storage, name, death.wrap(getattr(storage, name)))
+        for name in ("submit", "poll"):
+            patch.setattr(driver.queue, name, death.wrap(getattr(driver.queue, name)))
+        try:
+            rescore_finalists(driver, WANTED, driver.run())
+        except KilledError:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
+def test_killed_between_any_two_events_it_loses_and_repeats_nothing(tmp_path, cheap, monkeypatch, seed):
+    whole, world = World(tmp_path / "whole"), World(tmp_path / "killed", workers=2)
+    for each in (whole, world):
+        each.folder.mkdir()
+    while killed(whole, 10_000, monkeypatch):
+        pass
+    draw, deaths = random.Random(seed), 0
+    while killed(world, draw.randint(1, 45), monkeypatch):
+        deaths += 1
+        assert deaths < 100
+    assert deaths > 2
+    keys = [spec.key for spec in world.workers.trained]
+    assert len(keys) == len(set(keys)), "nothing is trained twice"
+    assert {trial.state for trial in world.trials()} == {TrialState.COMPLETE}
+    for name, found in scores(world).items():
+        assert [each.seed for each in found] == [1, 2, 3], name
+        assert [each.values[0] for each in found] == [
+            world.workers.records[each.key].quantities["kid"].value for each in found
+        ]
+    assert len(scores(world)) == len(scores(whole)) == 3
+
+
+def test_a_limit_of_time_halts_the_round_and_a_larger_one_goes_on(tmp_path, cheap):
+    both = {"kid": "minimize", "macs": "minimize"}
+    world = World(tmp_path, workers=1)  # a minute a training
+    ending = final_round(world, objectives=both, trials=6, hours=0.1 + 2.5 / 60)
+    assert ending.halts
+    assert "lets it go on" in ending.reason
+    assert [spec.seed for spec in fresh(world)] == [1, 1, 1], "every finalist once before any of them twice"
+    assert world.candidates.hours == pytest.approx(9 / 60)
+    ending = final_round(world, objectives=both, trials=6, hours=1.0)
+    assert "3 finalists were re-scored with 3 seeds" in ending.reason
+    assert len(fresh(world)) == 9
+
+
+def test_a_search_that_is_halted_has_no_final_round(tmp_path, cheap):
+    world = World(tmp_path, workers=1)
+    assert final_round(world, trials=400, hours=0.1).halts
+    assert fresh(world) == []
+
+
+def test_gpu_hours_count_the_final_round_once(tmp_path, cheap):
+    world = World(tmp_path, workers=1, gpu=3.6)
+    both = {"kid": "minimize", "macs": "minimize"}
+    final_round(world, objectives=both, trials=6)
+    steps = world.workers.trained[0].settings.recipe.steps
+    assert world.candidates.gpu_seconds == pytest.approx(3.6 * steps * (6 + 9))
+    final_round(world, objectives=both, trials=6)
+    assert world.candidates.gpu_seconds == pytest.approx(3.6 * steps * (6 + 9)), "a restart pays nothing again"
+
+
+def test_a_fresh_training_that_fails_is_told_and_leaves_the_others_standing(tmp_path, cheap):
+    def sometimes(spec):
+        odd = spec.seed == 2 or (spec.seed > 0 and spec.architecture.feed_forward.ratio == 1)
+        return "training diverged at step 7" if odd else score(spec)
+
+    world = World(tmp_path, sometimes)
+    final_round(world, Finalists(most=9, seeds=3), objectives={"kid": "minimize", "macs": "minimize"}, trials=25)
+    found = conclude(world.study)
+    assert found.finalists
+    for each in found.finalists:
+        assert len(each.objectives["kid"].scores) == 2
+        assert each.failures == ("train: training diverged at step 7",)
+    assert found.without_score
+    assert not {each.name for each in found.finalists} & set(found.without_score)
+
+
+def test_of_a_large_front_an_epsilon_net_is_chosen(tmp_path, cheap):
+    world = World(tmp_path)
+    driver = world.driver(trials=30, objectives={"kid": "minimize", "macs": "minimize"})
+    driver.run()
+    front = {trial.number for trial in world.study.best_trials}
+    assert len(front) > 4
+    assert {each.number for each in chosen(world.candidates, driver.problem, 100)} == front
+    four = chosen(world.candidates, driver.problem, 4)
+    kids = {trial.number: trial.values[0] for trial in world.study.best_trials}
+    assert len(four) == 4
+    assert four[0].number == min(kids, key=lambda number: kids[number]), "the best in the first objective is one"
+    ends = {min(front, key=lambda n: kids[n]), max(front, key=lambda n: kids[n])}
+    assert ends <= {each.number for each in four}, "they are spread over it"
+
+
+def test_chosen_candidates_can_be_re_scored_without_a_study(tmp_path, cheap):
+    """For who compares searches: values by candidate and seed, nothing written."""
+    world = World(tmp_path)
+    driver = world.driver(trials=5)
+    driver.run()
+    some = [candidate for candidate in world.candidates if candidate.state == "complete"][:2]
+    found = rescore(driver.problem, driver.queue, some, (7, 8), driver.show)
+    assert {number: sorted(seeds) for number, seeds in found.items()} == {each.number: [7, 8] for each in some}
+    for seeds in found.values():
+        assert all(
+            one.values == (one.kid, world.workers.records[one.key].quantities["macs"].value) for one in seeds.values()
+        )
+    assert scores(world) == {}
+
+
+def test_plain_optuna_reads_both_values(tmp_path, cheap):
+    world = World(tmp_path, lucky)
+    final_round(world)
+    study = optuna.load_study(study_name="fake", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    (name,) = rescored_in(study.user_attrs)
+    assert study.best_trial.number == int(name.removeprefix("trial-"))
+    assert study.best_value != study.user_attrs[f"rescored:{name}"]["mean"][0]
+
+
+@pytest.mark.parametrize(("change", "sentence"), [({"most": 0}, "finalists.most is"), ({"seeds": 1}, "no spread")])
+def test_what_cannot_be_asked_is_refused(change, sentence):
+    with pytest.raises(UserError, match=sentence):
+        Finalists(**change)
