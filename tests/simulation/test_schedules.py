@@ -1,10 +1,11 @@
 """The simulator and its schedules against arithmetic."""
 
 import math
+import time
 
 import pytest
 
-from .cluster import Clock, Draw, Span
+from .cluster import Clock, Draw, Span, driver_time
 from .schedules import batch_makespan, first_fill, greedy_makespan, makespan, utilisation
 
 
@@ -56,3 +57,12 @@ def test_a_clock_charges_the_driver_and_nobody_for_the_simulator():
             clock.wait(5)
     assert clock() - before == pytest.approx(5 + clock.driver_s, abs=1e-3)
     assert Clock(rate=0)() == Clock()()
+
+
+def test_the_drivers_time_is_at_most_the_walls_and_at_least_its_work():
+    before = driver_time(), time.perf_counter(), time.thread_time()
+    while time.thread_time() - before[2] < 0.05:
+        pass
+    after = driver_time(), time.perf_counter(), time.thread_time()
+    own, wall, work = (late - early for late, early in zip(after, before, strict=True))
+    assert work - 0.01 <= own <= wall + 0.01
