@@ -63,6 +63,11 @@ def _promote_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", metavar="FILE", help="the YAML to write; default NAME-TRIAL.yaml here")
 
 
+def _proxies_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--against", choices=("kid", "fd"), default="kid", help="the dear score; default kid")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
 def _evaluate_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
@@ -136,6 +141,13 @@ VERBS = {
         example="harness promote laptop --best --to winner.yaml",
         flags=_promote_flags,
         operands="NAME (TRIAL | --best)",
+        lists="studies",
+    ),
+    "proxies": Verb(
+        summary="tell how well cheap scores foretell quality: Kendall's tau and regret",
+        name="a sweep or ablation whose architectures were all trained to the end",
+        example="harness proxies unselected",
+        flags=_proxies_flags,
         lists="studies",
     ),
     "measure": Verb(

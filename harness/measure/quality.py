@@ -9,7 +9,7 @@ Both are torch-fidelity's own functions; FID is FD in the original Inception's f
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -51,11 +51,15 @@ def quality(
     images, labels = images.cpu(), labels.cpu()
     features = reference.extractor.features(images).double()
     found: dict[str, Quantity] = {
-        "kid": _kid(features, reference),
-        "fd": _fd(features, reference),
+        **{name: distance(name, features, reference) for name in DISTANCES},
         "class_agreement": _class_agreement(images, features, labels, reference),
     }
     return {name: _with_conditions(quantity, under or {}) for name, quantity in found.items()}
+
+
+def distance(name: str, features: Tensor, reference: Reference) -> Measured:
+    """`kid` or `fd` of images whose features these are."""
+    return DISTANCES[name](features, reference)
 
 
 def _with_conditions(quantity: Quantity, more: Mapping[str, Any]) -> Quantity:
@@ -85,6 +89,9 @@ def _kid(features: Tensor, reference: Reference) -> Measured:
     return Measured(
         value=value, unit="1", low=value - deviation, high=value + deviation, spread=spread, conditions=conditions
     )
+
+
+DISTANCES: Mapping[str, Callable[[Tensor, Reference], Measured]] = {"kid": _kid, "fd": _fd}
 
 
 def _kid_over(features: Tensor, reference: Reference, *, subsets: int, size: int) -> dict[str, float]:

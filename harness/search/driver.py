@@ -25,7 +25,7 @@ from harness.search.placing import rungs_of
 from harness.search.problem import Problem
 from harness.search.space import space as space_of
 from harness.search.storage import open_storage, open_study, place
-from harness.search.study import SweepStudy, check_objectives, check_unchanged, sweep_study
+from harness.search.study import SweepStudy, check_objectives, check_unchanged, note_sampler, sweep_study
 from harness.search.sweep import Sweep
 from harness.trials.ablation import study_folder
 from harness.trials.compose import parsed
@@ -69,6 +69,7 @@ def sweep(name: str, overrides: Sequence[str], show: Show) -> Swept:
         storage = open_storage(folder, definition.storage)
         study = open_study(folder, name, definition.storage, storage, definition.objectives)
         check_unchanged(study, _began(problem, definition))
+        note_sampler(study, definition.sampler)
         queue = TrialQueue(pool, on_loss=show.lost)
         floor = floor_of(problem, queue, show) if problem.top > 0 else None
         where = place(folder, definition.storage)

@@ -111,6 +111,16 @@ def check_unchanged(study: optuna.Study, now: Mapping[str, Any]) -> None:
             )
 
 
+def note_sampler(study: optuna.Study, sampler: str) -> None:
+    """Another sampler may take over while a study goes on; how its candidates were chosen stays known."""
+    if sampler not in samplers_used(study):
+        study.set_user_attr("samplers", [*samplers_used(study), sampler])
+
+
+def samplers_used(study: optuna.Study) -> list[str]:
+    return list(study.user_attrs.get("samplers", ()))
+
+
 def _changes(before: Plain, after: Plain, path: str = "") -> str:
     """`knobs.ffn.choices: [2, 3] -> [2, 4]`: the places that differ."""
     if isinstance(before, dict) and isinstance(after, dict):

@@ -1,0 +1,155 @@
+"""`harness proxies NAME`: how well cheap scores foretell the dear one, on architectures all trained to the end."""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.commands.tables import table
+from harness.search.cheap_scores import (
+    TrainedAlike,
+    cheap_scores,
+    other_seeds,
+    part_columns,
+    small_parts,
+    trained_alike,
+)
+from harness.search.proxies import CONFIDENCE, RESAMPLES, TOP, Judged, Tau, judge, random_regrets, tau
+from harness.search.sample_parts import Part, part_scores
+from harness.trials.progress import Show, value_of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Proxies:
+    name: str
+    alike: TrainedAlike
+    dear: str
+    frame: pd.DataFrame
+    judged: Sequence[Judged]
+    ceiling: Mapping[str, Tau]  # what was compared -> tau of the dear score with itself
+
+    @property
+    def truth(self) -> np.ndarray:
+        return self.frame[self.dear].to_numpy(float)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    found = proxies(arguments.name, arguments.overrides, arguments.against, Show())
+    print(json.dumps(_plain(found), indent=1) if arguments.json else _text(found))
+    return 0
+
+
+def proxies(name: str, overrides: Sequence[str], dear: str, show: Show) -> Proxies:
+    """Judge every cheap score that the study's records and samples have."""
+    alike = trained_alike(name, overrides, dear)
+    samples = int(alike.records[0].quantities[dear].conditions["samples"])  # type: ignore[union-attr]
+    halves = (Part(0, samples // 2), Part(samples // 2, samples))
+    small = small_parts(samples)
+    rest = {n: Part(n, samples) for n in small}
+    parts = list(dict.fromkeys([*small.values(), *rest.values(), *halves]))
+    scored = part_scores(alike.records, alike.prepared, dear, parts, show)
+    frame, scores = cheap_scores(alike, dear)
+    of = {part: np.array([scored[key][part.name] for key in frame.index]) for part in parts}
+    frame = frame.assign(**{f"{dear}@{n}": of[part] for n, part in small.items()})
+    ceiling = {f"{dear} of the first half of the samples with the second half's": tau(of[halves[0]], of[halves[1]])}
+    for n in small:
+        if (small[n], rest[n]) != halves:
+            what = f"{dear} of the first {n} samples with that of the other {samples - n}"
+            ceiling[what] = tau(of[small[n]], of[rest[n]])
+    ceiling |= _between_seeds(alike, dear)
+    judged = judge(frame, dear, [*scores, *part_columns(dear, samples)])
+    return Proxies(name=name, alike=alike, dear=dear, frame=frame, judged=judged, ceiling=ceiling)
+
+
+def _between_seeds(alike: TrainedAlike, dear: str) -> dict[str, Tau]:
+    """For each other seed that enough of the architectures were trained with."""
+    found = {}
+    for seed, records in sorted(other_seeds(alike).items()):
+        pairs = [
+            (value_of(record.quantities[dear]), value_of(other.quantities.get(dear)))
+            for record in alike.records
+            if (other := records.get(record.architecture_fingerprint)) is not None
+        ]
+        known = np.array([pair for pair in pairs if None not in pair], dtype=float)
+        if len(known) >= 3:
+            found[f"{dear} of seed {alike.seed} with that of seed {seed}"] = tau(known[:, 0], known[:, 1])
+    return found
+
+
+def _text(found: Proxies) -> str:
+    alike = found.alike
+    head = f"{len(alike.records)} architectures of {found.name}, {alike.steps} steps each, seed {alike.seed}"
+    columns = ("cheap score", "costs", f"tau with {found.dear}", f"{CONFIDENCE:.0%} interval", "ranks first")
+    rows = [
+        (
+            each.score.name,
+            each.score.cost,
+            *_tau_cells(each.tau, len(found.frame)),
+            f"the {each.score.first}",
+            *(f"{each.regrets[k]:.3g}" for k in TOP),
+        )
+        for each in found.judged
+    ]
+    by_chance = [f"{regret:.3g}" for regret in random_regrets(found.truth).values()]
+    chance = ("(a random choice)", "no training", "", "", "", *by_chance)
+    shown = table((*columns, *(f"regret of top {k}" for k in TOP)), [*rows, chance], head)
+    ceiling = table(
+        ("the dear score with itself", "tau", f"{CONFIDENCE:.0%} interval"),
+        [(what, *_tau_cells(each, len(found.frame))) for what, each in found.ceiling.items()],
+        "how well the dear score is known: no cheap score can be expected to agree with it better",
+    )
+    return "\n".join([shown, "", ceiling, "", *_legend(found)])
+
+
+def _tau_cells(found: Tau, of: int) -> tuple[str, str]:
+    if isnan(found.value):
+        return "none: all are equal", ""
+    fewer = f" ({found.architectures} of {of})" if found.architectures < of else ""
+    interval = "unknown: too many are equal" if isnan(found.low) else f"{found.low:+.2f} to {found.high:+.2f}"
+    return f"{found.value:+.2f}{fewer}", interval
+
+
+def _legend(found: Proxies) -> list[str]:
+    dear, truth = found.dear, found.truth
+    return [
+        *found.alike.notes,
+        f"{dear}: lower is better; {truth.min():.3g} to {truth.max():.3g}, median {np.median(truth):.3g}",
+        f"tau: Kendall's tau-b of the score as it is with {dear}: below 0 where more of it goes with a better {dear}",
+        f"interval: percentiles of {RESAMPLES:,} bootstrap samples of the architectures",
+        f"regret: the best {dear} among the k that the score ranks first, minus the best of all",
+        f"{dear}@n: of the first n samples, which {dear} itself is of too; how it agrees with the others is said above",
+        "one seed: another one would move every number, and so would another space or training",
+    ]
+
+
+def _plain(found: Proxies) -> dict[str, Any]:
+    return {
+        "study": found.name,
+        "architectures": len(found.alike.records),
+        "steps": found.alike.steps,
+        "seed": found.alike.seed,
+        "against": found.dear,
+        "scores": [
+            {
+                "score": each.score.name,
+                "cost": each.score.cost,
+                **_plain_tau(each.tau),
+                "ranks_first": each.score.first,
+                "regret": {str(k): regret for k, regret in each.regrets.items()},
+            }
+            for each in found.judged
+        ],
+        "random_choice": {"regret": {str(k): regret for k, regret in random_regrets(found.truth).items()}},
+        "ceiling": [{"compared": what, **_plain_tau(each)} for what, each in found.ceiling.items()],
+        "notes": list(found.alike.notes),
+    }
+
+
+def _plain_tau(found: Tau) -> dict[str, Any]:
+    numbers = {"tau": found.value, "low": found.low, "high": found.high}
+    return {**{name: None if isnan(value) else value for name, value in numbers.items()}, "n": found.architectures}

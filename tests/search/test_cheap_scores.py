@@ -1,0 +1,205 @@
+"""`harness proxies` on real records of tiny trials, and the studies that it refuses."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from scipy.stats import kendalltau
+from tiny_study import SETTINGS, SWEEP, lay_out, write_yaml
+
+from harness.cli import main
+from harness.measure import quality
+from harness.records.errors import UserError
+from harness.records.store import Store
+from harness.search import cheap_scores, sample_parts
+from harness.search.storage import stored_study
+from harness.search.study import samplers_used
+
+ENOUGH = 5
+TRAINED = {**SETTINGS, "recipe.steps": 8, "recipe.validate_every": 2, "recipe.log_every": 4}
+WITHOUT_STEPS = {name: value for name, value in SETTINGS.items() if name != "recipe.steps"}
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory, cache):
+    """Six tiny architectures, all trained to 8 steps, 16 samples each."""
+    folder = lay_out(tmp_path_factory.mktemp("studied"), cache)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name, seed in (("search", 0), ("again", 1)):
+            write_yaml(Path(f"sweeps/{name}.yaml"), {**SWEEP, "trials": 6, "settings": {**TRAINED, "seeds": [seed]}})
+        assert main(["sweep", "search"]) == 0
+    return folder
+
+
+@pytest.fixture
+def workplace(studied, monkeypatch):
+    monkeypatch.chdir(studied)
+    monkeypatch.setattr(cheap_scores, "FEWEST", ENOUGH)
+    monkeypatch.setattr(cheap_scores, "SMALL", (4, 8))
+    return studied
+
+
+@pytest.fixture
+def refused_by(capsys):
+    def call(*words):
+        capsys.readouterr()
+        assert main(list(words)) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        return said
+
+    return call
+
+
+def records(seed=0):
+    return [record for record in Store(Path("runs/store")).trials() if record.seed == seed]
+
+
+def judged(capsys, *words):
+    capsys.readouterr()
+    assert main(["proxies", "search", "--json", *words]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_every_cheap_score_is_judged_and_its_tau_is_that_of_the_records(workplace, capsys):
+    found = judged(capsys)
+    assert (found["architectures"], found["steps"], found["seed"], found["against"]) == (6, 8, 0, "kid")
+    scores = {each["score"]: each for each in found["scores"]}
+    losses = [f"validation_loss@{step}" for step in (2, 4, 8)]  # no point is within the first tenth of 8 steps
+    assert list(scores) == ["params", "macs", *losses, "train_loss@4", "train_loss@8", "kid@4", "kid@8"]
+    trained = records()
+    kid = [record.quantities["kid"].value for record in trained]
+    for name in ("params", "macs"):
+        assert scores[name]["ranks_first"] == "largest"
+        values = [record.quantities[name].value for record in trained]
+        assert scores[name]["tau"] == pytest.approx(kendalltau(values, kid).statistic)
+        best = min(k for k, value in zip(kid, values, strict=True) if value == max(values))
+        assert scores[name]["regret"]["1"] <= best - min(kid) + 1e-12 or values.count(max(values)) > 1
+    at_4 = [p.value for record in trained for p in record.curve if (p.step, p.name) == (4, "validation_loss")]
+    assert scores["validation_loss@4"]["tau"] == pytest.approx(kendalltau(at_4, kid).statistic)
+    assert scores["validation_loss@4"]["regret"]["1"] == pytest.approx(kid[int(np.argmin(at_4))] - min(kid))
+    assert scores["validation_loss@4"]["cost"] == "50% of the training"
+    assert found["notes"] == ["chosen by the sampler: random"]
+
+
+def test_the_ceiling_is_the_agreement_of_disjoint_samples(workplace, capsys):
+    found = {each["compared"]: each for each in judged(capsys)["ceiling"]}
+    assert list(found) == [
+        "kid of the first half of the samples with the second half's",
+        "kid of the first 4 samples with that of the other 12",
+    ]
+
+
+def test_samples_are_scored_once(workplace, capsys, monkeypatch):
+    first = judged(capsys)
+    monkeypatch.setattr(sample_parts, "distance", lambda *_: pytest.fail("scored again"))
+    assert judged(capsys) == first
+
+
+@pytest.mark.slow
+def test_another_seed_of_the_same_architectures_tells_how_reliable_the_dear_score_is(workplace, capsys):
+    """The random sampler draws the same six again."""
+    assert main(["sweep", "again"]) == 0
+    other = {record.architecture_fingerprint: record.quantities["kid"].value for record in records(1)}
+    pairs = [(record.quantities["kid"].value, other[record.architecture_fingerprint]) for record in records()]
+    (between,) = [each for each in judged(capsys)["ceiling"] if each["compared"] == "kid of seed 0 with that of seed 1"]
+    assert between["n"] == 6
+    assert between["tau"] == pytest.approx(kendalltau(*zip(*pairs, strict=True)).statistic)
+
+
+def test_the_table_says_signs_and_directions(workplace, capsys):
+    assert main(["proxies", "search"]) == 0
+    said = capsys.readouterr().out
+    assert "6 architectures of search, 8 steps each, seed 0" in said
+    assert "the largest" in said
+    assert "the smallest" in said
+    assert "below 0 where more of it goes with a better kid" in said
+    assert "(a random choice)" in said
+
+
+def test_too_few_architectures_are_one_sentence(workplace, refused_by, monkeypatch):
+    monkeypatch.setattr(cheap_scores, "FEWEST", 24)
+    said = refused_by("proxies", "search")
+    assert "'search' has 6 architectures with a kid under one protocol and seed" in said
+    assert "at least 24" in said
+    assert "`harness sweep search trials=24`" in said
+
+
+@pytest.mark.slow
+def test_survivors_of_halving_are_refused(workplace, capsys, monkeypatch):
+    """What early scores chose is no test of early scores."""
+    write_yaml(Path("sweeps/halved.yaml"), {**SWEEP, "trials": 2, "budgets": [2, 4], "settings": WITHOUT_STEPS})
+    monkeypatch.setattr("harness.search.driver.floor_of", lambda *_: float("inf"))
+    assert main(["sweep", "halved"]) == 0
+    capsys.readouterr()
+    assert main(["proxies", "halved"]) == 2
+    said = capsys.readouterr().err
+    assert "'halved' chose by scores at 2 steps which candidates go on to 4: the 1 that did are no fair test" in said
+    assert said.count("\n") == 1
+
+
+def studied_so(monkeypatch, **attributes):
+    study = optuna.create_study()
+    for name, value in attributes.items():
+        study.set_user_attr(name, value)
+    monkeypatch.setattr(cheap_scores, "stored_study", lambda *_: study)
+
+
+def test_a_sweep_with_several_budgets_is_refused_before_its_records_are_read(workplace, refused_by, monkeypatch):
+    studied_so(monkeypatch, began={"budgets": [2, 4]})
+    assert "judge those on a sweep with one budget" in refused_by("proxies", "search")
+
+
+@pytest.mark.parametrize(
+    ("samplers", "said"),
+    [
+        (["random"], ["chosen by the sampler: random"]),
+        (["random", "tpe"], ["chosen by the sampler: random, tpe", "no fair draw"]),
+        ([], ["chosen by the sampler: not noted", "no fair draw"]),
+    ],
+)
+def test_a_sampler_that_learns_is_said(workplace, capsys, monkeypatch, samplers, said):
+    studied_so(monkeypatch, samplers=samplers)
+    notes = judged(capsys)["notes"]
+    assert len(notes) == len(said)
+    assert all(part in note for part, note in zip(said, notes, strict=True))
+
+
+def test_the_driver_notes_its_sampler(workplace):
+    assert samplers_used(stored_study(Path("runs/search"), "search")) == ["random"]
+
+
+@pytest.mark.slow
+def test_an_ablations_rungs_are_said_to_be_chosen_by_hand(workplace, capsys, monkeypatch):
+    monkeypatch.setattr(cheap_scores, "FEWEST", 2)
+    assert main(["ablate", "tiny"]) == 0
+    capsys.readouterr()
+    assert main(["proxies", "tiny"]) == 0
+    assert "the rungs were chosen by hand" in capsys.readouterr().out
+
+
+def test_other_settings_than_the_trials_were_scored_with_are_refused(workplace, refused_by):
+    said = refused_by("proxies", "search", "quality.reference_samples=32")
+    assert "was scored with other settings of quality than these" in said
+
+
+def test_samples_that_are_gone_are_one_sentence(workplace):
+    store = Store(Path("runs/store"))
+    record = replace(records()[0], seed=7)
+    with pytest.raises(UserError, match=r"cannot read the samples of trial-\d, .*samples\.npz"):
+        sample_parts._samples(store, record)
+
+
+@pytest.mark.parametrize("name", sorted(quality.DISTANCES))
+def test_a_distance_alone_is_that_of_the_whole_score(workplace, name):
+    """`distance` of the features is what `quality` puts into a record."""
+    prepared = cheap_scores.trained_alike("search", [], "kid").prepared
+    reference = sample_parts._reference(prepared)
+    record = records()[0]
+    images = sample_parts._samples(Store(Path("runs/store")), record)
+    found = quality.distance(name, reference.extractor.features(images).double(), reference)
+    assert found.value == pytest.approx(record.quantities[name].value, rel=1e-9)
