@@ -15,6 +15,7 @@ from harness.records.errors import UserError
 from harness.search import conclusions
 from harness.search.conclusions import conclude, tied
 from harness.search.finalists import chosen, fresh_seeds, rescore, rescore_finalists
+from harness.search.promote import choose
 from harness.search.rescored import Finalists, rescored_in
 
 WANTED = Finalists(most=3, seeds=3)
@@ -105,8 +106,13 @@ def check_the_lucky_one_loses(world):
 
 
 def test_a_planted_lucky_candidate_wins_the_search_and_loses_after_re_scoring(tmp_path, cheap):
-    planted = check_the_lucky_one_loses(World(tmp_path, lucky))
+    world = World(tmp_path, lucky)
+    planted = check_the_lucky_one_loses(world)
     assert planted.objectives["kid"].optimism < -1
+    searched = [record for record in world.workers.records.values() if record.fidelity == "search"]
+    again = {name: [each.kid for each in found] for name, found in scores(world).items()}
+    assert choose(searched, None, {}).name == planted.name, "--best without a final round"
+    assert choose(searched, None, again).name == conclude(world.study).finalists[0].name
 
 
 def test_concluding_from_the_searchs_values_shows(tmp_path, cheap, monkeypatch):
@@ -215,11 +221,7 @@ def killed(world, at, monkeypatch):
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_killed_between_any_two_events_it_loses_and_repeats_nothing(tmp_path, cheap, monkeypatch, seed):
-    whole, world = World(tmp_path / "whole"), World(tmp_path / "killed", workers=2)
-    for each in (whole, world):
-        each.folder.mkdir()
-    while killed(whole, 10_000, monkeypatch):
-        pass
+    world = World(tmp_path, workers=2)
     draw, deaths = random.Random(seed), 0
     while killed(world, draw.randint(1, 45), monkeypatch):
         deaths += 1
@@ -233,7 +235,7 @@ def test_killed_between_any_two_events_it_loses_and_repeats_nothing(tmp_path, ch
         assert [each.values[0] for each in found] == [
             world.workers.records[each.key].quantities["kid"].value for each in found
         ]
-    assert len(scores(world)) == len(scores(whole)) == 3
+    assert len(scores(world)) == 3
 
 
 def test_a_limit_of_time_halts_the_round_and_a_larger_one_goes_on(tmp_path, cheap):

@@ -101,7 +101,7 @@ def test_a_sweeps_candidate_is_found_by_the_name_the_sweep_shows(workplace, tmp_
     [
         (["tiny", "ffn3"], "unknown trial 'ffn3'; choose one of: ffn2, base"),
         (["search", "base"], "unknown trial 'base'; choose one of: trial-"),
-        (["tinny", "--best"], "there is no study in runs/tinny"),
+        (["tinny", "--best"], "unknown study in runs/ or sweeps/: 'tinny'; choose one of: tiny"),
         (["tiny"], "name one trial, or give --best"),
         (["tiny", "base", "--best"], "name one trial, or give --best"),
     ],
