@@ -9,7 +9,7 @@ from harness.records.errors import UserError
 from harness.records.record import TrialRecord
 from harness.records.store import check_file_writable, write_atomic
 from harness.search.conclusions import tied
-from harness.search.promote import candidates, choose, promoted_yaml, rescored, rescored_text
+from harness.search.promote import candidates, choose, kept_checkpoints, promoted_yaml, rescored, rescored_text
 from harness.trials.settings import settings_of
 
 
@@ -24,7 +24,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.best and record.name in again:
         print(_said(record, again), file=sys.stderr)
     path = Path(arguments.to or f"{study}-{record.name}.yaml")
-    write_atomic(path, promoted_yaml(record, study, again.get(record.name, ())).encode())
+    kept = kept_checkpoints(out, study, record)
+    write_atomic(path, promoted_yaml(record, study, again.get(record.name, ()), checkpoints=kept).encode())
     print(path)
     return 0
 

@@ -1,4 +1,4 @@
-"""`harness train NAME`: one architecture, trained as long as asked."""
+"""`harness train NAME`: one architecture, trained as long as asked; a promoted one from where its sweep left it."""
 
 import argparse
 from pathlib import Path
@@ -9,7 +9,8 @@ from harness.commands.tables import quantities_table
 from harness.launch.pool import Pool
 from harness.records.errors import UserError
 from harness.records.record import TrialRecord
-from harness.search.promote import origin_of
+from harness.search.continuing import go_on
+from harness.search.promote import Origin, origin_of
 from harness.trials.ablation import study_folder
 from harness.trials.outcomes import finished, why
 from harness.trials.prepared import prepare
@@ -23,36 +24,41 @@ DEFAULTS = {"seeds": [0]}
 
 def run(arguments: argparse.Namespace) -> int:
     show, made = Show(), architecture(arguments.name)
-    parent = _parent(arguments.name, made, show)
+    origin = _origin(arguments.name, made, show)
     prepared = prepare(settings_of(arguments.overrides, DEFAULTS))
     settings, name = prepared.settings, Path(arguments.name).stem
     specs = [
-        prepared.spec(name, made, seed, group=name, limits=settings.limits, parent=parent, fidelity="full")
+        prepared.spec(
+            name, made, seed, group=name, limits=settings.limits, parent=origin and origin.parent, fidelity="full"
+        )
         for seed in settings.seeds
     ]
     for spec in specs:
         _check_new(spec)
-    records = _train(study_folder(settings.out, f"train-{name}"), specs, show)
+    records = _train(study_folder(settings.out, f"train-{name}"), specs, origin, show)
     for spec, record in zip(specs, records, strict=True):
         print(quantities_table(spec.label, record.quantities))
         print(spec.store.artifact(record.key, "ema.safetensors") if record.state == "complete" else why(record))
     return 0 if all(record.state == "complete" for record in records) else 1
 
 
-def _train(folder: Path, specs: list[TrialSpec], show: Show) -> list[TrialRecord]:
+def _train(folder: Path, specs: list[TrialSpec], origin: Origin | None, show: Show) -> list[TrialRecord]:
     with Pool(folder / "attempts", specs[0].settings.launcher) as pool, show.board(specs):
+        for spec in specs:
+            if origin is not None and finished(spec) is None:
+                show.note(go_on(spec, origin, pool.folder))
         queue = TrialQueue(pool, on_loss=show.lost)
         records = run_all(queue, specs, show)
     return [records[spec.key] for spec in specs]
 
 
-def _parent(name: str, made: ArchitectureConfig, show: Show) -> str | None:
+def _origin(name: str, made: ArchitectureConfig, show: Show) -> Origin | None:
     """The trial that the file was promoted from, unless the file was edited since."""
     origin = origin_of(Path(name))
     if origin is not None and origin.fingerprint != made.fingerprint:
         show.note(f"{name} was edited since its promotion: the new record has no parent")
         return None
-    return origin.parent if origin is not None else None
+    return origin
 
 
 def _check_new(spec: TrialSpec) -> None:

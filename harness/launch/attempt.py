@@ -104,12 +104,14 @@ class Attempt:
         """Name this the attempt that may run; only under the key's lock."""
         write_atomic(self.folder.parent / "current", self.name.encode())
 
-    def mark_submitted(self, job_id: str | None) -> None:
-        plain = {"time": time.time(), "job_id": job_id}
+    def mark_submitted(self, job_id: str | None, *, code: str | None = None) -> None:
+        """`code` is the folder of the copy that it runs; said once, before there is a job."""
+        plain = {"code": code, **self.submitted(), "time": time.time(), "job_id": job_id}
         write_atomic(self.folder / "submitted.json", json.dumps(plain).encode())
 
     def submitted(self) -> dict[str, Any]:
-        """`time` and `job_id` (None where the driver died before it learnt it); empty before that."""
+        """`time`, `job_id` (None where the driver died before it learnt it), `code` (None: it runs none); empty before
+        that."""
         return _read_json(self.folder / "submitted.json")
 
     def write_result(self, result: Result) -> None:
@@ -167,9 +169,14 @@ class Attempt:
 
 def shared_folder(attempt_folder: Path) -> Path:
     """Where a callable keeps what the next attempt at the same key continues from; no two attempts run at once."""
-    folder = attempt_folder.parent / "shared"
+    return shared_of(attempt_folder.parent)
+
+
+def shared_of(key_folder: Path) -> Path:
+    """The same folder before there is an attempt: what a driver lays there, the first attempt goes on from."""
+    folder = key_folder / "shared"
     try:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(folder, error) from error
     return folder

@@ -3,7 +3,7 @@
 OUT/NAME/sweep.json      the folder's id, and where the study lies
 OUT/NAME/study.db        the Optuna study (storage: sqlite); any Optuna tool opens it
 OUT/NAME/attempts/       the jobs, and the lock that keeps a second driver out
-OUT/NAME/checkpoints/    of candidates that may be trained longer
+OUT/NAME/checkpoints/    of candidates that may be trained longer: here, or after a promotion (see `retention`)
 """
 
 import time

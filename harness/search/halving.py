@@ -13,7 +13,7 @@ No torch, no Optuna, no clock: what is returned depends on the results alone, an
 promotions already made.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -41,7 +41,7 @@ class Fronts:
         level = self._level(points[0])
         while numbers and level < len(self._fronts):
             members, matrix = self._fronts[level]
-            pushed = _dominates(points[:, None], matrix[None]).any(axis=0)
+            pushed = dominates(points[:, None], matrix[None]).any(axis=0)
             stay = np.flatnonzero(~pushed).tolist()
             self._fronts[level] = ([members[at] for at in stay] + numbers, np.concatenate([matrix[stay], points]))
             numbers, points = [members[at] for at in np.flatnonzero(pushed).tolist()], matrix[pushed]
@@ -54,7 +54,7 @@ class Fronts:
         low, high = 0, len(self._fronts)
         while low < high:
             middle = (low + high) // 2
-            if _dominates(self._fronts[middle][1], point).any():
+            if dominates(self._fronts[middle][1], point).any():
                 low = middle + 1
             else:
                 high = middle
@@ -128,9 +128,15 @@ class Rung:
                 grown[:count], counts[:count] = self._losses[:count], self._dominators[:count]
             self._losses, self._dominators = grown, counts
         others = self._losses[:count]
-        self._dominators[:count] += _dominates(losses[None], others)
-        self._dominators[count] = int(_dominates(others, losses[None]).sum())
+        self._dominators[:count] += dominates(losses[None], others)
+        self._dominators[count] = int(dominates(others, losses[None]).sum())
         self._losses[count] = losses
+
+
+def losses_of(values: Sequence[float], directions: Sequence[str]) -> Losses:
+    """Lower is better, for every objective."""
+    signs = (-1.0 if direction == "maximize" else 1.0 for direction in directions)
+    return tuple(sign * value for sign, value in zip(signs, values, strict=True))
 
 
 def places(results: int, reduction: int, *, drained: bool) -> int:
@@ -138,6 +144,6 @@ def places(results: int, reduction: int, *, drained: bool) -> int:
     return -(-results // reduction) if drained else results // reduction
 
 
-def _dominates(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def dominates(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Whether each point of `one` is nowhere worse than `other` and somewhere better; the last axis is objectives."""
     return np.asarray((one <= other).all(axis=-1) & (one < other).any(axis=-1))

@@ -1,6 +1,7 @@
 """What a sweep searches: knob values to architectures, architectures to trials at each budget, records to values."""
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,12 +9,15 @@ from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import with_edits
 from harness.records.record import TrialRecord
 from harness.search.gate import Gated, gate
-from harness.search.halving import Losses
+from harness.search.halving import Losses, losses_of
 from harness.search.space import Parameters, Space
 from harness.search.storage import Direction
 from harness.trials.prepared import Prepared
 from harness.trials.progress import value_of
 from harness.trials.spec import TrialSpec
+
+CHECKPOINTS = "checkpoints"
+"""The folder of a sweep that keeps them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +45,17 @@ class Problem:
     @property
     def checkpoints(self) -> Path:
         """Of candidates that may be trained longer: a folder each, named by the key of its trial at the first level."""
-        return self.folder / "checkpoints"
+        return self.folder / CHECKPOINTS
+
+    @property
+    def keeps_checkpoints(self) -> bool:
+        """Whether a longer training, here or after a promotion, can go on from them."""
+        settings = self.levels[0].settings
+        return self.top > 0 or (settings.recipe.begins_longer_ones and not settings.count_only)
+
+    def drop_checkpoints(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            shutil.rmtree(self.checkpoints / key, ignore_errors=True)
 
     def architecture(self, parameters: Parameters) -> ArchitectureConfig:
         """Fitted to the data; a rule that refuses the combination raises UserError."""
@@ -53,7 +67,7 @@ class Problem:
     def spec(self, name: str, architecture: ArchitectureConfig, level: int) -> TrialSpec:
         """The trial that an ablation with this level's recipe would run, but its checkpoints may outlive it."""
         kept = None
-        if self.top > 0:
+        if self.keeps_checkpoints:
             kept = self.checkpoints / self.levels[0].spec(name, architecture, self.seed).key
         return self.levels[level].spec(name, architecture, self.seed, group=self.name, checkpoints=kept)
 
@@ -69,5 +83,4 @@ class Problem:
 
     def losses(self, values: tuple[float, ...]) -> Losses:
         """Lower is better, for every objective."""
-        signs = (-1.0 if direction == "maximize" else 1.0 for direction in self.objectives.values())
-        return tuple(sign * value for sign, value in zip(signs, values, strict=True))
+        return losses_of(values, tuple(self.objectives.values()))

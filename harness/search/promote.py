@@ -15,9 +15,12 @@ from harness.architecture.config import ArchitectureConfig
 from harness.records.errors import UserError, unknown_name
 from harness.records.plain import canonical_json, from_plain
 from harness.records.record import TrialRecord, trial_key
-from harness.search.candidates import candidate_of
+from harness.search.candidates import Candidate, candidate_of
+from harness.search.problem import CHECKPOINTS
 from harness.search.rescored import rescored_in, standard_error
+from harness.search.retention import checkpoints_key
 from harness.search.storage import SWEEP_FILE, stored_study
+from harness.training.checkpoint import has_checkpoints
 from harness.trials.ablation import MANIFEST_FILE, read_manifest, study_folder
 from harness.trials.progress import value_of
 from harness.trials.spec import store_of
@@ -30,6 +33,7 @@ class Origin:
 
     parent: str  # the trial's key
     fingerprint: str
+    checkpoints: str | None  # the folder that the sweep kept of it, below out=; None where it kept none
 
 
 def candidates(out: Path, name: str) -> list[TrialRecord]:
@@ -90,7 +94,17 @@ def choose(records: Sequence[TrialRecord], trial: str | None, again: Mapping[str
     return min(named, key=lambda record: _kid(record))
 
 
-def promoted_yaml(record: TrialRecord, study: str, again: Sequence[float] = ()) -> str:
+def kept_checkpoints(out: Path, study: str, record: TrialRecord) -> str | None:
+    """The folder, below `out`, with the checkpoints that the sweep keeps of one of its candidates, if it does."""
+    found = stored_study(study_folder(out, study), study)
+    names = {} if found is None else {each.rungs[-1].key: checkpoints_key(each) for each in _complete(found)}
+    folder = Path(study) / CHECKPOINTS / names.get(record.key, "none")
+    return folder.as_posix() if has_checkpoints(out / folder) else None
+
+
+def promoted_yaml(
+    record: TrialRecord, study: str, again: Sequence[float] = (), *, checkpoints: str | None = None
+) -> str:
     """The architecture, whole, under a head that says where it comes from; `again` are its re-scored KIDs."""
     made = from_plain(ArchitectureConfig, record.architecture)
     shown = [f"{name} {value:.6g}" for name in ("kid", "fd", "params", "macs") if (value := _value(record, name))]
@@ -100,6 +114,7 @@ def promoted_yaml(record: TrialRecord, study: str, again: Sequence[float] = ()) 
         f"# parent: {record.key}",
         f"# fingerprint: {made.fingerprint}",
         f"# trained with: {canonical_json(record.protocol.get('recipe', {}))}",
+        *([] if checkpoints is None else [f"# checkpoints: {checkpoints}"]),
         "# harness train THIS_FILE recipe.steps=N trains it longer",
     ]
     return "\n".join([*head, to_yaml(made)])
@@ -117,13 +132,19 @@ def origin_of(path: Path) -> Origin | None:
     text = path.read_text() if path.is_file() else ""
     parent = re.search(r"^# parent: ([0-9a-f]{16})$", text, re.MULTILINE)
     fingerprint = re.search(r"^# fingerprint: ([0-9a-f]{16})$", text, re.MULTILINE)
-    return Origin(parent[1], fingerprint[1]) if parent and fingerprint else None
+    if parent is None or fingerprint is None:
+        return None
+    checkpoints = re.search(r"^# checkpoints: (.+)$", text, re.MULTILINE)
+    return Origin(parent[1], fingerprint[1], checkpoints[1] if checkpoints else None)
 
 
 def _sweep_names(study: optuna.Study) -> dict[str, str]:
     """The key of each candidate's trial at the top budget -> its name in the sweep."""
-    complete = [candidate_of(trial) for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
-    return {candidate.rungs[-1].key: candidate.name for candidate in complete}
+    return {candidate.rungs[-1].key: candidate.name for candidate in _complete(study)}
+
+
+def _complete(study: optuna.Study) -> list[Candidate]:
+    return [candidate_of(trial) for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
 
 
 def _kid(record: TrialRecord) -> float:

@@ -6,8 +6,9 @@ from typing import Any
 
 import optuna
 
+from harness.records.differences import differences
 from harness.records.errors import UserError, unknown_name
-from harness.records.plain import Plain, canonical_json, from_plain, to_plain
+from harness.records.plain import canonical_json, from_plain, to_plain
 from harness.search.rescored import Finalists
 from harness.search.shadow import SAMPLERS
 from harness.search.storage import Direction, check_storage
@@ -106,7 +107,7 @@ def check_unchanged(study: optuna.Study, now: Mapping[str, Any]) -> None:
         after = plain[part] if isinstance(plain, dict) else None
         if canonical_json(before) != canonical_json(after):
             raise UserError(
-                f"the {part} changed since this sweep began: {_changes(before, after)}; "
+                f"the {part} changed since this sweep began: {', '.join(map(str, differences(before, after)))}; "
                 "put it back, or begin a new sweep under another name or out=FOLDER"
             )
 
@@ -119,11 +120,3 @@ def note_sampler(study: optuna.Study, sampler: str) -> None:
 
 def samplers_used(study: optuna.Study) -> list[str]:
     return list(study.user_attrs.get("samplers", ()))
-
-
-def _changes(before: Plain, after: Plain, path: str = "") -> str:
-    """`knobs.ffn.choices: [2, 3] -> [2, 4]`: the places that differ."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-        return ", ".join(_changes(before.get(key), after.get(key), f"{path}.{key}" if path else key) for key in keys)
-    return f"{path}: {before} -> {after}" if path else f"{before} -> {after}"

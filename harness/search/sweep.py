@@ -9,7 +9,6 @@ It knows neither wall clock nor sleep: the queue waits, the clock is given, so a
 """
 
 import itertools
-import shutil
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from harness.search.halving import Rung, places
 from harness.search.placing import Placed
 from harness.search.problem import Problem
 from harness.search.refusals import unmet
+from harness.search.retention import Retention, checkpoints_key
 from harness.search.shadow import Shadow
 from harness.search.study import SweepStudy
 from harness.search.unseen import Unseen
@@ -82,6 +82,7 @@ class Sweep:
         met = (each for each in candidates if each.limits is None or each.limits == self._limits)  # others may pass now
         self.unseen = Unseen(problem.space, fingerprint, met, definition.sampler_seed + len(candidates))
         self.rungs = tuple(Rung(definition.reduction) for _ in range(problem.top))
+        self.retention = Retention(tuple(problem.objectives.values()))
         self._enqueued = deque(enqueued)
         self._running: dict[str, Candidate] = {}  # by trial key
         self._refusals: list[str] = []  # reasons, in a row
@@ -237,7 +238,7 @@ class Sweep:
         last = candidate.rungs[-1]
         if last.steps == self.problem.steps[-1]:
             self.candidates.complete(candidate)
-            self._drop_checkpoints(candidate)
+            self.problem.drop_checkpoints(self.retention.complete(candidate))
         elif not self._above_floor(last):
             had = "it has no KID" if last.kid is None else f"its KID of {last.kid:.4g} is not below {self.floor:.4g}"
             self._stop(candidate, f"{had}, which a Gaussian fitted to the pixels reaches", waiting=False)
@@ -268,7 +269,7 @@ class Sweep:
             self.candidates.update(candidate, RungResult(steps=rung.steps, key=rung.key, gpu_seconds=rung.gpu_seconds))
         self.candidates.fail(candidate, reason)
         self.shadow.end(candidate)
-        self._drop_checkpoints(candidate)
+        self.problem.drop_checkpoints([checkpoints_key(candidate)])
 
     def _stop(self, candidate: Candidate, reason: str, *, waiting: bool = True) -> None:
         """It will not be promoted."""
@@ -276,7 +277,7 @@ class Sweep:
             self.rungs[self.problem.steps.index(candidate.rungs[-1].steps)].withdraw(candidate.number)
         self.candidates.stop(candidate, reason)
         self.shadow.end(candidate)
-        self._drop_checkpoints(candidate)
+        self.problem.drop_checkpoints([checkpoints_key(candidate)])
 
     def _stop_waiting(self, ending: Ending) -> None:
         """The end of the sweep is the end of hope."""
@@ -292,9 +293,6 @@ class Sweep:
         said = f"{low} of {self.candidates.submitted} are not below the floor, a KID of {self.floor:.4g}"
         return replace(ending, reason=f"{ending.reason}; none is complete, {said}: raise the budgets")
 
-    def _drop_checkpoints(self, candidate: Candidate) -> None:
-        shutil.rmtree(self.problem.checkpoints / candidate.rungs[0].key, ignore_errors=True)
-
     # earlier drivers, limits
 
     def _recover(self) -> None:
@@ -303,16 +301,16 @@ class Sweep:
         for candidate in self.candidates:
             for level in range(min(len(candidate.rungs), self.problem.top)):
                 self._enter(candidate, level)
+            if candidate.state == "complete":
+                self.retention.complete(candidate)
         for candidate in self.candidates.running():
             if (rung := candidate.in_flight) is not None:
                 architecture = self.problem.architecture(candidate.parameters)
                 self._submit(candidate, self.problem.steps.index(rung.steps), architecture, again=True)
             else:
                 self._settle(candidate)
-        kept = {candidate.rungs[0].key for candidate in self.candidates.running()}
-        for folder in self.problem.checkpoints.glob("*"):
-            if folder.name not in kept:  # a kill between a candidate's end and its folder's
-                shutil.rmtree(folder, ignore_errors=True)
+        kept = self.retention.kept(self.candidates.running())  # a kill between a candidate's end and its folder's
+        self.problem.drop_checkpoints({folder.name for folder in self.problem.checkpoints.glob("*")} - kept)
 
     def time_is_up(self) -> Ending | None:
         hours, gpu_hours = self.definition.hours, self.definition.gpu_hours

@@ -75,6 +75,33 @@ def latest(folder: Path, *, at_most: int | None = None) -> tuple[Checkpoint | No
     return None, tuple(notes)
 
 
+def copy_newest(source: Path, target: Path, *, at_most: int) -> int | None:
+    """Copy the newest whole checkpoint in `source` of step `at_most` or before into the folder `target`; its step, or
+    None where there is none. `source` stays as it is, and may go meanwhile."""
+    for path in _checkpoints(source):
+        if path.name > f"checkpoint-{at_most:08d}":
+            continue
+        temporary = target / f".{path.name}"
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+            for name in (TENSORS, STATE):
+                shutil.copyfile(path / name, temporary / name)
+                _sync(temporary / name)
+            step = int(_verified(temporary)["step"])
+            temporary.rename(target / path.name)
+            _sync(target)
+        except (FileNotFoundError, ValueError, KeyError, TypeError):  # gone, or damaged
+            continue
+        except OSError as error:
+            raise unwritable(target / path.name, error) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return step
+    return None
+
+
 def save_weights(module: nn.Module, path: Path) -> None:
     """Write a module's weights as one safetensors file, whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -121,6 +148,10 @@ def restore(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str = "") 
         tensor.copy_(given[name])
 
 
+def has_checkpoints(folder: Path) -> bool:
+    return bool(_checkpoints(folder))
+
+
 def _checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("checkpoint-*"), reverse=True)
 
@@ -136,13 +167,19 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def _read(path: Path) -> Checkpoint:
+    body = _verified(path)
+    return Checkpoint(step=body["step"], tensors=load_file(path / TENSORS), state=body["state"])
+
+
+def _verified(path: Path) -> dict[str, Any]:
+    """What `state.json` holds, once both files are known to be as they were written."""
     content = json.loads((path / STATE).read_text())
     if hashlib.sha256(content["body"].encode()).hexdigest() != content["body_sha256"]:
         raise ValueError(f"{STATE} does not match its sum")
-    body = json.loads(content["body"])
+    body: dict[str, Any] = json.loads(content["body"])
     if _sha256(path / TENSORS) != body["tensors_sha256"]:
         raise ValueError(f"{TENSORS} does not match its sum")
-    return Checkpoint(step=body["step"], tensors=load_file(path / TENSORS), state=body["state"])
+    return body
 
 
 def _sha256(path: Path) -> str:

@@ -42,6 +42,9 @@ from harness.trials.outcomes import LEARNT, SCORES, finished, missing, record_of
 from harness.trials.prepared import Prepared, cache_folder, check_unchanged, prepare
 from harness.trials.spec import TrialSpec
 
+CHECKPOINTS = "checkpoints"
+"""Where they lie in the folder that a trial's attempts share, unless the spec says where."""
+
 GRID_ROWS = 8
 GRID_MOST_COLUMNS = 12
 
@@ -126,7 +129,7 @@ class Trial:
                     prompts,
                     self.spec.settings.recipe,
                     seed=self.spec.seed,
-                    folder=self.spec.checkpoints or shared_folder(self.folder) / "checkpoints",
+                    folder=self.spec.checkpoints or shared_folder(self.folder) / CHECKPOINTS,
                     on_point=self.point,
                     on_progress=lambda step, of: report_progress(self.folder, "train", step, of),
                     on_steps=partial(log_steps, self.folder),

@@ -113,7 +113,7 @@ def test_the_hopeless_are_never_promoted_whatever_comes(points, seed):
 
 def test_dominance_of_arrays():
     points = np.array(list(itertools.product(range(3), repeat=2)), dtype=float)
-    found = halving._dominates(points[:, None], points[None])
+    found = halving.dominates(points[:, None], points[None])
     for (i, one), (j, other) in itertools.product(enumerate(points.tolist()), repeat=2):
         assert found[i, j] == dominates(tuple(one), tuple(other))
 
