@@ -122,6 +122,13 @@ def _latency_total_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 
+def _store_merge_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--keep", choices=("ours", "theirs", "newer"), help="of two records with one key; default: none"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and write nothing")
+
+
 VERBS = {
     "ablate": Verb(
         summary="train and compare the rungs of an ablation, then write its report",
@@ -241,6 +248,13 @@ VERBS = {
         name="the ablation",
         example="harness report fig3",
         lists="ablations",
+    ),
+    "store merge": Verb(
+        summary="bring another machine's records, measurements and artifacts into the store under out=",
+        name="an output folder of the other machine, or the store in it",
+        example="harness store merge ~/from_cluster/runs --keep newer",
+        flags=_store_merge_flags,
+        operands="FROM",
     ),
     "data": Verb(
         summary="describe a data set: sizes, classes, unreadable files, a grid of samples",

@@ -12,11 +12,12 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from harness.records.errors import UserError
 from harness.records.plain import from_plain, to_plain
@@ -48,6 +49,10 @@ class Store:
     def measurements(self) -> Iterator[Measurement]:
         return self._all(Measurement)
 
+    def keys(self, kind: type[TrialRecord] | type[Measurement]) -> list[str]:
+        """The keys of all records of a kind, sorted, whether the records can be read or not."""
+        return sorted(path.stem for path in self._folder(kind).glob("*.json"))
+
     def delete(self, record: TrialRecord | Measurement) -> None:
         (self._folder(type(record)) / f"{record.key}.json").unlink(missing_ok=True)
 
@@ -63,17 +68,33 @@ class Store:
         return _read(kind, path) if path.exists() else None
 
     def _all(self, kind: type[Record]) -> Iterator[Record]:
-        return (_read(kind, path) for path in sorted(self._folder(kind).glob("*.json")))
+        return (_read(kind, self._folder(kind) / f"{key}.json") for key in self.keys(kind))
 
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all; a folder that cannot be written is a UserError."""
+    with _appearing(path) as file:
+        file.write(content)
+
+
+def copy_atomic(source: Path, path: Path) -> None:
+    """Copy a file, with its time of change, so that it is there whole or not at all; errors as `write_atomic`."""
+    with source.open("rb") as read:
+        with _appearing(path) as file:
+            shutil.copyfileobj(read, file)
+        times = os.fstat(read.fileno())
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@contextlib.contextmanager
+def _appearing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which appears at `path` when the block ends well."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}"  # not mkstemp: others may read a shared store
         try:
             with temporary.open("xb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)

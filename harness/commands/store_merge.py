@@ -1,0 +1,75 @@
+"""`harness store merge FROM`: another machine's records, measurements and artifacts, into the store under out=."""
+
+import argparse
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+from harness.commands.tables import table
+from harness.records.differences import Difference
+from harness.records.merge import KINDS, Action, Merged, keys_of, merge, stores
+from harness.trials.settings import settings_of
+
+SHOWN = 4  # differences of a conflict that are printed
+
+COLUMNS: dict[Action, str] = {
+    "added": "added",
+    "replaced": "replaced",
+    "completed": "files filled in",
+    "kept": "kept ours",
+    "equal": "equal",
+    "conflict": "conflicts",
+    "damaged": "damaged",
+}
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """0; 1 if something is left to the user: a conflict, a damaged record."""
+    out = settings_of(arguments.overrides).out
+    theirs, ours = stores(Path(arguments.name).expanduser(), out)
+    console, count = Console(stderr=True), len(keys_of(theirs))
+    pairs = merge(theirs, ours, keep=arguments.keep, dry_run=arguments.dry_run)
+    shown = track(pairs, "merging", total=count, console=console, transient=True, disable=not console.is_terminal)
+    found = list(shown)
+    for line in _lines(found):
+        print(line)
+    print(_table(found))
+    conflicts = sum(one.action == "conflict" for one in found)
+    if conflicts:
+        print(f"{conflicts} left as {'it is' if conflicts == 1 else 'they are'} here: say --keep ours, theirs or newer")
+    if arguments.dry_run:
+        print("nothing was written (--dry-run)")
+    return 0 if all(one.is_settled for one in found) else 1
+
+
+def _lines(found: Sequence[Merged]) -> Iterator[str]:
+    """One for each that is neither simply new nor equal."""
+    for one in found:
+        if one.action in ("added", "equal"):
+            continue
+        differing = f": {_short(one.differing)}" if one.differing else ""
+        yield f"{one.action}: {one.kind} {one.key} {f'({one.name}) ' if one.name else ''}- {one.why}{differing}"
+
+
+def _short(differing: Sequence[Difference]) -> str:
+    """What was found before where it comes from."""
+    ordered = sorted(differing, key=lambda one: one.path.startswith("provenance"))
+    said = [str(one) if len(str(one)) <= 80 else f"{one.path} differs" for one in ordered[:SHOWN]]
+    more = len(ordered) - SHOWN
+    return "; ".join([*said, *([f"and {more} more"] if more > 0 else [])])
+
+
+def _table(found: Sequence[Merged]) -> str:
+    counts = Counter((one.kind, one.action) for one in found)
+    rows = [
+        (f"{kind}s", *(counts[kind, action] for action in COLUMNS), _copied(one for one in found if one.kind == kind))
+        for kind in KINDS.values()
+    ]
+    return table(("", *COLUMNS.values(), "bytes of artifacts"), rows)
+
+
+def _copied(found: Iterator[Merged]) -> int:
+    return sum(one.copied_bytes for one in found)
