@@ -129,6 +129,12 @@ def _store_merge_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and write nothing")
 
 
+def _clean_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="list what would go, and remove nothing")
+    parser.add_argument("--cache", action="store_true", help="what can be computed again, too: OUT/cache")
+    parser.add_argument("--json", action="store_true", help="print one JSON object with every path, and nothing else")
+
+
 VERBS = {
     "ablate": Verb(
         summary="train and compare the rungs of an ablation, then write its report",
@@ -248,6 +254,13 @@ VERBS = {
         name="the ablation",
         example="harness report fig3",
         lists="ablations",
+    ),
+    "clean": Verb(
+        summary="remove what nobody would read or continue from: old checkpoints, finished jobs' files, leftovers",
+        name="one study, by its name below out=; default: all of them, and what they share",
+        example="harness clean laptop --dry-run",
+        flags=_clean_flags,
+        operands="[NAME]",
     ),
     "store merge": Verb(
         summary="bring another machine's records, measurements and artifacts into the store under out=",

@@ -17,7 +17,7 @@ from harness.launch.config import DebugLauncher, LauncherConfig, LocalLauncher, 
 from harness.launch.locks import holder, is_held
 from harness.launch.slurm import LARGEST_ARRAY, SlurmHandle, submit_slurm
 from harness.launch.slurm_states import Ending
-from harness.launch.snapshot import code_variables
+from harness.launch.snapshot import code_variables, snapshot
 from harness.launch.worker import Job
 
 
@@ -47,6 +47,11 @@ def start(attempt: Attempt, launcher: LauncherConfig, slot: int) -> Handle:
     if isinstance(launcher, LocalLauncher):
         return LocalProcess(attempt, launcher, submit_local(attempt, launcher, slot))
     return submit_slurm([attempt], launcher)[0]
+
+
+def code_of(attempt: Attempt, launcher: LauncherConfig) -> str | None:
+    """The name of the copy of the code that the attempt's job will run; None: it runs in this process."""
+    return None if isinstance(launcher, DebugLauncher) else snapshot(attempt.root).name
 
 
 def largest_array(launcher: LauncherConfig) -> int:

@@ -74,8 +74,18 @@ def lock_driver(folder: Path) -> FileLock:
     lock = FileLock.acquire(path, wait_s=0.5, command=" ".join(sys.argv))
     if lock is not None:
         return lock
-    other = holder(path)
-    raise UserError(
+    raise _driven(folder)
+
+
+def check_no_driver(folder: Path) -> None:
+    """The same error where `folder` has a driver; takes no lock and writes nothing."""
+    if is_held(folder / "driver.lock"):
+        raise _driven(folder)
+
+
+def _driven(folder: Path) -> UserError:
+    other = holder(folder / "driver.lock")
+    return UserError(
         f"another driver (process {other.get('pid')} on {other.get('host')}) already works in {folder}; "
         "wait for it or stop it, then run the same command again"
     )

@@ -216,7 +216,7 @@ class Pool:
                 return None
             attempt = new_attempt(self.folder / key)
             save_call(attempt, self._calls[key])
-            attempt.mark_submitted(None)
+            attempt.mark_submitted(None, code=executors.code_of(attempt, self.launcher))
             attempt.make_current()
         return attempt
 
