@@ -5,9 +5,9 @@ from dataclasses import asdict
 from math import exp
 from pathlib import Path
 
-from harness.commands.latency_scores import scores_table
+from harness.commands.latency_scores import left_out_errors, scores_table
 from harness.commands.tables import table
-from harness.predictor.calibration import PACKAGED, Calibration, calibrate, read, write
+from harness.predictor.calibration import PACKAGED, Calibration, calibrate_and_test, read, write
 from harness.predictor.networks import counted_networks
 from harness.predictor.own import described, own_points
 from harness.predictor.published import COUNTS, published_points, published_rows, write_counts
@@ -30,9 +30,10 @@ def run(arguments: argparse.Namespace) -> int:
     for left in unused:
         print(f"not used: {left.quantity} of measurement {left.key}: {left.why}")
     print(f"fitting to {described(published, own)} ({len(own)} found in {store.root})", flush=True)
-    made = calibrate([*published, *own], fitted_on=described(published, own))
+    points = [*published, *own]
+    made, errors = calibrate_and_test(points, fitted_on=described(published, own))
     print(_parameters(made))
-    print(scores_table([*published, *own], made.fitted))
+    print(scores_table(points, left_out_errors(points, errors)))
     write(made, path)
     read.cache_clear()
     use = "every prediction uses it" if path == PACKAGED else f"predict with it: --calibration {path}"

@@ -9,7 +9,7 @@ import numpy as np
 from harness.commands.latency_scores import PREDICTOR, left_out_errors, scores_table
 from harness.commands.tables import table
 from harness.measure.cost import count
-from harness.predictor.calibration import Calibration, calibrate
+from harness.predictor.calibration import Calibration, calibrate_and_test
 from harness.predictor.evaluation import NOMINAL, reaches
 from harness.predictor.fit import Fitted, Point, Vector, errors
 from harness.predictor.networks import catalogue_network
@@ -33,11 +33,11 @@ def run(arguments: argparse.Namespace) -> int:
         word = arguments.name or arguments.overrides[0]
         raise UserError(f"`harness latency published` takes no name and no settings ('{word}'); leave it out")
     rows, points = published_rows(), published_points()
-    calibration = calibrate(points, fitted_on=f"{len(points)} published latencies")
-    found = left_out_errors(points, calibration.fitted)
+    calibration, errors_left_out = calibrate_and_test(points, fitted_on=f"{len(points)} published latencies")
+    found = left_out_errors(points, errors_left_out)
     print(_rows_table(rows, points, calibration.fitted, found[PREDICTOR]))
     print(_excluded(rows))
-    print(f"\n{scores_table(points, calibration.fitted, found)}")
+    print(f"\n{scores_table(points, found)}")
     print(f"\n{_on_device(rows, points, calibration.fitted, found[PREDICTOR])}")
     print(f"\n{_ladder(calibration)}")
     return 0

@@ -8,28 +8,23 @@ from harness.predictor.evaluation import (
     coverage,
     left_out,
     multiply_adds_only,
-    physics_from,
     plain_roofline,
     score,
 )
-from harness.predictor.fit import Fitted, Point, Vector
+from harness.predictor.fit import Point, Vector
 
 PREDICTOR = "this predictor"
 
 
-def left_out_errors(points: Sequence[Point], fitted: Fitted) -> dict[str, Vector]:
-    """By method, the log errors of every point with its model left out, all its chips and sizes together."""
-    methods = {
-        PREDICTOR: physics_from(fitted),
-        "multiply-adds alone": multiply_adds_only,
-        "plain roofline": plain_roofline,
-    }
-    return {name: left_out(points, method) for name, method in methods.items()}
+def left_out_errors(points: Sequence[Point], predictor: Vector) -> dict[str, Vector]:
+    """By method, the log errors of every point with its model left out, all its chips and sizes together; the
+    predictor's own are given (`calibrate_and_test`), which take nearly all of the time."""
+    baselines = {"multiply-adds alone": multiply_adds_only, "plain roofline": plain_roofline}
+    return {PREDICTOR: predictor, **{name: left_out(points, method) for name, method in baselines.items()}}
 
 
-def scores_table(points: Sequence[Point], fitted: Fitted, errors: Mapping[str, Vector] | None = None) -> str:
-    """Median error, Kendall's tau, coverage; `errors` as `left_out_errors` gives them, where they are there already."""
-    errors = left_out_errors(points, fitted) if errors is None else errors
+def scores_table(points: Sequence[Point], errors: Mapping[str, Vector]) -> str:
+    """Median error, Kendall's tau, coverage; `errors` are those of `left_out_errors`."""
     scores = {name: score(points, found) for name, found in errors.items()}
     groups = list(scores[PREDICTOR].taus)
     rows = [

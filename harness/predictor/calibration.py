@@ -49,10 +49,19 @@ class Calibration:
 
 def calibrate(points: Sequence[Point], *, fitted_on: str) -> Calibration:
     """Fit, then leave out every model, and every chip, for the widths of the intervals."""
+    return calibrate_and_test(points, fitted_on=fitted_on)[0]
+
+
+def calibrate_and_test(points: Sequence[Point], *, fitted_on: str) -> tuple[Calibration, Vector]:
+    """The calibration, and the log error of each point when its model is left out."""
     if len(points) < FEWEST_POINTS:
         raise UserError(f"a calibration needs at least {FEWEST_POINTS} latencies, not {len(points)}; add measurements")
     fitted = fit(points)
     by_model = left_out(points, physics_from(fitted))
+    return _calibration(points, fitted, by_model, fitted_on), by_model
+
+
+def _calibration(points: Sequence[Point], fitted: Fitted, by_model: Vector, fitted_on: str) -> Calibration:
     by_chip = left_out(points, physics_from(fitted), lambda point: point.chip)
     sizes = [total_macs(point.operators) for point in points]
     return Calibration(
