@@ -6,7 +6,7 @@ benchmark -s` prints one table; `-k nsga2` runs an arm alone.
 
 import multiprocessing
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 import pytest
 
@@ -49,7 +49,7 @@ COLUMNS = {
     "hours": lambda m: f"{m.makespan / 3600:.2f}",
     "greedy": lambda m: f"{m.greedy / 3600:.2f}",
     "batches": lambda m: f"{m.batches / 3600:.2f}",
-    "driver ms": lambda m: f"{1000 * m.driver_s / len(m.spans):.0f}",
+    "driver ms": lambda m: f"{1000 * mean(m.driver_s_by_tenth):.0f}",
     "last tenth": lambda m: f"{1000 * m.driver_s_by_tenth[-1]:.0f}",
     "growth": lambda m: f"{m.growth:.2f}",
     "count ms": lambda m: f"{1000 * median(m.gate_s):.0f}",
@@ -60,8 +60,8 @@ COLUMNS = {
     "run min": lambda m: f"{m.real_s / 60:.1f}",
 }
 """`busy` from the first fill to the last submission; hours until the last result, beside those of a schedule without
-a driver and of one in batches; the driver's time a submission, over the run and in its last tenth, counting included;
-its growth, the end of a straight line to its middle; the process' memory at the end and its slope."""
+a driver and of one in batches; the driver's time a submission after the workers were filled, and in the last tenth of
+those, counting included; its growth, from beginning to end; the process' memory at the end and its slope."""
 
 
 def rows(name: str, measured: Measurement) -> list[str]:

@@ -117,17 +117,16 @@ class Measurement:
 
     @property
     def driver_s_by_tenth(self) -> list[float]:
-        """A submission, in each tenth of the submissions."""
-        marks = np.asarray([span.driver_s for span in self.spans] + [self.driver_s])
-        at = np.linspace(0, len(self.spans), TENTHS + 1).astype(int)
-        return list(np.diff(marks[at]) / np.diff(at))
+        """A submission, in each tenth of those after the workers were filled: each comes with a result that is told."""
+        marks = [span.driver_s for span in self.spans[self.arm.workers - 1 :]]
+        at = np.linspace(0, len(marks) - 1, TENTHS + 1).astype(int)
+        return list(np.diff(np.asarray(marks)[at]) / np.diff(at))
 
     @property
     def growth(self) -> float:
-        """Driver time a submission: a straight line fitted to the tenths, at its end against its middle."""
-        seconds = np.asarray(self.driver_s_by_tenth)
-        slope, middle = np.polyfit(np.arange(TENTHS) - (TENTHS - 1) / 2, seconds, 1)
-        return float(1 + slope * (TENTHS - 1) / 2 / middle)
+        """What a straight line fitted to those tenths has at the end, as a multiple of what it has at the beginning."""
+        slope, begins = np.polyfit(np.arange(TENTHS), self.driver_s_by_tenth, 1)
+        return float(1 + slope * (TENTHS - 1) / begins)
 
     @property
     def kilobytes_a_trial(self) -> float:

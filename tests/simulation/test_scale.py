@@ -8,8 +8,8 @@ from math import ceil
 
 import pytest
 
-from .cluster import Draw
-from .scale import Arm, run
+from .cluster import Draw, Span
+from .scale import Arm, Measurement, run
 
 BUSY = 0.95
 EQUAL = Draw(median_s=60.0, sigma=0.0, failures=0.0)
@@ -55,3 +55,14 @@ def test_a_slow_driver_leaves_workers_idle_and_it_shows(tmp_path):
     with pytest.raises(AssertionError):
         check(measured)
     assert measured.utilisation < 0.5
+
+
+def test_a_driver_that_slows_down_has_grown():
+    """From 1 s a submission to 2 s; how long the first workers took to fill does not count."""
+    ticks = [100.0 * at for at in range(10)] + [900 + at + at * at / 200 for at in range(101)]
+    spans = [Span(tick, tick, False, 1, tick) for tick in ticks]
+    fixed = {"arm": Arm(sampler="random", trials=111, workers=11), "spans": spans}
+    measured = Measurement(**{**dict.fromkeys(Measurement.__slots__), **fixed})
+    assert measured.driver_s_by_tenth[0] == pytest.approx(1.05)
+    assert measured.driver_s_by_tenth[-1] == pytest.approx(1.95)
+    assert measured.growth == pytest.approx(1.95 / 1.05)
