@@ -2,18 +2,22 @@
 
 import gzip
 import hashlib
+import io
 import zlib
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data.cache import reading
 from harness.data.config import DataConfig, DigitsConfig, FashionMnistConfig
 from harness.data.decode import TRANSFORM, to_array
 from harness.data.folder import load_folder
 from harness.data.images import ArrayImages, ImageData
 from harness.records.errors import UserError
 from harness.records.plain import fingerprint
+from harness.records.store import write_atomic
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 DIGITS_HELDOUT = 512  # of 1,797
@@ -24,18 +28,35 @@ DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # of the package data
 
 
 def load_dataset(config: DataConfig, *, cache: Path | None = None) -> ImageData:
-    """Read the data set; `cache` is a folder for what a folder's first reading finds out (hashes, decoded pixels).
+    """Read the data set; `cache` is a folder for what a first reading finds out (hashes, decoded pixels).
 
     Raises UserError for a folder that is missing, empty or not a folder of class folders.
     """
     if isinstance(config, DigitsConfig):
-        return _digits()
+        return _from_arrays("digits", DIGITS, *_digits(cache))
     if isinstance(config, FashionMnistConfig):
         return _fashion_mnist(config)
     return load_folder(config, cache)
 
 
-def _digits() -> ImageData:
+def _digits(cache: Path | None) -> list[ArrayImages]:
+    """Training and held-out images; from the cache where it has them, for loading scikit-learn takes 2 s a process."""
+    path = None if cache is None else cache / "pixels" / f"digits-scikit-learn-{version('scikit-learn')}.npz"
+    if path is not None and path.exists():
+        with reading(path), np.load(path) as kept:
+            return [ArrayImages(kept[f"{part}_pixels"], kept[f"{part}_labels"]) for part in ("train", "heldout")]
+    train, heldout = _split_digits()
+    if path is not None:
+        content = io.BytesIO()
+        np.savez(
+            content, train_pixels=train.pixels, train_labels=train.labels, heldout_pixels=heldout.pixels,
+            heldout_labels=heldout.labels,
+        )  # fmt: skip
+        write_atomic(path, content.getvalue())
+    return [train, heldout]
+
+
+def _split_digits() -> tuple[ArrayImages, ArrayImages]:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -43,8 +64,8 @@ def _digits() -> ImageData:
     pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, None]  # 0..16 -> 0..255, (N, 1, 8, 8)
     labels = bunch.target.astype(np.int64)
     train, heldout = train_test_split(np.arange(len(labels)), test_size=DIGITS_HELDOUT, stratify=labels, random_state=0)
-    parts = [ArrayImages(pixels[np.sort(part)], labels[np.sort(part)]) for part in (train, heldout)]
-    return _from_arrays("digits", DIGITS, *parts)
+    train, heldout = np.sort(train), np.sort(heldout)
+    return ArrayImages(pixels[train], labels[train]), ArrayImages(pixels[heldout], labels[heldout])
 
 
 def _fashion_mnist(config: FashionMnistConfig) -> ImageData:

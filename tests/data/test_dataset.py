@@ -1,7 +1,9 @@
 """The embedded and the packaged data sets."""
 
 import gzip
+import re
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,17 @@ def test_digits_are_split_stratified_without_overlap_and_scaled_to_bytes():
     assert sorted(image.tobytes() for image in both) == sorted(image.tobytes() for image in expected)
     share = np.bincount(data.heldout.labels) / np.bincount(original.target)
     assert np.all(np.abs(share - 512 / 1797) < 0.01)
+
+
+def test_digits_from_the_cache_are_the_same_and_need_no_scikit_learn(tmp_path, monkeypatch):
+    uncached, first = load_dataset(DigitsConfig()), load_dataset(DigitsConfig(), cache=tmp_path)
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)  # importing it is an error
+    again = load_dataset(DigitsConfig(), cache=tmp_path)
+    assert again.fingerprint == first.fingerprint == uncached.fingerprint
+    (kept,) = (tmp_path / "pixels").iterdir()
+    kept.write_bytes(b"no numbers")
+    with pytest.raises(UserError, match=f"the cache {re.escape(str(kept))} is damaged"):
+        load_dataset(DigitsConfig(), cache=tmp_path)
 
 
 def test_the_same_digits_every_time():
