@@ -114,6 +114,12 @@ class Attempt:
         that."""
         return _read_json(self.folder / "submitted.json")
 
+    @property
+    def job_id(self) -> str | None:
+        """The launcher's name for the job: as the driver learnt it, or as a worker on Slurm signed its lock with it."""
+        found = self.submitted().get("job_id") or holder(self.lock).get("job")
+        return None if found is None else str(found)
+
     def write_result(self, result: Result) -> None:
         plain = {"state": result.state, "value": result.value, "error": result.error, "user_error": result.user_error}
         write_atomic(self.folder / "result.json", json.dumps(plain, ensure_ascii=False).encode())
@@ -161,8 +167,8 @@ class Attempt:
 
     def last_words(self) -> str:
         """The last line the job wrote to its standard error, if any: why it ended without a result."""
-        job_id = self.submitted().get("job_id")  # the tasks of a Slurm array share one folder
-        logs = [*self.logs.glob("*.err" if job_id is None else f"{job_id}_*.err"), *self.logs.glob("controller.log")]
+        one = "*.err" if self.job_id is None else f"{self.job_id}_*.err"  # the tasks of a Slurm array share one folder
+        logs = [*self.logs.glob(one), *self.logs.glob("controller.log")]
         lines = [line for log in logs for line in log.read_text(errors="replace").splitlines() if line.strip()]
         return lines[-1].strip() if lines else ""
 

@@ -67,11 +67,10 @@ def start_array(attempts: Sequence[Attempt], launcher: LauncherConfig) -> Sequen
 
 def find(attempt: Attempt, launcher: LauncherConfig) -> Handle:
     """The handle of an attempt that an earlier driver submitted."""
-    job_id = attempt.submitted().get("job_id")
-    if isinstance(launcher, SlurmLauncher) and job_id is not None:
-        return SlurmHandle(launcher, str(job_id))
+    if isinstance(launcher, SlurmLauncher) and attempt.job_id is not None:
+        return SlurmHandle(launcher, attempt.job_id)
     grace_s = 0.0 if isinstance(launcher, DebugLauncher) else launcher.start_grace_s
-    return Orphan(attempt, grace_s if job_id is not None else 0.0)
+    return Orphan(attempt, grace_s if attempt.job_id is not None else 0.0)
 
 
 class InProcess:
@@ -126,7 +125,7 @@ class Orphan:
 
     def __init__(self, attempt: Attempt, grace_s: float) -> None:
         self._attempt, self._grace_s = attempt, grace_s
-        self.job_id: str | None = attempt.submitted().get("job_id")
+        self.job_id = attempt.job_id
 
     def may_live(self) -> bool:
         """Only while it may still be starting. The clock is that of the file, which is this machine's."""

@@ -49,7 +49,7 @@ class Job:
         earlier = holder(attempt.lock)
         with contextlib.ExitStack() as held:
             for path in (attempt.key_lock, attempt.lock):
-                lock = FileLock.acquire(path, wait_s=LOCK_WAIT_S, attempt=attempt.name)
+                lock = FileLock.acquire(path, wait_s=LOCK_WAIT_S, attempt=attempt.name, **_slurm_job())
                 if lock is None:
                     return _refuse(attempt, path)
                 held.callback(lock.release)
@@ -131,9 +131,14 @@ def _end(attempt: Attempt, result: Result) -> str:
 
 
 def _log(attempt: Attempt, event: Event, **more: str) -> None:
-    if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
-        more |= {"job": own_job(), "restart": os.environ.get("SLURM_RESTART_COUNT", "0")}
+    if job := _slurm_job():
+        more |= {**job, "restart": os.environ.get("SLURM_RESTART_COUNT", "0")}
     log_event(attempt.root, event, key=attempt.key, attempt=attempt.name, **more)
+
+
+def _slurm_job() -> dict[str, str]:
+    """Which job this is, if it is one of Slurm's: its driver may have died before it learnt that."""
+    return {"job": own_job()} if os.environ.get("SUBMITIT_EXECUTOR") == "slurm" else {}
 
 
 def _started_before(attempt: Attempt) -> bool:

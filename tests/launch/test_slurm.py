@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from harness.launch import endings, requeue, slurm_queue
+from harness.launch import endings, executors, requeue, slurm_queue
 from harness.launch.attempt import Attempt, Result, new_attempt
 from harness.launch.config import SlurmLauncher
 from harness.launch.lease import Heartbeat, earlier_run_is_over
+from harness.launch.slurm import SlurmHandle
 from harness.launch.slurm_queue import SlurmQueue
 from harness.launch.slurm_states import STATES, Ending, is_alive, policy_of
+from harness.launch.worker import Job, save_call
 from harness.records.errors import UserError
 
 SLURM = SlurmLauncher(timeout_min=60, signal_delay_s=120, max_requeues=2)
@@ -184,6 +186,21 @@ def test_a_job_that_its_driver_cancelled_goes_on_with_the_next_driver(attempt: A
     attempt.mark_recalled()
     assert endings.settle(attempt, Ended("CANCELLED"), SLURM, None).policy == "resubmit"
     assert attempt.result() is None
+
+
+def test_a_driver_that_died_before_it_learnt_the_job_finds_it_by_what_its_worker_signed(
+    attempt: Attempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So Slurm can be asked of it, and a user's scancel is heard."""
+    attempt.mark_submitted(None)
+    assert isinstance(executors.find(attempt, SLURM), executors.Orphan)
+    for name, value in {"SUBMITIT_EXECUTOR": "slurm", "SLURM_ARRAY_JOB_ID": "8", "SLURM_ARRAY_TASK_ID": "3"}.items():
+        monkeypatch.setenv(name, value)
+    save_call(attempt, lambda _folder: "done")
+    Job(attempt.folder)()
+    found = executors.find(attempt, SLURM)
+    assert isinstance(found, SlurmHandle)
+    assert found.job_id == "8_3"
 
 
 def test_time_limits_are_counted_over_attempts_and_from_the_last_failure_on(tmp_path: Path) -> None:
