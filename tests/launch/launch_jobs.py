@@ -71,11 +71,13 @@ class Steps:
 
     die: "" never; "step" in the middle; "before result" and "after result" around the result's write;
     "in checkpoint" after a step was done and before its checkpoint stands (so that this one step is repeated).
+    held: the last step lasts until the test makes the file POOL/go, so that the job does not end before its event.
     """
 
     steps: int = 4
     seconds: float = 0.02
     die: str = ""
+    held: bool = False
 
     def __call__(self, folder: Path) -> Plain:
         shared = shared_folder(folder)
@@ -84,6 +86,8 @@ class Steps:
         die = self.die if folder.name == "attempt-001" else ""
         for step in range(first, self.steps):
             time.sleep(self.seconds)
+            while self.held and step == self.steps - 1 and not (folder.parent.parent / "go").exists():
+                time.sleep(0.02)
             note(shared / "steps.log", f"{folder.name} {step}")
             if die == "in checkpoint" and step == self.steps // 2:
                 os.kill(os.getpid(), signal.SIGKILL)

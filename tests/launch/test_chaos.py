@@ -106,19 +106,26 @@ def test_a_seeded_storm_of_kills(tmp_path: Path) -> None:
 
 
 def test_the_proof_sees_red_when_locks_are_ignored(tmp_path: Path) -> None:
-    todo = {"key": {"steps": 30, "seconds": 0.05}}
-    first = subprocess.Popen(
-        [sys.executable, str(Path(jobs.__file__).with_name("launch_driver.py")), str(tmp_path),
-         json.dumps({"jobs": todo, "in_flight": 1})],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    settings = {"jobs": {"key": {"steps": 30, "seconds": 0.05, "held": True}}, "in_flight": 1}
+    first = start(tmp_path, **settings)
     while not (tmp_path / "key" / "shared" / "checkpoint.json").exists():
         time.sleep(0.02)
     first.kill()
     first.wait()
-    drive(tmp_path, jobs=todo, in_flight=1, mutate="locks")
+    second = start(tmp_path, **settings, mutate="locks")
+    while len([line for line in read_events(tmp_path) if line["event"] in ("started", "resumed")]) < 2:
+        time.sleep(0.02)
+    (tmp_path / "go").touch()
+    second.wait(60)
     found = doubled_work(tmp_path, Counter())
     assert found, "two attempts ran beside each other, or finished work began again"
+
+
+def start(folder: Path, **settings: Any) -> "subprocess.Popen[bytes]":
+    """A driver that goes on beside the test."""
+    script = str(Path(jobs.__file__).with_name("launch_driver.py"))
+    command = [sys.executable, script, str(folder), json.dumps(settings)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def test_a_job_that_meets_its_time_limit_goes_on_in_the_same_attempt(tmp_path: Path) -> None:

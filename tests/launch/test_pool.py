@@ -289,7 +289,7 @@ def driver(folder: Path, **settings: Any) -> "subprocess.Popen[str]":
     )
 
 
-SLOW = {f"k{index}": {"steps": 30, "seconds": 0.05} for index in range(3)}
+SLOW = {f"k{index}": {"steps": 30, "seconds": 0.05, "held": True} for index in range(3)}
 
 
 def test_ctrl_c_stops_the_workers_and_the_same_command_goes_on(tmp_path: Path) -> None:
@@ -300,7 +300,8 @@ def test_ctrl_c_stops_the_workers_and_the_same_command_goes_on(tmp_path: Path) -
     assert "KeyboardInterrupt" in said
     assert sorted(events(tmp_path, "stopped")) == [("k0", "stopped"), ("k1", "stopped")]
     assert not any(is_held(lock) for lock in tmp_path.glob("k*/attempt-*/lock"))
-    out, _ = driver(tmp_path, jobs=SLOW, in_flight=3).communicate(timeout=30)
+    (tmp_path / "go").touch()
+    out, _ = driver(tmp_path, jobs=SLOW, in_flight=3).communicate(timeout=60)
     assert "ended" in out
     for log in tmp_path.glob("k*/shared/steps.log"):
         steps = [int(line.split()[1]) for line in log.read_text().splitlines()]
@@ -313,7 +314,10 @@ def test_workers_outlive_a_killed_driver_and_are_found(tmp_path: Path) -> None:
     wait_until(lambda: len(list(tmp_path.glob("k*/shared/checkpoint.json"))) == 3)
     process.kill()
     process.communicate(timeout=20)
-    out, _ = driver(tmp_path, jobs=SLOW, in_flight=3).communicate(timeout=30)
+    again = driver(tmp_path, jobs=SLOW, in_flight=3)
+    wait_until(lambda: len(events(tmp_path, "found")) == 3)
+    (tmp_path / "go").touch()
+    out, _ = again.communicate(timeout=60)
     assert "ended" in out
     assert sorted(events(tmp_path, "found")) == [(key, "found") for key in sorted(SLOW)]
     assert sorted(events(tmp_path, "started", "resumed")) == [(key, "started") for key in sorted(SLOW)]
