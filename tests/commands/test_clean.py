@@ -216,27 +216,29 @@ def test_a_half_finished_ablation_continues_bit_identically_after_it(workplace, 
 def test_a_half_finished_sweep_continues_bit_identically_after_it(workplace, cache, monkeypatch, capsys):
     settings = {name: value for name, value in SETTINGS.items() if name != "recipe.steps"}
     write_yaml(
-        Path("sweeps/search.yaml"), {**SWEEP, "trials": 4, "budgets": [4, 7], "reduction": 2, "settings": settings}
+        Path("sweeps/search.yaml"), {**SWEEP, "trials": 3, "budgets": [4, 7], "reduction": 2, "settings": settings}
     )
     monkeypatch.setattr(driver, "floor_of", lambda *_: 1e6)
-    share_cache(Path("straight"), cache)
-    assert main(["sweep", "search", "out=straight"]) == 0
-    with monkeypatch.context() as stopping:
-        interrupted_once(stopping, before=3)
-        assert main(["sweep", "search"]) == 130
+    share_cache(Path("uncleaned"), cache)
+    for out in ("uncleaned", "runs"):  # stopped at the same place: a restarted sampler asks for other candidates
+        with monkeypatch.context() as stopping:
+            interrupted_once(stopping, before=2)
+            assert main(["sweep", "search", f"out={out}"]) == 130
     kept = {folder.name for folder in Path("runs/search/checkpoints").iterdir()}
     stray = Path("runs/search/checkpoints/00000000deadbeef/checkpoint-00000004/state.json")
     stray.parent.mkdir(parents=True)
     stray.write_text("of a candidate that is none any more")
     assert "runs/search/checkpoints/00000000deadbeef" in listed(capsys, "search")
     assert {folder.name for folder in Path("runs/search/checkpoints").iterdir()} == kept != set()
-    assert main(["sweep", "search"]) == 0
-    assert results("runs") == results("straight")
-    values = [[trial.values for trial in _study(out).trials] for out in ("runs", "straight")]
+    for out in ("uncleaned", "runs"):
+        assert main(["sweep", "search", f"out={out}"]) == 0
+    assert results("runs") == results("uncleaned")
+    values = [[trial.values for trial in _study(out).trials] for out in ("runs", "uncleaned")]
     assert values[0] == values[1]
+    events = read_events(Path("runs/search/attempts"))
     assert main(["clean", "search"]) == 0
     assert main(["sweep", "search"]) == 0
-    assert results("runs") == results("straight")
+    assert read_events(Path("runs/search/attempts")) == events, "everything is found finished"
 
 
 def _study(out: str):
