@@ -31,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"harness: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("harness: stopped; the same command continues", file=sys.stderr)
+    except KeyboardInterrupt as stopped:  # Ctrl-C says nothing, `harness stop` does
+        print(f"harness: {stopped.args[0] if stopped.args else 'stopped'}; the same command continues", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         return 1

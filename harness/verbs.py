@@ -57,6 +57,15 @@ def _export_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 
+def _status_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--watch", action="store_true", help="draw again until Ctrl-C or the study's end")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
+def _stop_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cancel", action="store_true", help="do not wait for what runs: it saves, and ends")
+
+
 def _promote_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("trial", metavar="TRIAL", nargs="?", help="the trial's name or key, as the report shows it")
     parser.add_argument("--best", action="store_true", help="the trial of lowest KID")
@@ -147,6 +156,19 @@ VERBS = {
         name="a sweep in sweeps/, or the path of its YAML",
         example="harness sweep laptop trials=20",
         lists="sweeps",
+    ),
+    "status": Verb(
+        summary="show how a sweep or an ablation is getting on; without a NAME, list all",
+        name="the sweep or ablation",
+        example="harness status laptop --watch",
+        flags=_status_flags,
+        operands="[NAME]",
+    ),
+    "stop": Verb(
+        summary="have a running sweep or ablation end; the same command that began it goes on",
+        name="the sweep or ablation",
+        example="harness stop laptop --cancel",
+        flags=_stop_flags,
     ),
     "promote": Verb(
         summary="write the architecture of a chosen trial as a YAML file",

@@ -3,8 +3,8 @@
 import argparse
 
 from harness.commands.report import report
+from harness.records.record import why
 from harness.trials.ablation import ablation, run_ablation
-from harness.trials.outcomes import why
 from harness.trials.progress import Show
 from harness.trials.studies import find_study
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from harness.commands.tables import table
+from harness.records.quantity import value_of
 from harness.search.cheap_scores import (
     TrainedAlike,
     cheap_scores,
@@ -21,7 +22,7 @@ from harness.search.cheap_scores import (
 )
 from harness.search.proxies import CONFIDENCE, RESAMPLES, TOP, Judged, Tau, judge, random_regrets, tau
 from harness.search.sample_parts import Part, part_scores
-from harness.trials.progress import Show, value_of
+from harness.trials.progress import Show
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 
 from harness.records.errors import UserError
+from harness.records.manifest import read_manifest, study_folder
 from harness.records.plain import from_plain
 from harness.reporting.report import write_report
-from harness.trials.ablation import read_manifest, study_folder
 from harness.trials.ablation_study import AblationStudy
 from harness.trials.settings import settings_of
 from harness.trials.spec import store_of

@@ -8,11 +8,11 @@ from harness.architecture.config import ArchitectureConfig
 from harness.commands.tables import quantities_table
 from harness.launch.pool import Pool
 from harness.records.errors import UserError
-from harness.records.record import TrialRecord
+from harness.records.manifest import study_folder
+from harness.records.record import TrialRecord, why
 from harness.search.continuing import go_on
 from harness.search.promote import Origin, origin_of
-from harness.trials.ablation import study_folder
-from harness.trials.outcomes import finished, why
+from harness.trials.outcomes import finished
 from harness.trials.prepared import prepare
 from harness.trials.progress import Show
 from harness.trials.queue import TrialQueue, run_all

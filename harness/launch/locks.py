@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from harness.records.errors import UserError
+from harness.records.plain import Plain
 from harness.records.store import unwritable
 
 
@@ -54,6 +55,10 @@ class FileLock:
             self.release()
             raise unwritable(self.path, error) from error
 
+    @property
+    def held(self) -> bool:
+        return self._descriptor is not None
+
     def release(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)  # closing the last descriptor drops the lock
@@ -68,10 +73,18 @@ class FileLock:
         self.release()
 
 
-def lock_driver(folder: Path) -> FileLock:
-    """The lock of the one driver of `folder`; a UserError names the one that has it."""
-    path = folder / "driver.lock"
-    lock = FileLock.acquire(path, wait_s=0.5, command=" ".join(sys.argv))
+DRIVER_LOCK = "driver.lock"
+
+
+def lock_driver(folder: Path, launcher: Plain = None) -> FileLock:
+    """The lock of the one driver of `folder`; a UserError names the one that has it.
+
+    `launcher`, as plain data, stays in the file: whoever finds jobs of a dead driver knows where they run. Who starts
+    no jobs names none, and leaves what stands there.
+    """
+    path = folder / DRIVER_LOCK
+    known = launcher or holder(path).get("launcher")
+    lock = FileLock.acquire(path, wait_s=0.5, command=" ".join(sys.argv), launcher=known)
     if lock is not None:
         return lock
     raise _driven(folder)
@@ -94,14 +107,15 @@ def _driven(folder: Path) -> UserError:
 def is_held(path: Path) -> bool:
     """Whether a living process holds the lock at `path`.
 
-    Probing takes the lock for microseconds, so whoever wants it must be ready to wait a moment (`wait_s`).
+    Probing shares the lock for microseconds: several may probe at once, and need only read the file; whoever wants the
+    lock must be ready to wait a moment (`wait_s`).
     """
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
-        return not _try(descriptor, path)
+        return not _try(descriptor, path, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
 
@@ -123,9 +137,9 @@ def _open(path: Path) -> int:
         raise unwritable(path, error) from error
 
 
-def _try(descriptor: int, path: Path) -> bool:
+def _try(descriptor: int, path: Path, kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:

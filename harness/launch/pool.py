@@ -23,15 +23,16 @@ from typing import Literal
 
 from harness.launch import executors
 from harness.launch.attempt import Attempt, Result, attempts_of, check_key, current_attempt, new_attempt
-from harness.launch.config import DebugLauncher, LauncherConfig, LocalLauncher, SlurmLauncher, jobs_at_once
+from harness.launch.config import DebugLauncher, LauncherConfig, SlurmLauncher, jobs_at_once
 from harness.launch.endings import EVENTS, settle
 from harness.launch.events import log_event
-from harness.launch.lease import LeaseWatch
-from harness.launch.locks import FileLock, is_held, lock_driver
+from harness.launch.locks import FileLock, lock_driver
 from harness.launch.progress import Progress, read_progress
+from harness.launch.running import Running, end_jobs
 from harness.launch.slurm_states import Ending
+from harness.launch.stopping import DriverStopped, StopRequest, forget, hear
 from harness.launch.worker import Call, save_call
-from harness.records.plain import Plain
+from harness.records.plain import Plain, to_plain
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,14 +53,6 @@ class Outcome:
         return self.state != "lost"
 
 
-@dataclass(slots=True)
-class _Running:
-    attempt: Attempt
-    handle: executors.Handle
-    lease: LeaseWatch | None
-    slot: int
-
-
 class Pool:
     """The one driver of `folder`. Not thread-safe; workers write only into their attempts' folders and the log."""
 
@@ -77,10 +70,13 @@ class Pool:
         self.max_attempts = max_attempts
         self._calls: dict[str, Call] = {}  # every key that has no final outcome yet
         self._waiting: deque[str] = deque()
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, Running] = {}
         self._ready: list[Outcome] = []
         self._losses: dict[str, int] = {}
-        self._lock = lock_driver(self.folder)
+        self._stopping: StopRequest | None = None
+        self._listened = 0.0
+        self._lock = lock_driver(self.folder, to_plain(launcher))
+        forget(self.folder)  # what was asked of an earlier driver
 
     # asking
 
@@ -91,7 +87,10 @@ class Pool:
 
     @property
     def free(self) -> int:
-        """How many more keys can run at once."""
+        """How many more keys can run at once: none, once the driver was asked to end."""
+        self._listen()
+        if self._stopping is not None:
+            return 0
         return max(0, self.max_in_flight - len(self._waiting) - len(self._running))
 
     @property
@@ -125,16 +124,21 @@ class Pool:
     def poll(self, timeout_s: float = 0.0) -> list[Outcome]:
         """Start what waits while there is room, and return the news, as soon as there is some or time is up.
 
-        On the debug launcher this runs the next job and returns when it has ended.
+        On the debug launcher this runs the next job and returns when it has ended. Raises DriverStopped once somebody
+        has asked this driver to end, and what that leaves to be waited for has ended and was returned.
         """
         deadline = time.monotonic() + timeout_s
         while True:
+            self._listen()
+            self._obey()
             self._fill()
             self._collect()
             ready, self._ready = self._ready, []
             for outcome in ready:
                 if outcome.is_final:
                     del self._calls[outcome.key]
+            if self._stopping is not None and not ready and not self._running:
+                raise DriverStopped(self._stopping.ending)
             left = deadline - time.monotonic()
             if ready or left <= 0 or not self._calls:
                 return ready
@@ -157,14 +161,14 @@ class Pool:
             elif result is not None:
                 found[key_folder.name] = "failed" if result.state == "failed" else "lost"
             else:
-                found[key_folder.name] = "running" if self._lives(self._take_over(attempt)) else "lost"
+                found[key_folder.name] = "running" if self._take_over(attempt).lives else "lost"
         return found
 
     def stop(self, *, cancel: bool) -> None:
         """Stop driving. With `cancel` the jobs are asked to end (and killed after `stop_grace_s` on this machine);
         without, they go on and are found by the next driver of this folder."""
         if cancel:
-            self._cancel()
+            end_jobs(list(self._running.values()), self.launcher)
         self._calls.clear()
         self._waiting.clear()
         self._running.clear()
@@ -172,6 +176,8 @@ class Pool:
 
     def close(self) -> None:
         """Let another driver have the folder."""
+        if self._lock.held:
+            forget(self.folder)  # a request that came too late
         self._lock.release()
 
     def __enter__(self) -> "Pool":
@@ -185,9 +191,21 @@ class Pool:
 
     # how
 
+    def _listen(self) -> None:
+        """Whether somebody asked this driver to end."""
+        if time.monotonic() - self._listened >= self.launcher.poll_interval_s:
+            self._listened = time.monotonic()
+            self._stopping = hear(self.folder) or self._stopping
+
+    def _obey(self) -> None:
+        """What is asked to end is not collected any more: the next driver finds what it left."""
+        if self._stopping is not None and self._stopping.mode == "cancel":
+            end_jobs(list(self._running.values()), self.launcher)
+            self._running.clear()
+
     def _fill(self) -> None:
         """Start what waits while there is room; together, where the launcher takes arrays."""
-        while self._waiting and (room := self.max_in_flight - len(self._running)) > 0:
+        while self._waiting and self._stopping is None and (room := self.max_in_flight - len(self._running)) > 0:
             most = min(room, executors.largest_array(self.launcher))
             self._start([self._waiting.popleft() for _ in range(min(most, len(self._waiting)))])
             if isinstance(self.launcher, DebugLauncher):
@@ -204,7 +222,7 @@ class Pool:
             handles = [executors.start(attempt, self.launcher, self._free_slot()) for attempt in attempts]
         for attempt, handle in zip(attempts, handles, strict=True):
             attempt.mark_submitted(handle.job_id)
-            self._running[attempt.key] = _Running(attempt, handle, self._watch(attempt), self._free_slot())
+            self._running[attempt.key] = Running.of(attempt, handle, self.launcher, self._free_slot())
 
     def _name_attempt(self, key: str) -> Attempt | None:
         """The next attempt, named under the key's lock; None where the lock is held: a worker lives after all."""
@@ -229,7 +247,7 @@ class Pool:
         if attempt is None or attempt.result() is not None:
             return False
         job = self._take_over(attempt)
-        if not self._lives(job) and attempt.result() is None:
+        if not job.lives and attempt.result() is None:
             ending = self._settle(key, job, None)
             if ending.policy == "fail":
                 self._ready.append(_unfinished(attempt, "failed", ending.why))
@@ -238,15 +256,12 @@ class Pool:
         self._running[key] = job
         return True
 
-    def _take_over(self, attempt: Attempt) -> _Running:
-        return _Running(attempt, executors.find(attempt, self.launcher), self._watch(attempt), self._free_slot())
-
-    def _watch(self, attempt: Attempt) -> LeaseWatch | None:
-        return LeaseWatch(attempt, self.launcher.lease_timeout_s) if isinstance(self.launcher, SlurmLauncher) else None
+    def _take_over(self, attempt: Attempt) -> Running:
+        return Running.of(attempt, executors.find(attempt, self.launcher), self.launcher, self._free_slot())
 
     def _collect(self) -> None:
         for key, job in list(self._running.items()):
-            if job.attempt.result() is None and self._lives(job):
+            if job.attempt.result() is None and job.lives:
                 continue
             result = job.attempt.result()  # once more: it may have come between the two looks
             del self._running[key]
@@ -255,19 +270,13 @@ class Pool:
             else:
                 self._lose(key, job, result)
 
-    def _lives(self, job: _Running) -> bool:
-        """Whether the attempt runs or may yet begin: its lock, its lease, and only then the launcher."""
-        if is_held(job.attempt.lock) or (job.lease is not None and job.lease.is_fresh()):
-            return True
-        return job.handle.may_live()
-
-    def _settle(self, key: str, job: _Running, result: Result | None) -> Ending:
+    def _settle(self, key: str, job: Running, result: Result | None) -> Ending:
         ending = settle(job.attempt, job.handle, self.launcher, result)
         event = EVENTS.get(ending.policy, "lost")
         log_event(self.folder, event, key=key, attempt=job.attempt.name, error=ending.why)
         return ending
 
-    def _lose(self, key: str, job: _Running, result: Result | None) -> None:
+    def _lose(self, key: str, job: Running, result: Result | None) -> None:
         ending = self._settle(key, job, result)
         if ending.policy in ("fail", "cancel"):
             self._ready.append(_unfinished(job.attempt, "failed", ending.why))
@@ -280,26 +289,6 @@ class Pool:
         error = f"lost {self._losses[key]} times, the last time because {ending.why}"
         log_event(self.folder, "failed", key=key, attempt=job.attempt.name, error=error)
         self._ready.append(_unfinished(job.attempt, "failed", error))
-
-    def _cancel(self) -> None:
-        """Ask every job to end. On this machine ask again each second (a worker may not listen yet), then kill."""
-        living = list(self._running.values())
-        for job in living:
-            job.attempt.mark_recalled()
-            job.handle.stop()
-        if not isinstance(self.launcher, LocalLauncher):
-            return  # Slurm sees to it
-        deadline = time.monotonic() + self.launcher.stop_grace_s
-        asked = time.monotonic()
-        while living := [job for job in living if self._lives(job)]:
-            now = time.monotonic()
-            if now >= deadline or now - asked >= 1.0:
-                asked = now
-                for job in living:
-                    job.handle.stop(kill=now >= deadline)
-            if now >= deadline:
-                return
-            time.sleep(0.05)
 
 
 @contextlib.contextmanager

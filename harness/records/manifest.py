@@ -1,8 +1,16 @@
 """What an ablation consists of: written beside its runs, read by the report."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from harness.records.errors import UserError
+from harness.records.plain import from_plain, to_plain
+from harness.records.store import write_atomic
+
+MANIFEST_FILE = "manifest.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,3 +31,23 @@ class Manifest:
     protocol_fingerprint: str
     controls: Mapping[str, str]  # `floor`, `untrained`, `noise`, `pixel_gaussian` -> key of a Measurement
     command: str  # what to type to repeat it
+
+
+def study_folder(out: Path, name: str) -> Path:
+    return Path(out) / name
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    write_atomic(folder / MANIFEST_FILE, json.dumps(to_plain(manifest), indent=1, ensure_ascii=False).encode())
+
+
+def read_manifest(out: Path, name: str) -> Manifest:
+    path = study_folder(out, name) / MANIFEST_FILE
+    try:
+        return from_plain(Manifest, json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise UserError(
+            f"there is no {path}; run `harness ablate {name}` first, or say where with out=FOLDER"
+        ) from None
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}; run `harness ablate {name}` again to rewrite it") from error

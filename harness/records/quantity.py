@@ -71,3 +71,8 @@ def known(quantity: Quantity) -> Known:
         return quantity
     why = quantity.reason if isinstance(quantity, Unavailable) else f"{quantity.stage} failed: {quantity.message}"
     raise UserError(f"no value: {why}")
+
+
+def value_of(quantity: Quantity | None) -> float | None:
+    """The number, where there is one."""
+    return float(quantity.value) if isinstance(quantity, Known) else None

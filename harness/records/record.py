@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from harness.records.plain import fingerprint
-from harness.records.quantity import Quantity
+from harness.records.quantity import Failed, Quantity, Unavailable
 
 SCHEMA = "trial-1"
 State = Literal["complete", "failed", "rejected"]  # rejected: a cheap gate's limit was violated, nothing was trained
@@ -55,6 +55,16 @@ class TrialRecord:
 def trial_key(architecture_fingerprint: str, protocol_fingerprint: str, seed: int) -> str:
     """The identity of a trial: the same three are measured once."""
     return fingerprint([architecture_fingerprint, protocol_fingerprint, seed], schema=SCHEMA)
+
+
+def why(record: TrialRecord) -> str:
+    """The first reason why the record has no result: for lists of failures."""
+    for quantity in record.quantities.values():
+        if isinstance(quantity, Failed) and record.state == "failed":
+            return f"{quantity.stage}: {quantity.message}"
+        if isinstance(quantity, Unavailable) and record.state == "rejected":
+            return quantity.reason
+    return record.state
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

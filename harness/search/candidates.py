@@ -237,20 +237,29 @@ STATES: Mapping[TrialState, State] = {
 }
 
 
+def state_of(state: TrialState, attributes: Mapping[str, Any]) -> State:
+    """What a trial of this state, with these user attributes, is as a candidate."""
+    return STATES.get(state) or ("refused" if "refused" in attributes else "stopped")
+
+
+def rungs_in(attributes: Mapping[str, Any]) -> list[RungResult]:
+    """The budgets that a trial with these user attributes was submitted at."""
+    return [
+        RungResult(**{**rung, "values": None if rung["values"] is None else tuple(rung["values"])})
+        for rung in attributes.get("rungs", ())
+    ]
+
+
 def candidate_of(trial: FrozenTrial) -> Candidate:
     """The candidate as a trial of the study has it."""
     attributes = trial.user_attrs
-    state = STATES.get(trial.state) or ("refused" if "refused" in attributes else "stopped")
     own = {name: v for name, v in trial.system_attrs.items() if name.split(":")[0] != "constraints"}
     return Candidate(
         number=trial.number,
         trial_id=trial._trial_id,
         parameters=trial.params,
-        state=state,
-        rungs=[
-            RungResult(**{**rung, "values": None if rung["values"] is None else tuple(rung["values"])})
-            for rung in attributes.get("rungs", ())
-        ],
+        state=state_of(trial.state, attributes),
+        rungs=rungs_in(attributes),
         fingerprint=attributes.get("fingerprint"),
         limits=attributes.get("limits"),
         violations=violations_of(trial.system_attrs),

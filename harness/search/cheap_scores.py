@@ -15,6 +15,8 @@ import pandas as pd
 from optuna.trial import TrialState
 
 from harness.records.errors import UserError
+from harness.records.manifest import study_folder
+from harness.records.quantity import value_of
 from harness.records.record import TrialRecord
 from harness.search.driver import definition_of
 from harness.search.promote import candidates
@@ -22,9 +24,8 @@ from harness.search.proxies import CheapScore, First
 from harness.search.sample_parts import Part
 from harness.search.storage import stored_study
 from harness.search.study import samplers_used
-from harness.trials.ablation import ablation, study_folder
+from harness.trials.ablation import ablation
 from harness.trials.prepared import Prepared, prepare
-from harness.trials.progress import value_of
 from harness.trials.spec import store_of
 from harness.trials.studies import read_study
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from harness.launch.cleaning import keys_of, unneeded
 from harness.launch.locks import check_no_driver, lock_driver
 from harness.records.errors import UserError, unknown_name
+from harness.records.manifest import MANIFEST_FILE
 from harness.records.record import Measurement, TrialRecord
 from harness.records.removal import Removable, outermost, removable, temporaries
 from harness.records.store import Store
@@ -24,7 +25,6 @@ from harness.search.candidates import candidate_of
 from harness.search.problem import CHECKPOINTS
 from harness.search.retention import retained
 from harness.search.storage import SWEEP_FILE, stored_study
-from harness.trials.ablation import MANIFEST_FILE
 from harness.trials.outcomes import is_final
 from harness.trials.prepared import cache_folder
 from harness.trials.spec import store_of

@@ -16,18 +16,20 @@ import optuna
 
 from harness.architecture.catalogue import architecture
 from harness.launch.pool import Pool
+from harness.launch.stopping import DriverStopped
 from harness.records.errors import UserError
-from harness.records.plain import identity
+from harness.records.manifest import study_folder
+from harness.records.plain import identity, to_plain
 from harness.records.quantity import Known
 from harness.search.candidates import Candidates
 from harness.search.finalists import rescore_finalists
 from harness.search.placing import rungs_of
 from harness.search.problem import Problem
 from harness.search.space import space as space_of
+from harness.search.status import DEFINITION, FLOOR
 from harness.search.storage import open_storage, open_study, place
 from harness.search.study import SweepStudy, check_objectives, check_unchanged, note_sampler, sweep_study
-from harness.search.sweep import Sweep
-from harness.trials.ablation import study_folder
+from harness.search.sweep import Ending, Sweep
 from harness.trials.compose import parsed
 from harness.trials.controls import control_key, submit_controls
 from harness.trials.outcomes import LEARNT, quantity_names
@@ -70,14 +72,19 @@ def sweep(name: str, overrides: Sequence[str], show: Show) -> Swept:
         study = open_study(folder, name, definition.storage, storage, definition.objectives)
         check_unchanged(study, _began(problem, definition))
         note_sampler(study, definition.sampler)
+        study.set_user_attr(DEFINITION, to_plain(definition))
         queue = TrialQueue(pool, on_loss=show.lost)
-        floor = floor_of(problem, queue, show) if problem.top > 0 else None
         where = place(folder, definition.storage)
-        candidates = Candidates(study, storage, space, where, time.time)
-        running = Sweep(problem, definition, candidates, queue, time.time, show, floor=floor, enqueued=enqueued)
-        ending = running.run()
-        if definition.finalists is not None and not ending.halts:
-            ending = rescore_finalists(running, definition.finalists, ending)
+        try:
+            floor = floor_of(problem, queue, show) if problem.top > 0 else None
+            study.set_user_attr(FLOOR, floor)
+            candidates = Candidates(study, storage, space, where, time.time)
+            running = Sweep(problem, definition, candidates, queue, time.time, show, floor=floor, enqueued=enqueued)
+            ending = running.run()
+            if definition.finalists is not None and not ending.halts:
+                ending = rescore_finalists(running, definition.finalists, ending)
+        except DriverStopped as stopped:
+            ending = Ending(f"{stopped}; the same command continues", halts=True)
     return Swept(study=study, settings=settings, place=where, ending=ending.reason)
 
 

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count, islice
 
-from harness.records.record import TrialRecord
+from harness.records.quantity import value_of
+from harness.records.record import TrialRecord, why
 from harness.search.candidates import Candidate
 from harness.search.halving import Fronts, Losses, Rung
 from harness.search.problem import Problem
 from harness.search.rescored import Finalists, FreshScore
 from harness.search.sweep import Ending, Sweep
-from harness.trials.outcomes import why
-from harness.trials.progress import Show, value_of
+from harness.trials.progress import Show
 from harness.trials.queue import POLL_S, Trials
 from harness.trials.spec import TrialSpec
 
@@ -121,7 +121,7 @@ def rescore(
             else:
                 running[spec.key] = candidate
                 show.add(spec)
-        if queue.in_flight == 0:
+        if queue.in_flight == 0 and (halt or not waiting):
             return scores
         for spec, record in queue.poll(POLL_S):
             tell(running.pop(spec.key), spec, record, paid=True)

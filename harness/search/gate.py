@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from math import isfinite
 
 from harness.architecture.config import ArchitectureConfig
-from harness.records.quantity import Counted, Quantity
+from harness.records.quantity import Counted, Quantity, value_of
 from harness.trials.limits import checks, violated
 from harness.trials.once import before_training
 from harness.trials.prepared import Prepared
-from harness.trials.progress import value_of
 
 UNKNOWN = 1.0
 """The violation of a limit that cannot be checked, as if the value were twice the limit: chosen, because a sampler

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import with_edits
+from harness.records.quantity import value_of
 from harness.records.record import TrialRecord
 from harness.search.gate import Gated, gate
 from harness.search.halving import Losses, losses_of
 from harness.search.space import Parameters, Space
 from harness.search.storage import Direction
 from harness.trials.prepared import Prepared
-from harness.trials.progress import value_of
 from harness.trials.spec import TrialSpec
 
 CHECKPOINTS = "checkpoints"

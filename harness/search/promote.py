@@ -13,7 +13,9 @@ from optuna.trial import TrialState
 from harness.architecture.catalogue import to_yaml
 from harness.architecture.config import ArchitectureConfig
 from harness.records.errors import UserError, unknown_name
+from harness.records.manifest import MANIFEST_FILE, read_manifest, study_folder
 from harness.records.plain import canonical_json, from_plain
+from harness.records.quantity import value_of
 from harness.records.record import TrialRecord, trial_key
 from harness.search.candidates import Candidate, candidate_of
 from harness.search.problem import CHECKPOINTS
@@ -21,8 +23,6 @@ from harness.search.rescored import rescored_in, standard_error
 from harness.search.retention import checkpoints_key
 from harness.search.storage import SWEEP_FILE, stored_study
 from harness.training.checkpoint import has_checkpoints
-from harness.trials.ablation import MANIFEST_FILE, read_manifest, study_folder
-from harness.trials.progress import value_of
 from harness.trials.spec import store_of
 from harness.trials.studies import study_names
 

@@ -81,19 +81,25 @@ def open_study(
     return study
 
 
+def begun_in(folder: Path) -> str | None:
+    """The storage of the sweep that began in this folder; None if none did."""
+    storage = _read(folder).get("storage")
+    return None if storage is None else str(storage)
+
+
 def stored_study(folder: Path, name: str) -> optuna.Study | None:
     """The study that a sweep keeps for this folder, to read; None if no sweep began here."""
     _quiet()
-    storage = _read(folder).get("storage")
+    storage = begun_in(folder)
     if storage is None:
         return None
-    opened = open_storage(folder, str(storage))
+    opened = open_storage(folder, storage)
     try:
         return optuna.load_study(study_name=name, storage=opened, sampler=_no_sampler())
     except KeyError:
         return None
     except Exception as error:  # as above
-        raise _cannot_open(place(folder, str(storage)), error) from error
+        raise _cannot_open(place(folder, storage), error) from error
 
 
 def directions_of(study: optuna.Study) -> dict[str, Direction]:

@@ -20,7 +20,8 @@ import optuna
 from harness.architecture.config import ArchitectureConfig
 from harness.records.errors import UserError
 from harness.records.plain import Plain, to_plain
-from harness.records.record import TrialRecord
+from harness.records.quantity import value_of
+from harness.records.record import TrialRecord, why
 from harness.search.candidates import Candidate, Candidates, Proposal, RungResult
 from harness.search.halving import Rung, places
 from harness.search.placing import Placed
@@ -30,8 +31,7 @@ from harness.search.retention import Retention, checkpoints_key
 from harness.search.shadow import Shadow
 from harness.search.study import SweepStudy
 from harness.search.unseen import Unseen
-from harness.trials.outcomes import why
-from harness.trials.progress import Show, value_of
+from harness.trials.progress import Show
 from harness.trials.queue import POLL_S, Trials
 from harness.trials.spec import TrialSpec
 
@@ -91,8 +91,12 @@ class Sweep:
     def run(self) -> Ending:
         """Until `trials` candidates were trained, as far as each deserves, or there are no more, or time is up."""
         with self.show.board(total=self.definition.trials if self.problem.top == 0 else None):
-            self._recover()
-            ending = self._drive()
+            try:
+                self._recover()
+                ending = self._drive()
+            except KeyboardInterrupt:  # Ctrl-C, or `harness stop`
+                self.candidates.note_hours(self.hours)
+                raise
             if not ending.halts:
                 self._stop_waiting(ending)
         self.candidates.note_hours(self.hours)

@@ -7,7 +7,6 @@ The same command continues a stopped one: records are in the store, checkpoints 
 measured before the first training starts, because a busy machine is slow.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,9 @@ from typing import Any
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.ladder import LadderRung
 from harness.launch.pool import Pool
-from harness.records.errors import UserError
-from harness.records.manifest import Manifest, Rung
-from harness.records.plain import from_plain, to_plain
+from harness.records.manifest import Manifest, Rung, study_folder, write_manifest
+from harness.records.plain import to_plain
 from harness.records.record import TrialRecord
-from harness.records.store import write_atomic
 from harness.trials.ablation_study import AblationStudy, ablation_study
 from harness.trials.controls import CONTROLS, control_key, submit_controls
 from harness.trials.once import measure_latency
@@ -30,8 +27,6 @@ from harness.trials.progress import Show
 from harness.trials.queue import TrialQueue, run_all
 from harness.trials.settings import Settings
 from harness.trials.spec import TrialSpec
-
-MANIFEST_FILE = "manifest.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,26 +113,6 @@ def _time_architectures(job: Ablation, specs: Sequence[TrialSpec], show: Show) -
     for spec in waiting.values():
         show.note(f"latency of {spec.name}")
         measure_latency(spec.store, spec.architecture, spec.settings, spec.latent)
-
-
-def study_folder(out: Path, name: str) -> Path:
-    return Path(out) / name
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    write_atomic(folder / MANIFEST_FILE, json.dumps(to_plain(manifest), indent=1, ensure_ascii=False).encode())
-
-
-def read_manifest(out: Path, name: str) -> Manifest:
-    path = study_folder(out, name) / MANIFEST_FILE
-    try:
-        return from_plain(Manifest, json.loads(path.read_text()))
-    except FileNotFoundError:
-        raise UserError(
-            f"there is no {path}; run `harness ablate {name}` first, or say where with out=FOLDER"
-        ) from None
-    except (OSError, json.JSONDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}; run `harness ablate {name}` again to rewrite it") from error
 
 
 def _plain(edits: Mapping[str, Any]) -> dict[str, Any]:

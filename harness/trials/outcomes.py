@@ -77,13 +77,3 @@ def is_final(record: TrialRecord) -> bool:
     if record.state == "failed":
         return all(quantity.stage != WORKER for quantity in record.quantities.values() if isinstance(quantity, Failed))
     return record.state == "complete"
-
-
-def why(record: TrialRecord) -> str:
-    """The first reason why the record has no result: for lists of failures."""
-    for quantity in record.quantities.values():
-        if isinstance(quantity, Failed) and record.state == "failed":
-            return f"{quantity.stage}: {quantity.message}"
-        if isinstance(quantity, Unavailable) and record.state == "rejected":
-            return quantity.reason
-    return record.state

@@ -10,9 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.launch.progress import Progress
-from harness.records.quantity import Known, Quantity
-from harness.records.record import TrialRecord
-from harness.trials.outcomes import why
+from harness.records.quantity import value_of
+from harness.records.record import TrialRecord, why
 from harness.trials.spec import TrialSpec
 
 ROWS = 30  # the table shows the newest so many
@@ -93,8 +92,3 @@ class Show:
         for name in names:
             table.add_row(name, *(escape(cells.get((name, seed), "")) for seed in seeds))
         return table
-
-
-def value_of(quantity: Quantity | None) -> float | None:
-    """The number, where there is one."""
-    return float(quantity.value) if isinstance(quantity, Known) else None

@@ -7,11 +7,12 @@ from tiny_study import SPACE, lay_out, share_cache, write_yaml
 
 from harness.cli import main
 from harness.launch.events import read_events
+from harness.records.manifest import read_manifest
 from harness.records.plain import to_plain
 from harness.records.quantity import Measured
 from harness.records.record import trial_key
 from harness.records.store import Store
-from harness.trials.ablation import ablation, read_manifest
+from harness.trials.ablation import ablation
 from harness.trials.controls import CONTROLS
 
 TWO = {"base": "tiny_base.yaml", "knobs": {"ffn": SPACE["knobs"]["ffn"] | {"choices": [2, 4]}}}

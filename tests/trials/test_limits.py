@@ -8,11 +8,11 @@ from harness.architecture.catalogue import architecture
 from harness.records.errors import UserError
 from harness.records.plain import from_plain, to_plain
 from harness.records.quantity import Counted, Failed, Measured, Predicted, Unavailable
-from harness.records.record import Measurement, TrialRecord
+from harness.records.record import Measurement, TrialRecord, why
 from harness.search.gate import UNKNOWN, gate
 from harness.trials import once
 from harness.trials.limits import LATENCY, Check, LatencyLimit, checks, violated
-from harness.trials.outcomes import rejected, why
+from harness.trials.outcomes import rejected
 from harness.trials.prepared import prepare
 from harness.trials.run import run_trial
 from harness.trials.settings import settings_of

@@ -22,11 +22,11 @@ from harness.launch.pool import Pool
 from harness.measure.quality_reference import load_reference
 from harness.records.errors import UserError
 from harness.records.quantity import Counted, Failed, Measured, Unavailable
-from harness.records.record import Protocol
+from harness.records.record import Protocol, why
 from harness.records.store import Store
 from harness.training import device, loop
 from harness.trials import once, run
-from harness.trials.outcomes import LEARNT, SCORES, why
+from harness.trials.outcomes import LEARNT, SCORES
 from harness.trials.progress import Show
 from harness.trials.queue import TrialQueue, run_all
 from harness.trials.run import run_trial

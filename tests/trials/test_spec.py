@@ -6,7 +6,8 @@ import pytest
 
 from harness.architecture.catalogue import architecture
 from harness.records.quantity import Failed
-from harness.trials.outcomes import WORKER, failed_record, finished, is_final, record_of, rejected, why
+from harness.records.record import why
+from harness.trials.outcomes import WORKER, failed_record, finished, is_final, record_of, rejected
 from harness.trials.prepared import prepare
 from harness.trials.settings import settings_of
 

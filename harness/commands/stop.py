@@ -1,0 +1,85 @@
+"""`harness stop NAME`: have the driver of a study end, from another terminal or another host that shares the folder."""
+
+import argparse
+import time
+from pathlib import Path
+
+from harness.commands.places import begun_study, out_of
+from harness.launch.config import LocalLauncher
+from harness.launch.locks import DRIVER_LOCK
+from harness.launch.observe import Driver, driver_of, jobs_of
+from harness.launch.recall import launcher_of, left_behind, recall
+from harness.launch.stopping import Mode, ask_to_stop, is_asked
+
+PATIENCE_S = 120.0
+LOOK_EVERY_S = 0.1
+MODES: dict[bool, Mode] = {False: "finish", True: "cancel"}
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """0; 1 if the driver has not heard in time: the request stays, and it follows it when it looks."""
+    name, folder = begun_study(out_of(arguments.overrides, arguments.name), arguments.name)
+    attempts, mode = folder / "attempts", MODES[arguments.cancel]
+    driver = driver_of(attempts)
+    if not driver.runs:
+        print(_without_driver(name, attempts, cancel=arguments.cancel))
+        return 0
+    ask_to_stop(attempts, mode)
+    if not _followed(attempts, driver, mode):
+        print(
+            f"{_who(driver)} has not heard in {PATIENCE_S:g} s; it may be busy before or between trials. The request "
+            "stays, and it follows it as soon as it looks"
+        )
+        return 1
+    print(_ended(name, attempts, driver, cancel=arguments.cancel))
+    return 0
+
+
+def _followed(attempts: Path, driver: Driver, mode: Mode) -> bool:
+    """Wait until the driver has heard; to be cancelled, until it has ended."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        if _is_over(attempts, driver) or (mode == "finish" and not is_asked(attempts)):
+            return True
+        time.sleep(LOOK_EVERY_S)
+    return False
+
+
+def _is_over(attempts: Path, driver: Driver) -> bool:
+    """Whether this driver has ended; another may have begun."""
+    now = driver_of(attempts)
+    return not now.runs or (now.pid, now.since) != (driver.pid, driver.since)
+
+
+def _ended(name: str, attempts: Path, driver: Driver, *, cancel: bool) -> str:
+    goes_on = "the command that began it goes on from there"
+    if not _is_over(attempts, driver):
+        return (
+            f"{_who(driver)} starts nothing more and ends when what runs has ended: `harness status {name}` shows "
+            f"that, `harness stop {name} --cancel` does not wait; {goes_on}"
+        )
+    what = "what ran was asked to end and saved" if cancel else "nothing was left to wait for"
+    return f"{_who(driver)} has ended, {what}; {goes_on}"
+
+
+def _without_driver(name: str, attempts: Path, *, cancel: bool) -> str:
+    none = f"no driver of {name} runs"
+    if not (attempts / DRIVER_LOCK).exists() or not jobs_of(attempts):
+        return f"{none}, and nothing that it left behind: there is nothing to stop"
+    if cancel:
+        launcher, keys = launcher_of(attempts), recall(attempts)
+        have = "have saved and ended" if isinstance(launcher, LocalLauncher) else "were cancelled, and save"
+        return f"{none}; {_jobs(len(keys))} that outlived it {have}" if keys else f"{none}, nor any job of it"
+    living = len(left_behind(attempts, launcher_of(attempts)))
+    if not living:
+        return f"{none}, nor any job of it: there is nothing to stop"
+    go_on = "go on to their end; `harness stop NAME --cancel` does not wait for that".replace("NAME", name)
+    return f"{none}; {_jobs(living)} that outlived it {go_on}"
+
+
+def _who(driver: Driver) -> str:
+    return f"the driver (process {driver.pid} on {driver.host})"
+
+
+def _jobs(count: int) -> str:
+    return f"{count:,} job{'s' if count != 1 else ''}"

@@ -1,0 +1,145 @@
+"""What is going on in a folder of attempts, for people: looked at from outside, whether a driver runs or not.
+
+It only reads. A lock is probed for microseconds (see `locks.is_held`), never held; nothing is decided by what is found
+here, so a moment's truth is enough. No launcher is asked: on a cluster, a worker shows itself by its lock or its lease.
+"""
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from harness.launch.attempt import Attempt, current_attempt
+from harness.launch.config import LauncherConfig, SlurmLauncher, jobs_at_once
+from harness.launch.locks import DRIVER_LOCK, holder, is_held
+from harness.launch.progress import Progress, read_progress
+from harness.launch.recall import launcher_of
+from harness.launch.stopping import Mode, heard, is_asked
+from harness.records.errors import UserError
+
+Worker: TypeAlias = Literal["lives", "has not begun", "is gone"]
+BEGINNINGS = ("started", "resumed")
+ENDS = ("finished", "failed", "stopped", "requeued", "lost", "cancelled")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Driver:
+    runs: bool
+    host: str = ""
+    pid: int = 0
+    since: float = 0.0  # Unix seconds
+    command: str = ""
+    at_once: int = 1  # jobs it keeps in flight
+    stopping: Mode | None = None  # it was asked to end
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """A key that has no result yet."""
+
+    key: str
+    attempt: str
+    worker: Worker
+    where: str  # `node7, process 4711`, or the launcher's number of a job that has not begun
+    progress: Progress | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finished:
+    key: str
+    seconds: float  # of work, over all its attempts
+    at: float  # Unix seconds
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Work:
+    """What the log says of the time that jobs took."""
+
+    finished: tuple[Finished, ...] = ()  # oldest first
+    began: dict[str, float] | None = None  # key -> when its present attempt began to work
+    damage: str = ""  # why the log is not all understood
+
+
+def driver_of(folder: Path) -> Driver:
+    """The driver of FOLDER, or the last one it had."""
+    path = folder / DRIVER_LOCK
+    runs, last = is_held(path), holder(path)
+    request = heard(folder) if runs else None
+    return Driver(
+        runs=runs,
+        host=str(last.get("host", "")),
+        pid=int(last.get("pid", 0)),
+        since=float(last.get("time", 0.0)),
+        command=str(last.get("command", "")),
+        at_once=jobs_at_once(launcher_of(folder)) if last.get("launcher") else 1,
+        stopping=request.mode if request is not None else "finish" if runs and is_asked(folder) else None,
+    )
+
+
+def jobs_of(folder: Path, keys: Iterable[str] | None = None) -> list[Job]:
+    """The jobs without a result, of these keys or of all that were ever submitted."""
+    chosen = sorted(path.parent.name for path in folder.glob("*/current")) if keys is None else keys
+    attempts = (current_attempt(folder / key) for key in chosen)
+    lease_s = _lease_timeout_s(folder)
+    return [_job(attempt, lease_s) for attempt in attempts if attempt is not None and attempt.result() is None]
+
+
+def work_of(folder: Path) -> Work:
+    """From the log of attempts: what finished, when, and how long it had been worked at."""
+    began: dict[str, float] = {}
+    spent: dict[str, float] = {}
+    finished, damage = [], ""
+    try:
+        for line in _events(folder / "attempts.log"):
+            key, event, at = line["key"], line["event"], float(line["time"])
+            if event in BEGINNINGS:
+                began[key] = at
+            elif event in ENDS and key in began:
+                spent[key] = spent.get(key, 0.0) + at - began.pop(key)
+                if event == "finished":
+                    finished.append(Finished(key=key, seconds=spent[key], at=at))
+    except (ValueError, KeyError, TypeError) as error:
+        damage = f"{folder / 'attempts.log'} is damaged ({error}), so times are not shown"
+    return Work(finished=tuple(finished), began=began, damage=damage)
+
+
+def _events(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.exists():
+        return
+    with path.open() as file:
+        for line in file:
+            if line.endswith("\n"):  # else it is being written
+                yield json.loads(line)
+
+
+def _job(attempt: Attempt, lease_s: float) -> Job:
+    held, lease_age_s = is_held(attempt.lock), _age_s(attempt.lease)
+    lives = held or (lease_age_s is not None and lease_age_s < lease_s)
+    by = holder(attempt.lock)
+    job_id = attempt.submitted().get("job_id")
+    waits = f"job {job_id}" if job_id is not None else ""
+    return Job(
+        key=attempt.key,
+        attempt=attempt.name,
+        worker="lives" if lives else "is gone" if by else "has not begun",
+        where=f"{by.get('host')}, process {by.get('pid')}" if by else waits,
+        progress=read_progress(attempt.folder),
+    )
+
+
+def _lease_timeout_s(folder: Path) -> float:
+    """How old a lease may be; 0 where there are none."""
+    try:
+        launcher: LauncherConfig = launcher_of(folder)
+    except UserError:
+        return 0.0
+    return launcher.lease_timeout_s if isinstance(launcher, SlurmLauncher) else 0.0
+
+
+def _age_s(path: Path) -> float | None:
+    try:
+        return max(0.0, time.time() - path.stat().st_mtime)
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,82 @@
+"""A request that the driver of a folder end, made by another process, perhaps on another host.
+
+    FOLDER/stop        asked, and not heard yet
+    FOLDER/stopping    heard: the driver renames the file, so whoever asked can tell
+
+`finish`: nothing more is started, what runs is waited for. `cancel`: what runs is asked to end, and saves first. An
+empty file asks to finish, so `touch` will do. Nothing is lost either way: the same command goes on where this driver
+ended. Both files go when a driver ends and when another begins, so a request is for one driver only.
+"""
+
+import getpass
+import json
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from harness.records.store import write_atomic
+
+Mode: TypeAlias = Literal["finish", "cancel"]
+
+
+class DriverStopped(KeyboardInterrupt):
+    """The driver was asked to end. A Ctrl-C from elsewhere: whoever cleans up after the one does so after the other."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StopRequest:
+    mode: Mode
+    by: str = ""  # `alice on login1`
+    time: float = 0.0  # Unix seconds
+
+    @property
+    def ending(self) -> str:
+        """Why the driver ended."""
+        if self.mode == "cancel":
+            return "stopped as `harness stop --cancel` asked, what ran was asked to end"
+        return "stopped as `harness stop` asked, what ran has ended"
+
+
+def ask_to_stop(folder: Path, mode: Mode) -> None:
+    """Ask the driver of this folder to end; a later request takes the place of one that nobody heard."""
+    plain = {"mode": mode, "by": f"{_user()} on {socket.gethostname()}", "time": time.time()}
+    write_atomic(folder / "stop", json.dumps(plain).encode())
+
+
+def hear(folder: Path) -> StopRequest | None:
+    """The driver's look: a request that is new to it, which counts as heard from now on."""
+    try:
+        (folder / "stop").replace(folder / "stopping")
+    except FileNotFoundError:
+        return None
+    return heard(folder)
+
+
+def is_asked(folder: Path) -> bool:
+    """Whether a request waits to be heard."""
+    return (folder / "stop").exists()
+
+
+def heard(folder: Path) -> StopRequest | None:
+    """The request that the driver follows."""
+    try:
+        text = (folder / "stopping").read_text()
+    except FileNotFoundError:
+        return None
+    plain: dict[str, Any] = json.loads(text) if text.strip() else {"mode": "finish"}
+    return StopRequest(**plain)
+
+
+def forget(folder: Path) -> None:
+    """No request is left; only a driver calls it, for itself."""
+    for name in ("stop", "stopping"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may know no name for its user
+        return "somebody"

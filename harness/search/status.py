@@ -1,0 +1,173 @@
+"""How a sweep is getting on, told from what its driver and its workers wrote. It only reads; drawing is elsewhere."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.launch.observe import Driver, Job, driver_of, jobs_of, work_of
+from harness.launch.pace import Estimate, Kind, Pace, estimate, pace_of
+from harness.records.errors import UserError
+from harness.search.candidates import HOURS, candidate_name
+from harness.search.front import front_of
+from harness.search.halving import places
+from harness.search.reasons import Reason, grouped
+from harness.search.space import Parameters
+from harness.search.storage import Direction
+from harness.search.stored import REASONS, StoredCandidate, StoredStudy, read_stored
+
+DEFINITION, FLOOR = "definition", "floor"
+"""The study's user attributes that hold what its last driver was asked for: its SweepStudy, its floor."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BudgetStatus:
+    steps: int
+    results: int
+    running: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FrontPoint:
+    name: str
+    values: tuple[float, ...]  # in the order of the objectives
+    parameters: Parameters
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Running:
+    """A candidate that is being trained, or will be as soon as there is room."""
+
+    name: str
+    steps: int
+    job: Job | None  # None: it waits for room
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepStatus:
+    name: str
+    place: str  # of the study
+    driver: Driver
+    objectives: Mapping[str, Direction]
+    trials: int | None  # candidates to be trained in all
+    states: Mapping[str, int]  # candidates
+    reasons: Mapping[str, tuple[Reason, ...]]  # why refused, stopped, failed: the most frequent first
+    budgets: tuple[BudgetStatus, ...]  # lowest first
+    floor: float | None  # the KID below which a candidate is promoted
+    front: tuple[FrontPoint, ...]  # of the complete ones
+    running: tuple[Running, ...]
+    pace: Pace | None
+    end: Estimate | None
+    end_unknown: str  # why there is no estimate
+    hours: float  # of driving, noted each minute
+    hours_limit: float | None
+    gpu_hours: float
+    gpu_hours_limit: float | None
+    remarks: tuple[str, ...] = ()
+
+
+def sweep_status(folder: Path, name: str) -> SweepStatus | None:
+    """Of the sweep in this folder, now; None if none began here. Errors: UserError where the folder is damaged."""
+    stored = read_stored(folder, name)
+    if stored is None:
+        return None
+    try:
+        return _status(folder, name, stored, time.time())
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{stored.place} is no study that this version can read: {type(error).__name__} {error}"
+        ) from error
+
+
+def _status(folder: Path, name: str, stored: StoredStudy, now: float) -> SweepStatus:
+    attempts, found = folder / "attempts", stored.candidates
+    began: Mapping[str, Any] = stored.attributes.get("began", {})
+    asked: Mapping[str, Any] = stored.attributes.get(DEFINITION, {})
+    objectives: Mapping[str, Direction] = began.get("objectives", {})
+    driver, work = driver_of(attempts), work_of(attempts)
+    budgets = _budgets(found, began.get("budgets", ()))
+    complete = [each for each in found if each.state == "complete" and each.rungs[-1].values is not None]
+    best = front_of([each.rungs[-1].values or () for each in complete], tuple(objectives.values()))
+    kinds = _kinds(found, budgets, asked.get("trials"), int(began.get("reduction", 2)), driver)
+    keys = frozenset(rung.key for each in found for rung in each.rungs)
+    end = estimate(work, kinds, driver, now) if "trials" in asked else "its driver did not say how many candidates"
+    return SweepStatus(
+        name=name,
+        place=stored.place,
+        driver=driver,
+        objectives=objectives,
+        trials=asked.get("trials"),
+        states=_states(found),
+        reasons={state: grouped(each.reason for each in found if each.state == state) for state in REASONS},
+        budgets=budgets,
+        floor=stored.attributes.get(FLOOR),
+        front=tuple(_point(complete[at]) for at in best),
+        running=_running(attempts, found),
+        pace=pace_of(work, keys, driver, now),
+        end=end if isinstance(end, Estimate) else None,
+        end_unknown=end if isinstance(end, str) else "",
+        hours=float(stored.attributes.get(HOURS, 0.0)),
+        hours_limit=asked.get("hours"),
+        gpu_hours=sum(rung.gpu_seconds for each in found for rung in each.rungs) / 3600,
+        gpu_hours_limit=asked.get("gpu_hours"),
+        remarks=(work.damage,) if work.damage else (),
+    )
+
+
+def _states(found: Iterable[StoredCandidate]) -> dict[str, int]:
+    names = ("running", "waiting for promotion", "complete", "stopped", "refused", "failed")
+    counted = Counter("waiting for promotion" if _waits(each) else each.state for each in found)
+    return {name: counted[name] for name in names}
+
+
+def _waits(candidate: StoredCandidate) -> bool:
+    return candidate.state == "running" and candidate.rungs[-1].values is not None
+
+
+def _budgets(found: Sequence[StoredCandidate], steps: Iterable[int]) -> tuple[BudgetStatus, ...]:
+    rungs = [(each, rung) for each in found for rung in each.rungs]
+    results = Counter(rung.steps for _, rung in rungs if rung.values is not None)
+    running = Counter(rung.steps for each, rung in rungs if each.state == "running" and rung.values is None)
+    return tuple(BudgetStatus(steps=each, results=results[each], running=running[each]) for each in steps)
+
+
+def _point(candidate: StoredCandidate) -> FrontPoint:
+    values = candidate.rungs[-1].values or ()
+    return FrontPoint(name=candidate_name(candidate.number), values=values, parameters=candidate.parameters)
+
+
+def _running(attempts: Path, found: Iterable[StoredCandidate]) -> tuple[Running, ...]:
+    pending = [each for each in found if each.state == "running" and not _waits(each)]
+    jobs = {job.key: job for job in jobs_of(attempts, [each.rungs[-1].key for each in pending])}
+    return tuple(
+        Running(name=candidate_name(each.number), steps=each.rungs[-1].steps, job=jobs.get(each.rungs[-1].key))
+        for each in pending
+    )
+
+
+def _kinds(
+    found: Sequence[StoredCandidate],
+    budgets: Sequence[BudgetStatus],
+    trials: int | None,
+    reduction: int,
+    driver: Driver,
+) -> list[Kind]:
+    """One a budget. Of those to come at a higher one, as many as can be promoted at most."""
+    kinds, most, before = [], trials or 0, 0
+    for level, budget in enumerate(budgets):
+        there = [each for each in found if any(rung.steps == budget.steps for rung in each.rungs)]
+        running = (each.rungs[-1] for each in there if each.state == "running" and not _waits(each))
+        most = max(most, len(there)) if level == 0 else places(most, reduction, drained=True)
+        kinds.append(
+            Kind(
+                name=f"{budget.steps} steps",
+                keys=frozenset(rung.key for each in there for rung in each.rungs if rung.steps == budget.steps),
+                running=frozenset(rung.key for rung in running if rung.steps == budget.steps),
+                to_come=0 if driver.stopping else max(0, most - len(there)),
+                size=budget.steps - before,
+            )
+        )
+        before = budget.steps
+    return kinds

@@ -1,0 +1,91 @@
+"""How an ablation is getting on, told from its manifest, the store and its jobs' folders. It only reads."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.launch.observe import Driver, Job, driver_of, jobs_of, work_of
+from harness.launch.pace import Estimate, Kind, Pace, estimate, pace_of
+from harness.records.manifest import read_manifest
+from harness.records.quantity import value_of
+from harness.records.record import TrialRecord, trial_key, why
+from harness.records.store import Store
+
+STATES = ("running", "waiting", "complete", "rejected", "failed")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """A rung with one seed."""
+
+    rung: str
+    seed: int
+    key: str
+    state: str  # one of STATES
+    kid: float | None = None
+    reason: str = ""  # why it failed or was rejected
+    job: Job | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AblationStatus:
+    name: str
+    place: str  # of the manifest
+    driver: Driver
+    states: Mapping[str, int]  # of (rung, seed)
+    cells: tuple[Cell, ...]
+    other_jobs: tuple[Job, ...]  # the controls
+    pace: Pace | None
+    end: Estimate | None
+    end_unknown: str  # why there is no estimate
+    remarks: tuple[str, ...] = ()
+
+
+def ablation_status(out: Path, name: str) -> AblationStatus:
+    """Of the ablation in OUT/NAME, now. Errors: UserError where its manifest or a record cannot be read."""
+    manifest, folder, now = read_manifest(out, name), out / name / "attempts", time.time()
+    store, driver, work = Store(out / "store"), driver_of(folder), work_of(folder)
+    keys = {
+        trial_key(rung.architecture_fingerprint, manifest.protocol_fingerprint, seed): (rung.name, seed)
+        for seed in manifest.seeds
+        for rung in manifest.rungs
+    }
+    jobs = {job.key: job for job in jobs_of(folder)}
+    cells = tuple(_cell(store, key, *keys[key], jobs.get(key)) for key in keys)
+    states = Counter(cell.state for cell in cells)
+    kind = Kind(
+        name="",
+        keys=frozenset(keys),
+        running=frozenset(cell.key for cell in cells if cell.state == "running"),
+        to_come=0 if driver.stopping else states["waiting"],
+    )
+    end = estimate(work, [kind], driver, now)
+    return AblationStatus(
+        name=name,
+        place=str(out / name / "manifest.json"),
+        driver=driver,
+        states={state: states[state] for state in STATES},
+        cells=cells,
+        other_jobs=tuple(job for key, job in jobs.items() if key not in keys),
+        pace=pace_of(work, frozenset(keys), driver, now),
+        end=end if isinstance(end, Estimate) else None,
+        end_unknown=end if isinstance(end, str) else "",
+        remarks=(work.damage,) if work.damage else (),
+    )
+
+
+def _cell(store: Store, key: str, rung: str, seed: int, job: Job | None) -> Cell:
+    record = store.trial(key)
+    if record is None or (record.state != "complete" and job is not None):  # what failed is tried again
+        return Cell(rung=rung, seed=seed, key=key, state="waiting" if job is None else "running", job=job)
+    return Cell(rung=rung, seed=seed, key=key, state=record.state, kid=_kid(record), reason=_reason(record))
+
+
+def _kid(record: TrialRecord) -> float | None:
+    return value_of(record.quantities.get("kid"))
+
+
+def _reason(record: TrialRecord) -> str:
+    return "" if record.state == "complete" else why(record)

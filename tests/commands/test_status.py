@@ -1,0 +1,99 @@
+"""`harness status` and `harness stop` as a user calls them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory, cache):
+    """A working directory with a finished sweep `search` and a finished ablation `tiny`."""
+    from tiny_study import lay_out
+
+    folder = lay_out(tmp_path_factory.mktemp("studies"), cache)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["sweep", "search", "trials=2"]) == 0
+        assert main(["ablate", "tiny"]) == 0
+    return folder
+
+
+@pytest.fixture
+def said(studies, monkeypatch, capsys):
+    monkeypatch.chdir(studies)
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def call(*words):
+        assert main(list(words)) == 0
+        return capsys.readouterr().out
+
+    return call
+
+
+def test_a_sweep_shows_its_candidates_its_front_and_that_no_driver_runs(said):
+    shown = " ".join(said("status", "search").split())
+    assert "driver none runs" in shown
+    assert "candidates 2 of 2 begun: 2 complete" in shown
+    assert "end not known: no driver runs" in shown
+    assert "Pareto front kid macs candidate trial-" in shown
+    assert "ffn=" in shown
+
+
+def test_an_ablation_shows_its_rungs_and_seeds(said):
+    shown = " ".join(said("status", "tiny").split())
+    assert "trials 2: 2 complete" in shown
+    assert "rung seed 0 base done, KID " in shown
+
+
+def test_json_is_one_object_and_nothing_else(said):
+    sweep = json.loads(said("status", "search", "--json"))
+    assert (sweep["kind"], sweep["states"]["complete"], sweep["driver"]["runs"]) == ("sweep", 2, False)
+    assert len(sweep["front"]) >= 1
+    ablation = json.loads(said("status", "tiny", "--json"))
+    assert [cell["state"] for cell in ablation["cells"]] == ["complete", "complete"]
+    assert json.loads(said("status", "--json")).keys() == {"search", "tiny"}
+
+
+def test_without_a_name_every_study_is_a_line_and_a_damaged_one_does_not_hide_the_others(said, studies):
+    lines = said("status").splitlines()
+    assert [line.split()[:2] for line in lines] == [["study", "kind"], ["search", "sweep"], ["tiny", "ablation"]]
+    manifest = studies / "runs" / "tiny" / "manifest.json"
+    whole = manifest.read_text()
+    try:
+        manifest.write_text(whole[: len(whole) // 2])
+        assert "search sweep none runs 2 complete" in " ".join(said("status").split())
+        assert main(["status", "tiny"]) == 2
+    finally:
+        manifest.write_text(whole)
+
+
+def test_watching_what_has_ended_ends(said):
+    assert "no driver runs, so nothing more will change" in said("status", "search", "--watch")
+
+
+def test_the_studys_own_out_is_where_it_is_looked_for(said, studies):
+    (studies / "sweeps" / "elsewhere.yaml").write_text("space: tiny\nsettings: {out: nowhere}\n")
+    assert main(["status", "elsewhere"]) == 2
+    assert "2 complete" in said("status", "search", "out=runs")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("status serch", "unknown study in runs: 'serch'; choose one of: search, tiny"),
+        ("stop serch", "unknown study in runs: 'serch'; choose one of: search, tiny"),
+        ("status search out=nowhere", "no study was begun in nowhere; say where it lies with out=FOLDER"),
+        ("status out=nowhere", "no study was begun in nowhere"),
+        ("status search trials=3", "the only setting here is out=FOLDER, where the study lies, not trials"),
+        ("status search --watch --json", "leave out --watch"),
+        ("status --watch", "--watch shows one study; name it"),
+        ("stop", "required: NAME"),
+    ],
+)
+def test_mistakes_are_one_sentence(words, sentence, studies, refused, monkeypatch):
+    monkeypatch.chdir(studies)
+    assert sentence in refused(*words.split())
+    assert not Path("nowhere").exists()
