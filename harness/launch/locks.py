@@ -92,12 +92,12 @@ def lock_driver(folder: Path, launcher: Plain = None) -> FileLock:
 
 def check_no_driver(folder: Path) -> None:
     """The same error where `folder` has a driver; takes no lock and writes nothing."""
-    if is_held(folder / "driver.lock"):
+    if is_held(folder / DRIVER_LOCK):
         raise _driven(folder)
 
 
 def _driven(folder: Path) -> UserError:
-    other = holder(folder / "driver.lock")
+    other = holder(folder / DRIVER_LOCK)
     return UserError(
         f"another driver (process {other.get('pid')} on {other.get('host')}) already works in {folder}; "
         "wait for it or stop it, then run the same command again"
