@@ -57,6 +57,17 @@ def _export_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 
+def _dry_run_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="show what would run and how; run and write nothing")
+
+
+def _sweep_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dry-run", type=int, nargs="?", const=5, metavar="N",
+        help="show the next N trainings and how they would be submitted; run and write nothing; default 5",
+    )  # fmt: skip
+
+
 def _status_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--watch", action="store_true", help="draw again until Ctrl-C or the study's end")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
@@ -149,12 +160,14 @@ VERBS = {
         summary="train and compare the rungs of an ablation, then write its report",
         name="an ablation in sweeps/, or the path of its YAML",
         example="harness ablate fig3 data=image_folder data.path=~/my_images",
+        flags=_dry_run_flag,
         lists="ablations",
     ),
     "sweep": Verb(
         summary="search an architecture space with Optuna",
         name="a sweep in sweeps/, or the path of its YAML",
         example="harness sweep laptop trials=20",
+        flags=_sweep_flags,
         lists="sweeps",
     ),
     "status": Verb(

@@ -2,6 +2,7 @@
 
 import argparse
 
+from harness.commands.dry_run import planned_ablation
 from harness.commands.report import report
 from harness.records.record import why
 from harness.trials.ablation import ablation, run_ablation
@@ -12,6 +13,9 @@ from harness.trials.studies import find_study
 def run(arguments: argparse.Namespace) -> int:
     """0; 1 if a trial failed: the report is written all the same."""
     show = Show()
+    if arguments.dry_run:
+        print(planned_ablation(arguments.name, arguments.overrides))
+        return 0
     job = ablation(arguments.name, arguments.overrides, arguments.command)
     if (warning := job.warning) is not None:
         show.note(warning)

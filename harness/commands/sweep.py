@@ -6,15 +6,20 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.table import Table
 
+from harness.commands.dry_run import rehearsed
 from harness.records.conclusions import Conclusions, RescoredObjective
+from harness.records.errors import UserError
 from harness.search.candidates import candidate_name
 from harness.search.conclusions import conclude
 from harness.search.driver import Swept, sweep
+from harness.search.rehearsal import rehearse
 from harness.trials.progress import Show
 
 
 def run(arguments: argparse.Namespace) -> int:
     show, console = Show(), Console()
+    if arguments.dry_run is not None:
+        return _dry_run(arguments)
     swept = sweep(arguments.name, arguments.overrides, show)
     show.note(swept.ending)
     console.print(_front(swept))
@@ -23,6 +28,13 @@ def run(arguments: argparse.Namespace) -> int:
         for line in remarks(found):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
     print(swept.place)
+    return 0
+
+
+def _dry_run(arguments: argparse.Namespace) -> int:
+    if arguments.dry_run < 1:
+        raise UserError(f"--dry-run shows at least 1 training, not {arguments.dry_run}")
+    print(rehearsed(rehearse(arguments.name, arguments.overrides, arguments.dry_run)))
     return 0
 
 

@@ -60,11 +60,30 @@ def submit_slurm(attempts: Sequence[Attempt], launcher: SlurmLauncher) -> list[S
     logs = attempts[0].logs if len(attempts) == 1 else _array_folder(attempts)
     name = attempts[0].key if len(attempts) == 1 else attempts[0].root.parent.name
     with _slurm_errors(launcher):
-        executor = submitit.SlurmExecutor(logs, max_num_timeout=launcher.max_requeues)
-        executor.update_parameters(job_name=name, **slurm_parameters(attempts[0].root, launcher))
+        executor = _executor(logs, name, attempts[0].root, launcher)
         with executor.batch() if len(attempts) > 1 else contextlib.nullcontext():
             jobs = [executor.submit(Job(attempt.folder, launcher)) for attempt in attempts]
     return [SlurmHandle(launcher, str(job.job_id)) for job in jobs]
+
+
+def _executor(logs: Path, name: str, root: Path, launcher: SlurmLauncher) -> submitit.SlurmExecutor:
+    executor = submitit.SlurmExecutor(logs, max_num_timeout=launcher.max_requeues)
+    executor.update_parameters(job_name=name, **slurm_parameters(root, launcher))
+    return executor
+
+
+def script_of(root: Path, keys: Sequence[str], launcher: SlurmLauncher) -> str:
+    """The script that `submit_slurm` would have submitit write and sbatch take, for first attempts at these keys."""
+    first = Attempt(root / keys[0] / "attempt-001")
+    alone = len(keys) == 1
+    with _slurm_errors(launcher):
+        executor = _executor(
+            first.logs if alone else _array_of(first), first.key if alone else root.parent.name, root, launcher
+        )
+        if not alone:
+            executor.parameters["map_count"] = len(keys)  # as submitit does for a batch
+        script: str = executor._make_submission_file_text(executor._submitit_command_str, "")
+    return script
 
 
 def slurm_parameters(root: Path, launcher: SlurmLauncher) -> dict[str, Any]:
@@ -95,12 +114,15 @@ def slurm_parameters(root: Path, launcher: SlurmLauncher) -> dict[str, Any]:
 
 def _array_folder(attempts: Sequence[Attempt]) -> Path:
     """submitit's folder of an array, to which the attempts' own log folders lead."""
-    first = attempts[0]
-    folder = first.root / "arrays" / f"{first.key}.{first.name}"
+    folder = _array_of(attempts[0])
     folder.mkdir(parents=True)
     for attempt in attempts:
         attempt.logs.symlink_to(os.path.relpath(folder, attempt.folder))
     return folder
+
+
+def _array_of(first: Attempt) -> Path:
+    return first.root / "arrays" / f"{first.key}.{first.name}"
 
 
 @contextlib.contextmanager

@@ -70,7 +70,7 @@ def sweep(name: str, overrides: Sequence[str], show: Show) -> Swept:
     with Pool(folder / "attempts", settings.launcher) as pool:
         storage = open_storage(folder, definition.storage)
         study = open_study(folder, name, definition.storage, storage, definition.objectives)
-        check_unchanged(study, _began(problem, definition))
+        check_unchanged(study, began(problem, definition))
         note_sampler(study, definition.sampler)
         study.set_user_attr(DEFINITION, to_plain(definition))
         queue = TrialQueue(pool, on_loss=show.lost)
@@ -120,7 +120,7 @@ def _check_budgets(definition: SweepStudy, settings: Settings, steps_given: bool
         )
 
 
-def _began(problem: Problem, definition: SweepStudy) -> dict[str, Any]:
+def began(problem: Problem, definition: SweepStudy) -> dict[str, Any]:
     """What may not change while a study goes on."""
     timed = [one for one in problem.levels[-1].settings.latency.backends if one.quantity in problem.objectives]
     return {

@@ -1,0 +1,210 @@
+"""`harness sweep NAME --dry-run`: what the sweep would do next. The driver itself says so, over a copy of the study, in
+a scratch folder, before a queue that trains nothing; what it writes goes with the folder."""
+
+import io
+import shutil
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from rich.console import Console
+
+from harness.architecture.catalogue import architecture
+from harness.launch.config import LauncherConfig
+from harness.launch.progress import Progress
+from harness.launch.submission import submission_of
+from harness.records.manifest import study_folder
+from harness.records.quantity import Known
+from harness.records.record import TrialRecord
+from harness.search.candidates import Candidates, candidate_name
+from harness.search.driver import began, definition_of
+from harness.search.placing import rungs_of
+from harness.search.problem import Problem
+from harness.search.space import Parameters
+from harness.search.space import space as space_of
+from harness.search.storage import SWEEP_FILE, begun_in, open_storage, open_study, place
+from harness.search.study import OWN_SETTINGS, SweepStudy, check_unchanged
+from harness.search.sweep import Sweep
+from harness.trials.controls import control_key
+from harness.trials.outcomes import finished
+from harness.trials.prepared import prepare
+from harness.trials.progress import Show
+from harness.trials.scratch import scratch
+from harness.trials.settings import settings_of
+from harness.trials.spec import TrialSpec, store_of
+from harness.trials.studies import read_study
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Proposed:
+    """A candidate that the driver would make."""
+
+    name: str
+    enqueued: str  # its name, if the sampler does not choose it
+    parameters: Parameters
+    counted: Mapping[str, float]
+    refused: str  # why it would not be trained
+    known: bool  # the store has its result
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rehearsal:
+    budgets: tuple[int, ...]
+    goes_on: int  # candidates that the study has
+    in_flight: int  # of those, submitted again at once
+    promoted: tuple[str, ...]  # of those, submitted to their next budget
+    proposed: tuple[Proposed, ...]
+    floor: str
+    ending: str  # why it would end then; empty where it would go on
+    remarks: tuple[str, ...]
+    submission: str
+
+
+class _EnoughError(Exception):
+    """All that was to be known is known."""
+
+
+class Rehearsing:
+    """A queue that takes trials and runs none: `Trials`."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.again: int | None = None  # submitted before there was a question what is free: by an earlier driver too
+        self.submitted: list[TrialSpec] = []
+        self.known: set[str] = set()
+
+    @property
+    def free(self) -> int:
+        if self.again is None:
+            self.again = len(self.submitted)
+        return max(0, self.most - (len(self.submitted) - self.again))
+
+    @property
+    def in_flight(self) -> int:
+        return len(self.submitted)
+
+    def submit(self, spec: TrialSpec) -> TrialRecord | None:
+        if (record := finished(spec)) is not None:
+            self.known.add(spec.key)
+            return record
+        self.submitted.append(spec)
+        return None
+
+    def progress(self) -> Mapping[str, Progress]:
+        return {}
+
+    def poll(self, timeout_s: float) -> list[tuple[TrialSpec, TrialRecord]]:  # noqa: ARG002
+        raise _EnoughError
+
+
+def rehearse(name: str, overrides: Sequence[str], most: int) -> Rehearsal:
+    """The next `most` trainings that the sweep would submit, and all that it would refuse on the way."""
+    definition, settings = definition_of(name, overrides)
+    name = Path(name).stem
+    with scratch(settings.out) as place_for_it:
+        folder, kept = study_folder(place_for_it, name), study_folder(settings.out, name)
+        copied = replace(definition, storage=_copy(kept, folder, name))
+        given = [text for text in overrides if text.split("=")[0].strip() not in OWN_SETTINGS]
+        moved = settings_of([*given, f"out={place_for_it}"], definition.settings)
+        problem, enqueued, remarks = _problem(name, copied, moved, folder)
+        storage = open_storage(folder, copied.storage)
+        study = open_study(folder, name, copied.storage, storage, copied.objectives)
+        check_unchanged(study, began(problem, copied))
+        candidates = Candidates(study, storage, problem.space, place(folder, copied.storage), time.time)
+        before, queue = len(candidates), Rehearsing(most)
+        floor, said = _floor(problem)
+        show = Show(Console(file=io.StringIO()))
+        driver = Sweep(problem, copied, candidates, queue, time.time, show, floor=floor, enqueued=enqueued)
+        ending = ""
+        with suppress(_EnoughError):
+            ending = driver.run().reason
+        new = [trial for trial in study.get_trials(deepcopy=False) if trial.number >= before]
+        again = queue.again or 0
+        return Rehearsal(
+            budgets=problem.steps,
+            goes_on=before,
+            in_flight=again,
+            promoted=tuple(
+                f"{spec.name} to {spec.settings.recipe.steps:,} steps"
+                for spec in queue.submitted[again:]
+                if spec.settings.recipe.steps > problem.steps[0]
+            ),
+            proposed=tuple(_proposed(trial, queue.known) for trial in new),
+            floor=said,
+            ending=ending,
+            remarks=tuple(remarks),
+            submission=_submission(settings.launcher, folder, kept, queue, most),
+        )
+
+
+def _problem(name: str, definition: SweepStudy, settings: Any, folder: Path) -> tuple[Problem, Any, list[str]]:
+    space, prepared = space_of(read_study("search_spaces", definition.space)), prepare(settings)
+    problem = Problem(
+        name=name,
+        space=space,
+        base=architecture(space.base),
+        objectives=definition.objectives,
+        levels=tuple(prepared.trained_for(steps) for steps in definition.budgets) or (prepared,),
+        folder=folder,
+    )
+    enqueued, remarks = rungs_of(definition.enqueue, space, prepared.fit) if definition.enqueue else ([], [])
+    return problem, enqueued, remarks
+
+
+def _copy(kept: Path, folder: Path, name: str) -> str:
+    """Copy the study into the scratch folder; the storage that it lies in there."""
+    storage = begun_in(kept)
+    folder.mkdir(parents=True)
+    if storage is None:
+        return "sqlite"
+    if storage == "sqlite" and (kept / "study.db").exists():
+        with (
+            closing(sqlite3.connect(f"{(kept / 'study.db').absolute().as_uri()}?mode=ro", uri=True)) as source,
+            closing(sqlite3.connect(folder / "study.db")) as target,
+        ):
+            source.backup(target)
+    elif storage == "journal" and (kept / "study.journal").exists():
+        shutil.copy(kept / "study.journal", folder / "study.journal")
+    elif storage not in ("sqlite", "journal"):
+        optuna.copy_study(
+            from_study_name=name, from_storage=storage, to_storage=open_storage(folder, "sqlite"), to_study_name=name
+        )
+        return "sqlite"
+    shutil.copy(kept / SWEEP_FILE, folder / SWEEP_FILE)
+    return storage
+
+
+def _floor(problem: Problem) -> tuple[float | None, str]:
+    """The floor, and where it comes from."""
+    if problem.top == 0:
+        return None, "none: there is one budget"
+    prepared = problem.levels[-1]
+    store = store_of(prepared.settings.out)
+    found = store.measurement(control_key("pixel_gaussian", prepared, prepared.fit(problem.base)))
+    quantity = None if found is None else found.quantities.get("kid")
+    if not isinstance(quantity, Known):
+        return float("inf"), "not known yet: the KID of a Gaussian fitted to the pixels is computed first"
+    return float(quantity.value), f"a KID of {quantity.value:.4g}, a pixel Gaussian's, from the store"
+
+
+def _proposed(trial: optuna.trial.FrozenTrial, known: set[str]) -> Proposed:
+    said = trial.user_attrs
+    keys = {rung["key"] for rung in said.get("rungs", ())}
+    return Proposed(
+        name=candidate_name(trial.number),
+        enqueued=str(said.get("enqueued", "")),
+        parameters=trial.params,
+        counted={name: said[name] for name in ("params", "macs") if name in said},
+        refused=str(said.get("refused", "")),
+        known=bool(keys & known),
+    )
+
+
+def _submission(launcher: LauncherConfig, folder: Path, kept: Path, queue: Rehearsing, most: int) -> str:
+    keys = [spec.key for spec in queue.submitted[:most]] or ["KEY"]
+    return submission_of(launcher, folder / "attempts", keys).replace(str(folder), str(kept.absolute()))

@@ -1,0 +1,56 @@
+"""`--dry-run`: what it names is what the real command then does, and the output folder stays as it is to the byte."""
+
+from pathlib import Path
+
+import pytest
+from tiny_study import SWEEP, write_yaml
+
+from harness.cli import main
+from harness.search.rehearsal import rehearse
+from harness.search.storage import stored_study
+
+
+def bytes_of(out):
+    return {
+        str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in sorted(out.rglob("*")) if path.is_file()
+    }
+
+
+def proposed(found):
+    return [dict(each.parameters) for each in found.proposed if not each.refused]
+
+
+@pytest.mark.parametrize("storage", ["sqlite", pytest.param("journal", marks=pytest.mark.slow)])
+def test_a_rehearsal_names_the_candidates_that_the_sweep_then_trains(workplace, capsys, storage):
+    write_yaml(Path("sweeps/search.yaml"), {**SWEEP, "storage": storage})
+    before = bytes_of(Path("runs"))
+    first = rehearse("search", ["trials=3"], 1)
+    assert bytes_of(Path("runs")) == before
+    assert main(["sweep", "search", "trials=1"]) == 0
+    study = stored_study(Path("runs/search"), "search")
+    assert proposed(first) == [study.trials[0].params]
+    before = bytes_of(Path("runs"))
+    assert main(["sweep", "search", "trials=2", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "the study has 1 candidates, 0 of them in flight" in said
+    assert "dry run: nothing was run or written" in said
+    second = rehearse("search", ["trials=2"], 5)
+    assert bytes_of(Path("runs")) == before
+    assert len(proposed(second)) == 1, "the second of two"
+    assert proposed(second) != proposed(first)
+    assert main(["sweep", "search", "trials=2"]) == 0
+    assert stored_study(Path("runs/search"), "search").trials[1].params == proposed(second)[0]
+
+
+def test_what_a_limit_refuses_is_told_with_its_reason(workplace, capsys):
+    assert main(["sweep", "search", "limits.params=1000", "max_rejections=3", "--dry-run"]) == 2
+    assert "none has params of at most 1,000, the smallest seen is" in capsys.readouterr().err
+    assert not Path("runs/search").exists()
+    assert main(["sweep", "search", "--dry-run", "0"]) == 2
+
+
+def test_an_ablation_tells_what_the_store_has(workplace, capsys):
+    before = bytes_of(Path("runs"))
+    assert main(["ablate", "tiny", "--dry-run"]) == 0
+    assert "2 of 2 would run" in capsys.readouterr().out
+    assert bytes_of(Path("runs")) == before
