@@ -27,7 +27,7 @@ from harness.search.placing import rungs_of
 from harness.search.problem import Problem
 from harness.search.space import space as space_of
 from harness.search.status import DEFINITION, FLOOR
-from harness.search.storage import open_storage, open_study, place
+from harness.search.storage import open_storage, open_study, place, writing
 from harness.search.study import SweepStudy, check_objectives, check_unchanged, note_sampler, sweep_study
 from harness.search.sweep import Ending, Sweep
 from harness.trials.compose import parsed
@@ -70,15 +70,17 @@ def sweep(name: str, overrides: Sequence[str], show: Show) -> Swept:
     with Pool(folder / "attempts", settings.launcher) as pool:
         storage = open_storage(folder, definition.storage)
         study = open_study(folder, name, definition.storage, storage, definition.objectives)
-        check_unchanged(study, began(problem, definition))
-        note_sampler(study, definition.sampler)
-        study.set_user_attr(DEFINITION, to_plain(definition))
-        queue = TrialQueue(pool, on_loss=show.lost)
         where = place(folder, definition.storage)
+        with writing(where):
+            check_unchanged(study, began(problem, definition))
+            note_sampler(study, definition.sampler)
+            study.set_user_attr(DEFINITION, to_plain(definition))
+        queue = TrialQueue(pool, on_loss=show.lost)
         try:
             floor = floor_of(problem, queue, show) if problem.top > 0 else None
-            study.set_user_attr(FLOOR, floor)
-            candidates = Candidates(study, storage, space, where, time.time)
+            with writing(where):
+                study.set_user_attr(FLOOR, floor)
+                candidates = Candidates(study, storage, space, where, time.time)
             running = Sweep(problem, definition, candidates, queue, time.time, show, floor=floor, enqueued=enqueued)
             ending = running.run()
             if definition.finalists is not None and not ending.halts:

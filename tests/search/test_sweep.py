@@ -198,6 +198,13 @@ def test_a_study_file_that_cannot_be_read_or_written_is_a_sentence(workplace, mo
     path = Path("runs/search/study.db")
     said = capsys.readouterr().err
     assert f"cannot write {path}: database or disk is full; mend that and run the same command" in said
+    before_the_first_candidate = [(optuna.Study, "get_trials"), (optuna.storages.RDBStorage, "set_study_user_attr")]
+    for owner, operation in before_the_first_candidate:
+        with monkeypatch.context() as disk:
+            disk.setattr(owner, operation, full)
+            assert main(["sweep", "search"]) == 2
+        said = capsys.readouterr().err
+        assert f"cannot write {path}: database or disk is full; mend that and run the same command" in said
     path.write_bytes(b"no database" * 100)
     assert main(["sweep", "search"]) == 2
     assert f"cannot open the study {path}: (sqlite3.DatabaseError) file is not a database; " in capsys.readouterr().err
