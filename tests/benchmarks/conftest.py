@@ -1,5 +1,6 @@
 """Timings against a peer. They run with `make bench` (`pytest tests/benchmarks -m benchmark`), not by default."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from .interleaved import LINES
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "search"))  # the storms
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent.parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "trials")]
+sys.path[:0] = [str(HERE), str(HERE.parent / "trials"), str(HERE.parent / "search")]
 
 from cluster import CannotStartError, Cluster, missing_programs  # noqa: E402
 from slurm_driver import Driver  # noqa: E402
