@@ -1,0 +1,264 @@
+"""The arms of the search benchmark: real sweeps and ablations through the command line, at equal training steps, their
+fronts trained again with fresh seeds, and the hypervolume of those. What the numbers mean is in `test_bench_search`.
+
+    WORK/sweeps/, WORK/search_spaces/, WORK/base.yaml    what the commands read
+    WORK/ARM-REPEAT/                                     out= of one arm's commands: its own store
+    WORK/cache/                                          shared
+
+Everything is in those folders, so a killed benchmark goes on where it was.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import log
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.architecture.config import ArchitectureConfig
+from harness.launch.events import read_steps
+from harness.launch.pool import Pool
+from harness.records.plain import from_plain
+from harness.records.record import TrialRecord
+from harness.search.driver import sweep
+from harness.search.finalists import first_front
+from harness.search.promote import candidates
+from harness.trials.ablation import ablation, run_ablation
+from harness.trials.controls import control_key
+from harness.trials.costs import cost_of
+from harness.trials.prepared import Prepared, prepare
+from harness.trials.progress import Show, value_of
+from harness.trials.queue import TrialQueue, run_all
+from harness.trials.settings import settings_of
+from harness.trials.spec import TrialSpec, store_of
+from harness.trials.studies import read_study
+
+Point = tuple[float, float]  # (KID, multiply-adds)
+
+BASE: dict[str, Any] = {
+    "latent_channels": 1,
+    "context_width": 384,
+    "context_length": 16,
+    "stages": [
+        {"channels": 16, "down_blocks": 1, "up_blocks": 1, "block": "residual"},
+        {
+            "channels": 32,
+            "down_blocks": 1,
+            "up_blocks": 1,
+            "block": {"kind": "residual_transformer", "depth": 1, "self_attention": True},
+        },
+    ],
+    "middle": {"kind": "residual_transformer", "depth": 1, "self_attention": True},
+    "convolution": "regular",
+    "norm": {"kind": "group", "groups": 8},
+    "token_norm": "layer",
+    "head_width": 8,
+    "self_attention": "mhsa",
+    "cross_attention": "mhsa",
+    "qk_norm": None,
+    "position": None,
+    "feed_forward": {"kind": "geglu", "ratio": 4},
+    "time_features": 32,
+    "time_width": 96,
+}
+"""laptop/thin_sdxl with two stages instead of three, one block each: 0.27 M parameters."""
+WIDTHS = {
+    "narrow": {"stages.0.channels": 16, "stages.1.channels": 24},
+    "base": {},
+    "wide": {"stages.0.channels": 24, "stages.1.channels": 40},
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Design:
+    """What all arms share."""
+
+    trials: int  # candidates of an arm that searches
+    budgets: tuple[int, int]  # training steps
+    reduction: int
+    repeats: int
+    fresh: int  # trainings of each architecture of a front, to score it again
+    settings: Mapping[str, Any]
+    base: Mapping[str, Any]
+
+    @property
+    def steps(self) -> int:
+        """Training steps of an arm: all candidates to the first budget, the promoted on from there to the second."""
+        low, high = self.budgets
+        return self.trials * low + -(-self.trials // self.reduction) * (high - low)
+
+    @property
+    def full_trainings(self) -> int:
+        """To the second budget, of as many steps. Design error if that is no whole number."""
+        assert self.steps % self.budgets[1] == 0, "the arms cannot have equal steps"
+        return self.steps // self.budgets[1]
+
+    def seed(self, repeat: int) -> int:
+        """Of the sampler and of the arm's trainings; the ladder's further rounds have 10, 20, ... more."""
+        return repeat
+
+    def fresh_seed(self, repeat: int, number: int) -> int:
+        """Of a training that scores a front again, and of its samples' noise: in no arm, the same for all arms."""
+        return 1000 + 100 * repeat + number
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arm:
+    name: str
+    repeat: int
+    work: Path
+    design: Design
+
+    @property
+    def out(self) -> Path:
+        return self.work / f"{self.name}-{self.repeat}"
+
+    def run(self) -> None:
+        """Run it, or go on with it, to the end."""
+        self.out.mkdir(exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            (self.out / "cache").symlink_to("../cache", target_is_directory=True)
+        seed = self.design.seed(self.repeat)
+        if self.name == "ladder":
+            for number in range(len(_rounds(self.design))):
+                job = ablation(f"ladder{number}", [f"seeds=[{seed + 10 * number}]", self._out], "")
+                _, failures = run_ablation(job, Show())
+                assert not failures, failures
+        else:
+            sampler = {"search": "tpe", "random": "random"}[self.name]
+            sweep("search", [f"sampler={sampler}", f"sampler_seed={seed}", f"seeds=[{seed}]", self._out], Show())
+
+    @property
+    def _out(self) -> str:
+        return f"out={self.out.absolute()}"
+
+    def trained(self) -> list[TrialRecord]:
+        """Its architectures at the second budget; of one trained with several seeds, one record each."""
+        names = ["search"] if self.name != "ladder" else [f"ladder{n}" for n in range(len(_rounds(self.design)))]
+        return [record for name in names for record in candidates(self.out, name)]
+
+    def steps(self) -> int:
+        """That were trained, by the logs of the trainings: no step counts twice."""
+        logs = [folder for folder in self.out.glob("*/attempts/*") if folder.is_dir()]
+        return sum(len(_trained_steps(folder)) for folder in logs if folder.parent.parent.name != RESCORED)
+
+    def front(self) -> list[ArchitectureConfig]:
+        """The architectures that no other of the arm's beats in both, by the means of what it has measured."""
+        points = mean_points(self.trained())
+        numbered = dict(enumerate(points.values()))
+        fingerprints = [list(points)[number] for number in first_front(numbered)]
+        made = {record.architecture_fingerprint: record.architecture for record in self.trained()}
+        return [from_plain(ArchitectureConfig, made[fingerprint]) for fingerprint in fingerprints]
+
+    def rescore(self) -> list[TrialRecord]:
+        """Train the front again, with fresh seeds and fresh samples; its records."""
+        specs = [spec for number in range(self.design.fresh) for spec in self._fresh_specs(number)]
+        with Pool(self.out / RESCORED / "attempts", specs[0].settings.launcher) as pool:
+            records = run_all(TrialQueue(pool, on_loss=lambda *_: None), specs, Show())
+        return [records[spec.key] for spec in specs]
+
+    def _fresh_specs(self, number: int) -> list[TrialSpec]:
+        seed = self.design.fresh_seed(self.repeat, number)
+        prepared = self.prepared().scored_on(seed)
+        return [prepared.spec(f"front-{at}", made, seed) for at, made in enumerate(self.front())]
+
+    def prepared(self) -> Prepared:
+        """Under the protocol of the second budget."""
+        steps = f"recipe.steps={self.design.budgets[1]}"
+        return prepare(settings_of([steps, self._out], self.design.settings))
+
+
+RESCORED = "rescored"
+LATENT = 8  # digits
+ARMS = ("search", "random", "ladder")
+
+
+def lay_out(work: Path, design: Design) -> None:
+    """Write what the commands read."""
+    space = dict(read_study("search_spaces", "laptop"))
+    knobs = {**space["knobs"], "width": {"edits": WIDTHS}}
+    ladder = dict(read_study("sweeps", "fig3")["architecture"])
+    searched = {
+        "space": "bench",
+        "objectives": {"kid": "minimize", "macs": "minimize"},
+        "trials": design.trials,
+        "budgets": list(design.budgets),
+        "reduction": design.reduction,
+        "settings": dict(design.settings),
+    }
+    (work / "cache").mkdir(parents=True, exist_ok=True)
+    _write(work / "base.yaml", dict(design.base))
+    _write(work / "search_spaces" / "bench.yaml", {"base": "base.yaml", "knobs": knobs})
+    _write(work / "sweeps" / "search.yaml", searched)
+    for number, rungs in enumerate(_rounds(design)):
+        architecture = {**ladder, "base": "base.yaml", "rungs": ladder["rungs"][:rungs]}
+        settings = {**design.settings, "recipe.steps": design.budgets[1]}
+        content = {"architecture": architecture, "report": "fig3", "settings": settings}
+        _write(work / "sweeps" / f"ladder{number}.yaml", content)
+
+
+def _rounds(design: Design) -> list[int]:
+    """How many rungs, from the first one on, are trained with each further seed until the steps are spent."""
+    rungs = len(read_study("sweeps", "fig3")["architecture"]["rungs"])
+    whole, rest = divmod(design.full_trainings, rungs)
+    return [rungs] * whole + ([rest] if rest else [])
+
+
+def reference_of(arm: Arm) -> Point:
+    """The worst that counts: the KID of a Gaussian fitted to the pixels, and twice the base's multiply-adds."""
+    prepared, base = arm.prepared(), from_plain(ArchitectureConfig, arm.design.base)
+    found = store_of(arm.out).measurement(control_key("pixel_gaussian", prepared, prepared.fit(base)))
+    assert found is not None
+    kid = value_of(found.quantities["kid"])
+    assert kid is not None
+    return kid, 2.0 * cost_of(prepared.fit(base), LATENT).macs
+
+
+def mean_points(records: Sequence[TrialRecord]) -> dict[str, Point]:
+    """Architecture's fingerprint -> its (KID, multiply-adds), the mean over its records."""
+    found: dict[str, list[Point]] = {}
+    for record in records:
+        kid, macs = (value_of(record.quantities[name]) for name in ("kid", "macs"))
+        if kid is not None and macs is not None:
+            found.setdefault(record.architecture_fingerprint, []).append((kid, macs))
+    return {each: (sum(kid for kid, _ in ps) / len(ps), ps[0][1]) for each, ps in found.items()}
+
+
+def hypervolume(points: Sequence[Point], reference: Point, least_kid: float) -> float:
+    """Of the region that `points` dominate, in log KID and log multiply-adds, above `reference`: an area of 1 is a
+    factor of e in both."""
+    inside = [(log(max(kid, least_kid) / reference[0]), log(macs / reference[1])) for kid, macs in points]
+    return dominated_area(inside)
+
+
+def dominated_area(points: Sequence[Point]) -> float:
+    """The area between (0, 0) and what lies below it and to its left and is dominated: strips, from left to right."""
+    area, lowest = 0.0, 0.0
+    for x, y in sorted(points):
+        if x < 0 and y < lowest:
+            area += -x * (lowest - y)
+            lowest = y
+    return area
+
+
+def _trained_steps(key_folder: Path) -> set[int]:
+    stretches = (range(line["after"] + 1, line["to"] + 1) for line in read_steps(key_folder))
+    return {step for stretch in stretches for step in stretch}
+
+
+def _write(path: Path, content: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+@contextlib.contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
