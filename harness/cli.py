@@ -6,6 +6,7 @@ Starts without torch, Hydra, Optuna or Core ML: a verb's module is imported when
 import argparse
 import re
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -79,7 +80,7 @@ def parse(name: str, words: Sequence[str]) -> argparse.Namespace:
     parser = Parser(
         prog=f"harness {name}",
         description=f"{verb.summary[0].upper()}{verb.summary[1:]}.",
-        epilog=f"settings: key=value ..., for example\n  {verb.example}",
+        epilog=f"settings: key=value ..., for example\n  {verb.example}{_own_settings(verb)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage=" ".join(filter(None, ("harness", name, verb.operands, "[key=value ...] [--flags]"))),
     )
@@ -90,6 +91,12 @@ def parse(name: str, words: Sequence[str]) -> argparse.Namespace:
     arguments.overrides = overrides
     arguments.command = " ".join(["harness", name, *words])
     return arguments
+
+
+def _own_settings(verb: Verb) -> str:
+    """Those that `harness settings` does not list."""
+    listed = textwrap.fill(verb.settings, 78, initial_indent="  ", subsequent_indent="  ")
+    return f"\nits own, beside those that `harness settings` lists:\n{listed}" if listed else ""
 
 
 def _operand_help(verb: Verb) -> str:

@@ -13,6 +13,7 @@ class Verb:
     example: str
     flags: Callable[[argparse.ArgumentParser], None] = lambda _parser: None
     operands: str = "NAME"
+    settings: str = ""  # the verb's own, beside those of `harness settings`
     lists: str = ""  # what the verb alone lists, by `harness.commands.names`; "": it needs its operand
 
     @property
@@ -167,6 +168,8 @@ VERBS = {
         summary="search an architecture space with Optuna",
         name="a sweep in sweeps/, or the path of its YAML",
         example="harness sweep laptop trials=20",
+        settings="trials, sampler, sampler_seed, max_rejections, budgets, reduction, enqueue, storage, hours, "
+        "gpu_hours, finalists",
         flags=_sweep_flags,
         lists="sweeps",
     ),

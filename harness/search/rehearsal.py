@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import optuna
 from rich.console import Console
@@ -23,19 +22,19 @@ from harness.records.quantity import Known
 from harness.records.record import TrialRecord
 from harness.search.candidates import Candidates, candidate_name
 from harness.search.driver import began, definition_of
-from harness.search.placing import rungs_of
+from harness.search.placing import Placed, rungs_of
 from harness.search.problem import Problem
 from harness.search.space import Parameters
 from harness.search.space import space as space_of
 from harness.search.storage import SWEEP_FILE, begun_in, open_storage, open_study, place
-from harness.search.study import OWN_SETTINGS, SweepStudy, check_unchanged
+from harness.search.study import SweepStudy, check_unchanged
 from harness.search.sweep import Sweep
 from harness.trials.controls import control_key
 from harness.trials.outcomes import finished
 from harness.trials.prepared import prepare
 from harness.trials.progress import Show
 from harness.trials.scratch import scratch
-from harness.trials.settings import settings_of
+from harness.trials.settings import Settings
 from harness.trials.spec import TrialSpec, store_of
 from harness.trials.studies import read_study
 
@@ -109,8 +108,7 @@ def rehearse(name: str, overrides: Sequence[str], most: int) -> Rehearsal:
     with scratch(settings.out) as place_for_it:
         folder, kept = study_folder(place_for_it, name), study_folder(settings.out, name)
         copied = replace(definition, storage=_copy(kept, folder, name))
-        given = [text for text in overrides if text.split("=")[0].strip() not in OWN_SETTINGS]
-        moved = settings_of([*given, f"out={place_for_it}"], definition.settings)
+        moved = replace(settings, out=place_for_it)
         problem, enqueued, remarks = _problem(name, copied, moved, folder)
         storage = open_storage(folder, copied.storage)
         study = open_study(folder, name, copied.storage, storage, copied.objectives)
@@ -142,7 +140,9 @@ def rehearse(name: str, overrides: Sequence[str], most: int) -> Rehearsal:
         )
 
 
-def _problem(name: str, definition: SweepStudy, settings: Any, folder: Path) -> tuple[Problem, Any, list[str]]:
+def _problem(
+    name: str, definition: SweepStudy, settings: Settings, folder: Path
+) -> tuple[Problem, list[Placed], list[str]]:
     space, prepared = space_of(read_study("search_spaces", definition.space)), prepare(settings)
     problem = Problem(
         name=name,

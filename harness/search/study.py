@@ -1,7 +1,7 @@
 """The sweep's YAML, and what may not change once its study began."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import optuna
@@ -21,6 +21,9 @@ OWN_SETTINGS = (
     "gpu_hours", "finalists",
 )  # fmt: skip
 """Settings of the sweep itself that the command line may override; every other is one of config.yaml's."""
+
+YAML_SETTINGS = ("space", "objectives", "settings")
+"""Those that it may not: they say which study it is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,10 +74,25 @@ class SweepStudy:
 
 def sweep_study(name: str, overrides: Sequence[str]) -> tuple[SweepStudy, Settings]:
     """sweeps/NAME.yaml with its own settings of the command line, and the other settings."""
-    own = {key: value for key, value in parsed(overrides).items() if _is_own(key)}
+    given = parsed(overrides)
+    for key in given:
+        _check_key(key, name)
+    own = {key: value for key, value in given.items() if _is_own(key)}
     definition = from_plain(SweepStudy, _overridden(read_kind("sweep", name), own))
     others = [text for text in overrides if not _is_own(text.split("=")[0].strip())]
     return definition, settings_of(others, definition.settings)
+
+
+def _check_key(key: str, name: str) -> None:
+    """Refuse what belongs to the YAML, and what is neither the sweep's nor one of the settings."""
+    outer = key.split(".")[0]
+    if outer in YAML_SETTINGS:
+        raise UserError(
+            f"'{outer}' stands in the YAML of the sweep {name}, since another {outer} is another study; copy the file, "
+            "change it there, and run the copy: harness sweep COPY.yaml"
+        )
+    if outer not in (known := (*OWN_SETTINGS, *(each.name for each in fields(Settings)))):
+        raise unknown_name("setting", key, known)
 
 
 def _is_own(key: str) -> bool:

@@ -3,6 +3,7 @@
 import errno
 import os
 import subprocess
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tiny_study import SETTINGS
 from harness.cli import main
 from harness.records import store as store_module
 from harness.records.store import Store
+from harness.search.study import OWN_SETTINGS, YAML_SETTINGS, SweepStudy
 
 THIN = ("measure", "laptop/thin_sdxl", "--latent", "8")
 FOLDER = ("data", "image_folder")
@@ -27,6 +29,10 @@ TINY_OVERRIDES = [f"{key}={value}".replace(" ", "") for key, value in SETTINGS.i
         ("ablate fig3 --quick", "unrecognized arguments: --quick"),
         ("ablate fig33", "'fig33'; choose one of: fig3,"),
         ("sweep labtop", "'labtop'; choose one of: laptop,"),
+        ("sweep laptop space=full", "'space' stands in the YAML of the sweep laptop"),
+        ("sweep laptop objectives.kid=maximize", "'objectives' stands in the YAML of the sweep laptop"),
+        ("sweep laptop trails=3", "unknown setting 'trails'; choose one of: trials,"),
+        ("sweep laptop sampler=tpee", "unknown sampler 'tpee'; choose one of: tpe,"),
         ("report fig33", "'fig33'; choose one of: fig3,"),
         ("ablate nowhere.yaml", "there is no file nowhere.yaml"),
         ("ablate laptop", "`harness sweep laptop` runs a sweep"),
@@ -215,3 +221,11 @@ def test_a_broken_study_is_named(content, refused, workplace):
     (workplace / "sweeps" / "broken.yaml").write_text(content)
     said = refused("ablate", "broken")
     assert "broken.yaml" in said or "architecture" in said
+
+
+def test_a_sweeps_help_lists_the_settings_that_are_its_own(capsys):
+    with pytest.raises(SystemExit):
+        main(["sweep", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"its own, beside those that `harness settings` lists: {', '.join(OWN_SETTINGS)}" in said
+    assert {*OWN_SETTINGS, *YAML_SETTINGS} == {field.name for field in fields(SweepStudy)}
