@@ -42,5 +42,6 @@ def assert_study_says_the_same(storm: Storm, facts: Facts) -> None:
         assert candidate.state in ("complete", "stopped", "failed")
         for rung in candidate.rungs:
             record = facts.records[rung.key]
-            numbers = [record["quantities"][name].get("value") for name in ("kid", "macs")]
-            assert rung.values == (tuple(numbers) if record["state"] == "complete" else None)
+            complete = record["state"] == "complete"
+            values = tuple(record["quantities"][name]["value"] for name in ("kid", "macs")) if complete else None
+            assert rung.values == values

@@ -88,13 +88,18 @@ def reasons(facts: Facts) -> dict[str, str]:
 
 
 def _lost(facts: Facts, trials: int, lowest: int) -> Iterator[str]:
+    """A trial ends once, with a result, a failure or, where its worker died between the two, with its record alone."""
     for key in facts.keys:
-        ends = [name for name, result in facts.results.get(key, {}).items() if result["state"] in ("done", "failed")]
         own = [line for line in facts.events if line["key"] == key]
-        ends += [line["attempt"] for line in own if line["event"] == "failed"]
+        results = {name: result["state"] for name, result in facts.results.get(key, {}).items()}
+        ends = {name for name, state in results.items() if state in ("done", "failed")}
+        ends |= {line["attempt"] for line in own if line["event"] == "failed"}
         cancelled = {line["attempt"] for line in own if line["event"] == "cancelled"}  # the same command tries again
-        if len(set(ends) - cancelled or set(ends)) != 1:
-            yield f"{key} ended {len(set(ends))} times"
+        if len(ends - cancelled or ends) > 1:
+            yield f"{key} ended {len(ends)} times"
+        for line in own:
+            if line["event"] == "finished" and results.get(line["attempt"]) != "done":
+                yield f"{key} {line['attempt']} finished without a result"
         if key not in facts.records:
             yield f"{key} has no record"
     begun = [key for key in facts.keys if steps_of(facts.records.get(key)) == lowest]

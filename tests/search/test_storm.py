@@ -18,7 +18,7 @@ TRIALS = 60
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_a_storm_over_a_sweep_loses_nothing_and_trains_nothing_twice(tmp_path: Path, cache: Path) -> None:
     storm = Storm(tmp_path, seeded_plan(trials=TRIALS, seed=7), cache)
     storm.rage()
@@ -90,6 +90,10 @@ def drop_result(facts: Facts) -> None:
     del facts.results["high"]
 
 
+def end_twice(facts: Facts) -> None:
+    facts.results["low"]["attempt-001"] = {"state": "done", "error": ""}
+
+
 def drop_record(facts: Facts) -> None:
     del facts.records["low"]
 
@@ -134,7 +138,8 @@ def lie_about_a_checkpoint(facts: Facts) -> None:
 
 
 MUTATIONS: dict[Callable[[Facts], None], str] = {
-    drop_result: "high ended 0 times",
+    drop_result: "high attempt-001 finished without a result",
+    end_twice: "low ended 2 times",
     drop_record: "low has no record",
     drop_trial: "1 trials ended at the lowest budget, not 2",
     train_a_saved_step_again: "trained step 4 again, which checkpoint 4 has",

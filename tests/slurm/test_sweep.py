@@ -12,7 +12,7 @@ from storm import BUDGETS, Plan, Storm
 from storm_points import noted
 from storm_proof import reasons, violations
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1800)]
 
 TRIALS = 8
 REQUEUED, CANCELLED = ("trial-0", "trial-2"), "trial-3"
