@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 
 from rich.console import Console
 from rich.live import Live
@@ -24,6 +25,8 @@ class Show:
         self._live: Live | None = None
         self._specs: dict[str, TrialSpec] = {}  # by trial key
         self._cells: dict[str, str] = {}  # trial key -> what its cell says
+        self._rows: dict[str, dict[int, str]] = {}  # name -> seed -> trial key, the newest name last
+        self._seeds: dict[int, None] = {}  # a set in order
         self._ended: set[str] = set()
         self._said = 0.0
         self._total: int | None = None
@@ -38,7 +41,7 @@ class Show:
     @contextmanager
     def board(self, specs: Sequence[TrialSpec] = (), *, total: int | None = None) -> Iterator[None]:
         """While inside, a terminal shows a table of trials; `total` is how many will come, where that is known."""
-        self._specs, self._total = {}, total
+        self._specs, self._rows, self._seeds, self._total = {}, {}, {}, total
         for spec in specs:
             self.add(spec)
         if not self.console.is_terminal:
@@ -53,6 +56,8 @@ class Show:
         key = spec.key
         if key not in self._specs:
             self._specs[key], self._cells[key] = spec, "waiting"
+            self._rows.setdefault(spec.name, {})[spec.seed] = key
+            self._seeds[spec.seed] = None
 
     def running(self, progress: Mapping[str, Progress]) -> None:
         """What the workers last said."""
@@ -85,10 +90,8 @@ class Show:
         return "counted" if macs is None else f"counted, {macs / 1e9:.4g} G multiply-adds"
 
     def _table(self) -> Table:
-        seeds = list(dict.fromkeys(spec.seed for spec in self._specs.values()))
-        names = list(dict.fromkeys(spec.name for spec in self._specs.values()))[-ROWS:]
-        cells = {(spec.name, spec.seed): self._cells[key] for key, spec in self._specs.items()}
-        table = Table("rung", *(f"seed {seed}" for seed in seeds))
-        for name in names:
-            table.add_row(name, *(escape(cells.get((name, seed), "")) for seed in seeds))
+        """The newest rows: its cost does not grow with the trials."""
+        table = Table("rung", *(f"seed {seed}" for seed in self._seeds))
+        for name, keys in reversed(list(islice(reversed(self._rows.items()), ROWS))):
+            table.add_row(name, *(escape(self._cells[keys[seed]]) if seed in keys else "" for seed in self._seeds))
         return table

@@ -1,6 +1,6 @@
 """A sweep on the simulated cluster, and what it measured.
 
-Real are the driver, its storage, its sampler, its terminal board, the search space and its architectures. Made up are
+Real are the driver, its storage, its sampler, its progress lines, the search space and its architectures. Made up are
 the trainings: how long they take, which fail, and what they score. Counting on the meta device is real for every 50th
 candidate; each other one is charged as much.
 """
@@ -149,7 +149,7 @@ def run(arm: Arm, folder: Path) -> Measurement:
         patch.object(cluster, "begin", memory.watching(cluster.begin)),
         queue_of(arm, cluster, folder) as queue,
     ):
-        driver, study = sweep(arm, folder, queue, clock, Console(file=nowhere, force_terminal=True))
+        driver, study = sweep(arm, folder, queue, clock, Console(file=nowhere))
         with clock.driving():
             driver.run()
     memory.sample()
