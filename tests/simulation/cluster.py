@@ -50,10 +50,14 @@ class Fate:
 def driver_time() -> float:
     """Seconds that pass for this thread. On Linux without those that it waits for a processor which others have: they
     are the machine's. Waiting for a disk is the driver's own."""
-    seconds = time.perf_counter()
-    if SCHEDULER.exists():
-        seconds -= int(SCHEDULER.read_text().split()[1]) / 1e9
-    return seconds
+    while True:
+        waited, seconds = _waited_s(), time.perf_counter()
+        if _waited_s() == waited:  # else it lost the processor between the two
+            return seconds - waited
+
+
+def _waited_s() -> float:
+    return int(SCHEDULER.read_text().split()[1]) / 1e9 if SCHEDULER.exists() else 0.0
 
 
 class Clock:
