@@ -12,6 +12,7 @@ from harness.records.errors import UserError
 from harness.search.candidates import candidate_name
 from harness.search.conclusions import conclude
 from harness.search.driver import Swept, sweep
+from harness.search.front import front_trials
 from harness.search.rehearsal import rehearse
 from harness.trials.progress import Show
 
@@ -42,7 +43,7 @@ def _front(swept: Swept) -> Table:
     """The candidates that no other beats in every objective, limits met."""
     names = swept.study.metric_names or []
     table = Table("trial", *names, "candidate", title="Pareto front of the search's own values")
-    for trial in sorted(swept.study.best_trials, key=lambda trial: trial.values):
+    for trial in front_trials(swept.study):
         table.add_row(candidate_name(trial.number), *(f"{value:.6g}" for value in trial.values), _chosen(trial.params))
     return table
 

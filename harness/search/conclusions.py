@@ -19,7 +19,7 @@ from scipy import stats
 
 from harness.records.conclusions import Conclusions, Finalist, RescoredObjective
 from harness.search.candidates import candidate_name
-from harness.search.finalists import first_front
+from harness.search.front import front_of
 from harness.search.rescored import FreshScore, columns, rescored_in, standard_error
 from harness.search.storage import Direction, directions_of
 from harness.trials.outcomes import LEARNT
@@ -111,9 +111,5 @@ def _objective(
 def _front(objectives: Mapping[str, Mapping[str, RescoredObjective]], directions: Mapping[str, Direction]) -> set[str]:
     """Those that no other dominates, by the means."""
     names = list(next(iter(objectives.values())))
-    signs = {name: -1.0 if direction == "maximize" else 1.0 for name, direction in directions.items()}
-    losses = {
-        number: tuple(signs[objective] * found[name].mean for objective, found in objectives.items())
-        for number, name in enumerate(names)
-    }
-    return {names[number] for number in first_front(losses)}
+    means = [tuple(objectives[objective][name].mean for objective in directions) for name in names]
+    return {names[at] for at in front_of(means, tuple(directions.values()))}

@@ -6,14 +6,15 @@ halted has compared all of them.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import count, islice
 
 from harness.records.quantity import value_of
 from harness.records.record import TrialRecord, why
 from harness.search.candidates import Candidate
-from harness.search.halving import Fronts, Losses, Rung
+from harness.search.front import front_of
+from harness.search.halving import Rung
 from harness.search.problem import Problem
 from harness.search.rescored import Finalists, FreshScore
 from harness.search.sweep import Ending, Sweep
@@ -55,24 +56,16 @@ def chosen(candidates: Iterable[Candidate], problem: Problem, most: int) -> list
         for candidate in candidates
         if candidate.state == "complete" and all(violation <= 0 for violation in candidate.violations.values())
     }
-    losses = {number: problem.losses(candidate.rungs[-1].values or ()) for number, candidate in complete.items()}
-    front = first_front(losses)
+    values = {number: candidate.rungs[-1].values or () for number, candidate in complete.items()}
+    numbers = list(values)
     net = Rung(reduction=1)  # all of one front, so its order is the net's
-    for number in front:
-        net.add(number, losses[number], eligible=True)
+    for at in sorted(front_of(list(values.values()), tuple(problem.objectives.values()))):
+        net.add(numbers[at], problem.losses(values[numbers[at]]), eligible=True)
     found: list[Candidate] = []
     while len(found) < most and (best := net.next(drained=True)) is not None:
         net.promote(best)
         found.append(complete[best])
     return found
-
-
-def first_front(losses: Mapping[int, Losses]) -> list[int]:
-    """The numbers of the points that no other dominates, in their order."""
-    fronts = Fronts()
-    for number, point in losses.items():
-        fronts.add(number, point)
-    return sorted(next(iter(fronts), ([], None))[0])
 
 
 def fresh_seeds(problem: Problem, wanted: int) -> tuple[int, ...]:

@@ -1,10 +1,22 @@
-"""The Pareto front of values, each with its direction."""
+"""The Pareto front of values, each with its direction. Kept up as points come, it is `retention`'s and `halving`'s."""
 
 from collections.abc import Sequence
 
 import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState
 
-from harness.search.storage import Direction
+from harness.search.constraints import violations_of
+from harness.search.storage import Direction, directions_of
+
+
+def front_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """The complete trials within their limits that no other beats: `study.best_trials`, which copies every trial first,
+    the best of the first objective first."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    found = [trial for trial in complete if all(each <= 0 for each in violations_of(trial.system_attrs).values())]
+    front = front_of([tuple(trial.values) for trial in found], tuple(directions_of(study).values()))
+    return [found[at] for at in front]
 
 
 def front_of(values: Sequence[tuple[float, ...]], directions: Sequence[Direction]) -> list[int]:
