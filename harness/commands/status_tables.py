@@ -11,7 +11,7 @@ from rich.text import Text
 from harness.launch.observe import Driver, Job
 from harness.launch.pace import duration
 from harness.search.reasons import Reason
-from harness.search.status import FrontPoint, SweepStatus
+from harness.search.status import FrontPoint, RescoredStatus, SweepStatus
 from harness.trials.status import AblationStatus, Cell
 
 MOST_REASONS = 3  # of one state
@@ -47,6 +47,8 @@ def _sweep(status: SweepStatus) -> RenderableType:
         *(("", f"  {line}") for state, reasons in status.reasons.items() for line in _reasons(state, reasons)),
         ("results", "; ".join(f"{each.steps:,} steps: {each.results:,}" for each in status.budgets)),
     ]
+    if status.rescored:
+        lines.append(("finalists", "; ".join(map(_finalist, status.rescored))))
     if status.floor is not None:
         lines.append(("floor", f"promoted below a KID of {status.floor:.4g}"))
     lines += [*_times(status), ("driven", _spent(status))]
@@ -98,6 +100,12 @@ def _reasons(state: str, reasons: Sequence[Reason]) -> list[str]:
     lines = [f"{reason.times:,} {state}: {reason.text}" for reason in reasons[:MOST_REASONS]]
     rest = sum(reason.times for reason in reasons[MOST_REASONS:])
     return [*lines, f"{rest:,} {state} for {len(reasons) - MOST_REASONS} other reasons"] if rest else lines
+
+
+def _finalist(finalist: RescoredStatus) -> str:
+    """`trial-7: 2 re-scored, 1 running`."""
+    counts = {"re-scored": finalist.scored, "failed": finalist.failed, "running": finalist.running}
+    return f"{finalist.name}: {_counted(counts)}"
 
 
 def _times(status: SweepStatus | AblationStatus) -> list[tuple[str, str]]:
@@ -155,7 +163,7 @@ def _cell(cell: Cell) -> str:
 def _front(status: SweepStatus) -> list[RenderableType]:
     if not status.front:
         return [f"no candidate is trained to {status.budgets[-1].steps:,} steps yet" if status.budgets else ""]
-    table = _table("Pareto front")
+    table = _table("Pareto front of the search's own values")
     for name in status.objectives:
         table.add_column(name, justify="right")
     table.add_column("candidate", overflow="fold")

@@ -14,6 +14,7 @@ from harness.search.candidates import HOURS, candidate_name
 from harness.search.front import front_of
 from harness.search.halving import places
 from harness.search.reasons import Reason, grouped
+from harness.search.rescored import FreshScore, rescored_in
 from harness.search.space import Parameters
 from harness.search.storage import Direction
 from harness.search.stored import REASONS, StoredCandidate, StoredStudy, read_stored
@@ -40,9 +41,19 @@ class FrontPoint:
 class Running:
     """A candidate that is being trained, or will be as soon as there is room."""
 
-    name: str
+    name: str  # `trial-7`; `trial-7, seed 2` where a finalist is trained again
     steps: int
     job: Job | None  # None: it waits for room
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RescoredStatus:
+    """A finalist's trainings with fresh seeds."""
+
+    name: str
+    scored: int
+    failed: int
+    running: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +67,8 @@ class SweepStatus:
     reasons: Mapping[str, tuple[Reason, ...]]  # why refused, stopped, failed: the most frequent first
     budgets: tuple[BudgetStatus, ...]  # lowest first
     floor: float | None  # the KID below which a candidate is promoted
-    front: tuple[FrontPoint, ...]  # of the complete ones
+    front: tuple[FrontPoint, ...]  # of the complete ones, by the search's own values
+    rescored: tuple[RescoredStatus, ...]  # the finalists
     running: tuple[Running, ...]
     pace: Pace | None
     end: Estimate | None
@@ -90,8 +102,13 @@ def _status(folder: Path, name: str, stored: StoredStudy, now: float) -> SweepSt
     budgets = _budgets(found, began.get("budgets", ()))
     complete = [each for each in found if each.state == "complete" and each.rungs[-1].values is not None]
     best = front_of([each.rungs[-1].values or () for each in complete], tuple(objectives.values()))
+    again = rescored_in(stored.attributes)
+    fresh = [score for scores in again.values() for score in scores]
+    gpu_seconds = [rung.gpu_seconds for each in found for rung in each.rungs] + [score.gpu_seconds for score in fresh]
     kinds = _kinds(found, budgets, asked.get("trials"), int(began.get("reduction", 2)), driver)
-    keys = frozenset(rung.key for each in found for rung in each.rungs)
+    if budgets:
+        kinds.append(_final_round(again, asked.get("finalists"), budgets[-1].steps, driver))
+    keys = frozenset(rung.key for each in found for rung in each.rungs) | {score.key for score in fresh}
     end = estimate(work, kinds, driver, now) if "trials" in asked else "its driver did not say how many candidates"
     return SweepStatus(
         name=name,
@@ -104,13 +121,14 @@ def _status(folder: Path, name: str, stored: StoredStudy, now: float) -> SweepSt
         budgets=budgets,
         floor=stored.attributes.get(FLOOR),
         front=tuple(_point(complete[at]) for at in best),
-        running=_running(attempts, found),
+        rescored=tuple(_rescored(name, scores) for name, scores in again.items()),
+        running=_running(attempts, found, again),
         pace=pace_of(work, keys, driver, now),
         end=end if isinstance(end, Estimate) else None,
         end_unknown=end if isinstance(end, str) else "",
         hours=float(stored.attributes.get(HOURS, 0.0)),
         hours_limit=asked.get("hours"),
-        gpu_hours=sum(rung.gpu_seconds for each in found for rung in each.rungs) / 3600,
+        gpu_hours=sum(gpu_seconds) / 3600,
         gpu_hours_limit=asked.get("gpu_hours"),
         remarks=(work.damage,) if work.damage else (),
     )
@@ -138,12 +156,40 @@ def _point(candidate: StoredCandidate) -> FrontPoint:
     return FrontPoint(name=candidate_name(candidate.number), values=values, parameters=candidate.parameters)
 
 
-def _running(attempts: Path, found: Iterable[StoredCandidate]) -> tuple[Running, ...]:
-    pending = [each for each in found if each.state == "running" and not _waits(each)]
-    jobs = {job.key: job for job in jobs_of(attempts, [each.rungs[-1].key for each in pending])}
-    return tuple(
-        Running(name=candidate_name(each.number), steps=each.rungs[-1].steps, job=jobs.get(each.rungs[-1].key))
-        for each in pending
+def _rescored(name: str, scores: Sequence[FreshScore]) -> RescoredStatus:
+    counted = Counter("running" if each.running else "failed" if each.failed else "scored" for each in scores)
+    return RescoredStatus(name=name, scored=counted["scored"], failed=counted["failed"], running=counted["running"])
+
+
+def _running(
+    attempts: Path, found: Sequence[StoredCandidate], again: Mapping[str, Sequence[FreshScore]]
+) -> tuple[Running, ...]:
+    searched = [each for each in found if each.state == "running" and not _waits(each)]
+    pending = [(candidate_name(each.number), each.rungs[-1].steps, each.rungs[-1].key) for each in searched]
+    top = {candidate_name(each.number): each.rungs[-1].steps for each in found if each.state == "complete"}
+    pending += [
+        (f"{name}, seed {score.seed}", top[name], score.key)
+        for name, scores in again.items()
+        for score in scores
+        if score.running
+    ]
+    jobs = {job.key: job for job in jobs_of(attempts, [key for _, _, key in pending])}
+    return tuple(Running(name=name, steps=steps, job=jobs.get(key)) for name, steps, key in pending)
+
+
+def _final_round(
+    again: Mapping[str, Sequence[FreshScore]], wanted: Mapping[str, int] | None, steps: int, driver: Driver
+) -> Kind:
+    """The finalists' trainings from step 0. Who they are is known once one has a second seed; until then, the most."""
+    fresh = [score for scores in again.values() for score in scores]
+    finalists = len(again) if len(fresh) > len(again) else wanted["most"] if wanted else 0
+    to_come = finalists * wanted["seeds"] - len(fresh) if wanted and not driver.stopping else 0
+    return Kind(
+        name="re-scoring",
+        keys=frozenset(score.key for score in fresh),
+        running=frozenset(score.key for score in fresh if score.running),
+        to_come=max(0, to_come),
+        size=steps,
     )
 
 

@@ -23,9 +23,11 @@ from harness.records.errors import UserError
 from harness.records.plain import to_plain
 from harness.search import stored
 from harness.search.candidates import candidate_of
+from harness.search.finalists import rescore_finalists
 from harness.search.front import front_of
 from harness.search.reasons import grouped
-from harness.search.status import DEFINITION, sweep_status
+from harness.search.rescored import Finalists, FreshScore
+from harness.search.status import DEFINITION, _final_round, sweep_status
 from harness.search.storage import stored_study
 from harness.search.stored import read_stored
 
@@ -79,6 +81,49 @@ def test_the_counts_and_the_front_are_the_studys(tmp_path, cheap):
     assert sum(reason.times for reason in status.reasons["refused"]) == states["refused"]
     assert status.trials == 12
     assert json.loads(json.dumps(to_plain(status)))["states"] == status.states
+
+
+def test_the_final_round_is_seen_and_its_gpu_hours_count(tmp_path, cheap, monkeypatch):
+    """A look at each moment at which the driver waits; three finalists, two seeds each, one worker."""
+    world, wanted, looks = World(tmp_path, workers=1, gpu=3.6), Finalists(most=3, seeds=2), []
+    driver = world.driver(trials=6, budgets=(100,), finalists=wanted)
+    world.study.set_user_attr("began", {"objectives": OBJECTIVES, "budgets": [100]})
+    world.study.set_user_attr(DEFINITION, to_plain(driver.definition))
+    ended, poll = driver.run(), driver.queue.poll
+
+    def looking(timeout_s):
+        looks.append(sweep_status(tmp_path, "fake"))
+        return poll(timeout_s)
+
+    monkeypatch.setattr(driver.queue, "poll", looking)
+    rescore_finalists(driver, wanted, ended)
+    last = sweep_status(tmp_path, "fake")
+    finalists = [each.name for each in last.rescored]
+    trained = [f"{spec.name}, seed {spec.seed}" for spec in world.workers.trained if spec.fidelity == "final"]
+    assert [[(each.name, each.steps) for each in look.running] for look in looks] == [[(name, 100)] for name in trained]
+    assert [sum(each.scored for each in look.rescored) for look in looks] == list(range(6))
+    assert {look.states["complete"] for look in looks} == {6}, "a finalist stays complete"
+    assert [(each.scored, each.running, each.failed) for each in last.rescored] == [(2, 0, 0)] * len(finalists)
+    assert last.gpu_hours == pytest.approx(3.6 * 100 * (6 + 6) / 3600)
+    assert last.gpu_hours == pytest.approx(world.candidates.gpu_seconds / 3600)
+
+
+@pytest.mark.parametrize(
+    ("again", "wanted", "to_come"),
+    [
+        ({}, None, 0),
+        ({}, {"most": 3, "seeds": 2}, 6),
+        ({"a": (1,)}, {"most": 3, "seeds": 2}, 5),
+        ({"a": (1, 2), "b": (1,)}, {"most": 3, "seeds": 2}, 1),  # a second seed begins when all have had their first
+        ({"a": (1, 2)}, None, 0),
+    ],
+)
+def test_what_is_left_of_the_final_round(again, wanted, to_come):
+    scores = {
+        name: tuple(FreshScore(seed=seed, key=f"{name}{seed}") for seed in seeds) for name, seeds in again.items()
+    }
+    kind = _final_round(scores, wanted, 100, RUNS)
+    assert (kind.to_come, len(kind.running)) == (to_come, sum(map(len, again.values())))
 
 
 def test_reading_changes_no_byte_and_no_time(tmp_path, cheap):
