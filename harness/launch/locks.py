@@ -45,12 +45,13 @@ class FileLock:
         return lock
 
     def sign(self, **owner: Any) -> None:
-        """Write who holds the lock; the first line is one write, so a reader sees all of it or none."""
+        """Write who holds the lock. The first line is one write, and only then the rest of a longer one goes: a reader
+        sees this holder or the one before, and so does one after a kill between the two."""
         assert self._descriptor is not None
         text = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "time": time.time(), **owner})
         try:
-            os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, text.encode() + b"\n", 0)
+            written = os.pwrite(self._descriptor, text.encode() + b"\n", 0)
+            os.ftruncate(self._descriptor, written)
         except OSError as error:
             self.release()
             raise unwritable(self.path, error) from error
@@ -123,7 +124,7 @@ def is_held(path: Path) -> bool:
 def holder(path: Path) -> dict[str, Any]:
     """What the present or last holder wrote: pid, host, time and more; empty where nobody ever held it."""
     try:
-        written = json.loads(path.read_text())
+        written = json.loads(path.read_text().partition("\n")[0])
     except (FileNotFoundError, json.JSONDecodeError):
         return {}
     return written if isinstance(written, dict) else {}

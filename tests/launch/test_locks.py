@@ -11,7 +11,7 @@ import pytest
 
 from harness.launch.attempt import Attempt, new_attempt
 from harness.launch.lease import Heartbeat, LeaseWatch
-from harness.launch.locks import FileLock, holder, is_held
+from harness.launch.locks import DRIVER_LOCK, FileLock, holder, is_held, lock_driver
 from harness.records.errors import UserError
 
 HOLD = "import sys, time; from pathlib import Path; from harness.launch.locks import FileLock\n"
@@ -29,6 +29,26 @@ def test_a_lock_is_exclusive_and_names_its_holder(tmp_path: Path) -> None:
     lock.release()
     assert not is_held(path)
     assert holder(path)["pid"] == os.getpid(), "who held it last stays readable"
+
+
+def test_a_holder_that_dies_while_it_signs_hides_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before its line or after it: what a later driver must know of where jobs run is never lost."""
+    path = tmp_path / DRIVER_LOCK
+    FileLock.acquire(path, command="x" * 500, launcher={"kind": "slurm"}).release()
+    for name in ("pwrite", "ftruncate"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"harness.launch.locks.os.{name}", death)
+            with pytest.raises(KeyboardInterrupt):
+                lock_driver(tmp_path)
+        assert holder(path)["launcher"] == {"kind": "slurm"}
+    with lock_driver(tmp_path):
+        assert len(path.read_text().splitlines()) == 1
+
+
+def death(descriptor: int, *_arguments: object) -> int:
+    """As the kernel does it."""
+    os.close(descriptor)
+    raise KeyboardInterrupt
 
 
 def test_kill_minus_9_frees_a_lock(tmp_path: Path) -> None:
