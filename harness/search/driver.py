@@ -23,7 +23,7 @@ from harness.records.plain import identity, to_plain
 from harness.records.quantity import Known
 from harness.search.candidates import Candidates
 from harness.search.finalists import rescore_finalists
-from harness.search.placing import rungs_of
+from harness.search.placing import Placed, rungs_of
 from harness.search.problem import Problem
 from harness.search.space import space as space_of
 from harness.search.status import DEFINITION, FLOOR
@@ -52,19 +52,8 @@ class Swept:
 def sweep(name: str, overrides: Sequence[str], show: Show) -> Swept:
     """Run the sweep, or go on with it, to its end."""
     definition, settings = definition_of(name, overrides)
-    space = space_of(read_study("search_spaces", definition.space))
-    prepared = prepare(settings)
     name, folder = Path(name).stem, study_folder(settings.out, Path(name).stem)
-    levels = tuple(prepared.trained_for(steps) for steps in definition.budgets) or (prepared,)
-    problem = Problem(
-        name=name,
-        space=space,
-        base=architecture(space.base),
-        objectives=definition.objectives,
-        levels=levels,
-        folder=folder,
-    )
-    enqueued, remarks = rungs_of(definition.enqueue, space, prepared.fit) if definition.enqueue else ([], [])
+    problem, enqueued, remarks = problem_of(name, definition, settings, folder)
     for remark in remarks:
         show.note(remark)
     with Pool(folder / "attempts", settings.launcher) as pool:
@@ -80,7 +69,7 @@ def sweep(name: str, overrides: Sequence[str], show: Show) -> Swept:
             floor = floor_of(problem, queue, show) if problem.top > 0 else None
             with writing(where):
                 study.set_user_attr(FLOOR, floor)
-                candidates = Candidates(study, storage, space, where, time.time)
+                candidates = Candidates(study, storage, problem.space, where, time.time)
             running = Sweep(problem, definition, candidates, queue, time.time, show, floor=floor, enqueued=enqueued)
             ending = running.run()
             if definition.finalists is not None and not ending.halts:
@@ -106,6 +95,23 @@ def definition_of(name: str, overrides: Sequence[str]) -> tuple[SweepStudy, Sett
     if definition.gpu_hours is not None and settings.recipe.device == "cpu":
         raise UserError("gpu_hours counts hours on accelerators, and recipe.device is cpu; limit hours instead")
     return definition, settings
+
+
+def problem_of(
+    name: str, definition: SweepStudy, settings: Settings, folder: Path
+) -> tuple[Problem, list[Placed], list[str]]:
+    """What is searched; the candidates that the sweep begins with; sentences on those that could not be placed."""
+    space, prepared = space_of(read_study("search_spaces", definition.space)), prepare(settings)
+    problem = Problem(
+        name=name,
+        space=space,
+        base=architecture(space.base),
+        objectives=definition.objectives,
+        levels=tuple(prepared.trained_for(steps) for steps in definition.budgets) or (prepared,),
+        folder=folder,
+    )
+    enqueued, remarks = rungs_of(definition.enqueue, space, prepared.fit) if definition.enqueue else ([], [])
+    return problem, enqueued, remarks
 
 
 def _check_budgets(definition: SweepStudy, settings: Settings, steps_given: bool) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 import optuna
 from rich.console import Console
 
-from harness.architecture.catalogue import architecture
 from harness.launch.config import LauncherConfig
 from harness.launch.progress import Progress
 from harness.launch.submission import submission_of
@@ -21,22 +20,18 @@ from harness.records.manifest import study_folder
 from harness.records.quantity import Known
 from harness.records.record import TrialRecord
 from harness.search.candidates import Candidates, candidate_name
-from harness.search.driver import began, definition_of
-from harness.search.placing import Placed, rungs_of
+from harness.search.driver import began, definition_of, problem_of
 from harness.search.problem import Problem
 from harness.search.space import Parameters
-from harness.search.space import space as space_of
 from harness.search.storage import SWEEP_FILE, begun_in, open_storage, open_study, place
-from harness.search.study import SweepStudy, check_unchanged
+from harness.search.stored import reading
+from harness.search.study import check_unchanged
 from harness.search.sweep import Sweep
 from harness.trials.controls import control_key
 from harness.trials.outcomes import finished
-from harness.trials.prepared import prepare
 from harness.trials.progress import Show
 from harness.trials.scratch import scratch
-from harness.trials.settings import Settings
 from harness.trials.spec import TrialSpec, store_of
-from harness.trials.studies import read_study
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,7 +104,7 @@ def rehearse(name: str, overrides: Sequence[str], most: int) -> Rehearsal:
         folder, kept = study_folder(place_for_it, name), study_folder(settings.out, name)
         copied = replace(definition, storage=_copy(kept, folder, name))
         moved = replace(settings, out=place_for_it)
-        problem, enqueued, remarks = _problem(name, copied, moved, folder)
+        problem, enqueued, remarks = problem_of(name, copied, moved, folder)
         storage = open_storage(folder, copied.storage)
         study = open_study(folder, name, copied.storage, storage, copied.objectives)
         check_unchanged(study, began(problem, copied))
@@ -140,22 +135,6 @@ def rehearse(name: str, overrides: Sequence[str], most: int) -> Rehearsal:
         )
 
 
-def _problem(
-    name: str, definition: SweepStudy, settings: Settings, folder: Path
-) -> tuple[Problem, list[Placed], list[str]]:
-    space, prepared = space_of(read_study("search_spaces", definition.space)), prepare(settings)
-    problem = Problem(
-        name=name,
-        space=space,
-        base=architecture(space.base),
-        objectives=definition.objectives,
-        levels=tuple(prepared.trained_for(steps) for steps in definition.budgets) or (prepared,),
-        folder=folder,
-    )
-    enqueued, remarks = rungs_of(definition.enqueue, space, prepared.fit) if definition.enqueue else ([], [])
-    return problem, enqueued, remarks
-
-
 def _copy(kept: Path, folder: Path, name: str) -> str:
     """Copy the study into the scratch folder; the storage that it lies in there."""
     storage = begun_in(kept)
@@ -163,10 +142,7 @@ def _copy(kept: Path, folder: Path, name: str) -> str:
     if storage is None:
         return "sqlite"
     if storage == "sqlite" and (kept / "study.db").exists():
-        with (
-            closing(sqlite3.connect(f"{(kept / 'study.db').absolute().as_uri()}?mode=ro", uri=True)) as source,
-            closing(sqlite3.connect(folder / "study.db")) as target,
-        ):
+        with reading(kept / "study.db") as source, closing(sqlite3.connect(folder / "study.db")) as target:
             source.backup(target)
     elif storage == "journal" and (kept / "study.journal").exists():
         shutil.copy(kept / "study.journal", folder / "study.journal")

@@ -7,8 +7,8 @@ the study means.
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -57,10 +57,17 @@ def read_stored(folder: Path, name: str) -> StoredStudy | None:
     path = folder / "study.db"
     if not path.exists():
         return None
+    with reading(path) as file:
+        file.execute("BEGIN")
+        return _from_sqlite(file, name, where)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """The file, which cannot be written so. Errors: UserError where it, or what is read from it, is damaged."""
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as file:
-            file.execute("BEGIN")
-            return _from_sqlite(file, name, where)
+            yield file
     except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
         raise _unreadable(path, error) from error
 

@@ -7,7 +7,7 @@ from tiny_study import SWEEP, write_yaml
 
 from harness.cli import main
 from harness.search.rehearsal import rehearse
-from harness.search.storage import stored_study
+from harness.search.storage import open_storage, open_study, stored_study
 
 
 def bytes_of(out):
@@ -47,6 +47,19 @@ def test_what_a_limit_refuses_is_told_with_its_reason(workplace, capsys):
     assert "none has params of at most 1,000, the smallest seen is" in capsys.readouterr().err
     assert not Path("runs/search").exists()
     assert main(["sweep", "search", "--dry-run", "0"]) == 2
+
+
+def test_a_damaged_study_is_a_sentence(workplace, capsys):
+    study = open_study(Path("runs/search"), "search", "sqlite", opened(Path("runs/search")), SWEEP["objectives"])
+    assert study.study_name == "search"
+    Path("runs/search/study.db").write_bytes(b"no study" * 200)
+    assert main(["sweep", "search", "--dry-run"]) == 2
+    assert "cannot read the study runs/search/study.db" in capsys.readouterr().err
+
+
+def opened(folder):
+    folder.mkdir(parents=True)
+    return open_storage(folder, "sqlite")
 
 
 def test_an_ablation_tells_what_the_store_has(workplace, capsys):
