@@ -80,7 +80,9 @@ def _stop_flags(parser: argparse.ArgumentParser) -> None:
 
 def _promote_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("trial", metavar="TRIAL", nargs="?", help="the trial's name or key, as the report shows it")
-    parser.add_argument("--best", action="store_true", help="the trial of lowest KID")
+    parser.add_argument(
+        "--best", action="store_true", help="the lowest KID; of a sweep with finalists, their lowest re-scored mean"
+    )
     parser.add_argument("--to", metavar="FILE", help="the YAML to write; default NAME-TRIAL.yaml here")
 
 

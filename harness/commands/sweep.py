@@ -68,7 +68,13 @@ def _cells(objective: RescoredObjective, varies: bool) -> list[str]:
     if not varies:
         return [f"{objective.mean:.6g}"]
     ties = ", ".join(objective.ties) or "none"
-    return [f"{objective.search:.4g}", interval(objective), f"{objective.optimism:+.4g}", str(objective.rank), ties]
+    return [
+        f"{objective.search:.4g}",
+        interval(objective),
+        f"{objective.search_minus_mean:+.4g}",
+        str(objective.rank),
+        ties,
+    ]
 
 
 def interval(objective: RescoredObjective) -> str:

@@ -17,8 +17,8 @@ class RescoredObjective:
     ties: tuple[str, ...] = ()  # the finalists that it is not told apart from
 
     @property
-    def optimism(self) -> float:
-        """How far the search's value is from the re-scored mean; below 0 where it was too low."""
+    def search_minus_mean(self) -> float:
+        """Below 0 where the search's value was too low: of a minimised objective, its luck."""
         return self.search - self.mean
 
 

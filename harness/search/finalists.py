@@ -39,10 +39,13 @@ def rescore_finalists(sweep: Sweep, wanted: Finalists, ended: Ending) -> Ending:
         halt = halt or sweep.time_is_up()
         return halt is not None
 
+    heard = sweep.candidates.rescore
     with sweep.show.board(total=len(finalists) * len(seeds)):
-        rescore(
-            sweep.problem, sweep.queue, finalists, seeds, sweep.show, halted=halted, heard=sweep.candidates.rescore
-        )  # fmt: skip
+        try:
+            rescore(sweep.problem, sweep.queue, finalists, seeds, sweep.show, halted=halted, heard=heard)
+        except KeyboardInterrupt:  # Ctrl-C, or `harness stop`
+            sweep.candidates.note_hours(sweep.hours)
+            raise
     sweep.candidates.note_hours(sweep.hours)
     if halt is not None:
         return halt

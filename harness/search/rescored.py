@@ -2,7 +2,8 @@
 
 A search shows the best of many noisy scores, and the best of them is partly the luckiest: E[min x_i] <= min E[x_i]
 (the winner's curse). So finalists are trained again with fresh seeds and scored with fresh samples; the mean of those
-scores chose nobody, and has no such bias. It stands beside the search's value, which stays as it was.
+scores chose nobody, and has no such bias. It stands beside the search's value, which stays as it was. Whoever takes the
+best of those means chooses again, of a few and with a smaller spread; hence ties are told.
 
 Fresh number n is the seed of a training and the seed of its samples' noise (`sampling.seed`); neither is the search's.
 So k scores of one candidate are independent, and two candidates at one number share images' order and samples' noise.

@@ -88,7 +88,7 @@ def test_the_rescored_mean_is_arithmetic_over_the_stores_records(tmp_path, cheap
         kid = finalist.objectives["kid"]
         (trial,) = [trial for trial in world.study.best_trials if f"trial-{trial.number}" == name]
         assert kid.search == trial.values[0], "the search's value stays in the record"
-        assert kid.optimism == pytest.approx(trial.values[0] - fmean(kids))
+        assert kid.search_minus_mean == pytest.approx(trial.values[0] - fmean(kids))
 
 
 def check_the_lucky_one_loses(world):
@@ -108,7 +108,7 @@ def check_the_lucky_one_loses(world):
 def test_a_planted_lucky_candidate_wins_the_search_and_loses_after_re_scoring(tmp_path, cheap):
     world = World(tmp_path, lucky)
     planted = check_the_lucky_one_loses(world)
-    assert planted.objectives["kid"].optimism < -1
+    assert planted.objectives["kid"].search_minus_mean < -1
     searched = [record for record in world.workers.records.values() if record.fidelity == "search"]
     again = {name: [each.kid for each in found] for name, found in scores(world).items()}
     assert choose(searched, None, {}).name == planted.name, "--best without a final round"
@@ -249,6 +249,21 @@ def test_a_limit_of_time_halts_the_round_and_a_larger_one_goes_on(tmp_path, chea
     ending = final_round(world, objectives=both, trials=6, hours=1.0)
     assert "3 finalists were re-scored with 3 seeds" in ending.reason
     assert len(fresh(world)) == 9
+
+
+def test_the_hours_of_a_round_that_is_stopped_count(tmp_path, cheap, monkeypatch):
+    world = World(tmp_path, workers=1)  # a minute a training
+    driver = world.driver(trials=6)
+    ended, poll = driver.run(), driver.queue.poll
+
+    def stopping(timeout_s):
+        poll(timeout_s)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(driver.queue, "poll", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        rescore_finalists(driver, WANTED, ended)
+    assert world.study.user_attrs["hours"] == pytest.approx(7 / 60)
 
 
 def test_a_search_that_is_halted_has_no_final_round(tmp_path, cheap):
