@@ -302,10 +302,6 @@ def _key_lock(key_folder: Path) -> Iterator[FileLock | None]:
             lock.release()
 
 
-def _any(_result: Plain) -> bool:
-    return True
-
-
 def _done(key_folder: Path, holds: Callable[[Plain], bool] = lambda _result: True) -> tuple[Attempt, Result] | None:
     """The key's newest finished attempt, whichever is current, if its result `holds`."""
     for attempt in reversed(attempts_of(key_folder)):
