@@ -318,22 +318,3 @@ def test_the_queue_is_listed(queue, tmp_path, agent, monkeypatch, capsys):
     assert "requests wait for A15" in shown
     assert main(["latency", "queue", str(queue.root), "chip=A15"]) == 2
     assert "takes no settings ('chip=A15')" in capsys.readouterr().err
-
-
-BLOCKED = """
-import sys
-for name in ("torch", "optuna", "hydra", "omegaconf", "numpy", "coremltools", "submitit"):
-    sys.modules[name] = None
-import pkgutil, importlib, harness.device
-for found in pkgutil.iter_modules(harness.device.__path__):
-    importlib.import_module(f"harness.device.{found.name}")
-from harness.cli import main
-main(["latency", "agent", "--help"])
-"""
-
-
-def test_the_room_and_the_agents_help_load_without_the_studys_packages():
-    """Nor is numpy or coremltools needed before something is measured."""
-    done = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert "--chip" in done.stdout
