@@ -35,7 +35,7 @@ LIMITS = (
         size_mb=weights_mb,
         runs_mb=1297,  # SDXL's UNet at 4.04 bits, 2567 M parameters, on an iPhone 12 Pro (published.csv)
         fails_mb=1731,  # 866 M parameters in fp16
-        source="Stable Diffusion 2.1's UNet with 1731 MB has to be split in two for an iPhone's Neural Engine "
+        source="Stable Diffusion 2.1's UNet with 1,731 MB has to be split in two for an iPhone's Neural Engine "
         "(github.com/apple/ml-stable-diffusion, --chunk-unet)",
     ),
     Limit(
@@ -43,7 +43,7 @@ LIMITS = (
         size_mb=largest_operator_mb,
         runs_mb=806,  # the paper's tiny decoder at 1024 px, in our reconstruction: 192 channels in and out
         fails_mb=1073,  # 256 channels in and out at 1024 x 1024
-        source="SDXL's decoder with 1074 MB runs out of memory on the Neural Engine of an iPhone 15 Pro "
+        source="SDXL's decoder with 1,074 MB runs out of memory on the Neural Engine of an iPhone 15 Pro "
         "(SnapGen, arXiv 2412.09619, Tab. 2)",
     ),
 )

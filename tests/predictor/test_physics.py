@@ -120,6 +120,7 @@ def test_sdxls_decoder_is_predicted_not_to_fit_as_published():
     found = predict_latency(module, inputs, chip="A17 Pro")
     assert isinstance(found, Unavailable)
     assert "not to fit" in found.reason
+    assert "reads and writes 1,074 MB, and SDXL's decoder with 1,074 MB" in found.reason
     assert "Tab. 2" in found.reason
     assert isinstance(predict_latency(*catalogue_network("decoder/tiny", 128), chip="A17 Pro"), Predicted)
 
