@@ -1,18 +1,14 @@
-"""Where the studies lie that were begun: for verbs that look at one or end one, without its settings.
-
-A study's folder is OUT/NAME, as its own command wrote it: `sweep.json` there says sweep, `manifest.json` ablation.
-"""
+"""Where the studies lie that were begun: for verbs that look at one, end one or take from it,
+without its settings."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from harness.records.errors import UserError, unknown_name
-from harness.records.manifest import MANIFEST_FILE, study_folder
-from harness.search.storage import SWEEP_FILE
+from harness.records.manifest import study_folder
+from harness.search.begun import MARKS, begun
 from harness.trials.compose import compose_plain, parsed
 from harness.trials.studies import read_study, study_folders, study_names
-
-MARKS = (SWEEP_FILE, MANIFEST_FILE)
 
 
 def out_of(overrides: Sequence[str], name: str | None = None) -> Path:
@@ -25,13 +21,6 @@ def out_of(overrides: Sequence[str], name: str | None = None) -> Path:
             key: value for key, value in dict(read_study("sweeps", name).get("settings") or {}).items() if key == "out"
         }
     return Path(str(compose_plain(defaults=given)["out"]))
-
-
-def begun(out: Path) -> list[str]:
-    """The names of the studies that were begun under `out`."""
-    if not out.is_dir():
-        return []
-    return sorted({path.parent.name for mark in MARKS for path in out.glob(f"*/{mark}")})
 
 
 def begun_study(out: Path, name: str) -> tuple[str, Path]:

@@ -8,10 +8,11 @@ from pathlib import Path
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
-from harness.commands.places import begun, begun_study, out_of
+from harness.commands.places import begun_study, out_of
 from harness.commands.status_tables import listed, shown
 from harness.records.errors import UserError
 from harness.records.plain import to_plain
+from harness.search.begun import begun
 from harness.search.status import SweepStatus, sweep_status
 from harness.search.storage import SWEEP_FILE
 from harness.trials.status import AblationStatus, ablation_status

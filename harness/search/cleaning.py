@@ -17,37 +17,29 @@ from pathlib import Path
 from harness.launch.cleaning import keys_of, unneeded
 from harness.launch.locks import check_no_driver, lock_driver
 from harness.records.errors import UserError, unknown_name
-from harness.records.manifest import MANIFEST_FILE
 from harness.records.record import Measurement, TrialRecord
 from harness.records.removal import Removable, outermost, removable, temporaries
 from harness.records.store import Store
+from harness.search.begun import MARKS, begun
 from harness.search.candidates import candidate_of
 from harness.search.problem import CHECKPOINTS
 from harness.search.retention import retained
-from harness.search.storage import SWEEP_FILE, stored_study
+from harness.search.storage import stored_study
 from harness.trials.outcomes import is_final
 from harness.trials.prepared import cache_folder
 from harness.trials.spec import store_of
 
 ATTEMPTS = "attempts"
-STUDY_FILES = (MANIFEST_FILE, SWEEP_FILE, ATTEMPTS)
-"""One of them makes a folder below OUT a study's."""
 
 
 def studies_of(out: Path, name: str | None = None) -> list[Path]:
     """The folders of all studies in `out`, or of the one called `name`. Errors: UserError where there is none."""
     if not out.is_dir():
         raise UserError(f"there is no folder {out}; say where the studies wrote with out=FOLDER")
-    found = {
-        folder.name: folder
-        for folder in sorted(out.iterdir())
-        if folder.is_dir() and any((folder / file).exists() for file in STUDY_FILES)
-    }
-    if name is None:
-        return list(found.values())
-    if name not in found:
+    found = begun(out, (*MARKS, ATTEMPTS))  # `harness train` leaves attempts, too
+    if name is not None and name not in found:
         raise unknown_name(f"study in {out}:", name, found)
-    return [found[name]]
+    return [out / each for each in found if name in (None, each)]
 
 
 @contextmanager

@@ -17,11 +17,12 @@ from harness.records.manifest import MANIFEST_FILE, read_manifest, study_folder
 from harness.records.plain import canonical_json, from_plain
 from harness.records.quantity import value_of
 from harness.records.record import TrialRecord, trial_key
+from harness.search.begun import begun
 from harness.search.candidates import Candidate, candidate_of
 from harness.search.problem import CHECKPOINTS
 from harness.search.rescored import rescored_in, standard_error
 from harness.search.retention import checkpoints_key
-from harness.search.storage import SWEEP_FILE, stored_study
+from harness.search.storage import stored_study
 from harness.training.checkpoint import has_checkpoints
 from harness.trials.spec import store_of
 from harness.trials.studies import study_names
@@ -60,8 +61,7 @@ def candidates(out: Path, name: str) -> list[TrialRecord]:
 
 def _no_study(out: Path, name: str) -> UserError:
     """A name that is in no list is mistyped; one that is was not run, or elsewhere."""
-    run = {path.parent.name for marker in (SWEEP_FILE, MANIFEST_FILE) for path in out.glob(f"*/{marker}")}
-    if name not in (known := run | set(study_names("sweeps"))):
+    if name not in (known := {*begun(out), *study_names("sweeps")}):
         return unknown_name(f"study in {out}/ or sweeps/:", name, known)
     return UserError(
         f"there is no study in {study_folder(out, name)}; run `harness ablate {name}` or `harness sweep {name}` first, "
