@@ -11,6 +11,7 @@ from harness.architecture.edits import with_edits
 from harness.trials.ablation_study import ablation_study
 from harness.trials.compose import parsed
 from harness.trials.settings import settings_of
+from harness.trials.studies import KINDS, read_study
 
 
 def check(verb: str, arguments: argparse.Namespace) -> None:
@@ -24,9 +25,20 @@ def _ablation(arguments: argparse.Namespace) -> None:
 
 
 def _sweep(arguments: argparse.Namespace) -> None:
-    from harness.search.study import sweep_study  # loads Optuna, which no other verb's check needs
+    from harness.search.study import sweep_study  # loads Optuna, which few checks need
 
     sweep_study(arguments.name, arguments.overrides)
+
+
+def _place(arguments: argparse.Namespace) -> None:
+    from harness.commands.places import out_of  # loads Optuna, as above
+
+    out_of(arguments.overrides, arguments.name)
+
+
+def _either(arguments: argparse.Namespace) -> None:
+    study = _ablation if KINDS["ablation"] in read_study("sweeps", arguments.name) else _sweep
+    study(arguments)
 
 
 def _settings(arguments: argparse.Namespace) -> None:
@@ -51,7 +63,9 @@ CHECKS: Mapping[str, Callable[[argparse.Namespace], None]] = {
     "sweep": _sweep,
     "train": _train,
     "evaluate": _settings,
-    "promote": _settings,
+    "promote": _place,
+    "clean": _place,
+    "proxies": _either,
     "latency collect": _settings,
     "latency calibrate": _settings,
     "measure": _edited,

@@ -9,15 +9,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
+from harness.commands.places import out_of
 from harness.commands.tables import table
 from harness.records.errors import UserError
 from harness.records.removal import Removable, remove
 from harness.search.cleaning import plan, studies_of, undriven
-from harness.trials.settings import settings_of
 
 
 def run(arguments: argparse.Namespace) -> int:
-    out, name = settings_of(arguments.overrides).out, arguments.name
+    out, name = out_of(arguments.overrides, arguments.name), arguments.name
     if arguments.cache and name is not None:
         raise UserError(f"--cache removes what all studies of {out} share; leave out NAME ('{name}')")
     studies = studies_of(out, name)

@@ -5,18 +5,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from harness.commands.places import out_of
 from harness.records.errors import UserError
 from harness.records.record import TrialRecord
 from harness.records.store import check_file_writable, write_atomic
 from harness.search.conclusions import tied
 from harness.search.promote import candidates, choose, kept_checkpoints, promoted_yaml, rescored, rescored_text
-from harness.trials.settings import settings_of
 
 
 def run(arguments: argparse.Namespace) -> int:
     if (arguments.trial is None) == (not arguments.best):
         raise UserError("name one trial, or give --best: `harness promote NAME TRIAL` or `harness promote NAME --best`")
-    out, study = settings_of(arguments.overrides).out, Path(arguments.name).stem
+    out, study = out_of(arguments.overrides, arguments.name), Path(arguments.name).stem
     if arguments.to is not None:
         check_file_writable(Path(arguments.to))
     again = rescored(out, study)

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from tiny_study import SETTINGS, SWEEP, lay_out, share_cache, write_yaml
 
 from harness.cli import main
@@ -55,6 +56,17 @@ def finished(counted, tmp_path, monkeypatch):
     shutil.copytree(counted, tmp_path / "copy", symlinks=True)
     monkeypatch.chdir(tmp_path / "copy")
     return tmp_path / "copy"
+
+
+def test_a_study_whose_yaml_says_where_it_lies_is_found_there(finished, capsys):
+    path = Path("sweeps/tiny.yaml")
+    content = yaml.safe_load(path.read_text())
+    write_yaml(path, {**content, "settings": {**content["settings"], "out": "elsewhere"}})
+    Path("runs").rename("elsewhere")
+    assert main(["clean", "tiny", "--dry-run", "--json"]) == 0
+    assert all(each["path"].startswith("elsewhere/") for each in json.loads(capsys.readouterr().out)["removed"])
+    assert main(["promote", "tiny", "base", "--to", "base.yaml"]) == 0
+    assert "# base of tiny" in Path("base.yaml").read_text()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import errno
 import os
 import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -41,6 +42,11 @@ TINY_OVERRIDES = [f"{key}={value}".replace(" ", "") for key, value in SETTINGS.i
         ("promote labtop --best", "'labtop'; choose one of: laptop,"),
         ("promote laptop", "name one trial, or give --best"),
         ("promote laptop --best out=nowhere", "there is no study in nowhere/laptop"),
+        ("promote laptop --best seeds=[1]", "the only setting here is out=FOLDER, where the study lies, not seeds"),
+        ("clean seeds=[1]", "the only setting here is out=FOLDER, where the study lies, not seeds"),
+        ("proxies labtop", "'labtop'; choose one of: laptop,"),
+        ("proxies laptop recipe.stepz=3", "unknown setting 'recipe.stepz'; choose one of: recipe.steps,"),
+        ("proxies fig3 recipe.stepz=3", "unknown setting 'recipe.stepz'; choose one of: recipe.steps,"),
         ("measure thin_sdxll", "unknown architecture 'thin_sdxll'; choose one of: thin_sdxl,"),
         ("measure nowhere.yaml", "cannot read the architecture nowhere.yaml"),
         ("train laptop/nothing", "unknown architecture 'laptop/nothing'"),
@@ -75,6 +81,14 @@ def test_a_mistake_is_one_sentence(words, sentence, refused, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)  # outside any clone: studies are found in the repository
     assert sentence in refused(*words.split())
     assert not (tmp_path / "runs" / "store").exists()
+
+
+def test_a_mistyped_word_is_noticed_before_torch_is_loaded():
+    code = "import sys; from harness.cli import main; print([main(words.split()) for words in sys.argv[1:]]); "
+    code += "sys.exit('torch' in sys.modules)"
+    words = ["proxies labtop", "proxies fig3 recipe.stepz=3", "promote laptop --best seeds=[1]", "clean seeds=[1]"]
+    found = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert (found.returncode, found.stdout.strip()) == (0, "[2, 2, 2, 2]"), found.stderr
 
 
 def test_folders_without_images_say_what_is_missing(refused, tmp_path):
