@@ -102,7 +102,7 @@ def _text(found: Proxies) -> str:
     ceiling = table(
         ("the dear score with itself", "tau", f"{CONFIDENCE:.0%} interval"),
         [(what, *_tau_cells(each, len(found.frame))) for what, each in found.ceiling.items()],
-        "how well the dear score is known: no cheap score can be expected to agree with it better",
+        "how well the dear score itself is known: disjoint samples, each fewer than its own, or another seed",
     )
     return "\n".join([shown, "", ceiling, "", *_legend(found)])
 
