@@ -6,7 +6,7 @@ architectures may have been chosen are said.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from harness.records.errors import UserError
 from harness.records.manifest import study_folder
 from harness.records.quantity import value_of
-from harness.records.record import TrialRecord
+from harness.records.record import Protocol, TrialRecord
 from harness.search.driver import definition_of
 from harness.search.promote import candidates
 from harness.search.proxies import CheapScore, First
@@ -78,19 +78,41 @@ def trained_alike(name: str, overrides: Sequence[str], dear: str) -> TrainedAlik
 
 def other_seeds(alike: TrainedAlike) -> dict[int, dict[str, TrialRecord]]:
     """Seed -> architecture's fingerprint -> its complete record under the same protocol with that other seed."""
-    mine = {record.architecture_fingerprint for record in alike.records}
     found: dict[int, dict[str, TrialRecord]] = {}
-    for record in store_of(alike.prepared.settings.out).trials():
-        same = record.protocol_fingerprint == alike.records[0].protocol_fingerprint
-        if same and record.architecture_fingerprint in mine and record.state == "complete":
+    for record in _of_the_same_architectures(alike):
+        if record.protocol_fingerprint == alike.records[0].protocol_fingerprint and record.seed != alike.seed:
             found.setdefault(record.seed, {})[record.architecture_fingerprint] = record
-    found.pop(alike.seed, None)
     return found
+
+
+def shorter_trainings(alike: TrainedAlike) -> dict[int, dict[str, TrialRecord]]:
+    """Steps -> architecture's fingerprint -> its complete record of so many steps of the same training.
+
+    A sweep of the same candidates with fewer `recipe.steps` leaves them: what halving chooses by.
+    """
+    found: dict[int, dict[str, TrialRecord]] = {}
+    if alike.prepared.settings.recipe.begins_longer_ones:
+        for record in _of_the_same_architectures(alike):
+            steps = int(record.protocol["recipe"]["steps"])
+            longer = {**record.protocol, "recipe": {**record.protocol["recipe"], "steps": alike.steps}}
+            same = Protocol(sections=longer).fingerprint == alike.records[0].protocol_fingerprint
+            if same and steps < alike.steps and record.seed == alike.seed:
+                found.setdefault(steps, {})[record.architecture_fingerprint] = record
+    return dict(sorted(found.items()))
+
+
+def _of_the_same_architectures(alike: TrainedAlike) -> Iterator[TrialRecord]:
+    """All complete trainings of them that the store has, whichever study ran them."""
+    mine = {record.architecture_fingerprint for record in alike.records}
+    for record in store_of(alike.prepared.settings.out).trials():
+        trained = record.state == "complete" and "recipe" in record.protocol
+        if trained and record.architecture_fingerprint in mine:
+            yield record
 
 
 def cheap_scores(alike: TrainedAlike, dear: str) -> tuple[pd.DataFrame, list[CheapScore]]:
     """The frame of what the records hold, the dear score among it, and how the other columns are read."""
-    columns = {dear: [value_of(record.quantities[dear]) for record in alike.records]}
+    columns: dict[str, list[float | None]] = {dear: [value_of(record.quantities[dear]) for record in alike.records]}
     scores = []
     for name in (*COUNTS, *_latencies(alike.records)):
         columns[name] = [value_of(record.quantities.get(name)) for record in alike.records]
@@ -100,6 +122,14 @@ def cheap_scores(alike: TrainedAlike, dear: str) -> tuple[pd.DataFrame, list[Che
         for step in _steps(curves, alike.steps):
             columns[at := f"{name}@{step}"] = [curve[step] for curve in curves]
             scores.append(CheapScore(name=at, first="smallest", cost=f"{step / alike.steps:.0%} of the training"))
+    for steps, records in shorter_trainings(alike).items():
+        earlier = (records.get(record.architecture_fingerprint) for record in alike.records)
+        columns[at := f"{dear} after {steps} steps"] = [
+            None if record is None else value_of(record.quantities.get(dear)) for record in earlier
+        ]
+        scores.append(
+            CheapScore(name=at, first="smallest", cost=f"{steps / alike.steps:.0%} of the training, sampling")
+        )
     keys = [record.key for record in alike.records]
     return pd.DataFrame(columns, index=keys, dtype=float), scores
 

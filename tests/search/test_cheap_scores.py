@@ -13,6 +13,7 @@ from tiny_study import SETTINGS, SWEEP, lay_out, write_yaml
 from harness.cli import main
 from harness.measure import quality
 from harness.records.errors import UserError
+from harness.records.record import Protocol
 from harness.records.store import Store
 from harness.search import cheap_scores, sample_parts
 from harness.search.storage import stored_study
@@ -29,8 +30,7 @@ def studied(tmp_path_factory, cache):
     folder = lay_out(tmp_path_factory.mktemp("studied"), cache)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for name, seed in (("search", 0), ("again", 1)):
-            write_yaml(Path(f"sweeps/{name}.yaml"), {**SWEEP, "trials": 6, "settings": {**TRAINED, "seeds": [seed]}})
+        write_yaml(Path("sweeps/search.yaml"), {**SWEEP, "trials": 6, "settings": TRAINED})
         assert main(["sweep", "search"]) == 0
     return folder
 
@@ -55,8 +55,9 @@ def refused_by(capsys):
     return call
 
 
-def records(seed=0):
-    return [record for record in Store(Path("runs/store")).trials() if record.seed == seed]
+def records():
+    """Of the six, in the order of their keys."""
+    return [r for r in Store(Path("runs/store")).trials() if r.seed == 0 and r.protocol["recipe"]["steps"] == 8]
 
 
 def judged(capsys, *words):
@@ -100,15 +101,63 @@ def test_samples_are_scored_once(workplace, capsys, monkeypatch):
     assert judged(capsys) == first
 
 
-@pytest.mark.slow
-def test_another_seed_of_the_same_architectures_tells_how_reliable_the_dear_score_is(workplace, capsys):
-    """The random sampler draws the same six again."""
-    assert main(["sweep", "again"]) == 0
-    other = {record.architecture_fingerprint: record.quantities["kid"].value for record in records(1)}
-    pairs = [(record.quantities["kid"].value, other[record.architecture_fingerprint]) for record in records()]
+@pytest.fixture
+def stored_too(workplace):
+    """Put records into the store for the length of a test."""
+    store, put = Store(Path("runs/store")), []
+
+    def call(record):
+        store.put(record)
+        put.append(record)
+
+    yield call
+    for record in put:
+        store.delete(record)
+
+
+def scored(record, kid):
+    return replace(record, quantities={**record.quantities, "kid": replace(record.quantities["kid"], value=kid)})
+
+
+def steps_of(record, steps, **recipe):
+    protocol = {**record.protocol, "recipe": {**record.protocol["recipe"], "steps": steps, **recipe}}
+    return replace(record, protocol=protocol, protocol_fingerprint=Protocol(sections=protocol).fingerprint)
+
+
+def test_another_seed_of_the_same_architectures_tells_how_reliable_the_dear_score_is(workplace, capsys, stored_too):
+    trained, other = records(), [3.0, 1.0, 2.0, 5.0, 4.0, 9.0]
+    for record, kid in zip(trained, other, strict=True):
+        stored_too(scored(replace(record, seed=1), kid))
+    stored_too(scored(replace(steps_of(trained[0], 7), seed=1), 0.0))  # another protocol: no further evidence
     (between,) = [each for each in judged(capsys)["ceiling"] if each["compared"] == "kid of seed 0 with that of seed 1"]
     assert between["n"] == 6
-    assert between["tau"] == pytest.approx(kendalltau(*zip(*pairs, strict=True)).statistic)
+    kid = [record.quantities["kid"].value for record in trained]
+    assert between["tau"] == pytest.approx(kendalltau(kid, other).statistic)
+
+
+def test_the_dear_score_of_a_shorter_training_is_a_cheap_score(workplace, capsys, stored_too):
+    """What halving chooses by. Only the same training counts: not one of another learning rate, nor of another seed."""
+    trained, early = records(), [3.0, 1.0, 2.0, 5.0, 4.0]  # the sixth was not trained for so long
+    for record, kid in zip(trained[:5], early, strict=True):
+        stored_too(scored(steps_of(record, 2), kid))
+        stored_too(scored(steps_of(record, 3, learning_rate=0.5), kid))
+        stored_too(scored(replace(steps_of(record, 4), seed=1), kid))
+    found = {each["score"]: each for each in judged(capsys)["scores"] if each["score"].startswith("kid after")}
+    assert list(found) == ["kid after 2 steps"]
+    kid = [record.quantities["kid"].value for record in trained[:5]]
+    assert found["kid after 2 steps"]["tau"] == pytest.approx(kendalltau(kid, early).statistic)
+    assert found["kid after 2 steps"]["n"] == 5
+    assert found["kid after 2 steps"]["cost"] == "25% of the training, sampling"
+
+
+@pytest.mark.slow
+def test_the_random_sampler_draws_the_same_architectures_for_another_seed_and_fewer_steps(workplace, capsys):
+    for name, settings in (("again", {"seeds": [1]}), ("early", {"recipe.steps": 4})):
+        write_yaml(Path(f"sweeps/{name}.yaml"), {**SWEEP, "trials": 6, "settings": {**TRAINED, **settings}})
+        assert main(["sweep", name]) == 0
+    found = judged(capsys)
+    assert [each["n"] for each in found["scores"] if each["score"] == "kid after 4 steps"] == [6]
+    assert [each["n"] for each in found["ceiling"] if each["compared"] == "kid of seed 0 with that of seed 1"] == [6]
 
 
 def test_the_table_says_signs_and_directions(workplace, capsys):
