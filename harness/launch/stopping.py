@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from harness.records.errors import UserError
 from harness.records.store import write_atomic
 
 Mode: TypeAlias = Literal["finish", "cancel"]
@@ -65,8 +66,14 @@ def heard(folder: Path) -> StopRequest | None:
         text = (folder / "stopping").read_text()
     except FileNotFoundError:
         return None
-    plain: dict[str, Any] = json.loads(text) if text.strip() else {"mode": "finish"}
-    return StopRequest(**plain)
+    try:
+        plain: dict[str, Any] = json.loads(text) if text.strip() else {"mode": "finish"}
+        return StopRequest(**plain)
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{folder / 'stop'} held '{text.strip()[:40]}', which is no request to stop; leave that to `harness stop`, "
+            "and run the same command again"
+        ) from error
 
 
 def forget(folder: Path) -> None:

@@ -45,6 +45,9 @@ class Recipe:
     """Steps between checkpoints. A continued run ends bit-identical whatever this is."""
     device: Literal["auto", "cpu", "cuda", "mps"] = field(default="auto", metadata=NOT_IDENTITY)
     """Where to train; `auto` is CUDA, else MPS, else the CPU. Recorded with the result, not part of its identity."""
+    gradient_checkpointing: bool = field(default=False, metadata=NOT_IDENTITY)
+    """Recompute every UNet block in the backward pass instead of keeping what it made: less memory, about a third more
+    time, the same gradients."""
     data_workers: int = field(default=0, metadata=NOT_IDENTITY)
     """Processes that read images which do not fit in memory; 0 reads them in the training process."""
 

@@ -14,11 +14,11 @@ from harness.models.build import build
 from harness.training.randomness import stream_seed
 
 
-def initialised(architecture: ArchitectureConfig, seed: int) -> nn.Module:
-    """The network with first weights that depend on the seed alone."""
+def initialised(architecture: ArchitectureConfig, seed: int, *, checkpointing: bool = False) -> nn.Module:
+    """The network with first weights that depend on the seed alone; `checkpointing` as `build` has it."""
     with torch.random.fork_rng():
         torch.manual_seed(stream_seed(seed, "weights", 0))
-        return build(architecture)
+        return build(architecture, checkpointing=checkpointing)
 
 
 def sampled(

@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.architecture.config import ArchitectureConfig, Denoiser
 from harness.architecture.edits import with_edits
+from harness.architecture.unet import UNetConfig
 from harness.data.dataset import load_dataset
 from harness.data.images import ImageData
 from harness.data.prompts import PromptTable, class_prompts
@@ -43,6 +44,11 @@ class Prepared:
             raise UserError(
                 f"{type(architecture).__name__} does not denoise, so it is not trained here; "
                 "count it (`harness measure`, or count_only=true in a study) or name a denoiser"
+            )
+        if self.settings.recipe.gradient_checkpointing and not isinstance(architecture, UNetConfig):
+            raise UserError(
+                "recipe.gradient_checkpointing recomputes the blocks of a UNet, and "
+                f"{type(architecture).__name__} is none; leave it out"
             )
         edits = {
             "latent_channels": self.data.channels,

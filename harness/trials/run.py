@@ -121,13 +121,14 @@ class Trial:
 
     def train(self, prepared: Prepared) -> Trained:
         data, prompts = prepared.trained_on
+        recipe = self.spec.settings.recipe
         with self.stage("train"):
             try:
                 trained = train(
-                    initialised(self.spec.architecture, self.spec.seed),
+                    initialised(self.spec.architecture, self.spec.seed, checkpointing=recipe.gradient_checkpointing),
                     data,
                     prompts,
-                    self.spec.settings.recipe,
+                    recipe,
                     seed=self.spec.seed,
                     folder=self.spec.checkpoints or shared_folder(self.folder) / CHECKPOINTS,
                     on_point=self.point,

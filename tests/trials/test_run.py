@@ -11,8 +11,10 @@ import torch
 from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
-from tiny_study import share_cache, tiny_spec
+from tiny_study import SETTINGS, share_cache, tiny_spec
+from torch.utils.checkpoint import checkpoint
 
+from harness.architecture.catalogue import architecture
 from harness.coreml.export import CoremlExportError
 from harness.diffusion.sampling import sample_labels
 from harness.latency.cpu import CpuLatency
@@ -20,6 +22,7 @@ from harness.launch.config import DebugLauncher
 from harness.launch.events import read_steps
 from harness.launch.pool import Pool
 from harness.measure.quality_reference import load_reference
+from harness.models import stage
 from harness.records.errors import UserError
 from harness.records.quantity import Counted, Failed, Measured, Unavailable
 from harness.records.record import Protocol, why
@@ -27,9 +30,11 @@ from harness.records.store import Store
 from harness.training import device, loop
 from harness.trials import once, run
 from harness.trials.outcomes import LEARNT, SCORES
+from harness.trials.prepared import prepare
 from harness.trials.progress import Show
 from harness.trials.queue import TrialQueue, run_all
 from harness.trials.run import run_trial
+from harness.trials.settings import settings_of
 
 TIMED = ("latency=cpu", "latency.cpu.iterations=5", "latency.cpu.warm_up=1")
 
@@ -182,6 +187,32 @@ def test_seeds_repeat_bit_for_bit(workplace, cache):
     for name in ("kid", "fd", "class_agreement", "validation_loss"):
         assert here[0].quantities[name] == there[0].quantities[name]
     assert not np.array_equal(here[1], other[1])
+
+
+def test_recomputed_blocks_train_the_same_network(workplace, monkeypatch):
+    """It is no part of a trial's identity, because it changes nothing that the trial finds."""
+    recomputed = []
+    monkeypatch.setattr(stage, "checkpoint", lambda *call, **more: recomputed.append(call) or checkpoint(*call, **more))
+
+    def weights(out, *overrides):
+        spec = tiny_spec(f"out={out}", *overrides)
+        key = run_trial(spec, attempt(f"{out}-1")).key
+        return key, load_file(spec.store.artifact(key, "ema.safetensors"))
+
+    key, kept = weights("kept")
+    assert not recomputed
+    same_key, again = weights("again", "recipe.gradient_checkpointing=true")
+    assert recomputed
+    assert same_key == key
+    for name, tensor in kept.items():
+        torch.testing.assert_close(again[name], tensor, msg=name)
+
+
+def test_only_a_unet_recomputes_its_blocks(workplace):
+    with pytest.raises(
+        UserError, match="recomputes the blocks of a UNet, and DiTConfig is none"
+    ):
+        prepare(settings_of(["recipe.gradient_checkpointing=true"], SETTINGS)).fit(architecture("laptop/dit"))
 
 
 def test_a_limit_rejects_before_training_and_names_itself(workplace, trainings):

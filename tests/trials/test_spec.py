@@ -41,7 +41,8 @@ def test_what_cannot_change_a_result_is_no_part_of_the_protocol(tmp_path):
         return prepare(settings_of([f"out='{tmp_path}'", *overrides])).protocol.fingerprint
 
     same = protocol()
-    for override in ("launcher=debug", "tracker=none", "latency=none", "recipe.checkpoint_every=7", "seeds=[5]"):
+    for override in ("launcher=debug", "tracker=none", "latency=none", "recipe.checkpoint_every=7", "seeds=[5]",
+                     "recipe.gradient_checkpointing=true"):  # fmt: skip
         assert protocol(override) == same, override
     for override in (
         "recipe.steps=7",
