@@ -209,9 +209,7 @@ def test_recomputed_blocks_train_the_same_network(workplace, monkeypatch):
 
 
 def test_only_a_unet_recomputes_its_blocks(workplace):
-    with pytest.raises(
-        UserError, match="recomputes the blocks of a UNet, and DiTConfig is none"
-    ):
+    with pytest.raises(UserError, match="recomputes the blocks of a UNet, and DiTConfig is none"):
         prepare(settings_of(["recipe.gradient_checkpointing=true"], SETTINGS)).fit(architecture("laptop/dit"))
 
 
