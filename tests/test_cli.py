@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from harness.architecture.catalogue import catalogue_names
 from harness.cli import main, overview, parse, split_verb
+from harness.search.study import sweep_study
 from harness.trials.compose import groups
 from harness.trials.settings import settings_of
 from harness.trials.studies import read_study
@@ -146,10 +147,7 @@ def test_every_example_names_what_exists(line):
         defaults = read_study("sweeps", arguments.name).get("settings", {})
         assert settings_of(arguments.overrides, defaults)
     elif verb == "sweep":
-        study = read_study("sweeps", arguments.name)
-        assert "space" in study
-        own = [word for word in arguments.overrides if word.split("=")[0] not in study]  # trials=20 is the sweep's
-        assert settings_of(own, study.get("settings", {}))
+        assert sweep_study(arguments.name, arguments.overrides)
     elif verb == "promote":
         assert read_study("sweeps", arguments.name)
     elif verb == "space":

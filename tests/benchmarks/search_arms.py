@@ -22,15 +22,16 @@ from harness.architecture.config import ArchitectureConfig
 from harness.launch.events import read_steps
 from harness.launch.pool import Pool
 from harness.records.plain import from_plain
+from harness.records.quantity import value_of
 from harness.records.record import TrialRecord
 from harness.search.driver import sweep
-from harness.search.finalists import first_front
+from harness.search.front import front_of
 from harness.search.promote import candidates
 from harness.trials.ablation import ablation, run_ablation
 from harness.trials.controls import control_key
 from harness.trials.costs import cost_of
 from harness.trials.prepared import Prepared, prepare
-from harness.trials.progress import Show, value_of
+from harness.trials.progress import Show
 from harness.trials.queue import TrialQueue, run_all
 from harness.trials.settings import settings_of
 from harness.trials.spec import TrialSpec, store_of
@@ -148,8 +149,7 @@ class Arm:
     def front(self) -> list[ArchitectureConfig]:
         """The architectures that no other of the arm's beats in both, by the means of what it has measured."""
         points = mean_points(self.trained())
-        numbered = dict(enumerate(points.values()))
-        fingerprints = [list(points)[number] for number in first_front(numbered)]
+        fingerprints = [list(points)[place] for place in front_of(list(points.values()), ("minimize", "minimize"))]
         made = {record.architecture_fingerprint: record.architecture for record in self.trained()}
         return [from_plain(ArchitectureConfig, made[fingerprint]) for fingerprint in fingerprints]
 
