@@ -20,6 +20,8 @@ from harness.trials.spec import TrialSpec
 
 SCHEDULER = Path("/proc/thread-self/schedstat")  # nanoseconds on a processor, waiting for one, and turns
 
+BEGINNING = 1_000_000.0  # of the simulated world, in Unix seconds
+
 Record = Callable[[TrialSpec, str | None], TrialRecord]
 """The record of a trial: complete, or failed for this reason."""
 
@@ -67,7 +69,7 @@ class Clock:
         """`rate`: simulated seconds a second of the driver's; 0 is a driver that takes no time."""
         self.rate = rate
         self.driver_s = 0.0  # charged to the driver so far
-        self._now = 1_000_000.0
+        self._now = BEGINNING
         self._since: float | None = None  # when the driver began to compute; None: it does not
 
     def __call__(self) -> float:

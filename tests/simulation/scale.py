@@ -40,7 +40,7 @@ from harness.trials.spec import TrialSpec
 from harness.trials.studies import read_study
 
 from ..search.fake_sweep import problem, size
-from .cluster import Clock, Cluster, Draw, SimulatedQueue, Span, driver_time
+from .cluster import BEGINNING, Clock, Cluster, Draw, SimulatedQueue, Span, driver_time
 from .executor import SimulatedExecutor
 from .schedules import batch_makespan, first_fill, greedy_makespan, makespan, utilisation
 
@@ -159,7 +159,7 @@ def run(arm: Arm, folder: Path) -> Measurement:
         spans=cluster.spans,
         states=Counter(row.state.name for row in rows),
         architectures=len({row.user_attrs["fingerprint"] for row in rows}),
-        filled_s=first_fill(cluster.spans) - cluster.spans[0].start,
+        filled_s=first_fill(cluster.spans) - BEGINNING,
         rss_mb=memory.megabytes,
         study_mb=sum(path.stat().st_size for path in folder.glob("study.*")) / 2**20,
         gate_s=counting.seconds,

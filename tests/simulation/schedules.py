@@ -4,7 +4,7 @@ import heapq
 from collections.abc import Sequence
 from itertools import accumulate
 
-from .cluster import Span
+from .cluster import BEGINNING, Span
 
 
 def greedy_makespan(durations: Sequence[float], workers: int) -> float:
@@ -21,8 +21,8 @@ def batch_makespan(durations: Sequence[float], workers: int) -> float:
 
 
 def makespan(spans: Sequence[Span]) -> float:
-    """From the first submission to the last end."""
-    return max(span.end for span in spans) - min(span.start for span in spans)
+    """From the beginning of the world to the last end."""
+    return max(span.end for span in spans) - BEGINNING
 
 
 def utilisation(spans: Sequence[Span], workers: int) -> float:

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from .cluster import Clock, Draw, Span, driver_time
+from .cluster import BEGINNING, Clock, Draw, Span, driver_time
 from .schedules import batch_makespan, first_fill, greedy_makespan, makespan, utilisation
 
 
@@ -28,7 +28,8 @@ def test_utilisation_counts_from_the_first_fill_to_the_last_submission():
     spans = [span(0, 10), span(2, 6), span(8, 20)]  # both busy from 2, one idle from 6 to 8
     assert first_fill(spans) == 2
     assert utilisation(spans, 2) == pytest.approx((6 + 4) / 12)
-    assert makespan(spans) == 20
+    later = [span(BEGINNING + 5, BEGINNING + 7), span(BEGINNING + 6, BEGINNING + 20)]
+    assert makespan(later) == 20, "with the driver's time before the first submission"
     assert utilisation(spans, 3) == pytest.approx((6 + 4) / 18), "a third worker that never had a trial is idle"
 
 
