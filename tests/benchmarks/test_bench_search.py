@@ -5,7 +5,7 @@
 Arms, each on the embedded digits, in the laptop's space of 1,008 architectures around a network of 0.27 M parameters:
 
     search    TPE and asynchronous halving: 24 candidates to 80 steps, a third of them on to 160
-    random    the same halving of candidates drawn at random
+    random    the same halving of candidates drawn at random; TPE draws its first ten so too, the same ten in a repeat
     ladder    the eight rungs of sweeps/fig3.yaml alone, all to 160 steps: each with one seed, then from the first rung
               on with a second one, until the steps are spent, which is after the last. A rung's score is its mean
 
