@@ -68,12 +68,12 @@ def _without_driver(name: str, attempts: Path, *, cancel: bool) -> str:
         return f"{none}, and nothing that it left behind: there is nothing to stop"
     if cancel:
         launcher, keys = launcher_of(attempts), recall(attempts)
-        have = "have saved and ended" if isinstance(launcher, LocalLauncher) else "were cancelled, and save"
-        return f"{none}; {_jobs(len(keys))} that outlived it {have}" if keys else f"{none}, nor any job of it"
+        ended = "saved and ended" if isinstance(launcher, LocalLauncher) else "will save and end, as Slurm was told"
+        return f"{none}; {_jobs(len(keys))} that outlived it {ended}" if keys else f"{none}, nor any job of it"
     living = len(left_behind(attempts, launcher_of(attempts)))
     if not living:
         return f"{none}, nor any job of it: there is nothing to stop"
-    go_on = "go on to their end; `harness stop NAME --cancel` does not wait for that".replace("NAME", name)
+    go_on = f"will go on to the end; `harness stop {name} --cancel` does not wait for that"
     return f"{none}; {_jobs(living)} that outlived it {go_on}"
 
 

@@ -110,9 +110,9 @@ def test_workers_that_outlive_a_killed_driver_are_told_of_and_end_when_asked(wor
     driver.send_signal(signal.SIGKILL)
     driver.communicate()
     assert main(["stop", "search"]) == 0
-    assert "no driver of search runs; 1 job that outlived it go on to their end" in capsys.readouterr().out
+    assert "no driver of search runs; 1 job that outlived it will go on to the end" in capsys.readouterr().out
     assert main(["stop", "search", "--cancel"]) == 0
-    assert "no driver of search runs; 1 job that outlived it have saved and ended" in capsys.readouterr().out
+    assert "no driver of search runs; 1 job that outlived it saved and ended" in capsys.readouterr().out
     assert not any(is_held(path) for path in ATTEMPTS.glob("*/attempt-*/lock"))
     assert main(["stop", "search", "--cancel"]) == 0
     assert "there is nothing to stop" in capsys.readouterr().out

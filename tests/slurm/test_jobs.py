@@ -15,7 +15,9 @@ from slurm_driver import HELD, SETTINGS, Driver, eventually
 from slurm_jobs import Saves
 
 from harness.launch.config import SlurmLauncher
+from harness.launch.observe import driver_of, jobs_of
 from harness.launch.pool import Pool
+from harness.launch.recall import launcher_of, left_behind, recall
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
 
@@ -163,6 +165,25 @@ def test_jobs_outlive_a_killed_driver_and_the_next_one_finds_them(drive: Drive, 
     assert again.story("runs") == ["submitted 1", "started 1", "found 1", "finished 1"]
     assert again.story("ends") == ["submitted 1", "started 1", "finished 1"]
     assert again.story("goes")[:5] == ["submitted 1", "started 1", "stopped 1", "cancelled 1", "submitted 2"]
+
+
+def test_jobs_without_a_driver_are_seen_and_can_be_recalled(drive: Drive) -> None:
+    """Two run and one waits in the queue, as `harness status` sees and `harness stop --cancel` ends."""
+    todo = {key: ["Saves", {"steps": 12, "held": HELD}] for key in ("one", "two")} | {"waits": ["Saves", {"steps": 4}]}
+    driver = drive(jobs=todo, launcher={"array_parallelism": 2})
+    driver.wait_for_step("one", "two")
+    driver.kill()
+    assert not driver_of(driver.folder).runs
+    seen = {job.key: job for job in jobs_of(driver.folder)}
+    assert {key: job.worker for key, job in seen.items()} == {"one": "lives", "two": "lives", "waits": "has not begun"}
+    assert seen["waits"].where.startswith("job ")
+    assert sorted(recall(driver.folder)) == sorted(todo)
+    eventually(lambda: not left_behind(driver.folder, launcher_of(driver.folder)))
+    assert [driver.story(key)[-1] for key in todo] == ["stopped 1", "stopped 1", "submitted 1"]
+    driver.let_go("one", "two")
+    again = drive(jobs=todo)
+    assert {key: outcome["state"] for key, outcome in again.ended().items()} == dict.fromkeys(todo, "done")
+    assert all(sorted(again.steps(key)) == list(range(job[1]["steps"])) for key, job in todo.items())
 
 
 def test_a_driver_that_cancels_its_jobs_finds_them_saved_when_it_comes_back_at_once(
