@@ -176,6 +176,7 @@ class Sweep:
 
     def _refuse(self, proposal: Proposal, reason: str, asked: optuna.Trial | None, limits: Plain = None) -> None:
         self._refusals.append(reason)
+        self.show.refused(len(self._refusals), reason)
         candidate = self.candidates.refuse(proposal, reason, limits)
         self.unseen.meet(candidate)
         self.shadow.follow(candidate, asked)

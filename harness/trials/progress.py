@@ -16,7 +16,7 @@ from harness.records.record import TrialRecord, why
 from harness.trials.spec import TrialSpec
 
 ROWS = 30  # the table shows the newest so many
-PLAIN_EVERY_S = 10.0  # seconds between plain lines about running trials
+PLAIN_EVERY_S = 10.0  # seconds between plain lines about running trials, or about refused candidates
 
 
 class Show:
@@ -70,6 +70,15 @@ class Show:
             self._said = time.monotonic()
             known = [key for key in progress if key in self._specs]
             self.note("; ".join(f"{self._specs[key].label}: {self._cells[key]}" for key in known))
+
+    def refused(self, in_a_row: int, reason: str) -> None:
+        """A candidate that is not trained. A few of them are no news, a long row of them is."""
+        now = time.monotonic()
+        if in_a_row == 1:
+            self._said = now
+        elif now - self._said >= PLAIN_EVERY_S:
+            self._said = now
+            self.note(f"{in_a_row:,} candidates in a row were refused, the last because {reason}")
 
     def ended(self, spec: TrialSpec, record: TrialRecord) -> None:
         self.add(spec)

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 from rich.console import Console
 
 from harness.launch.progress import Progress
-from harness.trials.progress import ROWS, Show
+from harness.trials import progress
+from harness.trials.progress import PLAIN_EVERY_S, ROWS, Show
 
 
 def spec(name, seed=0, key=None):
@@ -70,3 +71,15 @@ def test_drawing_costs_the_same_after_thousands_of_trials():
             costs.append(lines_run(show._table))
         show.add(spec(f"trial-{number}"))
     assert costs[0] == costs[1]
+
+
+def test_a_long_row_of_refused_candidates_is_told_of_and_a_short_one_is_not(monkeypatch):
+    """Refusing 1,000 candidates takes minutes, in which nothing else is said."""
+    show, now = Show(Console(file=io.StringIO(), width=120)), SimpleNamespace(s=100.0)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now.s)
+    for row in (2, 5):
+        for count in range(1, row + 1):
+            show.refused(count, f"reason {count}")
+            now.s += 0.4 * PLAIN_EVERY_S
+    said = show.console.file.getvalue()
+    assert said == "4 candidates in a row were refused, the last because reason 4\n"
