@@ -163,6 +163,9 @@ class Silent:
     def running(self, progress):
         pass
 
+    def refused(self, in_a_row, reason):
+        pass
+
     def ended(self, spec, record):
         pass
 
