@@ -5,9 +5,10 @@ functions of its knobs and of the steps it is trained for.
 """
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+
+from rich.console import Console
 
 from harness.architecture.catalogue import architecture
 from harness.launch.progress import Progress
@@ -24,6 +25,7 @@ from harness.search.sweep import Sweep
 from harness.trials.limits import checks, violated
 from harness.trials.outcomes import failed_record, record_of
 from harness.trials.prepared import Prepared, prepare
+from harness.trials.progress import Show
 from harness.trials.settings import settings_of
 from harness.trials.spec import TrialSpec
 
@@ -145,31 +147,6 @@ def cheap_gate(prepared: Prepared, architecture) -> Gated:
     )
 
 
-class Silent:
-    """Shows nothing, and remembers."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def board(self, *_args, **_more):
-        return nullcontext()
-
-    def note(self, text):
-        self.notes.append(text)
-
-    def add(self, spec):
-        pass
-
-    def running(self, progress):
-        pass
-
-    def refused(self, in_a_row, reason):
-        pass
-
-    def ended(self, spec, record):
-        pass
-
-
 class World:
     """A folder, workers and a clock in which drivers come and go."""
 
@@ -191,7 +168,7 @@ class World:
             self.candidates,
             Queue(self.workers),
             self.clock,
-            Silent(),
+            Show(Console(quiet=True)),
             floor=floor if made.top else None,
             enqueued=enqueued,
         )
