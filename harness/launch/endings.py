@@ -8,7 +8,7 @@ from harness.launch.locks import FileLock
 from harness.launch.requeue import too_many_timeouts
 from harness.launch.slurm_states import Ending, Policy
 
-EVENTS: dict[Policy, Event] = {"fail": "failed", "cancel": "cancelled"}
+EVENTS: dict[Policy, Event] = {"fail": "failed", "cancel": "cancelled", "again": "cancelled"}
 """How the log calls an ending; every other is `lost`: another attempt follows."""
 
 
@@ -22,7 +22,7 @@ def settle(attempt: Attempt, handle: Handle, launcher: LauncherConfig, result: R
     ending = handle.ending()
     if ending.policy == "lost":
         return Ending(policy="resubmit" if attempt.left else "lost", why=why_lost(attempt, handle))
-    if ending.policy == "cancel" and attempt.recalled:
+    if ending.policy in ("cancel", "again") and attempt.recalled:
         return Ending(policy="resubmit", why=ending.why)
     if ending.policy == "continue":
         ending = _count_timeout(attempt, launcher, ending)

@@ -13,7 +13,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from harness.launch.attempt import Attempt
 from harness.launch.config import SlurmLauncher, thread_variables
 from harness.launch.slurm_queue import QUEUE, JobState
-from harness.launch.slurm_states import Ending, is_alive, policy_of
+from harness.launch.slurm_states import Ending, goes_on, is_alive, policy_of
 from harness.launch.snapshot import code_variables
 from harness.launch.worker import Job
 from harness.records.errors import UserError, unknown_name
@@ -26,11 +26,14 @@ LARGEST_ARRAY = 1000
 
 
 class SlurmHandle:
-    """A job in Slurm's hands."""
+    """A job in Slurm's hands. `found`: an earlier driver submitted it, so it may be ending as this one begins."""
 
-    def __init__(self, launcher: SlurmLauncher, job_id: str) -> None:
+    def __init__(self, launcher: SlurmLauncher, job_id: str, *, found: bool = False) -> None:
         self._launcher = launcher
         self.job_id: str | None = job_id
+        self._found_ending = found
+        if found:
+            self._state()
 
     def may_live(self) -> bool:
         return is_alive(self._state().word)
@@ -43,7 +46,8 @@ class SlurmHandle:
         state = self._state()
         policy, why = policy_of(state.word)
         if policy == "cancel":
-            return Ending(policy=policy, why=f"job {self.job_id} was {why} {state.more}".rstrip())
+            why = f"job {self.job_id} was {why} {state.more}".rstrip()
+            return Ending(policy="again" if self._found_ending else policy, why=why)
         return Ending(policy=policy, why=f"{why} (job {self.job_id}: {state})")
 
     def stop(self, *, kill: bool = False) -> None:
@@ -52,7 +56,9 @@ class SlurmHandle:
 
     def _state(self) -> JobState:
         polls_s = ASK_EVERY_POLLS * self._launcher.poll_interval_s
-        return QUEUE.state(str(self.job_id), every_s=polls_s, grace_s=self._launcher.start_grace_s)
+        state = QUEUE.state(str(self.job_id), every_s=polls_s, grace_s=self._launcher.start_grace_s)
+        self._found_ending = self._found_ending and not goes_on(state.word)
+        return state
 
 
 def submit_slurm(attempts: Sequence[Attempt], launcher: SlurmLauncher) -> list[SlurmHandle]:

@@ -11,7 +11,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 
-from harness.launch.slurm_states import is_alive
+from harness.launch.slurm_states import goes_on, is_alive
 
 COMMAND_TIMEOUT_S = 60.0
 OUT_OF_MEMORY = "OUT_OF_MEMORY"
@@ -32,6 +32,7 @@ class SlurmQueue:
     def __init__(self) -> None:
         self._alive: set[str] = set()
         self._states: dict[str, JobState] = {}
+        self._waits_or_runs: dict[str, JobState] = {}  # in the last answer: also of jobs not asked about yet
         self._open_since: dict[str, float] = {}  # not in the queue, and accounting has not said how it ended
         self._asked = float("-inf")
 
@@ -41,9 +42,14 @@ class SlurmQueue:
         A job that has left the queue counts as COMPLETING until the accounting says how it ended, for at most
         `grace_s`; then the queue's own word counts, or UNKNOWN. A controller that does not answer changes nothing.
         """
-        self._alive |= {job_id} - self._states.keys()
-        unseen = job_id not in self._states
-        if unseen or (job_id in self._alive and time.monotonic() - self._asked >= every_s):
+        recent = time.monotonic() - self._asked < every_s
+        if job_id not in self._states:
+            self._alive.add(job_id)
+            if recent and job_id in self._waits_or_runs:
+                self._states[job_id] = self._waits_or_runs[job_id]
+            else:
+                self._ask(grace_s)
+        elif job_id in self._alive and not recent:
             self._ask(grace_s)
         return self._states[job_id]
 
@@ -53,6 +59,7 @@ class SlurmQueue:
             silent = JobState(word="PENDING", more="Slurm does not answer")
             self._states |= {job: silent for job in self._alive if job not in self._states}
             return
+        self._waits_or_runs = {job: state for job, state in queue.items() if goes_on(state.word)}
         gone = [job for job in self._alive if job not in queue or not is_alive(queue[job].word)]
         accounts = _sacct(gone) if gone else {}
         for job in sorted(self._alive):

@@ -15,6 +15,7 @@ Policy: TypeAlias = Literal[
     "lost",  # another attempt, counted: some losses are too many
     "fail",  # the end: the same again would end the same
     "cancel",  # the end, because somebody wanted it
+    "again",  # another attempt, counted for nothing: somebody cancelled it, and then gave the same command again
 ]
 
 
@@ -58,3 +59,8 @@ def policy_of(state: str) -> tuple[Policy, str]:
 
 def is_alive(state: str) -> bool:
     return policy_of(state)[0] == "wait"
+
+
+def goes_on(state: str) -> bool:
+    """Whether the job waits or runs, and nothing has ended it yet."""
+    return is_alive(state) and state != "COMPLETING"

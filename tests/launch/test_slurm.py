@@ -121,6 +121,7 @@ def test_many_jobs_are_one_question_and_ended_ones_are_not_asked_for_again(slurm
     slurm.squeue = "".join(f"{job}|RUNNING|None\n" for job in range(100))
     for job in range(100):
         slurm.state(str(job), every_s=60.0)
+    assert slurm.asked == ["squeue"], "an earlier driver's jobs, found one by one"
     slurm.asked.clear()
     slurm.queue._asked = float("-inf")
     for job in range(100):
@@ -201,6 +202,36 @@ def test_a_driver_that_died_before_it_learnt_the_job_finds_it_by_what_its_worker
     found = executors.find(attempt, SLURM)
     assert isinstance(found, SlurmHandle)
     assert found.job_id == "8_3"
+
+
+@pytest.mark.parametrize(
+    ("found", "words", "policy"),
+    [
+        (True, ["COMPLETING", "CANCELLED"], "again"),  # whoever cancelled it gave the command again before it had ended
+        (True, ["CANCELLED"], "again"),
+        (True, ["RUNNING", "COMPLETING", "CANCELLED"], "cancel"),
+        (True, ["COMPLETING", "PENDING", "COMPLETING", "CANCELLED"], "cancel"),  # it was requeued, not cancelled
+        (True, ["COMPLETING", "TIMEOUT"], "continue"),
+        (False, ["COMPLETING", "CANCELLED"], "cancel"),
+    ],
+)
+def test_a_cancellation_counts_for_the_drivers_that_saw_the_job_go_on(
+    slurm: Slurm, monkeypatch: pytest.MonkeyPatch, found: bool, words: list[str], policy: str
+) -> None:
+    monkeypatch.setattr("harness.launch.slurm.QUEUE", slurm.queue)
+    launcher = SlurmLauncher(poll_interval_s=0.001)
+
+    def say(word: str) -> None:
+        slurm.squeue, slurm.sacct = f"7|{word}|None\n", f"7|{word}|2026-01-31T12:00:00\n"
+
+    say(words[0])
+    handle = SlurmHandle(launcher, "7", found=found)
+    for word in words[1:]:
+        assert handle.may_live()
+        time.sleep(0.006)  # as old as an answer may be
+        say(word)
+    assert not handle.may_live()
+    assert handle.ending().policy == policy
 
 
 def test_time_limits_are_counted_over_attempts_and_from_the_last_failure_on(tmp_path: Path) -> None:
