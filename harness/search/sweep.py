@@ -39,6 +39,9 @@ Clock: TypeAlias = Callable[[], float]
 """Unix seconds."""
 
 HOURS_EVERY_S = 60.0  # how often the hours driven are noted
+REFUSING_S = 5.0
+"""How long candidates are refused in a row before the queue is polled: until then what was submitted waits for company,
+to be one array on Slurm, and results wait to be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,22 +117,32 @@ class Sweep:
     def _drive(self) -> Ending:
         ending: Ending | None = None
         while True:
-            while self.queue.free > 0:
-                ending = self.time_is_up() or ending
-                if ending is not None and ending.halts:
-                    break
-                if self._promote():
-                    continue
-                if ending is None:
-                    ending = self._propose()
-                elif self.queue.in_flight > 0 or not self._promote(drained=True):
-                    break
-            if ending is not None and self.queue.in_flight == 0:
+            ending, more = self._fill(ending)
+            if ending is not None and not more and self.queue.in_flight == 0:
                 return ending
-            for spec, record in self.queue.poll(POLL_S):
+            for spec, record in self.queue.poll(0.0 if more else POLL_S):
                 self._tell(self._running.pop(spec.key), spec, record)
             self.note_hours()
             self.show.running(self.queue.progress())
+
+    def _fill(self, ending: Ending | None) -> tuple[Ending | None, bool]:
+        """Submit while there is room. True: there is more to do, but nothing was submitted for a while."""
+        since = self.clock()
+        while self.queue.free > 0:
+            if not self._refusals:
+                since = self.clock()
+            elif self.clock() - since >= REFUSING_S:
+                return ending, True
+            ending = self.time_is_up() or ending
+            if ending is not None and ending.halts:
+                break
+            if self._promote():
+                continue
+            if ending is None:
+                ending = self._propose()
+            elif self.queue.in_flight > 0 or not self._promote(drained=True):
+                break
+        return ending, False
 
     def _propose(self) -> Ending | None:
         """One more candidate, submitted or refused; an Ending when there is nothing more to ask for."""

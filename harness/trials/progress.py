@@ -19,6 +19,22 @@ ROWS = 30  # the table shows the newest so many
 PLAIN_EVERY_S = 10.0  # seconds between plain lines about running trials, or about refused candidates
 
 
+class _Seldom:
+    """Whether a line is due: none for `PLAIN_EVERY_S` after the last one, or after `begin`."""
+
+    def __init__(self) -> None:
+        self._last = float("-inf")
+
+    def begin(self) -> None:
+        self._last = time.monotonic()
+
+    def due(self) -> bool:
+        if time.monotonic() - self._last < PLAIN_EVERY_S:
+            return False
+        self.begin()
+        return True
+
+
 class Show:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)
@@ -28,7 +44,7 @@ class Show:
         self._rows: dict[str, dict[int, str]] = {}  # name -> seed -> trial key, the newest name last
         self._seeds: dict[int, None] = {}  # a set in order
         self._ended: set[str] = set()
-        self._said = 0.0
+        self._running_line, self._refused_line = _Seldom(), _Seldom()
         self._total: int | None = None
 
     def note(self, text: str) -> None:
@@ -66,18 +82,15 @@ class Show:
                 self._cells[key] = f"{news.stage} {news.step}/{news.of}" if news.of > 1 else news.stage
         if self._live is not None:
             self._live.update(self._table())
-        elif progress and time.monotonic() - self._said >= PLAIN_EVERY_S:
-            self._said = time.monotonic()
+        elif progress and self._running_line.due():
             known = [key for key in progress if key in self._specs]
             self.note("; ".join(f"{self._specs[key].label}: {self._cells[key]}" for key in known))
 
     def refused(self, in_a_row: int, reason: str) -> None:
         """A candidate that is not trained. A few of them are no news, a long row of them is."""
-        now = time.monotonic()
         if in_a_row == 1:
-            self._said = now
-        elif now - self._said >= PLAIN_EVERY_S:
-            self._said = now
+            self._refused_line.begin()
+        elif self._refused_line.due():
             self.note(f"{in_a_row:,} candidates in a row were refused, the last because {reason}")
 
     def ended(self, spec: TrialSpec, record: TrialRecord) -> None:

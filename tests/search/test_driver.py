@@ -166,6 +166,24 @@ def test_a_limit_that_nothing_meets_says_which_and_the_smallest_value_seen(tmp_p
     assert len(world.trials(TrialState.COMPLETE)) == 5
 
 
+def test_results_are_heard_while_a_long_row_of_candidates_is_refused(tmp_path, cheap, monkeypatch):
+    """Refusing takes time, here 0.3 s a candidate: results wait for the next poll, not for the end of the row."""
+    world = World(tmp_path)
+    driver = world.driver(trials=5, limits={"macs": 3000}, max_rejections=40)
+    refuse, heard = driver._refuse, []
+
+    def slowly(*arguments):
+        world.clock.now += 0.3
+        heard.append("refused")
+        refuse(*arguments)
+
+    monkeypatch.setattr(driver, "_refuse", slowly)
+    monkeypatch.setattr(driver.queue, "poll", lambda timeout_s: heard.append(timeout_s) or [])
+    with pytest.raises(UserError, match="40 candidates in a row"):
+        driver.run()
+    assert heard == [*["refused"] * 17, 0.0, *["refused"] * 17, 0.0, *["refused"] * 6], "without waiting"
+
+
 def test_what_is_trained_already_is_finished_before_the_sentence(tmp_path, cheap):
     """Nothing lost: a candidate that was accepted is trained and told, then the user hears of the limit."""
     world = World(tmp_path, workers=2)

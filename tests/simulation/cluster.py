@@ -173,7 +173,7 @@ class SimulatedQueue:
     def poll(self, timeout_s: float) -> list[tuple[TrialSpec, TrialRecord]]:
         with self.cluster.clock.aside():
             found = self.cluster.ended()
-            if not found and self.in_flight:
+            if not found and self.in_flight and timeout_s > 0:
                 self.cluster.wait_for_news(timeout_s)
                 found = self.cluster.ended()
             return [(spec, self.record(spec, "training diverged" if fails else None)) for spec, fails in found]
