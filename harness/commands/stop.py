@@ -68,7 +68,7 @@ def _without_driver(name: str, attempts: Path, *, cancel: bool) -> str:
         return f"{none}, and nothing that it left behind: there is nothing to stop"
     if cancel:
         launcher, keys = launcher_of(attempts), recall(attempts)
-        ended = "saved and ended" if isinstance(launcher, LocalLauncher) else "will save and end, as Slurm was told"
+        ended = "saved and ended" if isinstance(launcher, LocalLauncher) else "were told to end, and save what they did"
         return f"{none}; {_jobs(len(keys))} that outlived it {ended}" if keys else f"{none}, nor any job of it"
     living = len(left_behind(attempts, launcher_of(attempts)))
     if not living:

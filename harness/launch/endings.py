@@ -9,7 +9,7 @@ from harness.launch.requeue import too_many_timeouts
 from harness.launch.slurm_states import Ending, Policy
 
 EVENTS: dict[Policy, Event] = {"fail": "failed", "cancel": "cancelled", "again": "cancelled"}
-"""How the log calls an ending; every other is `lost`: another attempt follows."""
+"""How the log calls an ending; every other is `lost`."""
 
 
 def settle(attempt: Attempt, handle: Handle, launcher: LauncherConfig, result: Result | None) -> Ending:

@@ -68,7 +68,9 @@ def start_array(attempts: Sequence[Attempt], launcher: LauncherConfig) -> Sequen
 def find(attempt: Attempt, launcher: LauncherConfig) -> Handle:
     """The handle of an attempt that an earlier driver submitted."""
     if isinstance(launcher, SlurmLauncher) and attempt.job_id is not None:
-        return SlurmHandle(launcher, attempt.job_id, found=True)
+        handle = SlurmHandle(launcher, attempt.job_id, found=True)
+        handle.state()  # before anything can become of it
+        return handle
     grace_s = 0.0 if isinstance(launcher, DebugLauncher) else launcher.start_grace_s
     return Orphan(attempt, grace_s if attempt.job_id is not None else 0.0)
 

@@ -35,8 +35,8 @@ class Running:
 def end_jobs(jobs: Sequence[Running], launcher: LauncherConfig) -> None:
     """Ask every job to end. On this machine ask again each second (a worker may not listen yet), then kill."""
     for job in jobs:
-        job.attempt.mark_recalled()
         job.handle.stop()
+        job.attempt.mark_recalled()
     if not isinstance(launcher, LocalLauncher):
         return  # Slurm sees to it
     living, asked = list(jobs), time.monotonic()

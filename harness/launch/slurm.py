@@ -13,7 +13,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from harness.launch.attempt import Attempt
 from harness.launch.config import SlurmLauncher, thread_variables
 from harness.launch.slurm_queue import QUEUE, JobState
-from harness.launch.slurm_states import Ending, goes_on, is_alive, policy_of
+from harness.launch.slurm_states import Ending, is_alive, policy_of
 from harness.launch.snapshot import code_variables
 from harness.launch.worker import Job
 from harness.records.errors import UserError, unknown_name
@@ -26,14 +26,13 @@ LARGEST_ARRAY = 1000
 
 
 class SlurmHandle:
-    """A job in Slurm's hands. `found`: an earlier driver submitted it, so it may be ending as this one begins."""
+    """A job in Slurm's hands. `found`: an earlier driver submitted it, so it may be ending as this one begins: look at
+    it then, since a cancellation counts only for a driver that saw the job go on."""
 
     def __init__(self, launcher: SlurmLauncher, job_id: str, *, found: bool = False) -> None:
         self._launcher = launcher
         self.job_id: str | None = job_id
-        self._found_ending = found
-        if found:
-            self._state()
+        self._found = found
 
     def may_live(self) -> bool:
         return is_alive(self._state().word)
@@ -47,18 +46,24 @@ class SlurmHandle:
         policy, why = policy_of(state.word)
         if policy == "cancel":
             why = f"job {self.job_id} was {why} {state.more}".rstrip()
-            return Ending(policy="again" if self._found_ending else policy, why=why)
+            return Ending(policy="again" if self._found and not QUEUE.went_on(str(self.job_id)) else policy, why=why)
         return Ending(policy=policy, why=f"{why} (job {self.job_id}: {state})")
 
     def stop(self, *, kill: bool = False) -> None:
-        if not kill:
-            subprocess.run(["scancel", str(self.job_id)], check=False, capture_output=True)
+        """Slurm kills it where it does not end. Raises UserError where Slurm was not told."""
+        if kill:
+            return
+        try:
+            done = subprocess.run(["scancel", str(self.job_id)], capture_output=True, text=True, timeout=60)
+            said = done.stderr.strip() if done.returncode else ""
+        except (OSError, subprocess.TimeoutExpired) as error:
+            said = str(error)
+        if said and "invalid job id" not in said.lower():  # as of one that ended long ago
+            raise UserError(f"Slurm did not cancel job {self.job_id} ({said}); ask again once it answers")
 
     def _state(self) -> JobState:
         polls_s = ASK_EVERY_POLLS * self._launcher.poll_interval_s
-        state = QUEUE.state(str(self.job_id), every_s=polls_s, grace_s=self._launcher.start_grace_s)
-        self._found_ending = self._found_ending and not goes_on(state.word)
-        return state
+        return QUEUE.state(str(self.job_id), every_s=polls_s, grace_s=self._launcher.start_grace_s)
 
 
 def submit_slurm(attempts: Sequence[Attempt], launcher: SlurmLauncher) -> list[SlurmHandle]:

@@ -26,13 +26,17 @@ class JobState:
         return f"{self.word} ({self.more})" if self.more else self.word
 
 
+SILENT = JobState(word="PENDING", more="Slurm does not answer")
+
+
 class SlurmQueue:
     """Not thread-safe. A job is asked about from the first `state` on until it has ended."""
 
     def __init__(self) -> None:
         self._alive: set[str] = set()
         self._states: dict[str, JobState] = {}
-        self._waits_or_runs: dict[str, JobState] = {}  # in the last answer: also of jobs not asked about yet
+        self._answer: dict[str, JobState] | None = None  # the last: also of jobs not asked about yet
+        self._went_on: set[str] = set()
         self._open_since: dict[str, float] = {}  # not in the queue, and accounting has not said how it ended
         self._asked = float("-inf")
 
@@ -45,21 +49,32 @@ class SlurmQueue:
         recent = time.monotonic() - self._asked < every_s
         if job_id not in self._states:
             self._alive.add(job_id)
-            if recent and job_id in self._waits_or_runs:
-                self._states[job_id] = self._waits_or_runs[job_id]
-            else:
+            if not recent or not self._answered(job_id):
                 self._ask(grace_s)
         elif job_id in self._alive and not recent:
             self._ask(grace_s)
         return self._states[job_id]
 
+    def went_on(self, job_id: str) -> bool:
+        """Whether an answer of the queue showed the job waiting or running; a silence shows nothing."""
+        return job_id in self._went_on
+
+    def _answered(self, job_id: str) -> bool:
+        """Take the job's state from the last answer, if that is all there is to know."""
+        if self._answer is None:
+            self._states[job_id] = SILENT
+        elif job_id in self._answer and goes_on(self._answer[job_id].word):
+            self._states[job_id] = self._answer[job_id]
+            self._went_on.add(job_id)
+        return job_id in self._states
+
     def _ask(self, grace_s: float) -> None:
-        queue, self._asked = _squeue(), time.monotonic()
+        self._answer = queue = _squeue()
+        self._asked = time.monotonic()
         if queue is None:
-            silent = JobState(word="PENDING", more="Slurm does not answer")
-            self._states |= {job: silent for job in self._alive if job not in self._states}
+            self._states |= {job: SILENT for job in self._alive if job not in self._states}
             return
-        self._waits_or_runs = {job: state for job, state in queue.items() if goes_on(state.word)}
+        self._went_on |= {job for job in self._alive if job in queue and goes_on(queue[job].word)}
         gone = [job for job in self._alive if job not in queue or not is_alive(queue[job].word)]
         accounts = _sacct(gone) if gone else {}
         for job in sorted(self._alive):

@@ -49,6 +49,10 @@ STATES: dict[str, tuple[Policy, str]] = {
 }  # fmt: skip
 
 
+ENDING = ("COMPLETING", "STAGE_OUT")
+"""Slurm still has the job, but it runs no more."""
+
+
 def policy_of(state: str) -> tuple[Policy, str]:
     """Policy and reason of Slurm's word, which may have more behind it: "CANCELLED by 1000"."""
     word = state.split()[0].rstrip("+") if state.split() else state
@@ -62,5 +66,5 @@ def is_alive(state: str) -> bool:
 
 
 def goes_on(state: str) -> bool:
-    """Whether the job waits or runs, and nothing has ended it yet."""
-    return is_alive(state) and state != "COMPLETING"
+    """Whether the job waits or runs, and nothing has ended it yet. Of a word that is not here nobody knows."""
+    return state in STATES and is_alive(state) and state not in ENDING

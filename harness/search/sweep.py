@@ -1,5 +1,5 @@
-"""The driver of a sweep: ask, refuse in milliseconds what a rule or a limit forbids, train the rest, promote the best,
-tell as results come. No batch waits for its slowest trial.
+"""The driver of a sweep: ask, refuse untrained what a rule or a limit forbids, train the rest, promote the best, tell
+as results come. No batch waits for its slowest trial.
 
 What a trial of the study means is said in `candidates`, who is promoted in `halving`, what the sampler learns from in
 `shadow`. Everything is in the study, the store or the jobs' folders before the driver relies on it, so it may be killed
@@ -39,9 +39,9 @@ Clock: TypeAlias = Callable[[], float]
 """Unix seconds."""
 
 HOURS_EVERY_S = 60.0  # how often the hours driven are noted
-REFUSING_S = 5.0
-"""How long candidates are refused in a row before the queue is polled: until then what was submitted waits for company,
-to be one array on Slurm, and results wait to be told."""
+FILLING_S = 30.0
+"""How long candidates are asked for between two polls: until then results wait to be told, and what was submitted waits
+for company, to be one array on Slurm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +126,10 @@ class Sweep:
             self.show.running(self.queue.progress())
 
     def _fill(self, ending: Ending | None) -> tuple[Ending | None, bool]:
-        """Submit while there is room. True: there is more to do, but nothing was submitted for a while."""
-        since = self.clock()
+        """Submit while there is room. True: there may be more to do, but it is time to poll."""
+        began = self.clock()
         while self.queue.free > 0:
-            if not self._refusals:
-                since = self.clock()
-            elif self.clock() - since >= REFUSING_S:
+            if self.clock() - began >= FILLING_S:
                 return ending, True
             ending = self.time_is_up() or ending
             if ending is not None and ending.halts:
@@ -165,7 +163,7 @@ class Sweep:
             if self.candidates.submitted == 0 and self._refusals:
                 return Ending(self._unmet(), mistake=True)
             return Ending("every candidate of the space was met: it is exhausted")
-        self._refusals.append("it was met before")  # the continuum's knobs are asked again
+        self._lengthen("it was met before")  # the continuum's knobs are asked again
         return None
 
     def _consider(self, proposal: Proposal, asked: optuna.Trial | None) -> None:
@@ -188,11 +186,15 @@ class Sweep:
         self._submit(candidate, 0, architecture)
 
     def _refuse(self, proposal: Proposal, reason: str, asked: optuna.Trial | None, limits: Plain = None) -> None:
-        self._refusals.append(reason)
-        self.show.refused(len(self._refusals), reason)
+        self._lengthen(reason)
         candidate = self.candidates.refuse(proposal, reason, limits)
         self.unseen.meet(candidate)
         self.shadow.follow(candidate, asked)
+
+    def _lengthen(self, reason: str) -> None:
+        """The row of candidates that are not trained."""
+        self._refusals.append(reason)
+        self.show.refused(len(self._refusals), reason)
 
     def _promote(self, *, drained: bool = False) -> bool:
         """Submit one candidate to its next budget, the highest budgets first; False if none is to be promoted now.

@@ -6,6 +6,7 @@ import pytest
 from tiny_study import SWEEP, write_yaml
 
 from harness.cli import main
+from harness.search import sweep
 from harness.search.rehearsal import rehearse
 from harness.search.storage import open_storage, open_study, stored_study
 
@@ -40,6 +41,13 @@ def test_a_rehearsal_names_the_candidates_that_the_sweep_then_trains(workplace, 
     assert proposed(second) != proposed(first)
     assert main(["sweep", "search", "trials=2"]) == 0
     assert stored_study(Path("runs/search"), "search").trials[1].params == proposed(second)[0]
+
+
+def test_a_rehearsal_goes_on_where_the_driver_only_looks_for_results(workplace, monkeypatch):
+    """As in a long row of refused candidates."""
+    monkeypatch.setattr(sweep, "FILLING_S", 0.02)  # less than counting one takes
+    write_yaml(Path("sweeps/search.yaml"), SWEEP)
+    assert len(proposed(rehearse("search", ["trials=3"], 5))) == 3
 
 
 def test_what_a_limit_refuses_is_told_with_its_reason(workplace, capsys):

@@ -25,6 +25,8 @@ from harness.launch.events import read_events
 from harness.launch.locks import is_held
 from harness.launch.pool import Outcome, Pool
 from harness.launch.progress import read_progress, report_progress
+from harness.launch.slurm import SlurmHandle
+from harness.launch.slurm_states import Ending, Policy
 from harness.launch.worker import Job
 from harness.records.errors import UserError
 
@@ -387,6 +389,50 @@ def test_slurm_jobs_keep_their_place_when_the_driver_leaves(tmp_path: Path, slur
         pool.stop(cancel=True)
     assert events(tmp_path, "found", "submitted") == [("key", "submitted"), ("key", "found"), ("other", "submitted")]
     assert (slurm_stand_in / "cancelled").read_text().split() == ["2"]
+
+
+class Cancelled:
+    """A handle of a job of an earlier driver that is ending as this one finds it, because somebody cancelled it."""
+
+    job_id = "7"
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy, self.looks = policy, 0
+
+    def may_live(self) -> bool:
+        self.looks += 1
+        return self.looks < 3
+
+    def state(self) -> str:
+        return "CANCELLED"
+
+    def ending(self) -> Ending:
+        return Ending(policy=self.policy, why="somebody cancelled it")
+
+    def stop(self, *, kill: bool = False) -> None: ...
+
+
+@pytest.mark.parametrize(("policy", "states"), [("again", ["lost", "done"]), ("cancel", ["failed"])])
+def test_a_job_cancelled_before_its_driver_began_runs_again_and_counts_for_no_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: Policy, states: list[str]
+) -> None:
+    new_attempt(tmp_path / "key").make_current()
+    monkeypatch.setattr(executors, "find", lambda *_: Cancelled(policy))
+    with Pool(tmp_path, LOCAL, max_attempts=1) as pool:
+        pool.submit("key", jobs.add)
+        outcomes = list(pool.outcomes())
+    assert [outcome.state for outcome in outcomes] == states
+    assert outcomes[0].error == "somebody cancelled it"
+    assert events(tmp_path)[:2] == [("key", "found"), ("key", "cancelled")]
+
+
+def test_what_slurm_was_not_told_is_said(slurm_stand_in: Path) -> None:
+    handle = SlurmHandle(SLURM, "7")
+    (slurm_stand_in / "scancel").write_text("#!/bin/bash\necho 'scancel: error: Invalid job id 7' >&2; exit 1\n")
+    handle.stop()
+    (slurm_stand_in / "scancel").write_text("#!/bin/bash\necho 'Unable to contact slurm controller' >&2; exit 1\n")
+    with pytest.raises(UserError, match=r"did not cancel job 7 \(Unable to contact slurm controller\); ask again"):
+        handle.stop()
 
 
 def test_the_folder_of_an_attempt_is_found_from_its_parts(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from harness.launch.config import SlurmLauncher
 from harness.launch.lease import Heartbeat, earlier_run_is_over
 from harness.launch.slurm import SlurmHandle
 from harness.launch.slurm_queue import SlurmQueue
-from harness.launch.slurm_states import STATES, Ending, is_alive, policy_of
+from harness.launch.slurm_states import STATES, Ending, Policy, is_alive, policy_of
 from harness.launch.worker import Job, save_call
 from harness.records.errors import UserError
 
@@ -60,6 +60,7 @@ class Slurm:
         self.asked: list[str] = []
         monkeypatch.setattr(slurm_queue, "_output", self._answer)
         self.queue = SlurmQueue()
+        monkeypatch.setattr("harness.launch.slurm.QUEUE", self.queue)
 
     def _answer(self, command: str, *_arguments: str) -> str | None:
         self.asked.append(command)
@@ -117,6 +118,20 @@ def test_a_job_that_nobody_knows_is_unknown_after_the_grace_period(slurm: Slurm)
     assert slurm.state(grace_s=0.05) == "UNKNOWN"
 
 
+def test_jobs_found_while_the_controller_is_silent_are_one_question(slurm: Slurm) -> None:
+    slurm.squeue = None
+    said = {slurm.state(str(job), every_s=60.0) for job in range(100)}
+    assert said == {"PENDING (Slurm does not answer)"}
+    assert slurm.asked == ["squeue"]
+
+
+def test_a_job_of_somebody_elses_may_be_in_any_state(slurm: Slurm) -> None:
+    slurm.squeue = "7|RUNNING|None\n99|ON_HOLIDAY|None\n"
+    assert slurm.state("7") == "RUNNING"
+    with pytest.raises(UserError, match="ON_HOLIDAY"):
+        slurm.state("99")
+
+
 def test_many_jobs_are_one_question_and_ended_ones_are_not_asked_for_again(slurm: Slurm) -> None:
     slurm.squeue = "".join(f"{job}|RUNNING|None\n" for job in range(100))
     for job in range(100):
@@ -135,12 +150,12 @@ def test_many_jobs_are_one_question_and_ended_ones_are_not_asked_for_again(slurm
 
 
 class Ended:
-    """A handle of a job that has ended in `state`."""
+    """A handle of a job that has ended in `state`, which means that policy unless it is told another."""
 
     job_id = "7"
 
-    def __init__(self, state: str) -> None:
-        self._state = state
+    def __init__(self, state: str, policy: Policy | None = None) -> None:
+        self._state, self._policy = state, policy
 
     def may_live(self) -> bool:
         return False
@@ -150,7 +165,7 @@ class Ended:
 
     def ending(self) -> Ending:
         policy, why = policy_of(self._state)
-        return Ending(policy=policy, why=why)
+        return Ending(policy=self._policy or policy, why=why)
 
     def stop(self, *, kill: bool = False) -> None: ...
 
@@ -165,14 +180,15 @@ class Ended:
         ("OUT_OF_MEMORY", "fail"),
         ("DEADLINE", "fail"),
         ("CANCELLED", "cancel"),
+        ("CANCELLED", "again"),
         ("FAILED", "lost"),
         ("COMPLETED", "lost"),
     ],
 )
-def test_endings_that_are_final_are_written_down(attempt: Attempt, state: str, policy: str) -> None:
-    assert endings.settle(attempt, Ended(state), SLURM, None).policy == policy
+def test_endings_that_are_final_are_written_down(attempt: Attempt, state: str, policy: Policy) -> None:
+    assert endings.settle(attempt, Ended(state, policy), SLURM, None).policy == policy
     result = attempt.result()
-    final = policy in ("fail", "cancel")
+    final = policy in ("fail", "cancel", "again")
     assert final == (result is not None and result.state == "failed")
 
 
@@ -183,14 +199,15 @@ def test_a_worker_that_saved_and_left_is_no_loss_however_slurm_calls_it(attempt:
     assert endings.settle(attempt, Ended("COMPLETED"), SLURM, None).policy == "lost"
 
 
-def test_a_job_that_its_driver_cancelled_goes_on_with_the_next_driver(attempt: Attempt) -> None:
+@pytest.mark.parametrize("policy", ["cancel", "again"])
+def test_a_job_that_its_driver_cancelled_goes_on_with_the_next_driver(attempt: Attempt, policy: Policy) -> None:
     attempt.mark_recalled()
-    assert endings.settle(attempt, Ended("CANCELLED"), SLURM, None).policy == "resubmit"
+    assert endings.settle(attempt, Ended("CANCELLED", policy), SLURM, None).policy == "resubmit"
     assert attempt.result() is None
 
 
 def test_a_driver_that_died_before_it_learnt_the_job_finds_it_by_what_its_worker_signed(
-    attempt: Attempt, monkeypatch: pytest.MonkeyPatch
+    attempt: Attempt, slurm: Slurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So Slurm can be asked of it, and a user's scancel is heard."""
     attempt.mark_submitted(None)
@@ -209,6 +226,7 @@ def test_a_driver_that_died_before_it_learnt_the_job_finds_it_by_what_its_worker
     [
         (True, ["COMPLETING", "CANCELLED"], "again"),  # whoever cancelled it gave the command again before it had ended
         (True, ["CANCELLED"], "again"),
+        (True, ["silence", "COMPLETING", "CANCELLED"], "again"),
         (True, ["RUNNING", "COMPLETING", "CANCELLED"], "cancel"),
         (True, ["COMPLETING", "PENDING", "COMPLETING", "CANCELLED"], "cancel"),  # it was requeued, not cancelled
         (True, ["COMPLETING", "TIMEOUT"], "continue"),
@@ -216,16 +234,17 @@ def test_a_driver_that_died_before_it_learnt_the_job_finds_it_by_what_its_worker
     ],
 )
 def test_a_cancellation_counts_for_the_drivers_that_saw_the_job_go_on(
-    slurm: Slurm, monkeypatch: pytest.MonkeyPatch, found: bool, words: list[str], policy: str
+    slurm: Slurm, found: bool, words: list[str], policy: str
 ) -> None:
-    monkeypatch.setattr("harness.launch.slurm.QUEUE", slurm.queue)
     launcher = SlurmLauncher(poll_interval_s=0.001)
 
     def say(word: str) -> None:
-        slurm.squeue, slurm.sacct = f"7|{word}|None\n", f"7|{word}|2026-01-31T12:00:00\n"
+        slurm.squeue = None if word == "silence" else f"7|{word}|None\n"
+        slurm.sacct = f"7|{word}|2026-01-31T12:00:00\n"
 
     say(words[0])
     handle = SlurmHandle(launcher, "7", found=found)
+    handle.state()
     for word in words[1:]:
         assert handle.may_live()
         time.sleep(0.006)  # as old as an answer may be
