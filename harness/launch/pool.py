@@ -53,6 +53,14 @@ class Outcome:
         return self.state != "lost"
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A key that was submitted."""
+
+    call: Call
+    holds: Callable[[Plain], bool]
+
+
 class Pool:
     """The one driver of `folder`. Not thread-safe; workers write only into their attempts' folders and the log."""
 
@@ -68,7 +76,7 @@ class Pool:
         self.launcher = launcher
         self.max_in_flight = max_in_flight or jobs_at_once(launcher)
         self.max_attempts = max_attempts
-        self._calls: dict[str, Call] = {}  # every key that has no final outcome yet
+        self._asked: dict[str, _Asked] = {}  # every key that has no final outcome yet
         self._waiting: deque[str] = deque()
         self._running: dict[str, Running] = {}
         self._ready: list[Outcome] = []
@@ -83,7 +91,7 @@ class Pool:
     @property
     def in_flight(self) -> int:
         """Keys submitted whose final outcome `poll` has not returned yet, waiting ones included."""
-        return len(self._calls)
+        return len(self._asked)
 
     @property
     def free(self) -> int:
@@ -109,9 +117,9 @@ class Pool:
 
         `holds(result)` says whether an earlier result is still worth having: what it points to may be gone.
         """
-        if check_key(key) in self._calls:
+        if check_key(key) in self._asked:
             raise ValueError(f"job '{key}' is in flight already")
-        self._calls[key] = call
+        self._asked[key] = _Asked(call, holds)
         ended = _done(self.folder / key, holds)
         if ended is None and self._find(key):
             return
@@ -136,17 +144,17 @@ class Pool:
             ready, self._ready = self._ready, []
             for outcome in ready:
                 if outcome.is_final:
-                    del self._calls[outcome.key]
+                    del self._asked[outcome.key]
             if self._stopping is not None and not ready and not self._running:
                 raise DriverStopped(self._stopping.ending)
             left = deadline - time.monotonic()
-            if ready or left <= 0 or not self._calls:
+            if ready or left <= 0 or not self._asked:
                 return ready
             time.sleep(min(left, self.launcher.poll_interval_s))
 
     def outcomes(self) -> Iterator[Outcome]:
         """All news until nothing is in flight."""
-        while self._calls:
+        while self._asked:
             yield from self.poll(timeout_s=1.0)
 
     def recover(self) -> dict[str, Literal["done", "failed", "running", "lost"]]:
@@ -169,7 +177,7 @@ class Pool:
         without, they go on and are found by the next driver of this folder."""
         if cancel:
             end_jobs(list(self._running.values()), self.launcher)
-        self._calls.clear()
+        self._asked.clear()
         self._waiting.clear()
         self._running.clear()
         self.close()
@@ -225,15 +233,19 @@ class Pool:
             self._running[attempt.key] = Running.of(attempt, handle, self.launcher, self._free_slot())
 
     def _name_attempt(self, key: str) -> Attempt | None:
-        """The next attempt, named under the key's lock; None where the lock is held: a worker lives after all."""
+        """The next attempt, named under the key's lock; None where that is held, or there is a result: an earlier
+        attempt lives after all, or lived."""
         with _key_lock(self.folder / key) as lock:
             if lock is None:
                 attempt = current_attempt(self.folder / key)
                 assert attempt is not None, f"{key} is locked by nobody's attempt"
                 self._running[key] = self._take_over(attempt)
                 return None
+            if (ended := _done(self.folder / key, self._asked[key].holds)) is not None:  # taken for dead, it was late
+                self._ready.append(_outcome(*ended))
+                return None
             attempt = new_attempt(self.folder / key)
-            save_call(attempt, self._calls[key])
+            save_call(attempt, self._asked[key].call)
             attempt.mark_submitted(None, code=executors.code_of(attempt, self.launcher))
             attempt.make_current()
         return attempt

@@ -28,8 +28,8 @@ ARMS = {
     "jobs": Arm(sampler="random", trials=2000, workers=WORKERS, jobs=True),
     "budgets": Arm(sampler="nsga2", trials=2000, workers=WORKERS, budgets=(100, 300, 900)),
 }
-"""`jobs`: through the pool of jobs and its files as well, which hands over together what was asked for before its first
-poll. `budgets`: promotions, each to three times the steps."""
+"""`jobs`: through the pool of jobs and its files as well, which hands over together what was asked for between two
+polls. `budgets`: promotions, each to three times the steps."""
 
 
 @pytest.mark.parametrize("name", ARMS)

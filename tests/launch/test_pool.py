@@ -27,7 +27,7 @@ from harness.launch.pool import Outcome, Pool
 from harness.launch.progress import read_progress, report_progress
 from harness.launch.slurm import SlurmHandle
 from harness.launch.slurm_states import Ending, Policy
-from harness.launch.worker import Job
+from harness.launch.worker import Job, save_call
 from harness.records.errors import UserError
 
 LOCAL = LocalLauncher(max_in_flight=2, poll_interval_s=0.03, start_grace_s=5.0, stop_grace_s=5.0)
@@ -256,6 +256,25 @@ def test_a_restart_does_not_take_a_starting_job_for_a_dead_one(tmp_path: Path) -
     assert not executors.find(starting, LocalLauncher(start_grace_s=1e-6)).may_live()
     starting.mark_submitted(None)  # the driver died before it could know whether the job was taken
     assert not executors.find(starting, LOCAL).may_live()
+
+
+def test_a_job_taken_for_dead_that_ends_while_its_key_waits_does_not_run_again(tmp_path: Path) -> None:
+    """It took longer to start than the grace period, and the next driver had no room for another attempt."""
+    late = new_attempt(tmp_path / "late")
+    save_call(late, jobs.add)
+    late.make_current()
+    late.mark_submitted("12345")
+    impatient = LocalLauncher(max_in_flight=1, poll_interval_s=0.03, start_grace_s=1e-6)
+    with Pool(tmp_path, impatient) as pool:
+        pool.submit("first", jobs.add)
+        pool.submit("late", jobs.add)
+        pool.poll()
+        assert pool.running == ("first",)
+        assert Job(late.folder)() == "done"
+        ended = {outcome.key: outcome.attempt for outcome in pool.outcomes() if outcome.is_final}
+    assert ended == {"first": "attempt-001", "late": "attempt-001"}
+    assert events(tmp_path, "started", "resumed").count(("late", "started")) == 1
+    assert [name for key, name in events(tmp_path) if key == "late"] == ["lost", "started", "finished"]
 
 
 def test_recover_tells_what_an_earlier_driver_left(tmp_path: Path) -> None:
