@@ -121,12 +121,9 @@ class Pool:
             raise ValueError(f"job '{key}' is in flight already")
         self._asked[key] = _Asked(call, holds)
         ended = _done(self.folder / key, holds)
-        if ended is None and self._find(key):
-            return
-        ended = ended or _done(self.folder / key, holds)  # its worker may have ended between the two looks
         if ended is not None:
             self._ready.append(_outcome(*ended))
-        else:
+        elif not self._find(key):
             self._waiting.append(key)
 
     def poll(self, timeout_s: float = 0.0) -> list[Outcome]:
@@ -241,7 +238,7 @@ class Pool:
                 assert attempt is not None, f"{key} is locked by nobody's attempt"
                 self._running[key] = self._take_over(attempt)
                 return None
-            if (ended := _done(self.folder / key, self._asked[key].holds)) is not None:  # taken for dead, it was late
+            if (ended := _done(self.folder / key, self._asked[key].holds)) is not None:  # it came since `submit` looked
                 self._ready.append(_outcome(*ended))
                 return None
             attempt = new_attempt(self.folder / key)
