@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,10 @@ class Rung:
     architecture_fingerprint: str
     against: str | None  # the name of the rung that changes are computed against; None for the base
     edits: Mapping[str, Any]  # the knobs that differ from `against`
+    twin_fingerprint: str | None = None  # of the same edits on the study's deployment twin
+    touched: Mapping[str, float] = field(default_factory=dict)
+    """`network`, `twin`: the share (0.009 is 0.9%) of the multiply-adds of `against` in modules that the edits change.
+    Without a twin there is no `twin`; the first rung, which is compared with none, has neither."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +35,7 @@ class Manifest:
     protocol_fingerprint: str
     controls: Mapping[str, str]  # `floor`, `untrained`, `noise`, `pixel_gaussian` -> key of a Measurement
     command: str  # what to type to repeat it
+    twin: Mapping[str, Any] | None = None  # {base, latent}: the deployment size that costs are counted at
 
 
 def study_folder(out: Path, name: str) -> Path:
