@@ -1,0 +1,335 @@
+"""Every interval, test and correction of this project. Arrays and SciPy; no torch.
+
+Scores of groups (rungs, finalists) over seeds are compared under one noise model, for all designs and quantities:
+
+    y[g, s] = mu_g + w_g (b_s + e[g, s]),     w_g^2 = c^2 + m_g^2
+
+m_g is the mean of group g, e normal noise of one variance, b_s what seed s does to all groups alike. So the spread is
+constant below the crossover c and proportional to the mean above it: rungs at KID 0.1 and 1.4 do not share one absolute
+spread, and a KID about or below 0 has the constant part (the two components of Rocke and Lorenzato 1995).
+
+The weights w are scaled to a geometric mean of 1 (by degrees of freedom); then, as in Box and Cox (1964), a crossover
+is as likely as it makes the standardised residuals small: restricted likelihood Q(c)^(-nu/2), Q their sum of squares on
+nu degrees of freedom. Given c, an estimated contrast over its standard error is Student's t with all nu degrees. Nobody
+knows c, so probabilities are averaged over a grid of crossovers with these likelihoods as weights.
+
+Blocks: where groups share their seeds, b_s is estimated, and costs one degree of freedom a seed beyond the first. That
+is decided by the design alone (`_is_crossed`), never by the scores.
+"""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import optimize, stats
+
+from harness.records.errors import UserError
+
+Vector: TypeAlias = NDArray[np.float64]
+Scores: TypeAlias = Mapping[str, Mapping[int, float]]
+"""Group -> seed -> score."""
+K = TypeVar("K", bound=Hashable)
+
+LEVEL = 0.95
+CROSSOVERS = 2.0 ** np.arange(-8, 3)
+"""The grid of c, relative to the largest |mean|: from noise proportional everywhere to constant everywhere."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Interval:
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """The difference of two groups' means, one - other."""
+
+    difference: float
+    low: float  # of the interval at `LEVEL`, for this comparison alone
+    high: float
+    p: float  # two-sided, of "no difference", not yet corrected for other comparisons
+    freedom: int  # degrees of freedom of the noise
+    paired: bool  # by seed
+    noise: str  # a sentence
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Noise:
+    """The noise of a set of groups, and what it says of their means. Shapes: C crossovers, G groups."""
+
+    groups: tuple[str, ...]
+    weights: Vector  # C; how likely each crossover is, sum 1
+    scale: Vector  # C G; w_g
+    means: Vector  # C G; mu_g / w_g
+    covariance: Vector  # C G G; of these
+    variance: Vector  # C; of one standardised score around its group and seed
+    freedom: int
+    paired: bool
+
+    def compare(self, one: str, other: str) -> Comparison:
+        values, errors = self._contrast(one, other, 1.0)
+        low, high = (self._quantile(values, errors, q) for q in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+        return Comparison(
+            difference=float(self.weights @ values),
+            low=low,
+            high=high,
+            p=2 * min(self._above(values, errors), self._above(-values, errors)),
+            freedom=self.freedom,
+            paired=self.paired,
+            noise=self.sentence,
+        )
+
+    def relative(self, one: str, other: str) -> Interval | None:
+        """one / other - 1 with its interval (Fieller 1954: all ratios r for which one - r other may be 0); None where
+        `other` is not clearly above 0, because then the interval has no end."""
+        ends = np.array([self._fieller(at, one, other) for at in range(len(self.weights))])
+        if not np.isfinite(ends[self.weights > 1e-6]).all():
+            return None
+        ends = ends[self.weights > 1e-6]
+        bracket = float(ends.min()) - 1e-9, float(ends.max()) + 1e-9
+
+        def end(quantile: float) -> float:
+            def excess(ratio: float) -> float:
+                values, errors = self._contrast(one, other, ratio)
+                return self._above(-values, errors) - quantile
+
+            low, high = (excess(ratio) for ratio in bracket)
+            return bracket[0] if low == high else float(optimize.brentq(excess, *bracket))
+
+        below, above = end((1 + LEVEL) / 2), end((1 - LEVEL) / 2)
+        ratio = float(self.weights @ (self._mean(one) / self._mean(other)))
+        return Interval(value=ratio - 1, low=below - 1, high=above - 1)
+
+    def equivalent(self, one: str, other: str, margin: float) -> float:
+        """p of two one-sided tests (Schuirmann 1987) that `one` lies within +-margin of `other`, relative to other's
+        mean: the larger p of "one >= (1 + margin) other" and "one <= (1 - margin) other". The margin has to be fixed
+        before the scores are seen. Where `other` is not clearly above 0, no p is small."""
+        if not 0 < margin < 1:
+            raise UserError(f"a margin of equivalence is between 0 and 1, not {margin}")
+        above, above_errors = self._contrast(one, other, 1 + margin)
+        below, below_errors = self._contrast(one, other, 1 - margin)
+        return max(self._above(-above, above_errors), self._above(below, below_errors))
+
+    def deviation(self, group: str) -> float:
+        """The standard deviation of one score of this group, beside what its seed does to all groups."""
+        at = self.groups.index(group)
+        return math.sqrt(float(self.weights @ (self.scale[:, at] ** 2 * self.variance)))
+
+    @property
+    def sentence(self) -> str:
+        how = "paired by seed" if self.paired else "seeds not paired"
+        return f"spread pooled over {len(self.groups)} groups, {self.freedom} degrees of freedom, {how}"
+
+    def _mean(self, group: str) -> Vector:
+        at = self.groups.index(group)
+        return self.scale[:, at] * self.means[:, at]
+
+    def _contrast(self, one: str, other: str, ratio: float) -> tuple[Vector, Vector]:
+        """one - ratio * other and its standard error, at each crossover."""
+        first, second = self.groups.index(one), self.groups.index(other)
+        along = np.zeros_like(self.scale)
+        along[:, first] += self.scale[:, first]
+        along[:, second] -= ratio * self.scale[:, second]
+        values = np.einsum("cg,cg->c", along, self.means)
+        squares = np.einsum("cg,cgh,ch->c", along, self.covariance, along)
+        return values, np.sqrt(np.maximum(squares, 0))
+
+    def _above(self, values: Vector, errors: Vector) -> float:
+        """One-sided p of "the contrast is at most 0"."""
+        return float(self.weights @ stats.t.sf(_over(values, errors), self.freedom))
+
+    def _quantile(self, values: Vector, errors: Vector, quantile: float) -> float:
+        ends = values + stats.t.ppf(quantile, self.freedom) * errors
+        low, high = float(ends.min()), float(ends.max())
+        if high - low <= 1e-12 * max(abs(low), abs(high)):
+            return low
+        return float(optimize.brentq(lambda x: self._above(values - x, errors) - quantile, low, high))
+
+    def _fieller(self, at: int, one: str, other: str) -> tuple[float, float]:
+        """The two ends at one crossover; infinite where other's mean is not apart from 0 or below it."""
+        i, j = self.groups.index(one), self.groups.index(other)
+        x, y = self.scale[at, i] * self.means[at, i], self.scale[at, j] * self.means[at, j]
+        covariance = self.covariance[at] * np.outer(self.scale[at], self.scale[at])
+        square = stats.t.ppf((1 + LEVEL) / 2, self.freedom) ** 2
+        a = y**2 - square * covariance[j, j]
+        b = x * y - square * covariance[i, j]
+        c = x**2 - square * covariance[i, i]
+        if y <= 0 or a <= 0:
+            return -math.inf, math.inf
+        half = math.sqrt(max(b**2 - a * c, 0.0))
+        return (b - half) / a, (b + half) / a
+
+
+def noise_of(scores: Scores) -> Noise | None:
+    """The noise of these groups; None where it cannot be known: no group has two scores."""
+    scores = {group: by_seed for group, by_seed in scores.items() if by_seed}
+    if not scores:
+        return None
+    for group, by_seed in scores.items():
+        for seed, score in by_seed.items():
+            if not math.isfinite(score):
+                raise UserError(f"a score is a finite number, but '{group}' has {score} at seed {seed}")
+    design = tuple((at, seed) for at, by_seed in enumerate(scores.values()) for seed in by_seed)
+    blocked = _design(design)
+    if blocked.freedom == 0:
+        return None
+    values = np.array([scores_ for by_seed in scores.values() for scores_ in by_seed.values()])
+    return _fit(tuple(scores), values, blocked)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Design:
+    """What does not depend on the scores. N scores, G groups."""
+
+    group: NDArray[np.int64]  # N
+    solve: Vector  # G N; standardised scores -> standardised group means, averaged over the seeds
+    residual: Vector  # N N; projection onto what groups and seeds leave
+    within: Vector  # N N; onto what groups leave
+    covariance: Vector  # G G; of the standardised means, in units of the variance of e
+    seeds: int
+    seed_trace: float  # what the variance of b adds to the sum of squares within groups, in units of it
+    freedom: int
+    freedom_within: NDArray[np.int64]  # G; scores - 1
+    paired: bool
+
+
+@lru_cache(maxsize=64)
+def _design(cells: tuple[tuple[int, int], ...]) -> _Design:
+    group = np.array([at for at, _ in cells], dtype=np.int64)
+    seeds = sorted({seed for _, seed in cells})
+    of_group = np.eye(group.max() + 1)[group]
+    of_seed = np.array([[seed == each for each in seeds] for _, seed in cells], dtype=float)
+    within = np.eye(len(cells)) - of_group @ np.linalg.pinv(of_group)
+    effects = of_seed[:, 1:] - of_seed[:, :1]  # they add up to 0 over the seeds
+    both = np.hstack([of_group, effects])
+    free = len(cells) - of_group.shape[1]
+    left = len(cells) - int(np.linalg.matrix_rank(both))
+    paired = _is_crossed(both, left, free)
+    regressors = both if paired else of_group
+    inverse = np.linalg.pinv(regressors)
+    groups = of_group.shape[1]
+    return _Design(
+        group=group,
+        solve=inverse[:groups],
+        residual=np.eye(len(cells)) - regressors @ inverse,
+        within=within,
+        covariance=inverse[:groups] @ inverse[:groups].T,
+        seeds=len(seeds),
+        seed_trace=float(np.trace(of_seed.T @ within @ of_seed)),
+        freedom=left if paired else free,
+        freedom_within=of_group.sum(0).astype(np.int64) - 1,
+        paired=paired,
+    )
+
+
+def _is_crossed(regressors: Vector, left: int, free: int) -> bool:
+    """Blocks pay where groups share their seeds: every contrast is estimable, and seeds take at most two thirds of the
+    degrees of freedom (two groups that share all give one half)."""
+    return left > 0 and 3 * left >= free and int(np.linalg.matrix_rank(regressors)) == regressors.shape[1]
+
+
+def _fit(groups: tuple[str, ...], values: Vector, design: _Design) -> Noise:
+    means = np.array([values[design.group == at].mean() for at in range(len(groups))])
+    largest = float(np.abs(means).max()) or 1.0
+    scale = np.sqrt((CROSSOVERS[:, None] * largest) ** 2 + means**2)  # C G
+    share = design.freedom_within / design.freedom_within.sum()
+    scale = scale / np.exp(np.log(scale) @ share)[:, None]
+    standard = values / scale[:, design.group]  # C N
+    squares = ((standard @ design.residual) ** 2).sum(-1)  # C
+    variance = squares / design.freedom
+    covariance = variance[:, None, None] * design.covariance
+    if design.paired:
+        explained = ((standard @ design.within) ** 2).sum(-1) - squares
+        of_seed = np.maximum(0, (explained - (design.seeds - 1) * variance) / design.seed_trace)
+        covariance = covariance + (of_seed / design.seeds)[:, None, None]  # moves all standardised means alike
+    return Noise(
+        groups=groups,
+        weights=_likelihoods(squares, design.freedom),
+        scale=scale,
+        means=standard @ design.solve.T,
+        covariance=covariance,
+        variance=variance,
+        freedom=design.freedom,
+        paired=design.paired,
+    )
+
+
+def _likelihoods(squares: Vector, freedom: int) -> Vector:
+    """Q^(-nu/2), scaled to a sum of 1; all alike where a Q is 0."""
+    if not (squares > 0).all():
+        return np.full(len(squares), 1 / len(squares))
+    logs = -freedom / 2 * np.log(squares)
+    found = np.exp(logs - logs.max())
+    return np.asarray(found / found.sum())
+
+
+def _over(values: Vector, errors: Vector) -> Vector:
+    """values / errors; a difference without any spread is infinitely clear, none is none."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.nan_to_num(values / errors, nan=0.0, posinf=math.inf, neginf=-math.inf)
+
+
+def holm(p: Mapping[K, float]) -> dict[K, float]:
+    """Adjusted p values (Holm 1979): below 5%, all of them together are wrong at most 5% of the time, however they
+    depend on each other. One p of several statements of a page: all of that page's belong in here."""
+    order = sorted(p, key=lambda key: p[key])
+    adjusted, least = {}, 0.0
+    for at, key in enumerate(order):
+        least = max(least, min(1.0, (len(order) - at) * p[key]))
+        adjusted[key] = least
+    return {key: adjusted[key] for key in p}
+
+
+def standard_error(values: Sequence[float]) -> float | None:
+    """s / sqrt(k), s with k - 1 in its denominator; one value has none."""
+    return float(stats.sem(values)) if len(values) > 1 else None
+
+
+def student_interval(values: Sequence[float], level: float = LEVEL) -> Interval | None:
+    """A mean with Student's interval; None for fewer than two values."""
+    error = standard_error(values)
+    if error is None:
+        return None
+    mean = float(np.mean(values))
+    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * error
+    return Interval(value=mean, low=mean - half, high=mean + half)
+
+
+def jackknife_error(replicates: ArrayLike) -> float:
+    """The standard error of an estimate from its G values without one group each (delete-a-group jackknife, Efron and
+    Stein 1981): sqrt((G - 1) / G * sum (theta_(-g) - their mean)^2)."""
+    found = np.asarray(replicates, float)
+    if found.ndim != 1 or len(found) < 2:
+        raise UserError(f"a jackknife needs at least two groups in one row, not an array of shape {found.shape}")
+    return math.sqrt((len(found) - 1) ** 2 / len(found) * float(found.var(ddof=1)))
+
+
+def jackknife_interval(estimate: float, replicates: ArrayLike, level: float = LEVEL) -> Interval:
+    """estimate +- t * its jackknife error, with one degree of freedom fewer than groups."""
+    half = float(stats.t.ppf((1 + level) / 2, len(np.asarray(replicates)) - 1)) * jackknife_error(replicates)
+    return Interval(value=estimate, low=estimate - half, high=estimate + half)
+
+
+def jackknife_difference(
+    one: tuple[float, ArrayLike], other: tuple[float, ArrayLike], level: float = LEVEL
+) -> Interval:
+    """The difference of two estimates, each with its replicates, whose group g left out the same noise and labels:
+    what both share cancels."""
+    left, right = np.asarray(one[1], float), np.asarray(other[1], float)
+    if left.shape != right.shape:
+        raise UserError(
+            f"paired jackknife replicates come from the same groups, not from {left.shape} and {right.shape}"
+        )
+    return jackknife_interval(one[0] - other[0], left - right, level)
+
+
+def wilson(successes: int, trials: int, level: float = LEVEL) -> tuple[float, float]:
+    """A binomial proportion's interval (Wilson 1927): within [0, 1], sensible at 0 and at all."""
+    found = stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
+    return float(found.low), float(found.high)

@@ -1,0 +1,86 @@
+"""Intervals, tests and corrections, against arithmetic, SciPy and published examples."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from harness.measure.statistics import (
+    holm,
+    jackknife_difference,
+    jackknife_error,
+    noise_of,
+    student_interval,
+    wilson,
+)
+from harness.records.errors import UserError
+
+
+def scores(means, seeds, deviation, seed=0, shared=True):
+    """Normal scores; unshared seeds are all different."""
+    random = np.random.default_rng(seed)
+    return {
+        f"g{at}": {
+            n if shared else 100 * at + n: float(mean + deviation * random.standard_normal()) for n in range(seeds)
+        }
+        for at, mean in enumerate(means)
+    }
+
+
+def test_two_groups_of_about_one_mean_are_students_t():
+    found = scores([5, 5.02], 6, 0.01, shared=False)
+    one, other = (list(by_seed.values()) for by_seed in found.values())
+    expected = stats.ttest_ind(one, other)
+    interval = expected.confidence_interval()
+    compared = noise_of(found).compare("g0", "g1")
+    assert (compared.p, compared.low, compared.high) == pytest.approx((expected.pvalue, *interval), rel=0.01)
+    assert (compared.freedom, compared.paired) == (10, False)
+
+
+def test_shared_seeds_are_the_paired_t_test():
+    found = scores([5, 5.02], 6, 0.01)
+    expected = stats.ttest_rel(list(found["g0"].values()), list(found["g1"].values()))
+    compared = noise_of(found).compare("g0", "g1")
+    assert (compared.p, compared.freedom, compared.paired) == (pytest.approx(expected.pvalue, rel=0.01), 5, True)
+
+
+def test_holm_is_the_published_procedure():
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}) == pytest.approx(
+        {"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02}
+    )
+    assert holm({}) == {}
+
+
+def test_scores_that_are_no_numbers_are_refused():
+    with pytest.raises(UserError, match="'a' has nan at seed 1"):
+        noise_of({"a": {0: 1.0, 1: float("nan")}})
+
+
+def test_one_seed_each_has_no_noise():
+    assert noise_of({"a": {0: 1.0}, "b": {0: 2.0}}) is None
+    assert noise_of({}) is None
+
+
+def test_students_interval_is_scipys():
+    values = [1.0, 2.0, 4.0]
+    expected = stats.ttest_1samp(values, 0).confidence_interval()
+    found = student_interval(values)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert student_interval([1.0]) is None
+
+
+def test_the_jackknife_of_a_mean_is_its_standard_error():
+    values = np.random.default_rng(0).normal(size=20)
+    without = [np.delete(values, at).mean() for at in range(20)]
+    assert jackknife_error(without) == pytest.approx(stats.sem(values))
+
+
+def test_what_two_estimates_share_cancels_in_their_difference():
+    random = np.random.default_rng(0)
+    shared, own = random.normal(size=20), random.normal(size=20) / 100
+    found = jackknife_difference((2.0, shared + own), (1.0, shared))
+    assert found.high - found.low == pytest.approx(2 * stats.t.ppf(0.975, 19) * jackknife_error(own))
+
+
+def test_wilsons_interval():
+    assert wilson(0, 10) == pytest.approx((0, 0.2775), abs=1e-4)
+    assert wilson(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
