@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from harness.measure.statistics import (
+    falls,
     holm,
     jackknife_difference,
     jackknife_error,
@@ -84,3 +85,43 @@ def test_what_two_estimates_share_cancels_in_their_difference():
 def test_wilsons_interval():
     assert wilson(0, 10) == pytest.approx((0, 0.2775), abs=1e-4)
     assert wilson(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+
+
+def test_equivalence_is_contradicted_beyond_its_margin_and_not_within():
+    near, far = scores([1.0, 1.05], 10, 0.01), scores([1.0, 1.3], 10, 0.01)
+    assert noise_of(near).beyond("g1", "g0", 0.1) > 0.9
+    assert noise_of(far).beyond("g1", "g0", 0.1) < 1e-6
+    assert noise_of(far).beyond("g0", "g1", 0.1) < 1e-6  # lower is beyond too
+    assert noise_of(far).beyond("g1", "g0", 0.5) > 0.9
+    assert noise_of(near).beyond("g1", "g0", 0) == pytest.approx(noise_of(near).compare("g1", "g0").p)
+
+
+def test_at_the_edge_of_its_margin_beyond_is_wrong_one_time_in_twenty():
+    wrong = [noise_of(scores([1.0, 1.1], 5, 0.03, seed=n)).beyond("g1", "g0", 0.1) < 0.05 for n in range(400)]
+    assert sum(wrong) <= stats.binom.ppf(0.999, 400, 0.05)
+
+
+def curve(fall, jitter, seed, points=5):
+    """y falls by `fall`, relative to its end, along a straight line over x from 0 to 1."""
+    random = np.random.default_rng(seed)
+    return [(float(x), float(2 * (1 + fall * (1 - x)) + 2 * jitter * random.standard_normal()))
+            for x in np.linspace(0, 1, points)]  # fmt: skip
+
+
+def test_a_fall_is_the_lines_and_its_p_is_the_regressions():
+    found = falls({"a": {0: curve(0.08, 0, 0)}})["a"]
+    assert (found.value, found.p, found.proved) == (pytest.approx(0.08), pytest.approx(0, abs=1e-9), True)
+    points = curve(0.02, 0.01, 1, points=9)
+    expected = stats.linregress(*zip(*points, strict=True), alternative="less")
+    assert falls({"a": {0: points}})["a"].p == pytest.approx(expected.pvalue)
+    assert falls({"a": {0: points[:2]}})["a"].proved is False  # two points: no jitter is known
+    assert falls({"a": {0: points[:1]}}) == {}
+
+
+def test_a_flat_curve_falls_one_time_in_twenty_and_more_seeds_see_a_small_fall():
+    flat = [falls({g: {s: curve(0, 0.01, 9 * n + s) for s in (0, 1)} for g in "a"})["a"].proved for n in range(400)]
+    assert sum(flat) <= stats.binom.ppf(0.999, 400, 0.05)
+    seen = [sum(falls({"a": {s: curve(0.01, 0.01, 99 * n + s) for s in range(seeds)}})["a"].proved for n in range(100))
+            for seeds in (1, 4, 16)]  # fmt: skip
+    assert seen[0] < seen[1] < seen[2]
+    assert seen[2] > 95
