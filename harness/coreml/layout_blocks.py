@@ -11,7 +11,7 @@ from harness.coreml.layout import MAPS, TOKENS, laid_out_maps, laid_out_tokens, 
 from harness.models.condition import Condition
 from harness.models.embeddings import TimeEmbedding, sinusoids
 from harness.models.feed_forward import Gated, Plain
-from harness.models.norms import RMSNorm
+from harness.models.norms import GroupNorm, LayerNorm, RMSNorm
 from harness.models.residual import ResidualBlock
 from harness.models.transformer import BareTransformer, Layers, Transformer, TransformerLayer
 
@@ -32,7 +32,7 @@ def _identity(module: nn.Identity) -> nn.Identity:
     return module
 
 
-@lays_out(nn.LayerNorm, TOKENS)
+@lays_out(LayerNorm, TOKENS)
 class ChannelLayerNorm(nn.Module):
     """Layer norm over one axis: 1 of (B, C, 1, S), or 2 of (B, heads, D, S).
 
@@ -40,7 +40,7 @@ class ChannelLayerNorm(nn.Module):
     into one `layer_norm`; scale and shift become one `batch_norm`.
     """
 
-    def __init__(self, norm: nn.LayerNorm) -> None:
+    def __init__(self, norm: LayerNorm) -> None:
         super().__init__()
         self.eps = norm.eps
         self.weight: nn.Parameter | None = norm.weight
@@ -68,14 +68,14 @@ class ChannelRMSNorm(nn.Module):
         return x * torch.rsqrt(x.square().mean(axis, keepdim=True) + self.eps) * weight
 
 
-@lays_out(nn.GroupNorm, MAPS)
+@lays_out(GroupNorm, MAPS)
 class FusedGroupNorm(nn.Module):
     """Group norm whose normalisation is one `layer_norm` over (C / groups * H, W). (B, C, H, W) -> the same
 
     coremltools writes a group norm out in ten operators, with squares and means in fp16.
     """
 
-    def __init__(self, norm: nn.GroupNorm) -> None:
+    def __init__(self, norm: GroupNorm) -> None:
         super().__init__()
         self.groups, self.eps, self.weight, self.bias = norm.num_groups, norm.eps, norm.weight, norm.bias
 

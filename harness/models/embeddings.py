@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.models.norms import in_float32, typed_as
+
 TIME_SCALE = 1000.0  # times in [0, 1] spread over the range that the frequencies were made for
 MAX_PERIOD = 10000.0
 
@@ -44,9 +46,13 @@ class Rotation(NamedTuple):
     sin: Tensor  # (T, 1, D)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Turn each channel pair (i, i + D/2) of x (B, T, heads, D) by its angle: (a, b) -> (a cos - b sin, ...)."""
-        a, b = x.chunk(2, dim=-1)
-        return x * self.cos + torch.cat([-b, a], dim=-1) * self.sin
+        """Turn each channel pair (i, i + D/2) of x (B, T, heads, D) by its angle: (a, b) -> (a cos - b sin, ...).
+
+        In float32 or better; what comes out is of x's type.
+        """
+        h = in_float32(x)
+        a, b = h.chunk(2, dim=-1)
+        return typed_as(h * self.cos + torch.cat([-b, a], dim=-1) * self.sin, x)
 
 
 class Rope2d(nn.Module):
@@ -61,7 +67,7 @@ class Rope2d(nn.Module):
         self.base, self.head_width = float(spec.base), head_width
 
     def forward(self, height: int, width: int, like: Tensor) -> Rotation:
-        """The rotation for a map of that size, in the dtype and on the device of `like`."""
+        """The rotation for a map of that size, on the device of `like`; float64 where `like` is, else float32."""
         n = self.head_width // 4
         exact = torch.float64 if like.dtype == torch.float64 else torch.float32
         steps = torch.arange(n, dtype=exact, device=like.device)
@@ -71,4 +77,4 @@ class Rope2d(nn.Module):
         shape = (height, width, n)
         angles = torch.cat([rows.expand(shape), columns.expand(shape)], dim=-1).reshape(height * width, 1, 2 * n)
         angles = torch.cat([angles, angles], dim=-1)  # (T, 1, D)
-        return Rotation(angles.cos().to(like.dtype), angles.sin().to(like.dtype))
+        return Rotation(angles.cos(), angles.sin())

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.diffusion.flow_matching import Prompts, flow_matching_loss
+from harness.models.weight_decay import weight_decays
 from harness.records.errors import UserError
 from harness.records.plain import fingerprint, identity
 from harness.records.record import CurvePoint
@@ -97,7 +98,7 @@ class Training:
         self.precision = resolve_precision(recipe, device)
         self.ema = Ema(model)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.optimizer = _adamw(self.parameters, recipe)
+        self.optimizer = _adamw(model, recipe)
         self.validation = validation_batches(
             data.heldout, self.prompts, recipe.validation_images, recipe.batch_size, device
         )
@@ -254,7 +255,7 @@ class Training:
         if self.recipe.begins_longer_ones:
             recipe = {name: value for name, value in recipe.items() if name != "steps"}
         parts = [recipe, str(self.precision), self.seed, self.data.fingerprint, weights]
-        return fingerprint(parts, schema="training-2")
+        return fingerprint(parts, schema="training-3")
 
     def result(self) -> Trained:
         validation = [point.value for point in self.curve if point.name == "validation_loss"]
@@ -293,11 +294,13 @@ class _Clock:
         return {name: self.earlier[name] + value for name, value in since.items()}
 
 
-def _adamw(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW (arXiv 1711.05101); weight decay on matrices and kernels, not on norms and biases."""
+def _adamw(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW (arXiv 1711.05101); weight decay on kernels and matrices, as `weight_decays` tells them from the rest."""
+    decays = weight_decays(model)
+    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for name, p in trained if decays[name]], "weight_decay": recipe.weight_decay},
+        {"params": [p for name, p in trained if not decays[name]], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, fused=True)

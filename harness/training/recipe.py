@@ -23,7 +23,7 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.99)
     """AdamW's decay rates of the first and second moments."""
     weight_decay: float = 0.0
-    """AdamW's decoupled decay, on weights with two dimensions or more (not on norms and biases)."""
+    """AdamW's decoupled decay, on kernels and matrices; not on norms, biases, embeddings and positions."""
     clip: float | None = 1.0
     """The largest norm of the whole gradient; null does not clip."""
     ema_decay: float = 0.999

@@ -3,13 +3,18 @@
 import dataclasses
 import math
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 from tiny_training import RECIPE, SEED, TinyData, TinyImages, TinyNetwork, TinyPrompts, run, tiny_network
 from torch import Tensor
 
+from harness.architecture.catalogue import architecture
+from harness.architecture.edits import with_edits
 from harness.diffusion.flow_matching import flow_matching_loss
+from harness.models.build import build
+from harness.models.filled import fill_weights
 from harness.records.errors import UserError
 from harness.training import batches, loop
 from harness.training.batches import training_batches
@@ -67,6 +72,22 @@ def test_against_a_loop_written_out(tmp_path: Path, unbroken: Trained) -> None:
     assert values(unbroken, "train_loss")[14] == pytest.approx(sum(losses[12:]) / 2, rel=1e-5)
 
 
+def test_decay_shrinks_kernels_and_matrices_and_no_norm_of_any_shape() -> None:
+    """A step without a gradient: what is decayed is (1 - learning rate * decay) of what it was, the rest as it was."""
+    config = with_edits(architecture("laptop/thin_sdxl"), {"norm": "layer", "qk_norm": "rms"})
+    model = build(config)
+    fill_weights(model)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    optimizer = loop._adamw(model, dataclasses.replace(RECIPE, weight_decay=0.1, learning_rate=0.5))
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    shrunk = {name for name, p in model.named_parameters() if torch.allclose(p, 0.95 * before[name], rtol=1e-6, atol=0)}
+    kept = {name for name, p in model.named_parameters() if torch.equal(p, before[name])}
+    assert shrunk | kept == before.keys()
+    assert kept == {name for name in before if "norm" in name.split(".")[-2] or name.endswith("bias")}
+
+
 def test_validation_is_of_the_averaged_model_on_fixed_pairs(unbroken: Trained) -> None:
     pairs = validation_batches(TinyData().heldout, TinyPrompts(), 10, 8, CPU)
     again = validation_batches(TinyData().heldout, TinyPrompts(), 10, 8, CPU)
@@ -86,6 +107,8 @@ def test_validation_does_not_depend_on_how_it_is_cut(unbroken: Trained) -> None:
 
 class Failing(TinyNetwork):
     """Goes wrong at its n-th training step: in the loss, or only in the gradient."""
+
+    weight_decay: ClassVar[dict[str, bool]] = {"zero": False}
 
     def __init__(self, at: int, how: str) -> None:
         super().__init__()

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from harness.architecture.peers import DiTConfig
 from harness.models.embeddings import sinusoids
 from harness.models.feed_forward import Plain
+from harness.models.norms import LayerNorm, typed_as
 from harness.models.peers.vit import PooledText, SelfAttention, check_patches, positions_2d, to_map, to_tokens
 
 NORM_EPS = 1e-6
@@ -35,7 +36,7 @@ class DiT(nn.Module):
         check_patches(x, self.config.patch_size)
         patches = self.patches(x)
         rows, columns = patches.shape[-2:]
-        tokens = to_tokens(patches) + positions_2d(rows, columns, self.config.width, patches)
+        tokens = typed_as(to_tokens(patches) + positions_2d(rows, columns, self.config.width, patches), patches)
         features = sinusoids(time, self.config.time_features).to(patches.dtype)
         condition = F.silu(self.time(features) + self.text(context, context_mask))  # (B, D)
         for block in self.block:
@@ -79,7 +80,7 @@ class DiTBlock(nn.Module):
 
 
 def _norm(width: int) -> nn.Module:
-    return nn.LayerNorm(width, eps=NORM_EPS, elementwise_affine=False)
+    return LayerNorm(width, eps=NORM_EPS, elementwise_affine=False)
 
 
 def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

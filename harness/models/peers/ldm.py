@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from harness.architecture.peers import LDMConfig
 from harness.models.embeddings import TIME_SCALE
+from harness.models.norms import GroupNorm, LayerNorm
 from harness.records.errors import UserError
 
 
@@ -25,6 +26,7 @@ class LDM(nn.Module):
             cross_attention_dim=config.context_width,
             norm_num_groups=config.norm_groups,
         )
+        _widen_norms(self.unet)
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor, context_mask: Tensor | None = None) -> Tensor:
         """x (B, C, H, W), time (B,) in [0, 1], context (B, T, D), context_mask (B, T) bool -> (B, C, H, W)."""
@@ -32,6 +34,18 @@ class LDM(nn.Module):
             x, TIME_SCALE * time, context, encoder_attention_mask=context_mask, return_dict=False
         )[0]  # fmt: skip
         return out
+
+
+def _widen_norms(unet: nn.Module) -> None:
+    """Put this package's norms, which compute in float32 or better, in the place of PyTorch's; before any training."""
+    for name, norm in list(unet.named_modules()):
+        if isinstance(norm, nn.GroupNorm):
+            made: nn.Module = GroupNorm(norm.num_groups, norm.num_channels, eps=norm.eps, affine=norm.affine)
+        elif isinstance(norm, nn.LayerNorm):
+            made = LayerNorm(norm.normalized_shape, eps=norm.eps, elementwise_affine=norm.elementwise_affine)
+        else:
+            continue
+        unet.set_submodule(name, made)
 
 
 def _diffusers() -> Any:

@@ -3,6 +3,8 @@
 Time and class are two tokens before the patches; long skips join the halves; a convolution ends it.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -10,6 +12,7 @@ from torch.nn import functional as F
 from harness.architecture.peers import UViTConfig
 from harness.models.embeddings import sinusoids
 from harness.models.feed_forward import Plain
+from harness.models.norms import LayerNorm
 from harness.models.peers.vit import PooledText, SelfAttention, to_map, to_tokens
 from harness.records.errors import UserError
 
@@ -18,6 +21,8 @@ EXTRA_TOKENS = 2  # time and class
 
 class UViT(nn.Module):
     """Modules: `patches`, `text`, `down.I`, `middle`, `up.I`, `norm_out`, `out`, `conv_out`."""
+
+    weight_decay: ClassVar[dict[str, bool]] = {"positions": False}
 
     def __init__(self, config: UViTConfig) -> None:
         super().__init__()
@@ -29,7 +34,7 @@ class UViT(nn.Module):
         self.down = nn.ModuleList(UViTBlock(config, skip=False) for _ in range(half))
         self.middle = UViTBlock(config, skip=False)
         self.up = nn.ModuleList(UViTBlock(config, skip=True) for _ in range(half))
-        self.norm_out = nn.LayerNorm(width)
+        self.norm_out = LayerNorm(width)
         self.out = nn.Linear(width, patch**2 * config.latent_channels)
         self.conv_out = nn.Conv2d(config.latent_channels, config.latent_channels, 3, padding=1)
         self._initialise()
@@ -77,9 +82,9 @@ class UViTBlock(nn.Module):
         super().__init__()
         width = config.width
         self.join = nn.Linear(2 * width, width) if skip else None
-        self.norm1 = nn.LayerNorm(width)
+        self.norm1 = LayerNorm(width)
         self.attention = SelfAttention(width, config.heads, bias=False)
-        self.norm2 = nn.LayerNorm(width)
+        self.norm2 = LayerNorm(width)
         self.feed_forward = Plain(width, int(config.feed_forward_ratio * width), F.gelu)
 
     def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:  # (B, T, D) -> (B, T, D)

@@ -63,7 +63,7 @@ def check_patches(x: Tensor, patch: int) -> None:
 
 
 def positions_2d(rows: int, columns: int, width: int, like: Tensor) -> Tensor:
-    """Sines and cosines of a patch's column, then of its row: (h w, D) in the dtype and on the device of `like`."""
+    """Sines and cosines of a patch's column, then of its row: (h w, D), float64 where `like` is, else float32."""
     exact = torch.float64 if like.dtype == torch.float64 else torch.float32
     steps = torch.arange(width // 4, dtype=exact, device=like.device)
     speeds = MAX_PERIOD ** (-steps / (width // 4))  # (D / 4,)
@@ -71,4 +71,4 @@ def positions_2d(rows: int, columns: int, width: int, like: Tensor) -> Tensor:
     by_column = torch.arange(columns, dtype=exact, device=like.device)[None, :, None] * speeds  # (1, w, D / 4)
     shape = (rows, columns, width // 4)
     parts = [part.expand(shape) for part in (by_column.sin(), by_column.cos(), by_row.sin(), by_row.cos())]
-    return torch.cat(parts, dim=-1).flatten(0, 1).to(like.dtype)
+    return torch.cat(parts, dim=-1).flatten(0, 1)
