@@ -45,7 +45,7 @@ def why_not(spec: TrialSpec, parent: TrialRecord | None, origin: Origin) -> str 
     if parent is None:
         return f"it is not in the store {spec.store.root}"
     if not recipe.begins_longer_ones:
-        return f"recipe.schedule={recipe.schedule} depends on the last step"
+        return f"{recipe.named_schedule} depends on the last step"
     if parent.seed != spec.seed:
         return f"its seed is {parent.seed}"
     changed = differences(_trained_by(parent.protocol), _trained_by(spec.protocol.sections))

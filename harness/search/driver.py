@@ -123,8 +123,8 @@ def _check_budgets(definition: SweepStudy, settings: Settings, steps_given: bool
         )
     if len(definition.budgets) > 1 and not settings.recipe.begins_longer_ones:
         raise UserError(
-            f"recipe.schedule={settings.recipe.schedule} depends on the last step, so a shorter training is no "
-            "beginning of a longer one; give one budget, or recipe.schedule=constant"
+            f"{settings.recipe.named_schedule} depends on the last step, so a shorter training is no "
+            "beginning of a longer one; give one budget, or recipe.schedule=constant recipe.cooldown=0"
         )
 
 

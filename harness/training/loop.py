@@ -206,7 +206,7 @@ class Training:
 
     def _state(self) -> dict[str, Any]:
         return {
-            "identity": self._identity(),
+            "identity": self._identity(self.step),
             "curve": [[point.step, point.name, point.value] for point in self.curve],
             "interval": self.interval,
             "first_loss": self.first_loss,
@@ -227,7 +227,7 @@ class Training:
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         state = checkpoint.state
-        if state["identity"] != self._identity():
+        if state["identity"] != self._identity(checkpoint.step):
             raise UserError(
                 f"{self.folder} holds a training of another model, recipe, data, seed or precision; choose another "
                 "folder, or remove it to start anew"
@@ -248,11 +248,11 @@ class Training:
         self.continued_from = [*state["continued_from"], *([] if done else [checkpoint.step])]
         self.clock = _Clock(self.device, state["seconds"])
 
-    def _identity(self) -> str:
-        """What a checkpoint must have in common with a training that goes on from it."""
+    def _identity(self, step: int) -> str:
+        """What a checkpoint of `step` must have in common with a training that goes on from it."""
         weights = {name: list(tensor.shape) for name, tensor in self.model.state_dict().items()}
         recipe: Any = identity(self.recipe)
-        if self.recipe.begins_longer_ones:
+        if self.recipe.begins_longer_at(step):
             recipe = {name: value for name, value in recipe.items() if name != "steps"}
         parts = [recipe, str(self.precision), self.seed, self.data.fingerprint, weights]
         return fingerprint(parts, schema="training-3")

@@ -18,6 +18,9 @@ class Recipe:
     """AdamW's peak learning rate."""
     schedule: Literal["constant", "cosine"] = "constant"
     """After the warm-up: stay at the peak, or fall as half a cosine that would reach 0 one step after the last."""
+    cooldown: float = 0.0
+    """The last share of the steps, over which a constant learning rate falls as 1 - sqrt (Hägele et al. 2024, arXiv
+    2405.18392, section 3): warm-up, stable, decay. 0 leaves it at its peak."""
     warmup_steps: int = 0
     """Steps over which the learning rate rises linearly."""
     betas: tuple[float, float] = (0.9, 0.99)
@@ -27,7 +30,13 @@ class Recipe:
     clip: float | None = 1.0
     """The largest norm of the whole gradient; null does not clip."""
     ema_decay: float = 0.999
-    """Decay a step of the averaged weights; in the beginning (1 + n) / (10 + n) at step n, where that is smaller."""
+    """Decay a step of the averaged weights, at most; see `ema_warmup`."""
+    ema_warmup: float = 9.0
+    """While `ema_decay` is larger, the decay at step n is (1 + n) / (1 + n + ema_warmup): the average then spans about
+    the last n / ema_warmup steps."""
+    depthwise_gain: float = 1.0
+    """Depthwise kernels start as PyTorch's times this. Each of PyTorch's layers keeps a third of its input's variance,
+    and a separable convolution is two layers; the square root of 3 has the depthwise one keep all of it."""
     cfg_dropout: float = 0.1
     """Probability that an image's prompt is replaced by the empty one, for classifier-free guidance."""
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
@@ -62,27 +71,47 @@ class Recipe:
         _check(0 <= self.weight_decay < math.inf, "weight_decay", "from 0", self.weight_decay)
         _check(0 <= self.cfg_dropout <= 1, "cfg_dropout", "from 0 to 1", self.cfg_dropout)
         _check(0 <= self.ema_decay < 1, "ema_decay", "from 0 to below 1", self.ema_decay)
+        _check(1 <= self.ema_warmup < math.inf, "ema_warmup", "from 1", self.ema_warmup)
+        _check(0 < self.depthwise_gain < math.inf, "depthwise_gain", "a number above 0", self.depthwise_gain)
+        _check(0 <= self.cooldown < 1, "cooldown", "from 0 to below 1", self.cooldown)
         _check(all(0 <= beta < 1 for beta in self.betas), "betas", "two numbers from 0 to below 1", self.betas)
         for name, known in _CHOICES.items():
             _check(getattr(self, name) in known, name, f"one of {', '.join(known)}", getattr(self, name))
+        _check(self.cooldown == 0 or self.schedule == "constant", "cooldown", "0 with a cosine", self.cooldown)
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of step `step`, counted from 1."""
         if step <= self.warmup_steps:
             return self.learning_rate * step / self.warmup_steps
         if self.schedule == "constant":
-            return self.learning_rate
+            falling = max(0, step - self.stable_steps) / (self.steps - self.stable_steps + 1)
+            return self.learning_rate * (1 - math.sqrt(falling))
         done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps + 1)
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
     @property
+    def stable_steps(self) -> int:
+        """The last step before the cool-down."""
+        return self.steps - round(self.cooldown * self.steps)
+
+    @property
     def begins_longer_ones(self) -> bool:
-        """Whether training by it is, step by step, the beginning of training with more `steps`."""
-        return self.schedule == "constant"
+        """Whether training by it to its end is, step by step, the beginning of training with more `steps`."""
+        return self.begins_longer_at(self.steps)
+
+    @property
+    def named_schedule(self) -> str:
+        """The settings that say where the learning rate falls, as they are written."""
+        return f"recipe.cooldown={self.cooldown:g}" if self.cooldown else f"recipe.schedule={self.schedule}"
+
+    def begins_longer_at(self, step: int) -> bool:
+        """Whether the state after `step` is one that every longer training by it comes through: one with a cool-down
+        does before it begins."""
+        return self.schedule == "constant" and step <= self.stable_steps
 
     def ema_decay_at(self, step: int) -> float:
         """The decay of the averaged weights after step `step`, counted from 1."""
-        return min(self.ema_decay, (1 + step) / (10 + step))
+        return min(self.ema_decay, (1 + step) / (1 + step + self.ema_warmup))
 
 
 _CHOICES = {

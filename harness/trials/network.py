@@ -14,11 +14,19 @@ from harness.models.build import build
 from harness.training.randomness import stream_seed
 
 
-def initialised(architecture: ArchitectureConfig, seed: int, *, checkpointing: bool = False) -> nn.Module:
-    """The network with first weights that depend on the seed alone; `checkpointing` as `build` has it."""
+def initialised(
+    architecture: ArchitectureConfig, seed: int, *, checkpointing: bool = False, depthwise_gain: float = 1.0
+) -> nn.Module:
+    """The network with first weights that depend on the seed and `recipe.depthwise_gain` alone; `checkpointing` as
+    `build` has it."""
     with torch.random.fork_rng():
         torch.manual_seed(stream_seed(seed, "weights", 0))
-        return build(architecture, checkpointing=checkpointing)
+        network = build(architecture, checkpointing=checkpointing)
+    with torch.no_grad():
+        for part in network.modules():
+            if isinstance(part, nn.Conv2d) and part.groups > 1:
+                part.weight.mul_(depthwise_gain)
+    return network
 
 
 def sampled(

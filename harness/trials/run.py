@@ -125,7 +125,12 @@ class Trial:
         with self.stage("train"):
             try:
                 trained = train(
-                    initialised(self.spec.architecture, self.spec.seed, checkpointing=recipe.gradient_checkpointing),
+                    initialised(
+                        self.spec.architecture,
+                        self.spec.seed,
+                        checkpointing=recipe.gradient_checkpointing,
+                        depthwise_gain=recipe.depthwise_gain,
+                    ),
                     data,
                     prompts,
                     recipe,

@@ -91,6 +91,7 @@ def test_another_checkpoint_in_its_place_would_show(workplace):
     [
         ("recipe.learning_rate=0.01", "it was trained otherwise, recipe.learning_rate: 0.004 -> 0.01"),
         ("recipe.schedule=cosine", "recipe.schedule=cosine depends on the last step"),
+        ("recipe.cooldown=0.2", "recipe.cooldown=0.2 depends on the last step"),
         ("seeds=[1]", "its seed is 0"),
     ],
 )

@@ -64,6 +64,30 @@ def test_a_shorter_training_does_not_take_what_a_longer_one_saved(tmp_path: Path
     assert equal(run(tmp_path / "b", steps(6)), shorter)
 
 
+COOLED = dataclasses.replace(CONSTANT, cooldown=0.5, checkpoint_every=3)
+
+
+def test_a_state_before_the_cooldown_begins_a_longer_training(tmp_path: Path) -> None:
+    """Stopped at its 7th step of 14, where the cool-down begins, it goes on as the beginning of one of 20."""
+    straight = run(tmp_path / "straight", steps(20, COOLED))
+
+    def stop(step: int, _of: int) -> None:
+        if step == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "stopped", steps(14, COOLED), on_progress=stop)
+    longer = run(tmp_path / "stopped", steps(20, COOLED))
+    assert longer.effort.continued_from == (6,)
+    assert equal(longer, straight)
+
+
+def test_a_state_of_the_cooldown_begins_no_longer_training(tmp_path: Path) -> None:
+    run(tmp_path, steps(14, COOLED))
+    with pytest.raises(UserError, match="another model, recipe"):
+        run(tmp_path, steps(20, COOLED))
+
+
 def test_a_cosine_that_ends_elsewhere_is_another_training(tmp_path: Path) -> None:
     assert not RECIPE.begins_longer_ones
     run(tmp_path, steps(6, RECIPE))

@@ -1,6 +1,7 @@
 """The recipe's schedules, its order of the data, and what it refuses."""
 
 import dataclasses
+import math
 import os
 import subprocess
 import sys
@@ -38,9 +39,32 @@ def test_learning_rate_rises_linearly_then_falls_as_half_a_cosine() -> None:
     assert {constant.learning_rate_at(step) for step in (1, 50, 100)} == {0.1}
 
 
+def test_a_cooldown_falls_over_its_share_and_not_before() -> None:
+    recipe = Recipe(steps=100, batch_size=8, learning_rate=0.1, warmup_steps=10, cooldown=0.25)
+    assert recipe.stable_steps == 75
+    assert [recipe.learning_rate_at(step) for step in (5, 10, 75)] == pytest.approx([0.05, 0.1, 0.1])
+    falling = [recipe.learning_rate_at(step) for step in range(75, 101)]
+    assert falling == sorted(set(falling), reverse=True)
+    assert recipe.learning_rate_at(88) == pytest.approx(0.1 * (1 - math.sqrt(13 / 26)))
+    assert 0 < falling[-1] < 0.003
+    assert dataclasses.replace(recipe, cooldown=0.0).learning_rate_at(100) == 0.1
+
+
+def test_which_states_begin_longer_trainings() -> None:
+    constant = Recipe(steps=100, batch_size=8)
+    assert constant.begins_longer_ones
+    cooled = dataclasses.replace(constant, cooldown=0.2)
+    assert not cooled.begins_longer_ones
+    assert [cooled.begins_longer_at(step) for step in (1, 80, 81, 100)] == [True, True, False, False]
+    assert not any(RECIPE.begins_longer_at(step) for step in (1, 50, 100))
+    longer = dataclasses.replace(cooled, steps=300)
+    assert all(longer.learning_rate_at(step) == cooled.learning_rate_at(step) for step in range(1, 81))
+
+
 def test_average_starts_short_and_ends_at_its_decay() -> None:
     assert RECIPE.ema_decay_at(1) == pytest.approx(2 / 11)
     assert RECIPE.ema_decay_at(10**6) == RECIPE.ema_decay
+    assert dataclasses.replace(RECIPE, ema_warmup=18.0).ema_decay_at(80) == pytest.approx(1 - 18 / 99)
 
 
 def test_how_often_and_where_is_no_part_of_the_identity() -> None:
@@ -88,6 +112,10 @@ def test_streams_have_their_own_seeds() -> None:
         ({"weight_decay": -0.1}, "recipe.weight_decay"),
         ({"clip": 0.0}, "recipe.clip"),
         ({"ema_decay": 1.0}, "recipe.ema_decay"),
+        ({"ema_warmup": 0.5}, "recipe.ema_warmup must be from 1, not 0.5"),
+        ({"depthwise_gain": 0.0}, "recipe.depthwise_gain must be a number above 0"),
+        ({"cooldown": 1.0}, "recipe.cooldown must be from 0 to below 1"),
+        ({"cooldown": 0.2, "schedule": "cosine"}, "recipe.cooldown must be 0 with a cosine, not 0.2"),
         ({"cfg_dropout": 1.1}, "recipe.cfg_dropout"),
         ({"divergence": 1.0}, "recipe.divergence"),
         ({"precision": "fp8"}, "recipe.precision"),
