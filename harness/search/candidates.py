@@ -24,7 +24,7 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.records.plain import Plain, to_plain
+from harness.records.plain import Plain, from_plain, to_plain
 from harness.search.constraints import constraint_attributes, violations_of
 from harness.search.rescored import FreshScore, attribute_of, rescored_in
 from harness.search.space import Parameters, Space
@@ -41,7 +41,11 @@ class RungResult:
 
     steps: int
     key: str  # of the trial record
-    values: tuple[float, ...] | None = None  # the objectives; None while it runs
+    values: tuple[float, ...] | None = None  # the objectives; None while it runs, or awaits a measurement
+    stand_in: tuple[float, ...] | None = None
+    """The objectives with predictions for those awaited, for the sampler alone; None where nothing is awaited, or one
+    cannot be predicted."""
+    awaits: tuple[str, ...] = ()  # the objectives whose measurements a queue has yet to bring
     kid: float | None = None
     gpu_seconds: float = 0.0  # spent at this budget, not at lower ones
 
@@ -244,10 +248,7 @@ def state_of(state: TrialState, attributes: Mapping[str, Any]) -> State:
 
 def rungs_in(attributes: Mapping[str, Any]) -> list[RungResult]:
     """The budgets that a trial with these user attributes was submitted at."""
-    return [
-        RungResult(**{**rung, "values": None if rung["values"] is None else tuple(rung["values"])})
-        for rung in attributes.get("rungs", ())
-    ]
+    return [from_plain(RungResult, rung) for rung in attributes.get("rungs", ())]
 
 
 def candidate_of(trial: FrozenTrial) -> Candidate:

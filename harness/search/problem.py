@@ -7,10 +7,12 @@ from pathlib import Path
 
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import with_edits
+from harness.measure.quality import samples_for
 from harness.records.quantity import value_of
 from harness.records.record import TrialRecord
 from harness.search.gate import Gated, gate
 from harness.search.halving import Losses, losses_of
+from harness.search.scales import all_scaled
 from harness.search.space import Parameters, Space
 from harness.search.storage import Direction
 from harness.trials.prepared import Prepared
@@ -81,6 +83,16 @@ class Problem:
         """Each objective; None where the record has no number."""
         return {name: value_of(record.quantities.get(name)) for name in self.objectives}
 
+    @property
+    def samples(self) -> int:
+        """How many a candidate is scored on."""
+        level = self.levels[-1]
+        return level.settings.quality.samples if level.data is None else samples_for(level.settings.quality, level.data)
+
+    def scaled(self, values: tuple[float, ...]) -> tuple[float, ...]:
+        """Every objective on the scale on which its distances are judged; the order stays."""
+        return all_scaled(dict(zip(self.objectives, values, strict=True)), self.samples)
+
     def losses(self, values: tuple[float, ...]) -> Losses:
-        """Lower is better, for every objective."""
-        return losses_of(values, tuple(self.objectives.values()))
+        """Lower is better, for every objective; scaled."""
+        return losses_of(self.scaled(values), tuple(self.objectives.values()))

@@ -4,30 +4,29 @@ Optuna's samplers compare all values of a study, and values of different budgets
 sees the stored study, but one that holds, of every candidate, its values at the highest budget that has enough results.
 When a higher budget has enough, and when a driver begins, it is built anew from the candidates. What is asked does not
 depend on the storage, then, nor is a storage of thousands of trials read to ask.
+
+Values are held on the scale of `scales`. Of a candidate that awaits a measurement it holds what is predicted meanwhile,
+and the measured value from the moment it comes. Refused candidates are no trials here: see `samplers.TPE`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from copy import copy
+from typing import Any, TypeAlias
 
 import optuna
-from optuna.samplers import BaseSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 from optuna.storages import InMemoryStorage
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from harness.search.candidates import Candidate
+from harness.search.samplers import SAMPLERS, TPE
 from harness.search.space import Space
 from harness.search.storage import Direction
 
 ENOUGH = 10
 """Results at a budget before the sampler learns from them: as many as TPE wants before it stops asking at random."""
 
-SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
-    "tpe": lambda seed: TPESampler(seed=seed),
-    "nsga2": lambda seed: NSGAIISampler(seed=seed),
-    "random": lambda seed: RandomSampler(seed=seed),
-    "qmc": lambda seed: QMCSampler(seed=seed, scramble=True),
-}
-"""A sampler that begins again with the same seed would ask for the same again: callers add the number of candidates."""
+Scaled: TypeAlias = Callable[[tuple[float, ...]], tuple[float, ...]]
+"""The objectives' values -> what the sampler is told."""
 
 
 class Shadow:
@@ -39,17 +38,20 @@ class Shadow:
         space: Space,
         budgets: Sequence[int],
         candidates: Iterable[Candidate],
+        scaled: Scaled,
     ) -> None:
         self._sampler, self._seed, self._directions, self._space = sampler, seed, list(directions), space
-        self._budgets = tuple(budgets)
+        self._budgets, self._scaled = tuple(budgets), scaled
         self._known: list[Candidate] = list(candidates)
-        self._results = [sum(_values(each, steps) is not None for each in self._known) for steps in self._budgets]
+        self._results = {
+            steps: {each.number for each in self._known if _values(each, steps) is not None} for steps in self._budgets
+        }
         self._build()
 
     @property
     def budget(self) -> int:
         """The highest budget with enough results: the sampler learns from this one."""
-        enough = [steps for steps, n in zip(self._budgets, self._results, strict=True) if n >= ENOUGH]
+        enough = [steps for steps, found in self._results.items() if len(found) >= ENOUGH]
         return max(enough, default=self._budgets[0])
 
     def ask(self) -> optuna.Trial:
@@ -78,23 +80,40 @@ class Shadow:
         self._add(candidate)
 
     def learn(self, candidate: Candidate) -> None:
-        """A result of this candidate at the last of its rungs."""
-        self._results[self._budgets.index(candidate.rungs[-1].steps)] += 1
+        """Values of this candidate at the last of its rungs: its result, or what stands in for it, or the one for the
+        other."""
+        steps = candidate.rungs[-1].steps
+        self._results[steps].add(candidate.number)
         if self.budget != self._built_for:
             self._build()
-        elif candidate.rungs[-1].steps == self.budget:
-            self._study.tell(self._numbers[candidate.number], list(candidate.rungs[-1].values or ()))
+        elif steps == self.budget:
+            self._tell(candidate, TrialState.COMPLETE)
 
     def end(self, candidate: Candidate) -> None:
         """The candidate was stopped or failed: without values at this budget it is no example of a good one."""
-        if _values(candidate, self.budget) is None:
-            state = TrialState.FAIL if candidate.state == "failed" else TrialState.PRUNED
-            self._study.tell(self._numbers[candidate.number], state=state)
+        for steps in self._budgets:
+            if _values(candidate, steps) is None:
+                self._results[steps].discard(candidate.number)
+        if self.budget != self._built_for:
+            self._build()
+        elif _values(candidate, self.budget) is None:
+            self._tell(candidate, TrialState.FAIL if candidate.state == "failed" else TrialState.PRUNED)
+
+    def _tell(self, candidate: Candidate, state: TrialState) -> None:
+        number, values = self._numbers[candidate.number], _values(candidate, self.budget)
+        told = None if values is None else list(self._scaled(values))
+        if self._storage.get_trial(number).state == TrialState.RUNNING:  # in memory, a trial's number is its id
+            self._study.tell(number, told, state=state)
+        else:
+            self._storage.replace(number, state, told)
 
     def _build(self) -> None:
-        sampler = SAMPLERS[self._sampler](self._seed + len(self._known))
-        self._storage = InMemoryStorage()
-        self._study = optuna.create_study(storage=self._storage, directions=self._directions, sampler=sampler)
+        self._model = SAMPLERS[self._sampler](self._seed + len(self._known))
+        self._refused: list[FrozenTrial] = []
+        if isinstance(self._model, TPE):
+            self._model.refused = self._refused
+        self._storage = _Revisable()
+        self._study = optuna.create_study(storage=self._storage, directions=self._directions, sampler=self._model)
         self._numbers: dict[int, int] = {}  # candidate -> the number of its trial here
         self._built_for, self._next = self.budget, 0
         for candidate in self._known:
@@ -102,18 +121,32 @@ class Shadow:
 
     def _add(self, candidate: Candidate) -> None:
         values = _values(candidate, self.budget)
-        state = TrialState.COMPLETE if values is not None else _STATES[candidate.state]
         trial = create_trial(
-            state=state,
-            values=values,
+            state=TrialState.COMPLETE if values is not None else _STATES[candidate.state],
+            values=None if values is None else self._scaled(values),
             params=dict(candidate.parameters),
             distributions=self._space.distributions(candidate.parameters),
             system_attrs=dict(candidate.sampler_attributes),
             constraints=dict(candidate.violations),
         )
+        if candidate.state == "refused":
+            trial.number = self._next
+            self._refused.append(trial)
+            return
         self._study.add_trial(trial)
         self._numbers[candidate.number] = self._next
         self._next += 1
+
+
+class _Revisable(InMemoryStorage):
+    """Optuna closes a trial with its first values; here a measurement takes the place of its prediction."""
+
+    def replace(self, trial_id: int, state: TrialState, values: Sequence[float] | None) -> None:
+        with self._lock:
+            trial = copy(self.get_trial(trial_id))
+            trial.state = state
+            trial.values = values
+            self._set_trial(trial_id, trial)
 
 
 _STATES = {
@@ -126,4 +159,6 @@ _STATES = {
 
 
 def _values(candidate: Candidate, steps: int) -> tuple[float, ...] | None:
-    return next((rung.values for rung in candidate.rungs if rung.steps == steps), None)
+    """The results at a budget; until a measurement comes, what stands in for them."""
+    rung = next((rung for rung in candidate.rungs if rung.steps == steps), None)
+    return None if rung is None else rung.values or rung.stand_in

@@ -10,7 +10,7 @@ from harness.records.differences import differences
 from harness.records.errors import UserError, unknown_name
 from harness.records.plain import canonical_json, from_plain, to_plain
 from harness.search.rescored import Finalists
-from harness.search.shadow import SAMPLERS
+from harness.search.samplers import SAMPLERS
 from harness.search.storage import Direction, check_storage
 from harness.trials.compose import parsed
 from harness.trials.settings import Settings, settings_of

@@ -79,6 +79,7 @@ class Sweep:
             problem.space,
             problem.steps,
             candidates,
+            problem.scaled,
         )
         fingerprint = partial(_fingerprint, problem)
         self._limits = to_plain(problem.levels[0].settings.limits)

@@ -201,7 +201,7 @@ def test_the_sampler_learns_from_the_highest_budget_with_enough_results(tmp_path
     assert driver.shadow.budget == 300
     held = driver.shadow._study.get_trials(deepcopy=False)
     values = {tuple(trial.values) for trial in held if trial.state == TrialState.COMPLETE}
-    assert values == {c.rungs[1].values for c in world.candidates if len(c.rungs) > 1}
+    assert values == {driver.problem.scaled(c.rungs[1].values) for c in world.candidates if len(c.rungs) > 1}
     rebuilt = world.driver(trials=60, budgets=BUDGETS, sampler="tpe").shadow
     assert rebuilt.budget == 300
     complete = [t for t in rebuilt._study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
