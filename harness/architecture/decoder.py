@@ -1,13 +1,14 @@
 """Decoders of latents into images: Stable Diffusion's, and what makes the tiny one of it (Tab. 2), knob by knob."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from harness.architecture.family import ArchitectureConfig, identity_without
 from harness.architecture.kinds import kind_of
 from harness.architecture.knobs import Convolution, MapNorm
 from harness.architecture.rules import KERNELS, SIZES, Rule, check
+from harness.architecture.sizes import SIZE
 from harness.records.plain import Plain
 
 
@@ -15,8 +16,8 @@ from harness.records.plain import Plain
 class DecoderStage:
     """One resolution: double of the stage before it."""
 
-    channels: int
-    blocks: int
+    channels: int = field(metadata=SIZE)
+    blocks: int = field(metadata=SIZE)
     """Residual blocks."""
     norm: bool
     """Whether its residual blocks normalise."""
@@ -26,7 +27,7 @@ class DecoderStage:
 class DecoderMiddle:
     """Residual blocks before the first stage, at the latent's resolution and with the first stage's channels."""
 
-    blocks: int
+    blocks: int = field(metadata=SIZE)
     attention: bool
     """One head, behind the first block."""
     norm: bool
@@ -37,8 +38,8 @@ class DecoderMiddle:
 class DecoderConfig(ArchitectureConfig):
     """Its module is called with latents (B, C, H, W) alone; it counts, exports and runs, but is not trained here."""
 
-    latent_channels: int
-    image_channels: int
+    latent_channels: int = field(metadata=SIZE)
+    image_channels: int = field(metadata=SIZE)
     stages: tuple[DecoderStage, ...]
     """From the latent's resolution to the image's."""
     middle: DecoderMiddle | None

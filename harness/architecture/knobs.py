@@ -4,10 +4,11 @@ Every knob's docstring says what its builder is called with; every kind's says w
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from harness.architecture.kinds import kind_of
+from harness.architecture.sizes import SIZE
 
 
 class Convolution:
@@ -96,7 +97,7 @@ class MultiHead(Attention):
 class GroupedQuery(Attention):
     """The query heads of a group share a key and a value (Ainslie et al. 2023, arXiv 2305.13245)."""
 
-    groups: int
+    groups: int = field(metadata=SIZE)
     """How many groups, that is, key-value heads."""
     kind: Literal["gqa"] = "gqa"
 
@@ -163,7 +164,7 @@ class MapNorm:
 class GroupNorm(MapNorm):
     """Over H, W and the channels of a group."""
 
-    groups: int = 32
+    groups: int = field(default=32, metadata=SIZE)
     kind: Literal["group"] = "group"
 
 
@@ -255,7 +256,7 @@ class ResidualBlock(Block):
 class ResidualTransformer(Block):
     """A residual block, and behind it a transformer of `depth` layers."""
 
-    depth: int
+    depth: int = field(metadata=SIZE)
     self_attention: bool = True
     kind: Literal["residual_transformer"] = "residual_transformer"
 
@@ -272,7 +273,7 @@ class ResidualTransformer(Block):
 class TransformerBlock(Block):
     """A transformer in the place of the residual block: cross-attention and feed-forward, self-attention if asked."""
 
-    depth: int = 1
+    depth: int = field(default=1, metadata=SIZE)
     self_attention: bool = False
     projections: bool = True
     """A norm and a linear before the layers, a linear behind them and a shortcut around all, as SDXL has them. Without

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from harness.architecture.catalogue import architecture
+from harness.architecture.catalogue import architecture, edits_of
 from harness.architecture.config import ArchitectureConfig
-from harness.architecture.edits import parse_edits, with_edits
+from harness.architecture.edits import with_edits
+from harness.architecture.sizes import sizes_set
 from harness.records.errors import UserError, unknown_name
 
 
@@ -16,13 +17,28 @@ class LadderRung:
     title: str
     base: str | None = None
     """Another architecture to edit than the rung it is compared with: of another family, which no edit leads to."""
-    edits: Mapping[str, Any] = field(default_factory=dict)
+    edits: Mapping[str, Any] | str = field(default_factory=dict)
+    """`{feed_forward.ratio: 3}`, or the name of a catalogue architecture whose edits these are: `ffn3`."""
+    twin: Mapping[str, Any] | str | None = None
+    """The edits where the ladder stands on another base, a deployment twin's: null is the same ones. What sets a size
+    (channels, layers, heads) has its own."""
+    twin_base: str | None = None
+    """The `base` there, of a rung that has one."""
     against: str | None = None
     """The rung that is compared with, and edited unless `base` is; by default the one above (cumulative) or the first
     (one_at_a_time). After `resolved` it is None for the first rung only."""
 
+    @property
+    def edited(self) -> dict[str, Any]:
+        """The edits, written out."""
+        return edits_of(self.edits, f"rung {self.name}: edits")
+
+    @property
+    def edited_on_twin(self) -> dict[str, Any]:
+        return self.edited if self.twin is None else edits_of(self.twin, f"rung {self.name}: twin")
+
     def __post_init__(self) -> None:
-        parse_edits(self.edits, f"rung {self.name}: edits")
+        _ = self.edited, self.edited_on_twin
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,17 +63,57 @@ class Ladder:
 
     def architectures(self) -> tuple[tuple[LadderRung, ArchitectureConfig], ...]:
         """Every rung, its `against` filled in, with its architecture: its base or that of `against`, edited."""
-        made: dict[str, tuple[LadderRung, ArchitectureConfig]] = {}
+        return tuple((rung, made) for rung, _, made in self._made())
+
+    def on(self, base: str) -> "Ladder":
+        """The same ladder on another base: each rung with its twin's edits where it names some.
+
+        Refused by name: a rung that sets a size, or has a base of its own, and does not say what it is there; and one
+        whose edits cannot be made there.
+        """
+        for rung, start, made in self._made():
+            _check_carries_over(rung, start, made, base)
+        moved = replace(self, base=base, rungs=tuple(_moved(rung) for rung in self.rungs))
+        try:
+            moved.architectures()
+        except UserError as error:
+            raise UserError(
+                f"on {base}, {error}; write what the rung is there beside its edits, under 'twin'"
+            ) from error
+        return moved
+
+    def _made(self) -> list[tuple[LadderRung, ArchitectureConfig, ArchitectureConfig]]:
+        """Every rung, what it edits, and what that makes."""
+        made: dict[str, tuple[LadderRung, ArchitectureConfig, ArchitectureConfig]] = {}
         for rung in self.rungs:
             against = rung.against or self._default_against(list(made))
             try:
-                start = architecture(rung.base or self.base) if rung.base or not against else made[against][1]
-                made[rung.name] = replace(rung, against=against), with_edits(start, rung.edits)
+                start = architecture(rung.base or self.base) if rung.base or not against else made[against][2]
+                made[rung.name] = replace(rung, against=against), start, with_edits(start, rung.edited)
             except UserError as error:
                 raise UserError(f"rung '{rung.name}': {error}") from error
-        return tuple(made.values())
+        return list(made.values())
 
     def _default_against(self, above: list[str]) -> str | None:
         if not above:
             return None
         return above[-1] if self.mode == "cumulative" else above[0]
+
+
+def _check_carries_over(rung: LadderRung, start: ArchitectureConfig, made: ArchitectureConfig, base: str) -> None:
+    """Refuse a rung of which nobody said what it is on the other base."""
+    if rung.base is not None and rung.twin_base is None:
+        raise UserError(
+            f"rung '{rung.name}' has a base of its own, {rung.base}, so it needs one beside {base} too; write "
+            "twin_base: NAME beside it, or run the study without a twin"
+        )
+    found = sizes_set(rung.edited, start, made) if rung.twin is None else ()
+    if found:
+        raise UserError(
+            f"rung '{rung.name}' sets {', '.join(found)}: sizes, which mean nothing on {base}; write what they are "
+            f"there beside its edits, e.g. twin: {{{found[0]}: SIZE}}"
+        )
+
+
+def _moved(rung: LadderRung) -> LadderRung:
+    return replace(rung, base=rung.twin_base, edits=rung.edited_on_twin, twin=None, twin_base=None)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from harness.architecture.family import ArchitectureConfig, Denoiser
 from harness.architecture.kinds import kind_of
 from harness.architecture.rules import SIZES, Rule, check
+from harness.architecture.sizes import SIZE
 from harness.records.plain import NOT_IDENTITY
 
 
@@ -19,17 +20,17 @@ from harness.records.plain import NOT_IDENTITY
 class DiTConfig(Denoiser):
     """Diffusion Transformer with adaLN-Zero (Peebles and Xie 2023, arXiv 2212.09748); SiT is the same network."""
 
-    latent_channels: int
-    context_width: int
-    context_length: int
-    latent_size: int = field(metadata=NOT_IDENTITY)
+    latent_channels: int = field(metadata=SIZE)
+    context_width: int = field(metadata=SIZE)
+    context_length: int = field(metadata=SIZE)
+    latent_size: int = field(metadata={**NOT_IDENTITY, **SIZE})
     """Height and width of the latents that it was published for; it runs at any."""
-    patch_size: int
-    width: int
-    depth: int
-    heads: int
+    patch_size: int = field(metadata=SIZE)
+    width: int = field(metadata=SIZE)
+    depth: int = field(metadata=SIZE)
+    heads: int = field(metadata=SIZE)
     feed_forward_ratio: float
-    time_features: int
+    time_features: int = field(metadata=SIZE)
     predicts_variance: bool
     """The last layer has twice the channels, as in DiT and SiT as published; the second half is not used."""
     kind: Literal["dit"] = "dit"
@@ -51,16 +52,16 @@ class DiTConfig(Denoiser):
 class UViTConfig(Denoiser):
     """A vision transformer with long skips; time and class are tokens (Bao et al. 2023, arXiv 2209.12152)."""
 
-    latent_channels: int
-    context_width: int
-    context_length: int
-    latent_size: int
+    latent_channels: int = field(metadata=SIZE)
+    context_width: int = field(metadata=SIZE)
+    context_length: int = field(metadata=SIZE)
+    latent_size: int = field(metadata=SIZE)
     """Height and width of its latents: it learns a position for every patch, so it runs at no other."""
-    patch_size: int
-    width: int
-    depth: int
+    patch_size: int = field(metadata=SIZE)
+    width: int = field(metadata=SIZE)
+    depth: int = field(metadata=SIZE)
     """Blocks without the middle one: half of them before it, half behind it with skips from the first half."""
-    heads: int
+    heads: int = field(metadata=SIZE)
     feed_forward_ratio: float
     kind: Literal["uvit"] = "uvit"
 
@@ -81,19 +82,19 @@ class UViTConfig(Denoiser):
 class LDMConfig(Denoiser):
     """The UNet of latent diffusion models (Rombach et al. 2022, arXiv 2112.10752), by diffusers (extra `peers`)."""
 
-    latent_channels: int
-    context_width: int
-    context_length: int
-    latent_size: int = field(metadata=NOT_IDENTITY)
+    latent_channels: int = field(metadata=SIZE)
+    context_width: int = field(metadata=SIZE)
+    context_length: int = field(metadata=SIZE)
+    latent_size: int = field(metadata={**NOT_IDENTITY, **SIZE})
     """Height and width of the latents that it was published for; it runs at any."""
-    channels: tuple[int, ...]
+    channels: tuple[int, ...] = field(metadata=SIZE)
     """By stage, from the highest resolution to the lowest."""
     attention: tuple[bool, ...]
     """Which stages have a transformer layer behind every block."""
-    blocks: int
+    blocks: int = field(metadata=SIZE)
     """Residual blocks of a stage on the way down; one more on the way up."""
-    heads: int
-    norm_groups: int
+    heads: int = field(metadata=SIZE)
+    norm_groups: int = field(metadata=SIZE)
     kind: Literal["ldm"] = "ldm"
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
 """The study's UNet: every design choice of it, frozen and hashable, checked when it is made."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness.architecture import rules
 from harness.architecture.family import ArchitectureConfig, Denoiser, identity_without
@@ -17,6 +17,7 @@ from harness.architecture.knobs import (
     TransformerBlock,
     VectorNorm,
 )
+from harness.architecture.sizes import SIZE
 from harness.records.plain import Plain
 
 
@@ -24,9 +25,9 @@ from harness.records.plain import Plain
 class Stage:
     """One resolution: half of the stage before it."""
 
-    channels: int
-    down_blocks: int
-    up_blocks: int
+    channels: int = field(metadata=SIZE)
+    down_blocks: int = field(metadata=SIZE)
+    up_blocks: int = field(metadata=SIZE)
     """The up blocks take the down side's feature maps as skips, newest first. There are `down_blocks + 1` of them
     (the stage's input too): with fewer up blocks the oldest are left out, with more the last blocks take none."""
     block: Block
@@ -35,10 +36,10 @@ class Stage:
 @kind_of(ArchitectureConfig, built_by="harness.models.unet:UNet")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UNetConfig(Denoiser):
-    latent_channels: int
-    context_width: int
+    latent_channels: int = field(metadata=SIZE)
+    context_width: int = field(metadata=SIZE)
     """Width of the text encoder's tokens."""
-    context_length: int
+    context_length: int = field(metadata=SIZE)
     """Tokens of a prompt: no weight depends on it, every count and latency does."""
     stages: tuple[Stage, ...]
     """From the highest resolution to the lowest."""
@@ -49,7 +50,7 @@ class UNetConfig(Denoiser):
     """Of feature maps: in residual blocks, before transformers, before the output."""
     token_norm: VectorNorm
     """In transformer layers."""
-    head_width: int
+    head_width: int = field(metadata=SIZE)
     """Channels of an attention head; the number of heads is a stage's channels over it."""
     self_attention: Attention
     cross_attention: Attention
@@ -58,9 +59,9 @@ class UNetConfig(Denoiser):
     position: Position | None
     """In self-attention."""
     feed_forward: FeedForward
-    time_features: int
+    time_features: int = field(metadata=SIZE)
     """Sines and cosines of the time."""
-    time_width: int
+    time_width: int = field(metadata=SIZE)
     """Width of the time embedding that residual blocks receive."""
 
     def __post_init__(self) -> None:

@@ -34,6 +34,11 @@ class LatencyBackend(Protocol):
     def needs_weights(self) -> bool:
         """False: the module may be on the meta device."""
 
+    @property
+    def of_deployment(self) -> bool:
+        """Whether it stands for the machine that the network is meant for: a study with a deployment twin asks it for
+        the twin alone."""
+
     def instrument(self) -> Mapping[str, Any]:
         """What takes the number besides the settings (processor, versions), plain: another instrument measures anew."""
 

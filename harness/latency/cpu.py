@@ -13,6 +13,7 @@ class CpuLatency(Timing):
     name: ClassVar[str] = "cpu"
     quantity: ClassVar[str] = "latency_cpu"
     needs_weights: ClassVar[bool] = True
+    of_deployment: ClassVar[bool] = False
     measured_by: ClassVar[str] = "harness.latency.cpu_run:measure"
 
     def instrument(self) -> Mapping[str, Any]:

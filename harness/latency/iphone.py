@@ -28,6 +28,7 @@ class IphoneLatency:
     name: ClassVar[str] = "iphone"
     quantity: ClassVar[str] = "latency_iphone"
     needs_weights: ClassVar[bool] = True
+    of_deployment: ClassVar[bool] = True
     submitted_by: ClassVar[str] = "harness.latency.iphone_run:submit"
 
     def __post_init__(self) -> None:

@@ -19,6 +19,7 @@ class MacLatency(Backend):
     name: ClassVar[str] = "mac"
     quantity: ClassVar[str] = "latency_mac"
     needs_weights: ClassVar[bool] = True
+    of_deployment: ClassVar[bool] = True
     measured_by: ClassVar[str] = "harness.latency.mac_run:measure"
 
     def __post_init__(self) -> None:

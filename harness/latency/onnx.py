@@ -15,6 +15,7 @@ class OnnxLatency(Timing):
     name: ClassVar[str] = "onnx"
     quantity: ClassVar[str] = "latency_onnx"
     needs_weights: ClassVar[bool] = True
+    of_deployment: ClassVar[bool] = False
     measured_by: ClassVar[str] = "harness.latency.onnx_run:measure"
 
     def instrument(self) -> Mapping[str, Any]:

@@ -22,6 +22,7 @@ class PredictedLatency(Backend):
     name: ClassVar[str] = "predicted"
     quantity: ClassVar[str] = "latency_predicted"
     needs_weights: ClassVar[bool] = False
+    of_deployment: ClassVar[bool] = True
     measured_by: ClassVar[str] = "harness.latency.predicted_run:predict"
 
     def __post_init__(self) -> None:

@@ -30,8 +30,10 @@ from harness.search.status import DEFINITION, FLOOR
 from harness.search.storage import open_storage, open_study, place, writing
 from harness.search.study import SweepStudy, check_objectives, check_unchanged, note_sampler, sweep_study
 from harness.search.sweep import Ending, Sweep
+from harness.search.twins import check_carries_over
 from harness.trials.compose import parsed
 from harness.trials.controls import control_key, submit_controls
+from harness.trials.once import asked_backends, twins_backends
 from harness.trials.outcomes import LEARNT, quantity_names
 from harness.trials.prepared import Prepared, prepare
 from harness.trials.progress import Show
@@ -39,6 +41,7 @@ from harness.trials.queue import POLL_S, TrialQueue
 from harness.trials.settings import Settings
 from harness.trials.spec import store_of
 from harness.trials.studies import read_study
+from harness.trials.twins import PREFIX
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,11 +104,15 @@ def problem_of(
     name: str, definition: SweepStudy, settings: Settings, folder: Path
 ) -> tuple[Problem, list[Placed], list[str]]:
     """What is searched; the candidates that the sweep begins with; sentences on those that could not be placed."""
-    space, prepared = space_of(read_study("search_spaces", definition.space)), prepare(settings)
+    space, twin = space_of(read_study("search_spaces", definition.space)), settings.twin
+    if twin is not None:
+        check_carries_over(space, twin)
+    prepared = prepare(settings)
     problem = Problem(
         name=name,
         space=space,
         base=architecture(space.base),
+        twin_base=None if twin is None else twin.read(),
         objectives=definition.objectives,
         levels=tuple(prepared.trained_for(steps) for steps in definition.budgets) or (prepared,),
         folder=folder,
@@ -130,7 +137,11 @@ def _check_budgets(definition: SweepStudy, settings: Settings, steps_given: bool
 
 def began(problem: Problem, definition: SweepStudy) -> dict[str, Any]:
     """What may not change while a study goes on."""
-    timed = [one for one in problem.levels[-1].settings.latency.backends if one.quantity in problem.objectives]
+    settings, objectives = problem.levels[-1].settings, problem.objectives
+    backends = {one.quantity: one for one in asked_backends(settings)}
+    if settings.twin is not None:
+        backends |= {f"{PREFIX}{one.quantity}": one for one in twins_backends(settings)}
+    of_twin = any(name.startswith(PREFIX) for name in objectives)
     return {
         "space": problem.space,
         "base": problem.base,  # its file may change while its name stays
@@ -138,7 +149,8 @@ def began(problem: Problem, definition: SweepStudy) -> dict[str, Any]:
         "budgets": problem.steps,
         "reduction": definition.reduction,
         "protocol": problem.levels[-1].protocol.sections,
-        "latency": {one.quantity: identity(one) for one in timed},  # its chip among others
+        "latency": {name: identity(backends[name]) for name in objectives if name in backends},  # the chip among others
+        "twin": {"latent": settings.twin.latent, "base": problem.twin_base} if settings.twin and of_twin else None,
         "seed": problem.seed,
     }
 

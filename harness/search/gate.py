@@ -9,6 +9,7 @@ from harness.records.quantity import Counted, Quantity, value_of
 from harness.trials.limits import checks, violated
 from harness.trials.once import before_training
 from harness.trials.prepared import Prepared
+from harness.trials.twins import Twin
 
 UNKNOWN = 1.0
 """The violation of a limit that cannot be checked, as if the value were twice the limit: chosen, because a sampler
@@ -31,10 +32,11 @@ class Gated:
         return {name: value for name, value in known.items() if value is not None}
 
 
-def gate(prepared: Prepared, architecture: ArchitectureConfig) -> Gated:
-    """Count the candidate, predict what a limit on latency asks for, and hold the settings' limits."""
+def gate(prepared: Prepared, architecture: ArchitectureConfig, twin: Twin | None = None) -> Gated:
+    """Count the candidate and its deployment twin, predict what a limit on latency asks for, and hold the settings'
+    limits."""
     settings = prepared.settings
-    quantities = before_training(prepared.spec("", architecture, settings.seeds[0]))
+    quantities = before_training(prepared.spec("", architecture, settings.seeds[0], twin=twin))
     return Gated(
         quantities=quantities,
         violations={

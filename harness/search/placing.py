@@ -8,9 +8,8 @@ from harness.architecture.catalogue import architecture
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import with_edits
 from harness.records.errors import UserError
-from harness.records.plain import from_plain
 from harness.search.space import Knob, Parameters, Space, Value
-from harness.trials.ablation_study import AblationStudy
+from harness.trials.ablation_study import read_ablation
 from harness.trials.studies import read_study
 
 MOST = 10_000  # combinations looked at for one architecture
@@ -26,11 +25,10 @@ def rungs_of(name: str, space: Space, fit: Callable[[ArchitectureConfig], Archit
     list[Placed], list[str]
 ]:  # fmt: skip
     """The rungs of sweeps/NAME.yaml as combinations of the space's knobs, and a sentence for each that is none."""
-    content = read_study("sweeps", name)
-    if "architecture" not in content:
+    if "architecture" not in read_study("sweeps", name):
         raise UserError(f"enqueue: {name} is no ablation; name one whose rungs are to be the first candidates")
     placed, remarks = [], []
-    for rung, made in from_plain(AblationStudy, content).architecture.architectures():
+    for rung, made in read_ablation(name).architecture.architectures():
         parameters = parameters_of(space, fit(made), fit)
         if parameters is None:
             remarks.append(f"{name}/{rung.name} is not enqueued: no combination of the space's knobs makes it")

@@ -17,9 +17,23 @@ from harness.search.space import Parameters, Space
 from harness.search.storage import Direction
 from harness.trials.prepared import Prepared
 from harness.trials.spec import TrialSpec
+from harness.trials.twins import Twin
 
 CHECKPOINTS = "checkpoints"
 """The folder of a sweep that keeps them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Point:
+    """A combination of knob values, made."""
+
+    architecture: ArchitectureConfig  # what is trained: fitted to the data
+    twin: Twin | None  # what it would be where it is deployed, if the study names that
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells candidates apart: two that train the same network are one, whatever their twins."""
+        return self.architecture.fingerprint
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +41,7 @@ class Problem:
     name: str
     space: Space
     base: ArchitectureConfig  # the space's, read once
+    twin_base: ArchitectureConfig | None = None  # the deployment twin's, read once
     objectives: Mapping[str, Direction]
     levels: tuple[Prepared, ...]  # one a budget, lowest first
     folder: Path  # OUT/NAME
@@ -59,25 +74,33 @@ class Problem:
         for key in keys:
             shutil.rmtree(self.checkpoints / key, ignore_errors=True)
 
-    def architecture(self, parameters: Parameters) -> ArchitectureConfig:
-        """Fitted to the data; a rule that refuses the combination raises UserError."""
-        return self.levels[0].fit(with_edits(self.base, self.space.edits(parameters)))
+    def point(self, parameters: Parameters) -> Point:
+        """A rule that refuses the combination, or its twin, raises UserError."""
+        made = self.levels[0].fit(with_edits(self.base, self.space.edits(parameters)))
+        twin = self.levels[0].settings.twin
+        if twin is None or self.twin_base is None:
+            return Point(architecture=made, twin=None)
+        return Point(architecture=made, twin=twin.edited(self.twin_base, self.space.twin_edits(parameters)))
 
-    def gate(self, architecture: ArchitectureConfig) -> Gated:
-        return gate(self.levels[0], architecture)
+    def gate(self, point: Point) -> Gated:
+        return gate(self.levels[0], point.architecture, point.twin)
 
-    def spec(self, name: str, architecture: ArchitectureConfig, level: int) -> TrialSpec:
+    def spec(self, name: str, point: Point, level: int) -> TrialSpec:
         """The trial that an ablation with this level's recipe would run, but its checkpoints may outlive it."""
         kept = None
         if self.keeps_checkpoints:
-            kept = self.checkpoints / self.levels[0].spec(name, architecture, self.seed).key
-        return self.levels[level].spec(name, architecture, self.seed, group=self.name, checkpoints=kept)
+            kept = self.checkpoints / self.levels[0].spec(name, point.architecture, self.seed).key
+        return self.levels[level].spec(
+            name, point.architecture, self.seed, group=self.name, checkpoints=kept, twin=point.twin
+        )
 
     def fresh_spec(self, name: str, parameters: Parameters, number: int, *, parent: str) -> TrialSpec:
         """The top budget's trial with another seed and other samples, both of this fresh number; it re-scores the trial
         `parent`."""
-        level, made = self.levels[-1].scored_on(number), self.architecture(parameters)
-        return level.spec(name, made, number, group=self.name, parent=parent, fidelity="final")
+        level, point = self.levels[-1].scored_on(number), self.point(parameters)
+        return level.spec(
+            name, point.architecture, number, group=self.name, parent=parent, fidelity="final", twin=point.twin
+        )
 
     def values(self, record: TrialRecord) -> dict[str, float | None]:
         """Each objective; None where the record has no number."""

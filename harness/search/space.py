@@ -11,21 +11,25 @@
       expansion: {path: conv.expansion, choices: [1, 2], when: {conv: [separable]}}
 
 A knob with `when` exists only where an earlier knob has one of the named values: an impossible knob is never asked.
+`separable: sepconv` stands for the edits of that catalogue architecture. `twin` beside a knob's values says what they
+are on a deployment twin, value by value; what it leaves out is the same there (see `twins`):
+
+      width: {edits: {base: {}, wide: {stages.0.channels: 48}}, twin: {wide: {stages.0.channels: 384}}}
 """
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from harness.architecture.catalogue import architecture
+from harness.architecture.catalogue import architecture, edits_of
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import with_edits
-from harness.records.errors import UserError
+from harness.records.errors import UserError, unknown_name
 from harness.records.plain import from_plain
 
 Value: TypeAlias = bool | int | float | str
@@ -43,6 +47,7 @@ class Knob:
     step: float | None = None
     log: bool = False
     edits: Mapping[str, Any] = field(default_factory=dict)  # choice -> {path: value, ...}
+    twin: Mapping[str, Any] = field(default_factory=dict)  # value -> its edits on a deployment twin, if others
     when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -52,6 +57,10 @@ class Knob:
             raise UserError("a knob with choices or a range has a path; one with edits has none")
         if self.range is not None and not self.range[0] <= self.range[1]:
             raise UserError(f"a knob's range goes from low to high, not {list(self.range)}")
+        known = tuple(map(str, self.values() or ()))
+        for value in self.twin:
+            if value not in known:
+                raise unknown_name("value of a knob under 'twin':", value, known)
 
     def suggest(self, trial: optuna.Trial, name: str) -> Value:
         """Ask the sampler for a value."""
@@ -90,6 +99,9 @@ class Knob:
     def edits_for(self, value: Value) -> dict[str, Any]:
         return dict(self.edits[str(value)]) if self.edits else {str(self.path): value}
 
+    def twin_edits_for(self, value: Value) -> dict[str, Any]:
+        return dict(self.twin[str(value)]) if str(value) in self.twin else self.edits_for(value)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Space:
@@ -126,6 +138,13 @@ class Space:
         edits: dict[str, Any] = {}
         for name, value in parameters.items():
             edits |= self.knobs[name].edits_for(value)
+        return edits
+
+    def twin_edits(self, parameters: Parameters) -> dict[str, Any]:
+        """What the combination edits of a deployment twin's base."""
+        edits: dict[str, Any] = {}
+        for name, value in parameters.items():
+            edits |= self.knobs[name].twin_edits_for(value)
         return edits
 
     def size(self) -> int | None:
@@ -208,4 +227,14 @@ def census(space: Space) -> Census:
 
 def space(content: Mapping[str, Any]) -> Space:
     """A space from its YAML; UserError names the key that is wrong."""
-    return from_plain(Space, content, where="space")
+    found = from_plain(Space, content, where="space")
+    return replace(found, knobs={name: _written_out(name, knob) for name, knob in found.knobs.items()})
+
+
+def _written_out(name: str, knob: Knob) -> Knob:
+    """The knob with the edits that it names by an architecture of the catalogue."""
+
+    def table(given: Mapping[str, Any], where: str) -> dict[str, Any]:
+        return {value: edits_of(edits, f"space.knobs.{name}.{where}.{value}") for value, edits in given.items()}
+
+    return replace(knob, edits=table(knob.edits, "edits"), twin=table(knob.twin, "twin"))

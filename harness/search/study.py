@@ -15,6 +15,7 @@ from harness.search.storage import Direction, check_storage
 from harness.trials.compose import parsed
 from harness.trials.settings import Settings, settings_of
 from harness.trials.studies import read_kind
+from harness.trials.twins import DeploymentTwin, with_twin
 
 OWN_SETTINGS = (
     "trials", "sampler", "sampler_seed", "max_rejections", "budgets", "reduction", "enqueue", "storage", "hours",
@@ -54,6 +55,8 @@ class SweepStudy:
     """The same of hours on accelerators, of trainings that ended."""
     finalists: Finalists | None = None
     """The best are trained again with fresh seeds and re-scored when the search has ended: {most: 4, seeds: 3}."""
+    twin: DeploymentTwin | None = None
+    """The size that costs are for, at the same point of the space: {base: thin_sdxl, latent: 128}."""
     settings: Mapping[str, Any] = field(default_factory=dict)  # overrides of config.yaml
 
     def __post_init__(self) -> None:
@@ -80,7 +83,7 @@ def sweep_study(name: str, overrides: Sequence[str]) -> tuple[SweepStudy, Settin
     own = {key: value for key, value in given.items() if _is_own(key)}
     definition = from_plain(SweepStudy, _overridden(read_kind("sweep", name), own))
     others = [text for text in overrides if not _is_own(text.split("=")[0].strip())]
-    return definition, settings_of(others, definition.settings)
+    return definition, settings_of(others, with_twin(definition.settings, definition.twin))
 
 
 def _check_key(key: str, name: str) -> None:

@@ -17,7 +17,6 @@ from typing import TypeAlias
 
 import optuna
 
-from harness.architecture.config import ArchitectureConfig
 from harness.records.errors import UserError
 from harness.records.plain import Plain, to_plain
 from harness.records.quantity import value_of
@@ -25,7 +24,7 @@ from harness.records.record import TrialRecord, why
 from harness.search.candidates import Candidate, Candidates, Proposal, RungResult
 from harness.search.halving import Rung, places
 from harness.search.placing import Placed
-from harness.search.problem import Problem
+from harness.search.problem import Point, Problem
 from harness.search.refusals import unmet
 from harness.search.retention import Retention, checkpoints_key
 from harness.search.shadow import Shadow
@@ -170,21 +169,21 @@ class Sweep:
     def _consider(self, proposal: Proposal, asked: optuna.Trial | None) -> None:
         """Refuse the candidate, or submit it."""
         try:
-            architecture = self.problem.architecture(proposal.parameters)
+            point = self.problem.point(proposal.parameters)
         except UserError as error:
             self._refuse(proposal, str(error), asked)
             return
-        gated = self.problem.gate(architecture)
-        proposal = proposal.known(architecture.fingerprint, gated.violations, gated.values)
+        gated = self.problem.gate(point)
+        proposal = proposal.known(point.fingerprint, gated.violations, gated.values)
         if gated.refusal is not None:
             self._refuse(proposal, gated.refusal, asked, self._limits)
             return
         self._refusals.clear()
-        spec = self.problem.spec("", architecture, 0)
+        spec = self.problem.spec("", point, 0)
         candidate = self.candidates.submit(proposal, RungResult(steps=self.problem.steps[0], key=spec.key))
         self.unseen.meet(candidate)
         self.shadow.follow(candidate, asked)
-        self._submit(candidate, 0, architecture)
+        self._submit(candidate, 0, point)
 
     def _refuse(self, proposal: Proposal, reason: str, asked: optuna.Trial | None, limits: Plain = None) -> None:
         self._lengthen(reason)
@@ -206,18 +205,16 @@ class Sweep:
             number = self.rungs[level].next(drained=drained)
             if number is not None:
                 candidate = self.candidates[number]
-                architecture = self.problem.architecture(candidate.parameters)
-                key = self.problem.spec("", architecture, level + 1).key
+                point = self.problem.point(candidate.parameters)
+                key = self.problem.spec("", point, level + 1).key
                 self.candidates.update(candidate, RungResult(steps=self.problem.steps[level + 1], key=key))
                 self.rungs[level].promote(number)
-                self._submit(candidate, level + 1, architecture)
+                self._submit(candidate, level + 1, point)
                 return True
         return False
 
-    def _submit(
-        self, candidate: Candidate, level: int, architecture: ArchitectureConfig, *, again: bool = False
-    ) -> None:
-        spec = self.problem.spec(candidate.name, architecture, level)
+    def _submit(self, candidate: Candidate, level: int, point: Point, *, again: bool = False) -> None:
+        spec = self.problem.spec(candidate.name, point, level)
         record = self.queue.submit(spec)
         if record is not None:  # measured before: by another study, or `again`, for this one
             self._tell(candidate, spec, record, paid=again)
@@ -326,8 +323,8 @@ class Sweep:
                 self.retention.complete(candidate)
         for candidate in self.candidates.running():
             if (rung := candidate.in_flight) is not None:
-                architecture = self.problem.architecture(candidate.parameters)
-                self._submit(candidate, self.problem.steps.index(rung.steps), architecture, again=True)
+                point = self.problem.point(candidate.parameters)
+                self._submit(candidate, self.problem.steps.index(rung.steps), point, again=True)
             else:
                 self._settle(candidate)
         kept = self.retention.kept(self.candidates.running())  # a kill between a candidate's end and its folder's
@@ -352,7 +349,7 @@ class Sweep:
 
 
 def _fingerprint(problem: Problem, parameters: dict[str, object]) -> str:
-    return problem.architecture(parameters).fingerprint  # type: ignore[arg-type]
+    return problem.point(parameters).fingerprint  # type: ignore[arg-type]
 
 
 def _spent_gpu_seconds(candidate: Candidate, record: TrialRecord) -> float:

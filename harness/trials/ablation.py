@@ -15,18 +15,21 @@ from typing import Any
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.ladder import LadderRung
 from harness.launch.pool import Pool
+from harness.measure.touched import touched_share
 from harness.records.manifest import Manifest, Rung, study_folder, write_manifest
 from harness.records.plain import to_plain
 from harness.records.record import TrialRecord
 from harness.trials.ablation_study import AblationStudy, ablation_study
 from harness.trials.controls import CONTROLS, control_key, submit_controls
-from harness.trials.once import measure_latency
+from harness.trials.costs import anatomy_of
+from harness.trials.once import measure_latency, measure_twin
 from harness.trials.outcomes import finished, rejected
-from harness.trials.prepared import Prepared, prepare
+from harness.trials.prepared import Prepared, latent_of, prepare
 from harness.trials.progress import Show
 from harness.trials.queue import TrialQueue, run_all
 from harness.trials.settings import Settings
 from harness.trials.spec import TrialSpec
+from harness.trials.twins import Twin
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +38,7 @@ class Ablation:
     study: AblationStudy
     prepared: Prepared
     rungs: tuple[tuple[LadderRung, ArchitectureConfig], ...]  # fitted to the data
+    twins: Mapping[str, Twin]  # by rung; empty without a deployment twin
     command: str
 
     @property
@@ -53,13 +57,16 @@ class Ablation:
     def specs(self) -> list[TrialSpec]:
         """Every (rung, seed), the first seed of all rungs first: a stopped study has compared them all once."""
         return [
-            self.prepared.spec(rung.name, made, seed, group=self.name, limits=self.settings.limits)
+            self.prepared.spec(
+                rung.name, made, seed, group=self.name, limits=self.settings.limits, twin=self.twins.get(rung.name)
+            )
             for seed in self.settings.seeds
             for rung, made in self.rungs
         ]
 
     def manifest(self) -> Manifest:
         trained = not self.settings.count_only
+        touched = self._touched()
         return Manifest(
             name=self.name,
             rungs=tuple(
@@ -68,7 +75,9 @@ class Ablation:
                     title=rung.title,
                     architecture_fingerprint=made.fingerprint,
                     against=rung.against,
-                    edits=_plain(rung.edits if rung.base is None else {"base": rung.base, **rung.edits}),
+                    edits=_plain(rung.edited if rung.base is None else {"base": rung.base, **rung.edited}),
+                    twin_fingerprint=self.twins[rung.name].architecture.fingerprint if self.twins else None,
+                    touched=touched[rung.name],
                 )
                 for rung, made in self.rungs
             ),
@@ -77,15 +86,38 @@ class Ablation:
             protocol_fingerprint=self.prepared.protocol.fingerprint,
             controls={name: control_key(name, self.prepared, self.rungs[0][1]) for name in CONTROLS if trained},
             command=self.command,
+            twin=_plain(self.settings.twin) if self.settings.twin is not None else None,
         )
+
+    def _touched(self) -> dict[str, dict[str, float]]:
+        """Rung -> the share of the work of its `against` that its edits touch, at both sizes."""
+        latent = latent_of(self.settings, self.prepared.data)
+        sizes = {"network": {rung.name: (made, latent) for rung, made in self.rungs}}
+        if self.twins:
+            sizes["twin"] = {name: (twin.architecture, twin.latent) for name, twin in self.twins.items()}
+        anatomies = {size: {name: anatomy_of(*at) for name, at in made.items()} for size, made in sizes.items()}
+        return {
+            rung.name: {size: touched_share(found[rung.against], found[rung.name]) for size, found in anatomies.items()}
+            if rung.against is not None
+            else {}
+            for rung, _ in self.rungs
+        }
 
 
 def ablation(name: str, overrides: Sequence[str], command: str) -> Ablation:
     """The ablation of `sweeps/NAME.yaml` with the settings of the command line; loads its data."""
     study, settings = ablation_study(name, overrides)
+    twins = twins_of(study, settings)
     prepared = prepare(settings)
     rungs = tuple((rung, prepared.fit(made)) for rung, made in study.architecture.architectures())
-    return Ablation(name=Path(name).stem, study=study, prepared=prepared, rungs=rungs, command=command)
+    return Ablation(name=Path(name).stem, study=study, prepared=prepared, rungs=rungs, twins=twins, command=command)
+
+
+def twins_of(study: AblationStudy, settings: Settings) -> dict[str, Twin]:
+    """Each rung's deployment twin; UserError names a rung that has none on that base."""
+    if (twin := settings.twin) is None:
+        return {}
+    return {rung.name: twin.of(made) for rung, made in study.architecture.on(twin.base).architectures()}
 
 
 def run_ablation(job: Ablation, show: Show) -> tuple[list[tuple[TrialSpec, TrialRecord]], list[str]]:
@@ -107,14 +139,15 @@ def run_ablation(job: Ablation, show: Show) -> tuple[list[tuple[TrialSpec, Trial
 
 def _time_architectures(job: Ablation, specs: Sequence[TrialSpec], show: Show) -> None:
     """Latency of every architecture that is still to be trained, on a machine that does nothing else."""
-    if job.settings.count_only or not job.settings.latency.backends:
+    if job.settings.count_only or not (job.settings.latency.backends or job.twins):
         return
     waiting = {spec.architecture: spec for spec in specs if finished(spec) is None and rejected(spec) is None}
     for spec in waiting.values():
         show.note(f"latency of {spec.name}")
         measure_latency(spec.store, spec.architecture, spec.settings, spec.latent)
+        measure_twin(spec)
 
 
-def _plain(edits: Mapping[str, Any]) -> dict[str, Any]:
-    plain: Any = to_plain(edits)
+def _plain(settings: Any) -> dict[str, Any]:
+    plain: Any = to_plain(settings)
     return dict(plain)

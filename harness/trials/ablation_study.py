@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.architecture.ladder import Ladder
-from harness.records.plain import from_plain
+from harness.records.errors import UserError, unknown_name
+from harness.records.plain import from_plain, to_plain
 from harness.trials.settings import Settings, settings_of
 from harness.trials.studies import read_kind
+from harness.trials.twins import DeploymentTwin, with_twin
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -15,11 +17,34 @@ class AblationStudy:
     """`sweeps/NAME.yaml` of an ablation."""
 
     architecture: Ladder
+    """Written out; or `{ladder: fig3, base: thin_sdxl}`, the rungs of another ablation on another base."""
+    twin: DeploymentTwin | None = None
+    """The size that costs are for, with the same edits: {base: thin_sdxl, latent: 128}."""
     settings: Mapping[str, Any] = field(default_factory=dict)  # overrides of config.yaml: {recipe: laptop, seeds: [0]}
     report: str | None = None  # reports/NAME.yaml: what to show; null: the ablation's own name
 
 
 def ablation_study(name: str, overrides: Sequence[str]) -> tuple[AblationStudy, Settings]:
     """sweeps/NAME.yaml, and its settings with the command line's."""
-    study = from_plain(AblationStudy, read_kind("ablation", name))
-    return study, settings_of(overrides, study.settings)
+    study = read_ablation(name)
+    return study, settings_of(overrides, with_twin(study.settings, study.twin))
+
+
+def read_ablation(name: str) -> AblationStudy:
+    """sweeps/NAME.yaml, a ladder that it names filled in."""
+    return from_plain(AblationStudy, _written_out(read_kind("ablation", name), name, ()))
+
+
+def _written_out(content: Mapping[str, Any], name: str, through: tuple[str, ...]) -> dict[str, Any]:
+    """The study with its ladder's rungs, wherever they are written; `through` are the studies that name this one."""
+    asked = content["architecture"]
+    if not isinstance(asked, Mapping) or "ladder" not in asked:
+        return dict(content)
+    if unknown := set(asked) - {"ladder", "base"}:
+        raise unknown_name("setting", f"architecture.{min(unknown)}", ("architecture.ladder", "architecture.base"))
+    other = str(asked["ladder"])
+    if other in (*through, name):
+        raise UserError(f"the ladder of {name} is that of {other}, which is {name}'s again; name another")
+    found = _written_out(read_kind("ablation", other), other, (*through, name))["architecture"]
+    ladder = from_plain(Ladder, found, where=f"sweeps/{other}.yaml: architecture")
+    return {**content, "architecture": to_plain(ladder.on(str(asked["base"])) if "base" in asked else ladder)}

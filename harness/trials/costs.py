@@ -4,6 +4,7 @@ import torch
 
 from harness.architecture.config import ArchitectureConfig, Denoiser
 from harness.measure import cost
+from harness.measure.touched import Anatomy, anatomy
 from harness.models.build import build, example_inputs
 from harness.records.quantity import Counted
 
@@ -19,3 +20,10 @@ def counted(architecture: ArchitectureConfig, latent: int) -> dict[str, Counted]
     """params, macs, macs_without_attention, flops_fvcore, of one forward pass on one latent."""
     context_length = architecture.context_length if isinstance(architecture, Denoiser) else None
     return cost.quantities(cost_of(architecture, latent), latent=latent, context_length=context_length)
+
+
+def anatomy_of(architecture: ArchitectureConfig, latent: int) -> Anatomy:
+    """Its modules and what each of them computes, counted on the meta device."""
+    with torch.device("meta"):
+        module = build(architecture)
+    return anatomy(module, example_inputs(architecture, latent=latent, device="meta"))

@@ -1,6 +1,7 @@
 """Hard limits: the most a network may have of a quantity that is known before it is trained.
 
     limits.params=1500000                                     counted
+    limits.twin.params=4e8                                    of its deployment twin, where the study has one
     'limits.latency_ms={at_most: 300, chip: A17 Pro}'         on a phone's chip: measured, where the store has that
                                                               measurement already, else predicted
 
@@ -10,16 +11,19 @@ A limit that cannot be checked is not met. What each one was checked with is in 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from harness.device.protocol import ComputeUnit
 from harness.device.target import same_chip
 from harness.latency.predicted import PredictedLatency
 from harness.records.errors import UserError, unknown_name
 from harness.records.quantity import Counted, Failed, Known, Measured, Quantity, Unavailable
+from harness.trials.twins import PREFIX
 
 COUNTED = ("params", "macs", "macs_without_attention", "flops_fvcore")
 LATENCY = "latency_ms"
+NAMES = (*COUNTED, LATENCY)
+TWIN_NAMES = tuple(f"{PREFIX}{name}" for name in NAMES)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,13 +93,28 @@ class Check:
         return f"{on} is {_shown(self.quantity)}, above {most}"
 
 
-def check_limits(limits: Limits) -> None:
+def flattened(limits: Any) -> Any:
+    """Limits as they are named: `{twin: {params: 4e8}}`, which `limits.twin.params=4e8` is read as, is
+    `{twin.params: 4e8}`."""
+    if not isinstance(limits, Mapping) or not isinstance(inner := limits.get("twin"), Mapping):
+        return limits
+    others = {name: limit for name, limit in limits.items() if name != "twin"}
+    return others | {f"{PREFIX}{name}": limit for name, limit in inner.items()}
+
+
+def check_limits(limits: Limits, *, has_twin: bool = False) -> None:
     """Refuse a limit that no trial can be held to."""
     for name, limit in limits.items():
-        if name not in (*COUNTED, LATENCY):
-            raise unknown_name("limit", name, (*COUNTED, LATENCY))
-        if isinstance(limit, LatencyLimit) != (name == LATENCY):
-            form = f"limits.{LATENCY}={{at_most: 300, chip: A17 Pro}}" if name == LATENCY else f"limits.{name}=1500000"
+        if name not in (*NAMES, *TWIN_NAMES):
+            raise unknown_name("limit", name, (*NAMES, *TWIN_NAMES))
+        if name in TWIN_NAMES and not has_twin:
+            raise UserError(
+                f"limits.{name} is on the deployment twin, and this study has none; name one, "
+                "e.g. twin={base: thin_sdxl, latent: 128}, or limit the network itself"
+            )
+        on_chip = name.removeprefix(PREFIX) == LATENCY
+        if isinstance(limit, LatencyLimit) != on_chip:
+            form = f"limits.{name}={{at_most: 300, chip: A17 Pro}}" if on_chip else f"limits.{name}=1500000"
             raise UserError(f"limits.{name} is written as {form}, not {limit}")
         if not isinstance(limit, LatencyLimit) and limit < 1:
             raise UserError(f"limits.{name} is above 0, not {limit}")

@@ -17,19 +17,22 @@ from torch import Tensor, nn
 from harness.architecture.config import ArchitectureConfig
 from harness.coreml.config import Mlprogram
 from harness.coreml.export import CoremlExportError, export_package
+from harness.coreml.preflight import preflight
 from harness.latency.config import LatencyBackend
+from harness.latency.predicted import PredictedLatency
 from harness.latency.queued import QueuedBackend
 from harness.launch.locks import FileLock
 from harness.models.build import build, example_inputs
 from harness.records.plain import identity
 from harness.records.provenance import ended, provenance, versions
-from harness.records.quantity import Failed, Quantity, Unavailable
+from harness.records.quantity import Counted, Failed, Quantity, Unavailable
 from harness.records.record import Measurement, TrialRecord, measurement_key
 from harness.records.store import Store
 from harness.trials.costs import counted
 from harness.trials.limits import LATENCY, LatencyLimit
 from harness.trials.settings import Settings
 from harness.trials.spec import TrialSpec
+from harness.trials.twins import PREFIX, PREFLIGHT, Twin
 from harness.trials.waiting import ask
 
 LOCK_WAIT_S = 3600.0  # another worker measures the same: its result is worth the wait
@@ -69,35 +72,97 @@ def measure_latency(
 ) -> dict[str, Quantity]:
     """One quantity a backend that is asked: `latency_cpu`, `latency_iphone`, ..."""
     latent = settings.latency.latent or latent
-    return {backend.quantity: _latency_of(store, backend, architecture, latent) for backend in asked_backends(settings)}
+    found = {
+        backend.quantity: _latency_of(store, backend, architecture, latent) for backend in asked_backends(settings)
+    }
+    if settings.twin is None:
+        return found
+    names = [backend.quantity for backend in settings.latency.backends if backend.of_deployment]
+    instead = "a study with a deployment twin asks for that one's instead"
+    return found | {name: Unavailable(reason=f"{instead}: {PREFIX}{name}") for name in names}
 
 
 def asked_backends(settings: Settings) -> tuple[LatencyBackend, ...]:
-    """The chosen ones; where trials only count, without those that would run the network on this machine."""
+    """The chosen ones; where trials only count, without those that would run the network on this machine. Those that
+    stand for a phone are asked for the deployment twin instead, where there is one."""
     chosen = settings.latency.backends
-    if not settings.count_only:
-        return chosen
+    if settings.twin is not None:
+        chosen = tuple(backend for backend in chosen if not backend.of_deployment)
+    return _without_this_machine(chosen) if settings.count_only else chosen
+
+
+def twins_backends(settings: Settings) -> tuple[LatencyBackend, ...]:
+    """Those that are asked for a deployment twin: the predictor always, and the chosen ones that stand for a phone."""
+    chosen = tuple(backend for backend in settings.latency.backends if backend.of_deployment)
+    if settings.latency.predicted is None:
+        chosen = (PredictedLatency(), *chosen)
+    return _without_this_machine(chosen) if settings.count_only else chosen
+
+
+def _without_this_machine(chosen: tuple[LatencyBackend, ...]) -> tuple[LatencyBackend, ...]:
     return tuple(backend for backend in chosen if not backend.needs_weights or isinstance(backend, QueuedBackend))
 
 
 def before_training(spec: TrialSpec) -> dict[str, Quantity]:
-    """What a limit may be on: the counts and, if the study's limits have one, `latency_ms` on its chip."""
+    """What a limit may be on: the counts and, if the study's limits have one, `latency_ms` on its chip; the same of the
+    deployment twin, where there is one."""
     quantities: dict[str, Quantity] = {**counted(spec.architecture, spec.latent)}
     if isinstance(limit := spec.settings.limits.get(LATENCY), LatencyLimit):
-        quantities[LATENCY] = _latency_under(limit, spec)
-    return quantities
-
-
-def _latency_under(limit: LatencyLimit, spec: TrialSpec) -> Quantity:
-    """Measured on the limit's chip by a chosen backend, if the store has that already; else predicted."""
-    latent = spec.settings.latency.latent or spec.latent
-    for backend in spec.settings.latency.backends:
-        found = spec.store.measurement(
-            measurement_key("latency", _latency_settings(backend, spec.architecture, latent))
+        quantities[LATENCY] = _latency_under(
+            limit, spec, spec.architecture, spec.settings.latency.latent or spec.latent
         )
+    if (twin := spec.twin) is None:
+        return quantities
+    of_twin = _counted_once(spec.store, twin)
+    if isinstance(limit := spec.settings.limits.get(f"{PREFIX}{LATENCY}"), LatencyLimit):
+        of_twin[LATENCY] = _latency_under(limit, spec, twin.architecture, twin.latent)
+    return quantities | twin.named(of_twin)
+
+
+def measure_twin(spec: TrialSpec) -> dict[str, Quantity]:
+    """What the deployment twin costs beyond the counts: the known limits that it meets, its latency on phones."""
+    if (twin := spec.twin) is None:
+        return {}
+    found = _preflight_once(spec.store, twin, spec.settings)
+    for backend in twins_backends(spec.settings):
+        found[backend.quantity] = _latency_of(spec.store, backend, twin.architecture, twin.latent)
+    return twin.named(found)
+
+
+def _counted_once(store: Store, twin: Twin) -> dict[str, Quantity]:
+    """Counting a network at full size takes half a second, and every seed, study and restart asks for it."""
+    what = {"architecture": twin.architecture.fingerprint, "latent": twin.latent, "versions": versions(("torch",))}
+    return _once(store, "counts", what, lambda: ({**counted(twin.architecture, twin.latent)}, {}))
+
+
+def _preflight_once(store: Store, twin: Twin, settings: Settings) -> dict[str, Quantity]:
+    """How many of the Neural Engine's known limits it meets; which, is in the conditions."""
+    config = settings.coreml if isinstance(settings.coreml, Mlprogram) else Mlprogram()
+    what = {
+        "architecture": twin.architecture.fingerprint,
+        "latent": twin.latent,
+        "export": identity(config),
+        "versions": versions(("torch",)),
+    }
+
+    def measure() -> tuple[dict[str, Quantity], dict[str, Any]]:
+        with torch.device("meta"):
+            module = build(twin.architecture)
+        inputs = example_inputs(twin.architecture, latent=twin.latent, device="meta")
+        found = preflight(module, inputs, config)
+        limits = {"limits": sorted({finding.limit for finding in found.findings})}
+        return {PREFLIGHT: Counted(value=len(found.findings), unit="known limits met", conditions=limits)}, {}
+
+    return _once(store, "preflight", what, measure)
+
+
+def _latency_under(limit: LatencyLimit, spec: TrialSpec, architecture: ArchitectureConfig, latent: int) -> Quantity:
+    """Measured on the limit's chip by a chosen backend, if the store has that already; else predicted."""
+    for backend in spec.settings.latency.backends:
+        found = spec.store.measurement(measurement_key("latency", _latency_settings(backend, architecture, latent)))
         if found is not None and limit.fits(quantity := found.quantities[backend.quantity]):
             return quantity
-    return _latency_of(spec.store, limit.predictor, spec.architecture, latent)
+    return _latency_of(spec.store, limit.predictor, architecture, latent)
 
 
 def _latency_settings(backend: LatencyBackend, architecture: ArchitectureConfig, latent: int) -> dict[str, Any]:
@@ -139,7 +204,7 @@ def as_asked(spec: TrialSpec, record: TrialRecord) -> TrialRecord:
     if record.state != "complete":
         return record
     at = (spec.store, spec.architecture, spec.settings, spec.latent)
-    asked = {**before_training(spec), **measure_latency(*at)}
+    asked = {**before_training(spec), **measure_latency(*at), **measure_twin(spec)}
     if not spec.settings.count_only:
         asked |= measure_coreml(*at)
     kept = {name: found for name, found in record.quantities.items() if _no_news(asked.get(name), found)}

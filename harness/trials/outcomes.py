@@ -7,9 +7,10 @@ from harness.records.plain import to_plain
 from harness.records.quantity import Failed, Quantity, Unavailable
 from harness.records.record import State, TrialRecord
 from harness.trials.limits import COUNTED, violated
-from harness.trials.once import asked_backends, before_training
+from harness.trials.once import asked_backends, before_training, twins_backends
 from harness.trials.settings import Settings
 from harness.trials.spec import TrialSpec
+from harness.trials.twins import PREFIX, PREFLIGHT
 
 SCORES = ("kid", "fd", "class_agreement")
 """The quantities of a network's samples."""
@@ -59,7 +60,14 @@ def quantity_names(settings: Settings) -> tuple[str, ...]:
     """The quantities that trials of these settings can have a value of."""
     exported = ("coreml_bytes",) if settings.coreml.kind != "none" else ()
     timed = tuple(backend.quantity for backend in asked_backends(settings))
-    return (*COUNTED, *exported, *timed, *(() if settings.count_only else LEARNT))
+    return (*COUNTED, *exported, *timed, *_of_twin(settings), *(() if settings.count_only else LEARNT))
+
+
+def _of_twin(settings: Settings) -> tuple[str, ...]:
+    if settings.twin is None:
+        return ()
+    timed = (backend.quantity for backend in twins_backends(settings))
+    return tuple(f"{PREFIX}{name}" for name in (*COUNTED, PREFLIGHT, *timed))
 
 
 def missing(names: tuple[str, ...], reason: str) -> dict[str, Quantity]:

@@ -37,7 +37,7 @@ from harness.training.loop import train
 from harness.training.outcomes import Diverged, Effort, Interrupted, Trained
 from harness.trials.images import write_grid
 from harness.trials.network import initialised, sampled
-from harness.trials.once import before_training, measure_coreml, measure_latency
+from harness.trials.once import before_training, measure_coreml, measure_latency, measure_twin
 from harness.trials.outcomes import LEARNT, SCORES, finished, missing, record_of, rejected
 from harness.trials.prepared import Prepared, cache_folder, check_unchanged, prepare
 from harness.trials.spec import TrialSpec
@@ -117,7 +117,7 @@ class Trial:
         with self.stage("latency"):
             self.quantities |= measure_latency(
                 self.spec.store, self.spec.architecture, self.spec.settings, self.spec.latent
-            )
+            ) | measure_twin(self.spec)
 
     def train(self, prepared: Prepared) -> Trained:
         data, prompts = prepared.trained_on

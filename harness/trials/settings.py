@@ -17,7 +17,8 @@ from harness.records.plain import from_plain
 from harness.tracking.config import TrackerConfig
 from harness.training.recipe import Recipe
 from harness.trials.compose import compose_plain
-from harness.trials.limits import Limits, check_limits
+from harness.trials.limits import Limits, check_limits, flattened
+from harness.trials.twins import DeploymentTwin
 
 LARGEST_LATENT = 4096
 """Height and width: beyond it, sizes of tensors overflow before a network is counted."""
@@ -45,15 +46,18 @@ class Settings:
     """Height and width of the latent that is counted at; null is the data's own size."""
     count_only: bool = False
     """Count the architectures and stop: no data, no training."""
+    twin: DeploymentTwin | None = None
+    """The deployment size that a study's costs are for: {base: thin_sdxl, latent: 128}."""
 
     def __post_init__(self) -> None:
         if len(set(self.seeds)) < max(1, len(self.seeds)) or any(not 0 <= seed < SEEDS for seed in self.seeds):
             raise UserError(f"seeds are different whole numbers, at least one, 0 to 2^63 - 1, not {list(self.seeds)}")
         if self.latent is not None and not 1 <= self.latent <= LARGEST_LATENT:
             raise UserError(f"latent is 1 to {LARGEST_LATENT}, or null for the data's own size, not {self.latent}")
-        check_limits(self.limits)
+        check_limits(self.limits, has_twin=self.twin is not None)
 
 
 def settings_of(overrides: Sequence[str] = (), defaults: Mapping[str, Any] | None = None) -> Settings:
     """Settings from config.yaml, a study's `defaults`, `overrides` (key=value); UserError names what is wrong."""
-    return from_plain(Settings, compose_plain(overrides, defaults))
+    plain = compose_plain(overrides, defaults)
+    return from_plain(Settings, {**plain, "limits": flattened(plain.get("limits"))})

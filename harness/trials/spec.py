@@ -8,6 +8,7 @@ from harness.records.record import Protocol, trial_key
 from harness.records.store import Store
 from harness.trials.limits import Limits
 from harness.trials.settings import Settings
+from harness.trials.twins import Twin
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +23,8 @@ class TrialSpec:
     limits: Limits = field(default_factory=dict)
     parent: str | None = None  # the key of the trial it was promoted from, or re-scores
     fidelity: str = "search"
+    twin: Twin | None = None
+    """What it would be where it is deployed: its costs stand in the record, and are no part of the trial's identity."""
     checkpoints: Path | None = None
     """Where they lie, and outlive the trial for a longer training to go on from; None: with the job, until its end."""
 

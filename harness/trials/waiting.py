@@ -17,6 +17,7 @@ from harness.records.errors import UserError
 from harness.records.quantity import Failed, Measured, Quantity, Unavailable
 from harness.records.record import Measurement, measurement_key
 from harness.records.store import Store
+from harness.trials.twins import conditions_of_twin, under
 
 REQUEST = "latency_request"
 """The subject of a remembered request; its settings are those of the latency that it asks for."""
@@ -63,7 +64,7 @@ def collect(store: Store) -> int:
     filled = 0
     for record in list(store.trials()):
         arrived = {
-            name: answers[quantity.awaits]
+            name: under(answers[quantity.awaits], conditions_of_twin(name, record.quantities))
             for name, quantity in record.quantities.items()
             if isinstance(quantity, Unavailable) and quantity.awaits in answers
         }

@@ -135,7 +135,7 @@ class Queue:
         return [(self.mine.pop(key), self.workers.records[key])] if key in self.mine else []
 
 
-def cheap_gate(prepared: Prepared, architecture) -> Gated:
+def cheap_gate(prepared: Prepared, architecture, twin=None) -> Gated:
     """The real gate's rules on the made-up size."""
     limits = prepared.settings.limits
     quantities = {"macs": Counted(value=size(architecture), unit="1")}

@@ -214,7 +214,7 @@ class Counting:
         self._clock, self._arm, self._asked = clock, arm, 0
         self._last: Gated
 
-    def gate(self, prepared: Prepared, architecture: ArchitectureConfig) -> Gated:
+    def gate(self, prepared: Prepared, architecture: ArchitectureConfig, _twin: None = None) -> Gated:
         self._clock.charge(self._arm.more_s)
         counts, self._asked = self._asked % self._arm.count_every == 0, self._asked + 1
         if not self.seconds:
