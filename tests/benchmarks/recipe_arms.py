@@ -1,0 +1,136 @@
+"""The arms of the recipe's benchmark: real trials of the ladder's rungs through the trial queue, and their tables. What
+they are for, and what was fixed beforehand, stands in `test_bench_recipe`.
+
+    WORK/store/           every trial's record; an architecture that two arms share is trained once
+    WORK/ARM/attempts/    the arm's jobs, with their checkpoints: killed, the same command goes on
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from harness.architecture.config import ArchitectureConfig
+from harness.architecture.edits import with_edits
+from harness.launch.pool import Pool
+from harness.records.quantity import value_of
+from harness.records.record import TrialRecord
+from harness.trials.ablation_study import ablation_study
+from harness.trials.prepared import prepare
+from harness.trials.progress import Show
+from harness.trials.queue import TrialQueue, run_all
+from harness.trials.settings import settings_of
+from harness.trials.spec import TrialSpec
+
+COMMON: dict[str, Any] = {
+    "data": "digits",
+    "recipe": "laptop",
+    "recipe.validate_every": 250,
+    "recipe.checkpoint_every": 250,
+    "sampling": "laptop",
+    "quality": "laptop",
+    "latency": "none",
+    "coreml": "none",
+    "tracker": "none",
+}
+STANDING = {
+    "learning_rate": 0.004,
+    "warmup_steps": 20,
+    "schedule": "constant",
+    "cooldown": 0.0,
+    "ema_decay": 0.999,
+    "ema_warmup": 9.0,
+    "depthwise_gain": 1.0,
+}
+"""The recipe when the benchmark was designed; written out, so that a later `laptop` does not change an arm."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arm:
+    name: str
+    kernels: tuple[int, ...]  # of the rungs' separable convolutions; a rung without them is trained once
+    rungs: tuple[str, ...] | None  # None: all of the ladder
+    steps: int
+    seeds: tuple[int, ...]
+    recipe: Mapping[str, Any] = field(default_factory=dict)  # what differs from STANDING
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def overrides(self, work: Path, launcher: Mapping[str, Any]) -> dict[str, Any]:
+        recipe = {f"recipe.{name}": value for name, value in {**STANDING, **self.recipe}.items()}
+        own = {"recipe.steps": self.steps, "out": str(work), **launcher}
+        return {**COMMON, **recipe, **self.settings, **own}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One training."""
+
+    rung: str
+    kernel: int | None  # None: the rung has no separable convolutions
+    seed: int
+    record: TrialRecord
+
+    @property
+    def losses(self) -> dict[int, float]:
+        """Step -> validation loss, along the training."""
+        return {point.step: point.value for point in self.record.curve if point.name == "validation_loss"}
+
+    @property
+    def kid(self) -> float | None:
+        return value_of(self.record.quantities["kid"])
+
+
+def run_arm(arm: Arm, work: Path, launcher: Mapping[str, Any]) -> list[Row]:
+    """Train what the store does not have; every training of the arm, in the ladder's order."""
+    prepared = prepare(settings_of((), arm.overrides(work, launcher)))
+    wanted: list[tuple[str, int | None, TrialSpec]] = []
+    for seed in arm.seeds:
+        for rung, kernel, made in architectures(arm):
+            wanted.append((rung, kernel, prepared.spec(f"{rung}-{kernel or 'regular'}", made, seed, group=arm.name)))
+    with Pool(work / arm.name / "attempts", prepared.settings.launcher) as pool:
+        records = run_all(TrialQueue(pool, on_loss=Show().lost), [spec for *_, spec in wanted], Show())
+    return [Row(rung=rung, kernel=kernel, seed=spec.seed, record=records[spec.key]) for rung, kernel, spec in wanted]
+
+
+def architectures(arm: Arm) -> list[tuple[str, int | None, ArchitectureConfig]]:
+    """(rung, kernel, architecture) of the ladder `fig3`, with each of the arm's kernels in separable convolutions."""
+    study, _ = ablation_study("fig3", [])
+    found: list[tuple[str, int | None, ArchitectureConfig]] = []
+    for rung, made in study.architecture.architectures():
+        if arm.rungs is not None and rung.name not in arm.rungs:
+            continue
+        if made.convolution.kind == "separable":
+            edited = [(kernel, with_edits(made, {"convolution.kernel_size": kernel})) for kernel in arm.kernels]
+            found += [(rung.name, kernel, config) for kernel, config in edited]
+        else:
+            found.append((rung.name, None, made))
+    return found
+
+
+def of_kernel(rows: Sequence[Row], kernel: int) -> list[Row]:
+    """The ladder with that kernel."""
+    return [row for row in rows if row.kernel in (None, kernel)]
+
+
+def median_loss(rows: Sequence[Row], step: int) -> float:
+    return median(row.losses[step] for row in rows)
+
+
+def table(arm: Arm, rows: Sequence[Row]) -> list[str]:
+    """A line a training, then the median over the rungs and seeds for each kernel."""
+    steps = sorted(set.intersection(*(set(row.losses) for row in rows)))
+    lines = [
+        f"{arm.name}: {dict(arm.recipe) or 'the standing recipe'}, {arm.steps} steps",
+        "",
+        "| rung | kernel | seed | " + " | ".join(f"loss at {step}" for step in steps) + " | KID |",
+        "|---|---|---|" + "---|" * (len(steps) + 1),
+    ]
+    for row in rows:
+        losses = " | ".join(f"{row.losses[step]:.4f}" for step in steps)
+        kid = "-" if row.kid is None else f"{row.kid:.3f}"
+        lines.append(f"| {row.rung} | {row.kernel or 'regular 3'} | {row.seed} | {losses} | {kid} |")
+    for kernel in arm.kernels:
+        medians = " | ".join(f"{median_loss(of_kernel(rows, kernel), step):.4f}" for step in steps)
+        lines.append(f"| median | {kernel} | all | {medians} | |")
+    return lines
