@@ -8,8 +8,10 @@ they are for, and what was fixed beforehand, stands in `test_bench_recipe`.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
+
+from scipy import stats
 
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import with_edits
@@ -117,6 +119,31 @@ def median_loss(rows: Sequence[Row], step: int) -> float:
     return median(row.losses[step] for row in rows)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ranking:
+    """How well two scores rank the rungs of one arm and kernel, each trained with the same seeds."""
+
+    loss_f: float  # of the rungs' variance to the seeds': the larger, the fewer seeds tell two rungs apart
+    kid_f: float
+    agreement: float  # Spearman's correlation of the rungs' means
+
+
+def ranking(rows: Sequence[Row]) -> Ranking | None:
+    """By validation loss after the last step, and by KID; None where there is one seed, or a KID is missing."""
+    by_rung: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        if row.kid is None:
+            return None
+        by_rung.setdefault(row.rung, []).append((row.losses[max(row.losses)], row.kid))
+    groups = list(by_rung.values())
+    if len(groups) < 3 or any(len(group) < 2 for group in groups):
+        return None
+    losses, kids = ([[pair[at] for pair in group] for group in groups] for at in (0, 1))
+    agreement = stats.spearmanr([fmean(each) for each in losses], [fmean(each) for each in kids]).statistic
+    f_of = lambda score: float(stats.f_oneway(*score).statistic)  # noqa: E731
+    return Ranking(loss_f=f_of(losses), kid_f=f_of(kids), agreement=float(agreement))
+
+
 def table(arm: Arm, rows: Sequence[Row]) -> list[str]:
     """A line a training, then the median over the rungs and seeds for each kernel."""
     steps = sorted(set.intersection(*(set(row.losses) for row in rows)))
@@ -133,4 +160,10 @@ def table(arm: Arm, rows: Sequence[Row]) -> list[str]:
     for kernel in arm.kernels:
         medians = " | ".join(f"{median_loss(of_kernel(rows, kernel), step):.4f}" for step in steps)
         lines.append(f"| median | {kernel} | all | {medians} | |")
-    return lines
+    rankings = [(kernel, ranking(of_kernel(rows, kernel))) for kernel in arm.kernels]
+    return lines + [
+        f"\nkernel {kernel}: rungs against seeds, F = {found.loss_f:.3g} by validation loss, {found.kid_f:.3g} by KID; "
+        f"the two rank the rungs with Spearman's {found.agreement:+.2f}"
+        for kernel, found in rankings
+        if found is not None
+    ]

@@ -9,7 +9,7 @@ import pytest
 from harness.trials.settings import settings_of
 
 from ..benchmarks import test_bench_recipe as bench
-from ..benchmarks.recipe_arms import STANDING, Arm, architectures, median_loss, of_kernel, run_arm, table
+from ..benchmarks.recipe_arms import STANDING, Arm, architectures, median_loss, of_kernel, ranking, run_arm, table
 
 DEBUG = {"launcher": "debug"}
 TINY: dict[str, Any] = {
@@ -54,6 +54,29 @@ def test_an_arm_trains_and_then_reads(tmp_path: Path) -> None:
     assert len(table(ARM, rows)) == 4 + 3 + 2
     again = run_arm(ARM, tmp_path, DEBUG)
     assert [row.record for row in again] == [row.record for row in rows]
+
+
+def test_a_score_ranks_by_rungs_against_seeds() -> None:
+    """Two rungs' losses differ by ten times what seeds do, KID only by noise, in the reverse order."""
+
+    @dataclasses.dataclass
+    class Made:
+        rung: str
+        losses: dict[int, float]
+        kid: float | None
+
+    rows = [
+        Made(rung, {1: 9.0, 2: 1.0 + 0.1 * at + 0.01 * seed}, 2.0 - 0.01 * at + 0.1 * seed)
+        for at, rung in enumerate("abc")
+        for seed in (-1, 1)
+    ]
+    found = ranking(rows)  # type: ignore[arg-type]
+    assert found is not None
+    between, within = 2 * 0.1**2, 2 * 0.01**2  # variances of the rungs' means times the seeds, and of the seeds
+    assert found.loss_f == pytest.approx(between / within)
+    assert found.kid_f < 0.1
+    assert found.agreement == pytest.approx(-1)
+    assert ranking(rows[::2]) is None, "one seed"  # type: ignore[arg-type]
 
 
 def test_the_combined_recipe_takes_the_best_of_each_factor(monkeypatch: pytest.MonkeyPatch) -> None:
