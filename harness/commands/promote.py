@@ -2,14 +2,14 @@
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.commands.places import out_of
+from harness.measure.statistics import Scores
 from harness.records.errors import UserError
 from harness.records.record import TrialRecord
 from harness.records.store import check_file_writable, write_atomic
-from harness.search.conclusions import tied
+from harness.search.conclusions import ties_of
 from harness.search.promote import candidates, choose, kept_checkpoints, promoted_yaml, rescored, rescored_text
 
 
@@ -25,14 +25,16 @@ def run(arguments: argparse.Namespace) -> int:
         print(_said(record, again), file=sys.stderr)
     path = Path(arguments.to or f"{study}-{record.name}.yaml")
     kept = kept_checkpoints(out, study, record)
-    write_atomic(path, promoted_yaml(record, study, again.get(record.name, ()), checkpoints=kept).encode())
+    write_atomic(
+        path, promoted_yaml(record, study, list(again.get(record.name, {}).values()), checkpoints=kept).encode()
+    )
     print(path)
     return 0
 
 
-def _said(record: TrialRecord, again: Mapping[str, Sequence[float]]) -> str:
+def _said(record: TrialRecord, again: Scores) -> str:
     """By what the best was chosen."""
-    own = again[record.name]
-    ties = [name for name, scores in again.items() if name != record.name and tied(own, scores)]
+    own = list(again[record.name].values())
+    ties = ties_of({"kid": again})["kid"][record.name]
     apart = f"; not told apart from {', '.join(ties)}" if ties else ""
     return f"the best of {len(again)} re-scored finalists is {record.name}: {rescored_text(record, own)}{apart}"

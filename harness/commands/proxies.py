@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 from harness.commands.tables import table
+from harness.measure.statistics import LEVEL
+from harness.measure.statistics_ranks import RESAMPLES, Tau, tau
 from harness.records.quantity import value_of
 from harness.search.cheap_scores import (
     TrainedAlike,
@@ -20,7 +22,7 @@ from harness.search.cheap_scores import (
     small_parts,
     trained_alike,
 )
-from harness.search.proxies import CONFIDENCE, RESAMPLES, TOP, Judged, Tau, judge, random_regrets, tau
+from harness.search.proxies import TOP, Judged, judge, random_regrets
 from harness.search.sample_parts import Part, part_scores
 from harness.trials.progress import Show
 
@@ -85,7 +87,7 @@ def _between_seeds(alike: TrainedAlike, dear: str) -> dict[str, Tau]:
 def _text(found: Proxies) -> str:
     alike = found.alike
     head = f"{len(alike.records)} architectures of {found.name}, {alike.steps} steps each, seed {alike.seed}"
-    columns = ("cheap score", "costs", f"tau with {found.dear}", f"{CONFIDENCE:.0%} interval", "ranks first")
+    columns = ("cheap score", "costs", f"tau with {found.dear}", f"{LEVEL:.0%} interval", "ranks first")
     rows = [
         (
             each.score.name,
@@ -100,7 +102,7 @@ def _text(found: Proxies) -> str:
     chance = ("(a random choice)", "no training", "", "", "", *by_chance)
     shown = table((*columns, *(f"regret of top {k}" for k in TOP)), [*rows, chance], head)
     ceiling = table(
-        ("the dear score with itself", "tau", f"{CONFIDENCE:.0%} interval"),
+        ("the dear score with itself", "tau", f"{LEVEL:.0%} interval"),
         [(what, *_tau_cells(each, len(found.frame))) for what, each in found.ceiling.items()],
         "how well the dear score itself is known: disjoint samples, each fewer than its own, or another seed",
     )
@@ -110,7 +112,7 @@ def _text(found: Proxies) -> str:
 def _tau_cells(found: Tau, of: int) -> tuple[str, str]:
     if isnan(found.value):
         return "none: all are equal", ""
-    fewer = f" ({found.architectures} of {of})" if found.architectures < of else ""
+    fewer = f" ({found.count} of {of})" if found.count < of else ""
     interval = "unknown: too many are equal" if isnan(found.low) else f"{found.low:+.2f} to {found.high:+.2f}"
     return f"{found.value:+.2f}{fewer}", interval
 
@@ -153,4 +155,4 @@ def _plain(found: Proxies) -> dict[str, Any]:
 
 def _plain_tau(found: Tau) -> dict[str, Any]:
     numbers = {"tau": found.value, "low": found.low, "high": found.high}
-    return {**{name: None if isnan(value) else value for name, value in numbers.items()}, "n": found.architectures}
+    return {**{name: None if isnan(value) else value for name, value in numbers.items()}, "n": found.count}

@@ -67,7 +67,7 @@ def _finalists(found: Conclusions) -> Table:
 def _cells(objective: RescoredObjective, varies: bool) -> list[str]:
     if not varies:
         return [f"{objective.mean:.6g}"]
-    ties = ", ".join(objective.ties) or "none"
+    ties = ", ".join(f"{name} ≈" if name in objective.equivalent else name for name in objective.ties) or "none"
     return [
         f"{objective.search:.4g}",
         interval(objective),
@@ -88,7 +88,9 @@ def remarks(found: Conclusions) -> list[str]:
     failed = {finalist.name: finalist.failures for finalist in found.finalists if finalist.failures}
     said = [
         "front and ranks are by the re-scored means, ± is their standard error over k fresh seeds; not told apart: the "
-        f"{100 * found.level:g}% interval of the difference (Welch's) holds 0, or the scores overlap"
+        f"difference's p, corrected for all pairs (Holm), is at least {1 - found.level:.2g}; ≈ where each is proved to "
+        f"lie within {found.margin:.0%} of the other (two one-sided tests)",
+        *(f"{name}: {sentence}" for name, sentence in found.noise.items()),
     ]
     for name, reasons in {**failed, **found.without_score}.items():
         said.append(f"{name}: {len(reasons)} fresh training(s) failed: {'; '.join(dict.fromkeys(reasons))}")

@@ -1,4 +1,4 @@
-"""Every interval, test and correction of this project. Arrays and SciPy; no torch.
+"""Every interval, test and correction of this project (of ranks: statistics_ranks). Arrays and SciPy; no torch.
 
 Scores of groups (rungs, finalists) over seeds are compared under one noise model, for all designs and quantities:
 
@@ -11,10 +11,12 @@ spread, and a KID about or below 0 has the constant part (the two components of 
 The weights w are scaled to a geometric mean of 1 (by degrees of freedom); then, as in Box and Cox (1964), a crossover
 is as likely as it makes the standardised residuals small: restricted likelihood Q(c)^(-nu/2), Q their sum of squares on
 nu degrees of freedom. Given c, an estimated contrast over its standard error is Student's t with all nu degrees. Nobody
-knows c, so probabilities are averaged over a grid of crossovers with these likelihoods as weights.
+knows c, so probabilities are averaged over a grid of crossovers with these likelihoods as weights. Where the scores
+tell nothing of c, noise that is constant and noise that is proportional have half the weight each.
 
 Blocks: where groups share their seeds, b_s is estimated, and costs one degree of freedom a seed beyond the first. That
-is decided by the design alone (`_is_crossed`), never by the scores.
+is decided by the design alone (`_is_crossed`), never by the scores. docs/evidence/statistics.md has the error rates and
+the power of all this, simulated.
 """
 
 import math
@@ -25,7 +27,7 @@ from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from harness.records.errors import UserError
 
@@ -35,8 +37,9 @@ Scores: TypeAlias = Mapping[str, Mapping[int, float]]
 K = TypeVar("K", bound=Hashable)
 
 LEVEL = 0.95
-CROSSOVERS = 2.0 ** np.arange(-8, 3)
-"""The grid of c, relative to the largest |mean|: from noise proportional everywhere to constant everywhere."""
+CROSSOVERS = 2.0 ** np.arange(-8, 9)
+"""The grid of c, relative to the root mean square of the means: from proportional to constant noise everywhere."""
+EXACT = 1e-12  # a difference or spread so small beside the scores is rounding, and counts as none
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,13 +148,14 @@ class Noise:
         along = np.zeros_like(self.scale)
         along[:, first] += self.scale[:, first]
         along[:, second] -= ratio * self.scale[:, second]
-        values = np.einsum("cg,cg->c", along, self.means)
+        parts = along * self.means
+        values = np.where(np.abs(parts.sum(-1)) > EXACT * np.abs(parts).sum(-1), parts.sum(-1), 0.0)
         squares = np.einsum("cg,cgh,ch->c", along, self.covariance, along)
         return values, np.sqrt(np.maximum(squares, 0))
 
     def _above(self, values: Vector, errors: Vector) -> float:
         """One-sided p of "the contrast is at most 0"."""
-        return float(self.weights @ stats.t.sf(_over(values, errors), self.freedom))
+        return float(self.weights @ special.stdtr(self.freedom, -_over(values, errors)))
 
     def _quantile(self, values: Vector, errors: Vector, quantile: float) -> float:
         ends = values + stats.t.ppf(quantile, self.freedom) * errors
@@ -245,12 +249,13 @@ def _is_crossed(regressors: Vector, left: int, free: int) -> bool:
 
 def _fit(groups: tuple[str, ...], values: Vector, design: _Design) -> Noise:
     means = np.array([values[design.group == at].mean() for at in range(len(groups))])
-    largest = float(np.abs(means).max()) or 1.0
-    scale = np.sqrt((CROSSOVERS[:, None] * largest) ** 2 + means**2)  # C G
+    typical = float(np.sqrt(np.mean(means**2))) or 1.0
+    scale = np.sqrt((CROSSOVERS[:, None] * typical) ** 2 + means**2)  # C G
     share = design.freedom_within / design.freedom_within.sum()
     scale = scale / np.exp(np.log(scale) @ share)[:, None]
     standard = values / scale[:, design.group]  # C N
     squares = ((standard @ design.residual) ** 2).sum(-1)  # C
+    squares = np.where(squares > EXACT**2 * (standard**2).sum(-1), squares, 0.0)
     variance = squares / design.freedom
     covariance = variance[:, None, None] * design.covariance
     if design.paired:

@@ -11,6 +11,7 @@ from math import ceil, log
 
 import numpy as np
 
+from harness.measure.statistics_ranks import agreements
 from harness.predictor.chips import CHIPS
 from harness.predictor.fit import Fitted, Point, Vector, fit
 from harness.predictor.roofline import ACTIVATION_BYTES, INDEX
@@ -86,21 +87,12 @@ def score(points: Sequence[Point], errors: Vector) -> Score:
     groups: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for point, error in zip(points, errors, strict=True):
         groups[f"{point.chip}, {point.family}"].append((log(point.latency_ms) + error, point.latency_ms))
-    signs = {name: list(_agreements(found)) for name, found in groups.items()}
+    signs = {name: list(agreements(*zip(*found, strict=True))) for name, found in groups.items()}
     return Score(
         median_error=float(np.median(np.abs(np.expm1(errors)))),
         tau=_mean(sign for found in signs.values() for sign in found),
         taus={name: _mean(found) for name, found in signs.items() if len(groups[name]) > 2},
     )
-
-
-def _agreements(pairs: Sequence[tuple[float, float]]) -> Iterable[float]:
-    """1 for every two points in the right order, -1 in the wrong one, 0 predicted equal; equal measurements say
-    nothing."""
-    for index, (predicted, measured) in enumerate(pairs):
-        for other, truth in pairs[:index]:
-            if measured != truth:
-                yield float(np.sign(predicted - other) * np.sign(measured - truth))
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -1,7 +1,7 @@
 """What a sweep concludes from its finalists: the search's values, the re-scored ones, and their ties."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -14,7 +14,9 @@ class RescoredObjective:
     mean: float
     standard_error: float | None  # of the mean; None with one score, and where no seed changes the objective
     rank: int  # by the means, 1 is best
+    p: Mapping[str, float] = field(default_factory=dict)  # of no difference from another finalist, corrected (Holm)
     ties: tuple[str, ...] = ()  # the finalists that it is not told apart from
+    equivalent: tuple[str, ...] = ()  # those of them that are proved to be within `Conclusions.margin`
 
     @property
     def search_minus_mean(self) -> float:
@@ -38,4 +40,6 @@ class Conclusions:
     varying: tuple[str, ...]  # the objectives that a seed changes
     finalists: tuple[Finalist, ...]  # the best in the first varying objective first
     without_score: Mapping[str, tuple[str, ...]]  # candidates whose fresh trainings all failed -> why
-    level: float  # of the intervals by which ties are told
+    level: float  # 1 - the share of tables in which any two may be told apart, or called equivalent, that are not
+    margin: float  # of equivalence, relative to the other's mean
+    noise: Mapping[str, str]  # varying objective -> what its tests take for the noise

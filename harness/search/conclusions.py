@@ -1,30 +1,29 @@
 """From the study to what may be concluded: finalists by their re-scored means, and their ties.
 
-Two finalists are told apart in an objective if Welch's 95% interval of the difference of their means,
-
-    m_1 - m_2 +- t sqrt(s_1^2 / k_1 + s_2^2 / k_2),  t Student's 97.5% quantile at Welch and Satterthwaite's degrees,
-
-leaves out 0 and no score of the one lies within those of the other: two that overlap are never told apart, as in an
-ablation's claims. Else they are a tie. Pairs by seed are not taken: at three seeds they leave two degrees of freedom,
-and pay only where a seed moves all architectures alike. Each pair is tested by itself, without a correction for many.
+All finalists are trained with the same fresh seeds, so they are compared seed by seed, under one noise for all of them
+(`measure.statistics`). Two are a tie unless the p of their difference, corrected for all pairs in all objectives that a
+seed changes (Holm), is below 5%. A tie only says that the seeds do not tell. That two are as good as equal is a
+statement of its own, proved by two one-sided tests: each lies within `MARGIN` of the other, p likewise corrected.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean
 
 import optuna
 from optuna.trial import FrozenTrial
-from scipy import stats
 
+from harness.measure.statistics import LEVEL, Noise, Scores, holm, noise_of, standard_error
 from harness.records.conclusions import Conclusions, Finalist, RescoredObjective
 from harness.search.candidates import candidate_name
 from harness.search.front import front_of
-from harness.search.rescored import FreshScore, columns, rescored_in, standard_error
+from harness.search.rescored import FreshScore, columns, rescored_in
 from harness.search.storage import Direction, directions_of
 from harness.trials.outcomes import LEARNT
 
-LEVEL = 0.95
+MARGIN = 0.1
+"""Fixed before any score: finalists that differ by less are as good as equal."""
 
 
 def conclude(study: optuna.Study) -> Conclusions | None:
@@ -36,7 +35,8 @@ def conclude(study: optuna.Study) -> Conclusions | None:
     scored = {name: scores for name, scores in rescored.items() if columns(scores)}
     varying = tuple(name for name in directions if name in LEARNT)
     values = {name: _by_objective(directions, trials[name], scores) for name, scores in scored.items()}
-    objectives = {name: _objective(name, values, directions[name], name in varying) for name in directions}
+    compared = Compared.of({name: {each: found[name][1] for each, found in values.items()} for name in varying})
+    objectives = {name: _objective(name, values, directions[name], compared) for name in directions}
     front = _front(objectives, directions)
     found = [
         Finalist(
@@ -60,23 +60,73 @@ def conclude(study: optuna.Study) -> Conclusions | None:
             if name not in scored
         },
         level=LEVEL,
+        margin=MARGIN,
+        noise={name: noise.sentence for name, noise in compared.noise.items() if noise is not None},
     )
 
 
-def tied(one: Sequence[float], other: Sequence[float], level: float = LEVEL) -> bool:
-    """Whether these scores do not tell two means apart."""
-    if max(min(one), min(other)) <= min(max(one), max(other)):
-        return True  # they overlap
-    if min(len(one), len(other)) < 2:
-        return True  # no spread is known
-    if len(set(one)) == len(set(other)) == 1:
-        return False  # they have no spread, and differ
-    interval = stats.ttest_ind(one, other, equal_var=False).confidence_interval(level)
-    return bool(interval.low <= 0 <= interval.high)
+Pair = tuple[str, str, str]
+"""Objective, one finalist, another."""
 
 
-Values = Mapping[str, tuple[float, list[float]]]
-"""Objective -> the search's value, and the scores."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Compared:
+    """Every two finalists in every objective that a seed changes; p values corrected for all of them."""
+
+    noise: Mapping[str, Noise | None]  # objective -> its noise; None where no finalist has two scores
+    different: Mapping[Pair, float]  # p of "no difference"; 1 where the noise is not known
+    equivalent: Mapping[Pair, float]  # p of "one lies outside the other's margin"
+
+    @classmethod
+    def of(cls, scores: Mapping[str, Scores]) -> "Compared":
+        noise = {objective: noise_of(by_name) for objective, by_name in scores.items()}
+        pairs = [(name, *pair) for name, by_name in scores.items() for pair in combinations(by_name, 2)]
+        different = {pair: _different(noise[pair[0]], *pair[1:]) for pair in pairs}
+        equivalent = {pair: _equivalent(noise[pair[0]], *pair[1:]) for pair in pairs}
+        return cls(noise=noise, different=holm(different), equivalent=holm(equivalent))
+
+    def p(self, objective: str, name: str) -> dict[str, float]:
+        """Another finalist -> p of no difference."""
+        return {
+            _other(pair, name): p for pair, p in self.different.items() if pair[0] == objective and name in pair[1:]
+        }
+
+    def ties(self, objective: str, name: str) -> tuple[str, ...]:
+        return tuple(other for other, p in self.p(objective, name).items() if p >= 1 - LEVEL)
+
+    def equals(self, objective: str, name: str) -> tuple[str, ...]:
+        """The ties that are proved equivalent. (Two that are told apart can be so too: by less than matters.)"""
+        ties = self.ties(objective, name)
+        found = [
+            pair for pair, p in self.equivalent.items() if pair[0] == objective and name in pair[1:] and p < 1 - LEVEL
+        ]
+        return tuple(other for pair in found if (other := _other(pair, name)) in ties)
+
+
+def ties_of(scores: Mapping[str, Scores]) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Objective -> finalist -> the finalists that it is not told apart from."""
+    compared = Compared.of(scores)
+    return {
+        objective: {name: compared.ties(objective, name) for name in by_name} for objective, by_name in scores.items()
+    }
+
+
+def _different(noise: Noise | None, one: str, other: str) -> float:
+    return 1.0 if noise is None else noise.compare(one, other).p
+
+
+def _equivalent(noise: Noise | None, one: str, other: str) -> float:
+    if noise is None:
+        return 1.0
+    return max(noise.equivalent(one, other, MARGIN), noise.equivalent(other, one, MARGIN))
+
+
+def _other(pair: Pair, name: str) -> str:
+    return pair[2] if pair[1] == name else pair[1]
+
+
+Values = Mapping[str, tuple[float, dict[int, float]]]
+"""Objective -> the search's value, and seed -> score."""
 
 
 def _by_objective(directions: Mapping[str, Direction], trial: FrozenTrial, scores: Sequence[FreshScore]) -> Values:
@@ -85,24 +135,22 @@ def _by_objective(directions: Mapping[str, Direction], trial: FrozenTrial, score
 
 
 def _objective(
-    objective: str, values: Mapping[str, Values], direction: Direction, varies: bool
+    objective: str, values: Mapping[str, Values], direction: Direction, compared: Compared
 ) -> dict[str, RescoredObjective]:
     """Every finalist's, by name."""
-    means = {name: fmean(each[objective][1]) for name, each in values.items()}
+    scores = {name: tuple(each[objective][1].values()) for name, each in values.items()}
+    means = {name: fmean(of) for name, of in scores.items()}
     sign = -1.0 if direction == "maximize" else 1.0
-    ties: dict[str, list[str]] = {name: [] for name in values}
-    for one, other in combinations(values, 2):
-        if varies and tied(values[one][objective][1], values[other][objective][1]):
-            ties[one].append(other)
-            ties[other].append(one)
     return {
         name: RescoredObjective(
             search=each[objective][0],
-            scores=tuple(each[objective][1]),
+            scores=scores[name],
             mean=means[name],
-            standard_error=standard_error(each[objective][1]) if varies else None,
+            standard_error=standard_error(scores[name]) if objective in compared.noise else None,
             rank=1 + sum(sign * other < sign * means[name] for other in means.values()),
-            ties=tuple(ties[name]),
+            p=compared.p(objective, name),
+            ties=compared.ties(objective, name),
+            equivalent=compared.equals(objective, name),
         )
         for name, each in values.items()
     }

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 
 from harness.architecture.catalogue import to_yaml
 from harness.architecture.config import ArchitectureConfig
+from harness.measure.statistics import Scores, standard_error
 from harness.records.errors import UserError, unknown_name
 from harness.records.manifest import MANIFEST_FILE, read_manifest, study_folder
 from harness.records.plain import canonical_json, from_plain
@@ -20,7 +21,7 @@ from harness.records.record import TrialRecord, trial_key
 from harness.search.begun import begun
 from harness.search.candidates import Candidate, candidate_of
 from harness.search.problem import CHECKPOINTS
-from harness.search.rescored import rescored_in, standard_error
+from harness.search.rescored import rescored_in
 from harness.search.retention import checkpoints_key
 from harness.search.storage import stored_study
 from harness.training.checkpoint import has_checkpoints
@@ -69,22 +70,24 @@ def _no_study(out: Path, name: str) -> UserError:
     )
 
 
-def rescored(out: Path, name: str) -> dict[str, list[float]]:
-    """The KIDs of a sweep's finalists with fresh seeds, by candidate; none where there was no such round."""
+def rescored(out: Path, name: str) -> dict[str, dict[int, float]]:
+    """Candidate -> fresh seed -> KID of a sweep's finalists; none where there was no such round."""
     study = stored_study(study_folder(out, name), name)
     found = {} if study is None else rescored_in(study.user_attrs)
-    kids = {each: [score.kid for score in scores if score.kid is not None] for each, scores in found.items()}
+    kids = {
+        each: {score.seed: score.kid for score in scores if score.kid is not None} for each, scores in found.items()
+    }
     return {each: values for each, values in kids.items() if values}
 
 
-def choose(records: Sequence[TrialRecord], trial: str | None, again: Mapping[str, Sequence[float]]) -> TrialRecord:
+def choose(records: Sequence[TrialRecord], trial: str | None, again: Scores) -> TrialRecord:
     """The record of that name or key (the seed of lowest KID, if a name has several); None: the lowest KID of all.
 
     `again` has the finalists' re-scored KIDs: where there are some, the lowest is the lowest mean of those, since the
     lowest of the search's own is partly luck.
     """
     if trial is None and (scored := [record for record in records if record.name in again]):
-        return min(scored, key=lambda record: fmean(again[record.name]))
+        return min(scored, key=lambda record: fmean(again[record.name].values()))
     names = sorted({record.name for record in records})
     if trial is None and all(math.isinf(_kid(record)) for record in records):
         raise UserError(f"--best is the lowest KID, and no trial here has one; name a trial: {', '.join(names)}")

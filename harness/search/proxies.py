@@ -10,7 +10,6 @@ Pure functions of columns, one number an architecture. The dear score is better 
               best of all: what is lost by training those k alone
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
@@ -19,17 +18,14 @@ from typing import Literal, TypeAlias
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import DegenerateDataWarning, bootstrap
+
+from harness.measure.statistics_ranks import Tau, tau
 
 Vector: TypeAlias = NDArray[np.float64]
 First: TypeAlias = Literal["smallest", "largest"]
 """Which architectures a cheap score ranks first: chosen beforehand, never from the dear score."""
 
 TOP = (1, 3, 5)
-RESAMPLES = 2000
-CONFIDENCE = 0.95
-SEED = 0  # of the resampling
-BATCH = 2**22  # pairs of architectures compared at a time
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,16 +35,6 @@ class CheapScore:
     name: str
     first: First
     cost: str  # what must be spent to know it
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tau:
-    """Kendall's tau-b with its interval; NaN where a column has one value only."""
-
-    value: float
-    low: float
-    high: float
-    architectures: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,37 +59,6 @@ def judge(frame: pd.DataFrame, dear: str, scores: Sequence[CheapScore]) -> list[
 def random_regrets(dear: Vector) -> dict[int, float]:
     """The regret to expect of k architectures chosen at random: a score that calls all equal."""
     return {k: regret(np.zeros(len(dear)), dear, k) for k in TOP}
-
-
-def tau(one: Vector, other: Vector, *, resamples: int = RESAMPLES, seed: int = SEED) -> Tau:
-    """Kendall's tau-b of two columns; pairs of numbers are resampled together."""
-    value, count = float(tau_b(one, other)), len(one)
-    if np.isnan(value):
-        return Tau(value=value, low=value, high=value, architectures=count)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DegenerateDataWarning)  # a sample of equal numbers: no interval, and it says so
-        found = bootstrap(
-            (one, other),
-            tau_b,
-            paired=True,
-            vectorized=True,
-            n_resamples=resamples,
-            batch=max(1, BATCH // count**2),
-            confidence_level=CONFIDENCE,
-            method="percentile",
-            rng=np.random.default_rng(seed),
-        ).confidence_interval
-    return Tau(value=value, low=float(found.low), high=float(found.high), architectures=count)
-
-
-def tau_b(one: Vector, other: Vector, axis: int = -1) -> Vector:
-    """(C - D) / sqrt((C + D + T1) (C + D + T2)) along the last axis (Kendall 1945): C pairs are ordered alike, D
-    contrarily, T1 are tied in `other` alone, T2 in `one` alone. scipy.stats.kendalltau of many columns at a time."""
-    assert axis == -1
-    a, b = (np.sign(column[..., :, None] - column[..., None, :]) for column in (one, other))
-    pairs = np.sqrt((a**2).sum((-2, -1)) * (b**2).sum((-2, -1)))
-    with np.errstate(invalid="ignore"):
-        return np.asarray((a * b).sum((-2, -1)) / pairs)
 
 
 def regret(cheap: Vector, dear: Vector, k: int) -> float:

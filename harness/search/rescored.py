@@ -15,10 +15,10 @@ an objective, over the scores that have values.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
+from harness.measure.statistics import standard_error
 from harness.records.errors import UserError
 from harness.records.plain import Plain, from_plain, to_plain
 
@@ -58,20 +58,17 @@ class FreshScore:
         return self.values is None and not self.failed
 
 
-def standard_error(values: Sequence[float]) -> float | None:
-    """s / sqrt(k), s with k - 1 in its denominator; one value has none."""
-    return stdev(values) / sqrt(len(values)) if len(values) > 1 else None
-
-
-def columns(scores: Sequence[FreshScore]) -> list[list[float]]:
-    """Objective by objective, the values of the scores that have some, in the order of their seeds."""
-    known = [score.values for score in sorted(scores, key=lambda score: score.seed) if score.values is not None]
-    return [list(column) for column in zip(*known, strict=True)]
+def columns(scores: Sequence[FreshScore]) -> list[dict[int, float]]:
+    """Objective by objective, seed -> value, of the scores that have values, in the order of their seeds."""
+    known = {
+        score.seed: score.values for score in sorted(scores, key=lambda each: each.seed) if score.values is not None
+    }
+    return [dict(zip(known, column, strict=True)) for column in zip(*known.values(), strict=True)]
 
 
 def attribute_of(name: str, scores: Sequence[FreshScore]) -> tuple[str, Plain]:
     """The study's user attribute for the candidate of this name: its key and content."""
-    found = columns(scores)
+    found = [list(column.values()) for column in columns(scores)]
     content: dict[str, Any] = {
         "scores": to_plain(sorted(scores, key=lambda score: score.seed)),
         "mean": [fmean(column) for column in found],

@@ -1,19 +1,20 @@
 """Finalists: trained again with fresh seeds, scored with fresh samples; conclusions are by those scores."""
 
 import random
-from itertools import pairwise
+from itertools import combinations, pairwise
 from statistics import fmean, stdev
 
+import numpy as np
 import optuna
 import pytest
 from fake_sweep import World, score
 from optuna.trial import TrialState
-from scipy import stats
 from test_driver import Death, KilledError
 
+from harness.measure.statistics import holm, noise_of
 from harness.records.errors import UserError
 from harness.search import conclusions
-from harness.search.conclusions import conclude, tied
+from harness.search.conclusions import Compared, conclude, ties_of
 from harness.search.finalists import chosen, fresh_seeds, rescore, rescore_finalists
 from harness.search.promote import choose
 from harness.search.rescored import Finalists, rescored_in
@@ -110,7 +111,7 @@ def test_a_planted_lucky_candidate_wins_the_search_and_loses_after_re_scoring(tm
     planted = check_the_lucky_one_loses(world)
     assert planted.objectives["kid"].search_minus_mean < -1
     searched = [record for record in world.workers.records.values() if record.fidelity == "search"]
-    again = {name: [each.kid for each in found] for name, found in scores(world).items()}
+    again = {name: {each.seed: each.kid for each in found} for name, found in scores(world).items()}
     assert choose(searched, None, {}).name == planted.name, "--best without a final round"
     assert choose(searched, None, again).name == conclude(world.study).finalists[0].name
 
@@ -120,37 +121,74 @@ def test_concluding_from_the_searchs_values_shows(tmp_path, cheap, monkeypatch):
     by_objective = conclusions._by_objective
 
     def searched(*arguments):
-        return {name: (value, [value] * len(again)) for name, (value, again) in by_objective(*arguments).items()}
+        return {name: (value, dict.fromkeys(again, value)) for name, (value, again) in by_objective(*arguments).items()}
 
     monkeypatch.setattr(conclusions, "_by_objective", searched)
     with pytest.raises(AssertionError):
         check_the_lucky_one_loses(World(tmp_path, lucky))
 
 
+def ties(*columns):
+    """Of finalists with these KIDs at seeds 1, 2, ...: everyone's ties, by number."""
+    scores = {str(at): dict(enumerate(column, start=1)) for at, column in enumerate(columns)}
+    return {int(name): {int(other) for other in found} for name, found in ties_of({"kid": scores})["kid"].items()}
+
+
 @pytest.mark.parametrize(
     ("one", "other", "tie"),
     [
-        ((0.40, 0.44, 0.42), (0.41, 0.45, 0.43), True),  # they overlap
-        ((0.40, 0.44, 0.42), (0.90, 0.94, 0.92), False),
+        ((0.40, 0.44, 0.42), (0.415, 0.435, 0.425), True),
+        ((0.40, 0.44, 0.42), (0.90, 0.94, 0.93), False),
+        ((0.40, 0.44, 0.42), (0.43, 0.47, 0.452), False),  # they overlap, but each seed tells the same
         ((0.40, 0.50, 0.42), (0.51, 0.52, 0.61), True),  # apart, but by less than they scatter
-        ((0.1,) * 3 + (0.3,) * 20, (0.29,) + (0.9,) * 20, True),  # Welch's tells these apart, but they overlap
-        ((0.4,), (0.9, 0.91), True),  # one score has no spread
+        ((0.4,), (0.9,), True),  # one score each has no spread
         ((0.4, 0.4), (0.5, 0.5), False),
         ((0.4, 0.4), (0.4, 0.4), True),
     ],
 )
 def test_a_tie_is_what_the_seeds_do_not_tell_apart(one, other, tie):
-    assert tied(one, other) == tied(other, one) == tie
+    assert ties(one, other) == ({0: {1}, 1: {0}} if tie else {0: set(), 1: set()})
 
 
-def test_the_interval_is_welchs_by_arithmetic():
-    """m_1 - m_2 +- t sqrt(v_1 + v_2) touches 0 exactly at the gap computed here."""
-    one, scatter = (0.0, 0.01, 0.02), (0.0, 0.1, 0.2)
-    v1, v2 = stdev(one) ** 2 / 3, stdev(scatter) ** 2 / 3
-    freedom = (v1 + v2) ** 2 / (v1**2 / 2 + v2**2 / 2)
-    gap = fmean(one) - fmean(scatter) + stats.t.ppf(0.975, freedom) * (v1 + v2) ** 0.5
-    assert tied(one, [value + gap * 0.999 for value in scatter])
-    assert not tied(one, [value + gap * 1.001 for value in scatter])
+def test_more_seeds_tell_overlapping_finalists_apart():
+    """One outlier each keeps their ranges overlapping for ever; twenty seeds outweigh it."""
+    few = ((0.40, 0.70), (0.50, 0.45))
+    many = tuple(column + (at,) * 9 + (at + 0.01,) * 9 for column, at in zip(few, (0.4, 0.6), strict=True))
+    assert ties(*few) == {0: {1}, 1: {0}}
+    assert ties(*many) == {0: set(), 1: set()}
+
+
+def test_p_values_are_corrected_for_all_pairs_of_all_objectives():
+    random_ = np.random.default_rng(0)
+    scores = {
+        objective: {name: dict(enumerate(1 + 0.1 * random_.standard_normal(3))) for name in "abcd"}
+        for objective in ("kid", "fd")
+    }
+    raw = [noise_of(scores[objective]).compare(*pair).p for objective in scores for pair in combinations("abcd", 2)]
+    found = sorted(Compared.of(scores).different.values())
+    assert found[0] == pytest.approx(min(1.0, 12 * min(raw)))
+    assert found == pytest.approx(sorted(holm(dict(enumerate(raw))).values()))
+
+
+def test_finalists_are_equals_where_that_is_proved_and_not_because_they_are_not_told_apart():
+    random_ = np.random.default_rng(0)
+    close = {name: dict(enumerate(1 + 0.01 * random_.standard_normal(5))) for name in "ab"}
+    loose = {name: dict(enumerate(1 + 0.3 * random_.standard_normal(5))) for name in "ab"}
+    for scores, equal in ((close, ("b",)), (loose, ())):
+        compared = Compared.of({"kid": scores})
+        assert (compared.ties("kid", "a"), compared.equals("kid", "a")) == (("b",), equal)
+
+
+def test_ties_are_as_many_whichever_direction_is_better():
+    random_ = np.random.default_rng(1)
+    scores = {
+        name: dict(enumerate(level + 0.05 * random_.standard_normal(5)))
+        for name, level in zip("abc", (0.5, 0.51, 0.9), strict=True)
+    }
+    turned = {name: {seed: 1.4 - value for seed, value in by_seed.items()} for name, by_seed in scores.items()}
+    one, other = (Compared.of({"kid": each}) for each in (scores, turned))
+    assert one.ties("kid", "c") == other.ties("kid", "c") == ()
+    assert one.ties("kid", "a") == other.ties("kid", "a") == ("b",)
 
 
 def by_width(noise):
@@ -165,7 +203,7 @@ def by_width(noise):
 
 
 @pytest.mark.parametrize(("noise", "tie"), [(0.01, False), (3.0, True)])
-def test_ties_are_marked_where_seeds_overlap_and_not_where_they_are_far_apart(tmp_path, cheap, noise, tie):
+def test_ties_are_marked_where_seeds_drown_the_difference_and_not_where_they_are_far_apart(tmp_path, cheap, noise, tie):
     world = World(tmp_path, by_width(noise))
     final_round(world, objectives={"kid": "minimize", "macs": "minimize"}, trials=20)
     found = conclude(world.study).finalists

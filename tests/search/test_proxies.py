@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
-from harness.search.proxies import TOP, CheapScore, judge, random_regrets, regret, tau, tau_b
+from harness.measure.statistics_ranks import tau, tau_b
+from harness.search.proxies import TOP, CheapScore, judge, random_regrets, regret
 
 DEAR = np.array([0.3, 0.1, 0.5, 0.2, 0.4, 0.7, 0.9, 0.8])
 COLUMNS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, max_size=12)
@@ -107,7 +108,7 @@ def test_architectures_without_the_score_are_left_out_and_counted():
     cheap = DEAR.copy()
     cheap[:2] = np.nan
     found = judged(cheap)
-    assert found.tau.architectures == 6
+    assert found.tau.count == 6
     assert found.tau.value == 1.0
     assert found.regrets[1] == 0.0, "the best of those that have it"
 
