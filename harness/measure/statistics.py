@@ -82,11 +82,16 @@ class Noise:
             difference=float(self.weights @ values),
             low=low,
             high=high,
-            p=2 * min(self._above(values, errors), self._above(-values, errors)),
+            p=self.p(one, other),
             freedom=self.freedom,
             paired=self.paired,
             noise=self.sentence,
         )
+
+    def p(self, one: str, other: str) -> float:
+        """Of "no difference", two-sided, not yet corrected for other comparisons."""
+        values, errors = self._contrast(one, other, 1.0)
+        return 2 * min(self._above(values, errors), self._above(-values, errors))
 
     def relative(self, one: str, other: str) -> Interval | None:
         """one / other - 1 with its interval (Fieller 1954: all ratios r for which one - r other may be 0); None where

@@ -112,7 +112,7 @@ def ties_of(scores: Mapping[str, Scores]) -> dict[str, dict[str, tuple[str, ...]
 
 
 def _different(noise: Noise | None, one: str, other: str) -> float:
-    return 1.0 if noise is None else noise.compare(one, other).p
+    return 1.0 if noise is None else noise.p(one, other)
 
 
 def _equivalent(noise: Noise | None, one: str, other: str) -> float:

@@ -125,3 +125,93 @@ def test_a_flat_curve_falls_one_time_in_twenty_and_more_seeds_see_a_small_fall()
             for seeds in (1, 4, 16)]  # fmt: skip
     assert seen[0] < seen[1] < seen[2]
     assert seen[2] > 95
+
+
+def test_spread_goes_with_the_mean_where_the_scores_say_so_and_not_where_they_do_not():
+    random = np.random.default_rng(0)
+    means = (1.4, 1.0, 0.3, 0.2, 0.1, 0.1)
+    in_proportion = {str(m): {s: m * (1 + 0.1 * random.standard_normal()) for s in range(5)} for m in means}
+    constant = {str(m): {s: m + 0.05 * random.standard_normal() for s in range(5)} for m in means}
+    noise = noise_of(in_proportion)
+    assert noise.deviation("1.4") == pytest.approx(0.14, rel=0.4)
+    assert noise.deviation("0.1") == pytest.approx(0.01, rel=0.4)
+    noise = noise_of(constant)
+    assert noise.deviation("1.4") == pytest.approx(0.05, rel=0.4)
+    assert noise.deviation("0.1") == pytest.approx(0.05, rel=0.4)
+
+
+def test_scores_about_and_below_0_are_compared_as_well():
+    found = scores([-0.002, 0.001, 0.05, 1.0], 5, 0.004, seed=3)
+    noise = noise_of(found)
+    assert noise.compare("g0", "g1").p > 0.05
+    assert noise.compare("g2", "g0").p < 1e-6
+    assert noise.deviation("g0") > 0.001
+    assert noise.relative("g2", "g0") is None, "relative to about 0"
+    assert noise.equivalent("g1", "g0", 0.5) > 0.05
+
+
+def test_the_interval_holds_0_exactly_where_p_is_not_below_5_percent():
+    for seed in range(40):
+        compared = noise_of(scores([1, 1.1, 1.3], 3, 0.06, seed=seed)).compare("g1", "g0")
+        assert (compared.low <= 0 <= compared.high) == (compared.p >= 0.05)
+        assert compared.low < compared.difference < compared.high
+
+
+def test_the_relative_interval_is_fiellers_by_arithmetic():
+    """Means 2.2 and 2.0, a spread of 0.1 over 6 seeds each, not shared: all r where t of m1 - r m2 is not beyond t."""
+    random = np.random.default_rng(1)
+    draws = random.standard_normal((2, 6))
+    draws = (draws - draws.mean(1, keepdims=True)) / draws.std(1, ddof=1, keepdims=True)
+    found = {"a": dict(enumerate(2.02 + 0.1 * draws[0])), "b": {10 + s: 2 + 0.1 * x for s, x in enumerate(draws[1])}}
+    relative = noise_of(found).relative("a", "b")
+    t = stats.t.ppf(0.975, 10)
+    roots = np.roots([2**2 - t**2 * 0.01 / 6, -2 * 2.02 * 2, 2.02**2 - t**2 * 0.01 / 6])
+    assert (relative.low, relative.high) == pytest.approx((roots.min() - 1, roots.max() - 1), rel=0.02)
+    assert relative.value == pytest.approx(0.01)
+
+
+def test_the_relative_interval_holds_the_true_change_19_times_in_20():
+    truth = 1.3 / 0.5 - 1
+    found = [noise_of(scores([1.3, 0.5, 0.1], 3, 0.02, seed=n)).relative("g0", "g1") for n in range(200)]
+    missed = sum(not each.low <= truth <= each.high for each in found)
+    assert missed <= stats.binom.ppf(0.999, 200, 0.05)
+
+
+def test_seeds_are_blocks_where_groups_share_them_by_design_alone():
+    shared, own = scores([1, 2, 3], 4, 0.1), scores([1, 2, 3], 4, 0.1, shared=False)
+    assert (noise_of(shared).paired, noise_of(shared).freedom) == (True, 6)
+    assert (noise_of(own).paired, noise_of(own).freedom) == (False, 9)
+    del shared["g1"][2]  # one training failed
+    assert (noise_of(shared).paired, noise_of(shared).freedom) == (True, 5)
+    shared["g1"][77] = 2.0  # and a seed that nobody else has
+    assert (noise_of(shared).paired, noise_of(shared).freedom) == (True, 5)
+
+
+def test_what_a_seed_does_to_all_groups_does_not_blur_their_difference():
+    random = np.random.default_rng(0)
+    shift = random.standard_normal(4)
+    found = {
+        f"g{at}": {s: 10 + at / 10 + float(shift[s]) + 0.01 * float(random.standard_normal()) for s in range(4)}
+        for at in range(3)
+    }
+    assert noise_of(found).compare("g1", "g0").p < 1e-4
+    apart = {name: {(at * 10 + s): x for s, x in row.items()} for at, (name, row) in enumerate(found.items())}
+    assert noise_of(apart).compare("g1", "g0").p > 0.5
+
+
+def test_a_group_with_one_seed_is_compared_by_the_others_spread():
+    found = {"a": {0: 1.0}, **scores([1.0, 2.0], 4, 0.01, seed=5)}
+    assert noise_of(found).compare("g1", "a").p < 1e-3
+
+
+def test_scores_without_any_spread_are_equal_or_differ_and_nothing_between():
+    noise = noise_of({"a": {0: 0.3, 1: 0.3}, "b": {0: 0.3, 1: 0.3}, "c": {0: 0.4, 1: 0.4}})
+    assert (noise.compare("a", "b").p, noise.compare("a", "c").p) == (1, pytest.approx(0, abs=1e-12))
+    assert noise.equivalent("a", "b", 0.1) == 0
+
+
+def test_a_margin_that_is_none_is_refused():
+    noise = noise_of(scores([1, 1], 3, 0.1))
+    for margin in (0, 1, -0.1, float("nan")):
+        with pytest.raises(UserError, match="a margin of equivalence is between 0 and 1"):
+            noise.equivalent("g0", "g1", margin)
