@@ -79,6 +79,11 @@ class ImageData:
     unreadable: tuple[str, ...] = ()  # "cat/x.png: image file is truncated", left out of both parts
 
     @property
+    def class_sizes(self) -> tuple[int, ...]:
+        """Training images of each class."""
+        return tuple(np.bincount(self.train.labels, minlength=len(self.class_names)).tolist())
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What goes into a protocol: the settings that shape the data, and its content."""
         return {"kind": self.kind, "size": self.size, "channels": self.channels, "content": self.fingerprint}

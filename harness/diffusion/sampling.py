@@ -1,8 +1,9 @@
 """Sampling: images as functions of (model, seed, index), whoever computes them.
 
-The noise of sample i depends on (seed, i) alone, its label on i, and work is cut into micro-batches of a fixed size at
-multiples of that size. So an image's arithmetic is the same for any number of workers, and its uint8 values are
-bit-equal. Another micro-batch size makes other matrix shapes, hence other roundings: at most one grey level.
+The noise of sample i depends on (seed, i) alone, its label on the rule in `harness.diffusion.labels`, and work is cut
+into micro-batches of a fixed size at multiples of that size. So an image's arithmetic is the same for any number of
+workers, and its uint8 values are bit-equal. Another micro-batch size makes other matrix shapes, hence other roundings:
+at most one grey level.
 """
 
 from collections.abc import Callable
@@ -18,11 +19,6 @@ from harness.records.errors import UserError
 
 Progress = Callable[[int, int], None]
 """Called with (samples done, samples in all)."""
-
-
-def sample_labels(count: int, n_classes: int) -> Tensor:
-    """(count,) class numbers, i mod K: balanced to within one, and a function of the index alone."""
-    return torch.arange(count) % n_classes
 
 
 def sample_noise(seed: int, indices: range, shape: tuple[int, ...]) -> Tensor:
@@ -94,7 +90,7 @@ def _micro_batch(
     padded = labels[torch.arange(batch.start, batch.stop) % len(labels)]
     v = guided_velocity(model, prompts.to(device), padded, config.guidance_scale, device)
     noise = sample_noise(config.seed, batch, shape).to(device)
-    return to_uint8(solve(SOLVERS[config.solver], v, noise, config.steps)).cpu()
+    return to_uint8(solve(SOLVERS[config.solver], v, noise, config.schedule)).cpu()
 
 
 def guided_velocity(model: nn.Module, prompts: Prompts, labels: Tensor, scale: float, device: torch.device) -> Velocity:

@@ -1,14 +1,14 @@
 """How good generated images are: kernel distance, Frechet distance, and whether they show the class asked for.
 
-    KID     unbiased squared maximum mean discrepancy with the kernel (x.y / D + 1)^3 (Binkowski et al. 2018,
-            arXiv 1801.01401): its expectation does not depend on N, so it ranks at any N; may be below 0 near its floor
-    FD      |mu_1 - mu_2|^2 + tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2)) (Heusel et al. 2017, arXiv 1706.08500): biased upwards
-            by about 1/N, so two of them compare at equal N only, and beside the floor of real images at that N
+    KID   its expectation does not depend on N, so it ranks at any N; may be below 0 near its floor
+    FD    biased upwards by about 1/N, so two of them compare at equal N only, and beside the floor of real images at
+          that N. FID is FD in the original Inception's features, and nothing else
 
-Both are torch-fidelity's own functions; FID is FD in the original Inception's features, and nothing else.
+Both are torch-fidelity's numbers (the tests hold them to that), computed by `quality_distances` for their replicates
+and for unequal numbers of images. Each has a 95% interval of the sampling noise of its N images. It is about the
+expectation at that N, for the reference images as they are, and says nothing of another training seed.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,13 +16,20 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
-from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 
 from harness.data.images import ImageData
 from harness.measure.quality_classifier import pixel_inputs
 from harness.measure.quality_config import QualityConfig
-from harness.measure.quality_reference import Reference, statistics_of
+from harness.measure.quality_distances import (
+    Estimate,
+    Groups,
+    frechet_distance,
+    jackknife_groups,
+    kernel_distance,
+    kernel_distance_over_subsets,
+)
+from harness.measure.quality_reference import Reference
+from harness.measure.statistics import jackknife_interval, wilson
 from harness.models.extractor_config import InceptionV3Extractor, extractor_name
 from harness.records.quantity import Measured, Quantity, Unavailable
 
@@ -51,15 +58,15 @@ def quality(
     images, labels = images.cpu(), labels.cpu()
     features = reference.extractor.features(images).double()
     found: dict[str, Quantity] = {
-        **{name: distance(name, features, reference) for name in DISTANCES},
+        **{name: distance(name, features, labels, reference) for name in DISTANCES},
         "class_agreement": _class_agreement(images, features, labels, reference),
     }
     return {name: _with_conditions(quantity, under or {}) for name, quantity in found.items()}
 
 
-def distance(name: str, features: Tensor, reference: Reference) -> Measured:
-    """`kid` or `fd` of images whose features these are."""
-    return DISTANCES[name](features, reference)
+def distance(name: str, features: Tensor, labels: Tensor, reference: Reference) -> Measured:
+    """`kid` or `fd` of images whose float64 features (N, D) and labels (N,) these are."""
+    return DISTANCES[name](features, jackknife_groups(labels), reference)
 
 
 def _with_conditions(quantity: Quantity, more: Mapping[str, Any]) -> Quantity:
@@ -68,37 +75,44 @@ def _with_conditions(quantity: Quantity, more: Mapping[str, Any]) -> Quantity:
     return replace(quantity, conditions={**quantity.conditions, **more})
 
 
-def _fd(features: Tensor, reference: Reference) -> Measured:
-    metric = fid_statistics_to_metric(statistics_of(features), reference.statistics, verbose=False)
-    return Measured(value=metric[KEY_METRIC_FID], unit="1", conditions=_conditions("FD", len(features), reference))
+def _fd(features: Tensor, groups: Groups, reference: Reference) -> Measured:
+    return _measured("FD", frechet_distance(features, reference.gaussian, groups), features, reference)
 
 
-def _kid(features: Tensor, reference: Reference) -> Measured:
-    config = reference.config
-    most = min(len(features), len(reference.features))
-    size = min(config.kid_subset_size, max(2, most // 2))  # subsets of all images would be one subset, without spread
-    over_subsets = _kid_over(features, reference, subsets=config.kid_subsets, size=size)
-    mean, deviation = over_subsets[KEY_METRIC_KID_MEAN], over_subsets[KEY_METRIC_KID_STD]
-    spread = f"standard deviation over {config.kid_subsets} random subsets of {size}"
+def _kid(features: Tensor, groups: Groups, reference: Reference) -> Measured:
+    config, (m, n) = reference.config, (len(features), len(reference.features))
     if config.kid_full:
-        value = _kid_over(features, reference, subsets=1, size=most)[KEY_METRIC_KID_MEAN]
-        estimator = f"unbiased, over {most} images at once"
+        found = kernel_distance(features, reference.features, groups)
+        estimator = f"unbiased, all {m} images with all {n} of the reference"
     else:
-        value, estimator = mean, f"unbiased, mean over {config.kid_subsets} random subsets of {size}"
-    conditions = {**_conditions("KID", len(features), reference), "estimator": estimator, "kernel": "(x.y/D + 1)^3"}
+        subsets, size = config.kid_subsets, min(config.kid_subset_size, m, n)
+        found = kernel_distance_over_subsets(
+            features, reference.features, groups, subsets=subsets, size=size, seed=KID_SEED
+        )
+        estimator = f"unbiased, mean over {subsets} random subsets of {size} of {m} images and {size} of {n}"
+    more = {"estimator": estimator, "kernel": "(x.y/D + 1)^3"}
+    return _measured("KID", found, features, reference, more)
+
+
+DISTANCES: Mapping[str, Callable[[Tensor, Groups, Reference], Measured]] = {"kid": _kid, "fd": _fd}
+
+
+def _measured(
+    name: str, found: Estimate, features: Tensor, reference: Reference, more: Mapping[str, Any] | None = None
+) -> Measured:
+    conditions = {**_conditions(name, len(features), reference), **(more or {})}
+    if not found.replicates:
+        return Measured(value=found.value, unit="1", conditions=conditions)
+    interval = jackknife_interval(found.value, found.replicates)
     return Measured(
-        value=value, unit="1", low=value - deviation, high=value + deviation, spread=spread, conditions=conditions
+        value=found.value,
+        unit="1",
+        low=interval.low,
+        high=interval.high,
+        spread=f"95%, sampling noise of {len(features)} images (jackknife, {len(found.replicates)} groups)",
+        replicates=found.replicates,
+        conditions=conditions,
     )
-
-
-DISTANCES: Mapping[str, Callable[[Tensor, Reference], Measured]] = {"kid": _kid, "fd": _fd}
-
-
-def _kid_over(features: Tensor, reference: Reference, *, subsets: int, size: int) -> dict[str, float]:
-    metric: dict[str, float] = kid_features_to_metric(
-        features, reference.features, kid_subsets=subsets, kid_subset_size=size, rng_seed=KID_SEED, verbose=False
-    )
-    return metric
 
 
 def _class_agreement(images: Tensor, features: Tensor, labels: Tensor, reference: Reference) -> Quantity:
@@ -106,8 +120,10 @@ def _class_agreement(images: Tensor, features: Tensor, labels: Tensor, reference
     if classifier is None:
         return Unavailable(reason="the data set has one class only: there is nothing to tell apart")
     inputs = pixel_inputs(images) if classifier.on_pixels else features.numpy()
-    agreed = int(np.sum(classifier.predict(inputs) == labels.numpy()))
-    low, high = wilson_interval(agreed, len(labels))
+    read = classifier.predict(inputs)
+    agreed = int(np.sum(read == labels.numpy()))
+    asked_share, read_share = (np.bincount(of, minlength=len(classifier.bias)) / len(of) for of in (labels, read))
+    low, high = wilson(agreed, len(labels))
     conditions = {
         "label": f"class agreement, N={len(labels)}",
         "samples": len(labels),
@@ -115,20 +131,13 @@ def _class_agreement(images: Tensor, features: Tensor, labels: Tensor, reference
         "data_fingerprint": reference.conditions["data_fingerprint"],
         "classifier": classifier.description,
         "classifier_heldout_accuracy": classifier.heldout_accuracy,
-        "chance": 1 / len(classifier.bias),
+        "chance": float(asked_share @ read_share),  # of the same images in random order (Cohen 1960)
+        "chance_at_most": float(asked_share.max()),  # of images that all show the class asked for most
     }
     return Measured(
         value=agreed / len(labels), unit="fraction", low=low, high=high, spread="95% Wilson interval",
         conditions=conditions,
     )  # fmt: skip
-
-
-def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
-    """A binomial proportion's interval (Wilson 1927): within [0, 1], sensible at 0 and at all."""
-    share, extra = successes / trials, z**2 / trials
-    centre = share + extra / 2
-    margin = z * math.sqrt(share * (1 - share) / trials + extra / (4 * trials))
-    return (centre - margin) / (1 + extra), (centre + margin) / (1 + extra)
 
 
 def _conditions(distance: str, samples: int, reference: Reference) -> dict[str, Any]:
@@ -137,4 +146,6 @@ def _conditions(distance: str, samples: int, reference: Reference) -> dict[str, 
         name = {"FD": "FID", "KID": "KID"}[distance]
     else:
         name = f"{distance}-{extractor_name(extractor)}"
-    return {"label": f"{name}, N={samples}", "samples": samples, **reference.conditions}
+    against = len(reference.features)
+    label = f"{name}, N={samples}" if samples == against else f"{name}, N={samples} against {against}"
+    return {"label": label, "samples": samples, **reference.conditions}

@@ -17,9 +17,9 @@ class QualityConfig:
     """At most so many images of that part; null: all."""
     kid_subset_size: int = 256
     kid_subsets: int = 50
-    """KID's spread is its standard deviation over so many random subsets of so many images, half of them at most."""
+    """Used where `kid_full` is false: so many random subsets of so many images, or of all where there are fewer."""
     kid_full: bool = True
-    """KID is the unbiased estimate over all samples at once, needing N x N memory; false: the mean over the subsets."""
+    """KID is the unbiased estimate over all images at once; false: the mean over random subsets, as published."""
     classifier_images: int = 5000
     """At most so many training images, balanced over the classes, fit the classifier that reads the samples."""
     extractor: ExtractorConfig = field(default_factory=EfficientNetLite0Extractor)

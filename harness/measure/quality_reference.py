@@ -1,4 +1,4 @@
-"""The real images that generated ones are compared with: their features, mean and covariance, computed once.
+"""The real images that generated ones are compared with: their features, computed once.
 
 The cache's key is everything that decides them: the content of the data set and its transform, which part, which of
 its images, and the extractor with its weights, resolution and resizing. Change any and the key is another, so an
@@ -14,19 +14,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch_fidelity.metric_fid import fid_features_to_statistics
 
 from harness.data.cache import reading
 from harness.data.images import ImageData, Images, stack
 from harness.measure.quality_classifier import Classifier, load_classifier
 from harness.measure.quality_config import QualityConfig
+from harness.measure.quality_distances import Gaussian
 from harness.models.extractor_config import extractor_identity
 from harness.models.feature_extractor import FeatureExtractor, load_extractor
 from harness.records.plain import fingerprint
 from harness.records.store import write_atomic
 
 CHUNK = 512  # images read at a time
-Statistics = dict[str, NDArray[np.float64]]  # torch-fidelity's: "mu" (D,), "sigma" (D, D)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +35,7 @@ class Reference:
     config: QualityConfig
     extractor: FeatureExtractor
     features: Tensor  # (N_reference, D) float64
-    statistics: Statistics
+    gaussian: Gaussian  # of these features
     classifier: Classifier | None  # None where there is one class only
     shape: tuple[int, int, int]  # (C, H, W) of the data's images
     conditions: dict[str, Any]  # what is true of every score against this reference
@@ -52,12 +51,12 @@ def load_reference(
     extractor = load_extractor(config.extractor, device)
     part = data.heldout if config.reference == "heldout" else data.train
     chosen = fixed_choice(len(part), config.reference_samples)
-    features, statistics = _cached_features(config, data, extractor, part, chosen, cache)
+    features = _cached_features(config, data, extractor, part, chosen, cache)
     return Reference(
         config=config,
         extractor=extractor,
         features=features,
-        statistics=statistics,
+        gaussian=Gaussian.of(features),
         classifier=load_classifier(config, data, extractor, cache),
         shape=(data.channels, data.size, data.size),
         conditions={
@@ -83,12 +82,6 @@ def part_features(extractor: FeatureExtractor, images: Images, chosen: NDArray[n
     return torch.cat([extractor.features(stack(images, piece)) for piece in pieces])
 
 
-def statistics_of(features: Tensor) -> Statistics:
-    """Mean and unbiased covariance in float64: torch-fidelity wants both of one type."""
-    statistics: Statistics = fid_features_to_statistics(features.double())
-    return statistics
-
-
 def reference_key(config: QualityConfig, data: ImageData, chosen: NDArray[np.int64]) -> str:
     what = {
         "data": data.identity,
@@ -96,7 +89,7 @@ def reference_key(config: QualityConfig, data: ImageData, chosen: NDArray[np.int
         "images": len(chosen),
         "extractor": extractor_identity(config.extractor),
     }
-    return fingerprint(what, schema="quality-reference-1")
+    return fingerprint(what, schema="quality-reference-2")
 
 
 def _cached_features(
@@ -106,12 +99,12 @@ def _cached_features(
     part: Images,
     chosen: NDArray[np.int64],
     cache: Path,
-) -> tuple[Tensor, Statistics]:
+) -> Tensor:
     path = cache / "references" / f"{reference_key(config, data, chosen)}.npz"
     if not path.exists():
         features = part_features(extractor, part, chosen)
         buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, features=features.numpy(), **statistics_of(features))
+        np.savez(buffer, allow_pickle=False, features=features.numpy())
         write_atomic(path, buffer.getvalue())
     with reading(path), np.load(path) as stored:
-        return torch.from_numpy(stored["features"]).double(), {"mu": stored["mu"], "sigma": stored["sigma"]}
+        return torch.from_numpy(stored["features"]).double()

@@ -32,6 +32,7 @@ class Measured:
     low: float | None = None  # the interval that `spread` names, where one is known
     high: float | None = None
     spread: str = ""  # what low..high is, e.g. "interquartile range of 30 runs"
+    replicates: tuple[float, ...] = ()  # the value without each group of what it was computed from (jackknife)
     conditions: Conditions = field(default_factory=dict)
     kind: Literal["measured"] = "measured"
 

@@ -81,8 +81,10 @@ def _check_protocol(record: TrialRecord, prepared: Prepared) -> None:
 
 def _measure(store: Store, record: TrialRecord, score: str, parts: Sequence[Part], reference: Reference) -> Measurement:
     begun = provenance()
-    features = reference.extractor.features(_samples(store, record)).double()
-    quantities = {part.name: distance(score, features[part.first : part.end], reference) for part in parts}
+    images, labels = _samples(store, record)
+    features = reference.extractor.features(images).double()
+    chosen = {part.name: slice(part.first, part.end) for part in parts}
+    quantities = {name: distance(score, features[at], labels[at], reference) for name, at in chosen.items()}
     return Measurement(
         subject="sample_parts",
         settings=_settings(record, score, parts),
@@ -91,11 +93,12 @@ def _measure(store: Store, record: TrialRecord, score: str, parts: Sequence[Part
     )
 
 
-def _samples(store: Store, record: TrialRecord) -> Tensor:
+def _samples(store: Store, record: TrialRecord) -> tuple[Tensor, Tensor]:
+    """Images (N, C, H, W) and labels (N,)."""
     path = store.artifact(record.key, SAMPLES)
     try:
         with np.load(path) as stored:
-            return torch.from_numpy(stored["images"])
+            return torch.from_numpy(stored["images"]), torch.from_numpy(stored["labels"])
     except (OSError, KeyError, ValueError) as error:
         raise UserError(f"cannot read the samples of {record.name}, {path}: {error}") from error
 

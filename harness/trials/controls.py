@@ -21,7 +21,7 @@ from harness.records.provenance import ended, provenance
 from harness.records.record import Measurement, Protocol, measurement_key
 from harness.records.store import Store
 from harness.training.device import resolve_device, use_threads
-from harness.trials.network import initialised, sampled
+from harness.trials.network import drawn_with, initialised, sampled
 from harness.trials.prepared import Prepared, cache_folder, check_unchanged, prepare
 from harness.trials.queue import TrialQueue
 from harness.trials.settings import Settings
@@ -79,13 +79,15 @@ def _settings(name: str, protocol: Protocol, base: ArchitectureConfig) -> Mappin
 def _measure(name: str, prepared: Prepared, base: ArchitectureConfig, reference: Reference) -> Measurement:
     settings, (data, prompts) = prepared.settings, prepared.trained_on
     begun = provenance(threads=threads_of(settings.launcher))
+    under: Mapping[str, Any] = {}
     if name == "untrained":
         count = samples_for(settings.quality, data)
         network = initialised(base, UNTRAINED_SEED).to(resolve_device(settings.recipe.device))
         images, labels = sampled(network, data, prompts, settings.sampling, count)
+        under = drawn_with(settings.sampling)
     else:
-        images, labels = control_images(name, data, settings.quality, seed=settings.sampling.seed)
-    quantities = quality(images, labels, reference)
+        images, labels = control_images(name, data, settings.quality, settings.sampling)
+    quantities = quality(images, labels, reference, under)
     what = _settings(name, prepared.protocol, base)
     return Measurement(subject="control", settings=what, quantities=quantities, provenance=ended(begun))
 

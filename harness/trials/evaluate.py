@@ -1,9 +1,11 @@
 """Scores outside a trial: of a stored checkpoint sampled anew, or of any folder of images."""
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -20,7 +22,7 @@ from harness.records.plain import from_plain
 from harness.records.quantity import Quantity, Unavailable
 from harness.records.record import TrialRecord
 from harness.training.device import resolve_device
-from harness.trials.network import sampled
+from harness.trials.network import drawn_with, sampled
 from harness.trials.prepared import Prepared, cache_folder
 from harness.trials.spec import store_of
 
@@ -37,7 +39,8 @@ def evaluate(name: str, prepared: Prepared) -> tuple[dict[str, Quantity], str | 
     else:
         record = _trial(name, prepared)
         (images, labels), remark = _sampled_again(record, prepared, device), None
-        under = {"training_device": record.provenance["device"], "precision": record.provenance["precision"]}
+        trained = {"training_device": record.provenance["device"], "precision": record.provenance["precision"]}
+        under = {**trained, **drawn_with(settings.sampling)}
     reference = load_reference(settings.quality, data, cache=cache_folder(settings.out), device=device)
     asked = torch.zeros(len(images), dtype=torch.int64) if labels is None else labels
     found = quality(images, asked, reference, under)
@@ -47,22 +50,27 @@ def evaluate(name: str, prepared: Prepared) -> tuple[dict[str, Quantity], str | 
 
 
 def read_images(folder: Path, data: ImageData) -> tuple[Tensor, Tensor | None, str | None]:
-    """uint8 (N, C, H, W) shaped as the data's; labels (N,) where every folder is a class's; what was left out."""
-    arrays, owners, unreadable = [], [], []
+    """uint8 (N, C, H, W) shaped as the data's; labels (N,) where every folder is a class's; what was left out.
+
+    In the order of their content: a score's subsets and groups must not depend on how files are named.
+    """
+    found, unreadable = [], []
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES):
         try:
-            arrays.append(torch.tensor(to_array(decode(path.read_bytes()), data.size, data.channels)))
-            owners.append(path.parent.name.replace("_", " ").strip())
+            pixels = to_array(decode(path.read_bytes()), data.size, data.channels)
+            found.append(
+                (hashlib.sha256(pixels.tobytes()).digest(), path.parent.name.replace("_", " ").strip(), pixels)
+            )
         except (UnreadableError, OSError) as error:
             unreadable.append(f"{path.name} ({error})")
-    if len(arrays) < 2:
-        raise UserError(
-            f"{folder} has {len(arrays)} readable images, and a score needs at least 2; give another folder"
-        )
+    if len(found) < 2:
+        raise UserError(f"{folder} has {len(found)} readable images, and a score needs at least 2; give another folder")
+    found.sort(key=lambda image: image[:2])
+    owners = [owner for _, owner, _ in found]
     classes = {name: index for index, name in enumerate(data.class_names)}
     labels = torch.tensor([classes[name] for name in owners]) if set(owners) <= set(classes) else None
     remark = f"{len(unreadable)} unreadable images left out: {'; '.join(unreadable[:5])}" if unreadable else None
-    return torch.stack(arrays), labels, remark
+    return torch.from_numpy(np.stack([pixels for *_, pixels in found])), labels, remark
 
 
 def _trial(name: str, prepared: Prepared) -> TrialRecord:

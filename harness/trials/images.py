@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -18,6 +19,18 @@ def write_grid(images: Tensor, path: Path, *, columns: int = COLUMNS, gap: int =
     buffer = io.BytesIO()
     Image.fromarray(grid(images, columns=columns, gap=gap)).save(buffer, format="PNG")
     write_atomic(path, buffer.getvalue())
+
+
+def by_class(images: Tensor, labels: Tensor, *, rows: int, most_columns: int) -> tuple[Tensor, int]:
+    """Images for a grid with a class a column, and its columns: the classes in their order, of more than `most_columns`
+    those that come first in `labels`; each with its first images, and white where it has no more."""
+    first = labels.tolist()
+    classes = sorted(list(dict.fromkeys(first))[:most_columns])
+    places = [torch.nonzero(labels == number).flatten()[:rows] for number in classes]
+    shown = images.new_full((max(map(len, places)), len(classes), *images.shape[1:]), 255)
+    for column, chosen in enumerate(places):
+        shown[: len(chosen), column] = images[chosen]
+    return shown.flatten(0, 1), len(classes)
 
 
 def grid(images: Tensor, *, columns: int = COLUMNS, gap: int = 2) -> np.ndarray:

@@ -1,6 +1,7 @@
 """From an architecture to a network with its first weights, and from a network to images and labels."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,8 @@ from harness.architecture.config import ArchitectureConfig
 from harness.data.images import ImageData
 from harness.data.prompts import PromptTable
 from harness.diffusion.config import SamplingConfig
-from harness.diffusion.sampling import sample, sample_labels
+from harness.diffusion.labels import sample_labels
+from harness.diffusion.sampling import sample
 from harness.models.build import build
 from harness.training.randomness import stream_seed
 
@@ -39,6 +41,12 @@ def sampled(
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """uint8 images (count, C, H, W) and the labels (count,) they were asked to show; noise as everywhere."""
-    labels = sample_labels(count, len(data.class_names))
+    labels = sample_labels(count, data.class_sizes, config)
     shape = (data.channels, data.size, data.size)
     return sample(network, prompts, labels, config, shape=shape, on_progress=on_progress), labels
+
+
+def drawn_with(config: SamplingConfig) -> dict[str, Any]:
+    """Conditions of a score: samples with the same ones start from the same noise and are asked for the same classes,
+    whatever the network, so that scores of two of them can be compared sample by sample."""
+    return {"sampling_seed": config.seed, "labels": config.labels}

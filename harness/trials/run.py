@@ -35,8 +35,8 @@ from harness.tracking.tracker import tracker
 from harness.training.device import resolve_device, use_threads
 from harness.training.loop import train
 from harness.training.outcomes import Diverged, Effort, Interrupted, Trained
-from harness.trials.images import write_grid
-from harness.trials.network import initialised, sampled
+from harness.trials.images import by_class, write_grid
+from harness.trials.network import drawn_with, initialised, sampled
 from harness.trials.once import before_training, measure_coreml, measure_latency, measure_twin
 from harness.trials.outcomes import LEARNT, SCORES, finished, missing, record_of, rejected
 from harness.trials.prepared import Prepared, cache_folder, check_unchanged, prepare
@@ -100,7 +100,7 @@ class Trial:
             self.quantities |= {name: Failed(stage="sample", message=str(error)) for name in SCORES}
             return self.record("failed", trained.effort)
         self.score(images, labels, prepared, trained.effort)
-        self.keep(trained.model, images, labels, len(prepared.prompts or ()))
+        self.keep(trained.model, images, labels)
         return self.record("complete", trained.effort)
 
     def count(self) -> None:
@@ -172,15 +172,14 @@ class Trial:
         with self.stage("score"):
             device, cache = resolve_device(settings.recipe.device), cache_folder(settings.out)
             reference = load_reference(settings.quality, data, cache=cache, device=device)
-            under = {"training_device": effort.device, "precision": effort.precision}
+            under = {"training_device": effort.device, "precision": effort.precision, **drawn_with(settings.sampling)}
             self.quantities |= quality(images, labels, reference, under)
 
-    def keep(self, network: nn.Module, images: Tensor, labels: Tensor, classes: int) -> None:
+    def keep(self, network: nn.Module, images: Tensor, labels: Tensor) -> None:
         """The grid for people, the samples for other scores, the averaged weights for promotion."""
         store, key = self.spec.store, self.spec.key
-        columns = min(classes, GRID_MOST_COLUMNS)
-        shown = images[labels < columns]  # labels go round: row by row, each column is one class
-        write_grid(shown[: GRID_ROWS * columns], store.artifact(key, "samples.png"), columns=columns)
+        shown, columns = by_class(images, labels, rows=GRID_ROWS, most_columns=GRID_MOST_COLUMNS)
+        write_grid(shown, store.artifact(key, "samples.png"), columns=columns)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, images=images.numpy(), labels=labels.numpy())
         write_atomic(store.artifact(key, "samples.npz"), buffer.getvalue())

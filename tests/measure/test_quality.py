@@ -11,16 +11,18 @@ import torch
 from harness.data.config import DigitsConfig
 from harness.data.dataset import load_dataset
 from harness.data.images import ArrayImages
+from harness.diffusion.config import SamplingConfig
+from harness.diffusion.labels import sample_labels
 from harness.measure import quality as quality_module
 from harness.measure import quality_reference
-from harness.measure.quality import quality, samples_for, wilson_interval
+from harness.measure.quality import quality, samples_for
 from harness.measure.quality_classifier import balanced_choice
 from harness.measure.quality_config import QualityConfig
 from harness.measure.quality_controls import CONTROLS, control_images
 from harness.measure.quality_reference import load_reference
 from harness.models.extractor_config import EfficientNetLite0Extractor, InceptionV3Extractor
 from harness.records.errors import UserError
-from harness.records.plain import from_plain
+from harness.records.plain import from_plain, to_plain
 from harness.records.quantity import Measured, Unavailable
 
 CONFIG = QualityConfig(samples=128, reference_samples=128, kid_subset_size=64, kid_subsets=10)
@@ -43,38 +45,21 @@ def reference(digits, cache):
 
 @pytest.fixture(scope="module")
 def scores(digits, reference):
-    return {name: quality(*control_images(name, digits, CONFIG, seed=0), reference) for name in CONTROLS}
+    return {name: quality(*control_images(name, digits, CONFIG, SamplingConfig()), reference) for name in CONTROLS}
+
+
+def fd_of(features, reference):
+    return quality_module.distance("fd", features, torch.zeros(len(features), dtype=torch.long), reference)
 
 
 def test_frechet_distance_is_its_formula(reference):
-    """tr (S1 S2)^(1/2) is the nuclear norm of X1 X2^T for centred, scaled rows: an independent way to the same."""
+    """tr (S1 S2)^(1/2) is the nuclear norm of X1 X2^T for centred, scaled rows."""
     features = torch.randn(128, 1280, dtype=torch.float64).abs()
-    fd = quality_module._fd(features, reference)
     first, second = ((x - x.mean(0)) / math.sqrt(len(x) - 1) for x in (features, reference.features))
     cross = torch.linalg.svdvals(first @ second.T).sum()
     mean = (features.mean(0) - reference.features.mean(0)).square().sum()
     expected = mean + first.square().sum() + second.square().sum() - 2 * cross
-    assert fd.value == pytest.approx(expected.item(), rel=1e-4)
-
-
-def test_kernel_distance_is_the_unbiased_estimate_over_all(reference):
-    features = reference.features.flip(0) + 0.1
-    x, y = features.numpy(), reference.features.numpy()
-    n = len(x)
-    kxx, kyy, kxy = ((a @ b.T / 1280 + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
-    off = ~np.eye(n, dtype=bool)
-    expected = kxx[off].sum() / (n * (n - 1)) + kyy[off].sum() / (n * (n - 1)) - 2 * kxy.mean()
-    kid = quality_module._kid(features, reference)
-    assert kid.value == pytest.approx(expected, rel=1e-6)
-    assert kid.low < kid.value < kid.high
-    assert kid.spread == "standard deviation over 10 random subsets of 64"
-
-
-def test_few_images_still_have_a_spread(reference):
-    """Subsets of all images are one and the same: their deviation would be 0, as of a number known exactly."""
-    kid = quality_module._kid(reference.features.flip(0)[:40] + 0.1, reference)
-    assert kid.spread == "standard deviation over 10 random subsets of 20"
-    assert kid.high - kid.low > 1e-3 * abs(kid.value)
+    assert fd_of(features, reference).value == pytest.approx(expected.item(), rel=1e-7)
 
 
 def test_controls_rank_as_they_must(scores):
@@ -86,7 +71,7 @@ def test_controls_rank_as_they_must(scores):
 
 
 def test_shuffled_labels_are_recognised_at_chance(digits, reference):
-    images, labels = control_images("floor", digits, CONFIG, seed=0)
+    images, labels = control_images("floor", digits, CONFIG, SamplingConfig())
     shuffled = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))]
     agreement = quality(images, shuffled, reference)["class_agreement"]
     assert agreement.low < 0.1 < agreement.high
@@ -101,18 +86,18 @@ def test_a_score_says_what_it_was_obtained_under(scores, digits):
         assert score.conditions["data_fingerprint"] == digits.fingerprint
         assert score.conditions["extractor"]["weights"] == "57934424"
     assert agreement.conditions["classifier_heldout_accuracy"] > 0.94
-    assert agreement.conditions["chance"] == 0.1
+    assert agreement.conditions["chance"] == pytest.approx(0.1, abs=0.02)
 
 
 def test_only_the_original_inception_is_called_fid(reference):
     inception = replace(reference, config=replace(CONFIG, extractor=InceptionV3Extractor()))
-    assert quality_module._fd(reference.features, inception).conditions["label"] == "FID, N=128"
+    assert fd_of(reference.features, inception).conditions["label"] == "FID, N=128"
     at_96 = replace(reference, config=replace(CONFIG, extractor=EfficientNetLite0Extractor(resolution=96)))
-    assert quality_module._fd(reference.features, at_96).conditions["label"] == "FD-EffLite0@96, N=128"
+    assert fd_of(reference.features, at_96).conditions["label"] == "FD-EffLite0@96, N=128"
 
 
 def test_scores_repeat_to_the_bit(digits, reference):
-    images, labels = control_images("pixel_gaussian", digits, CONFIG, seed=3)
+    images, labels = control_images("pixel_gaussian", digits, CONFIG, SamplingConfig(seed=3))
     assert quality(images, labels, reference) == quality(images, labels, reference)
 
 
@@ -121,6 +106,94 @@ def test_wrong_batches_are_refused(reference):
     for images in (torch.rand(4, 1, 8, 8), torch.zeros(4, 3, 8, 8, dtype=torch.uint8)):
         with pytest.raises(ValueError, match="uint8 images"):
             quality(images, labels, reference)
+
+
+# Unequal classes
+
+
+@pytest.fixture(scope="module")
+def nine_to_one(digits):
+    """Digits 0 to 4 against 8 and 9, 900 to 100 in training; the held-out part is the reference, 270 to 30."""
+    pixels, numbers = (np.concatenate([getattr(part, name) for part in (digits.train, digits.heldout)])
+                       for name in ("pixels", "labels"))  # fmt: skip
+    shuffled = np.random.RandomState(0).permutation(len(numbers))
+    often, seldom = shuffled[numbers[shuffled] < 5], shuffled[numbers[shuffled] > 7]
+    heldout = np.concatenate([often[:270], seldom[:30]])
+    unseen = often[270:540], seldom[30:180]
+    train = np.zeros((1000, 1, 8, 8), np.uint8)
+    data = replace(
+        digits, class_names=("often", "seldom"), fingerprint="nine to one",
+        train=ArrayImages(train, np.repeat([0, 1], [900, 100])),
+        heldout=ArrayImages(pixels[heldout], np.repeat([0, 1], [270, 30])),
+    )  # fmt: skip
+    return data, [pixels[chosen] for chosen in unseen]
+
+
+def drawn_by(rule, nine_to_one, cache, count=300):
+    """KID of real pictures that no reference has, a perfect generator's, of the classes that the rule asks for."""
+    data, unseen = nine_to_one
+    reference = load_reference(replace(CONFIG, reference_samples=None, classifier_images=100), data, cache=cache)
+    labels = rule(count, data.class_sizes)
+    rows = [unseen[label][sum(labels[:at] == label)] for at, label in enumerate(labels)]
+    features = reference.extractor.features(torch.from_numpy(np.stack(rows))).double()
+    return quality_module.distance("kid", features, labels, reference)
+
+
+def by_config(count, sizes):
+    return sample_labels(count, sizes, SamplingConfig())
+
+
+@pytest.mark.parametrize("count", [300, 64])  # 64: the proxy score of the first samples
+def test_a_perfect_generator_of_unequal_classes_reaches_the_floor(nine_to_one, cache, count):
+    found = drawn_by(by_config, nine_to_one, cache, count)
+    assert found.low < 0 < found.high
+    assert found.value < 0.1
+
+
+def test_labels_that_go_round_punish_a_perfect_generator(nine_to_one, cache):
+    assert drawn_by(lambda count, sizes: torch.arange(count) % len(sizes), nine_to_one, cache).low > 0.2
+
+
+def test_chance_is_that_of_the_classes_asked_for(digits, reference):
+    images, _ = control_images("floor", digits, CONFIG, SamplingConfig())
+    asked = torch.zeros(len(images), dtype=torch.long)
+    asked[:12] = 1
+    agreement = quality(images, asked, reference)["class_agreement"].conditions
+    assert agreement["chance_at_most"] == 116 / 128
+    shuffled = [
+        quality(images, asked[torch.randperm(128, generator=torch.Generator().manual_seed(seed))], reference)
+        for seed in range(3)
+    ]
+    mean = np.mean([found["class_agreement"].value for found in shuffled])
+    assert agreement["chance"] == pytest.approx(mean, abs=0.05)
+
+
+def test_unequal_numbers_are_both_in_the_label(digits, reference):
+    images, labels = control_images("floor", digits, replace(CONFIG, samples=240), SamplingConfig())
+    found = quality(images, labels, reference)
+    assert found["kid"].conditions["label"] == "KID-EffLite0@64, N=240 against 128"
+    assert found["fd"].conditions["label"] == "FD-EffLite0@64, N=240 against 128"
+    assert found["kid"].conditions["estimator"] == "unbiased, all 240 images with all 128 of the reference"
+
+
+def test_a_score_says_what_its_interval_is_and_keeps_the_replicates(scores):
+    for name in ("kid", "fd"):
+        found = scores["floor"][name]
+        count = len(found.replicates)
+        assert 12 <= count <= 24
+        assert found.spread == f"95%, sampling noise of 128 images (jackknife, {count} groups)"
+        assert found.low < found.value < found.high
+        assert from_plain(Measured, to_plain(found)) == found
+
+
+def test_subsets_say_how_they_are_drawn(digits, reference):
+    images, labels = control_images("floor", digits, replace(CONFIG, samples=240), SamplingConfig())
+    over_subsets = replace(reference, config=replace(CONFIG, kid_full=False))
+    found = quality(images, labels, over_subsets)["kid"]
+    assert found.conditions["estimator"] == "unbiased, mean over 10 random subsets of 64 of 240 images and 64 of 128"
+    whole = quality(images, labels, reference)["kid"]
+    assert found.value == pytest.approx(whole.value, abs=(whole.high - whole.low) / 2)
+    assert found.high - found.low > whole.high - whole.low  # 10 subsets of 64 know less than all 240
 
 
 # The cache of reference statistics
@@ -135,7 +208,7 @@ def altered(data, **changes):
 
 
 def mean_of(config, data, cache):
-    return load_reference(config, data, cache=cache).statistics["mu"]
+    return load_reference(config, data, cache=cache).gaussian.mean
 
 
 @pytest.mark.parametrize("kind", ["references", "classifiers"])
@@ -151,7 +224,7 @@ def test_a_warm_cache_extracts_nothing_and_gives_the_same(digits, reference, cac
     monkeypatch.setattr(quality_reference, "part_features", lambda *_: pytest.fail("extracted again"))
     warm = load_reference(CONFIG, digits, cache=cache)
     assert warm.features.equal(reference.features)
-    assert np.array_equal(warm.statistics["sigma"], reference.statistics["sigma"])
+    assert warm.gaussian.root.equal(reference.gaussian.root)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +239,7 @@ def test_another_reference_is_never_the_cached_one(digits, reference, cache, tmp
     config = replace(CONFIG, **change)
     shared, fresh = mean_of(config, digits, cache), mean_of(config, digits, tmp_path)
     assert np.array_equal(shared, fresh)
-    assert not np.array_equal(shared, reference.statistics["mu"])
+    assert not np.array_equal(shared, reference.gaussian.mean)
 
 
 def test_other_content_is_never_the_cached_one(digits, reference, cache, tmp_path):
@@ -192,7 +265,7 @@ def test_n_shrinks_where_there_are_too_few_real_images_for_a_floor(digits):
 def test_one_class_alone_cannot_be_told_apart(digits, cache):
     single = replace(digits, class_names=("digit",), fingerprint="single")
     reference = load_reference(CONFIG, single, cache=cache)
-    images, labels = control_images("floor", digits, CONFIG, seed=0)
+    images, labels = control_images("floor", digits, CONFIG, SamplingConfig())
     assert isinstance(quality(images, labels, reference)["class_agreement"], Unavailable)
 
 
@@ -215,7 +288,7 @@ def test_two_classes_are_read_by_pixels_or_by_features(digits, cache, size, read
     data = two_classes(digits, size)
     config = replace(CONFIG, samples=64, reference_samples=64, extractor=EfficientNetLite0Extractor(resolution=32))
     reference = load_reference(config, data, cache=cache)
-    images, labels = control_images("floor", data, config, seed=0)
+    images, labels = control_images("floor", data, config, SamplingConfig())
     agreement = quality(images, labels, reference)["class_agreement"]
     assert isinstance(agreement, Measured)
     assert read_by in agreement.conditions["classifier"]
@@ -227,14 +300,6 @@ def test_a_balanced_choice_has_as_many_of_each_class():
     labels = np.array([0] * 50 + [1] * 30 + [2] * 5)
     assert np.bincount(labels[balanced_choice(labels, 30)]).tolist() == [10, 10, 5]
     assert np.array_equal(balanced_choice(labels, 30), balanced_choice(labels, 30))
-
-
-def test_wilson_intervals_are_the_published_ones():
-    """Newcombe 1998, Statistics in Medicine 17, Tab. I: 81 of 263, 15 of 148, 0 of 20, 1 of 29."""
-    for successes, trials, low, high in (
-        (81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718),
-    ):  # fmt: skip
-        assert wilson_interval(successes, trials) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
 
 
 def test_settings_out_of_range_are_refused():

@@ -249,6 +249,6 @@ def test_a_distance_alone_is_that_of_the_whole_score(workplace, name):
     prepared = cheap_scores.trained_alike("search", [], "kid").prepared
     reference = sample_parts._reference(prepared)
     record = records()[0]
-    images = sample_parts._samples(Store(Path("runs/store")), record)
-    found = quality.distance(name, reference.extractor.features(images).double(), reference)
+    images, labels = sample_parts._samples(Store(Path("runs/store")), record)
+    found = quality.distance(name, reference.extractor.features(images).double(), labels, reference)
     assert found.value == pytest.approx(record.quantities[name].value, rel=1e-9)

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from harness.trials.images import grid
+from harness.trials.images import by_class, grid
 
 
 def test_image_i_stands_in_row_i_over_columns():
@@ -20,3 +20,11 @@ def test_small_images_are_enlarged_by_whole_pixels():
     sheet = grid(image)[:32, :32]
     assert np.array_equal(sheet[::4, ::4], image[0].permute(1, 2, 0).numpy())
     assert np.array_equal(sheet[3::4, 3::4], sheet[::4, ::4])
+
+
+def test_a_grid_by_class_has_the_classes_that_come_first_in_order_and_white_for_what_is_missing():
+    labels = torch.tensor([7, 3, 3, 1, 7, 3, 3])
+    images = (10 * labels + torch.arange(7)).to(torch.uint8).view(-1, 1, 1, 1)
+    shown, columns = by_class(images, labels, rows=3, most_columns=2)
+    assert columns == 2
+    assert shown.flatten().tolist() == [31, 70, 32, 74, 35, 255]
