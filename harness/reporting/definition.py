@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.records.errors import UserError, unknown_name
+from harness.records.manifest import Manifest
+
+TWIN = "twin."
+"""What the quantities of a study's deployment twin begin with: `twin.params`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,22 +23,27 @@ class Column:
     stand_in: str | None = None  # the quantity shown in its place, as what it is, where nobody could measure this one
     panel: bool = True  # whether the picture has a panel for it
     summary: bool = True  # whether the answer at the top tells its changes
+    aside: bool = False  # told in one small column with the others so marked; in no picture and no summary
+
+    @property
+    def of_twin(self) -> bool:
+        return self.quantity.startswith(TWIN)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClaimRule:
-    """How one published column is judged by this run's records. See harness/reporting/claims.py for the rules."""
+    """What is tested of every rung, and which published column it judges. The rules: harness/reporting/claims.py."""
 
-    published: str  # the published column: `fid`
-    quantity: str  # what stands for it here: `kid`
+    quantity: str  # what is tested here: `kid`
     title: str
     rule: Literal["seeds", "count", "instrument"]
-    same_within: float  # relative: a change proved to be within it counts as "about the same"
+    same_within: float  # relative, fixed before the run: a change proved to be within it counts as "about the same"
+    published: str | None = None  # the published column that it is held against: `fid`
     beside: str | None = None  # another quantity of this run, told with its change but never judged
 
     def __post_init__(self) -> None:
-        if not 0 <= self.same_within < 1:
-            raise UserError(f"same_within is a relative change from 0 up to 1, not {self.same_within}; 0.05 is 5%")
+        if not 0 < self.same_within < 1:
+            raise UserError(f"same_within is a relative change between 0 and 1, not {self.same_within}; 0.05 is 5%")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,15 +59,15 @@ class Fact:
 class ReportDefinition:
     title: str
     question: str
-    scale: Literal["laptop", "full"]  # full: printed changes must be met within `tolerance`, not only in sign
+    scale: Literal["laptop", "full"]  # laptop: counts and latencies are judged on the deployment twin only
     scale_note: str  # how this run relates to the published one, in plain words
-    tolerance: float  # points of relative change, for counts of a full-size run
+    tolerance: float  # relative: how far from a printed change ours may be and still meet its size; 0.015 is 1.5 points
     columns: tuple[Column, ...]
     claims: tuple[ClaimRule, ...]
     facts: tuple[Fact, ...]
     controls: Mapping[str, str]  # name in the manifest -> what it is
     control_quantities: tuple[str, ...]
-    must_beat: str | None  # the control that a trained network has to beat before its quality counts
+    must_beat: tuple[str, ...]  # the controls that a trained network has to beat before its quality counts
     observed: tuple[str, ...] = ()  # conditions that were found, not set: rungs that differ in them are comparable
     published: str = ""  # the name in reports/published/ of the numbers to stand beside; the caller reads them
     train_curve: str = "train_loss"
@@ -72,13 +81,28 @@ class ReportDefinition:
         for name in [*used, *(rule.beside for rule in self.claims if rule.beside)]:
             if name not in names:
                 raise unknown_name("column of the report", name, names)
-        if self.must_beat is not None and self.must_beat not in self.controls:
-            raise unknown_name("control", self.must_beat, self.controls)
+        for name in self.must_beat:
+            if name not in self.controls:
+                raise unknown_name("control", name, self.controls)
+        for rule in self.claims:
+            if self.scale == "laptop" and rule.rule != "seeds" and not rule.quantity.startswith(TWIN):
+                raise UserError(
+                    f"at laptop size '{rule.quantity}' is no evidence for a published count or latency; judge the "
+                    f"deployment twin's: quantity: {TWIN}{rule.quantity}"
+                )
 
     @property
     def stand_ins(self) -> dict[str, str]:
         """Quantity -> what stands in for it."""
         return {column.quantity: column.stand_in for column in self.columns if column.stand_in}
+
+    def main(self, manifest: Manifest) -> tuple[Column, ...]:
+        """The columns of the picture, the table and the summary; the twin's only where the study names a twin."""
+        return tuple(c for c in self.columns if not c.aside and (manifest.twin is not None or not c.of_twin))
+
+    @property
+    def asides(self) -> tuple[Column, ...]:
+        return tuple(column for column in self.columns if column.aside)
 
     def column(self, quantity: str) -> Column:
         return next(column for column in self.columns if column.quantity == quantity)

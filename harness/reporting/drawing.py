@@ -13,6 +13,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 BLUE, ORANGE, GREY, PURPLE, RED = "#2f86c1", "#d9730d", "#8a8f98", "#b8689c", "#cc3d3d"
+INK_GREY = "#6c727c"  # for a line that stands out among grey ones
 
 
 def rows_of(frame: pd.DataFrame) -> list[Any]:
@@ -28,8 +29,9 @@ def headed(figure: go.Figure) -> go.Figure:
     return figure
 
 
-def rung_label(title: str) -> str:
-    return wrapped(title, 27)
+def rung_label(title: str, mark: str = "") -> str:
+    """The rung's title, and below it, small, what has to be known before its values are read."""
+    return wrapped(title, 27) + (f"<br><i><sup>{html.escape(mark)}</sup></i>" if mark else "")
 
 
 def wrapped(text: str, width: int) -> str:

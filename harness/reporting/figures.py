@@ -9,20 +9,23 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from harness.records.manifest import Manifest
+from harness.records.manifest import Manifest, Rung
 from harness.reporting.definition import ReportDefinition
-from harness.reporting.drawing import BLUE, GREY, ORANGE, headed, is_number, rows_of, rung_label, wrapped
+from harness.reporting.drawing import BLUE, GREY, INK_GREY, ORANGE, headed, is_number, rows_of, rung_label, wrapped
 from harness.reporting.format import number
 from harness.reporting.frames import Estimates, Reading
+from harness.reporting.standing import Standing
 
 
-def curves_figure(frame: pd.DataFrame, manifest: Manifest, definition: ReportDefinition) -> go.Figure:
+def curves_figure(
+    frame: pd.DataFrame, manifest: Manifest, definition: ReportDefinition, standing: Standing
+) -> go.Figure:
     """Training and validation loss: a panel per rung, a line per seed; the other rungs' validation in grey behind."""
     columns = min(4, len(manifest.rungs))
     rows = math.ceil(len(manifest.rungs) / columns)
     figure = make_subplots(
         rows=rows, cols=columns, shared_xaxes=True, shared_yaxes=True, horizontal_spacing=0.02,
-        vertical_spacing=0.3 / rows, subplot_titles=[wrapped(rung.title, 34) for rung in manifest.rungs],
+        vertical_spacing=0.3 / rows, subplot_titles=[_panel_title(rung, standing) for rung in manifest.rungs],
     )  # fmt: skip
     validation = frame[frame["name"] == definition.validation_curve]
     for index, rung in enumerate(manifest.rungs):
@@ -31,7 +34,7 @@ def curves_figure(frame: pd.DataFrame, manifest: Manifest, definition: ReportDef
             _line(figure, line, f"validation, {other}", {"color": GREY, "width": 0.7}, 0.35, place)
         for name, color, width, opacity in (
             (definition.train_curve, BLUE, 1.0, 0.55),
-            (definition.validation_curve, ORANGE, 2.0, 1.0),
+            (definition.validation_curve, INK_GREY if rung.name in standing.beaten else ORANGE, 2.0, 1.0),
         ):
             chosen = frame[(frame["rung"] == rung.name) & (frame["name"] == name)]
             for seed, line in chosen.groupby("seed"):
@@ -41,6 +44,11 @@ def curves_figure(frame: pd.DataFrame, manifest: Manifest, definition: ReportDef
     figure.update_xaxes(title={"text": "step", "standoff": 4}, row=rows)
     figure.update_layout(height=60 + 210 * rows, margin={"l": 46, "r": 10, "t": 44, "b": 44}, showlegend=False)
     return headed(figure)
+
+
+def _panel_title(rung: Rung, standing: Standing) -> str:
+    mark = ", ".join(short for short, _ in standing.marks(rung.name))
+    return wrapped(rung.title, 34) + (f"<br><i><sup>{html.escape(mark)}</sup></i>" if mark else "")
 
 
 def _line(
@@ -68,21 +76,26 @@ def log_ticks(values: Iterable[Any]) -> list[float]:
 
 
 def controls_frame(
-    manifest: Manifest, definition: ReportDefinition, controls: Sequence[Reading], estimates: Estimates
+    manifest: Manifest,
+    definition: ReportDefinition,
+    controls: Sequence[Reading],
+    estimates: Estimates,
+    standing: Standing,
 ) -> pd.DataFrame:
-    """Controls and rungs on one scale: columns quantity, panel, name, title, is_control, kind, value."""
+    """Controls and rungs on one scale: columns quantity, panel, name, title, is_control, beaten, kind, value."""
     rows: list[tuple[Any, ...]] = []
     for quantity in definition.control_quantities:
         panel = definition.column(quantity).title
         rows += [
-            (quantity, panel, row.subject, row.subject.replace("_", " "), True, row.kind, row.value)
+            (quantity, panel, row.subject, row.subject.replace("_", " "), True, False, row.kind, row.value)
             for row in controls
             if row.quantity == quantity
         ]
         for rung in manifest.rungs:
             estimate = estimates[rung.name, quantity]
-            rows.append((quantity, panel, rung.name, rung.title, False, estimate.kind, estimate.value))
-    names = ["quantity", "panel", "name", "title", "is_control", "kind", "value"]
+            beaten = rung.name in standing.beaten
+            rows.append((quantity, panel, rung.name, rung.title, False, beaten, estimate.kind, estimate.value))
+    names = ["quantity", "panel", "name", "title", "is_control", "beaten", "kind", "value"]
     return pd.DataFrame(rows, columns=names).astype({"value": object})
 
 
@@ -98,7 +111,8 @@ def controls_figure(frame: pd.DataFrame) -> go.Figure:
         rows = [row for row in rows_of(frame[frame["quantity"] == name]) if is_number(row.value)]
         for chosen, color, symbol in (
             ([row for row in rows if row.is_control], ORANGE, "diamond"),
-            ([row for row in rows if not row.is_control], BLUE, "circle"),
+            ([row for row in rows if not row.is_control and not row.beaten], BLUE, "circle"),
+            ([row for row in rows if row.beaten], GREY, "circle-open"),
         ):
             above = [row for row in chosen if row.value > 0]
             figure.add_trace(

@@ -1,6 +1,7 @@
 """Every number in a report is written by this file, so that the same number looks the same everywhere."""
 
 import math
+from collections.abc import Sequence
 
 MINUS = "\u2212"
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -40,6 +41,21 @@ def change(relative: float, *, digits: int = 1) -> str:
     if float(text.replace(",", "")) == 0:
         return "0%"
     return f"{'+' if relative > 0 else MINUS}{text}%"
+
+
+def points(relative: float) -> str:
+    """A distance between two relative changes, in percentage points: 0.021 is `2.1 points`."""
+    return f"{abs(relative) * 100:.1f} points"
+
+
+def signed(value: float, unit: str = "") -> str:
+    """A difference with its sign: `+0.120`, `\u22120.0310`."""
+    return ("+" if value > 0 else "") + number(float(value), unit)
+
+
+def listed(names: Sequence[str], last: str = "and") -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return f" {last} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def duration(seconds: float) -> str:

@@ -4,7 +4,7 @@ Reading   one quantity of one record, or the fact that there is none
 Estimate  the same over the seeds of a rung, with its change against the rung it is compared to
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
@@ -46,6 +46,7 @@ class Estimate:
     unit: str = ""
     low: float | None = None  # the instrument's interval, at its widest over the seeds
     high: float | None = None
+    sampling: float | None = None  # half the interval of one seed's value, as the mean over the seeds
     against: str | None = None
     change: float | None = None  # relative to the same quantity of `against`; None where either is not known
     note: str = ""
@@ -131,6 +132,27 @@ def curves(records: Records, names: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["rung", "seed", "name", "step", "value"])
 
 
+def incomparable(
+    manifest: Manifest, readings: Sequence[Reading], observed: Collection[str]
+) -> dict[tuple[str, str], str]:
+    """(rung, quantity) -> which condition differs from the rung it is compared to, seed by seed."""
+    by_key = {(row.subject, row.seed, row.quantity): row for row in readings if row.value is not None}
+    against = {rung.name: rung.against for rung in manifest.rungs}
+    found = {}
+    for (rung, seed, quantity), row in by_key.items():
+        other = by_key.get((against[rung] or "", seed, quantity))
+        names = _differences(row, other, observed) if other is not None else []
+        if names:
+            found[rung, quantity] = f"measured under different conditions: {', '.join(names)}"
+    return found
+
+
+def _differences(row: Reading, other: Reading, observed: Collection[str]) -> list[str]:
+    names = {*row.conditions, *other.conditions} - set(observed)
+    differing = sorted(name for name in names if row.conditions.get(name) != other.conditions.get(name))
+    return differing + (["unit"] if row.unit != other.unit else [])
+
+
 def flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one, with dotted names."""
     result: dict[str, Any] = {}
@@ -188,10 +210,16 @@ def _estimate(rows: Sequence[Reading], against: str | None, reference: Estimate 
         unit=chosen[0].unit,
         low=min((row.low for row in chosen if row.low is not None), default=None),
         high=max((row.high for row in chosen if row.high is not None), default=None),
+        sampling=_half_width(chosen),
         against=against,
         change=relative(value, reference.value) if comparable and reference is not None else None,
         note=", ".join(_notes(chosen, len(rows))),
     )
+
+
+def _half_width(rows: Sequence[Reading]) -> float | None:
+    halves = [(row.high - row.low) / 2 for row in rows if row.low is not None and row.high is not None]
+    return sum(halves) / len(halves) if halves else None
 
 
 def _notes(chosen: Sequence[Reading], asked: int) -> Iterable[str]:

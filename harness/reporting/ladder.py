@@ -14,6 +14,7 @@ from harness.reporting.drawing import BLUE, GREY, ORANGE, PURPLE, RED, headed, i
 from harness.reporting.format import change, number
 from harness.reporting.frames import Estimates
 from harness.reporting.published import Published
+from harness.reporting.standing import Standing
 from harness.reporting.tables import interval
 
 ABSENT = {"failed": ("failed", RED), "unavailable": ("unavailable", GREY), "missing": ("not measured", GREY)}
@@ -21,11 +22,11 @@ ROW_PX = 46
 
 
 def ladder_frame(
-    manifest: Manifest, definition: ReportDefinition, published: Published, estimates: Estimates
+    manifest: Manifest, definition: ReportDefinition, published: Published, estimates: Estimates, standing: Standing
 ) -> pd.DataFrame:
     """One row per panel and rung, in the manifest's order: what the picture draws."""
     rows = []
-    for column in (column for column in definition.columns if column.panel):
+    for column in (column for column in definition.main(manifest) if column.panel):
         for rung in manifest.rungs:
             estimate, cell = estimates[rung.name, column.quantity], published.cell(rung.name, column.published)
             same_base = rung.name in published.rows and published.rows[rung.name].against == rung.against
@@ -39,6 +40,8 @@ def ladder_frame(
                     "panel": column.title,
                     "rung": rung.name,
                     "title": rung.title,
+                    "mark": ", ".join(mark for mark, _ in standing.marks(rung.name)),
+                    "beaten": rung.name in standing.beaten,
                     "kind": estimate.kind,
                     "value": estimate.value,
                     "low": low,
@@ -58,7 +61,7 @@ def ladder_figure(frame: pd.DataFrame) -> go.Figure:
     """Fig. 3's picture: a panel per quantity, the rungs from top to bottom in every one."""
     panels = list(dict.fromkeys(frame["quantity"]))
     first = frame[frame["quantity"] == panels[0]]
-    labels = {row.rung: rung_label(row.title) for row in rows_of(first)}
+    labels = {row.rung: rung_label(row.title, row.mark) for row in rows_of(first)}
     titles = [wrapped(frame[frame["quantity"] == name]["panel"].iloc[0], 16) for name in panels]
     widths = [1.3 if any(frame[frame["quantity"] == name]["published"]) else 1.0 for name in panels]
     figure = make_subplots(
@@ -106,7 +109,8 @@ def _bars(figure: go.Figure, rows: Sequence[Any], labels: Mapping[str, str], ind
     figure.add_trace(
         go.Bar(
             x=[row.value for row in rows], y=[labels[row.rung] for row in rows], orientation="h", width=0.46,
-            marker={"color": BLUE, "opacity": 0.75}, hovertext=[_hover(row) for row in rows], hoverinfo="text",
+            marker={"color": [GREY if row.beaten else BLUE for row in rows], "opacity": 0.75},
+            hovertext=[_hover(row) for row in rows], hoverinfo="text",
             name="counted",
         ),
         row=1, col=index,
@@ -116,21 +120,22 @@ def _bars(figure: go.Figure, rows: Sequence[Any], labels: Mapping[str, str], ind
 def _dots(figure: go.Figure, rows: Sequence[Any], labels: Mapping[str, str], index: int) -> None:
     """The mean as a dot with its spread as a line, and every seed as a small tick."""
     predicted = rows[0].kind == "predicted"
-    color = PURPLE if predicted else BLUE
+    colors = {row.rung: GREY if row.beaten else PURPLE if predicted else BLUE for row in rows}
     for row in (row for row in rows if is_number(row.low)):
         figure.add_trace(
             go.Scatter(
                 x=[row.low, row.high], y=[labels[row.rung]] * 2, mode="lines", hoverinfo="skip", name="spread",
-                line={"color": color, "width": 2, "dash": "dot"} if predicted else {"color": color, "width": 5},
+                line={"color": colors[row.rung], **({"width": 2, "dash": "dot"} if predicted else {"width": 5})},
                 opacity=0.9 if predicted else 0.35,
             ),
             row=1, col=index,
         )  # fmt: skip
-    seeds = [(value, labels[row.rung]) for row in rows for value in row.seeds]
+    seeds = [(value, labels[row.rung], colors[row.rung]) for row in rows for value in row.seeds]
     if seeds:
+        x, y, color = (list(each) for each in zip(*seeds, strict=True))
         figure.add_trace(
             go.Scatter(
-                x=[x for x, _ in seeds], y=[y for _, y in seeds], mode="markers", hoverinfo="skip", name="seeds",
+                x=x, y=y, mode="markers", hoverinfo="skip", name="seeds",
                 marker={"symbol": "line-ns-open", "size": 11, "color": color},
             ),
             row=1, col=index,
@@ -138,7 +143,9 @@ def _dots(figure: go.Figure, rows: Sequence[Any], labels: Mapping[str, str], ind
     figure.add_trace(
         go.Scatter(
             x=[row.value for row in rows], y=[labels[row.rung] for row in rows], mode="markers", name=rows[0].kind,
-            marker={"size": 10, "color": color, "symbol": "circle-open" if predicted else "circle"},
+            marker={
+                "size": 10, "color": list(colors.values()), "symbol": "circle-open" if predicted else "circle",
+            },
             hovertext=[_hover(row) for row in rows], hoverinfo="text",
         ),
         row=1, col=index,

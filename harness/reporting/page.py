@@ -16,7 +16,6 @@ from plotly.offline import get_plotlyjs
 from harness.records.manifest import Manifest
 from harness.records.record import TrialRecord
 from harness.records.store import Store
-from harness.reporting.claims import student
 from harness.reporting.frames import Records
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -43,7 +42,6 @@ def render(context: Mapping[str, Any], figures: Mapping[str, go.Figure]) -> str:
     drawn = {name: json.loads(figure.to_json()) for name, figure in figures.items()}
     return environment.get_template("report.html.j2").render(
         **context,
-        student=student,
         figures=drawn,
         heights={name: figure.layout.height for name, figure in figures.items()},
         payload=_json({"figures": drawn, "light": _theme("#1d2330", "#e4e7ec"), "dark": _theme("#d7dbe3", "#333a46")}),

@@ -8,10 +8,11 @@ from harness.records.errors import UserError
 from harness.records.manifest import Manifest
 from harness.records.plain import from_plain
 from harness.records.store import Store, write_atomic
-from harness.reporting.answer import answer
-from harness.reporting.claims import claim_sheet, must_beat, pooled
+from harness.reporting.answer import Told, answer, twin_name
+from harness.reporting.claims import claim_sheet
 from harness.reporting.definition import ReportDefinition
 from harness.reporting.figures import controls_figure, controls_frame, curves_figure
+from harness.reporting.findings import findings
 from harness.reporting.frames import (
     Reading,
     Records,
@@ -28,6 +29,7 @@ from harness.reporting.ladder import ladder_figure, ladder_frame
 from harness.reporting.page import pictures, render
 from harness.reporting.provenance import facts, provenance_rows
 from harness.reporting.published import LABELS, Published
+from harness.reporting.standing import standing
 from harness.reporting.tables import (
     absences,
     claim_rows,
@@ -36,6 +38,7 @@ from harness.reporting.tables import (
     ladder_rows,
     reading_rows,
     reading_text,
+    touched_text,
 )
 
 
@@ -72,18 +75,24 @@ def report_html(store: Store, manifest: Manifest, definition: ReportDefinition, 
     control_readings = read_controls(controls, definition.controls, definition.control_quantities)
     shown = stood_in(readings, definition.stand_ins)
     estimated = estimates(shown, manifest)
-    bars = must_beat(definition, control_readings)
-    claims = claim_sheet(manifest, definition, published, estimated, shown, bars)
+    stands = standing(manifest, definition, control_readings, estimated, records)
+    found, tests = findings(manifest, definition, published, estimated, shown, stands)
+    claims = claim_sheet(manifest, definition, published, estimated, found)
+    told = Told(
+        manifest=manifest, definition=definition, estimates=estimated, claims=claims, standing=stands, tests=tests
+    )
+    columns = definition.main(manifest)
+    hidden = {column.quantity for column in definition.columns if column.of_twin and column not in columns}
+    told_quantities = [name for name in quantities if name not in hidden]
     curve = curves(records, (definition.train_curve, definition.validation_curve))
-    figures = {"ladder": ladder_figure(ladder_frame(manifest, definition, published, estimated))}
+    figures = {"ladder": ladder_figure(ladder_frame(manifest, definition, published, estimated, stands))}
     if not curve.empty:
-        figures["curves"] = curves_figure(curve, manifest, definition)
-    control_frame = controls_frame(manifest, definition, control_readings, estimated)
+        figures["curves"] = curves_figure(curve, manifest, definition, stands)
+    control_frame = controls_frame(manifest, definition, control_readings, estimated, stands)
     if any(row.value is not None for row in control_readings):
         figures["controls"] = controls_figure(control_frame)
     provenances = [record.provenance for record in records.values() if record is not None]
-    seeded = list(dict.fromkeys(rule.quantity for rule in definition.claims if rule.rule == "seeds"))
-    ladder = ladder_rows(manifest, definition, published, estimated)
+    ladder = ladder_rows(manifest, definition, published, estimated, tests)
     scored = definition.control_quantities
     context = {
         "manifest": manifest,
@@ -99,22 +108,28 @@ def report_html(store: Store, manifest: Manifest, definition: ReportDefinition, 
         "edits": {rung.name: flat(rung.edits) for rung in manifest.rungs},
         "records": records,
         "done": sum(record is not None for record in records.values()),
-        "answer": answer(manifest, definition, estimated, claims),
+        "answer": answer(told),
+        "marks": {rung.name: stands.marks(rung.name) for rung in manifest.rungs},
+        "beaten": stands.beaten,
+        "falls": stands.falls,
+        "touched": {rung.name: touched_text(rung.touched) for rung in manifest.rungs},
+        "columns": columns,
+        "twin": twin_name(manifest) if manifest.twin is not None else "",
         "facts": facts(manifest, definition, provenances),
         "ladder": ladder,
-        "absences": absences(definition, estimated),
+        "absences": absences(columns, estimated),
         "claims": claim_rows(manifest, definition, published, claims, estimated),
-        "spreads": {name: pooled(estimated, name) for name in seeded},
+        "noises": tests.noises,
+        "statements": len(tests.adjusted),
+        "seeded": list(dict.fromkeys(rule.quantity for rule in definition.claims if rule.rule == "seeds")),
         "pictures": pictures(store, manifest, records, definition.samples),
         "controls": _control_table(control_readings),
         "rung_quality": {
-            rung: [
-                cell.value for cell, column in zip(cells, definition.columns, strict=True) if column.quantity in scored
-            ]
-            for rung, cells in ladder
+            row.rung: [cell.value for cell, column in zip(row.cells, columns, strict=True) if column.quantity in scored]
+            for row in ladder
         },
-        "quantities": quantities,
-        "readings": reading_rows(readings),
+        "quantities": told_quantities,
+        "readings": reading_rows([row for row in readings if row.quantity in told_quantities]),
         "conditions": condition_rows(definition, [*readings, *control_readings]),
         "provenance": provenance_rows(provenances),
         "control_provenance": provenance_rows([found.provenance for found in controls.values() if found is not None]),
@@ -138,7 +153,7 @@ def _control_table(controls: list[Reading]) -> dict[str, list[Any]]:
 
 def _check_columns(definition: ReportDefinition, published: Published) -> None:
     wanted = [column.published for column in definition.columns if column.published]
-    for name in [*wanted, *(rule.published for rule in definition.claims)]:
+    for name in [*wanted, *(rule.published for rule in definition.claims if rule.published)]:
         if name not in published.columns:
             known = ", ".join(published.columns)
             raise UserError(f"the report asks for the published column '{name}'; '{published.title}' has: {known}")

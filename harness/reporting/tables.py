@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from harness.records.manifest import Manifest
 from harness.reporting.claims import Claim, caption_verdict
 from harness.reporting.definition import Column, ReportDefinition
+from harness.reporting.findings import Corrected, change_of
 from harness.reporting.format import change, number
 from harness.reporting.frames import Estimate, Estimates, Reading, flat
 from harness.reporting.provenance import several
@@ -27,37 +28,62 @@ class Text:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LadderCell:
     value: Text
-    spread: str
+    spreads: tuple[str, ...]
     change: Text | None
     published: Text | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LadderRow:
+    rung: str
+    cells: list[LadderCell]  # in the order of the columns
+    asides: list[tuple[str, Text]]  # (title, value) of what is told of this run's own network, unjudged
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ClaimCell:
     published: Text | None
-    ours: str
     verdict: str
+    size: str
+    size_reason: str
     reason: str
+    shown: str
+    tests: str
     beside: str
     data: Mapping[str, object]
 
 
 def ladder_rows(
-    manifest: Manifest, definition: ReportDefinition, published: Published, estimates: Estimates
-) -> list[tuple[str, list[LadderCell]]]:
-    """(rung, its cells in the order of the definition's columns)."""
+    manifest: Manifest, definition: ReportDefinition, published: Published, estimates: Estimates, tests: Corrected
+) -> list[LadderRow]:
     rows = []
     for rung in manifest.rungs:
         cells = [
-            _ladder_cell(estimates[rung.name, column.quantity], column, published) for column in definition.columns
+            _ladder_cell(estimates[rung.name, column.quantity], column, published, tests)
+            for column in definition.main(manifest)
         ]
-        rows.append((rung.name, cells))
+        asides = [(c.title, _value_text(estimates[rung.name, c.quantity], c)) for c in definition.asides]
+        rows.append(LadderRow(rung=rung.name, cells=cells, asides=asides))
     return rows
 
 
-def absences(definition: ReportDefinition, estimates: Estimates) -> list[tuple[str, str]]:
+def touched_text(touched: Mapping[str, float]) -> str:
+    """How much of the work of the rung that it changes an edit touches; empty where that is not known."""
+    parts = []
+    if "network" in touched:
+        parts.append(f"{_share(touched['network'])} of this network's multiply-adds")
+    if "twin" in touched:
+        parts.append(f"{_share(touched['twin'])} of the twin's")
+    return f"touches {', '.join(parts)}" if parts else ""
+
+
+def _share(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.1 else f"{share:.1%}"
+
+
+def absences(columns: Sequence[Column], estimates: Estimates) -> list[tuple[str, str]]:
     """(`Latency on iPhone, unavailable`, why) for what has no value in the ladder's table."""
-    titles = {column.quantity: column.title for column in definition.columns}
+    titles = {column.quantity: column.title for column in columns}
     found: dict[str, list[str]] = {}
     for (_, quantity), estimate in estimates.items():
         if quantity in titles and estimate.kind in NO_VALUE:
@@ -91,9 +117,9 @@ def claim_rows(
     for rung in (rung for rung in manifest.rungs if rung.against is not None):
         chosen = [claim for claim in claims if claim.rung == rung.name]
         caption = caption_verdict(chosen)
-        data = {"rung": rung.name, "claim": "caption", "verdict": caption.state}
         whole = ClaimCell(
-            published=None, ours="", verdict=caption.state, reason=caption.reason, beside="", data=data
+            published=None, verdict=caption.state, size="no claim", size_reason="", reason=caption.reason, shown="",
+            tests="", beside="", data={"rung": rung.name, "claim": "caption", "verdict": caption.state},
         )  # fmt: skip
         rows.append((rung.name, [_claim_cell(claim, definition, published, estimates) for claim in chosen], whole))
     return rows
@@ -132,22 +158,43 @@ def labels_of(readings: Sequence[Reading]) -> dict[str, str]:
     return {quantity: " and ".join(dict.fromkeys(found)) for quantity, found in labels.items()}
 
 
-def _ladder_cell(estimate: Estimate, column: Column, published: Published) -> LadderCell:
+def _ladder_cell(estimate: Estimate, column: Column, published: Published, tests: Corrected) -> LadderCell:
     cell = published.cell(estimate.subject, column.published)
-    key = {"rung": estimate.subject, "quantity": estimate.quantity}
-    low, high = interval(estimate, column)
-    data = {**key, "seed": "all", "kind": estimate.kind, "value": _exact(estimate.value)}
-    data |= {"low": _exact(low), "high": _exact(high)}
-    relative = None
-    if estimate.change is not None:
-        data_ = {**key, "against": estimate.against, "change": _exact(estimate.change)}
-        told = change(estimate.change) + (" predicted" if estimate.kind == "predicted" else "")
-        relative = Text(kind="change", text=told, data=data_, hint=f"against {estimate.against}")
     printed = None
     if cell is not None:
         printed = published_text(estimate.subject, column.published or "", published, cell)
-    value = Text(kind=estimate.kind, text=shown(estimate), data=data, hint=estimate.note)
-    return LadderCell(value=value, spread=_spread(estimate, column), change=relative, published=printed)
+    return LadderCell(
+        value=_value_text(estimate, column),
+        spreads=_spreads(estimate, column),
+        change=_change_text(estimate, column, tests),
+        published=printed,
+    )
+
+
+def _value_text(estimate: Estimate, column: Column) -> Text:
+    low, high = interval(estimate, column)
+    data = {"rung": estimate.subject, "quantity": estimate.quantity, "seed": "all", "kind": estimate.kind}
+    data |= {"value": _exact(estimate.value), "low": _exact(low), "high": _exact(high)}
+    return Text(kind=estimate.kind, text=shown(estimate), data=data, hint=estimate.note)
+
+
+def _change_text(estimate: Estimate, column: Column, tests: Corrected) -> Text | None:
+    """A score's change stands with its interval, and as a difference where a relative change is ill-determined."""
+    data: dict[str, object] = {"rung": estimate.subject, "quantity": estimate.quantity, "against": estimate.against}
+    hint = f"against {estimate.against}"
+    if column.spread == "seeds":
+        found = change_of(tests.noises.get(estimate.quantity), estimate.subject, estimate.against)
+        if found is None:
+            return None
+        if found.value is None:
+            data |= {"difference": _exact(found.comparison.difference)}
+        else:
+            data |= {"change": _exact(found.value)}
+        return Text(kind="change", text=found.shown, data=data, hint=f"{hint}; {found.comparison.noise}")
+    if estimate.change is None:
+        return None
+    told = change(estimate.change) + (" predicted" if estimate.kind == "predicted" else "")
+    return Text(kind="change", text=told, data=data | {"change": _exact(estimate.change)}, hint=hint)
 
 
 def published_text(row: str, column: str, published: Published, cell: PublishedCell) -> Text:
@@ -166,15 +213,20 @@ def _claim_cell(claim: Claim, definition: ReportDefinition, published: Published
         how = " predicted" if other.kind == "predicted" else ""
         title = definition.column(claim.rule.beside).title
         beside = f"{title}:{how} {change(other.change)}" if other.change is not None else ""
-    data = {"rung": claim.rung, "claim": claim.rule.published, "verdict": claim.verdict.state}
-    if not claim.interval.unknown:
-        data |= {"low": _exact(claim.interval.low), "high": _exact(claim.interval.high)}
-    printed = published_text(claim.rung, claim.rule.published, published, claim.published) if claim.published else None
+    data: dict[str, object] = {"rung": claim.rung, "claim": claim.rule.quantity, "verdict": claim.direction.state}
+    if claim.size.state != "no claim":
+        data["size"] = claim.size.state
+    printed = None
+    if claim.published is not None:
+        printed = published_text(claim.rung, claim.rule.published or "", published, claim.published)
     return ClaimCell(
         published=printed,
-        ours=change(claim.ours) if claim.ours is not None else "",
-        verdict=claim.verdict.state,
-        reason=claim.verdict.reason,
+        verdict=claim.direction.state,
+        size=claim.size.state,
+        size_reason=claim.size.reason,
+        reason=claim.direction.reason,
+        shown="" if claim.finding.shown in claim.direction.reason else claim.finding.shown,
+        tests=claim.finding.tests,
         beside=beside,
         data=data,
     )
@@ -191,12 +243,16 @@ def interval(estimate: Estimate, column: Column) -> tuple[float | None, float | 
     return (estimate.low, estimate.high) if column.spread == "instrument" else (None, None)
 
 
-def _spread(estimate: Estimate, column: Column) -> str:
+def _spreads(estimate: Estimate, column: Column) -> tuple[str, ...]:
+    """The column's spread; beside a spread over seeds, apart from it, what the images of one score make of it."""
     low, high = interval(estimate, column)
     parts = [] if low is None or high is None else [f"{number(float(low))} to {number(float(high))}"]
     if estimate.value is not None and estimate.note:
         parts.append(estimate.note)
-    return ", ".join(parts)
+    found = [", ".join(parts)] if parts else []
+    if column.spread == "seeds" and estimate.sampling is not None:
+        found.append(f"each ±{number(estimate.sampling)} by its images")
+    return tuple(found)
 
 
 def _interval_hint(row: Reading) -> str:

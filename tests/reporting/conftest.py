@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from harness.records.manifest import Manifest, Rung
-from harness.records.quantity import Counted, Measured, Quantity, Unavailable
+from harness.records.quantity import Counted, Measured, Predicted, Quantity, Unavailable
 from harness.records.record import CurvePoint, Measurement, Protocol, TrialRecord
 from harness.records.store import Store, write_atomic
 from harness.reporting.report import write_report
@@ -36,6 +36,18 @@ RUNGS = (
     ("qknorm_rope", "RMSNorm on Q and K, 2-D RoPE", "first_stage_ca",
      0.0383, 165.0, 912_506, 31_500_000, 30_700_000, 7.10),
 )  # fmt: skip
+# of the twins: params, multiply-adds, predicted ms; the shares of the work that the edits touch, here and there
+TWINS = {
+    "thin_sdxl": (611_000_000, 1_420_000_000_000, 31.0, {}),
+    "no_high_res_sa": (580_000_000, 1_180_000_000_000, 15.0, {"network": 0.009, "twin": 0.085}),
+    "sepconv": (441_000_000, 760_000_000_000, 11.5, {"network": 0.83, "twin": 0.61}),
+    "expanded_sepconv": (493_000_000, 861_000_000_000, 13.0, {"network": 0.83, "twin": 0.61}),
+    "ffn3": (433_000_000, 758_000_000_000, 12.4, {"network": 0.11, "twin": 0.24}),
+    "mqa": (364_000_000, 690_000_000_000, 11.9, {"network": 0.052, "twin": 0.19}),
+    "first_stage_ca": (360_800_000, 689_400_000_000, 11.8, {"network": 0.14, "twin": 0.16}),
+    "qknorm_rope": (360_900_000, 689_400_000_000, 12.5, {"network": 0.003, "twin": 0.004}),
+}
+UNDERTRAINED = ("sepconv", "mqa")
 SEEDS = (0, 1)
 CONTROLS = {
     "floor": (-0.0002, 90.4),
@@ -51,7 +63,7 @@ PROTOCOL = {
     "quality": {"extractor": "efficientnet-lite0", "resolution": 64, "samples": 512},
 }
 IPHONE = "needs a Mac with Xcode and an attached iPhone"
-KID_LABEL = "KID-EffLite0@64, N=512"
+KID_LABEL = "KID-EffLite0@64, N=512 against 360"
 QUALITY = {"label": "FD-EffLite0@64, N=512", "extractor": "efficientnet-lite0", "resolution": 64, "samples": 512}
 
 
@@ -97,7 +109,8 @@ def build(folder: Path) -> Synthetic:
         name="fig3",
         rungs=tuple(
             Rung(name=name, title=title, architecture_fingerprint=f"arch-{name}", against=against,
-                 edits={"stages": {"0": {"self_attention": False}}} if against else {})
+                 edits={"stages": {"0": {"self_attention": False}}} if against else {},
+                 twin_fingerprint=f"twin-{name}", touched=TWINS[name][3])
             for name, title, against, *_ in RUNGS
         ),
         seeds=SEEDS,
@@ -105,6 +118,7 @@ def build(folder: Path) -> Synthetic:
         protocol_fingerprint=protocol.fingerprint,
         controls=keys,
         command="harness ablate fig3 data=digits recipe.steps=600",
+        twin={"base": "thin_sdxl", "latent": 128},
     )  # fmt: skip
     definition = yaml.safe_load((REPORTS / "fig3.yaml").read_text())
     published = yaml.safe_load((REPORTS / "published" / "fig3.yaml").read_text())
@@ -125,14 +139,15 @@ def _put_trial(store: Store, protocol: Protocol, rung: tuple[Any, ...], seed: in
         "latency_cpu": Measured(value=ms, unit="ms", low=ms * 0.97, high=ms * 1.05, conditions=cpu,
                                 spread="interquartile range of 50 runs"),
         "latency_iphone": Unavailable(reason=IPHONE),
-        "kid": Measured(value=kid * noise.gauss(1, 0.035), unit="1", conditions=QUALITY | {"label": KID_LABEL}),
+        "kid": _kid(kid * noise.gauss(1, 0.035)),
         "fd": Measured(value=fd * noise.gauss(1, 0.02), unit="1", conditions=QUALITY),
         "class_agreement": Measured(value=0.9 + noise.random() / 20, unit="fraction", conditions={"samples": 512}),
         "train_seconds": Measured(value=31.0 + noise.random(), unit="s"),
+        **_twin(name),
     }  # fmt: skip
     curve = []
     for step in range(20, 601, 20):
-        loss = 0.25 + kid * 3 + 1.2 * math.exp(-step / 70)
+        loss = 0.25 + kid * 3 + 1.2 * math.exp(-step / (400 if name in UNDERTRAINED else 40))
         curve.append(CurvePoint(step=step, name="train_loss", value=loss * noise.gauss(1, 0.03)))
         if step % 60 == 0:
             curve.append(CurvePoint(step=step, name="validation_loss", value=loss * 1.03 * noise.gauss(1, 0.004)))
@@ -150,12 +165,30 @@ def _put_trial(store: Store, protocol: Protocol, rung: tuple[Any, ...], seed: in
     write_atomic(store.artifact(record.key, "samples.png"), png(noise, sharpness=0.1 / kid))
 
 
+def _kid(value: float) -> Measured:
+    return Measured(value=value, unit="1", low=value - 0.004, high=value + 0.004,
+                    spread="95%, sampling noise of 512 images (delete-a-group jackknife, 20 groups)",
+                    conditions=QUALITY | {"label": KID_LABEL})  # fmt: skip
+
+
+def _twin(name: str) -> dict[str, Quantity]:
+    params, macs, ms, _ = TWINS[name]
+    at = {"twin.base": "thin_sdxl", "latent": 128}
+    return {
+        "twin.params": Counted(value=params, unit="parameters", conditions=at),
+        "twin.macs": Counted(value=macs, unit="multiply-adds", conditions=at),
+        "twin.latency_predicted": Predicted(value=ms, unit="ms", low=ms / 1.6, high=ms * 1.6, extrapolated=True,
+                                            conditions=at | {"chip": "A17 Pro"}),
+        "twin.latency_iphone": Unavailable(reason=IPHONE),
+    }  # fmt: skip
+
+
 def _put_control(store: Store, name: str, kid: float, fd: float) -> str:
     measurement = Measurement(
         subject="control",
         settings={"control": name, "protocol": PROTOCOL},
         quantities={
-            "kid": Measured(value=kid, unit="1", conditions=QUALITY | {"label": KID_LABEL}),
+            "kid": _kid(kid),
             "fd": Measured(value=fd, unit="1", conditions=QUALITY),
         },
         provenance={"code": {"commit": "205da69"}, "processor": "AMD EPYC, 2 cores"},

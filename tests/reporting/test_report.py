@@ -16,6 +16,7 @@ from harness.records.quantity import Failed, Measured, Predicted, Unavailable
 from harness.reporting.format import number
 from harness.reporting.report import write_report
 
+REPORTS = Path(__file__).parents[2] / "reports"
 Cells = Callable[[str], list[dict[str, str]]]
 
 
@@ -46,7 +47,7 @@ def test_every_reading_on_the_page_is_the_stores(synthetic: Any, page_cells: Cel
             if value is not None:
                 assert cell["text"] == number(value, quantity.unit)
             told += 1
-    assert told == 16 * 10
+    assert told == 16 * 14
     assert len([key for key in cells if key[1] in ("0", "1")]) == told
 
 
@@ -59,13 +60,13 @@ def test_the_table_holds_means_ranges_and_changes_computed_from_the_store(synthe
             ours = [synthetic.record(rung.name, seed).quantities[name] for seed in (0, 1)]
             cell = table[rung.name, "all", name]
             if isinstance(ours[0], Unavailable):
-                assert cell["text"] == "unavailable"
+                assert cell["data-kind"] == "predicted"  # what stands in for it
                 continue
             mean = (ours[0].value + ours[1].value) / 2
             assert float(cell["data-value"]) == pytest.approx(mean, rel=1e-12)
             if name == "kid":
                 assert float(cell["data-low"]) == min(q.value for q in ours)
-            if rung.against is not None:
+            if rung.against is not None and not column.get("aside"):
                 theirs = [synthetic.record(rung.against, seed).quantities[name].value for seed in (0, 1)]
                 assert told[rung.name, name] == pytest.approx(mean / (sum(theirs) / 2) - 1, rel=1e-9)
     assert {key[0] for key in told} == {rung.name for rung in synthetic.manifest.rungs if rung.against}
@@ -101,11 +102,13 @@ def test_a_rung_without_records_has_no_value_no_change_and_gives_none_to_others(
     cells = page_cells(synthetic.write())
     table, told = by_place(cells), changes(cells)
     columns = [column["quantity"] for column in synthetic.definition["columns"]]
+    columns = [name for name in columns if name in {key[2] for key in table if key[1] == "all"}]
+    assert len(columns) == 8
     assert all(table["ffn3", "all", name]["text"] == "not measured" for name in columns)
     assert not {key for key in told if key[0] in ("ffn3", "mqa")}
     verdicts = {(c["data-rung"], c["data-claim"]): c["data-verdict"] for c in cells if "data-verdict" in c}
-    assert verdicts["ffn3", "params"] == verdicts["mqa", "params"] == "cannot tell"
-    assert verdicts["sepconv", "params"] == "supports"
+    assert verdicts["ffn3", "twin.params"] == verdicts["mqa", "twin.params"] == "not told"
+    assert verdicts["sepconv", "twin.params"] == "supports"
 
 
 def test_a_deleted_control_turns_exactly_its_cells_to_not_measured(synthetic: Any, page_cells: Cells) -> None:
@@ -122,15 +125,15 @@ def test_failed_predicted_and_unavailable_look_different_and_say_why(synthetic: 
             seed,
             {
                 "kid": Failed(stage="train", message="the loss is NaN at step 310"),
-                "latency_iphone": Predicted(value=3.1, unit="ms", low=2.8, high=3.6, extrapolated=False),
+                "twin.latency_iphone": Predicted(value=3.1, unit="ms", low=2.8, high=3.6, extrapolated=False),
             },
         )
     cells = by_place(page_cells(synthetic.write()))
-    failed, predicted = cells["ffn3", "all", "kid"], cells["ffn3", "all", "latency_iphone"]
+    failed, predicted = cells["ffn3", "all", "kid"], cells["ffn3", "all", "twin.latency_iphone"]
     assert (failed["text"], failed["class"]) == ("failed", "k-failed")
     assert failed["title"] == "train: the loss is NaN at step 310"
     assert (predicted["text"], predicted["class"]) == ("3.10 ms", "k-predicted")
-    unavailable = cells["mqa", "all", "latency_iphone"]
+    unavailable = cells["mqa", "0", "twin.latency_iphone"]
     assert (unavailable["text"], unavailable["class"]) == ("unavailable", "k-unavailable")
     assert "iPhone" in unavailable["title"]
 
@@ -160,23 +163,25 @@ def test_an_iphone_column_fills_from_measured_else_predicted_each_as_what_it_is(
 ) -> None:
     for seed in (0, 1):
         for rung, ms in (("thin_sdxl", 30.0), ("no_high_res_sa", 20.0), ("sepconv", 12.0)):
-            synthetic.replace(rung, seed, {"latency_predicted": predicted(ms)})
-        synthetic.replace("sepconv", seed, {"latency_iphone": measured(11.0)})
-        synthetic.replace("ffn3", seed, {"latency_iphone": Failed(stage="benchmark", message="it drifts")})
-        synthetic.replace("ffn3", seed, {"latency_predicted": predicted(9.0)})
-        synthetic.replace("mqa", seed, {"latency_predicted": Unavailable(reason="predicted not to fit")})
+            synthetic.replace(rung, seed, {"twin.latency_predicted": predicted(ms)})
+        synthetic.replace("sepconv", seed, {"twin.latency_iphone": measured(11.0)})
+        synthetic.replace("ffn3", seed, {"twin.latency_iphone": Failed(stage="benchmark", message="it drifts")})
+        synthetic.replace("ffn3", seed, {"twin.latency_predicted": predicted(9.0)})
+        synthetic.replace("mqa", seed, {"twin.latency_predicted": Unavailable(reason="predicted not to fit")})
     page = synthetic.write()
     cells = by_place(page_cells(page))
-    shown = {rung: cells[rung, "all", "latency_iphone"] for rung in ("thin_sdxl", "sepconv", "ffn3", "mqa")}
+    shown = {rung: cells[rung, "all", "twin.latency_iphone"] for rung in ("thin_sdxl", "sepconv", "ffn3", "mqa")}
     assert [(cell["text"], cell["class"]) for cell in shown.values()] == [
         ("30.0 ms", "k-predicted"), ("11.0 ms", "k-measured"), ("failed", "k-failed"), ("unavailable", "k-unavailable"),
     ]  # fmt: skip
     assert "drifts" in shown["ffn3"]["title"]
     assert shown["mqa"]["title"] == "predicted not to fit"
-    assert cells["thin_sdxl", "0", "latency_iphone"]["data-kind"] == "unavailable"  # the readings are the store's own
+    assert (
+        cells["thin_sdxl", "0", "twin.latency_iphone"]["data-kind"] == "unavailable"
+    )  # the readings are the store's own
     told = changes(page_cells(page))
-    assert told["no_high_res_sa", "latency_iphone"] == pytest.approx(20 / 30 - 1)
-    assert ("sepconv", "latency_iphone") not in told  # 11 measured beside 20 predicted is no change
+    assert told["no_high_res_sa", "twin.latency_iphone"] == pytest.approx(20 / 30 - 1)
+    assert ("sepconv", "twin.latency_iphone") not in told  # 11 measured beside 20 predicted is no change
     assert "<small>predicted for A17 Pro and measured on A16</small>" in page
     text = next(c["text"] for c in page_cells(page) if c.get("data-change") == repr(20 / 30 - 1))
     assert text == "−33.3% predicted"
@@ -185,12 +190,14 @@ def test_an_iphone_column_fills_from_measured_else_predicted_each_as_what_it_is(
 def test_a_prediction_is_called_one_in_the_answer(synthetic: Any) -> None:
     for seed in (0, 1):
         for rung, ms in (("thin_sdxl", 30.0), ("qknorm_rope", 12.0)):
-            synthetic.replace(rung, seed, {"latency_predicted": predicted(ms)})
+            synthetic.replace(rung, seed, {"twin.latency_predicted": predicted(ms)})
     assert "predicted latency on iPhone −60.0% (30.0 ms to 12.0 ms)" in synthetic.write()
 
 
 def test_why_there_is_no_value_stands_under_the_table(synthetic: Any) -> None:
-    assert "<dt>Latency on iPhone, unavailable</dt><dd>needs a Mac with Xcode" in synthetic.write()
+    for seed in (0, 1):
+        synthetic.replace("mqa", seed, {"twin.latency_predicted": Unavailable(reason="predicted not to fit")})
+    assert "<dt>Latency on iPhone, unavailable</dt><dd>predicted not to fit" in synthetic.write()
 
 
 def test_published_cells_are_the_files_with_their_labels_and_unknown_ones_are_empty(
@@ -250,8 +257,10 @@ def test_samples_are_embedded_for_every_record_and_a_missing_one_is_told(synthet
 def test_what_cannot_be_told_says_why(synthetic: Any, page_cells: Cells) -> None:
     synthetic.manifest = replace(synthetic.manifest, seeds=(0,))
     answer = next(cell["text"] for cell in page_cells(synthetic.write()) if cell.get("class") == "answer")
-    assert "0 of 7 changes improved KID" in answer
-    assert "one seed a rung: there is no seed spread to compare with." in answer
+    assert "of 7 changes 0 improved KID" in answer
+    assert "not told" in answer
+    untested = next(c["text"] for c in page_cells(synthetic.write()) if c.get("class") == "untested")
+    assert "Quality: one seed a rung: there is no spread over seeds to compare with." in untested
 
 
 def test_conditions_provenance_and_the_command_are_on_the_page(synthetic: Any) -> None:
@@ -260,6 +269,8 @@ def test_conditions_provenance_and_the_command_are_on_the_page(synthetic: Any) -
         assert told in page
     assert synthetic.manifest.protocol_fingerprint in page
     assert "interquartile range of 50 runs" in page
+    assert "KID-EffLite0@64, N=512 against 360" in page
+    assert "delete-a-group jackknife" in page
 
 
 def test_the_answer_names_what_helped_and_what_it_cost(synthetic: Any, page_cells: Cells) -> None:
@@ -267,7 +278,7 @@ def test_the_answer_names_what_helped_and_what_it_cost(synthetic: Any, page_cell
     answer = next(cell["text"] for cell in cells if cell.get("class") == "answer")
     helped = answer.split("Helped:")[1].split("\n")[0]
     assert "cross-attention from the first stage on" in helped
-    assert "parameters −0.9%" in helped
+    assert "parameters −0.9%" in helped  # the twin's: 361 of 364 M
     hurt = answer.split("Hurt:")[1].split("\n")[0]
     assert "separable convolutions, expansion 1" in hurt
 
@@ -286,13 +297,18 @@ def test_rungs_that_each_stand_beside_the_first_have_no_first_and_last(synthetic
     told = answer()
     assert "From the first rung to the last" not in told
     lowest = told.split("Lowest:")[1].split("\n")[0]
-    assert "KID RMSNorm on Q and K, 2-D RoPE (" in lowest
-    assert "parameters cross-attention from the first stage on (912 k)" in lowest
-    assert "latency on iPhone" not in lowest
+    assert "KID RMSNorm on Q and K, 2-D RoPE (0.0365, mean, order not tested)" in lowest
+    assert "parameters cross-attention from the first stage on (361 M)" in lowest
+    for seed in (0, 1):
+        found = synthetic.record("qknorm_rope", seed).quantities["fd"]
+        synthetic.replace("qknorm_rope", seed, {"fd": replace(found, value=9000.0)})
+    told = answer()  # worse than noise in FD: no summary calls it the lowest, not even in KID
+    assert "RMSNorm on Q and K" not in told
+    assert "KID cross-attention from the first stage on (" in told.split("Lowest:")[1]
 
 
 def test_an_ablation_that_is_only_counted_has_a_report_too(synthetic: Any, page_cells: Cells) -> None:
-    definition = yaml.safe_load((Path(__file__).parents[2] / "reports" / "fig3_full.yaml").read_text())
+    definition = yaml.safe_load((REPORTS / "fig3_full.yaml").read_text())
     manifest = replace(synthetic.manifest, controls={}, name="fig3_full")
     cells = page_cells(
         write_report(synthetic.store, manifest, definition, synthetic.published, synthetic.path).read_text()
@@ -300,7 +316,7 @@ def test_an_ablation_that_is_only_counted_has_a_report_too(synthetic: Any, page_
     assert not [cell for cell in cells if cell.get("id") in ("samples", "controls", "curves")]
     verdicts = {(c["data-rung"], c["data-claim"]): c["data-verdict"] for c in cells if "data-verdict" in c}
     assert verdicts["sepconv", "params"] == "supports"  # -24.2% here, -24% printed
-    assert not [key for key in verdicts if key[1] == "fid"]
+    assert not [key for key in verdicts if key[1] == "kid"]
 
 
 def test_an_empty_store_is_a_page_of_not_measured(synthetic: Any, page_cells: Cells) -> None:
@@ -318,7 +334,7 @@ def test_a_definition_that_asks_for_what_is_not_there_is_one_sentence(synthetic:
     with pytest.raises(UserError, match="published column 'fidd'"):
         synthetic.write()
     synthetic.definition["columns"][0]["published"] = "fid"
-    synthetic.definition["must_beat"] = "pixels"
+    synthetic.definition["must_beat"] = ["pixels"]
     with pytest.raises(UserError, match="unknown control 'pixels'"):
         synthetic.write()
 
@@ -335,3 +351,99 @@ def test_a_report_without_claims_counts_none(synthetic: Any) -> None:
 def test_reporting_loads_no_torch() -> None:
     code = "import sys, harness.reporting.report; sys.exit(any(m in sys.modules for m in ('torch', 'coremltools')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def header(page_cells: Cells, page: str) -> str:
+    return next(c["text"] for c in page_cells(page) if c["tag"] == "header")
+
+
+def test_the_first_screen_tells_what_was_tested_and_what_was_not(synthetic: Any, page_cells: Cells) -> None:
+    cells = page_cells(synthetic.write())
+    tested, untested = (next(c["text"] for c in cells if c.get("class") == kind) for kind in ("tested", "untested"))
+    assert "Quality: KID of all 7 changes, by 2 trainings a rung, paired by seed; Holm's correction over 9" in tested
+    assert "Parameters: all 7 changes, counted on the deployment twin, thin_sdxl at a 128x128 latent" in tested
+    assert "Latency" not in tested
+    assert "Latency: predicted, not measured." in untested
+    assert "FD: shown, not tested." in untested
+    assert "The networks trained here: their counts and times are shown, and are no evidence" in untested
+
+
+def test_an_undertrained_rung_is_named_on_top_and_at_the_rung_by_how_much(synthetic: Any, page_cells: Cells) -> None:
+    cells = page_cells(synthetic.write())
+    warning = next(c["text"] for c in cells if c.get("class") == "warning")
+    assert warning.startswith("Undertrained: separable convolutions, expansion 1 and MHSA to MQA: ")
+    marks = [c["text"] for c in cells if c.get("class") == "mark"]
+    assert len(marks) == 4  # in the table and on the claim sheet
+    assert all(re.fullmatch(r"undertrained, −2\d\.\d%", mark) for mark in marks)
+    for rung in synthetic.manifest.rungs:  # curves that have flattened
+        for seed in (0, 1):
+            record = synthetic.record(rung.name, seed)
+            flat = [replace(point, value=0.4 + 0.001 * (point.step // 20 % 2)) for point in record.curve]
+            fields = {name: getattr(record, name) for name in type(record).__dataclass_fields__}
+            synthetic.store.put(type(record)(**fields | {"curve": tuple(flat)}))
+    assert "Undertrained:" not in header(page_cells, synthetic.write())
+
+
+def test_a_rung_that_a_control_beats_is_named_on_top_grey_and_never_praised(synthetic: Any, page_cells: Cells) -> None:
+    for seed in (0, 1):
+        for rung, value in (("mqa", 0.5), ("qknorm_rope", 1.5)):
+            found = synthetic.record(rung, seed).quantities["kid"]
+            synthetic.replace(rung, seed, {"kid": replace(found, value=value)})
+    page = synthetic.write()
+    cells = page_cells(page)
+    warning = next(c["text"] for c in cells if c.get("class") == "warning")
+    assert warning.startswith("Beaten without training: MHSA to MQA (by pixel gaussian, KID 0.500")
+    assert "by noise, KID 1.50 against 0.970" in warning
+    grey = {c.get("data-row") for c in cells if c["tag"] == "tr" and c.get("class") == "beaten"}
+    assert {"mqa", "qknorm_rope"} <= grey <= {"mqa", "qknorm_rope", None}
+    answer = next(c["text"] for c in cells if c.get("class") == "answer")
+    assert "MHSA to MQA" not in answer
+    assert "KID 0.0608 to" not in answer  # from the first rung to the last: one of them is beaten
+    verdicts = {(c["data-rung"], c["data-claim"]): c["data-verdict"] for c in cells if "data-verdict" in c}
+    assert verdicts["mqa", "kid"] == verdicts["first_stage_ca", "kid"] == verdicts["qknorm_rope", "kid"] == "not told"
+    assert verdicts["mqa", "twin.params"] == "supports"  # a count needs no training
+
+
+def test_beside_each_rung_stands_how_much_of_either_network_it_touches(synthetic: Any, page_cells: Cells) -> None:
+    cells = page_cells(synthetic.write())
+    told = [c["text"] for c in cells if c.get("class") == "touched"]
+    assert told.count("touches 0.9% of this network's multiply-adds, 8.5% of the twin's") == 2  # table, claim sheet
+    assert len(told) == 14
+    rungs = [replace(rung, touched={"network": 0.25} if rung.against else {}) for rung in synthetic.manifest.rungs]
+    synthetic.manifest = replace(synthetic.manifest, rungs=tuple(rungs), twin=None)
+    told = [c["text"] for c in page_cells(synthetic.write()) if c.get("class") == "touched"]
+    assert set(told) == {"touches 25% of this network's multiply-adds"}
+
+
+def test_a_study_without_a_twin_shows_its_own_counts_unjudged(synthetic: Any, page_cells: Cells) -> None:
+    synthetic.manifest = replace(synthetic.manifest, twin=None)
+    cells = page_cells(synthetic.write())
+    quantities = {key[2] for key in by_place(cells) if key[1] == "all"}
+    assert quantities == {"kid", "fd", "params", "macs", "latency_cpu"}
+    verdicts = {c["data-claim"]: set() for c in cells if "data-verdict" in c}
+    for cell in (c for c in cells if "data-verdict" in c):
+        verdicts[cell["data-claim"]].add(cell["data-verdict"])
+    assert verdicts["twin.params"] == verdicts["twin.macs"] == {"not told", "no claim"}
+    assert "the study names no deployment twin" in next(c["text"] for c in cells if c.get("class") == "untested")
+
+
+def test_the_noise_of_a_scores_images_stands_apart_from_the_spread_over_seeds(
+    synthetic: Any, page_cells: Cells
+) -> None:
+    cells = page_cells(synthetic.write())
+    table = by_place(cells)
+    values = [synthetic.record("thin_sdxl", seed).quantities["kid"].value for seed in (0, 1)]
+    cell = table["thin_sdxl", "all", "kid"]
+    assert (float(cell["data-low"]), float(cell["data-high"])) == (min(values), max(values))
+    spreads = [c["text"] for c in cells if c.get("class") == "spread"]
+    assert spreads.count("each ±0.00400 by its images") == 8
+
+
+@pytest.mark.parametrize("name", ["fig3", "peers", "fig3_full", "tab2"])
+def test_every_definition_in_the_repository_makes_a_page(synthetic: Any, page_cells: Cells, name: str) -> None:
+    definition = yaml.safe_load((REPORTS / f"{name}.yaml").read_text())
+    published = yaml.safe_load((REPORTS / "published" / f"{definition.get('published', name)}.yaml").read_text())
+    page = write_report(synthetic.store, synthetic.manifest, definition, published, synthetic.path).read_text()
+    answer = next(c["text"] for c in page_cells(page) if c.get("class") == "answer")
+    assert answer.strip()
+    assert "cannot" not in answer

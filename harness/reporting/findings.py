@@ -1,0 +1,281 @@
+"""What this run knows of one change: which way a quantity went, and how far. By the rule of the claim:
+
+count       exact arithmetic on the network.
+instrument  from the instrument's intervals, or the seeds' range where that is wider: from low / high' - 1 to
+            high / low' - 1, the primes marking the rung that it is compared to.
+seeds       by `harness.measure.statistics`: one noise model a quantity over all rungs, paired by seed where the rungs
+            share their seeds, and Holm's correction over all statements of the page, so that at most one page in twenty
+            has a wrong one. What is tested is fixed by what is published, before the run: of "lower" and "higher", and
+            where nothing is published, whether there is a difference; of "same", whether the change is within
+            `same_within` of the other's mean (two one-sided tests), and whether it is beyond.
+
+Whatever lacks a value, comparable conditions, a spread or a standing (a control beats it) is unknown, and says why.
+A prediction is no measurement: it decides nothing.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from harness.measure.statistics import LEVEL, Comparison, Noise, holm, noise_of
+from harness.records.manifest import Manifest, Rung
+from harness.reporting.definition import ClaimRule, ReportDefinition
+from harness.reporting.format import change, signed
+from harness.reporting.frames import Estimate, Estimates, Reading, incomparable
+from harness.reporting.published import Direction, Published
+from harness.reporting.standing import Standing
+
+Question = Literal["differs", "within", "beyond"]
+Key: TypeAlias = tuple[str, str]
+"""(rung, quantity)."""
+WIDEST = 1.0  # a relative interval over more than 100 points says little: the absolute difference is told
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """One rung against the one it is compared to, in one quantity of which less is better."""
+
+    unknown: str = ""  # why this run does not know; then nothing else is set, but what is `shown` of it
+    lower: bool = False  # proved
+    higher: bool = False  # proved
+    same: bool = False  # proved to be within `same_within`
+    beyond: bool = False  # proved to be outside of it
+    exact: bool = False  # no noise: what is not proved is disproved
+    low: float = math.nan  # the relative change's interval; nan where a relative change is ill-determined
+    high: float = math.nan
+    shown: str = ""  # the change with its interval
+    tests: str = ""  # the tests' corrected p
+
+    @property
+    def effect(self) -> Literal["improved", "hurt", "same", "not told"]:
+        if self.unknown:
+            return "not told"
+        if self.lower and not self.same:
+            return "improved"
+        return "same" if self.same else "hurt" if self.higher else "not told"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Corrected:
+    """Every statistical test of a page, corrected together."""
+
+    noises: Mapping[str, Noise]  # by quantity
+    adjusted: Mapping[tuple[str, str, Question], float]  # (rung, quantity, question) -> p, by Holm
+
+    def holds(self, key: Key, question: Question) -> bool:
+        return self.adjusted.get((*key, question), 1.0) <= 1 - LEVEL
+
+    def shown(self, key: Key) -> str:
+        """`p 0.012`, or `p 0.30 within, 1 beyond`."""
+        words: dict[Question, str] = {"differs": "", "within": " within", "beyond": " beyond"}
+        found = {question: self.adjusted.get((*key, question)) for question in words}
+        parts = [f"{_p_text(p)}{words[question]}" for question, p in found.items() if p is not None]
+        return f"p {', '.join(parts)}" if parts else ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """A change of a score for the eye: relative where that is well determined, else absolute, with its interval."""
+
+    comparison: Comparison
+    value: float | None  # relative
+    low: float = math.nan
+    high: float = math.nan
+
+    @property
+    def shown(self) -> str:
+        if self.value is not None:
+            return f"{change(self.value)} ({change(self.low)} to {change(self.high)})"
+        found = self.comparison
+        return f"{signed(found.difference)} ({signed(found.low)} to {signed(found.high)})"
+
+
+def findings(
+    manifest: Manifest,
+    definition: ReportDefinition,
+    published: Published,
+    estimates: Estimates,
+    readings: Sequence[Reading],
+    standing: Standing,
+) -> tuple[dict[Key, Finding], Corrected]:
+    """(rung, quantity) -> what is known of its change, for every claim's quantity and every rung but the base."""
+    compared = [rung for rung in manifest.rungs if rung.against is not None]
+    unknown = _unknown(compared, definition, estimates, incomparable(manifest, readings, definition.observed), standing)
+    noises = noises_of(manifest, definition, readings, standing)
+    questions = {
+        (rung.name, rule.quantity): asked_of(published, rung, rule)
+        for rule in definition.claims
+        for rung in compared
+        if rule.rule == "seeds" and (rung.name, rule.quantity) not in unknown
+    }
+    margins = {rule.quantity: rule.same_within for rule in definition.claims}
+    tests = Corrected(noises=noises, adjusted=holm(_p_values(manifest, noises, questions, margins)))
+    found = {}
+    for rule in definition.claims:
+        for rung in compared:
+            key = rung.name, rule.quantity
+            found[key] = (
+                Finding(unknown=unknown[key], shown=_untested(estimates[key]))
+                if key in unknown
+                else _found(key, rung.against or "", rule, estimates, tests)
+            )
+    return found, tests
+
+
+def asked_of(published: Published, rung: Rung, rule: ClaimRule) -> tuple[Question, ...]:
+    """Which tests a rung's score gets: by what is published of it, never by the scores."""
+    return ("within", "beyond") if claimed(published, rung, rule) == "same" else ("differs",)
+
+
+def claimed(published: Published, rung: Rung, rule: ClaimRule) -> Direction | None:
+    """Which way the quantity is said to go; None where nothing is published against the same rung."""
+    cell = published.cell(rung.name, rule.published)
+    if cell is None or published.rows[rung.name].against != rung.against:
+        return None
+    return cell.claimed
+
+
+def noises_of(
+    manifest: Manifest, definition: ReportDefinition, readings: Sequence[Reading], standing: Standing
+) -> dict[str, Noise]:
+    """One noise model for each score whose spread is over seeds; a rung that a control beats tells it nothing."""
+    found = {}
+    for column in (column for column in definition.columns if column.spread == "seeds"):
+        scores: dict[str, dict[int, float]] = {rung.name: {} for rung in manifest.rungs}
+        for row in readings:
+            counts = row.kind == "measured" and row.subject not in standing.beaten
+            if row.quantity == column.quantity and counts and row.value is not None and row.seed is not None:
+                scores[row.subject][row.seed] = row.value
+        noise = noise_of(scores)
+        if noise is not None:
+            found[column.quantity] = noise
+    return found
+
+
+def change_of(noise: Noise | None, rung: str, against: str | None) -> Change | None:
+    """The rung's change with its interval, for this comparison alone; None where there is no spread over seeds."""
+    if noise is None or against is None or not {rung, against} <= set(noise.groups):
+        return None
+    comparison, relative = noise.compare(rung, against), noise.relative(rung, against)
+    if relative is None or relative.low < -1 or relative.high - relative.low > WIDEST:
+        return Change(comparison=comparison, value=None)
+    return Change(comparison=comparison, value=relative.value, low=relative.low, high=relative.high)
+
+
+def _p_values(
+    manifest: Manifest,
+    noises: Mapping[str, Noise],
+    questions: Mapping[Key, Sequence[Question]],
+    margins: Mapping[str, float],
+) -> dict[tuple[str, str, Question], float]:
+    against = {rung.name: rung.against or "" for rung in manifest.rungs}
+    return {
+        (rung, quantity, question): _p_value(noises[quantity], question, rung, against[rung], margins[quantity])
+        for (rung, quantity), asked in questions.items()
+        if quantity in noises and {rung, against[rung]} <= set(noises[quantity].groups)
+        for question in asked
+    }
+
+
+def _p_value(noise: Noise, question: Question, rung: str, against: str, margin: float) -> float:
+    if question == "within":
+        return noise.equivalent(rung, against, margin)
+    return noise.compare(rung, against).p if question == "differs" else noise.beyond(rung, against, margin)
+
+
+def _found(key: Key, against: str, rule: ClaimRule, estimates: Estimates, tests: Corrected) -> Finding:
+    ours, theirs = estimates[key], estimates[against, rule.quantity]
+    if rule.rule == "seeds":
+        return _by_seeds(key, against, tests)
+    if ours.change is None:
+        return Finding(unknown="the rung it is compared to is not above zero, so that a relative change means nothing")
+    if rule.rule == "count":
+        return _by_interval(ours.change, ours.change, rule.same_within, change(ours.change), exact=True)
+    (low, high), (their_low, their_high) = _widest(ours), _widest(theirs)
+    low, high = low / their_high - 1, high / their_low - 1
+    shown = f"{change(ours.change)} ({change(low)} to {change(high)})"
+    return _by_interval(low, high, rule.same_within, shown, exact=False)
+
+
+def _by_seeds(key: Key, against: str, tests: Corrected) -> Finding:
+    rung, quantity = key
+    shown = change_of(tests.noises.get(quantity), rung, against)
+    if shown is None:
+        return Finding(unknown="one seed a rung: there is no spread over seeds to compare with")
+    apart = tests.holds(key, "differs") or tests.holds(key, "beyond")
+    return Finding(
+        lower=apart and shown.comparison.difference < 0,
+        higher=apart and shown.comparison.difference > 0,
+        same=tests.holds(key, "within"),
+        beyond=tests.holds(key, "beyond"),
+        low=shown.low,
+        high=shown.high,
+        shown=shown.shown,
+        tests=tests.shown(key),
+    )
+
+
+def _p_text(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.2g}"
+
+
+def _by_interval(low: float, high: float, margin: float, shown: str, *, exact: bool) -> Finding:
+    same = -margin <= low and high <= margin
+    beyond = high < -margin or low > margin
+    return Finding(
+        lower=high < 0, higher=low > 0, same=same, beyond=beyond, exact=exact, low=low, high=high, shown=shown
+    )
+
+
+def _unknown(
+    rungs: Sequence[Rung],
+    definition: ReportDefinition,
+    estimates: Estimates,
+    differing: Mapping[Key, str],
+    standing: Standing,
+) -> dict[Key, str]:
+    """(rung, quantity) -> why nothing can be said of its change."""
+    found = {}
+    for rung in rungs:
+        for rule in definition.claims:
+            ours, theirs = estimates[rung.name, rule.quantity], estimates[rung.against or "", rule.quantity]
+            why = _without_value(ours, theirs) or differing.get((rung.name, rule.quantity), "")
+            if not why and rule.rule == "seeds":
+                why = _unranked(rung, rule.quantity, standing)
+            if why:
+                found[rung.name, rule.quantity] = why
+    return found
+
+
+def _unranked(rung: Rung, quantity: str, standing: Standing) -> str:
+    theirs = standing.why_unranked(rung.against or "", quantity)
+    told = f"the rung it is compared to is {theirs}" if rung.against in standing.beaten else theirs
+    return standing.why_unranked(rung.name, quantity) or told
+
+
+def _without_value(ours: Estimate, theirs: Estimate) -> str:
+    for estimate in (ours, theirs):
+        if estimate.value is None:
+            what = "not measured" if estimate.kind == "missing" else f"{estimate.kind}: {estimate.note}"
+            return what if estimate is ours else f"the rung it is compared to is {what}"
+    if ours.kind != theirs.kind:
+        return f"this one is {ours.kind}, the rung it is compared to {theirs.kind}"
+    if ours.kind == "predicted":
+        return "predicted, not measured"
+    return ""
+
+
+def _untested(estimate: Estimate) -> str:
+    """A predicted change, to be read and not judged."""
+    if estimate.kind != "predicted" or estimate.change is None:
+        return ""
+    return f"predicted {change(estimate.change)}"
+
+
+def _widest(estimate: Estimate) -> tuple[float, float]:
+    low, high = estimate.seed_range
+    return (
+        low if estimate.low is None else min(low, estimate.low),
+        high if estimate.high is None else max(high, estimate.high),
+    )
