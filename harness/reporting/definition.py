@@ -6,9 +6,7 @@ from typing import Literal
 
 from harness.records.errors import UserError, unknown_name
 from harness.records.manifest import Manifest
-
-TWIN = "twin."
-"""What the quantities of a study's deployment twin begin with: `twin.params`."""
+from harness.reporting.frames import TWIN
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,6 +17,9 @@ from harness.records.store import Store
 
 Kind = Literal["measured", "counted", "predicted", "failed", "unavailable", "missing"]
 VALUED: tuple[Kind, ...] = ("measured", "counted", "predicted")
+TWIN = "twin."
+"""What the quantities of a study's deployment twin begin with: `twin.params`."""
+TWIN_FINGERPRINT = "twin_fingerprint"  # the condition that tells which twin a quantity is of
 Records: TypeAlias = Mapping[tuple[str, int], TrialRecord | None]
 
 
@@ -73,10 +76,22 @@ def controls_of(store: Store, manifest: Manifest) -> dict[str, Measurement | Non
     return {name: store.measurement(key) for name, key in manifest.controls.items()}
 
 
-def read_trials(records: Records, quantities: Sequence[str]) -> list[Reading]:
-    return [
-        reading(rung, seed, quantity, record) for (rung, seed), record in records.items() for quantity in quantities
-    ]
+def read_trials(records: Records, quantities: Sequence[str], manifest: Manifest) -> list[Reading]:
+    """Every quantity of every record. One training may serve studies with different twins, and its record holds the
+    costs of the twin that was asked for last: those of another twin are missing here."""
+    fingerprints = {rung.name: rung.twin_fingerprint for rung in manifest.rungs}
+    rows = (reading(rung, seed, name, record) for (rung, seed), record in records.items() for name in quantities)
+    return [_of_this_twin(row, fingerprints[row.subject], manifest) for row in rows]
+
+
+def _of_this_twin(row: Reading, fingerprint: str | None, manifest: Manifest) -> Reading:
+    if not row.quantity.startswith(TWIN) or row.value is None or manifest.twin is None:
+        return row
+    found = (row.conditions.get(TWIN_FINGERPRINT), row.conditions.get("latent"))
+    if found == (fingerprint, manifest.twin.get("latent")):
+        return row
+    note = f"its record has the costs of another twin; `harness ablate {manifest.name}` asks for this study's again"
+    return Reading(subject=row.subject, seed=row.seed, quantity=row.quantity, kind="missing", note=note)
 
 
 def read_controls(
@@ -148,7 +163,7 @@ def incomparable(
 
 
 def _differences(row: Reading, other: Reading, observed: Collection[str]) -> list[str]:
-    names = {*row.conditions, *other.conditions} - set(observed)
+    names = {*row.conditions, *other.conditions} - {*observed, TWIN_FINGERPRINT}  # rungs are to differ in it
     differing = sorted(name for name in names if row.conditions.get(name) != other.conditions.get(name))
     return differing + (["unit"] if row.unit != other.unit else [])
 

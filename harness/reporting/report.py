@@ -71,7 +71,7 @@ def write_report(
 def report_html(store: Store, manifest: Manifest, definition: ReportDefinition, published: Published) -> str:
     records, controls = records_of(store, manifest), controls_of(store, manifest)
     quantities = _quantities(records, definition)
-    readings = read_trials(records, quantities)
+    readings = read_trials(records, quantities, manifest)
     control_readings = read_controls(controls, definition.controls, definition.control_quantities)
     shown = stood_in(readings, definition.stand_ins)
     estimated = estimates(shown, manifest)

@@ -5,7 +5,7 @@ import random
 import struct
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from harness.records.manifest import Manifest, Rung
-from harness.records.quantity import Counted, Measured, Predicted, Quantity, Unavailable
+from harness.records.quantity import Counted, Failed, Measured, Predicted, Quantity, Unavailable
 from harness.records.record import CurvePoint, Measurement, Protocol, TrialRecord
 from harness.records.store import Store, write_atomic
 from harness.reporting.report import write_report
@@ -83,8 +83,9 @@ class Synthetic:
         return next(r for r in self.store.trials() if (r.architecture_fingerprint, r.seed) == (fingerprint, seed))
 
     def replace(self, rung: str, seed: int, quantities: Mapping[str, Quantity]) -> None:
-        """Put a record whose quantities are changed."""
+        """Put a record whose quantities are changed; those of a twin are the study's twin's."""
         old = self.record(rung, seed)
+        quantities = {n: _at_twin(q, rung) if n.startswith("twin.") else q for n, q in quantities.items()}
         fields = {name: getattr(old, name) for name in TrialRecord.__dataclass_fields__}
         self.store.put(TrialRecord(**fields | {"quantities": {**old.quantities, **quantities}}))
 
@@ -173,7 +174,7 @@ def _kid(value: float) -> Measured:
 
 def _twin(name: str) -> dict[str, Quantity]:
     params, macs, ms, _ = TWINS[name]
-    at = {"twin.base": "thin_sdxl", "latent": 128}
+    at = _twin_conditions(name)
     return {
         "twin.params": Counted(value=params, unit="parameters", conditions=at),
         "twin.macs": Counted(value=macs, unit="multiply-adds", conditions=at),
@@ -181,6 +182,16 @@ def _twin(name: str) -> dict[str, Quantity]:
                                             conditions=at | {"chip": "A17 Pro"}),
         "twin.latency_iphone": Unavailable(reason=IPHONE),
     }  # fmt: skip
+
+
+def _twin_conditions(name: str) -> dict[str, Any]:
+    return {"twin": "thin_sdxl", "twin_fingerprint": f"twin-{name}", "latent": 128}
+
+
+def _at_twin(quantity: Quantity, name: str) -> Quantity:
+    if isinstance(quantity, Unavailable | Failed):
+        return quantity
+    return replace(quantity, conditions={**quantity.conditions, **_twin_conditions(name)})
 
 
 def _put_control(store: Store, name: str, kid: float, fd: float) -> str:

@@ -33,7 +33,7 @@ def sheet_and_tests(synthetic: Any, **definition: Any) -> tuple[dict[tuple[str, 
     manifest, published = synthetic.manifest, from_plain(Published, synthetic.published)
     records = records_of(synthetic.store, manifest)
     names = [*(column.quantity for column in defined.columns), *defined.stand_ins.values()]
-    readings = stood_in(read_trials(records, names), defined.stand_ins)
+    readings = stood_in(read_trials(records, names, manifest), defined.stand_ins)
     estimated = estimates(readings, manifest)
     measured = controls_of(synthetic.store, manifest)
     controls = read_controls(measured, defined.controls, defined.control_quantities)
@@ -58,7 +58,7 @@ def judged(synthetic: Any, scores: dict[str, list[float]]) -> dict[tuple[str, st
     defined, published = from_plain(ReportDefinition, synthetic.definition), from_plain(Published, synthetic.published)
     manifest = replace(synthetic.manifest, seeds=tuple(range(len(next(iter(scores.values()))))))
     names = [column.quantity for column in defined.columns]
-    empty = read_trials({(rung, seed): None for rung in scores for seed in manifest.seeds}, names)
+    empty = read_trials({(rung, seed): None for rung in scores for seed in manifest.seeds}, names, manifest)
     readings = [
         replace(row, kind="measured", value=scores[row.subject][row.seed or 0], unit="1")
         if row.quantity == "kid"
@@ -114,6 +114,8 @@ def test_quality_goes_both_ways_or_is_not_told(synthetic: Any) -> None:
 
 def test_the_pages_statements_are_corrected_together(synthetic: Any) -> None:
     """By itself this difference is told; as one of nine statements it is not."""
+    before = [synthetic.record("first_stage_ca", seed).quantities["kid"].value for seed in (0, 1)]
+    kid(synthetic, "qknorm_rope", before[0] - 0.0035, before[1] - 0.0055)
     claims, tests = sheet_and_tests(synthetic)
     claim = claims["qknorm_rope", "kid"]
     assert tests.noises["kid"].compare("qknorm_rope", "first_stage_ca").p < 1 - LEVEL
@@ -287,6 +289,15 @@ def test_without_a_twin_no_count_is_told(synthetic: Any) -> None:
         assert verdict.state == "not told"
         assert "names no deployment twin" in verdict.reason
     assert claims["sepconv", "kid"].direction.state == "supports"
+
+
+def test_the_costs_of_another_studys_twin_are_not_this_ones(synthetic: Any) -> None:
+    rungs = [replace(rung, twin_fingerprint=f"other-{rung.name}") for rung in synthetic.manifest.rungs]
+    kept = synthetic.manifest
+    synthetic.manifest = replace(kept, rungs=tuple(rungs))
+    assert sheet(synthetic)["sepconv", "twin.params"].direction == Verdict("not told", "not measured")
+    synthetic.manifest = replace(kept, twin={"base": "thin_sdxl", "latent": 32})
+    assert sheet(synthetic)["sepconv", "twin.params"].direction.state == "not told"
 
 
 def test_direction_and_size_are_two_verdicts(synthetic: Any) -> None:

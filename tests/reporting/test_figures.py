@@ -24,7 +24,9 @@ def parts(synthetic: Any) -> dict[str, Any]:
 def made(synthetic: Any) -> dict[str, Any]:
     definition = from_plain(ReportDefinition, synthetic.definition)
     records = records_of(synthetic.store, synthetic.manifest)
-    found = estimates(read_trials(records, [column.quantity for column in definition.columns]), synthetic.manifest)
+    found = estimates(
+        read_trials(records, [column.quantity for column in definition.columns], synthetic.manifest), synthetic.manifest
+    )
     published = from_plain(Published, synthetic.published)
     measured = controls_of(synthetic.store, synthetic.manifest)
     controls = read_controls(measured, definition.controls, definition.control_quantities)
