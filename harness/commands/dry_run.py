@@ -21,6 +21,7 @@ def rehearsed(found: Rehearsal) -> str:
         f"floor: {found.floor}",
         f"the study has {found.goes_on:,} candidates, {found.in_flight:,} of them in flight" if found.goes_on else "",
         *(f"{name} is promoted" for name in found.promoted),
+        *(f"the phone would make {count:,} measurements of {name}" for name, count in found.measurements.items()),
         *found.remarks,
     ]
     proposed = [line for each in found.proposed for line in _candidate(each)]

@@ -47,6 +47,8 @@ def _sweep(status: SweepStatus) -> RenderableType:
         *(("", f"  {line}") for state, reasons in status.reasons.items() for line in _reasons(state, reasons)),
         ("results", "; ".join(f"{each.steps:,} steps: {each.results:,}" for each in status.budgets)),
     ]
+    if status.awaited:
+        lines.append(("awaited", "; ".join(f"{name} of {count:,}" for name, count in status.awaited.items())))
     if status.rescored:
         lines.append(("finalists", "; ".join(map(_finalist, status.rescored))))
     if status.floor is not None:

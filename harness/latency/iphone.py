@@ -9,6 +9,7 @@ from harness.coreml.config import Mlprogram
 from harness.device.protocol import BenchmarkProtocol
 from harness.device.queue import Entry, FolderQueue
 from harness.latency.backend import check_export, function_named
+from harness.latency.predicted import PredictedLatency
 from harness.records.errors import UserError
 from harness.records.plain import NOT_IDENTITY
 from harness.records.provenance import versions
@@ -33,6 +34,15 @@ class IphoneLatency:
 
     def __post_init__(self) -> None:
         check_export(self.name, self.export)
+
+    @property
+    def predictor(self) -> PredictedLatency | None:
+        """For the chip that is asked for; for the predictor's own where any may answer."""
+        chips = {"chip": self.chip} if self.chip is not None else {}
+        try:
+            return PredictedLatency(**chips, compute_unit=self.protocol.compute_unit, weight_bits=self.export.bits)
+        except UserError:  # a chip that the predictor does not know
+            return None
 
     def instrument(self) -> Mapping[str, Any]:
         return {"versions": versions(("torch", "coremltools"))}  # what makes the package; the phone is in the answer

@@ -1,9 +1,11 @@
 """The seam for instruments that answer later, on another machine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from harness.latency.config import LatencyBackend
+from harness.latency.predicted import PredictedLatency
 from harness.records.quantity import Failed, Quantity, Unavailable
 
 if TYPE_CHECKING:
@@ -11,15 +13,14 @@ if TYPE_CHECKING:
 
 
 @runtime_checkable
-class QueuedBackend(Protocol):
-    """A LatencyBackend that asks a queue. None of its methods waits, and a queue out of reach stops no study."""
+class QueuedBackend(LatencyBackend, Protocol):
+    """One that asks a queue. None of its methods waits, and a queue out of reach stops no study."""
 
     queue: Path | None
 
     @property
-    def quantity(self) -> str: ...
-
-    def instrument(self) -> Mapping[str, Any]: ...
+    def predictor(self) -> PredictedLatency | None:
+        """What says how long it may take, until it is measured; None where nothing is known of such a device."""
 
     def obstacle(self) -> Unavailable | None:
         """Why nothing can be asked at present; None where it can."""

@@ -52,6 +52,7 @@ class Predicted:
 class Unavailable:
     reason: str
     awaits: str = ""  # the request that will bring the number, where one waits in a queue
+    expected: Predicted | None = None  # what a model of the instrument says meanwhile, where a queue is asked
     kind: Literal["unavailable"] = "unavailable"
 
 

@@ -1,12 +1,13 @@
 """The candidates of a sweep, and how they stand in the Optuna study: one trial, one architecture.
 
-    RUNNING   submitted; being trained at a budget, or waiting because it may still be promoted
+    RUNNING   submitted; being trained at a budget, or waiting: for a measurement, or because it may still be promoted
     COMPLETE  trained to the top budget; the objectives there are its values
     PRUNED    refused by a rule or a limit (`refused`, under `limits`), or stopped at a lower budget (`stopped`)
     FAIL      a training ended without a result (`failed`)
 
-User attributes: `fingerprint` of the architecture; `rungs`, a list with {steps, key, values, kid, gpu_seconds} for each
-budget it was submitted at, lowest first (`key` is the trial record's, `values` null while it runs); the reason under
+User attributes: `fingerprint` of the architecture; `rungs`, a list with what RungResult has for each budget it was
+submitted at, lowest first (`key` is the trial record's, `values` null while it runs; null also while a measurement is
+awaited, which `awaits` names, and then `stand_in` has the objectives with a prediction in its place); the reason under
 `refused`, `stopped` or `failed`; `enqueued`, the name of a candidate that the sampler did not choose; and the counted
 quantities, one attribute each. System attributes: the violations of the limits (see `constraints`), and what the
 sampler noted for itself. What a finalist scored with fresh seeds is the study's, not its trial's: see `rescored`.
@@ -74,8 +75,14 @@ class Candidate:
     @property
     def in_flight(self) -> RungResult | None:
         """The budget at which it is being trained."""
-        pending = self.state == "running" and self.rungs and self.rungs[-1].values is None
-        return self.rungs[-1] if pending else None
+        last = self.rungs[-1] if self.state == "running" and self.rungs else None
+        return last if last is not None and last.values is None and not last.awaits else None
+
+    @property
+    def awaiting(self) -> RungResult | None:
+        """The budget that it was trained to, where a measurement is awaited."""
+        last = self.rungs[-1] if self.state == "running" and self.rungs else None
+        return last if last is not None and last.awaits else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,11 +152,12 @@ class Candidates:
 
     def update(self, candidate: Candidate, rung: RungResult) -> None:
         """Submit it to another budget, or note its result at the one where it runs."""
+        before = [other for other in candidate.rungs if other.steps == rung.steps]
         rungs = [*(other for other in candidate.rungs if other.steps != rung.steps), rung]
         with writing(self._where):
             self._storage.set_trial_user_attr(candidate.trial_id, "rungs", to_plain(rungs))
         candidate.rungs = rungs
-        self.gpu_seconds += rung.gpu_seconds
+        self.gpu_seconds += rung.gpu_seconds - sum(other.gpu_seconds for other in before)
 
     def rescore(self, candidate: Candidate, score: FreshScore) -> None:
         """Submit it with a fresh seed, or note what it scored with one."""

@@ -28,12 +28,12 @@ from harness.search.problem import Problem
 from harness.search.space import space as space_of
 from harness.search.status import DEFINITION, FLOOR
 from harness.search.storage import open_storage, open_study, place, writing
-from harness.search.study import SweepStudy, check_objectives, check_unchanged, note_sampler, sweep_study
+from harness.search.study import SweepStudy, check_objectives, check_queues, check_unchanged, note_sampler, sweep_study
 from harness.search.sweep import Ending, Sweep
 from harness.search.twins import check_carries_over
 from harness.trials.compose import parsed
 from harness.trials.controls import control_key, submit_controls
-from harness.trials.once import asked_backends, twins_backends
+from harness.trials.once import asked_backends, queued, twins_backends
 from harness.trials.outcomes import LEARNT, quantity_names
 from harness.trials.prepared import Prepared, prepare
 from harness.trials.progress import Show
@@ -88,6 +88,7 @@ def definition_of(name: str, overrides: Sequence[str]) -> tuple[SweepStudy, Sett
     if len(settings.seeds) != 1:
         raise UserError(f"a sweep trains each candidate once; give one seed: seeds=[0], not {list(settings.seeds)}")
     check_objectives(definition.objectives, quantity_names(settings))
+    check_queues(definition.objectives, queued(settings))
     if definition.budgets:
         _check_budgets(definition, settings, "recipe.steps" in {**definition.settings, **parsed(overrides)})
     if definition.finalists is not None and not set(definition.objectives) & set(LEARNT):

@@ -11,10 +11,11 @@ from dataclasses import replace
 from itertools import count, islice
 
 from harness.records.quantity import value_of
-from harness.records.record import TrialRecord, why
+from harness.records.record import TrialRecord
 from harness.search.candidates import Candidate
 from harness.search.front import front_of
 from harness.search.halving import Rung
+from harness.search.patience import Patience, awaited
 from harness.search.problem import Problem
 from harness.search.rescored import Finalists, FreshScore
 from harness.search.sweep import Ending, Sweep
@@ -40,15 +41,21 @@ def rescore_finalists(sweep: Sweep, wanted: Finalists, ended: Ending) -> Ending:
         return halt is not None
 
     heard = sweep.candidates.rescore
+    sweep.patience.heard()
     with sweep.show.board(total=len(finalists) * len(seeds)):
         try:
-            rescore(sweep.problem, sweep.queue, finalists, seeds, sweep.show, halted=halted, heard=heard)
+            rescore(
+                sweep.problem, sweep.queue, finalists, seeds, sweep.show,
+                halted=halted, heard=heard, patience=sweep.patience,
+            )  # fmt: skip
         except KeyboardInterrupt:  # Ctrl-C, or `harness stop`
             sweep.candidates.note_hours(sweep.hours)
             raise
     sweep.candidates.note_hours(sweep.hours)
     if halt is not None:
         return halt
+    if sweep.queue.awaiting > 0:
+        return Ending(f"{ended.reason}; {awaited(sweep.queue.awaiting)}", halts=True)
     return replace(ended, reason=f"{ended.reason}; {len(finalists)} finalists were re-scored with {len(seeds)} seeds")
 
 
@@ -86,17 +93,23 @@ def rescore(
     *,
     halted: Callable[[], bool] = lambda: False,
     heard: Callable[[Candidate, FreshScore], None] = lambda _candidate, _score: None,
+    patience: Patience | None = None,
 ) -> dict[int, dict[int, FreshScore]]:
     """Train each candidate to the top budget with each fresh seed; the candidate's number -> seed -> its score.
 
     Nothing else may be in the queue's flight. Once `halted`, nothing more is submitted and what runs is finished.
-    `heard` is told of every submission (a score without values) and of every score.
+    `heard` is told of every submission (a score without values) and of every score. A score that awaits a measurement
+    is expected until `patience` is over, and then left without values.
     """
     waiting = deque((candidate, seed) for seed in seeds for candidate in candidates)
     running: dict[str, Candidate] = {}  # by trial key
     scores: dict[int, dict[int, FreshScore]] = {candidate.number: {} for candidate in candidates}
 
     def tell(candidate: Candidate, spec: TrialSpec, record: TrialRecord, *, paid: bool) -> None:
+        if problem.outcome(record).awaits:
+            running[spec.key] = candidate
+            queue.expect(spec)
+            return
         before = candidate.fresh_score(spec.seed)
         score = score_of(problem, spec, record, before.gpu_seconds if before else 0.0, paid=paid)
         scores[candidate.number][spec.seed] = score
@@ -117,23 +130,24 @@ def rescore(
             else:
                 running[spec.key] = candidate
                 show.add(spec)
-        if queue.in_flight == 0 and (halt or not waiting):
+        given_up = halt or queue.awaiting == 0 or (patience is not None and patience.is_over)
+        if queue.in_flight == 0 and (halt or not waiting) and given_up:
             return scores
         for spec, record in queue.poll(POLL_S):
+            if patience is not None:
+                patience.heard()
             tell(running.pop(spec.key), spec, record, paid=True)
         show.running(queue.progress())
 
 
 def score_of(problem: Problem, spec: TrialSpec, record: TrialRecord, spent: float, *, paid: bool) -> FreshScore:
     """What a record holds; `spent` are GPU-seconds of before; not `paid` where it was trained for another study."""
-    found = problem.values(record)
-    missing = [name for name, value in found.items() if value is None]
-    failed = why(record) if record.state != "complete" else f"no {', '.join(missing)}" if missing else ""
+    found = problem.outcome(record)
     return FreshScore(
         seed=spec.seed,
         key=spec.key,
-        values=None if failed else tuple(value for value in found.values() if value is not None),
+        values=found.values,
         kid=value_of(record.quantities.get("kid")),
         gpu_seconds=spent + (float(record.provenance.get("gpu_seconds", 0.0)) if paid else 0.0),
-        failed=failed,
+        failed=found.failed,
     )

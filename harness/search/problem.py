@@ -8,13 +8,14 @@ from pathlib import Path
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import with_edits
 from harness.measure.quality import samples_for
-from harness.records.quantity import value_of
 from harness.records.record import TrialRecord
 from harness.search.gate import Gated, gate
 from harness.search.halving import Losses, losses_of
+from harness.search.outcome import Outcome, outcome_of
 from harness.search.scales import all_scaled
 from harness.search.space import Parameters, Space
 from harness.search.storage import Direction
+from harness.trials.once import queued
 from harness.trials.prepared import Prepared
 from harness.trials.spec import TrialSpec
 from harness.trials.twins import Twin
@@ -102,9 +103,9 @@ class Problem:
             name, point.architecture, number, group=self.name, parent=parent, fidelity="final", twin=point.twin
         )
 
-    def values(self, record: TrialRecord) -> dict[str, float | None]:
-        """Each objective; None where the record has no number."""
-        return {name: value_of(record.quantities.get(name)) for name in self.objectives}
+    def outcome(self, record: TrialRecord) -> Outcome:
+        """What the record says of the objectives."""
+        return outcome_of(record, self.objectives, queued(self.levels[0].settings))
 
     @property
     def samples(self) -> int:

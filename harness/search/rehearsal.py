@@ -5,6 +5,7 @@ import io
 import shutil
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from harness.search.stored import reading
 from harness.search.study import check_unchanged
 from harness.search.sweep import Sweep
 from harness.trials.controls import control_key
+from harness.trials.once import queued, to_measure
 from harness.trials.outcomes import finished
 from harness.trials.progress import Show
 from harness.trials.scratch import scratch
@@ -54,6 +56,7 @@ class Rehearsal:
     promoted: tuple[str, ...]  # of those, submitted to their next budget
     proposed: tuple[Proposed, ...]
     floor: str
+    measurements: Mapping[str, int]  # quantity -> how many a queue would be asked for, or has been; one an architecture
     ending: str  # why it would end then; empty where it would go on
     remarks: tuple[str, ...]
     submission: str
@@ -71,6 +74,8 @@ class Rehearsing:
         self.again: int | None = None  # submitted before there was a question what is free: by an earlier driver too
         self.submitted: list[TrialSpec] = []
         self.known: set[str] = set()
+        self.expected: set[str] = set()
+        self.to_measure: set[tuple[str, str]] = set()  # quantity, and the key of its measurement
 
     @property
     def free(self) -> int:
@@ -82,7 +87,15 @@ class Rehearsing:
     def in_flight(self) -> int:
         return len(self.submitted)
 
+    @property
+    def awaiting(self) -> int:
+        return len(self.expected)
+
+    def expect(self, spec: TrialSpec) -> None:
+        self.expected.add(spec.key)
+
     def submit(self, spec: TrialSpec) -> TrialRecord | None:
+        self.to_measure |= {(name, key) for name, key in to_measure(spec).items()}
         if (record := finished(spec)) is not None:
             self.known.add(spec.key)
             return record
@@ -131,6 +144,7 @@ def rehearse(name: str, overrides: Sequence[str], most: int) -> Rehearsal:
             ),
             proposed=tuple(_proposed(trial, queue.known) for trial in new),
             floor=said,
+            measurements=_measurements(problem, queue),
             ending=ending,
             remarks=tuple(remarks),
             submission=_submission(settings.launcher, folder, kept, queue, most),
@@ -155,6 +169,11 @@ def _copy(kept: Path, folder: Path, name: str) -> str:
         return "sqlite"
     shutil.copy(kept / SWEEP_FILE, folder / SWEEP_FILE)
     return storage
+
+
+def _measurements(problem: Problem, queue: Rehearsing) -> dict[str, int]:
+    counted = Counter(name for name, _ in queue.to_measure)
+    return {name: counted[name] for name in queued(problem.levels[0].settings)}
 
 
 def _floor(problem: Problem) -> tuple[float | None, str]:

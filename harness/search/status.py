@@ -22,6 +22,8 @@ from harness.search.stored import REASONS, StoredCandidate, StoredStudy, read_st
 DEFINITION, FLOOR = "definition", "floor"
 """The study's user attributes that hold what its last driver was asked for: its SweepStudy, its floor."""
 
+MEASUREMENT, PROMOTION = "waiting for a measurement", "waiting for promotion"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BudgetStatus:
@@ -66,6 +68,7 @@ class SweepStatus:
     states: Mapping[str, int]  # candidates
     reasons: Mapping[str, tuple[Reason, ...]]  # why refused, stopped, failed: the most frequent first
     budgets: tuple[BudgetStatus, ...]  # lowest first
+    awaited: Mapping[str, int]  # objective -> how many candidates wait for a queue to bring it
     floor: float | None  # the KID below which a candidate is promoted
     front: tuple[FrontPoint, ...]  # of the complete ones, by the search's own values
     rescored: tuple[RescoredStatus, ...]  # the finalists
@@ -119,6 +122,7 @@ def _status(folder: Path, name: str, stored: StoredStudy, now: float) -> SweepSt
         states=_states(found),
         reasons={state: grouped(each.reason for each in found if each.state == state) for state in REASONS},
         budgets=budgets,
+        awaited=_awaited(found),
         floor=stored.attributes.get(FLOOR),
         front=tuple(_point(complete[at]) for at in best),
         rescored=tuple(_rescored(name, scores) for name, scores in again.items()),
@@ -135,19 +139,29 @@ def _status(folder: Path, name: str, stored: StoredStudy, now: float) -> SweepSt
 
 
 def _states(found: Iterable[StoredCandidate]) -> dict[str, int]:
-    names = ("running", "waiting for promotion", "complete", "stopped", "refused", "failed")
-    counted = Counter("waiting for promotion" if _waits(each) else each.state for each in found)
+    names = ("running", MEASUREMENT, PROMOTION, "complete", "stopped", "refused", "failed")
+    counted = Counter(_waits(each) or each.state for each in found)
     return {name: counted[name] for name in names}
 
 
-def _waits(candidate: StoredCandidate) -> bool:
-    return candidate.state == "running" and candidate.rungs[-1].values is not None
+def _waits(candidate: StoredCandidate) -> str:
+    """What a candidate that is not trained at present waits for; empty where it is, or has ended."""
+    if candidate.state != "running":
+        return ""
+    last = candidate.rungs[-1]
+    return MEASUREMENT if last.awaits else PROMOTION if last.values is not None else ""
+
+
+def _awaited(found: Iterable[StoredCandidate]) -> dict[str, int]:
+    waiting = [each.rungs[-1] for each in found if _waits(each) == MEASUREMENT]
+    return dict(Counter(name for rung in waiting for name in rung.awaits))
 
 
 def _budgets(found: Sequence[StoredCandidate], steps: Iterable[int]) -> tuple[BudgetStatus, ...]:
     rungs = [(each, rung) for each in found for rung in each.rungs]
     results = Counter(rung.steps for _, rung in rungs if rung.values is not None)
-    running = Counter(rung.steps for each, rung in rungs if each.state == "running" and rung.values is None)
+    pending = (rung for each, rung in rungs if each.state == "running" and rung.values is None and not rung.awaits)
+    running = Counter(rung.steps for rung in pending)
     return tuple(BudgetStatus(steps=each, results=results[each], running=running[each]) for each in steps)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import optuna
 
+from harness.latency.queued import QueuedBackend
 from harness.records.differences import differences
 from harness.records.errors import UserError, unknown_name
 from harness.records.plain import canonical_json, from_plain, to_plain
@@ -19,7 +20,7 @@ from harness.trials.twins import DeploymentTwin, with_twin
 
 OWN_SETTINGS = (
     "trials", "sampler", "sampler_seed", "max_rejections", "budgets", "reduction", "enqueue", "storage", "hours",
-    "gpu_hours", "finalists",
+    "gpu_hours", "wait_hours", "finalists",
 )  # fmt: skip
 """Settings of the sweep itself that the command line may override; every other is one of config.yaml's."""
 
@@ -53,6 +54,8 @@ class SweepStudy:
     """After so many hours of driving, over all runs, nothing more is submitted; what runs is finished."""
     gpu_hours: float | None = None
     """The same of hours on accelerators, of trainings that ended."""
+    wait_hours: float = 1.0
+    """Where nothing is left to train and measurements are awaited, the driver ends after so many hours without news."""
     finalists: Finalists | None = None
     """The best are trained again with fresh seeds and re-scored when the search has ended: {most: 4, seeds: 3}."""
     twin: DeploymentTwin | None = None
@@ -71,6 +74,8 @@ class SweepStudy:
         for name in ("hours", "gpu_hours"):
             if (limit := getattr(self, name)) is not None and limit <= 0:
                 raise UserError(f"{name} is above 0, or null for no limit, not {limit:g}")
+        if self.wait_hours < 0:
+            raise UserError(f"wait_hours is at least 0, not {self.wait_hours:g}")
         if any(low >= high for low, high in zip((0, *self.budgets), self.budgets, strict=False)):
             raise UserError(f"budgets are numbers of training steps, each above the last, not {list(self.budgets)}")
 
@@ -116,6 +121,13 @@ def check_objectives(objectives: Iterable[str], measured: Sequence[str]) -> None
     for name in objectives:
         if name not in measured:
             raise unknown_name("objective", name, measured)
+
+
+def check_queues(objectives: Iterable[str], queued: Mapping[str, QueuedBackend]) -> None:
+    """Refuse an objective that a queue brings, where there is none to ask."""
+    for name in objectives:
+        if name in queued and (obstacle := queued[name].obstacle()) is not None:
+            raise UserError(f"the objective {name} {obstacle.reason}")
 
 
 def check_unchanged(study: optuna.Study, now: Mapping[str, Any]) -> None:

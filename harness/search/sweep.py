@@ -1,6 +1,9 @@
 """The driver of a sweep: ask, refuse untrained what a rule or a limit forbids, train the rest, promote the best, tell
 as results come. No batch waits for its slowest trial.
 
+A candidate whose measurement is awaited enters its rung when that has come; others are trained meanwhile. At the end
+the driver waits for the rest, `wait_hours` beyond the last news at most.
+
 What a trial of the study means is said in `candidates`, who is promoted in `halving`, what the sampler learns from in
 `shadow`. Everything is in the study, the store or the jobs' folders before the driver relies on it, so it may be killed
 between any two lines: the same command finds the running jobs, collects the finished ones and submits the lost ones.
@@ -20,9 +23,10 @@ import optuna
 from harness.records.errors import UserError
 from harness.records.plain import Plain, to_plain
 from harness.records.quantity import value_of
-from harness.records.record import TrialRecord, why
+from harness.records.record import TrialRecord
 from harness.search.candidates import Candidate, Candidates, Proposal, RungResult
 from harness.search.halving import Rung, places
+from harness.search.patience import Patience, awaited
 from harness.search.placing import Placed
 from harness.search.problem import Point, Problem
 from harness.search.refusals import unmet
@@ -90,6 +94,7 @@ class Sweep:
         self._running: dict[str, Candidate] = {}  # by trial key
         self._refusals: list[str] = []  # reasons, in a row
         self._began, self._earlier_hours, self._noted = clock(), candidates.hours, clock()
+        self.patience = Patience(clock, definition.wait_hours)
 
     def run(self) -> Ending:
         """Until `trials` candidates were trained, as far as each deserves, or there are no more, or time is up."""
@@ -118,12 +123,23 @@ class Sweep:
         ending: Ending | None = None
         while True:
             ending, more = self._fill(ending)
-            if ending is not None and not more and self.queue.in_flight == 0:
-                return ending
+            if ending is not None and not more and (last := self._last_word(ending)) is not None:
+                return last
             for spec, record in self.queue.poll(0.0 if more else POLL_S):
+                self.patience.heard()
                 self._tell(self._running.pop(spec.key), spec, record)
             self.note_hours()
             self.show.running(self.queue.progress())
+
+    def _last_word(self, ending: Ending) -> Ending | None:
+        """The ending, when nothing more comes; None while something is trained, or a measurement is waited for."""
+        if self.queue.in_flight > 0:
+            return None
+        if self.queue.awaiting == 0:
+            return ending
+        if not ending.halts and not ending.mistake and not self.patience.is_over:
+            return None
+        return replace(ending, reason=f"{ending.reason}; {awaited(self.queue.awaiting)}", halts=True)
 
     def _fill(self, ending: Ending | None) -> tuple[Ending | None, bool]:
         """Submit while there is room. True: there may be more to do, but it is time to poll."""
@@ -138,7 +154,7 @@ class Sweep:
                 continue
             if ending is None:
                 ending = self._propose()
-            elif self.queue.in_flight > 0 or not self._promote(drained=True):
+            elif self.queue.in_flight + self.queue.awaiting > 0 or not self._promote(drained=True):
                 break
         return ending, False
 
@@ -199,7 +215,8 @@ class Sweep:
     def _promote(self, *, drained: bool = False) -> bool:
         """Submit one candidate to its next budget, the highest budgets first; False if none is to be promoted now.
 
-        `drained`: no more candidates come and nothing runs, so no budget below those waiting will have more results.
+        `drained`: no more candidates come, nothing runs and no measurement is awaited, so no budget below those waiting
+        will have more results.
         """
         for level in range(self.problem.top) if drained else reversed(range(self.problem.top)):
             number = self.rungs[level].next(drained=drained)
@@ -226,20 +243,35 @@ class Sweep:
 
     def _tell(self, candidate: Candidate, spec: TrialSpec, record: TrialRecord, *, paid: bool = True) -> None:
         """A training ended; not `paid`, for another study."""
-        values = self.problem.values(record)
-        missing = [name for name, value in values.items() if value is None]
+        outcome, before = self.problem.outcome(record), candidate.awaiting
+        spent = _spent_gpu_seconds(candidate, record) if paid else 0.0
         rung = RungResult(
             steps=spec.settings.recipe.steps,
             key=spec.key,
-            values=None if missing else tuple(value for value in values.values() if value is not None),
+            values=outcome.values,
+            stand_in=outcome.stand_in,
+            awaits=outcome.awaits,
             kid=value_of(record.quantities.get("kid")),
-            gpu_seconds=_spent_gpu_seconds(candidate, record) if paid else 0.0,
+            gpu_seconds=spent if before is None else before.gpu_seconds,
         )
-        if record.state != "complete" or rung.values is None:
-            self._fail(candidate, rung, why(record) if record.state != "complete" else f"no {', '.join(missing)}")
+        if outcome.failed:
+            self._fail(candidate, rung, outcome.failed)
+        elif outcome.awaits:
+            self._wait(candidate, spec, rung)
         else:
             self._result(candidate, rung)
         self.show.ended(spec, record)
+        if record.state == "complete" and outcome.failed:
+            self.show.note(f"{candidate.name} has failed: {outcome.failed}")
+
+    def _wait(self, candidate: Candidate, spec: TrialSpec, rung: RungResult) -> None:
+        """Trained, and not measured yet: others are trained meanwhile."""
+        self._running[spec.key] = candidate
+        self.queue.expect(spec)
+        if rung != candidate.rungs[-1]:
+            self.candidates.update(candidate, rung)
+            if rung.stand_in is not None:
+                self.shadow.learn(candidate)
 
     def _result(self, candidate: Candidate, rung: RungResult) -> None:
         self.candidates.update(candidate, rung)
@@ -283,8 +315,9 @@ class Sweep:
         return expected
 
     def _fail(self, candidate: Candidate, rung: RungResult, reason: str) -> None:
-        if rung.gpu_seconds > 0:
-            self.candidates.update(candidate, RungResult(steps=rung.steps, key=rung.key, gpu_seconds=rung.gpu_seconds))
+        bare = replace(rung, values=None, stand_in=None, awaits=())
+        if bare != candidate.rungs[-1]:
+            self.candidates.update(candidate, bare)
         self.candidates.fail(candidate, reason)
         self.shadow.end(candidate)
         self.problem.drop_checkpoints([checkpoints_key(candidate)])
@@ -322,7 +355,7 @@ class Sweep:
             if candidate.state == "complete":
                 self.retention.complete(candidate)
         for candidate in self.candidates.running():
-            if (rung := candidate.in_flight) is not None:
+            if (rung := candidate.in_flight or candidate.awaiting) is not None:
                 point = self.problem.point(candidate.parameters)
                 self._submit(candidate, self.problem.steps.index(rung.steps), point, again=True)
             else:

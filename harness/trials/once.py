@@ -25,14 +25,14 @@ from harness.launch.locks import FileLock
 from harness.models.build import build, example_inputs
 from harness.records.plain import identity
 from harness.records.provenance import ended, provenance, versions
-from harness.records.quantity import Counted, Failed, Quantity, Unavailable
+from harness.records.quantity import Counted, Failed, Predicted, Quantity, Unavailable
 from harness.records.record import Measurement, TrialRecord, measurement_key
 from harness.records.store import Store
 from harness.trials.costs import counted
 from harness.trials.limits import LATENCY, LatencyLimit
 from harness.trials.settings import Settings
 from harness.trials.spec import TrialSpec
-from harness.trials.twins import PREFIX, PREFLIGHT, Twin
+from harness.trials.twins import PREFIX, PREFLIGHT, Twin, conditions_of_twin, under
 from harness.trials.waiting import ask
 
 LOCK_WAIT_S = 3600.0  # another worker measures the same: its result is worth the wait
@@ -192,7 +192,52 @@ def _latency_of(store: Store, backend: LatencyBackend, architecture: Architectur
             quantity = backend.measure(*made())
         return {backend.quantity: quantity}, {}
 
-    return _once(store, "latency", settings, measure)[backend.quantity]
+    found = _once(store, "latency", settings, measure)[backend.quantity]
+    if not isinstance(backend, QueuedBackend) or not isinstance(found, Unavailable) or backend.queue is None:
+        return found
+    predictor = backend.predictor
+    expected = None if predictor is None else _latency_of(store, predictor, architecture, latent)
+    return replace(found, expected=expected) if isinstance(expected, Predicted) else found
+
+
+def queued(settings: Settings) -> dict[str, QueuedBackend]:
+    """The quantities that queues are asked for; a deployment twin's among them."""
+    own = {backend.quantity: backend for backend in asked_backends(settings)}
+    if settings.twin is not None:
+        own |= {f"{PREFIX}{backend.quantity}": backend for backend in twins_backends(settings)}
+    return {name: backend for name, backend in own.items() if isinstance(backend, QueuedBackend)}
+
+
+def _timed_by(name: str, spec: TrialSpec) -> tuple[ArchitectureConfig, int]:
+    """The architecture, and its latent, that the queue times for this quantity."""
+    if name.startswith(PREFIX) and spec.twin is not None:
+        return spec.twin.architecture, spec.twin.latent
+    return spec.architecture, spec.settings.latency.latent or spec.latent
+
+
+def with_answers(spec: TrialSpec, record: TrialRecord) -> TrialRecord:
+    """The record with the measurements that came since, stored if there are some; asks again for what no queue has."""
+    news: dict[str, Quantity] = {}
+    for name, backend in queued(spec.settings).items():
+        before = record.quantities.get(name)
+        if not isinstance(before, Unavailable):
+            continue
+        found = _latency_of(spec.store, backend, *_timed_by(name, spec))
+        if not isinstance(found, Unavailable) or found.awaits not in ("", before.awaits):
+            news[name] = under(found, conditions_of_twin(name, record.quantities))
+    if news:
+        record = replace(record, quantities={**record.quantities, **news})
+        spec.store.put(record)
+    return record
+
+
+def to_measure(spec: TrialSpec) -> dict[str, str]:
+    """What queues would be asked for by this trial: quantity -> the key of its measurement, where there is none yet."""
+    keys = {
+        name: measurement_key("latency", _latency_settings(backend, *_timed_by(name, spec)))
+        for name, backend in queued(spec.settings).items()
+    }
+    return {name: key for name, key in keys.items() if spec.store.measurement(key) is None}
 
 
 def as_asked(spec: TrialSpec, record: TrialRecord) -> TrialRecord:

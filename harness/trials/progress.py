@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.launch.progress import Progress
-from harness.records.quantity import value_of
+from harness.records.quantity import Unavailable, value_of
 from harness.records.record import TrialRecord, why
 from harness.trials.spec import TrialSpec
 
@@ -107,7 +107,8 @@ class Show:
         if record.state != "complete":
             return f"{record.state}: {why(record)}"
         if (kid := value_of(record.quantities.get("kid"))) is not None:
-            return f"done, KID {kid:.4g}"
+            awaits = [name for name, each in record.quantities.items() if isinstance(each, Unavailable) and each.awaits]
+            return f"done, KID {kid:.4g}" + (f", awaits {', '.join(awaits)}" if awaits else "")
         macs = value_of(record.quantities.get("macs"))
         return "counted" if macs is None else f"counted, {macs / 1e9:.4g} G multiply-adds"
 

@@ -4,6 +4,7 @@ A trial whose record is in the store is not run; one that violates a limit is re
 that crashes or is lost too often becomes a failed record, which the same command tries again.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,14 +16,17 @@ from harness.launch.progress import Progress
 from harness.launch.worker import Call
 from harness.records.errors import UserError
 from harness.records.plain import Plain, from_plain, to_plain
+from harness.records.quantity import Unavailable
 from harness.records.record import TrialRecord
-from harness.trials.once import as_asked
+from harness.trials.once import as_asked, queued, with_answers
 from harness.trials.outcomes import WORKER, failed_record, finished, rejected
 from harness.trials.progress import Show
 from harness.trials.run import run_trial
 from harness.trials.spec import TrialSpec
 
 POLL_S = 0.5
+LOOK_EVERY_S = 10.0  # for measurements that came, at most
+LOOK_REST = 20.0  # times as long as a look takes, it rests after one
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,15 @@ class Trials(Protocol):
     @property
     def in_flight(self) -> int: ...
 
+    @property
+    def awaiting(self) -> int:
+        """Of the trials that are expected again."""
+
     def submit(self, spec: TrialSpec) -> TrialRecord | None: ...
+
+    def expect(self, spec: TrialSpec) -> None:
+        """It ended without a measurement that another queue has been asked for: `poll` has it once more, when that is
+        there. Until then it takes no room."""
 
     def progress(self) -> Mapping[str, Progress]: ...
 
@@ -57,6 +69,8 @@ class TrialQueue:
         self.pool, self.on_loss = pool, on_loss
         self._specs: dict[str, TrialSpec] = {}
         self._collect: dict[str, Callable[[Plain], None]] = {}
+        self._expected: dict[str, TrialSpec] = {}  # by trial key
+        self._look_at = 0.0  # monotonic seconds; when to look for measurements
         self.failures: list[str] = []  # of jobs that are no trials
 
     @property
@@ -66,6 +80,13 @@ class TrialQueue:
     @property
     def in_flight(self) -> int:
         return self.pool.in_flight
+
+    @property
+    def awaiting(self) -> int:
+        return len(self._expected)
+
+    def expect(self, spec: TrialSpec) -> None:
+        self._expected[spec.key] = spec
 
     def progress(self) -> dict[str, Progress]:
         """Trial key -> how far it is."""
@@ -88,9 +109,14 @@ class TrialQueue:
         self.pool.submit(key, call)
 
     def poll(self, timeout_s: float) -> list[tuple[TrialSpec, TrialRecord]]:
-        """The trials that ended since the last call. A mistake of the user's (a full disk) is a UserError."""
-        ended = []
-        for outcome in self.pool.poll(timeout_s):
+        """The trials that ended since the last call, and those whose measurements came. A mistake of the user's (a full
+        disk) is a UserError."""
+        ended = self._answered()
+        wait_s = 0.0 if ended else timeout_s
+        outcomes = self.pool.poll(wait_s)
+        if self._expected and not outcomes and self.pool.in_flight == 0:
+            time.sleep(wait_s)  # the pool does not wait for nothing
+        for outcome in outcomes:
             if outcome.user_error:
                 raise UserError(f"{self._label(outcome.key)}: {outcome.error}")
             if not outcome.is_final:
@@ -101,6 +127,25 @@ class TrialQueue:
                 spec = self._specs.pop(outcome.key)
                 ended.append((spec, _record(spec, outcome)))
         return ended
+
+    def _answered(self) -> list[tuple[TrialSpec, TrialRecord]]:
+        """Those expected that are complete now. It looks seldom: a phone takes minutes, and a shared folder is slow."""
+        if not self._expected or (began := time.monotonic()) < self._look_at:
+            return []
+        found = []
+        for spec in list(self._expected.values()):
+            before = spec.store.trial(spec.key)
+            record = None if before is None else with_answers(spec, before)
+            if record is not None and record.state == "complete" and _waits(spec, record):
+                continue
+            del self._expected[spec.key]
+            if record is not None:
+                found.append((spec, record))
+            elif (again := self.submit(spec)) is not None:  # the store lost it
+                found.append((spec, again))
+        now = time.monotonic()
+        self._look_at = now + max(LOOK_EVERY_S, LOOK_REST * (now - began))
+        return found
 
     def _end_job(self, outcome: Outcome) -> None:
         collect = self._collect.pop(outcome.key)
@@ -126,6 +171,10 @@ def run_all(queue: TrialQueue, specs: Sequence[TrialSpec], show: Show) -> dict[s
             show.ended(spec, record)
         show.running(queue.progress())
     return records
+
+
+def _waits(spec: TrialSpec, record: TrialRecord) -> bool:
+    return any(isinstance(record.quantities.get(name), Unavailable) for name in queued(spec.settings))
 
 
 def _has_its_artifacts(spec: TrialSpec, result: Plain) -> bool:

@@ -4,6 +4,7 @@ The architectures are the real ones of a space of 432 combinations around the la
 functions of its knobs and of the steps it is trained for.
 """
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,9 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.architecture.catalogue import architecture
+from harness.architecture.config import ArchitectureConfig
 from harness.launch.progress import Progress
-from harness.records.quantity import Counted, Measured
+from harness.records.quantity import Counted, Failed, Measured, Predicted, Quantity, Unavailable
 from harness.records.record import Protocol, TrialRecord
 from harness.search import problem as problem_module
 from harness.search.candidates import Candidates
@@ -68,15 +70,58 @@ class Clock:
         return self.now
 
 
+class Phone:
+    """Answers in a world of its own: late, in any order, and some packages fail. It outlives drivers, as an agent's
+    queue does."""
+
+    def __init__(
+        self, clock: Clock, *, latest_s: float = 900.0, fails: Callable[[str], str] = lambda _name: ""
+    ) -> None:
+        self.clock, self.latest_s, self.fails = clock, latest_s, fails
+        self.asked: dict[str, float] = {}  # fingerprint -> when its answer is there
+        self.latencies: dict[str, float] = {}
+        self.asks = 0
+
+    def quantity(self, architecture: ArchitectureConfig) -> Quantity:
+        """The answer, or that it is awaited; asked for once."""
+        name = architecture.fingerprint
+        if name not in self.asked:
+            self.asks += 1
+            self.asked[name] = self.clock() + random.Random(name).uniform(0, self.latest_s)
+            self.latencies[name] = size(architecture) / 1000
+        if self.clock() < self.asked[name]:
+            expected = Predicted(value=1.5 * self.latencies[name], unit="ms", low=0.0, high=99.0, extrapolated=True)
+            return Unavailable(reason="waits in a queue", awaits=name, expected=expected)
+        if why := self.fails(name):
+            return Failed(stage="parity", message=why)
+        return Measured(value=self.latencies[name], unit="ms")
+
+
 class Workers:
     """As many trials at once as there are workers, each `seconds` long. They outlive drivers, as jobs do."""
 
-    def __init__(self, count: int, score: Score, clock: Clock, seconds: float = 60.0, gpu: float = 0.0) -> None:
+    def __init__(
+        self,
+        count: int,
+        score: Score,
+        clock: Clock,
+        seconds: float = 60.0,
+        gpu: float = 0.0,
+        phone: Phone | None = None,
+    ) -> None:
         self.count, self.score, self.clock, self.seconds, self.gpu = count, score, clock, seconds, gpu
+        self.phone = phone
         self.running: dict[str, TrialSpec] = {}  # by key, the oldest first
         self.records: dict[str, TrialRecord] = {}  # what a store holds
         self.trained: list[TrialSpec] = []  # in the order of their beginning
         self.steps: dict[str, set[int]] = {}  # fingerprint -> the budgets it was trained to
+
+    def measured(self, record: TrialRecord, spec: TrialSpec) -> TrialRecord:
+        """With what the phone says now."""
+        if self.phone is None or record.state != "complete":
+            return record
+        latency = self.phone.quantity(spec.architecture)
+        return replace(record, quantities={**record.quantities, "latency_iphone": latency})
 
     def begin(self, spec: TrialSpec) -> None:
         if spec.key not in self.running:
@@ -89,7 +134,7 @@ class Workers:
         self.clock.now += self.seconds
         key, spec = next(iter(self.running.items()))
         del self.running[key]
-        self.records[key] = self._record(spec)
+        self.records[key] = self.measured(self._record(spec), spec)
         return key
 
     def _record(self, spec: TrialSpec) -> TrialRecord:
@@ -109,6 +154,15 @@ class Queue:
     def __init__(self, workers: Workers) -> None:
         self.workers = workers
         self.mine: dict[str, TrialSpec] = {}
+        self.expected: dict[str, TrialSpec] = {}
+
+    @property
+    def awaiting(self) -> int:
+        return len(self.expected)
+
+    def expect(self, spec: TrialSpec) -> None:
+        assert spec.key not in self.expected
+        self.expected[spec.key] = spec
 
     @property
     def free(self) -> int:
@@ -120,7 +174,7 @@ class Queue:
 
     def submit(self, spec: TrialSpec) -> TrialRecord | None:
         if spec.key in self.workers.records:
-            return self.workers.records[spec.key]
+            return self.workers.measured(self.workers.records[spec.key], spec)
         assert spec.key not in self.mine
         self.workers.begin(spec)
         self.mine[spec.key] = spec
@@ -131,8 +185,23 @@ class Queue:
 
     def poll(self, timeout_s: float) -> list[tuple[TrialSpec, TrialRecord]]:
         assert timeout_s > 0
+        if answered := self._answered():
+            return answered
+        if not self.mine:
+            assert self.expected, "nothing to wait for"
+            self.workers.clock.now += 300.0
+            return []
         key = self.workers.end_one()
         return [(self.mine.pop(key), self.workers.records[key])] if key in self.mine else []
+
+    def _answered(self) -> list[tuple[TrialSpec, TrialRecord]]:
+        found = []
+        for key, spec in list(self.expected.items()):
+            record = self.workers.measured(self.workers.records[key], spec)
+            if not isinstance(record.quantities["latency_iphone"], Unavailable):
+                self.workers.records[key] = record
+                found.append((self.expected.pop(key), record))
+        return found
 
 
 def cheap_gate(prepared: Prepared, architecture, twin=None) -> Gated:
@@ -150,13 +219,22 @@ def cheap_gate(prepared: Prepared, architecture, twin=None) -> Gated:
 class World:
     """A folder, workers and a clock in which drivers come and go."""
 
-    def __init__(self, folder: Path, score: Score = score, *, workers: int = 4, gpu: float = 0.0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        score: Score = score,
+        *,
+        workers: int = 4,
+        gpu: float = 0.0,
+        phone: Callable[[Clock], Phone] | None = None,
+    ) -> None:
         self.folder, self.clock = folder, Clock()
-        self.workers = Workers(workers, score, self.clock, gpu=gpu)
+        self.phone = None if phone is None else phone(self.clock)
+        self.workers = Workers(workers, score, self.clock, gpu=gpu, phone=self.phone)
 
     def driver(self, content=SPACE, *, enqueued=(), limits=None, floor: float = FLOOR, **settings) -> Sweep:
         definition = SweepStudy(**{"space": "fake", "objectives": OBJECTIVES, "sampler": "random", **settings})
-        made = problem(self.folder, space(content), definition, limits or {})
+        made = problem(self.folder, space(content), definition, limits or {}, phone=self.phone is not None)
         storage = open_storage(self.folder, definition.storage)
         study = open_study(self.folder, "fake", definition.storage, storage, definition.objectives)
         where = place(self.folder, definition.storage)
@@ -180,9 +258,11 @@ class World:
         return self.study.get_trials(states=states or None)
 
 
-def problem(folder: Path, found: Space, definition: SweepStudy, limits) -> Problem:
+def problem(folder: Path, found: Space, definition: SweepStudy, limits, *, phone: bool = False) -> Problem:
     plain = {"recipe": "laptop", "recipe.schedule": "constant", "count_only": True, "tracker": "none", "seeds": [0]}
     plain |= {"coreml": "none", "latency": "none", "out": str(folder)}
+    if phone:
+        plain |= {"latency": "iphone", "latency.iphone.queue": str(folder)}
     prepared = prepare(settings_of([], {**plain, **{f"limits.{name}": value for name, value in limits.items()}}))
     levels = []
     for steps in definition.budgets or (prepared.settings.recipe.steps,):

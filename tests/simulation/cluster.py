@@ -162,6 +162,13 @@ class SimulatedQueue:
     def in_flight(self) -> int:
         return self.cluster.in_flight
 
+    @property
+    def awaiting(self) -> int:
+        return 0
+
+    def expect(self, spec: TrialSpec) -> None:
+        raise AssertionError(f"no trial here lacks a measurement: {spec.label}")
+
     def submit(self, spec: TrialSpec) -> TrialRecord | None:
         with self.cluster.clock.aside():
             self.cluster.begin(spec)
