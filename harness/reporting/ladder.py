@@ -86,12 +86,16 @@ def ladder_figure(frame: pd.DataFrame) -> go.Figure:
 
 def _panel(figure: go.Figure, rows: pd.DataFrame, labels: Mapping[str, str], index: int) -> None:
     valued = [row for row in rows_of(rows) if is_number(row.value)]
-    drawn = [x for row in valued for x in (row.value, row.high, row.published_value, *row.seeds) if is_number(x)]
+    scores = any(row.seeds for row in valued)
+    # a score that a control beats must not squeeze the others
+    ranked = [row for row in valued if not (row.beaten and scores)] or valued
+    drawn = [x for row in ranked for x in (row.value, row.high, row.published_value, *row.seeds) if is_number(x)]
     top: float = max(drawn, default=1.0) or 1.0
     has_published = any(rows["published"])
+    end = top * (2.0 if has_published else 1.18)
     low: float = min([0.0, *(x for row in valued for x in (row.low, row.value) if is_number(x))])
     figure.update_xaxes(
-        range=[low * 1.1, top * (2.0 if has_published else 1.18)], nticks=4, col=index, rangemode="tozero",
+        range=[low * 1.1, end], nticks=4, col=index, rangemode="tozero",
         showticklabels=bool(valued), tickformat="~s" if top >= 1000 else "",
     )  # fmt: skip
     for kind, draw in (("counted", _bars), ("measured", _dots), ("predicted", _dots)):
@@ -102,7 +106,7 @@ def _panel(figure: go.Figure, rows: pd.DataFrame, labels: Mapping[str, str], ind
         figure.add_trace(go.Scatter(x=[0.0] * len(labels), y=list(labels.values()), opacity=0), row=1, col=index)
     _published(figure, valued, labels, index)
     for row in rows_of(rows):
-        _texts(figure, row, labels[row.rung], index)
+        _texts(figure, row, labels[row.rung], index, off_scale=is_number(row.value) and row.value > end)
 
 
 def _bars(figure: go.Figure, rows: Sequence[Any], labels: Mapping[str, str], index: int) -> None:
@@ -167,13 +171,18 @@ def _published(figure: go.Figure, rows: Sequence[Any], labels: Mapping[str, str]
         )  # fmt: skip
 
 
-def _texts(figure: go.Figure, row: Any, label_: str, index: int) -> None:
+def _texts(figure: go.Figure, row: Any, label_: str, index: int, *, off_scale: bool) -> None:
     axis = "" if index == 1 else str(index)
     place = {"xref": f"x{axis} domain", "yref": "y", "y": label_, "showarrow": False}
     if row.published:
         figure.add_annotation(
             **place, x=1, xanchor="right", yshift=-8 if row.kind in ABSENT else 0, text=html.escape(row.published),
             font={"size": 10.5, "color": ORANGE},
+        )  # fmt: skip
+    if off_scale:
+        figure.add_annotation(
+            **place, x=0.97, xanchor="right", text=f"{number(row.value, row.unit)}, off scale \u2192",
+            font={"size": 10.5, "color": GREY}, hovertext=_hover(row),
         )  # fmt: skip
     if row.kind in ABSENT:
         text, color = ABSENT[row.kind]

@@ -208,7 +208,7 @@ def published_text(row: str, column: str, published: Published, cell: PublishedC
 
 def _claim_cell(claim: Claim, definition: ReportDefinition, published: Published, estimates: Estimates) -> ClaimCell:
     beside = ""
-    if claim.rule.beside is not None:
+    if claim.rule.beside is not None and not claim.finding.unknown:
         other = estimates[claim.rung, claim.rule.beside]
         how = " predicted" if other.kind == "predicted" else ""
         title = definition.column(claim.rule.beside).title

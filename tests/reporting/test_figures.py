@@ -137,8 +137,9 @@ def test_a_rung_that_a_control_beats_is_grey_in_every_figure(synthetic: Any) -> 
     assert [color == GREY for color in bars.marker.color] == [at == index for at in range(8)]
     dots = next(trace for trace in figure.data if trace.name == "measured")
     assert [color == GREY for color in dots.marker.color] == [at == index for at in range(8)]
-    labels = next(trace for trace in figure.data if trace.name == "measured").y
-    assert "beaten" in labels[index]
+    assert "beaten" in dots.y[index]
+    assert figure.layout.xaxis.range[1] < 0.1  # what is beaten does not squeeze the others
+    assert [a.text for a in figure.layout.annotations if "off scale" in a.text] == ["0.500, off scale →"]
     controls = controls_figure(controls_frame_of(synthetic, parts))
     assert [len(trace.x) for trace in controls.data if trace.marker.color == GREY] == [1, 1]
     frame = curves(parts["records"], ("validation_loss",))
