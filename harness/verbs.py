@@ -92,6 +92,9 @@ def _proxies_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--beside", metavar="KEY", help="another trial: the difference too, sampled from the same noise"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 

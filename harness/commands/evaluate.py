@@ -6,7 +6,7 @@ import sys
 
 from harness.commands.tables import quantities_table
 from harness.records.plain import to_plain
-from harness.trials.evaluate import evaluate
+from harness.trials.evaluate import differences, evaluate
 from harness.trials.prepared import prepare
 from harness.trials.settings import settings_of
 
@@ -14,6 +14,9 @@ from harness.trials.settings import settings_of
 def run(arguments: argparse.Namespace) -> int:
     prepared = prepare(settings_of([*arguments.overrides, "count_only=false"]))
     quantities, remark = evaluate(arguments.name, prepared)
+    if arguments.beside is not None:
+        other, _ = evaluate(arguments.beside, prepared)
+        quantities |= differences(quantities, other, arguments.beside)
     if remark is not None:
         print(remark, file=sys.stderr)
     if arguments.json:

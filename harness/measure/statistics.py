@@ -30,6 +30,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special, stats
 
 from harness.records.errors import UserError
+from harness.records.quantity import Measured
 
 Vector: TypeAlias = NDArray[np.float64]
 Scores: TypeAlias = Mapping[str, Mapping[int, float]]
@@ -37,6 +38,17 @@ Scores: TypeAlias = Mapping[str, Mapping[int, float]]
 K = TypeVar("K", bound=Hashable)
 
 LEVEL = 0.95
+SHARED = (
+    "label",
+    "samples",
+    "data_fingerprint",
+    "reference",
+    "reference_samples",
+    "extractor",
+    "sampling_seed",
+    "labels",
+)
+"""Conditions of scores whose samples, one by one, begin with the same noise and are asked for the same class."""
 CROSSOVERS = 2.0 ** np.arange(-8, 9)
 """The grid of c, relative to the root mean square of the means: from proportional to constant noise everywhere."""
 EXACT = 1e-12  # a difference or spread so small beside the scores is rounding, and counts as none
@@ -346,6 +358,20 @@ def jackknife_difference(
             f"paired jackknife replicates come from the same groups, not from {left.shape} and {right.shape}"
         )
     return jackknife_interval(one[0] - other[0], left - right, level)
+
+
+def sampling_difference(one: Measured, other: Measured, level: float = LEVEL) -> Interval:
+    """one - other of two scores whose samples share noise and labels, with the interval of the sampling noise alone.
+
+    UserError where they do not share them, or have no replicates: then a difference needs each one's own interval.
+    """
+    apart = [
+        name for name in SHARED if name not in one.conditions or one.conditions[name] != other.conditions.get(name)
+    ]
+    if apart or not one.replicates or not other.replicates:
+        why = f"another {', '.join(apart)}" if apart else "no replicates"
+        raise UserError(f"scores are paired only where their samples share noise and labels; one has {why}")
+    return jackknife_difference((one.value, one.replicates), (other.value, other.replicates), level)
 
 
 def wilson(successes: int, trials: int, level: float = LEVEL) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from harness.architecture.config import ArchitectureConfig
 from harness.data.decode import UnreadableError, decode, to_array
 from harness.data.images import ImageData
 from harness.diffusion.flow_matching import NotFiniteError
-from harness.measure.quality import quality, samples_for
+from harness.measure.quality import DISTANCES, quality, samples_for
 from harness.measure.quality_reference import load_reference
+from harness.measure.statistics import sampling_difference
 from harness.models.build import build
 from harness.records.errors import UserError
 from harness.records.plain import from_plain
-from harness.records.quantity import Quantity, Unavailable
+from harness.records.quantity import Measured, Quantity, Unavailable
 from harness.records.record import TrialRecord
 from harness.training.device import resolve_device
 from harness.trials.network import drawn_with, sampled
@@ -47,6 +49,25 @@ def evaluate(name: str, prepared: Prepared) -> tuple[dict[str, Quantity], str | 
     if labels is None:
         found["class_agreement"] = Unavailable(reason="the images do not lie in folders named after the classes")
     return found, remark
+
+
+def differences(found: Mapping[str, Quantity], other: Mapping[str, Quantity], of: str) -> dict[str, Quantity]:
+    """`kid` and `fd` of trials sampled alike: one less the other, with the sampling noise that they do not share."""
+    made: dict[str, Quantity] = {}
+    for name in DISTANCES:
+        one, two = found[name], other[name]
+        assert isinstance(one, Measured)
+        assert isinstance(two, Measured)
+        interval = sampling_difference(one, two)
+        made[f"{name} less that of {of}"] = Measured(
+            value=interval.value,
+            unit=one.unit,
+            low=interval.low,
+            high=interval.high,
+            spread=f"95%, sampling noise of {one.conditions['samples']} pairs of images (jackknife); other seeds apart",
+            conditions=one.conditions,
+        )
+    return made
 
 
 def read_images(folder: Path, data: ImageData) -> tuple[Tensor, Tensor | None, str | None]:

@@ -10,10 +10,12 @@ from harness.measure.statistics import (
     jackknife_difference,
     jackknife_error,
     noise_of,
+    sampling_difference,
     student_interval,
     wilson,
 )
 from harness.records.errors import UserError
+from harness.records.quantity import Measured
 
 
 def scores(means, seeds, deviation, seed=0, shared=True):
@@ -215,3 +217,32 @@ def test_a_margin_that_is_none_is_refused():
     for margin in (0, 1, -0.1, float("nan")):
         with pytest.raises(UserError, match="a margin of equivalence is between 0 and 1"):
             noise.equivalent("g0", "g1", margin)
+
+
+CONDITIONS = {
+    "label": "KID, N=4", "samples": 4, "data_fingerprint": "a", "reference": "held-out part", "reference_samples": 4,
+    "extractor": {"kind": "x"}, "sampling_seed": 0, "labels": "proportional",
+}  # fmt: skip
+
+
+def kid(value, replicates=(1.0, 2.0, 4.0), **changed):
+    return Measured(value=value, unit="1", replicates=replicates, conditions=CONDITIONS | changed)
+
+
+def test_scores_from_the_same_noise_are_paired():
+    found = sampling_difference(kid(3.0), kid(2.0, (0.1, 1.1, 3.1)))
+    assert (found.value, found.low, found.high) == pytest.approx((1.0, 1.0, 1.0))  # all noise is shared
+
+
+@pytest.mark.parametrize("changed", [{"sampling_seed": 1}, {"labels": "random"}, {"label": "FD, N=4"}, {"samples": 5}])
+def test_scores_that_share_less_are_not_paired(changed):
+    with pytest.raises(UserError, match=f"another {next(iter(changed))}"):
+        sampling_difference(kid(3.0), kid(2.0, **changed))
+    with pytest.raises(UserError, match="no replicates"):
+        sampling_difference(kid(3.0), kid(2.0, ()))
+
+
+def test_wilson_intervals_are_the_published_ones():
+    """Newcombe 1998, Statistics in Medicine 17, Tab. I."""
+    for successes, trials, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (1, 29, 0.0061, 0.1718)):
+        assert wilson(successes, trials) == pytest.approx((low, high), abs=1e-4)

@@ -15,6 +15,7 @@ from harness.records.errors import UserError
 from harness.training import device
 from harness.trials import controls, evaluate
 from harness.trials.controls import CONTROLS, ControlsJob
+from harness.trials.images import write_grid
 from harness.trials.prepared import Prepared, prepare
 from harness.trials.run import run_trial
 
@@ -55,6 +56,30 @@ def test_controls_are_sampled_and_scored_on_the_device_that_trains(folder, on_cp
     made, _ = job(tiny_spec("recipe.device=cpu"))
     assert len(made(folder)) == len(CONTROLS)
     assert on_cpu_0 == {"scoring": [torch.device("cpu:0")], "sampling": [torch.device("cpu:0")]}
+
+
+def test_a_trial_beside_another_has_less_sampling_noise_in_the_difference(folder):
+    keys = []
+    for name, more in (("a", ()), ("b", ("recipe.steps=7",))):
+        spec = tiny_spec("quality.samples=48", *more)
+        run_trial(spec, folder.parent / name)
+        keys.append(spec.key)
+    prepared = prepare(tiny_spec("quality.samples=48").settings)
+    one, other = (evaluate.evaluate(key, prepared)[0] for key in keys)
+    for name in ("kid", "fd"):
+        found = evaluate.differences(one, other, "b")[f"{name} less that of b"]
+        assert found.value == pytest.approx(one[name].value - other[name].value)
+        assert found.high - found.low < one[name].high - one[name].low
+
+
+def test_images_are_scored_in_the_order_of_their_content(tmp_path):
+    data = prepare(tiny_spec().settings).data
+    for folder, names in (("one", "abcdef"), ("other", "fadbec")):
+        (tmp_path / folder).mkdir()
+        for at, name in enumerate(names):
+            write_grid(data.train[at][0][None], tmp_path / folder / f"{name}.png")
+    (first, *_), (second, *_) = (evaluate.read_images(tmp_path / folder, data) for folder in ("one", "other"))
+    assert torch.equal(first, second)
 
 
 def test_a_stored_checkpoint_is_sampled_and_scored_on_the_device_that_trains(folder, monkeypatch, request):

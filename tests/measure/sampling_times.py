@@ -1,0 +1,50 @@
+"""Do the last step and the times of sampling matter? One trained trial, sampled in several ways from the same noise.
+
+`python tests/measure/sampling_times.py OUT KEY [SETTING...]` prints the table of docs/evidence/scores.md.
+"""
+
+import sys
+from dataclasses import replace
+from itertools import pairwise
+
+import harness.diffusion.sampling as sampling
+from harness.diffusion.solvers import solve
+from harness.measure.statistics import sampling_difference
+from harness.trials.evaluate import evaluate
+from harness.trials.prepared import prepare
+from harness.trials.settings import settings_of
+
+WAYS = [
+    ("euler", 40, 1.0, False), ("euler", 19, 1.0, False), ("heun", 10, 1.0, False), ("heun", 10, 1.0, True),
+    ("euler", 9, 1.0, False), ("heun", 5, 1.0, False), ("heun", 5, 1.0, True),
+    ("heun", 10, 0.5, False), ("heun", 10, 2.0, False), ("euler", 10, 0.5, False), ("euler", 10, 1.0, False),
+    ("euler", 10, 2.0, False),
+]  # fmt: skip
+
+
+def to_the_end(step, v, noise, times):
+    """All steps by the solver: Heun's last one asks for v(x, 0)."""
+    for t, t_next in pairwise(times):
+        noise = step(v, noise, t, t_next)
+    return noise
+
+
+if __name__ == "__main__":
+    out, key, *more = sys.argv[1:]
+    prepared, first = prepare(settings_of([f"out={out}", "count_only=false", *more])), None
+    print("| solver | steps | shift | last step | evaluations | KID | less that of the first (95%) |")
+    print("|---|---|---|---|---|---|---|")
+    for solver, steps, shift, all_steps in WAYS:
+        config = replace(
+            prepared.settings.sampling, solver=solver, steps=steps, shift=shift,
+            times="uniform" if shift == 1 else "shifted", guidance_scale=1.0,
+        )  # fmt: skip
+        sampling.solve = to_the_end if all_steps else solve
+        kid = evaluate(key, replace(prepared, settings=replace(prepared.settings, sampling=config)))[0]["kid"]
+        first = first or kid
+        apart = sampling_difference(kid, first)
+        print(
+            f"| {solver} | {steps} | {shift} | {solver if all_steps else 'euler'} | {config.evaluations + all_steps} "
+            f"| {kid.value:.4f} | {apart.value:.4f} ({apart.low:.4f} to {apart.high:.4f}) |",
+            flush=True,
+        )
