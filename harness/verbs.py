@@ -39,6 +39,7 @@ def _space_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=int, default=0, metavar="N", help="draw N architectures at random")
     parser.add_argument("--seed", type=int, default=0, help="of the draws; default 0")
     parser.add_argument("--latent", type=int, help="height and width of the latent of the samples' counts")
+    parser.add_argument("--twin", metavar="BASE", help="check that every value means something on this larger network")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from harness.architecture.catalogue import architecture
 from harness.architecture.edits import with_edits
-from harness.trials.ablation_study import ablation_study
+from harness.trials.ablation_study import ablation_study, twins_of
 from harness.trials.compose import parsed
 from harness.trials.settings import settings_of
 from harness.trials.studies import KINDS, read_study
@@ -21,7 +21,7 @@ def check(verb: str, arguments: argparse.Namespace) -> None:
 
 
 def _ablation(arguments: argparse.Namespace) -> None:
-    ablation_study(arguments.name, arguments.overrides)
+    twins_of(*ablation_study(arguments.name, arguments.overrides))
 
 
 def _sweep(arguments: argparse.Namespace) -> None:

@@ -5,25 +5,21 @@ from pathlib import Path
 
 from harness.records.errors import UserError
 from harness.records.manifest import read_manifest, study_folder
-from harness.records.plain import from_plain
 from harness.reporting.report import write_report
-from harness.trials.ablation_study import AblationStudy
-from harness.trials.settings import settings_of
+from harness.trials.ablation_study import AblationStudy, ablation_study
 from harness.trials.spec import store_of
 from harness.trials.studies import read_study
 from harness.trials.waiting import collect
 
 
 def run(arguments: argparse.Namespace) -> int:
-    content = read_study("sweeps", arguments.name)
-    if "architecture" not in content:
+    if "architecture" not in read_study("sweeps", arguments.name):
         raise UserError(
             f"'{arguments.name}' is no ablation, and only ablations have reports; "
             f"`harness promote {arguments.name} --best` writes its best candidate"
         )
-    study = from_plain(AblationStudy, content)
-    out = settings_of(arguments.overrides, study.settings).out
-    print(report(out, Path(arguments.name).stem, study))
+    study, settings = ablation_study(arguments.name, arguments.overrides)
+    print(report(settings.out, Path(arguments.name).stem, study))
     return 0
 
 

@@ -8,13 +8,16 @@ from typing import Any
 
 import optuna
 
+from harness.architecture.catalogue import architecture
 from harness.architecture.config import ArchitectureConfig
 from harness.commands.measure import latent_of
 from harness.commands.tables import table
 from harness.records.errors import UserError
 from harness.search.space import Census, Parameters, Space, census, space
+from harness.search.twins import check_carries_over
 from harness.trials.costs import cost_of
 from harness.trials.studies import read_study
+from harness.trials.twins import DeploymentTwin
 
 ENUMERATED = 10_000
 """Combinations up to which every architecture is made, to count the distinct ones."""
@@ -30,13 +33,20 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.seed < 0:
         raise UserError(f"--seed is at least 0, not {arguments.seed}")
     found = space(read_study("search_spaces", arguments.name))
+    if arguments.twin is not None:
+        check_carries_over(found, _twin(arguments.twin))
     combinations = found.count()
     enumerated = census(found) if combinations is not None and combinations <= ENUMERATED else None
     drawn = itertools.islice(draws(found, arguments.seed), arguments.samples)
     samples = [_sampled(parameters, made, arguments.latent) for parameters, made in drawn]
     shown = _plain if arguments.json else _text
-    print(shown(arguments.name, found, combinations, enumerated, samples))
+    print(shown(arguments.name, found, combinations, enumerated, samples, arguments.twin))
     return 0
+
+
+def _twin(base: str) -> DeploymentTwin:
+    """On that base; at the smallest latent, since nothing is counted at it."""
+    return DeploymentTwin(base=base, latent=architecture(base).downsampling)
 
 
 def draws(found: Space, seed: int) -> Iterator[tuple[Parameters, ArchitectureConfig]]:
@@ -81,13 +91,19 @@ def size_sentence(combinations: int | None, enumerated: Census | None) -> str:
 
 
 def _plain(
-    name: str, found: Space, combinations: int | None, enumerated: Census | None, samples: list[dict[str, Any]]
+    name: str,
+    found: Space,
+    combinations: int | None,
+    enumerated: Census | None,
+    samples: list[dict[str, Any]],
+    twin: str | None,
 ) -> str:
     return json.dumps(
         {
             "name": name,
             "base": found.base,
             "knobs": len(found.knobs),
+            "twin": twin,
             "combinations": combinations,
             "distinct": enumerated.distinct if enumerated else None,
             "refused": enumerated.refused if enumerated else None,
@@ -97,7 +113,12 @@ def _plain(
 
 
 def _text(
-    name: str, found: Space, combinations: int | None, enumerated: Census | None, samples: list[dict[str, Any]]
+    name: str,
+    found: Space,
+    combinations: int | None,
+    enumerated: Census | None,
+    samples: list[dict[str, Any]],
+    twin: str | None,
 ) -> str:
     rows = [
         (
@@ -109,6 +130,8 @@ def _text(
     ]
     lines = [table(("knob", "values", "only where"), rows, f"{name}: around {found.base}")]
     lines.append(size_sentence(combinations, enumerated))
+    if twin is not None:
+        lines.append(f"every value means something on {twin}, as a deployment twin's base")
     for sample in samples:
         knobs = " ".join(f"{knob}={value}" for knob, value in sample["knobs"].items())
         counts = f"{sample['params']:,} params, {sample['macs']:,} macs at {sample['latent']}x{sample['latent']}"

@@ -25,7 +25,13 @@ DEFAULTS = {"seeds": [0]}
 def run(arguments: argparse.Namespace) -> int:
     show, made = Show(), architecture(arguments.name)
     origin = _origin(arguments.name, made, show)
-    prepared = prepare(settings_of(arguments.overrides, DEFAULTS))
+    given = settings_of(arguments.overrides, DEFAULTS)
+    if given.twin is not None:
+        raise UserError(
+            "a deployment twin is what a study's edits make of another base, and `harness train` edits nothing; leave "
+            "out twin, and count an architecture at its size with `harness measure NAME --latent N`"
+        )
+    prepared = prepare(given)
     settings, name = prepared.settings, Path(arguments.name).stem
     specs = [
         prepared.spec(

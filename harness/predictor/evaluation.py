@@ -11,7 +11,6 @@ from math import ceil, log
 
 import numpy as np
 
-from harness.measure.statistics_ranks import agreements
 from harness.predictor.chips import CHIPS
 from harness.predictor.fit import Fitted, Point, Vector, fit
 from harness.predictor.roofline import ACTIVATION_BYTES, INDEX
@@ -87,6 +86,8 @@ def score(points: Sequence[Point], errors: Vector) -> Score:
     groups: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for point, error in zip(points, errors, strict=True):
         groups[f"{point.chip}, {point.family}"].append((log(point.latency_ms) + error, point.latency_ms))
+    from harness.measure.statistics_ranks import agreements  # SciPy, which a phone's agent does without
+
     signs = {name: list(agreements(*zip(*found, strict=True))) for name, found in groups.items()}
     return Score(
         median_error=float(np.median(np.abs(np.expm1(errors)))),

@@ -25,11 +25,13 @@ class Gated:
     @property
     def values(self) -> dict[str, float]:
         """The numbers that are known, by quantity; what was not counted says so: `latency_ms_predicted`."""
-        known = {
-            name if isinstance(quantity, Counted) else f"{name}_{quantity.kind}": value_of(quantity)
-            for name, quantity in self.quantities.items()
-        }
+        known = {_name(name, quantity): value_of(quantity) for name, quantity in self.quantities.items()}
         return {name: value for name, value in known.items() if value is not None}
+
+
+def _name(name: str, quantity: Quantity) -> str:
+    says_so = isinstance(quantity, Counted) or name.endswith(quantity.kind)
+    return name if says_so else f"{name}_{quantity.kind}"
 
 
 def gate(prepared: Prepared, architecture: ArchitectureConfig, twin: Twin | None = None) -> Gated:

@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +34,9 @@ from harness.trials.outcomes import finished
 from harness.trials.progress import Show
 from harness.trials.scratch import scratch
 from harness.trials.spec import TrialSpec, store_of
+
+SHOWN = ("params", "macs", "twin.params", "twin.macs")
+"""Beside the objectives, as far as they are known before training."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,7 +145,7 @@ def rehearse(name: str, overrides: Sequence[str], most: int) -> Rehearsal:
                 for spec in queue.submitted[again:]
                 if spec.settings.recipe.steps > problem.steps[0]
             ),
-            proposed=tuple(_proposed(trial, queue.known) for trial in new),
+            proposed=tuple(_proposed(trial, queue.known, problem.objectives) for trial in new),
             floor=said,
             measurements=_measurements(problem, queue),
             ending=ending,
@@ -189,14 +192,14 @@ def _floor(problem: Problem) -> tuple[float | None, str]:
     return float(quantity.value), f"a KID of {quantity.value:.4g}, a pixel Gaussian's, from the store"
 
 
-def _proposed(trial: optuna.trial.FrozenTrial, known: set[str]) -> Proposed:
+def _proposed(trial: optuna.trial.FrozenTrial, known: set[str], objectives: Iterable[str]) -> Proposed:
     said = trial.user_attrs
     keys = {rung["key"] for rung in said.get("rungs", ())}
     return Proposed(
         name=candidate_name(trial.number),
         enqueued=str(said.get("enqueued", "")),
         parameters=trial.params,
-        counted={name: said[name] for name in ("params", "macs") if name in said},
+        counted={name: said[name] for name in dict.fromkeys((*SHOWN, *objectives)) if name in said},
         refused=str(said.get("refused", "")),
         known=bool(keys & known),
     )

@@ -19,7 +19,7 @@ from harness.measure.touched import touched_share
 from harness.records.manifest import Manifest, Rung, study_folder, write_manifest
 from harness.records.plain import to_plain
 from harness.records.record import TrialRecord
-from harness.trials.ablation_study import AblationStudy, ablation_study
+from harness.trials.ablation_study import AblationStudy, ablation_study, twins_of
 from harness.trials.controls import CONTROLS, control_key, submit_controls
 from harness.trials.costs import anatomy_of
 from harness.trials.once import measure_latency, measure_twin
@@ -111,13 +111,6 @@ def ablation(name: str, overrides: Sequence[str], command: str) -> Ablation:
     prepared = prepare(settings)
     rungs = tuple((rung, prepared.fit(made)) for rung, made in study.architecture.architectures())
     return Ablation(name=Path(name).stem, study=study, prepared=prepared, rungs=rungs, twins=twins, command=command)
-
-
-def twins_of(study: AblationStudy, settings: Settings) -> dict[str, Twin]:
-    """Each rung's deployment twin; UserError names a rung that has none on that base."""
-    if (twin := settings.twin) is None:
-        return {}
-    return {rung.name: twin.of(made) for rung, made in study.architecture.on(twin.base).architectures()}
 
 
 def run_ablation(job: Ablation, show: Show) -> tuple[list[tuple[TrialSpec, TrialRecord]], list[str]]:

@@ -9,7 +9,7 @@ from harness.records.errors import UserError, unknown_name
 from harness.records.plain import from_plain, to_plain
 from harness.trials.settings import Settings, settings_of
 from harness.trials.studies import read_kind
-from harness.trials.twins import DeploymentTwin, with_twin
+from harness.trials.twins import DeploymentTwin, Twin, with_twin
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +33,13 @@ def ablation_study(name: str, overrides: Sequence[str]) -> tuple[AblationStudy, 
 def read_ablation(name: str) -> AblationStudy:
     """sweeps/NAME.yaml, a ladder that it names filled in."""
     return from_plain(AblationStudy, _written_out(read_kind("ablation", name), name, ()))
+
+
+def twins_of(study: AblationStudy, settings: Settings) -> dict[str, Twin]:
+    """Each rung's deployment twin; UserError names a rung that has none on that base."""
+    if (twin := settings.twin) is None:
+        return {}
+    return {rung.name: twin.of(made) for rung, made in study.architecture.on(twin.base).architectures()}
 
 
 def _written_out(content: Mapping[str, Any], name: str, through: tuple[str, ...]) -> dict[str, Any]:

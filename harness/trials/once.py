@@ -105,7 +105,7 @@ def _without_this_machine(chosen: tuple[LatencyBackend, ...]) -> tuple[LatencyBa
 
 def before_training(spec: TrialSpec) -> dict[str, Quantity]:
     """What a limit may be on: the counts and, if the study's limits have one, `latency_ms` on its chip; the same of the
-    deployment twin, where there is one."""
+    deployment twin, where there is one, and the latency predicted of it."""
     quantities: dict[str, Quantity] = {**counted(spec.architecture, spec.latent)}
     if isinstance(limit := spec.settings.limits.get(LATENCY), LatencyLimit):
         quantities[LATENCY] = _latency_under(
@@ -114,13 +114,15 @@ def before_training(spec: TrialSpec) -> dict[str, Quantity]:
     if (twin := spec.twin) is None:
         return quantities
     of_twin = _counted_once(spec.store, twin)
+    predictor = spec.settings.latency.predicted or PredictedLatency()
+    of_twin[predictor.quantity] = _latency_of(spec.store, predictor, twin.architecture, twin.latent)
     if isinstance(limit := spec.settings.limits.get(f"{PREFIX}{LATENCY}"), LatencyLimit):
         of_twin[LATENCY] = _latency_under(limit, spec, twin.architecture, twin.latent)
     return quantities | twin.named(of_twin)
 
 
 def measure_twin(spec: TrialSpec) -> dict[str, Quantity]:
-    """What the deployment twin costs beyond the counts: the known limits that it meets, its latency on phones."""
+    """What the deployment twin costs beside that: the known limits that it meets, its latency on phones."""
     if (twin := spec.twin) is None:
         return {}
     found = _preflight_once(spec.store, twin, spec.settings)

@@ -1,9 +1,6 @@
 """The ladders: every rung is the rung it is set against, plus its edits."""
 
-from pathlib import Path
-
 import pytest
-import yaml
 
 from harness.architecture.catalogue import architecture
 from harness.architecture.difference import difference
@@ -11,8 +8,9 @@ from harness.architecture.edits import with_edits
 from harness.architecture.ladder import Ladder
 from harness.records.errors import UserError
 from harness.records.plain import from_plain
+from harness.trials.ablation_study import read_ablation
+from harness.trials.studies import REPOSITORY
 
-SWEEPS = Path(__file__).parents[2] / "sweeps"
 NAMES = [
     "thin_sdxl",
     "no_high_res_sa",
@@ -27,7 +25,7 @@ AGAINST = [None, "thin_sdxl", "no_high_res_sa", "no_high_res_sa", "expanded_sepc
 
 
 def ladder(name):
-    return from_plain(Ladder, yaml.safe_load((SWEEPS / f"{name}.yaml").read_text())["architecture"])
+    return read_ablation(name).architecture
 
 
 @pytest.mark.parametrize("name", ["fig3", "fig3_full"])
@@ -61,6 +59,76 @@ def test_the_catalogue_has_the_full_ladder_under_the_same_names():
     for rung, config in ladder("fig3_full").architectures():
         assert architecture(rung.name) == config
     assert architecture("snapgen") == architecture("qknorm_rope")
+
+
+def test_the_laptops_ladder_on_the_papers_base_is_the_papers_ladder():
+    """What the small rungs say of costs, they say of these."""
+    moved = ladder("fig3").on("thin_sdxl").architectures()
+    assert moved == ladder("fig3_full").architectures()
+    assert [config for _, config in moved] == [architecture(name) for name in NAMES]
+
+
+def test_no_other_file_spells_the_edits_of_the_ladder():
+    """Each is written once, in the catalogue."""
+    spelt = (
+        "kernel_size: 5, expansion",
+        "cross_attention: mqa",
+        "projections: false",
+        "rope_2d, base",
+        "self_attention: false}",
+    )
+    for path in (
+        *REPOSITORY.glob("sweeps/fig3*.yaml"),
+        *(REPOSITORY / f"search_spaces/{n}.yaml" for n in ("ladder", "laptop")),
+    ):
+        assert [edit for edit in spelt if edit in path.read_text()] == [], path
+
+
+def two_rungs(**more):
+    rungs = [{"name": "base", "title": "Base"}, {"name": "wide", "title": "Wide", **more}]
+    return from_plain(Ladder, {"base": "laptop/thin_sdxl", "mode": "cumulative", "rungs": rungs})
+
+
+def test_a_size_has_its_twins_own_edit():
+    moved = two_rungs(edits={"stages.0.channels": 48}, twin={"stages.0.channels": 384}).on("thin_sdxl")
+    assert moved.architectures()[1][1] == with_edits(architecture("thin_sdxl"), {"stages.0.channels": 384})
+
+
+@pytest.mark.parametrize(
+    ("rung", "message"),
+    [
+        (
+            {"edits": {"stages.0.channels": 48}},
+            "rung 'wide' sets stages.0.channels: sizes, which mean nothing on thin_sdxl; write what they are there "
+            "beside its edits, e.g. twin: {stages.0.channels: SIZE}",
+        ),
+        ({"edits": {"stages.*.down_blocks": 2}}, "rung 'wide' sets stages.0.down_blocks, stages.1.down_blocks"),
+        (
+            {"edits": {"stages.1.block": {"kind": "transformer", "depth": 2}}},
+            "rung 'wide' sets stages.1.block.depth: sizes",
+        ),
+        (
+            {"edits": {"feed_forward.ratio": 2}, "twin": {"stages.9.channels": 384}},
+            "on thin_sdxl, rung 'wide': unknown path of a knob 'stages.9.channels'",
+        ),
+        ({"base": "laptop/dit"}, "rung 'wide' has a base of its own, laptop/dit, so it needs one beside thin_sdxl too"),
+    ],
+)
+def test_a_rung_that_means_nothing_on_another_base_is_refused_by_name(rung, message):
+    with pytest.raises(UserError) as caught:
+        two_rungs(**rung).on("thin_sdxl")
+    assert message in str(caught.value)
+
+
+def test_edits_may_be_named_and_a_name_that_is_no_edit_is_refused():
+    assert (
+        two_rungs(edits="mqa").architectures()[1][1]
+        == two_rungs(edits={"self_attention": "mqa", "cross_attention": "mqa"}).architectures()[1][1]
+    )
+    with pytest.raises(UserError, match="thin_sdxl, which is an architecture of its own and no edit"):
+        two_rungs(edits="thin_sdxl")
+    with pytest.raises(UserError, match="'mqua'; choose one of: mqa"):
+        two_rungs(edits="mqua")
 
 
 def test_one_at_a_time_starts_from_the_first_rung_always():

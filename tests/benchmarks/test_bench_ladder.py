@@ -10,10 +10,8 @@ from functools import cache
 import pytest
 import torch
 
-from harness.architecture.ladder import Ladder
 from harness.models.build import build, example_inputs
-from harness.records.plain import from_plain
-from harness.trials.studies import read_study
+from harness.trials.ablation_study import read_ablation
 
 from .interleaved import ratio_of_times
 from .peers import Forward
@@ -24,10 +22,7 @@ SIZES = {"fig3": (16, 16, 10), "fig3_full": (32, 1, 3)}  # latent, batch, pairs
 
 @cache
 def ladder(name):
-    return {
-        rung.name: config
-        for rung, config in from_plain(Ladder, read_study("sweeps", name)["architecture"]).architectures()
-    }
+    return {rung.name: config for rung, config in read_ablation(name).architecture.architectures()}
 
 
 @cache

@@ -9,13 +9,12 @@ import torch
 
 from harness.architecture.catalogue import architecture
 from harness.architecture.decoder import DecoderConfig
-from harness.architecture.ladder import Ladder
 from harness.cli import main
 from harness.commands.space import draws
 from harness.models.build import build, example_inputs
 from harness.records.errors import UserError
-from harness.records.plain import from_plain
 from harness.search.space import census, space
+from harness.trials.ablation_study import read_ablation
 from harness.trials.costs import cost_of
 from harness.trials.studies import REPOSITORY, read_study
 
@@ -91,7 +90,7 @@ def test_combinations_are_distinct_and_counted_without_enumerating(name):
 def test_every_rung_is_in_the_ladder_as_a_space():
     whole = found("ladder")
     made = {whole.architecture(parameters) for parameters in whole.combinations()}
-    for rung, _ in from_plain(Ladder, read_study("sweeps", "fig3_full")["architecture"]).architectures():
+    for rung, _ in read_ablation("fig3_full").architecture.architectures():
         assert architecture(rung.name) in made
 
 

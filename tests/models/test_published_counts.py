@@ -4,23 +4,16 @@ Multiply-adds are counted here by torch's FlopCounterMode (two per multiply-add)
 """
 
 from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.architecture.catalogue import architecture
-from harness.architecture.ladder import Ladder
 from harness.models.build import build, example_inputs
-from harness.records.plain import from_plain
+from harness.trials.ablation_study import read_ablation
 
-SWEEP = Path(__file__).parents[2] / "sweeps" / "fig3_full.yaml"
-LADDER = {
-    rung.name: (rung, config)
-    for rung, config in from_plain(Ladder, yaml.safe_load(SWEEP.read_text())["architecture"]).architectures()
-}
+LADDER = {rung.name: (rung, config) for rung, config in read_ablation("fig3_full").architecture.architectures()}
 
 
 @cache

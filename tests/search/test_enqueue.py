@@ -6,10 +6,9 @@ from fake_sweep import SPACE, World
 from harness.architecture.catalogue import architecture
 from harness.architecture.edits import with_edits
 from harness.records.errors import UserError
-from harness.records.plain import from_plain
 from harness.search.placing import Placed, parameters_of, rungs_of
 from harness.search.space import space
-from harness.trials.ablation_study import AblationStudy
+from harness.trials.ablation_study import read_ablation
 from harness.trials.studies import read_study
 
 
@@ -23,7 +22,7 @@ def test_the_ladders_rungs_are_places_in_the_laptops_space():
     names = [each.name.removeprefix("fig3/") for each in placed]
     assert names[:2] == ["thin_sdxl", "no_high_res_sa"]
     assert len(names) + len(remarks) == 8
-    study = from_plain(AblationStudy, read_study("sweeps", "fig3"))
+    study = read_ablation("fig3")
     rungs = {rung.name: made for rung, made in study.architecture.architectures()}
     for each in placed:
         assert found.architecture(each.parameters) == rungs[each.name.removeprefix("fig3/")]
