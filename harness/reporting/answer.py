@@ -60,7 +60,10 @@ def _warnings(told: Told) -> Iterable[Line]:
         who = f"all {total} rungs" if len(falling) == total else listed([told.titles[rung] for rung in falling])
         fell = f"{min(falling.values()):.1%} to {max(falling.values()):.1%}" if len(falling) > 1 else ""
         most = f"{fell}, most in {told.titles[worst]}" if fell else f"{falling[worst]:.1%}"
-        text = f"{who}: the validation loss still falls over the last third of the steps, by {most}. Quality here is that of a short training."  # noqa: E501
+        text = (
+            f"{who}: the validation loss still falls over the last third of the steps, by {most}. "
+            "Quality here is that of a short training."
+        )
         yield Line(lead="Undertrained", text=text, kind="warning")
 
 
