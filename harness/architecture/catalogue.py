@@ -17,6 +17,7 @@ from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import parse_edits, with_edits
 from harness.records.errors import UserError, unknown_name
 from harness.records.plain import from_plain, to_plain
+from harness.records.yaml_text import read_yaml
 
 FOLDER = Path(__file__).parent.parent / "conf" / "architecture"
 
@@ -85,7 +86,7 @@ def _read(path: Path, through: tuple[Path, ...]) -> ArchitectureConfig:
 
 def _content(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text())
+        return read_yaml(path.read_text())
     except OSError as error:
         raise UserError(f"cannot read the architecture {path}: {error.strerror}; check the path") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

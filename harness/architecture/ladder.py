@@ -38,7 +38,11 @@ class LadderRung:
         return self.edited if self.twin is None else edits_of(self.twin, f"rung {self.name}: twin")
 
     def __post_init__(self) -> None:
-        _ = self.edited, self.edited_on_twin
+        if path := next((path for path in {**self.edited, **self.edited_on_twin} if path.startswith("recipe.")), None):
+            raise UserError(
+                f"rung '{self.name}' sets {path}, and all rungs of a ladder are trained by one recipe; make it "
+                "a knob beside the rungs, in a sweep: see search_spaces/laptop_ladder_rates.yaml"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -74,18 +74,18 @@ def _sampled(parameters: Parameters, made: ArchitectureConfig, latent: int | Non
     return {"fingerprint": made.fingerprint, **counts, "knobs": dict(parameters)}
 
 
-def size_sentence(combinations: int | None, enumerated: Census | None) -> str:
-    """How many architectures there are, and how that is known."""
+def size_sentence(combinations: int | None, enumerated: Census | None, what: str = "architectures") -> str:
+    """How many there are, and how that is known. `what` they are: candidates, if recipes differ too."""
     if enumerated is not None:
         refused = f", {enumerated.refused:,} of them refused by a rule" if enumerated.refused else ""
         return (
-            f"{enumerated.distinct:,} distinct architectures: all {enumerated.combinations:,} combinations made"
-            f"{refused}, told apart by fingerprint"
+            f"{enumerated.distinct:,} distinct {what}: all {enumerated.combinations:,} combinations made"
+            f"{refused}, told apart by {'fingerprint' if what == 'architectures' else 'fingerprint and recipe'}"
         )
     if combinations is None:
-        return "a continuum of architectures: some knob takes any number of its range"
+        return f"a continuum of {what}: some knob takes any number of its range"
     return (
-        f"at most {combinations:,} ({combinations:.2g}) architectures: too many to make, so combinations of knobs are "
+        f"at most {combinations:,} ({combinations:.2g}) {what}: too many to make, so combinations of knobs are "
         "counted; those that a rule refuses, or that are the same network, are in the number"
     )
 
@@ -129,7 +129,7 @@ def _text(
         for knob, what in found.knobs.items()
     ]
     lines = [table(("knob", "values", "only where"), rows, f"{name}: around {found.base}")]
-    lines.append(size_sentence(combinations, enumerated))
+    lines.append(size_sentence(combinations, enumerated, "candidates" if found.turns_recipe else "architectures"))
     if twin is not None:
         lines.append(f"every value means something on {twin}, as a deployment twin's base")
     for sample in samples:

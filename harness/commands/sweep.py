@@ -3,6 +3,9 @@
 import argparse
 from collections.abc import Mapping
 
+import optuna
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import FrozenTrial
 from rich.console import Console
 from rich.table import Table
 
@@ -13,6 +16,7 @@ from harness.search.candidates import candidate_name
 from harness.search.conclusions import conclude
 from harness.search.driver import Swept, sweep
 from harness.search.front import front_trials
+from harness.search.recipe_knobs import RECIPE
 from harness.search.rehearsal import rehearse
 from harness.trials.progress import Show
 
@@ -26,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     console.print(_front(swept))
     if (found := conclude(swept.study)) is not None:
         console.print(_finalists(found))
-        for line in remarks(found):
+        for line in [*remarks(found), *at_an_end(found, swept.study)]:
             console.print(line, highlight=False, markup=False, soft_wrap=True)
     print(swept.place)
     return 0
@@ -58,9 +62,10 @@ def _finalists(found: Conclusions) -> Table:
         else:
             table.add_column(name)
     table.add_column("front")
+    table.add_column("candidate")
     for finalist in found.finalists:
         cells = [cell for name in found.directions for cell in _cells(finalist.objectives[name], name in found.varying)]
-        table.add_row(finalist.name, *cells, "yes" if finalist.on_front else "no")
+        table.add_row(finalist.name, *cells, "yes" if finalist.on_front else "no", _chosen(finalist.parameters))
     return table
 
 
@@ -95,6 +100,29 @@ def remarks(found: Conclusions) -> list[str]:
     for name, reasons in {**failed, **found.without_score}.items():
         said.append(f"{name}: {len(reasons)} fresh training(s) failed: {'; '.join(dict.fromkeys(reasons))}")
     return said
+
+
+def at_an_end(found: Conclusions, study: optuna.Study) -> list[str]:
+    """Finalists whose setting of the recipe is the lowest or highest that was asked: a better one may lie beyond."""
+    ends = {name: ends for trial in study.get_trials(deepcopy=False) for name, ends in _ends(trial).items()}
+    return [
+        f"{finalist.name}: {name}={value:g} is the {'lowest' if value == ends[name][0] else 'highest'} that was asked; "
+        "a better one may lie beyond"
+        for finalist in found.finalists
+        for name, value in finalist.parameters.items()
+        if name in ends and isinstance(value, int | float) and value in ends[name]
+    ]
+
+
+def _ends(trial: FrozenTrial) -> dict[str, tuple[float, float]]:
+    """The lowest and highest value of each knob that is a number of the recipe's."""
+    found = {}
+    for name, each in trial.distributions.items():
+        values = each.choices if isinstance(each, CategoricalDistribution) else (each.low, each.high)  # type: ignore[attr-defined]
+        numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+        if name.startswith(RECIPE) and len(numbers) == len(values) and len(set(numbers)) > 1:
+            found[name] = min(numbers), max(numbers)
+    return found
 
 
 def _chosen(parameters: Mapping[str, object]) -> str:

@@ -11,7 +11,8 @@ from harness.records.errors import UserError
 from harness.records.manifest import study_folder
 from harness.records.record import TrialRecord, why
 from harness.search.continuing import go_on
-from harness.search.promote import Origin, origin_of
+from harness.search.promote import Origin, origin_of, recipe_of
+from harness.search.recipe_knobs import RECIPE
 from harness.trials.outcomes import finished
 from harness.trials.prepared import prepare
 from harness.trials.progress import Show
@@ -25,11 +26,16 @@ DEFAULTS = {"seeds": [0]}
 def run(arguments: argparse.Namespace) -> int:
     show, made = Show(), architecture(arguments.name)
     origin = _origin(arguments.name, made, show)
-    given = settings_of(arguments.overrides, DEFAULTS)
+    recipe = {f"{RECIPE}{setting}": value for setting, value in recipe_of(Path(arguments.name)).items()}
+    given = settings_of(arguments.overrides, {**DEFAULTS, **recipe})
     if given.twin is not None:
         raise UserError(
             "a deployment twin is what a study's edits make of another base, and `harness train` edits nothing; leave "
             "out twin, and count an architecture at its size with `harness measure NAME --latent N`"
+        )
+    if recipe:
+        show.note(
+            f"trains by the recipe in {arguments.name}; recipe.SETTING=VALUE changes it, and recipe=NAME replaces it"
         )
     prepared = prepare(given)
     settings, name = prepared.settings, Path(arguments.name).stem

@@ -5,7 +5,7 @@
     PRUNED    refused by a rule or a limit (`refused`, under `limits`), or stopped at a lower budget (`stopped`)
     FAIL      a training ended without a result (`failed`)
 
-User attributes: `fingerprint` of the architecture; `rungs`, a list with what RungResult has for each budget it was
+User attributes: `fingerprint` of what is trained; `rungs`, a list with what RungResult has for each budget it was
 submitted at, lowest first (`key` is the trial record's, `values` null while it runs; null also while a measurement is
 awaited, which `awaits` names, and then `stand_in` has the objectives with a prediction in its place); the reason under
 `refused`, `stopped` or `failed`; `enqueued`, the name of a candidate that the sampler did not choose; and the counted

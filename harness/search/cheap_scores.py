@@ -73,6 +73,11 @@ def trained_alike(name: str, overrides: Sequence[str], dear: str) -> TrainedAlik
             f"'{name}' has {len(records)} architectures with a {dear} under one protocol and seed, and tau needs at "
             f"least {FEWEST} to say anything; `{more}` trains as many"
         )
+    if len({record.protocol_fingerprint for record in records}) > 1:
+        raise UserError(
+            f"the candidates of '{name}' differ in their recipe, and tau compares what was trained alike; judge scores "
+            "on a space without knobs of the recipe: `harness sweep unselected`"
+        )
     return TrainedAlike(records=records, prepared=prepared, notes=tuple(notes))
 
 

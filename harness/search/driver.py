@@ -17,7 +17,7 @@ import optuna
 from harness.architecture.catalogue import architecture
 from harness.launch.pool import Pool
 from harness.launch.stopping import DriverStopped
-from harness.records.errors import UserError
+from harness.records.errors import UserError, unknown_name
 from harness.records.manifest import study_folder
 from harness.records.plain import identity, to_plain
 from harness.records.quantity import Known
@@ -25,12 +25,15 @@ from harness.search.candidates import Candidates
 from harness.search.finalists import rescore_finalists
 from harness.search.placing import Placed, rungs_of
 from harness.search.problem import Problem
+from harness.search.recipe_knobs import varied
+from harness.search.space import Space, Value
 from harness.search.space import space as space_of
 from harness.search.status import DEFINITION, FLOOR
 from harness.search.storage import open_storage, open_study, place, writing
 from harness.search.study import SweepStudy, check_objectives, check_queues, check_unchanged, note_sampler, sweep_study
 from harness.search.sweep import Ending, Sweep
 from harness.search.twins import check_carries_over
+from harness.training.recipe import Recipe
 from harness.trials.compose import parsed
 from harness.trials.controls import control_key, submit_controls
 from harness.trials.once import asked_backends, queued, twins_backends
@@ -108,6 +111,8 @@ def problem_of(
     space, twin = space_of(read_study("search_spaces", definition.space)), settings.twin
     if twin is not None:
         check_carries_over(space, twin)
+    check_recipes(space, settings, several_budgets=len(definition.budgets) > 1)
+    check_finalists(definition, space)
     prepared = prepare(settings)
     problem = Problem(
         name=name,
@@ -118,8 +123,9 @@ def problem_of(
         levels=tuple(prepared.trained_for(steps) for steps in definition.budgets) or (prepared,),
         folder=folder,
     )
-    enqueued, remarks = rungs_of(definition.enqueue, space, prepared.fit) if definition.enqueue else ([], [])
-    return problem, enqueued, remarks
+    if definition.enqueue is None:
+        return problem, [], []
+    return problem, *rungs_of(definition.enqueue, space, prepared.fit, settings.recipe)
 
 
 def _check_budgets(definition: SweepStudy, settings: Settings, steps_given: bool) -> None:
@@ -134,6 +140,41 @@ def _check_budgets(definition: SweepStudy, settings: Settings, steps_given: bool
             f"{settings.recipe.named_schedule} depends on the last step, so a shorter training is no "
             "beginning of a longer one; give one budget, or recipe.schedule=constant recipe.cooldown=0"
         )
+
+
+def check_recipes(space: Space, settings: Settings, *, several_budgets: bool) -> None:
+    """Refuse, by name, a knob's value that the recipe refuses: each one, of a range both ends, with the knobs that it
+    depends on. What several values make together is known when a candidate is made."""
+    for name, knob in space.knobs.items():
+        if knob.of_recipe and settings.count_only:
+            raise UserError(f"knob '{name}' is of the recipe, and count_only trains nothing; leave out one of them")
+        for value in (knob.range or knob.values() or ()) if knob.of_recipe else ():
+            try:
+                recipe = _first_possible(space, settings.recipe, name, value)
+            except UserError as error:
+                raise UserError(f"knob '{name}', value {value}: {error}") from error
+            if several_budgets and not recipe.begins_longer_ones:
+                raise UserError(
+                    f"knob '{name}', value {value}: {recipe.named_schedule} depends on the last step, so a shorter "
+                    "training is no beginning of a longer one; leave out the value, or give one budget"
+                )
+
+
+def _first_possible(space: Space, base: Recipe, name: str, value: Value) -> Recipe:
+    """The recipe with this value and the first values of the knobs without which it does not exist that allow it."""
+    refusal = None
+    for around in space.around(name):
+        try:
+            return varied(base, space.recipe({**around, name: value}))
+        except UserError as error:
+            refusal = refusal or error
+    raise refusal or UserError("it never exists: a knob that it depends on has no such value")
+
+
+def check_finalists(definition: SweepStudy, space: Space) -> None:
+    each = None if definition.finalists is None else definition.finalists.each
+    if each is not None and each not in space.knobs:
+        raise unknown_name("knob in finalists.each:", each, space.knobs)
 
 
 def began(problem: Problem, definition: SweepStudy) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from harness.trials.spec import TrialSpec
 
 def rescore_finalists(sweep: Sweep, wanted: Finalists, ended: Ending) -> Ending:
     """Choose the finalists of a search that `ended`, and train them again; what ends the command now."""
-    finalists = chosen(sweep.candidates, sweep.problem, wanted.most)
+    finalists = chosen(sweep.candidates, sweep.problem, wanted)
     if not finalists:
         return replace(ended, reason=f"{ended.reason}; no candidate is complete, so there are no finalists")
     seeds = fresh_seeds(sweep.problem, wanted.seeds)
@@ -59,18 +59,22 @@ def rescore_finalists(sweep: Sweep, wanted: Finalists, ended: Ending) -> Ending:
     return replace(ended, reason=f"{ended.reason}; {len(finalists)} finalists were re-scored with {len(seeds)} seeds")
 
 
-def chosen(candidates: Iterable[Candidate], problem: Problem, most: int) -> list[Candidate]:
-    """The front of the top budget, limits met; of more than `most`, an epsilon-net's points, in its order."""
-    complete = {
-        candidate.number: candidate
-        for candidate in candidates
-        if candidate.state == "complete" and all(violation <= 0 for violation in candidate.violations.values())
-    }
-    values = {number: candidate.rungs[-1].values or () for number, candidate in complete.items()}
-    numbers = list(values)
+def chosen(candidates: Iterable[Candidate], problem: Problem, wanted: Finalists) -> list[Candidate]:
+    """The best of the complete ones, limits met: of all, or of each value of a knob."""
+    groups: dict[str, list[Candidate]] = {}
+    for candidate in candidates:
+        if candidate.state == "complete" and all(violation <= 0 for violation in candidate.violations.values()):
+            value = None if wanted.each is None else candidate.parameters.get(wanted.each)
+            groups.setdefault(repr(value), []).append(candidate)
+    return [candidate for group in groups.values() for candidate in _best(group, problem, wanted.most)]
+
+
+def _best(complete: Sequence[Candidate], problem: Problem, most: int) -> list[Candidate]:
+    """The front of the top budget; of more than `most`, an epsilon-net's points, in its order."""
+    values = [candidate.rungs[-1].values or () for candidate in complete]
     net = Rung(reduction=1)  # all of one front, so its order is the net's
-    for at in sorted(front_of(list(values.values()), tuple(problem.objectives.values()))):
-        net.add(numbers[at], problem.losses(values[numbers[at]]), eligible=True)
+    for at in sorted(front_of(values, tuple(problem.objectives.values()))):
+        net.add(at, problem.losses(values[at]), eligible=True)
     found: list[Candidate] = []
     while len(found) < most and (best := net.next(drained=True)) is not None:
         net.promote(best)

@@ -2,19 +2,22 @@
 
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import with_edits
 from harness.measure.quality import samples_for
+from harness.records.plain import fingerprint, identity
 from harness.records.record import TrialRecord
 from harness.search.gate import Gated, gate
 from harness.search.halving import Losses, losses_of
 from harness.search.outcome import Outcome, outcome_of
+from harness.search.recipe_knobs import varied
 from harness.search.scales import all_scaled
 from harness.search.space import Parameters, Space
 from harness.search.storage import Direction
+from harness.training.recipe import Recipe
 from harness.trials.once import queued
 from harness.trials.prepared import Prepared
 from harness.trials.spec import TrialSpec
@@ -30,11 +33,15 @@ class Point:
 
     architecture: ArchitectureConfig  # what is trained: fitted to the data
     twin: Twin | None  # what it would be where it is deployed, if the study names that
+    recipe: Recipe | None = None  # how, at the lowest budget; None: as all of the sweep
 
     @property
     def fingerprint(self) -> str:
-        """What tells candidates apart: two that train the same network are one, whatever their twins."""
-        return self.architecture.fingerprint
+        """What tells candidates apart: two that train the same network alike are one, whatever their twins."""
+        if self.recipe is None:
+            return self.architecture.fingerprint
+        trained = {"architecture": self.architecture.fingerprint, "recipe": identity(self.recipe)}
+        return fingerprint(trained, schema="candidate-1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,12 +83,19 @@ class Problem:
             shutil.rmtree(self.checkpoints / key, ignore_errors=True)
 
     def point(self, parameters: Parameters) -> Point:
-        """A rule that refuses the combination, or its twin, raises UserError."""
+        """A rule that refuses the combination, its twin or its recipe, raises UserError."""
+        settings = self.levels[0].settings
         made = self.levels[0].fit(with_edits(self.base, self.space.edits(parameters)))
-        twin = self.levels[0].settings.twin
-        if twin is None or self.twin_base is None:
-            return Point(architecture=made, twin=None)
-        return Point(architecture=made, twin=twin.edited(self.twin_base, self.space.twin_edits(parameters)))
+        recipe = varied(settings.recipe, self.space.recipe(parameters)) if self.space.turns_recipe else None
+        if settings.twin is None or self.twin_base is None:
+            return Point(architecture=made, twin=None, recipe=recipe)
+        twin = settings.twin.edited(self.twin_base, self.space.twin_edits(parameters))
+        return Point(architecture=made, twin=twin, recipe=recipe)
+
+    def prepared(self, point: Point, level: int) -> Prepared:
+        """What the level's trials share, under the candidate's own recipe; the level says for how many steps."""
+        found = self.levels[level]
+        return found if point.recipe is None else found.trained_by(replace(point.recipe, steps=self.steps[level]))
 
     def gate(self, point: Point) -> Gated:
         return gate(self.levels[0], point.architecture, point.twin)
@@ -90,15 +104,16 @@ class Problem:
         """The trial that an ablation with this level's recipe would run, but its checkpoints may outlive it."""
         kept = None
         if self.keeps_checkpoints:
-            kept = self.checkpoints / self.levels[0].spec(name, point.architecture, self.seed).key
-        return self.levels[level].spec(
+            kept = self.checkpoints / self.prepared(point, 0).spec(name, point.architecture, self.seed).key
+        return self.prepared(point, level).spec(
             name, point.architecture, self.seed, group=self.name, checkpoints=kept, twin=point.twin
         )
 
     def fresh_spec(self, name: str, parameters: Parameters, number: int, *, parent: str) -> TrialSpec:
         """The top budget's trial with another seed and other samples, both of this fresh number; it re-scores the trial
         `parent`."""
-        level, point = self.levels[-1].scored_on(number), self.point(parameters)
+        point = self.point(parameters)
+        level = self.prepared(point, self.top).scored_on(number)
         return level.spec(
             name, point.architecture, number, group=self.name, parent=parent, fidelity="final", twin=point.twin
         )

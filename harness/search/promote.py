@@ -1,11 +1,16 @@
-"""Promotion: the architecture of a chosen trial as a YAML file that stands on its own."""
+"""Promotion: the architecture of a chosen trial, and the recipe it was trained by, as a YAML file of their own.
 
+The recipe stands in the file's head; `harness train` trains by it, and what the command line says changes it.
+"""
+
+import json
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import optuna
 from optuna.trial import TrialState
@@ -116,7 +121,7 @@ def promoted_yaml(
         *([f"# re-scored: {rescored_text(record, again)}"] if again else []),
         f"# parent: {record.key}",
         f"# fingerprint: {made.fingerprint}",
-        f"# trained with: {canonical_json(record.protocol.get('recipe', {}))}",
+        f"# recipe: {canonical_json(record.protocol.get('recipe', {}))}",
         *([] if checkpoints is None else [f"# checkpoints: {checkpoints}"]),
         "# harness train THIS_FILE recipe.steps=N trains it longer",
     ]
@@ -139,6 +144,19 @@ def origin_of(path: Path) -> Origin | None:
         return None
     checkpoints = re.search(r"^# checkpoints: (.+)$", text, re.MULTILINE)
     return Origin(parent[1], fingerprint[1], checkpoints[1] if checkpoints else None)
+
+
+def recipe_of(path: Path) -> dict[str, Any]:
+    """The recipe in the file's head, setting -> value; empty for a file that no promotion wrote."""
+    text = path.read_text() if path.is_file() else ""
+    found = re.search(r"^# recipe: (.*)$", text, re.MULTILINE)
+    try:
+        recipe = json.loads(found[1]) if found else {}
+    except json.JSONDecodeError as error:
+        raise UserError(f"the line '# recipe:' of {path} is no JSON ({error}); mend it, or take it out") from error
+    if not isinstance(recipe, dict):
+        raise UserError(f"the line '# recipe:' of {path} must be a mapping of settings, not {recipe!r}; take it out")
+    return recipe
 
 
 def _sweep_names(study: optuna.Study) -> dict[str, str]:

@@ -31,6 +31,9 @@ class Finalists:
 
     most: int = 4
     """The front of the top budget; of more than so many, those an epsilon-net spreads over it."""
+    each: str | None = None
+    """A knob: of each of its values so many, by the front of the candidates with that value. The best learning rate of
+    every rung is {each: rung, most: 1}."""
     seeds: int = 3
     """Trainings of each, with fresh seeds and fresh samples."""
 

@@ -15,6 +15,13 @@ A knob with `when` exists only where an earlier knob has one of the named values
 are on a deployment twin, value by value; what it leaves out is the same there (see `twins`):
 
       width: {edits: {base: {}, wide: {stages.0.channels: 48}}, twin: {wide: {stages.0.channels: 384}}}
+
+A path that begins with `recipe.` is a setting of the training recipe (see `recipe_knobs`), and `ladder` stands for the
+rungs of an ablation, each as all the edits that make it of the base. A knob named by its path needs no `path`:
+
+      recipe.learning_rate: {range: [1e-4, 1e-2], log: true}
+      recipe: {edits: {plain: {}, decayed: {recipe.weight_decay: 0.01, recipe.warmup_steps: 50}}}
+      rung: {ladder: fig3}
 """
 
 import itertools
@@ -30,7 +37,9 @@ from harness.architecture.catalogue import architecture, edits_of
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import with_edits
 from harness.records.errors import UserError, unknown_name
-from harness.records.plain import from_plain
+from harness.records.plain import canonical_json, from_plain
+from harness.search.ladder_knob import rungs_as_edits
+from harness.search.recipe_knobs import RECIPE, check_varied
 
 Value: TypeAlias = bool | int | float | str
 Parameters: TypeAlias = Mapping[str, Value]  # knob name -> value, as Optuna stores them
@@ -47,20 +56,27 @@ class Knob:
     step: float | None = None
     log: bool = False
     edits: Mapping[str, Any] = field(default_factory=dict)  # choice -> {path: value, ...}
+    ladder: str | None = None  # the ablation whose rungs are the choices; `space` writes them out as edits
     twin: Mapping[str, Any] = field(default_factory=dict)  # value -> its edits on a deployment twin, if others
     when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if sum((bool(self.choices), self.range is not None, bool(self.edits))) != 1:
-            raise UserError("a knob has exactly one of choices, range and edits")
-        if (self.path is None) != bool(self.edits):
-            raise UserError("a knob with choices or a range has a path; one with edits has none")
-        if self.range is not None and not self.range[0] <= self.range[1]:
-            raise UserError(f"a knob's range goes from low to high, not {list(self.range)}")
+        given = (bool(self.choices), self.range is not None, bool(self.edits), self.ladder is not None)
+        if sum(given) != 1:
+            raise UserError("a knob has exactly one of choices, range, edits and ladder")
+        if (self.path is None) != (bool(self.edits) or self.ladder is not None):
+            raise UserError("a knob with choices or a range has a path; one with edits or a ladder has none")
+        if self.range is not None:
+            _check_range(self.range, self.step, self.log)
         known = tuple(map(str, self.values() or ()))
         for value in self.twin:
             if value not in known:
                 raise unknown_name("value of a knob under 'twin':", value, known)
+            paths = self.twin[value] if isinstance(self.twin[value], Mapping) else ()
+            if path := next((path for path in paths if str(path).startswith(RECIPE)), None):
+                raise UserError(
+                    f"a deployment twin is not trained, so '{path}' under 'twin' means nothing; leave it out"
+                )
 
     def suggest(self, trial: optuna.Trial, name: str) -> Value:
         """Ask the sampler for a value."""
@@ -97,10 +113,25 @@ class Knob:
         return all(parameters.get(other) in wanted for other, wanted in self.when.items())
 
     def edits_for(self, value: Value) -> dict[str, Any]:
-        return dict(self.edits[str(value)]) if self.edits else {str(self.path): value}
+        """What the value sets of the architecture: path -> setting."""
+        return {path: to for path, to in self._set_by(value).items() if not path.startswith(RECIPE)}
+
+    def recipe_for(self, value: Value) -> dict[str, Any]:
+        """What the value sets of the recipe: the setting's name -> its value."""
+        return {path.removeprefix(RECIPE): to for path, to in self._set_by(value).items() if path.startswith(RECIPE)}
 
     def twin_edits_for(self, value: Value) -> dict[str, Any]:
         return dict(self.twin[str(value)]) if str(value) in self.twin else self.edits_for(value)
+
+    @property
+    def of_recipe(self) -> tuple[str, ...]:
+        """The settings of the recipe that some value sets."""
+        named = [edits for edits in self.edits.values() if isinstance(edits, Mapping)]  # else a catalogue's
+        paths = [self.path] if self.path else itertools.chain.from_iterable(named)
+        return tuple(dict.fromkeys(path.removeprefix(RECIPE) for path in paths if path.startswith(RECIPE)))
+
+    def _set_by(self, value: Value) -> Mapping[str, Any]:
+        return self.edits[str(value)] if self.edits else {str(self.path): value}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,6 +148,13 @@ class Space:
                 if other not in before:
                     raise UserError(f"knob '{name}' depends on '{other}', which must stand above it")
             before.add(name)
+            for setting in knob.of_recipe:
+                check_varied(setting, f"knob '{name}'")
+
+    @property
+    def turns_recipe(self) -> bool:
+        """Whether candidates differ in how they are trained, too."""
+        return any(knob.of_recipe for knob in self.knobs.values())
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Value]:
         """Ask the sampler for each knob that exists, in order."""
@@ -135,10 +173,18 @@ class Space:
         return with_edits(architecture(self.base), self.edits(parameters))
 
     def edits(self, parameters: Parameters) -> dict[str, Any]:
+        """What the combination sets of the architecture: path -> setting."""
         edits: dict[str, Any] = {}
         for name, value in parameters.items():
             edits |= self.knobs[name].edits_for(value)
         return edits
+
+    def recipe(self, parameters: Parameters) -> dict[str, Any]:
+        """What the combination sets of the recipe: the setting's name -> its value."""
+        settings: dict[str, Any] = {}
+        for name, value in parameters.items():
+            settings |= self.knobs[name].recipe_for(value)
+        return settings
 
     def twin_edits(self, parameters: Parameters) -> dict[str, Any]:
         """What the combination edits of a deployment twin's base."""
@@ -146,6 +192,20 @@ class Space:
         for name, value in parameters.items():
             edits |= self.knobs[name].twin_edits_for(value)
         return edits
+
+    def around(self, name: str) -> Iterator[dict[str, Value]]:
+        """Every combination of the knobs without which this one does not exist, in the space's order."""
+        wanted: dict[str, tuple[Value, ...]] = {}
+        pending = [name]
+        while pending:
+            for other, values in self.knobs[pending.pop()].when.items():
+                if other not in wanted:
+                    wanted[other] = values
+                    pending.append(other)
+        names = [other for other in self.knobs if other in wanted]
+        return (
+            dict(zip(names, values, strict=True)) for values in itertools.product(*(wanted[each] for each in names))
+        )
 
     def size(self) -> int | None:
         """How many combinations there are; None where a knob is a continuum or they are too many to enumerate."""
@@ -206,7 +266,7 @@ class Space:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Census:
-    """A space enumerated: combinations of knob values, those that a rule refuses, and distinct architectures."""
+    """A space enumerated: combinations of knob values, those that a rule refuses, and distinct candidates."""
 
     combinations: int
     refused: int
@@ -214,27 +274,56 @@ class Census:
 
 
 def census(space: Space) -> Census:
-    """Every combination's architecture, told apart by fingerprint. A millisecond or two each."""
+    """Every combination, told apart by its architecture's fingerprint and what it sets of the recipe. A millisecond or
+    two each."""
     base, combinations, refused, seen = architecture(space.base), 0, 0, set()
     for parameters in space.combinations():
         combinations += 1
         try:
-            seen.add(with_edits(base, space.edits(parameters)).fingerprint)
+            made = with_edits(base, space.edits(parameters)).fingerprint
         except UserError:
             refused += 1
+            continue
+        seen.add((made, canonical_json(space.recipe(parameters))))
     return Census(combinations=combinations, refused=refused, distinct=len(seen))
 
 
 def space(content: Mapping[str, Any]) -> Space:
     """A space from its YAML; UserError names the key that is wrong."""
-    found = from_plain(Space, content, where="space")
-    return replace(found, knobs={name: _written_out(name, knob) for name, knob in found.knobs.items()})
+    found = from_plain(Space, _named_by_path(content), where="space")
+    return replace(found, knobs={name: _written_out(name, knob, found.base) for name, knob in found.knobs.items()})
 
 
-def _written_out(name: str, knob: Knob) -> Knob:
-    """The knob with the edits that it names by an architecture of the catalogue."""
+def _named_by_path(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The content with the `path` of each knob whose name is one."""
+    knobs = content.get("knobs")
+    if not isinstance(knobs, Mapping):
+        return content
+
+    def needs_path(name: Any, knob: Any) -> bool:
+        return "." in str(name) and isinstance(knob, Mapping) and not {"path", "edits", "ladder"} & knob.keys()
+
+    named = {name: {"path": str(name), **knob} if needs_path(name, knob) else knob for name, knob in knobs.items()}
+    return {**content, "knobs": named}
+
+
+def _written_out(name: str, knob: Knob, base: str) -> Knob:
+    """The knob with the edits that it names: by an architecture of the catalogue, or by a ladder."""
 
     def table(given: Mapping[str, Any], where: str) -> dict[str, Any]:
         return {value: edits_of(edits, f"space.knobs.{name}.{where}.{value}") for value, edits in given.items()}
 
+    if knob.ladder is not None:
+        edits, twin = rungs_as_edits(knob.ladder, base)
+        return replace(knob, ladder=None, edits=edits, twin=twin)
     return replace(knob, edits=table(knob.edits, "edits"), twin=table(knob.twin, "twin"))
+
+
+def _check_range(ends: tuple[float, float], step: float | None, log: bool) -> None:
+    low, high = ends
+    if not low <= high:
+        raise UserError(f"a knob's range goes from low to high, not {list(ends)}")
+    if log and (low <= 0 or step is not None):
+        raise UserError(f"a knob with log: true has a range above 0 and no step, not {list(ends)} and step {step}")
+    if step is not None and step <= 0:
+        raise UserError(f"a knob's step is above 0, not {step:g}")

@@ -10,12 +10,13 @@ from typing import Any
 from harness.launch.observe import Driver, Job, driver_of, jobs_of, work_of
 from harness.launch.pace import Estimate, Kind, Pace, estimate, pace_of
 from harness.records.errors import UserError
+from harness.records.plain import from_plain
 from harness.search.candidates import HOURS, candidate_name
 from harness.search.front import front_of
 from harness.search.halving import places
 from harness.search.reasons import Reason, grouped
 from harness.search.rescored import FreshScore, rescored_in
-from harness.search.space import Parameters
+from harness.search.space import Knob, Parameters
 from harness.search.storage import Direction
 from harness.search.stored import REASONS, StoredCandidate, StoredStudy, read_stored
 
@@ -110,7 +111,7 @@ def _status(folder: Path, name: str, stored: StoredStudy, now: float) -> SweepSt
     gpu_seconds = [rung.gpu_seconds for each in found for rung in each.rungs] + [score.gpu_seconds for score in fresh]
     kinds = _kinds(found, budgets, asked.get("trials"), int(began.get("reduction", 2)), driver)
     if budgets:
-        kinds.append(_final_round(again, asked.get("finalists"), budgets[-1].steps, driver))
+        kinds.append(_final_round(again, _wanted(asked, began), budgets[-1].steps, driver))
     keys = frozenset(rung.key for each in found for rung in each.rungs) | {score.key for score in fresh}
     end = estimate(work, kinds, driver, now) if "trials" in asked else "its driver did not say how many candidates"
     return SweepStatus(
@@ -189,6 +190,15 @@ def _running(
     ]
     jobs = {job.key: job for job in jobs_of(attempts, [key for _, _, key in pending])}
     return tuple(Running(name=name, steps=steps, job=jobs.get(key)) for name, steps, key in pending)
+
+
+def _wanted(asked: Mapping[str, Any], began: Mapping[str, Any]) -> Mapping[str, int] | None:
+    """`most` finalists in all, and how many `seeds` of each; None where there is no such round."""
+    wanted = asked.get("finalists")
+    if wanted is None or wanted.get("each") is None:
+        return wanted
+    values = from_plain(Knob, began["space"]["knobs"][wanted["each"]]).values() or (None,)
+    return {**wanted, "most": wanted["most"] * len(values)}
 
 
 def _final_round(

@@ -1,7 +1,6 @@
 """Whether every value of a space's knobs means something on a deployment twin: looked at before anything starts."""
 
-import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from harness.architecture.catalogue import architecture
@@ -53,7 +52,7 @@ def _possible(
     """The first values of the knobs without which this one does not exist that allow this value on the space's base;
     the architecture without and with it."""
     edits = space.knobs[name].edits_for(value)
-    for around in _around(space, name):
+    for around in space.around(name):
         here = space.edits(around)
         try:
             return around, with_edits(small, here), with_edits(small, {**here, **edits})
@@ -72,16 +71,3 @@ def _values(knob: Knob) -> tuple[Any, ...]:
     """All of them; of a continuum, both ends."""
     values = knob.values()
     return values if values is not None else tuple(knob.range or ())
-
-
-def _around(space: Space, name: str) -> Iterator[dict[str, Value]]:
-    """Every combination of the knobs without which this one does not exist, in the space's order."""
-    wanted: dict[str, tuple[Value, ...]] = {}
-    pending = [name]
-    while pending:
-        for other, values in space.knobs[pending.pop()].when.items():
-            if other not in wanted:
-                wanted[other] = values
-                pending.append(other)
-    names = [other for other in space.knobs if other in wanted]
-    return (dict(zip(names, values, strict=True)) for values in itertools.product(*(wanted[each] for each in names)))

@@ -1,4 +1,5 @@
-"""No architecture twice: a combination that was met is replaced by the nearest one that was not."""
+"""No candidate twice: a combination that was met is replaced by the nearest one that was not. Two that train the same
+architecture by the same recipe are one."""
 
 import random
 from collections.abc import Callable, Iterable
@@ -13,7 +14,7 @@ class Unseen:
     def __init__(
         self, space: Space, fingerprint: Callable[[Parameters], str], candidates: Iterable[Candidate], seed: int
     ) -> None:
-        """`fingerprint` of a combination's architecture; it raises UserError where a rule refuses the combination."""
+        """`fingerprint` of what a combination trains; it raises UserError where a rule refuses the combination."""
         self._space, self._fingerprint = space, fingerprint
         self._random = random.Random(seed)
         self._fingerprints: dict[Any, str | None] = {}  # combination -> what was computed; None: a rule refuses it
@@ -33,7 +34,7 @@ class Unseen:
             self._architectures.add(candidate.fingerprint)
 
     def nearest(self, parameters: Parameters) -> Parameters | None:
-        """This combination, if neither it nor its architecture was met; else the one the fewest knobs away, of several
+        """This combination, if neither it nor what it trains was met; else the one the fewest knobs away, of several
         any; None where there is none left. A combination that a rule refuses is no neighbour."""
         if _key(parameters) not in self._met and self._of(parameters) not in self._architectures:
             return parameters

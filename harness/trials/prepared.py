@@ -18,6 +18,7 @@ from harness.records.plain import canonical_json, identity
 from harness.records.record import Protocol
 from harness.tracking.config import check_tracker
 from harness.training.device import planned_precision
+from harness.training.recipe import Recipe
 from harness.trials.settings import Settings
 from harness.trials.spec import TrialSpec
 
@@ -59,7 +60,11 @@ class Prepared:
 
     def trained_for(self, steps: int) -> "Prepared":
         """The same study with another budget: optimiser steps. What it trains is what `recipe.steps=STEPS` trains."""
-        return self._under(replace(self.settings, recipe=replace(self.settings.recipe, steps=steps)))
+        return self.trained_by(replace(self.settings.recipe, steps=steps))
+
+    def trained_by(self, recipe: Recipe) -> "Prepared":
+        """The same study with another recipe."""
+        return self._under(replace(self.settings, recipe=recipe))
 
     def scored_on(self, sampling_seed: int) -> "Prepared":
         """The same study with other samples: what `sampling.seed=SAMPLING_SEED` scores. Training is the same."""

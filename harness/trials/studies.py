@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from harness.records.errors import UserError, unknown_name
+from harness.records.yaml_text import read_yaml
 
 KINDS = {"ablation": "architecture", "sweep": "space"}
 """What sweeps/ holds -> the key that only that kind has."""
@@ -21,7 +22,7 @@ def read_study(folder: str, name: str) -> dict[str, Any]:
     """The mapping in FOLDER/NAME.yaml, or in the file `name` if that is the path of one; UserError says what exists."""
     path = find_study(folder, name)
     try:
-        content = yaml.safe_load(path.read_text())
+        content = read_yaml(path.read_text())
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
     except yaml.YAMLError as error:

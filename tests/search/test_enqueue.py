@@ -8,8 +8,11 @@ from harness.architecture.edits import with_edits
 from harness.records.errors import UserError
 from harness.search.placing import Placed, parameters_of, rungs_of
 from harness.search.space import space
+from harness.training.recipe import Recipe
 from harness.trials.ablation_study import read_ablation
 from harness.trials.studies import read_study
+
+RECIPE = Recipe(steps=10, batch_size=8)
 
 
 def same(architecture):
@@ -18,7 +21,7 @@ def same(architecture):
 
 def test_the_ladders_rungs_are_places_in_the_laptops_space():
     found = space(read_study("search_spaces", "laptop"))
-    placed, remarks = rungs_of("fig3", found, same)
+    placed, remarks = rungs_of("fig3", found, same, RECIPE)
     names = [each.name.removeprefix("fig3/") for each in placed]
     assert names[:2] == ["thin_sdxl", "no_high_res_sa"]
     assert len(names) + len(remarks) == 8
@@ -31,13 +34,13 @@ def test_the_ladders_rungs_are_places_in_the_laptops_space():
 def test_every_combination_is_found_from_its_architecture():
     found = space(SPACE)
     for parameters in list(found.combinations())[::37]:
-        assert parameters_of(found, found.architecture(parameters), same) == parameters
+        assert parameters_of(found, found.architecture(parameters), same, RECIPE) == parameters
 
 
 def test_what_the_space_cannot_express_is_none():
     found = space(SPACE)
     odd = with_edits(architecture(SPACE["base"]), {"feed_forward.ratio": 7})
-    assert parameters_of(found, odd, same) is None
+    assert parameters_of(found, odd, same, RECIPE) is None
 
 
 def test_enqueued_candidates_come_first_and_only_once(tmp_path, cheap):
@@ -53,4 +56,4 @@ def test_enqueued_candidates_come_first_and_only_once(tmp_path, cheap):
 
 def test_a_sweep_is_nothing_to_enqueue():
     with pytest.raises(UserError, match="enqueue: laptop is no ablation"):
-        rungs_of("laptop", space(SPACE), same)
+        rungs_of("laptop", space(SPACE), same, RECIPE)

@@ -342,13 +342,27 @@ def test_of_a_large_front_an_epsilon_net_is_chosen(tmp_path, cheap):
     driver.run()
     front = {trial.number for trial in world.study.best_trials}
     assert len(front) > 4
-    assert {each.number for each in chosen(world.candidates, driver.problem, 100)} == front
-    four = chosen(world.candidates, driver.problem, 4)
+    assert {each.number for each in chosen(world.candidates, driver.problem, Finalists(most=100))} == front
+    four = chosen(world.candidates, driver.problem, Finalists(most=4))
     kids = {trial.number: trial.values[0] for trial in world.study.best_trials}
     assert len(four) == 4
     assert four[0].number == min(kids, key=lambda number: kids[number]), "the best in the first objective is one"
     ends = {min(front, key=lambda n: kids[n]), max(front, key=lambda n: kids[n])}
     assert ends <= {each.number for each in four}, "they are spread over it"
+
+
+def test_of_each_value_of_a_knob_the_best_is_chosen(tmp_path, cheap):
+    world = World(tmp_path)
+    driver = world.driver(trials=40, objectives={"kid": "minimize"})
+    driver.run()
+    best: dict[int, tuple[float, int]] = {}
+    for trial in world.trials(TrialState.COMPLETE):
+        width, found = trial.params["width"], (trial.values[0], trial.number)
+        best[width] = min(best.get(width, found), found)
+    assert len(best) == 3
+    wanted = Finalists(each="width", most=1)
+    assert {each.number for each in chosen(world.candidates, driver.problem, wanted)} == {n for _, n in best.values()}
+    assert len(chosen(world.candidates, driver.problem, Finalists(most=1))) == 1, "without it, the best of all"
 
 
 def test_chosen_candidates_can_be_re_scored_without_a_study(tmp_path, cheap):

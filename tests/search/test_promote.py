@@ -60,6 +60,16 @@ def test_training_a_promoted_file_makes_its_child_at_full_fidelity(workplace, ca
     assert capsys.readouterr().out.strip().endswith("ema.safetensors")
 
 
+def test_it_trains_by_the_recipe_that_it_was_promoted_with(workplace):
+    """All but what the command line says."""
+    assert main(["promote", "tiny", "base", "--to", "alike.yaml"]) == 0
+    others = [setting for setting in TRAIN if not setting.startswith("recipe.")]
+    assert main(["train", "alike.yaml", *others, "recipe.steps=9"]) == 0
+    parent, child = records()["base"], records()["alike"]
+    assert parent.protocol["recipe"]["batch_size"] == SETTINGS["recipe.batch_size"]
+    assert child.protocol == {**parent.protocol, "recipe": {**parent.protocol["recipe"], "steps": 9}}
+
+
 def test_a_file_that_was_edited_since_has_no_parent(workplace, capsys):
     assert main(["promote", "tiny", "base", "--to", "edited.yaml"]) == 0
     path = Path("edited.yaml")
