@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import fake_coremltools
 
-MISSING = ("torch", "optuna", "hydra", "omegaconf", "submitit", "pandas", "sklearn", "transformers")
+MISSING = ("torch", "optuna", "hydra", "omegaconf", "submitit", "pandas", "scipy", "sklearn", "transformers")
 
 
 def die(*_, **__):

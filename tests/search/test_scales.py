@@ -2,10 +2,13 @@
 
 from dataclasses import replace
 
+import optuna
 import pytest
 from fake_sweep import World
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.samplers._tpe.sampler import _split_trials
+from optuna.trial import create_trial
 
 from harness.records.errors import UserError
 from harness.search.front import front_of
@@ -74,6 +77,19 @@ def test_the_net_spreads_over_ratios_where_it_saw_one_end_only():
     """The middle of this front, by ratios, is KID 0.64; of the plain values it is nearly the upper end."""
     assert net([on_scale(point) for point in LEVELS])[:3] == [0, 5, 3]
     assert net(LEVELS)[:3] == [0, 5, 4], "without the scale"
+
+
+def test_what_tpe_calls_good_spreads_over_ratios_too():
+    """By hypervolume contributions, of one front, whose two best of plain values are neighbours at the upper end."""
+
+    def good(points):
+        study = optuna.create_study(directions=DOWN)
+        for point in points:
+            study.add_trial(create_trial(values=point))
+        return [trial.number for trial in _split_trials(study, study.get_trials(), 2)[0]]
+
+    assert good([on_scale(point) for point in LEVELS]) == [0, 3]
+    assert good(LEVELS) == [3, 4], "without the scale"
 
 
 def test_the_sweep_promotes_and_learns_on_the_scale_and_stores_plain_values(tmp_path, cheap):
