@@ -1,7 +1,7 @@
 """`harness sweep NAME`: search, then its Pareto front and what its re-scored finalists tell, as tables."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import optuna
 from optuna.distributions import CategoricalDistribution
@@ -18,6 +18,7 @@ from harness.search.driver import Swept, sweep
 from harness.search.front import front_trials
 from harness.search.recipe_knobs import RECIPE
 from harness.search.rehearsal import rehearse
+from harness.search.status import DEFINITION
 from harness.trials.progress import Show
 
 
@@ -30,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     console.print(_front(swept))
     if (found := conclude(swept.study)) is not None:
         console.print(_finalists(found))
-        for line in [*remarks(found), *at_an_end(found, swept.study)]:
+        for line in [*remarks(found), *best_of_each(found, swept.study), *at_an_end(found, swept.study)]:
             console.print(line, highlight=False, markup=False, soft_wrap=True)
     print(swept.place)
     return 0
@@ -62,10 +63,9 @@ def _finalists(found: Conclusions) -> Table:
         else:
             table.add_column(name)
     table.add_column("front")
-    table.add_column("candidate")
     for finalist in found.finalists:
         cells = [cell for name in found.directions for cell in _cells(finalist.objectives[name], name in found.varying)]
-        table.add_row(finalist.name, *cells, "yes" if finalist.on_front else "no", _chosen(finalist.parameters))
+        table.add_row(finalist.name, *cells, "yes" if finalist.on_front else "no")
     return table
 
 
@@ -100,6 +100,27 @@ def remarks(found: Conclusions) -> list[str]:
     for name, reasons in {**failed, **found.without_score}.items():
         said.append(f"{name}: {len(reasons)} fresh training(s) failed: {'; '.join(dict.fromkeys(reasons))}")
     return said
+
+
+def best_of_each(found: Conclusions, study: optuna.Study) -> list[str]:
+    """Where finalists were chosen for each value of a knob, a line for each: who they are, and their first score."""
+    knob = (study.user_attrs[DEFINITION]["finalists"] or {}).get("each")
+    if knob is None:
+        return []
+    order = {str(value): at for at, value in enumerate(_values_of(knob, study))}
+    finalists = sorted(found.finalists, key=lambda each: order.get(str(each.parameters.get(knob)), len(order)))
+    scored = found.varying[0]
+    return [
+        f"{_chosen(each.parameters)}: {scored} {interval(each.objectives[scored])}, "
+        f"{each.objectives[scored].search:.4g} in the search ({each.name})"
+        for each in finalists
+    ]
+
+
+def _values_of(knob: str, study: optuna.Study) -> Sequence[object]:
+    """A knob's choices in their order; none of a range."""
+    found = (trial.distributions.get(knob) for trial in study.get_trials(deepcopy=False))
+    return next((each.choices for each in found if isinstance(each, CategoricalDistribution)), ())
 
 
 def at_an_end(found: Conclusions, study: optuna.Study) -> list[str]:

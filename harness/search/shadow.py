@@ -6,7 +6,7 @@ When a higher budget has enough, and when a driver begins, it is built anew from
 depend on the storage, then, nor is a storage of thousands of trials read to ask.
 
 Values are held on the scale of `scales`. Of a candidate that awaits a measurement it holds what is predicted meanwhile,
-and the measured value from the moment it comes. Refused candidates are no trials here: see `samplers.TPE`.
+and the measured value from the moment it comes. Refused candidates are no trials here: see `samplers`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +18,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from harness.search.candidates import Candidate
-from harness.search.samplers import SAMPLERS, TPE
+from harness.search.samplers import GP, SAMPLERS, TPE
 from harness.search.space import Space
 from harness.search.storage import Direction
 
@@ -73,6 +73,8 @@ class Shadow:
         """A new candidate; `asked` is the trial that proposed it, or something near that was met before."""
         self._known.append(candidate)
         if asked is not None and candidate.state == "running" and asked.params == dict(candidate.parameters):
+            for name, violation in candidate.violations.items():
+                asked.set_constraint(name, violation)
             self._numbers[candidate.number] = asked.number
             return
         if asked is not None:
@@ -110,7 +112,7 @@ class Shadow:
     def _build(self) -> None:
         self._model = SAMPLERS[self._sampler](self._seed + len(self._known))
         self._refused: list[FrozenTrial] = []
-        if isinstance(self._model, TPE):
+        if isinstance(self._model, TPE | GP):
             self._model.refused = self._refused
         self._storage = _Revisable()
         self._study = optuna.create_study(storage=self._storage, directions=self._directions, sampler=self._model)
