@@ -1,6 +1,8 @@
 """Candidates that a sweep begins with: the rungs of an ablation, placed into the space's knobs."""
 
+import functools
 import itertools
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -52,7 +54,7 @@ def parameters_of(
     A value comes into question if its edits leave both as they are.
     """
     base = architecture(space.base)
-    fitting = {name: _leaving(knob, wanted, recipe) for name, knob in space.knobs.items()}
+    fitting = {name: _leaving(space, name, wanted, recipe) for name in space.knobs}
     for parameters in itertools.islice(_combined(space, fitting), MOST):
         try:
             made = fit(with_edits(base, space.edits(parameters)))
@@ -63,16 +65,25 @@ def parameters_of(
     return None
 
 
-def _leaving(knob: Knob, wanted: ArchitectureConfig, recipe: Recipe) -> Sequence[Value]:
+def _leaving(space: Space, name: str, wanted: ArchitectureConfig, recipe: Recipe) -> Sequence[Value]:
+    """The knob's values that leave both as they are: by themselves, or with values of the knobs that exist beside them,
+    which set again what they set."""
     found = []
-    for value in _tried(knob, recipe):
-        try:
-            left = with_edits(wanted, knob.edits_for(value)) == wanted
-            if left and varied(recipe, knob.recipe_for(value)) == recipe:
-                found.append(value)
-        except UserError:
-            continue  # this architecture has no such place
+    for value in _tried(space.knobs[name], recipe):
+        beside = {other: knob for other, knob in space.knobs.items() if value in knob.when.get(name, ())}
+        options = [[{}, *({other: each} for each in _tried(knob, recipe))] for other, knob in beside.items()]
+        combined = (functools.reduce(operator.or_, chosen, {name: value}) for chosen in itertools.product(*options))
+        if any(_leaves(space, parameters, wanted, recipe) for parameters in combined):
+            found.append(value)
     return found
+
+
+def _leaves(space: Space, parameters: Parameters, wanted: ArchitectureConfig, recipe: Recipe) -> bool:
+    try:
+        kept = with_edits(wanted, space.edits(parameters)) == wanted
+        return kept and varied(recipe, space.recipe(parameters)) == recipe
+    except UserError:
+        return False  # this architecture has no such place
 
 
 def _tried(knob: Knob, recipe: Recipe) -> Sequence[Value]:

@@ -2,7 +2,7 @@
 fronts trained again with fresh seeds, and the hypervolume of those. What the numbers mean is in `test_bench_search`.
 
     WORK/sweeps/, WORK/search_spaces/, WORK/base.yaml    what the commands read
-    WORK/ARM-REPEAT/                                     out= of one arm's commands: its own store
+    WORK/ARM-SEED/                                       out= of one arm's commands: its own store
     WORK/cache/                                          shared
 
 Everything is in those folders, so a killed benchmark goes on where it was.
@@ -10,6 +10,7 @@ Everything is in those folders, so a killed benchmark goes on where it was.
 
 import contextlib
 import os
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import log
@@ -18,21 +19,25 @@ from typing import Any
 
 import yaml
 
+from harness.architecture.catalogue import architecture
 from harness.architecture.config import ArchitectureConfig
+from harness.architecture.edits import with_edits
 from harness.launch.events import read_steps
 from harness.launch.pool import Pool
+from harness.records.errors import UserError
 from harness.records.plain import from_plain
 from harness.records.quantity import value_of
 from harness.records.record import TrialRecord
 from harness.search.driver import sweep
 from harness.search.front import front_of
 from harness.search.promote import candidates
+from harness.search.space import space
 from harness.trials.ablation import ablation, run_ablation
-from harness.trials.controls import control_key
+from harness.trials.controls import control_key, submit_controls
 from harness.trials.costs import cost_of
 from harness.trials.prepared import Prepared, prepare
 from harness.trials.progress import Show
-from harness.trials.queue import TrialQueue, run_all
+from harness.trials.queue import POLL_S, TrialQueue, run_all
 from harness.trials.settings import settings_of
 from harness.trials.spec import TrialSpec, store_of
 from harness.trials.studies import read_study
@@ -80,7 +85,6 @@ class Design:
     trials: int  # candidates of an arm that searches
     budgets: tuple[int, int]  # training steps
     reduction: int
-    repeats: int
     fresh: int  # trainings of each architecture of a front, to score it again
     settings: Mapping[str, Any]
     base: Mapping[str, Any]
@@ -97,40 +101,54 @@ class Design:
         assert self.steps % self.budgets[1] == 0, "the arms cannot have equal steps"
         return self.steps // self.budgets[1]
 
-    def seed(self, repeat: int) -> int:
-        """Of the sampler and of the arm's trainings; the ladder's further rounds have 10, 20, ... more."""
-        return repeat
-
-    def fresh_seed(self, repeat: int, number: int) -> int:
+    def fresh_seed(self, seed: int, number: int) -> int:
         """Of a training that scores a front again, and of its samples' noise: in no arm, the same for all arms."""
-        return 1000 + 100 * repeat + number
+        return 1000 + 100 * seed + number
+
+
+HALVING: dict[str, list[str]] = {
+    "tpe": ["sampler=tpe"],
+    "tpe_ladder": ["sampler=tpe", "enqueue=ladder0"],
+    "tpe_counts": ["sampler=tpe", "enqueue=counts", "limits.macs={macs}"],
+    "gp": ["sampler=gp"],
+    "gp_ladder": ["sampler=gp", "enqueue=ladder0"],
+    "gp_counts": ["sampler=gp", "enqueue=counts", "limits.macs={macs}"],
+    "random": ["sampler=random"],
+}
+"""Arms that are sweeps with halving -> their settings."""
+METHODS = tuple(name for name in HALVING if name != "random")
+WHOLE, LADDER = "random_whole", "ladder"
+LADDER_ROUND = 200  # between the seeds of the ladder's rounds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arm:
     name: str
-    repeat: int
+    seed: int  # of the sampler and of the trainings; the ladder's further rounds have LADDER_ROUND more each
     work: Path
     design: Design
 
     @property
     def out(self) -> Path:
-        return self.work / f"{self.name}-{self.repeat}"
+        return self.work / f"{self.name}-{self.seed}"
 
     def run(self) -> None:
         """Run it, or go on with it, to the end."""
         self.out.mkdir(exist_ok=True)
         with contextlib.suppress(FileExistsError):
             (self.out / "cache").symlink_to("../cache", target_is_directory=True)
-        seed = self.design.seed(self.repeat)
-        if self.name == "ladder":
+        if self.name == LADDER:
             for number in range(len(_rounds(self.design))):
-                job = ablation(f"ladder{number}", [f"seeds=[{seed + 10 * number}]", self._out], "")
-                _, failures = run_ablation(job, Show())
+                settings = [f"seeds=[{self.seed + LADDER_ROUND * number}]", self._out]
+                _, failures = run_ablation(ablation(f"ladder{number}", settings, ""), Show())
                 assert not failures, failures
+            return
+        settings = [f"sampler_seed={self.seed}", f"seeds=[{self.seed}]", self._out]
+        if self.name == WHOLE:
+            sweep("whole", settings, Show())
         else:
-            sampler = {"search": "tpe", "random": "random"}[self.name]
-            sweep("search", [f"sampler={sampler}", f"sampler_seed={seed}", f"seeds=[{seed}]", self._out], Show())
+            macs = REACH * cost_of(from_plain(ArchitectureConfig, self.design.base), LATENT).macs
+            sweep("search", [*(each.format(macs=macs) for each in HALVING[self.name]), *settings], Show())
 
     @property
     def _out(self) -> str:
@@ -138,7 +156,9 @@ class Arm:
 
     def trained(self) -> list[TrialRecord]:
         """Its architectures at the second budget; of one trained with several seeds, one record each."""
-        names = ["search"] if self.name != "ladder" else [f"ladder{n}" for n in range(len(_rounds(self.design)))]
+        names = {LADDER: [f"ladder{n}" for n in range(len(_rounds(self.design)))], WHOLE: ["whole"]}.get(
+            self.name, ["search"]
+        )
         return [record for name in names for record in candidates(self.out, name)]
 
     def steps(self) -> int:
@@ -153,17 +173,24 @@ class Arm:
         made = {record.architecture_fingerprint: record.architecture for record in self.trained()}
         return [from_plain(ArchitectureConfig, made[fingerprint]) for fingerprint in fingerprints]
 
+    def again(self) -> list[ArchitectureConfig]:
+        """What is trained again: the front; of the ladder, all rungs, since fronts are held against each of them."""
+        if self.name != LADDER:
+            return self.front()
+        made = {record.architecture_fingerprint: record.architecture for record in self.trained()}
+        return [from_plain(ArchitectureConfig, each) for each in made.values()]
+
     def rescore(self) -> list[TrialRecord]:
-        """Train the front again, with fresh seeds and fresh samples; its records."""
+        """Train them again, with fresh seeds and fresh samples; the records."""
         specs = [spec for number in range(self.design.fresh) for spec in self._fresh_specs(number)]
         with Pool(self.out / RESCORED / "attempts", specs[0].settings.launcher) as pool:
             records = run_all(TrialQueue(pool, on_loss=lambda *_: None), specs, Show())
         return [records[spec.key] for spec in specs]
 
     def _fresh_specs(self, number: int) -> list[TrialSpec]:
-        seed = self.design.fresh_seed(self.repeat, number)
+        seed = self.design.fresh_seed(self.seed, number)
         prepared = self.prepared().scored_on(seed)
-        return [prepared.spec(f"front-{at}", made, seed) for at, made in enumerate(self.front())]
+        return [prepared.spec(f"front-{at}", made, seed) for at, made in enumerate(self.again())]
 
     def prepared(self) -> Prepared:
         """Under the protocol of the second budget."""
@@ -173,13 +200,17 @@ class Arm:
 
 RESCORED = "rescored"
 LATENT = 8  # digits
-ARMS = ("search", "random", "ladder")
+REACH = 2
+"""Times the multiply-adds of the ladder's first rung: what has more counts for nothing."""
+SPREAD = 8
+"""Architectures that `counts` begins with: as many as the ladder has rungs."""
+COUNTED = 100
+"""Of those drawn at random, of which they are the ones; counting one takes a second on a busy core."""
 
 
 def lay_out(work: Path, design: Design) -> None:
     """Write what the commands read."""
-    space = dict(read_study("search_spaces", "laptop"))
-    knobs = {**space["knobs"], "width": {"edits": WIDTHS}}
+    knobs = {**read_study("search_spaces", "laptop")["knobs"], "width": {"edits": WIDTHS}}
     ladder = dict(read_study("sweeps", "fig3")["architecture"])
     searched = {
         "space": "bench",
@@ -189,15 +220,46 @@ def lay_out(work: Path, design: Design) -> None:
         "reduction": design.reduction,
         "settings": dict(design.settings),
     }
+    whole = {name: value for name, value in searched.items() if name not in ("budgets", "reduction")}
+    whole |= {"sampler": "random", "trials": design.full_trainings}
+    whole["settings"] = {**design.settings, "recipe.steps": design.budgets[1]}
     (work / "cache").mkdir(parents=True, exist_ok=True)
     _write(work / "base.yaml", dict(design.base))
     _write(work / "search_spaces" / "bench.yaml", {"base": "base.yaml", "knobs": knobs})
     _write(work / "sweeps" / "search.yaml", searched)
+    _write(work / "sweeps" / "whole.yaml", whole)
+    if not (work / "sweeps" / "counts.yaml").exists():
+        _write(work / "sweeps" / "counts.yaml", spread_by_counts(work, knobs))
     for number, rungs in enumerate(_rounds(design)):
-        architecture = {**ladder, "base": "base.yaml", "rungs": ladder["rungs"][:rungs]}
+        rows = {**ladder, "base": "base.yaml", "rungs": ladder["rungs"][:rungs]}
         settings = {**design.settings, "recipe.steps": design.budgets[1]}
-        content = {"architecture": architecture, "report": "fig3", "settings": settings}
+        content = {"architecture": rows, "report": "fig3", "settings": settings}
         _write(work / "sweeps" / f"ladder{number}.yaml", content)
+
+
+def spread_by_counts(work: Path, knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """An ablation of the base, and of `SPREAD` of `COUNTED` architectures of the space whose multiply-adds lie about
+    evenly in their logarithm: from the fewest to the most that count for something."""
+    with working_in(work):
+        found = space({"base": "base.yaml", "knobs": knobs})
+        base = architecture("base.yaml")
+        counted: list[tuple[float, dict[str, Any]]] = []
+        for parameters in random.Random(0).sample(list(found.combinations()), COUNTED):
+            edits = found.edits(parameters)
+            with contextlib.suppress(UserError):
+                counted.append((log(cost_of(with_edits(base, edits), LATENT).macs), edits))
+        most = log(REACH * cost_of(base, LATENT).macs)
+    counted = sorted((each for each in counted if each[0] <= most), key=lambda each: each[0])
+    low, high = counted[0][0], counted[-1][0]
+    targets = [low + (high - low) * number / (SPREAD - 1) for number in range(SPREAD)]
+    chosen = [min(counted, key=lambda each: abs(each[0] - target))[1] for target in targets]
+    rungs = [
+        {"name": f"counts{at}", "title": f"Spread by counts, {at}", "edits": edits} for at, edits in enumerate(chosen)
+    ]
+    return {"architecture": {"base": "base.yaml", "mode": "one_at_a_time", "rungs": [FIRST, *rungs]}}
+
+
+FIRST = {"name": "base", "title": "The space's base"}
 
 
 def _rounds(design: Design) -> list[int]:
@@ -208,13 +270,28 @@ def _rounds(design: Design) -> list[int]:
 
 
 def reference_of(arm: Arm) -> Point:
-    """The worst that counts: the KID of a Gaussian fitted to the pixels, and twice the base's multiply-adds."""
+    """The worst that counts: the KID of a Gaussian fitted to the pixels, and REACH times the base's multiply-adds."""
     prepared, base = arm.prepared(), from_plain(ArchitectureConfig, arm.design.base)
-    found = store_of(arm.out).measurement(control_key("pixel_gaussian", prepared, prepared.fit(base)))
+    key, store = control_key("pixel_gaussian", prepared, prepared.fit(base)), store_of(arm.out)
+    if store.measurement(key) is None:  # an arm without halving needs no floor
+        with Pool(arm.out / "controls" / "attempts", prepared.settings.launcher) as pool:
+            queue = TrialQueue(pool, on_loss=lambda *_: None)
+            submit_controls(queue, prepared, prepared.fit(base))
+            while queue.in_flight:
+                queue.poll(POLL_S)
+    found = store.measurement(key)
     assert found is not None
     kid = value_of(found.quantities["kid"])
     assert kid is not None
-    return kid, 2.0 * cost_of(prepared.fit(base), LATENT).macs
+    return kid, REACH * float(cost_of(prepared.fit(base), LATENT).macs)
+
+
+def dominated(rungs: Mapping[str, Point], front: Sequence[Point]) -> int:
+    """How many of the rungs some point of the front is no worse than in both, and better in one."""
+    return sum(
+        any(kid <= rung[0] and macs <= rung[1] and (kid, macs) != rung for kid, macs in front)
+        for rung in rungs.values()
+    )
 
 
 def mean_points(records: Sequence[TrialRecord]) -> dict[str, Point]:

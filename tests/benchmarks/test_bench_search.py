@@ -1,32 +1,58 @@
 """Is the search worth more than the published ladder, and more than chance, for the same training steps?
 
-    pytest tests/benchmarks/test_bench_search.py -m benchmark -s
+    pytest tests/benchmarks/test_bench_search.py -m benchmark -s                     # what is left of all of it
+    pytest tests/benchmarks/test_bench_search.py -m benchmark -s -k "development and gp_ladder"   # one method
+    pytest tests/benchmarks/test_bench_search.py -m benchmark -s -k choice            # the development's table
+    pytest tests/benchmarks/test_bench_search.py -m benchmark -s -k "confirmation and random"     # one arm
+    pytest tests/benchmarks/test_bench_search.py -m benchmark -s -k conclusion        # the confirmation's table
 
-Arms, each on the embedded digits, in the laptop's space of 1,008 architectures around a network of 0.27 M parameters:
+Fixed before the first run of any of these arms. On the embedded digits, in the laptop's space of 1,008 architectures
+around a network of 0.27 M parameters; 5,120 training steps an arm, counted in the trainings' own logs; two objectives,
+KID and multiply-adds; KID at N = 256, five Euler steps.
 
-    search    TPE and asynchronous halving: 24 candidates to 80 steps, a third of them on to 160
-    random    the same halving of candidates drawn at random; TPE draws its first ten so too, the same ten in a repeat
-    ladder    the eight rungs of sweeps/fig3.yaml alone, all to 160 steps: each with one seed, then from the first rung
-              on with a second one, until the steps are spent, which is after the last. A rung's score is its mean
+Development. Six methods, all with asynchronous halving: 48 candidates to 80 steps, a third of them on to 160. Two
+samplers, `tpe` and `gp`, times three ways to begin:
 
-Fixed before the first run of any arm, and not changed since: all of the above; 2,560 training steps an arm, counted in
-the trainings' own logs; two objectives, KID and multiply-adds; three repeats, each with its own seed of the sampler and
-of the trainings; KID at N = 256, five Euler steps. 80 steps is where the ladder's base is below halving's floor.
+    tpe, gp           ten candidates at random, then the model
+    ..._ladder        the eight rungs of sweeps/fig3.yaml first
+    ..._counts        the base first, and of 100 architectures the eight whose multiply-adds lie most evenly in their
+                      logarithm; what has more than twice those of the ladder's first rung, where nothing counts, is
+                      refused untrained
 
-Every arm's front (by its own scores) is then trained again to 160 steps with two fresh seeds, and scored with fresh
+Each with seeds 10, 11 and 12, of the sampler and of the trainings. Chosen is the method with the highest mean re-scored
+hypervolume. All six are told, whatever comes out.
+
+Confirmation. Once, with seeds 20 to 25, which nobody has seen:
+
+    search            the chosen method
+    random            the same halving of candidates drawn at random
+    random_whole      32 candidates drawn at random, all to 160 steps
+    ladder            the eight rungs alone, all to 160 steps with four seeds each; a rung's score is its mean
+
+Every arm's front (by its own scores) is trained again to 160 steps with three fresh seeds, and scored with fresh
 samples; the mean of those scores tells what the front is worth. The hypervolume of the search's own scores stands
-beside it: it is flattered by the luck that made them the front (the winner's curse).
+beside it: it is flattered by the luck that made them the front (the winner's curse). All of the ladder's rungs are
+trained again, with the same fresh seeds.
+
+The statement: search against each of the three others, difference of the mean re-scored hypervolumes, by the noise
+model of measure/statistics.py over the six seeds, p corrected by Holm over the three. And in how many of the six seeds
+an arm's re-scored front dominates every re-scored rung of the ladder at once (each rung by some point that is no worse
+in both and better in one), with Wilson's interval. A method that begins with the ladder's rungs has them among its own
+candidates: against the ladder that is no test of the sampler, against random it is.
 
 Hypervolume: in log KID and log multiply-adds, since both are told as ratios, so an area of 1 is a factor of e in both.
 The reference point is the KID of a Gaussian fitted to the pixels, which halving has as its floor too, and twice the
 multiply-adds of the ladder's first rung. A KID below 0.05 counts as 0.05, which N = 256 does not tell from 0.
 
-Arms run in processes of one thread, as many at once as there are cores, each trial in its arm's own process. What was
-done is kept (BENCH_SEARCH_WORK, default runs/bench_search): killed, the same command goes on.
+Cost. An evaluation (80 to 160 steps, samples, scores) takes about 10 s of a core; an arm with one seed has about 80, so
+14 core-minutes: 4 core-hours for the development, 5.5 for the confirmation. Arms run in processes of one thread, as
+many at once as there are cores (BENCH_SEARCH_WORKERS), each trial in its arm's own process. What was done is kept
+(BENCH_SEARCH_WORK, default runs/bench_search): killed, the same command goes on.
 """
 
 import multiprocessing
 import os
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,18 +60,37 @@ from statistics import fmean, stdev
 
 import pytest
 import torch
-from scipy import stats
 
-from .search_arms import ARMS, BASE, Arm, Design, Point, hypervolume, lay_out, mean_points, reference_of, working_in
+from harness.measure.statistics import holm, noise_of, wilson
 
-pytestmark = [pytest.mark.benchmark(group="search"), pytest.mark.timeout(6 * 3600)]
+from .search_arms import (
+    BASE,
+    LADDER,
+    METHODS,
+    WHOLE,
+    Arm,
+    Design,
+    Point,
+    dominated,
+    hypervolume,
+    lay_out,
+    mean_points,
+    reference_of,
+    working_in,
+)
+
+pytestmark = [pytest.mark.benchmark(group="search"), pytest.mark.timeout(12 * 3600)]
+DEVELOPMENT = (10, 11, 12)
+CONFIRMATION = (20, 21, 22, 23, 24, 25)
+OTHERS = ("random", WHOLE, LADDER)
+WORK = Path(os.environ.get("BENCH_SEARCH_WORK", "runs/bench_search")).absolute()
+WORKERS = int(os.environ.get("BENCH_SEARCH_WORKERS", os.cpu_count() or 1))
 LEAST_KID = 0.05
 DESIGN = Design(
-    trials=24,
+    trials=48,
     budgets=(80, 160),
     reduction=3,
-    repeats=3,
-    fresh=2,
+    fresh=3,
     base=BASE,
     settings={
         "data": "digits",
@@ -68,14 +113,15 @@ DESIGN = Design(
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """Of one arm and repeat."""
+    """Of one arm and seed."""
 
     arm: str
-    repeat: int
+    seed: int
     steps: int
     trained: int  # architectures to the top budget
-    searched: dict[str, Point]  # the front, by the arm's own scores
-    rescored: dict[str, Point]  # the same architectures, by fresh scores
+    searched: Mapping[str, Point]  # the front, by the arm's own scores
+    rescored: Mapping[str, Point]  # the same architectures, by fresh scores
+    again: Mapping[str, Point]  # all that were trained again: of the ladder, every rung
     reference: Point
 
     @property
@@ -87,20 +133,44 @@ class Outcome:
         return hypervolume(list(self.rescored.values()), self.reference, LEAST_KID)
 
 
-def test_search_against_random_and_the_ladder():
-    """Fails if the arms' steps are not equal, never for what the fronts are worth."""
-    work = Path(os.environ.get("BENCH_SEARCH_WORK", "runs/bench_search")).absolute()
-    outcomes = measure(work, DESIGN, workers=os.cpu_count() or 1)
+@pytest.mark.parametrize("method", METHODS)
+def test_development(method):
+    outcomes = measure(WORK, DESIGN, [method], DEVELOPMENT)
     print("\n" + "\n".join(told(outcomes)))
     check(outcomes, DESIGN)
 
 
-def measure(work: Path, design: Design, workers: int) -> list[Outcome]:
-    """Run what is left: first all arms, a repeat after the other, then the fronts again."""
+def test_choice():
+    outcomes = measure(WORK, DESIGN, METHODS, DEVELOPMENT)
+    print("\n" + "\n".join([*told(outcomes), f"chosen: {chosen(outcomes)}"]))
+
+
+@pytest.mark.parametrize("arm", ["search", *OTHERS])
+def test_confirmation(arm):
+    outcomes = measure(WORK, DESIGN, [method() if arm == "search" else arm], CONFIRMATION)
+    print("\n" + "\n".join(told(outcomes)))
+    check(outcomes, DESIGN)
+
+
+def test_conclusion():
+    """Fails if the arms' steps are not equal, never for what the fronts are worth."""
+    search = method()
+    outcomes = measure(WORK, DESIGN, [search, *OTHERS], CONFIRMATION)
+    print("\n" + "\n".join([*told(outcomes), *concluded(outcomes, search), *domination(outcomes)]))
+    check(outcomes, DESIGN)
+
+
+def method() -> str:
+    """The chosen one; runs what is left of the development."""
+    return chosen(measure(WORK, DESIGN, METHODS, DEVELOPMENT))
+
+
+def measure(
+    work: Path, design: Design, names: Sequence[str], seeds: Sequence[int], workers: int = WORKERS
+) -> list[Outcome]:
+    """Run what is left: first all arms, a seed after the other, then the fronts again."""
     lay_out(work, design)
-    arms = [
-        Arm(name=name, repeat=repeat, work=work, design=design) for repeat in range(design.repeats) for name in ARMS
-    ]
+    arms = [Arm(name=name, seed=seed, work=work, design=design) for seed in seeds for name in names]
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         list(pool.map(run_arm, arms))
@@ -116,64 +186,85 @@ def run_arm(arm: Arm) -> None:
 def score_arm(arm: Arm) -> Outcome:
     torch.set_num_threads(1)
     with working_in(arm.work):
-        own, fresh = mean_points(arm.trained()), mean_points(arm.rescore())
+        own, again = mean_points(arm.trained()), mean_points(arm.rescore())
         front = [made.fingerprint for made in arm.front()]
         return Outcome(
             arm=arm.name,
-            repeat=arm.repeat,
+            seed=arm.seed,
             steps=arm.steps(),
             trained=len(own),
             searched={each: own[each] for each in front},
-            rescored=fresh,
+            rescored={each: again[each] for each in front},
+            again=again,
             reference=reference_of(arm),
         )
 
 
-def check(outcomes: list[Outcome], design: Design) -> None:
+def check(outcomes: Sequence[Outcome], design: Design) -> None:
     assert {each.steps for each in outcomes} == {design.steps}
     assert len({each.reference for each in outcomes}) == 1
-    assert all(each.searched.keys() == each.rescored.keys() for each in outcomes)
 
 
-def told(outcomes: list[Outcome]) -> list[str]:
-    """The table: every repeat, the means with their spread, and the differences with their intervals."""
+def chosen(outcomes: Sequence[Outcome]) -> str:
+    """The method with the highest mean re-scored hypervolume."""
+    return max(dict.fromkeys(each.arm for each in outcomes), key=lambda arm: fmean(volumes(outcomes, arm)))
+
+
+def told(outcomes: Sequence[Outcome]) -> list[str]:
+    """The table: every arm and seed, and the means with their spread over seeds."""
     kid, macs = outcomes[0].reference
     lines = [f"hypervolume in log KID x log multiply-adds, reference KID {kid:.3g} and {macs:,.0f} multiply-adds"]
     lines += [
-        f"{each.arm:7} repeat {each.repeat}: {each.steps} steps, {each.trained} architectures to the top budget, "
+        f"{each.arm:12} seed {each.seed}: {each.steps} steps, {each.trained} architectures to the top budget, "
         f"{len(each.searched)} on the front, {each.searched_volume:.3f} by its own scores, "
         f"{each.rescored_volume:.3f} re-scored, best KID {best(each.searched):.3f} and {best(each.rescored):.3f}"
         for each in outcomes
     ]
-    for arm in ARMS:
-        own, fresh = (volumes(outcomes, arm, kind) for kind in KINDS)
-        lines.append(f"{arm:7} {spread(own)} by its own scores, {spread(fresh)} re-scored (mean, standard deviation)")
-    for other in ARMS[1:]:
-        for kind in KINDS:
-            lines.append(f"search - {other}: {difference(outcomes, other, kind)} {kind.replace('_volume', '')}")
+    for arm in dict.fromkeys(each.arm for each in outcomes):
+        own = [each.searched_volume for each in outcomes if each.arm == arm]
+        fresh = spread(volumes(outcomes, arm))
+        lines.append(f"{arm:12} {spread(own)} by its own scores, {fresh} re-scored (mean, standard deviation)")
     return lines
 
 
-KINDS = ("searched_volume", "rescored_volume")
+def concluded(outcomes: Sequence[Outcome], search: str) -> list[str]:
+    """The search against each other arm, by re-scored hypervolumes."""
+    arms = dict.fromkeys(each.arm for each in outcomes)
+    noise = noise_of({arm: {each.seed: each.rescored_volume for each in outcomes if each.arm == arm} for arm in arms})
+    assert noise is not None, "one seed has no spread"
+    found = {other: noise.compare(search, other) for other in arms if other != search}
+    corrected = holm({other: each.p for other, each in found.items()})
+    lines = [
+        f"{search} - {other}: {each.difference:+.3f}, 95% interval {each.low:+.3f} to {each.high:+.3f}, "
+        f"p {corrected[other]:.2g} after Holm"
+        for other, each in found.items()
+    ]
+    return [*lines, f"re-scored hypervolumes, {noise.sentence}"]
 
 
-def volumes(outcomes: list[Outcome], arm: str, kind: str) -> list[float]:
-    return [getattr(each, kind) for each in outcomes if each.arm == arm]
+def domination(outcomes: Sequence[Outcome]) -> list[str]:
+    """How often an arm's re-scored front dominates every re-scored rung of the ladder at once."""
+    rungs = {each.seed: each.again for each in outcomes if each.arm == LADDER}
+    lines = []
+    for arm in dict.fromkeys(each.arm for each in outcomes if each.arm != LADDER):
+        fronts = {each.seed: list(each.rescored.values()) for each in outcomes if each.arm == arm}
+        counts = [dominated(rungs[seed], front) for seed, front in fronts.items()]
+        all_of = sum(count == len(rungs[seed]) for count, seed in zip(counts, fronts, strict=True))
+        low, high = wilson(all_of, len(counts))
+        lines.append(
+            f"{arm}: every rung of the ladder dominated at once in {all_of} of {len(counts)} seeds (95% interval "
+            f"{low:.0%} to {high:.0%}); rungs dominated by seed: {', '.join(map(str, counts))}"
+        )
+    return lines
 
 
-def spread(values: list[float]) -> str:
+def volumes(outcomes: Sequence[Outcome], arm: str) -> list[float]:
+    return [each.rescored_volume for each in outcomes if each.arm == arm]
+
+
+def spread(values: Sequence[float]) -> str:
     return f"{fmean(values):.3f} +- {stdev(values):.3f}" if len(values) > 1 else f"{values[0]:.3f}"
 
 
-def difference(outcomes: list[Outcome], other: str, kind: str) -> str:
-    """The difference of the means, with Welch's 95% interval where there are repeats."""
-    one, two = volumes(outcomes, "search", kind), volumes(outcomes, other, kind)
-    shown = f"{fmean(one) - fmean(two):+.3f}"
-    if len(one) < 2:
-        return shown
-    interval = stats.ttest_ind(one, two, equal_var=False).confidence_interval(0.95)
-    return f"{shown}, 95% interval {interval.low:+.3f} to {interval.high:+.3f},"
-
-
-def best(points: dict[str, Point]) -> float:
+def best(points: Mapping[str, Point]) -> float:
     return min(kid for kid, _ in points.values())

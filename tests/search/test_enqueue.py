@@ -37,6 +37,18 @@ def test_every_combination_is_found_from_its_architecture():
         assert parameters_of(found, found.architecture(parameters), same, RECIPE) == parameters
 
 
+def test_a_knob_that_sets_again_what_another_set_is_no_obstacle():
+    """`separable` sets the samplers too, and `separable_samplers`, which exists beside it, sets them otherwise."""
+    found = space(read_study("search_spaces", "laptop"))
+    missing = [
+        parameters
+        for parameters in list(found.combinations())[::97]
+        if (placed := parameters_of(found, found.architecture(parameters), same, RECIPE)) is None
+        or found.architecture(placed) != found.architecture(parameters)
+    ]
+    assert missing == []
+
+
 def test_what_the_space_cannot_express_is_none():
     found = space(SPACE)
     odd = with_edits(architecture(SPACE["base"]), {"feed_forward.ratio": 7})
