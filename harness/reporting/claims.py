@@ -115,7 +115,7 @@ def caption_verdict(claims: Sequence[Claim]) -> Verdict:
     """The caption's claim over one rung's rows: something improves and nothing is hurt. Lower is better in all.
 
     What was tested decides: one hurt metric contradicts whatever the others are, but only where all are known can
-    nothing be hurt. A change within +-same_within neither improves nor hurts."""
+    nothing be hurt. A change proved to be within +-same_within neither improves nor hurts."""
     titles: dict[str, list[str]] = {"improved": [], "hurt": [], "same": [], "not told": []}
     for claim in claims:
         titles[claim.finding.effect].append(claim.rule.title)

@@ -7,7 +7,8 @@ seeds       by `harness.measure.statistics`: one noise model a quantity over all
             share their seeds, and Holm's correction over all statements of the page, so that at most one page in twenty
             has a wrong one. What is tested is fixed by what is published, before the run: of "lower" and "higher", and
             where nothing is published, whether there is a difference; of "same", whether the change is within
-            `same_within` of the other's mean (two one-sided tests), and whether it is beyond.
+            `same_within` of the other's mean (two one-sided tests), and whether it is beyond. With one seed a rung
+            nothing is tested: the difference stands with the noise of its images alone, which says nothing of seeds.
 
 Whatever lacks a value, comparable conditions, a spread or a standing (a control beats it) is unknown, and says why.
 A prediction is no measurement: it decides nothing.
@@ -18,8 +19,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from harness.measure.statistics import LEVEL, Comparison, Noise, holm, noise_of
+from harness.measure.statistics import LEVEL, Comparison, Noise, holm, noise_of, sampling_difference
+from harness.records.errors import UserError
 from harness.records.manifest import Manifest, Rung
+from harness.records.quantity import Measured
 from harness.reporting.definition import ClaimRule, ReportDefinition
 from harness.reporting.format import change, signed
 from harness.reporting.frames import Estimate, Estimates, Reading, incomparable
@@ -64,7 +67,7 @@ class Corrected:
     adjusted: Mapping[tuple[str, str, Question], float]  # (rung, quantity, question) -> p, by Holm
 
     def holds(self, key: Key, question: Question) -> bool:
-        return self.adjusted.get((*key, question), 1.0) <= 1 - LEVEL
+        return self.adjusted.get((*key, question), 1.0) < 1 - LEVEL
 
     def shown(self, key: Key) -> str:
         """`p 0.012`, or `p 0.30 within, 1 beyond`."""
@@ -118,7 +121,7 @@ def findings(
             found[key] = (
                 Finding(unknown=unknown[key], shown=_untested(estimates[key]))
                 if key in unknown
-                else _found(key, rung.against or "", rule, estimates, tests)
+                else _found(key, rung.against or "", rule, estimates, tests, readings)
             )
     return found, tests
 
@@ -184,10 +187,12 @@ def _p_value(noise: Noise, question: Question, rung: str, against: str, margin: 
     return noise.compare(rung, against).p if question == "differs" else noise.beyond(rung, against, margin)
 
 
-def _found(key: Key, against: str, rule: ClaimRule, estimates: Estimates, tests: Corrected) -> Finding:
+def _found(
+    key: Key, against: str, rule: ClaimRule, estimates: Estimates, tests: Corrected, readings: Sequence[Reading]
+) -> Finding:
     ours, theirs = estimates[key], estimates[against, rule.quantity]
     if rule.rule == "seeds":
-        return _by_seeds(key, against, tests)
+        return _by_seeds(key, against, tests, readings)
     if ours.change is None:
         return Finding(unknown="the rung it is compared to is not above zero, so that a relative change means nothing")
     if rule.rule == "count":
@@ -198,11 +203,14 @@ def _found(key: Key, against: str, rule: ClaimRule, estimates: Estimates, tests:
     return _by_interval(low, high, rule.same_within, shown, exact=False)
 
 
-def _by_seeds(key: Key, against: str, tests: Corrected) -> Finding:
+def _by_seeds(key: Key, against: str, tests: Corrected, readings: Sequence[Reading]) -> Finding:
     rung, quantity = key
     shown = change_of(tests.noises.get(quantity), rung, against)
     if shown is None:
-        return Finding(unknown="one seed a rung: there is no spread over seeds to compare with")
+        return Finding(
+            unknown="one seed a rung: there is no spread over seeds to compare with",
+            shown=_by_images(rung, against, quantity, readings),
+        )
     apart = tests.holds(key, "differs") or tests.holds(key, "beyond")
     return Finding(
         lower=apart and shown.comparison.difference < 0,
@@ -214,6 +222,21 @@ def _by_seeds(key: Key, against: str, tests: Corrected) -> Finding:
         shown=shown.shown,
         tests=tests.shown(key),
     )
+
+
+def _by_images(rung: str, against: str, quantity: str, readings: Sequence[Reading]) -> str:
+    """The difference of two single scores, whose samples begin with the same noise, as far as their images tell it."""
+    scores = {
+        row.subject: Measured(value=row.value, unit=row.unit, replicates=row.replicates, conditions=row.conditions)
+        for row in readings
+        if row.quantity == quantity and row.kind == "measured" and row.value is not None
+    }
+    try:
+        found = sampling_difference(scores[rung], scores[against])
+    except UserError as why:
+        return f"the difference has no interval either: {why}"
+    interval = f"{signed(found.value)} ({signed(found.low)} to {signed(found.high)})"
+    return f"these two networks differ by {interval}, 95% of their images' noise alone: other seeds may say otherwise"
 
 
 def _p_text(p: float) -> str:

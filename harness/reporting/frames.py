@@ -34,6 +34,7 @@ class Reading:
     low: float | None = None  # the instrument's own interval, where it gives one
     high: float | None = None
     spread: str = ""  # what low..high is
+    replicates: tuple[float, ...] = ()  # a score's, without each group of its images
     conditions: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""  # why there is no value, or what to know of it
 
@@ -194,6 +195,7 @@ def _content(quantity: Quantity) -> dict[str, Any]:
         "low": getattr(quantity, "low", None),
         "high": getattr(quantity, "high", None),
         "spread": getattr(quantity, "spread", "prediction interval" if isinstance(quantity, Predicted) else ""),
+        "replicates": getattr(quantity, "replicates", ()),
         "conditions": quantity.conditions,
         "note": "extrapolated" if isinstance(quantity, Predicted) and quantity.extrapolated else "",
     }

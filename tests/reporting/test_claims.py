@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from scipy import stats
 
-from harness.measure.statistics import LEVEL
+from harness.measure.statistics import LEVEL, SHARED, jackknife_error
 from harness.records.errors import UserError
 from harness.records.plain import from_plain
 from harness.records.quantity import Measured, Predicted, Quantity, Unavailable
@@ -17,6 +18,7 @@ from harness.reporting import findings as findings_module
 from harness.reporting.claims import Claim, Size, Verdict, caption_verdict, claim_sheet, judge_direction, judge_size
 from harness.reporting.definition import ClaimRule, ReportDefinition
 from harness.reporting.findings import Corrected, Finding, findings
+from harness.reporting.format import signed
 from harness.reporting.frames import controls_of, estimates, read_controls, read_trials, records_of, stood_in
 from harness.reporting.published import Published, PublishedCell
 from harness.reporting.standing import Standing, standing
@@ -189,6 +191,29 @@ def test_one_seed_cannot_tell_quality_but_counts_can(synthetic: Any) -> None:
         "not told", "one seed a rung: there is no spread over seeds to compare with"
     )
     assert claims["sepconv", "twin.params"].direction.state == "supports"
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_one_seed_tells_the_noise_of_its_images_as_such(synthetic: Any, shared: bool) -> None:
+    """Both scores move alike with every group of images: what they share cancels, and is not counted twice."""
+    synthetic.manifest = replace(synthetic.manifest, seeds=(0,))
+    for at, rung in enumerate(synthetic.manifest.rungs):
+        score = synthetic.record(rung.name, 0).quantities["kid"]
+        conditions = score.conditions | {name: "same" for name in SHARED if name not in score.conditions}
+        conditions |= {} if shared else {"sampling_seed": at}
+        moves = [0.001 * group - 0.0001 * at * (group % 2) for group in range(12)]
+        replicates = tuple(score.value + move for move in moves)
+        synthetic.replace(rung.name, 0, {"kid": replace(score, replicates=replicates, conditions=conditions)})
+    claim = sheet(synthetic)["no_high_res_sa", "kid"]
+    assert claim.direction.state == claim.finding.effect == "not told"
+    if shared:
+        half = stats.t.ppf(0.975, 11) * jackknife_error([0.0001 * (group % 2) for group in range(12)])
+        one, other = (synthetic.record(rung, 0).quantities["kid"].value for rung in ("no_high_res_sa", "thin_sdxl"))
+        ends = f"({signed(one - other - half)} to {signed(one - other + half)})"
+        assert f"{signed(one - other)} {ends}, 95% of their images' noise alone" in claim.finding.shown
+    else:
+        assert "different conditions: sampling_seed" in claim.finding.unknown
+        assert not claim.finding.shown
 
 
 def test_different_conditions_cannot_be_compared_but_a_busy_machine_can(synthetic: Any) -> None:
