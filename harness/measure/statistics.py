@@ -322,16 +322,6 @@ def standard_error(values: Sequence[float]) -> float | None:
     return float(stats.sem(values)) if len(values) > 1 else None
 
 
-def student_interval(values: Sequence[float], level: float = LEVEL) -> Interval | None:
-    """A mean with Student's interval; None for fewer than two values."""
-    error = standard_error(values)
-    if error is None:
-        return None
-    mean = float(np.mean(values))
-    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * error
-    return Interval(value=mean, low=mean - half, high=mean + half)
-
-
 def jackknife_error(replicates: ArrayLike) -> float:
     """The standard error of an estimate from its G values without one group each (delete-a-group jackknife, Efron and
     Stein 1981): sqrt((G - 1) / G * sum (theta_(-g) - their mean)^2)."""

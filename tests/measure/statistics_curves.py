@@ -67,13 +67,12 @@ spread, and rungs whose seeds overlap are never told apart.
 
 ![Power over seeds](statistics_power.svg)
 
-Largest shortfall against the paired oracle: {shortfall}.
+The goal is to lose at most 5 points to the paired oracle. Largest loss: {shortfall}.
 
-More than 5 points are lost in three worlds. In the last two, one rung differs by 30% and noise is 15% of the others'
-mean, so whether that rung scatters more or less than they do decides the test, and its own scores hardly tell: constant
-and proportional noise count half each, and against either truth that costs something. Where noise is proportional and
-seeds matter, two seeds (8.8) and three (5.2) leave too few degrees of freedom to learn the crossover; there the blocks
-still gain more than that over the oracle that does not pair.
+Where one rung differs by 30% and noise is 15% of the others' mean, whether that rung scatters more or less than they do
+decides the test, and its own scores hardly tell: constant and proportional noise count half each, and against either
+truth that costs something. Where noise is proportional and seeds matter, two or three seeds leave too few degrees of
+freedom to learn the crossover; there the blocks still gain more than that over the oracle that does not pair.
 
 Shared seeds cost one degree of freedom each beyond the first: at two seeds seven are left of eight. Where seeds move
 all rungs alike they win far more than that, and nobody looks at the scores to decide.
@@ -87,8 +86,8 @@ Of one true difference of 2 standard deviations, without a correction: how often
 ## Equivalence
 
 Share of pages that prove two rungs equivalent within 10% (two one-sided tests, noise of 3% of the mean), in percent. At
-the margin's edge it should be at most 5; it is that within the simulation's error on normal and lognormal noise, and
-reaches 6.8 with gamma noise and a higher mean (the two one-sided tests are not corrected here).
+the margin's edge it should be at most 5; with gamma noise, few seeds and the higher mean it is somewhat more (the two
+one-sided tests are not corrected here).
 
 {equivalences}
 

@@ -11,7 +11,6 @@ from harness.measure.statistics import (
     jackknife_error,
     noise_of,
     sampling_difference,
-    student_interval,
     wilson,
 )
 from harness.records.errors import UserError
@@ -61,14 +60,6 @@ def test_scores_that_are_no_numbers_are_refused():
 def test_one_seed_each_has_no_noise():
     assert noise_of({"a": {0: 1.0}, "b": {0: 2.0}}) is None
     assert noise_of({}) is None
-
-
-def test_students_interval_is_scipys():
-    values = [1.0, 2.0, 4.0]
-    expected = stats.ttest_1samp(values, 0).confidence_interval()
-    found = student_interval(values)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
-    assert student_interval([1.0]) is None
 
 
 def test_the_jackknife_of_a_mean_is_its_standard_error():
