@@ -88,26 +88,31 @@ class Shadow:
         self._results[steps].add(candidate.number)
         if self.budget != self._built_for:
             self._build()
-        elif steps == self.budget:
-            self._tell(candidate, TrialState.COMPLETE)
+        elif steps == self.budget and (values := _values(candidate, steps)) is not None:
+            number, told = self._numbers[candidate.number], self._scaled(values)
+            if self._is_told(candidate):
+                self._storage.replace(number, told)
+            else:
+                self._study.tell(number, told)
 
     def end(self, candidate: Candidate) -> None:
-        """The candidate was stopped or failed: without values at this budget it is no example of a good one."""
+        """The candidate was stopped or failed: without values at this budget it is no example of a good one.
+
+        Where a prediction had made it one, all is built anew: a genetic sampler may hold it for a parent.
+        """
         for steps in self._budgets:
             if _values(candidate, steps) is None:
                 self._results[steps].discard(candidate.number)
-        if self.budget != self._built_for:
+        withdrawn = _values(candidate, self.budget) is None
+        if self.budget != self._built_for or (withdrawn and self._is_told(candidate)):
             self._build()
-        elif _values(candidate, self.budget) is None:
-            self._tell(candidate, TrialState.FAIL if candidate.state == "failed" else TrialState.PRUNED)
+        elif withdrawn:
+            state = TrialState.FAIL if candidate.state == "failed" else TrialState.PRUNED
+            self._study.tell(self._numbers[candidate.number], state=state)
 
-    def _tell(self, candidate: Candidate, state: TrialState) -> None:
-        number, values = self._numbers[candidate.number], _values(candidate, self.budget)
-        told = None if values is None else list(self._scaled(values))
-        if self._storage.get_trial(number).state == TrialState.RUNNING:  # in memory, a trial's number is its id
-            self._study.tell(number, told, state=state)
-        else:
-            self._storage.replace(number, state, told)
+    def _is_told(self, candidate: Candidate) -> bool:
+        number = self._numbers[candidate.number]  # in memory, a trial's number is its id
+        return self._storage.get_trial(number).state == TrialState.COMPLETE
 
     def _build(self) -> None:
         self._model = SAMPLERS[self._sampler](self._seed + len(self._known))
@@ -143,10 +148,9 @@ class Shadow:
 class _Revisable(InMemoryStorage):
     """Optuna closes a trial with its first values; here a measurement takes the place of its prediction."""
 
-    def replace(self, trial_id: int, state: TrialState, values: Sequence[float] | None) -> None:
+    def replace(self, trial_id: int, values: Sequence[float]) -> None:
         with self._lock:
             trial = copy(self.get_trial(trial_id))
-            trial.state = state
             trial.values = values
             self._set_trial(trial_id, trial)
 

@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import pytest
 from fake_sweep import Phone, World
+from optuna.samplers import NSGAIISampler
 from optuna.trial import TrialState
 from test_driver import killed
 
 from harness.records.plain import to_plain
 from harness.records.quantity import Failed, Measured, Predicted, Unavailable
 from harness.records.record import TrialRecord
-from harness.search import sweep
+from harness.search import samplers, sweep
 from harness.search.finalists import rescore_finalists
 from harness.search.outcome import Outcome, outcome_of
 from harness.search.rescored import Finalists
@@ -114,6 +115,16 @@ def test_what_fails_is_no_example_to_the_sampler_any_more(tmp_path, cheap):
     for each in world.candidates:
         state = held[driver.shadow._numbers[each.number]].state
         assert state == (TrialState.FAIL if each.state == "failed" else TrialState.COMPLETE)
+
+
+def test_a_parent_of_a_genetic_sampler_may_fail_when_its_answer_comes(tmp_path, cheap, monkeypatch):
+    """A generation is complete, by predictions too, before a phone says which of it fail."""
+    monkeypatch.setitem(samplers.SAMPLERS, "nsga2", lambda seed: NSGAIISampler(seed=seed, population_size=6))
+    world = World(tmp_path, workers=1, phone=moody)
+    ending = world.run(trials=40, **{**ASKED, "sampler": "nsga2"})
+    assert ending.reason == "40 candidates were trained"
+    assert world.trials(TrialState.FAIL)
+    check_every_candidate_has_its_own_measurement(world)
 
 
 def test_halving_and_finalists_know_measured_candidates_only(tmp_path, cheap, monkeypatch):
