@@ -20,6 +20,9 @@ KID_KERNEL = 10.0
 FRACTIONS = ("class_agreement",)
 """Of N samples; judged by what is missing to 1: 1% of errors against 2% is as much as 10% against 20%."""
 
+COUNTS_FROM_0 = ("twin.preflight",)
+"""Where 0 against 1 is no more than a few apart: linear up to about 1, a logarithm beyond."""
+
 ABOVE_ZERO = 1e-6
 """The s of what is above 0 by its nature (counts, times, losses, Fréchet distances): a plain logarithm."""
 
@@ -30,6 +33,8 @@ def noise_of(objective: str, samples: int) -> float:
         raise UserError(f"a score is of at least 1 sample, not {samples}")
     if objective == "kid":
         return KID_KERNEL / samples
+    if objective in COUNTS_FROM_0:
+        return 0.5
     return 1 / samples if objective in FRACTIONS else ABOVE_ZERO
 
 

@@ -219,6 +219,7 @@ def _timed_by(name: str, spec: TrialSpec) -> tuple[ArchitectureConfig, int]:
 
 def with_answers(spec: TrialSpec, record: TrialRecord) -> TrialRecord:
     """The record with the measurements that came since, stored if there are some; asks again for what no queue has."""
+    record = for_its_twin(spec, record)
     news: dict[str, Quantity] = {}
     for name, backend in queued(spec.settings).items():
         before = record.quantities.get(name)
@@ -254,12 +255,27 @@ def as_asked(spec: TrialSpec, record: TrialRecord) -> TrialRecord:
     asked = {**before_training(spec), **measure_latency(*at), **measure_twin(spec)}
     if not spec.settings.count_only:
         asked |= measure_coreml(*at)
-    kept = {name: found for name, found in record.quantities.items() if _no_news(asked.get(name), found)}
-    quantities = {**record.quantities, **asked, **kept}
+    before = record.quantities if _is_of_its_twin(spec, record) else _without_twin(record.quantities)
+    kept = {name: found for name, found in before.items() if _no_news(asked.get(name), found)}
+    quantities = {**before, **asked, **kept}
     if quantities != record.quantities:
         record = replace(record, quantities=quantities)
         spec.store.put(record)
     return record
+
+
+def for_its_twin(spec: TrialSpec, record: TrialRecord) -> TrialRecord:
+    """The record itself, unless another study with another twin wrote it: then as this one asks for it."""
+    return record if _is_of_its_twin(spec, record) else as_asked(spec, record)
+
+
+def _is_of_its_twin(spec: TrialSpec, record: TrialRecord) -> bool:
+    """Whether a twin's costs in the record, if a twin is asked for, are of that one."""
+    return spec.twin is None or conditions_of_twin(f"{PREFIX}macs", record.quantities) == spec.twin.conditions
+
+
+def _without_twin(quantities: Mapping[str, Quantity]) -> dict[str, Quantity]:
+    return {name: found for name, found in quantities.items() if not name.startswith(PREFIX)}
 
 
 def _no_news(asked: Quantity | None, found: Quantity) -> bool:

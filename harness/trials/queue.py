@@ -18,7 +18,7 @@ from harness.records.errors import UserError
 from harness.records.plain import Plain, from_plain, to_plain
 from harness.records.quantity import Unavailable
 from harness.records.record import TrialRecord
-from harness.trials.once import as_asked, queued, with_answers
+from harness.trials.once import as_asked, for_its_twin, queued, with_answers
 from harness.trials.outcomes import WORKER, failed_record, finished, rejected
 from harness.trials.progress import Show
 from harness.trials.run import run_trial
@@ -189,7 +189,7 @@ def _record(spec: TrialSpec, outcome: Outcome) -> TrialRecord:
         record = from_plain(TrialRecord, plain)
         if spec.store.trial(record.key) is None:  # the job ended before, and its record was deleted since
             spec.store.put(record)
-        return record
+        return for_its_twin(spec, record)  # the job may have ended under an earlier command, with another twin
     record = failed_record(spec, WORKER, f"{outcome.error}{_where(outcome)}")
     spec.store.put(record)
     return record

@@ -37,7 +37,7 @@ from harness.training.loop import train
 from harness.training.outcomes import Diverged, Effort, Interrupted, Trained
 from harness.trials.images import by_class, write_grid
 from harness.trials.network import drawn_with, initialised, sampled
-from harness.trials.once import before_training, measure_coreml, measure_latency, measure_twin
+from harness.trials.once import before_training, for_its_twin, measure_coreml, measure_latency, measure_twin
 from harness.trials.outcomes import LEARNT, SCORES, finished, missing, record_of, rejected
 from harness.trials.prepared import Prepared, cache_folder, check_unchanged, prepare
 from harness.trials.spec import TrialSpec
@@ -55,7 +55,8 @@ def run_trial(spec: TrialSpec, attempt_folder: Path) -> TrialRecord:
     Checkpoints lie where the spec says, or in the folder that the attempts at one key share, so a later attempt goes on
     from them. Raises UserError, and AttemptStopped when the process was asked to end: the next attempt continues.
     """
-    record = finished(spec) or rejected(spec)
+    record = finished(spec)
+    record = rejected(spec) if record is None else for_its_twin(spec, record)
     if record is None:
         use_threads(threads_of(spec.settings.launcher))
         with tracker(spec.settings.tracker, _tracked(spec), spec.settings.out / "tracking") as tracking:

@@ -55,6 +55,11 @@ def test_errors_of_a_class_agreement_are_judged_by_their_ratio():
     assert a_percent == pytest.approx(ten, rel=0.05)
 
 
+def test_one_known_limit_more_is_about_as_much_at_0_as_at_1():
+    none, one, two = (scaled("twin.preflight", count, N) for count in (0, 1, 2))
+    assert one - none < 2 * (two - one)
+
+
 @given(st.sampled_from(["kid", "class_agreement", "macs"]), KIDS, KIDS)
 def test_it_keeps_the_order_at_and_below_0_too(name, one, other):
     assert (scaled(name, one, N) < scaled(name, other, N)) == (one < other)

@@ -20,8 +20,9 @@ from harness.search.space import space
 from harness.search.twins import check_carries_over
 from harness.trials.ablation import ablation
 from harness.trials.costs import cost_of
-from harness.trials.once import as_asked, before_training, measure_latency, measure_twin
+from harness.trials.once import as_asked, before_training, measure_latency, measure_twin, with_answers
 from harness.trials.outcomes import quantity_names, record_of, rejected
+from harness.trials.run import run_trial
 from harness.trials.settings import settings_of
 from harness.trials.twins import DeploymentTwin
 from harness.trials.waiting import collect
@@ -237,6 +238,26 @@ def test_the_phone_is_asked_for_the_twin_alone_and_its_late_answer_fills_in(queu
     assert found.conditions["twin_fingerprint"] == spec.twin.architecture.fingerprint
     assert found.conditions["latent"] == 16
     assert as_asked(spec, spec.store.trial(record.key)).quantities["twin.latency_iphone"] == found
+
+
+@pytest.mark.parametrize("filled", [as_asked, with_answers, lambda spec, _record: run_trial(spec, Path("attempt"))])
+def test_a_measurement_of_another_studys_twin_is_not_taken_for_ones_own(queue, workplace, cheap_export, filled):  # noqa: F811
+    """Two studies with other twins share the small network's record; no queue is in reach of the second."""
+    asked = ("latency=iphone", f"latency.iphone.queue={queue.root}", CHIP, QUICK)
+    other, spec = (spec_with_twin(*asked, edits={"feed_forward.ratio": 2}), spec_with_twin(*asked))
+    spec, other = (replace(each, architecture=spec.architecture) for each in (spec, other))
+    assert spec.key == other.key
+    other.store.put(record_of(other, "complete", {**before_training(other), **measure_twin(other)}))
+    run_agent(queue)
+    theirs = with_answers(other, other.store.trial(other.key))
+    assert isinstance(theirs.quantities["twin.latency_iphone"], Measured)
+    queue.root.rename(queue.root.with_name("away"))
+    mine = filled(spec, theirs)
+    assert isinstance(mine.quantities["twin.latency_iphone"], Unavailable)
+    assert mine.quantities["twin.macs"].value == cost_of(spec.twin.architecture, 16).macs
+    assert spec.store.trial(spec.key) == mine
+    again = as_asked(other, mine)
+    assert again.quantities["twin.latency_iphone"] == theirs.quantities["twin.latency_iphone"], "it is in the store"
 
 
 # spaces and sweeps
