@@ -1,12 +1,15 @@
 """From the store to one self-contained HTML file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import plotly.graph_objects as go
 
 from harness.records.errors import UserError
 from harness.records.manifest import Manifest
 from harness.records.plain import from_plain
+from harness.records.record import Measurement
 from harness.records.store import Store, write_atomic
 from harness.reporting.answer import Told, answer, twin_name
 from harness.reporting.claims import claim_sheet
@@ -70,8 +73,7 @@ def write_report(
 
 def report_html(store: Store, manifest: Manifest, definition: ReportDefinition, published: Published) -> str:
     records, controls = records_of(store, manifest), controls_of(store, manifest)
-    quantities = _quantities(records, definition)
-    readings = read_trials(records, quantities, manifest)
+    readings = read_trials(records, _quantities(records, definition), manifest)
     control_readings = read_controls(controls, definition.controls, definition.control_quantities)
     shown = stood_in(readings, definition.stand_ins)
     estimated = estimates(shown, manifest)
@@ -81,61 +83,93 @@ def report_html(store: Store, manifest: Manifest, definition: ReportDefinition, 
     told = Told(
         manifest=manifest, definition=definition, estimates=estimated, claims=claims, standing=stands, tests=tests
     )
-    columns = definition.main(manifest)
-    hidden = {column.quantity for column in definition.columns if column.of_twin and column not in columns}
-    told_quantities = [name for name in quantities if name not in hidden]
-    curve = curves(records, (definition.train_curve, definition.validation_curve))
-    figures = {"ladder": ladder_figure(ladder_frame(manifest, definition, published, estimated, stands))}
-    if not curve.empty:
-        figures["curves"] = curves_figure(curve, manifest, definition, stands)
-    control_frame = controls_frame(manifest, definition, control_readings, estimated, stands)
-    if any(row.value is not None for row in control_readings):
-        figures["controls"] = controls_figure(control_frame)
-    provenances = [record.provenance for record in records.values() if record is not None]
-    ladder = ladder_rows(manifest, definition, published, estimated, tests)
-    scored = definition.control_quantities
     context = {
         "manifest": manifest,
         "definition": definition,
         "published": published,
         "labels": LABELS,
         "names": labels_of([*shown, *control_readings]),
-        "numbers": {
-            rung.name: (published.rows[rung.name].number if rung.name in published.rows else "") or str(index)
-            for index, rung in enumerate(manifest.rungs)
-        },
-        "titles": {rung.name: rung.title for rung in manifest.rungs},
-        "edits": {rung.name: flat(rung.edits) for rung in manifest.rungs},
-        "records": records,
-        "done": sum(record is not None for record in records.values()),
         "answer": answer(told),
-        "marks": {rung.name: stands.marks(rung.name) for rung in manifest.rungs},
-        "beaten": stands.beaten,
-        "falls": stands.falls,
-        "touched": {rung.name: touched_text(rung.touched) for rung in manifest.rungs},
-        "columns": columns,
         "twin": twin_name(manifest) if manifest.twin is not None else "",
-        "facts": facts(manifest, definition, provenances),
-        "ladder": ladder,
-        "absences": absences(columns, estimated),
-        "claims": claim_rows(manifest, definition, published, claims, estimated),
-        "noises": tests.noises,
-        "statements": len(tests.adjusted),
-        "seeded": list(dict.fromkeys(rule.quantity for rule in definition.claims if rule.rule == "seeds")),
         "pictures": pictures(store, manifest, records, definition.samples),
         "controls": _control_table(control_readings),
-        "rung_quality": {
-            row.rung: [cell.value for cell, column in zip(row.cells, columns, strict=True) if column.quantity in scored]
-            for row in ladder
+        **_rung_heads(told, published),
+        **_tables(told, published),
+        **_readings(told, readings, control_readings),
+        **_origins(told, records, controls),
+    }
+    return render(context, _figures(told, published, records, control_readings))
+
+
+def _figures(told: Told, published: Published, records: Records, controls: Sequence[Reading]) -> dict[str, go.Figure]:
+    manifest, definition, stands = told.manifest, told.definition, told.standing
+    figures = {"ladder": ladder_figure(ladder_frame(manifest, definition, published, told.estimates, stands))}
+    curve = curves(records, (definition.train_curve, definition.validation_curve))
+    if not curve.empty:
+        figures["curves"] = curves_figure(curve, manifest, definition, stands)
+    if any(row.value is not None for row in controls):
+        figures["controls"] = controls_figure(controls_frame(manifest, definition, controls, told.estimates, stands))
+    return figures
+
+
+def _rung_heads(told: Told, published: Published) -> dict[str, Any]:
+    """What stands beside each rung wherever it is named."""
+    rungs, rows = told.manifest.rungs, published.rows
+    return {
+        "numbers": {
+            rung.name: (rows[rung.name].number if rung.name in rows else "") or str(index)
+            for index, rung in enumerate(rungs)
         },
-        "quantities": told_quantities,
-        "readings": reading_rows([row for row in readings if row.quantity in told_quantities]),
-        "conditions": condition_rows(definition, [*readings, *control_readings]),
+        "titles": told.titles,
+        "edits": {rung.name: flat(rung.edits) for rung in rungs},
+        "marks": {rung.name: told.standing.marks(rung.name) for rung in rungs},
+        "touched": {rung.name: touched_text(rung.touched) for rung in rungs},
+        "beaten": told.standing.beaten,
+        "falls": told.standing.falls,
+    }
+
+
+def _tables(told: Told, published: Published) -> dict[str, Any]:
+    """The ladder's table and the claim sheet."""
+    manifest, definition = told.manifest, told.definition
+    columns = definition.main(manifest)
+    ladder = ladder_rows(manifest, definition, published, told.estimates, told.tests)
+    scored = [at for at, column in enumerate(columns) if column.quantity in definition.control_quantities]
+    return {
+        "columns": columns,
+        "ladder": ladder,
+        "absences": absences(columns, told.estimates),
+        "claims": claim_rows(manifest, definition, published, told.claims, told.estimates),
+        "noises": told.tests.noises,
+        "statements": len(told.tests.adjusted),
+        "seeded": list(dict.fromkeys(rule.quantity for rule in definition.claims if rule.rule == "seeds")),
+        "rung_quality": {row.rung: [row.cells[at].value for at in scored] for row in ladder},
+    }
+
+
+def _readings(told: Told, readings: Sequence[Reading], controls: Sequence[Reading]) -> dict[str, Any]:
+    """Every reading, but the twin's where the study names none."""
+    definition, columns = told.definition, told.definition.main(told.manifest)
+    hidden = {column.quantity for column in definition.columns if column.of_twin and column not in columns}
+    chosen = [row for row in readings if row.quantity not in hidden]
+    return {
+        "quantities": list(dict.fromkeys(row.quantity for row in chosen)),
+        "readings": reading_rows(chosen),
+        "conditions": condition_rows(definition, [*readings, *controls]),
+    }
+
+
+def _origins(told: Told, records: Records, controls: Mapping[str, Measurement | None]) -> dict[str, Any]:
+    """Settings and provenance."""
+    provenances = [record.provenance for record in records.values() if record is not None]
+    return {
+        "records": records,
+        "done": len(provenances),
+        "facts": facts(told.manifest, told.definition, provenances),
         "provenance": provenance_rows(provenances),
         "control_provenance": provenance_rows([found.provenance for found in controls.values() if found is not None]),
-        "protocol": flat(manifest.protocol),
+        "protocol": flat(told.manifest.protocol),
     }
-    return render(context, figures)
 
 
 def _quantities(records: Records, definition: ReportDefinition) -> list[str]:
