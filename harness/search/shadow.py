@@ -39,10 +39,14 @@ class Shadow:
         budgets: Sequence[int],
         candidates: Iterable[Candidate],
         scaled: Scaled,
+        limits: Iterable[str],
     ) -> None:
+        """`limits` are the names of those that hold now; the sampler is told of the ones that held from the start."""
         self._sampler, self._seed, self._directions, self._space = sampler, seed, list(directions), space
         self._budgets, self._scaled = tuple(budgets), scaled
         self._known: list[Candidate] = list(candidates)
+        trained = [each for each in self._known if each.state != "refused"]
+        self._limits = [name for name in sorted(limits) if all(name in each.violations for each in trained)]
         self._results = {
             steps: {each.number for each in self._known if _values(each, steps) is not None} for steps in self._budgets
         }
@@ -73,7 +77,7 @@ class Shadow:
         """A new candidate; `asked` is the trial that proposed it, or something near that was met before."""
         self._known.append(candidate)
         if asked is not None and candidate.state == "running" and asked.params == dict(candidate.parameters):
-            for name, violation in candidate.violations.items():
+            for name, violation in self._violations(candidate).items():
                 asked.set_constraint(name, violation)
             self._numbers[candidate.number] = asked.number
             return
@@ -134,7 +138,7 @@ class Shadow:
             params=dict(candidate.parameters),
             distributions=self._space.distributions(candidate.parameters),
             system_attrs=dict(candidate.sampler_attributes),
-            constraints=dict(candidate.violations),
+            constraints=self._violations(candidate),
         )
         if candidate.state == "refused":
             trial.number = self._next
@@ -143,6 +147,10 @@ class Shadow:
         self._study.add_trial(trial)
         self._numbers[candidate.number] = self._next
         self._next += 1
+
+    def _violations(self, candidate: Candidate) -> dict[str, float]:
+        """Of the same limits for every trained candidate, and in one order: Optuna reads them as columns."""
+        return {name: candidate.violations[name] for name in self._limits if name in candidate.violations}
 
 
 class _Revisable(InMemoryStorage):

@@ -83,6 +83,7 @@ class Sweep:
             problem.steps,
             candidates,
             problem.scaled,
+            problem.levels[0].settings.limits,
         )
         fingerprint = partial(_fingerprint, problem)
         self._limits = to_plain(problem.levels[0].settings.limits)

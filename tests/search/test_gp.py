@@ -30,3 +30,10 @@ def test_without_the_refused_they_are_not(tmp_path, cheap, monkeypatch):
     """The mutation: Optuna's own, which sees candidates that meet the limit and no others."""
     monkeypatch.delattr(GP, "_get_constraints_acqf_args")
     assert refused_after_the_start(tmp_path) > 3
+
+
+def test_a_study_goes_on_under_other_limits(tmp_path, cheap):
+    """Optuna's processes want the same limits of every trial; an added one is held by the gate alone."""
+    world = World(tmp_path, workers=2)
+    for trials, limits in ((11, {}), (12, LIMIT), (13, {})):
+        assert world.run(trials=trials, sampler="gp", limits=limits).reason == f"{trials} candidates were trained"
