@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.diffusion import config
 from harness.diffusion.config import SamplingConfig
 from harness.diffusion.labels import LABELS, sample_labels
 from harness.diffusion.sampling import sample_noise
@@ -18,6 +19,10 @@ IMAGENET_LIKE = (1300,) * 895 + tuple(range(732, 1257, 5))
 
 def labels(count: int, images: Sequence[int], rule: str = "proportional", seed: int = 0) -> np.ndarray:
     return sample_labels(count, images, SamplingConfig(labels=rule, seed=seed)).numpy()  # type: ignore[arg-type]
+
+
+def test_every_rule_that_settings_allow_is_there() -> None:
+    assert set(LABELS) == set(config.LABELS)
 
 
 def furthest_from_share(found: np.ndarray, images: Sequence[int]) -> float:
