@@ -175,7 +175,7 @@ VERBS = {
         name="a sweep in sweeps/, or the path of its YAML",
         example="harness sweep laptop trials=20",
         settings="trials, sampler, sampler_seed, max_rejections, budgets, reduction, enqueue, storage, hours, "
-        "gpu_hours, finalists",
+        "gpu_hours, wait_hours, finalists",
         flags=_sweep_flags,
         lists="sweeps",
     ),
