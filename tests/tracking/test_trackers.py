@@ -122,6 +122,7 @@ def test_the_local_file_holds_all_that_was_sent(tmp_path: Path, picture: Path) -
         "kind": "unavailable",
         "reason": "needs an iPhone",
         "awaits": "",
+        "expected": None,
     }
 
 
