@@ -4,6 +4,7 @@ import argparse
 import itertools
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -25,6 +26,18 @@ DRAWS = 1_000
 """Draws in a row that rules may refuse before a space counts as impossible."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Overview:
+    """What is shown of a space."""
+
+    name: str
+    space: Space
+    combinations: int | None  # None: a continuum
+    census: Census | None  # where all combinations were made
+    samples: list[dict[str, Any]]
+    twin: str | None  # the base on which every value was checked to mean something
+
+
 def run(arguments: argparse.Namespace) -> int:
     if arguments.overrides:
         raise UserError(f"space takes no settings, not '{arguments.overrides[0]}'; edit a copy of its YAML")
@@ -39,8 +52,15 @@ def run(arguments: argparse.Namespace) -> int:
     enumerated = census(found) if combinations is not None and combinations <= ENUMERATED else None
     drawn = itertools.islice(draws(found, arguments.seed), arguments.samples)
     samples = [_sampled(parameters, made, arguments.latent) for parameters, made in drawn]
-    shown = _plain if arguments.json else _text
-    print(shown(arguments.name, found, combinations, enumerated, samples, arguments.twin))
+    overview = Overview(
+        name=arguments.name,
+        space=found,
+        combinations=combinations,
+        census=enumerated,
+        samples=samples,
+        twin=arguments.twin,
+    )
+    print(_plain(overview) if arguments.json else _text(overview))
     return 0
 
 
@@ -90,49 +110,36 @@ def size_sentence(combinations: int | None, enumerated: Census | None, what: str
     )
 
 
-def _plain(
-    name: str,
-    found: Space,
-    combinations: int | None,
-    enumerated: Census | None,
-    samples: list[dict[str, Any]],
-    twin: str | None,
-) -> str:
+def _plain(shown: Overview) -> str:
     return json.dumps(
         {
-            "name": name,
-            "base": found.base,
-            "knobs": len(found.knobs),
-            "twin": twin,
-            "combinations": combinations,
-            "distinct": enumerated.distinct if enumerated else None,
-            "refused": enumerated.refused if enumerated else None,
-            "samples": samples,
+            "name": shown.name,
+            "base": shown.space.base,
+            "knobs": len(shown.space.knobs),
+            "twin": shown.twin,
+            "combinations": shown.combinations,
+            "distinct": shown.census.distinct if shown.census else None,
+            "refused": shown.census.refused if shown.census else None,
+            "samples": shown.samples,
         }
     )
 
 
-def _text(
-    name: str,
-    found: Space,
-    combinations: int | None,
-    enumerated: Census | None,
-    samples: list[dict[str, Any]],
-    twin: str | None,
-) -> str:
+def _text(shown: Overview) -> str:
     rows = [
         (
-            knob,
-            ", ".join(map(str, what.values() or (f"{what.range[0]:g} to {what.range[1]:g}" if what.range else "",))),
-            "; ".join(f"{other} is {' or '.join(map(str, wanted))}" for other, wanted in what.when.items()),
+            name,
+            ", ".join(map(str, knob.values() or (f"{knob.range[0]:g} to {knob.range[1]:g}" if knob.range else "",))),
+            "; ".join(f"{other} is {' or '.join(map(str, wanted))}" for other, wanted in knob.when.items()),
         )
-        for knob, what in found.knobs.items()
+        for name, knob in shown.space.knobs.items()
     ]
-    lines = [table(("knob", "values", "only where"), rows, f"{name}: around {found.base}")]
-    lines.append(size_sentence(combinations, enumerated, "candidates" if found.turns_recipe else "architectures"))
-    if twin is not None:
-        lines.append(f"every value means something on {twin}, as a deployment twin's base")
-    for sample in samples:
+    lines = [table(("knob", "values", "only where"), rows, f"{shown.name}: around {shown.space.base}")]
+    what = "candidates" if shown.space.turns_recipe else "architectures"
+    lines.append(size_sentence(shown.combinations, shown.census, what))
+    if shown.twin is not None:
+        lines.append(f"every value means something on {shown.twin}, as a deployment twin's base")
+    for sample in shown.samples:
         knobs = " ".join(f"{knob}={value}" for knob, value in sample["knobs"].items())
         counts = f"{sample['params']:,} params, {sample['macs']:,} macs at {sample['latent']}x{sample['latent']}"
         lines.append(f"{sample['fingerprint']}  {counts}\n    {knobs}")

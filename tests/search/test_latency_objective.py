@@ -5,13 +5,12 @@ import sys
 import time
 from pathlib import Path
 from threading import Thread
-from types import SimpleNamespace
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 from stand_in_agent import answer_for, weights_of
-from tiny_study import SETTINGS, SWEEP, write_yaml
+from tiny_study import SETTINGS, SWEEP, export_cheaply, write_yaml
 
 from harness.cli import main
 from harness.device.queue import PACKAGE, FolderQueue
@@ -26,23 +25,14 @@ PHONE = {**SETTINGS, "latency": "iphone", "latency.iphone.queue": "queue", "late
 OBJECTIVES = {"kid": "minimize", "latency_iphone": "minimize"}
 
 
+def _shapes(module):
+    return repr([(name, tuple(weight.shape)) for name, weight in module.named_parameters()]).encode()
+
+
 @pytest.fixture
 def exports(workplace, monkeypatch):
     """A sweep of six candidates with a queue; a package of a network's shapes in place of a conversion."""
-    from coremltools.proto import Model_pb2
-
-    made = []
-
-    def export(module, inputs, path, _config):
-        made.append(path)
-        data = path / "Data" / "com.apple.CoreML"
-        data.mkdir(parents=True)
-        (data / "model.mlmodel").write_bytes(Model_pb2.Model().SerializeToString())
-        shapes = [(name, tuple(weight.shape)) for name, weight in module.named_parameters()]
-        (data / "weight.bin").write_bytes(repr(shapes).encode())
-        return SimpleNamespace(inputs=[f"x{i}" for i in range(len(inputs))], outputs=["out"])
-
-    monkeypatch.setattr(exported_module, "export_package", export)
+    made = export_cheaply(monkeypatch, _shapes)
     monkeypatch.setattr(trial_queue, "LOOK_EVERY_S", 0.2)
     Path("queue").mkdir()
     write_yaml(Path("sweeps/search.yaml"), {**SWEEP, "trials": 6, "objectives": OBJECTIVES, "settings": PHONE})

@@ -3,10 +3,9 @@
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from tiny_study import tiny_spec
+from tiny_study import export_cheaply, tiny_spec
 
 from harness.cli import main
 from harness.device.queue import FolderQueue
@@ -49,20 +48,7 @@ def latencies():
 @pytest.fixture
 def cheap_export(monkeypatch):
     """A package of nothing but weights in place of a conversion; how often it was made."""
-    from coremltools.proto import Model_pb2
-
-    made = []
-
-    def export(module, inputs, path, _config):
-        made.append(path)
-        data = path / "Data" / "com.apple.CoreML"
-        data.mkdir(parents=True)
-        (data / "model.mlmodel").write_bytes(Model_pb2.Model().SerializeToString())
-        (data / "weight.bin").write_bytes(next(module.parameters()).detach().numpy().tobytes())
-        return SimpleNamespace(inputs=[f"x{i}" for i in range(len(inputs))], outputs=["out"])
-
-    monkeypatch.setattr(exported_module, "export_package", export)
-    return made
+    return export_cheaply(monkeypatch, lambda module: next(module.parameters()).detach().numpy().tobytes())
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
 """A study small enough for a test: two rungs of a tiny network, a few steps, 16 samples."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import yaml
 
 from harness.architecture.catalogue import architecture
 from harness.architecture.edits import with_edits
+from harness.latency import exported
 from harness.trials.prepared import prepare
 from harness.trials.settings import settings_of
 
@@ -95,3 +97,21 @@ def tiny_spec(*overrides: str, edits=None, seed: int = 0, **more):
     """A trial of the tiny network in the working directory's `runs`."""
     made = with_edits(architecture("laptop/thin_sdxl"), {**TINY, **(edits or {})})
     return prepare(settings_of(overrides, SETTINGS)).spec("tiny", made, seed, **more)
+
+
+def export_cheaply(monkeypatch, weights) -> list[Path]:
+    """Exports are packages of the bytes `weights(module)` and nothing else; the list fills with their paths."""
+    from coremltools.proto import Model_pb2
+
+    made: list[Path] = []
+
+    def export(module, inputs, path, _config):
+        made.append(path)
+        data = path / "Data" / "com.apple.CoreML"
+        data.mkdir(parents=True)
+        (data / "model.mlmodel").write_bytes(Model_pb2.Model().SerializeToString())
+        (data / "weight.bin").write_bytes(weights(module))
+        return SimpleNamespace(inputs=[f"x{i}" for i in range(len(inputs))], outputs=["out"])
+
+    monkeypatch.setattr(exported, "export_package", export)
+    return made
