@@ -168,9 +168,13 @@ def method() -> str:
 def measure(
     work: Path, design: Design, names: Sequence[str], seeds: Sequence[int], workers: int = WORKERS
 ) -> list[Outcome]:
-    """Run what is left: first all arms, a seed after the other, then the fronts again."""
+    """Run what is left: first all arms, a seed after the other, then the fronts again; in this process for 0 workers."""
     lay_out(work, design)
     arms = [Arm(name=name, seed=seed, work=work, design=design) for seed in seeds for name in names]
+    if workers == 0:
+        for arm in arms:
+            run_arm(arm)
+        return [score_arm(arm) for arm in arms]
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         list(pool.map(run_arm, arms))
