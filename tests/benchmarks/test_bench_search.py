@@ -168,7 +168,7 @@ def method() -> str:
 def measure(
     work: Path, design: Design, names: Sequence[str], seeds: Sequence[int], workers: int = WORKERS
 ) -> list[Outcome]:
-    """Run what is left: first all arms, a seed after the other, then the fronts again; in this process for 0 workers."""
+    """Run what is left: all arms, a seed after the other, then the fronts again; in this process for 0 workers."""
     lay_out(work, design)
     arms = [Arm(name=name, seed=seed, work=work, design=design) for seed in seeds for name in names]
     if workers == 0:
