@@ -184,7 +184,7 @@ def _p_values(
 def _p_value(noise: Noise, question: Question, rung: str, against: str, margin: float) -> float:
     if question == "within":
         return noise.equivalent(rung, against, margin)
-    return noise.compare(rung, against).p if question == "differs" else noise.beyond(rung, against, margin)
+    return noise.p(rung, against) if question == "differs" else noise.beyond(rung, against, margin)
 
 
 def _found(

@@ -108,9 +108,7 @@ def before_training(spec: TrialSpec) -> dict[str, Quantity]:
     deployment twin, where there is one, and the latency predicted of it."""
     quantities: dict[str, Quantity] = {**counted(spec.architecture, spec.latent)}
     if isinstance(limit := spec.settings.limits.get(LATENCY), LatencyLimit):
-        quantities[LATENCY] = _latency_under(
-            limit, spec, spec.architecture, spec.settings.latency.latent or spec.latent
-        )
+        quantities[LATENCY] = _latency_under(limit, spec, *_timed_by(LATENCY, spec))
     if (twin := spec.twin) is None:
         return quantities
     of_twin = _counted_once(spec.store, twin)
@@ -211,7 +209,7 @@ def queued(settings: Settings) -> dict[str, QueuedBackend]:
 
 
 def _timed_by(name: str, spec: TrialSpec) -> tuple[ArchitectureConfig, int]:
-    """The architecture, and its latent, that the queue times for this quantity."""
+    """The architecture that is timed for this quantity, and its latent."""
     if name.startswith(PREFIX) and spec.twin is not None:
         return spec.twin.architecture, spec.twin.latent
     return spec.architecture, spec.settings.latency.latent or spec.latent
