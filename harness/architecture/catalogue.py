@@ -36,7 +36,7 @@ def named_edits(name: str, where: str) -> dict[str, Any]:
     """The edits by which the catalogue makes the architecture `name` of its base: a design choice, written once."""
     if name not in catalogue_names():
         raise unknown_name(f"architecture whose edits are '{where}':", name, catalogue_names())
-    data = _content(FOLDER / f"{name}.yaml")
+    data = read_yaml(FOLDER / f"{name}.yaml")
     if not isinstance(data, Mapping) or "base" not in data:
         raise UserError(f"'{where}' names {name}, which is an architecture of its own and no edit; write the edits")
     return parse_edits(data.get("edits", {}), f"{name}.edits")
@@ -77,17 +77,8 @@ def _read(path: Path, through: tuple[Path, ...]) -> ArchitectureConfig:
         circle = " -> ".join(file.name for file in [*through[through.index(place) :], place])
         way = f" ({circle})" if len(through) > 1 else ""
         raise UserError(f"{place} is its own base{way}; name another")
-    data = _content(path)
+    data = read_yaml(path, "the architecture ")
     try:
         return _architecture_of(data, (*through, place), where="architecture")
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-
-
-def _content(path: Path) -> Any:
-    try:
-        return read_yaml(path.read_text())
-    except OSError as error:
-        raise UserError(f"cannot read the architecture {path}: {error.strerror}; check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error

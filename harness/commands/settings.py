@@ -46,7 +46,7 @@ def group(name: str) -> Iterator[str]:
     yield f"{purpose(name)}."
     for option in groups()[name]:
         path = CONF / name / f"{option}.yaml"
-        comment, content = first_sentence(leading_comment(path)), read_yaml(path.read_text()) or {}
+        comment, content = first_sentence(leading_comment(path)), read_yaml(path) or {}
         of_kind = [(content.get("kind"), path, value) for path, value in flat(content, name) if path != f"{name}.kind"]
         values = " ".join(f"{at}={value}" for kind, at, value in of_kind if defaults.get((kind, at)) != value)
         default = " (default)" * (option == default_options()[name])
@@ -75,7 +75,7 @@ def flat(content: Mapping[str, Any], where: str) -> Iterator[tuple[str, str]]:
 
 
 def default_options() -> dict[str, str]:
-    content = read_yaml((CONF / "config.yaml").read_text())
+    content = read_yaml(CONF / "config.yaml")
     return {group: str(option) for one in content["defaults"] if one != "_self_" for group, option in one.items()}
 
 

@@ -19,6 +19,7 @@ from harness.predictor.roofline import INDEX, ChipScale, Physics
 from harness.records.errors import UserError
 from harness.records.plain import fingerprint, from_plain, to_plain
 from harness.records.store import write_atomic
+from harness.records.yaml_text import read_yaml
 
 PACKAGED = Path(__file__).parent / "calibration.yaml"
 FEW_POINTS = 5
@@ -107,9 +108,6 @@ def write(calibration: Calibration, path: Path = PACKAGED) -> None:
 def read(path: Path = PACKAGED) -> Calibration:
     """The calibration in that file; the package's by default."""
     try:
-        return from_plain(Calibration, yaml.safe_load(path.read_text()))
-    except OSError as error:
-        raise UserError(f"cannot read the calibration {path}: {error.strerror}; `harness latency calibrate` writes "
-                        "one") from error  # fmt: skip
-    except (yaml.YAMLError, UnicodeDecodeError, UserError) as error:
+        return from_plain(Calibration, read_yaml(path))
+    except UserError as error:
         raise UserError(f"{path} is not a calibration ({error}); `harness latency calibrate` writes one") from error

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from harness.records.errors import UserError, unknown_name
 from harness.records.yaml_text import read_yaml
 
@@ -21,12 +19,7 @@ REPOSITORY = Path(__file__).parent.parent.parent
 def read_study(folder: str, name: str) -> dict[str, Any]:
     """The mapping in FOLDER/NAME.yaml, or in the file `name` if that is the path of one; UserError says what exists."""
     path = find_study(folder, name)
-    try:
-        content = read_yaml(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(path)
     if not isinstance(content, Mapping):
         raise UserError(f"{path} must hold a mapping of settings, not {type(content).__name__}")
     return {str(key): value for key, value in content.items()}

@@ -123,7 +123,7 @@ PREDICT = "latency predict laptop/thin_sdxl --latent 8 --chip A15 --calibration"
         ("ablate file.yaml", EMPTY, "file.yaml must hold a mapping"),
         ("ablate file.yaml", b"spaces: laptop\n", "neither an ablation, which has 'architecture', nor a sweep"),
         ("sweep file.yaml", b"spaces: laptop\n", "it has spaces"),
-        ("sweep file.yaml", BINARY, "cannot read file.yaml"),
+        ("sweep file.yaml", BINARY, "file.yaml is not YAML"),
         ("space file.yaml", LIST, "file.yaml must hold a mapping"),
         (f"{PREDICT} file.yaml", EMPTY, "file.yaml is not a calibration"),
         (f"{PREDICT} file.yaml", BINARY, "file.yaml is not a calibration"),

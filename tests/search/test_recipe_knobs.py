@@ -11,7 +11,7 @@ from harness.architecture.ladder import LadderRung
 from harness.cli import main
 from harness.records.errors import UserError
 from harness.records.store import Store
-from harness.records.yaml_text import read_yaml
+from harness.records.yaml_text import parse_yaml
 from harness.search.driver import check_recipes, definition_of, problem_of
 from harness.search.placing import parameters_of
 from harness.search.promote import recipe_of
@@ -38,17 +38,17 @@ def of(**knobs):
     [("1e-4", 1e-4), ("2E3", 2000.0), ("-1e+1", -10.0), (".5e1", 5.0), ("1.e-2", 0.01), ("1e4", 1e4)],
 )
 def test_an_exponent_without_a_dot_is_a_number(text, number):
-    assert read_yaml(text) == number
-    assert isinstance(read_yaml(text), float)
+    assert parse_yaml(text, "x") == number
+    assert isinstance(parse_yaml(text, "x"), float)
 
 
 @pytest.mark.parametrize("text", ["'1e-4'", "1e", "e4", "a1e4", "1e4b", "sha1e4"])
 def test_what_only_looks_like_one_is_a_text(text):
-    assert isinstance(read_yaml(text), str)
+    assert isinstance(parse_yaml(text, "x"), str)
 
 
 def test_a_knob_named_by_its_path_needs_no_path():
-    found = space(read_yaml(f"base: {BASE}\nknobs: {{{RATE}: {{range: [1e-4, 1e-2], log: true}}}}")).knobs[RATE]
+    found = space(parse_yaml(f"base: {BASE}\nknobs: {{{RATE}: {{range: [1e-4, 1e-2], log: true}}}}", "x")).knobs[RATE]
     assert (found.path, found.range, found.log) == (RATE, (1e-4, 1e-2), True)
     assert found.recipe_for(0.003) == {"learning_rate": 0.003}
     assert found.edits_for(0.003) == {}
