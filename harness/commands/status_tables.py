@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.launch.observe import Driver, Job
-from harness.launch.pace import duration
+from harness.records.eta import duration
 from harness.search.reasons import Reason
 from harness.search.status import FrontPoint, RescoredStatus, SweepStatus
 from harness.trials.status import AblationStatus, Cell

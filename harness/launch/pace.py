@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.launch.observe import Driver, Finished, Work
+from harness.records.eta import duration
 
 WINDOW_S = 3600.0
 FEWEST = 10  # so many jobs make a rate, if the driver ran long enough for them
@@ -81,14 +82,3 @@ def _grounds(left: int, driver: Driver, known: Mapping[str, float], scaled: Sequ
     means = ", ".join(f"{name or 'a job'} {duration(mean)}" for name, mean in known.items())
     more = f"; no result yet for {', '.join(scaled)}, scaled by steps" if scaled else ""
     return f"{left} to end, {driver.at_once} at once; mean so far: {means}{more}"
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 100:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
