@@ -19,17 +19,17 @@ import shutil
 import socket
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
-from harness.device.heartbeat import Heartbeat, Watch
 from harness.device.package import file_hash, package_hash
 from harness.device.parity import Arrays
 from harness.device.protocol import BenchmarkProtocol
 from harness.device.request import Answer, Request, Result, content_key
 from harness.device.target import Identity, same_chip
+from harness.processes.lease import BEATS_PER_LEASE, Heartbeat, LeaseWatch, unique_owner
 from harness.records.errors import UserError
 from harness.records.plain import from_plain, to_plain
 from harness.records.provenance import now
@@ -129,7 +129,7 @@ class FolderQueue:
             )
         self.lease_s = lease_s
         self.heartbeats = self.root / "heartbeats"
-        self._watch = Watch(self.heartbeats, lease_s)
+        self._leases: dict[str, LeaseWatch] = {}  # of other agents, by owner
 
     # the cluster's end
 
@@ -193,8 +193,9 @@ class FolderQueue:
 
     @contextmanager
     def alive(self) -> Iterator[str]:
-        with Heartbeat(self.heartbeats, self.lease_s) as heart:
-            yield heart.owner
+        owner = unique_owner()
+        with Heartbeat(self.heartbeats / owner, self.lease_s / BEATS_PER_LEASE, owner=owner):
+            yield owner
 
     def claim(self, owner: str, chip: str) -> Entry | None:
         waiting = [entry for entry in self.entries() if entry.state == "pending" and _fits(entry.request, chip)]
@@ -246,14 +247,20 @@ class FolderQueue:
     def return_dead(self) -> list[str]:
         found = []
         for entry in self._claims():
-            if not self._watch.is_alive(entry.owner):
+            if not self._lease_of(entry.owner).is_fresh():
                 if _moved(entry.path, self._path("pending", entry.request.id)):
                     found.append(entry.request.id)
-                self._watch.forget(entry.owner)
+                del self._leases[entry.owner]
+                with suppress(OSError):
+                    (self.heartbeats / entry.owner).unlink(missing_ok=True)
         return found
 
     def undecided(self) -> bool:
-        return any(not self._watch.is_beating(entry.owner) for entry in self._claims())
+        return any(not self._lease_of(entry.owner).is_seen_alive() for entry in self._claims())
+
+    def _lease_of(self, owner: str) -> LeaseWatch:
+        watch = LeaseWatch(self.heartbeats / owner, self.lease_s, may_arrive_late=True)
+        return self._leases.setdefault(owner, watch)
 
     def say(self, text: str) -> None:
         path = self.root / "agents" / f"{socket.gethostname()}.json"

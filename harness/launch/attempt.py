@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.launch.locks import holder
+from harness.processes.locks import holder
 from harness.records.plain import Plain
 from harness.records.store import unwritable, write_atomic
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from harness.launch.attempt import Attempt, attempts_of, current_attempt
-from harness.launch.locks import is_held
+from harness.processes.locks import is_held
 from harness.records.removal import Removable, removable
 
 JOBS, COPIES = "finished jobs' files", "copies of the code"

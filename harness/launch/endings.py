@@ -4,9 +4,9 @@ from harness.launch.attempt import Attempt, Result
 from harness.launch.config import LauncherConfig, SlurmLauncher
 from harness.launch.events import Event
 from harness.launch.executors import Handle
-from harness.launch.locks import FileLock
 from harness.launch.requeue import too_many_timeouts
 from harness.launch.slurm_states import Ending, Policy
+from harness.processes.locks import FileLock
 
 EVENTS: dict[Policy, Event] = {"fail": "failed", "cancel": "cancelled", "again": "cancelled"}
 """How the log calls an ending; every other is `lost`."""

@@ -14,11 +14,11 @@ from submitit.local.local import LocalJob
 
 from harness.launch.attempt import Attempt
 from harness.launch.config import DebugLauncher, LauncherConfig, LocalLauncher, SlurmLauncher, thread_variables
-from harness.launch.locks import holder, is_held
 from harness.launch.slurm import LARGEST_ARRAY, SlurmHandle, submit_slurm
 from harness.launch.slurm_states import Ending
 from harness.launch.snapshot import code_variables, snapshot
 from harness.launch.worker import Job
+from harness.processes.locks import holder, is_held
 
 
 class Handle(Protocol):

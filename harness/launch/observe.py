@@ -13,10 +13,10 @@ from typing import Any, Literal, TypeAlias
 
 from harness.launch.attempt import Attempt, current_attempt
 from harness.launch.config import LauncherConfig, SlurmLauncher, jobs_at_once
-from harness.launch.locks import DRIVER_LOCK, holder, is_held
 from harness.launch.progress import Progress, read_progress
 from harness.launch.recall import launcher_of
 from harness.launch.stopping import Mode, heard, is_asked
+from harness.processes.locks import DRIVER_LOCK, holder, is_held
 from harness.records.errors import UserError
 
 Worker: TypeAlias = Literal["lives", "has not begun", "is gone"]

@@ -26,12 +26,12 @@ from harness.launch.attempt import Attempt, Result, attempts_of, check_key, curr
 from harness.launch.config import DebugLauncher, LauncherConfig, SlurmLauncher, jobs_at_once
 from harness.launch.endings import EVENTS, settle
 from harness.launch.events import log_event
-from harness.launch.locks import FileLock, lock_driver
 from harness.launch.progress import Progress, read_progress
 from harness.launch.running import Running, end_jobs
 from harness.launch.slurm_states import Ending
 from harness.launch.stopping import DriverStopped, StopRequest, forget, hear
 from harness.launch.worker import Call, save_call
+from harness.processes.locks import FileLock, lock_driver
 from harness.records.plain import Plain, to_plain
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from harness.launch import executors
 from harness.launch.attempt import current_attempt
 from harness.launch.config import LauncherConfig
-from harness.launch.locks import DRIVER_LOCK, holder, lock_driver
 from harness.launch.running import Running, end_jobs
+from harness.processes.locks import DRIVER_LOCK, holder, lock_driver
 from harness.records.errors import UserError
 from harness.records.plain import from_plain
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from harness.launch import executors
 from harness.launch.attempt import Attempt
 from harness.launch.config import LauncherConfig, LocalLauncher, SlurmLauncher
-from harness.launch.lease import LeaseWatch
-from harness.launch.locks import is_held
+from harness.processes.lease import LeaseWatch
+from harness.processes.locks import is_held
 
 
 @dataclass(slots=True)
@@ -21,7 +21,7 @@ class Running:
     @classmethod
     def of(cls, attempt: Attempt, handle: executors.Handle, launcher: LauncherConfig, slot: int) -> "Running":
         """A lease is watched where locks may not reach."""
-        watch = LeaseWatch(attempt, launcher.lease_timeout_s) if isinstance(launcher, SlurmLauncher) else None
+        watch = LeaseWatch(attempt.lease, launcher.lease_timeout_s) if isinstance(launcher, SlurmLauncher) else None
         return cls(attempt, handle, watch, slot)
 
     @property

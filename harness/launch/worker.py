@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -17,9 +18,9 @@ from submitit.core.utils import DelayedSubmission
 from harness.launch.attempt import Attempt, Result, attempts_of
 from harness.launch.config import SlurmLauncher
 from harness.launch.events import Event, log_event
-from harness.launch.lease import Heartbeat, earlier_run_is_over
-from harness.launch.locks import FileLock, holder
 from harness.launch.requeue import leave, own_job
+from harness.processes.lease import Heartbeat, LeaseWatch
+from harness.processes.locks import FileLock, holder
 from harness.records.errors import UserError
 from harness.records.plain import Plain, to_plain
 
@@ -61,7 +62,7 @@ class Job:
                 if not earlier_run_is_over(attempt, earlier, self.slurm.lease_timeout_s):
                     _log(attempt, "refused", error=f"its earlier run on {earlier.get('host')} lives")
                     return "refused"
-                held.enter_context(Heartbeat(attempt, self.slurm.heartbeat_s))
+                held.enter_context(heartbeat_of(attempt, self.slurm.heartbeat_s))
             signals = StopSignals()
             try:
                 return self._end(attempt, _run(attempt, signals), signals.asked, began)
@@ -83,6 +84,33 @@ class Job:
     def checkpoint(self) -> DelayedSubmission:
         """submitit calls this at a time-out before the call has begun: the same attempt runs when it is requeued."""
         return DelayedSubmission(self)
+
+
+def heartbeat_of(attempt: Attempt, every_s: float) -> Heartbeat:
+    """The attempt's lease, renewed. SIGUSR1 ends this worker once another attempt is current (this one was taken for
+    dead on a stalled node), or once another run of it holds the lease (requeued while its node was out of sight)."""
+    return Heartbeat(
+        attempt.lease,
+        every_s,
+        is_wanted=lambda: attempt.is_current,
+        on_lost=lambda: os.kill(os.getpid(), signal.SIGUSR1),
+    )
+
+
+def earlier_run_is_over(attempt: Attempt, earlier: dict[str, Any], timeout_s: float) -> bool:
+    """Whether the run that held the attempt's lock before (`earlier`, what it wrote there) cannot be alive.
+
+    Asked by the holder of the lock. A lock on this host proves it; on another host, a lease that was given back, or
+    that does not move for `timeout_s`.
+    """
+    if earlier.get("host", socket.gethostname()) == socket.gethostname():
+        return True
+    watch = LeaseWatch(attempt.lease, timeout_s)
+    while watch.is_fresh():
+        if watch.is_seen_alive():
+            return False
+        time.sleep(min(1.0, timeout_s / 10))
+    return True
 
 
 def save_call(attempt: Attempt, call: Call) -> None:

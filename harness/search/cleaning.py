@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from harness.launch.cleaning import keys_of, unneeded
-from harness.launch.locks import check_no_driver, lock_driver
+from harness.processes.locks import check_no_driver, lock_driver
 from harness.records.errors import UserError, unknown_name
 from harness.records.record import Measurement, TrialRecord
 from harness.records.removal import Removable, outermost, removable, temporaries

@@ -21,8 +21,8 @@ from harness.coreml.preflight import preflight
 from harness.latency.config import LatencyBackend
 from harness.latency.predicted import PredictedLatency
 from harness.latency.queued import QueuedBackend
-from harness.launch.locks import FileLock
 from harness.models.build import build, example_inputs
+from harness.processes.locks import FileLock
 from harness.records.plain import identity
 from harness.records.provenance import ended, provenance, versions
 from harness.records.quantity import Counted, Failed, Predicted, Quantity, Unavailable

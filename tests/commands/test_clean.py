@@ -12,7 +12,7 @@ from tiny_study import SETTINGS, SWEEP, lay_out, share_cache, write_yaml
 from harness.cli import main
 from harness.commands import clean
 from harness.launch.events import read_events
-from harness.launch.locks import lock_driver
+from harness.processes.locks import lock_driver
 from harness.records.store import Store
 from harness.search import driver
 from harness.search.storage import stored_study

@@ -16,8 +16,8 @@ from requests_for_tests import PHONE, QUICK, StubTarget, submitted
 from harness.device import agent as agent_module
 from harness.device.agent import ATTEMPTS, Agent
 from harness.device.apple import NoDeviceError
-from harness.device.heartbeat import Watch
 from harness.device.queue import FolderQueue
+from harness.processes.lease import LeaseWatch
 from harness.records.errors import UserError
 from harness.records.quantity import Failed, Measured
 
@@ -110,7 +110,7 @@ def test_without_the_lease_a_living_agents_request_would_be_measured_twice(queue
         return len(measured)
 
     assert measured_beside_a_living_agent() == 0
-    monkeypatch.setattr(Watch, "is_alive", lambda *_: False)
+    monkeypatch.setattr(LeaseWatch, "is_fresh", lambda *_: False)
     assert measured_beside_a_living_agent() == 1
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from requests_for_tests import NUMBER, PHONE, QUICK, arrays, package, submitted
 
-from harness.device.heartbeat import Heartbeat, Watch
 from harness.device.package import package_hash
 from harness.device.protocol import BenchmarkProtocol
 from harness.device.queue import PACKAGE, REFERENCE, FolderQueue
+from harness.processes.lease import LeaseWatch
 from harness.records.errors import UserError
 
 LEASE_S = 0.3
@@ -152,14 +152,14 @@ def test_a_removed_result_is_asked_for_again(queue, tmp_path):
 
 def test_a_dead_agents_claim_returns_and_a_living_ones_stays(queue, tmp_path):
     request = submitted(queue, tmp_path)
-    with Heartbeat(queue.heartbeats, LEASE_S) as heart:
-        queue.claim(heart.owner, "")
+    with queue.alive() as owner:
+        queue.claim(owner, "")
         deadline = time.monotonic() + 3 * LEASE_S
         while time.monotonic() < deadline:
             assert queue.return_dead() == []
             time.sleep(LEASE_S / 10)
-        left = (queue.heartbeats / heart.owner).read_bytes()
-    (queue.heartbeats / heart.owner).write_bytes(left)  # as kill -9 leaves it
+        left = (queue.heartbeats / owner).read_bytes()
+    (queue.heartbeats / owner).write_bytes(left)  # as kill -9 leaves it
     assert queue.return_dead() == []
     time.sleep(1.2 * LEASE_S)
     assert queue.return_dead() == [request]
@@ -168,11 +168,11 @@ def test_a_dead_agents_claim_returns_and_a_living_ones_stays(queue, tmp_path):
 
 
 def test_first_sight_of_a_claim_gets_the_benefit_of_the_doubt(queue_folder):
-    watch = Watch(queue_folder, LEASE_S)
-    assert watch.is_alive("long gone")
-    assert not watch.is_beating("long gone")
+    watch = LeaseWatch(queue_folder / "long gone", LEASE_S, may_arrive_late=True)
+    assert watch.is_fresh()
+    assert not watch.is_seen_alive()
     time.sleep(1.2 * LEASE_S)
-    assert not watch.is_alive("long gone")
+    assert not watch.is_fresh()
 
 
 def test_a_stalled_agent_that_lost_its_claim_disturbs_nobody(queue, tmp_path):

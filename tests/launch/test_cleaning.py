@@ -9,9 +9,9 @@ from harness.launch.attempt import Attempt, current_attempt, new_attempt, shared
 from harness.launch.cleaning import unneeded
 from harness.launch.config import DebugLauncher, LocalLauncher
 from harness.launch.events import read_events
-from harness.launch.locks import FileLock
 from harness.launch.pool import Pool
 from harness.launch.worker import save_call
+from harness.processes.locks import FileLock
 from harness.records.removal import remove
 
 LOCAL = LocalLauncher(max_in_flight=2, poll_interval_s=0.03, start_grace_s=5.0, stop_grace_s=5.0)

@@ -22,12 +22,12 @@ from harness.launch import executors
 from harness.launch.attempt import Attempt, new_attempt
 from harness.launch.config import DebugLauncher, LauncherConfig, LocalLauncher, SlurmLauncher
 from harness.launch.events import read_events
-from harness.launch.locks import is_held
 from harness.launch.pool import Outcome, Pool
 from harness.launch.progress import read_progress, report_progress
 from harness.launch.slurm import SlurmHandle
 from harness.launch.slurm_states import Ending, Policy
 from harness.launch.worker import Job, save_call
+from harness.processes.locks import is_held
 from harness.records.errors import UserError
 
 LOCAL = LocalLauncher(max_in_flight=2, poll_interval_s=0.03, start_grace_s=5.0, stop_grace_s=5.0)

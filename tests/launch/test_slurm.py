@@ -13,11 +13,10 @@ import pytest
 from harness.launch import endings, executors, requeue, slurm_queue
 from harness.launch.attempt import Attempt, Result, new_attempt
 from harness.launch.config import SlurmLauncher
-from harness.launch.lease import Heartbeat, earlier_run_is_over
 from harness.launch.slurm import SlurmHandle
 from harness.launch.slurm_queue import SlurmQueue
 from harness.launch.slurm_states import STATES, Ending, Policy, is_alive, policy_of
-from harness.launch.worker import Job, save_call
+from harness.launch.worker import Job, earlier_run_is_over, heartbeat_of, save_call
 from harness.records.errors import UserError
 
 SLURM = SlurmLauncher(timeout_min=60, signal_delay_s=120, max_requeues=2)
@@ -345,7 +344,7 @@ def test_a_run_whose_lease_another_run_took_is_told_by_its_own_heartbeat(attempt
     told: list[int] = []
     previous = signal.signal(signal.SIGUSR1, lambda number, _frame: told.append(number))
     try:
-        with Heartbeat(attempt, every_s=0.05):
+        with heartbeat_of(attempt, every_s=0.05):
             time.sleep(0.12)
             assert not told
             attempt.lease.write_text("another-1-1 1")

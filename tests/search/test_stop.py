@@ -14,7 +14,7 @@ from tiny_study import SWEEP, write_yaml
 
 from harness.cli import main
 from harness.launch.events import read_events
-from harness.launch.locks import is_held
+from harness.processes.locks import is_held
 from harness.records.store import Store
 from harness.search.storage import stored_study
 

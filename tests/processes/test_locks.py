@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from harness.launch.attempt import Attempt, new_attempt
-from harness.launch.lease import Heartbeat, LeaseWatch
-from harness.launch.locks import DRIVER_LOCK, FileLock, holder, is_held, lock_driver
+from harness.launch.worker import heartbeat_of
+from harness.processes.lease import LeaseWatch
+from harness.processes.locks import DRIVER_LOCK, FileLock, holder, is_held, lock_driver
 from harness.records.errors import UserError
 
-HOLD = "import sys, time; from pathlib import Path; from harness.launch.locks import FileLock\n"
+HOLD = "import sys, time; from pathlib import Path; from harness.processes.locks import FileLock\n"
 HOLD += "lock = FileLock.acquire(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
 
 
@@ -37,7 +38,7 @@ def test_a_holder_that_dies_while_it_signs_hides_nobody(tmp_path: Path, monkeypa
     FileLock.acquire(path, command="x" * 500, launcher={"kind": "slurm"}).release()
     for name in ("pwrite", "ftruncate"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"harness.launch.locks.os.{name}", death)
+            patch.setattr(f"harness.processes.locks.os.{name}", death)
             with pytest.raises(KeyboardInterrupt):
                 lock_driver(tmp_path)
         assert holder(path)["launcher"] == {"kind": "slurm"}
@@ -98,9 +99,9 @@ def attempt(folder: Path) -> Attempt:
 
 def test_a_lease_is_fresh_while_it_moves(tmp_path: Path) -> None:
     watched = attempt(tmp_path)
-    watch = LeaseWatch(watched, timeout_s=0.3)
+    watch = LeaseWatch(watched.lease, timeout_s=0.3)
     assert not watch.is_fresh(), "no lease, no life"
-    with Heartbeat(watched, every_s=0.05):
+    with heartbeat_of(watched, every_s=0.05):
         time.sleep(0.1)
         for _ in range(10):
             assert watch.is_fresh()
@@ -118,7 +119,7 @@ def test_a_worker_that_was_replaced_is_told_by_its_own_heartbeat(tmp_path: Path)
     try:
         replaced = attempt(tmp_path)
         attempt(tmp_path)  # the second attempt is current now
-        with Heartbeat(replaced, every_s=10.0):
+        with heartbeat_of(replaced, every_s=10.0):
             deadline = time.monotonic() + 5
             while not told and time.monotonic() < deadline:
                 time.sleep(0.01)
