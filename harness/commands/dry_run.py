@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.commands.tables import table
-from harness.launch.submission import submission_of
+from harness.launch.executors import submission_of
 from harness.records.quantity import value_of
 from harness.records.record import why
 from harness.search.rehearsal import Proposed, Rehearsal

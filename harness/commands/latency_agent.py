@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from harness.device.agent import Agent
-from harness.device.iphone import Iphone, Signing
 from harness.device.queue import FolderQueue
+from harness.device.targets import Iphone, Signing
 from harness.records.errors import UserError
 
 

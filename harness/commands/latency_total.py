@@ -9,7 +9,7 @@ from typing import Any
 from harness.architecture.catalogue import architecture
 from harness.commands.measure import latent_of
 from harness.commands.tables import table
-from harness.device.target import same_chip
+from harness.device.targets import same_chip
 from harness.latency.predicted import PredictedLatency
 from harness.records.plain import from_plain
 from harness.records.quantity import Measured, Predicted, Quantity, Unavailable

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from harness.commands.places import begun_study, out_of
 from harness.launch.config import LocalLauncher
+from harness.launch.jobs import launcher_of, left_behind, recall
 from harness.launch.observe import Driver, driver_of, jobs_of
-from harness.launch.recall import launcher_of, left_behind, recall
 from harness.launch.stopping import Mode, ask_to_stop, is_asked
 from harness.processes.locks import DRIVER_LOCK
 

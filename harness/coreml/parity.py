@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from harness.coreml.interpreter import Mode, run_program
 from harness.coreml.mil_program import Program, read_program
-from harness.device.parity import psnr_db as decibels
+from harness.device.benchmark import psnr_db as decibels
 from harness.measure.evaluating import evaluating
 from harness.records.errors import UserError
 from harness.records.quantity import Measured

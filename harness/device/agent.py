@@ -12,13 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.device.apple import NoDeviceError, explained, said
-from harness.device.benchmark import Report, benchmark
-from harness.device.parity import Arrays
-from harness.device.protocol import BenchmarkProtocol
+from harness.device.benchmark import STAGE, Arrays, Report, benchmark
 from harness.device.queue import INPUTS, PACKAGE, REFERENCE, Entry, Queue
-from harness.device.request import Answer
-from harness.device.samples import STAGE
-from harness.device.target import Identity, Target
+from harness.device.request import Answer, BenchmarkProtocol
+from harness.device.targets import Identity, Target
 from harness.records.errors import UserError
 from harness.records.quantity import Failed
 

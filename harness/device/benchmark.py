@@ -5,19 +5,103 @@ each run is asked for over the cable, so the chip rests between runs for a secon
 once hot, slower.
 """
 
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy
 import gc
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from statistics import median, quantiles
 
 from harness.device.apple import coremltools, experimental
-from harness.device.parity import Arrays, disagreement
-from harness.device.protocol import BenchmarkProtocol
-from harness.device.samples import STAGE, measured, stable
-from harness.device.target import Identity, Target
+from harness.device.request import BenchmarkProtocol
+from harness.device.targets import Identity, Target
 from harness.records.plain import to_plain
 from harness.records.quantity import Failed, Measured
+
+Arrays = Mapping[str, "numpy.ndarray[Any, Any]"]
+"""Name of an input or output -> its values."""
+
+
+def psnr_db(found: "numpy.ndarray[Any, Any]", reference: "numpy.ndarray[Any, Any]") -> float:
+    """20 log10(max|reference| / root mean square error), as Apple's conversions are gated; inf where equal."""
+    import numpy
+
+    wanted = numpy.asarray(reference, dtype=numpy.float64)
+    error = math.sqrt(float(numpy.mean((numpy.asarray(found, dtype=numpy.float64) - wanted) ** 2)))
+    peak = float(numpy.abs(wanted).max())
+    return math.inf if error == 0 else 20 * math.log10(peak / error) if peak > 0 else -math.inf
+
+
+def disagreement(found: Arrays, reference: Arrays, least_db: float) -> tuple[float, str]:
+    """The lowest PSNR of all outputs, and a sentence where it is too low; "" where the outputs agree.
+
+    A reference of nothing but zeros proves nothing, so it does not pass; neither do NaN or another shape.
+    """
+    import numpy
+
+    worst, problem = math.inf, ""
+    for name, wanted in reference.items():
+        if name not in found:
+            return -math.inf, f"the device gave no output '{name}', only {', '.join(sorted(found)) or 'none'}"
+        given = found[name]
+        if given.size != wanted.size:
+            return -math.inf, f"the device's '{name}' has the shape {given.shape}, not {wanted.shape}"
+        if not numpy.isfinite(given).all():
+            return -math.inf, f"the device's '{name}' holds values that are not finite"
+        if not numpy.abs(wanted).max() > 0:
+            return -math.inf, f"the reference of '{name}' is all zeros, so parity cannot be judged"
+        decibels = psnr_db(given.reshape(wanted.shape), wanted)
+        if decibels < worst:
+            worst = decibels
+            problem = f"the device's '{name}' reaches {decibels:.1f} dB of the module's outputs, below {least_db:g} dB"
+    return worst, problem if worst < least_db else ""
+
+
+STAGE = "latency"
+
+
+def stable(times: Sequence[float], protocol: BenchmarkProtocol) -> bool:
+    """Whether the medians of the last two windows of runs agree."""
+    window = protocol.warm_up_window
+    if len(times) < 2 * window:
+        return False
+    before, last = median(times[-2 * window : -window]), median(times[-window:])
+    return abs(last - before) <= protocol.warm_up_tolerance * before
+
+
+def drift(times: Sequence[float]) -> float:
+    """By which part the last third's median differs from the first third's; above 0 is slower."""
+    third = len(times) // 3
+    first, last = median(times[:third]), median(times[-third:])
+    return (last - first) / first
+
+
+def measured(times: Sequence[float], protocol: BenchmarkProtocol, conditions: Mapping[str, Any]) -> Measured | Failed:
+    """The median of the timed runs with their quartiles; Failed where they drift beyond the limit."""
+    if len(times) != protocol.iterations or min(times) <= 0:
+        return Failed(stage=STAGE, message=f"{len(times)} usable times came back for {protocol.iterations} runs")
+    drifted = drift(times)
+    if abs(drifted) > protocol.drift_limit:
+        return Failed(
+            stage=STAGE,
+            message=f"the runs drifted by {drifted:+.0%} from the first third to the last, beyond the limit of "
+            f"{protocol.drift_limit:.0%}; let the device cool, and raise protocol.cool_down_s",
+        )
+    low, middle, high = quantiles(times, n=4, method="inclusive")
+    return Measured(
+        value=middle,
+        unit="ms",
+        low=low,
+        high=high,
+        spread=f"interquartile range of {len(times)} runs",
+        conditions={**conditions, "iterations": len(times), "minimum_ms": min(times), "drift": round(drifted, 4)},
+    )
+
 
 Report = Callable[[str], None]
 

@@ -24,11 +24,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
-from harness.device.package import file_hash, package_hash
-from harness.device.parity import Arrays
-from harness.device.protocol import BenchmarkProtocol
-from harness.device.request import Answer, Request, Result, content_key
-from harness.device.target import Identity, same_chip
+from harness.device.benchmark import Arrays
+from harness.device.request import Answer, BenchmarkProtocol, Request, Result, content_key, file_hash, package_hash
+from harness.device.targets import Identity, same_chip
 from harness.processes.lease import BEATS_PER_LEASE, Heartbeat, LeaseWatch, unique_owner
 from harness.records.errors import UserError
 from harness.records.plain import from_plain, to_plain

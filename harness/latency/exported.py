@@ -15,7 +15,7 @@ from harness.coreml.config import Mlprogram
 from harness.coreml.export import export_package
 from harness.coreml.interpreter import run_program
 from harness.coreml.mil_program import read_program
-from harness.device.parity import Arrays
+from harness.device.benchmark import Arrays
 from harness.latency.cpu_run import on_cpu, shape_of
 from harness.measure.evaluating import evaluating
 from harness.models.filled import filled_copy

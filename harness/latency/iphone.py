@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.coreml.config import Mlprogram
-from harness.device.protocol import BenchmarkProtocol
 from harness.device.queue import Entry, FolderQueue
+from harness.device.request import BenchmarkProtocol
 from harness.latency.backend import check_export, function_named
 from harness.latency.predicted import PredictedLatency
 from harness.records.errors import UserError

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from harness.coreml.config import Mlprogram
-from harness.device.protocol import BenchmarkProtocol
+from harness.device.request import BenchmarkProtocol
 from harness.latency.backend import Backend, check_export
 from harness.records.provenance import processor_name, versions
 

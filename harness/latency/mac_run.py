@@ -10,8 +10,8 @@ from torch import nn
 from harness.coreml.export import CoremlExportError
 from harness.device.apple import NoDeviceError, check_mac, said
 from harness.device.benchmark import benchmark
-from harness.device.mac import Mac
-from harness.device.protocol import BenchmarkProtocol
+from harness.device.request import BenchmarkProtocol
+from harness.device.targets import Mac
 from harness.latency.exported import Exported, exported
 from harness.latency.mac import MacLatency
 from harness.records.errors import UserError

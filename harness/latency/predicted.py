@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from harness.device.protocol import ComputeUnit
+from harness.device.request import ComputeUnit
 from harness.latency.backend import Backend
 from harness.predictor import calibration
 from harness.predictor.chips import chip as chip_named

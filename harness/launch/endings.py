@@ -4,8 +4,8 @@ from harness.launch.attempt import Attempt, Result
 from harness.launch.config import LauncherConfig, SlurmLauncher
 from harness.launch.events import Event
 from harness.launch.executors import Handle
-from harness.launch.requeue import too_many_timeouts
-from harness.launch.slurm_states import Ending, Policy
+from harness.launch.slurm_queue import Ending, Policy
+from harness.launch.worker import too_many_timeouts
 from harness.processes.locks import FileLock
 
 EVENTS: dict[Policy, Event] = {"fail": "failed", "cancel": "cancelled", "again": "cancelled"}

@@ -5,6 +5,8 @@
 
 Nothing is decided by reading them; they are the proof, after any number of kills, of what ran when and how often.
 Each line is one `write` to a file opened with O_APPEND, which a local file system keeps whole and in order.
+
+Beside them, how far an attempt is: KEY/ATTEMPT/progress.json, written by its worker for people to see.
 """
 
 import json
@@ -12,9 +14,12 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from harness.records.plain import to_plain
 from harness.records.store import unwritable
 
 Event: TypeAlias = Literal[
@@ -69,3 +74,40 @@ def read_steps(key_folder: Path) -> list[dict[str, Any]]:
 
 def _read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+EVERY_S = 0.5
+_last: dict[Path, tuple[str, float]] = {}  # attempt folder -> stage and time of the last write of this process
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    stage: str  # "train", "sample", ...
+    step: int
+    of: int
+    time: float  # Unix seconds
+
+
+def report_progress(attempt_folder: Path, stage: str, step: int, of: int) -> None:
+    """Say how far the attempt is; cheap enough for every step (at most one write each half second and stage).
+
+    A full disk is not reported here: what matters will meet it too, and says so.
+    """
+    now = time.monotonic()
+    last_stage, last_time = _last.get(attempt_folder, ("", float("-inf")))
+    if stage == last_stage and step < of and now - last_time < EVERY_S:
+        return
+    _last[attempt_folder] = (stage, now)
+    plain = to_plain(Progress(stage=stage, step=step, of=of, time=time.time()))
+    with suppress(OSError):
+        partial = attempt_folder / ".progress.json"  # one writer: the attempt's own worker
+        partial.write_text(json.dumps(plain))
+        partial.replace(attempt_folder / "progress.json")
+
+
+def read_progress(attempt_folder: Path) -> Progress | None:
+    """The last word of the attempt's worker, or None before its first."""
+    try:
+        return Progress(**json.loads((attempt_folder / "progress.json").read_text()))
+    except (FileNotFoundError, json.JSONDecodeError, TypeError):
+        return None

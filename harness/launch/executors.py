@@ -2,20 +2,29 @@
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import submitit
 from submitit.local.local import LocalJob
 
 from harness.launch.attempt import Attempt
-from harness.launch.config import DebugLauncher, LauncherConfig, LocalLauncher, SlurmLauncher, thread_variables
-from harness.launch.slurm import LARGEST_ARRAY, SlurmHandle, submit_slurm
-from harness.launch.slurm_states import Ending
+from harness.launch.config import (
+    DebugLauncher,
+    LauncherConfig,
+    LocalLauncher,
+    SlurmLauncher,
+    jobs_at_once,
+    thread_variables,
+)
+from harness.launch.slurm import LARGEST_ARRAY, SlurmHandle, script_of, submit_slurm
+from harness.launch.slurm_queue import Ending
 from harness.launch.snapshot import code_variables, snapshot
 from harness.launch.worker import Job
 from harness.processes.locks import holder, is_held
@@ -206,3 +215,21 @@ def submit_local(attempt: Attempt, launcher: LocalLauncher, slot: int) -> "submi
         dealt = launcher.cuda_devices[slot % len(launcher.cuda_devices)] if launcher.cuda_devices else ""
         executor.environment["CUDA_VISIBLE_DEVICES"] = str(dealt)
     return executor.submit(Job(attempt.folder))
+
+
+def submission_of(launcher: LauncherConfig, root: Path, keys: list[str]) -> str:
+    """How jobs at these keys would be started. `root` is the folder of attempts; a copy of the code is taken there.
+
+    Errors: UserError where there is no such launcher on this machine.
+    """
+    if isinstance(launcher, DebugLauncher):
+        return "in this process, one job after another"
+    root.mkdir(parents=True, exist_ok=True)
+    if not isinstance(launcher, LocalLauncher):
+        return script_of(root, keys[: launcher.max_in_flight], launcher)
+    variables = " ".join(
+        f"{name}={value}" for name, value in (thread_variables(launcher) | code_variables(root)).items()
+    )
+    folder = root / keys[0] / "attempt-001" / "submitit"
+    command = shlex.join([sys.executable, "-m", "submitit.local._local", str(folder)])
+    return f"{jobs_at_once(launcher)} at once, each by\n{variables} {command}"

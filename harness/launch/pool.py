@@ -25,10 +25,9 @@ from harness.launch import executors
 from harness.launch.attempt import Attempt, Result, attempts_of, check_key, current_attempt, new_attempt
 from harness.launch.config import DebugLauncher, LauncherConfig, SlurmLauncher, jobs_at_once
 from harness.launch.endings import EVENTS, settle
-from harness.launch.events import log_event
-from harness.launch.progress import Progress, read_progress
-from harness.launch.running import Running, end_jobs
-from harness.launch.slurm_states import Ending
+from harness.launch.events import Progress, log_event, read_progress
+from harness.launch.jobs import Running, end_jobs
+from harness.launch.slurm_queue import Ending
 from harness.launch.stopping import DriverStopped, StopRequest, forget, hear
 from harness.launch.worker import Call, save_call
 from harness.processes.locks import FileLock, lock_driver

@@ -12,8 +12,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from harness.launch.attempt import Attempt
 from harness.launch.config import SlurmLauncher, thread_variables
-from harness.launch.slurm_queue import QUEUE, JobState
-from harness.launch.slurm_states import Ending, is_alive, policy_of
+from harness.launch.slurm_queue import QUEUE, Ending, JobState, is_alive, policy_of
 from harness.launch.snapshot import code_variables
 from harness.launch.worker import Job
 from harness.records.errors import UserError, unknown_name

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from harness.device.protocol import ComputeUnit
+from harness.device.request import ComputeUnit
 from harness.measure.cost import count
 from harness.predictor.calibration import Calibration, read, total_macs
 from harness.predictor.chips import chip as chip_named

@@ -15,8 +15,8 @@ import optuna
 from rich.console import Console
 
 from harness.launch.config import LauncherConfig
-from harness.launch.progress import Progress
-from harness.launch.submission import submission_of
+from harness.launch.events import Progress
+from harness.launch.executors import submission_of
 from harness.records.manifest import study_folder
 from harness.records.quantity import Known
 from harness.records.record import TrialRecord

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.launch.observe import Driver, Job, driver_of, jobs_of, work_of
-from harness.launch.pace import Estimate, Kind, Pace, estimate, pace_of
+from harness.launch.observe import Driver, Estimate, Job, Kind, Pace, driver_of, estimate, jobs_of, pace_of, work_of
 from harness.records.errors import UserError
 from harness.records.plain import from_plain
 from harness.search.candidates import HOURS, candidate_name

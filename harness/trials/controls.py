@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.architecture.config import ArchitectureConfig
 from harness.launch.config import threads_of
-from harness.launch.progress import report_progress
+from harness.launch.events import report_progress
 from harness.measure.quality import quality, samples_for
 from harness.measure.quality_controls import control_images
 from harness.measure.quality_reference import Reference, load_reference

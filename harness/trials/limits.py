@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from harness.device.protocol import ComputeUnit
-from harness.device.target import same_chip
+from harness.device.request import ComputeUnit
+from harness.device.targets import same_chip
 from harness.latency.predicted import PredictedLatency
 from harness.records.errors import UserError, unknown_name
 from harness.records.quantity import Counted, Failed, Known, Measured, Quantity, Unavailable

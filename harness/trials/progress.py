@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from harness.launch.progress import Progress
+from harness.launch.events import Progress
 from harness.records.quantity import Unavailable, value_of
 from harness.records.record import TrialRecord, why
 from harness.trials.spec import TrialSpec

@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from harness.launch.events import Progress
 from harness.launch.pool import Outcome, Pool
-from harness.launch.progress import Progress
 from harness.launch.worker import Call
 from harness.records.errors import UserError
 from harness.records.plain import Plain, from_plain, to_plain

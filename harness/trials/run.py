@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from harness.diffusion.flow_matching import NotFiniteError
 from harness.launch.attempt import shared_folder
 from harness.launch.config import threads_of
-from harness.launch.events import log_steps
-from harness.launch.progress import report_progress
+from harness.launch.events import log_steps, report_progress
 from harness.launch.worker import AttemptStopped
 from harness.measure.quality import quality, samples_for
 from harness.measure.quality_reference import load_reference

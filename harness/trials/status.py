@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.launch.observe import Driver, Job, driver_of, jobs_of, work_of
-from harness.launch.pace import Estimate, Kind, Pace, estimate, pace_of
+from harness.launch.observe import Driver, Estimate, Job, Kind, Pace, driver_of, estimate, jobs_of, pace_of, work_of
 from harness.records.manifest import read_manifest
 from harness.records.quantity import value_of
 from harness.records.record import TrialRecord, trial_key, why

@@ -48,8 +48,8 @@ def after(owner, name, action):
 
 def arrange(point, log):
     from harness.device.agent import Agent
-    from harness.device.iphone import Iphone
     from harness.device.queue import FolderQueue
+    from harness.device.targets import Iphone
 
     runs = []
 

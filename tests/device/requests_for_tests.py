@@ -7,9 +7,9 @@ from unittest.mock import patch
 import numpy as np
 
 from harness.device import queue as queue_module
-from harness.device.protocol import BenchmarkProtocol
 from harness.device.queue import FolderQueue
-from harness.device.target import Identity
+from harness.device.request import BenchmarkProtocol
+from harness.device.targets import Identity
 from harness.records.quantity import Measured
 
 QUICK = BenchmarkProtocol(iterations=15, warm_up_window=2, warm_up_most=20, cool_down_s=0)

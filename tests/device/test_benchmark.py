@@ -11,9 +11,7 @@ from requests_for_tests import QUICK, arrays, package
 from harness.device import apple
 from harness.device.apple import NoDeviceError
 from harness.device.benchmark import benchmark
-from harness.device.iphone import Iphone, Signing
-from harness.device.mac import Mac
-from harness.device.target import device_hash
+from harness.device.targets import Iphone, Mac, Signing, device_hash
 from harness.records.errors import UserError
 from harness.records.plain import to_plain
 from harness.records.quantity import Failed, Measured
@@ -115,8 +113,8 @@ def test_a_plan_that_cannot_be_had_costs_no_number(run, world):
 
 def test_the_mac_itself_is_a_device_too(run, world, monkeypatch):
     said = subprocess.CompletedProcess([], 0, stdout="24B83\n")
-    monkeypatch.setattr("harness.device.mac.subprocess.run", lambda *_, **__: said)
-    monkeypatch.setattr("harness.device.mac.processor_name", lambda: "Apple M2")
+    monkeypatch.setattr("harness.device.targets.subprocess.run", lambda *_, **__: said)
+    monkeypatch.setattr("harness.device.targets.processor_name", lambda: "Apple M2")
     found = run(target=Mac())
     assert isinstance(found, Measured)
     assert (found.conditions["device"], found.conditions["chip"], found.conditions["os_build"]) == (

@@ -6,9 +6,8 @@ import statistics
 import numpy as np
 import pytest
 
-from harness.device.parity import disagreement, psnr_db
-from harness.device.protocol import BenchmarkProtocol
-from harness.device.samples import drift, measured, stable
+from harness.device.benchmark import disagreement, drift, measured, psnr_db, stable
+from harness.device.request import BenchmarkProtocol
 from harness.records.errors import UserError
 from harness.records.plain import from_plain, to_plain
 from harness.records.quantity import Failed, Measured

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from requests_for_tests import NUMBER, PHONE, QUICK, arrays, package, submitted
 
-from harness.device.package import package_hash
-from harness.device.protocol import BenchmarkProtocol
 from harness.device.queue import PACKAGE, REFERENCE, FolderQueue
+from harness.device.request import BenchmarkProtocol, package_hash
 from harness.processes.lease import LeaseWatch
 from harness.records.errors import UserError
 

@@ -12,7 +12,7 @@ from coremltools.models import MLModel, compute_device, compute_plan
 from coremltools.models.ml_program.experimental import async_wrapper, perf_utils, remote_device
 
 from harness.device.apple import explained
-from harness.device.protocol import ComputeUnit as Unit
+from harness.device.request import ComputeUnit as Unit
 from harness.records.errors import UserError
 
 

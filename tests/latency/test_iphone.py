@@ -12,10 +12,9 @@ from torch import nn
 
 from harness.coreml.config import Mlprogram
 from harness.device.apple import NO_MAC
-from harness.device.package import package_hash
-from harness.device.protocol import BenchmarkProtocol
 from harness.device.queue import FolderQueue
-from harness.device.target import Identity
+from harness.device.request import BenchmarkProtocol, package_hash
+from harness.device.targets import Identity
 from harness.latency import exported as exported_module
 from harness.latency import mac_run as mac_module
 from harness.latency.config import LatencyConfig

@@ -17,7 +17,7 @@ from typing import Any
 
 from launch_jobs import LocksIgnored, Steps
 
-from harness.launch import executors, pool, running
+from harness.launch import executors, jobs, pool
 from harness.launch.attempt import Attempt
 from harness.launch.config import LocalLauncher
 
@@ -49,7 +49,7 @@ def arm(point: str, n: int) -> None:
 
 
 def ignore_locks() -> None:
-    running.is_held = lambda _path: False
+    jobs.is_held = lambda _path: False
     pool._key_lock = lambda folder: pool.FileLock(folder / "lock", os.open("/dev/null", os.O_RDWR))  # type: ignore
     executors.Orphan.may_live = lambda _self: False  # type: ignore[method-assign]
     executors.Job = LocksIgnored  # type: ignore

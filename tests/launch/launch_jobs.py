@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.launch import worker
 from harness.launch.attempt import Attempt, Result, shared_folder
-from harness.launch.progress import report_progress
+from harness.launch.events import report_progress
 from harness.processes.locks import FileLock
 from harness.records.errors import UserError
 from harness.records.plain import Plain

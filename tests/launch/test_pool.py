@@ -21,11 +21,10 @@ import pytest
 from harness.launch import executors
 from harness.launch.attempt import Attempt, new_attempt
 from harness.launch.config import DebugLauncher, LauncherConfig, LocalLauncher, SlurmLauncher
-from harness.launch.events import read_events
+from harness.launch.events import read_events, read_progress, report_progress
 from harness.launch.pool import Outcome, Pool
-from harness.launch.progress import read_progress, report_progress
 from harness.launch.slurm import SlurmHandle
-from harness.launch.slurm_states import Ending, Policy
+from harness.launch.slurm_queue import Ending, Policy
 from harness.launch.worker import Job, save_call
 from harness.processes.locks import is_held
 from harness.records.errors import UserError

@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from harness.launch import endings, executors, requeue, slurm_queue
+from harness.launch import endings, executors, slurm_queue, worker
 from harness.launch.attempt import Attempt, Result, new_attempt
 from harness.launch.config import SlurmLauncher
 from harness.launch.slurm import SlurmHandle
-from harness.launch.slurm_queue import SlurmQueue
-from harness.launch.slurm_states import STATES, Ending, Policy, is_alive, policy_of
+from harness.launch.slurm_queue import STATES, Ending, Policy, SlurmQueue, is_alive, policy_of
 from harness.launch.worker import Job, earlier_run_is_over, heartbeat_of, save_call
 from harness.records.errors import UserError
 
@@ -272,7 +271,7 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             raise answers[command]
         return str(answers[command])
 
-    monkeypatch.setattr(requeue, "_run", run)
+    monkeypatch.setattr(worker, "_slurm", run)
     monkeypatch.setenv("SLURM_JOB_ID", "9")
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
@@ -297,21 +296,21 @@ def test_a_job_requeues_itself_unless_slurm_has_ended_it(
     attempt: Attempt, commands: dict[str, Any], asked: Any, began: float, squeue: Any, left: str, timeouts: int
 ) -> None:
     commands["squeue"] = squeue
-    assert requeue.leave(attempt, SLURM, asked, time.monotonic() + began) == left
+    assert worker.leave(attempt, SLURM, asked, time.monotonic() + began) == left
     assert (("scontrol", "requeue", "7_3") in commands["asked"]) == (left == "requeued")
     assert attempt.timeouts_of_key() == timeouts
 
 
 def test_a_requeue_that_slurm_refuses_leaves_the_key_to_the_driver(attempt: Attempt, commands: dict[str, Any]) -> None:
     commands["scontrol"] = subprocess.CalledProcessError(1, "scontrol", stderr="Requested operation is disabled\n")
-    left = requeue.leave(attempt, SLURM, signal.SIGUSR2, time.monotonic() + LONG_AGO)
+    left = worker.leave(attempt, SLURM, signal.SIGUSR2, time.monotonic() + LONG_AGO)
     assert isinstance(left, Result)
     assert left.state == "stopped"
     assert left.error.endswith("Slurm did not requeue it: Requested operation is disabled")
 
 
 def test_a_job_that_was_replaced_does_not_requeue_itself(attempt: Attempt, commands: dict[str, Any]) -> None:
-    left = requeue.leave(attempt, SLURM, signal.SIGUSR1, time.monotonic())
+    left = worker.leave(attempt, SLURM, signal.SIGUSR1, time.monotonic())
     assert isinstance(left, Result)
     assert commands["asked"] == []
 

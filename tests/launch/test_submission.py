@@ -1,8 +1,8 @@
 """What `--dry-run` shows of the jobs is what would be submitted."""
 
 from harness.launch.config import SlurmLauncher
+from harness.launch.executors import submission_of
 from harness.launch.pool import Pool
-from harness.launch.submission import submission_of
 
 
 def test_the_script_shown_is_the_one_that_submitit_submits(tmp_path, slurm_stand_in):

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from harness.architecture.catalogue import architecture
 from harness.architecture.config import ArchitectureConfig
-from harness.launch.progress import Progress
+from harness.launch.events import Progress
 from harness.records.quantity import Counted, Failed, Measured, Predicted, Quantity, Unavailable
 from harness.records.record import Protocol, TrialRecord
 from harness.search import problem as problem_module

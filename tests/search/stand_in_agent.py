@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from harness.device.queue import PACKAGE, FolderQueue
-from harness.device.target import Identity
+from harness.device.targets import Identity
 from harness.records.quantity import Failed, Measured
 
 PHONE = Identity(device="iPhone", id="aaaa", os_version="18.1", os_build="22B83", chip="A17 Pro")

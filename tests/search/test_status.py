@@ -14,10 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.launch.attempt import new_attempt
-from harness.launch.events import log_event
-from harness.launch.observe import Driver, Finished, Work, driver_of, jobs_of, work_of
-from harness.launch.pace import Estimate, Kind, estimate, pace_of
-from harness.launch.progress import report_progress
+from harness.launch.events import log_event, report_progress
+from harness.launch.observe import (
+    Driver,
+    Estimate,
+    Finished,
+    Kind,
+    Work,
+    driver_of,
+    estimate,
+    jobs_of,
+    pace_of,
+    work_of,
+)
 from harness.processes.locks import DRIVER_LOCK, FileLock, is_held
 from harness.records.errors import UserError
 from harness.records.plain import to_plain

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.launch.progress import Progress
+from harness.launch.events import Progress
 from harness.records.record import TrialRecord
 from harness.trials.spec import TrialSpec
 

@@ -14,8 +14,8 @@ from submitit.core.utils import DelayedSubmission
 from harness.launch import pool
 from harness.launch.attempt import Attempt, Result
 from harness.launch.config import LauncherConfig
-from harness.launch.progress import report_progress
-from harness.launch.slurm_states import Ending
+from harness.launch.events import report_progress
+from harness.launch.slurm_queue import Ending
 from harness.processes.locks import FileLock
 from harness.records.plain import to_plain
 

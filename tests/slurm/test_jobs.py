@@ -15,9 +15,9 @@ from slurm_driver import HELD, SETTINGS, Driver, eventually
 from slurm_jobs import Saves
 
 from harness.launch.config import SlurmLauncher
+from harness.launch.jobs import launcher_of, left_behind, recall
 from harness.launch.observe import driver_of, jobs_of
 from harness.launch.pool import Pool
-from harness.launch.recall import launcher_of, left_behind, recall
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from rich.console import Console
 
-from harness.launch.progress import Progress
+from harness.launch.events import Progress
 from harness.trials import progress
 from harness.trials.progress import PLAIN_EVERY_S, ROWS, Show
 

@@ -1,14 +1,19 @@
-"""An attached iPhone, reached through coremltools' remote_device: it builds, signs, installs and starts an app there.
+"""What a benchmark runs on: the seam, and its two kinds, the Mac itself and an attached iPhone.
 
-The app is built once and kept in the working directory. Every model gets a fresh start of the app: coremltools 9.0
-does not really unload a model from it, so a long queue would fill the phone's memory.
+The iPhone is reached through coremltools' remote_device, which builds, signs, installs and starts an app there. The app
+is built once and kept in the working directory. Every model gets a fresh start of the app: coremltools 9.0 does not
+really unload a model from it, so a long queue would fill the phone's memory.
 """
 
+import hashlib
+import platform
+import subprocess
+import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol, TypeAlias
 
 from harness.device.apple import (
     LOCKED,
@@ -19,9 +24,64 @@ from harness.device.apple import (
     experimental,
     explained,
 )
-from harness.device.target import Identity, device_hash
 from harness.records.errors import UserError
+from harness.records.provenance import processor_name
 from harness.records.store import unwritable
+
+Family: TypeAlias = Literal["iPhone", "Mac"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Identity:
+    """Which device a number belongs to. The id is a hash, and the name that its owner gave it is nowhere."""
+
+    device: Family
+    id: str  # `device_hash` of the udid
+    os_version: str
+    os_build: str
+    chip: str  # as the user names it: coremltools does not tell; "" where nobody did
+
+    @property
+    def key(self) -> str:
+        """What a measurement is kept under: another build of the system may be faster or slower."""
+        return f"{self.id}-{self.os_build}"
+
+
+class Target(Protocol):
+    def identify(self) -> Identity:
+        """The device that would run a model now; NoDeviceError where there is none, UserError where the user
+        must mend something first."""
+
+    def opened(self) -> AbstractAsyncContextManager[Any]:
+        """A session for one model: coremltools' Device, prepared; None for the Mac itself."""
+
+
+def device_hash(udid: str) -> str:
+    """12 hex digits: equal for the same device, and no udid."""
+    return hashlib.sha256(f"udid:{udid}".encode()).hexdigest()[:12]
+
+
+def same_chip(first: str, second: str) -> bool:
+    """`a17  pro` is `A17 Pro`."""
+    return "".join(first.split()).casefold() == "".join(second.split()).casefold()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mac:
+    def identify(self) -> Identity:
+        check_mac()
+        build = subprocess.run(["sw_vers", "-buildVersion"], capture_output=True, text=True, check=True).stdout.strip()
+        return Identity(
+            device="Mac",
+            id=device_hash(f"{uuid.getnode():012x}"),
+            os_version=platform.mac_ver()[0],
+            os_build=build,
+            chip=processor_name().removeprefix("Apple "),
+        )
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        yield None  # coremltools' word for the local system
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
