@@ -13,12 +13,13 @@ from safetensors.torch import save_file
 
 from harness.architecture.catalogue import catalogue_names
 from harness.cli import main, overview, parse, split_verb
+from harness.commands.verb import NAMES, verb
 from harness.search.study import sweep_study
 from harness.trials.compose import groups
 from harness.trials.settings import settings_of
 from harness.trials.studies import read_study
-from harness.verbs import VERBS
 
+VERBS = {name: verb(name) for name in NAMES}
 README = Path(__file__).parent.parent / "README.md"
 HEAVY = ("torch", "coremltools", "transformers", "hydra", "optuna", "sklearn", "wandb")
 ARCHITECTURE_VERBS = ("measure", "export", "train", "compare")

@@ -1,17 +1,38 @@
 """`harness ablate NAME`: run an ablation, list what failed, write its report."""
 
-import argparse
+from __future__ import annotations
 
-from harness.commands.dry_run import planned_ablation
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from harness.commands.report import report
+from harness.commands.tables import table
+from harness.commands.verb import Verb
+from harness.records.quantity import value_of
 from harness.records.record import why
-from harness.trials.ablation import ablation, run_ablation
-from harness.trials.progress import Show
-from harness.trials.studies import find_study
+
+if TYPE_CHECKING:
+    from harness.trials.spec import TrialSpec
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="show what would run and how; run and write nothing")
+
+
+def check(arguments: argparse.Namespace) -> None:
+    from harness.trials.ablation_study import ablation_study, twins_of
+
+    twins_of(*ablation_study(arguments.name, arguments.overrides))
 
 
 def run(arguments: argparse.Namespace) -> int:
     """0; 1 if a trial failed: the report is written all the same."""
+    from harness.trials.ablation import ablation, run_ablation
+    from harness.trials.progress import Show
+    from harness.trials.studies import find_study
+
     show = Show()
     if arguments.dry_run:
         print(planned_ablation(arguments.name, arguments.overrides))
@@ -29,3 +50,46 @@ def run(arguments: argparse.Namespace) -> int:
         show.note(failure)
     print(report(job.settings.out, job.name, job.study))
     return 1 if failures else 0
+
+
+VERB = Verb(
+    summary="train and compare the rungs of an ablation, then write its report",
+    name="an ablation in sweeps/, or the path of its YAML",
+    example="harness ablate fig3 data=image_folder data.path=~/my_images",
+    lists="ablations",
+    flags=flags,
+    check=check,
+    run=run,
+)
+
+
+def planned_ablation(name: str, overrides: Sequence[str]) -> str:
+    """Every (rung, seed): whether the store has it, a limit refuses it, or it would be trained; and how."""
+    from harness.launch.executors import submission_of
+    from harness.trials.ablation import ablation
+    from harness.trials.ablation_study import ablation_study
+    from harness.trials.scratch import scratch
+
+    out = ablation_study(name, overrides)[1].out
+    with scratch(out) as place:
+        job = ablation(name, [*overrides, f"out={place}"], "")
+        specs = {spec.key: spec for spec in job.specs()}
+        fates = {key: _fate(spec) for key, spec in specs.items()}
+        rows = [(spec.name, str(spec.seed), fates[key]) for key, spec in specs.items()]
+        keys = [key for key, fate in fates.items() if fate == "would run"] or ["KEY"]
+        submission = submission_of(job.settings.launcher, job.folder / "attempts", keys)
+        submission = submission.replace(str(place), str(Path(out).absolute()))
+    runs = sum(fate == "would run" for fate in fates.values())
+    shown = table(("rung", "seed", "what becomes of it"), rows)
+    return f"{shown}\n{runs} of {len(rows)} would run\n\njobs: {submission}\ndry run: nothing was run or written"
+
+
+def _fate(spec: TrialSpec) -> str:
+    from harness.trials.outcomes import finished, rejected
+
+    if (record := finished(spec)) is not None:
+        kid = value_of(record.quantities.get("kid"))
+        return f"in the store: {record.state}" + (f", KID {kid:.4g}" if kid is not None else "")
+    if (refused := rejected(spec)) is not None:
+        return f"refused: {why(refused)}"
+    return "would run"

@@ -6,17 +6,26 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import track
-
-from harness.commands.places import out_of
+from harness.commands.operands import out_of
 from harness.commands.tables import table
+from harness.commands.verb import Verb
 from harness.records.errors import UserError
 from harness.records.removal import Removable, remove
-from harness.search.cleaning import plan, studies_of, undriven
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="list what would go, and remove nothing")
+    parser.add_argument("--cache", action="store_true", help="what can be computed again, too: OUT/cache")
+    parser.add_argument("--json", action="store_true", help="print one JSON object with every path, and nothing else")
+
+
+def check(arguments: argparse.Namespace) -> None:
+    out_of(arguments.overrides, arguments.name)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from harness.search.cleaning import plan, studies_of, undriven
+
     out, name = out_of(arguments.overrides, arguments.name), arguments.name
     if arguments.cache and name is not None:
         raise UserError(f"--cache removes what all studies of {out} share; leave out NAME ('{name}')")
@@ -29,7 +38,21 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+VERB = Verb(
+    summary="remove what nobody would read or continue from: old checkpoints, finished jobs' files, leftovers",
+    name="one study, by its name below out=; default: all of them, and what they share",
+    operands="[NAME]",
+    example="harness clean laptop --dry-run",
+    flags=flags,
+    check=check,
+    run=run,
+)
+
+
 def _remove(items: Sequence[Removable]) -> None:
+    from rich.console import Console
+    from rich.progress import track
+
     console = Console(stderr=True)
     for item in track(items, "removing", console=console, transient=True, disable=not console.is_terminal):
         remove(item.path)

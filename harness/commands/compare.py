@@ -1,23 +1,27 @@
 """`harness compare A B`: the knobs in which B differs from A, and what each costs. `harness compare paper`: the counts
 of the catalogue beside the published numbers."""
 
+from __future__ import annotations
+
 import argparse
 import json
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
-
-from harness.architecture.catalogue import architecture
-from harness.architecture.config import ArchitectureConfig
-from harness.architecture.difference import Change, edits_between
-from harness.architecture.edits import with_edits
-from harness.commands.compare_paper import compare_paper
-from harness.commands.measure import PLACES, latent_of
+from harness.architecture.family import FULL_LATENT
+from harness.commands.measure import PLACES
+from harness.commands.operands import latent_of
 from harness.commands.tables import table
-from harness.measure.cost import Cost
+from harness.commands.verb import Verb
 from harness.records.errors import UserError
-from harness.trials.costs import cost_of
+from harness.records.plain import from_plain
+
+if TYPE_CHECKING:
+    from harness.architecture.config import ArchitectureConfig
+    from harness.architecture.difference import Change
+    from harness.measure.cost import Cost
+    from harness.reporting.published import PublishedCell
 
 UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 SHOWN = ("params", "macs", "macs_without_attention", "activations")
@@ -32,7 +36,16 @@ class KnobCost:
     impossible: str = ""
 
 
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("other", metavar="B", nargs="?", help="the architecture to compare with; none with `paper`")
+    parser.add_argument("--latent", type=int, help="height and width of the latent; default: the first one's, or 128")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
 def run(arguments: argparse.Namespace) -> int:
+    from harness.architecture.catalogue import architecture
+    from harness.trials.costs import cost_of
+
     if arguments.overrides:
         raise UserError(
             f"compare takes no settings, and '{arguments.overrides[0]}' is one; write the YAML of a variant"
@@ -61,12 +74,28 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+VERB = Verb(
+    summary="show in what two architectures differ and what each knob costs, or the counts beside the paper's",
+    name="an architecture of the catalogue or the path of its YAML; or `paper`",
+    operands="(A B | paper)",
+    example="harness compare mqa first_stage_ca",
+    lists="architectures",
+    flags=flags,
+    run=run,
+)
+
+
 def knob_costs(a: ArchitectureConfig, b: ArchitectureConfig, before: Cost, latent: int) -> list[KnobCost]:
     """One entry for each edit of `edits_between`, each turned alone on A, whose cost is `before`."""
+    from harness.architecture.difference import edits_between
+
     return [_knob_cost(a, change, before, latent) for change in edits_between(a, b)]
 
 
 def _knob_cost(a: ArchitectureConfig, change: Change, before: Cost, latent: int) -> KnobCost:
+    from harness.architecture.edits import with_edits
+    from harness.trials.costs import cost_of
+
     try:
         after = cost_of(with_edits(a, {change.path: change.after}), latent)
     except UserError as error:
@@ -127,6 +156,8 @@ def _row(added: dict[str, int], whole: Cost) -> tuple[str, ...]:
 
 
 def _yaml(value: Any) -> str:
+    import yaml
+
     return yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False).removesuffix("\n...\n").strip()
 
 
@@ -149,3 +180,188 @@ def _signed(change: int, whole: int) -> str:
     size, unit = next(((size, unit) for size, unit in UNITS if abs(change) >= size), (1, ""))
     share = f" ({100 * change / whole:+.1f}%)" if whole else ""
     return f"{change / size:+.4g} {unit}".rstrip() + share
+
+
+POINTS = 1.5
+"""How many percentage points a counted change may be off a printed one."""
+SAME = 1.0
+"""A change of at most so many points is `about the same`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sheet:
+    """One file of reports/published/, and how its numbers are counted."""
+
+    name: str
+    latent: int  # where the architecture is not made for one of its own
+    quantities: Mapping[str, tuple[str, float]]  # published column -> property of Cost, its unit in counts
+    tolerance: Mapping[str, float] = field(default_factory=dict)  # column -> percent
+    rows: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # row -> the same, where it differs
+
+
+SHEETS = (
+    Sheet(name="fig3", latent=FULL_LATENT, quantities={"params": ("params", 1), "flops": ("macs", 1)}),
+    Sheet(
+        name="tab1",
+        latent=32,
+        quantities={"params": ("params", 1e6), "flops": ("macs", 1e9)},
+        tolerance={"params": 1, "flops": 2},
+        rows={"snapgen": {"flops": 4}},
+    ),
+    Sheet(
+        name="tab2",
+        latent=FULL_LATENT,
+        quantities={"params": ("params", 1e6), "flops": ("flops_fvcore", 1e9)},
+        # Half of the last digit. Of FLOPs three are meant: 4970 is printed for two decoders that differ by 0.9 G.
+        tolerance={"params": 0.011, "flops": 0.1},
+        rows={"decoder/tiny": {"params": 2, "flops": 3}},
+    ),
+    Sheet(name="on_device", latent=FULL_LATENT, quantities={"params": ("params", 1e6)}, tolerance={"params": 1}),
+)
+
+State = Literal["hit", "miss", "not built"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    table: str
+    name: str
+    quantity: str  # how it is counted: `params`, `macs`, `flops_fvcore`
+    latent: int  # height and width
+    channels: int | None  # of the latent; None where the name is not in the catalogue
+    target: str
+    labels: str
+    counted: str
+    off: str  # from the target: points for changes, percent for values
+    tolerance: str
+    state: State
+    why: str = ""
+    target_value: float | None = None  # in `unit`; None where only a direction is printed
+    counted_value: float | None = None
+    unit: str = "%"
+
+
+def compare_paper(*, as_json: bool) -> str:
+    from harness.reporting.published import LABELS
+
+    checks = [check for sheet in SHEETS for check in checks_of(sheet)]
+    if as_json:
+        return json.dumps({"checks": [asdict(check) for check in checks], "labels": LABELS})
+    columns = ("table", "name", "quantity", "latent", "target", "labels", "counted", "off", "tolerance", "state")
+    rows = [tuple((asdict(check) | {"latent": _latent_size(check)})[name] for name in columns) for check in checks]
+    missed = sum(check.state == "miss" for check in checks)
+    built = sum(check.state != "not built" for check in checks)
+    notes = dict.fromkeys(f"{check.name}: {check.why}" for check in checks if check.why)
+    legend = [f"[{label}] {meaning}" for label, meaning in LABELS.items()]
+    return "\n".join(
+        [table(columns, rows, "published and counted"), f"{built - missed} of {built} hit", *notes, *legend]
+    )
+
+
+def _latent_size(check: Check) -> str:
+    """`64x64x3`"""
+    return f"{check.latent}x{check.latent}" + (f"x{check.channels}" if check.channels else "")
+
+
+def checks_of(sheet: Sheet) -> Iterator[Check]:
+    """A check for every published number of the sheet that counting can answer, in its order."""
+    from harness.reporting.published import Published
+    from harness.trials.studies import read_study
+
+    published = from_plain(Published, read_study("reports/published", sheet.name))
+    costs: dict[str, Cost | str] = {}
+    for name, row in published.rows.items():
+        for column, cell in row.cells.items():
+            relative = cell.value is None
+            if column in sheet.quantities and not (relative and row.against is None):
+                for needed in (name, *([row.against] if row.against else [])):
+                    costs[needed] = costs.get(needed) or _cost(needed, sheet.latent)
+                yield _check(sheet, name, row.against, column, cell, costs)
+
+
+def _cost(name: str, latent: int) -> Cost | str:
+    """What it costs, or why it cannot be counted."""
+    from harness.architecture.catalogue import architecture
+    from harness.trials.costs import cost_of
+
+    if not _is_built(name):
+        return "not in the catalogue"
+    try:
+        return cost_of(architecture(name), _latent(name, latent))
+    except UserError as error:
+        return str(error)
+
+
+def _is_built(name: str) -> bool:
+    from harness.architecture.catalogue import catalogue_names
+
+    return name in catalogue_names()
+
+
+def _latent(name: str, latent: int) -> int:
+    from harness.architecture.catalogue import architecture
+
+    return (architecture(name).native_latent if _is_built(name) else None) or latent
+
+
+def _check(
+    sheet: Sheet, name: str, against: str | None, column: str, cell: PublishedCell, costs: Mapping[str, Cost | str]
+) -> Check:
+    from harness.architecture.catalogue import architecture
+    from harness.measure.cost import Cost
+
+    quantity, unit = sheet.quantities[column]
+    cost, base = costs[name], costs[against] if against else None
+    latent = _latent(name, sheet.latent)
+    channels = architecture(name).latent_channels if _is_built(name) else None
+    shown: dict[str, Any] = {"table": sheet.name, "name": name, "quantity": quantity, "latent": latent}
+    shown |= {"channels": channels, "labels": cell.source}
+    for found in (cost, base):
+        if isinstance(found, str):
+            empty = "-"
+            return Check(
+                **shown, target=cell.shown, counted=empty, off=empty, tolerance=empty, state="not built", why=found
+            )
+    assert isinstance(cost, Cost)
+    if cell.value is not None:
+        tolerance = (sheet.tolerance | sheet.rows.get(name, {}))[column]  # type: ignore[operator]
+        return _value(shown, cell.value, getattr(cost, quantity) / unit, unit, tolerance)
+    assert isinstance(base, Cost)
+    return _change(shown, cell, 100 * (getattr(cost, quantity) / getattr(base, quantity) - 1), f" on {against}")
+
+
+def _value(shown: dict[str, Any], target: float, counted: float, unit: float, tolerance: float) -> Check:
+    prefix = {1e6: "M", 1e9: "G"}[unit]
+    off = 100 * (counted / target - 1)
+    return Check(
+        **shown,
+        target=f"{target:g} {prefix}",
+        counted=f"{counted:.2f} {prefix}",
+        off=f"{off:+.2f}%",
+        tolerance=f"{tolerance:g}%",
+        state="hit" if abs(off) <= tolerance else "miss",
+        target_value=target,
+        counted_value=counted,
+        unit=prefix,
+    )
+
+
+def _change(shown: dict[str, Any], cell: PublishedCell, counted: float, against: str) -> Check:
+    """A printed change in points; or where only a direction is printed, that direction."""
+    if cell.change is not None:
+        target = 100 * cell.change
+        hit, off, tolerance = abs(counted - target) <= POINTS, f"{counted - target:+.2f}", f"{POINTS:g} points"
+    else:
+        target, off = None, "-"
+        tolerance = f"{SAME:g} point" if cell.direction == "same" else "its sign"
+        hit = {"lower": counted < 0, "higher": counted > 0, "same": abs(counted) <= SAME}[cell.direction or "same"]
+    return Check(
+        **shown,
+        target=cell.shown + against,
+        counted=f"{counted:+.2f}%",
+        off=off,
+        tolerance=tolerance,
+        state="hit" if hit else "miss",
+        target_value=target,
+        counted_value=counted,
+    )

@@ -1,22 +1,42 @@
 """`harness data [NAME]`: what a data set consists of, and a picture of it."""
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from harness.commands.tables import table
-from harness.data.dataset import load_dataset
-from harness.data.images import ImageData, stack
+from harness.commands.verb import Verb
 from harness.records.store import check_file_writable
-from harness.trials.images import write_grid
-from harness.trials.prepared import cache_folder
-from harness.trials.settings import settings_of
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from harness.data.images import ImageData
 
 ROWS, COLUMNS = 8, 10
 
 
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--to", metavar="FILE", help="where the grid of samples goes; default OUT/data/KIND.png")
+
+
+def check(arguments: argparse.Namespace) -> None:
+    from harness.trials.settings import settings_of
+
+    settings_of([*([f"data={arguments.name}"] if arguments.name else []), *arguments.overrides])
+
+
 def run(arguments: argparse.Namespace) -> int:
+    import numpy as np
+
+    from harness.data.dataset import load_dataset
+    from harness.data.images import stack
+    from harness.trials.images import write_grid
+    from harness.trials.prepared import cache_folder
+    from harness.trials.settings import settings_of
+
     chosen = [f"data={arguments.name}"] if arguments.name else []
     settings = settings_of([*chosen, *arguments.overrides])
     path = Path(arguments.to) if arguments.to else settings.out / "data" / f"{settings.data.kind}.png"
@@ -34,6 +54,19 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _spread(data: ImageData) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+VERB = Verb(
+    summary="describe a data set: sizes, classes, unreadable files, a grid of samples",
+    name="a data set: digits, fashion_mnist, image_folder",
+    operands="[NAME]",
+    example="harness data image_folder data.path=~/my_images",
+    flags=flags,
+    check=check,
+    run=run,
+)
+
+
+def _spread(data: ImageData) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Indices of images spread evenly over the training part."""
+    import numpy as np
+
     return np.unique(np.linspace(0, len(data.train) - 1, ROWS * COLUMNS).astype(np.int64))

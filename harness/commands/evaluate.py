@@ -5,13 +5,28 @@ import json
 import sys
 
 from harness.commands.tables import quantities_table
+from harness.commands.verb import Verb
 from harness.records.plain import to_plain
-from harness.trials.evaluate import differences, evaluate
-from harness.trials.prepared import prepare
-from harness.trials.settings import settings_of
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--beside", metavar="KEY", help="another trial: the difference too, sampled from the same noise"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
+def check(arguments: argparse.Namespace) -> None:
+    from harness.trials.settings import settings_of
+
+    settings_of(arguments.overrides)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from harness.trials.evaluate import differences, evaluate
+    from harness.trials.prepared import prepare
+    from harness.trials.settings import settings_of
+
     prepared = prepare(settings_of([*arguments.overrides, "count_only=false"]))
     quantities, remark = evaluate(arguments.name, prepared)
     if arguments.beside is not None:
@@ -25,3 +40,13 @@ def run(arguments: argparse.Namespace) -> int:
     data, _ = prepared.trained_on
     print(quantities_table(f"{arguments.name} against {data.kind}", quantities))
     return 0
+
+
+VERB = Verb(
+    summary="score a trial's checkpoint, or a folder of images, against a data set",
+    name="a trial's key, or a folder of images",
+    example="harness evaluate ~/generated data=digits --json",
+    flags=flags,
+    check=check,
+    run=run,
+)

@@ -1,31 +1,51 @@
 """`harness export NAME [path.of.knob=value ...]`: a Core ML package, what it consists of, what may leave the engine."""
 
+from __future__ import annotations
+
 import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import nn
-
-from harness.architecture.config import ArchitectureConfig
-from harness.commands.measure import edited, latent_of
+from harness.commands.operands import edited, latent_of
 from harness.commands.tables import table
-from harness.coreml.config import Mlprogram
-from harness.coreml.export import check_package_place, export_package
-from harness.coreml.limits import Finding
-from harness.coreml.parity import ParityResult, parity
-from harness.coreml.preflight import check_package, preflight
-from harness.models.build import build, example_inputs
-from harness.models.filled import fill_weights
+from harness.commands.verb import Verb
 from harness.records.errors import UserError
 from harness.records.plain import from_plain, to_plain
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from harness.architecture.config import ArchitectureConfig
+    from harness.coreml.config import Mlprogram
+    from harness.coreml.limits import Finding
+    from harness.coreml.parity import ParityResult
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--latent", type=int, help="height and width of the latent; default: its own, or 128")
+    parser.add_argument("--to", metavar="FILE", help="where the .mlpackage goes; default NAME.mlpackage here")
+    parser.add_argument("--weights", metavar="FILE", help="a trial's ema.safetensors; default: untrained weights")
+    parser.add_argument("--target", choices=("iOS16", "iOS17", "iOS18"), help="the oldest system; default iOS17")
+    parser.add_argument("--layout", choices=("ane", "plain"), help="for the Neural Engine, or as it is; default ane")
+    parser.add_argument("--bits", type=int, choices=(16, 8, 6, 4), help="of a weight; below 16 palettized; default 16")
+    parser.add_argument("--preflight", action="store_true", help="from shapes alone, in seconds: write no package")
+    parser.add_argument(
+        "--parity",
+        action="store_true",
+        help="hold the package against the module; without --weights both get random ones",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
+def check(arguments: argparse.Namespace) -> None:
+    edited(arguments.name, arguments.overrides)
+
 
 def run(arguments: argparse.Namespace) -> int:
+    from harness.coreml.config import Mlprogram
+
     made = edited(arguments.name, arguments.overrides)
     latent = latent_of(arguments.latent, made)
     flags = {name: getattr(arguments, name) for name in ("target", "layout", "bits")}
@@ -40,7 +60,24 @@ def run(arguments: argparse.Namespace) -> int:
     return _preflight(arguments, made, latent, config)
 
 
+VERB = Verb(
+    summary="export an architecture to a Core ML package",
+    name="an architecture of the catalogue, or the path of its YAML",
+    example="harness export winner.yaml --to winner.mlpackage",
+    lists="architectures",
+    flags=flags,
+    check=check,
+    run=run,
+)
+
+
 def _export(arguments: argparse.Namespace, made: ArchitectureConfig, latent: int, config: Mlprogram) -> int:
+    from harness.coreml.export import check_package_place, export_package
+    from harness.coreml.parity import parity
+    from harness.coreml.preflight import check_package
+    from harness.models.build import build, example_inputs
+    from harness.models.filled import fill_weights
+
     path = Path(arguments.to or f"{Path(arguments.name).stem}.mlpackage")
     check_package_place(path)
     module, inputs = build(made), example_inputs(made, latent=latent)
@@ -68,6 +105,9 @@ def _export(arguments: argparse.Namespace, made: ArchitectureConfig, latent: int
 
 def load_weights(module: nn.Module, path: Path) -> None:
     """The trained weights in that file, `ema.safetensors` of a trial; UserError where they are another network's."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     if path.is_dir():
         raise UserError(f"{path} is a folder; give the file, ema.safetensors, whose path `harness train` prints")
     try:
@@ -91,6 +131,11 @@ def _judged(result: ParityResult | None, config: Mlprogram) -> int:
 
 
 def _preflight(arguments: argparse.Namespace, made: ArchitectureConfig, latent: int, config: Mlprogram) -> int:
+    import torch
+
+    from harness.coreml.preflight import preflight
+    from harness.models.build import build, example_inputs
+
     with torch.device("meta"):
         module = build(made)
     report = preflight(module, example_inputs(made, latent=latent, device="meta"), config)

@@ -1,23 +1,42 @@
 """`harness latency calibrate [out=runs] [--to FILE] [--count]`: fit the predictor again, on all there is."""
 
+from __future__ import annotations
+
 import argparse
 from dataclasses import asdict
 from math import exp
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from harness.commands.latency_scores import left_out_errors, scores_table
+from harness.commands.latency_published import left_out_errors, scores_table
 from harness.commands.tables import table
-from harness.predictor.calibration import PACKAGED, Calibration, calibrate_and_test, read, write
-from harness.predictor.networks import counted_networks
-from harness.predictor.own import described, own_points
-from harness.predictor.published import COUNTS, published_points, published_rows, write_counts
+from harness.commands.verb import Verb
 from harness.records.errors import UserError
 from harness.records.store import check_file_writable
-from harness.trials.settings import settings_of
-from harness.trials.spec import store_of
+
+if TYPE_CHECKING:
+    from harness.predictor.calibration import Calibration
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--to", metavar="FILE", help="where the calibration goes; default: the installed package's own")
+    parser.add_argument("--count", action="store_true", help="count the published networks' operators again before it")
+
+
+def check(arguments: argparse.Namespace) -> None:
+    from harness.trials.settings import settings_of
+
+    settings_of(arguments.overrides)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from harness.predictor.calibration import PACKAGED, calibrate_and_test, read, write
+    from harness.predictor.networks import counted_networks
+    from harness.predictor.own import described, own_points
+    from harness.predictor.published import COUNTS, published_points, published_rows, write_counts
+    from harness.trials.settings import settings_of
+    from harness.trials.spec import store_of
+
     if arguments.name is not None:
         raise UserError(f"`harness latency calibrate` takes no name ('{arguments.name}'); say where with out=FOLDER")
     path = Path(arguments.to).expanduser() if arguments.to else PACKAGED
@@ -39,6 +58,17 @@ def run(arguments: argparse.Namespace) -> int:
     use = "every prediction uses it" if path == PACKAGED else f"predict with it: --calibration {path}"
     print(f"wrote {path}; {use}")
     return 0
+
+
+VERB = Verb(
+    summary="fit the predictor to the published latencies and to those measured under out=",
+    name="",
+    operands="",
+    example="harness latency calibrate out=runs --to mine.yaml",
+    flags=flags,
+    check=check,
+    run=run,
+)
 
 
 def _parameters(made: Calibration) -> str:

@@ -2,13 +2,21 @@
 
 import argparse
 
+from harness.commands.verb import Verb
 from harness.records.errors import UserError
-from harness.trials.settings import settings_of
-from harness.trials.spec import store_of
-from harness.trials.waiting import collect
+
+
+def check(arguments: argparse.Namespace) -> None:
+    from harness.trials.settings import settings_of
+
+    settings_of(arguments.overrides)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from harness.trials.settings import settings_of
+    from harness.trials.spec import store_of
+    from harness.trials.waiting import collect
+
     if arguments.name is not None:
         raise UserError(f"`harness latency collect` takes no name ('{arguments.name}'); say where with out=FOLDER")
     store = store_of(settings_of(arguments.overrides).out)
@@ -17,3 +25,13 @@ def run(arguments: argparse.Namespace) -> int:
     filled = collect(store)
     print(f"{filled} {'number' if filled == 1 else 'numbers'} filled in")
     return 0
+
+
+VERB = Verb(
+    summary="fill latencies that were answered since into the records of finished trials",
+    name="",
+    operands="",
+    example="harness latency collect out=runs",
+    check=check,
+    run=run,
+)

@@ -1,26 +1,42 @@
 """`harness latency predict NAME|timm:MODEL --chip CHIP`: milliseconds on an iPhone's chip, from shapes alone."""
 
+from __future__ import annotations
+
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch.utils._pytree import tree_leaves
-
-from harness.commands.measure import edited, latent_of
-from harness.models.build import build, example_inputs
-from harness.predictor import calibration
-from harness.predictor.chips import CHIPS, chip
-from harness.predictor.networks import TIMM, Network, timm_network
-from harness.predictor.predict import predict_latency
+from harness.commands.operands import edited, latent_of
+from harness.commands.verb import Verb
 from harness.records.errors import UserError
 from harness.records.quantity import Predicted, Unavailable
+
+if TYPE_CHECKING:
+    from harness.predictor.networks import Network
 
 TIMM_INPUT = "3x224x224"
 
 
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--chip", help='the phone\'s chip, for example "A17 Pro"; without it, the chips are listed')
+    units = ("CPU_AND_NE", "ALL", "CPU_AND_GPU", "CPU_ONLY")
+    parser.add_argument("--compute-unit", default="CPU_AND_NE", choices=units, help="for Core ML; default CPU_AND_NE")
+    parser.add_argument("--weight-bits", type=float, default=16, metavar="N", help="below 16: palettized; default 16")
+    parser.add_argument("--latent", type=int, help="height and width of the latent; default: its own, or 128")
+    parser.add_argument("--input", metavar="CxHxW", help="the image of a timm: model; default 3x224x224")
+    parser.add_argument("--calibration", metavar="FILE", help="what `latency calibrate --to` wrote; default: installed")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
 def run(arguments: argparse.Namespace) -> int:
+    from torch.utils._pytree import tree_leaves
+
+    from harness.predictor import calibration
+    from harness.predictor.chips import CHIPS, chip
+    from harness.predictor.networks import TIMM
+    from harness.predictor.predict import predict_latency
+
     if arguments.chip is None:
         raise UserError(f'say for which chip: --chip "NAME", one of: {", ".join(CHIPS)}')
     chip(arguments.chip)  # before the network, which takes longer
@@ -44,6 +60,15 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+VERB = Verb(
+    summary="predict the latency of a network on an iPhone's chip, with an interval",
+    name="an architecture of the catalogue, the path of its YAML, or timm:MODEL",
+    example='harness latency predict snapgen --chip "A18 Pro"',
+    flags=flags,
+    run=run,
+)
+
+
 def as_plain(arguments: argparse.Namespace, shapes: list[list[int]], found: Predicted | Unavailable) -> dict[str, Any]:
     """What `--json` prints."""
     asked = {name: getattr(arguments, name) for name in ("name", "chip", "compute_unit", "weight_bits")}
@@ -65,6 +90,11 @@ def shape_of(text: str) -> tuple[int, int, int]:
 
 
 def _network(arguments: argparse.Namespace) -> Network:
+    import torch
+
+    from harness.models.build import build, example_inputs
+    from harness.predictor.networks import TIMM, timm_network
+
     name: str = arguments.name
     if name.startswith(TIMM):
         if arguments.latent is not None or arguments.overrides:
@@ -90,4 +120,6 @@ def _text(arguments: argparse.Namespace, inputs: Any, found: Predicted | Unavail
 
 
 def _shown(inputs: Any) -> str:
+    from torch.utils._pytree import tree_leaves
+
     return ", ".join("x".join(map(str, x.shape)) for x in tree_leaves(inputs))

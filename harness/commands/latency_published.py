@@ -1,34 +1,32 @@
 """`harness latency published`: every published latency beside its prediction, the scores, and the ladder's changes."""
 
+from __future__ import annotations
+
 import argparse
 from collections.abc import Mapping, Sequence
 from math import exp
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from harness.commands.latency_scores import PREDICTOR, left_out_errors, scores_table
 from harness.commands.tables import table
-from harness.measure.cost import count
-from harness.predictor.calibration import Calibration, calibrate_and_test
-from harness.predictor.evaluation import NOMINAL, reaches
-from harness.predictor.fit import Fitted, Point, Vector, errors
-from harness.predictor.networks import catalogue_network
-from harness.predictor.operators import operators_of
-from harness.predictor.predict import predict_operators
-from harness.predictor.published import PublishedRow, published_points, published_rows
+from harness.commands.verb import Verb
 from harness.records.errors import UserError
 from harness.records.plain import from_plain
 from harness.records.quantity import Predicted
-from harness.reporting.format import change
-from harness.reporting.published import LABELS, Published
-from harness.trials.prepared import FULL_LATENT
-from harness.trials.studies import read_study
+
+if TYPE_CHECKING:
+    from harness.predictor.calibration import Calibration
+    from harness.predictor.fit import Fitted, Point, Vector
+    from harness.predictor.published import PublishedRow
+    from harness.reporting.published import Published
 
 GOAL = 0.2  # of the numbers on the paper's own networks
 LADDER, LADDER_COLUMN, LADDER_CHIP = "fig3", "latency", "A17 Pro"  # the iPhone 15 Pro's
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from harness.predictor.calibration import calibrate_and_test
+    from harness.predictor.published import published_points, published_rows
+
     if arguments.name is not None or arguments.overrides:
         word = arguments.name or arguments.overrides[0]
         raise UserError(f"`harness latency published` takes no name and no settings ('{word}'); leave it out")
@@ -43,8 +41,22 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+VERB = Verb(
+    summary="show every published latency beside its prediction, and how good those are",
+    name="",
+    operands="",
+    example="harness latency published",
+    run=run,
+)
+
+
 def _rows_table(rows: Sequence[PublishedRow], points: Sequence[Point], fitted: Fitted, left: Vector) -> str:
     """Left out: predicted without any latency of that model, with the interval that the other models' errors give."""
+    import numpy as np
+
+    from harness.predictor.evaluation import NOMINAL, reaches
+    from harness.predictor.fit import errors
+
     used = iter(zip(points, left, reaches(points, left), errors(fitted, points), strict=True))
     shown = []
     for row in rows:
@@ -76,6 +88,10 @@ def _excluded(rows: Sequence[PublishedRow]) -> str:
 
 def _on_device(rows: Sequence[PublishedRow], points: Sequence[Point], fitted: Fitted, left: Vector) -> str:
     """The paper's own networks on phones. They are among the points, so that only 'left out' tests anything."""
+    import numpy as np
+
+    from harness.predictor.fit import errors
+
     own = {row.model for row in rows if row.rebuildable == "catalogue"}
     shown = []
     for point, error, inside in zip(points, left, errors(fitted, points), strict=True):
@@ -88,6 +104,15 @@ def _on_device(rows: Sequence[PublishedRow], points: Sequence[Point], fitted: Fi
 
 
 def _ladder(calibration: Calibration) -> str:
+    from harness.architecture.family import FULL_LATENT
+    from harness.measure.cost import count
+    from harness.predictor.networks import catalogue_network
+    from harness.predictor.operators import operators_of
+    from harness.predictor.predict import predict_operators
+    from harness.reporting.format import change
+    from harness.reporting.published import LABELS, Published
+    from harness.trials.studies import read_study
+
     published = from_plain(Published, read_study("reports/published", LADDER))
     predicted: dict[str, float] = {}
     for name in published.rows:
@@ -132,3 +157,35 @@ def _order(published: Published, predicted: Mapping[str, float]) -> str:
         if relative[a][0] == relative[b][0] and relative[a][1] != relative[b][1]
     ]
     return f"{sum(pairs)} of {len(pairs)} pairs of rungs that the printed changes order are predicted in that order"
+
+
+PREDICTOR = "this predictor"
+
+
+def left_out_errors(points: Sequence[Point], predictor: Vector) -> dict[str, Vector]:
+    """By method, the log errors of every point with its model left out, all its chips and sizes together; the
+    predictor's own are given (`calibrate_and_test`), which take nearly all of the time."""
+    from harness.predictor.evaluation import left_out, multiply_adds_only, plain_roofline
+
+    baselines = {"multiply-adds alone": multiply_adds_only, "plain roofline": plain_roofline}
+    return {PREDICTOR: predictor, **{name: left_out(points, method) for name, method in baselines.items()}}
+
+
+def scores_table(points: Sequence[Point], errors: Mapping[str, Vector]) -> str:
+    """Median error, Kendall's tau, coverage; `errors` are those of `left_out_errors`."""
+    from harness.predictor.evaluation import NOMINAL, coverage, score
+
+    scores = {name: score(points, found) for name, found in errors.items()}
+    groups = list(scores[PREDICTOR].taus)
+    rows = [
+        (
+            name,
+            f"{found.median_error:.1%}",
+            f"{found.tau:.3f}",
+            *(f"{found.taus[group]:.3f}" for group in groups),
+            f"{coverage(points, errors[name]):.0%}",
+        )
+        for name, found in scores.items()
+    ]
+    columns = ("each model left out", "median error", "tau in (chip, family)", *groups, f"in {NOMINAL:.0%} interval")
+    return table(columns, rows, f"{len(points)} latencies of {len({point.model for point in points})} models")

@@ -1,15 +1,23 @@
 """`harness latency queue FOLDER`: requests, their answers, and what keeps them waiting."""
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.commands.tables import table
-from harness.device.queue import Entry, FolderQueue
+from harness.commands.verb import Verb
 from harness.records.errors import UserError
 from harness.records.quantity import Failed
 
+if TYPE_CHECKING:
+    from harness.device.queue import Entry, FolderQueue
+
 
 def run(arguments: argparse.Namespace) -> int:
+    from harness.device.queue import FolderQueue
+
     if arguments.overrides:
         raise UserError(f"`harness latency queue` takes no settings ('{arguments.overrides[0]}'), only the folder")
     queue = FolderQueue(Path(arguments.name))
@@ -19,6 +27,15 @@ def run(arguments: argparse.Namespace) -> int:
     for said in queue.sayings():
         print(said)
     return 0
+
+
+VERB = Verb(
+    summary="list a queue folder's requests, their answers and what keeps them waiting",
+    name="the queue folder",
+    operands="FOLDER",
+    example="harness latency queue ~/queue",
+    run=run,
+)
 
 
 def _answer(queue: FolderQueue, entry: Entry) -> str:

@@ -6,19 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.architecture.catalogue import architecture
-from harness.commands.measure import latent_of
+from harness.commands.operands import latent_of
 from harness.commands.tables import table
-from harness.device.targets import same_chip
-from harness.latency.predicted import PredictedLatency
+from harness.commands.verb import Verb
 from harness.records.plain import from_plain
 from harness.records.quantity import Measured, Predicted, Quantity, Unavailable
-from harness.reporting.published import Published
-from harness.trials.on_device import check_pair, latency_on_chip, total
-from harness.trials.settings import settings_of
-from harness.trials.spec import store_of
-from harness.trials.studies import read_study
-from harness.trials.waiting import collect
 
 PAPERS = ("snapgen_t2i", "decoder/tiny")  # the pair of reports/published/on_device.yaml,
 PAPERS_CHIP = "A18 Pro"  # and the chip of its iPhone 16 Pro Max
@@ -52,7 +44,22 @@ class Line:
         }
 
 
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--decoder", required=True, metavar="NAME", help="the decoder: a name, or the path of its YAML")
+    parser.add_argument("--steps", type=int, nargs="+", default=[4, 8], metavar="N", help="UNet passes; default 4 8")
+    parser.add_argument("--chip", required=True, help='the phone\'s, for example "A18 Pro"')
+    parser.add_argument("--latent", type=int, help="height and width of the latent; default: the UNet's own, or 128")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
 def run(arguments: argparse.Namespace) -> int:
+    from harness.architecture.catalogue import architecture
+    from harness.latency.predicted import PredictedLatency
+    from harness.trials.on_device import check_pair, latency_on_chip, total
+    from harness.trials.settings import settings_of
+    from harness.trials.spec import store_of
+    from harness.trials.waiting import collect
+
     unet, decoder = architecture(arguments.name), architecture(arguments.decoder)
     check_pair(unet, decoder)
     predictor = PredictedLatency(chip=arguments.chip)
@@ -69,8 +76,23 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+VERB = Verb(
+    summary="tell what one picture takes on a phone: steps x UNet + decoder",
+    name="the UNet: an architecture of the catalogue, or the path of its YAML",
+    operands="UNET --decoder NAME --chip CHIP",
+    example='harness latency total snapgen_t2i --decoder decoder/tiny --steps 4 8 --chip "A18 Pro"',
+    flags=flags,
+    run=run,
+)
+
+
 def published_of(unet: str, decoder: str, chip: str, latent: int) -> Mapping[str | int, tuple[float, str]]:
     """`unet`, `decoder` or a number of steps -> (ms, label), where the paper prints it of this very pair."""
+    from harness.architecture.catalogue import architecture
+    from harness.device.targets import same_chip
+    from harness.reporting.published import Published
+    from harness.trials.studies import read_study
+
     if (unet, decoder) != PAPERS or not same_chip(chip, PAPERS_CHIP) or latent != latent_of(None, architecture(unet)):
         return {}
     published = from_plain(Published, read_study("reports/published", "on_device"))

@@ -1,27 +1,38 @@
 """`harness measure NAME [path.of.knob=value ...]`: what an architecture costs, counted, and where."""
 
+from __future__ import annotations
+
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-from harness.architecture.catalogue import architecture
-from harness.architecture.config import ArchitectureConfig
-from harness.architecture.edits import with_edits
+from harness.commands.operands import edited, latent_of
 from harness.commands.tables import table
-from harness.measure.cost import Cost, Tally
-from harness.records.errors import UserError
-from harness.trials.compose import parsed
-from harness.trials.costs import cost_of
-from harness.trials.prepared import FULL_LATENT
-from harness.trials.settings import LARGEST_LATENT
+from harness.commands.verb import Verb
+
+if TYPE_CHECKING:
+    from harness.measure.cost import Cost, Tally
 
 TOTALS = ("params", "macs", "macs_without_attention", "flops_fvcore")
 SHARED = ("params", "macs", "activations")  # shown with their share of the whole
 PLACES = {"stage": 2, "block": 4}  # names of a module's path: `down.1`, `down.1.block.0`
 
 
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--latent", type=int, help="height and width of the latent; default: its own, or 128")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    parser.add_argument("--by", choices=("stage", "block", "operator"), help="one table; default: stage and operator")
+
+
+def check(arguments: argparse.Namespace) -> None:
+    edited(arguments.name, arguments.overrides)
+
+
 def run(arguments: argparse.Namespace) -> int:
+    from harness.trials.costs import cost_of
+
     made = edited(arguments.name, arguments.overrides)
     latent = latent_of(arguments.latent, made)
     cost = cost_of(made, latent)
@@ -34,6 +45,17 @@ def run(arguments: argparse.Namespace) -> int:
         print(cost_table(cost, by))
     print("activations: numbers that the operators write in one forward pass, views apart; 2 bytes each in fp16")
     return 0
+
+
+VERB = Verb(
+    summary="count an architecture: parameters, multiply-adds, activations, by place",
+    name="an architecture of the catalogue, or the path of its YAML",
+    example="harness measure snapgen --latent 128 --by block",
+    lists="architectures",
+    flags=flags,
+    check=check,
+    run=run,
+)
 
 
 def tallies(cost: Cost, by: str) -> Mapping[str, Tally]:
@@ -66,15 +88,3 @@ def _cells(tally: Tally, whole: Tally, *, with_params: bool) -> list[object]:
         value, total = getattr(tally, name), getattr(whole, name)
         cells += [value, f"{100 * value / total:.1f}" if total else "-"]
     return cells
-
-
-def edited(name: str, edits: Sequence[str]) -> ArchitectureConfig:
-    """The architecture with knobs set on the command line: feed_forward.ratio=3."""
-    return with_edits(architecture(name), parsed(edits))
-
-
-def latent_of(flag: int | None, made: ArchitectureConfig) -> int:
-    """The flag's, else the one that the architecture is made for, else that of the published costs."""
-    if flag is not None and not 1 <= flag <= LARGEST_LATENT:
-        raise UserError(f"--latent is 1 to {LARGEST_LATENT}, not {flag}")
-    return flag or made.native_latent or FULL_LATENT

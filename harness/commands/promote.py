@@ -1,19 +1,37 @@
 """`harness promote NAME (TRIAL | --best)`: the architecture of a trial as a YAML file."""
 
+from __future__ import annotations
+
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from harness.commands.places import out_of
-from harness.measure.statistics import Scores
+from harness.commands.operands import out_of
+from harness.commands.verb import Verb
 from harness.records.errors import UserError
 from harness.records.record import TrialRecord
 from harness.records.store import check_file_writable, write_atomic
-from harness.search.conclusions import ties_of
-from harness.search.promote import candidates, choose, kept_checkpoints, promoted_yaml, rescored, rescored_text
+
+if TYPE_CHECKING:
+    from harness.measure.statistics import Scores
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("trial", metavar="TRIAL", nargs="?", help="the trial's name or key, as the report shows it")
+    parser.add_argument(
+        "--best", action="store_true", help="the lowest KID; of a sweep with finalists, their lowest re-scored mean"
+    )
+    parser.add_argument("--to", metavar="FILE", help="the YAML to write; default NAME-TRIAL.yaml here")
+
+
+def check(arguments: argparse.Namespace) -> None:
+    out_of(arguments.overrides, arguments.name)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from harness.search.promote import candidates, choose, kept_checkpoints, promoted_yaml, rescored
+
     if (arguments.trial is None) == (not arguments.best):
         raise UserError("name one trial, or give --best: `harness promote NAME TRIAL` or `harness promote NAME --best`")
     out, study = out_of(arguments.overrides, arguments.name), Path(arguments.name).stem
@@ -32,8 +50,23 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+VERB = Verb(
+    summary="write the architecture of a chosen trial as a YAML file",
+    name="the sweep or ablation",
+    operands="NAME (TRIAL | --best)",
+    example="harness promote laptop --best --to winner.yaml",
+    lists="studies",
+    flags=flags,
+    check=check,
+    run=run,
+)
+
+
 def _said(record: TrialRecord, again: Scores) -> str:
     """By what the best was chosen."""
+    from harness.search.conclusions import ties_of
+    from harness.search.promote import rescored_text
+
     own = list(again[record.name].values())
     ties = ties_of({"kid": again})["kid"][record.name]
     apart = f"; not told apart from {', '.join(ties)}" if ties else ""

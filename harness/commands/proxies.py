@@ -1,30 +1,26 @@
 """`harness proxies NAME`: how well cheap scores foretell the dear one, on architectures all trained to the end."""
 
+from __future__ import annotations
+
 import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
-from typing import Any
-
-import numpy as np
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from harness.commands.tables import table
-from harness.measure.statistics import LEVEL
-from harness.measure.statistics_ranks import RESAMPLES, Tau, tau
+from harness.commands.verb import Verb
 from harness.records.quantity import value_of
-from harness.search.cheap_scores import (
-    TrainedAlike,
-    cheap_scores,
-    other_seeds,
-    part_columns,
-    small_parts,
-    trained_alike,
-)
-from harness.search.proxies import TOP, Judged, judge, random_regrets
-from harness.search.sample_parts import Part, part_scores
-from harness.trials.progress import Show
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from harness.measure.statistics_ranks import Tau
+    from harness.search.cheap_scores import TrainedAlike
+    from harness.search.proxies import Judged
+    from harness.trials.progress import Show
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,14 +37,48 @@ class Proxies:
         return self.frame[self.dear].to_numpy(float)
 
 
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--against", choices=("kid", "fd"), default="kid", help="the dear score; default kid")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
+def check(arguments: argparse.Namespace) -> None:
+    from harness.search.study import sweep_study
+    from harness.trials.ablation_study import ablation_study
+    from harness.trials.studies import KINDS, read_study
+
+    read = ablation_study if KINDS["ablation"] in read_study("sweeps", arguments.name) else sweep_study
+    read(arguments.name, arguments.overrides)
+
+
 def run(arguments: argparse.Namespace) -> int:
+    from harness.trials.progress import Show
+
     found = proxies(arguments.name, arguments.overrides, arguments.against, Show())
     print(json.dumps(_plain(found), indent=1) if arguments.json else _text(found))
     return 0
 
 
+VERB = Verb(
+    summary="tell how well cheap scores foretell quality: Kendall's tau and regret",
+    name="a sweep or ablation whose architectures were all trained to the end",
+    example="harness proxies unselected",
+    lists="studies",
+    flags=flags,
+    check=check,
+    run=run,
+)
+
+
 def proxies(name: str, overrides: Sequence[str], dear: str, show: Show) -> Proxies:
     """Judge every cheap score that the study's records and samples have."""
+    import numpy as np
+
+    from harness.measure.statistics_ranks import tau
+    from harness.search.cheap_scores import cheap_scores, part_columns, small_parts, trained_alike
+    from harness.search.proxies import judge
+    from harness.search.sample_parts import Part, part_scores
+
     alike = trained_alike(name, overrides, dear)
     samples = int(alike.records[0].quantities[dear].conditions["samples"])  # type: ignore[union-attr]
     halves = (Part(0, samples // 2), Part(samples // 2, samples))
@@ -71,6 +101,11 @@ def proxies(name: str, overrides: Sequence[str], dear: str, show: Show) -> Proxi
 
 def _between_seeds(alike: TrainedAlike, dear: str) -> dict[str, Tau]:
     """For each other seed that enough of the architectures were trained with."""
+    import numpy as np
+
+    from harness.measure.statistics_ranks import tau
+    from harness.search.cheap_scores import other_seeds
+
     found = {}
     for seed, records in sorted(other_seeds(alike).items()):
         pairs = [
@@ -85,6 +120,9 @@ def _between_seeds(alike: TrainedAlike, dear: str) -> dict[str, Tau]:
 
 
 def _text(found: Proxies) -> str:
+    from harness.measure.statistics import LEVEL
+    from harness.search.proxies import TOP, random_regrets
+
     alike = found.alike
     head = f"{len(alike.records)} architectures of {found.name}, {alike.steps} steps each, seed {alike.seed}"
     columns = ("cheap score", "costs", f"tau with {found.dear}", f"{LEVEL:.0%} interval", "ranks first")
@@ -118,6 +156,10 @@ def _tau_cells(found: Tau, of: int) -> tuple[str, str]:
 
 
 def _legend(found: Proxies) -> list[str]:
+    import numpy as np
+
+    from harness.measure.statistics_ranks import RESAMPLES
+
     dear, truth = found.dear, found.truth
     return [
         *found.alike.notes,
@@ -131,6 +173,8 @@ def _legend(found: Proxies) -> list[str]:
 
 
 def _plain(found: Proxies) -> dict[str, Any]:
+    from harness.search.proxies import random_regrets
+
     return {
         "study": found.name,
         "architectures": len(found.alike.records),

@@ -1,18 +1,23 @@
 """`harness report NAME`: the report of an ablation, from its manifest and the store."""
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from harness.commands.verb import Verb
 from harness.records.errors import UserError
 from harness.records.manifest import read_manifest, study_folder
-from harness.reporting.report import write_report
-from harness.trials.ablation_study import AblationStudy, ablation_study
-from harness.trials.spec import store_of
-from harness.trials.studies import read_study
-from harness.trials.waiting import collect
+
+if TYPE_CHECKING:
+    from harness.trials.ablation_study import AblationStudy
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from harness.trials.ablation_study import ablation_study
+    from harness.trials.studies import read_study
+
     if "architecture" not in read_study("sweeps", arguments.name):
         raise UserError(
             f"'{arguments.name}' is no ablation, and only ablations have reports; "
@@ -23,9 +28,23 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+VERB = Verb(
+    summary="write an ablation's report again from its records",
+    name="the ablation",
+    example="harness report fig3",
+    lists="ablations",
+    run=run,
+)
+
+
 def report(out: Path, name: str, study: AblationStudy) -> Path:
     """Write OUT/NAME/report.html as the study's report definition says, with the latencies that arrived since; its
     path."""
+    from harness.reporting.report import write_report
+    from harness.trials.spec import store_of
+    from harness.trials.studies import read_study
+    from harness.trials.waiting import collect
+
     manifest = read_manifest(out, name)
     definition = study.report or name
     shown = read_study("reports", definition)

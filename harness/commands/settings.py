@@ -7,18 +7,18 @@ from collections.abc import Iterator, Mapping
 from textwrap import wrap
 from typing import Any
 
-from harness.commands.names import first_sentence, leading_comment
+from harness.commands.operands import first_sentence, leading_comment
+from harness.commands.verb import Verb
 from harness.records.errors import UserError, unknown_name
 from harness.records.fields import Described, described, forms, value_text
 from harness.records.plain import tag_of
-from harness.records.yaml_text import read_yaml
-from harness.trials.compose import CONF, groups
-from harness.trials.settings import Settings
 
 WIDTH = 118
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from harness.trials.compose import groups
+
     if arguments.overrides:
         raise UserError(f"settings shows what there is, and takes none ('{arguments.overrides[0]}'); leave it out")
     if arguments.name is not None and arguments.name not in groups():
@@ -27,8 +27,20 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+VERB = Verb(
+    summary="list the groups of settings and their options, or a group's settings with type, default and meaning",
+    name="a group: data, text, recipe, sampling, quality, latency, coreml, launcher, tracker",
+    operands="[GROUP]",
+    example="harness settings recipe",
+    run=run,
+)
+
+
 def overview() -> Iterator[str]:
     """The groups with their options, then the settings outside groups."""
+    from harness.trials.compose import groups
+    from harness.trials.settings import Settings
+
     chosen = default_options()
     for name, options in groups().items():
         listed = ", ".join(f"{option} (default)" if option == chosen[name] else option for option in options)
@@ -41,6 +53,10 @@ def overview() -> Iterator[str]:
 
 def group(name: str) -> Iterator[str]:
     """The options with what each sets otherwise than the defaults, then every setting of every kind."""
+    from harness.records.yaml_text import read_yaml
+    from harness.trials.compose import CONF, groups
+    from harness.trials.settings import Settings
+
     kinds = forms(typing.get_type_hints(Settings)[name])
     defaults = {(tag_of(kind), line.path): line.default for kind in kinds for line in described(kind, name)}
     yield f"{purpose(name)}."
@@ -75,11 +91,16 @@ def flat(content: Mapping[str, Any], where: str) -> Iterator[tuple[str, str]]:
 
 
 def default_options() -> dict[str, str]:
+    from harness.records.yaml_text import read_yaml
+    from harness.trials.compose import CONF
+
     content = read_yaml(CONF / "config.yaml")
     return {group: str(option) for one in content["defaults"] if one != "_self_" for group, option in one.items()}
 
 
 def purpose(name: str) -> str:
     """The first sentence of the module that defines the group's dataclasses."""
+    from harness.trials.settings import Settings
+
     form = forms(typing.get_type_hints(Settings)[name])[0]
     return first_sentence(sys.modules[form.__module__].__doc__ or "").removesuffix(".")

@@ -1,24 +1,23 @@
 """`harness space NAME`: what may vary, how many architectures that makes, and some of them drawn at random."""
 
+from __future__ import annotations
+
 import argparse
 import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import optuna
-
-from harness.architecture.catalogue import architecture
-from harness.architecture.config import ArchitectureConfig
-from harness.commands.measure import latent_of
+from harness.commands.operands import latent_of
 from harness.commands.tables import table
+from harness.commands.verb import Verb
 from harness.records.errors import UserError
-from harness.search.space import Census, Parameters, Space, census, space
-from harness.search.twins import check_carries_over
-from harness.trials.costs import cost_of
-from harness.trials.studies import read_study
-from harness.trials.twins import DeploymentTwin
+
+if TYPE_CHECKING:
+    from harness.architecture.config import ArchitectureConfig
+    from harness.search.space import Census, Parameters, Space
+    from harness.trials.twins import DeploymentTwin
 
 ENUMERATED = 10_000
 """Combinations up to which every architecture is made, to count the distinct ones."""
@@ -38,7 +37,19 @@ class Overview:
     twin: str | None  # the base on which every value was checked to mean something
 
 
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--samples", type=int, default=0, metavar="N", help="draw N architectures at random")
+    parser.add_argument("--seed", type=int, default=0, help="of the draws; default 0")
+    parser.add_argument("--latent", type=int, help="height and width of the latent of the samples' counts")
+    parser.add_argument("--twin", metavar="BASE", help="check that every value means something on this larger network")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
 def run(arguments: argparse.Namespace) -> int:
+    from harness.search.space import census, space
+    from harness.search.twins import check_carries_over
+    from harness.trials.studies import read_study
+
     if arguments.overrides:
         raise UserError(f"space takes no settings, not '{arguments.overrides[0]}'; edit a copy of its YAML")
     if arguments.samples < 0:
@@ -64,13 +75,28 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+VERB = Verb(
+    summary="count a search space's architectures and draw from it",
+    name="a space in search_spaces/, or the path of its YAML",
+    example="harness space full --samples 5",
+    lists="spaces",
+    flags=flags,
+    run=run,
+)
+
+
 def _twin(base: str) -> DeploymentTwin:
     """On that base; at the smallest latent, since nothing is counted at it."""
+    from harness.architecture.catalogue import architecture
+    from harness.trials.twins import DeploymentTwin
+
     return DeploymentTwin(base=base, latent=architecture(base).downsampling)
 
 
 def draws(found: Space, seed: int) -> Iterator[tuple[Parameters, ArchitectureConfig]]:
     """Architectures drawn knob by knob, without end; combinations that a rule refuses are drawn again."""
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     refused = 0
@@ -88,6 +114,8 @@ def draws(found: Space, seed: int) -> Iterator[tuple[Parameters, ArchitectureCon
 
 
 def _sampled(parameters: Parameters, made: ArchitectureConfig, latent: int | None) -> dict[str, Any]:
+    from harness.trials.costs import cost_of
+
     at = latent_of(latent, made)
     cost = cost_of(made, at)
     counts = {"params": cost.params, "macs": cost.macs, "latent": at}

@@ -1,27 +1,40 @@
 """`harness status [NAME]`: how a study is getting on, once, or again and again; without a NAME, a line for each."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-
-from harness.commands.places import begun_study, out_of
-from harness.commands.status_tables import listed, shown
+from harness.commands.operands import begun_study, out_of
+from harness.commands.verb import Verb
 from harness.records.errors import UserError
 from harness.records.plain import to_plain
-from harness.search.begun import begun
-from harness.search.status import SweepStatus, sweep_status
-from harness.search.storage import SWEEP_FILE
-from harness.trials.status import AblationStatus, ablation_status
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+
+    from harness.launch.observe import Driver, Job
+    from harness.search.reasons import Reason
+    from harness.search.status import FrontPoint, RescoredStatus, SweepStatus
+    from harness.trials.status import AblationStatus, Cell
 
 EVERY_S = 2.0
 REST = 5  # between two looks it rests at least so many times as long as a look takes
 
 
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--watch", action="store_true", help="draw again until Ctrl-C or the study's end")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
 def run(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
     if arguments.watch and arguments.json:
         raise UserError("--json prints one object; leave out --watch, or ask again and again yourself")
     out, console = out_of(arguments.overrides, arguments.name), Console()
@@ -38,8 +51,22 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+VERB = Verb(
+    summary="show how a sweep or an ablation is getting on; without a NAME, list all",
+    name="the sweep or ablation",
+    operands="[NAME]",
+    example="harness status laptop --watch",
+    flags=flags,
+    run=run,
+)
+
+
 def status_of(out: Path, folder: Path, name: str) -> SweepStatus | AblationStatus:
     """Whichever it is. A sweep that was begun and has no study yet is one sentence."""
+    from harness.search.status import sweep_status
+    from harness.search.storage import SWEEP_FILE
+    from harness.trials.status import ablation_status
+
     if not (folder / SWEEP_FILE).exists():
         return ablation_status(out, name)
     if (status := sweep_status(folder, name)) is None:
@@ -48,6 +75,8 @@ def status_of(out: Path, folder: Path, name: str) -> SweepStatus | AblationStatu
 
 
 def _list(out: Path, console: Console, arguments: argparse.Namespace) -> int:
+    from harness.search.begun import begun
+
     if arguments.watch:
         raise UserError("--watch shows one study; name it: `harness status NAME --watch`")
     names = begun(out)
@@ -75,6 +104,8 @@ def _tried(out: Path, name: str) -> SweepStatus | AblationStatus | str:
 
 def _watch(out: Path, folder: Path, name: str, console: Console) -> int:
     """Until Ctrl-C, or until no driver runs and no worker lives."""
+    from rich.live import Live
+
     try:
         with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
             while True:
@@ -91,6 +122,8 @@ def _watch(out: Path, folder: Path, name: str, console: Console) -> int:
 
 
 def _drawing(status: SweepStatus | AblationStatus, over: bool) -> RenderableType:
+    from rich.console import Group
+
     hint = (
         "no driver runs, so nothing more will change" if over else time.strftime("%H:%M:%S, Ctrl-C ends the watching")
     )
@@ -98,11 +131,212 @@ def _drawing(status: SweepStatus | AblationStatus, over: bool) -> RenderableType
 
 
 def _lives(status: SweepStatus | AblationStatus) -> bool:
+    from harness.search.status import SweepStatus
+
     jobs = status.running if isinstance(status, SweepStatus) else status.cells
     return any(each.job is not None and each.job.worker == "lives" for each in jobs)
 
 
 def _plain(status: SweepStatus | AblationStatus) -> dict[str, object]:
+    from harness.search.status import SweepStatus
+
     plain = to_plain(status)
     assert isinstance(plain, dict)
     return {"kind": "sweep" if isinstance(status, SweepStatus) else "ablation", **plain}
+
+
+MOST_REASONS = 3  # of one state
+MOST_JOBS = 20
+MOST_FRONT = 20
+STOPPING = {"finish": "; asked to stop: it waits for what runs", "cancel": "; asked to stop now"}
+
+
+def shown(status: SweepStatus | AblationStatus) -> RenderableType:
+    from harness.search.status import SweepStatus
+
+    return _sweep(status) if isinstance(status, SweepStatus) else _ablation(status)
+
+
+def listed(found: Mapping[str, SweepStatus | AblationStatus | str]) -> RenderableType:
+    """One line a study."""
+    from rich.text import Text
+
+    from harness.search.status import SweepStatus
+
+    table = _table("study", "kind", "driver", "results")
+    for name, status in found.items():
+        if isinstance(status, str):
+            table.add_row(name, "", "", Text(status))
+            continue
+        kind = "sweep" if isinstance(status, SweepStatus) else "ablation"
+        driver = f"{status.driver.host}, process {status.driver.pid}" if status.driver.runs else "none runs"
+        table.add_row(name, kind, driver, _counted(status.states))
+    return table
+
+
+def _sweep(status: SweepStatus) -> RenderableType:
+    from rich.console import Group
+
+    trained = sum(status.states.values()) - status.states["refused"]
+    of = f" of {status.trials:,}" if status.trials is not None else ""
+    lines = [
+        ("sweep", f"{status.name}, {status.place}"),
+        ("driver", _driver(status.driver)),
+        ("candidates", f"{trained:,}{of} begun: {_counted(status.states)}"),
+        *(("", f"  {line}") for state, reasons in status.reasons.items() for line in _reasons(state, reasons)),
+        ("results", "; ".join(f"{each.steps:,} steps: {each.results:,}" for each in status.budgets)),
+    ]
+    if status.awaited:
+        lines.append(("awaited", "; ".join(f"{name} of {count:,}" for name, count in status.awaited.items())))
+    if status.rescored:
+        lines.append(("finalists", "; ".join(map(_finalist, status.rescored))))
+    if status.floor is not None:
+        lines.append(("floor", f"promoted below a KID of {status.floor:.4g}"))
+    lines += [*_times(status), ("driven", _spent(status))]
+    jobs = [(each.name, f"{each.steps:,} steps", each.job) for each in status.running]
+    return Group(_lines(lines), *_remarks(status.remarks), "", *_jobs("budget", jobs), *_front(status))
+
+
+def _ablation(status: AblationStatus) -> RenderableType:
+    from rich.console import Group
+    from rich.markup import escape
+
+    lines = [
+        ("ablation", f"{status.name}, {status.place}"),
+        ("driver", _driver(status.driver)),
+        ("trials", f"{len(status.cells):,}: {_counted(status.states)}"),
+        *_times(status),
+    ]
+    seeds = sorted({cell.seed for cell in status.cells})
+    table = _table("rung", *(f"seed {seed}" for seed in seeds))
+    cells = {(cell.rung, cell.seed): cell for cell in status.cells}
+    for rung in dict.fromkeys(cell.rung for cell in status.cells):
+        table.add_row(rung, *(escape(_cell(cells[rung, seed])) for seed in seeds))
+    others = [(job.key, "", job) for job in status.other_jobs]
+    return Group(_lines(lines), *_remarks(status.remarks), "", table, *(_jobs("", others) if others else ()))
+
+
+def _lines(pairs: Iterable[tuple[str, str]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_column()
+    for name, value in pairs:
+        grid.add_row(name, Text(value))
+    return grid
+
+
+def _table(*columns: str) -> Table:
+    from rich.table import Table
+
+    return Table(*columns, box=None, padding=(0, 2, 0, 0), header_style="bold")
+
+
+def _driver(driver: Driver) -> str:
+    from harness.records.eta import duration
+
+    if not driver.runs:
+        return f"none runs; the last one was `{driver.command}`" if driver.command else "none runs"
+    since = duration(time.time() - driver.since)
+    return f"{driver.host}, process {driver.pid}, for {since}{STOPPING.get(driver.stopping or '', '')}"
+
+
+def _counted(states: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {state}" for state, count in states.items() if count) or "none yet"
+
+
+def _reasons(state: str, reasons: Sequence[Reason]) -> list[str]:
+    lines = [f"{reason.times:,} {state}: {reason.text}" for reason in reasons[:MOST_REASONS]]
+    rest = sum(reason.times for reason in reasons[MOST_REASONS:])
+    return [*lines, f"{rest:,} {state} for {len(reasons) - MOST_REASONS} other reasons"] if rest else lines
+
+
+def _finalist(finalist: RescoredStatus) -> str:
+    """`trial-7: 2 re-scored, 1 running`."""
+    counts = {"re-scored": finalist.scored, "failed": finalist.failed, "running": finalist.running}
+    return f"{finalist.name}: {_counted(counts)}"
+
+
+def _times(status: SweepStatus | AblationStatus) -> list[tuple[str, str]]:
+    from harness.records.eta import duration
+
+    pace, end = status.pace, status.end
+    lines = []
+    if pace is not None:
+        lines.append(("pace", f"{pace.per_hour:.3g} an hour: {pace.ended} ended in {duration(3600 * pace.hours)}"))
+    if end is not None:
+        lines.append(("end", f"in about {duration(end.seconds)} ({end.rests_on})"))
+    else:
+        lines.append(("end", f"not known: {status.end_unknown}"))
+    return lines
+
+
+def _spent(status: SweepStatus) -> str:
+    hours = f"{status.hours:.3g} hours" + (f" of {status.hours_limit:g}" if status.hours_limit is not None else "")
+    limit = status.gpu_hours_limit
+    return f"{hours}; {status.gpu_hours:.3g} GPU-hours" + (f" of {limit:g}" if limit is not None else "")
+
+
+def _jobs(column: str, jobs: Sequence[tuple[str, str, Job | None]]) -> list[RenderableType]:
+    from rich.markup import escape
+
+    if not jobs:
+        return []
+    table = _table("running", column, "stage", "last word", "worker")
+    for name, budget, job in jobs[:MOST_JOBS]:
+        table.add_row(name, budget, *map(escape, _job(job)))
+    more = len(jobs) - MOST_JOBS
+    return [table, *([f"and {more:,} more"] if more > 0 else []), ""]
+
+
+def _job(job: Job | None) -> tuple[str, str, str]:
+    from harness.records.eta import duration
+
+    if job is None:
+        return "", "", "waits for room"
+    worker = f"{job.worker}: {job.where}" if job.where else job.worker
+    if (said := job.progress) is None:
+        return "", "", worker
+    return _stage(job), f"{duration(max(0.0, time.time() - said.time))} ago", worker
+
+
+def _stage(job: Job) -> str:
+    said = job.progress
+    if said is None:
+        return job.worker
+    return f"{said.stage} {said.step:,}/{said.of:,}" if said.of > 1 else said.stage
+
+
+def _cell(cell: Cell) -> str:
+    if cell.job is not None and cell.state == "running":
+        return f"{_stage(cell.job)}{', worker is gone' if cell.job.worker == 'is gone' else ''}"
+    if cell.state == "complete":
+        return "done" if cell.kid is None else f"done, KID {cell.kid:.4g}"
+    return f"{cell.state}: {cell.reason}" if cell.reason else cell.state
+
+
+def _front(status: SweepStatus) -> list[RenderableType]:
+    from rich.markup import escape
+
+    if not status.front:
+        return [f"no candidate is trained to {status.budgets[-1].steps:,} steps yet" if status.budgets else ""]
+    table = _table("Pareto front of the search's own values")
+    for name in status.objectives:
+        table.add_column(name, justify="right")
+    table.add_column("candidate", overflow="fold")
+    for point in status.front[:MOST_FRONT]:
+        table.add_row(point.name, *(f"{value:.6g}" for value in point.values), escape(_knobs(point)))
+    more = len(status.front) - MOST_FRONT
+    return [table, *([f"and {more:,} more"] if more > 0 else [])]
+
+
+def _knobs(point: FrontPoint) -> str:
+    return ", ".join(f"{knob}={value}" for knob, value in point.parameters.items())
+
+
+def _remarks(remarks: Sequence[str]) -> list[RenderableType]:
+    from rich.text import Text
+
+    return [Text(remark, style="yellow") for remark in remarks]

@@ -1,23 +1,33 @@
 """`harness stop NAME`: have the driver of a study end, from another terminal or another host that shares the folder."""
 
+from __future__ import annotations
+
 import argparse
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from harness.commands.places import begun_study, out_of
-from harness.launch.config import LocalLauncher
-from harness.launch.jobs import launcher_of, left_behind, recall
-from harness.launch.observe import Driver, driver_of, jobs_of
-from harness.launch.stopping import Mode, ask_to_stop, is_asked
-from harness.processes.locks import DRIVER_LOCK
+from harness.commands.operands import begun_study, out_of
+from harness.commands.verb import Verb
+
+if TYPE_CHECKING:
+    from harness.launch.observe import Driver
+    from harness.launch.stopping import Mode
 
 PATIENCE_S = 120.0
 LOOK_EVERY_S = 0.1
 MODES: dict[bool, Mode] = {False: "finish", True: "cancel"}
 
 
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cancel", action="store_true", help="do not wait for what runs: it saves, and ends")
+
+
 def run(arguments: argparse.Namespace) -> int:
     """0; 1 if the driver has not heard in time: the request stays, and it follows it when it looks."""
+    from harness.launch.observe import driver_of
+    from harness.launch.stopping import ask_to_stop
+
     name, folder = begun_study(out_of(arguments.overrides, arguments.name), arguments.name)
     attempts, mode = folder / "attempts", MODES[arguments.cancel]
     driver = driver_of(attempts)
@@ -35,8 +45,19 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+VERB = Verb(
+    summary="have a running sweep or ablation end; the same command that began it goes on",
+    name="the sweep or ablation",
+    example="harness stop laptop --cancel",
+    flags=flags,
+    run=run,
+)
+
+
 def _followed(attempts: Path, driver: Driver, mode: Mode) -> bool:
     """Wait until the driver has heard; to be cancelled, until it has ended."""
+    from harness.launch.stopping import is_asked
+
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         if _is_over(attempts, driver) or (mode == "finish" and not is_asked(attempts)):
@@ -47,6 +68,8 @@ def _followed(attempts: Path, driver: Driver, mode: Mode) -> bool:
 
 def _is_over(attempts: Path, driver: Driver) -> bool:
     """Whether this driver has ended; another may have begun."""
+    from harness.launch.observe import driver_of
+
     now = driver_of(attempts)
     return not now.runs or (now.pid, now.since) != (driver.pid, driver.since)
 
@@ -63,6 +86,11 @@ def _ended(name: str, attempts: Path, driver: Driver, *, cancel: bool) -> str:
 
 
 def _without_driver(name: str, attempts: Path, *, cancel: bool) -> str:
+    from harness.launch.config import LocalLauncher
+    from harness.launch.jobs import launcher_of, left_behind, recall
+    from harness.launch.observe import jobs_of
+    from harness.processes.locks import DRIVER_LOCK
+
     none = f"no driver of {name} runs"
     if not (attempts / DRIVER_LOCK).exists() or not jobs_of(attempts):
         return f"{none}, and nothing that it left behind: there is nothing to stop"

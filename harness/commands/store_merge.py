@@ -5,13 +5,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import track
-
 from harness.commands.tables import table
+from harness.commands.verb import Verb
 from harness.records.differences import Difference
 from harness.records.merge import KINDS, Action, Merged, keys_of, merge, stores
-from harness.trials.settings import settings_of
 
 SHOWN = 4  # differences of a conflict that are printed
 
@@ -26,8 +23,20 @@ COLUMNS: dict[Action, str] = {
 }
 
 
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--keep", choices=("ours", "theirs", "newer"), help="of two records with one key; default: none"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and write nothing")
+
+
 def run(arguments: argparse.Namespace) -> int:
     """0; 1 if something is left to the user: a conflict, a damaged record."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from harness.trials.settings import settings_of
+
     out = settings_of(arguments.overrides).out
     theirs, ours = stores(Path(arguments.name).expanduser(), out)
     console, count = Console(stderr=True), len(keys_of(theirs))
@@ -43,6 +52,16 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print("nothing was written (--dry-run)")
     return 0 if all(one.is_settled for one in found) else 1
+
+
+VERB = Verb(
+    summary="bring another machine's records, measurements and artifacts into the store under out=",
+    name="an output folder of the other machine, or the store in it",
+    operands="FROM",
+    example="harness store merge ~/from_cluster/runs --keep newer",
+    flags=flags,
+    run=run,
+)
 
 
 def _lines(found: Sequence[Merged]) -> Iterator[str]:

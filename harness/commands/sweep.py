@@ -1,28 +1,48 @@
 """`harness sweep NAME`: search, then its Pareto front and what its re-scored finalists tell, as tables."""
 
+from __future__ import annotations
+
 import argparse
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import optuna
-from optuna.distributions import CategoricalDistribution
-from optuna.trial import FrozenTrial
-from rich.console import Console
-from rich.table import Table
-
-from harness.commands.dry_run import rehearsed
+from harness.commands.verb import Verb
 from harness.records.conclusions import Conclusions, RescoredObjective
 from harness.records.errors import UserError
-from harness.search.candidates import candidate_name
-from harness.search.conclusions import conclude
-from harness.search.driver import Swept, sweep
-from harness.search.front import front_trials
-from harness.search.recipe_knobs import RECIPE
-from harness.search.rehearsal import rehearse
-from harness.search.status import DEFINITION
-from harness.trials.progress import Show
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+    from rich.table import Table
+
+    from harness.search.driver import Swept
+    from harness.search.rehearsal import Proposed, Rehearsal
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dry-run",
+        type=int,
+        nargs="?",
+        const=5,
+        metavar="N",
+        help="show the next N trainings and how they would be submitted; run and write nothing; default 5",
+    )
+
+
+def check(arguments: argparse.Namespace) -> None:
+    from harness.search.study import sweep_study
+
+    sweep_study(arguments.name, arguments.overrides)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from harness.search.conclusions import conclude
+    from harness.search.driver import sweep
+    from harness.trials.progress import Show
+
     show, console = Show(), Console()
     if arguments.dry_run is not None:
         return _dry_run(arguments)
@@ -37,7 +57,22 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+VERB = Verb(
+    summary="search an architecture space with Optuna",
+    name="a sweep in sweeps/, or the path of its YAML",
+    example="harness sweep laptop trials=20",
+    settings="trials, sampler, sampler_seed, max_rejections, budgets, reduction, enqueue, storage, hours, "
+    "gpu_hours, wait_hours, finalists",
+    lists="sweeps",
+    flags=flags,
+    check=check,
+    run=run,
+)
+
+
 def _dry_run(arguments: argparse.Namespace) -> int:
+    from harness.search.rehearsal import rehearse
+
     if arguments.dry_run < 1:
         raise UserError(f"--dry-run shows at least 1 training, not {arguments.dry_run}")
     print(rehearsed(rehearse(arguments.name, arguments.overrides, arguments.dry_run)))
@@ -46,6 +81,11 @@ def _dry_run(arguments: argparse.Namespace) -> int:
 
 def _front(swept: Swept) -> Table:
     """The candidates that no other beats in every objective, limits met."""
+    from rich.table import Table
+
+    from harness.search.candidates import candidate_name
+    from harness.search.front import front_trials
+
     names = swept.study.metric_names or []
     table = Table("trial", *names, "candidate", title="Pareto front of the search's own values")
     for trial in front_trials(swept.study):
@@ -55,6 +95,8 @@ def _front(swept: Swept) -> Table:
 
 def _finalists(found: Conclusions) -> Table:
     """The search's values beside the re-scored ones; the best re-scored first."""
+    from rich.table import Table
+
     table = Table("trial", title="Finalists, re-scored with fresh seeds and samples")
     for name in found.directions:
         if name in found.varying:
@@ -104,6 +146,8 @@ def remarks(found: Conclusions) -> list[str]:
 
 def best_of_each(found: Conclusions, study: optuna.Study) -> list[str]:
     """Where finalists were chosen for each value of a knob, a line for each: who they are, and their first score."""
+    from harness.search.status import DEFINITION
+
     knob = (study.user_attrs[DEFINITION]["finalists"] or {}).get("each")
     if knob is None:
         return []
@@ -119,6 +163,8 @@ def best_of_each(found: Conclusions, study: optuna.Study) -> list[str]:
 
 def _values_of(knob: str, study: optuna.Study) -> Sequence[object]:
     """A knob's choices in their order; none of a range."""
+    from optuna.distributions import CategoricalDistribution
+
     found = (trial.distributions.get(knob) for trial in study.get_trials(deepcopy=False))
     return next((each.choices for each in found if isinstance(each, CategoricalDistribution)), ())
 
@@ -137,6 +183,10 @@ def at_an_end(found: Conclusions, study: optuna.Study) -> list[str]:
 
 def _ends(trial: FrozenTrial) -> dict[str, tuple[float, float]]:
     """The lowest and highest value of each knob that is a number of the recipe's."""
+    from optuna.distributions import CategoricalDistribution
+
+    from harness.search.recipe_knobs import RECIPE
+
     found = {}
     for name, each in trial.distributions.items():
         values = each.choices if isinstance(each, CategoricalDistribution) else (each.low, each.high)  # type: ignore[attr-defined]
@@ -148,3 +198,29 @@ def _ends(trial: FrozenTrial) -> dict[str, tuple[float, float]]:
 
 def _chosen(parameters: Mapping[str, object]) -> str:
     return ", ".join(f"{knob}={value}" for knob, value in parameters.items())
+
+
+def rehearsed(found: Rehearsal) -> str:
+    lines = [
+        f"budgets: {', '.join(f'{steps:,}' for steps in found.budgets)} steps",
+        f"floor: {found.floor}",
+        f"the study has {found.goes_on:,} candidates, {found.in_flight:,} of them in flight" if found.goes_on else "",
+        *(f"{name} is promoted" for name in found.promoted),
+        *(f"the phone would make {count:,} measurements of {name}" for name, count in found.measurements.items()),
+        *found.remarks,
+    ]
+    proposed = [line for each in found.proposed for line in _candidate(each)]
+    ending = [f"then it ends: {found.ending}"] if found.ending else []
+    last = [f"jobs: {found.submission}", "dry run: nothing was run or written"]
+    return "\n".join([*filter(None, lines), "", *proposed, *ending, "", *last])
+
+
+def _candidate(proposed: Proposed) -> list[str]:
+    """Its name, what becomes of it and what it counts; its knobs under that."""
+    name = f"{proposed.name}, {proposed.enqueued}" if proposed.enqueued else proposed.name
+    counted = "; ".join(f"{what} {value:,.0f}" for what, value in proposed.counted.items())
+    fate = (
+        f"refused: {proposed.refused}" if proposed.refused else "in the store already" if proposed.known else "trained"
+    )
+    knobs = ", ".join(f"{knob}={value}" for knob, value in proposed.parameters.items())
+    return [f"{name}: {fate}" + (f" ({counted})" if counted and not proposed.refused else ""), f"    {knobs}"]

@@ -3,9 +3,6 @@
 import io
 from collections.abc import Mapping, Sequence
 
-from rich.console import Console
-from rich.table import Table
-
 from harness.records.quantity import Counted, Failed, Measured, Quantity, Unavailable
 
 
@@ -17,6 +14,9 @@ def quantities_table(title: str, quantities: Mapping[str, Quantity]) -> str:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> str:
     """As wide as it needs to be, so that it can be piped; the first column to the left, numbers to the right."""
+    from rich.console import Console
+    from rich.table import Table
+
     made = Table()
     for index, column in enumerate(columns):
         made.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)

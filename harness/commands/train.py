@@ -1,29 +1,42 @@
 """`harness train NAME`: one architecture, trained as long as asked; a promoted one from where its sweep left it."""
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from harness.architecture.catalogue import architecture
-from harness.architecture.config import ArchitectureConfig
 from harness.commands.tables import quantities_table
-from harness.launch.pool import Pool
+from harness.commands.verb import Verb
 from harness.records.errors import UserError
 from harness.records.manifest import study_folder
 from harness.records.record import TrialRecord, why
-from harness.search.continuing import go_on
-from harness.search.promote import Origin, origin_of, recipe_of
-from harness.search.recipe_knobs import RECIPE
-from harness.trials.outcomes import finished
-from harness.trials.prepared import prepare
-from harness.trials.progress import Show
-from harness.trials.queue import TrialQueue, run_all
-from harness.trials.settings import settings_of
-from harness.trials.spec import TrialSpec
+
+if TYPE_CHECKING:
+    from harness.architecture.config import ArchitectureConfig
+    from harness.search.promote import Origin
+    from harness.trials.progress import Show
+    from harness.trials.spec import TrialSpec
 
 DEFAULTS = {"seeds": [0]}
 
 
+def check(arguments: argparse.Namespace) -> None:
+    from harness.architecture.catalogue import architecture
+    from harness.trials.settings import settings_of
+
+    architecture(arguments.name)
+    settings_of(arguments.overrides)
+
+
 def run(arguments: argparse.Namespace) -> int:
+    from harness.architecture.catalogue import architecture
+    from harness.search.promote import recipe_of
+    from harness.search.recipe_knobs import RECIPE
+    from harness.trials.prepared import prepare
+    from harness.trials.progress import Show
+    from harness.trials.settings import settings_of
+
     show, made = Show(), architecture(arguments.name)
     origin = _origin(arguments.name, made, show)
     recipe = {f"{RECIPE}{setting}": value for setting, value in recipe_of(Path(arguments.name)).items()}
@@ -54,7 +67,22 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if all(record.state == "complete" for record in records) else 1
 
 
+VERB = Verb(
+    summary="train one architecture at full length",
+    name="an architecture of the catalogue, or the path of its YAML",
+    example="harness train winner.yaml recipe.steps=20000",
+    lists="architectures",
+    check=check,
+    run=run,
+)
+
+
 def _train(folder: Path, specs: list[TrialSpec], origin: Origin | None, show: Show) -> list[TrialRecord]:
+    from harness.launch.pool import Pool
+    from harness.search.continuing import go_on
+    from harness.trials.outcomes import finished
+    from harness.trials.queue import TrialQueue, run_all
+
     with Pool(folder / "attempts", specs[0].settings.launcher) as pool, show.board(specs):
         for spec in specs:
             if origin is not None and finished(spec) is None:
@@ -66,6 +94,8 @@ def _train(folder: Path, specs: list[TrialSpec], origin: Origin | None, show: Sh
 
 def _origin(name: str, made: ArchitectureConfig, show: Show) -> Origin | None:
     """The trial that the file was promoted from, unless the file was edited since."""
+    from harness.search.promote import origin_of
+
     origin = origin_of(Path(name))
     if origin is not None and origin.fingerprint != made.fingerprint:
         show.note(f"{name} was edited since its promotion: the new record has no parent")
@@ -74,6 +104,8 @@ def _origin(name: str, made: ArchitectureConfig, show: Show) -> Origin | None:
 
 
 def _check_new(spec: TrialSpec) -> None:
+    from harness.trials.outcomes import finished
+
     record = finished(spec)
     if record is not None and record.fidelity != "full":
         raise UserError(

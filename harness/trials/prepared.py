@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.architecture.config import ArchitectureConfig, Denoiser
 from harness.architecture.edits import with_edits
+from harness.architecture.family import FULL_LATENT
 from harness.architecture.unet import UNetConfig
 from harness.data.dataset import load_dataset
 from harness.data.images import ImageData
@@ -141,9 +142,6 @@ def latent_of(settings: Settings, data: ImageData | None) -> int:
     if settings.latent is not None:
         return settings.latent
     return data.size if data is not None else FULL_LATENT
-
-
-FULL_LATENT = 128  # the published costs and latencies are for a 128x128 latent, a 1024x1024 image
 
 
 def cache_folder(out: Path) -> Path:

@@ -10,8 +10,9 @@ from harness.architecture.catalogue import architecture
 from harness.architecture.difference import edits_between
 from harness.architecture.edits import with_edits
 from harness.cli import main
-from harness.commands import compare_paper
-from harness.commands.compare import knob_costs, together
+from harness.commands import compare
+from harness.commands.compare import SHEETS, checks_of, knob_costs, together
+from harness.trials import costs
 from harness.trials.costs import cost_of
 
 LADDER = ["thin_sdxl", "no_high_res_sa", "sepconv", "expanded_sepconv", "ffn3", "mqa", "first_stage_ca", "qknorm_rope"]
@@ -85,7 +86,7 @@ def test_compare_refuses_what_cannot_be_compared(capsys):
 
 def test_every_published_count_is_met():
     """The table of target, count and tolerance for every number that counting can check: 31 of them, no misses."""
-    checks = [check for sheet in compare_paper.SHEETS for check in compare_paper.checks_of(sheet)]
+    checks = [check for sheet in SHEETS for check in checks_of(sheet)]
     assert [check for check in checks if check.state != "hit"] == []
     assert len(checks) == 31
     assert {(check.latent, check.channels) for check in checks if check.name == "ldm_4"} == {(64, 3)}
@@ -93,13 +94,12 @@ def test_every_published_count_is_met():
 
 
 def test_a_wrong_count_is_a_miss_and_a_missing_name_is_not_built(monkeypatch, capsys):
-    real = compare_paper.cost_of
+    real = costs.cost_of
     monkeypatch.setattr(
-        compare_paper, "cost_of", lambda made, latent: real(with_edits(made, {"feed_forward.ratio": 1}), latent)
+        costs, "cost_of", lambda made, latent: real(with_edits(made, {"feed_forward.ratio": 1}), latent)
     )
-    names = compare_paper.catalogue_names()
-    monkeypatch.setattr(compare_paper, "catalogue_names", lambda: tuple(name for name in names if name != "mqa"))
-    monkeypatch.setattr(compare_paper, "SHEETS", compare_paper.SHEETS[:1])
+    monkeypatch.setattr(compare, "_is_built", lambda name: name != "mqa")
+    monkeypatch.setattr(compare, "SHEETS", SHEETS[:1])
     found = json.loads(printed(capsys, "compare", "paper", "--json"))
     states = {(check["name"], check["quantity"]): check["state"] for check in found["checks"]}
     assert states["ffn3", "params"] == "miss"

@@ -140,10 +140,10 @@ def test_a_file_that_is_something_else(words, content, sentence, refused, tmp_pa
 @pytest.mark.parametrize(
     ("words", "work"),
     [
-        ("export laptop/thin_sdxl --latent 8 --to PLACE.mlpackage", "harness.commands.export.build"),
-        ("latency calibrate --to PLACE.yaml", "harness.commands.latency_calibrate.published_points"),
-        ("promote laptop --best --to PLACE.yaml", "harness.commands.promote.candidates"),
-        ("data digits --to PLACE.png", "harness.commands.data.load_dataset"),
+        ("export laptop/thin_sdxl --latent 8 --to PLACE.mlpackage", "harness.models.build.build"),
+        ("latency calibrate --to PLACE.yaml", "harness.predictor.published.published_points"),
+        ("promote laptop --best --to PLACE.yaml", "harness.search.promote.candidates"),
+        ("data digits --to PLACE.png", "harness.data.dataset.load_dataset"),
     ],
 )
 @pytest.mark.parametrize("place", ["occupied/x", "there"])

@@ -12,7 +12,6 @@ from torch import nn
 from harness.architecture.catalogue import architecture
 from harness.architecture.edits import with_edits
 from harness.cli import main
-from harness.commands import export
 from harness.coreml.config import Mlprogram
 from harness.coreml.export import export_package
 from harness.coreml.interpreter import check_operators
@@ -311,7 +310,7 @@ def test_export_says_how_near_it_is(tmp_path, capsys):
 
 
 def test_a_missed_gate_is_a_failed_command(last_rung, capsys, monkeypatch):
-    monkeypatch.setattr(export, "export_package", lambda *_: last_rung[2])
-    monkeypatch.setattr(export, "parity", lambda *_: ParityResult(float32_db=41.0, float16_db=40.0))
+    monkeypatch.setattr("harness.coreml.export.export_package", lambda *_: last_rung[2])
+    monkeypatch.setattr("harness.coreml.parity.parity", lambda *_: ParityResult(float32_db=41.0, float16_db=40.0))
     assert main(["export", "laptop/uvit", "--parity"]) == 2
     assert "reaches 41.0 dB of the module's output and 60 dB are asked" in capsys.readouterr().err

@@ -4,7 +4,7 @@ import pytest
 
 from harness.architecture.catalogue import catalogue_names
 from harness.cli import main
-from harness.commands.names import first_sentence, leading_comment
+from harness.commands.operands import first_sentence, leading_comment
 from harness.trials.studies import read_study, study_names
 
 

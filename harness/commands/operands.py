@@ -1,0 +1,118 @@
+"""What the words after a verb name: an architecture with its edits, a study and where it lies; and what names exist."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.records.errors import UserError, unknown_name
+from harness.records.manifest import study_folder
+
+if TYPE_CHECKING:
+    from harness.architecture.config import ArchitectureConfig
+
+
+def edited(name: str, edits: Sequence[str]) -> ArchitectureConfig:
+    """The architecture with knobs set on the command line: feed_forward.ratio=3."""
+    from harness.architecture.catalogue import architecture
+    from harness.architecture.edits import with_edits
+    from harness.trials.compose import parsed
+
+    return with_edits(architecture(name), parsed(edits))
+
+
+def latent_of(flag: int | None, made: ArchitectureConfig) -> int:
+    """The flag's, else the one that the architecture is made for, else that of the published costs."""
+    from harness.architecture.family import FULL_LATENT
+    from harness.trials.settings import LARGEST_LATENT
+
+    if flag is not None and not 1 <= flag <= LARGEST_LATENT:
+        raise UserError(f"--latent is 1 to {LARGEST_LATENT}, not {flag}")
+    return flag or made.native_latent or FULL_LATENT
+
+
+def out_of(overrides: Sequence[str], name: str | None = None) -> Path:
+    """The folder under which studies lie: as the command line says, as the study's YAML does, or the default."""
+    from harness.trials.compose import compose_plain, parsed
+    from harness.trials.studies import read_study
+
+    given = parsed(overrides)
+    if unknown := sorted(given.keys() - {"out"}):
+        raise UserError(f"the only setting here is out=FOLDER, where the study lies, not {unknown[0]}")
+    if not given and name is not None and _is_defined(name):
+        given = {
+            key: value for key, value in dict(read_study("sweeps", name).get("settings") or {}).items() if key == "out"
+        }
+    return Path(str(compose_plain(defaults=given)["out"]))
+
+
+def begun_study(out: Path, name: str) -> tuple[str, Path]:
+    """Name and folder of a study that was begun; UserError says which were."""
+    from harness.search.begun import MARKS, begun
+
+    name = Path(name).stem if name.endswith((".yaml", ".yml")) else name.strip("/")
+    folder = study_folder(out, name)
+    if any((folder / mark).is_file() for mark in MARKS):
+        return name, folder
+    names = begun(out)
+    if not names:
+        raise UserError(f"no study was begun in {out}; say where it lies with out=FOLDER")
+    raise unknown_name(f"study in {out}:", name, names)
+
+
+def _is_defined(name: str) -> bool:
+    from harness.trials.studies import study_folders, study_names
+
+    if name.endswith((".yaml", ".yml")):
+        return Path(name).is_file()
+    return bool(study_folders("sweeps")) and name in study_names("sweeps")
+
+
+def listing(what: str, verb: str) -> str:
+    """`architectures`, `spaces`, `ablations`, `sweeps`, or `studies`, which are both."""
+    lines = list({"architectures": _architectures, "spaces": _spaces}.get(what, lambda: _studies(what))())
+    width = max((len(name) for name, _ in lines), default=0)
+    shown = [f"  {name:<{width}}  {text}".rstrip() for name, text in lines]
+    return "\n".join([f"`harness {verb} NAME`, where NAME is the path of a YAML or one of:", *shown])
+
+
+def leading_comment(path: Path) -> str:
+    """The lines of comment that a file begins with, as one text."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    count = next((index for index, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    return " ".join(line.removeprefix("#").strip() for line in lines[:count])
+
+
+def first_sentence(text: str) -> str:
+    """Up to the first full stop before a capital; those of `Fig. 3` are none."""
+    return re.split(r"(?<=\.)\s+(?=[A-Z`])", " ".join(text.split()), maxsplit=1)[0]
+
+
+def _architectures() -> Iterable[tuple[str, str]]:
+    from harness.architecture.catalogue import FOLDER, catalogue_names
+
+    return [(name, first_sentence(leading_comment(FOLDER / f"{name}.yaml"))) for name in catalogue_names()]
+
+
+def _spaces() -> Iterable[tuple[str, str]]:
+    from harness.trials.studies import find_study, read_study, study_names
+
+    for name in study_names("search_spaces"):
+        text = first_sentence(leading_comment(find_study("search_spaces", name)))
+        yield name, f"around {read_study('search_spaces', name).get('base')}: {text}"
+
+
+def _studies(kind: str) -> Iterable[tuple[str, str]]:
+    from harness.trials.studies import KINDS, find_study, read_study, study_names
+
+    wanted = [key for one, key in KINDS.items() if kind in (f"{one}s", "studies")]
+    for name in study_names("sweeps"):
+        try:
+            content = read_study("sweeps", name)
+        except UserError as error:  # one broken file hides no other
+            yield name, str(error)
+            continue
+        if any(key in content for key in wanted):
+            yield name, first_sentence(leading_comment(find_study("sweeps", name)))
