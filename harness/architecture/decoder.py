@@ -7,7 +7,8 @@ from typing import Literal
 from harness.architecture.family import ArchitectureConfig, identity_without
 from harness.architecture.kinds import kind_of
 from harness.architecture.knobs import Convolution, MapNorm
-from harness.architecture.rules import KERNELS, SIZES, Rule, check
+from harness.architecture.plan import decoder_plan
+from harness.architecture.rules import KERNELS, SIZES, Rule, check, groups_left_over, not_whole_inside
 from harness.architecture.sizes import SIZE
 from harness.records.plain import Plain
 
@@ -62,22 +63,9 @@ class DecoderConfig(ArchitectureConfig):
         idle = set() if any(True for _ in _normed_widths(self)) else {"norm"}
         if len({stage.channels for stage in self.stages}) == 1:
             idle.add("width_change")
-        widths = ((c_in, c_out) for _, _, c_in, c_out in block_widths(self))
+        widths = ((block.c_in, block.c_out) for block in decoder_plan(self).blocks())
         convolution = identity_without(self.convolution, self.convolution.idle(widths))
         return identity_without(self, idle) | {"convolution": convolution}
-
-
-def block_widths(config: DecoderConfig) -> Iterator[tuple[str, bool, int, int]]:
-    """Place, whether it normalises, input and output channels of every residual block, in order."""
-    width = config.stages[0].channels
-    if config.middle is not None:
-        for j in range(config.middle.blocks):
-            yield f"middle.block.{j}", config.middle.norm, width, width
-    for index, stage in enumerate(config.stages):
-        for j in range(stage.blocks):
-            changes = j == 0 and config.width_change == "shortcut"
-            yield f"up.{index}.block.{j}", stage.norm, width if changes else stage.channels, stage.channels
-        width = stage.channels
 
 
 def _no_stages(config: DecoderConfig) -> Iterator[str]:
@@ -86,24 +74,18 @@ def _no_stages(config: DecoderConfig) -> Iterator[str]:
 
 
 def _hidden_not_whole(config: DecoderConfig) -> Iterator[str]:
-    for path, _, c_in, c_out in block_widths(config):
-        hidden = config.convolution.hidden_width(c_in, c_out)
-        if hidden != int(hidden):
-            yield f"{path} from {c_in} to {c_out} channels would be {hidden:g} wide inside"
+    yield from not_whole_inside(config.convolution, decoder_plan(config).blocks())
 
 
 def _norm_groups_do_not_fit(config: DecoderConfig) -> Iterator[str]:
-    groups = getattr(config.norm, "groups", 1)
-    for path, width in _normed_widths(config):
-        if width % groups:
-            yield f"{path} has a feature map of {width} channels, norm.groups is {groups}"
+    yield from groups_left_over(config.norm, _normed_widths(config))
 
 
 def _normed_widths(config: DecoderConfig) -> Iterator[tuple[str, int]]:
-    for path, normed, c_in, c_out in block_widths(config):
-        if normed:
-            yield path, c_in
-            yield path, int(config.convolution.hidden_width(c_in, c_out))
+    for block in decoder_plan(config).blocks():
+        if block.normed:
+            yield block.place, block.c_in
+            yield block.place, int(config.convolution.hidden_width(block.c_in, block.c_out))
     if config.middle is not None and config.middle.attention:
         yield "middle.attention", config.stages[0].channels
     if config.norm_out:

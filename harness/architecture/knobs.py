@@ -12,7 +12,7 @@ from harness.architecture.sizes import SIZE
 
 
 class Convolution:
-    """The convolutions of residual blocks and samplers. Builder: (spec, c_in, c_out, stride) -> module."""
+    """Of residual blocks and of up- and downsampling layers. Builder: (spec, c_in, c_out, stride) -> module."""
 
     __slots__ = ()
     forms: ClassVar[dict[str, type]] = {}
@@ -22,8 +22,8 @@ class Convolution:
         """The width between the two convolutions of a residual block; must come out whole."""
         raise NotImplementedError
 
-    def sampler(self, direction: Literal["up", "down"]) -> "Convolution":
-        """The convolution that the sampler of this direction has."""
+    def for_resampling(self, direction: Literal["up", "down"]) -> "Convolution":
+        """The convolution that the upsampling or the downsampling layers have."""
         raise NotImplementedError
 
     def idle(self, widths: Iterable[tuple[int, int]]) -> set[str]:  # noqa: ARG002
@@ -31,7 +31,7 @@ class Convolution:
         return set()
 
 
-@kind_of(Convolution, built_by="harness.models.convolution:regular")
+@kind_of(Convolution, built_by="harness.models.blocks:regular")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Regular(Convolution):
     """K x K over all channels at once."""
@@ -42,11 +42,11 @@ class Regular(Convolution):
     def hidden_width(self, c_in: int, c_out: int) -> float:  # noqa: ARG002
         return c_out
 
-    def sampler(self, direction: Literal["up", "down"]) -> Convolution:  # noqa: ARG002
+    def for_resampling(self, direction: Literal["up", "down"]) -> Convolution:  # noqa: ARG002
         return self
 
 
-@kind_of(Convolution, built_by="harness.models.convolution:separable")
+@kind_of(Convolution, built_by="harness.models.blocks:separable")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Separable(Convolution):
     """Depthwise K x K, then pointwise 1 x 1."""
@@ -63,7 +63,7 @@ class Separable(Convolution):
     def hidden_width(self, c_in: int, c_out: int) -> float:
         return self.expansion * (c_out if self.relative_to == "output" else max(c_in, c_out))
 
-    def sampler(self, direction: Literal["up", "down"]) -> Convolution:
+    def for_resampling(self, direction: Literal["up", "down"]) -> Convolution:
         return self if self.samplers in (direction, "both") else Regular()
 
     def idle(self, widths: Iterable[tuple[int, int]]) -> set[str]:
@@ -161,7 +161,7 @@ class MapNorm:
 
 @kind_of(MapNorm, built_by="harness.models.norms:group_norm")
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GroupNorm(MapNorm):
+class GroupNormConfig(MapNorm):
     """Over H, W and the channels of a group."""
 
     groups: int = field(default=32, metadata=SIZE)
@@ -170,7 +170,7 @@ class GroupNorm(MapNorm):
 
 @kind_of(MapNorm, built_by="harness.models.norms:map_layer_norm")
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MapLayerNorm(MapNorm):
+class MapLayerNormConfig(MapNorm):
     """Over the channels of each pixel."""
 
     kind: Literal["layer"] = "layer"
@@ -178,7 +178,7 @@ class MapLayerNorm(MapNorm):
 
 @kind_of(MapNorm, built_by="harness.models.norms:map_rms_norm")
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MapRMSNorm(MapNorm):
+class MapRMSNormConfig(MapNorm):
     """Over the channels of each pixel, without subtracting the mean."""
 
     kind: Literal["rms"] = "rms"
@@ -193,13 +193,13 @@ class VectorNorm:
 
 @kind_of(VectorNorm, built_by="harness.models.norms:layer_norm")
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LayerNorm(VectorNorm):
+class LayerNormConfig(VectorNorm):
     kind: Literal["layer"] = "layer"
 
 
 @kind_of(VectorNorm, built_by="harness.models.norms:rms_norm")
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RMSNorm(VectorNorm):
+class RMSNormConfig(VectorNorm):
     """x / sqrt(mean(x^2) + eps), with a weight per channel (Zhang and Sennrich 2019, arXiv 1910.07467)."""
 
     kind: Literal["rms"] = "rms"
@@ -214,7 +214,7 @@ class Position:
 
 @kind_of(Position, built_by="harness.models.embeddings:Rope2d")
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rope2d(Position):
+class Rope2dConfig(Position):
     """Rotary embedding, half of a head's width by row and half by column (Su et al. 2021, arXiv 2104.09864)."""
 
     base: float = 10000.0
@@ -234,26 +234,26 @@ class Block:
         return True
 
     @property
-    def attention(self) -> "TransformerBlock | None":
+    def attention(self) -> "TransformerBlockConfig | None":
         """The transformer that follows every block, if any."""
         return None
 
-    def transformers(self) -> Iterator["TransformerBlock | ResidualTransformer"]:
+    def transformers(self) -> Iterator["TransformerBlockConfig | ResidualTransformerConfig"]:
         """The block's transformer, wherever it stands; nothing if it has none."""
         return iter(())
 
 
-@kind_of(Block, built_by="harness.models.residual:residual_block")
+@kind_of(Block, built_by="harness.models.blocks:residual_block")
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ResidualBlock(Block):
+class ResidualBlockConfig(Block):
     """Two convolutions with the time embedding between them, and a shortcut."""
 
     kind: Literal["residual"] = "residual"
 
 
-@kind_of(Block, built_by="harness.models.residual:residual_block")
+@kind_of(Block, built_by="harness.models.blocks:residual_block")
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ResidualTransformer(Block):
+class ResidualTransformerConfig(Block):
     """A residual block, and behind it a transformer of `depth` layers."""
 
     depth: int = field(metadata=SIZE)
@@ -261,16 +261,16 @@ class ResidualTransformer(Block):
     kind: Literal["residual_transformer"] = "residual_transformer"
 
     @property
-    def attention(self) -> "TransformerBlock | None":
-        return TransformerBlock(depth=self.depth, self_attention=self.self_attention)
+    def attention(self) -> "TransformerBlockConfig | None":
+        return TransformerBlockConfig(depth=self.depth, self_attention=self.self_attention)
 
-    def transformers(self) -> Iterator["TransformerBlock | ResidualTransformer"]:
+    def transformers(self) -> Iterator["TransformerBlockConfig | ResidualTransformerConfig"]:
         return iter((self,))
 
 
 @kind_of(Block, built_by="harness.models.transformer:transformer")
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TransformerBlock(Block):
+class TransformerBlockConfig(Block):
     """A transformer in the place of the residual block: cross-attention and feed-forward, self-attention if asked."""
 
     depth: int = field(default=1, metadata=SIZE)
@@ -284,5 +284,5 @@ class TransformerBlock(Block):
     def residual(self) -> bool:
         return False
 
-    def transformers(self) -> Iterator["TransformerBlock | ResidualTransformer"]:
+    def transformers(self) -> Iterator["TransformerBlockConfig | ResidualTransformerConfig"]:
         return iter((self,))

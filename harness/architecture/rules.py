@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.architecture.plan import unet_plan
 from harness.records.errors import UserError
 from harness.records.plain import Plain, to_plain
 
 if TYPE_CHECKING:
+    from harness.architecture.knobs import Convolution, MapNorm
     from harness.architecture.unet import UNetConfig
 
 
@@ -52,7 +54,7 @@ def _no_transformer(config: "UNetConfig") -> Iterator[str]:
 
 
 def _no_residual_block(config: "UNetConfig") -> Iterator[str]:
-    if not any(residual_widths(config)):
+    if not any(block.kind.residual for block in unet_plan(config).blocks()):
         yield "every block is a transformer; give one the kind residual or residual_transformer"
 
 
@@ -73,10 +75,10 @@ def _heads_do_not_fit(config: "UNetConfig") -> Iterator[str]:
 
 
 def _groups_do_not_fit(config: "UNetConfig") -> Iterator[str]:
-    for path, channels, found in config.transformers():
+    for path, channels, transformer in config.transformers():
         heads = channels // config.head_width
         for knob in ("self_attention", "cross_attention"):
-            used = knob == "cross_attention" or found.self_attention
+            used = knob == "cross_attention" or transformer.self_attention
             groups = getattr(config, knob).groups_of(heads)
             if used and heads % groups:
                 yield f"{path} has {heads} heads, {knob}.groups is {groups}"
@@ -101,59 +103,37 @@ def _feed_forward_not_whole(config: "UNetConfig") -> Iterator[str]:
 
 
 def _hidden_not_whole(config: "UNetConfig") -> Iterator[str]:
-    for path, c_in, c_out in residual_widths(config):
-        hidden = config.convolution.hidden_width(c_in, c_out)
+    blocks = [block for block in unet_plan(config).blocks() if block.kind.residual]
+    yield from not_whole_inside(config.convolution, blocks)
+
+
+def not_whole_inside(convolution: "Convolution", blocks: Iterable[Any]) -> Iterator[str]:
+    """Of residual blocks, as a plan has them: those whose width between the two convolutions is a fraction."""
+    for block in blocks:
+        hidden = convolution.hidden_width(block.c_in, block.c_out)
         if hidden != int(hidden):
-            yield f"{path} from {c_in} to {c_out} channels would be {hidden:g} wide inside"
+            yield f"{block.place} from {block.c_in} to {block.c_out} channels would be {hidden:g} wide inside"
+
+
+def groups_left_over(norm: "MapNorm", widths: Iterable[tuple[str, int]]) -> Iterator[str]:
+    """Of feature maps, by place and channels: those that the norm's groups do not divide."""
+    groups = getattr(norm, "groups", 1)
+    for place, width in widths:
+        if width % groups:
+            yield f"{place} has a feature map of {width} channels, norm.groups is {groups}"
 
 
 def _norm_groups_do_not_fit(config: "UNetConfig") -> Iterator[str]:
-    groups = getattr(config.norm, "groups", 1)
-    for path, width in normed_widths(config):
-        if width % groups:
-            yield f"{path} has a feature map of {width} channels, norm.groups is {groups}"
-
-
-def block_widths(config: "UNetConfig") -> "Iterator[tuple[str, bool, int, int]]":
-    """Place, whether residual, input channels (with the skip's) and output channels of every block."""
-    widths = [stage.channels for stage in config.stages]
-    before = [widths[0], *widths[:-1]]
-    for index, stage in enumerate(config.stages):
-        for j in range(stage.down_blocks):
-            yield (
-                f"down.{index}.block.{j}",
-                stage.block.residual,
-                before[index] if j == 0 else widths[index],
-                widths[index],
-            )
-    if config.middle is not None:
-        yield "middle.block.0", config.middle.residual, widths[-1], widths[-1]
-    after = [*widths[1:], widths[-1]]
-    for index, stage in reversed(list(enumerate(config.stages))):
-        skips = skip_widths(config, index)
-        for j in range(stage.up_blocks):
-            flowing = after[index] if j == 0 else widths[index]
-            skip = skips[j] if j < len(skips) else 0
-            yield f"up.{index}.block.{j}", stage.block.residual, flowing + skip, widths[index]
-
-
-def skip_widths(config: "UNetConfig", index: int) -> list[int]:
-    """Channels of the skips of stage `index`, newest first: its blocks' outputs, then its input."""
-    stage = config.stages[index]
-    return [stage.channels] * stage.down_blocks + [config.stages[max(index - 1, 0)].channels]
-
-
-def residual_widths(config: "UNetConfig") -> Iterator[tuple[str, int, int]]:
-    return ((path, c_in, c_out) for path, residual, c_in, c_out in block_widths(config) if residual)
+    yield from groups_left_over(config.norm, normed_widths(config))
 
 
 def normed_widths(config: "UNetConfig") -> Iterator[tuple[str, int]]:
     """Every feature map that `norm` sees: block inputs, residual blocks' insides, stages' outputs."""
-    for path, residual, c_in, c_out in block_widths(config):
-        yield path, c_in
-        yield path, c_out
-        if residual:
-            yield path, int(config.convolution.hidden_width(c_in, c_out))
+    for block in unet_plan(config).blocks():
+        yield block.place, block.c_in
+        yield block.place, block.c_out
+        if block.kind.residual:
+            yield block.place, int(config.convolution.hidden_width(block.c_in, block.c_out))
 
 
 SIZES = Rule("a size or a count is more than 0", _not_positive)

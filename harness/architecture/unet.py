@@ -13,10 +13,11 @@ from harness.architecture.knobs import (
     FeedForward,
     MapNorm,
     Position,
-    ResidualTransformer,
-    TransformerBlock,
+    ResidualTransformerConfig,
+    TransformerBlockConfig,
     VectorNorm,
 )
+from harness.architecture.plan import unet_plan
 from harness.architecture.sizes import SIZE
 from harness.records.plain import Plain
 
@@ -69,8 +70,8 @@ class UNetConfig(Denoiser):
 
     def canonical(self) -> Plain:
         """Where nothing attends to itself, how it would have says nothing about the network."""
-        attends = any(found.self_attention for _, _, found in self.transformers())
-        widths = ((c_in, c_out) for _, c_in, c_out in rules.residual_widths(self))
+        attends = any(transformer.self_attention for _, _, transformer in self.transformers())
+        widths = ((block.c_in, block.c_out) for block in unet_plan(self).blocks() if block.kind.residual)
         convolution = identity_without(self.convolution, self.convolution.idle(widths))
         return identity_without(self, () if attends else ("self_attention", "position")) | {"convolution": convolution}
 
@@ -78,10 +79,10 @@ class UNetConfig(Denoiser):
     def downsampling(self) -> int:
         return 1 << (len(self.stages) - 1)
 
-    def transformers(self) -> Iterator[tuple[str, int, TransformerBlock | ResidualTransformer]]:
+    def transformers(self) -> Iterator[tuple[str, int, TransformerBlockConfig | ResidualTransformerConfig]]:
         """Path, channels and settings of every place that has transformers."""
         for index, stage in enumerate(self.stages):
-            for found in stage.block.transformers():
-                yield f"stages.{index}.block", stage.channels, found
-        for found in self.middle.transformers() if self.middle else ():
-            yield "middle", self.stages[-1].channels, found
+            for transformer in stage.block.transformers():
+                yield f"stages.{index}.block", stage.channels, transformer
+        for transformer in self.middle.transformers() if self.middle else ():
+            yield "middle", self.stages[-1].channels, transformer

@@ -8,11 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.coreml.layout import MAPS, TOKENS, laid_out_maps, laid_out_tokens, lays_out, with_parts
-from harness.models.condition import Condition
+from harness.models.blocks import Condition, ResidualBlock
 from harness.models.embeddings import TimeEmbedding, sinusoids
 from harness.models.feed_forward import Gated, Plain
 from harness.models.norms import GroupNorm, LayerNorm, RMSNorm
-from harness.models.residual import ResidualBlock
 from harness.models.transformer import BareTransformer, Layers, Transformer, TransformerLayer
 
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from harness.architecture.config import ArchitectureConfig, Denoiser
 from harness.architecture.kinds import builder_of
-from harness.models.stage import Stage
+from harness.models.unet import Blocks
 from harness.records.errors import UserError
 
 
@@ -17,7 +17,7 @@ def build(config: ArchitectureConfig, *, checkpointing: bool = False) -> nn.Modu
     checkpointing: recompute every block in the backward pass instead of keeping what it made; only the UNet can.
     """
     module: nn.Module = builder_of(config)(config)
-    stages = [part for part in module.modules() if isinstance(part, Stage)]
+    stages = [part for part in module.modules() if isinstance(part, Blocks)]
     if checkpointing and not stages:
         raise UserError(f"only the UNet can recompute its blocks, not {type(config).__name__}; build it without")
     for stage in stages:

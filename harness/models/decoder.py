@@ -1,16 +1,19 @@
 """Decoders: Stable Diffusion's layout (Rombach et al. 2022, arXiv 2112.10752), with what makes it tiny as knobs.
 
-Modules are named by place: `middle.block.0`, `middle.attention`, `up.0.block.0`, `up.0.sampler`. `up.0` stands at the
-latent's resolution.
+Modules are named by place: `middle.block.0`, `middle.attention`, `up.0.block.0`, `up.0.upsample`. `up.0` stands at
+the latent's resolution.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.architecture.decoder import DecoderConfig, block_widths
+from harness.architecture.decoder import DecoderConfig
 from harness.architecture.kinds import builder_of
-from harness.models.stage import Upsample
+from harness.architecture.plan import DecoderBlockPlan, DecoderStagePlan, decoder_plan
+from harness.models.blocks import Upsample
 
 NORM_EPS = 1e-6
 
@@ -20,12 +23,12 @@ class Decoder(nn.Module):
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        widths = [stage.channels for stage in config.stages]
-        self.conv_in = nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)
-        self.middle = DecoderMiddle(config) if config.middle is not None else nn.Identity()
-        self.up = nn.ModuleList(DecoderStage(config, index) for index in range(len(widths)))
-        self.norm_out = _norm(config, config.norm_out, widths[-1])
-        self.conv_out = nn.Conv2d(widths[-1], config.image_channels, 3, padding=1)
+        plan, first, last = decoder_plan(config), config.stages[0].channels, config.stages[-1].channels
+        self.conv_in = nn.Conv2d(config.latent_channels, first, 3, padding=1)
+        self.middle = DecoderMiddleBlocks(config, plan.middle) if plan.middle else nn.Identity()
+        self.up = nn.ModuleList(DecoderUpBlocks(config, stage) for stage in plan.up)
+        self.norm_out = _norm(config, config.norm_out, last)
+        self.conv_out = nn.Conv2d(last, config.image_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.middle(self.conv_in(x).contiguous(memory_format=torch.channels_last))
@@ -35,12 +38,12 @@ class Decoder(nn.Module):
         return out
 
 
-class DecoderMiddle(nn.Module):
+class DecoderMiddleBlocks(nn.Module):
     """Blocks, and behind the first the attention if there is one."""
 
-    def __init__(self, config: DecoderConfig) -> None:
+    def __init__(self, config: DecoderConfig, blocks: Sequence[DecoderBlockPlan]) -> None:
         super().__init__()
-        self.block = _blocks(config, "middle")
+        self.block = _blocks(config, blocks)
         attends = config.middle is not None and config.middle.attention
         self.attention = DecoderAttention(config) if attends else None
 
@@ -52,21 +55,21 @@ class DecoderMiddle(nn.Module):
         return x
 
 
-class DecoderStage(nn.Module):
+class DecoderUpBlocks(nn.Module):
     """Blocks, then the upsampling layer, if there is a stage behind it."""
 
-    def __init__(self, config: DecoderConfig, index: int) -> None:
+    def __init__(self, config: DecoderConfig, stage: DecoderStagePlan) -> None:
         super().__init__()
-        self.block = _blocks(config, f"up.{index}")
-        self.sampler: nn.Module = nn.Identity()
-        if index < len(config.stages) - 1:
-            width, after = config.stages[index].channels, config.stages[index + 1].channels
-            self.sampler = Upsample(config.convolution, width, after if config.width_change == "upsampling" else width)
+        self.block = _blocks(config, stage.blocks)
+        self.upsample: nn.Module = nn.Identity()
+        if stage.upsample_to is not None:
+            convolution = config.convolution.for_resampling("up")
+            self.upsample = Upsample(convolution, stage.channels, stage.upsample_to)
 
     def forward(self, x: Tensor) -> Tensor:
         for block in self.block:
             x = block(x)
-        out: Tensor = self.sampler(x)
+        out: Tensor = self.upsample(x)
         return out
 
 
@@ -106,9 +109,8 @@ class DecoderAttention(nn.Module):
         return x + out.transpose(1, 2).reshape(x.shape)
 
 
-def _blocks(config: DecoderConfig, place: str) -> nn.ModuleList:
-    found = [item for item in block_widths(config) if item[0].startswith(f"{place}.")]
-    return nn.ModuleList(DecoderBlock(config, c_in, c_out, normed=normed) for _, normed, c_in, c_out in found)
+def _blocks(config: DecoderConfig, blocks: Sequence[DecoderBlockPlan]) -> nn.ModuleList:
+    return nn.ModuleList(DecoderBlock(config, block.c_in, block.c_out, normed=block.normed) for block in blocks)
 
 
 def _norm(config: DecoderConfig, wanted: bool, channels: int) -> nn.Module:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from harness.architecture.kinds import builder_of
 from harness.architecture.unet import UNetConfig
 from harness.models.attention import AttentionPlace
-from harness.models.condition import Condition
+from harness.models.blocks import Condition
 from harness.models.embeddings import Rotation
 
 NORM_EPS = 1e-6  # of the norm before the tokens, as in diffusers' SDXL; residual blocks have 1e-5

@@ -10,7 +10,8 @@ import yaml
 from harness.architecture.catalogue import FOLDER, architecture, catalogue_names, to_yaml
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import with_edits
-from harness.architecture.rules import RULES, block_widths
+from harness.architecture.plan import unet_plan
+from harness.architecture.rules import RULES
 from harness.records.errors import UserError
 from harness.records.plain import from_plain, to_plain
 
@@ -143,7 +144,8 @@ def test_frozen():
 
 def test_skips_make_the_up_blocks_wider():
     """SDXL's own widths (Podell et al. 2023): every skip is taken once, newest first."""
-    ups = [(path, c_in) for path, _, c_in, _ in block_widths(architecture("sdxl")) if path.startswith("up")]
+    stages = reversed(unet_plan(architecture("sdxl")).up)
+    ups = [(block.place, block.c_in) for stage in stages for block in stage.blocks]
     assert ups == [
         ("up.2.block.0", 1280 + 1280),
         ("up.2.block.1", 1280 + 1280),

@@ -62,7 +62,7 @@ def paper_unet(take: Take, x: Tensor, time: Tensor, context: Tensor, choices: Ch
         for j in range(2):
             skips.append(net.block(f"down.{s}", s, j, skips[-1], emb))
         kept.append(skips)
-        x = net.conv(f"down.{s}.sampler", skips[-1], size.widths[s], 3, stride=2) if s < 2 else skips[-1]
+        x = net.conv(f"down.{s}.downsample", skips[-1], size.widths[s], 3, stride=2) if s < 2 else skips[-1]
     x = net.residual("middle.block.0", x, emb, size.widths[2])
     x = net.transformer("middle.attention.0", x, size.middle, sees_itself=True)
     x = net.residual("middle.block.1", x, emb, size.widths[2])
@@ -71,7 +71,7 @@ def paper_unet(take: Take, x: Tensor, time: Tensor, context: Tensor, choices: Ch
             x = net.block(f"up.{s}", s, j, torch.cat([x, kept[s].pop()], 1), emb)
         if s > 0:
             larger = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
-            x = net.blocks_conv(f"up.{s}.sampler.conv", larger, size.widths[s])
+            x = net.blocks_conv(f"up.{s}.upsample.conv", larger, size.widths[s])
     return net.conv("conv_out", silu(net.group_norm("norm_out", x)), size.latent_channels, 3)
 
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from harness.architecture.knobs import GroupedQuery, MultiHead, MultiQuery, RMSNorm
-from harness.architecture.knobs import Rope2d as RopeSpec
+from harness.architecture.knobs import GroupedQuery, MultiHead, MultiQuery, RMSNormConfig, Rope2dConfig
 from harness.models.attention import AttentionPlace, SharedHeadAttention
 from harness.models.embeddings import Rope2d
 
@@ -44,7 +43,7 @@ def normed(norm, head):
     return head / (head.pow(2).mean(-1, keepdim=True) + norm.eps).sqrt() * norm.weight
 
 
-@pytest.mark.parametrize("qk_norm", [None, RMSNorm()], ids=["no norm", "qk norm"])
+@pytest.mark.parametrize("qk_norm", [None, RMSNormConfig()], ids=["no norm", "qk norm"])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("spec", KINDS, ids=lambda spec: spec.kind)
 def test_equals_the_formula_head_by_head(spec, masked, qk_norm):
@@ -70,14 +69,14 @@ def test_rotated_scores_equal_complex_numbers(spec):
         turned = torch.complex(head[..., :pairs], head[..., pairs:]) * turn
         return torch.cat([turned.real, turned.imag], dim=-1)
 
-    rotation = Rope2d(RopeSpec(base=100.0), HEAD)(height, width, x)
+    rotation = Rope2d(Rope2dConfig(base=100.0), HEAD)(height, width, x)
     actual = module(x, x, rotation=rotation)
     torch.testing.assert_close(actual, reference(module, x, x, rotate=rotate), rtol=0, atol=1e-10)
     assert not torch.allclose(actual, module(x, x))
 
 
 def test_scores_under_rope_depend_on_the_distance_only():
-    rope = Rope2d(RopeSpec(base=100.0), HEAD)
+    rope = Rope2d(Rope2dConfig(base=100.0), HEAD)
     rotation = rope(8, 8, torch.zeros(1).double())
     q, k = torch.randn(HEAD).double(), torch.randn(HEAD).double()
     at = lambda v, row, column: (rotation(v.expand(1, 64, 1, HEAD)))[0, row * 8 + column, 0]  # noqa: E731
@@ -88,7 +87,7 @@ def test_scores_under_rope_depend_on_the_distance_only():
 
 
 def test_rope_keeps_lengths_and_serves_any_size():
-    rope = Rope2d(RopeSpec(), HEAD)
+    rope = Rope2d(Rope2dConfig(), HEAD)
     x = torch.randn(1, 128 * 128, 1, HEAD).double()
     torch.testing.assert_close(rope(128, 128, x)(x).norm(dim=-1), x.norm(dim=-1))
     small, large = rope(4, 4, x), rope(128, 128, x)

@@ -63,7 +63,7 @@ WORDS = (
     ("up_blocks", "up"),
     ("resnets", "block"),
     ("conv_shortcut", "shortcut"),
-    ("upsamplers.0", "sampler"),
+    ("upsamplers.0", "upsample"),
     ("conv_norm_out", "norm_out"),
 )
 
@@ -140,7 +140,7 @@ def tiny_reference(state, x):
             h = h + separable(f"{name}.conv2", F.silu(separable(f"{name}.conv1", F.silu(h))))
         if stage < 3:
             h = h.repeat_interleave(2, 2).repeat_interleave(2, 3)
-            h = separable(f"up.{stage}.sampler.conv", h)
+            h = separable(f"up.{stage}.upsample.conv", h)
     return conv("conv_out", F.silu(h))
 
 
@@ -159,14 +159,14 @@ def shapes(config):
 @pytest.mark.parametrize(
     ("edits", "touched"),
     [
-        ({"width_change": "shortcut"}, r"up\.[123]\.block\.0\.|up\.[012]\.sampler"),
+        ({"width_change": "shortcut"}, r"up\.[123]\.block\.0\.|up\.[012]\.upsample"),
         ({"middle.norm": False}, r"middle\.block\.0\.norm[12]\.(weight|bias)"),
         ({"stages.1.norm": True}, r"up\.1\.block\.[012]\.norm[12]\.(weight|bias)"),
         ({"norm_out": True}, r"norm_out\.(weight|bias)"),
         ({"middle.attention": True}, r"middle\.attention\."),
         ({"stages.2.blocks": 3}, r"up\.2\.block\.2\."),
-        ({"convolution": "regular"}, r".*(conv[12]|sampler\.conv)\.|.*norm2"),
-        ({"convolution.samplers": "none"}, r"up\.[012]\.sampler\.conv\."),
+        ({"convolution": "regular"}, r".*(conv[12]|upsample\.conv)\.|.*norm2"),
+        ({"convolution.samplers": "none"}, r"up\.[012]\.upsample\.conv\."),
     ],
 )
 def test_a_knob_touches_what_it_names_and_nothing_else(edits, touched):

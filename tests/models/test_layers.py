@@ -11,18 +11,17 @@ from harness.architecture.kinds import builder_of
 from harness.architecture.knobs import (
     GEGLU,
     GELU,
-    GroupNorm,
-    LayerNorm,
-    MapLayerNorm,
-    MapRMSNorm,
+    GroupNormConfig,
+    LayerNormConfig,
+    MapLayerNormConfig,
+    MapRMSNormConfig,
     Regular,
-    RMSNorm,
+    RMSNormConfig,
     Separable,
     SwiGLU,
-    TransformerBlock,
+    TransformerBlockConfig,
 )
-from harness.models.condition import Condition
-from harness.models.residual import ResidualBlock
+from harness.models.blocks import Condition, ResidualBlock
 from harness.models.transformer import Transformer
 
 LAPTOP = architecture("laptop/thin_sdxl")
@@ -42,7 +41,7 @@ def close(actual, expected):
 
 def test_vector_norms_equal_torch():
     x = torch.randn(3, 5, 16).double()
-    rms, layer = made(RMSNorm(), 16), made(LayerNorm(), 16)
+    rms, layer = made(RMSNormConfig(), 16), made(LayerNormConfig(), 16)
     close(rms(x), F.rms_norm(x, (16,), rms.weight, rms.eps))
     close(layer(x), F.layer_norm(x, (16,), layer.weight, layer.bias))
 
@@ -51,9 +50,9 @@ def test_map_norms_equal_torch_pixel_by_pixel():
     x = torch.randn(2, 16, 3, 5).double()
     pixels = x.permute(0, 2, 3, 1)
     rms, layer, group = (
-        made(MapRMSNorm(), 16, 1e-5),
-        made(MapLayerNorm(), 16, 1e-5),
-        made(GroupNorm(groups=4), 16, 1e-5),
+        made(MapRMSNormConfig(), 16, 1e-5),
+        made(MapLayerNormConfig(), 16, 1e-5),
+        made(GroupNormConfig(groups=4), 16, 1e-5),
     )
     close(rms(x).permute(0, 2, 3, 1), F.rms_norm(pixels, (16,), rms.weight.flatten(), 1e-5))
     close(layer(x).permute(0, 2, 3, 1), F.layer_norm(pixels, (16,), layer.weight.flatten(), layer.bias.flatten()))
@@ -142,7 +141,7 @@ def test_a_transformer_equals_its_recipe(c_in, self_attention):
 def test_a_transformer_without_projections_is_its_layers(c_in, self_attention):
     """The first stage's block of the ladder: nothing around the layers, a 1 x 1 convolution where channels change."""
     config = with_edits(LAPTOP, {"qk_norm": "rms", "position": "rope_2d"})
-    spec = TransformerBlock(depth=2, self_attention=self_attention, projections=False)
+    spec = TransformerBlockConfig(depth=2, self_attention=self_attention, projections=False)
     module = builder_of(spec)(spec, config, c_in, 32).double()
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.3)

@@ -11,9 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.architecture.catalogue import architecture
 from harness.architecture.edits import with_edits
-from harness.architecture.knobs import MultiQuery
-from harness.architecture.knobs import RMSNorm as RMSSpec
-from harness.architecture.knobs import Rope2d as RopeSpec
+from harness.architecture.knobs import MultiQuery, RMSNormConfig, Rope2dConfig
 from harness.architecture.ladder import Ladder
 from harness.models import norms
 from harness.models.attention import AttentionPlace, SharedHeadAttention
@@ -84,9 +82,9 @@ def test_a_norm_in_float32_is_bit_by_bit_its_formula(name):
 def test_a_rotation_of_half_precision_is_that_of_float32_rounded_once():
     """Rows up to 127 radians: in bfloat16 a table's cosine is off by up to 2^-9, and so is the score of two tokens."""
     x = torch.randn(1, 128 * 128, 1, 16, generator=torch.Generator().manual_seed(0)).bfloat16()
-    rotation = Rope2d(RopeSpec(), 16)(128, 128, x)
+    rotation = Rope2d(Rope2dConfig(), 16)(128, 128, x)
     assert rotation.cos.dtype == rotation.sin.dtype == torch.float32
-    exact = Rope2d(RopeSpec(), 16)(128, 128, x.double())
+    exact = Rope2d(Rope2dConfig(), 16)(128, 128, x.double())
     assert torch.allclose(rotation.cos.double(), exact.cos, rtol=0, atol=1e-5)
     with autocast():
         made = rotation(x)
@@ -103,7 +101,7 @@ def test_angles_and_positions_are_float32_whatever_is_asked():
 def test_softmax_over_many_tokens_sums_to_one_in_bfloat16():
     """2,000 equal scores: a sum kept in bfloat16 stops at 256, so the mean of ones would be about 8."""
     module = SharedHeadAttention(
-        MultiQuery(), AttentionPlace(width=16, source_width=16, head_width=8, qk_norm=RMSSpec())
+        MultiQuery(), AttentionPlace(width=16, source_width=16, head_width=8, qk_norm=RMSNormConfig())
     )
     with torch.no_grad():
         module.query.weight.zero_()

@@ -27,9 +27,9 @@ def parameters(module):
 
 def test_children_are_named_by_place():
     names = dict(build(RUNGS[-1][1]).named_modules())
-    for place in ("conv_in", "down.0.block.0", "down.1.attention.0", "down.1.sampler", "middle.block.0"):
+    for place in ("conv_in", "down.0.block.0", "down.1.attention.0", "down.1.downsample", "middle.block.0"):
         assert place in names
-    for place in ("middle.attention.0", "middle.block.1", "up.2.attention.1", "up.1.sampler.conv", "conv_out"):
+    for place in ("middle.attention.0", "middle.block.1", "up.2.attention.1", "up.1.upsample.conv", "conv_out"):
         assert place in names
     assert type(names["down.0.block.0"]).__name__ == "BareTransformer"
     assert type(names["down.1.block.0"]).__name__ == "ResidualBlock"
