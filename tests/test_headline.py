@@ -11,9 +11,9 @@ from harness.diffusion.config import SamplingConfig
 from harness.measure.quality import quality
 from harness.measure.quality_controls import control_images
 from harness.measure.quality_reference import load_reference
-from harness.trials.network import initialised, sampled
 from harness.trials.prepared import cache_folder, prepare
 from harness.trials.run import run_trial
+from harness.trials.samples import initialised, sampled
 from harness.trials.settings import settings_of
 
 pytestmark = pytest.mark.slow

@@ -68,7 +68,7 @@ def planned_ablation(name: str, overrides: Sequence[str]) -> str:
     from harness.launch.executors import submission_of
     from harness.trials.ablation import ablation
     from harness.trials.ablation_study import ablation_study
-    from harness.trials.scratch import scratch
+    from harness.trials.spec import scratch
 
     out = ablation_study(name, overrides)[1].out
     with scratch(out) as place:

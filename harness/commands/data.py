@@ -33,8 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     from harness.data.dataset import load_dataset
     from harness.data.images import stack
-    from harness.trials.images import write_grid
     from harness.trials.prepared import cache_folder
+    from harness.trials.samples import write_grid
     from harness.trials.settings import settings_of
 
     chosen = [f"data={arguments.name}"] if arguments.name else []

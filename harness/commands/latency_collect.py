@@ -13,9 +13,9 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from harness.trials.outcomes import collect
     from harness.trials.settings import settings_of
     from harness.trials.spec import store_of
-    from harness.trials.waiting import collect
 
     if arguments.name is not None:
         raise UserError(f"`harness latency collect` takes no name ('{arguments.name}'); say where with out=FOLDER")

@@ -56,9 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
     from harness.architecture.catalogue import architecture
     from harness.latency.predicted import PredictedLatency
     from harness.trials.on_device import check_pair, latency_on_chip, total
+    from harness.trials.outcomes import collect
     from harness.trials.settings import settings_of
     from harness.trials.spec import store_of
-    from harness.trials.waiting import collect
 
     unet, decoder = architecture(arguments.name), architecture(arguments.decoder)
     check_pair(unet, decoder)

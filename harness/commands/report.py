@@ -41,9 +41,9 @@ def report(out: Path, name: str, study: AblationStudy) -> Path:
     """Write OUT/NAME/report.html as the study's report definition says, with the latencies that arrived since; its
     path."""
     from harness.reporting.report import write_report
+    from harness.trials.outcomes import collect
     from harness.trials.spec import store_of
     from harness.trials.studies import read_study
-    from harness.trials.waiting import collect
 
     manifest = read_manifest(out, name)
     definition = study.report or name

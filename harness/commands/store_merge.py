@@ -7,8 +7,8 @@ from pathlib import Path
 
 from harness.commands.tables import table
 from harness.commands.verb import Verb
-from harness.records.differences import Difference
 from harness.records.merge import KINDS, Action, Merged, keys_of, merge, stores
+from harness.records.plain import Difference
 
 SHOWN = 4  # differences of a conflict that are printed
 

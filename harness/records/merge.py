@@ -17,9 +17,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from harness.records.differences import Difference, differences
 from harness.records.errors import UserError
-from harness.records.plain import to_plain
+from harness.records.plain import Difference, differences, to_plain
 from harness.records.record import Measurement, TrialRecord
 from harness.records.store import Store, copy_atomic
 

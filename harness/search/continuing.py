@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.launch.attempt import shared_of
-from harness.records.differences import differences
-from harness.records.plain import Plain, to_plain
+from harness.records.plain import Plain, differences, to_plain
 from harness.records.record import TrialRecord
 from harness.search.promote import Origin
 from harness.training.checkpoint import copy_newest, has_checkpoints

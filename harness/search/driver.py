@@ -36,8 +36,8 @@ from harness.search.twins import check_carries_over
 from harness.training.recipe import Recipe
 from harness.trials.compose import parsed
 from harness.trials.controls import control_key, submit_controls
-from harness.trials.once import asked_backends, queued, twins_backends
-from harness.trials.outcomes import LEARNT, quantity_names
+from harness.trials.costs import asked_backends, twins_backends
+from harness.trials.outcomes import LEARNT, quantity_names, queued
 from harness.trials.prepared import Prepared, prepare
 from harness.trials.progress import Show
 from harness.trials.queue import POLL_S, TrialQueue

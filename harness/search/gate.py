@@ -6,8 +6,8 @@ from math import isfinite
 
 from harness.architecture.config import ArchitectureConfig
 from harness.records.quantity import Counted, Quantity, value_of
+from harness.trials.costs import before_training
 from harness.trials.limits import checks, violated
-from harness.trials.once import before_training
 from harness.trials.prepared import Prepared
 from harness.trials.twins import Twin
 

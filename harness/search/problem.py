@@ -18,7 +18,7 @@ from harness.search.scales import all_scaled
 from harness.search.space import Parameters, Space
 from harness.search.storage import Direction
 from harness.training.recipe import Recipe
-from harness.trials.once import queued
+from harness.trials.outcomes import queued
 from harness.trials.prepared import Prepared
 from harness.trials.spec import TrialSpec
 from harness.trials.twins import Twin

@@ -29,11 +29,9 @@ from harness.search.stored import reading
 from harness.search.study import check_unchanged
 from harness.search.sweep import Sweep
 from harness.trials.controls import control_key
-from harness.trials.once import queued, to_measure
-from harness.trials.outcomes import finished
+from harness.trials.outcomes import finished, queued, to_measure
 from harness.trials.progress import Show
-from harness.trials.scratch import scratch
-from harness.trials.spec import TrialSpec, store_of
+from harness.trials.spec import TrialSpec, scratch, store_of
 
 SHOWN = ("params", "macs", "twin.params", "twin.macs")
 """Beside the objectives, as far as they are known before training."""

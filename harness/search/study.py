@@ -7,9 +7,8 @@ from typing import Any
 import optuna
 
 from harness.latency.queued import QueuedBackend
-from harness.records.differences import differences
 from harness.records.errors import UserError, unknown_name
-from harness.records.plain import canonical_json, from_plain, to_plain
+from harness.records.plain import canonical_json, differences, from_plain, to_plain
 from harness.search.rescored import Finalists
 from harness.search.samplers import SAMPLERS
 from harness.search.storage import Direction, check_storage

@@ -9,13 +9,76 @@ warning and the trial goes on without it.
 """
 
 import contextlib
+import json
+import math
+import os
+import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
+from harness.records.plain import to_plain
 from harness.records.quantity import Quantity
 from harness.records.record import CurvePoint
 from harness.tracking.config import LocalTracker, TrackerConfig, WandbTracker, check_tracker
-from harness.tracking.run import Run, Tracker, warn
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """What a tracker is told when a trial starts."""
+
+    id: str  # the trial's key: the same trial continues the same run
+    name: str  # for people: the rung or candidate, and the seed
+    group: str  # the ablation or sweep
+    job_type: str  # "trial", "full", "control", ...
+    config: Mapping[str, Any] = field(default_factory=dict)  # plain: architecture, protocol, seed
+
+
+class Tracker(Protocol):
+    """The seam. `none`, `local` and `wandb` pass one contract suite."""
+
+    def log(self, point: CurvePoint) -> None:
+        """One point of a curve. Steps that were sent before (a trial continued from a checkpoint) are harmless."""
+
+    def finish(self, quantities: Mapping[str, Quantity], images: Mapping[str, Path]) -> None:
+        """The final quantities (those without a value as words, never as numbers), sample images, the end."""
+
+    def abort(self) -> None:
+        """The trial ended without a result."""
+
+
+class TrackerWarning(UserWarning):
+    """The tracker failed; the trial did not."""
+
+
+def warn(sentence: str) -> None:
+    warnings.warn(sentence, TrackerWarning, stacklevel=2)
+
+
+@contextlib.contextmanager
+def tracker(config: TrackerConfig, run: Run, folder: Path) -> Iterator[Tracker]:
+    """The run's tracker; files go under `folder`. UserError only where the settings cannot work (`check_tracker`)."""
+    check_tracker(config)
+    tracking = Guarded(_start(config, run, folder), f"tracker '{config.kind}'")
+    try:
+        yield tracking
+    finally:
+        tracking.abort()  # nothing, where `finish` was called
+
+
+def _start(config: TrackerConfig, run: Run, folder: Path) -> Tracker:
+    try:
+        if isinstance(config, LocalTracker):
+            return LocalSink(run, folder)
+        if isinstance(config, WandbTracker):
+            from harness.tracking.wandb_run import start_wandb
+
+            return start_wandb(config, run, folder)
+    except Exception as error:  # as above
+        warn(f"tracker '{config.kind}' did not start ({_line(error)}); the trial goes on without it")
+    return Nowhere()
 
 
 class Nowhere:
@@ -29,6 +92,40 @@ class Nowhere:
 
     def abort(self) -> None:
         pass
+
+
+class LocalSink:
+    """The tracker `local`: FOLDER/ID.jsonl, one JSON line a start, point and end, appended as they come."""
+
+    def __init__(self, run: Run, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / f"{run.id}.jsonl"
+        self._write("start", **_mapping(to_plain(run)))
+
+    def log(self, point: CurvePoint) -> None:
+        # JSON has no NaN and no infinity: they are written as words
+        value = point.value if math.isfinite(point.value) else str(point.value)
+        self._write("point", step=point.step, name=point.name, value=value)
+
+    def finish(self, quantities: Mapping[str, Quantity], images: Mapping[str, Path]) -> None:
+        self._write("finish", quantities=to_plain(quantities), images=to_plain(images))
+
+    def abort(self) -> None:
+        self._write("abort")
+
+    def _write(self, event: str, **more: Any) -> None:
+        """One `write` a line: a kill leaves whole lines only."""
+        line = json.dumps({"event": event, "time": time.time(), **more}, ensure_ascii=False) + "\n"
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            os.write(descriptor, line.encode())
+        finally:
+            os.close(descriptor)
+
+
+def _mapping(plain: Any) -> dict[str, Any]:
+    assert isinstance(plain, dict)
+    return plain
 
 
 class Guarded:
@@ -60,32 +157,6 @@ class Guarded:
         except Exception as error:  # any: no failure of a dashboard may cost a trial
             self._failed = True
             warn(f"{self._where} failed ({_line(error)}); the trial goes on without it, its record is complete")
-
-
-@contextlib.contextmanager
-def tracker(config: TrackerConfig, run: Run, folder: Path) -> Iterator[Tracker]:
-    """The run's tracker; files go under `folder`. UserError only where the settings cannot work (`check_tracker`)."""
-    check_tracker(config)
-    tracking = Guarded(_start(config, run, folder), f"tracker '{config.kind}'")
-    try:
-        yield tracking
-    finally:
-        tracking.abort()  # nothing, where `finish` was called
-
-
-def _start(config: TrackerConfig, run: Run, folder: Path) -> Tracker:
-    try:
-        if isinstance(config, LocalTracker):
-            from harness.tracking.local import LocalSink
-
-            return LocalSink(run, folder)
-        if isinstance(config, WandbTracker):
-            from harness.tracking.wandb_run import start_wandb
-
-            return start_wandb(config, run, folder)
-    except Exception as error:  # as above
-        warn(f"tracker '{config.kind}' did not start ({_line(error)}); the trial goes on without it")
-    return Nowhere()
 
 
 def _line(error: Exception) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from harness.records.quantity import Counted, Failed, Measured, Predicted, Quantity, Unavailable
 from harness.records.record import CurvePoint
 from harness.tracking.config import WandbTracker
-from harness.tracking.run import Run, warn
+from harness.tracking.tracker import Run, warn
 
 if TYPE_CHECKING:
     import wandb

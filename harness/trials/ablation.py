@@ -21,8 +21,7 @@ from harness.records.plain import to_plain
 from harness.records.record import TrialRecord
 from harness.trials.ablation_study import AblationStudy, ablation_study, twins_of
 from harness.trials.controls import CONTROLS, control_key, submit_controls
-from harness.trials.costs import anatomy_of
-from harness.trials.once import measure_latency, measure_twin
+from harness.trials.costs import anatomy_of, measure_latency, measure_twin
 from harness.trials.outcomes import finished, rejected
 from harness.trials.prepared import Prepared, latent_of, prepare
 from harness.trials.progress import Show

@@ -21,9 +21,9 @@ from harness.records.provenance import ended, provenance
 from harness.records.record import Measurement, Protocol, measurement_key
 from harness.records.store import Store
 from harness.training.device import resolve_device, use_threads
-from harness.trials.network import drawn_with, initialised, sampled
 from harness.trials.prepared import Prepared, cache_folder, check_unchanged, prepare
 from harness.trials.queue import TrialQueue
+from harness.trials.samples import drawn_with, initialised, sampled
 from harness.trials.settings import Settings
 from harness.trials.spec import store_of
 

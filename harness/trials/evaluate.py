@@ -24,8 +24,8 @@ from harness.records.plain import from_plain
 from harness.records.quantity import Measured, Quantity, Unavailable
 from harness.records.record import TrialRecord
 from harness.training.device import resolve_device
-from harness.trials.network import drawn_with, sampled
 from harness.trials.prepared import Prepared, cache_folder
+from harness.trials.samples import drawn_with, sampled
 from harness.trials.spec import store_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")

@@ -1,16 +1,34 @@
-"""How a trial can end, as a record: complete, rejected by a limit, failed; and which of them are the last word."""
+"""How a trial can end, as a record: complete, rejected by a limit, failed; which of them are the last word; and what a
+record is given later, a phone's answer or what another study's settings ask for."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from harness.device.queue import FolderQueue
+from harness.latency.queued import QueuedBackend
+from harness.records.errors import UserError
 from harness.records.plain import to_plain
-from harness.records.quantity import Failed, Quantity, Unavailable
-from harness.records.record import State, TrialRecord
+from harness.records.quantity import Failed, Measured, Quantity, Unavailable
+from harness.records.record import Measurement, State, TrialRecord, measurement_key
+from harness.records.store import Store
+from harness.trials.costs import (
+    REQUEST,
+    asked_backends,
+    before_training,
+    latency_of,
+    latency_settings,
+    measure_coreml,
+    measure_latency,
+    measure_twin,
+    timed_by,
+    twins_backends,
+)
 from harness.trials.limits import COUNTED, violated
-from harness.trials.once import asked_backends, before_training, twins_backends
 from harness.trials.settings import Settings
 from harness.trials.spec import TrialSpec
-from harness.trials.twins import PREFIX, PREFLIGHT
+from harness.trials.twins import PREFIX, PREFLIGHT, conditions_of_twin, under
 
 SCORES = ("kid", "fd", "class_agreement")
 """The quantities of a network's samples."""
@@ -85,3 +103,110 @@ def is_final(record: TrialRecord) -> bool:
     if record.state == "failed":
         return all(quantity.stage != WORKER for quantity in record.quantities.values() if isinstance(quantity, Failed))
     return record.state == "complete"
+
+
+def as_asked(spec: TrialSpec, record: TrialRecord) -> TrialRecord:
+    """A finished trial's record with the counts, export and latencies that the settings ask for now; stored if changed.
+
+    They are no part of a trial's identity, so another `latent` or number of threads trains nothing anew. What the
+    settings leave out, the record keeps.
+    """
+    if record.state != "complete":
+        return record
+    at = (spec.store, spec.architecture, spec.settings, spec.latent)
+    asked = {**before_training(spec), **measure_latency(*at), **measure_twin(spec)}
+    if not spec.settings.count_only:
+        asked |= measure_coreml(*at)
+    before = record.quantities if _is_of_its_twin(spec, record) else _without_twin(record.quantities)
+    kept = {name: found for name, found in before.items() if _no_news(asked.get(name), found)}
+    quantities = {**before, **asked, **kept}
+    if quantities != record.quantities:
+        record = replace(record, quantities=quantities)
+        spec.store.put(record)
+    return record
+
+
+def for_its_twin(spec: TrialSpec, record: TrialRecord) -> TrialRecord:
+    """The record itself, unless another study with another twin wrote it: then as this one asks for it."""
+    return record if _is_of_its_twin(spec, record) else as_asked(spec, record)
+
+
+def _is_of_its_twin(spec: TrialSpec, record: TrialRecord) -> bool:
+    """Whether a twin's costs in the record, if a twin is asked for, are of that one."""
+    return spec.twin is None or conditions_of_twin(f"{PREFIX}macs", record.quantities) == spec.twin.conditions
+
+
+def _without_twin(quantities: Mapping[str, Quantity]) -> dict[str, Quantity]:
+    return {name: found for name, found in quantities.items() if not name.startswith(PREFIX)}
+
+
+def _no_news(asked: Quantity | None, found: Quantity) -> bool:
+    """Whether the record's own is worth more than what was asked for: a number, where nothing was or will be found."""
+    return isinstance(asked, Unavailable) and not asked.awaits and not isinstance(found, Unavailable)
+
+
+def queued(settings: Settings) -> dict[str, QueuedBackend]:
+    """The quantities that queues are asked for; a deployment twin's among them."""
+    own = {backend.quantity: backend for backend in asked_backends(settings)}
+    if settings.twin is not None:
+        own |= {f"{PREFIX}{backend.quantity}": backend for backend in twins_backends(settings)}
+    return {name: backend for name, backend in own.items() if isinstance(backend, QueuedBackend)}
+
+
+def with_answers(spec: TrialSpec, record: TrialRecord) -> TrialRecord:
+    """The record with the measurements that came since, stored if there are some; asks again for what no queue has."""
+    record = for_its_twin(spec, record)
+    news: dict[str, Quantity] = {}
+    for name, backend in queued(spec.settings).items():
+        before = record.quantities.get(name)
+        if not isinstance(before, Unavailable):
+            continue
+        found = latency_of(spec.store, backend, *timed_by(name, spec))
+        if not isinstance(found, Unavailable) or found.awaits not in ("", before.awaits):
+            news[name] = under(found, conditions_of_twin(name, record.quantities))
+    if news:
+        record = replace(record, quantities={**record.quantities, **news})
+        spec.store.put(record)
+    return record
+
+
+def to_measure(spec: TrialSpec) -> dict[str, str]:
+    """What queues would be asked for by this trial: quantity -> the key of its measurement, where there is none yet."""
+    keys = {
+        name: measurement_key("latency", latency_settings(backend, *timed_by(name, spec)))
+        for name, backend in queued(spec.settings).items()
+    }
+    return {name: key for name, key in keys.items() if spec.store.measurement(key) is None}
+
+
+def collect(store: Store) -> int:
+    """Fill the answers that arrived since into the store's records; how many numbers. A queue out of reach gives none.
+
+    An answer becomes a measurement of its own too, so that a later trial of the same architecture has it.
+    """
+    asked = {found.provenance["request"]: found for found in store.measurements() if found.subject == REQUEST}
+    if not asked:
+        return 0
+    answers = {request: answer for request, ticket in asked.items() if (answer := _answer(ticket)) is not None}
+    for request, quantity in answers.items():
+        ticket = asked[request]
+        (name,) = ticket.quantities
+        store.put(replace(ticket, subject="latency", quantities={name: quantity}))
+    filled = 0
+    for record in list(store.trials()):
+        arrived = {
+            name: under(answers[quantity.awaits], conditions_of_twin(name, record.quantities))
+            for name, quantity in record.quantities.items()
+            if isinstance(quantity, Unavailable) and quantity.awaits in answers
+        }
+        if arrived:
+            store.put(replace(record, quantities={**record.quantities, **arrived}))
+            filled += len(arrived)
+    return filled
+
+
+def _answer(ticket: Measurement) -> Measured | Failed | None:
+    try:
+        return FolderQueue(Path(ticket.provenance["queue"])).answer(ticket.provenance["request"])
+    except (UserError, OSError):
+        return None

@@ -18,8 +18,16 @@ from harness.records.errors import UserError
 from harness.records.plain import Plain, from_plain, to_plain
 from harness.records.quantity import Unavailable
 from harness.records.record import TrialRecord
-from harness.trials.once import as_asked, for_its_twin, queued, with_answers
-from harness.trials.outcomes import WORKER, failed_record, finished, rejected
+from harness.trials.outcomes import (
+    WORKER,
+    as_asked,
+    failed_record,
+    finished,
+    for_its_twin,
+    queued,
+    rejected,
+    with_answers,
+)
 from harness.trials.progress import Show
 from harness.trials.run import run_trial
 from harness.trials.spec import TrialSpec

@@ -29,16 +29,14 @@ from harness.records.provenance import ended, provenance
 from harness.records.quantity import Failed, Measured, Quantity
 from harness.records.record import CurvePoint, State, TrialRecord
 from harness.records.store import write_atomic
-from harness.tracking.run import Run, Tracker
-from harness.tracking.tracker import tracker
+from harness.tracking.tracker import Run, Tracker, tracker
 from harness.training.device import resolve_device, use_threads
 from harness.training.loop import train
 from harness.training.outcomes import Diverged, Effort, Interrupted, Trained
-from harness.trials.images import by_class, write_grid
-from harness.trials.network import drawn_with, initialised, sampled
-from harness.trials.once import before_training, for_its_twin, measure_coreml, measure_latency, measure_twin
-from harness.trials.outcomes import LEARNT, SCORES, finished, missing, record_of, rejected
+from harness.trials.costs import before_training, measure_coreml, measure_latency, measure_twin
+from harness.trials.outcomes import LEARNT, SCORES, finished, for_its_twin, missing, record_of, rejected
 from harness.trials.prepared import Prepared, cache_folder, check_unchanged, prepare
+from harness.trials.samples import by_class, drawn_with, initialised, sampled, write_grid
 from harness.trials.spec import TrialSpec
 
 CHECKPOINTS = "checkpoints"

@@ -1,5 +1,9 @@
-"""What one trial is: everything a worker needs, in one picklable value."""
+"""What one trial is: everything a worker needs, in one picklable value; and the output folder that it writes to."""
 
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +13,9 @@ from harness.records.store import Store
 from harness.trials.limits import Limits
 from harness.trials.settings import Settings
 from harness.trials.twins import Twin
+
+SHOWN = ("cache", "store/trials", "store/measurements")
+"""What a scratch folder shows of an output folder."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,3 +51,23 @@ class TrialSpec:
 def store_of(out: Path) -> Store:
     """The store that all studies under one output folder share."""
     return Store(Path(out) / "store")
+
+
+@contextmanager
+def scratch(out: Path) -> Iterator[Path]:
+    """A folder to try things in: it shows the cache and the records of `out`, and takes what is written.
+
+    They are links, file by file: whoever writes a file renames one into place, so its link goes and the file of `out`
+    stays."""
+    with tempfile.TemporaryDirectory(prefix="harness-dry-run-") as place:
+        for part in SHOWN:
+            _link(out.absolute() / part, Path(place) / part)
+        yield Path(place)
+
+
+def _link(source: Path, target: Path) -> None:
+    for folder, _, files in os.walk(source, followlinks=True):
+        there = target / Path(folder).relative_to(source)
+        there.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            (there / file).symlink_to(Path(folder) / file)

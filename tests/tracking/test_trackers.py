@@ -24,8 +24,7 @@ from harness.records.quantity import Counted, Failed, Measured, Quantity, Unavai
 from harness.records.record import CurvePoint
 from harness.tracking import tracker as tracking
 from harness.tracking.config import LocalTracker, NoTracker, TrackerConfig, WandbTracker, check_tracker
-from harness.tracking.run import Run, TrackerWarning
-from harness.tracking.tracker import tracker
+from harness.tracking.tracker import Run, TrackerWarning, tracker
 from harness.tracking.wandb_run import summary_of
 
 OFFLINE = WandbTracker(finish_timeout_s=20.0)
@@ -247,7 +246,7 @@ HARM_SERVICE = """
 import os, signal, subprocess, sys, time, warnings
 from pathlib import Path
 from harness.tracking.config import WandbTracker
-from harness.tracking.run import Run
+from harness.tracking.tracker import Run
 from harness.tracking.tracker import tracker
 from harness.records.record import CurvePoint
 warnings.simplefilter("always")

@@ -15,9 +15,9 @@ from harness.records.errors import UserError
 from harness.training import device
 from harness.trials import controls, evaluate
 from harness.trials.controls import CONTROLS, ControlsJob
-from harness.trials.images import write_grid
 from harness.trials.prepared import Prepared, prepare
 from harness.trials.run import run_trial
+from harness.trials.samples import write_grid
 
 
 @pytest.fixture

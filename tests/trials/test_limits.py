@@ -10,7 +10,7 @@ from harness.records.plain import from_plain, to_plain
 from harness.records.quantity import Counted, Failed, Measured, Predicted, Unavailable
 from harness.records.record import Measurement, TrialRecord, why
 from harness.search.gate import UNKNOWN, gate
-from harness.trials import once
+from harness.trials import costs
 from harness.trials.limits import LATENCY, Check, LatencyLimit, checks, violated
 from harness.trials.outcomes import rejected
 from harness.trials.prepared import prepare
@@ -105,7 +105,7 @@ def test_a_trial_that_meets_the_limit_keeps_what_it_was_checked_with(prepared, t
 def test_a_measurement_in_the_store_wins_over_the_prediction(prepared):
     spec = spec_of(prepared("limits.latency_ms={at_most: 300, chip: A17 Pro}", "latency=cpu_and_predicted"))
     backend = spec.settings.latency.cpu  # stands for a phone: what counts is the chip in its conditions
-    settings = once._latency_settings(backend, spec.architecture, spec.latent)
+    settings = costs.latency_settings(backend, spec.architecture, spec.latent)
     assert rejected(spec) is None
     found = {backend.quantity: measured(301)}
     spec.store.put(Measurement(subject="latency", settings=settings, quantities=found))
@@ -138,7 +138,7 @@ def test_the_sweeps_gate_holds_it_and_marks_a_predicted_value(prepared):
 
 
 def test_what_cannot_be_predicted_is_refused_by_the_gate_too(prepared, monkeypatch):
-    monkeypatch.setattr(once, "_latency_under", lambda *_: Unavailable(reason="too big"))
+    monkeypatch.setattr(costs, "_latency_under", lambda *_: Unavailable(reason="too big"))
     gated = gate(prepared("limits.latency_ms={at_most: 300, chip: A17 Pro}"), architecture("laptop/thin_sdxl"))
     assert gated.violations == {LATENCY: UNKNOWN}
     assert "too big" in gated.refusal

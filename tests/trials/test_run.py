@@ -27,7 +27,7 @@ from harness.records.quantity import Counted, Failed, Measured, Unavailable
 from harness.records.record import Protocol, why
 from harness.records.store import Store
 from harness.training import device, loop
-from harness.trials import once, run
+from harness.trials import costs, run
 from harness.trials.outcomes import LEARNT, SCORES
 from harness.trials.prepared import prepare
 from harness.trials.progress import Show
@@ -272,7 +272,7 @@ def test_a_network_that_does_not_convert_is_trained_all_the_same(workplace, monk
     def refuses(*_):
         raise CoremlExportError("no operator for this")
 
-    monkeypatch.setattr(once, "export_package", refuses)
+    monkeypatch.setattr(costs, "export_package", refuses)
     record = run_trial(tiny_spec("coreml=ios17"), attempt())
     assert record.quantities["coreml_bytes"] == Failed(stage="coreml", message="no operator for this")
     assert record.state == "complete"
@@ -303,7 +303,7 @@ def test_latency_is_measured_once_an_architecture(workplace, monkeypatch):
     assert kept.quantities["latency_cpu"] == records[0].quantities["latency_cpu"]
     assert kept.provenance["versions"]
     edited = tiny_spec(*TIMED, edits={"feed_forward.ratio": 2})
-    once.measure_latency(edited.store, edited.architecture, edited.settings, edited.latent)
+    costs.measure_latency(edited.store, edited.architecture, edited.settings, edited.latent)
     assert len(timed) == 2
 
 

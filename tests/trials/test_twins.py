@@ -19,13 +19,11 @@ from harness.search.driver import definition_of, problem_of
 from harness.search.space import space
 from harness.search.twins import check_carries_over
 from harness.trials.ablation import ablation
-from harness.trials.costs import cost_of
-from harness.trials.once import as_asked, before_training, measure_latency, measure_twin, with_answers
-from harness.trials.outcomes import quantity_names, record_of, rejected
+from harness.trials.costs import before_training, cost_of, counted, measure_latency, measure_twin
+from harness.trials.outcomes import as_asked, collect, quantity_names, record_of, rejected, with_answers
 from harness.trials.run import run_trial
 from harness.trials.settings import settings_of
 from harness.trials.twins import DeploymentTwin
-from harness.trials.waiting import collect
 
 WIDER = {**TINY, "stages.*.channels": 32}
 TWIN = {"base": "twin_base.yaml", "latent": 16}
@@ -138,15 +136,13 @@ def test_a_finished_record_gets_the_twin_that_is_asked_for_now(workplace, monkey
     assert completed.quantities["twin.macs"].value == cost_of(spec.twin.architecture, 16).macs
     assert {"twin.preflight", "twin.latency_predicted"} <= completed.quantities.keys()
     assert plain.store.trial(record.key) == completed
-    monkeypatch.setattr("harness.trials.once.counted", lambda made, latent: counts_of_the_small_one(made, latent, spec))
+
+    def of_the_small_one(made, latent):
+        assert made != spec.twin.architecture, "the twin is counted again"
+        return counted(made, latent)
+
+    monkeypatch.setattr("harness.trials.costs.counted", of_the_small_one)
     assert as_asked(spec, completed) == completed  # counted at full size once
-
-
-def counts_of_the_small_one(made, latent, spec):
-    assert made != spec.twin.architecture, "the twin is counted again"
-    from harness.trials.costs import counted
-
-    return counted(made, latent)
 
 
 def test_the_latent_setting_moves_the_networks_counts_and_not_the_twins(workplace):

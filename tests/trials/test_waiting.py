@@ -13,10 +13,8 @@ from harness.latency import exported as exported_module
 from harness.records.quantity import Measured, Unavailable
 from harness.records.store import Store
 from harness.trials import run as run_module
-from harness.trials.costs import counted
-from harness.trials.once import as_asked, measure_latency
-from harness.trials.outcomes import record_of
-from harness.trials.waiting import collect
+from harness.trials.costs import counted, measure_latency
+from harness.trials.outcomes import as_asked, collect, record_of
 
 AGENT = Path(__file__).parent.parent / "device" / "agent_process.py"
 CHIP = "latency.iphone.chip=A17 Pro"

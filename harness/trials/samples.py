@@ -1,0 +1,94 @@
+"""From an architecture to a network with its first weights, from a network to images and labels, and from images to
+grids as PNG, for people."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from harness.architecture.config import ArchitectureConfig
+from harness.data.images import ImageData
+from harness.data.prompts import PromptTable
+from harness.diffusion.config import SamplingConfig
+from harness.diffusion.labels import sample_labels
+from harness.diffusion.sampling import sample
+from harness.models.build import build
+from harness.records.store import write_atomic
+from harness.training.randomness import stream_seed
+
+COLUMNS = 10
+MIN_SIDE = 32  # smaller images are enlarged by a whole factor
+
+
+def initialised(
+    architecture: ArchitectureConfig, seed: int, *, checkpointing: bool = False, depthwise_gain: float = 1.0
+) -> nn.Module:
+    """The network with first weights that depend on the seed and `recipe.depthwise_gain` alone; `checkpointing` as
+    `build` has it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(stream_seed(seed, "weights", 0))
+        network = build(architecture, checkpointing=checkpointing)
+    with torch.no_grad():
+        for part in network.modules():
+            if isinstance(part, nn.Conv2d) and part.groups > 1:
+                part.weight.mul_(depthwise_gain)
+    return network
+
+
+def sampled(
+    network: nn.Module,
+    data: ImageData,
+    prompts: PromptTable,
+    config: SamplingConfig,
+    count: int,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """uint8 images (count, C, H, W) and the labels (count,) they were asked to show; noise as everywhere."""
+    labels = sample_labels(count, data.class_sizes, config)
+    shape = (data.channels, data.size, data.size)
+    return sample(network, prompts, labels, config, shape=shape, on_progress=on_progress), labels
+
+
+def drawn_with(config: SamplingConfig) -> dict[str, Any]:
+    """Conditions of a score: samples with the same ones start from the same noise and are asked for the same classes,
+    whatever the network, so that scores of two of them can be compared sample by sample."""
+    return {"sampling_seed": config.seed, "labels": config.labels}
+
+
+def write_grid(images: Tensor, path: Path, *, columns: int = COLUMNS, gap: int = 2) -> None:
+    """Write uint8 images (N, C, H, W), as a grid: image i stands in row i // columns."""
+    buffer = io.BytesIO()
+    Image.fromarray(grid(images, columns=columns, gap=gap)).save(buffer, format="PNG")
+    write_atomic(path, buffer.getvalue())
+
+
+def by_class(images: Tensor, labels: Tensor, *, rows: int, most_columns: int) -> tuple[Tensor, int]:
+    """Images for a grid with a class a column, and its columns: the classes in their order, of more than `most_columns`
+    those that come first in `labels`; each with its first images, and white where it has no more."""
+    first = labels.tolist()
+    classes = sorted(list(dict.fromkeys(first))[:most_columns])
+    places = [torch.nonzero(labels == number).flatten()[:rows] for number in classes]
+    shown = images.new_full((max(map(len, places)), len(classes), *images.shape[1:]), 255)
+    for column, chosen in enumerate(places):
+        shown[: len(chosen), column] = images[chosen]
+    return shown.flatten(0, 1), len(classes)
+
+
+def grid(images: Tensor, *, columns: int = COLUMNS, gap: int = 2) -> np.ndarray:
+    """One uint8 picture, (height, width) of one-channel images, (height, width, 3) of colour ones."""
+    count, channels, height, width = images.shape
+    factor = max(1, MIN_SIDE // max(height, width))
+    tiles = images.numpy().transpose(0, 2, 3, 1).repeat(factor, 1).repeat(factor, 2)  # (N, H, W, C)
+    height, width = height * factor, width * factor
+    rows = -(-count // columns)
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, channels), 255, dtype=np.uint8)
+    for index, tile in enumerate(tiles):
+        top, left = (index // columns) * (height + gap), (index % columns) * (width + gap)
+        sheet[top : top + height, left : left + width] = tile
+    return sheet[..., 0] if channels == 1 else sheet
