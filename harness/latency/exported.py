@@ -16,7 +16,7 @@ from harness.coreml.export import export_package
 from harness.coreml.interpreter import run_program
 from harness.coreml.mil_program import read_program
 from harness.device.benchmark import Arrays
-from harness.latency.cpu_run import on_cpu, shape_of
+from harness.latency.cpu import on_cpu, shape_of
 from harness.measure.evaluating import evaluating
 from harness.models.filled import filled_copy
 
@@ -45,8 +45,8 @@ def exported(module: nn.Module, inputs: Sequence[Any], config: Mlprogram) -> Ite
         named = dict(zip(summary.inputs, given, strict=True))
         if config.bits == 16:
             with evaluating(filled), torch.no_grad():
-                made = filled(*given)
-            outputs = made if isinstance(made, tuple | list) else [made]
+                result = filled(*given)
+            outputs = result if isinstance(result, tuple | list) else [result]
         else:
             outputs = list(run_program(read_program(package), named, "float32").values())
         reference = dict(zip(summary.outputs, outputs, strict=True))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from harness.coreml.config import Mlprogram
 from harness.device.queue import Entry, FolderQueue
 from harness.device.request import BenchmarkProtocol
-from harness.latency.backend import check_export, function_named
+from harness.latency.backend import check_export
 from harness.latency.predicted import PredictedLatency
 from harness.records.errors import UserError
 from harness.records.plain import NOT_IDENTITY
@@ -30,7 +30,6 @@ class IphoneLatency:
     quantity: ClassVar[str] = "latency_iphone"
     needs_weights: ClassVar[bool] = True
     of_deployment: ClassVar[bool] = True
-    submitted_by: ClassVar[str] = "harness.latency.iphone_run:submit"
 
     def __post_init__(self) -> None:
         check_export(self.name, self.export)
@@ -68,10 +67,27 @@ class IphoneLatency:
 
     def submit(self, module: "nn.Module", inputs: Sequence[Any]) -> str | Unavailable | Failed:
         """Export the module and leave it in the queue; the request's id."""
+        from harness.coreml.export import CoremlExportError
+        from harness.latency.exported import exported
+
         if (obstacle := self.obstacle()) is not None:
             return obstacle
-        submitted: str | Unavailable | Failed = function_named(self.submitted_by)(self, module, inputs)
-        return submitted
+        assert self.queue is not None
+        try:
+            with exported(module, inputs, self.export) as package:
+                return FolderQueue(self.queue).submit(
+                    package.package,
+                    package.inputs,
+                    package.reference,
+                    self.protocol,
+                    chip=self.chip,
+                    name=type(module).__name__,
+                    conditions=package.conditions,
+                )
+        except CoremlExportError as error:
+            return Failed(stage="coreml", message=str(error))
+        except OSError as error:  # the folder went away, or is full
+            return out_of_reach(str(error))
 
     def collect(self, request: str) -> Measured | Failed | Unavailable | None:
         if self.queue is None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import optuna
 
-from harness.latency.queued import QueuedBackend
+from harness.latency.backend import QueuedBackend
 from harness.records.errors import UserError, unknown_name
 from harness.records.plain import canonical_json, differences, from_plain, to_plain
 from harness.search.rescored import Finalists

@@ -22,9 +22,8 @@ from harness.architecture.config import ArchitectureConfig, Denoiser
 from harness.coreml.config import Mlprogram
 from harness.coreml.export import CoremlExportError, export_package
 from harness.coreml.preflight import preflight
-from harness.latency.config import LatencyBackend
+from harness.latency.backend import LatencyBackend, QueuedBackend
 from harness.latency.predicted import PredictedLatency
-from harness.latency.queued import QueuedBackend
 from harness.measure import cost
 from harness.measure.touched import Anatomy, anatomy
 from harness.models.build import build, example_inputs

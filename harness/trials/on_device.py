@@ -12,7 +12,6 @@ import torch
 
 from harness.architecture.config import ArchitectureConfig, Denoiser
 from harness.latency.predicted import PredictedLatency
-from harness.latency.predicted_run import predict
 from harness.models.build import build, example_inputs
 from harness.records.errors import UserError
 from harness.records.quantity import Failed, Measured, Predicted, Quantity, Unavailable
@@ -45,7 +44,7 @@ def latency_on_chip(
         return max(found, key=lambda one: one.value)
     with torch.device("meta"):
         module = build(architecture)
-    return predict(predictor, module, example_inputs(architecture, latent=latent, device="meta"))
+    return predictor.measure(module, example_inputs(architecture, latent=latent, device="meta"))
 
 
 def total(unet: Quantity, decoder: Quantity, steps: int) -> Measured | Predicted | Unavailable:

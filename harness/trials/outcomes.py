@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.device.queue import FolderQueue
-from harness.latency.queued import QueuedBackend
+from harness.latency.backend import QueuedBackend
 from harness.records.errors import UserError
 from harness.records.plain import to_plain
 from harness.records.quantity import Failed, Measured, Quantity, Unavailable

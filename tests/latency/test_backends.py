@@ -6,7 +6,8 @@ from dataclasses import fields
 import pytest
 import torch
 
-from harness.latency.config import LatencyBackend, LatencyConfig
+from harness.latency.backend import LatencyBackend
+from harness.latency.config import LatencyConfig
 from harness.records.errors import UserError
 from harness.records.plain import Plain, canonical_json, from_plain, identity, to_plain
 from harness.records.quantity import Failed, Measured, Predicted, Unavailable
@@ -86,11 +87,11 @@ class TestEveryBackend:
         assert canonical_json(identity(config.backends[0])) == canonical_json(identity(backend(name)))
 
     def test_its_instrument_is_plain_and_the_same_when_asked_again(self, name):
-        made: Plain = to_plain(backend(name).instrument())
-        assert isinstance(made, dict)
-        assert made == to_plain(backend(name).instrument())
+        instrument: Plain = to_plain(backend(name).instrument())
+        assert isinstance(instrument, dict)
+        assert instrument == to_plain(backend(name).instrument())
         taken = {"architecture", "latent", "backend", "settings"}  # the other parts of a measurement's key
-        assert not taken & made.keys()
+        assert not taken & instrument.keys()
 
     def test_an_unknown_setting_lists_those_that_exist(self, name):
         with pytest.raises(UserError, match=f"unknown setting 'latency.{name}.speed'"):
@@ -141,4 +142,4 @@ def test_wrong_settings_are_refused_in_a_sentence(wrong, sentence):
 )
 def test_the_yaml_options_build(option, quantities):
     plain = compose_plain([f"latency={option}"])["latency"]
-    assert [found.quantity for found in from_plain(LatencyConfig, plain).backends] == quantities
+    assert [backend.quantity for backend in from_plain(LatencyConfig, plain).backends] == quantities

@@ -23,17 +23,17 @@ class Sleeps(nn.Module):
 
 
 def test_the_time_is_the_time_of_one_run():
-    found = CpuLatency(iterations=7, warm_up=1).measure(Sleeps(20), (torch.zeros(2, 4, 8, 8),))
-    assert 20 <= found.value < 40
-    assert (found.conditions["latent"], found.conditions["batch"], found.conditions["iterations"]) == (8, 2, 7)
-    assert found.spread == "interquartile range of 7 runs"
+    timed = CpuLatency(iterations=7, warm_up=1).measure(Sleeps(20), (torch.zeros(2, 4, 8, 8),))
+    assert 20 <= timed.value < 40
+    assert (timed.conditions["latent"], timed.conditions["batch"], timed.conditions["iterations"]) == (8, 2, 7)
+    assert timed.spread == "interquartile range of 7 runs"
 
 
 def test_slow_first_runs_do_not_count():
     net = Sleeps(60, 60, 5)
-    found = CpuLatency(iterations=5, warm_up=30).measure(net, (torch.zeros(1, 4, 8, 8),))
-    assert found.value < 30
-    assert found.conditions["warm_up"] >= 10
+    timed = CpuLatency(iterations=5, warm_up=30).measure(net, (torch.zeros(1, 4, 8, 8),))
+    assert timed.value < 30
+    assert timed.conditions["warm_up"] >= 10
 
 
 def test_warm_up_ends_when_times_agree_and_says_when_they_never_do():
@@ -47,14 +47,14 @@ def test_warm_up_ends_when_times_agree_and_says_when_they_never_do():
 
 def test_a_slow_model_gets_fewer_runs_but_never_under_five():
     net = Sleeps(30)
-    found = CpuLatency(iterations=1000, warm_up=2, seconds=0.01).measure(net, (torch.zeros(1, 4, 8, 8),))
-    assert found.conditions["iterations"] == 5
+    timed = CpuLatency(iterations=1000, warm_up=2, seconds=0.01).measure(net, (torch.zeros(1, 4, 8, 8),))
+    assert timed.conditions["iterations"] == 5
 
 
 def test_the_median_ignores_one_disturbed_run():
     net = Sleeps(5, 5, 300, 5)
-    found = CpuLatency(iterations=9, warm_up=1).measure(net, (torch.zeros(1, 4, 8, 8),))
-    assert found.value < 50
+    timed = CpuLatency(iterations=9, warm_up=1).measure(net, (torch.zeros(1, 4, 8, 8),))
+    assert timed.value < 50
 
 
 def test_threads_are_set_during_the_run():

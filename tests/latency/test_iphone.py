@@ -16,12 +16,12 @@ from harness.device.queue import FolderQueue
 from harness.device.request import BenchmarkProtocol, package_hash
 from harness.device.targets import Identity
 from harness.latency import exported as exported_module
-from harness.latency import mac_run as mac_module
+from harness.latency import mac as mac_module
+from harness.latency.backend import QueuedBackend
 from harness.latency.config import LatencyConfig
 from harness.latency.exported import exported
 from harness.latency.iphone import IphoneLatency
 from harness.latency.mac import MacLatency
-from harness.latency.queued import QueuedBackend
 from harness.records.errors import UserError
 from harness.records.plain import from_plain, identity
 from harness.records.quantity import Failed, Measured, Unavailable
@@ -100,20 +100,20 @@ def test_the_same_architecture_is_the_same_package_whatever_its_weights(net, inp
     other = type(net)()
     hashes = []
     for module in (net, other):
-        with exported(module, inputs, Mlprogram()) as made:
-            hashes.append(package_hash(made.package))
-            (reference,) = made.reference.values()
+        with exported(module, inputs, Mlprogram()) as package:
+            hashes.append(package_hash(package.package))
+            (reference,) = package.reference.values()
     assert hashes[0] == hashes[1]
     assert abs(reference).max() > 0
-    assert list(made.inputs) == ["x", "time", "context"]
+    assert list(package.inputs) == ["x", "time", "context"]
 
 
 def test_a_palettized_package_is_compared_with_what_its_tables_stand_for(net, inputs):
     """Four bits are far from the module; the device must not be blamed for it."""
     references = []
     for bits in (16, 4):
-        with exported(net, inputs, Mlprogram(bits=bits, target="iOS18")) as made:
-            references += made.reference.values()
+        with exported(net, inputs, Mlprogram(bits=bits, target="iOS18")) as package:
+            references += package.reference.values()
     assert references[0].shape == references[1].shape
     assert (references[0] != references[1]).any()
 

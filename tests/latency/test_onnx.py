@@ -8,9 +8,8 @@ from torch import nn
 
 from harness.architecture.catalogue import architecture
 from harness.architecture.edits import with_edits
-from harness.latency import onnx_run
-from harness.latency.onnx import OnnxLatency
-from harness.latency.onnx_run import signal_to_error_db
+from harness.latency import onnx as onnx_module
+from harness.latency.onnx import OnnxLatency, signal_to_error_db
 from harness.models.build import build, example_inputs
 from harness.records.provenance import processor_name, versions
 from harness.records.quantity import Failed, Measured, Unavailable
@@ -19,16 +18,16 @@ QUICK = OnnxLatency(iterations=5, warm_up=1)
 
 
 def test_the_label_says_the_runtime_its_version_and_the_processor(net, inputs):
-    found = QUICK.measure(net, inputs)
-    assert isinstance(found, Measured)
-    assert found.conditions["onnxruntime"] == versions(("onnxruntime",))["onnxruntime"]
-    assert found.conditions["processor"] == processor_name()
-    assert (found.conditions["threads"], found.conditions["provider"]) == (1, "CPUExecutionProvider")
+    timed = QUICK.measure(net, inputs)
+    assert isinstance(timed, Measured)
+    assert timed.conditions["onnxruntime"] == versions(("onnxruntime",))["onnxruntime"]
+    assert timed.conditions["processor"] == processor_name()
+    assert (timed.conditions["threads"], timed.conditions["provider"]) == (1, "CPUExecutionProvider")
 
 
 def test_a_graph_that_computes_something_else_is_a_failure_and_no_number(net, inputs, monkeypatch):
     """The mutation: the runtime gets a graph with one weight changed after the module's own output was computed."""
-    session = onnx_run._session
+    session = onnx_module._session
 
     def of_another_graph(path, threads):
         with torch.no_grad():
@@ -36,18 +35,20 @@ def test_a_graph_that_computes_something_else_is_a_failure_and_no_number(net, in
             torch.onnx.export(net.eval(), inputs, dynamo=True, verbose=False).save(path)
         return session(path, threads)
 
-    monkeypatch.setattr(onnx_run, "_session", of_another_graph)
-    found = QUICK.measure(net, inputs)
-    assert isinstance(found, Failed)
-    assert found.stage == "onnx parity"
-    assert "below 60" in found.message
+    monkeypatch.setattr(onnx_module, "_session", of_another_graph)
+    timed = QUICK.measure(net, inputs)
+    assert isinstance(timed, Failed)
+    assert timed.stage == "onnx parity"
+    assert "below 60" in timed.message
 
 
 def test_zeros_do_not_hide_a_wrong_graph(net, inputs, monkeypatch):
     """A branch that begins as nothing holds numbers while the outputs are compared; the module itself is left alone."""
     exported = []
     export = torch.onnx.export
-    monkeypatch.setattr(torch.onnx, "export", lambda made, *a, **k: exported.append(made) or export(made, *a, **k))
+    monkeypatch.setattr(
+        torch.onnx, "export", lambda module, *a, **k: exported.append(module) or export(module, *a, **k)
+    )
     assert not net.zero.weight.any()
     assert isinstance(QUICK.measure(net, inputs), Measured)
     assert all(parameter.all() for parameter in exported[0].parameters())
@@ -60,18 +61,18 @@ def test_what_does_not_export_fails_with_its_stage():
         def forward(self, x):
             return x + 1 if x.sum().item() > 0 else x - 1
 
-    found = QUICK.measure(Branches(), (torch.randn(1, 4, 8, 8),))
-    assert isinstance(found, Failed)
-    assert found.stage == "onnx export"
-    assert found.message
-    assert "\n" not in found.message
+    timed = QUICK.measure(Branches(), (torch.randn(1, 4, 8, 8),))
+    assert isinstance(timed, Failed)
+    assert timed.stage == "onnx export"
+    assert timed.message
+    assert "\n" not in timed.message
 
 
 def test_without_the_extra_one_sentence_names_it(net, inputs, monkeypatch):
-    monkeypatch.setattr(onnx_run, "find_spec", lambda name: None if name == "onnxscript" else object())
-    found = QUICK.measure(net, inputs)
-    assert isinstance(found, Unavailable)
-    assert "pip install 'unet-harness[onnx]'" in found.reason
+    monkeypatch.setattr(onnx_module, "find_spec", lambda name: None if name == "onnxscript" else object())
+    timed = QUICK.measure(net, inputs)
+    assert isinstance(timed, Unavailable)
+    assert "pip install 'unet-harness[onnx]'" in timed.reason
 
 
 @pytest.mark.parametrize(("error", "decibels"), [(0.0, math.inf), (0.1, 20.0), (1e-3, 60.0), (math.nan, -math.inf)])
@@ -83,5 +84,5 @@ def test_the_decibels_are_those_of_the_definition(error, decibels):
 @pytest.mark.slow
 def test_a_unet_of_the_harness_exports_with_all_its_knobs():
     edits = {"stages.*.channels": 16, "head_width": 8, "self_attention": "mqa", "qk_norm": "rms"}
-    made = with_edits(architecture("laptop/thin_sdxl"), edits)
-    assert isinstance(QUICK.measure(build(made), example_inputs(made, latent=8)), Measured)
+    edited = with_edits(architecture("laptop/thin_sdxl"), edits)
+    assert isinstance(QUICK.measure(build(edited), example_inputs(edited, latent=8)), Measured)
