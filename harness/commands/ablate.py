@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.commands.report import report
+from harness.commands.report import check_page, report
 from harness.commands.tables import table
 from harness.commands.verb import Verb
 from harness.records.quantity import value_of
@@ -24,14 +24,15 @@ def flags(parser: argparse.ArgumentParser) -> None:
 def check(arguments: argparse.Namespace) -> None:
     from harness.trials.ablation_study import ablation_study, twins_of
 
-    twins_of(*ablation_study(arguments.name, arguments.overrides))
+    study, settings = ablation_study(arguments.name, arguments.overrides)
+    check_page("ablation", Path(arguments.name).stem, study.report)
+    twins_of(study, settings)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """0; 1 if a trial failed: the report is written all the same."""
     from harness.trials.ablation import ablation, run_ablation
     from harness.trials.progress import Show
-    from harness.trials.studies import find_study
 
     show = Show()
     if arguments.dry_run:
@@ -40,7 +41,6 @@ def run(arguments: argparse.Namespace) -> int:
     job = ablation(arguments.name, arguments.overrides, arguments.command)
     if (warning := job.warning) is not None:
         show.note(warning)
-    find_study("reports", job.study.report or job.name)  # a missing definition shows before the training, not after
     results, failures = run_ablation(job, show)
     failures = [
         *(f"{spec.label}: {record.state}, {why(record)}" for spec, record in results if record.state != "complete"),
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     for failure in failures:
         show.note(failure)
-    print(report(job.settings.out, job.name, job.study))
+    print(report(job.settings.out, job.name, job.study.report))
     return 1 if failures else 0
 
 

@@ -33,7 +33,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     from harness.data.dataset import load_dataset
     from harness.data.images import stack
-    from harness.data.prompts import class_prompts
     from harness.trials.prepared import cache_folder
     from harness.trials.samples import write_grid
     from harness.trials.settings import settings_of
@@ -43,7 +42,6 @@ def run(arguments: argparse.Namespace) -> int:
     path = Path(arguments.to) if arguments.to else settings.out / "data" / f"{settings.data.kind}.png"
     check_file_writable(path)
     data = load_dataset(settings.data, cache=cache_folder(settings.out))
-    class_prompts(settings.text, data.class_names, cache_folder(settings.out))  # refuses classes that it reads alike
     counts = [np.bincount(part.labels, minlength=len(data.class_names)) for part in (data.train, data.heldout)]
     rows = [(name, int(counts[0][k]), int(counts[1][k])) for k, name in enumerate(data.class_names)]
     title = f"{data.kind}: {data.size}x{data.size} pixels, {data.channels} channel(s), {data.fingerprint}"
@@ -51,8 +49,6 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"unreadable files: {len(data.unreadable)}")
     for line in data.unreadable:
         print(f"  {line}")
-    for line in (*(f"left out: {each}" for each in data.left_out), *data.remarks):
-        print(line)
     write_grid(stack(data.train, _spread(data)), path, columns=COLUMNS)
     print(path)
     return 0

@@ -28,11 +28,11 @@ def run(arguments: argparse.Namespace) -> int:
     from harness.trials.settings import settings_of
 
     prepared = prepare(settings_of([*arguments.overrides, "count_only=false"]))
-    quantities, remarks = evaluate(arguments.name, prepared)
+    quantities, remark = evaluate(arguments.name, prepared)
     if arguments.beside is not None:
         other, _ = evaluate(arguments.beside, prepared)
         quantities |= differences(quantities, other, arguments.beside)
-    for remark in remarks:
+    if remark is not None:
         print(remark, file=sys.stderr)
     if arguments.json:
         print(json.dumps(to_plain(quantities)))

@@ -30,7 +30,7 @@ class Finalist:
     parameters: Mapping[str, bool | int | float | str]  # knob -> value
     objectives: Mapping[str, RescoredObjective]
     failures: tuple[str, ...]  # why fresh trainings have no score
-    keys: tuple[str, ...]  # of the fresh trials' records
+    trials: Mapping[int, str]  # fresh seed -> the key of its record
     on_front: bool  # no other finalist has better or equal means in all
 
 

@@ -1,16 +1,17 @@
-"""What an ablation consists of: written beside its runs, read by the report."""
+"""What an ablation or a single training consists of: written beside its runs, read by the report."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from harness.records.errors import UserError
 from harness.records.plain import from_plain, to_plain
 from harness.records.store import write_atomic
 
 MANIFEST_FILE = "manifest.json"
+StudyKind: TypeAlias = Literal["ablation", "sweep", "training"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +37,8 @@ class Manifest:
     controls: Mapping[str, str]  # `floor`, `untrained`, `noise`, `pixel_gaussian` -> key of a Measurement
     command: str  # what to type to repeat it
     twin: Mapping[str, Any] | None = None  # {base, latent}: the deployment size that costs are counted at
+    kind: Literal["ablation", "training"] = "ablation"
+    report: str | None = None  # the page that the study names: reports/NAME.yaml
 
 
 def study_folder(out: Path, name: str) -> Path:

@@ -16,12 +16,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.records.manifest import Manifest
 from harness.reporting.definition import ClaimRule, ReportDefinition
 from harness.reporting.findings import Finding, Key, claimed
 from harness.reporting.format import listed, points
 from harness.reporting.frames import Estimates
 from harness.reporting.published import Direction, Published, PublishedCell
+from harness.reporting.subjects import Study
 
 State = Literal["supports", "contradicts", "not told", "no claim"]
 SizeState = Literal["met", "missed", "not told", "no claim"]
@@ -50,21 +50,21 @@ class Claim:
 
 
 def claim_sheet(
-    manifest: Manifest,
+    study: Study,
     definition: ReportDefinition,
     published: Published,
     estimates: Estimates,
-    found: Mapping[Key, Finding],
+    findings: Mapping[Key, Finding],
 ) -> list[Claim]:
     """One Claim per rung (but the base) and rule."""
     sheet = []
-    for rung in (rung for rung in manifest.rungs if rung.against is not None):
+    for rung in (rung for rung in study.subjects if rung.against is not None):
         for rule in definition.claims:
             way = claimed(published, rung, rule)
             cell = published.cell(rung.name, rule.published)
             if cell is not None and published.rows[rung.name].against != rung.against:
                 cell = None  # published against another rung: nothing to compare with
-            finding = _of_twin(found[rung.name, rule.quantity], rule, manifest)
+            finding = _of_twin(findings[rung.name, rule.quantity], rule, study)
             ours = estimates[rung.name, rule.quantity].change
             sheet.append(
                 Claim(
@@ -91,8 +91,8 @@ def judge_direction(way: Direction | None, finding: Finding, margin: float) -> V
         contradicted = opposite or (finding.exact and not supported)
     if supported or contradicted:
         return Verdict("supports" if supported else "contradicts", finding.shown)
-    asked = f"within ±{margin:.0%}" if way == "same" else way
-    return Verdict("not told", f"{finding.shown} leaves open whether it is {asked}")
+    claim = f"within ±{margin:.0%}" if way == "same" else way
+    return Verdict("not told", f"{finding.shown} leaves open whether it is {claim}")
 
 
 def judge_size(
@@ -130,8 +130,8 @@ def caption_verdict(claims: Sequence[Claim]) -> Verdict:
     return Verdict("contradicts", "all is known and nothing improves")
 
 
-def _of_twin(finding: Finding, rule: ClaimRule, manifest: Manifest) -> Finding:
-    if rule.rule == "seeds" or manifest.twin is not None or not rule.quantity.startswith("twin."):
+def _of_twin(finding: Finding, rule: ClaimRule, study: Study) -> Finding:
+    if rule.rule == "seeds" or study.twin is not None or not rule.quantity.startswith("twin."):
         return finding
     return Finding(unknown="the study names no deployment twin, and counts of a small network are no evidence")
 

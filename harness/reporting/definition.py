@@ -1,12 +1,26 @@
-"""What a ladder's report shows, and by which rules it judges: `reports/NAME.yaml`, read by `from_plain`."""
+"""What a report shows, and by which rules it judges: `reports/NAME.yaml`, read by `read_definition`.
+
+A study without such a file has the default page of its kind, in `defaults/`; it is written in the same form. What a
+file leaves out is as on that page: the sections, facts, controls and observed conditions where it has none; the
+columns, with all that is built on them, where it has no columns.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
 
 from harness.records.errors import UserError, unknown_name
-from harness.records.manifest import Manifest
-from harness.reporting.frames import TWIN
+from harness.records.manifest import StudyKind
+from harness.records.plain import from_plain
+from harness.records.yaml_text import read_yaml
+from harness.reporting.quantities import TWIN, Spread, known_quantity
+from harness.reporting.subjects import Study
+
+DEFAULTS = Path(__file__).parent / "defaults"
+GENERAL = ("sections", "facts", "observed", "controls")
+"""What is taken from the default page whichever columns a file has."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -14,14 +28,22 @@ class Column:
     """One quantity of the records, as a panel of the picture and a column of the table."""
 
     quantity: str  # its name in the records: `kid`
-    title: str
-    explanation: str  # for a reader who does not know the quantity
-    spread: Literal["seeds", "instrument", "none"] = "none"  # where its spread comes from
+    title: str = ""  # these three: where they are left out, as in `quantities`
+    explanation: str = ""
+    spread: Spread | None = None
     published: str | None = None  # the published column that stands beside it
     stand_in: str | None = None  # the quantity shown in its place, as what it is, where nobody could measure this one
     panel: bool = True  # whether the picture has a panel for it
-    summary: bool = True  # whether the answer at the top tells its changes
-    aside: bool = False  # told in one small column with the others so marked; in no picture and no summary
+    summary: bool = True  # whether the answer at the top has its changes
+    aside: bool = False  # where costs are a twin's: in one small column with the others so marked, in no picture
+    optional: bool = False  # left out where no record of the study has a value of it
+
+    def __post_init__(self) -> None:
+        known = known_quantity(self.quantity)
+        if self.stand_in is not None:
+            known_quantity(self.stand_in)
+        for name in ("title", "explanation", "spread"):
+            object.__setattr__(self, name, getattr(self, name) or getattr(known, name))
 
     @property
     def of_twin(self) -> bool:
@@ -37,11 +59,13 @@ class ClaimRule:
     rule: Literal["seeds", "count", "instrument"]
     same_within: float  # relative, fixed before the run: a change proved to be within it counts as "about the same"
     published: str | None = None  # the published column that it is held against: `fid`
-    beside: str | None = None  # another quantity of this run, told with its change but never judged
+    beside: str | None = None  # another quantity of this run, shown with its change but never judged
 
     def __post_init__(self) -> None:
         if not 0 < self.same_within < 1:
             raise UserError(f"same_within is a relative change between 0 and 1, not {self.same_within}; 0.05 is 5%")
+        if not known_quantity(self.quantity).less_is_better:
+            raise UserError(f"a claim is about a quantity of which less is better; of '{self.quantity}' more is")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,27 +75,29 @@ class Fact:
     title: str
     setting: str
     unit: str = ""
+    optional: bool = False  # left out where the protocol has no such setting
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReportDefinition:
-    title: str
-    question: str
-    scale: Literal["laptop", "full"]  # laptop: counts and latencies are judged on the deployment twin only
-    scale_note: str  # how this run relates to the published one, in plain words
-    tolerance: float  # relative: how far from a printed change ours may be and still meet its size; 0.015 is 1.5 points
+    sections: tuple[str, ...]  # their names in harness/reporting/sections, in the order of the page
     columns: tuple[Column, ...]
-    claims: tuple[ClaimRule, ...]
-    facts: tuple[Fact, ...]
-    controls: Mapping[str, str]  # name in the manifest -> what it is
-    control_quantities: tuple[str, ...]
-    must_beat: tuple[str, ...]  # the controls that a trained network has to beat before its quality counts
-    observed: tuple[str, ...] = ()  # conditions that were found, not set: rungs that differ in them are comparable
+    title: str = ""  # where it is left out, the study's name
+    question: str = ""
+    scale: Literal["laptop", "full"] = "full"  # laptop: counts and latencies are judged on the deployment twin only
+    scale_note: str = ""  # how this run relates to the published one, in plain words
+    tolerance: float = 0.015  # relative: how far from a printed change ours may be and still meet its size
+    claims: tuple[ClaimRule, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    controls: Mapping[str, str] = field(default_factory=dict)  # name in the manifest -> what it is
+    control_quantities: tuple[str, ...] = ()
+    must_beat: tuple[str, ...] = ()  # the controls that a trained network has to beat before its quality counts
+    observed: tuple[str, ...] = ()  # conditions that were seen, not set: rungs that differ in them are comparable
     published: str = ""  # the name in reports/published/ of the numbers to stand beside; the caller reads them
     train_curve: str = "train_loss"
     validation_curve: str = "validation_loss"
     samples: str = "samples.png"  # the artifact of a trial that shows its samples
-    machine: str = "processor"  # the dotted name in a record's provenance that tells the machine
+    machine: str = "processor"  # the dotted name in a record's provenance that names the machine
 
     def __post_init__(self) -> None:
         names = [column.quantity for column in self.columns]
@@ -94,13 +120,44 @@ class ReportDefinition:
         """Quantity -> what stands in for it."""
         return {column.quantity: column.stand_in for column in self.columns if column.stand_in}
 
-    def main(self, manifest: Manifest) -> tuple[Column, ...]:
-        """The columns of the picture, the table and the summary; the twin's only where the study names a twin."""
-        return tuple(c for c in self.columns if not c.aside and (manifest.twin is not None or not c.of_twin))
+    def main(self, study: Study) -> tuple[Column, ...]:
+        """The columns of the picture, the table and the summary: the twin's where the study names a twin, and then
+        without the asides."""
+        if study.twin is None:
+            return tuple(column for column in self.columns if not column.of_twin)
+        return tuple(column for column in self.columns if not column.aside)
 
-    @property
-    def asides(self) -> tuple[Column, ...]:
-        return tuple(column for column in self.columns if column.aside)
+    def asides(self, study: Study) -> tuple[Column, ...]:
+        return () if study.twin is None else tuple(column for column in self.columns if column.aside)
 
     def column(self, quantity: str) -> Column:
         return next(column for column in self.columns if column.quantity == quantity)
+
+    def with_values(self, quantities: set[str]) -> "ReportDefinition":
+        """Without the optional columns of other quantities, and what is built on them; whole, where nothing is left."""
+        kept = tuple(c for c in self.columns if not c.optional or c.quantity in quantities)
+        names = {column.quantity for column in kept}
+        if not names:
+            return self
+        return replace(
+            self,
+            columns=kept,
+            claims=tuple(rule for rule in self.claims if rule.quantity in names),
+            control_quantities=tuple(name for name in self.control_quantities if name in names),
+        )
+
+
+def read_definition(plain: Mapping[str, Any], kind: StudyKind) -> ReportDefinition:
+    """The definition of a page for a study of this kind; UserError names the key that is wrong."""
+    default = default_page(kind)
+    if "columns" in plain:
+        default = {key: default[key] for key in GENERAL if key in default}
+    return from_plain(ReportDefinition, {**default, **plain})
+
+
+@cache
+def default_page(kind: StudyKind) -> dict[str, Any]:
+    """The page of a study that has none of its own, as it would stand in reports/NAME.yaml."""
+    content = read_yaml(DEFAULTS / f"{kind}.yaml")
+    assert isinstance(content, dict)
+    return content

@@ -1,7 +1,7 @@
 """What the figures share: colours, labels, rows of a frame.
 
 The colours are near Okabe and Ito's, which colour-blind readers can tell apart, and readable on light and on dark;
-what they mean is told by shape too. Text and grid colours come from the page's light or dark template.
+shapes say the same. Text and grid colours come from the page's light or dark template.
 """
 
 import html
@@ -29,8 +29,8 @@ def headed(figure: go.Figure) -> go.Figure:
     return figure
 
 
-def rung_label(title: str, mark: str = "") -> str:
-    """The rung's title, and below it, small, what has to be known before its values are read."""
+def label_of(title: str, mark: str = "") -> str:
+    """A subject's title, and below it, small, what has to be known before its values are read."""
     return wrapped(title, 27) + (f"<br><i><sup>{html.escape(mark)}</sup></i>" if mark else "")
 
 

@@ -10,7 +10,7 @@ seeds       by `harness.measure.statistics`: one noise model a quantity over all
             `same_within` of the other's mean (two one-sided tests), and whether it is beyond. With one seed a rung
             nothing is tested: the difference stands with the noise of its images alone, which says nothing of seeds.
 
-Whatever lacks a value, comparable conditions, a spread or a standing (a control beats it) is unknown, and says why.
+Whatever lacks a value, comparable conditions or a spread, or is beaten by a control, is unknown, and says why.
 A prediction is no measurement: it decides nothing.
 """
 
@@ -21,18 +21,18 @@ from typing import Literal, TypeAlias
 
 from harness.measure.statistics import LEVEL, Comparison, Noise, holm, noise_of, sampling_difference
 from harness.records.errors import UserError
-from harness.records.manifest import Manifest, Rung
 from harness.records.quantity import Measured
+from harness.reporting.checks import TrainingChecks
 from harness.reporting.definition import ClaimRule, ReportDefinition
 from harness.reporting.format import change, signed
 from harness.reporting.frames import Estimate, Estimates, Reading, incomparable
 from harness.reporting.published import Direction, Published
-from harness.reporting.standing import Standing
+from harness.reporting.subjects import Study, Subject
 
 Question = Literal["differs", "within", "beyond"]
 Key: TypeAlias = tuple[str, str]
 """(rung, quantity)."""
-WIDEST = 1.0  # a relative interval over more than 100 points says little: the absolute difference is told
+WIDEST = 1.0  # a relative interval over more than 100 points says little: the absolute difference stands instead
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,8 +72,8 @@ class Corrected:
     def shown(self, key: Key) -> str:
         """`p 0.012`, or `p 0.30 within, 1 beyond`."""
         words: dict[Question, str] = {"differs": "", "within": " within", "beyond": " beyond"}
-        found = {question: self.adjusted.get((*key, question)) for question in words}
-        parts = [f"{_p_text(p)}{words[question]}" for question, p in found.items() if p is not None]
+        adjusted = {question: self.adjusted.get((*key, question)) for question in words}
+        parts = [f"{_p_text(p)}{words[question]}" for question, p in adjusted.items() if p is not None]
         return f"p {', '.join(parts)}" if parts else ""
 
 
@@ -90,48 +90,48 @@ class Change:
     def shown(self) -> str:
         if self.value is not None:
             return f"{change(self.value)} ({change(self.low)} to {change(self.high)})"
-        found = self.comparison
-        return f"{signed(found.difference)} ({signed(found.low)} to {signed(found.high)})"
+        absolute = self.comparison
+        return f"{signed(absolute.difference)} ({signed(absolute.low)} to {signed(absolute.high)})"
 
 
 def findings(
-    manifest: Manifest,
+    study: Study,
     definition: ReportDefinition,
     published: Published,
     estimates: Estimates,
     readings: Sequence[Reading],
-    standing: Standing,
+    checks: TrainingChecks,
 ) -> tuple[dict[Key, Finding], Corrected]:
     """(rung, quantity) -> what is known of its change, for every claim's quantity and every rung but the base."""
-    compared = [rung for rung in manifest.rungs if rung.against is not None]
-    unknown = _unknown(compared, definition, estimates, incomparable(manifest, readings, definition.observed), standing)
-    noises = noises_of(manifest, definition, readings, standing)
+    compared = [rung for rung in study.subjects if rung.against is not None]
+    unknown = _unknown(compared, definition, estimates, incomparable(study, readings, definition.observed), checks)
+    noises = noises_of(study, definition, readings, checks)
     questions = {
-        (rung.name, rule.quantity): asked_of(published, rung, rule)
+        (rung.name, rule.quantity): questions_of(published, rung, rule)
         for rule in definition.claims
         for rung in compared
         if rule.rule == "seeds" and (rung.name, rule.quantity) not in unknown
     }
     margins = {rule.quantity: rule.same_within for rule in definition.claims}
-    tests = Corrected(noises=noises, adjusted=holm(_p_values(manifest, noises, questions, margins)))
-    found = {}
+    tests = Corrected(noises=noises, adjusted=holm(_p_values(study, noises, questions, margins)))
+    result = {}
     for rule in definition.claims:
         for rung in compared:
             key = rung.name, rule.quantity
-            found[key] = (
+            result[key] = (
                 Finding(unknown=unknown[key], shown=_untested(estimates[key]))
                 if key in unknown
-                else _found(key, rung.against or "", rule, estimates, tests, readings)
+                else _finding(key, rung.against or "", rule, estimates, tests, readings)
             )
-    return found, tests
+    return result, tests
 
 
-def asked_of(published: Published, rung: Rung, rule: ClaimRule) -> tuple[Question, ...]:
+def questions_of(published: Published, rung: Subject, rule: ClaimRule) -> tuple[Question, ...]:
     """Which tests a rung's score gets: by what is published of it, never by the scores."""
     return ("within", "beyond") if claimed(published, rung, rule) == "same" else ("differs",)
 
 
-def claimed(published: Published, rung: Rung, rule: ClaimRule) -> Direction | None:
+def claimed(published: Published, rung: Subject, rule: ClaimRule) -> Direction | None:
     """Which way the quantity is said to go; None where nothing is published against the same rung."""
     cell = published.cell(rung.name, rule.published)
     if cell is None or published.rows[rung.name].against != rung.against:
@@ -140,20 +140,20 @@ def claimed(published: Published, rung: Rung, rule: ClaimRule) -> Direction | No
 
 
 def noises_of(
-    manifest: Manifest, definition: ReportDefinition, readings: Sequence[Reading], standing: Standing
+    study: Study, definition: ReportDefinition, readings: Sequence[Reading], checks: TrainingChecks
 ) -> dict[str, Noise]:
-    """One noise model for each score whose spread is over seeds; a rung that a control beats tells it nothing."""
-    found = {}
+    """One noise model for each score whose spread is over seeds; a rung that a control beats is no part of it."""
+    noises = {}
     for column in (column for column in definition.columns if column.spread == "seeds"):
-        scores: dict[str, dict[int, float]] = {rung.name: {} for rung in manifest.rungs}
+        scores: dict[str, dict[int, float]] = {rung.name: {} for rung in study.subjects}
         for row in readings:
-            counts = row.kind == "measured" and row.subject not in standing.beaten
+            counts = row.kind == "measured" and row.subject not in checks.beaten
             if row.quantity == column.quantity and counts and row.value is not None and row.seed is not None:
                 scores[row.subject][row.seed] = row.value
         noise = noise_of(scores)
         if noise is not None:
-            found[column.quantity] = noise
-    return found
+            noises[column.quantity] = noise
+    return noises
 
 
 def change_of(noise: Noise | None, rung: str, against: str | None) -> Change | None:
@@ -167,17 +167,17 @@ def change_of(noise: Noise | None, rung: str, against: str | None) -> Change | N
 
 
 def _p_values(
-    manifest: Manifest,
+    study: Study,
     noises: Mapping[str, Noise],
     questions: Mapping[Key, Sequence[Question]],
     margins: Mapping[str, float],
 ) -> dict[tuple[str, str, Question], float]:
-    against = {rung.name: rung.against or "" for rung in manifest.rungs}
+    against = {rung: other or "" for rung, other in study.against.items()}
     return {
         (rung, quantity, question): _p_value(noises[quantity], question, rung, against[rung], margins[quantity])
-        for (rung, quantity), asked in questions.items()
+        for (rung, quantity), tested in questions.items()
         if quantity in noises and {rung, against[rung]} <= set(noises[quantity].groups)
-        for question in asked
+        for question in tested
     }
 
 
@@ -187,7 +187,7 @@ def _p_value(noise: Noise, question: Question, rung: str, against: str, margin: 
     return noise.p(rung, against) if question == "differs" else noise.beyond(rung, against, margin)
 
 
-def _found(
+def _finding(
     key: Key, against: str, rule: ClaimRule, estimates: Estimates, tests: Corrected, readings: Sequence[Reading]
 ) -> Finding:
     ours, theirs = estimates[key], estimates[against, rule.quantity]
@@ -225,17 +225,17 @@ def _by_seeds(key: Key, against: str, tests: Corrected, readings: Sequence[Readi
 
 
 def _by_images(rung: str, against: str, quantity: str, readings: Sequence[Reading]) -> str:
-    """The difference of two single scores, whose samples begin with the same noise, as far as their images tell it."""
+    """The difference of two single scores, whose samples begin with the same noise, as far as their images can say."""
     scores = {
         row.subject: Measured(value=row.value, unit=row.unit, replicates=row.replicates, conditions=row.conditions)
         for row in readings
         if row.quantity == quantity and row.kind == "measured" and row.value is not None
     }
     try:
-        found = sampling_difference(scores[rung], scores[against])
+        apart = sampling_difference(scores[rung], scores[against])
     except UserError as why:
         return f"the difference has no interval either: {why}"
-    interval = f"{signed(found.value)} ({signed(found.low)} to {signed(found.high)})"
+    interval = f"{signed(apart.value)} ({signed(apart.low)} to {signed(apart.high)})"
     return f"these two networks differ by {interval}, 95% of their images' noise alone: other seeds may say otherwise"
 
 
@@ -252,29 +252,29 @@ def _by_interval(low: float, high: float, margin: float, shown: str, *, exact: b
 
 
 def _unknown(
-    rungs: Sequence[Rung],
+    rungs: Sequence[Subject],
     definition: ReportDefinition,
     estimates: Estimates,
     differing: Mapping[Key, str],
-    standing: Standing,
+    checks: TrainingChecks,
 ) -> dict[Key, str]:
     """(rung, quantity) -> why nothing can be said of its change."""
-    found = {}
+    reasons = {}
     for rung in rungs:
         for rule in definition.claims:
             ours, theirs = estimates[rung.name, rule.quantity], estimates[rung.against or "", rule.quantity]
             why = _without_value(ours, theirs) or differing.get((rung.name, rule.quantity), "")
             if not why and rule.rule == "seeds":
-                why = _unranked(rung, rule.quantity, standing)
+                why = _unranked(rung, rule.quantity, checks)
             if why:
-                found[rung.name, rule.quantity] = why
-    return found
+                reasons[rung.name, rule.quantity] = why
+    return reasons
 
 
-def _unranked(rung: Rung, quantity: str, standing: Standing) -> str:
-    theirs = standing.why_unranked(rung.against or "", quantity)
-    told = f"the rung it is compared to is {theirs}" if rung.against in standing.beaten else theirs
-    return standing.why_unranked(rung.name, quantity) or told
+def _unranked(rung: Subject, quantity: str, checks: TrainingChecks) -> str:
+    theirs = checks.why_unranked(rung.against or "", quantity)
+    reason = f"the rung it is compared to is {theirs}" if rung.against in checks.beaten else theirs
+    return checks.why_unranked(rung.name, quantity) or reason
 
 
 def _without_value(ours: Estimate, theirs: Estimate) -> str:

@@ -2,8 +2,11 @@
 
 import math
 from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
 
 MINUS = "\u2212"
+LISTED = 6
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _SUPERSCRIPT = str.maketrans("-0123456789", "\u207b⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -64,6 +67,39 @@ def duration(seconds: float) -> str:
         if seconds >= 1.5 * size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} s" if seconds >= 10 else f"{significant(seconds)} s"
+
+
+def inside(title: str) -> str:
+    """A heading inside a sentence: `Parameters` becomes `parameters`, `KID` stays."""
+    return title if title[1:2].isupper() else title[:1].lower() + title[1:]
+
+
+def several(values: Sequence[Any]) -> str:
+    """The value if there is one; a range of numbers or times; else the values themselves, at most LISTED of them."""
+    distinct = list(dict.fromkeys(map(_text, values)))
+    if len(distinct) == 1:
+        return distinct[0]
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        return " to ".join(f"{end:,}" if isinstance(end, int) else number(end) for end in (min(values), max(values)))
+    if len(distinct) > 2 and all(_is_time(value) for value in values):
+        return f"{min(distinct)} to {max(distinct)}"
+    more = f"; and {len(distinct) - LISTED} more" if len(distinct) > LISTED else ""
+    return "; ".join(distinct[:LISTED]) + more
+
+
+def _text(value: Any) -> str:
+    """Sentences in a list stand as sentences; none are `none`."""
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ", ".join(value) or "none"
+    return str(value)
+
+
+def _is_time(value: Any) -> bool:
+    try:
+        datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _prefixed(value: float) -> str:

@@ -1,7 +1,7 @@
 """Records to rows: what is known of each rung, seed and quantity. `pd.DataFrame(rows)` makes them a data frame.
 
-Reading   one quantity of one record, or the fact that there is none
-Estimate  the same over the seeds of a rung, with its change against the rung it is compared to
+Reading   one quantity of one record of a subject, or the fact that there is none
+Estimate  the same over the seeds of a subject, with its change against the subject it is compared to
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -10,22 +10,22 @@ from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 
-from harness.records.manifest import Manifest
 from harness.records.quantity import Failed, Predicted, Quantity, Unavailable
-from harness.records.record import Measurement, TrialRecord, trial_key
+from harness.records.record import Measurement, TrialRecord
 from harness.records.store import Store
+from harness.reporting.quantities import TWIN
+from harness.reporting.subjects import Study, Subject
 
 Kind = Literal["measured", "counted", "predicted", "failed", "unavailable", "missing"]
 VALUED: tuple[Kind, ...] = ("measured", "counted", "predicted")
-TWIN = "twin."
-"""What the quantities of a study's deployment twin begin with: `twin.params`."""
-TWIN_FINGERPRINT = "twin_fingerprint"  # the condition that tells which twin a quantity is of
+TWIN_FINGERPRINT = "twin_fingerprint"  # the condition that says which twin a quantity is of
 Records: TypeAlias = Mapping[tuple[str, int], TrialRecord | None]
+"""(subject, seed) -> its record, None where the store has none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reading:
-    subject: str  # the rung's name, or the control's
+    subject: str  # its name, or the control's
     seed: int | None  # None for a control
     quantity: str
     kind: Kind
@@ -45,7 +45,7 @@ class Estimate:
     quantity: str
     kind: Kind
     values: tuple[float, ...] = ()  # one a seed, all of this kind
-    seeds: int = 1  # how many were asked for
+    seeds: int = 1  # how many there are to be
     value: float | None = None  # the mean of `values`; an int where it was counted and the seeds agree
     unit: str = ""
     low: float | None = None  # the instrument's interval, at its widest over the seeds
@@ -63,35 +63,32 @@ class Estimate:
 Estimates: TypeAlias = Mapping[tuple[str, str], Estimate]
 
 
-def records_of(store: Store, manifest: Manifest) -> Records:
-    """The record of each rung and seed of the ablation, None where the store has none."""
-    protocol = manifest.protocol_fingerprint
-    return {
-        (rung.name, seed): store.trial(trial_key(rung.architecture_fingerprint, protocol, seed))
-        for rung in manifest.rungs
-        for seed in manifest.seeds
-    }
+def records_of(store: Store, study: Study) -> Records:
+    return {(one.name, seed): store.trial(key) for one in study.subjects for seed, key in one.trials.items()}
 
 
-def controls_of(store: Store, manifest: Manifest) -> dict[str, Measurement | None]:
-    return {name: store.measurement(key) for name, key in manifest.controls.items()}
+def controls_of(store: Store, study: Study) -> dict[str, Measurement | None]:
+    return {name: store.measurement(key) for name, key in study.controls.items()}
 
 
-def read_trials(records: Records, quantities: Sequence[str], manifest: Manifest) -> list[Reading]:
+def read_trials(records: Records, quantities: Sequence[str], study: Study) -> list[Reading]:
     """Every quantity of every record. One training may serve studies with different twins, and its record holds the
-    costs of the twin that was asked for last: those of another twin are missing here."""
-    fingerprints = {rung.name: rung.twin_fingerprint for rung in manifest.rungs}
-    rows = (reading(rung, seed, name, record) for (rung, seed), record in records.items() for name in quantities)
-    return [_of_this_twin(row, fingerprints[row.subject], manifest) for row in rows]
+    costs of the twin that was measured last: those of another twin are missing here."""
+    subjects = {one.name: one for one in study.subjects}
+    rows = (
+        reading(name, seed, quantity, record) for (name, seed), record in records.items() for quantity in quantities
+    )
+    return [_of_this_twin(row, subjects[row.subject], study) for row in rows]
 
 
-def _of_this_twin(row: Reading, fingerprint: str | None, manifest: Manifest) -> Reading:
-    if not row.quantity.startswith(TWIN) or row.value is None or manifest.twin is None:
+def _of_this_twin(row: Reading, subject: Subject, study: Study) -> Reading:
+    if not row.quantity.startswith(TWIN) or row.value is None or study.twin is None:
         return row
-    found = (row.conditions.get(TWIN_FINGERPRINT), row.conditions.get("latent"))
-    if found == (fingerprint, manifest.twin.get("latent")):
+    theirs = row.conditions.get(TWIN_FINGERPRINT)
+    same = subject.twin_fingerprint in (theirs, None)  # a sweep does not say which twin a candidate has
+    if same and row.conditions.get("latent") == study.twin.get("latent"):
         return row
-    note = f"its record has the costs of another twin; `harness ablate {manifest.name}` asks for this study's again"
+    note = f"its record has the costs of another twin; `{study.command}` measures this study's again"
     return Reading(subject=row.subject, seed=row.seed, quantity=row.quantity, kind="missing", note=note)
 
 
@@ -103,16 +100,16 @@ def read_controls(
 
 def reading(subject: str, seed: int | None, quantity: str, record: TrialRecord | Measurement | None) -> Reading:
     """One quantity of one record; a missing record or quantity is a Reading too, of kind `missing`."""
-    found = record.quantities.get(quantity) if record is not None else None
-    if found is None:
+    recorded = record.quantities.get(quantity) if record is not None else None
+    if recorded is None:
         return Reading(subject=subject, seed=seed, quantity=quantity, kind="missing", note=_why_missing(record))
-    return Reading(subject=subject, seed=seed, quantity=quantity, **_content(found))
+    return Reading(subject=subject, seed=seed, quantity=quantity, **_content(recorded))
 
 
 def stood_in(readings: Sequence[Reading], stand_ins: Mapping[str, str]) -> list[Reading]:
     """Readings in which `stand_ins[Q]` stands, as what it is, where quantity Q is unavailable or missing.
 
-    What stands in may itself be unavailable: then its reason is told. A failure stays a failure, for the reader to see.
+    What stands in may itself be unavailable: then its reason stands there. A failure stays a failure.
     """
     by_key = {(row.subject, row.seed, row.quantity): row for row in readings}
     shown = []
@@ -124,43 +121,40 @@ def stood_in(readings: Sequence[Reading], stand_ins: Mapping[str, str]) -> list[
     return shown
 
 
-def estimates(readings: Iterable[Reading], manifest: Manifest) -> dict[tuple[str, str], Estimate]:
-    """(rung, quantity) -> its Estimate, with its change against the rung that the manifest names."""
+def estimates(readings: Iterable[Reading], study: Study) -> dict[tuple[str, str], Estimate]:
+    """(subject, quantity) -> its Estimate, with its change against the subject that the study names."""
     groups: dict[tuple[str, str], list[Reading]] = {}
     for row in readings:
         groups.setdefault((row.subject, row.quantity), []).append(row)
-    against = {rung.name: rung.against for rung in manifest.rungs}
+    against = study.against
     alone = {key: _estimate(rows, None, None) for key, rows in groups.items()}
     return {
-        (rung, quantity): _estimate(rows, against[rung], alone.get((against[rung] or "", quantity)))
-        for (rung, quantity), rows in groups.items()
+        (name, quantity): _estimate(rows, against[name], alone.get((against[name] or "", quantity)))
+        for (name, quantity), rows in groups.items()
     }
 
 
 def curves(records: Records, names: Sequence[str]) -> pd.DataFrame:
-    """The training curves: columns rung, seed, name, step, value."""
+    """The training curves: columns subject, seed, name, step, value."""
     rows = [
-        (rung, seed, point.name, point.step, point.value)
-        for (rung, seed), record in records.items()
+        (subject, seed, point.name, point.step, point.value)
+        for (subject, seed), record in records.items()
         for point in (record.curve if record else ())
         if point.name in names
     ]
-    return pd.DataFrame(rows, columns=["rung", "seed", "name", "step", "value"])
+    return pd.DataFrame(rows, columns=["subject", "seed", "name", "step", "value"])
 
 
-def incomparable(
-    manifest: Manifest, readings: Sequence[Reading], observed: Collection[str]
-) -> dict[tuple[str, str], str]:
-    """(rung, quantity) -> which condition differs from the rung it is compared to, seed by seed."""
+def incomparable(study: Study, readings: Sequence[Reading], observed: Collection[str]) -> dict[tuple[str, str], str]:
+    """(subject, quantity) -> which condition differs from the subject it is compared to, seed by seed."""
     by_key = {(row.subject, row.seed, row.quantity): row for row in readings if row.value is not None}
-    against = {rung.name: rung.against for rung in manifest.rungs}
-    found = {}
-    for (rung, seed, quantity), row in by_key.items():
-        other = by_key.get((against[rung] or "", seed, quantity))
-        names = _differences(row, other, observed) if other is not None else []
-        if names:
-            found[rung, quantity] = f"measured under different conditions: {', '.join(names)}"
-    return found
+    against, differing = study.against, {}
+    for (name, seed, quantity), row in by_key.items():
+        other = by_key.get((against[name] or "", seed, quantity))
+        conditions = _differences(row, other, observed) if other is not None else []
+        if conditions:
+            differing[name, quantity] = f"measured under different conditions: {', '.join(conditions)}"
+    return differing
 
 
 def _differences(row: Reading, other: Reading, observed: Collection[str]) -> list[str]:
@@ -239,9 +233,9 @@ def _half_width(rows: Sequence[Reading]) -> float | None:
     return sum(halves) / len(halves) if halves else None
 
 
-def _notes(chosen: Sequence[Reading], asked: int) -> Iterable[str]:
-    if len(chosen) < asked:
-        yield f"{len(chosen)} of {asked} seeds"
+def _notes(chosen: Sequence[Reading], seeds: int) -> Iterable[str]:
+    if len(chosen) < seeds:
+        yield f"{len(chosen)} of {seeds} seeds"
     yield from dict.fromkeys(row.note for row in chosen if row.note)
 
 

@@ -1,9 +1,7 @@
-"""The page: tables, figures and pictures put into one HTML file that needs nothing else to open."""
+"""The page: its sections put into one HTML file that needs nothing else to open."""
 
-import base64
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +11,23 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from harness.records.manifest import Manifest
-from harness.records.record import TrialRecord
-from harness.records.store import Store
-from harness.reporting.frames import Records
+from harness.reporting.section import Content, Frames, Section
 
 TEMPLATES = Path(__file__).parent / "templates"
 FONT = "ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Picture:
-    rung: str
-    title: str
-    uri: str  # the image itself, as a data URI; empty where there is none
-    note: str
-
-
-def render(context: Mapping[str, Any], figures: Mapping[str, go.Figure]) -> str:
-    """The HTML text. Every text is escaped by the template; figures are data that page.js draws."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    drawn = {name: json.loads(figure.to_json()) for name, figure in figures.items()}
-    return environment.get_template("report.html.j2").render(
-        **context,
-        figures=drawn,
-        heights={name: figure.layout.height for name, figure in figures.items()},
+def render(frames: Frames, sections: Sequence[Section]) -> str:
+    """The HTML text. Every text is escaped by the templates; figures are data that page.js draws."""
+    contents = [(section, content) for section in sections if (content := section.content(frames)) is not None]
+    drawn = {section.name: json.loads(c.figure.to_json()) for section, c in contents if c.figure is not None}
+    environment = _environment()
+    return environment.get_template("page.html.j2").render(
+        study=frames.study,
+        title=frames.definition.title or frames.study.name,
+        question=frames.definition.question,
+        header=list(_pieces(environment, contents, "header")),
+        body=list(_pieces(environment, contents, "body")),
         payload=_json({"figures": drawn, "light": _theme("#1d2330", "#e4e7ec"), "dark": _theme("#d7dbe3", "#333a46")}),
         plotly_js=Markup(get_plotlyjs()),
         style=Markup((TEMPLATES / "style.css").read_text()),
@@ -51,22 +35,25 @@ def render(context: Mapping[str, Any], figures: Mapping[str, go.Figure]) -> str:
     )
 
 
-def pictures(store: Store, manifest: Manifest, records: Records, name: str) -> dict[int, list[Picture]]:
-    """Seed -> the sample picture of each rung, in the manifest's order."""
-    return {
-        seed: [_picture(store, rung.name, rung.title, records[rung.name, seed], name) for rung in manifest.rungs]
-        for seed in manifest.seeds
-    }
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
-def _picture(store: Store, rung: str, title: str, record: TrialRecord | None, name: str) -> Picture:
-    if record is None:
-        return Picture(rung=rung, title=title, uri="", note="not measured")
-    path = store.artifact(record.key, name)
-    if name not in record.artifacts.values() or not path.is_file():
-        return Picture(rung=rung, title=title, uri="", note=f"no samples: the trial is {record.state}")
-    content = base64.b64encode(path.read_bytes()).decode()
-    return Picture(rung=rung, title=title, uri=f"data:image/png;base64,{content}", note="")
+def _pieces(
+    environment: Environment, contents: Sequence[tuple[Section, Content]], place: str
+) -> Iterator[Mapping[str, object]]:
+    """Name, title and HTML of each section in this place; its template sees its context, and its figure's height."""
+    for section, content in contents:
+        if section.place == place:
+            figure = {} if content.figure is None else {"height": content.figure.layout.height}
+            html = environment.from_string(section.template).render(**content.context, **figure)
+            yield {"name": section.name, "title": content.title or section.title, "html": Markup(html)}
 
 
 def _theme(text: str, grid: str) -> dict[str, Any]:

@@ -86,6 +86,7 @@ class Ablation:
             controls={name: control_key(name, self.prepared, self.rungs[0][1]) for name in CONTROLS if trained},
             command=self.command,
             twin=_plain(self.settings.twin) if self.settings.twin is not None else None,
+            report=self.study.report,
         )
 
     def _touched(self) -> dict[str, dict[str, float]]:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.coreml.config import CoremlConfig
-from harness.data.config import DataConfig, TextConfig
+from harness.data.config import DataConfig
+from harness.data.text import TextConfig
 from harness.diffusion.config import SamplingConfig
 from harness.latency.config import LatencyConfig
 from harness.launch.config import LauncherConfig

@@ -12,16 +12,17 @@ from scipy import stats
 
 from harness.measure.statistics import LEVEL, SHARED, jackknife_error
 from harness.records.errors import UserError
-from harness.records.plain import from_plain
 from harness.records.quantity import Measured, Predicted, Quantity, Unavailable
 from harness.reporting import findings as findings_module
+from harness.reporting.checks import TrainingChecks
 from harness.reporting.claims import Claim, Size, Verdict, caption_verdict, claim_sheet, judge_direction, judge_size
-from harness.reporting.definition import ClaimRule, ReportDefinition
+from harness.reporting.definition import ClaimRule, read_definition
 from harness.reporting.findings import Corrected, Finding, findings
 from harness.reporting.format import signed
-from harness.reporting.frames import controls_of, estimates, read_controls, read_trials, records_of, stood_in
-from harness.reporting.published import Published, PublishedCell
-from harness.reporting.standing import Standing, standing
+from harness.reporting.frames import estimates, read_trials
+from harness.reporting.published import PublishedCell
+from harness.reporting.report import checked_definition, frames_of
+from harness.reporting.subjects import study_of
 
 REPORTS = Path(__file__).parents[2] / "reports"
 COUNT = ClaimRule(published="params", quantity="twin.params", title="Parameters", rule="count", same_within=0.01)
@@ -31,18 +32,9 @@ LATENCY = "twin.latency_iphone"
 
 def sheet_and_tests(synthetic: Any, **definition: Any) -> tuple[dict[tuple[str, str], Claim], Corrected]:
     """(rung, quantity) -> its Claim, as the page gets it, and the page's tests."""
-    defined = from_plain(ReportDefinition, synthetic.definition | definition)
-    manifest, published = synthetic.manifest, from_plain(Published, synthetic.published)
-    records = records_of(synthetic.store, manifest)
-    names = [*(column.quantity for column in defined.columns), *defined.stand_ins.values()]
-    readings = stood_in(read_trials(records, names, manifest), defined.stand_ins)
-    estimated = estimates(readings, manifest)
-    measured = controls_of(synthetic.store, manifest)
-    controls = read_controls(measured, defined.controls, defined.control_quantities)
-    stands = standing(manifest, defined, controls, estimated, records)
-    found, tests = findings(manifest, defined, published, estimated, readings, stands)
-    made = claim_sheet(manifest, defined, published, estimated, found)
-    return {(claim.rung, claim.rule.quantity): claim for claim in made}, tests
+    defined, published = checked_definition(synthetic.definition | definition, synthetic.published, "ablation")
+    frames = frames_of(synthetic.store, study_of(synthetic.manifest), defined, published)
+    return {(claim.rung, claim.rule.quantity): claim for claim in frames.claims}, frames.tests
 
 
 def sheet(synthetic: Any, **definition: Any) -> dict[tuple[str, str], Claim]:
@@ -57,20 +49,20 @@ def kid(synthetic: Any, rung: str, *values: float) -> None:
 
 def judged(synthetic: Any, scores: dict[str, list[float]]) -> dict[tuple[str, str], Claim]:
     """The sheet of a page with these KIDs, one a seed, without a store."""
-    defined, published = from_plain(ReportDefinition, synthetic.definition), from_plain(Published, synthetic.published)
-    manifest = replace(synthetic.manifest, seeds=tuple(range(len(next(iter(scores.values()))))))
+    defined, published = checked_definition(synthetic.definition, synthetic.published, "ablation")
+    study = study_of(replace(synthetic.manifest, seeds=tuple(range(len(next(iter(scores.values())))))))
     names = [column.quantity for column in defined.columns]
-    empty = read_trials({(rung, seed): None for rung in scores for seed in manifest.seeds}, names, manifest)
+    empty = read_trials({(rung, seed): None for rung in scores for seed in study.seeds}, names, study)
     readings = [
         replace(row, kind="measured", value=scores[row.subject][row.seed or 0], unit="1")
         if row.quantity == "kid"
         else row
         for row in empty
     ]
-    estimated, stands = estimates(readings, manifest), Standing(bars=(), beaten={}, falls={})
-    found, _ = findings(manifest, defined, published, estimated, readings, stands)
-    made = claim_sheet(manifest, defined, published, estimated, found)
-    return {(claim.rung, claim.rule.quantity): claim for claim in made}
+    estimated, checks = estimates(readings, study), TrainingChecks(bars=(), beaten={}, falls={})
+    by_key, _ = findings(study, defined, published, estimated, readings, checks)
+    sheet = claim_sheet(study, defined, published, estimated, by_key)
+    return {(claim.rung, claim.rule.quantity): claim for claim in sheet}
 
 
 def drawn(synthetic: Any, means: dict[str, float], deviation: float, seeds: int, seed: int) -> dict[str, list[float]]:
@@ -445,7 +437,7 @@ def test_the_caption_wants_something_better_nothing_worse_and_all_known() -> Non
 
 def test_the_definitions_in_the_repository_are_valid() -> None:
     paths = sorted(REPORTS.glob("*.yaml"))
-    definitions = [from_plain(ReportDefinition, yaml.safe_load(path.read_text())) for path in paths]
+    definitions = [read_definition(yaml.safe_load(path.read_text()), "ablation") for path in paths]
     assert len(definitions) >= 4
     assert all(definition.columns and definition.title for definition in definitions)
 

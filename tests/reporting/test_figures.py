@@ -5,50 +5,42 @@ from typing import Any
 
 import pytest
 
-from harness.records.plain import from_plain
 from harness.records.quantity import Failed, Measured, Predicted
-from harness.reporting.definition import ReportDefinition
 from harness.reporting.drawing import GREY, INK_GREY, ORANGE, is_number
-from harness.reporting.figures import controls_figure, controls_frame, curves_figure
-from harness.reporting.frames import controls_of, curves, estimates, read_controls, read_trials, records_of
-from harness.reporting.ladder import ladder_figure, ladder_frame
-from harness.reporting.published import Published
-from harness.reporting.standing import standing
+from harness.reporting.frames import curves
+from harness.reporting.report import checked_definition, frames_of
+from harness.reporting.section import Frames
+from harness.reporting.sections.controls import controls_figure, controls_frame
+from harness.reporting.sections.curves import curves_figure
+from harness.reporting.sections.ladder import ladder_figure, ladder_frame
+from harness.reporting.subjects import study_of
 
 
 @pytest.fixture
-def parts(synthetic: Any) -> dict[str, Any]:
-    return made(synthetic)
+def frames(synthetic: Any) -> Frames:
+    return computed(synthetic)
 
 
-def made(synthetic: Any) -> dict[str, Any]:
-    definition = from_plain(ReportDefinition, synthetic.definition)
-    records = records_of(synthetic.store, synthetic.manifest)
-    found = estimates(
-        read_trials(records, [column.quantity for column in definition.columns], synthetic.manifest), synthetic.manifest
-    )
-    published = from_plain(Published, synthetic.published)
-    measured = controls_of(synthetic.store, synthetic.manifest)
-    controls = read_controls(measured, definition.controls, definition.control_quantities)
-    stands = standing(synthetic.manifest, definition, controls, found, records)
-    return {
-        "definition": definition, "records": records, "estimates": found, "published": published, "standing": stands,
-        "ladder": ladder_frame(synthetic.manifest, definition, published, found, stands), "controls": controls,
-    }  # fmt: skip
+def computed(synthetic: Any) -> Frames:
+    """Each column with its own quantity, nothing standing in for it."""
+    columns = [{**column, "stand_in": None} for column in synthetic.definition["columns"]]
+    plain = {**synthetic.definition, "columns": columns}
+    definition, published = checked_definition(plain, synthetic.published, "ablation")
+    return frames_of(synthetic.store, study_of(synthetic.manifest), definition, published)
 
 
-def test_every_panel_has_all_rungs_in_the_manifests_order(synthetic: Any, parts: dict[str, Any]) -> None:
+def test_every_panel_has_all_rungs_in_the_manifests_order(synthetic: Any, frames: Frames) -> None:
     order = [rung.name for rung in synthetic.manifest.rungs]
-    frame = parts["ladder"]
+    frame = ladder_frame(frames)
     assert list(dict.fromkeys(frame["quantity"])) == [
         "kid", "fd", "twin.params", "twin.macs", "twin.latency_iphone",
     ]  # fmt: skip
     for _, rows in frame.groupby("quantity"):
-        assert list(rows["rung"]) == order
+        assert list(rows["subject"]) == order
 
 
-def test_bars_and_dots_stand_at_the_stores_values(synthetic: Any, parts: dict[str, Any]) -> None:
-    figure = ladder_figure(parts["ladder"])
+def test_bars_and_dots_stand_at_the_stores_values(synthetic: Any, frames: Frames) -> None:
+    figure = ladder_figure(ladder_frame(frames))
     bars = {trace.xaxis: list(trace.x) for trace in figure.data if trace.name == "counted"}
     assert bars["x3"] == [synthetic.record(r.name, 0).quantities["twin.params"].value for r in synthetic.manifest.rungs]
     dots = next(trace for trace in figure.data if trace.name == "measured" and trace.xaxis == "x")
@@ -59,11 +51,11 @@ def test_bars_and_dots_stand_at_the_stores_values(synthetic: Any, parts: dict[st
     assert len(seeds.x) == 16
 
 
-def test_published_marks_stand_where_the_printed_change_puts_them(synthetic: Any, parts: dict[str, Any]) -> None:
-    frame = parts["ladder"]
+def test_published_marks_stand_where_the_printed_change_puts_them(synthetic: Any, frames: Frames) -> None:
+    frame = ladder_frame(frames)
     marked = frame[frame["published"] != ""]
     assert set(marked["quantity"]) == {"twin.params", "twin.macs", "twin.latency_iphone"}
-    row = marked[(marked["rung"] == "sepconv") & (marked["quantity"] == "twin.params")].iloc[0]
+    row = marked[(marked["subject"] == "sepconv") & (marked["quantity"] == "twin.params")].iloc[0]
     assert row["published"] == "−24% [P*]"
     assert row["published_value"] == pytest.approx(0.76 * 580_000_000)  # of the rung it is compared to, here
 
@@ -73,7 +65,7 @@ def test_what_has_no_value_is_written_and_not_drawn_as_zero(synthetic: Any) -> N
     synthetic.store.delete(synthetic.record("mqa", 1))
     for seed in (0, 1):
         synthetic.replace("ffn3", seed, {"kid": Failed(stage="train", message="NaN")})
-    figure = ladder_figure(made(synthetic)["ladder"])
+    figure = ladder_figure(ladder_frame(computed(synthetic)))
     texts = [annotation.text for annotation in figure.layout.annotations]
     assert texts.count("<i>not measured</i>") == 5
     assert texts.count("<i>failed</i>") == 1
@@ -81,10 +73,10 @@ def test_what_has_no_value_is_written_and_not_drawn_as_zero(synthetic: Any) -> N
     assert len(next(trace for trace in figure.data if trace.name == "measured").x) == 6
 
 
-def test_curves_draw_every_point_of_every_seed(synthetic: Any, parts: dict[str, Any]) -> None:
-    frame = curves(parts["records"], ("train_loss", "validation_loss"))
+def test_curves_draw_every_point_of_every_seed(synthetic: Any, frames: Frames) -> None:
+    frame = curves(frames.records, ("train_loss", "validation_loss"))
     assert len(frame) == 16 * (30 + 10)
-    figure = curves_figure(frame, synthetic.manifest, parts["definition"], parts["standing"])
+    figure = curves_figure(frame, frames.study, frames.definition, frames.checks)
     own = [trace for trace in figure.data if trace.hoverinfo != "skip"]
     assert sum(len(trace.x) for trace in own) == len(frame)
     first = next(trace for trace in own if trace.name == "train_loss, seed 1" and trace.xaxis == "x")
@@ -92,13 +84,8 @@ def test_curves_draw_every_point_of_every_seed(synthetic: Any, parts: dict[str, 
     assert list(first.y) == [point.value for point in record.curve if point.name == "train_loss"]
 
 
-def controls_frame_of(synthetic: Any, parts: dict[str, Any]) -> Any:
-    known = (parts["definition"], parts["controls"], parts["estimates"], parts["standing"])
-    return controls_frame(synthetic.manifest, *known)
-
-
-def test_a_control_that_is_not_above_zero_is_written_on_the_log_axis(synthetic: Any, parts: dict[str, Any]) -> None:
-    figure = controls_figure(controls_frame_of(synthetic, parts))
+def test_a_control_that_is_not_above_zero_is_written_on_the_log_axis(synthetic: Any, frames: Frames) -> None:
+    figure = controls_figure(controls_frame(frames))
     drawn = [x for trace in figure.data for x in trace.x]
     assert min(drawn) > 0
     assert len(drawn) == 2 * (4 + 8) - 1
@@ -114,8 +101,8 @@ def test_a_prediction_is_drawn_as_one_and_no_printed_change_joins_it_to_a_measur
         synthetic.replace(
             "thin_sdxl", seed, {"twin.latency_iphone": Measured(value=30.0, unit="ms", low=29.0, high=31.0)}
         )
-    frame = made(synthetic)["ladder"]
-    panel = frame[frame["quantity"] == "twin.latency_iphone"].set_index("rung")
+    frame = ladder_frame(computed(synthetic))
+    panel = frame[frame["quantity"] == "twin.latency_iphone"].set_index("subject")
     assert not is_number(panel.loc["no_high_res_sa", "published_value"])
     traces = [trace for trace in ladder_figure(frame).data if trace.name in ("measured", "predicted", "spread")]
     axis = next(trace.xaxis for trace in traces if trace.name == "predicted")
@@ -130,8 +117,8 @@ def test_a_rung_that_a_control_beats_is_grey_in_every_figure(synthetic: Any) -> 
     for seed in (0, 1):
         found = synthetic.record("mqa", seed).quantities["kid"]
         synthetic.replace("mqa", seed, {"kid": replace(found, value=0.5)})
-    parts = made(synthetic)
-    figure = ladder_figure(parts["ladder"])
+    frames = computed(synthetic)
+    figure = ladder_figure(ladder_frame(frames))
     index = [rung.name for rung in synthetic.manifest.rungs].index("mqa")
     bars = next(trace for trace in figure.data if trace.name == "counted")
     assert [color == GREY for color in bars.marker.color] == [at == index for at in range(8)]
@@ -140,16 +127,16 @@ def test_a_rung_that_a_control_beats_is_grey_in_every_figure(synthetic: Any) -> 
     assert "beaten" in dots.y[index]
     assert figure.layout.xaxis.range[1] < 0.1  # what is beaten does not squeeze the others
     assert [a.text for a in figure.layout.annotations if "off scale" in a.text] == ["0.500, off scale →"]
-    controls = controls_figure(controls_frame_of(synthetic, parts))
+    controls = controls_figure(controls_frame(frames))
     assert [len(trace.x) for trace in controls.data if trace.marker.color == GREY] == [1, 1]
-    frame = curves(parts["records"], ("validation_loss",))
-    drawn = curves_figure(frame, synthetic.manifest, parts["definition"], parts["standing"])
+    frame = curves(frames.records, ("validation_loss",))
+    drawn = curves_figure(frame, frames.study, frames.definition, frames.checks)
     own = [trace.line.color for trace in drawn.data if trace.hoverinfo != "skip"]
     assert (own.count(INK_GREY), own.count(ORANGE)) == (2, 14)
 
 
-def test_an_undertrained_rung_is_marked_where_it_is_drawn(parts: dict[str, Any]) -> None:
-    marks = dict(zip(parts["ladder"]["rung"], parts["ladder"]["mark"], strict=True))
+def test_an_undertrained_rung_is_marked_where_it_is_drawn(frames: Frames) -> None:
+    marks = dict(zip(ladder_frame(frames)["subject"], ladder_frame(frames)["mark"], strict=True))
     assert {rung for rung, mark in marks.items() if "undertrained" in mark} == {"sepconv", "mqa"}
-    figure = ladder_figure(parts["ladder"])
+    figure = ladder_figure(ladder_frame(frames))
     assert sum("undertrained" in label for label in next(t for t in figure.data if t.name == "measured").y) == 2

@@ -24,13 +24,13 @@ def by_place(cells: list[dict[str, str]]) -> dict[tuple[str, str, str], dict[str
     """(rung, seed, quantity) -> the cell; a value told twice on the page must be told alike."""
     found: dict[tuple[str, str, str], dict[str, str]] = {}
     for cell in (cell for cell in cells if "data-value" in cell):
-        key = (cell["data-rung"], cell["data-seed"], cell["data-quantity"])
+        key = (cell["data-subject"], cell["data-seed"], cell["data-quantity"])
         assert found.setdefault(key, cell) == cell
     return found
 
 
 def changes(cells: list[dict[str, str]]) -> dict[tuple[str, str], float]:
-    return {(c["data-rung"], c["data-quantity"]): float(c["data-change"]) for c in cells if "data-change" in c}
+    return {(c["data-subject"], c["data-quantity"]): float(c["data-change"]) for c in cells if "data-change" in c}
 
 
 def test_every_reading_on_the_page_is_the_stores(synthetic: Any, page_cells: Cells) -> None:
@@ -106,7 +106,7 @@ def test_a_rung_without_records_has_no_value_no_change_and_gives_none_to_others(
     assert len(columns) == 8
     assert all(table["ffn3", "all", name]["text"] == "not measured" for name in columns)
     assert not {key for key in told if key[0] in ("ffn3", "mqa")}
-    verdicts = {(c["data-rung"], c["data-claim"]): c["data-verdict"] for c in cells if "data-verdict" in c}
+    verdicts = {(c["data-subject"], c["data-claim"]): c["data-verdict"] for c in cells if "data-verdict" in c}
     assert verdicts["ffn3", "twin.params"] == verdicts["mqa", "twin.params"] == "not told"
     assert verdicts["sepconv", "twin.params"] == "supports"
 
@@ -204,7 +204,7 @@ def test_published_cells_are_the_files_with_their_labels_and_unknown_ones_are_em
     synthetic: Any, page_cells: Cells
 ) -> None:
     cells = page_cells(synthetic.write())
-    told = {(c["data-rung"], c["data-published"]): c for c in cells if "data-published" in c}
+    told = {(c["data-subject"], c["data-published"]): c for c in cells if "data-published" in c}
     rows = synthetic.published["rows"]
     assert set(told) == {(rung, name) for rung, row in rows.items() for name in row["cells"]}
     for (rung, name), cell in told.items():
@@ -245,7 +245,7 @@ def test_names_and_texts_are_escaped(synthetic: Any, page_cells: Cells) -> None:
 def test_samples_are_embedded_for_every_record_and_a_missing_one_is_told(synthetic: Any, page_cells: Cells) -> None:
     synthetic.store.delete(synthetic.record("sepconv", 0))
     cells = page_cells(synthetic.write())
-    figures = {(c["data-rung"], c["data-seed"]): c["data-samples"] for c in cells if "data-samples" in c}
+    figures = {(c["data-subject"], c["data-seed"]): c["data-samples"] for c in cells if "data-samples" in c}
     assert len(figures) == 16
     assert [key for key, there in figures.items() if there == "no"] == [("sepconv", "0")]
     images = [cell for cell in cells if cell["tag"] == "img"]
@@ -314,7 +314,7 @@ def test_an_ablation_that_is_only_counted_has_a_report_too(synthetic: Any, page_
         write_report(synthetic.store, manifest, definition, synthetic.published, synthetic.path).read_text()
     )
     assert not [cell for cell in cells if cell.get("id") in ("samples", "controls", "curves")]
-    verdicts = {(c["data-rung"], c["data-claim"]): c["data-verdict"] for c in cells if "data-verdict" in c}
+    verdicts = {(c["data-subject"], c["data-claim"]): c["data-verdict"] for c in cells if "data-verdict" in c}
     assert verdicts["sepconv", "params"] == "supports"  # -24.2% here, -24% printed
     assert not [key for key in verdicts if key[1] == "kid"]
 
@@ -399,7 +399,7 @@ def test_a_rung_that_a_control_beats_is_named_on_top_grey_and_never_praised(synt
     answer = next(c["text"] for c in cells if c.get("class") == "answer")
     assert "MHSA to MQA" not in answer
     assert "KID 0.0608 to" not in answer  # from the first rung to the last: one of them is beaten
-    verdicts = {(c["data-rung"], c["data-claim"]): c["data-verdict"] for c in cells if "data-verdict" in c}
+    verdicts = {(c["data-subject"], c["data-claim"]): c["data-verdict"] for c in cells if "data-verdict" in c}
     assert verdicts["mqa", "kid"] == verdicts["first_stage_ca", "kid"] == verdicts["qknorm_rope", "kid"] == "not told"
     assert verdicts["mqa", "twin.params"] == "supports"  # a count needs no training
 

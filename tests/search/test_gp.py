@@ -3,7 +3,8 @@
 import pytest
 from fake_sweep import World
 
-from harness.search.searcher import ENOUGH, GP
+from harness.search.samplers import GP
+from harness.search.shadow import ENOUGH
 
 LIMIT = {"macs": 12_000}  # refuses about 70% of the space
 

@@ -1,0 +1,68 @@
+"""A section of a page: a pure function from frames to what its piece of HTML needs, and to its figure.
+
+A new section is one file in `sections/` that makes a `Section`, and its line in `sections/__init__.py`. A page names it
+under `sections` in reports/NAME.yaml.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import plotly.graph_objects as go
+
+from harness.records.manifest import StudyKind
+from harness.records.record import Measurement
+from harness.reporting.checks import TrainingChecks
+from harness.reporting.claims import Claim
+from harness.reporting.definition import Column, ReportDefinition
+from harness.reporting.findings import Corrected
+from harness.reporting.frames import Estimates, Reading, Records
+from harness.reporting.published import Published
+from harness.reporting.subjects import Study
+
+KINDS: tuple[StudyKind, ...] = ("ablation", "sweep", "training")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Frames:
+    """All that the sections of a page are computed from."""
+
+    study: Study
+    definition: ReportDefinition
+    published: Published  # without columns and rows where the page has none
+    records: Records
+    controls: Mapping[str, Measurement | None]
+    readings: Sequence[Reading]  # every quantity of every record, as the store has it
+    shown: Sequence[Reading]  # the same with what stands in for what nobody could measure
+    control_readings: Sequence[Reading]
+    estimates: Estimates  # of `shown`
+    checks: TrainingChecks
+    claims: Sequence[Claim]
+    tests: Corrected
+    artifact: Callable[[str, str], bytes | None]  # (key of a record, file name) -> its content; None: there is none
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Those of the picture, the table and the summary."""
+        return self.definition.main(self.study)
+
+    @property
+    def asides(self) -> tuple[Column, ...]:
+        return self.definition.asides(self.study)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Content:
+    context: Mapping[str, Any]  # the names that the section's template uses; `figure` is whether there is one
+    figure: go.Figure | None = None
+    title: str = ""  # where it depends on the study
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Section:
+    name: str  # its anchor, and what a report file calls it
+    title: str  # its heading, and its entry in the contents
+    template: str  # Jinja; `macros.html.j2` has what sections share
+    content: Callable[[Frames], Content | None]  # None: there is nothing to show, and the section is left out
+    kinds: tuple[StudyKind, ...] = KINDS  # the studies that have what it shows
+    place: Literal["header", "body"] = "body"

@@ -1,0 +1,31 @@
+"""The sections that a page can have. A new one is a file beside this one, and its line here."""
+
+from harness.reporting.section import Section
+from harness.reporting.sections import (
+    claims,
+    conditions,
+    controls,
+    curves,
+    ladder,
+    provenance,
+    readings,
+    samples,
+    summary,
+    table,
+)
+
+SECTIONS: dict[str, Section] = {
+    module.SECTION.name: module.SECTION
+    for module in (
+        summary,
+        ladder,
+        table,
+        claims,
+        samples,
+        curves,
+        controls,
+        conditions,
+        readings,
+        provenance,
+    )
+}

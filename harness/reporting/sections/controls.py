@@ -1,0 +1,136 @@
+"""What the scores mean: between real images and what needs no network."""
+
+import html
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from harness.reporting.cells import Text, heads, names_of, reading_text, value_text
+from harness.reporting.drawing import BLUE, GREY, ORANGE, headed, is_number, label_of, rows_of
+from harness.reporting.format import number
+from harness.reporting.section import Content, Frames, Section
+
+TEMPLATE = """
+{% from "macros.html.j2" import piece, drawing %}
+<p>What the numbers mean: between the floor, which real images reach, and what needs no network at all.</p>
+{% if height is defined %}
+{{ drawing("controls", height, "Controls and rungs on one scale") }}
+{% endif %}
+<div class="wide"><table class="controls">
+<thead><tr><th scope="col">Images from</th>
+{% for column in columns %}
+<th scope="col">{{ column.title }}{% if column.quantity in names %}<small>{{ names[column.quantity] }}</small>{% endif
+%}
+</th>
+{% endfor %}
+</tr></thead><tbody>
+{% for name, title, cells in controls %}
+<tr class="control"><th scope="row"><span class="title">{{ name.replace("_", " ") }}</span>
+<span class="name">{{ title }}</span></th>
+{% for cell in cells %}<td>{{ piece(cell) }}</td>{% endfor %}</tr>
+{% endfor %}
+{% for head, row in rungs %}
+<tr{% if head.beaten %} class="beaten"{% endif %}><th scope="row"><span class="number">{{ head.number }}</span>
+<span class="title">{{ head.title }}</span>
+{% if head.beaten %}<span class="name">beaten {{ head.beaten }}</span>{% endif %}</th>
+{% for cell in row %}<td>{{ piece(cell) }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody></table></div>
+"""
+
+
+def content(frames: Frames) -> Content | None:
+    definition = frames.definition
+    columns = [definition.column(quantity) for quantity in definition.control_quantities]
+    if not columns:
+        return None
+    cells: dict[str, list[Text]] = {}
+    for row in frames.control_readings:
+        cells.setdefault(row.subject, []).append(reading_text(row))
+    rungs = [
+        (head, [value_text(frames.estimates[name, column.quantity], column) for column in columns])
+        for name, head in heads(frames).items()
+    ]
+    context = {
+        "columns": columns,
+        "names": names_of([*frames.shown, *frames.control_readings]),
+        "controls": [(name, definition.controls[name], row) for name, row in cells.items()],
+        "rungs": rungs,
+    }
+    known = any(row.value is not None for row in frames.control_readings)
+    return Content(context=context, figure=controls_figure(controls_frame(frames)) if known else None)
+
+
+def controls_frame(frames: Frames) -> pd.DataFrame:
+    """Controls and rungs on one scale: columns quantity, panel, name, title, is_control, beaten, kind, value."""
+    rows: list[tuple[Any, ...]] = []
+    for quantity in frames.definition.control_quantities:
+        panel = frames.definition.column(quantity).title
+        rows += [
+            (quantity, panel, row.subject, row.subject.replace("_", " "), True, False, row.kind, row.value)
+            for row in frames.control_readings
+            if row.quantity == quantity
+        ]
+        for rung in frames.study.subjects:
+            estimate = frames.estimates[rung.name, quantity]
+            beaten = rung.name in frames.checks.beaten
+            rows.append((quantity, panel, rung.name, rung.title, False, beaten, estimate.kind, estimate.value))
+    names = ["quantity", "panel", "name", "title", "is_control", "beaten", "kind", "value"]
+    return pd.DataFrame(rows, columns=names).astype({"value": object})
+
+
+def controls_figure(frame: pd.DataFrame) -> go.Figure:
+    """Rungs between the floor and what no training gives, on a log scale; what is not above 0 is written."""
+    panels = list(dict.fromkeys(frame["quantity"]))
+    controls = list(dict.fromkeys(frame[frame["is_control"]]["title"]))
+    figure = make_subplots(
+        rows=1, cols=len(panels), shared_yaxes=True, horizontal_spacing=0.04,
+        subplot_titles=[f"{frame[frame['quantity'] == name]['panel'].iloc[0]} (log scale)" for name in panels],
+    )  # fmt: skip
+    for index, name in enumerate(panels, start=1):
+        rows = [row for row in rows_of(frame[frame["quantity"] == name]) if is_number(row.value)]
+        for chosen, color, symbol in (
+            ([row for row in rows if row.is_control], ORANGE, "diamond"),
+            ([row for row in rows if not row.is_control and not row.beaten], BLUE, "circle"),
+            ([row for row in rows if row.beaten], GREY, "circle-open"),
+        ):
+            above = [row for row in chosen if row.value > 0]
+            figure.add_trace(
+                go.Scatter(
+                    x=[row.value for row in above],
+                    y=[label_of(row.title) if row.is_control else "the rungs" for row in above],
+                    mode="markers", marker={"size": 10, "color": color, "symbol": symbol, "opacity": 0.8},
+                    hovertext=[f"{html.escape(row.title)}: {number(row.value)}" for row in above], hoverinfo="text",
+                ),
+                row=1, col=index,
+            )  # fmt: skip
+            for row in (row for row in chosen if row.value <= 0):
+                figure.add_annotation(
+                    xref="x domain" if index == 1 else f"x{index} domain", yref="y", x=0.01, xanchor="left",
+                    y=label_of(row.title) if row.is_control else "the rungs", showarrow=False,
+                    text=f"{number(row.value)} (not above 0)", font={"size": 10.5, "color": color},
+                )  # fmt: skip
+    order = [label_of(name) for name in controls]
+    order.insert(1, "the rungs")
+    for index, name in enumerate(panels, start=1):
+        ticks = _log_ticks(frame[frame["quantity"] == name]["value"])
+        figure.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks], col=index)
+    figure.update_yaxes(categoryorder="array", categoryarray=order[::-1], range=[-0.6, len(order) - 0.4])
+    figure.update_layout(height=90 + 36 * len(order), margin={"l": 10, "r": 10, "t": 34, "b": 30}, showlegend=False)
+    return headed(figure)
+
+
+def _log_ticks(values: Iterable[Any]) -> list[float]:
+    """1, 2, 5, 10, ... over the range of the values that are above 0."""
+    above = [value for value in values if is_number(value) and value > 0]
+    if not above:
+        return [1.0]
+    decades = range(math.floor(math.log10(min(above))), math.ceil(math.log10(max(above))) + 1)
+    return [float(f"{step}e{decade}") for decade in decades for step in (1, 2, 5)]
+
+
+SECTION = Section(name="controls", title="Controls", template=TEMPLATE, content=content, kinds=("ablation",))

@@ -1,0 +1,94 @@
+"""Training and validation loss over the steps."""
+
+import html
+import math
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from harness.reporting.checks import TrainingChecks
+from harness.reporting.definition import ReportDefinition
+from harness.reporting.drawing import BLUE, GREY, INK_GREY, ORANGE, headed, wrapped
+from harness.reporting.frames import curves
+from harness.reporting.section import Content, Frames, Section
+from harness.reporting.subjects import Study, Subject
+
+TEMPLATE = """
+{% from "macros.html.j2" import drawing %}
+{% if height is defined %}
+<p><span class="swatch train"></span>training and <span class="swatch validation"></span>validation loss of each
+{{ noun }}, one line a seed{% if several %}; behind, in grey, the validation of the other {{ noun }}s{% endif %}. Loss
+on a
+logarithmic scale.</p>
+{{ drawing("curves", height, "Loss curves per " + noun) }}
+{% else %}
+<p class="k-missing">not measured: no record has a curve</p>
+{% endif %}
+"""
+
+
+def content(frames: Frames) -> Content | None:
+    study, definition = frames.study, frames.definition
+    if not trained(frames):
+        return None
+    frame = curves(frames.records, (definition.train_curve, definition.validation_curve))
+    figure = None if frame.empty else curves_figure(frame, study, definition, frames.checks)
+    return Content(context={"noun": study.noun, "several": len(study.subjects) > 1}, figure=figure)
+
+
+def trained(frames: Frames) -> bool:
+    """Whether the page is about trainings: it shows scores, or a record has a curve."""
+    return bool(frames.definition.control_quantities) or any(one and one.curve for one in frames.records.values())
+
+
+def curves_figure(frame: pd.DataFrame, study: Study, definition: ReportDefinition, checks: TrainingChecks) -> go.Figure:
+    """A panel per subject, a line per seed; the other subjects' validation in grey behind."""
+    columns = min(4, len(study.subjects))
+    rows = math.ceil(len(study.subjects) / columns)
+    figure = make_subplots(
+        rows=rows, cols=columns, shared_xaxes=True, shared_yaxes=True, horizontal_spacing=0.02,
+        vertical_spacing=0.3 / rows, subplot_titles=[_panel_title(subject, checks) for subject in study.subjects],
+    )  # fmt: skip
+    validation = frame[frame["name"] == definition.validation_curve]
+    for index, subject in enumerate(study.subjects):
+        place = {"row": index // columns + 1, "col": index % columns + 1}
+        for (other, _), line in validation[validation["subject"] != subject.name].groupby(["subject", "seed"]):
+            _line(figure, line, f"validation, {other}", {"color": GREY, "width": 0.7}, 0.35, place)
+        for name, color, width, opacity in (
+            (definition.train_curve, BLUE, 1.0, 0.55),
+            (definition.validation_curve, INK_GREY if subject.name in checks.beaten else ORANGE, 2.0, 1.0),
+        ):
+            chosen = frame[(frame["subject"] == subject.name) & (frame["name"] == name)]
+            for seed, line in chosen.groupby("seed"):
+                style = {"color": color, "width": width, "dash": "solid"}
+                _line(figure, line, f"{name}, seed {seed}", style, opacity, place)
+    figure.update_yaxes(type="log", nticks=6)
+    figure.update_xaxes(title={"text": "step", "standoff": 4}, row=rows)
+    figure.update_layout(height=60 + 210 * rows, margin={"l": 46, "r": 10, "t": 44, "b": 44}, showlegend=False)
+    return headed(figure)
+
+
+def _panel_title(subject: Subject, checks: TrainingChecks) -> str:
+    mark = ", ".join(short for short, _ in checks.marks(subject.name))
+    return wrapped(subject.title, 34) + (f"<br><i><sup>{html.escape(mark)}</sup></i>" if mark else "")
+
+
+def _line(
+    figure: go.Figure, line: pd.DataFrame, name: str, style: dict[str, object], opacity: float, place: dict[str, int]
+) -> None:
+    line = line.sort_values("step")
+    background = style["color"] == GREY
+    mode = "lines" if len(line) > 1 else "markers"  # one point has no line
+    figure.add_trace(
+        go.Scatter(
+            x=line["step"].tolist(), y=line["value"].tolist(), mode=mode, name=html.escape(name), line=style,
+            opacity=opacity, hoverinfo="skip" if background else "x+y+name",
+        ),
+        **place,
+    )  # fmt: skip
+
+
+SECTION = Section(
+    name="curves", title="Loss curves", template=TEMPLATE, content=content, kinds=("ablation", "training")
+)

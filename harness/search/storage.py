@@ -1,0 +1,173 @@
+"""Where a sweep's Optuna study lies, and that one folder drives it.
+
+    OUT/NAME/sweep.json       `id` of this folder, and `storage` as it was given
+    OUT/NAME/study.db         storage: sqlite (the default)
+    OUT/NAME/study.journal    storage: journal, for file systems shared over a network, on which SQLite is not safe
+    (a server)                storage: any URL that Optuna's RDBStorage takes, e.g. postgresql://host/optuna
+
+Only one driver may write to a study. The folder's driver.lock sees to that among the drivers of one folder; and since
+a study on a server can be named from many folders, it holds the id of the folder that began it, and others are refused.
+"""
+
+import json
+import logging
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+
+from harness.records.errors import UserError, unknown_name
+from harness.records.store import write_atomic
+
+KINDS = ("sqlite", "journal")
+SWEEP_FILE = "sweep.json"
+Direction: TypeAlias = Literal["minimize", "maximize"]
+
+OWNER = "folder"  # the study's user attribute: {id, path} of the folder that began it
+
+
+def check_storage(storage: str) -> str:
+    """`storage` if it is a kind or a URL; else UserError."""
+    if "://" not in storage and storage not in KINDS:
+        raise unknown_name("storage", storage, (*KINDS, "postgresql://HOST/DATABASE"))
+    return storage
+
+
+def open_storage(folder: Path, storage: str) -> BaseStorage:
+    """Optuna's storage, made if it is not there. Errors: UserError where it cannot be opened, or where this folder's
+    study lies in another."""
+    before = _read(folder).get("storage", storage)
+    if before != storage:
+        raise UserError(
+            f"this sweep's study lies in storage={before}, not {storage}; go on with that, or begin a new sweep under "
+            "another name or out=FOLDER"
+        )
+    _quiet()
+    try:
+        if storage == "journal":
+            return JournalStorage(JournalFileBackend(str(folder / "study.journal")))
+        return RDBStorage(f"sqlite:///{(folder / 'study.db').absolute()}" if storage == "sqlite" else storage)
+    except Exception as error:  # whatever SQLAlchemy or a driver raises of what it cannot open, read or write
+        raise _cannot_open(place(folder, storage), error) from error
+
+
+def open_study(
+    folder: Path, name: str, storage: str, opened: BaseStorage, objectives: Mapping[str, Direction]
+) -> optuna.Study:
+    """The study of this folder, made if it is not there; call it under the folder's driver.lock."""
+    _quiet()
+    try:
+        study = optuna.create_study(
+            storage=opened,
+            study_name=name,
+            directions=list(objectives.values()),
+            load_if_exists=True,
+            sampler=_no_sampler(),
+        )
+        if study.metric_names is None:  # other names than it began with are `check_unchanged`'s to refuse
+            study.set_metric_names(list(objectives))
+        _own(study, folder, storage)
+    except UserError:
+        raise
+    except Exception as error:  # as above
+        raise _cannot_open(place(folder, storage), error) from error
+    return study
+
+
+def begun_in(folder: Path) -> str | None:
+    """The storage of the sweep that began in this folder; None if none did."""
+    storage = _read(folder).get("storage")
+    return None if storage is None else str(storage)
+
+
+def stored_study(folder: Path, name: str) -> optuna.Study | None:
+    """The study that a sweep keeps for this folder, to read; None if no sweep began here."""
+    _quiet()
+    storage = begun_in(folder)
+    if storage is None:
+        return None
+    opened = open_storage(folder, storage)
+    try:
+        return optuna.load_study(study_name=name, storage=opened, sampler=_no_sampler())
+    except KeyError:
+        return None
+    except Exception as error:  # as above
+        raise _cannot_open(place(folder, storage), error) from error
+
+
+def directions_of(study: optuna.Study) -> dict[str, Direction]:
+    """Objective -> its direction, as the sweep named them."""
+    named = zip(study.metric_names or (), study.directions, strict=True)
+    return {name: "maximize" if direction == StudyDirection.MAXIMIZE else "minimize" for name, direction in named}
+
+
+@contextmanager
+def writing(where: str) -> Iterator[None]:
+    """Inside, a study that cannot be read or written any more (a full disk, a lost server) is a UserError."""
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, OSError) as error:
+        why = str(error.__cause__ or error).splitlines()[0]
+        raise UserError(f"cannot write {where}: {why}; mend that and run the same command again") from error
+
+
+def place(folder: Path, storage: str) -> str:
+    """Where the study lies, for people; a URL without its password."""
+    if storage == "sqlite":
+        return str(folder / "study.db")
+    if storage == "journal":
+        return str(folder / "study.journal")
+    head, _, tail = storage.rpartition("@")
+    user = head.split("://")[-1].split(":")[0]
+    return f"{storage.split('://')[0]}://{user}@{tail}" if head else storage
+
+
+def _own(study: optuna.Study, folder: Path, storage: str) -> None:
+    """Name this folder as the study's; refuse if another is."""
+    mine = {"id": str(_read(folder).get("id", uuid.uuid4().hex)), "storage": storage}
+    owner = study.user_attrs.get(OWNER)
+    if owner is None:
+        study.set_user_attr(OWNER, {"id": mine["id"], "path": str(folder.absolute())})
+    elif (_read(folder) and owner["id"] != mine["id"]) or (not _read(folder) and storage not in KINDS):
+        raise UserError(
+            f"the study '{study.study_name}' in {place(folder, storage)} is driven from {owner['path']}; run it from "
+            "there (out=FOLDER), or begin a new sweep under another name"
+        )
+    elif not _read(folder):
+        mine["id"] = str(owner["id"])  # the study's file was there before sweep.json was written: a kill between them
+    write_atomic(folder / SWEEP_FILE, json.dumps(mine).encode())
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    path = folder / SWEEP_FILE
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}; put back the file as the sweep wrote it") from error
+    return content
+
+
+def _cannot_open(where: str, error: Exception) -> UserError:
+    return UserError(
+        f"cannot open the study {where}: {str(error).splitlines()[0]}; free space, move a damaged file away, or "
+        "choose another place with out=FOLDER or storage=..."
+    )
+
+
+def _no_sampler() -> optuna.samplers.BaseSampler:
+    """The study only stores: what to ask next is decided elsewhere."""
+    return optuna.samplers.RandomSampler()
+
+
+def _quiet() -> None:
+    optuna.logging.set_verbosity(logging.ERROR)  # samplers warn of conditional knobs at every question
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # optuna is pinned

@@ -1,0 +1,73 @@
+"""Whether every value of a space's knobs means something on a deployment twin: looked at before anything starts."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.architecture.catalogue import architecture
+from harness.architecture.config import ArchitectureConfig
+from harness.architecture.edits import with_edits
+from harness.architecture.sizes import sizes_set
+from harness.records.errors import UserError
+from harness.search.space import Knob, Space, Value
+from harness.trials.twins import DeploymentTwin
+
+
+def check_carries_over(space: Space, twin: DeploymentTwin) -> None:
+    """Refuse, by name, a knob's value that sets a size and does not say what it is on the twin's base, and one that
+    cannot be applied there. Each value is tried on the bases, with the knobs that it depends on; what several values
+    make together is known when a candidate is made.
+    """
+    small, large = architecture(space.base), twin.read()
+    for name, knob in space.knobs.items():
+        for value in _values(knob):
+            _check(space, twin, small, large, name, value)
+
+
+def _check(
+    space: Space, twin: DeploymentTwin, small: ArchitectureConfig, large: ArchitectureConfig, name: str, value: Value
+) -> None:
+    knob = space.knobs[name]
+    found = _possible(space, small, name, value)
+    if found is None:
+        return  # only together with values of knobs that it does not depend on: seen when a candidate is made
+    around, before, after = found
+    edits = knob.edits_for(value)
+    if str(value) not in knob.twin and (sizes := sizes_set(edits, before, after)):
+        raise UserError(
+            f"knob '{name}', value {value}, sets {', '.join(sizes)}: sizes, which mean nothing on {twin.base}, the "
+            f"deployment twin; write what they are there beside the knob's values, {_advice(knob, value, sizes[0])}"
+        )
+    try:
+        with_edits(large, {**space.twin_edits(around), **knob.twin_edits_for(value)})
+    except UserError as error:
+        raise UserError(
+            f"knob '{name}', value {value}, cannot be applied on {twin.base}, the deployment twin: {error}; write what "
+            f"it is there beside the knob's values, {_advice(knob, value, next(iter(edits), 'PATH'))}"
+        ) from error
+
+
+def _possible(
+    space: Space, small: ArchitectureConfig, name: str, value: Value
+) -> tuple[Mapping[str, Value], ArchitectureConfig, ArchitectureConfig] | None:
+    """The first values of the knobs without which this one does not exist that allow this value on the space's base;
+    the architecture without and with it."""
+    edits = space.knobs[name].edits_for(value)
+    for around in space.around(name):
+        here = space.edits(around)
+        try:
+            return around, with_edits(small, here), with_edits(small, {**here, **edits})
+        except UserError:
+            continue
+    return None
+
+
+def _advice(knob: Knob, value: Value, path: str) -> str:
+    if knob.values() is None:
+        return "which then are choices and no range"
+    return f"twin: {{{value}: {{{path}: VALUE}}}}"
+
+
+def _values(knob: Knob) -> tuple[Any, ...]:
+    """All of them; of a continuum, both ends."""
+    values = knob.values()
+    return values if values is not None else tuple(knob.range or ())
