@@ -43,6 +43,10 @@ class ArchitectureConfig:
         """A latent's height and width must be divisible by it."""
         return 1
 
+    def why_not_latent(self, size: int) -> str:
+        """Why it takes no latent of that height and width; "" if it does."""
+        return f"height and width must be multiples of {self.downsampling}" if size % self.downsampling else ""
+
     @property
     def native_latent(self) -> int | None:
         """Height and width of the latent that it is made for; None if it is made for any."""

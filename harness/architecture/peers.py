@@ -76,6 +76,13 @@ class UViTConfig(Denoiser):
     def native_latent(self) -> int | None:
         return self.latent_size
 
+    def why_not_latent(self, size: int) -> str:
+        return (
+            ""
+            if size == self.latent_size
+            else f"it takes no other height and width than its latent_size, {self.latent_size}"
+        )
+
 
 @kind_of(ArchitectureConfig, built_by="harness.models.peers.ldm:LDM")
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,7 +23,7 @@ from harness.trials.ablation_study import AblationStudy, ablation_study, twins_o
 from harness.trials.controls import CONTROLS, control_key, submit_controls
 from harness.trials.costs import anatomy_of, measure_latency, measure_twin
 from harness.trials.outcomes import finished, rejected
-from harness.trials.prepared import Prepared, latent_of, prepare
+from harness.trials.prepared import Prepared, check_sizes, latent_of, prepare
 from harness.trials.progress import Show
 from harness.trials.queue import TrialQueue, run_all
 from harness.trials.settings import Settings
@@ -108,6 +108,8 @@ def ablation(name: str, overrides: Sequence[str], command: str) -> Ablation:
     """The ablation of `sweeps/NAME.yaml` with the settings of the command line; loads its data."""
     study, settings = ablation_study(name, overrides)
     twins = twins_of(study, settings)
+    for _, architecture in study.architecture.architectures():
+        check_sizes(settings, architecture)
     prepared = prepare(settings)
     rungs = tuple((rung, prepared.fit(made)) for rung, made in study.architecture.architectures())
     return Ablation(name=Path(name).stem, study=study, prepared=prepared, rungs=rungs, twins=twins, command=command)

@@ -52,6 +52,7 @@ class Prepared:
                 "recipe.gradient_checkpointing recomputes the blocks of a UNet, and "
                 f"{type(architecture).__name__} is none; leave it out"
             )
+        check_sizes(self.settings, architecture)
         edits = {
             "latent_channels": self.data.channels,
             "context_width": self.prompts.width,
@@ -88,6 +89,18 @@ class Prepared:
             seed=seed,
             **more,
         )
+
+
+def check_sizes(settings: Settings, architecture: ArchitectureConfig) -> None:
+    """Refuse an image's or a latent's size that the network cannot take; known without the data."""
+    sizes = {} if settings.count_only else {"data.size": settings.data.size}
+    if settings.latent is not None:
+        sizes["latent"] = settings.latent
+    for name, size in sizes.items():
+        if reason := architecture.why_not_latent(size):
+            fits = sorted(range(1, 2 * size + 1), key=lambda other: abs(other - size))
+            near = next((other for other in fits if not architecture.why_not_latent(other)), architecture.native_latent)
+            raise UserError(f"{name}={size} does not fit the architecture: {reason}; give {name}={near}")
 
 
 def prepare(settings: Settings) -> Prepared:

@@ -92,3 +92,23 @@ def test_the_peers_sweep_compares_networks_of_one_size():
     assert set(params) == {"thin_sdxl", "dit", "uvit"}
     assert max(params.values()) < 1.5e6
     assert max(params.values()) < 1.1 * min(params.values())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["data=fashion_mnist", "data.size=30"], "data.size=30 does not fit the architecture: height and width must be "
+                                                 "multiples of 4; give data.size=28"),
+        (["latent=9"], "latent=9 does not fit the architecture: height and width must be multiples of 4; give"),
+        (["data=fashion_mnist", "data.size=16"], "data.size=16 does not fit the architecture: it takes no other height "
+                                                 "and width than its latent_size, 8; give data.size=8"),
+        (["count_only=true", "latent=9"], "latent=9 does not fit"),
+    ],
+)  # fmt: skip
+def test_a_size_that_a_network_cannot_take_is_refused_before_any_data_is_read(
+    overrides, sentence, monkeypatch, workplace
+):
+    monkeypatch.setattr("harness.trials.ablation.prepare", lambda *_: pytest.fail("prepared"))
+    with pytest.raises(UserError) as refused:
+        ablation("families", overrides, "")
+    assert str(refused.value).startswith(sentence)
