@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from harness.architecture.catalogue import catalogue_names
 from harness.cli import main, overview, parse, split_verb
 from harness.commands.verb import NAMES, verb
-from harness.search.study import sweep_study
+from harness.search.definition import sweep_study
 from harness.trials.compose import groups
 from harness.trials.settings import settings_of
 from harness.trials.studies import read_study

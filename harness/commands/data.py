@@ -33,6 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from harness.data.dataset import load_dataset
     from harness.data.images import stack
+    from harness.data.prompts import class_prompts
     from harness.trials.prepared import cache_folder
     from harness.trials.samples import write_grid
     from harness.trials.settings import settings_of
@@ -42,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     path = Path(arguments.to) if arguments.to else settings.out / "data" / f"{settings.data.kind}.png"
     check_file_writable(path)
     data = load_dataset(settings.data, cache=cache_folder(settings.out))
+    class_prompts(settings.text, data.class_names, cache_folder(settings.out))  # refuses classes that it reads alike
     counts = [np.bincount(part.labels, minlength=len(data.class_names)) for part in (data.train, data.heldout)]
     rows = [(name, int(counts[0][k]), int(counts[1][k])) for k, name in enumerate(data.class_names)]
     title = f"{data.kind}: {data.size}x{data.size} pixels, {data.channels} channel(s), {data.fingerprint}"
@@ -49,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"unreadable files: {len(data.unreadable)}")
     for line in data.unreadable:
         print(f"  {line}")
+    for line in (*(f"left out: {each}" for each in data.left_out), *data.remarks):
+        print(line)
     write_grid(stack(data.train, _spread(data)), path, columns=COLUMNS)
     print(path)
     return 0

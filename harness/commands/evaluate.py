@@ -28,11 +28,11 @@ def run(arguments: argparse.Namespace) -> int:
     from harness.trials.settings import settings_of
 
     prepared = prepare(settings_of([*arguments.overrides, "count_only=false"]))
-    quantities, remark = evaluate(arguments.name, prepared)
+    quantities, remarks = evaluate(arguments.name, prepared)
     if arguments.beside is not None:
         other, _ = evaluate(arguments.beside, prepared)
         quantities |= differences(quantities, other, arguments.beside)
-    if remark is not None:
+    for remark in remarks:
         print(remark, file=sys.stderr)
     if arguments.json:
         print(json.dumps(to_plain(quantities)))

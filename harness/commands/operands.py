@@ -50,7 +50,7 @@ def out_of(overrides: Sequence[str], name: str | None = None) -> Path:
 
 def begun_study(out: Path, name: str) -> tuple[str, Path]:
     """Name and folder of a study that was begun; UserError says which were."""
-    from harness.search.begun import MARKS, begun
+    from harness.search.study import MARKS, begun
 
     name = Path(name).stem if name.endswith((".yaml", ".yml")) else name.strip("/")
     folder = study_folder(out, name)

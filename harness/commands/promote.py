@@ -64,7 +64,7 @@ VERB = Verb(
 
 def _said(record: TrialRecord, again: Scores) -> str:
     """By what the best was chosen."""
-    from harness.search.conclusions import ties_of
+    from harness.search.finalists import ties_of
     from harness.search.promote import rescored_text
 
     own = list(again[record.name].values())

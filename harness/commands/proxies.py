@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.measure.statistics_ranks import Tau
-    from harness.search.cheap_scores import TrainedAlike
-    from harness.search.proxies import Judged
+    from harness.search.proxies import Judged, TrainedAlike
     from harness.trials.progress import Show
 
 
@@ -43,7 +42,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    from harness.search.study import sweep_study
+    from harness.search.definition import sweep_study
     from harness.trials.ablation_study import ablation_study
     from harness.trials.studies import KINDS, read_study
 
@@ -75,9 +74,7 @@ def proxies(name: str, overrides: Sequence[str], dear: str, show: Show) -> Proxi
     import numpy as np
 
     from harness.measure.statistics_ranks import tau
-    from harness.search.cheap_scores import cheap_scores, part_columns, small_parts, trained_alike
-    from harness.search.proxies import judge
-    from harness.search.sample_parts import Part, part_scores
+    from harness.search.proxies import Part, cheap_scores, judge, part_columns, part_scores, small_parts, trained_alike
 
     alike = trained_alike(name, overrides, dear)
     samples = int(alike.records[0].quantities[dear].conditions["samples"])  # type: ignore[union-attr]
@@ -104,7 +101,7 @@ def _between_seeds(alike: TrainedAlike, dear: str) -> dict[str, Tau]:
     import numpy as np
 
     from harness.measure.statistics_ranks import tau
-    from harness.search.cheap_scores import other_seeds
+    from harness.search.proxies import other_seeds
 
     found = {}
     for seed, records in sorted(other_seeds(alike).items()):

@@ -46,8 +46,8 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from harness.search.knob_checks import check_carries_over
     from harness.search.space import census, space
-    from harness.search.twins import check_carries_over
     from harness.trials.studies import read_study
 
     if arguments.overrides:

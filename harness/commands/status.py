@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from harness.launch.observe import Driver, Job
-    from harness.search.reasons import Reason
-    from harness.search.status import FrontPoint, RescoredStatus, SweepStatus
+    from harness.search.status import FrontPoint, Reason, RescoredStatus, SweepStatus
     from harness.trials.status import AblationStatus, Cell
 
 EVERY_S = 2.0
@@ -64,7 +63,7 @@ VERB = Verb(
 def status_of(out: Path, folder: Path, name: str) -> SweepStatus | AblationStatus:
     """Whichever it is. A sweep that was begun and has no study yet is one sentence."""
     from harness.search.status import sweep_status
-    from harness.search.storage import SWEEP_FILE
+    from harness.search.study import SWEEP_FILE
     from harness.trials.status import ablation_status
 
     if not (folder / SWEEP_FILE).exists():
@@ -75,7 +74,7 @@ def status_of(out: Path, folder: Path, name: str) -> SweepStatus | AblationStatu
 
 
 def _list(out: Path, console: Console, arguments: argparse.Namespace) -> int:
-    from harness.search.begun import begun
+    from harness.search.study import begun
 
     if arguments.watch:
         raise UserError("--watch shows one study; name it: `harness status NAME --watch`")

@@ -31,7 +31,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    from harness.search.study import sweep_study
+    from harness.search.definition import sweep_study
 
     sweep_study(arguments.name, arguments.overrides)
 
@@ -39,8 +39,8 @@ def check(arguments: argparse.Namespace) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from harness.search.conclusions import conclude
     from harness.search.driver import sweep
+    from harness.search.finalists import conclude
     from harness.trials.progress import Show
 
     show, console = Show(), Console()
@@ -83,8 +83,7 @@ def _front(swept: Swept) -> Table:
     """The candidates that no other beats in every objective, limits met."""
     from rich.table import Table
 
-    from harness.search.candidates import candidate_name
-    from harness.search.front import front_trials
+    from harness.search.candidates import candidate_name, front_trials
 
     names = swept.study.metric_names or []
     table = Table("trial", *names, "candidate", title="Pareto front of the search's own values")
@@ -146,7 +145,7 @@ def remarks(found: Conclusions) -> list[str]:
 
 def best_of_each(found: Conclusions, study: optuna.Study) -> list[str]:
     """Where finalists were chosen for each value of a knob, a line for each: who they are, and their first score."""
-    from harness.search.status import DEFINITION
+    from harness.search.study import DEFINITION
 
     knob = (study.user_attrs[DEFINITION]["finalists"] or {}).get("each")
     if knob is None:
@@ -185,7 +184,7 @@ def _ends(trial: FrozenTrial) -> dict[str, tuple[float, float]]:
     """The lowest and highest value of each knob that is a number of the recipe's."""
     from optuna.distributions import CategoricalDistribution
 
-    from harness.search.recipe_knobs import RECIPE
+    from harness.search.space import RECIPE
 
     found = {}
     for name, each in trial.distributions.items():

@@ -32,7 +32,7 @@ def check(arguments: argparse.Namespace) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from harness.architecture.catalogue import architecture
     from harness.search.promote import recipe_of
-    from harness.search.recipe_knobs import RECIPE
+    from harness.search.space import RECIPE
     from harness.trials.prepared import prepare
     from harness.trials.progress import Show
     from harness.trials.settings import settings_of
@@ -79,7 +79,7 @@ VERB = Verb(
 
 def _train(folder: Path, specs: list[TrialSpec], origin: Origin | None, show: Show) -> list[TrialRecord]:
     from harness.launch.pool import Pool
-    from harness.search.continuing import go_on
+    from harness.search.promote import go_on
     from harness.trials.outcomes import finished
     from harness.trials.queue import TrialQueue, run_all
 

@@ -1,4 +1,5 @@
-"""Which images to learn from: `digits`, `fashion_mnist` or `image_folder`."""
+"""Which images to learn from (`digits`, `fashion_mnist`, `image_folder`) and how their classes become text (`minilm`,
+`huggingface`)."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,7 @@ from harness.records.errors import UserError
 from harness.records.plain import NOT_IDENTITY
 
 Color = Literal["auto", "grayscale", "rgb"]
+TEMPLATE = "a photo of a {}"  # the paper's: "a photo of a <class name>"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -15,6 +17,10 @@ class DigitsConfig:
     """scikit-learn's handwritten digits: 1,797 images of 8x8, inside the wheel."""
 
     kind: Literal["digits"] = "digits"
+
+    @property
+    def size(self) -> int:
+        return 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,23 +42,30 @@ class FashionMnistConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageFolderConfig:
-    """Any folder of class folders of images; each is resized (short side) and centre-cropped to `size`."""
+    """Any folder of class folders of images, or of train/ and val/ or test/ that each hold class folders.
+
+    Every image is resized (short side) and centre-cropped to `size`.
+    """
 
     kind: Literal["image_folder"] = "image_folder"
     path: Path | None = field(default=None, metadata=NOT_IDENTITY)
     size: int = 32
     color: Color = "auto"
     """auto: one channel if every image is stored in grayscale, else three."""
-    heldout: float = 0.2
+    heldout: float | None = None
     """The fraction of images held out, chosen by a hash of the file's bytes: adding a file moves no other, and copies
-    of a file are in one part."""
+    of a file are in one part. null: the folder's own val/ or test/, else 0.2."""
     names: Path | None = field(default=None, metadata=NOT_IDENTITY)
     """A text file of lines `FOLDER NAME`, e.g. `n01440764 tench`; null: the folders' own names."""
+    bits: int | None = None
+    """How many bits the values in 16-bit files use, e.g. 12 for many scanners; null: all 16, checked."""
 
     def __post_init__(self) -> None:
         _check_size(self.size)
-        if not 0 < self.heldout < 1:
+        if self.heldout is not None and not 0 < self.heldout < 1:
             raise UserError(f"data.heldout is a fraction between 0 and 1, not {self.heldout}")
+        if self.bits is not None and not 8 <= self.bits <= 16:
+            raise UserError(f"data.bits is how many bits 16-bit files use, 8 to 16, not {self.bits}")
 
 
 DataConfig: TypeAlias = DigitsConfig | FashionMnistConfig | ImageFolderConfig
@@ -61,3 +74,43 @@ DataConfig: TypeAlias = DigitsConfig | FashionMnistConfig | ImageFolderConfig
 def _check_size(size: int) -> None:
     if not 8 <= size <= 4096:
         raise UserError(f"data.size is the side of a square image, 8 to 4096 pixels, not {size}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MiniLmText:
+    """all-MiniLM-L6-v2 from the installed package: 384 wide, no network."""
+
+    kind: Literal["minilm"] = "minilm"
+    template: str = TEMPLATE
+    length: int | None = None
+    """Tokens that every prompt is padded to; null: as many as the longest needs."""
+    mask_padding: bool = True
+    """Whether cross-attention is kept from seeing padding."""
+
+    def __post_init__(self) -> None:
+        _check_text(self.template, self.length)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HuggingFaceText:
+    """Any Hugging Face text encoder's last hidden states, e.g. CLIP-L's text tower (768 wide, 77 tokens)."""
+
+    kind: Literal["huggingface"] = "huggingface"
+    name: str
+    """A folder, or a name on the hub; the encoder is identified by its files' content, not by this."""
+    template: str = TEMPLATE
+    length: int | None = None
+    mask_padding: bool = True
+
+    def __post_init__(self) -> None:
+        _check_text(self.template, self.length)
+
+
+TextConfig: TypeAlias = MiniLmText | HuggingFaceText
+
+
+def _check_text(template: str, length: int | None) -> None:
+    if template.count("{}") != 1 or template.replace("{}", "").count("{") or template.replace("{}", "").count("}"):
+        raise UserError(f"text.template needs one {{}} where the class name goes, not '{template}'")
+    if length is not None and length < 2:
+        raise UserError(f"text.length is a number of tokens from 2, not {length}")

@@ -1,10 +1,9 @@
-"""Any folder of class folders as a data set: class names, the split, pixels in memory or left in their files."""
+"""A folder of images as a data set: class names, the split, pixels in memory or left in their files."""
 
 import io
-import os
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,40 +13,80 @@ from harness.data.cache import reading
 from harness.data.config import ImageFolderConfig
 from harness.data.decode import TRANSFORM
 from harness.data.images import ArrayImages, FileImages, ImageData, Images
-from harness.data.index import Entry, class_folders, index_folder
+from harness.data.index import Entry, by_threads, index_images
+from harness.data.listing import Layout, layout_of, shown
+from harness.data.names import class_names, named_folders
 from harness.records.errors import UserError
 from harness.records.plain import fingerprint
 from harness.records.store import write_atomic
 
+HELDOUT = 0.2  # the fraction, where neither the setting nor the folder says
 MIN_PER_CLASS = 4
 IN_MEMORY_BYTES = 2**29  # decoded pixels up to here are kept as arrays, more stay in their files
+NEARLY_BLACK = 2**12  # a file of 16 bits whose values all lie below has 16 levels of brightness left
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Folder:
+    """A folder whose files have been read."""
+
+    config: ImageFolderConfig
+    layout: Layout
+    entries: Sequence[Entry]
+
+    @property
+    def readable(self) -> list[Entry]:
+        return [entry for entry in self.entries if not entry.problem]
+
+    @property
+    def heldout(self) -> NDArray[np.bool_]:
+        """Which of the readable images are held out."""
+        fraction = self.config.heldout or HELDOUT
+        return np.array([
+            self.layout.is_heldout(entry.name) if self.layout.is_split else is_heldout(entry.digest, fraction)
+            for entry in self.readable
+        ], bool)  # fmt: skip
 
 
 def load_folder(config: ImageFolderConfig, cache: Path | None) -> ImageData:
-    """The data set in `config.path`; what cannot be read is left out and listed in `.unreadable`."""
-    if config.path is None:
+    """The data set in `config.path`; what is left out of it is said in `.unreadable`, `.left_out` and `.remarks`."""
+    root = config.path
+    if root is None:
         raise UserError("image_folder needs a folder of class folders; give data.path=FOLDER")
-    folders = class_folders(config.path)
-    entries = index_folder(config.path, folders, cache)
-    readable = [entry for entry in entries if not entry.problem]
-    held = np.array([is_heldout(entry.digest, config.heldout) for entry in readable], bool)
-    _check_counts(config, folders, readable, held)
-    names = class_names(folders, config.names)
-    class_index = {folder: index for index, folder in enumerate(folders)}
-    labels = np.array([class_index[entry.class_folder] for entry in readable], np.int64)
+    file = config.names
+    layout = layout_of(root) if file is None else layout_of(root, lambda folders: named_folders(file, folders))
+    names = class_names(layout.classes, file)
+    if layout.is_split and config.heldout is not None:
+        raise UserError(
+            f"{root} holds its own held-out part, {layout.parts[1]}/: leave data.heldout={config.heldout} out, "
+            f"or give data.path={root / layout.parts[0]} to have it cut from {layout.parts[0]}/"
+        )
+    folder = _Folder(config=config, layout=layout, entries=index_images(root, layout.images, config.bits, cache))
+    _check_counts(folder)
+    check_bits(root, [entry.peak for entry in folder.readable], config.bits)
+    return _image_data(root, folder, names, cache)
+
+
+def _image_data(root: Path, folder: _Folder, names: tuple[str, ...], cache: Path | None) -> ImageData:
+    config, layout, readable = folder.config, folder.layout, folder.readable
+    class_index = {name: index for index, name in enumerate(layout.classes)}
+    labels = np.array([class_index[layout.class_of(entry.name)] for entry in readable], np.int64)
     channels = _channels(config, readable)
-    images = FileImages(config.path, [entry.name for entry in readable], labels, config.size, channels)
-    identity = _fingerprint(config, names, channels, readable)
-    train, heldout = _split(images, held, identity, cache)
+    images = FileImages(root, [entry.name for entry in readable], labels, config.size, channels, config.bits)
+    identity = _fingerprint(folder, names, channels)
+    train, heldout = _split(images, folder.heldout, identity, cache)
     return ImageData(
         kind=config.kind,
         channels=channels,
         size=config.size,
         class_names=names,
+        class_folders=tuple(layout.classes),
         train=train,
         heldout=heldout,
         fingerprint=identity,
-        unreadable=tuple(f"{entry.name}: {entry.problem}" for entry in entries if entry.problem),
+        unreadable=tuple(f"{shown(entry.name)}: {entry.problem}" for entry in folder.entries if entry.problem),
+        left_out=tuple(str(each) for each in layout.skipped),
+        remarks=tuple(_remarks(folder)),
     )
 
 
@@ -57,46 +96,77 @@ def is_heldout(digest: str, fraction: float) -> bool:
     return int(digest[:8], 16) < fraction * 2**32
 
 
-def class_names(folders: Sequence[str], names_file: Path | None) -> tuple[str, ...]:
-    """The classes as a prompt says them: a folder's name with spaces for underscores, or what the names file says.
-
-    A line of the file is a folder's name, a tab or spaces, and its name; of synonyms after commas the first counts.
-    """
-    if names_file is None:
-        return tuple(folder.replace("_", " ").strip() for folder in folders)
-    try:
-        lines = [line.strip() for line in names_file.read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"data.names must be a text file of lines `FOLDER NAME`; {names_file}: {error}") from error
-    pairs = (line.split("\t" if "\t" in line else None, 1) for line in lines)
-    named = {pair[0]: pair[1].split(",")[0].strip() for pair in pairs if len(pair) == 2}
-    for folder in folders:
-        if folder not in named:
-            raise UserError(f"{names_file} has no name for the class folder '{folder}'; add a line `{folder} NAME`")
-    return tuple(named[folder] for folder in folders)
-
-
-def _check_counts(
-    config: ImageFolderConfig, folders: Sequence[str], readable: Sequence[Entry], held: NDArray[np.bool_]
-) -> None:
-    counts = Counter(entry.class_folder for entry in readable)
-    trained = {entry.class_folder for entry, out in zip(readable, held, strict=True) if not out}
-    for folder in folders:
-        if counts[folder] < MIN_PER_CLASS:
+def _check_counts(folder: _Folder) -> None:
+    layout, readable, held = folder.layout, folder.readable, folder.heldout
+    root = layout.root
+    counts = Counter(layout.class_of(entry.name) for entry in readable)
+    trained = {layout.class_of(entry.name) for entry, out in zip(readable, held, strict=True) if not out}
+    for name in layout.classes:
+        if counts[name] < MIN_PER_CLASS:
             raise UserError(
-                f"class folder '{folder}' in {config.path} has {counts[folder]} readable images, but a class needs "
-                f"at least {MIN_PER_CLASS}; add images or move the folder away"
+                f"class folder '{shown(name)}' in {root} has {counts[name]} readable images{_why_few(folder, name)}, "
+                f"but a class needs at least {MIN_PER_CLASS}; add images or move the folder away"
             )
-        if folder not in trained:
-            raise UserError(
-                f"all {counts[folder]} images of class folder '{folder}' in {config.path} fall into the held-out "
-                f"part; add images or lower data.heldout, now {config.heldout}"
-            )
+        if name not in trained:
+            remedy = "add images" if layout.is_split else f"add images or lower data.heldout, now {_fraction(folder)}"
+            where = f"all {counts[name]} images of class folder '{shown(name)}' in {root}"
+            raise UserError(f"{where} fall into the held-out part; {remedy}")
     if held.sum() < 2:
+        remedy = "add images" if layout.is_split else f"add images or raise data.heldout, now {_fraction(folder)}"
         raise UserError(
-            f"{config.path} leaves {held.sum()} of {len(held)} images for the held-out part, which needs at least 2; "
-            f"add images or raise data.heldout, now {config.heldout}"
+            f"{root} leaves {held.sum()} of {len(held)} images for the held-out part, which needs at least 2; {remedy}"
         )
+
+
+def _fraction(folder: _Folder) -> float:
+    return folder.config.heldout or HELDOUT
+
+
+def _why_few(folder: _Folder, name: str) -> str:
+    """What else lies in the class folder, in brackets."""
+    layout = folder.layout
+    problems = [entry for entry in folder.entries if entry.problem and layout.class_of(entry.name) == name]
+    reasons = (
+        [f"{len(problems)} cannot be read, e.g. {shown(problems[0].name)}: {problems[0].problem}"] if problems else []
+    )
+    prefixes = tuple(f"{part}/{name}/".lstrip("/") for part in layout.parts)
+    reasons += [str(each) for each in layout.skipped if each.example.startswith(prefixes)]
+    return f" ({'; '.join(reasons)})" if reasons else ""
+
+
+def check_bits(root: Path, peaks: Sequence[int], bits: int | None, *, can_be_given: bool = True) -> None:
+    """Refuse files of 16 bits a value that do not use them: by their upper 8 bits they would be nearly black.
+
+    `peaks` are the largest value of each file, 0 for one of 8 bits; `can_be_given` says whether data.bits can be.
+    """
+    deep = [peak for peak in peaks if peak]
+    if not deep or bits is not None or max(deep) >= 2**15:
+        return
+    used = max(8, max(deep).bit_length())
+    setting = f"give data.bits={used}, or data.bits=16 if they are meant to be so dark; " if can_be_given else ""
+    raise UserError(
+        f"the {len(deep)} images of 16 bits a value in {root} hold none above {max(deep)}, so they use {used} bits and "
+        f"would be read as nearly black: {setting}{'colour images are to be converted' if setting else 'convert them'} "
+        "to 8 bits"
+    )
+
+
+def _remarks(folder: _Folder) -> list[str]:
+    """What is read otherwise than a user may think."""
+    readable, layout, bits = folder.readable, folder.layout, folder.config.bits or 16
+    several = [entry for entry in readable if entry.frames > 1]
+    dark = [entry for entry in readable if 0 < entry.peak < NEARLY_BLACK and bits == 16]
+    trained = {entry.digest for entry in readable if layout.is_split and not layout.is_heldout(entry.name)}
+    leaked = [entry for entry in readable if layout.is_heldout(entry.name) and entry.digest in trained]
+    return [
+        *_counted(several, "have several frames, of which the first is taken"),
+        *_counted(dark, "have 16 bits but small values, and are nearly black"),
+        *_counted(leaked, "lie in both parts: what is trained on is held out too"),
+    ]
+
+
+def _counted(entries: Sequence[Entry], what: str) -> list[str]:
+    return [f"images that {what}: {len(entries):,}, e.g. {shown(entries[0].name)}"] if entries else []
 
 
 def _channels(config: ImageFolderConfig, readable: Sequence[Entry]) -> int:
@@ -105,26 +175,22 @@ def _channels(config: ImageFolderConfig, readable: Sequence[Entry]) -> int:
     return 1 if config.color == "grayscale" else 3
 
 
-def _fingerprint(config: ImageFolderConfig, names: Sequence[str], channels: int, readable: Sequence[Entry]) -> str:
-    transform = [TRANSFORM, channels, config.size, config.heldout]
+def _fingerprint(folder: _Folder, names: Sequence[str], channels: int) -> str:
+    config, readable = folder.config, folder.readable
+    heldout = list(folder.layout.parts) if folder.layout.is_split else _fraction(folder)
+    transform = [TRANSFORM, channels, config.size, heldout]
+    if config.bits is not None and any(entry.peak for entry in readable):
+        transform.append(config.bits)
     content = [[entry.name, entry.digest] for entry in readable]
     return fingerprint([config.kind, list(names), transform, content], schema="data-2")
 
 
 def _split(images: FileImages, held: NDArray[np.bool_], identity: str, cache: Path | None) -> tuple[Images, Images]:
-    parts = np.flatnonzero(~held), np.flatnonzero(held)
+    train, heldout = np.flatnonzero(~held), np.flatnonzero(held)
     if len(images) * images.channels * images.size**2 > IN_MEMORY_BYTES:
-        train, heldout = (
-            FileImages(
-                images.root, [images.names[int(i)] for i in part], images.labels[part], images.size, images.channels
-            )
-            for part in parts
-        )
-        return train, heldout
-    pixels = _pixels(images, identity, cache)
-    return ArrayImages(pixels[parts[0]], images.labels[parts[0]]), ArrayImages(
-        pixels[parts[1]], images.labels[parts[1]]
-    )
+        return images.subset(train), images.subset(heldout)
+    pixels, labels = _pixels(images, identity, cache), images.labels
+    return ArrayImages(pixels[train], labels[train]), ArrayImages(pixels[heldout], labels[heldout])
 
 
 def _pixels(images: FileImages, identity: str, cache: Path | None) -> NDArray[np.uint8]:
@@ -134,8 +200,8 @@ def _pixels(images: FileImages, identity: str, cache: Path | None) -> NDArray[np
         with reading(path):
             stored: NDArray[np.uint8] = np.load(path)
             return stored
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        pixels = np.stack(list(pool.map(images.array, range(len(images)))))
+    with by_threads(images.array, range(len(images)), f"resizing the images in {images.root}") as arrays:
+        pixels = np.stack(list(arrays))
     if path is not None:
         buffer = io.BytesIO()
         np.save(buffer, pixels)

@@ -1,7 +1,7 @@
 """Sets of images, all of one shape: in memory, or read from files when asked for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -48,6 +48,7 @@ class FileImages:
     labels: NDArray[np.int64]  # (N,)
     size: int
     channels: int
+    bits: int | None = None  # as `decode` takes them
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -59,9 +60,12 @@ class FileImages:
         """(C, size, size). All were readable when the folder was indexed: one that is not now was changed since."""
         path = self.root / self.names[index]
         try:
-            return to_array(decode(path.read_bytes()), self.size, self.channels)
+            return to_array(decode(path.read_bytes(), self.bits).image, self.size, self.channels)
         except (OSError, UnreadableError) as error:
             raise UserError(f"{path} changed while in use ({error}); run the same command again") from error
+
+    def subset(self, indices: NDArray[np.int64]) -> "FileImages":
+        return replace(self, names=[self.names[int(index)] for index in indices], labels=self.labels[indices])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +80,11 @@ class ImageData:
     heldout: Images
     fingerprint: str
     """Of the content: every pixel's source, labels, names, split and transform; the same wherever the files lie."""
+    class_folders: tuple[str, ...] = ()
+    """The classes as folders are called, where they are read from folders."""
     unreadable: tuple[str, ...] = ()  # "cat/x.png: image file is truncated", left out of both parts
+    left_out: tuple[str, ...] = ()  # "30 .heic files, e.g. cat/1.heic: ...": what else lies there and is not read
+    remarks: tuple[str, ...] = ()  # what is read otherwise than a user may think
 
     @property
     def class_sizes(self) -> tuple[int, ...]:
@@ -90,13 +98,20 @@ class ImageData:
 
     @property
     def warning(self) -> str | None:
-        """One line that counts and names the images left out; None if there are none."""
-        if not self.unreadable:
-            return None
-        shown = "; ".join(self.unreadable[:5])
-        more = f"; and {len(self.unreadable) - 5} more" if len(self.unreadable) > 5 else ""
-        noun = "image is" if len(self.unreadable) == 1 else "images are"
-        return f"{len(self.unreadable)} unreadable {noun} left out: {shown}{more}"
+        """One line that counts and names what is left out; None if nothing is."""
+        return (
+            "; ".join([*unreadable_line(self.unreadable), *map("left out: {}".format, self.left_out), *self.remarks])
+            or None
+        )
+
+
+def unreadable_line(unreadable: Sequence[str]) -> list[str]:
+    """One line that counts the unreadable images and names a few; none if there are none."""
+    if not unreadable:
+        return []
+    more = f"; and {len(unreadable) - 5} more" if len(unreadable) > 5 else ""
+    noun = "image is" if len(unreadable) == 1 else "images are"
+    return [f"{len(unreadable)} unreadable {noun} left out: {'; '.join(unreadable[:5])}{more}"]
 
 
 def stack(images: Images, indices: Sequence[int] | NDArray[np.int64]) -> Tensor:

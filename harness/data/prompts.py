@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from harness.data.cache import reading
-from harness.data.text import MiniLmText, TextConfig
+from harness.data.config import MiniLmText, TextConfig
 from harness.models.text_encoder import TextEncoder, TextEncoderFiles, huggingface_files, minilm_files
 from harness.records.errors import UserError
 from harness.records.plain import fingerprint
@@ -62,37 +62,66 @@ _TENSORS = ("embeddings", "mask", "empty", "empty_mask")
 def class_prompts(config: TextConfig, class_names: Sequence[str], cache: Path) -> PromptTable:
     """Embed `template` filled with each class name, and the empty text; `cache` is a folder.
 
-    Raises UserError for an encoder that is missing or altered, and for a prompt longer than `length`.
+    Raises UserError for an encoder that is missing or altered, for two classes that it cannot tell apart, and for a
+    prompt longer than `length`.
     """
     files = minilm_files() if isinstance(config, MiniLmText) else huggingface_files(config.name)
-    prompts = [config.template.replace("{}", name) for name in class_names]
+    prompts = [_prompt(config, name) for name in class_names]
     what = {"encoder": files.digest, "prompts": prompts, "length": config.length}
-    path = cache / "prompts" / f"{fingerprint(what, schema='prompts-1')}.safetensors"
+    path = cache / "prompts" / f"{fingerprint(what, schema='prompts-2')}.safetensors"
     if not path.exists():
-        write_atomic(path, save(_embed(files, prompts, config.length)))
+        write_atomic(path, save(_embed(files, config, class_names)))
     with reading(path):
         tensors = load_file(path)
     identity = {**what, "template": config.template, "mask_padding": config.mask_padding}
     return PromptTable(**tensors, mask_padding=config.mask_padding, identity=identity)
 
 
-def _embed(files: TextEncoderFiles, prompts: Sequence[str], length: int | None) -> dict[str, Tensor]:
+def _prompt(config: TextConfig, class_name: str) -> str:
+    return config.template.replace("{}", class_name)
+
+
+def _embed(files: TextEncoderFiles, config: TextConfig, class_names: Sequence[str]) -> dict[str, Tensor]:
     encoder = TextEncoder(files)
-    texts = [*prompts, ""]
-    length = _padded_length(encoder, texts, length)
+    texts = [*(_prompt(config, name) for name in class_names), ""]
+    tokens = encoder.tokens(texts)
+    _check_distinct(class_names, tokens, encoder.tokens([_prompt(config, "")])[0], files.name)
+    length = _padded_length(texts, [len(each) for each in tokens], config.length, encoder.max_length)
     embeddings, mask = encoder.encode(texts, length)  # (K + 1, T, D), (K + 1, T)
     parts = embeddings[:-1], mask[:-1], embeddings[-1:], mask[-1:]
     return {name: part.contiguous().clone() for name, part in zip(_TENSORS, parts, strict=True)}
 
 
-def _padded_length(encoder: TextEncoder, texts: Sequence[str], length: int | None) -> int:
-    needed = encoder.lengths(texts)
+def _check_distinct(
+    class_names: Sequence[str], tokens: Sequence[tuple[int, ...]], nameless: tuple[int, ...], encoder: str
+) -> None:
+    """Refuse classes that the encoder reads alike: equal tokens are equal embeddings, and no network can tell those
+    apart. Many tokenizers drop case and accents, and read every letter that they do not know as one.
+
+    tokens:   of each class's prompt, and of the empty text
+    nameless: of the template without a name
+    """
+    first: dict[tuple[int, ...], str] = {}
+    for name, read in zip(class_names, tokens, strict=False):
+        if read in (nameless, tokens[-1]):
+            raise UserError(f"the text encoder {encoder} reads nothing in the class name '{name}'; {_RENAME}")
+        if read in first:
+            raise UserError(
+                f"the text encoder {encoder} reads the classes '{first[read]}' and '{name}' alike; {_RENAME}"
+            )
+        first[read] = name
+
+
+_RENAME = "name the classes differently (data.names=FILE, for folders of images), or put them together"
+
+
+def _padded_length(texts: Sequence[str], needed: Sequence[int], length: int | None, most: int) -> int:
     longest = max(range(len(texts)), key=needed.__getitem__)
     padded = needed[longest] if length is None else length
     if needed[longest] > padded:
         raise UserError(
             f"the prompt '{texts[longest]}' needs {needed[longest]} tokens but text.length is {padded}; raise it"
         )
-    if padded > encoder.max_length:
-        raise UserError(f"text.length {padded} is more than the encoder reads, {encoder.max_length} tokens; lower it")
+    if padded > most:
+        raise UserError(f"text.length {padded} is more than the encoder reads, {most} tokens; lower it")
     return padded

@@ -71,10 +71,16 @@ def recall(folder: Path) -> list[str]:
 
 def left_behind(folder: Path, launcher: LauncherConfig) -> list[Running]:
     """The jobs without a result that run, or may yet begin to."""
-    found = (current_attempt(path.parent) for path in sorted(folder.glob("*/current")))
-    open_ones = [attempt for attempt in found if attempt is not None and attempt.result() is None]
-    jobs = [Running.of(attempt, executors.find(attempt, launcher), launcher, 0) for attempt in open_ones]
-    return [job for job in jobs if job.lives]
+    jobs = (without_result(path.parent, launcher) for path in sorted(folder.glob("*/current")))
+    return [job for job in jobs if job is not None and job.lives]
+
+
+def without_result(key_folder: Path, launcher: LauncherConfig) -> Running | None:
+    """The newest attempt at a job, dead or alive; None where it has a result, or there is none."""
+    attempt = current_attempt(key_folder)
+    if attempt is None or attempt.result() is not None:
+        return None
+    return Running.of(attempt, executors.find(attempt, launcher), launcher, 0)
 
 
 def launcher_of(folder: Path) -> LauncherConfig:

@@ -82,6 +82,7 @@ class Pool:
         self._losses: dict[str, int] = {}
         self._stopping: StopRequest | None = None
         self._listened = 0.0
+        self.on_close: list[Callable[[], None]] = []
         self._lock = lock_driver(self.folder, to_plain(launcher))
         forget(self.folder)  # what was asked of an earlier driver
 
@@ -181,6 +182,8 @@ class Pool:
     def close(self) -> None:
         """Let another driver have the folder."""
         if self._lock.held:
+            for call in self.on_close:
+                call()
             forget(self.folder)  # a request that came too late
         self._lock.release()
 

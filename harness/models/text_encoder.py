@@ -94,9 +94,9 @@ class TextEncoder:
             raise UserError(f"{files.folder} does not load as a text encoder: {reason}") from error
         self.model.eval().requires_grad_(False)
 
-    def lengths(self, texts: Sequence[str]) -> list[int]:
-        """How many tokens each text needs, special tokens included."""
-        return [len(tokens) for tokens in self.tokenizer(list(texts))["input_ids"]]
+    def tokens(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """The tokens of each text, special tokens included: all that the encoder sees of it."""
+        return [tuple(tokens) for tokens in self.tokenizer(list(texts))["input_ids"]]
 
     @property
     def max_length(self) -> int:

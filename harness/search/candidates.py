@@ -9,27 +9,99 @@ User attributes: `fingerprint` of what is trained; `rungs`, a list with what Run
 submitted at, lowest first (`key` is the trial record's, `values` null while it runs; null also while a measurement is
 awaited, which `awaits` names, and then `stand_in` has the objectives with a prediction in its place); the reason under
 `refused`, `stopped` or `failed`; `enqueued`, the name of a candidate that the sampler did not choose; and the counted
-quantities, one attribute each. System attributes: the violations of the limits (see `constraints`), and what the
-sampler noted for itself. What a finalist scored with fresh seeds is the study's, not its trial's: see `rescored`.
+quantities, one attribute each. System attributes: the violations of the limits, and what the sampler noted for itself.
+
+Violations are written twice, so that every tool that opens the study sees them. Optuna 5 writes one system attribute a
+constraint, `constraints:NAME` (`Trial.set_constraint`); optuna-dashboard 0.21 reads one list, the system attribute
+`constraints`, as Optuna before 5 wrote it. Optuna reads both: a list's entries under their places "0", "1", ... beside
+the named ones, with the same values.
+
+What a finalist scored with fresh seeds is one user attribute of the study, `rescored:trial-7`, and not of its trial:
+Optuna closes a finished trial. Its content: `scores`, a list of what FreshScore has; `mean` and `standard_error`, one
+number an objective, over the scores that have values.
 
 The study is read once, when a driver begins; afterwards this process alone writes, one write an event, and keeps
 what it wrote. No write's cost depends on how many candidates there are.
 """
 
 import datetime
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Any, Literal
 
 import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from harness.measure.statistics import standard_error
 from harness.records.plain import Plain, from_plain, to_plain
-from harness.search.constraints import constraint_attributes, violations_of
-from harness.search.rescored import FreshScore, attribute_of, rescored_in
+from harness.search.pareto import front_of
 from harness.search.space import Parameters, Space
-from harness.search.storage import writing
+from harness.search.study import directions_of, writing
+
+
+def constraint_attributes(violations: Mapping[str, float]) -> dict[str, Any]:
+    """System attributes for `violations`: limit -> by how much it is exceeded; at most 0 where it is met."""
+    if not violations:
+        return {}
+    return {"constraints": list(violations.values()), **{f"constraints:{name}": v for name, v in violations.items()}}
+
+
+def violations_of(system_attributes: Mapping[str, Any]) -> dict[str, float]:
+    """What `constraint_attributes` wrote."""
+    prefix = "constraints:"
+    named = {name: value for name, value in system_attributes.items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix): float(value) for name, value in named.items()}
+
+
+PREFIX = "rescored:"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FreshScore:
+    """A finalist trained with one fresh number."""
+
+    seed: int  # of the training, and of its samples
+    key: str  # of the trial record
+    values: tuple[float, ...] | None = None  # the objectives; None while it runs, and where it failed
+    kid: float | None = None
+    gpu_seconds: float = 0.0  # spent on it by this sweep
+    failed: str = ""  # why it has no values
+
+    @property
+    def running(self) -> bool:
+        """Submitted, and without a result so far."""
+        return self.values is None and not self.failed
+
+
+def columns(scores: Sequence[FreshScore]) -> list[dict[int, float]]:
+    """Objective by objective, seed -> value, of the scores that have values, in the order of their seeds."""
+    known = {
+        score.seed: score.values for score in sorted(scores, key=lambda each: each.seed) if score.values is not None
+    }
+    return [dict(zip(known, column, strict=True)) for column in zip(*known.values(), strict=True)]
+
+
+def attribute_of(name: str, scores: Sequence[FreshScore]) -> tuple[str, Plain]:
+    """The study's user attribute for the candidate of this name: its key and content."""
+    found = [list(column.values()) for column in columns(scores)]
+    content: dict[str, Any] = {
+        "scores": to_plain(sorted(scores, key=lambda score: score.seed)),
+        "mean": [fmean(column) for column in found],
+        "standard_error": [standard_error(column) for column in found],
+    }
+    return f"{PREFIX}{name}", content
+
+
+def rescored_in(study_attributes: Mapping[str, Any]) -> dict[str, tuple[FreshScore, ...]]:
+    """What `attribute_of` wrote: the name of each candidate that was trained again -> its scores."""
+    return {
+        name.removeprefix(PREFIX): tuple(from_plain(FreshScore, score) for score in content["scores"])
+        for name, content in study_attributes.items()
+        if name.startswith(PREFIX)
+    }
+
 
 HOURS = "hours"  # the study's user attribute
 
@@ -274,3 +346,17 @@ def candidate_of(trial: FrozenTrial) -> Candidate:
         violations=violations_of(trial.system_attrs),
         sampler_attributes=own,
     )
+
+
+def checkpoints_key(candidate: Candidate) -> str:
+    """What its folder of checkpoints is named by: the key of its trial at the lowest budget."""
+    return candidate.rungs[0].key
+
+
+def front_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """The complete trials within their limits that no other beats: `study.best_trials`, which copies every trial first,
+    the best of the first objective first."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    found = [trial for trial in complete if all(each <= 0 for each in violations_of(trial.system_attrs).values())]
+    front = front_of([tuple(trial.values) for trial in found], tuple(directions_of(study).values()))
+    return [found[at] for at in front]

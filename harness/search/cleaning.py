@@ -1,6 +1,6 @@
 """What may go from an output folder without losing anything that anybody would read or continue from.
 
-    OUT/NAME/checkpoints/KEY     of candidates that are none of those that `retention` keeps
+    OUT/NAME/checkpoints/KEY     of candidates that are none of those that `halving` keeps
     OUT/NAME/attempts/           see `launch.cleaning`
     OUT/store/artifacts/KEY      where the store has no record KEY, and no study a job that could bring it back
     temporary files              anywhere below, an hour old
@@ -20,11 +20,9 @@ from harness.records.errors import UserError, unknown_name
 from harness.records.record import Measurement, TrialRecord
 from harness.records.removal import Removable, outermost, removable, temporaries
 from harness.records.store import Store
-from harness.search.begun import MARKS, begun
 from harness.search.candidates import candidate_of
-from harness.search.problem import CHECKPOINTS
-from harness.search.retention import retained
-from harness.search.storage import stored_study
+from harness.search.halving import retained
+from harness.search.study import CHECKPOINTS, MARKS, begun, stored_study
 from harness.trials.outcomes import is_final
 from harness.trials.prepared import cache_folder
 from harness.trials.spec import store_of

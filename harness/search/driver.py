@@ -3,7 +3,7 @@
 OUT/NAME/sweep.json      the folder's id, and where the study lies
 OUT/NAME/study.db        the Optuna study (storage: sqlite); any Optuna tool opens it
 OUT/NAME/attempts/       the jobs, and the lock that keeps a second driver out
-OUT/NAME/checkpoints/    of candidates that may be trained longer: here, or after a promotion (see `retention`)
+OUT/NAME/checkpoints/    of candidates that may be trained longer: here, or after a promotion (see `halving`)
 """
 
 import time
@@ -17,27 +17,26 @@ import optuna
 from harness.architecture.catalogue import architecture
 from harness.launch.pool import Pool
 from harness.launch.stopping import DriverStopped
-from harness.records.errors import UserError, unknown_name
+from harness.records.errors import UserError
 from harness.records.manifest import study_folder
 from harness.records.plain import identity, to_plain
 from harness.records.quantity import Known
 from harness.search.candidates import Candidates
+from harness.search.definition import (
+    SweepStudy,
+    check_finalists,
+    check_unchanged,
+    definition_of,
+    note_sampler,
+)
 from harness.search.finalists import rescore_finalists
-from harness.search.placing import Placed, rungs_of
-from harness.search.problem import Problem
-from harness.search.recipe_knobs import varied
-from harness.search.space import Space, Value
+from harness.search.knob_checks import check_carries_over, check_recipes
+from harness.search.problem import Placed, Problem, rungs_of
 from harness.search.space import space as space_of
-from harness.search.status import DEFINITION, FLOOR
-from harness.search.storage import open_storage, open_study, place, writing
-from harness.search.study import SweepStudy, check_objectives, check_queues, check_unchanged, note_sampler, sweep_study
+from harness.search.study import DEFINITION, FLOOR, open_storage, open_study, place, writing
 from harness.search.sweep import Ending, Sweep
-from harness.search.twins import check_carries_over
-from harness.training.recipe import Recipe
-from harness.trials.compose import parsed
 from harness.trials.controls import control_key, submit_controls
 from harness.trials.costs import asked_backends, twins_backends
-from harness.trials.outcomes import LEARNT, quantity_names, queued
 from harness.trials.prepared import Prepared, prepare
 from harness.trials.progress import Show
 from harness.trials.queue import POLL_S, TrialQueue
@@ -85,25 +84,6 @@ def sweep(name: str, overrides: Sequence[str], show: Show) -> Swept:
     return Swept(study=study, settings=settings, place=where, ending=ending.reason)
 
 
-def definition_of(name: str, overrides: Sequence[str]) -> tuple[SweepStudy, Settings]:
-    """sweeps/NAME.yaml with the command line's settings; all that can be refused without data is refused here."""
-    definition, settings = sweep_study(name, overrides)
-    if len(settings.seeds) != 1:
-        raise UserError(f"a sweep trains each candidate once; give one seed: seeds=[0], not {list(settings.seeds)}")
-    check_objectives(definition.objectives, quantity_names(settings))
-    check_queues(definition.objectives, queued(settings))
-    if definition.budgets:
-        _check_budgets(definition, settings, "recipe.steps" in {**definition.settings, **parsed(overrides)})
-    if definition.finalists is not None and not set(definition.objectives) & set(LEARNT):
-        raise UserError(
-            f"finalists are trained again for objectives that a seed changes ({', '.join(LEARNT)}), and this sweep has "
-            f"{', '.join(definition.objectives)}; leave out finalists"
-        )
-    if definition.gpu_hours is not None and settings.recipe.device == "cpu":
-        raise UserError("gpu_hours counts hours on accelerators, and recipe.device is cpu; limit hours instead")
-    return definition, settings
-
-
 def problem_of(
     name: str, definition: SweepStudy, settings: Settings, folder: Path
 ) -> tuple[Problem, list[Placed], list[str]]:
@@ -126,55 +106,6 @@ def problem_of(
     if definition.enqueue is None:
         return problem, [], []
     return problem, *rungs_of(definition.enqueue, space, prepared.fit, settings.recipe)
-
-
-def _check_budgets(definition: SweepStudy, settings: Settings, steps_given: bool) -> None:
-    if settings.count_only:
-        raise UserError("budgets are training steps, and count_only trains nothing; leave out one of them")
-    if steps_given:
-        raise UserError(
-            f"budgets {list(definition.budgets)} say how long candidates are trained; leave out recipe.steps"
-        )
-    if len(definition.budgets) > 1 and not settings.recipe.begins_longer_ones:
-        raise UserError(
-            f"{settings.recipe.named_schedule} depends on the last step, so a shorter training is no "
-            "beginning of a longer one; give one budget, or recipe.schedule=constant recipe.cooldown=0"
-        )
-
-
-def check_recipes(space: Space, settings: Settings, *, several_budgets: bool) -> None:
-    """Refuse, by name, a knob's value that the recipe refuses: each one, of a range both ends, with the knobs that it
-    depends on. What several values make together is known when a candidate is made."""
-    for name, knob in space.knobs.items():
-        if knob.of_recipe and settings.count_only:
-            raise UserError(f"knob '{name}' is of the recipe, and count_only trains nothing; leave out one of them")
-        for value in (knob.range or knob.values() or ()) if knob.of_recipe else ():
-            try:
-                recipe = _first_possible(space, settings.recipe, name, value)
-            except UserError as error:
-                raise UserError(f"knob '{name}', value {value}: {error}") from error
-            if several_budgets and not recipe.begins_longer_ones:
-                raise UserError(
-                    f"knob '{name}', value {value}: {recipe.named_schedule} depends on the last step, so a shorter "
-                    "training is no beginning of a longer one; leave out the value, or give one budget"
-                )
-
-
-def _first_possible(space: Space, base: Recipe, name: str, value: Value) -> Recipe:
-    """The recipe with this value and the first values of the knobs without which it does not exist that allow it."""
-    refusal = None
-    for around in space.around(name):
-        try:
-            return varied(base, space.recipe({**around, name: value}))
-        except UserError as error:
-            refusal = refusal or error
-    raise refusal or UserError("it never exists: a knob that it depends on has no such value")
-
-
-def check_finalists(definition: SweepStudy, space: Space) -> None:
-    each = None if definition.finalists is None else definition.finalists.each
-    if each is not None and each not in space.knobs:
-        raise unknown_name("knob in finalists.each:", each, space.knobs)
 
 
 def began(problem: Problem, definition: SweepStudy) -> dict[str, Any]:

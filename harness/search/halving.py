@@ -9,56 +9,20 @@ within a front an epsilon-net spreads the promotions over it. Three things diffe
   that a sweep spends are known beforehand;
 - when nothing more can come, the quota is rounded up: a small sweep, too, has a candidate at the top budget.
 
-No torch, no Optuna, no clock: what is returned depends on the results alone, and on their order only through the
-promotions already made.
+What is promoted depends on the results alone, and on their order only through the promotions already made.
+
+Which checkpoints are kept follows from it: a candidate keeps its own while it is trained or may be promoted, and once
+it is complete for as long as it is on the Pareto front of the top budget, since `harness train` goes on from there.
+They go as soon as it is none of these: it was stopped, it failed, or a better result pushed it off the front.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import TypeAlias
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from scipy.spatial import KDTree
 
-Losses: TypeAlias = tuple[float, ...]
-"""One number an objective, lower is better: a maximised objective comes negated."""
-
-
-class Fronts:
-    """Non-dominated sorting, kept up as points come.
-
-    A new point pushes those it dominates one front down, and they theirs (Li et al., "Efficient non-domination level
-    update", IEEE Trans. Cybernetics 47(9), 2017): inserting one of n costs about sqrt(n) small array operations.
-    """
-
-    def __init__(self) -> None:
-        self._fronts: list[tuple[list[int], np.ndarray]] = []  # the points' numbers, and their losses (n, objectives)
-
-    def __iter__(self) -> Iterator[tuple[list[int], np.ndarray]]:
-        return iter(self._fronts)
-
-    def add(self, number: int, losses: Losses) -> None:
-        numbers, points = [number], np.asarray([losses], dtype=float)
-        level = self._level(points[0])
-        while numbers and level < len(self._fronts):
-            members, matrix = self._fronts[level]
-            pushed = dominates(points[:, None], matrix[None]).any(axis=0)
-            stay = np.flatnonzero(~pushed).tolist()
-            self._fronts[level] = ([members[at] for at in stay] + numbers, np.concatenate([matrix[stay], points]))
-            numbers, points = [members[at] for at in np.flatnonzero(pushed).tolist()], matrix[pushed]
-            level += 1
-        if numbers:
-            self._fronts.append((numbers, points))
-
-    def _level(self, point: np.ndarray) -> int:
-        """The first front without a point that dominates this one. If a front has none, no later one has."""
-        low, high = 0, len(self._fronts)
-        while low < high:
-            middle = (low + high) // 2
-            if dominates(self._fronts[middle][1], point).any():
-                low = middle + 1
-            else:
-                high = middle
-        return low
+from harness.search.candidates import Candidate, checkpoints_key
+from harness.search.pareto import Front, Fronts, Losses, dominates, losses_of
 
 
 class Rung:
@@ -133,17 +97,38 @@ class Rung:
         self._losses[count] = losses
 
 
-def losses_of(values: Sequence[float], directions: Sequence[str]) -> Losses:
-    """Lower is better, for every objective."""
-    signs = (-1.0 if direction == "maximize" else 1.0 for direction in directions)
-    return tuple(sign * value for sign, value in zip(signs, values, strict=True))
-
-
 def places(results: int, reduction: int, *, drained: bool) -> int:
     """How many of so many results are promoted."""
     return -(-results // reduction) if drained else results // reduction
 
 
-def dominates(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Whether each point of `one` is nowhere worse than `other` and somewhere better; the last axis is objectives."""
-    return np.asarray((one <= other).all(axis=-1) & (one < other).any(axis=-1))
+class Retention:
+    """The front of the complete candidates, and whose checkpoints that leaves in place."""
+
+    def __init__(self, directions: Sequence[str]) -> None:
+        self._directions = tuple(directions)  # minimize or maximize, of each objective
+        self._front = Front()
+        self._keys: dict[int, str] = {}  # of the front's members
+
+    def complete(self, candidate: Candidate) -> list[str]:
+        """`candidate` has its result at the top budget; the keys whose checkpoints go now."""
+        values = candidate.rungs[-1].values
+        assert values is not None, f"{candidate.name} is not complete"
+        self._keys[candidate.number] = checkpoints_key(candidate)
+        off = self._front.add(candidate.number, losses_of(values, self._directions))
+        return [self._keys.pop(number) for number in off]
+
+    def kept(self, running: Iterable[Candidate]) -> set[str]:
+        """The keys whose checkpoints stay: the front's, and those of the candidates that are trained or wait."""
+        return {*self._keys.values(), *(checkpoints_key(candidate) for candidate in running)}
+
+
+def retained(candidates: Iterable[Candidate], directions: Sequence[str]) -> set[str]:
+    """The keys whose checkpoints stay, of a sweep that no driver runs."""
+    retention, running = Retention(directions), []
+    for candidate in candidates:
+        if candidate.state == "complete":
+            retention.complete(candidate)
+        elif candidate.state == "running":
+            running.append(candidate)
+    return retention.kept(running)

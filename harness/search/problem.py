@@ -1,30 +1,118 @@
-"""What a sweep searches: knob values to architectures, architectures to trials at each budget, records to values."""
+"""What a sweep searches: knob values to architectures, architectures to trials at each budget, records to values.
 
+A candidate is first counted, with its deployment twin, and held against the hard limits: the cheap gate. A record that
+is complete may still lack a latency that a queue has been asked for. Then the candidate waits: it is in no level of
+halving, on no front and among no finalists before the measurement is there. The sampler alone is told something
+meanwhile, the other objectives with what a model of the instrument predicts (`stand_in`). Where nothing can be
+predicted it is told nothing: the trial runs, to it.
+
+The other way round, the rungs of an ablation are placed into the space's knobs, to be a sweep's first candidates.
+"""
+
+import functools
+import itertools
+import operator
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 
+from harness.architecture.catalogue import architecture
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import with_edits
 from harness.measure.quality import samples_for
+from harness.records.errors import UserError
 from harness.records.plain import fingerprint, identity
-from harness.records.record import TrialRecord
-from harness.search.gate import Gated, gate
-from harness.search.halving import Losses, losses_of
-from harness.search.outcome import Outcome, outcome_of
-from harness.search.recipe_knobs import varied
-from harness.search.scales import all_scaled
-from harness.search.space import Parameters, Space
-from harness.search.storage import Direction
+from harness.records.quantity import Counted, Failed, Quantity, Unavailable, value_of
+from harness.records.record import TrialRecord, why
+from harness.search.candidates import Candidate
+from harness.search.pareto import Direction, Losses, all_scaled, losses_of
+from harness.search.space import Knob, Parameters, Space, Value, varied
+from harness.search.study import CHECKPOINTS
 from harness.training.recipe import Recipe
+from harness.trials.ablation_study import read_ablation
+from harness.trials.costs import before_training
+from harness.trials.limits import LatencyLimit, Limits, checks, violated
 from harness.trials.outcomes import queued
 from harness.trials.prepared import Prepared
 from harness.trials.spec import TrialSpec
+from harness.trials.studies import read_study
 from harness.trials.twins import Twin
 
-CHECKPOINTS = "checkpoints"
-"""The folder of a sweep that keeps them."""
+UNKNOWN = 1.0
+"""The violation of a limit that cannot be checked, as if the value were twice the limit: chosen, because a sampler
+knows no unknown, and an infinity is no JSON."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gated:
+    quantities: Mapping[str, Quantity]
+    violations: Mapping[str, float]  # limit -> value / limit - 1: at most 0 where it is met
+    refusal: str | None  # the sentence for the first limit that is not met
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The numbers that are known, by quantity; what was not counted says so: `latency_ms_predicted`."""
+        known = {_name(name, quantity): value_of(quantity) for name, quantity in self.quantities.items()}
+        return {name: value for name, value in known.items() if value is not None}
+
+
+def _name(name: str, quantity: Quantity) -> str:
+    says_so = isinstance(quantity, Counted) or name.endswith(quantity.kind)
+    return name if says_so else f"{name}_{quantity.kind}"
+
+
+def gate(prepared: Prepared, architecture: ArchitectureConfig, twin: Twin | None = None) -> Gated:
+    """Count the candidate and its deployment twin, predict what a limit on latency asks for, and hold the settings'
+    limits."""
+    settings = prepared.settings
+    quantities = before_training(prepared.spec("", architecture, settings.seeds[0], twin=twin))
+    return Gated(
+        quantities=quantities,
+        violations={
+            check.name: check.excess if isfinite(check.excess) else UNKNOWN
+            for check in checks(quantities, settings.limits)
+        },
+        refusal=violated(quantities, settings.limits),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """One of `values`, `awaits` and `failed`."""
+
+    values: tuple[float, ...] | None = None
+    awaits: tuple[str, ...] = ()  # objectives
+    stand_in: tuple[float, ...] | None = None
+    failed: str = ""
+
+
+def outcome_of(record: TrialRecord, objectives: Iterable[str], queued: Collection[str]) -> Outcome:
+    """`queued` are the quantities that queues are asked for: what they lack now they may have later, also where the
+    queue's folder was out of reach."""
+    if record.state != "complete":
+        return Outcome(failed=why(record))
+    found = {name: record.quantities.get(name) for name in objectives}
+    lacking = {name: quantity for name, quantity in found.items() if value_of(quantity) is None}
+    for name, quantity in lacking.items():
+        if not isinstance(quantity, Unavailable) or name not in queued:
+            return Outcome(failed=f"no {name}: {_reason(quantity)}")
+    if lacking:
+        known = [_or_expected(quantity) for quantity in found.values()]
+        stand_in = [value for value in known if value is not None]
+        return Outcome(awaits=tuple(lacking), stand_in=tuple(stand_in) if len(stand_in) == len(known) else None)
+    return Outcome(values=tuple(value for each in found.values() if (value := value_of(each)) is not None))
+
+
+def _or_expected(quantity: Quantity | None) -> float | None:
+    return value_of(quantity.expected if isinstance(quantity, Unavailable) else quantity)
+
+
+def _reason(quantity: Quantity | None) -> str:
+    if isinstance(quantity, Failed):
+        return f"{quantity.stage}: {quantity.message}"
+    return quantity.reason if isinstance(quantity, Unavailable) else "its record has none"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,3 +223,110 @@ class Problem:
     def losses(self, values: tuple[float, ...]) -> Losses:
         """Lower is better, for every objective; scaled."""
         return losses_of(self.scaled(values), tuple(self.objectives.values()))
+
+
+MOST = 10_000  # combinations looked at for one architecture
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    name: str  # `fig3/ffn3`
+    parameters: Parameters
+
+
+def rungs_of(
+    name: str, space: Space, fit: Callable[[ArchitectureConfig], ArchitectureConfig], recipe: Recipe
+) -> tuple[list[Placed], list[str]]:
+    """The rungs of sweeps/NAME.yaml, trained by the sweep's `recipe`, as combinations of the space's knobs; a sentence
+    for each that is none."""
+    if "architecture" not in read_study("sweeps", name):
+        raise UserError(f"enqueue: {name} is no ablation; name one whose rungs are to be the first candidates")
+    placed, remarks = [], []
+    for rung, made in read_ablation(name).architecture.architectures():
+        parameters = parameters_of(space, fit(made), fit, recipe)
+        if parameters is None:
+            remarks.append(f"{name}/{rung.name} is not enqueued: no combination of the space's knobs makes it")
+        else:
+            placed.append(Placed(f"{name}/{rung.name}", parameters))
+    return placed, remarks
+
+
+def parameters_of(
+    space: Space,
+    wanted: ArchitectureConfig,
+    fit: Callable[[ArchitectureConfig], ArchitectureConfig],
+    recipe: Recipe,
+) -> Parameters | None:
+    """A combination of knob values whose architecture, fitted to the data, is `wanted`, and whose recipe is `recipe`;
+    None where there is none.
+
+    A value comes into question if its edits leave both as they are.
+    """
+    base = architecture(space.base)
+    fitting = {name: _leaving(space, name, wanted, recipe) for name in space.knobs}
+    for parameters in itertools.islice(_combined(space, fitting), MOST):
+        try:
+            made = fit(with_edits(base, space.edits(parameters)))
+            if made == wanted and varied(recipe, space.recipe(parameters)) == recipe:
+                return parameters
+        except UserError:
+            continue  # a rule refuses this one
+    return None
+
+
+def _leaving(space: Space, name: str, wanted: ArchitectureConfig, recipe: Recipe) -> Sequence[Value]:
+    """The knob's values that leave both as they are: by themselves, or with values of the knobs that exist beside them,
+    which set again what they set."""
+    found = []
+    for value in _tried(space.knobs[name], recipe):
+        beside = {other: knob for other, knob in space.knobs.items() if value in knob.when.get(name, ())}
+        options = [[{}, *({other: each} for each in _tried(knob, recipe))] for other, knob in beside.items()]
+        combined = (functools.reduce(operator.or_, chosen, {name: value}) for chosen in itertools.product(*options))
+        if any(_leaves(space, parameters, wanted, recipe) for parameters in combined):
+            found.append(value)
+    return found
+
+
+def _leaves(space: Space, parameters: Parameters, wanted: ArchitectureConfig, recipe: Recipe) -> bool:
+    try:
+        kept = with_edits(wanted, space.edits(parameters)) == wanted
+        return kept and varied(recipe, space.recipe(parameters)) == recipe
+    except UserError:
+        return False  # this architecture has no such place
+
+
+def _tried(knob: Knob, recipe: Recipe) -> Sequence[Value]:
+    """The knob's values; of a continuum, the recipe's own, if it lies in it."""
+    values, ends = knob.values(), knob.range
+    if values is not None or ends is None or not knob.of_recipe:
+        return values or ()
+    own = getattr(recipe, knob.of_recipe[0])
+    return (own,) if isinstance(own, int | float) and ends[0] <= own <= ends[1] else ()
+
+
+def _combined(space: Space, fitting: dict[str, Sequence[Value]]) -> itertools.chain[dict[str, Value]]:
+    layers: list[dict[str, Value]] = [{}]
+    for name, knob in space.knobs.items():
+        layers = [
+            {**parameters, **option}
+            for parameters in layers
+            for option in ([{name: value} for value in fitting[name]] if knob.exists(parameters) else [{}])
+        ][:MOST]
+    return itertools.chain(layers)
+
+
+def unmet(refused: Sequence[Candidate], reasons: Sequence[str], limits: Limits) -> str:
+    """Which limits none of these candidates met, and the smallest value seen; without such a limit, the last reason."""
+    asked = [candidate for candidate in refused if candidate.violations]
+    sentences = []
+    for name, limit in limits.items():
+        smallest = min((candidate.violations[name] for candidate in asked), default=0.0)
+        if smallest > 0 and smallest != UNKNOWN:
+            most = limit.at_most if isinstance(limit, LatencyLimit) else limit
+            sentences.append(
+                f"none has {name} of at most {most:,.6g}, the smallest seen is {(1 + smallest) * most:,.6g}"
+            )
+    if not sentences or any(isinstance(limit, LatencyLimit) for limit in limits.values()):
+        sentences.append(f"the last because {reasons[-1]}")  # it says whether a latency was measured or predicted
+    what = "; ".join(sentences)
+    return f"{len(reasons):,} candidates in a row were refused: {what}; loosen the limits or change the space"

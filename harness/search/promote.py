@@ -1,12 +1,17 @@
 """Promotion: the architecture of a chosen trial, and the recipe it was trained by, as a YAML file of their own.
 
 The recipe stands in the file's head; `harness train` trains by it, and what the command line says changes it.
+
+A longer training of a promoted candidate begins where the sweep's ended, if the sweep kept its checkpoint. That is
+copied to where the new trial's attempts look for their own, before the trial is submitted: the sweep may drop its own
+at any moment, and no two trainings write into one folder. What begins so is, on the CPU, bit-identical to a training
+from step 0; `continued_from` in its record says at which steps it went on.
 """
 
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -17,20 +22,18 @@ from optuna.trial import TrialState
 
 from harness.architecture.catalogue import to_yaml
 from harness.architecture.config import ArchitectureConfig
+from harness.launch.attempt import shared_of
 from harness.measure.statistics import Scores, standard_error
 from harness.records.errors import UserError, unknown_name
 from harness.records.manifest import MANIFEST_FILE, read_manifest, study_folder
-from harness.records.plain import canonical_json, from_plain
+from harness.records.plain import Plain, canonical_json, differences, from_plain, to_plain
 from harness.records.quantity import value_of
 from harness.records.record import TrialRecord, trial_key
-from harness.search.begun import begun
-from harness.search.candidates import Candidate, candidate_of
-from harness.search.problem import CHECKPOINTS
-from harness.search.rescored import rescored_in
-from harness.search.retention import checkpoints_key
-from harness.search.storage import stored_study
-from harness.training.checkpoint import has_checkpoints
-from harness.trials.spec import store_of
+from harness.search.candidates import Candidate, candidate_of, checkpoints_key, rescored_in
+from harness.search.study import CHECKPOINTS, begun, stored_study
+from harness.training.checkpoint import copy_newest, has_checkpoints
+from harness.trials.run import CHECKPOINTS as OWN_CHECKPOINTS
+from harness.trials.spec import TrialSpec, store_of
 from harness.trials.studies import study_names
 
 
@@ -175,3 +178,45 @@ def _kid(record: TrialRecord) -> float:
 
 def _value(record: TrialRecord, name: str) -> float | None:
     return value_of(record.quantities.get(name))
+
+
+TRAINING = ("data", "text", "recipe")
+"""The sections of a protocol that a training depends on: how samples are drawn and scored, it does not."""
+
+
+def go_on(spec: TrialSpec, origin: Origin, attempts: Path) -> str:
+    """Lay the kept checkpoint where the trial, submitted to the pool in `attempts`, begins; a sentence about it."""
+    target = shared_of(attempts / spec.key) / OWN_CHECKPOINTS
+    if has_checkpoints(target):
+        return f"{spec.label}: goes on from its own checkpoints, which an earlier run of this command left"
+    obstacle = why_not(spec, spec.store.trial(origin.parent), origin)
+    if obstacle is None and origin.checkpoints is not None:
+        source = spec.settings.out / origin.checkpoints
+        step = copy_newest(source, target, at_most=spec.settings.recipe.steps)
+        if step is not None:
+            return f"{spec.label}: goes on from step {step} of trial {origin.parent}, from a copy of its checkpoint"
+        obstacle = f"{source} has no whole checkpoint (any more)"
+    return f"{spec.label}: trains from step 0, not from trial {origin.parent}: {obstacle}"
+
+
+def why_not(spec: TrialSpec, parent: TrialRecord | None, origin: Origin) -> str | None:
+    """Why the trial is no continuation of the one it was promoted from; None where it is one."""
+    recipe = spec.settings.recipe
+    if origin.checkpoints is None:
+        return "no checkpoint of it was kept when it was promoted"
+    if parent is None:
+        return f"it is not in the store {spec.store.root}"
+    if not recipe.begins_longer_ones:
+        return f"{recipe.named_schedule} depends on the last step"
+    if parent.seed != spec.seed:
+        return f"its seed is {parent.seed}"
+    changed = differences(_trained_by(parent.protocol), _trained_by(spec.protocol.sections))
+    if changed:
+        return f"it was trained otherwise, {', '.join(map(str, changed))}"
+    return None
+
+
+def _trained_by(protocol: Mapping[str, Any]) -> Plain:
+    """What must be equal: all that a training depends on, but for its length."""
+    sections = {name: protocol.get(name, {}) for name in TRAINING}
+    return to_plain({**sections, "recipe": {**sections["recipe"], "steps": None}})

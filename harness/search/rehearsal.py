@@ -1,5 +1,6 @@
 """`harness sweep NAME --dry-run`: what the sweep would do next. The driver itself says so, over a copy of the study, in
-a scratch folder, before a queue that trains nothing; what it writes goes with the folder."""
+a scratch folder, before a queue that trains nothing; what it writes goes with the folder.
+"""
 
 import io
 import shutil
@@ -21,12 +22,12 @@ from harness.records.manifest import study_folder
 from harness.records.quantity import Known
 from harness.records.record import TrialRecord
 from harness.search.candidates import Candidates, candidate_name
-from harness.search.driver import began, definition_of, problem_of
+from harness.search.definition import check_unchanged, definition_of
+from harness.search.driver import began, problem_of
 from harness.search.problem import Problem
 from harness.search.space import Parameters
-from harness.search.storage import SWEEP_FILE, begun_in, open_storage, open_study, place
-from harness.search.stored import reading
-from harness.search.study import check_unchanged
+from harness.search.status import reading
+from harness.search.study import SWEEP_FILE, begun_in, open_storage, open_study, place
 from harness.search.sweep import Sweep
 from harness.trials.controls import control_key
 from harness.trials.outcomes import finished, queued, to_measure

@@ -12,12 +12,13 @@
 
 A knob with `when` exists only where an earlier knob has one of the named values: an impossible knob is never asked.
 `separable: sepconv` stands for the edits of that catalogue architecture. `twin` beside a knob's values says what they
-are on a deployment twin, value by value; what it leaves out is the same there (see `twins`):
+are on a deployment twin, value by value; what it leaves out is the same there (see `knob_checks`):
 
       width: {edits: {base: {}, wide: {stages.0.channels: 48}}, twin: {wide: {stages.0.channels: 384}}}
 
-A path that begins with `recipe.` is a setting of the training recipe (see `recipe_knobs`), and `ladder` stands for the
-rungs of an ablation, each as all the edits that make it of the base. A knob named by its path needs no `path`:
+A path that begins with `recipe.` is a setting of the training recipe; not `steps`, since the sweep says how long a
+candidate is trained. `ladder` stands for the rungs of an ablation, each as all the edits that make it of the base. A
+knob named by its path needs no `path`:
 
       recipe.learning_rate: {range: [1e-4, 1e-2], log: true}
       recipe: {edits: {plain: {}, decayed: {recipe.weight_decay: 0.01, recipe.warmup_steps: 50}}}
@@ -26,7 +27,7 @@ rungs of an ablation, each as all the edits that make it of the base. A knob nam
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
@@ -37,9 +38,9 @@ from harness.architecture.catalogue import architecture, edits_of
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import with_edits
 from harness.records.errors import UserError, unknown_name
-from harness.records.plain import canonical_json, from_plain
-from harness.search.ladder_knob import rungs_as_edits
-from harness.search.recipe_knobs import RECIPE, check_varied
+from harness.records.plain import canonical_json, from_plain, to_plain
+from harness.training.recipe import Recipe
+from harness.trials.ablation_study import read_ablation
 
 Value: TypeAlias = bool | int | float | str
 Parameters: TypeAlias = Mapping[str, Value]  # knob name -> value, as Optuna stores them
@@ -327,3 +328,64 @@ def _check_range(ends: tuple[float, float], step: float | None, log: bool) -> No
         raise UserError(f"a knob with log: true has a range above 0 and no step, not {list(ends)} and step {step}")
     if step is not None and step <= 0:
         raise UserError(f"a knob's step is above 0, not {step:g}")
+
+
+Edits = dict[str, dict[str, Any]]
+"""Rung -> path -> setting."""
+
+
+def rungs_as_edits(name: str, base: str) -> tuple[Edits, Edits]:
+    """Each rung of sweeps/NAME.yaml as all the edits that make it of `base`; and of a deployment twin's base, those
+    rungs that say what they are there.
+
+    On another base than the ladder's own, the edits are those that its rungs have on it (`Ladder.on`).
+    """
+    ladder = read_ablation(name).architecture
+    ladder = ladder if ladder.base == base else ladder.on(base)
+    edits: Edits = {}
+    twin: Edits = {}
+    for rung, _ in ladder.architectures():
+        if rung.base is not None:
+            raise UserError(
+                f"rung '{rung.name}' of {name} has a base of its own, {rung.base}: no edit of {base} leads there"
+            )
+        edits[rung.name] = _after(edits.get(rung.against or "", {}), rung.edited)
+        before = twin.get(rung.against or "")
+        if rung.twin is not None or before is not None:
+            twin[rung.name] = _after(before or edits.get(rung.against or "", {}), rung.edited_on_twin)
+    return edits, twin
+
+
+def _after(before: Mapping[str, Any], edits: Mapping[str, Any]) -> dict[str, Any]:
+    """First `before`, then `edits`; a path of both is set by `edits`, in its place there."""
+    return {**{path: value for path, value in before.items() if path not in edits}, **edits}
+
+
+RECIPE = "recipe."
+"""How the path of such a knob begins."""
+
+OF_THE_SWEEP = "steps"
+
+
+def check_varied(setting: str, who: str) -> None:
+    """Refuse what is no setting of the recipe, changes no result, or is the sweep's to say."""
+    known = {field.name: field.metadata.get("identity") is not False for field in fields(Recipe)}
+    varied = [name for name, matters in known.items() if matters and name != OF_THE_SWEEP]
+    if setting == OF_THE_SWEEP:
+        raise UserError(
+            f"{who} varies recipe.steps, but all candidates of a sweep are trained alike long; leave out the knob, and "
+            "give budgets: [STEPS, ...] or recipe.steps=STEPS"
+        )
+    if setting not in known:
+        raise unknown_name(f"setting of the recipe, which {who} varies:", setting, varied)
+    if not known[setting]:
+        raise UserError(
+            f"{who} varies recipe.{setting}, which changes no result; leave out the knob, and set recipe.{setting} for "
+            "the whole sweep"
+        )
+
+
+def varied(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    """The recipe with other settings, by name; UserError where it refuses one."""
+    plain: Any = to_plain(recipe)
+    return from_plain(Recipe, {**plain, **settings}, where="recipe")

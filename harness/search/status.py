@@ -1,26 +1,183 @@
-"""How a sweep is getting on, told from what its driver and its workers wrote. It only reads; drawing is elsewhere."""
+"""How a sweep is getting on, told from what its driver and its workers wrote, while they may be writing.
 
+It only reads, and quickly: of SQLite a few columns in one transaction of milliseconds, so that the driver, which waits
+five seconds for the file, never notices; of a journal or a server what Optuna gives. `candidates` says what a trial of
+the study means. Drawing is elsewhere.
+"""
+
+import json
+import re
+import sqlite3
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, json_to_distribution
+from optuna.trial import TrialState
 
 from harness.launch.observe import Driver, Estimate, Job, Kind, Pace, driver_of, estimate, jobs_of, pace_of, work_of
 from harness.records.errors import UserError
 from harness.records.plain import from_plain
-from harness.search.candidates import HOURS, candidate_name
-from harness.search.front import front_of
+from harness.search.candidates import (
+    HOURS,
+    FreshScore,
+    RungResult,
+    State,
+    candidate_name,
+    rescored_in,
+    rungs_in,
+    state_of,
+)
 from harness.search.halving import places
-from harness.search.reasons import Reason, grouped
-from harness.search.rescored import FreshScore, rescored_in
+from harness.search.pareto import Direction, front_of
 from harness.search.space import Knob, Parameters
-from harness.search.storage import Direction
-from harness.search.stored import REASONS, StoredCandidate, StoredStudy, read_stored
+from harness.search.study import DEFINITION, FLOOR, begun_in, place, stored_study
 
-DEFINITION, FLOOR = "definition", "floor"
-"""The study's user attributes that hold what its last driver was asked for: its SweepStudy, its floor."""
+REASONS = ("refused", "stopped", "failed")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredCandidate:
+    number: int
+    state: State
+    rungs: tuple[RungResult, ...]
+    reason: str  # why it was refused, stopped or failed
+    enqueued: str  # its name, if the sampler did not choose it
+    parameters: Parameters
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredStudy:
+    place: str
+    attributes: Mapping[str, Any]  # the study's user attributes
+    candidates: tuple[StoredCandidate, ...]
+
+
+def read_stored(folder: Path, name: str) -> StoredStudy | None:
+    """The study of this folder; None if no sweep began here. Errors: UserError where it cannot be read."""
+    storage = begun_in(folder)
+    if storage is None:
+        return None
+    where = place(folder, storage)
+    if storage != "sqlite":
+        if storage == "journal" and not Path(where).exists():
+            return None  # Optuna would make the file
+        study = stored_study(folder, name)
+        return None if study is None else _from_optuna(study, where)
+    path = folder / "study.db"
+    if not path.exists():
+        return None
+    with reading(path) as file:
+        file.execute("BEGIN")
+        return _from_sqlite(file, name, where)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """The file, which cannot be written so. Errors: UserError where it, or what is read from it, is damaged."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as file:
+            yield file
+    except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _from_optuna(study: optuna.Study, where: str) -> StoredStudy:
+    found = (
+        _candidate(trial.number, trial.state, trial.user_attrs, trial.params)
+        for trial in study.get_trials(deepcopy=False)
+    )
+    return StoredStudy(place=where, attributes=study.user_attrs, candidates=_known(found))
+
+
+def _from_sqlite(file: sqlite3.Connection, name: str, where: str) -> StoredStudy | None:
+    """By Optuna's tables; that this is what Optuna reads of them is tested."""
+    row = file.execute("SELECT study_id FROM studies WHERE study_name = ?", (name,)).fetchone()
+    if row is None:
+        return None
+    said = file.execute("SELECT key, value_json FROM study_user_attributes WHERE study_id = ?", row)
+    attributes = {key: json.loads(value) for key, value in said}
+    trials = file.execute(
+        "SELECT trial_id, number, state FROM trials WHERE study_id = ? ORDER BY number", row
+    ).fetchall()
+    by_trial: dict[int, dict[str, Any]] = {trial_id: {} for trial_id, _, _ in trials}
+    ours = "FROM {} AS a JOIN trials AS t ON a.trial_id = t.trial_id WHERE t.study_id = ?"
+    wanted = ", ".join(f"'{key}'" for key in ("rungs", "enqueued", *REASONS))
+    table = ours.format("trial_user_attributes")
+    for trial_id, key, value in file.execute(f"SELECT a.trial_id, key, value_json {table} AND key IN ({wanted})", row):
+        by_trial[trial_id][key] = json.loads(value)
+    knobs: dict[int, dict[str, Any]] = {trial_id: {} for trial_id, _, _ in trials}
+    table = ours.format("trial_params")
+    for trial_id, knob, value, distribution in file.execute(
+        f"SELECT a.trial_id, param_name, param_value, distribution_json {table} ORDER BY a.param_id", row
+    ):
+        knobs[trial_id][knob] = _distribution(distribution).to_external_repr(value)
+    found = (
+        _candidate(number, TrialState[state], by_trial[trial_id], knobs[trial_id]) for trial_id, number, state in trials
+    )
+    return StoredStudy(place=where, attributes=attributes, candidates=_known(found))
+
+
+@cache
+def _distribution(text: str) -> BaseDistribution:
+    return json_to_distribution(text)
+
+
+def _candidate(
+    number: int, state: TrialState, attributes: Mapping[str, Any], parameters: Parameters
+) -> StoredCandidate:
+    return StoredCandidate(
+        number=number,
+        state=state_of(state, attributes),
+        rungs=tuple(rungs_in(attributes)),
+        reason=next((str(attributes[key]) for key in REASONS if key in attributes), ""),
+        enqueued=str(attributes.get("enqueued", "")),
+        parameters=parameters,
+    )
+
+
+def _known(found: Iterable[StoredCandidate]) -> tuple[StoredCandidate, ...]:
+    """Trials that another tool enqueued are no candidates yet."""
+    return tuple(each for each in found if each.rungs or each.state == "refused")
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    if path.with_name(f"{path.name}-journal").exists():
+        return UserError(
+            f"{path} was left in the middle of a write ({error}); the same `harness sweep` mends that when it goes on"
+        )
+    return UserError(f"cannot read the study {path}: {error}; move a damaged file away, or put back a copy")
+
+
+NUMBER = re.compile(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?(?!\w)")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reason:
+    text: str  # numbers in which the sentences differ are `...`
+    times: int
+
+
+def grouped(sentences: Iterable[str]) -> tuple[Reason, ...]:
+    """The reasons, the most frequent first."""
+    groups: dict[str, list[list[str]]] = defaultdict(list)
+    for sentence in sentences:
+        groups[NUMBER.sub("\0", sentence)].append(NUMBER.findall(sentence))
+    reasons = [Reason(text=_filled(form, numbers), times=len(numbers)) for form, numbers in groups.items()]
+    return tuple(sorted(reasons, key=lambda reason: -reason.times))
+
+
+def _filled(form: str, numbers: Sequence[Sequence[str]]) -> str:
+    """The sentence with the numbers that all have in common."""
+    common = iter(["..." if len(set(column)) > 1 else column[0] for column in zip(*numbers, strict=True)])
+    return "".join(next(common) if character == "\0" else character for character in form)
+
 
 MEASUREMENT, PROMOTION = "waiting for a measurement", "waiting for promotion"
 

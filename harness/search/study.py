@@ -1,154 +1,194 @@
-"""The sweep's YAML, and what may not change once its study began."""
+"""Where a sweep's Optuna study lies, and that one folder drives it.
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+    OUT/NAME/sweep.json       `id` of this folder, and `storage` as it was given
+    OUT/NAME/study.db         storage: sqlite (the default)
+    OUT/NAME/study.journal    storage: journal, for file systems shared over a network, on which SQLite is not safe
+    (a server)                storage: any URL that Optuna's RDBStorage takes, e.g. postgresql://host/optuna
+
+Only one driver may write to a study. The folder's driver.lock sees to that among the drivers of one folder; and since
+a study on a server can be named from many folders, it holds the id of the folder that began it, and others are refused.
+
+`sweep.json` in a folder OUT/NAME says that a sweep began there, `manifest.json` that an ablation did.
+"""
+
+import json
+import logging
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 
-from harness.latency.backend import QueuedBackend
 from harness.records.errors import UserError, unknown_name
-from harness.records.plain import canonical_json, differences, from_plain, to_plain
-from harness.search.rescored import Finalists
-from harness.search.samplers import SAMPLERS
-from harness.search.storage import Direction, check_storage
-from harness.trials.compose import parsed
-from harness.trials.settings import Settings, settings_of
-from harness.trials.studies import read_kind
-from harness.trials.twins import DeploymentTwin, with_twin
+from harness.records.manifest import MANIFEST_FILE
+from harness.records.store import write_atomic
+from harness.search.pareto import Direction
 
-OWN_SETTINGS = (
-    "trials", "sampler", "sampler_seed", "max_rejections", "budgets", "reduction", "enqueue", "storage", "hours",
-    "gpu_hours", "wait_hours", "finalists",
-)  # fmt: skip
-"""Settings of the sweep itself that the command line may override; every other is one of config.yaml's."""
-
-YAML_SETTINGS = ("space", "objectives", "settings")
-"""Those that it may not: they say which study it is."""
+DEFINITION, FLOOR = "definition", "floor"
+"""The study's user attributes that hold what its last driver was asked for: its SweepStudy, its floor."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SweepStudy:
-    """`sweeps/NAME.yaml` of a sweep."""
-
-    space: str  # search_spaces/NAME.yaml
-    objectives: Mapping[str, Direction]
-    """Quantity of the record -> direction."""
-    sampler: str = "tpe"
-    """tpe, gp, nsga2, random or qmc."""
-    sampler_seed: int = 0
-    trials: int = 20
-    """Candidates trained in total, over all runs of the command."""
-    max_rejections: int = 1000
-    """Candidates in a row that a rule or a limit refuses, before the sweep gives up."""
-    budgets: tuple[int, ...] = ()
-    """Training steps, lowest first: every candidate is trained to the lowest, the best 1 / reduction of those to the
-    next, and so on. None: `recipe.steps` for all."""
-    reduction: int = 3
-    enqueue: str | None = None
-    """The ablation whose rungs are the first candidates: sweeps/NAME.yaml."""
-    storage: str = "sqlite"
-    """sqlite, journal (for network file systems), or an RDB URL that Optuna takes."""
-    hours: float | None = None
-    """After so many hours of driving, over all runs, nothing more is submitted; what runs is finished."""
-    gpu_hours: float | None = None
-    """The same of hours on accelerators, of trainings that ended."""
-    wait_hours: float = 1.0
-    """Where nothing is left to train and measurements are awaited, the driver ends after so many hours without news."""
-    finalists: Finalists | None = None
-    """The best are trained again with fresh seeds and re-scored when the search has ended: {most: 4, seeds: 3}."""
-    twin: DeploymentTwin | None = None
-    """The size that costs are for, at the same point of the space: {base: thin_sdxl, latent: 128}."""
-    settings: Mapping[str, Any] = field(default_factory=dict)  # overrides of config.yaml
-
-    def __post_init__(self) -> None:
-        if not self.objectives:
-            raise UserError("a sweep has at least one objective, e.g. objectives: {kid: minimize, macs: minimize}")
-        if self.sampler not in SAMPLERS:
-            raise unknown_name("sampler", self.sampler, SAMPLERS)
-        check_storage(self.storage)
-        for name, low in (("trials", 1), ("max_rejections", 1), ("reduction", 2)):
-            if getattr(self, name) < low:
-                raise UserError(f"{name} is at least {low}, not {getattr(self, name)}")
-        for name in ("hours", "gpu_hours"):
-            if (limit := getattr(self, name)) is not None and limit <= 0:
-                raise UserError(f"{name} is above 0, or null for no limit, not {limit:g}")
-        if self.wait_hours < 0:
-            raise UserError(f"wait_hours is at least 0, not {self.wait_hours:g}")
-        if any(low >= high for low, high in zip((0, *self.budgets), self.budgets, strict=False)):
-            raise UserError(f"budgets are numbers of training steps, each above the last, not {list(self.budgets)}")
+CHECKPOINTS = "checkpoints"
+"""The folder of a sweep that keeps them."""
 
 
-def sweep_study(name: str, overrides: Sequence[str]) -> tuple[SweepStudy, Settings]:
-    """sweeps/NAME.yaml with its own settings of the command line, and the other settings."""
-    given = parsed(overrides)
-    for key in given:
-        _check_key(key, name)
-    own = {key: value for key, value in given.items() if _is_own(key)}
-    definition = from_plain(SweepStudy, _overridden(read_kind("sweep", name), own))
-    others = [text for text in overrides if not _is_own(text.split("=")[0].strip())]
-    return definition, settings_of(others, with_twin(definition.settings, definition.twin))
+KINDS = ("sqlite", "journal")
+SWEEP_FILE = "sweep.json"
+
+OWNER = "folder"  # the study's user attribute: {id, path} of the folder that began it
 
 
-def _check_key(key: str, name: str) -> None:
-    """Refuse what belongs to the YAML, and what is neither the sweep's nor one of the settings."""
-    outer = key.split(".")[0]
-    if outer in YAML_SETTINGS:
+def check_storage(storage: str) -> str:
+    """`storage` if it is a kind or a URL; else UserError."""
+    if "://" not in storage and storage not in KINDS:
+        raise unknown_name("storage", storage, (*KINDS, "postgresql://HOST/DATABASE"))
+    return storage
+
+
+def open_storage(folder: Path, storage: str) -> BaseStorage:
+    """Optuna's storage, made if it is not there. Errors: UserError where it cannot be opened, or where this folder's
+    study lies in another."""
+    before = _read(folder).get("storage", storage)
+    if before != storage:
         raise UserError(
-            f"'{outer}' stands in the YAML of the sweep {name}, since another {outer} is another study; copy the file, "
-            "change it there, and run the copy: harness sweep COPY.yaml"
+            f"this sweep's study lies in storage={before}, not {storage}; go on with that, or begin a new sweep under "
+            "another name or out=FOLDER"
         )
-    if outer not in (known := (*OWN_SETTINGS, *(each.name for each in fields(Settings)))):
-        raise unknown_name("setting", key, known)
+    _quiet()
+    try:
+        if storage == "journal":
+            return JournalStorage(JournalFileBackend(str(folder / "study.journal")))
+        return RDBStorage(f"sqlite:///{(folder / 'study.db').absolute()}" if storage == "sqlite" else storage)
+    except Exception as error:  # whatever SQLAlchemy or a driver raises of what it cannot open, read or write
+        raise _cannot_open(place(folder, storage), error) from error
 
 
-def _is_own(key: str) -> bool:
-    return key.split(".")[0] in OWN_SETTINGS
+def open_study(
+    folder: Path, name: str, storage: str, opened: BaseStorage, objectives: Mapping[str, Direction]
+) -> optuna.Study:
+    """The study of this folder, made if it is not there; call it under the folder's driver.lock."""
+    _quiet()
+    try:
+        study = optuna.create_study(
+            storage=opened,
+            study_name=name,
+            directions=list(objectives.values()),
+            load_if_exists=True,
+            sampler=_no_sampler(),
+        )
+        if study.metric_names is None:  # other names than it began with are `check_unchanged`'s to refuse
+            study.set_metric_names(list(objectives))
+        _own(study, folder, storage)
+    except UserError:
+        raise
+    except Exception as error:  # as above
+        raise _cannot_open(place(folder, storage), error) from error
+    return study
 
 
-def _overridden(content: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """The study's content with `trials`, and with `finalists.seeds` inside its mapping `finalists`."""
-    found = dict(content)
-    for key, value in own.items():
-        outer, _, inner = key.partition(".")
-        found[outer] = {**(found.get(outer) or {}), inner: value} if inner else value
-    return found
+def begun_in(folder: Path) -> str | None:
+    """The storage of the sweep that began in this folder; None if none did."""
+    storage = _read(folder).get("storage")
+    return None if storage is None else str(storage)
 
 
-def check_objectives(objectives: Iterable[str], measured: Sequence[str]) -> None:
-    """Refuse an objective that no trial of these settings will have, before any is trained."""
-    for name in objectives:
-        if name not in measured:
-            raise unknown_name("objective", name, measured)
+def stored_study(folder: Path, name: str) -> optuna.Study | None:
+    """The study that a sweep keeps for this folder, to read; None if no sweep began here."""
+    _quiet()
+    storage = begun_in(folder)
+    if storage is None:
+        return None
+    opened = open_storage(folder, storage)
+    try:
+        return optuna.load_study(study_name=name, storage=opened, sampler=_no_sampler())
+    except KeyError:
+        return None
+    except Exception as error:  # as above
+        raise _cannot_open(place(folder, storage), error) from error
 
 
-def check_queues(objectives: Iterable[str], queued: Mapping[str, QueuedBackend]) -> None:
-    """Refuse an objective that a queue brings, where there is none to ask."""
-    for name in objectives:
-        if name in queued and (obstacle := queued[name].obstacle()) is not None:
-            raise UserError(f"the objective {name} {obstacle.reason}")
+def directions_of(study: optuna.Study) -> dict[str, Direction]:
+    """Objective -> its direction, as the sweep named them."""
+    named = zip(study.metric_names or (), study.directions, strict=True)
+    return {name: "maximize" if direction == StudyDirection.MAXIMIZE else "minimize" for name, direction in named}
 
 
-def check_unchanged(study: optuna.Study, now: Mapping[str, Any]) -> None:
-    """Refuse to go on where the space, the objectives or the protocol are not those that the study began with."""
-    began, plain = study.user_attrs.get("began"), to_plain(now)
-    if began is None:
-        study.set_user_attr("began", plain)
-        return
-    for part, before in began.items():
-        after = plain[part] if isinstance(plain, dict) else None
-        if canonical_json(before) != canonical_json(after):
-            raise UserError(
-                f"the {part} changed since this sweep began: {', '.join(map(str, differences(before, after)))}; "
-                "put it back, or begin a new sweep under another name or out=FOLDER"
-            )
+@contextmanager
+def writing(where: str) -> Iterator[None]:
+    """Inside, a study that cannot be read or written any more (a full disk, a lost server) is a UserError."""
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, OSError) as error:
+        why = str(error.__cause__ or error).splitlines()[0]
+        raise UserError(f"cannot write {where}: {why}; mend that and run the same command again") from error
 
 
-def note_sampler(study: optuna.Study, sampler: str) -> None:
-    """Another sampler may take over while a study goes on; how its candidates were chosen stays known."""
-    if sampler not in samplers_used(study):
-        study.set_user_attr("samplers", [*samplers_used(study), sampler])
+def place(folder: Path, storage: str) -> str:
+    """Where the study lies, for people; a URL without its password."""
+    if storage == "sqlite":
+        return str(folder / "study.db")
+    if storage == "journal":
+        return str(folder / "study.journal")
+    head, _, tail = storage.rpartition("@")
+    user = head.split("://")[-1].split(":")[0]
+    return f"{storage.split('://')[0]}://{user}@{tail}" if head else storage
 
 
-def samplers_used(study: optuna.Study) -> list[str]:
-    return list(study.user_attrs.get("samplers", ()))
+def _own(study: optuna.Study, folder: Path, storage: str) -> None:
+    """Name this folder as the study's; refuse if another is."""
+    mine = {"id": str(_read(folder).get("id", uuid.uuid4().hex)), "storage": storage}
+    owner = study.user_attrs.get(OWNER)
+    if owner is None:
+        study.set_user_attr(OWNER, {"id": mine["id"], "path": str(folder.absolute())})
+    elif (_read(folder) and owner["id"] != mine["id"]) or (not _read(folder) and storage not in KINDS):
+        raise UserError(
+            f"the study '{study.study_name}' in {place(folder, storage)} is driven from {owner['path']}; run it from "
+            "there (out=FOLDER), or begin a new sweep under another name"
+        )
+    elif not _read(folder):
+        mine["id"] = str(owner["id"])  # the study's file was there before sweep.json was written: a kill between them
+    write_atomic(folder / SWEEP_FILE, json.dumps(mine).encode())
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    path = folder / SWEEP_FILE
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}; put back the file as the sweep wrote it") from error
+    return content
+
+
+def _cannot_open(where: str, error: Exception) -> UserError:
+    return UserError(
+        f"cannot open the study {where}: {str(error).splitlines()[0]}; free space, move a damaged file away, or "
+        "choose another place with out=FOLDER or storage=..."
+    )
+
+
+def _no_sampler() -> optuna.samplers.BaseSampler:
+    """The study only stores: what to ask next is decided elsewhere."""
+    return optuna.samplers.RandomSampler()
+
+
+def _quiet() -> None:
+    optuna.logging.set_verbosity(logging.ERROR)  # samplers warn of conditional knobs at every question
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # optuna is pinned
+
+
+MARKS = (SWEEP_FILE, MANIFEST_FILE)
+
+
+def begun(out: Path, marks: Sequence[str] = MARKS) -> list[str]:
+    """The names of the folders in `out` that hold one of the `marks`, sorted."""
+    if not out.is_dir():
+        return []
+    return sorted({path.parent.name for mark in marks for path in out.glob(f"*/{mark}")})

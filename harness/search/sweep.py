@@ -5,8 +5,9 @@ A candidate whose measurement is awaited enters its rung when that has come; oth
 the driver waits for the rest, `wait_hours` beyond the last news at most.
 
 What a trial of the study means is said in `candidates`, who is promoted in `halving`, what the sampler learns from in
-`shadow`. Everything is in the study, the store or the jobs' folders before the driver relies on it, so it may be killed
-between any two lines: the same command finds the running jobs, collects the finished ones and submits the lost ones.
+`searcher`. Everything is in the study, the store or the jobs' folders before the driver relies on it, so it may be
+killed between any two lines: the same command finds the running jobs, collects the finished ones and submits the lost
+ones.
 
 It knows neither wall clock nor sleep: the queue waits, the clock is given, so a simulation can drive it.
 """
@@ -24,19 +25,38 @@ from harness.records.errors import UserError
 from harness.records.plain import Plain, to_plain
 from harness.records.quantity import value_of
 from harness.records.record import TrialRecord
-from harness.search.candidates import Candidate, Candidates, Proposal, RungResult
-from harness.search.halving import Rung, places
-from harness.search.patience import Patience, awaited
-from harness.search.placing import Placed
-from harness.search.problem import Point, Problem
-from harness.search.refusals import unmet
-from harness.search.retention import Retention, checkpoints_key
-from harness.search.shadow import Shadow
-from harness.search.study import SweepStudy
-from harness.search.unseen import Unseen
+from harness.search.candidates import Candidate, Candidates, Proposal, RungResult, checkpoints_key
+from harness.search.definition import SweepStudy
+from harness.search.halving import Retention, Rung, places
+from harness.search.problem import Placed, Point, Problem, unmet
+from harness.search.searcher import Shadow, Unseen
 from harness.trials.progress import Show
 from harness.trials.queue import POLL_S, Trials
 from harness.trials.spec import TrialSpec
+
+
+class Patience:
+    def __init__(self, clock: Callable[[], float], hours: float) -> None:
+        """`clock` gives seconds. It is over when nothing was heard for so many hours."""
+        self._clock, self._hours, self._last = clock, hours, clock()
+
+    def heard(self) -> None:
+        """Something: a training ended, or a measurement came."""
+        self._last = self._clock()
+
+    @property
+    def is_over(self) -> bool:
+        return self._clock() - self._last >= 3600 * self._hours
+
+
+def awaited(count: int) -> str:
+    """`2 candidates await a measurement: ...`"""
+    who = "1 candidate awaits" if count == 1 else f"{count:,} candidates await"
+    return (
+        f"{who} a measurement: the same command goes on when it has come, and with it (`harness latency queue` says "
+        "what keeps it)"
+    )
+
 
 Clock: TypeAlias = Callable[[], float]
 """Unix seconds."""

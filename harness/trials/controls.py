@@ -60,10 +60,16 @@ class ControlsJob:
 def submit_controls(queue: TrialQueue, prepared: Prepared, base: ArchitectureConfig) -> None:
     """Have the missing controls computed, beside the trials."""
     store = store_of(prepared.settings.out)
-    if prepared.data is None or all(store.measurement(control_key(name, prepared, base)) for name in CONTROLS):
+    keys = [control_key(name, prepared, base) for name in CONTROLS] if prepared.data is not None else []
+
+    def is_done() -> bool:
+        return all(store.measurement(key) is not None for key in keys)
+
+    if is_done():
         return
     key = f"controls-{measurement_key('controls', _settings('untrained', prepared.protocol, base))}"
-    queue.submit_job(key, ControlsJob(prepared.settings, prepared.protocol, base), partial(_collect, store))
+    job = ControlsJob(prepared.settings, prepared.protocol, base)
+    queue.submit_job(key, job, store, partial(_collect, store), is_done)
 
 
 def control_key(name: str, prepared: Prepared, base: ArchitectureConfig) -> str:

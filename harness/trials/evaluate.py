@@ -2,18 +2,24 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
 from harness.architecture.config import ArchitectureConfig
+from harness.data.config import DataConfig, ImageFolderConfig
 from harness.data.decode import UnreadableError, decode, to_array
-from harness.data.images import ImageData
+from harness.data.folder import check_bits
+from harness.data.images import ImageData, unreadable_line
+from harness.data.index import by_threads
+from harness.data.listing import list_images, shown, spoken
 from harness.diffusion.flow_matching import NotFiniteError
 from harness.measure.quality import DISTANCES, quality, samples_for
 from harness.measure.quality_reference import load_reference
@@ -28,38 +34,39 @@ from harness.trials.prepared import Prepared, cache_folder
 from harness.trials.samples import drawn_with, sampled
 from harness.trials.spec import store_of
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
-
-def evaluate(name: str, prepared: Prepared) -> tuple[dict[str, Quantity], str | None]:
-    """Score the folder of images `name`, or the trial of that key, against the data; and a remark, if there is one."""
+def evaluate(name: str, prepared: Prepared) -> tuple[dict[str, Quantity], list[str]]:
+    """Score the folder of images `name`, or the trial of that key, against the data; and remarks, if there are any."""
     data, _ = prepared.trained_on
     settings, device = prepared.settings, resolve_device(prepared.settings.recipe.device)
     under: dict[str, Any] = {}
+    remarks: list[str] = []
+    unlabelled = ""
     if Path(name).is_dir():
-        images, labels, remark = read_images(Path(name), data)
+        folder = read_images(Path(name), data, settings.data)
+        images, labels, unlabelled, remarks = folder.images, folder.labels, folder.unlabelled, folder.remarks
     else:
         record = _trial(name, prepared)
-        (images, labels), remark = _sampled_again(record, prepared, device), None
+        images, labels = _sampled_again(record, prepared, device)
         trained = {"training_device": record.provenance["device"], "precision": record.provenance["precision"]}
         under = {**trained, **drawn_with(settings.sampling)}
     reference = load_reference(settings.quality, data, cache=cache_folder(settings.out), device=device)
-    asked = torch.zeros(len(images), dtype=torch.int64) if labels is None else labels
-    found = quality(images, asked, reference, under)
+    asked_classes = torch.zeros(len(images), dtype=torch.int64) if labels is None else labels
+    scores = quality(images, asked_classes, reference, under)
     if labels is None:
-        found["class_agreement"] = Unavailable(reason="the images do not lie in folders named after the classes")
-    return found, remark
+        scores["class_agreement"] = Unavailable(reason=unlabelled)
+    return scores, remarks
 
 
-def differences(found: Mapping[str, Quantity], other: Mapping[str, Quantity], of: str) -> dict[str, Quantity]:
+def differences(scores: Mapping[str, Quantity], others: Mapping[str, Quantity], of: str) -> dict[str, Quantity]:
     """`kid` and `fd` of trials sampled alike: one less the other, with the sampling noise that they do not share."""
-    made: dict[str, Quantity] = {}
+    result: dict[str, Quantity] = {}
     for name in DISTANCES:
-        one, two = found[name], other[name]
+        one, two = scores[name], others[name]
         assert isinstance(one, Measured)
         assert isinstance(two, Measured)
         interval = sampling_difference(one, two)
-        made[f"{name} less that of {of}"] = Measured(
+        result[f"{name} less that of {of}"] = Measured(
             value=interval.value,
             unit=one.unit,
             low=interval.low,
@@ -67,31 +74,72 @@ def differences(found: Mapping[str, Quantity], other: Mapping[str, Quantity], of
             spread=f"95%, sampling noise of {one.conditions['samples']} pairs of images (jackknife); other seeds apart",
             conditions=one.conditions,
         )
-    return made
+    return result
 
 
-def read_images(folder: Path, data: ImageData) -> tuple[Tensor, Tensor | None, str | None]:
-    """uint8 (N, C, H, W) shaped as the data's; labels (N,) where every folder is a class's; what was left out.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FolderImages:
+    images: Tensor  # uint8 (N, C, H, W), shaped as the data's
+    labels: Tensor | None  # (N,) where every image lies in a class's folder
+    unlabelled: str  # why there are no labels
+    remarks: list[str]  # what was left out, and how much of it
+
+
+def read_images(folder: Path, data: ImageData, config: DataConfig) -> FolderImages:
+    """All images below the folder, found and decoded as a data set's are.
 
     In the order of their content: a score's subsets and groups must not depend on how files are named.
     """
-    found, unreadable = [], []
-    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES):
-        try:
-            pixels = to_array(decode(path.read_bytes()), data.size, data.channels)
-            found.append(
-                (hashlib.sha256(pixels.tobytes()).digest(), path.parent.name.replace("_", " ").strip(), pixels)
-            )
-        except (UnreadableError, OSError) as error:
-            unreadable.append(f"{path.name} ({error})")
-    if len(found) < 2:
-        raise UserError(f"{folder} has {len(found)} readable images, and a score needs at least 2; give another folder")
-    found.sort(key=lambda image: image[:2])
-    owners = [owner for _, owner, _ in found]
-    classes = {name: index for index, name in enumerate(data.class_names)}
-    labels = torch.tensor([classes[name] for name in owners]) if set(owners) <= set(classes) else None
-    remark = f"{len(unreadable)} unreadable images left out: {'; '.join(unreadable[:5])}" if unreadable else None
-    return torch.from_numpy(np.stack([pixels for *_, pixels in found])), labels, remark
+    listing = list_images(folder)
+    bits = config.bits if isinstance(config, ImageFolderConfig) else None
+    with by_threads(lambda name: _read(folder, name, data, bits), listing.images, f"reading {folder}") as results:
+        read = dict(zip(listing.images, results, strict=True))
+    unreadable = [f"{shown(name)}: {result}" for name, result in read.items() if isinstance(result, str)]
+    images = [(*result, _owner(name)) for name, result in read.items() if not isinstance(result, str)]
+    remarks = [*unreadable_line(unreadable), *(f"left out: {each}" for each in listing.skipped)]
+    if len(images) < 2:
+        why = f" ({'; '.join(remarks)})" if remarks else ""
+        raise UserError(
+            f"{folder} has {len(images)} readable images{why}, and a score needs at least 2; give another folder"
+        )
+    check_bits(folder, [peak for _, _, peak, _ in images], bits, can_be_given=isinstance(config, ImageFolderConfig))
+    images.sort(key=lambda image: (image[0], image[3]))
+    labels, unlabelled = _labels([owner for *_, owner in images], data)
+    pixels = torch.from_numpy(np.stack([pixels for _, pixels, _, _ in images]))
+    return FolderImages(images=pixels, labels=labels, unlabelled=unlabelled, remarks=remarks)
+
+
+def _read(folder: Path, name: str, data: ImageData, bits: int | None) -> tuple[bytes, NDArray[np.uint8], int] | str:
+    """The pixels' hash, the pixels, and the largest value of a file of 16 bits; or why there are none."""
+    try:
+        decoded = decode((folder / name).read_bytes(), bits)
+    except (UnreadableError, OSError) as error:
+        return str(getattr(error, "strerror", None) or error)
+    pixels = to_array(decoded.image, data.size, data.channels)
+    return hashlib.sha256(pixels.tobytes()).digest(), pixels, decoded.peak
+
+
+def _owner(name: str) -> str:
+    """The class folder that an image lies in, as in a data set; "" for one that lies in none."""
+    return name.split("/")[0] if "/" in name else ""
+
+
+def _labels(owners: Sequence[str], data: ImageData) -> tuple[Tensor | None, str]:
+    """The classes of images by their folders, which are called as the data's folders or as its classes; or why not."""
+    known_by = [
+        {folder: index for index, folder in enumerate(data.class_folders)},
+        {name: index for index, name in enumerate(data.class_names)},
+    ]
+    if all(owner in known_by[0] for owner in owners):
+        return torch.tensor([known_by[0][owner] for owner in owners]), ""
+    if all(spoken(owner) in known_by[1] for owner in owners):
+        return torch.tensor([known_by[1][spoken(owner)] for owner in owners]), ""
+    other = min(owner for owner in owners if owner not in known_by[0] and spoken(owner) not in known_by[1])
+    return None, "the images do not lie in folders named after the classes: " + (
+        f"'{shown(other)}' is none of {', '.join(data.class_names[:5])}{', ...' if len(data.class_names) > 5 else ''}"
+        if other
+        else "some lie in no folder"
+    )
 
 
 def _trial(name: str, prepared: Prepared) -> TrialRecord:
@@ -108,13 +156,13 @@ def _trial(name: str, prepared: Prepared) -> TrialRecord:
 
 
 def _sampled_again(record: TrialRecord, prepared: Prepared, device: torch.device) -> tuple[Tensor, Tensor]:
-    made = from_plain(ArchitectureConfig, record.architecture)
-    if prepared.fit(made) != made:
+    config = from_plain(ArchitectureConfig, record.architecture)
+    if prepared.fit(config) != config:
         raise UserError(
             f"trial {record.key} was trained on other data or prompts ({record.protocol['data']['kind']}); "
             "give the settings that it was trained with: data=... text=..."
         )
-    network = build(made)
+    network = build(config)
     network.load_state_dict(load_file(store_of(prepared.settings.out).artifact(record.key, "ema.safetensors")))
     data, prompts = prepared.trained_on
     count = samples_for(prepared.settings.quality, data)

@@ -1,7 +1,8 @@
 """Specs in, records out: the pool of jobs seen as trials. `ablate`, `sweep` and `train` all run through here.
 
-A trial whose record is in the store is not run; one that violates a limit is rejected before it becomes a job; a job
-that crashes or is lost too often becomes a failed record, which the same command tries again.
+A trial whose record is in the store is not run, nor is one that another study trains now: its record is waited for. One
+that violates a limit is rejected before it becomes a job; a job that crashes or is lost too often becomes a failed
+record, which the same command tries again.
 """
 
 import time
@@ -18,6 +19,8 @@ from harness.records.errors import UserError
 from harness.records.plain import Plain, from_plain, to_plain
 from harness.records.quantity import Unavailable
 from harness.records.record import TrialRecord
+from harness.records.store import Store
+from harness.trials.claims import Backlog
 from harness.trials.outcomes import (
     WORKER,
     as_asked,
@@ -77,17 +80,18 @@ class TrialQueue:
         self.pool, self.on_loss = pool, on_loss
         self._specs: dict[str, TrialSpec] = {}
         self._collect: dict[str, Callable[[Plain], None]] = {}
+        self._backlog = Backlog(pool)
         self._expected: dict[str, TrialSpec] = {}  # by trial key
         self._look_at = 0.0  # monotonic seconds; when to look for measurements
         self.failures: list[str] = []  # of jobs that are no trials
 
     @property
     def free(self) -> int:
-        return self.pool.free
+        return self._backlog.free
 
     @property
     def in_flight(self) -> int:
-        return self.pool.in_flight
+        return self.pool.in_flight + len(self._backlog)
 
     @property
     def awaiting(self) -> int:
@@ -98,7 +102,7 @@ class TrialQueue:
 
     def progress(self) -> dict[str, Progress]:
         """Trial key -> how far it is."""
-        return self.pool.progress()
+        return {**self.pool.progress(), **self._backlog.progress()}
 
     def submit(self, spec: TrialSpec) -> TrialRecord | None:
         """The record if there is one already, or a limit is violated; else None, and `poll` will have it."""
@@ -108,33 +112,45 @@ class TrialQueue:
             spec.store.put(record)
             return record
         self._specs[spec.key] = spec
-        self.pool.submit(spec.key, TrialJob(spec), holds=partial(_has_its_artifacts, spec))
+        is_done, holds = (lambda: finished(spec) is not None), partial(_has_its_artifacts, spec)
+        self._backlog.add(spec.key, TrialJob(spec), spec.store.root, is_done=is_done, holds=holds)
         return None
 
-    def submit_job(self, key: str, call: Call, collect: Callable[[Plain], None]) -> None:
-        """A job that is no trial; `collect` gets what it returns, now or from an earlier driver's attempt."""
+    def submit_job(
+        self, key: str, call: Call, store: Store, collect: Callable[[Plain], None], is_done: Callable[[], bool]
+    ) -> None:
+        """A job that is no trial, which fills `store`; `collect` gets what it returns, now or from an earlier driver's
+        attempt. `is_done` says whether the store has that already."""
         self._collect[key] = collect
-        self.pool.submit(key, call)
+        self._backlog.add(key, call, store.root, is_done=is_done)
 
     def poll(self, timeout_s: float) -> list[tuple[TrialSpec, TrialRecord]]:
         """The trials that ended since the last call, and those whose measurements came. A mistake of the user's (a full
         disk) is a UserError."""
-        ended = self._answered()
+        ended = self._answered() + self._done_elsewhere()
         wait_s = 0.0 if ended else timeout_s
         outcomes = self.pool.poll(wait_s)
-        if self._expected and not outcomes and self.pool.in_flight == 0:
+        if (self._expected or self._backlog) and not outcomes and self.pool.in_flight == 0:
             time.sleep(wait_s)  # the pool does not wait for nothing
         for outcome in outcomes:
             if outcome.user_error:
                 raise UserError(f"{self._label(outcome.key)}: {outcome.error}")
             if not outcome.is_final:
                 self.on_loss(self._label(outcome.key), outcome.error)
-            elif outcome.key in self._collect:
+                continue
+            if outcome.key in self._collect:
                 self._end_job(outcome)
             else:
                 spec = self._specs.pop(outcome.key)
                 ended.append((spec, _record(spec, outcome)))
+            self._backlog.end(outcome.key)
         return ended
+
+    def _done_elsewhere(self) -> list[tuple[TrialSpec, TrialRecord]]:
+        """Start what there is room for; the trials that ended in another study."""
+        done = self._backlog.start()
+        specs = [self._specs.pop(key) for key in done if self._collect.pop(key, None) is None]
+        return [(spec, record) for spec in specs if (record := self.submit(spec)) is not None]
 
     def _answered(self) -> list[tuple[TrialSpec, TrialRecord]]:
         """Those expected that are complete now. It looks seldom: a phone takes minutes, and a shared folder is slow."""

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.coreml.config import CoremlConfig
-from harness.data.config import DataConfig
-from harness.data.text import TextConfig
+from harness.data.config import DataConfig, TextConfig
 from harness.diffusion.config import SamplingConfig
 from harness.latency.config import LatencyConfig
 from harness.launch.config import LauncherConfig

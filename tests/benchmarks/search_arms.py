@@ -29,7 +29,7 @@ from harness.records.plain import from_plain
 from harness.records.quantity import value_of
 from harness.records.record import TrialRecord
 from harness.search.driver import sweep
-from harness.search.front import front_of
+from harness.search.pareto import front_of
 from harness.search.promote import candidates
 from harness.search.space import space
 from harness.trials.ablation import ablation, run_ablation

@@ -15,7 +15,7 @@ from harness.launch.events import read_events
 from harness.processes.locks import lock_driver
 from harness.records.store import Store
 from harness.search import driver
-from harness.search.storage import stored_study
+from harness.search.study import stored_study
 from harness.trials import run
 
 HEX = "0123456789abcdef" * 2

@@ -8,7 +8,7 @@ from tiny_study import SWEEP, write_yaml
 from harness.cli import main
 from harness.search import sweep
 from harness.search.rehearsal import rehearse
-from harness.search.storage import open_storage, open_study, stored_study
+from harness.search.study import open_storage, open_study, stored_study
 
 
 def bytes_of(out):

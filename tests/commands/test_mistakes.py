@@ -14,7 +14,7 @@ from tiny_study import SETTINGS
 from harness.cli import main
 from harness.records import store as store_module
 from harness.records.store import Store
-from harness.search.study import OWN_SETTINGS, YAML_SETTINGS, SweepStudy
+from harness.search.definition import OWN_SETTINGS, YAML_SETTINGS, SweepStudy
 from harness.trials.settings import Settings
 
 THIN = ("measure", "laptop/thin_sdxl", "--latent", "8")

@@ -7,8 +7,7 @@ import pytest
 import yaml
 
 import harness
-from harness.data.config import DataConfig
-from harness.data.text import TextConfig
+from harness.data.config import DataConfig, TextConfig
 from harness.measure.quality_config import QualityConfig
 from harness.records.plain import from_plain, to_plain
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pictures import write_image
 from PIL import Image
 
 from harness.data import folder as folder_module
@@ -14,12 +15,6 @@ from harness.data.config import ImageFolderConfig
 from harness.data.dataset import load_dataset
 from harness.data.images import FileImages, stack
 from harness.records.errors import UserError
-
-
-def write_image(path: Path, seed: int, *, mode: str = "RGB", size: tuple[int, int] = (40, 36)) -> None:
-    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).convert(mode).save(path)
 
 
 @pytest.fixture
@@ -130,13 +125,6 @@ def test_unreadable_images_are_named_once_and_shift_nothing(root):
     assert np.array_equal(data.train.pixels, clean.train.pixels)
 
 
-def test_what_is_no_image_by_its_name_is_ignored(root):
-    (root / "dog" / "notes.txt").write_text("x")
-    (root / "dog" / "._1.png").write_bytes(b"a resource fork")
-    (root / ".hidden").mkdir()
-    assert load(root).unreadable == ()
-
-
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P", "1", "CMYK"])
 def test_any_mode_and_shape_becomes_one_shape(root, mode):
     suffix = "jpg" if mode == "CMYK" else "png"
@@ -144,13 +132,6 @@ def test_any_mode_and_shape_becomes_one_shape(root, mode):
     data = load(root)
     assert data.unreadable == ()
     assert data.train.pixels.shape[1:] == (3, 32, 32)
-
-
-def test_sixteen_bits_keep_their_upper_eight(root):
-    values = np.arange(32 * 32, dtype=np.uint16).reshape(32, 32) * 64
-    Image.fromarray(values).save(root / "dog" / "deep.png")
-    expected = np.repeat((values >> 8).astype(np.uint8)[None], 3, axis=0)
-    assert expected.tobytes() in everything(load(root))
 
 
 def test_transparency_lies_on_white(root):
@@ -196,15 +177,6 @@ def test_a_second_start_reads_no_file_again(root, tmp_path, monkeypatch):
     assert np.array_equal(second.train.pixels, first.train.pixels)
 
 
-def test_a_names_file_says_what_a_folder_means(root, tmp_path):
-    names = tmp_path / "names.txt"
-    names.write_text("black_cat tench, Tinca tinca\ndog\tgreat white shark\n")
-    assert load(root, names=names).class_names == ("tench", "great white shark")
-    names.write_text("black_cat tench\n")
-    with pytest.raises(UserError, match="no name for the class folder 'dog'"):
-        load(root, names=names)
-
-
 def make_empty(root: Path) -> Path:
     (root.parent / "empty").mkdir()
     return root.parent / "empty"
@@ -228,12 +200,6 @@ def make_empty_class(root: Path) -> Path:
     return root
 
 
-def make_splits(root: Path) -> Path:
-    shutil.copytree(root, root.parent / "both" / "train")
-    shutil.copytree(root, root.parent / "both" / "val")
-    return root.parent / "both"
-
-
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
@@ -243,7 +209,6 @@ def make_splits(root: Path) -> Path:
         (make_flat, "has no class folders"),
         (make_small_class, "'rare' .* has 1 readable images"),
         (make_empty_class, "'nothing' .* has 0 readable images"),
-        (make_splits, "holds splits"),
     ],
 )
 def test_a_wrong_folder_is_one_sentence(root, make, sentence):

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from harness.data import prompts as prompts_module
+from harness.data.config import HuggingFaceText, MiniLmText
 from harness.data.prompts import class_prompts
-from harness.data.text import HuggingFaceText, MiniLmText
 from harness.models.text_encoder import TextEncoder, minilm_files
 from harness.records.errors import UserError
 
@@ -67,7 +67,7 @@ def test_a_hit_encodes_nothing_and_imports_no_transformers(table, cache, monkeyp
     assert class_prompts(MiniLmText(), NAMES, cache).embeddings.equal(table.embeddings)
     code = (
         "import sys; from pathlib import Path; from harness.data.prompts import class_prompts;"
-        "from harness.data.text import MiniLmText;"
+        "from harness.data.config import MiniLmText;"
         f"class_prompts(MiniLmText(), {NAMES!r}, Path({str(cache)!r})); assert 'transformers' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -93,6 +93,22 @@ def test_a_prompt_longer_than_the_length_is_refused_not_cut(cache):
         class_prompts(MiniLmText(length=8), NAMES, cache)
     with pytest.raises(UserError, match="more than the encoder reads, 512"):
         class_prompts(MiniLmText(length=513), NAMES, cache)
+
+
+@pytest.mark.parametrize(
+    ("pair", "sentence"),
+    [
+        (("Crane", "crane"), "reads the classes 'Crane' and 'crane' alike; name the classes differently"),
+        (("café", "cafe"), "reads the classes 'café' and 'cafe' alike"),
+        (("hot  dog", "hot dog"), "reads the classes 'hot  dog' and 'hot dog' alike"),
+        (("\U0001f9ff", "\U0001faac"), "alike"),  # two signs that it does not know
+        (("dog", "\u200b"), "reads nothing in the class name"),
+    ],
+)
+def test_classes_that_the_encoder_reads_alike_are_refused(tmp_path, pair, sentence):
+    with pytest.raises(UserError, match=sentence):
+        class_prompts(MiniLmText(), pair, tmp_path)
+    assert not (tmp_path / "prompts").exists()
 
 
 @pytest.mark.parametrize("template", ["a photo", "{} and {}", "a {name}"])

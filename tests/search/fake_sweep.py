@@ -18,11 +18,10 @@ from harness.records.quantity import Counted, Failed, Measured, Predicted, Quant
 from harness.records.record import Protocol, TrialRecord
 from harness.search import problem as problem_module
 from harness.search.candidates import Candidates
-from harness.search.gate import Gated
-from harness.search.problem import Problem
+from harness.search.definition import SweepStudy
+from harness.search.problem import Gated, Problem
 from harness.search.space import Space, space
-from harness.search.storage import open_storage, open_study, place
-from harness.search.study import SweepStudy
+from harness.search.study import open_storage, open_study, place
 from harness.search.sweep import Sweep
 from harness.trials.limits import checks, violated
 from harness.trials.outcomes import failed_record, record_of

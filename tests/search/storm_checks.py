@@ -5,7 +5,7 @@ from storm_points import worker_points
 from storm_proof import Facts, reasons, violations
 
 from harness.search.candidates import candidate_of
-from harness.search.storage import stored_study
+from harness.search.study import stored_study
 
 
 def assert_weathered(storm: Storm) -> None:

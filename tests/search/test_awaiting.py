@@ -12,11 +12,12 @@ from test_driver import killed
 from harness.records.plain import to_plain
 from harness.records.quantity import Failed, Measured, Predicted, Unavailable
 from harness.records.record import TrialRecord
-from harness.search import samplers, sweep
+from harness.search import searcher, sweep
+from harness.search.definition import Finalists
 from harness.search.finalists import rescore_finalists
-from harness.search.outcome import Outcome, outcome_of
-from harness.search.rescored import Finalists
-from harness.search.status import DEFINITION, MEASUREMENT, sweep_status
+from harness.search.problem import Outcome, outcome_of
+from harness.search.status import MEASUREMENT, sweep_status
+from harness.search.study import DEFINITION
 
 OBJECTIVES = {"kid": "minimize", "latency_iphone": "minimize"}
 ASKED = {"objectives": OBJECTIVES, "sampler": "tpe"}
@@ -119,7 +120,7 @@ def test_what_fails_is_no_example_to_the_sampler_any_more(tmp_path, cheap):
 
 def test_a_parent_of_a_genetic_sampler_may_fail_when_its_answer_comes(tmp_path, cheap, monkeypatch):
     """A generation is complete, by predictions too, before a phone says which of it fail."""
-    monkeypatch.setitem(samplers.SAMPLERS, "nsga2", lambda seed: NSGAIISampler(seed=seed, population_size=6))
+    monkeypatch.setitem(searcher.SAMPLERS, "nsga2", lambda seed: NSGAIISampler(seed=seed, population_size=6))
     world = World(tmp_path, workers=1, phone=moody)
     ending = world.run(trials=40, **{**ASKED, "sampler": "nsga2"})
     assert ending.reason == "40 candidates were trained"

@@ -10,7 +10,7 @@ from harness.cli import main
 from harness.launch.events import read_events
 from harness.records.store import Store
 from harness.search import driver
-from harness.search.storage import stored_study
+from harness.search.study import stored_study
 from harness.trials import controls, run
 
 WITHOUT_STEPS = {name: value for name, value in SETTINGS.items() if name != "recipe.steps"}

@@ -15,9 +15,9 @@ from harness.measure import quality
 from harness.records.errors import UserError
 from harness.records.record import Protocol
 from harness.records.store import Store
-from harness.search import cheap_scores, sample_parts
-from harness.search.storage import stored_study
-from harness.search.study import samplers_used
+from harness.search import proxies
+from harness.search.definition import samplers_used
+from harness.search.study import stored_study
 
 ENOUGH = 5
 TRAINED = {**SETTINGS, "recipe.steps": 8, "recipe.validate_every": 2, "recipe.log_every": 4}
@@ -38,8 +38,8 @@ def studied(tmp_path_factory, cache):
 @pytest.fixture
 def workplace(studied, monkeypatch):
     monkeypatch.chdir(studied)
-    monkeypatch.setattr(cheap_scores, "FEWEST", ENOUGH)
-    monkeypatch.setattr(cheap_scores, "SMALL", (4, 8))
+    monkeypatch.setattr(proxies, "FEWEST", ENOUGH)
+    monkeypatch.setattr(proxies, "SMALL", (4, 8))
     return studied
 
 
@@ -97,7 +97,7 @@ def test_the_ceiling_is_the_agreement_of_disjoint_samples(workplace, capsys):
 
 def test_samples_are_scored_once(workplace, capsys, monkeypatch):
     first = judged(capsys)
-    monkeypatch.setattr(sample_parts, "distance", lambda *_: pytest.fail("scored again"))
+    monkeypatch.setattr(proxies, "distance", lambda *_: pytest.fail("scored again"))
     assert judged(capsys) == first
 
 
@@ -171,7 +171,7 @@ def test_the_table_says_signs_and_directions(workplace, capsys):
 
 
 def test_too_few_architectures_are_one_sentence(workplace, refused_by, monkeypatch):
-    monkeypatch.setattr(cheap_scores, "FEWEST", 24)
+    monkeypatch.setattr(proxies, "FEWEST", 24)
     said = refused_by("proxies", "search")
     assert "'search' has 6 architectures with a kid under one protocol and seed" in said
     assert "at least 24" in said
@@ -195,7 +195,7 @@ def studied_so(monkeypatch, **attributes):
     study = optuna.create_study()
     for name, value in attributes.items():
         study.set_user_attr(name, value)
-    monkeypatch.setattr(cheap_scores, "stored_study", lambda *_: study)
+    monkeypatch.setattr(proxies, "stored_study", lambda *_: study)
 
 
 def test_a_sweep_with_several_budgets_is_refused_before_its_records_are_read(workplace, refused_by, monkeypatch):
@@ -224,7 +224,7 @@ def test_the_driver_notes_its_sampler(workplace):
 
 @pytest.mark.slow
 def test_an_ablations_rungs_are_said_to_be_chosen_by_hand(workplace, capsys, monkeypatch):
-    monkeypatch.setattr(cheap_scores, "FEWEST", 2)
+    monkeypatch.setattr(proxies, "FEWEST", 2)
     assert main(["ablate", "tiny"]) == 0
     capsys.readouterr()
     assert main(["proxies", "tiny"]) == 0
@@ -240,15 +240,15 @@ def test_samples_that_are_gone_are_one_sentence(workplace):
     store = Store(Path("runs/store"))
     record = replace(records()[0], seed=7)
     with pytest.raises(UserError, match=r"cannot read the samples of trial-\d, .*samples\.npz"):
-        sample_parts._samples(store, record)
+        proxies._samples(store, record)
 
 
 @pytest.mark.parametrize("name", sorted(quality.DISTANCES))
 def test_a_distance_alone_is_that_of_the_whole_score(workplace, name):
     """`distance` of the features is what `quality` puts into a record."""
-    prepared = cheap_scores.trained_alike("search", [], "kid").prepared
-    reference = sample_parts._reference(prepared)
+    prepared = proxies.trained_alike("search", [], "kid").prepared
+    reference = proxies._reference(prepared)
     record = records()[0]
-    images, labels = sample_parts._samples(Store(Path("runs/store")), record)
+    images, labels = proxies._samples(Store(Path("runs/store")), record)
     found = quality.distance(name, reference.extractor.features(images).double(), labels, reference)
     assert found.value == pytest.approx(record.quantities[name].value, rel=1e-9)

@@ -6,9 +6,9 @@ from fake_sweep import SPACE, World
 from optuna.trial import TrialState
 
 from harness.records.errors import UserError
-from harness.search import unseen
+from harness.search import searcher
+from harness.search.searcher import Unseen
 from harness.search.space import space
-from harness.search.unseen import Unseen
 
 SMALL = {"base": SPACE["base"], "knobs": {name: SPACE["knobs"][name] for name in ("ffn", "width")}}  # 12
 
@@ -41,7 +41,7 @@ def test_tpe_alone_repeats_itself():
 
 def test_without_the_replacement_it_is_trained_again(tmp_path, cheap, monkeypatch):
     """The mutation: every combination is taken for new."""
-    monkeypatch.setattr(unseen.Unseen, "nearest", lambda _self, parameters: parameters)
+    monkeypatch.setattr(searcher.Unseen, "nearest", lambda _self, parameters: parameters)
     world = World(tmp_path, workers=1)
     world.run(SMALL, trials=12)
     assert len(set(fingerprints(world))) < 12
@@ -82,7 +82,7 @@ def test_the_nearest_is_the_fewest_knobs_away():
     distances = []
     for _ in range(80):
         near = unseen_yet.nearest(start)
-        unseen_yet._met.add(unseen._key(near))
+        unseen_yet._met.add(searcher._key(near))
         distances.append(sum(near[name] != start[name] for name in start))
     assert distances == sorted(distances)
     assert distances[0] == 0

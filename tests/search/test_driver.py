@@ -10,8 +10,8 @@ from fake_sweep import World, score
 from optuna.trial import TrialState
 
 from harness.records.errors import UserError
-from harness.search import candidates, shadow, sweep
-from harness.search.shadow import ENOUGH
+from harness.search import candidates, searcher, sweep
+from harness.search.searcher import ENOUGH
 
 BUDGETS = (100, 300, 900)
 
@@ -208,7 +208,7 @@ def test_the_sampler_learns_from_the_highest_budget_with_enough_results(tmp_path
     assert {tuple(trial.values) for trial in complete} == values
 
 
-@pytest.mark.parametrize("sampler", sorted(shadow.SAMPLERS))
+@pytest.mark.parametrize("sampler", sorted(searcher.SAMPLERS))
 def test_every_sampler_drives(tmp_path, cheap, sampler):
     world = World(tmp_path)
     world.run(trials=14, budgets=(100, 300), sampler=sampler)
@@ -218,7 +218,7 @@ def test_every_sampler_drives(tmp_path, cheap, sampler):
 
 def test_a_restarted_nsga2_goes_on_with_its_generations(tmp_path, cheap, monkeypatch):
     monkeypatch.setitem(
-        shadow.SAMPLERS, "nsga2", lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=8)
+        searcher.SAMPLERS, "nsga2", lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=8)
     )
     world = World(tmp_path)
     world.run(trials=20, sampler="nsga2")

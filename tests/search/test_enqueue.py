@@ -6,7 +6,7 @@ from fake_sweep import SPACE, World
 from harness.architecture.catalogue import architecture
 from harness.architecture.edits import with_edits
 from harness.records.errors import UserError
-from harness.search.placing import Placed, parameters_of, rungs_of
+from harness.search.problem import Placed, parameters_of, rungs_of
 from harness.search.space import space
 from harness.training.recipe import Recipe
 from harness.trials.ablation_study import read_ablation

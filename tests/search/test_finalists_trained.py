@@ -11,8 +11,8 @@ from tiny_study import SWEEP, write_yaml
 from harness.architecture.catalogue import architecture
 from harness.cli import main
 from harness.records.store import Store
-from harness.search.rescored import rescored_in
-from harness.search.storage import stored_study
+from harness.search.candidates import rescored_in
+from harness.search.study import stored_study
 
 COMMAND = ["sweep", "search", "trials=2", "finalists.most=2", "finalists.seeds=2"]
 

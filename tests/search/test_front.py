@@ -6,8 +6,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from harness.search.constraints import constraint_attributes
-from harness.search.front import front_trials
+from harness.search.candidates import constraint_attributes, front_trials
 
 
 @pytest.mark.parametrize("directions", [("minimize", "minimize"), ("minimize", "maximize"), ("maximize",)])

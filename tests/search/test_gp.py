@@ -3,8 +3,7 @@
 import pytest
 from fake_sweep import World
 
-from harness.search.samplers import GP
-from harness.search.shadow import ENOUGH
+from harness.search.searcher import ENOUGH, GP
 
 LIMIT = {"macs": 12_000}  # refuses about 70% of the space
 

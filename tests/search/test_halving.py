@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 
 from harness.search import halving
-from harness.search.halving import Fronts, Rung, places
-from harness.search.placing import Placed
+from harness.search.halving import Rung, places
+from harness.search.pareto import Fronts
+from harness.search.problem import Placed
 
 POINTS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 2)), min_size=1, max_size=40)
 

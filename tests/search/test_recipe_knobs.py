@@ -12,12 +12,14 @@ from harness.cli import main
 from harness.records.errors import UserError
 from harness.records.store import Store
 from harness.records.yaml_text import parse_yaml
-from harness.search.driver import check_recipes, definition_of, problem_of
-from harness.search.placing import parameters_of
+from harness.search.candidates import rescored_in
+from harness.search.definition import definition_of
+from harness.search.driver import problem_of
+from harness.search.knob_checks import check_recipes
+from harness.search.problem import parameters_of
 from harness.search.promote import recipe_of
-from harness.search.rescored import rescored_in
 from harness.search.space import census, space
-from harness.search.storage import stored_study
+from harness.search.study import stored_study
 from harness.training.recipe import Recipe
 from harness.trials.ablation_study import read_ablation
 from harness.trials.compose import compose_plain, merged

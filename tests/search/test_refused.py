@@ -10,9 +10,8 @@ from optuna.samplers import TPESampler
 from optuna.trial import TrialState, create_trial
 from scipy.stats import binomtest
 
-from harness.search import samplers
-from harness.search.samplers import TPE
-from harness.search.shadow import ENOUGH, Shadow
+from harness.search import searcher
+from harness.search.searcher import ENOUGH, TPE, Shadow
 from harness.search.space import space
 
 LIMIT = {"macs": 17_440}  # refuses 55% of the space
@@ -117,7 +116,7 @@ def test_in_a_sweep_it_is_refused_less_often_than_at_random(tmp_path, cheap):
 
 def test_counting_them_as_trials_shows(tmp_path, cheap, monkeypatch):
     """Red on Optuna's own counting: refused ones as pruned trials of the study."""
-    monkeypatch.setitem(samplers.SAMPLERS, "tpe", lambda seed: TPESampler(seed=seed))
+    monkeypatch.setitem(searcher.SAMPLERS, "tpe", lambda seed: TPESampler(seed=seed))
     add = Shadow._add
 
     def as_a_trial(self, candidate):

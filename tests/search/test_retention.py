@@ -9,10 +9,10 @@ from fake_sweep import SPACE, World, size
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.search import retention as retention_module
+from harness.search import halving
 from harness.search.candidates import Candidate, RungResult
-from harness.search.halving import dominates
-from harness.search.retention import Front, Retention, retained
+from harness.search.halving import Retention, retained
+from harness.search.pareto import Front, dominates
 
 POINTS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=30)  # few values: ties and repeats
 
@@ -107,7 +107,7 @@ def test_after_every_result_the_disk_holds_the_retention_set_and_no_more(tmp_pat
 @pytest.mark.usefixtures("cheap")
 def test_forgetting_the_front_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Broken on purpose: whoever is complete keeps its checkpoints for ever."""
-    monkeypatch.setattr(retention_module.Front, "add", lambda *_: [])
+    monkeypatch.setattr(halving.Front, "add", lambda *_: [])
     world = Disk(tmp_path, score=noisy)
     world.run(SPACE, budgets=(100, 300), reduction=2, trials=12)
     monkeypatch.undo()

@@ -11,9 +11,8 @@ from optuna.samplers._tpe.sampler import _split_trials
 from optuna.trial import create_trial
 
 from harness.records.errors import UserError
-from harness.search.front import front_of
-from harness.search.halving import Rung, losses_of
-from harness.search.scales import scaled
+from harness.search.halving import Rung
+from harness.search.pareto import front_of, losses_of, scaled
 
 N = 512
 KIDS = st.floats(-0.5, 50).map(lambda value: round(value, 6))

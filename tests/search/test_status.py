@@ -30,15 +30,13 @@ from harness.launch.observe import (
 from harness.processes.locks import DRIVER_LOCK, FileLock, is_held
 from harness.records.errors import UserError
 from harness.records.plain import to_plain
-from harness.search import stored
-from harness.search.candidates import candidate_of
+from harness.search import status
+from harness.search.candidates import FreshScore, candidate_of
+from harness.search.definition import Finalists
 from harness.search.finalists import rescore_finalists
-from harness.search.front import front_of
-from harness.search.reasons import grouped
-from harness.search.rescored import Finalists, FreshScore
-from harness.search.status import DEFINITION, _final_round, sweep_status
-from harness.search.storage import stored_study
-from harness.search.stored import read_stored
+from harness.search.pareto import front_of
+from harness.search.status import _final_round, grouped, read_stored, sweep_status
+from harness.search.study import DEFINITION, stored_study
 
 BUDGETS = (100, 300)
 
@@ -332,4 +330,4 @@ def test_the_reader_leaves_torch_alone():
     import sys
 
     code = "import harness.commands.status, sys; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(stored.__file__).parents[2]).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(status.__file__).parents[2]).returncode == 0

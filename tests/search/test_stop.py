@@ -16,7 +16,7 @@ from harness.cli import main
 from harness.launch.events import read_events
 from harness.processes.locks import is_held
 from harness.records.store import Store
-from harness.search.storage import stored_study
+from harness.search.study import stored_study
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -12,8 +12,9 @@ from optuna.trial import TrialState
 from optuna_dashboard._serializer import serialize_frozen_trial, serialize_study_detail
 
 from harness.records.errors import UserError
-from harness.search import candidates, storage
-from harness.search.constraints import constraint_attributes, violations_of
+from harness.search import candidates
+from harness.search.candidates import constraint_attributes, violations_of
+from harness.search.study import check_storage, open_storage, place, stored_study
 
 LIMITS = {"macs": 20_000, "params": 10**9}
 
@@ -48,7 +49,7 @@ def test_plain_optuna_and_the_dashboard_open_it_with_its_constraints(tmp_path, c
         study.best_trials, study.trials, [], [], [], False, {}, [],
     )  # fmt: skip
     json.dumps(detail, allow_nan=False)
-    stored = storage.stored_study(folder, "fake")
+    stored = stored_study(folder, "fake")
     assert [trial.number for trial in stored.trials] == [trial.number for trial in study.trials]
 
 
@@ -99,14 +100,14 @@ def test_a_kill_before_the_folder_was_noted_is_mended(tmp_path, cheap):
 
 def test_unknown_storages_and_passwords():
     with pytest.raises(UserError, match="unknown storage 'sqlit'; choose one of: sqlite, "):
-        storage.check_storage("sqlit")
-    shown = storage.place(Path("x"), "postgresql://me:secret@host/db")
+        check_storage("sqlit")
+    shown = place(Path("x"), "postgresql://me:secret@host/db")
     assert shown == "postgresql://me@host/db"
 
 
 def test_a_server_that_is_not_there_is_one_sentence(tmp_path):
     with pytest.raises(UserError, match="cannot open the study sqlite:////no/such/folder/x"):
-        storage.open_storage(tmp_path, "sqlite:////no/such/folder/x.db")
+        open_storage(tmp_path, "sqlite:////no/such/folder/x.db")
 
 
 def test_attributes_of_the_sampler_are_not_constraints():

@@ -27,10 +27,10 @@ from harness.records.quantity import Measured
 from harness.records.record import TrialRecord
 from harness.search import problem as problem_module
 from harness.search.candidates import Candidates
-from harness.search.gate import Gated, gate
+from harness.search.definition import SweepStudy
+from harness.search.problem import Gated, gate
 from harness.search.space import space
-from harness.search.storage import open_storage, open_study, place
-from harness.search.study import SweepStudy
+from harness.search.study import open_storage, open_study, place
 from harness.search.sweep import Sweep
 from harness.trials.outcomes import failed_record, record_of
 from harness.trials.prepared import Prepared

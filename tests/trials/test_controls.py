@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_study import tiny_spec
 
+from harness.data.config import DigitsConfig
 from harness.launch.config import DebugLauncher
 from harness.measure.quality_reference import load_reference
 from harness.models.unet import UNet
@@ -78,7 +79,9 @@ def test_images_are_scored_in_the_order_of_their_content(tmp_path):
         (tmp_path / folder).mkdir()
         for at, name in enumerate(names):
             write_grid(data.train[at][0][None], tmp_path / folder / f"{name}.png")
-    (first, *_), (second, *_) = (evaluate.read_images(tmp_path / folder, data) for folder in ("one", "other"))
+    first, second = (
+        evaluate.read_images(tmp_path / folder, data, DigitsConfig()).images for folder in ("one", "other")
+    )
     assert torch.equal(first, second)
 
 

@@ -9,7 +9,7 @@ from harness.records.errors import UserError
 from harness.records.plain import from_plain, to_plain
 from harness.records.quantity import Counted, Failed, Measured, Predicted, Unavailable
 from harness.records.record import Measurement, TrialRecord, why
-from harness.search.gate import UNKNOWN, gate
+from harness.search.problem import UNKNOWN, gate
 from harness.trials import costs
 from harness.trials.limits import LATENCY, Check, LatencyLimit, checks, violated
 from harness.trials.outcomes import rejected

@@ -21,7 +21,7 @@ from harness.launch.config import DebugLauncher
 from harness.launch.events import read_steps
 from harness.launch.pool import Pool
 from harness.measure.quality_reference import load_reference
-from harness.models import stage
+from harness.models import unet
 from harness.records.errors import UserError
 from harness.records.quantity import Counted, Failed, Measured, Unavailable
 from harness.records.record import Protocol, why
@@ -188,7 +188,7 @@ def test_seeds_repeat_bit_for_bit(workplace, cache):
 def test_recomputed_blocks_train_the_same_network(workplace, monkeypatch):
     """It is no part of a trial's identity, because it changes nothing that the trial finds."""
     recomputed = []
-    monkeypatch.setattr(stage, "checkpoint", lambda *call, **more: recomputed.append(call) or checkpoint(*call, **more))
+    monkeypatch.setattr(unet, "checkpoint", lambda *call, **more: recomputed.append(call) or checkpoint(*call, **more))
 
     def weights(out, *overrides):
         spec = tiny_spec(f"out={out}", *overrides)

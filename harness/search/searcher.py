@@ -1,26 +1,153 @@
-"""What the sampler learns from: a study in memory that holds the values of one budget.
+"""What proposes candidates: a Searcher is asked for one, and told what became of it.
 
 Optuna's samplers compare all values of a study, and values of different budgets do not compare. So the sampler never
-sees the stored study, but one that holds, of every candidate, its values at the highest budget that has enough results.
-When a higher budget has enough, and when a driver begins, it is built anew from the candidates. What is asked does not
-depend on the storage, then, nor is a storage of thousands of trials read to ask.
+sees the stored study, but one in memory that holds, of every candidate, its values at the highest budget that has
+enough results. When a higher budget has enough, and when a driver begins, it is built anew from the candidates. What is
+asked does not depend on the storage, then, nor is a storage of thousands of trials read to ask.
 
-Values are held on the scale of `scales`. Of a candidate that awaits a measurement it holds what is predicted meanwhile,
-and the measured value from the moment it comes. Refused candidates are no trials here: see `samplers`.
+Values are held on the scale of `pareto.scaled`. Of a candidate that awaits a measurement it holds what is predicted
+meanwhile, and the measured value from the moment it comes. Refused candidates are no trials here: TPE and GP hear of
+them in their own way.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from typing import Any, TypeAlias
 
+import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from harness.records.errors import UserError
 from harness.search.candidates import Candidate
-from harness.search.samplers import GP, SAMPLERS, TPE
-from harness.search.space import Space
-from harness.search.storage import Direction
+from harness.search.pareto import Direction
+from harness.search.space import Parameters, Space
+
+
+class TPE(TPESampler):
+    """TPE (Watanabe, arXiv 2304.11127) to which refused candidates are bad ones, and nothing else.
+
+    Optuna counts a refused trial like any other: among the `n_startup_trials` that are random, and in gamma(n), how
+    many of the trained ones are called good. Where a limit refuses half of what is asked, it models after a handful of
+    results, and calls twice as many good as it means to. Here they are no trials of the study. They are in the density
+    of bad ones alone, l(x) / g(x)'s g, and so steer the sampler away from where they were.
+    """
+
+    refused: Sequence[FrozenTrial] = ()
+    """With the number that the next trial of the study had when each was refused: the newest weigh most."""
+
+    def _build_parzen_estimator(
+        self, study: Any, search_space: dict[str, BaseDistribution], trials: list[FrozenTrial], handle_below: bool
+    ) -> Any:
+        if not handle_below:
+            trials = sorted([*self.refused, *trials], key=lambda trial: trial.number)  # stable: refused, then its trial
+        return super()._build_parzen_estimator(study, search_space, trials, handle_below)
+
+
+class GP(GPSampler):
+    """Optuna's Gaussian processes (expected hypervolume improvement, constrained) that learn limits from refused
+    candidates too.
+
+    Optuna fits a limit's process to trained candidates, which all meet it; how far a refused one is beyond a limit is
+    known as well, and says where the limit lies. What a rule refused has no such number and is left out. Knobs that
+    exist only beside others are drawn at random: a process has one set of inputs.
+    """
+
+    refused: Sequence[FrozenTrial] = ()
+
+    def _get_constraints_acqf_args(
+        self, constraint_vals: Any, internal_search_space: Any, normalized_params: Any
+    ) -> tuple[Any, Any]:
+        names, count = internal_search_space._optuna_search_space.keys(), constraint_vals.shape[1]
+        known = [each for each in self.refused if names <= each.params.keys() and len(each.constraints) == count]
+        if known:
+            values = np.array([list(each.constraints.values()) for each in known])
+            constraint_vals = np.concatenate([constraint_vals, values])
+            inputs = internal_search_space.get_normalized_params(known)
+            normalized_params = np.concatenate([normalized_params, inputs])
+        return super()._get_constraints_acqf_args(constraint_vals, internal_search_space, normalized_params)
+
+
+SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
+    "tpe": lambda seed: TPE(seed=seed),
+    "gp": lambda seed: GP(seed=seed, warn_independent_sampling=False),
+    "nsga2": lambda seed: NSGAIISampler(seed=seed),
+    "random": lambda seed: RandomSampler(seed=seed),
+    "qmc": lambda seed: QMCSampler(seed=seed, scramble=True),
+}
+"""A sampler that begins again with the same seed would ask for the same again: callers add the number of candidates.
+
+All but these two learn from nothing but results, so they do not hear of refused candidates either.
+"""
+
+
+class Unseen:
+    def __init__(
+        self, space: Space, fingerprint: Callable[[Parameters], str], candidates: Iterable[Candidate], seed: int
+    ) -> None:
+        """`fingerprint` of what a combination trains; it raises UserError where a rule refuses the combination."""
+        self._space, self._fingerprint = space, fingerprint
+        self._random = random.Random(seed)
+        self._fingerprints: dict[Any, str | None] = {}  # combination -> what was computed; None: a rule refuses it
+        self._met: set[Any] = set()  # combinations
+        self._architectures: set[str] = set()
+        for candidate in candidates:
+            self.meet(candidate)
+
+    @property
+    def finite(self) -> bool:
+        """Whether the space can be exhausted: no knob is a continuum."""
+        return all(knob.values() is not None for knob in self._space.knobs.values())
+
+    def meet(self, candidate: Candidate) -> None:
+        self._met.add(_key(candidate.parameters))
+        if candidate.fingerprint is not None:
+            self._architectures.add(candidate.fingerprint)
+
+    def nearest(self, parameters: Parameters) -> Parameters | None:
+        """This combination, if neither it nor what it trains was met; else the one the fewest knobs away, of several
+        any; None where there is none left. A combination that a rule refuses is no neighbour."""
+        if _key(parameters) not in self._met and self._of(parameters) not in self._architectures:
+            return parameters
+        layer: list[Parameters] = [parameters]
+        reached = {_key(parameters)}
+        while layer:
+            found = [other for at in layer for other in self._space.neighbours(at)]
+            layer = []
+            for other in found:
+                if (key := _key(other)) not in reached:
+                    reached.add(key)
+                    layer.append(other)
+            self._random.shuffle(layer)
+            for near in layer:
+                if self._is_new(near):
+                    return near
+        return None
+
+    def _is_new(self, parameters: Parameters) -> bool:
+        if _key(parameters) in self._met:
+            return False
+        fingerprint = self._of(parameters)
+        return fingerprint is not None and fingerprint not in self._architectures
+
+    def _of(self, parameters: Parameters) -> str | None:
+        key = _key(parameters)
+        if key not in self._fingerprints:
+            try:
+                self._fingerprints[key] = self._fingerprint(parameters)
+            except UserError:
+                self._fingerprints[key] = None
+        return self._fingerprints[key]
+
+
+def _key(parameters: Parameters) -> frozenset[tuple[str, str]]:
+    """A combination whatever the order of its knobs. By `repr`: 1, 1.0 and true are three values."""
+    return frozenset((name, repr(value)) for name, value in parameters.items())
+
 
 ENOUGH = 10
 """Results at a budget before the sampler learns from them: as many as TPE wants before it stops asking at random."""

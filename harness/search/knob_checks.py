@@ -1,4 +1,6 @@
-"""Whether every value of a space's knobs means something on a deployment twin: looked at before anything starts."""
+"""What every value of a space's knobs means by itself, looked at before anything starts: on the deployment twin, and
+for the training recipe.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +10,9 @@ from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import with_edits
 from harness.architecture.sizes import sizes_set
 from harness.records.errors import UserError
-from harness.search.space import Knob, Space, Value
+from harness.search.space import Knob, Space, Value, varied
+from harness.training.recipe import Recipe
+from harness.trials.settings import Settings
 from harness.trials.twins import DeploymentTwin
 
 
@@ -71,3 +75,32 @@ def _values(knob: Knob) -> tuple[Any, ...]:
     """All of them; of a continuum, both ends."""
     values = knob.values()
     return values if values is not None else tuple(knob.range or ())
+
+
+def check_recipes(space: Space, settings: Settings, *, several_budgets: bool) -> None:
+    """Refuse, by name, a knob's value that the recipe refuses: each one, of a range both ends, with the knobs that it
+    depends on. What several values make together is known when a candidate is made."""
+    for name, knob in space.knobs.items():
+        if knob.of_recipe and settings.count_only:
+            raise UserError(f"knob '{name}' is of the recipe, and count_only trains nothing; leave out one of them")
+        for value in (knob.range or knob.values() or ()) if knob.of_recipe else ():
+            try:
+                recipe = _first_possible(space, settings.recipe, name, value)
+            except UserError as error:
+                raise UserError(f"knob '{name}', value {value}: {error}") from error
+            if several_budgets and not recipe.begins_longer_ones:
+                raise UserError(
+                    f"knob '{name}', value {value}: {recipe.named_schedule} depends on the last step, so a shorter "
+                    "training is no beginning of a longer one; leave out the value, or give one budget"
+                )
+
+
+def _first_possible(space: Space, base: Recipe, name: str, value: Value) -> Recipe:
+    """The recipe with this value and the first values of the knobs without which it does not exist that allow it."""
+    refusal = None
+    for around in space.around(name):
+        try:
+            return varied(base, space.recipe({**around, name: value}))
+        except UserError as error:
+            refusal = refusal or error
+    raise refusal or UserError("it never exists: a knob that it depends on has no such value")

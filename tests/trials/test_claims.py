@@ -1,0 +1,190 @@
+"""A trial is trained once per store, also when two studies want it at the same time, and when one of them is killed."""
+
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from tiny_study import ABLATION, tiny_spec, write_yaml
+
+from harness.launch.attempt import new_attempt
+from harness.launch.config import DebugLauncher
+from harness.launch.events import read_events
+from harness.launch.pool import Pool
+from harness.processes.lease import Heartbeat
+from harness.processes.locks import FileLock, lock_driver
+from harness.records.store import Store
+from harness.trials import claims as claims_module
+from harness.trials.claims import Claims
+from harness.trials.costs import counted
+from harness.trials.outcomes import record_of
+from harness.trials.queue import TrialQueue
+
+LAUNCHER = {"kind": "debug"}
+
+
+@pytest.fixture
+def one(tmp_path):
+    """A driver of the study `one`: its lock and its claims."""
+    lock = lock_driver(tmp_path / "one" / "attempts", LAUNCHER)
+    claims = Claims(tmp_path / "store", tmp_path / "one" / "attempts")
+    yield lock, claims
+    claims.close()
+    lock.release()
+
+
+@pytest.fixture
+def two(tmp_path):
+    claims = Claims(tmp_path / "store", tmp_path / "two" / "attempts")
+    yield claims
+    claims.close()
+
+
+def test_a_claim_keeps_other_studies_away_until_it_is_given_back(one, two):
+    _, first = one
+    assert first.take("k") is None
+    assert first.take("k") is None
+    assert two.take("k") == "one"
+    assert two.take("other") is None
+    two.give_back("k")
+    assert two.take("k") == "one", "nobody gives back what is another's"
+    first.give_back("k")
+    assert two.take("k") is None
+
+
+def test_a_claim_ends_with_its_driver(one, two):
+    lock, first = one
+    first.take("k")
+    lock.release()  # as a kill does; its last beat is still there
+    assert two.take("k") is None
+
+
+def test_the_next_driver_of_the_same_study_has_its_claims(one, two, tmp_path):
+    lock, first = one
+    first.take("k")
+    lock.release()
+    with lock_driver(tmp_path / "one" / "attempts", LAUNCHER):
+        assert Claims(tmp_path / "store", tmp_path / "one" / "attempts").take("k") is None
+
+
+def test_a_job_that_outlives_its_driver_keeps_the_claim(one, two, tmp_path):
+    lock, first = one
+    first.take("k")
+    attempt = new_attempt(tmp_path / "one" / "attempts" / "k")
+    attempt.make_current()
+    with FileLock.acquire(attempt.lock):
+        lock.release()
+        assert two.take("k") == "one"
+    assert two.take("k") is None
+
+
+def test_on_another_host_a_claim_holds_while_its_driver_beats(one, two, tmp_path, monkeypatch):
+    monkeypatch.setattr(claims_module, "LEASE_S", 0.5)
+    lock, first = one
+    first.take("k")
+    lock.release()  # there its lock would not be seen either
+    path = tmp_path / "store" / "claims" / "k.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "host": "elsewhere", "driver": "elsewhere-1-a"}))
+    beat = path.with_name("elsewhere-1-a.beat")
+    with Heartbeat(beat, 0.1, owner="elsewhere-1-a"):
+        deadline = time.monotonic() + 1.0
+        while time.monotonic() < deadline:
+            assert two.take("k") == "one"
+            time.sleep(0.05)
+        last = beat.read_text()
+    beat.write_text(last)  # as a kill leaves it
+    assert two.take("k") == "one", "nobody knows how old a beat is that is seen for the first time"
+    time.sleep(0.6)
+    assert two.take("k") is None
+
+
+def test_of_many_at_once_one_gets_it(tmp_path):
+    folders = [tmp_path / f"study{number}" / "attempts" for number in range(8)]
+    locks = [lock_driver(folder, LAUNCHER) for folder in folders]
+    claims = [Claims(tmp_path / "store", folder) for folder in folders]
+    with ThreadPoolExecutor(len(claims)) as threads:
+        for key in map(str, range(20)):
+            got = list(threads.map(lambda each, key=key: each.take(key), claims))
+            assert got.count(None) == 1
+    for each in claims:
+        each.close()
+    for lock in locks:
+        lock.release()
+
+
+def test_a_trial_of_another_study_is_waited_for_while_others_are_trained(workplace, monkeypatch):
+    monkeypatch.setattr(claims_module, "LOOK_EVERY_S", 0.0)
+    spec, other = tiny_spec(), tiny_spec(seed=1)
+    trained = []
+
+    def train(spec, _folder):
+        trained.append(spec.seed)
+        record = record_of(spec, "complete", counted(spec.architecture, spec.latent))
+        spec.store.put(record)
+        return record
+
+    monkeypatch.setattr("harness.trials.queue.run_trial", train)
+    with lock_driver(Path("runs/one/attempts"), LAUNCHER), Pool(Path("runs/two/attempts"), DebugLauncher()) as pool:
+        first, queue = Claims(Path("runs/store"), Path("runs/one/attempts")), TrialQueue(pool)
+        first.take(spec.key)
+        assert [queue.submit(each) for each in (spec, other)] == [None, None]
+        assert [each.seed for each, _ in queue.poll(0.0)] == [1]
+        assert queue.progress()[spec.key].stage == "run by study one"
+        assert (queue.in_flight, queue.poll(0.0)) == (1, [])
+        spec.store.put(record_of(spec, "complete", counted(spec.architecture, spec.latent)))
+        first.give_back(spec.key)
+        ((ended, record),) = queue.poll(0.0)
+        assert (ended, record.key, record.state) == (spec, spec.key, "complete")
+        assert queue.in_flight == 0
+        first.close()
+    assert trained == [1]
+    assert list(Path("runs/store/claims").glob("*.json")) == []
+
+
+STEPS = ["recipe.steps=60", "recipe.checkpoint_every=60", "launcher=local", "launcher.max_in_flight=1"]
+
+
+def start(name):
+    command = [sys.executable, "-m", "harness.cli", "ablate", name, *STEPS]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def jobs(event):
+    return Counter(line["key"] for name in ("one", "two") for line in events(name) if line["event"] == event)
+
+
+def events(name):
+    return read_events(Path(f"runs/{name}/attempts"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("killed", [False, True])
+def test_two_drivers_train_each_trial_once_also_when_the_first_is_killed(workplace, killed):
+    """Killed, the first leaves a worker that goes on; the second waits for that one's result, and trains the rest."""
+    for name in ("one", "two"):
+        write_yaml(Path(f"sweeps/{name}.yaml"), ABLATION)
+    first = start("one")
+    deadline = time.monotonic() + 120
+    while not any(line["event"] == "started" for line in events("one")):
+        assert time.monotonic() < deadline
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.05)
+    second = start("two")
+    if killed:
+        while not events("two"):
+            assert second.poll() is None, second.communicate()
+            time.sleep(0.05)
+        first.kill()
+    codes = [driver.wait(timeout=400) for driver in (first, second)]
+    said = [driver.communicate() for driver in (first, second)]
+    assert codes == [-9 if killed else 0, 0], said
+    finished = jobs("finished")
+    assert set(finished.values()) == {1}, finished
+    assert len(finished) == 3  # two trials and the controls
+    assert jobs("started") == finished
+    assert len(list(Store(Path("runs/store")).trials())) == 2
