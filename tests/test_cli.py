@@ -1,10 +1,12 @@
 """The command line: help and examples that are true, a light start, one JSON object where it is asked for."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,8 @@ import torch
 from safetensors.torch import save_file
 
 from harness.architecture.catalogue import catalogue_names
-from harness.cli import main, overview, parse, split_verb
-from harness.commands.verb import NAMES, verb
+from harness.cli import main
+from harness.commands.verb import NAMES, overview, parse, split_verb, verb
 from harness.search.definition import sweep_study
 from harness.trials.compose import groups
 from harness.trials.settings import settings_of
@@ -32,6 +34,43 @@ def test_the_overview_names_every_verb_and_shows_an_example(words, capsys):
     shown = capsys.readouterr().out
     assert all(re.search(rf"^  {name} ", shown, re.MULTILINE) for name in VERBS)
     assert "for example: harness " in shown
+
+
+@pytest.mark.parametrize("program", ["harness", "harness.cli"])
+def test_the_version_is_that_of_the_package(program):
+    ended = subprocess.run([sys.executable, "-m", program, "--version"], capture_output=True, text=True, check=True)
+    assert ended.stdout == f"unet-harness {version('unet-harness')}\n"
+
+
+INTERRUPTED_WHILE_IMPORTING = """
+import sys
+class Interrupts:
+    def find_spec(self, name, path, target=None):
+        if name == sys.argv[1]:
+            raise KeyboardInterrupt
+before = set(sys.modules)
+import harness.cli
+assert set(sys.modules) - before <= {"harness", "harness.cli"}, "a Ctrl-C during such an import would be a traceback"
+sys.meta_path.insert(0, Interrupts())
+sys.exit(harness.cli.main(["measure", "laptop/thin_sdxl", "--latent", "8"]))
+"""
+
+
+@pytest.mark.parametrize("module", ["harness.commands.verb", "harness.records.errors", "yaml", "torch"])
+def test_ctrl_c_at_any_moment_is_a_sentence(module):
+    """While the command line's own modules are imported, too."""
+    code = [sys.executable, "-c", INTERRUPTED_WHILE_IMPORTING, module]
+    ended = subprocess.run(code, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (130, "harness: stopped; the same command continues\n")
+
+
+@pytest.mark.parametrize("words", ["measure laptop/thin_sdxl --latent 8", "compare paper", "settings data", "--help"])
+def test_a_terminal_without_utf_8_shows_everything(words):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-m", "harness", *words.split()]
+    ended = subprocess.run(command, capture_output=True, env=environment)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert ended.stdout.isascii()
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.commands.report import check_page, report
-from harness.commands.tables import table
 from harness.commands.verb import Verb
 from harness.records.quantity import value_of
 from harness.records.record import why
+from harness.records.terminal import table
 
 if TYPE_CHECKING:
     from harness.trials.spec import TrialSpec

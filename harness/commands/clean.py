@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.commands.operands import out_of
-from harness.commands.tables import table
 from harness.commands.verb import Verb
 from harness.records.errors import UserError
 from harness.records.removal import Removable, remove
+from harness.records.terminal import table
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -50,11 +50,9 @@ VERB = Verb(
 
 
 def _remove(items: Sequence[Removable]) -> None:
-    from rich.console import Console
-    from rich.progress import track
+    from harness.records.eta import with_eta
 
-    console = Console(stderr=True)
-    for item in track(items, "removing", console=console, transient=True, disable=not console.is_terminal):
+    for item in with_eta(items, "removing", len(items)):
         remove(item.path)
 
 

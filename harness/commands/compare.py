@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness.architecture.family import FULL_LATENT
 from harness.commands.measure import PLACES
 from harness.commands.operands import latent_of
-from harness.commands.tables import table
 from harness.commands.verb import Verb
 from harness.records.errors import UserError
 from harness.records.plain import from_plain
+from harness.records.terminal import table
 
 if TYPE_CHECKING:
     from harness.architecture.config import ArchitectureConfig

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.commands.tables import table
 from harness.commands.verb import Verb
 from harness.records.store import check_file_writable
+from harness.records.terminal import table
 
 if TYPE_CHECKING:
     import numpy as np

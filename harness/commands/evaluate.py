@@ -4,9 +4,9 @@ import argparse
 import json
 import sys
 
-from harness.commands.tables import quantities_table
 from harness.commands.verb import Verb
 from harness.records.plain import to_plain
+from harness.records.terminal import quantities_table
 
 
 def flags(parser: argparse.ArgumentParser) -> None:

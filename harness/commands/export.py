@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.commands.operands import edited, latent_of
-from harness.commands.tables import table
 from harness.commands.verb import Verb
 from harness.records.errors import UserError
 from harness.records.plain import from_plain, to_plain
+from harness.records.terminal import table
 
 if TYPE_CHECKING:
     from torch import nn

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.commands.latency_published import left_out_errors, scores_table
-from harness.commands.tables import table
 from harness.commands.verb import Verb
 from harness.records.errors import UserError
 from harness.records.store import check_file_writable
+from harness.records.terminal import table
 
 if TYPE_CHECKING:
     from harness.predictor.calibration import Calibration

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from math import exp
 from typing import TYPE_CHECKING
 
-from harness.commands.tables import table
 from harness.commands.verb import Verb
 from harness.records.errors import UserError
 from harness.records.plain import from_plain
 from harness.records.quantity import Predicted
+from harness.records.terminal import table
 
 if TYPE_CHECKING:
     from harness.predictor.calibration import Calibration

@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.commands.tables import table
 from harness.commands.verb import Verb
 from harness.records.errors import UserError
 from harness.records.quantity import Failed
+from harness.records.terminal import table
 
 if TYPE_CHECKING:
     from harness.device.queue import Entry, FolderQueue

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.commands.operands import latent_of
-from harness.commands.tables import table
 from harness.commands.verb import Verb
 from harness.records.plain import from_plain
 from harness.records.quantity import Measured, Predicted, Quantity, Unavailable
+from harness.records.terminal import table
 
 PAPERS = ("snapgen_t2i", "decoder/tiny")  # the pair of reports/published/on_device.yaml,
 PAPERS_CHIP = "A18 Pro"  # and the chip of its iPhone 16 Pro Max

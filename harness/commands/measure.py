@@ -9,8 +9,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from harness.commands.operands import edited, latent_of
-from harness.commands.tables import table
 from harness.commands.verb import Verb
+from harness.records.terminal import table
 
 if TYPE_CHECKING:
     from harness.measure.cost import Cost, Tally

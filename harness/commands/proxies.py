@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
-from harness.commands.tables import table
 from harness.commands.verb import Verb
 from harness.records.quantity import value_of
+from harness.records.terminal import table
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.commands.operands import latent_of
-from harness.commands.tables import table
 from harness.commands.verb import Verb
 from harness.records.errors import UserError
+from harness.records.terminal import table
 
 if TYPE_CHECKING:
     from harness.architecture.config import ArchitectureConfig

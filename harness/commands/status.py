@@ -32,21 +32,21 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
+    from harness.records.terminal import console
 
     if arguments.watch and arguments.json:
         raise UserError("--json prints one object; leave out --watch, or ask again and again yourself")
-    out, console = out_of(arguments.overrides, arguments.name), Console()
+    out, terminal = out_of(arguments.overrides, arguments.name), console()
     if arguments.name is None:
-        return _list(out, console, arguments)
+        return _list(out, terminal, arguments)
     name, folder = begun_study(out, arguments.name)
     if arguments.watch:
-        return _watch(out, folder, name, console)
+        return _watch(out, folder, name, terminal)
     status = status_of(out, folder, name)
     if arguments.json:
         print(json.dumps(_plain(status), ensure_ascii=False))
     else:
-        console.print(shown(status))
+        terminal.print(shown(status))
     return 0
 
 
@@ -73,7 +73,7 @@ def status_of(out: Path, folder: Path, name: str) -> SweepStatus | AblationStatu
     return status
 
 
-def _list(out: Path, console: Console, arguments: argparse.Namespace) -> int:
+def _list(out: Path, terminal: Console, arguments: argparse.Namespace) -> int:
     from harness.search.study import begun
 
     if arguments.watch:
@@ -89,7 +89,7 @@ def _list(out: Path, console: Console, arguments: argparse.Namespace) -> int:
             )
         )
     else:
-        console.print(listed(found))
+        terminal.print(listed(found))
     return 0
 
 
@@ -101,12 +101,12 @@ def _tried(out: Path, name: str) -> SweepStatus | AblationStatus | str:
         return str(error)
 
 
-def _watch(out: Path, folder: Path, name: str, console: Console) -> int:
+def _watch(out: Path, folder: Path, name: str, terminal: Console) -> int:
     """Until Ctrl-C, or until no driver runs and no worker lives."""
     from rich.live import Live
 
     try:
-        with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+        with Live(console=terminal, auto_refresh=False, vertical_overflow="crop") as live:
             while True:
                 began = time.monotonic()
                 status = status_of(out, folder, name)
@@ -122,11 +122,12 @@ def _watch(out: Path, folder: Path, name: str, console: Console) -> int:
 
 def _drawing(status: SweepStatus | AblationStatus, over: bool) -> RenderableType:
     from rich.console import Group
+    from rich.text import Text
 
     hint = (
         "no driver runs, so nothing more will change" if over else time.strftime("%H:%M:%S, Ctrl-C ends the watching")
     )
-    return Group(shown(status), f"[dim]{hint}[/dim]")
+    return Group(shown(status), Text(hint, style="dim"))
 
 
 def _lives(status: SweepStatus | AblationStatus) -> bool:
@@ -158,14 +159,12 @@ def shown(status: SweepStatus | AblationStatus) -> RenderableType:
 
 def listed(found: Mapping[str, SweepStatus | AblationStatus | str]) -> RenderableType:
     """One line a study."""
-    from rich.text import Text
-
     from harness.search.status import SweepStatus
 
     table = _table("study", "kind", "driver", "results")
     for name, status in found.items():
         if isinstance(status, str):
-            table.add_row(name, "", "", Text(status))
+            table.add_row(name, "", "", status)
             continue
         kind = "sweep" if isinstance(status, SweepStatus) else "ablation"
         driver = f"{status.driver.host}, process {status.driver.pid}" if status.driver.runs else "none runs"
@@ -198,7 +197,6 @@ def _sweep(status: SweepStatus) -> RenderableType:
 
 def _ablation(status: AblationStatus) -> RenderableType:
     from rich.console import Group
-    from rich.markup import escape
 
     lines = [
         ("ablation", f"{status.name}, {status.place}"),
@@ -210,20 +208,19 @@ def _ablation(status: AblationStatus) -> RenderableType:
     table = _table("rung", *(f"seed {seed}" for seed in seeds))
     cells = {(cell.rung, cell.seed): cell for cell in status.cells}
     for rung in dict.fromkeys(cell.rung for cell in status.cells):
-        table.add_row(rung, *(escape(_cell(cells[rung, seed])) for seed in seeds))
+        table.add_row(rung, *(_cell(cells[rung, seed]) for seed in seeds))
     others = [(job.key, "", job) for job in status.other_jobs]
     return Group(_lines(lines), *_remarks(status.remarks), "", table, *(_jobs("", others) if others else ()))
 
 
 def _lines(pairs: Iterable[tuple[str, str]]) -> Table:
     from rich.table import Table
-    from rich.text import Text
 
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
     grid.add_column()
     for name, value in pairs:
-        grid.add_row(name, Text(value))
+        grid.add_row(name, value)
     return grid
 
 
@@ -279,13 +276,12 @@ def _spent(status: SweepStatus) -> str:
 
 
 def _jobs(column: str, jobs: Sequence[tuple[str, str, Job | None]]) -> list[RenderableType]:
-    from rich.markup import escape
 
     if not jobs:
         return []
     table = _table("running", column, "stage", "last word", "worker")
     for name, budget, job in jobs[:MOST_JOBS]:
-        table.add_row(name, budget, *map(escape, _job(job)))
+        table.add_row(name, budget, *_job(job))
     more = len(jobs) - MOST_JOBS
     return [table, *([f"and {more:,} more"] if more > 0 else []), ""]
 
@@ -317,7 +313,6 @@ def _cell(cell: Cell) -> str:
 
 
 def _front(status: SweepStatus) -> list[RenderableType]:
-    from rich.markup import escape
 
     if not status.front:
         return [f"no candidate is trained to {status.budgets[-1].steps:,} steps yet" if status.budgets else ""]
@@ -326,7 +321,7 @@ def _front(status: SweepStatus) -> list[RenderableType]:
         table.add_column(name, justify="right")
     table.add_column("candidate", overflow="fold")
     for point in status.front[:MOST_FRONT]:
-        table.add_row(point.name, *(f"{value:.6g}" for value in point.values), escape(_knobs(point)))
+        table.add_row(point.name, *(f"{value:.6g}" for value in point.values), _knobs(point))
     more = len(status.front) - MOST_FRONT
     return [table, *([f"and {more:,} more"] if more > 0 else [])]
 

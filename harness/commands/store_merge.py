@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from harness.commands.tables import table
 from harness.commands.verb import Verb
 from harness.records.merge import KINDS, Action, Merged, keys_of, merge, stores
 from harness.records.plain import Difference
+from harness.records.terminal import table
 
 SHOWN = 4  # differences of a conflict that are printed
 
@@ -32,26 +32,22 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """0; 1 if something is left to the user: a conflict, a damaged record."""
-    from rich.console import Console
-    from rich.progress import track
-
+    from harness.records.eta import with_eta
     from harness.trials.settings import settings_of
 
     out = settings_of(arguments.overrides).out
     theirs, ours = stores(Path(arguments.name).expanduser(), out)
-    console, count = Console(stderr=True), len(keys_of(theirs))
     pairs = merge(theirs, ours, keep=arguments.keep, dry_run=arguments.dry_run)
-    shown = track(pairs, "merging", total=count, console=console, transient=True, disable=not console.is_terminal)
-    found = list(shown)
-    for line in _lines(found):
+    merged = list(with_eta(pairs, "merging", len(keys_of(theirs))))
+    for line in _lines(merged):
         print(line)
-    print(_table(found))
-    conflicts = sum(one.action == "conflict" for one in found)
+    print(_table(merged))
+    conflicts = sum(one.action == "conflict" for one in merged)
     if conflicts:
         print(f"{conflicts} left as {'it is' if conflicts == 1 else 'they are'} here: say --keep ours, theirs or newer")
     if arguments.dry_run:
         print("nothing was written (--dry-run)")
-    return 0 if all(one.is_settled for one in found) else 1
+    return 0 if all(one.is_settled for one in merged) else 1
 
 
 VERB = Verb(
@@ -64,9 +60,9 @@ VERB = Verb(
 )
 
 
-def _lines(found: Sequence[Merged]) -> Iterator[str]:
+def _lines(merged: Sequence[Merged]) -> Iterator[str]:
     """One for each that is neither simply new nor equal."""
-    for one in found:
+    for one in merged:
         if one.action in ("added", "equal"):
             continue
         differing = f": {_short(one.differing)}" if one.differing else ""
@@ -81,14 +77,14 @@ def _short(differing: Sequence[Difference]) -> str:
     return "; ".join([*said, *([f"and {more} more"] if more > 0 else [])])
 
 
-def _table(found: Sequence[Merged]) -> str:
-    counts = Counter((one.kind, one.action) for one in found)
+def _table(merged: Sequence[Merged]) -> str:
+    counts = Counter((one.kind, one.action) for one in merged)
     rows = [
-        (f"{kind}s", *(counts[kind, action] for action in COLUMNS), _copied(one for one in found if one.kind == kind))
+        (f"{kind}s", *(counts[kind, action] for action in COLUMNS), _copied(one for one in merged if one.kind == kind))
         for kind in KINDS.values()
     ]
     return table(("", *COLUMNS.values(), "bytes of artifacts"), rows)
 
 
-def _copied(found: Iterator[Merged]) -> int:
-    return sum(one.copied_bytes for one in found)
+def _copied(merged: Iterator[Merged]) -> int:
+    return sum(one.copied_bytes for one in merged)

@@ -37,22 +37,21 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
+    from harness.records.terminal import console
     from harness.search.driver import sweep
     from harness.search.finalists import conclude
     from harness.trials.progress import Show
 
-    show, console = Show(), Console()
+    show, terminal = Show(), console()
     if arguments.dry_run is not None:
         return _dry_run(arguments)
     swept = sweep(arguments.name, arguments.overrides, show)
     show.note(swept.ending)
-    console.print(_front(swept))
+    terminal.print(_front(swept))
     if (found := conclude(swept.study)) is not None:
-        console.print(_finalists(found))
+        terminal.print(_finalists(found))
         for line in [*remarks(found), *best_of_each(found, swept.study), *at_an_end(found, swept.study)]:
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            terminal.print(line, soft_wrap=True)
     print(swept.place)
     return 0
 

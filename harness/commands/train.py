@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.commands.tables import quantities_table
 from harness.commands.verb import Verb
 from harness.records.errors import UserError
 from harness.records.manifest import study_folder
 from harness.records.record import TrialRecord, why
+from harness.records.terminal import quantities_table
 
 if TYPE_CHECKING:
     from harness.architecture.config import ArchitectureConfig

@@ -1,14 +1,23 @@
-"""What `harness` can be told to do. A verb is one module of this package: its flags, its check, its work, and `VERB`.
+"""The verbs, and how a command line is read: `harness VERB [NAME] [key=value ...] [--flags]`.
 
-A module starts light, so that `harness --help` can read them all: what is heavy is imported by the function that uses
-it. A new verb is its file and its name in NAMES.
+A verb is one module of this package: its flags, its check, its work, and `VERB`. It starts light, so that
+`harness --help` can read them all: what is heavy is imported by the function that uses it. A new verb is its file and
+its name in NAMES.
 """
 
 import argparse
 import re
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import NoReturn
+
+from harness.records.errors import UserError, unknown_name
+
+SETTING = re.compile(r"[+~]*[A-Za-z_][\w.*]*=")  # `recipe.steps=9`; `runs/lr=1.yaml` is a path
 
 
 def no_flags(_parser: argparse.ArgumentParser) -> None:
@@ -75,3 +84,85 @@ def verb(name: str) -> Verb:
     found = import_module(f"{__package__}.{name.replace(' ', '_')}").VERB
     assert isinstance(found, Verb)
     return found
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; `{self.prog} --help` shows the use")
+
+
+def run(words: Sequence[str]) -> int:
+    """What one command line asks for; its exit status. UserError for what is wrong with it."""
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    if words[0] == "--version":
+        print(f"unet-harness {version('unet-harness')}")
+        return 0
+    if len(words) == 1 or words[1] in ("-h", "--help"):
+        group = [name for name in NAMES if name.startswith(f"{words[0]} ")]
+        if group:
+            print(overview(group))
+            return 0
+    name, rest = split_verb(words)
+    chosen = verb(name)
+    if not rest and chosen.lists:
+        from harness.commands.operands import listing
+
+        print(listing(chosen.lists, name))
+        return 0
+    arguments = parse(name, rest)
+    chosen.check(arguments)
+    return chosen.run(arguments)
+
+
+def split_verb(words: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """The verb, of one word or two (`latency predict`), and the words after it."""
+    for length in (2, 1):
+        if (name := " ".join(words[:length])) in NAMES:
+            return name, words[length:]
+    if group := [name for name in NAMES if name.startswith(f"{words[0]} ")]:
+        raise unknown_name("verb", " ".join(words[:2]), group)
+    raise unknown_name("verb", words[0], NAMES)
+
+
+def parse(name: str, words: Sequence[str]) -> argparse.Namespace:
+    """The verb's arguments: `name`, `overrides` (key=value texts), and its flags, in any order."""
+    chosen = verb(name)
+    overrides = [word for word in words if SETTING.match(word) and not Path(word).is_file()]
+    parser = Parser(
+        prog=f"harness {name}",
+        description=f"{chosen.summary[0].upper()}{chosen.summary[1:]}.",
+        epilog=f"settings: key=value ..., for example\n  {chosen.example}{_own_settings(chosen)}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage=" ".join(filter(None, ("harness", name, chosen.operands, "[key=value ...] [--flags]"))),
+    )
+    optional = "?" if chosen.operands == "" or chosen.operands.startswith("[") else None
+    parser.add_argument("name", metavar=chosen.first_operand, nargs=optional, help=_operand_help(chosen))
+    chosen.flags(parser)
+    arguments = parser.parse_intermixed_args([word for word in words if word not in overrides])
+    arguments.overrides = overrides
+    arguments.command = " ".join(["harness", name, *words])
+    return arguments
+
+
+def _own_settings(chosen: Verb) -> str:
+    """Those that `harness settings` does not list."""
+    listed = textwrap.fill(chosen.settings, 78, initial_indent="  ", subsequent_indent="  ")
+    return f"\nits own, beside those that `harness settings` lists:\n{listed}" if listed else ""
+
+
+def _operand_help(chosen: Verb) -> str:
+    return f"{chosen.name}; the verb alone lists them" if chosen.lists else chosen.name or argparse.SUPPRESS
+
+
+def overview(names: Sequence[str] = NAMES) -> str:
+    """The text of `harness --help`, or of a group of verbs (`harness latency --help`)."""
+    lines = ["usage: harness VERB [NAME] [key=value ...] [--flags]", ""]
+    lines += [f"  {name:<17} {verb(name).summary}" for name in names]
+    lines += [
+        "",
+        "`harness VERB --help` shows a verb's flags and an example; `harness --version` the version.",
+        "for example: harness ablate fig3",
+    ]
+    return "\n".join(lines)

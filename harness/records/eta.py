@@ -2,22 +2,25 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from rich.console import Console
+from harness.records.terminal import console as console_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 T = TypeVar("T")
 
 LINE_EVERY_S = 10.0  # seconds between plain lines; what is done sooner says nothing
 
 
-def with_eta(parts: Iterable[T], what: str, total: int, *, console: Console | None = None) -> Iterator[T]:
+def with_eta(parts: Iterable[T], what: str, total: int, *, console: "Console | None" = None) -> Iterator[T]:
     """The parts, one by one, while standard error says how many of `total` are done and how long the rest will take."""
-    console = console or Console(stderr=True)
+    console = console or console_of(stderr=True)
     yield from (_bar if console.is_terminal else _lines)(parts, what, total, console)
 
 
-def _bar(parts: Iterable[T], what: str, total: int, console: Console) -> Iterator[T]:
+def _bar(parts: Iterable[T], what: str, total: int, console: "Console") -> Iterator[T]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -25,7 +28,7 @@ def _bar(parts: Iterable[T], what: str, total: int, console: Console) -> Iterato
         yield from bar.track(parts, total=total, description=what)
 
 
-def _lines(parts: Iterable[T], what: str, total: int, console: Console) -> Iterator[T]:
+def _lines(parts: Iterable[T], what: str, total: int, console: "Console") -> Iterator[T]:
     started = last = time.monotonic()
     for done, part in enumerate(parts, 1):
         yield part
@@ -33,7 +36,7 @@ def _lines(parts: Iterable[T], what: str, total: int, console: Console) -> Itera
         if now - last >= LINE_EVERY_S and done < total:
             last, left = now, (now - started) / done * (total - done)
             text = f"{what}: {done:,} of {total:,}, about {duration(left)} left"
-            console.print(text, markup=False, highlight=False, soft_wrap=True)
+            console.print(text, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import optuna
-from rich.console import Console
 
 from harness.launch.config import LauncherConfig
 from harness.launch.events import Progress
@@ -21,6 +20,7 @@ from harness.launch.executors import submission_of
 from harness.records.manifest import study_folder
 from harness.records.quantity import Known
 from harness.records.record import TrialRecord
+from harness.records.terminal import console
 from harness.search.candidates import Candidates, candidate_name
 from harness.search.definition import check_unchanged, definition_of
 from harness.search.driver import began, problem_of
@@ -128,7 +128,7 @@ def rehearse(name: str, overrides: Sequence[str], most: int) -> Rehearsal:
         candidates = Candidates(study, storage, problem.space, place(folder, copied.storage), time.time)
         before, queue = len(candidates), Rehearsing(most)
         floor, said = _floor(problem)
-        show = Show(Console(file=io.StringIO()))
+        show = Show(console(file=io.StringIO()))
         driver = Sweep(problem, copied, candidates, queue, time.time, show, floor=floor, enqueued=enqueued)
         ending = ""
         with suppress(_EnoughError):

@@ -7,12 +7,12 @@ from itertools import islice
 
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 
 from harness.launch.events import Progress
 from harness.records.quantity import Unavailable, value_of
 from harness.records.record import TrialRecord, why
+from harness.records.terminal import console as console_of
 from harness.trials.spec import TrialSpec
 
 ROWS = 30  # the table shows the newest so many
@@ -37,7 +37,7 @@ class _Seldom:
 
 class Show:
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True)
+        self.console = console or console_of(stderr=True)
         self._live: Live | None = None
         self._specs: dict[str, TrialSpec] = {}  # by trial key
         self._cells: dict[str, str] = {}  # trial key -> what its cell says
@@ -49,7 +49,7 @@ class Show:
 
     def note(self, text: str) -> None:
         """One line that stays."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(text, soft_wrap=True)
 
     def lost(self, label: str, reason: str) -> None:
         self.note(f"{label}: {reason}; starting it again")
@@ -116,5 +116,5 @@ class Show:
         """The newest rows: its cost does not grow with the trials."""
         table = Table("rung", *(f"seed {seed}" for seed in self._seeds))
         for name, keys in reversed(list(islice(reversed(self._rows.items()), ROWS))):
-            table.add_row(name, *(escape(self._cells[keys[seed]]) if seed in keys else "" for seed in self._seeds))
+            table.add_row(name, *(self._cells[keys[seed]] if seed in keys else "" for seed in self._seeds))
         return table

@@ -1,7 +1,13 @@
 """What a terminal shows of quantities: the number, its unit, its spread; or why there is none."""
 
-from harness.commands.tables import quantities_table
+import io
+import sys
+
+import pytest
+from rich.table import Table
+
 from harness.records.quantity import Counted, Failed, Measured, Predicted, Unavailable
+from harness.records.terminal import console, quantities_table, table, write_anything
 
 SPREAD = "standard deviation over 100 random subsets of 256"
 QUANTITIES = {
@@ -29,3 +35,27 @@ def test_every_quantity_has_its_value_unit_and_spread() -> None:
         "coreml_bytes": ["not available", "", "Core ML export is switched off (coreml=none)"],
         "class_agreement": ["failed", "", "sample: 16 of 16 images have values that are NaN or infinite"],
     }
+
+
+def test_a_table_is_drawn_with_what_the_encoding_has(monkeypatch) -> None:
+    """Lines and corners in UTF-8; dashes and bars in ASCII, and a character that it lacks as its code."""
+    for encoding, corner in (("utf-8", "┏"), ("ascii", "+"), ("latin-1", "+")):
+        written = io.BytesIO()
+        stream = io.TextIOWrapper(written, encoding=encoding)
+        write_anything(stream)
+        monkeypatch.setattr(sys, "stdout", stream)
+        print(table(("name", "value"), [("naïve ≈ 犬", 3)], "Ümlaute"), flush=True)
+        console().print("a line ≈ [/b] :dog: 犬")
+        stream.flush()
+        assert written.getvalue().decode(encoding).splitlines()[1][0] == corner
+        assert ("≈" if encoding == "utf-8" else r"\u2248") in written.getvalue().decode(encoding)
+
+
+@pytest.mark.parametrize("name", ["foo [/bar]", "[red]", "[/]", ":dog: [link=x]y[/link]", "100 [%]", "back\\slash [b]"])
+def test_a_name_is_printed_as_it_is(name, capsys) -> None:
+    console().print(name)
+    lines = Table(name, title=name)
+    lines.add_row(name)
+    console().print(lines)
+    print(table((name,), [(name,)], name))
+    assert capsys.readouterr().out.count(name) == 1 + 3 + 3
