@@ -1,6 +1,7 @@
 """One-knob edits by path: `with_edits(config, {"stages.1.block.self_attention": False})`."""
 
 import copy
+import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,6 +17,11 @@ def with_edits(config: ArchitectureConfig, edits: Mapping[str, Any]) -> Architec
     A value may be a leaf or a whole knob (`{"self_attention": {"kind": "gqa", "groups": 2}}`, `"mqa"`).
     A path that does not exist, a wrong value or a broken rule is a UserError.
     """
+    return from_plain(ArchitectureConfig, plain_with_edits(config, edits))
+
+
+def plain_with_edits(config: ArchitectureConfig, edits: Mapping[str, Any]) -> Plain:
+    """Its plain form; only paths are checked."""
     plain: Any = to_plain(config)
     for path, value in edits.items():
         places = list(_places(plain, path.split(".")))
@@ -23,7 +29,7 @@ def with_edits(config: ArchitectureConfig, edits: Mapping[str, Any]) -> Architec
             raise unknown_name("path of a knob", path, paths(plain))
         for holder, key in places:
             holder[key] = copy.deepcopy(to_plain(value))
-    return from_plain(ArchitectureConfig, plain)
+    return typing.cast(Plain, plain)
 
 
 def paths(plain: Plain, path: str = "") -> Iterator[str]:

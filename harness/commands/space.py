@@ -16,7 +16,8 @@ from harness.records.terminal import table
 
 if TYPE_CHECKING:
     from harness.architecture.config import ArchitectureConfig
-    from harness.search.space import Census, Parameters, Space
+    from harness.search.knobs import Parameters
+    from harness.search.space import Census, Space
     from harness.trials.twins import DeploymentTwin
 
 ENUMERATED = 10_000
@@ -46,7 +47,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from harness.search.knob_checks import check_carries_over
+    from harness.search.knob_checks import check_carries_over, check_types_of_values
     from harness.search.space import census, space
     from harness.trials.studies import read_study
 
@@ -57,6 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.seed < 0:
         raise UserError(f"--seed is at least 0, not {arguments.seed}")
     found = space(read_study("search_spaces", arguments.name))
+    check_types_of_values(found)
     if arguments.twin is not None:
         check_carries_over(found, _twin(arguments.twin))
     combinations = found.count()

@@ -183,7 +183,7 @@ def _ends(trial: FrozenTrial) -> dict[str, tuple[float, float]]:
     """The lowest and highest value of each knob that is a number of the recipe's."""
     from optuna.distributions import CategoricalDistribution
 
-    from harness.search.space import RECIPE
+    from harness.search.knobs import RECIPE
 
     found = {}
     for name, each in trial.distributions.items():

@@ -31,8 +31,8 @@ def check(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from harness.architecture.catalogue import architecture
+    from harness.search.knobs import RECIPE
     from harness.search.promote import recipe_of
-    from harness.search.space import RECIPE
     from harness.trials.prepared import prepare
     from harness.trials.progress import Show
     from harness.trials.settings import settings_of

@@ -11,6 +11,7 @@ import json
 import types
 import typing
 from collections.abc import Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 
@@ -82,7 +83,20 @@ def from_plain(cls: type[T], data: Any, *, where: str = "") -> T:
     missing = [name for name, field in fields.items() if name not in data and _required(field)]
     if missing:
         raise UserError(f"missing setting '{_join(where, missing[0])}'; {cls.__name__} needs it")
-    return cls(**{key: _cast(hints[key], item, _join(where, str(key))) for key, item in data.items()})
+    values = {key: _cast(hints[key], item, _join(where, str(key))) for key, item in data.items()}
+    return typing.cast(T, None) if _types_alone.get() else cls(**values)
+
+
+_types_alone: ContextVar[bool] = ContextVar("types alone", default=False)
+
+
+def check_types(cls: type[Any], data: Any, *, where: str = "") -> None:
+    """Refuse what `from_plain` refuses whatever the values of other keys are: wrong keys, missing keys, wrong types."""
+    token = _types_alone.set(True)
+    try:
+        from_plain(cls, data, where=where)
+    finally:
+        _types_alone.reset(token)
 
 
 def _hints(cls: Any) -> dict[str, Any]:

@@ -36,8 +36,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness.measure.statistics import standard_error
 from harness.records.plain import Plain, from_plain, to_plain
+from harness.search.knobs import Parameters
 from harness.search.pareto import front_of
-from harness.search.space import Parameters, Space
+from harness.search.space import Space
 from harness.search.study import directions_of, writing
 
 

@@ -30,7 +30,7 @@ from harness.search.definition import (
     note_sampler,
 )
 from harness.search.finalists import rescore_finalists
-from harness.search.knob_checks import check_carries_over, check_recipes
+from harness.search.knob_checks import check_carries_over, check_recipes, check_types_of_values
 from harness.search.problem import Placed, Problem, rungs_of
 from harness.search.space import space as space_of
 from harness.search.study import DEFINITION, FLOOR, open_storage, open_study, place, writing
@@ -89,6 +89,7 @@ def problem_of(
 ) -> tuple[Problem, list[Placed], list[str]]:
     """What is searched; the candidates that the sweep begins with; sentences on those that could not be placed."""
     space, twin = space_of(read_study("search_spaces", definition.space)), settings.twin
+    check_types_of_values(space)
     if twin is not None:
         check_carries_over(space, twin)
     check_recipes(space, settings, several_budgets=len(definition.budgets) > 1)

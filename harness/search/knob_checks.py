@@ -1,26 +1,69 @@
-"""What every value of a space's knobs means by itself, looked at before anything starts: on the deployment twin, and
-for the training recipe.
+"""What every value of a space's knobs means by itself, looked at before anything starts: its keys and types, on the
+deployment twin, and for the training recipe. What several values make together is known when a candidate is made.
 """
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness.architecture.catalogue import architecture
 from harness.architecture.config import ArchitectureConfig
-from harness.architecture.edits import with_edits
+from harness.architecture.edits import plain_with_edits, with_edits
 from harness.architecture.sizes import sizes_set
 from harness.records.errors import UserError
-from harness.search.space import Knob, Space, Value, varied
+from harness.records.plain import Plain, check_types
+from harness.search.knobs import Knob, Value, varied
+from harness.search.space import Space
 from harness.training.recipe import Recipe
 from harness.trials.settings import Settings
 from harness.trials.twins import DeploymentTwin
 
+REQUIRED = {"steps": 1, "batch_size": 1}
+"""Settings without which there is no recipe; which steps and how many images does not matter to types."""
+
+
+def check_types_of_values(space: Space) -> None:
+    """Refuse, by name, a knob's value that sets what does not exist, or what has another type: it is wrong in every
+    combination, so it is a mistake, and not a candidate that a rule refuses."""
+    base = architecture(space.base)
+    for name, knob in space.knobs.items():
+        for value in _values(knob):
+            _check_types(space, base, name, value)
+
+
+def _check_types(space: Space, base: ArchitectureConfig, name: str, value: Value) -> None:
+    knob = space.knobs[name]
+    edits = knob.edits_for(value)
+    try:
+        check_types(Recipe, {**REQUIRED, **knob.recipe_for(value)}, where="recipe")
+        for path in edits:
+            check_types(ArchitectureConfig, _with_path(space, base, name, value, path))
+    except UserError as error:
+        raise UserError(f"knob '{name}', value {value}: {error}") from error
+
+
+def _with_path(space: Space, base: ArchitectureConfig, name: str, value: Value, path: str) -> Plain:
+    """The base with the value's edits up to `path`, among the first values of other knobs that make the path exist: of
+    those that the knob depends on, else of any."""
+    edits, missing = space.knobs[name].edits_for(value), None
+    until = {each: edits[each] for each in list(edits)[: list(edits).index(path) + 1]}
+    for others in itertools.chain(space.around(name), _one_other(space, name)):
+        try:
+            return plain_with_edits(base, {**space.edits(others), **until})
+        except UserError as error:
+            missing = missing or error
+    raise missing or UserError("it never exists: a knob that it depends on has no such value")
+
+
+def _one_other(space: Space, name: str) -> Iterator[dict[str, Value]]:
+    """The knobs that this one depends on, and each value of one other knob."""
+    around = next(space.around(name), {})
+    return ({**around, other: value} for other, knob in space.knobs.items() if other != name for value in _values(knob))
+
 
 def check_carries_over(space: Space, twin: DeploymentTwin) -> None:
     """Refuse, by name, a knob's value that sets a size and does not say what it is on the twin's base, and one that
-    cannot be applied there. Each value is tried on the bases, with the knobs that it depends on; what several values
-    make together is known when a candidate is made.
-    """
+    cannot be applied there. Each value is tried on the bases, with the knobs that it depends on."""
     small, large = architecture(space.base), twin.read()
     for name, knob in space.knobs.items():
         for value in _values(knob):
@@ -79,7 +122,7 @@ def _values(knob: Knob) -> tuple[Any, ...]:
 
 def check_recipes(space: Space, settings: Settings, *, several_budgets: bool) -> None:
     """Refuse, by name, a knob's value that the recipe refuses: each one, of a range both ends, with the knobs that it
-    depends on. What several values make together is known when a candidate is made."""
+    depends on."""
     for name, knob in space.knobs.items():
         if knob.of_recipe and settings.count_only:
             raise UserError(f"knob '{name}' is of the recipe, and count_only trains nothing; leave out one of them")

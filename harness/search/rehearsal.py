@@ -24,8 +24,8 @@ from harness.records.terminal import console
 from harness.search.candidates import Candidates, candidate_name
 from harness.search.definition import check_unchanged, definition_of
 from harness.search.driver import began, problem_of
+from harness.search.knobs import Parameters
 from harness.search.problem import Problem
-from harness.search.space import Parameters
 from harness.search.status import reading
 from harness.search.study import SWEEP_FILE, begun_in, open_storage, open_study, place
 from harness.search.sweep import Sweep

@@ -26,113 +26,21 @@ knob named by its path needs no `path`:
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, TypeAlias, cast
+from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 
 from harness.architecture.catalogue import architecture, edits_of
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import with_edits
-from harness.records.errors import UserError, unknown_name
-from harness.records.plain import canonical_json, from_plain, to_plain
-from harness.training.recipe import Recipe
+from harness.records.errors import UserError
+from harness.records.plain import canonical_json, check_types, from_plain
+from harness.search.knobs import ENUMERABLE, Knob, Parameters, Value, check_varied
 from harness.trials.ablation_study import read_ablation
-
-Value: TypeAlias = bool | int | float | str
-Parameters: TypeAlias = Mapping[str, Value]  # knob name -> value, as Optuna stores them
-
-ENUMERABLE = 100_000
-"""Spaces up to this many combinations are enumerated where all of them are looked at."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Knob:
-    path: str | None = None  # where `choices` or `range` values are set
-    choices: tuple[Any, ...] = ()
-    range: tuple[float, float] | None = None  # both ends included; whole numbers if both ends and the step are
-    step: float | None = None
-    log: bool = False
-    edits: Mapping[str, Any] = field(default_factory=dict)  # choice -> {path: value, ...}
-    ladder: str | None = None  # the ablation whose rungs are the choices; `space` writes them out as edits
-    twin: Mapping[str, Any] = field(default_factory=dict)  # value -> its edits on a deployment twin, if others
-    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        given = (bool(self.choices), self.range is not None, bool(self.edits), self.ladder is not None)
-        if sum(given) != 1:
-            raise UserError("a knob has exactly one of choices, range, edits and ladder")
-        if (self.path is None) != (bool(self.edits) or self.ladder is not None):
-            raise UserError("a knob with choices or a range has a path; one with edits or a ladder has none")
-        if self.range is not None:
-            _check_range(self.range, self.step, self.log)
-        known = tuple(map(str, self.values() or ()))
-        for value in self.twin:
-            if value not in known:
-                raise unknown_name("value of a knob under 'twin':", value, known)
-            paths = self.twin[value] if isinstance(self.twin[value], Mapping) else ()
-            if path := next((path for path in paths if str(path).startswith(RECIPE)), None):
-                raise UserError(
-                    f"a deployment twin is not trained, so '{path}' under 'twin' means nothing; leave it out"
-                )
-
-    def suggest(self, trial: optuna.Trial, name: str) -> Value:
-        """Ask the sampler for a value."""
-        distribution = self.distribution()
-        if isinstance(distribution, CategoricalDistribution):
-            return cast(Value, trial.suggest_categorical(name, distribution.choices))
-        low, high, step, log = distribution.low, distribution.high, distribution.step, distribution.log
-        if isinstance(distribution, IntDistribution):
-            return trial.suggest_int(name, int(low), int(high), step=int(step or 1), log=log)
-        return trial.suggest_float(name, low, high, step=step, log=log)
-
-    def distribution(self) -> CategoricalDistribution | IntDistribution | FloatDistribution:
-        """The values as Optuna stores them beside a trial."""
-        if self.range is None:
-            return CategoricalDistribution(self.values() or ())
-        low, high = self.range
-        if all(number.is_integer() for number in (low, high, self.step or 1.0)):
-            return IntDistribution(int(low), int(high), log=self.log, step=int(self.step or 1))
-        return FloatDistribution(low, high, log=self.log, step=self.step)
-
-    def values(self) -> tuple[Any, ...] | None:
-        """All values, or None where they are a continuum."""
-        if self.range is None:
-            return tuple(self.edits) if self.edits else self.choices
-        low, high = self.range
-        if self.step is None and not (low.is_integer() and high.is_integer()):
-            return None
-        step = self.step or 1.0
-        exact = all(number.is_integer() for number in (low, high, step))
-        numbers = [low + index * step for index in range(int((high - low) / step + 1e-9) + 1)]
-        return tuple(int(number) if exact else number for number in numbers)
-
-    def exists(self, parameters: Parameters) -> bool:
-        return all(parameters.get(other) in wanted for other, wanted in self.when.items())
-
-    def edits_for(self, value: Value) -> dict[str, Any]:
-        """What the value sets of the architecture: path -> setting."""
-        return {path: to for path, to in self._set_by(value).items() if not path.startswith(RECIPE)}
-
-    def recipe_for(self, value: Value) -> dict[str, Any]:
-        """What the value sets of the recipe: the setting's name -> its value."""
-        return {path.removeprefix(RECIPE): to for path, to in self._set_by(value).items() if path.startswith(RECIPE)}
-
-    def twin_edits_for(self, value: Value) -> dict[str, Any]:
-        return dict(self.twin[str(value)]) if str(value) in self.twin else self.edits_for(value)
-
-    @property
-    def of_recipe(self) -> tuple[str, ...]:
-        """The settings of the recipe that some value sets."""
-        named = [edits for edits in self.edits.values() if isinstance(edits, Mapping)]  # else a catalogue's
-        paths = [self.path] if self.path else itertools.chain.from_iterable(named)
-        return tuple(dict.fromkeys(path.removeprefix(RECIPE) for path in paths if path.startswith(RECIPE)))
-
-    def _set_by(self, value: Value) -> Mapping[str, Any]:
-        return self.edits[str(value)] if self.edits else {str(self.path): value}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,12 +53,23 @@ class Space:
         if not self.knobs:
             raise UserError("a search space has at least one knob")
         for name, knob in self.knobs.items():
-            for other in knob.when:
+            for other, wanted in knob.when.items():
                 if other not in before:
                     raise UserError(f"knob '{name}' depends on '{other}', which must stand above it")
+                self._check_when(name, other, wanted)
             before.add(name)
             for setting in knob.of_recipe:
                 check_varied(setting, f"knob '{name}'")
+
+    def _check_when(self, name: str, other: str, wanted: Sequence[Value]) -> None:
+        """Refuse a value that the other knob never has; a ladder's rungs are known once it is written out."""
+        knob = self.knobs[other]
+        if not wanted:
+            raise UserError(f"knob '{name}' never exists: 'when' names no value of '{other}'")
+        for value in wanted if knob.ladder is None else ():
+            if not knob.allows(value):
+                known = ", ".join(map(repr, knob.values() or knob.range or ()))
+                raise UserError(f"knob '{name}' exists where '{other}' is {value!r}, which it never is, but {known}")
 
     @property
     def turns_recipe(self) -> bool:
@@ -291,8 +210,18 @@ def census(space: Space) -> Census:
 
 def space(content: Mapping[str, Any]) -> Space:
     """A space from its YAML; UserError names the key that is wrong."""
-    found = from_plain(Space, _named_by_path(content), where="space")
-    return replace(found, knobs={name: _written_out(name, knob, found.base) for name, knob in found.knobs.items()})
+    named = _named_by_path(content)
+    check_types(Space, named, where="space")
+    knobs = {str(name): _knob(str(name), knob) for name, knob in named["knobs"].items()}
+    base = Space(base=named["base"], knobs=knobs).base  # refuses what knobs are to each other
+    return Space(base=base, knobs={name: _written_out(name, knob, base) for name, knob in knobs.items()})
+
+
+def _knob(name: str, content: Any) -> Knob:
+    try:
+        return from_plain(Knob, content)
+    except UserError as error:
+        raise UserError(f"knob '{name}': {error}") from error
 
 
 def _named_by_path(content: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -318,16 +247,6 @@ def _written_out(name: str, knob: Knob, base: str) -> Knob:
         edits, twin = rungs_as_edits(knob.ladder, base)
         return replace(knob, ladder=None, edits=edits, twin=twin)
     return replace(knob, edits=table(knob.edits, "edits"), twin=table(knob.twin, "twin"))
-
-
-def _check_range(ends: tuple[float, float], step: float | None, log: bool) -> None:
-    low, high = ends
-    if not low <= high:
-        raise UserError(f"a knob's range goes from low to high, not {list(ends)}")
-    if log and (low <= 0 or step is not None):
-        raise UserError(f"a knob with log: true has a range above 0 and no step, not {list(ends)} and step {step}")
-    if step is not None and step <= 0:
-        raise UserError(f"a knob's step is above 0, not {step:g}")
 
 
 Edits = dict[str, dict[str, Any]]
@@ -359,33 +278,3 @@ def rungs_as_edits(name: str, base: str) -> tuple[Edits, Edits]:
 def _after(before: Mapping[str, Any], edits: Mapping[str, Any]) -> dict[str, Any]:
     """First `before`, then `edits`; a path of both is set by `edits`, in its place there."""
     return {**{path: value for path, value in before.items() if path not in edits}, **edits}
-
-
-RECIPE = "recipe."
-"""How the path of such a knob begins."""
-
-OF_THE_SWEEP = "steps"
-
-
-def check_varied(setting: str, who: str) -> None:
-    """Refuse what is no setting of the recipe, changes no result, or is the sweep's to say."""
-    known = {field.name: field.metadata.get("identity") is not False for field in fields(Recipe)}
-    varied = [name for name, matters in known.items() if matters and name != OF_THE_SWEEP]
-    if setting == OF_THE_SWEEP:
-        raise UserError(
-            f"{who} varies recipe.steps, but all candidates of a sweep are trained alike long; leave out the knob, and "
-            "give budgets: [STEPS, ...] or recipe.steps=STEPS"
-        )
-    if setting not in known:
-        raise unknown_name(f"setting of the recipe, which {who} varies:", setting, varied)
-    if not known[setting]:
-        raise UserError(
-            f"{who} varies recipe.{setting}, which changes no result; leave out the knob, and set recipe.{setting} for "
-            "the whole sweep"
-        )
-
-
-def varied(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
-    """The recipe with other settings, by name; UserError where it refuses one."""
-    plain: Any = to_plain(recipe)
-    return from_plain(Recipe, {**plain, **settings}, where="recipe")

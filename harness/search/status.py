@@ -35,8 +35,8 @@ from harness.search.candidates import (
     state_of,
 )
 from harness.search.halving import places
+from harness.search.knobs import Knob, Parameters
 from harness.search.pareto import Direction, front_of
-from harness.search.space import Knob, Parameters
 from harness.search.study import DEFINITION, FLOOR, begun_in, place, stored_study
 
 REASONS = ("refused", "stopped", "failed")
