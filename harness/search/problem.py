@@ -14,7 +14,7 @@ import itertools
 import operator
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 
@@ -123,6 +123,7 @@ class Point:
     architecture: ArchitectureConfig  # what is trained: fitted to the data
     twin: Twin | None  # what it would be where it is deployed, if the study names that
     recipe: Recipe | None = None  # how, at the lowest budget; None: as all of the sweep
+    parameters: Parameters = field(default_factory=dict, compare=False)
 
     @property
     def fingerprint(self) -> str:
@@ -177,9 +178,9 @@ class Problem:
         made = self.levels[0].fit(with_edits(self.base, self.space.edits(parameters)))
         recipe = varied(settings.recipe, self.space.recipe(parameters)) if self.space.turns_recipe else None
         if settings.twin is None or self.twin_base is None:
-            return Point(architecture=made, twin=None, recipe=recipe)
+            return Point(architecture=made, twin=None, recipe=recipe, parameters=parameters)
         twin = settings.twin.edited(self.twin_base, self.space.twin_edits(parameters))
-        return Point(architecture=made, twin=twin, recipe=recipe)
+        return Point(architecture=made, twin=twin, recipe=recipe, parameters=parameters)
 
     def prepared(self, point: Point, level: int) -> Prepared:
         """What the level's trials share, under the candidate's own recipe; the level says for how many steps."""
@@ -195,7 +196,13 @@ class Problem:
         if self.keeps_checkpoints:
             kept = self.checkpoints / self.prepared(point, 0).spec(name, point.architecture, self.seed).key
         return self.prepared(point, level).spec(
-            name, point.architecture, self.seed, group=self.name, checkpoints=kept, twin=point.twin
+            name,
+            point.architecture,
+            self.seed,
+            group=self.name,
+            checkpoints=kept,
+            twin=point.twin,
+            knobs=point.parameters,
         )
 
     def fresh_spec(self, name: str, parameters: Parameters, number: int, *, parent: str) -> TrialSpec:
@@ -204,7 +211,14 @@ class Problem:
         point = self.point(parameters)
         level = self.prepared(point, self.top).scored_on(number)
         return level.spec(
-            name, point.architecture, number, group=self.name, parent=parent, fidelity="final", twin=point.twin
+            name,
+            point.architecture,
+            number,
+            group=self.name,
+            parent=parent,
+            fidelity="final",
+            twin=point.twin,
+            knobs=parameters,
         )
 
     def outcome(self, record: TrialRecord) -> Outcome:

@@ -32,15 +32,31 @@ class Run:
     id: str  # the trial's key: the same trial continues the same run
     name: str  # for people: the rung or candidate, and the seed
     group: str  # the ablation or sweep
-    job_type: str  # "trial", "full", "control", ...
-    config: Mapping[str, Any] = field(default_factory=dict)  # plain: architecture, protocol, seed
+    job_type: str  # "trial"; "final" with a fresh seed; "full" after a promotion
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """Plain, and flat where it is to be plotted: `stages.0.channels`, `recipe.learning_rate`, `seed`."""
+    tags: tuple[str, ...] = ()
+
+
+def flat(plain: Any, path: str = "") -> dict[str, Any]:
+    """Every leaf by its path, as edits and overrides name it: `{"stages.0.channels": 32}`."""
+    if not isinstance(plain, Mapping | list) or not plain:
+        return {path: plain}
+    items = plain.items() if isinstance(plain, Mapping) else enumerate(plain)
+    return {
+        leaf: value for key, item in items for leaf, value in flat(item, f"{path}.{key}" if path else str(key)).items()
+    }
 
 
 class Tracker(Protocol):
     """The seam. `none`, `local` and `wandb` pass one contract suite."""
 
+    def configure(self, values: Mapping[str, Any]) -> None:
+        """More of the run's configuration, flat: what was counted of the network and of its deployment twin."""
+
     def log(self, point: CurvePoint) -> None:
-        """One point of a curve. Steps that were sent before (a trial continued from a checkpoint) are harmless."""
+        """One point of a curve. A trial that goes on from a checkpoint sends those of the checkpoint first, so the run
+        that it continues has nothing that this one lacks."""
 
     def finish(self, quantities: Mapping[str, Quantity], images: Mapping[str, Path]) -> None:
         """The final quantities (those without a value as words, never as numbers), sample images, the end."""
@@ -84,6 +100,9 @@ def _start(config: TrackerConfig, run: Run, folder: Path) -> Tracker:
 class Nowhere:
     """The tracker `none`."""
 
+    def configure(self, values: Mapping[str, Any]) -> None:
+        pass
+
     def log(self, point: CurvePoint) -> None:
         pass
 
@@ -100,7 +119,11 @@ class LocalSink:
     def __init__(self, run: Run, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{run.id}.jsonl"
+        _cut_unfinished_line(self.path)
         self._write("start", **_mapping(to_plain(run)))
+
+    def configure(self, values: Mapping[str, Any]) -> None:
+        self._write("config", values=to_plain(values))
 
     def log(self, point: CurvePoint) -> None:
         # JSON has no NaN and no infinity: they are written as words
@@ -114,13 +137,21 @@ class LocalSink:
         self._write("abort")
 
     def _write(self, event: str, **more: Any) -> None:
-        """One `write` a line: a kill leaves whole lines only."""
+        """One `write` a line: a kill leaves whole lines, and a full disk at most one that the next start cuts."""
         line = json.dumps({"event": event, "time": time.time(), **more}, ensure_ascii=False) + "\n"
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
             os.write(descriptor, line.encode())
         finally:
             os.close(descriptor)
+
+
+def _cut_unfinished_line(path: Path) -> None:
+    """So that the next line begins where one does."""
+    with contextlib.suppress(FileNotFoundError), path.open("r+b") as file:
+        content = file.read()
+        if content and not content.endswith(b"\n"):
+            file.truncate(content.rfind(b"\n") + 1)
 
 
 def _mapping(plain: Any) -> dict[str, Any]:
@@ -134,6 +165,9 @@ class Guarded:
     def __init__(self, inner: Tracker, where: str) -> None:
         self._inner, self._where = inner, where
         self._failed = self._ended = False
+
+    def configure(self, values: Mapping[str, Any]) -> None:
+        self._try(lambda: self._inner.configure(values))
 
     def log(self, point: CurvePoint) -> None:
         self._try(lambda: self._inner.log(point))

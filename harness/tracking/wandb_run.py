@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.records.quantity import Counted, Failed, Measured, Predicted, Quantity, Unavailable
 from harness.records.record import CurvePoint
+from harness.records.removal import remove
 from harness.tracking.config import WandbTracker
 from harness.tracking.tracker import Run, warn
 
@@ -14,14 +15,22 @@ if TYPE_CHECKING:
     import wandb
 
 
+LONGEST_TAG = 64  # characters, W&B's limit
+
+
 class WandbRun:
     def __init__(self, run: "wandb.Run", finish_timeout_s: float) -> None:
         self._run, self._finish_timeout_s = run, finish_timeout_s
+        self._has_points = False
+
+    def configure(self, values: Mapping[str, Any]) -> None:
+        self._run.config.update(dict(values), allow_val_change=True)  # type: ignore[no-untyped-call]
 
     def log(self, point: CurvePoint) -> None:
         # points of one step share a row; rows of steps that W&B has already are dropped there, which is right for a
         # trial that repeats its steps since the last checkpoint bit by bit
         self._run.log({point.name: point.value}, step=point.step)
+        self._has_points = True
 
     def finish(self, quantities: Mapping[str, Quantity], images: Mapping[str, Path]) -> None:
         import wandb
@@ -31,9 +40,22 @@ class WandbRun:
         if images:
             self._run.log({name: wandb.Image(str(path)) for name, path in images.items()})
         self._close(exit_code=0)
+        self._remove_earlier()
 
     def abort(self) -> None:
         self._close(exit_code=1)
+        if self._has_points:
+            self._remove_earlier()
+
+    def _remove_earlier(self) -> None:
+        """Offline, W&B continues no run: each attempt has a folder of its own, and `wandb sync` does not join those of
+        one id. This attempt's begins with the points of the earlier ones, whose folders nobody needs."""
+        if self._run.settings.mode != "offline":
+            return
+        mine = Path(self._run.settings.sync_dir)
+        for folder in mine.parent.glob(f"offline-run-*-{self._run.id}*"):
+            if folder != mine:
+                remove(folder)
 
     def _close(self, exit_code: int) -> None:
         """W&B bounds its own wait for uploads; the thread bounds the wait for W&B's service itself."""
@@ -120,6 +142,7 @@ def _init(config: WandbTracker, run: Run, folder: Path, mode: Any) -> "wandb.Run
         group=run.group,
         job_type=run.job_type,
         config=dict(run.config),
+        tags=[tag[:LONGEST_TAG] for tag in run.tags],
         dir=str(folder),
         mode=mode,
         resume="allow",

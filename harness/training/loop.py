@@ -53,9 +53,10 @@ def train(
 ) -> Trained:
     """Train `model` (initialised by the caller) by the recipe, or go on from the newest checkpoint in `folder`.
 
-    `on_point` hears every point of the curve as it arises; after a kill, those behind the last checkpoint again, with
-    equal values. `on_progress` hears (step, steps) after each step, `on_steps` which stretch of steps was trained and
-    saved, so that a log of it proves that none was trained twice. Called again when all is done, it returns at once.
+    `on_point` hears every point of the curve as it arises, first those of the checkpoint that it goes on from; after a
+    kill it hears those behind the last checkpoint again, with equal values. `on_progress` hears (step, steps) after
+    each step, `on_steps` which stretch of steps was trained and saved, so that a log of it proves that none was trained
+    twice. Called again when all is done, it returns at once.
 
     Errors: Diverged; Interrupted on SIGTERM, after a checkpoint; UserError if the folder cannot be written, holds
     another training, or the device is missing.
@@ -223,6 +224,8 @@ class Training:
             log.warning(note)
         if checkpoint is not None:
             self._restore(checkpoint)
+            for point in self.curve:
+                self.on_point(point)
         self.notes.extend(notes)
 
     def _restore(self, checkpoint: Checkpoint) -> None:

@@ -26,10 +26,10 @@ from harness.measure.quality import quality, samples_for
 from harness.measure.quality_reference import load_reference
 from harness.records.plain import to_plain
 from harness.records.provenance import ended, provenance
-from harness.records.quantity import Failed, Measured, Quantity
+from harness.records.quantity import Failed, Measured, Quantity, value_of
 from harness.records.record import CurvePoint, State, TrialRecord
 from harness.records.store import write_atomic
-from harness.tracking.tracker import Run, Tracker, tracker
+from harness.tracking.tracker import Run, Tracker, flat, tracker
 from harness.training.device import resolve_device, use_threads
 from harness.training.loop import train
 from harness.training.outcomes import Diverged, Effort, Interrupted, Trained
@@ -41,6 +41,9 @@ from harness.trials.spec import TrialSpec
 
 CHECKPOINTS = "checkpoints"
 """Where they lie in the folder that a trial's attempts share, unless the spec says where."""
+
+SHOWN_FLAT = ("recipe", "sampling", "quality")
+"""Sections of the protocol whose settings a dashboard plots; the others have names of classes and prompts."""
 
 GRID_ROWS = 8
 GRID_MOST_COLUMNS = 12
@@ -104,6 +107,8 @@ class Trial:
     def count(self) -> None:
         with self.stage("count"):
             self.quantities |= before_training(self.spec)
+        numbers = {name: value_of(quantity) for name, quantity in self.quantities.items()}
+        self.tracking.configure({name: value for name, value in numbers.items() if value is not None})
 
     def export(self) -> None:
         with self.stage("export"):
@@ -217,10 +222,18 @@ class Trial:
 
 
 def _tracked(spec: TrialSpec) -> Run:
-    config: Any = {
-        "architecture": to_plain(spec.architecture),
-        "protocol": to_plain(spec.protocol.sections),
+    """Architecture and recipe by the paths that edits and overrides have, and the knobs by the study's names."""
+    sections: Any = to_plain(spec.protocol.sections)
+    config: dict[str, Any] = {
+        **flat(to_plain(spec.architecture)),
+        **flat({name: sections[name] for name in SHOWN_FLAT if name in sections}),
+        **{name: section for name, section in sections.items() if name not in SHOWN_FLAT},
+        **{f"knob.{name}": value for name, value in spec.knobs.items()},
+        "name": spec.name,
         "seed": spec.seed,
+        "parent": spec.parent,
     }
-    kind = "full" if spec.fidelity == "full" else "trial"
-    return Run(id=spec.key, name=spec.label, group=spec.group or spec.name, job_type=kind, config=config)
+    budget = () if spec.settings.count_only else (f"{spec.settings.recipe.steps} steps",)
+    kind = "trial" if spec.fidelity == "search" else spec.fidelity
+    group = spec.group or spec.name
+    return Run(id=spec.key, name=spec.label, group=group, job_type=kind, config=config, tags=(group, kind, *budget))

@@ -2,10 +2,11 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from harness.architecture.config import ArchitectureConfig
 from harness.records.record import Protocol, trial_key
@@ -32,6 +33,8 @@ class TrialSpec:
     fidelity: str = "search"
     twin: Twin | None = None
     """What it would be where it is deployed: its costs stand in the record, and are no part of the trial's identity."""
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    """What the study varies, by its names: `{ffn: 3}`. Shown on dashboards, and no part of the identity."""
     checkpoints: Path | None = None
     """Where they lie, and outlive the trial for a longer training to go on from; None: with the job, until its end."""
 

@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from harness.records.quantity import Counted, Failed, Measured, Quantity, Unavai
 from harness.records.record import CurvePoint
 from harness.tracking import tracker as tracking
 from harness.tracking.config import LocalTracker, NoTracker, TrackerConfig, WandbTracker, check_tracker
-from harness.tracking.tracker import Run, TrackerWarning, tracker
+from harness.tracking.tracker import Run, TrackerWarning, flat, tracker
 from harness.tracking.wandb_run import summary_of
 
 OFFLINE = WandbTracker(finish_timeout_s=20.0)
@@ -125,6 +126,23 @@ def test_the_local_file_holds_all_that_was_sent(tmp_path: Path, picture: Path) -
     }
 
 
+def test_a_line_that_a_full_disk_cut_is_gone_before_the_next_one_is_written(tmp_path: Path, picture: Path) -> None:
+    track(LocalTracker(), tmp_path, picture)
+    path = tmp_path / f"{RUN.id}.jsonl"
+    whole = path.read_bytes()
+    ends = [at for at, byte in enumerate(whole, 1) if byte == ord("\n")]
+    for length in (0, 1, ends[0] - 1, ends[0], ends[0] + 1, ends[3] - 2, len(whole)):
+        path.write_bytes(whole[:length])
+        track(LocalTracker(), tmp_path, picture)
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        assert len(lines) == sum(end <= length for end in ends) + 12
+
+
+def test_a_leaf_is_flat_under_the_path_that_an_edit_has() -> None:
+    plain = {"stages": [{"channels": 32}, {"channels": 48}], "seed": 1, "betas": [], "norm": None}
+    assert flat(plain) == {"stages.0.channels": 32, "stages.1.channels": 48, "seed": 1, "betas": [], "norm": None}
+
+
 def test_a_trial_that_ends_without_a_result_is_marked(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), tracker(LocalTracker(), RUN, tmp_path):
         raise KeyboardInterrupt
@@ -162,10 +180,11 @@ def test_a_failing_tracker_is_called_no_more_and_said_once(tmp_path: Path, monke
     ]
 
 
-def wandb_history(folder: Path, run_id: str) -> tuple[list[Any], list[dict[str, Any]]]:
-    """The run headers and history rows of the newest offline run."""
+def wandb_history(folder: Path, run_id: str, *, newest: bool = True) -> tuple[list[Any], list[dict[str, Any]]]:
+    """The run headers and history rows of the newest offline run, or of the oldest."""
     headers, rows = [], []
-    for record in wandb_records(max(folder.glob(f"wandb/offline-run-*-{run_id}/run-{run_id}.wandb"))):
+    choose = max if newest else min
+    for record in wandb_records(choose(folder.glob(f"wandb/offline-run-*-{run_id}*/run-{run_id}.wandb"))):
         if record.WhichOneof("record_type") == "run":
             headers.append(record.run)
         if record.WhichOneof("record_type") == "history":
@@ -214,6 +233,38 @@ def test_wandb_gets_identity_group_job_type_and_curves(tmp_path: Path, picture: 
     losses = [(row["_step"], row["train_loss"]) for row in rows if "train_loss" in row]
     assert losses == [(step, 1.0 / (step + 1)) for step in range(5)]
     assert any("samples" in key for row in rows for key in row)
+
+
+def test_wandb_has_what_a_sweep_is_plotted_by(tmp_path: Path, picture: Path) -> None:
+    run = replace(RUN, config=flat({"stages": [{"channels": 32}], "recipe": {"steps": 300}}), tags=("fig3", "x" * 99))
+    with tracker(OFFLINE, run, tmp_path) as sink:
+        sink.configure({"params": 1234, "twin.macs": 5e9})
+        sink.finish(QUANTITIES, {})
+    (path,) = tmp_path.glob(f"wandb/offline-run-*-{RUN.id}/run-{RUN.id}.wandb")
+    records = wandb_records(path)
+    header = next(record.run for record in records if record.WhichOneof("record_type") == "run")
+    updates = [record.config.update for record in records if record.WhichOneof("record_type") == "config"]
+    items = [*header.config.update, *(item for update in updates for item in update)]
+    config = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
+    expected = {"stages.0.channels": 32, "recipe.steps": 300, "params": 1234, "twin.macs": 5e9}
+    assert expected.items() <= config.items()
+    assert list(header.tags) == ["fig3", "x" * 64]
+
+
+def test_an_interrupted_trial_leaves_one_offline_run_with_the_whole_curve(tmp_path: Path, picture: Path) -> None:
+    with contextlib.suppress(KeyboardInterrupt), tracker(OFFLINE, RUN, tmp_path) as sink:
+        for step in range(4):
+            sink.log(CurvePoint(step=step, name="train_loss", value=1.0 / (step + 1)))
+        raise KeyboardInterrupt
+    with contextlib.suppress(KeyboardInterrupt), tracker(OFFLINE, RUN, tmp_path):
+        raise KeyboardInterrupt  # before it had a point: the first attempt's are still worth having
+    time.sleep(1.1)  # folders are named by the second
+    assert wandb_history(tmp_path, RUN.id, newest=False)[1]
+    track(OFFLINE, tmp_path, picture)
+    assert len(list(tmp_path.glob(f"wandb/offline-run-*-{RUN.id}*"))) == 1
+    _, rows = wandb_history(tmp_path, RUN.id)
+    losses = [(row["_step"], row["train_loss"]) for row in rows if "train_loss" in row]
+    assert losses == [(step, 1.0 / (step + 1)) for step in range(5)]
 
 
 def test_online_without_a_key_is_refused_at_once_and_never_prompts(tmp_path: Path) -> None:

@@ -361,3 +361,10 @@ def test_checkpoints_outlive_the_training_until_the_record_is_stored(workplace, 
     assert run_trial(spec, folder.with_name("attempt-002")).state == "complete"
     assert steps == []
     assert not (folder.parent / "shared").exists()
+
+
+def test_a_dashboard_has_architecture_recipe_and_knobs_flat_and_can_filter_by_study_and_budget(workplace):
+    shown = run._tracked(tiny_spec(group="search", fidelity="final", knobs={"ffn": 3}))
+    expected = {"stages.1.channels": 16, "feed_forward.ratio": 4, "recipe.steps": 6, "knob.ffn": 3, "seed": 0}
+    assert expected.items() <= shown.config.items()
+    assert (shown.job_type, shown.tags) == ("final", ("search", "final", "6 steps"))
