@@ -16,9 +16,9 @@ def main(argv: "Sequence[str] | None" = None) -> int:
     """Run one command; its exit status. A user's mistake is one sentence on stderr and status 2."""
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
-    except KeyboardInterrupt as stopped:  # Ctrl-C says nothing, `harness stop` does
+    except KeyboardInterrupt as stopped:  # Ctrl-C says nothing, `harness stop` and SIGTERM do
         print(f"harness: {stopped.args[0] if stopped.args else 'stopped'}; the same command continues", file=sys.stderr)
-        return INTERRUPTED
+        return getattr(stopped, "status", INTERRUPTED)
 
 
 def _run(words: list[str]) -> int:

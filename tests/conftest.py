@@ -1,11 +1,14 @@
 """Shared by the rooms that run trials: the tiny study of tests/trials, made importable, and a place to run it in."""
 
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "trials"))
+# `nohup` and `&` start programs deaf to Ctrl-C, and what they start is deaf too: the commands under test are to hear it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -45,6 +45,12 @@ def kind_of(knob: type[Knob], *, built_by: str | Builder) -> Callable[[Kind], Ki
     return register
 
 
+def builder_module(spec: object) -> str:
+    """The name of the module that builds `spec`."""
+    found = _BUILDERS[type(spec)]
+    return found.partition(":")[0] if isinstance(found, str) else found.__module__
+
+
 def builder_of(spec: object) -> Builder:
     """What builds `spec`; its arguments are those that the knob's docstring names."""
     found = _BUILDERS.get(type(spec))

@@ -8,7 +8,7 @@
     FOLDER/KEY/steps.log                which steps each attempt trained (see `events`)
     FOLDER/KEY/attempt-001/lock         held by the worker of this attempt while it runs
                           /lease        counts up while the worker lives (where locks do not reach)
-                          /submitted.json, call.pkl, progress.json, traceback.txt, submitit/
+                          /submitted.json, call.pkl, progress.json, traceback.txt, logs/
                           /timeouts      on Slurm: how often it reached its time limit
                           /left          on Slurm: its last run saved and left without a result, to go on
                           /recalled      its driver asked it to end
@@ -88,8 +88,8 @@ class Attempt:
 
     @property
     def logs(self) -> Path:
-        """submitit's folder: the job's standard output and error."""
-        return self.folder / "submitit"
+        """The job's standard output and error; on Slurm submitit's folder, with its pickles."""
+        return self.folder / "logs"
 
     @property
     def is_current(self) -> bool:
@@ -168,7 +168,7 @@ class Attempt:
     def last_words(self) -> str:
         """The last line the job wrote to its standard error, if any: why it ended without a result."""
         one = "*.err" if self.job_id is None else f"{self.job_id}_*.err"  # the tasks of a Slurm array share one folder
-        logs = [*self.logs.glob(one), *self.logs.glob("controller.log")]
+        logs = [*self.logs.glob(one), *self.logs.glob("job.err")]
         lines = [line for log in logs for line in log.read_text(errors="replace").splitlines() if line.strip()]
         return lines[-1].strip() if lines else ""
 

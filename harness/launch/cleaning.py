@@ -3,7 +3,7 @@
 Kept are all results, the logs and tracebacks of what failed, locks, counters, and attempts.log, the proof. What may yet
 run keeps everything: a job may wait in a cluster's queue while no driver runs.
 
-    of a finished attempt       its pickled call and submitit's folder
+    of a finished attempt       its pickled call and its logs
     of one that failed          the pickles
     of one that was superseded  all, once another attempt at its key is finished; until then the pickles
     of a key that is over       what its attempts shared: checkpoints

@@ -4,6 +4,7 @@ No launcher setting is part of a trial's identity: where a job ran is provenance
 """
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -45,6 +46,9 @@ class LocalLauncher:
     """Jobs at once; null: the cores of this machine divided by `threads`."""
     cuda_devices: tuple[int, ...] | None = None
     """CUDA devices dealt out in turn, one a job; null: every job sees what the driver sees."""
+    warm: bool | None = None
+    """Fork workers from a process that has imported what trials need, so that they start at once; false: each starts a
+    Python of its own. null: true on Linux. On macOS a fork is not safe once torch is imported."""
     timeout_min: float = WEEK_MIN
     """A job that runs longer is asked to checkpoint and is started again."""
     start_grace_s: float = 60.0
@@ -58,6 +62,15 @@ class LocalLauncher:
         _at_least("launcher.max_in_flight", self.max_in_flight, 1)
         for name in ("timeout_min", "start_grace_s", "stop_grace_s", "poll_interval_s"):
             _above_zero(f"launcher.{name}", getattr(self, name))
+        if self.warm and sys.platform != "linux":
+            raise UserError(
+                "launcher.warm must be false or null on this system: Apple's frameworks abort in a process that was "
+                "forked after torch was imported; leave it out"
+            )
+
+    @property
+    def forks(self) -> bool:
+        return sys.platform == "linux" if self.warm is None else self.warm
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

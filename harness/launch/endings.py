@@ -1,12 +1,51 @@
 """What is to be done about an attempt that is over and has no result that counts."""
 
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
 from harness.launch.attempt import Attempt, Result
 from harness.launch.config import LauncherConfig, SlurmLauncher
 from harness.launch.events import Event
-from harness.launch.executors import Handle
-from harness.launch.slurm_queue import Ending, Policy
 from harness.launch.worker import too_many_timeouts
 from harness.processes.locks import FileLock
+
+Policy: TypeAlias = Literal[
+    "wait",  # Slurm still has it
+    "resubmit",  # another attempt, counted for nothing: it was not the job's fault
+    "continue",  # another attempt from the checkpoint, as often as launcher.max_requeues says
+    "lost",  # another attempt, counted: some losses are too many
+    "fail",  # the end: the same again would end the same
+    "cancel",  # the end, because somebody wanted it
+    "again",  # another attempt, counted for nothing: somebody cancelled it, and then gave the same command again
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ending:
+    """What the launcher says of a job that left no result."""
+
+    policy: Policy
+    why: str
+
+
+class Handle(Protocol):
+    """What a launcher knows of a job that it was given. Asked only when neither lock nor result answers."""
+
+    @property
+    def job_id(self) -> str | None: ...
+
+    def may_live(self) -> bool:
+        """Whether the job may still run, or begin to: it waits in a queue, or its Python is starting."""
+
+    def state(self) -> str:
+        """The launcher's word for the job's state, for people."""
+
+    def ending(self) -> Ending:
+        """What to do about a job that may not live any more and left no result."""
+
+    def stop(self, *, kill: bool = False) -> None:
+        """Ask the job to end, or end it; harmless once it has ended."""
+
 
 EVENTS: dict[Policy, Event] = {"fail": "failed", "cancel": "cancelled", "again": "cancelled"}
 """How the log calls an ending; every other is `lost`."""

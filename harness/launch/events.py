@@ -4,16 +4,18 @@
     FOLDER/KEY/steps.log    which steps each attempt at the key trained, and which of them a checkpoint has
 
 Nothing is decided by reading them; they are the proof, after any number of kills, of what ran when and how often.
-Each line is one `write` to a file opened with O_APPEND, which a local file system keeps whole and in order.
+Each line is one `write` to a file opened with O_APPEND, which a local file system keeps whole and in order. A line that
+a kill or a full disk cut short stays: the next one begins below it, and readers pass it over.
 
 Beside them, how far an attempt is: KEY/ATTEMPT/progress.json, written by its worker for people to see.
 """
 
+import errno
 import json
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,9 +55,13 @@ def _append(path: Path, line: Mapping[str, Any], more: Mapping[str, Any]) -> Non
     by = {"pid": os.getpid(), "host": socket.gethostname(), "time": time.time()}
     text = json.dumps({**line, **by, **more}, ensure_ascii=False) + "\n"
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         try:
-            os.write(descriptor, text.encode())
+            size = os.fstat(descriptor).st_size
+            whole = size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"
+            line = (text if whole else f"\n{text}").encode()
+            if os.write(descriptor, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(descriptor)
     except OSError as error:
@@ -73,7 +79,21 @@ def read_steps(key_folder: Path) -> list[dict[str, Any]]:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [line for line in lines_of(path) if line is not None]
+
+
+def lines_of(path: Path) -> Iterator[dict[str, Any] | None]:
+    """The lines in order; None for one that was cut short. The last, without its end, is being written or was cut."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for text in file:
+            if text.endswith("\n") and text.strip():
+                try:
+                    line = json.loads(text)
+                except json.JSONDecodeError:
+                    line = None
+                yield line if isinstance(line, dict) else None
 
 
 EVERY_S = 0.5

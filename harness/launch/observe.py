@@ -6,16 +6,15 @@ here, so a moment's truth is enough. No launcher is asked: on a cluster, a worke
 How fast jobs end, and when the last one may, is told from the log of attempts, with what that rests on.
 """
 
-import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from harness.launch.attempt import Attempt, current_attempt
 from harness.launch.config import LauncherConfig, SlurmLauncher, jobs_at_once
-from harness.launch.events import Progress, read_progress
+from harness.launch.events import Progress, lines_of, read_progress
 from harness.launch.jobs import launcher_of
 from harness.launch.stopping import Mode, heard, is_asked
 from harness.processes.locks import DRIVER_LOCK, holder, is_held
@@ -93,28 +92,20 @@ def work_of(folder: Path) -> Work:
     """From the log of attempts: what finished, when, and how long it had been worked at."""
     began: dict[str, float] = {}
     spent: dict[str, float] = {}
-    finished, damage = [], ""
-    try:
-        for line in _events(folder / "attempts.log"):
-            key, event, at = line["key"], line["event"], float(line["time"])
-            if event in BEGINNINGS:
-                began[key] = at
-            elif event in ENDS and key in began:
-                spent[key] = spent.get(key, 0.0) + at - began.pop(key)
-                if event == "finished":
-                    finished.append(Finished(key=key, seconds=spent[key], at=at))
-    except (ValueError, KeyError, TypeError) as error:
-        damage = f"{folder / 'attempts.log'} is damaged ({error}), so times are not shown"
-    return Work(finished=tuple(finished), began=began, damage=damage)
-
-
-def _events(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.exists():
-        return
-    with path.open() as file:
-        for line in file:
-            if line.endswith("\n"):  # else it is being written
-                yield json.loads(line)
+    finished, cut = [], 0
+    for line in lines_of(folder / "attempts.log"):
+        if line is None:
+            cut += 1
+            continue
+        key, event, at = line["key"], line["event"], float(line["time"])
+        if event in BEGINNINGS:
+            began[key] = at
+        elif event in ENDS and key in began:
+            spent[key] = spent.get(key, 0.0) + at - began.pop(key)
+            if event == "finished":
+                finished.append(Finished(key=key, seconds=spent[key], at=at))
+    damage = f"{folder / 'attempts.log'} is damaged ({cut} of its lines are cut short), so times lack those jobs"
+    return Work(finished=tuple(finished), began=began, damage=damage if cut else "")
 
 
 def _job(attempt: Attempt, lease_s: float) -> Job:

@@ -23,12 +23,20 @@ from typing import Literal
 
 from harness.launch import executors
 from harness.launch.attempt import Attempt, Result, attempts_of, check_key, current_attempt, new_attempt
-from harness.launch.config import DebugLauncher, LauncherConfig, SlurmLauncher, jobs_at_once
-from harness.launch.endings import EVENTS, settle
+from harness.launch.config import DebugLauncher, LauncherConfig, LocalLauncher, SlurmLauncher, jobs_at_once
+from harness.launch.endings import EVENTS, Ending, settle
 from harness.launch.events import Progress, log_event, read_progress
 from harness.launch.jobs import Running, end_jobs
-from harness.launch.slurm_queue import Ending
-from harness.launch.stopping import DriverStopped, StopRequest, forget, hear
+from harness.launch.local import LocalWorkers
+from harness.launch.stopping import (
+    DriverStopped,
+    DriverTerminated,
+    StopRequest,
+    forget,
+    hear,
+    terminating,
+    uninterrupted,
+)
 from harness.launch.worker import Call, save_call
 from harness.processes.locks import FileLock, lock_driver
 from harness.records.plain import Plain, to_plain
@@ -82,7 +90,9 @@ class Pool:
         self._losses: dict[str, int] = {}
         self._stopping: StopRequest | None = None
         self._listened = 0.0
+        self._signals = contextlib.ExitStack()
         self.on_close: list[Callable[[], None]] = []
+        self._local = LocalWorkers(self.folder, launcher) if isinstance(launcher, LocalLauncher) else None
         self._lock = lock_driver(self.folder, to_plain(launcher))
         forget(self.folder)  # what was asked of an earlier driver
 
@@ -181,6 +191,8 @@ class Pool:
 
     def close(self) -> None:
         """Let another driver have the folder."""
+        if self._local is not None:
+            self._local.close()
         if self._lock.held:
             for call in self.on_close:
                 call()
@@ -188,13 +200,17 @@ class Pool:
         self._lock.release()
 
     def __enter__(self) -> "Pool":
+        study = self.folder.parent.name
+        self._signals.enter_context(terminating(study, lambda: sum(job.lives for job in self._running.values())))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Ctrl-C or an error: nothing keeps running unasked on this machine; jobs on a cluster keep their place."""
-        self.stop(cancel=not isinstance(self.launcher, SlurmLauncher))
+        """Ctrl-C or an error: nothing keeps running unasked on this machine; jobs on a cluster keep their place, and
+        all jobs do where SIGTERM or SIGHUP ended the driver."""
+        with self._signals:
+            self.stop(cancel=not isinstance(self.launcher, SlurmLauncher) and kind is not DriverTerminated)
 
     # how
 
@@ -214,7 +230,8 @@ class Pool:
         """Start what waits while there is room; together, where the launcher takes arrays."""
         while self._waiting and self._stopping is None and (room := self.max_in_flight - len(self._running)) > 0:
             most = min(room, executors.largest_array(self.launcher))
-            self._start([self._waiting.popleft() for _ in range(min(most, len(self._waiting)))])
+            with uninterrupted() if self._local is not None else contextlib.nullcontext():
+                self._start([self._waiting.popleft() for _ in range(min(most, len(self._waiting)))])
             if isinstance(self.launcher, DebugLauncher):
                 return
 
@@ -226,7 +243,10 @@ class Pool:
         if len(attempts) > 1:
             handles = executors.start_array(attempts, self.launcher)
         else:
-            handles = [executors.start(attempt, self.launcher, self._free_slot()) for attempt in attempts]
+            handles = [
+                executors.start(attempt, self.launcher, self._asked[attempt.key].call, self._free_slot(), self._local)
+                for attempt in attempts
+            ]
         for attempt, handle in zip(attempts, handles, strict=True):
             attempt.mark_submitted(handle.job_id)
             self._running[attempt.key] = Running.of(attempt, handle, self.launcher, self._free_slot())

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,8 +13,9 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from harness.launch.attempt import Attempt
 from harness.launch.config import SlurmLauncher, thread_variables
-from harness.launch.slurm_queue import QUEUE, Ending, JobState, is_alive, policy_of
-from harness.launch.snapshot import code_variables
+from harness.launch.endings import Ending
+from harness.launch.slurm_queue import QUEUE, JobState, is_alive, policy_of
+from harness.launch.snapshot import python_command
 from harness.launch.worker import Job
 from harness.records.errors import UserError, unknown_name
 
@@ -77,8 +79,9 @@ def submit_slurm(attempts: Sequence[Attempt], launcher: SlurmLauncher) -> list[S
 
 
 def _executor(logs: Path, name: str, root: Path, launcher: SlurmLauncher) -> submitit.SlurmExecutor:
-    executor = submitit.SlurmExecutor(logs, max_num_timeout=launcher.max_requeues)
-    executor.update_parameters(job_name=name, **slurm_parameters(root, launcher))
+    python = shlex.join(python_command(root))
+    executor = submitit.SlurmExecutor(logs, max_num_timeout=launcher.max_requeues, python=python)
+    executor.update_parameters(job_name=name, **slurm_parameters(launcher))
     return executor
 
 
@@ -96,9 +99,8 @@ def script_of(root: Path, keys: Sequence[str], launcher: SlurmLauncher) -> str:
     return script
 
 
-def slurm_parameters(root: Path, launcher: SlurmLauncher) -> dict[str, Any]:
+def slurm_parameters(launcher: SlurmLauncher) -> dict[str, Any]:
     """The launcher's settings as `submitit.SlurmExecutor` names them."""
-    variables = thread_variables(launcher) | code_variables(root)
     optional = {
         "partition": launcher.partition,
         "account": launcher.account,
@@ -115,7 +117,7 @@ def slurm_parameters(root: Path, launcher: SlurmLauncher) -> dict[str, Any]:
         "nodes": 1,
         "signal_delay_s": launcher.signal_delay_s,
         "array_parallelism": launcher.array_parallelism or launcher.max_in_flight,
-        "setup": [*(f"export {name}='{value}'" for name, value in variables.items()), *launcher.setup],
+        "setup": [*(f"export {name}='{value}'" for name, value in thread_variables(launcher).items()), *launcher.setup],
         # Slurm may be set up not to requeue (JobRequeue=0) unless a job asks for it
         "additional_parameters": {"requeue": True, **launcher.additional},
         **{name: value for name, value in optional.items() if value is not None},

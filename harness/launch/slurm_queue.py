@@ -13,28 +13,9 @@ import pwd
 import subprocess
 import time
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
+from harness.launch.endings import Policy
 from harness.records.errors import UserError
-
-Policy: TypeAlias = Literal[
-    "wait",  # Slurm still has it
-    "resubmit",  # another attempt, counted for nothing: it was not the job's fault
-    "continue",  # another attempt from the checkpoint, as often as launcher.max_requeues says
-    "lost",  # another attempt, counted: some losses are too many
-    "fail",  # the end: the same again would end the same
-    "cancel",  # the end, because somebody wanted it
-    "again",  # another attempt, counted for nothing: somebody cancelled it, and then gave the same command again
-]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ending:
-    """What the launcher says of a job that left no result."""
-
-    policy: Policy
-    why: str
-
 
 STATES: dict[str, tuple[Policy, str]] = {
     "BOOT_FAIL": ("resubmit", "its node did not boot"),

@@ -8,8 +8,8 @@ depends on is not copied: the environment is the same for all.
 
 import hashlib
 import json
-import os
 import shutil
+import sys
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,11 @@ from harness.records.provenance import SNAPSHOT, code_state, source_files
 from harness.records.store import unwritable
 
 PACKAGE = Path(__file__).parent.parent
+START = (
+    'import sys, runpy; sys.path.insert(0, sys.argv[1]); sys.argv = sys.argv[sys.argv.index("-m") + 1 :]; '
+    'runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)'
+)
+"""What `python -m` does, with the first argument first in the path."""
 
 
 @cache
@@ -37,10 +42,10 @@ def snapshot(folder: Path) -> Path:
     return target
 
 
-def code_variables(folder: Path) -> dict[str, str]:
-    """The environment in which Python imports the copy: before the installed package and the working directory."""
-    paths = [str(snapshot(folder)), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
+def python_command(folder: Path) -> list[str]:
+    """A Python that imports the copy before the installed package, and nothing from the working directory; `-m MODULE
+    ARGUMENTS` follow. The path of the copy is an argument, since PYTHONPATH would split it at a colon."""
+    return [sys.executable, "-u", "-P", "-c", START, str(snapshot(folder))]
 
 
 def _copy(files: dict[Path, bytes], target: Path, state: dict[str, str]) -> None:

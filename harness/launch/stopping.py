@@ -8,12 +8,17 @@ empty file asks to finish, so `touch` will do. Nothing is lost either way: the s
 ended. Both files go when a driver ends and when another begins, so a request is for one driver only.
 """
 
+import contextlib
 import getpass
 import json
+import signal
 import socket
+import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal, TypeAlias
 
 from harness.records.errors import UserError
@@ -24,6 +29,44 @@ Mode: TypeAlias = Literal["finish", "cancel"]
 
 class DriverStopped(KeyboardInterrupt):
     """The driver was asked to end. A Ctrl-C from elsewhere: whoever cleans up after the one does so after the other."""
+
+
+class DriverTerminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP reached the driver: it ends, and what it started goes on."""
+
+    def __init__(self, number: int, study: str, jobs: int) -> None:
+        self.status = 128 + number  # what a shell reports of a program that the signal ended
+        left = "1 job goes on by itself" if jobs == 1 else f"{jobs} jobs go on by themselves"
+        more = f"{left}; `harness stop {study} --cancel` has what runs save and end" if jobs else "nothing was running"
+        super().__init__(f"ended by {signal.Signals(number).name}; {more}")
+
+
+@contextlib.contextmanager
+def terminating(study: str, jobs: Callable[[], int]) -> Iterator[None]:
+    """Inside, SIGTERM and SIGHUP raise DriverTerminated, unless somebody listens already or ignores them (`nohup`)."""
+    before = {}
+
+    def terminate(number: int, _frame: FrameType | None) -> None:
+        raise DriverTerminated(number, study, jobs())
+
+    if threading.current_thread() is threading.main_thread():
+        ours = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+        before = {number: signal.signal(number, terminate) for number in ours}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Inside, signals that end a driver wait: what is started is known before they are heard."""
+    waiting = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, waiting)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

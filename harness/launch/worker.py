@@ -33,6 +33,7 @@ from harness.records.plain import Plain, to_plain
 Call: TypeAlias = Callable[[Path], Plain]
 """`call(attempt_folder) -> plain value`: picklable, with all it needs inside."""
 
+TIME_LIMIT = 144  # exit status of a worker that saved at its time limit and is to be started again
 LOCK_WAIT_S = 10.0  # a driver that probes a lock holds it for microseconds; a running attempt holds it for good
 
 
@@ -48,7 +49,8 @@ class Job:
     """The picklable job that submitit runs: it knows its attempt's folder, and finds the callable there."""
 
     folder: Path
-    slurm: SlurmLauncher | None = None  # None: on this machine, where locks are enough and nobody requeues
+    slurm: SlurmLauncher | None = None  # None: on this machine, where locks are enough
+    owns_process: bool = False  # on this machine, in a process of its own, which signals may end
 
     def __call__(self) -> str:
         """Run the attempt; the returned state is for submitit's own log, nobody decides by it."""
@@ -69,7 +71,7 @@ class Job:
                     _log(attempt, "refused", error=f"its earlier run on {earlier.get('host')} lives")
                     return "refused"
                 held.enter_context(heartbeat_of(attempt, self.slurm.heartbeat_s))
-            signals = StopSignals()
+            signals = StopSignals(listens=self.owns_process or self.slurm is not None)
             try:
                 return self._end(attempt, _run(attempt, signals), signals.asked, began)
             except KeyboardInterrupt:  # the job runs in the driver's own process
@@ -77,7 +79,11 @@ class Job:
                 raise
 
     def _end(self, attempt: Attempt, result: Result, asked: signal.Signals | None, began: float) -> str:
-        """The end of the attempt; or, on Slurm, of this run of it."""
+        """The end of the attempt, or of this run of it: "requeued"."""
+        if self.owns_process and asked == signal.SIGUSR2 and result.state == "stopped":
+            attempt.mark_left()
+            _log(attempt, "requeued")
+            return "requeued"
         if self.slurm is not None and result.state == "stopped":
             left = leave(attempt, self.slurm, asked, began)
             if not isinstance(left, Result):
@@ -186,15 +192,13 @@ def _started_before(attempt: Attempt) -> bool:
 class StopSignals:
     """Inside the `with`, the first signal that asks this worker to end becomes `AttemptStopped`, and is `asked`.
 
-    SIGTERM is the driver's or Slurm's, SIGUSR1 the heartbeat's, SIGUSR2 Slurm's warning before the time limit. A
-    callable that wants to save first listens for SIGTERM itself, so the warning is passed on as SIGTERM. In the
-    driver's own process none of them is touched. After the block all are ignored: the result is about to be written.
+    SIGTERM is the driver's or Slurm's, SIGUSR1 the heartbeat's, SIGUSR2 the warning before the time limit. A callable
+    that wants to save first listens for SIGTERM itself, so the warning is passed on as SIGTERM. In the driver's own
+    process none of them is touched. After the block all are ignored: the result is about to be written.
     """
 
-    def __init__(self) -> None:
-        executor = "debug" if "SUBMITIT_DEBUG_JOB_ID" in os.environ else os.environ.get("SUBMITIT_EXECUTOR", "debug")
-        on_slurm = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-        self._signals = {"local": on_slurm[:2], "slurm": on_slurm}.get(executor, ())
+    def __init__(self, *, listens: bool) -> None:
+        self._signals = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2) if listens else ()
         self.asked: signal.Signals | None = None
 
     def __enter__(self) -> None:

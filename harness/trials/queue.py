@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from harness.architecture.kinds import builder_module
 from harness.launch.events import Progress
 from harness.launch.pool import Outcome, Pool
 from harness.launch.worker import Call
@@ -45,6 +46,14 @@ class TrialJob:
     """What a worker calls."""
 
     spec: TrialSpec
+
+    @property
+    def imports(self) -> tuple[str, ...]:
+        """What a worker would import only once it runs; a fork server does so before."""
+        settings = self.spec.settings
+        tracking = ("harness.tracking.wandb_run", "wandb.sdk.launch") if settings.tracker.kind == "wandb" else ()
+        export = ("coremltools", "harness.coreml.layout") if settings.coreml.kind == "mlprogram" else ()
+        return ("torch._dynamo", builder_module(self.spec.architecture), *tracking, *export)
 
     def __call__(self, attempt_folder: Path) -> Plain:
         return to_plain(run_trial(self.spec, attempt_folder))

@@ -1,4 +1,4 @@
-"""The plan is what is built: every block stands at its place, with the plan's channels in and out, and no other does."""
+"""The plan is what is built: every block stands at its place, with its channels in and out, and no other does."""
 
 import pytest
 import torch

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from launch_jobs import LocksIgnored, Steps
+from launch_jobs import Steps
 
 from harness.launch import executors, jobs, pool
 from harness.launch.attempt import Attempt
@@ -52,7 +52,6 @@ def ignore_locks() -> None:
     jobs.is_held = lambda _path: False
     pool._key_lock = lambda folder: pool.FileLock(folder / "lock", os.open("/dev/null", os.O_RDWR))  # type: ignore
     executors.Orphan.may_live = lambda _self: False  # type: ignore[method-assign]
-    executors.Job = LocksIgnored  # type: ignore
 
 
 def main(folder: Path, settings: dict[str, Any]) -> None:
@@ -65,7 +64,7 @@ def main(folder: Path, settings: dict[str, Any]) -> None:
     )
     with pool.Pool(folder, launcher) as jobs:
         for key, job in settings["jobs"].items():
-            jobs.submit(key, Steps(**job))
+            jobs.submit(key, Steps(**job, imports=("locks_ignored",) if "mutate" in settings else ()))
         print("driving", flush=True)
         for outcome in jobs.outcomes():
             print(outcome.key, outcome.state, json.dumps(outcome.result), flush=True)

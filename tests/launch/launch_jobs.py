@@ -10,14 +10,19 @@ from pathlib import Path
 from harness.launch import worker
 from harness.launch.attempt import Attempt, Result, shared_folder
 from harness.launch.events import report_progress
-from harness.processes.locks import FileLock
 from harness.records.errors import UserError
 from harness.records.plain import Plain
 from harness.records.store import write_atomic
 
 
 def add(folder: Path, a: int = 1, b: int = 2) -> Plain:
-    return {"sum": a + b, "threads": os.environ.get("OMP_NUM_THREADS")}
+    return {
+        "sum": a + b,
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "pid": os.getpid(),
+        "session": os.getsid(0),
+    }
 
 
 def raises(folder: Path) -> Plain:
@@ -78,6 +83,7 @@ class Steps:
     seconds: float = 0.02
     die: str = ""
     held: bool = False
+    imports: tuple[str, ...] = ()
 
     def __call__(self, folder: Path) -> Plain:
         shared = shared_folder(folder)
@@ -115,17 +121,3 @@ def _die_around_the_result(before: bool) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     Attempt.write_result = mortal  # type: ignore[method-assign]
-
-
-@dataclass(frozen=True, slots=True)
-class LocksIgnored(worker.Job):
-    """A broken worker for the mutation test: every lock is granted to it, and it never refuses."""
-
-    def __call__(self) -> str:
-        FileLock.acquire = classmethod(_grant)  # type: ignore
-        Attempt.is_current = property(lambda _self: True)  # type: ignore
-        return worker.Job.__call__(self)
-
-
-def _grant(cls: type[FileLock], path: Path, **_owner: object) -> FileLock:
-    return cls(path, os.open(path, os.O_RDWR | os.O_CREAT))

@@ -134,7 +134,7 @@ def test_a_job_that_meets_its_time_limit_goes_on_in_the_same_attempt(tmp_path: P
         pool.submit("key", jobs.Steps(steps=14, seconds=0.2))
         outcomes = list(pool.outcomes())
     assert [(outcome.state, outcome.attempt) for outcome in outcomes] == [("done", "attempt-001")]
-    assert [line["event"] for line in read_events(tmp_path)][:3] == ["submitted", "started", "resumed"]
+    assert [line["event"] for line in read_events(tmp_path)][:4] == ["submitted", "started", "requeued", "resumed"]
     assert len(steps_of(tmp_path, "key")) <= 14 + 6, "no more than the step at each time-out is repeated"
 
 

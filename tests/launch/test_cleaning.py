@@ -53,7 +53,7 @@ def test_results_are_found_again_and_nothing_runs_twice(tmp_path: Path) -> None:
     before = run(tmp_path, LOCAL, often=jobs.StopsOften(2)) | run(tmp_path, add=jobs.add, bad=jobs.raises)
     log = (tmp_path / "attempts.log").read_bytes()
     gone = clean(tmp_path)
-    assert {"add/attempt-001/call.pkl", "add/attempt-001/submitit", "often/attempt-001", "often/attempt-002"} <= gone
+    assert {"add/attempt-001/call.pkl", "often/attempt-003/logs", "often/attempt-001", "often/attempt-002"} <= gone
     assert (tmp_path / "attempts.log").read_bytes() == log, "the proof stays"
     found = run(tmp_path, add=jobs.add, often=jobs.StopsOften(2))
     assert found["add"].result == before["add"].result
@@ -64,6 +64,7 @@ def test_results_are_found_again_and_nothing_runs_twice(tmp_path: Path) -> None:
 def test_what_failed_keeps_its_result_its_logs_and_its_traceback(tmp_path: Path) -> None:
     run(tmp_path, bad=jobs.raises)
     attempt = current(tmp_path, "bad")
+    attempt.logs.mkdir()
     (attempt.logs / "1_log.err").write_text("why")
     (attempt.logs / "1_result.pkl").write_bytes(b"pickle")
     gone = clean(tmp_path)
@@ -132,7 +133,7 @@ def test_an_arrays_folder_goes_with_the_last_of_its_attempts(tmp_path: Path) -> 
         if attempt.logs.is_dir():
             remove(attempt.logs)
         attempt.logs.symlink_to(Path("..", "..", "arrays", array.name))
-    assert "one/attempt-001/submitit" in clean(tmp_path)
+    assert "one/attempt-001/logs" in clean(tmp_path)
     assert (array / "submission.sh").exists(), "the other may be requeued"
     run(tmp_path, other=jobs.add)  # lost: a second attempt has the result, and the first goes
     assert "arrays/one.attempt-001" in clean(tmp_path)

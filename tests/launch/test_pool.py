@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ import pytest
 from harness.launch import executors
 from harness.launch.attempt import Attempt, new_attempt
 from harness.launch.config import DebugLauncher, LauncherConfig, LocalLauncher, SlurmLauncher
+from harness.launch.endings import Ending, Policy
 from harness.launch.events import read_events, read_progress, report_progress
+from harness.launch.jobs import recall
 from harness.launch.pool import Outcome, Pool
 from harness.launch.slurm import SlurmHandle
-from harness.launch.slurm_queue import Ending, Policy
 from harness.launch.worker import Job, save_call
 from harness.processes.locks import is_held
 from harness.records.errors import UserError
@@ -33,11 +35,12 @@ LOCAL = LocalLauncher(max_in_flight=2, poll_interval_s=0.03, start_grace_s=5.0, 
 SLURM = SlurmLauncher(
     cpus=1, max_in_flight=2, poll_interval_s=0.05, heartbeat_s=0.1, lease_timeout_s=0.5, partition="test"
 )
-LAUNCHERS: list[LauncherConfig] = [DebugLauncher(), LOCAL, SLURM]
+COLD = replace(LOCAL, warm=False)
+LAUNCHERS: list[LauncherConfig] = [DebugLauncher(), LOCAL, COLD, SLURM]
 Submit = Callable[..., dict[str, Outcome]]
 
 
-@pytest.fixture(params=LAUNCHERS, ids=lambda launcher: launcher.kind)
+@pytest.fixture(params=LAUNCHERS, ids=["debug", "warm", "cold", "slurm"])
 def launcher(request: pytest.FixtureRequest) -> LauncherConfig:
     if isinstance(request.param, SlurmLauncher):
         request.getfixturevalue("slurm_stand_in")
@@ -81,7 +84,7 @@ def test_the_same_command_again_repeats_failures_only(tmp_path: Path, launcher: 
     assert sum(key == "add" for key, _ in begun) == 1
 
 
-@pytest.mark.parametrize("launcher", [LOCAL, SLURM], indirect=True, ids=["local", "slurm"])
+@pytest.mark.parametrize("launcher", [LOCAL, COLD, SLURM], indirect=True, ids=["warm", "cold", "slurm"])
 def test_a_killed_worker_is_lost_and_its_key_runs_again(tmp_path: Path, launcher: LauncherConfig) -> None:
     with Pool(tmp_path, launcher) as pool:
         pool.submit("key", jobs.dies_once)
@@ -102,7 +105,7 @@ def test_a_key_lost_too_often_fails_with_the_reason(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("launcher", [LOCAL, SLURM], indirect=True, ids=["local", "slurm"])
+@pytest.mark.parametrize("launcher", [LOCAL, COLD, SLURM], indirect=True, ids=["warm", "cold", "slurm"])
 def test_a_worker_that_saved_and_ended_when_asked_is_no_loss_to_count(tmp_path: Path, launcher: LauncherConfig) -> None:
     """A long trial on a cluster may be preempted any number of times."""
     with Pool(tmp_path, launcher, max_attempts=2) as pool:
@@ -161,22 +164,17 @@ def test_workers_know_their_threads_before_python_starts(tmp_path: Path) -> None
     assert ended["key"].result["threads"] == "3"  # type: ignore[index, call-overload]
 
 
+@pytest.mark.parametrize("warm", [True, False])
 def test_cuda_devices_are_dealt_out_by_slot_and_left_alone_otherwise(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm: bool
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
-    seen: list[str | None] = []
-
-    def popen(*args: Any, env: dict[str, str], **kwargs: Any) -> Any:
-        seen.append(env.get("CUDA_VISIBLE_DEVICES"))
-        raise OSError("far enough")
-
-    monkeypatch.setattr(executors, "code_variables", lambda _folder: {})  # it asks git
-    monkeypatch.setattr(executors.subprocess, "Popen", popen)
-    for index, devices in enumerate([None, (), (4, 5), (4, 5)]):
-        with pytest.raises(OSError, match="far enough"):
-            executors.submit_local(new_attempt(tmp_path / "k"), LocalLauncher(cuda_devices=devices), slot=index)
-    assert seen == ["7", "", "4", "5"]
+    seen = []
+    for number, devices in enumerate([None, (), (4, 5)]):
+        launcher = replace(LOCAL, cuda_devices=devices, warm=warm)
+        ended = run(tmp_path / str(number), launcher, a=jobs.add, b=jobs.add)
+        seen.append([outcome.result["devices"] for _, outcome in sorted(ended.items())])  # type: ignore[index, call-overload]
+    assert seen == [["7", "7"], ["", ""], ["4", "5"]]
 
 
 def test_progress_is_seen_while_a_job_runs(tmp_path: Path) -> None:
@@ -327,6 +325,21 @@ def test_ctrl_c_stops_the_workers_and_the_same_command_goes_on(tmp_path: Path) -
         steps = [int(line.split()[1]) for line in log.read_text().splitlines()]
         assert sorted(set(steps)) == list(range(30))
         assert len(steps) <= 31, "at most the step in which it was stopped is repeated"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_terminated_driver_says_what_goes_on_and_how_to_end_it(tmp_path: Path, number: signal.Signals) -> None:
+    folder = tmp_path / "study" / "attempts"
+    process = driver(folder, jobs=SLOW, in_flight=2)
+    wait_until(lambda: len(list(folder.glob("k*/shared/checkpoint.json"))) == 2)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=20)
+    left = (
+        f"ended by {number.name}; 2 jobs go on by themselves; `harness stop study --cancel` has what runs save and end"
+    )
+    assert said.strip().splitlines()[-1].endswith(left)
+    assert sorted(recall(folder)) == ["k0", "k1"]
+    assert sorted(events(folder, "stopped")) == [("k0", "stopped"), ("k1", "stopped")]
 
 
 def test_workers_outlive_a_killed_driver_and_are_found(tmp_path: Path) -> None:

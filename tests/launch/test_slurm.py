@@ -13,8 +13,9 @@ import pytest
 from harness.launch import endings, executors, slurm_queue, worker
 from harness.launch.attempt import Attempt, Result, new_attempt
 from harness.launch.config import SlurmLauncher
+from harness.launch.endings import Ending, Policy
 from harness.launch.slurm import SlurmHandle
-from harness.launch.slurm_queue import STATES, Ending, Policy, SlurmQueue, is_alive, policy_of
+from harness.launch.slurm_queue import STATES, SlurmQueue, is_alive, policy_of
 from harness.launch.worker import Job, earlier_run_is_over, heartbeat_of, save_call
 from harness.records.errors import UserError
 

@@ -1,15 +1,14 @@
 """Jobs run a copy of the code as it was at their study's start, and their records say which."""
 
-import os
+import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from harness.launch import snapshot as module
-from harness.launch.snapshot import code_variables, snapshot
+from harness.launch.snapshot import python_command, snapshot
 from harness.records.provenance import code_state, source_files
 
 PACKAGE = module.PACKAGE
@@ -53,14 +52,20 @@ def test_the_same_code_is_copied_once_and_other_code_beside_it(tmp_path: Path, m
 WHERE = "import harness.cli; print(harness.cli.__file__)"
 
 
-def test_python_imports_the_copy_even_in_the_checkout(tmp_path: Path) -> None:
-    """`python -m` would import from the working directory first."""
-    environment = os.environ | code_variables(tmp_path)
+@pytest.mark.parametrize("name", ["runs", "a:b", "with space", "it's", "-m"])
+def test_python_imports_the_copy_even_in_the_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Whatever the copy's path holds, and though `python -m` would import from the working directory first."""
+    out = tmp_path / name
+    out.mkdir()
     (tmp_path / "where.py").write_text(WHERE)
-    environment["PYTHONPATH"] += os.pathsep + str(tmp_path)
-    command = [sys.executable, "-m", "where"]
-    said = subprocess.run(command, cwd=PACKAGE.parent, env=environment, capture_output=True, text=True, check=True)
-    assert Path(said.stdout.strip()).parent.parent == snapshot(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    command = [*python_command(out), "-m", "where"]
+    said = subprocess.run(command, cwd=PACKAGE.parent, capture_output=True, text=True, check=True)
+    assert Path(said.stdout.strip()).parent.parent == snapshot(out)
+    shell = subprocess.run(shlex.join(command), cwd=PACKAGE.parent, shell=True, capture_output=True, text=True)
+    assert shell.stdout == said.stdout, "as a job's script has it"
 
 
 def test_an_installed_package_is_copied_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

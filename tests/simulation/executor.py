@@ -14,8 +14,8 @@ from submitit.core.utils import DelayedSubmission
 from harness.launch import pool
 from harness.launch.attempt import Attempt, Result
 from harness.launch.config import LauncherConfig
+from harness.launch.endings import Ending
 from harness.launch.events import report_progress
-from harness.launch.slurm_queue import Ending
 from harness.processes.locks import FileLock
 from harness.records.plain import to_plain
 
@@ -55,7 +55,7 @@ class SimulatedExecutor:
         ):
             yield
 
-    def _start(self, attempt: Attempt, _launcher: LauncherConfig, _slot: int) -> Handle:
+    def _start(self, attempt: Attempt, *_: object) -> Handle:
         with self.clock.aside():
             spec = DelayedSubmission.load(attempt.call).function.spec
             assert spec.key == attempt.key
@@ -66,8 +66,8 @@ class SimulatedExecutor:
             report_progress(attempt.folder, "train", 1, spec.settings.recipe.steps)
         return Handle(attempt.key, self._living)
 
-    def _start_array(self, attempts: Sequence[Attempt], launcher: LauncherConfig) -> list[Handle]:
-        return [self._start(attempt, launcher, 0) for attempt in attempts]
+    def _start_array(self, attempts: Sequence[Attempt], _launcher: LauncherConfig) -> list[Handle]:
+        return [self._start(attempt) for attempt in attempts]
 
     def _monotonic(self) -> float:
         with self.clock.aside():
