@@ -14,7 +14,8 @@ from harness.records.errors import UserError, unknown_name
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LadderRung:
     name: str
-    title: str
+    title: str = ""
+    """What readers see; by default the name."""
     base: str | None = None
     """Another architecture to edit than the rung it is compared with: of another family, which no edit leads to."""
     edits: Mapping[str, Any] | str = field(default_factory=dict)
@@ -27,6 +28,8 @@ class LadderRung:
     against: str | None = None
     """The rung that is compared with, and edited unless `base` is; by default the one above (cumulative) or the first
     (one_at_a_time). After `resolved` it is None for the first rung only."""
+    levels: Mapping[str, str] = field(default_factory=dict)
+    """Of a combination in a factorial ablation: knob -> choice."""
 
     @property
     def edited(self) -> dict[str, Any]:
@@ -54,6 +57,8 @@ class Ladder:
     mode: Literal["cumulative", "one_at_a_time"]
     rungs: tuple[LadderRung, ...]
     """The first one edits `base`, usually not at all."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """The combinations of a factorial ablation that a rule refuses -> why. They are no rungs."""
 
     def __post_init__(self) -> None:
         if not self.rungs:
@@ -111,11 +116,15 @@ def _check_carries_over(rung: LadderRung, start: ArchitectureConfig, made: Archi
             f"rung '{rung.name}' has a base of its own, {rung.base}, so it needs one beside {base} too; write "
             "twin_base: NAME beside it, or run the study without a twin"
         )
-    found = sizes_set(rung.edited, start, made) if rung.twin is None else ()
-    if found:
+    sizes = sizes_set(rung.edited, start, made) if rung.twin is None else ()
+    if sizes:
+        form = f"{{{sizes[0]}: SIZE}}"
+        beside = f"beside its edits, e.g. twin: {form}"
+        if rung.levels:
+            beside = f"in its knob, choice by choice, e.g. twin: {{CHOICE: {form}}}"
         raise UserError(
-            f"rung '{rung.name}' sets {', '.join(found)}: sizes, which mean nothing on {base}; write what they are "
-            f"there beside its edits, e.g. twin: {{{found[0]}: SIZE}}"
+            f"rung '{rung.name}' sets {', '.join(sizes)}: sizes, which mean nothing on {base}; write what they are "
+            f"there {beside}"
         )
 
 

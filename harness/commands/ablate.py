@@ -39,8 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(planned_ablation(arguments.name, arguments.overrides))
         return 0
     job = ablation(arguments.name, arguments.overrides, arguments.command)
-    if (warning := job.warning) is not None:
-        show.note(warning)
+    for remark in job.remarks:
+        show.note(remark)
     results, failures = run_ablation(job, show)
     failures = [
         *(f"{spec.label}: {record.state}, {why(record)}" for spec, record in results if record.state != "complete"),
@@ -80,8 +80,8 @@ def planned_ablation(name: str, overrides: Sequence[str]) -> str:
         submission = submission_of(job.settings.launcher, job.folder / "attempts", keys)
         submission = submission.replace(str(place), str(Path(out).absolute()))
     runs = sum(fate == "would run" for fate in fates.values())
-    shown = table(("rung", "seed", "what becomes of it"), rows)
-    return f"{shown}\n{runs} of {len(rows)} would run\n\njobs: {submission}\ndry run: nothing was run or written"
+    lines = [table(("rung", "seed", "what becomes of it"), rows), f"{runs} of {len(rows)} would run", *job.remarks]
+    return "\n".join([*lines, f"\njobs: {submission}", "dry run: nothing was run or written"])
 
 
 def _fate(spec: TrialSpec) -> str:

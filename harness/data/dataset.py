@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.cache import reading
 from harness.data.config import DataConfig, DigitsConfig, FashionMnistConfig
 from harness.data.decode import TRANSFORM, to_array
 from harness.data.folder import load_folder
 from harness.data.images import ArrayImages, ImageData
 from harness.records.errors import UserError
 from harness.records.plain import fingerprint
-from harness.records.store import write_atomic
+from harness.records.store import reading_cache, write_atomic
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 DIGITS_HELDOUT = 512  # of 1,797
@@ -43,7 +42,7 @@ def _digits(cache: Path | None) -> list[ArrayImages]:
     """Training and held-out images; from the cache where it has them, for loading scikit-learn takes 2 s a process."""
     path = None if cache is None else cache / "pixels" / f"digits-scikit-learn-{version('scikit-learn')}.npz"
     if path is not None and path.exists():
-        with reading(path), np.load(path) as kept:
+        with reading_cache(path), np.load(path) as kept:
             return [ArrayImages(kept[f"{part}_pixels"], kept[f"{part}_labels"]) for part in ("train", "heldout")]
     train, heldout = _split_digits()
     if path is not None:

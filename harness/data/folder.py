@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.cache import reading
 from harness.data.config import ImageFolderConfig
 from harness.data.decode import TRANSFORM
 from harness.data.images import ArrayImages, FileImages, ImageData, Images
@@ -18,7 +17,7 @@ from harness.data.listing import Layout, layout_of, shown
 from harness.data.names import class_names, named_folders
 from harness.records.errors import UserError
 from harness.records.plain import fingerprint
-from harness.records.store import write_atomic
+from harness.records.store import reading_cache, write_atomic
 
 HELDOUT = 0.2  # the fraction, where neither the setting nor the folder says
 MIN_PER_CLASS = 4
@@ -197,7 +196,7 @@ def _pixels(images: FileImages, identity: str, cache: Path | None) -> NDArray[np
     """(N, C, H, W), decoded once and cached under the content's fingerprint."""
     path = cache / "pixels" / f"{identity}.npy" if cache is not None else None
     if path is not None and path.exists():
-        with reading(path):
+        with reading_cache(path):
             stored: NDArray[np.uint8] = np.load(path)
             return stored
     with by_threads(images.array, range(len(images)), f"resizing the images in {images.root}") as arrays:

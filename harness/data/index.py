@@ -15,11 +15,10 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from harness.data.cache import reading
 from harness.data.decode import UnreadableError, decode
 from harness.records.eta import with_eta
 from harness.records.plain import fingerprint
-from harness.records.store import write_atomic
+from harness.records.store import reading_cache, write_atomic
 
 SCHEMA = "folder-index-2"
 Stamp = tuple[int, int, int]  # size in bytes, mtime_ns, ctime_ns
@@ -94,7 +93,7 @@ def _cache_file(root: Path, bits: int | None, cache: Path) -> Path:
 def _read_cache(root: Path, bits: int | None, cache: Path | None) -> dict[str, tuple[Stamp, Entry]]:
     if cache is None or not _cache_file(root, bits, cache).exists():
         return {}
-    with reading(_cache_file(root, bits, cache)):
+    with reading_cache(_cache_file(root, bits, cache)):
         rows = json.loads(_cache_file(root, bits, cache).read_text())
         return {row[3]: ((row[0], row[1], row[2]), Entry(*row[3:])) for row in rows}
 

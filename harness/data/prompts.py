@@ -9,12 +9,11 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from harness.data.cache import reading
 from harness.data.config import MiniLmText, TextConfig
 from harness.models.text_encoder import TextEncoder, TextEncoderFiles, huggingface_files, minilm_files
 from harness.records.errors import UserError
 from harness.records.plain import fingerprint
-from harness.records.store import write_atomic
+from harness.records.store import reading_cache, write_atomic
 
 # Shapes: B batch, K classes, T tokens, D the encoder's width
 
@@ -71,7 +70,7 @@ def class_prompts(config: TextConfig, class_names: Sequence[str], cache: Path) -
     path = cache / "prompts" / f"{fingerprint(what, schema='prompts-2')}.safetensors"
     if not path.exists():
         write_atomic(path, save(_embed(files, config, class_names)))
-    with reading(path):
+    with reading_cache(path):
         tensors = load_file(path)
     identity = {**what, "template": config.template, "mask_padding": config.mask_padding}
     return PromptTable(**tensors, mask_padding=config.mask_padding, identity=identity)

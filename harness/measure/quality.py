@@ -43,12 +43,12 @@ def samples_for(config: QualityConfig, data: ImageData) -> int:
 
 
 def quality(
-    images: Tensor, labels: Tensor, reference: Reference, under: Mapping[str, Any] | None = None
+    images: Tensor, labels: Tensor, reference: Reference, under: Mapping[str, Any] | None = None, *, what: str = ""
 ) -> dict[str, Quantity]:
     """Score uint8 images (N, C, H, W) that were asked to show the classes `labels` (N,).
 
     Returns `kid`, `fd` and `class_agreement`, each with its label, N, reference and extractor as conditions; `under`
-    are further ones, of how the images were made.
+    are further ones, of how the images were made. With `what` the images are called, standard error says how far it is.
     """
     if images.dtype != torch.uint8 or tuple(images.shape[1:]) != reference.shape or len(images) != len(labels):
         raise ValueError(
@@ -56,7 +56,7 @@ def quality(
             f"not {images.dtype} {tuple(images.shape)} and {len(labels)}"
         )
     images, labels = images.cpu(), labels.cpu()
-    features = reference.extractor.features(images).double()
+    features = reference.extractor.features(images, what).double()
     found: dict[str, Quantity] = {
         **{name: distance(name, features, labels, reference) for name in DISTANCES},
         "class_agreement": _class_agreement(images, features, labels, reference),

@@ -12,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.data.cache import reading
 from harness.data.images import ImageData, Images, stack
 from harness.measure.quality_config import QualityConfig
 from harness.models.extractor_config import extractor_identity
 from harness.models.feature_extractor import FeatureExtractor
 from harness.records.plain import fingerprint
-from harness.records.store import write_atomic
+from harness.records.store import reading_cache, write_atomic
 
 PIXEL_VALUES = 1024  # an image with at most so many values (32x32 gray) is read by its pixels
 CHUNK = 512
@@ -57,7 +56,7 @@ def load_classifier(
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **_fit(config, data, None if on_pixels else extractor))
         write_atomic(path, buffer.getvalue())
-    with reading(path), np.load(path) as stored:
+    with reading_cache(path), np.load(path) as stored:
         return Classifier(stored["weight"], stored["bias"], float(stored["accuracy"]), on_pixels)
 
 

@@ -15,15 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.data.cache import reading
 from harness.data.images import ImageData, Images, stack
 from harness.measure.quality_classifier import Classifier, load_classifier
 from harness.measure.quality_config import QualityConfig
 from harness.measure.quality_distances import Gaussian
 from harness.models.extractor_config import extractor_identity
 from harness.models.feature_extractor import FeatureExtractor, load_extractor
+from harness.records.eta import with_eta
 from harness.records.plain import fingerprint
-from harness.records.store import write_atomic
+from harness.records.store import reading_cache, write_atomic
 
 CHUNK = 512  # images read at a time
 
@@ -79,7 +79,8 @@ def fixed_choice(count: int, wanted: int | None) -> NDArray[np.int64]:
 def part_features(extractor: FeatureExtractor, images: Images, chosen: NDArray[np.int64]) -> Tensor:
     """(len(chosen), D) float32; the images are read piece by piece."""
     pieces = [chosen[start : start + CHUNK] for start in range(0, len(chosen), CHUNK)]
-    return torch.cat([extractor.features(stack(images, piece)) for piece in pieces])
+    shown = with_eta(pieces, "features of the reference images, in parts", len(pieces)) if len(pieces) > 1 else pieces
+    return torch.cat([extractor.features(stack(images, piece)) for piece in shown])
 
 
 def reference_key(config: QualityConfig, data: ImageData, chosen: NDArray[np.int64]) -> str:
@@ -106,5 +107,5 @@ def _cached_features(
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, features=features.numpy())
         write_atomic(path, buffer.getvalue())
-    with reading(path), np.load(path) as stored:
+    with reading_cache(path), np.load(path) as stored:
         return torch.from_numpy(stored["features"]).double()

@@ -25,6 +25,7 @@ from harness.models.extractor_config import (
 )
 from harness.models.weight_file import verified
 from harness.records.errors import UserError
+from harness.records.eta import with_eta
 
 BATCH = 64
 REGISTERED_NAME = "efficientnet-lite0"
@@ -74,17 +75,22 @@ class FeatureExtractor:
     device: torch.device
 
     @torch.inference_mode()
-    def features(self, images: Tensor) -> Tensor:
+    def features(self, images: Tensor, what: str = "") -> Tensor:
         """uint8 (N, 1 or 3, H, W) -> float32 (N, D) on the CPU, in batches of a fixed size.
+
+        With `what` they are called, standard error says how far a long extraction is.
 
         Convolutions are in full float32: TF32, which NVIDIA's GPUs would choose, is not what another device computes,
         and cached reference features may come from one.
         """
         if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3):
             raise ValueError(f"features need uint8 images (N, 1 or 3, H, W), not {images.dtype} {tuple(images.shape)}")
-        batches = (batch.to(self.device).expand(-1, 3, -1, -1) for batch in torch.split(images, BATCH))
+        batches = torch.split(images, BATCH)
+        shown = with_eta(batches, f"features of {what}, in batches", len(batches)) if what else batches
         with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
-            return torch.cat([self.module(batch)[0].float().cpu() for batch in batches])
+            return torch.cat(
+                [self.module(batch.to(self.device).expand(-1, 3, -1, -1))[0].float().cpu() for batch in shown]
+            )
 
 
 def load_extractor(config: ExtractorConfig, device: torch.device | str = "cpu") -> FeatureExtractor:

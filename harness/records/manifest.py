@@ -21,6 +21,7 @@ class Rung:
     architecture_fingerprint: str
     against: str | None  # the name of the rung that changes are computed against; None for the base
     edits: Mapping[str, Any]  # the knobs that differ from `against`
+    levels: Mapping[str, str] = field(default_factory=dict)  # of a factorial ablation's combination: knob -> choice
     twin_fingerprint: str | None = None  # of the same edits on the study's deployment twin
     touched: Mapping[str, float] = field(default_factory=dict)
     """`network`, `twin`: the share (0.009 is 0.9%) of the multiply-adds of `against` in modules that the edits change.
@@ -39,6 +40,7 @@ class Manifest:
     twin: Mapping[str, Any] | None = None  # {base, latent}: the deployment size that costs are counted at
     kind: Literal["ablation", "training"] = "ablation"
     report: str | None = None  # the page that the study names: reports/NAME.yaml
+    refused: Mapping[str, str] = field(default_factory=dict)  # combinations that a rule refuses -> why
 
 
 def study_folder(out: Path, name: str) -> Path:

@@ -106,6 +106,19 @@ def _appearing(path: Path) -> Iterator[BinaryIO]:
         raise unwritable(path, error) from error
 
 
+@contextlib.contextmanager
+def reading_cache(path: Path) -> Iterator[None]:
+    """Inside, a cache file that cannot be read is a UserError that says what to do: it can be computed again.
+
+    `write_atomic` made it whole, so it was damaged since.
+    """
+    try:
+        yield
+    except Exception as error:  # whatever json, NumPy, zip files and safetensors raise of damaged bytes
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+        raise UserError(f"the cache {path} is damaged ({reason}); remove it and run the same command again") from error
+
+
 def check_writable(path: Path) -> None:
     """UserError before the work whose result goes to `path`, and not after it. Makes the folder that it goes into."""
     try:

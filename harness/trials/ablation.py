@@ -19,7 +19,7 @@ from harness.measure.touched import touched_share
 from harness.records.manifest import Manifest, Rung, study_folder, write_manifest
 from harness.records.plain import to_plain
 from harness.records.record import TrialRecord
-from harness.trials.ablation_study import AblationStudy, ablation_study, twins_of
+from harness.trials.ablation_study import AblationStudy, ablation_study, refusals, twins_of
 from harness.trials.controls import CONTROLS, control_key, submit_controls
 from harness.trials.costs import anatomy_of, measure_latency, measure_twin
 from harness.trials.outcomes import finished, rejected
@@ -49,18 +49,25 @@ class Ablation:
         return study_folder(self.settings.out, self.name)
 
     @property
-    def warning(self) -> str | None:
-        """One line about images that could not be read."""
-        return self.prepared.data.warning if self.prepared.data is not None else None
+    def remarks(self) -> list[str]:
+        """A line about images that could not be read, and one about each combination that a rule refuses."""
+        data = self.prepared.data
+        return [*([data.warning] if data is not None and data.warning is not None else []), *refusals(self.study)]
 
     def specs(self) -> list[TrialSpec]:
         """Every (rung, seed), the first seed of all rungs first: a stopped study has compared them all once."""
         return [
             self.prepared.spec(
-                rung.name, made, seed, group=self.name, limits=self.settings.limits, twin=self.twins.get(rung.name)
+                rung.name,
+                config,
+                seed,
+                group=self.name,
+                limits=self.settings.limits,
+                twin=self.twins.get(rung.name),
+                knobs=rung.levels,
             )
             for seed in self.settings.seeds
-            for rung, made in self.rungs
+            for rung, config in self.rungs
         ]
 
     def manifest(self) -> Manifest:
@@ -71,14 +78,15 @@ class Ablation:
             rungs=tuple(
                 Rung(
                     name=rung.name,
-                    title=rung.title,
-                    architecture_fingerprint=made.fingerprint,
+                    title=rung.title or rung.name,
+                    levels=rung.levels,
+                    architecture_fingerprint=config.fingerprint,
                     against=rung.against,
                     edits=_plain(rung.edited if rung.base is None else {"base": rung.base, **rung.edited}),
                     twin_fingerprint=self.twins[rung.name].architecture.fingerprint if self.twins else None,
                     touched=touched[rung.name],
                 )
-                for rung, made in self.rungs
+                for rung, config in self.rungs
             ),
             seeds=self.settings.seeds,
             protocol=self.prepared.protocol.sections,
@@ -87,17 +95,18 @@ class Ablation:
             command=self.command,
             twin=_plain(self.settings.twin) if self.settings.twin is not None else None,
             report=self.study.report,
+            refused=self.study.architecture.refused,
         )
 
     def _touched(self) -> dict[str, dict[str, float]]:
         """Rung -> the share of the work of its `against` that its edits touch, at both sizes."""
         latent = latent_of(self.settings, self.prepared.data)
-        sizes = {"network": {rung.name: (made, latent) for rung, made in self.rungs}}
+        sizes = {"network": {rung.name: (config, latent) for rung, config in self.rungs}}
         if self.twins:
             sizes["twin"] = {name: (twin.architecture, twin.latent) for name, twin in self.twins.items()}
-        anatomies = {size: {name: anatomy_of(*at) for name, at in made.items()} for size, made in sizes.items()}
+        parts = {size: {name: anatomy_of(*at) for name, at in rungs.items()} for size, rungs in sizes.items()}
         return {
-            rung.name: {size: touched_share(found[rung.against], found[rung.name]) for size, found in anatomies.items()}
+            rung.name: {size: touched_share(part[rung.against], part[rung.name]) for size, part in parts.items()}
             if rung.against is not None
             else {}
             for rung, _ in self.rungs
@@ -111,7 +120,7 @@ def ablation(name: str, overrides: Sequence[str], command: str) -> Ablation:
     for _, architecture in study.architecture.architectures():
         check_sizes(settings, architecture)
     prepared = prepare(settings)
-    rungs = tuple((rung, prepared.fit(made)) for rung, made in study.architecture.architectures())
+    rungs = tuple((rung, prepared.fit(config)) for rung, config in study.architecture.architectures())
     return Ablation(name=Path(name).stem, study=study, prepared=prepared, rungs=rungs, twins=twins, command=command)
 
 

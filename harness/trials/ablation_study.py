@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.architecture.factorial import Factorial
 from harness.architecture.ladder import Ladder
 from harness.records.errors import UserError, unknown_name
 from harness.records.plain import from_plain, to_plain
@@ -11,13 +12,16 @@ from harness.trials.settings import Settings, settings_of
 from harness.trials.studies import read_kind
 from harness.trials.twins import DeploymentTwin, Twin, with_twin
 
+MODES = ("cumulative", "one_at_a_time", "factorial")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AblationStudy:
     """`sweeps/NAME.yaml` of an ablation."""
 
     architecture: Ladder
-    """Written out; or `{ladder: fig3, base: thin_sdxl}`, the rungs of another ablation on another base."""
+    """Written out; or `{ladder: fig3, base: thin_sdxl}`, the rungs of another ablation on another base; or
+    `{base: laptop/thin_sdxl, mode: factorial, knobs: {...}}`, every combination of choices (see `factorial`)."""
     twin: DeploymentTwin | None = None
     """The size that costs are for, with the same edits: {base: thin_sdxl, latent: 128}."""
     settings: Mapping[str, Any] = field(default_factory=dict)  # overrides of config.yaml: {recipe: laptop, seeds: [0]}
@@ -39,19 +43,29 @@ def twins_of(study: AblationStudy, settings: Settings) -> dict[str, Twin]:
     """Each rung's deployment twin; UserError names a rung that has none on that base."""
     if (twin := settings.twin) is None:
         return {}
-    return {rung.name: twin.of(made) for rung, made in study.architecture.on(twin.base).architectures()}
+    return {rung.name: twin.of(config) for rung, config in study.architecture.on(twin.base).architectures()}
+
+
+def refusals(study: AblationStudy) -> list[str]:
+    """A sentence for each combination of a factorial ablation that a rule refuses."""
+    return [f"{name} is left out, a rule refuses it: {reason}" for name, reason in study.architecture.refused.items()]
 
 
 def _written_out(content: Mapping[str, Any], name: str, through: tuple[str, ...]) -> dict[str, Any]:
     """The study with its ladder's rungs, wherever they are written; `through` are the studies that name this one."""
-    asked = content["architecture"]
-    if not isinstance(asked, Mapping) or "ladder" not in asked:
+    ladder = content["architecture"]
+    if isinstance(ladder, Mapping) and (mode := ladder.get("mode", MODES[0])) not in MODES:
+        raise unknown_name("value for 'architecture.mode':", str(mode), MODES)
+    if isinstance(ladder, Mapping) and ladder.get("mode") == "factorial":
+        combinations = from_plain(Factorial, ladder, where="architecture").ladder()
+        return {**content, "architecture": to_plain(combinations)}
+    if not isinstance(ladder, Mapping) or "ladder" not in ladder:
         return dict(content)
-    if unknown := set(asked) - {"ladder", "base"}:
+    if unknown := set(ladder) - {"ladder", "base"}:
         raise unknown_name("setting", f"architecture.{min(unknown)}", ("architecture.ladder", "architecture.base"))
-    other = str(asked["ladder"])
+    other = str(ladder["ladder"])
     if other in (*through, name):
         raise UserError(f"the ladder of {name} is that of {other}, which is {name}'s again; name another")
-    found = _written_out(read_kind("ablation", other), other, (*through, name))["architecture"]
-    ladder = from_plain(Ladder, found, where=f"sweeps/{other}.yaml: architecture")
-    return {**content, "architecture": to_plain(ladder.on(str(asked["base"])) if "base" in asked else ladder)}
+    written = _written_out(read_kind("ablation", other), other, (*through, name))["architecture"]
+    rungs = from_plain(Ladder, written, where=f"sweeps/{other}.yaml: architecture")
+    return {**content, "architecture": to_plain(rungs.on(str(ladder["base"])) if "base" in ladder else rungs)}

@@ -13,7 +13,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from harness.models import feature_extractor
 from harness.models.efficientnet_lite0 import EfficientNetLite0, SameConv2d, load_efficientnet_lite0
 from harness.models.extractor_config import EfficientNetLite0Extractor, InceptionV3Extractor, extractor_identity
-from harness.models.feature_extractor import REGISTERED_NAME, load_extractor
+from harness.models.feature_extractor import BATCH, REGISTERED_NAME, load_extractor
 from harness.records.errors import UserError
 from harness.records.plain import from_plain, identity
 
@@ -141,3 +141,12 @@ def test_an_extractors_identity_is_its_weights_and_resolution_not_a_path():
     assert identity(InceptionV3Extractor(weights=Path("a"))) == identity(InceptionV3Extractor(weights=Path("b")))
     with pytest.raises(UserError, match="32 to 1024"):
         from_plain(EfficientNetLite0Extractor, {"resolution": 8})
+
+
+def test_a_long_extraction_says_how_far_it_is_where_it_is_told_of_what(extractor, monkeypatch, capsys):
+    monkeypatch.setattr("harness.records.eta.LINE_EVERY_S", 0.0)
+    images = torch.zeros((2 * BATCH, 1, 8, 8), dtype=torch.uint8)
+    silent = extractor.features(images)
+    assert capsys.readouterr().err == ""
+    assert extractor.features(images, "my folder").equal(silent)
+    assert capsys.readouterr().err.startswith("features of my folder, in batches: 1 of 2, about ")

@@ -118,3 +118,39 @@ def test_a_sweep_finds_the_same_record_and_makes_the_same_one(workplace, cache, 
             assert record.quantities[name] == ablated[key].quantities[name]
     assert main(["sweep", "search", "trials=2"]) == 0
     assert read_events(Path("runs/search/attempts")) == []
+
+
+FACTORIAL = {
+    "architecture": {
+        "base": "tiny_base.yaml",
+        "mode": "factorial",
+        "knobs": {
+            "ratio": {"path": "feed_forward.ratio", "choices": [4, 3]},
+            "groups": {"path": "norm.groups", "choices": [8, 3]},
+            "channels": {"edits": {"base": {}, "wide": {"stages.*.channels": 24}}},
+        },
+    },
+    "settings": {"count_only": True, "latent": 8, "latency": "none", "seeds": [0], "tracker": "none"},
+}
+
+
+def test_ones_own_factorial_study_runs_from_a_path_and_names_what_a_rule_refuses(workplace, capsys):
+    write_yaml(Path("mine/two_knobs.yaml"), FACTORIAL)
+    command = ["ablate", "mine/two_knobs.yaml", "launcher=debug"]
+    assert main([*command, "--dry-run"]) == 0
+    plan = capsys.readouterr().out
+    assert "6 of 6 would run" in plan
+    for ratio in (4, 3):
+        assert f"ratio={ratio}, groups=3, channels=base is left out, a rule refuses it: " in plan
+    assert main(command) == 0
+    manifest = read_manifest(Path("runs"), "two_knobs")
+    assert len(manifest.rungs) == 6
+    assert {tuple(rung.levels) for rung in manifest.rungs} == {("ratio", "groups", "channels")}
+    assert set(manifest.refused) == {f"ratio={ratio}, groups=3, channels=base" for ratio in (4, 3)}
+    assert Path("runs/two_knobs/report.html").is_file()
+
+
+def test_a_mode_that_there_is_not_lists_those_that_there_are(workplace, capsys):
+    write_yaml(Path("mine/typo.yaml"), {"architecture": {**FACTORIAL["architecture"], "mode": "factoral"}})
+    assert main(["ablate", "mine/typo.yaml"]) == 2
+    assert "choose one of: factorial, cumulative, one_at_a_time" in capsys.readouterr().err
