@@ -23,10 +23,13 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 def check(arguments: argparse.Namespace) -> None:
     from harness.trials.ablation_study import ablation_study, twins_of
+    from harness.trials.checks import check_study
 
     study, settings = ablation_study(arguments.name, arguments.overrides)
     check_page("ablation", Path(arguments.name).stem, study.report)
     twins_of(study, settings)
+    rungs = study.architecture.architectures()
+    check_study(settings, (architecture for _, architecture in rungs), name=Path(arguments.name).stem)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -17,9 +17,10 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def check(arguments: argparse.Namespace) -> None:
+    from harness.trials.checks import check_device
     from harness.trials.settings import settings_of
 
-    settings_of(arguments.overrides)
+    check_device(settings_of(arguments.overrides))
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -44,10 +44,12 @@ def flags(parser: argparse.ArgumentParser) -> None:
 def check(arguments: argparse.Namespace) -> None:
     from harness.search.definition import sweep_study
     from harness.trials.ablation_study import ablation_study
+    from harness.trials.checks import check_device
     from harness.trials.studies import KINDS, read_study
 
     read = ablation_study if KINDS["ablation"] in read_study("sweeps", arguments.name) else sweep_study
-    read(arguments.name, arguments.overrides)
+    _, settings = read(arguments.name, arguments.overrides)
+    check_device(settings)
 
 
 def run(arguments: argparse.Namespace) -> int:

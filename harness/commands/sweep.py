@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.commands.verb import Verb
@@ -31,9 +32,15 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def check(arguments: argparse.Namespace) -> None:
+    from harness.architecture.catalogue import architecture
     from harness.search.definition import sweep_study
+    from harness.trials.checks import check_study
+    from harness.trials.studies import read_study
 
-    sweep_study(arguments.name, arguments.overrides)
+    definition, settings = sweep_study(arguments.name, arguments.overrides)
+    base = read_study("search_spaces", definition.space).get("base")
+    known = [architecture(base)] if isinstance(base, str) else []
+    check_study(settings, known, name=Path(arguments.name).stem)
 
 
 def run(arguments: argparse.Namespace) -> int:

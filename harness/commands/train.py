@@ -23,16 +23,18 @@ DEFAULTS = {"seeds": [0]}
 
 def check(arguments: argparse.Namespace) -> None:
     from harness.architecture.catalogue import architecture
+    from harness.trials.checks import check_study
     from harness.trials.settings import settings_of
 
-    architecture(arguments.name)
-    settings_of(arguments.overrides)
+    made = architecture(arguments.name)
+    check_study(settings_of(arguments.overrides), [made])
 
 
 def run(arguments: argparse.Namespace) -> int:
     from harness.architecture.catalogue import architecture
     from harness.search.knobs import RECIPE
     from harness.search.promote import recipe_of
+    from harness.trials.checks import TRAINING
     from harness.trials.prepared import prepare
     from harness.trials.progress import Show
     from harness.trials.settings import settings_of
@@ -60,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     for spec in specs:
         _check_new(spec)
-    records = _train(study_folder(settings.out, f"train-{name}"), specs, origin, show)
+    records = _train(study_folder(settings.out, f"{TRAINING}{name}"), specs, origin, show)
     for spec, record in zip(specs, records, strict=True):
         print(quantities_table(spec.label, record.quantities))
         print(spec.store.artifact(record.key, "ema.safetensors") if record.state == "complete" else why(record))

@@ -39,6 +39,9 @@ class LatencyBackend(Protocol):
     def instrument(self) -> Mapping[str, Any]:
         """What takes the number besides the settings (processor, versions), plain: another instrument measures anew."""
 
+    def check(self) -> None:
+        """UserError where this machine can never take the number; asked before a study begins."""
+
     def measure(self, module: "nn.Module", inputs: Sequence[Any]) -> Quantity:
         """The time of `module(*inputs)` in ms, or why there is none; the module is left as it was. The first input is
         the latent (B, C, H, W)."""

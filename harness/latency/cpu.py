@@ -49,6 +49,9 @@ class Timing:
         if self.seconds <= 0:
             raise UserError(f"{where}.seconds must be above 0, not {self.seconds}")
 
+    def check(self) -> None:
+        """Every machine has a processor."""
+
     def timed(self, run: Callable[[], Any], conditions: Mapping[str, Any]) -> Measured:
         """The median time of `run()` in ms; `conditions` are joined to those of the machine and of the timing."""
         load = os.getloadavg()[0]

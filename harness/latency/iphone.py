@@ -46,6 +46,9 @@ class IphoneLatency:
     def instrument(self) -> Mapping[str, Any]:
         return {"versions": versions(("torch", "coremltools"))}  # what makes the package; the phone is in the answer
 
+    def check(self) -> None:
+        """The phone may come later: what is asked for waits in the queue."""
+
     def measure(self, module: "nn.Module", inputs: Sequence[Any]) -> Measured | Failed | Unavailable:
         """The answer if there is one, else Unavailable at once: the request waits. The first input is the latent."""
         submitted = self.submit(module, inputs)

@@ -39,6 +39,12 @@ class MacLatency:
         system = {"processor": processor_name(), "system": platform.platform()}
         return {**system, "versions": versions(("torch", "coremltools"))}
 
+    def check(self) -> None:
+        try:
+            check_mac()
+        except UserError as error:
+            raise UserError(f"latency.mac {error}; leave it out, or choose latency=cpu or predicted") from error
+
     def measure(self, module: "nn.Module", inputs: Sequence[Any]) -> Measured | Failed | Unavailable:
         """Milliseconds of one prediction; its conditions say on which units Core ML plans which operators.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.latency.cpu import Timing, on_cpu, shape_of
+from harness.records.errors import UserError
 from harness.records.provenance import processor_name, versions
 from harness.records.quantity import Failed, Measured, Unavailable
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 PACKAGES = ("torch", "onnxruntime", "onnxscript")
 PROVIDER = "CPUExecutionProvider"
+NEEDS = "needs ONNX Runtime, which is not installed; pip install 'unet-harness[onnx]'"
 LEAST_DB = 60.0  # signal to error; float32 on both sides reaches far more, another operator far less
 
 
@@ -34,12 +36,16 @@ class OnnxLatency(Timing):
     def instrument(self) -> Mapping[str, Any]:
         return {"processor": processor_name(), "versions": versions(PACKAGES)}
 
+    def check(self) -> None:
+        if not _is_installed():
+            raise UserError(f"latency.onnx {NEEDS}, or leave it out")
+
     def measure(self, module: "nn.Module", inputs: Sequence[Any]) -> Measured | Failed | Unavailable:
         """The median time of the exported graph in ms, with quartiles; Failed where it does not export or run, or
         computes something else. The first input is the latent (B, C, H, W)."""
         module, arguments = on_cpu(module, inputs)
-        if any(find_spec(package) is None for package in PACKAGES):
-            return Unavailable(reason="needs ONNX Runtime, which is not installed; pip install 'unet-harness[onnx]'")
+        if not _is_installed():
+            return Unavailable(reason=NEEDS)
         with tempfile.TemporaryDirectory(prefix="onnx-") as folder:
             try:
                 session, parity_db = _exported(self.threads, module, arguments, Path(folder) / "model.onnx")
@@ -51,6 +57,10 @@ class OnnxLatency(Timing):
                 return Failed(stage="onnx parity", message=message)
             feed = _feed(session, arguments)
             return self.timed(lambda: session.run(None, feed), _conditions(arguments[0]))
+
+
+def _is_installed() -> bool:
+    return all(find_spec(package) is not None for package in PACKAGES)
 
 
 def _exported(threads: int, module: "nn.Module", arguments: list[Any], path: Path) -> tuple[Any, float]:

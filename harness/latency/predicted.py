@@ -36,6 +36,9 @@ class PredictedLatency:
         """Another calibration predicts anew."""
         return {"calibration": calibration.read().fingerprint}
 
+    def check(self) -> None:
+        """It needs no machine but this."""
+
     def measure(self, module: "nn.Module", inputs: Sequence[Any]) -> Predicted | Unavailable:
         """Milliseconds of `module(*inputs)`, with an interval; Unavailable where the network is predicted not to fit
         the chip, or nothing is known of the compute unit. The first input is the latent (B, C, H, W)."""

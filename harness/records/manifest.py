@@ -43,7 +43,17 @@ class Manifest:
     refused: Mapping[str, str] = field(default_factory=dict)  # combinations that a rule refuses -> why
 
 
+RESERVED = {"store": "the records", "cache": "what can be computed again", "data": "pictures", "tracking": "the logs"}
+"""What lies in an output folder beside the studies' folders."""
+
+
 def study_folder(out: Path, name: str) -> Path:
+    """OUT/NAME; UserError for a name under which something else lies there."""
+    if name.casefold() in RESERVED:
+        raise UserError(
+            f"a study cannot be called '{name}', since {Path(out) / name.casefold()} holds {RESERVED[name.casefold()]} "
+            "of all studies; rename its YAML file"
+        )
     return Path(out) / name
 
 

@@ -166,7 +166,10 @@ def _copy(kept: Path, folder: Path, name: str) -> str:
         shutil.copy(kept / "study.journal", folder / "study.journal")
     elif storage not in ("sqlite", "journal"):
         optuna.copy_study(
-            from_study_name=name, from_storage=storage, to_storage=open_storage(folder, "sqlite"), to_study_name=name
+            from_study_name=name,
+            from_storage=open_storage(kept, storage),
+            to_storage=open_storage(folder, "sqlite"),
+            to_study_name=name,
         )
         return "sqlite"
     shutil.copy(kept / SWEEP_FILE, folder / SWEEP_FILE)

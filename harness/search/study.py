@@ -3,7 +3,8 @@
     OUT/NAME/sweep.json       `id` of this folder, and `storage` as it was given
     OUT/NAME/study.db         storage: sqlite (the default)
     OUT/NAME/study.journal    storage: journal, for file systems shared over a network, on which SQLite is not safe
-    (a server)                storage: any URL that Optuna's RDBStorage takes, e.g. postgresql://host/optuna
+    (elsewhere)               storage: any URL that Optuna's RDBStorage takes, e.g. postgresql://host/optuna
+    OUT/FILE                  storage: sqlite:///FILE, unless FILE is an absolute path
 
 Only one driver may write to a study. The folder's driver.lock sees to that among the drivers of one folder; and since
 a study on a server can be named from many folders, it holds the id of the folder that began it, and others are refused.
@@ -24,6 +25,8 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from harness.records.errors import UserError, unknown_name
 from harness.records.manifest import MANIFEST_FILE
@@ -45,10 +48,40 @@ OWNER = "folder"  # the study's user attribute: {id, path} of the folder that be
 
 
 def check_storage(storage: str) -> str:
-    """`storage` if it is a kind or a URL; else UserError."""
-    if "://" not in storage and storage not in KINDS:
+    """`storage` if it is a kind or the URL of a database that can be asked from here; else UserError."""
+    if storage in KINDS:
+        return storage
+    if "://" not in storage:
         raise unknown_name("storage", storage, (*KINDS, "postgresql://HOST/DATABASE"))
+    shown = place(Path(), storage)
+    try:
+        url = make_url(storage)
+        url.get_dialect().import_dbapi()
+    except (ArgumentError, ValueError) as error:  # NoSuchModuleError is one
+        raise UserError(
+            f"storage={shown} is no database's URL ({error}); write it as DRIVER://HOST/DATABASE"
+        ) from error
+    except ImportError as error:
+        raise UserError(
+            f"storage={shown} needs the Python package {error.name}, which is not installed; install it, or choose "
+            "storage=sqlite or journal"
+        ) from error
+    if url.get_backend_name() == "sqlite" and (url.database or ":memory:") == ":memory:":
+        raise UserError(f"storage={storage} keeps nothing after the driver's end; name a file: sqlite:///FILE")
     return storage
+
+
+def database_url(folder: Path, storage: str) -> str:
+    """The URL that Optuna opens for the sweep in `folder`, whatever the folder is called.
+
+    SQLite takes a file's name as a URI, in which `?` and `#` are escaped. Optuna fills in what stands in braces.
+    """
+    url = make_url("sqlite:///study.db" if storage == "sqlite" else storage)
+    if url.get_backend_name() == "sqlite" and not str(url.database).startswith("file:"):
+        path = Path(str(url.database)).expanduser()
+        below = folder if storage == "sqlite" else folder.parent
+        url = url.set(database=(below.absolute() / path).as_uri()).update_query_dict({"uri": "true"})
+    return url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
 
 
 def open_storage(folder: Path, storage: str) -> BaseStorage:
@@ -64,7 +97,7 @@ def open_storage(folder: Path, storage: str) -> BaseStorage:
     try:
         if storage == "journal":
             return JournalStorage(JournalFileBackend(str(folder / "study.journal")))
-        return RDBStorage(f"sqlite:///{(folder / 'study.db').absolute()}" if storage == "sqlite" else storage)
+        return RDBStorage(database_url(folder, storage))
     except Exception as error:  # whatever SQLAlchemy or a driver raises of what it cannot open, read or write
         raise _cannot_open(place(folder, storage), error) from error
 
@@ -135,6 +168,8 @@ def place(folder: Path, storage: str) -> str:
         return str(folder / "study.db")
     if storage == "journal":
         return str(folder / "study.journal")
+    if storage.startswith("sqlite:///"):
+        return str(folder.parent / storage.removeprefix("sqlite:///").partition("?")[0])
     head, _, tail = storage.rpartition("@")
     user = head.split("://")[-1].split(":")[0]
     return f"{storage.split('://')[0]}://{user}@{tail}" if head else storage

@@ -1,6 +1,7 @@
 """Where training runs, in what precision, with how many threads."""
 
 import contextlib
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 import torch
@@ -18,6 +19,13 @@ def resolve_device(name: str) -> torch.device:
         here = ", ".join(kind for kind, is_here in found.items() if is_here)
         raise UserError(f"recipe.device is '{name}', which this machine does not have; choose one of: auto, {here}")
     return torch.device(name)
+
+
+def check_cuda_numbers(numbers: Sequence[int]) -> None:
+    """UserError for a CUDA device that this machine does not have."""
+    have = torch.cuda.device_count()
+    if missing := [number for number in numbers if not 0 <= number < have]:
+        raise UserError(f"launcher.cuda_devices names CUDA device {missing[0]}, and this machine has {have} of them")
 
 
 def resolve_precision(recipe: Recipe, device: torch.device) -> torch.dtype:

@@ -20,10 +20,11 @@ from harness.records.manifest import Manifest, Rung, study_folder, write_manifes
 from harness.records.plain import to_plain
 from harness.records.record import TrialRecord
 from harness.trials.ablation_study import AblationStudy, ablation_study, refusals, twins_of
+from harness.trials.checks import check_sizes
 from harness.trials.controls import CONTROLS, control_key, submit_controls
 from harness.trials.costs import anatomy_of, measure_latency, measure_twin
 from harness.trials.outcomes import finished, rejected
-from harness.trials.prepared import Prepared, check_sizes, latent_of, prepare
+from harness.trials.prepared import Prepared, latent_of, prepare
 from harness.trials.progress import Show
 from harness.trials.queue import TrialQueue, run_all
 from harness.trials.settings import Settings

@@ -20,6 +20,7 @@ from harness.records.record import Protocol
 from harness.tracking.config import check_tracker
 from harness.training.device import planned_precision
 from harness.training.recipe import Recipe
+from harness.trials.checks import check_sizes
 from harness.trials.settings import Settings
 from harness.trials.spec import TrialSpec
 
@@ -89,18 +90,6 @@ class Prepared:
             seed=seed,
             **more,
         )
-
-
-def check_sizes(settings: Settings, architecture: ArchitectureConfig) -> None:
-    """Refuse an image's or a latent's size that the network cannot take; known without the data."""
-    sizes = {} if settings.count_only else {"data.size": settings.data.size}
-    if settings.latent is not None:
-        sizes["latent"] = settings.latent
-    for name, size in sizes.items():
-        if reason := architecture.why_not_latent(size):
-            fits = sorted(range(1, 2 * size + 1), key=lambda other: abs(other - size))
-            near = next((other for other in fits if not architecture.why_not_latent(other)), architecture.native_latent)
-            raise UserError(f"{name}={size} does not fit the architecture: {reason}; give {name}={near}")
 
 
 def prepare(settings: Settings) -> Prepared:

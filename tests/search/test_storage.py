@@ -1,6 +1,7 @@
 """Every storage opens in plain Optuna and in optuna-dashboard, with the constraints in both; one folder drives it."""
 
 import json
+import re
 from pathlib import Path
 
 import optuna
@@ -8,13 +9,13 @@ import pytest
 from fake_sweep import World
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 from optuna_dashboard._serializer import serialize_frozen_trial, serialize_study_detail
 
 from harness.records.errors import UserError
 from harness.search import candidates
 from harness.search.candidates import constraint_attributes, violations_of
-from harness.search.study import check_storage, open_storage, place, stored_study
+from harness.search.study import check_storage, open_storage, open_study, place, stored_study
 
 LIMITS = {"macs": 20_000, "params": 10**9}
 
@@ -106,7 +107,7 @@ def test_unknown_storages_and_passwords():
 
 
 def test_a_server_that_is_not_there_is_one_sentence(tmp_path):
-    with pytest.raises(UserError, match="cannot open the study sqlite:////no/such/folder/x"):
+    with pytest.raises(UserError, match="cannot open the study /no/such/folder/x"):
         open_storage(tmp_path, "sqlite:////no/such/folder/x.db")
 
 
@@ -117,3 +118,46 @@ def test_attributes_of_the_sampler_are_not_constraints():
         system_attrs={"NSGAIISampler:generation": 2, **constraint_attributes({"macs": 1.0})},
     )
     assert candidates.candidate_of(plain).sampler_attributes == {"NSGAIISampler:generation": 2}
+
+
+@pytest.mark.parametrize("name", ["a?b", "a#b", "a%20b", "{a}", "a b", "ü;&=", "[a]"])
+@pytest.mark.parametrize("storage", ["sqlite", "sqlite:///my.db"])
+def test_a_folder_may_be_called_anything(tmp_path, name, storage):
+    folder = tmp_path / name / "study"
+    folder.mkdir(parents=True)
+    open_study(folder, "study", storage, open_storage(folder, storage), {"kid": "minimize"})
+    assert stored_study(folder, "study").metric_names == ["kid"]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    file = folder / "study.db" if storage == "sqlite" else folder.parent / "my.db"
+    assert file.is_file()
+    assert place(folder, storage) == str(file)
+
+
+def test_a_relative_database_lies_below_the_output_folder_wherever_it_is_opened_from(tmp_path, monkeypatch):
+    folder = tmp_path / "runs" / "study"
+    folder.mkdir(parents=True)
+    for number, working in enumerate(("here", "there")):
+        (tmp_path / working).mkdir()
+        monkeypatch.chdir(tmp_path / working)
+        study = open_study(
+            folder, "study", "sqlite:///my.db", open_storage(folder, "sqlite:///my.db"), {"kid": "minimize"}
+        )
+        assert len(study.trials) == number
+        study.add_trial(create_trial(value=0.5))
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["my.db", "study"]
+
+
+@pytest.mark.parametrize(
+    ("storage", "sentence"),
+    [
+        ("foo://host/x", "storage=foo://host/x is no database's URL"),
+        ("postgresql://me:secret@host:x/db", "storage=postgresql://me@host:x/db is no database's URL"),
+        ("sqlite://", "storage=sqlite:// keeps nothing after the driver's end; name a file"),
+        ("sqlite:///:memory:", "keeps nothing after the driver's end"),
+        ("oracle+oracledb://host/x", "needs the Python package oracledb, which is not installed"),
+    ],
+)
+def test_a_database_that_cannot_be_asked_is_refused_before_it_is(storage, sentence):
+    with pytest.raises(UserError, match=re.escape(sentence)) as refused:
+        check_storage(storage)
+    assert "secret" not in str(refused.value)

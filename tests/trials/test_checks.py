@@ -1,0 +1,95 @@
+"""What a study cannot have is one sentence before anything is read, timed or trained, and in `--dry-run`."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_study import SWEEP, write_yaml
+
+from harness.cli import main
+from harness.records.errors import UserError
+from harness.trials.checks import check_launcher, check_study
+from harness.trials.settings import settings_of
+
+NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="has CUDA")
+VERBS = ("ablate tiny", "ablate tiny --dry-run", "sweep search", "sweep search --dry-run", "train laptop/thin_sdxl")
+
+
+@pytest.fixture
+def refused(workplace, capsys, monkeypatch):
+    """The sentence with which a command that would train is refused, before it reads its data."""
+    monkeypatch.setenv("PATH", str(workplace))  # no Slurm
+    monkeypatch.setattr("harness.data.dataset.load_dataset", lambda *_, **__: pytest.fail("read the data"))
+
+    def call(words: str) -> str:
+        assert main(words.split()) == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        (line,) = printed.err.splitlines()
+        assert not Path("runs/tiny").exists()
+        assert not Path("runs/search").exists()
+        return line
+
+    return call
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        pytest.param("recipe.device=cuda", "recipe.device is 'cuda', which this machine does not have", marks=NO_GPU),
+        pytest.param(
+            "recipe.device=auto launcher=local launcher.cuda_devices=[0,9]", "this machine has 0 of them", marks=NO_GPU
+        ),
+        pytest.param(
+            "latency=mac",
+            "latency.mac needs a Mac",
+            marks=pytest.mark.skipif(sys.platform == "darwin", reason="is a Mac"),
+        ),
+        ("launcher=slurm", "needs Slurm's srun and sbatch on this machine, and sbatch and srun cannot be found"),
+        ("data=fashion_mnist data.size=30", "data.size=30 does not fit the architecture"),
+        ("latency.latent=9", "latency.latent=9 does not fit the architecture"),
+        ("coreml=ios17 coreml.latent=9", "coreml.latent=9 does not fit the architecture"),
+        (
+            "recipe.device=cpu launcher=local launcher.cuda_devices=[0]",
+            "launcher.cuda_devices deals out GPUs, and recipe.device is",
+        ),
+    ],
+)
+def test_what_cannot_be_had_is_said_before_the_data_is_read(verb, settings, sentence, refused):
+    assert sentence in refused(f"{verb} {settings}")
+
+
+def test_onnx_runtime_is_missed_before_it_is_needed(refused, monkeypatch):
+    monkeypatch.setattr("harness.latency.onnx.find_spec", lambda name: None if name == "onnxruntime" else object())
+    assert "pip install 'unet-harness[onnx]'" in refused("ablate tiny latency=onnx --dry-run")
+
+
+@pytest.mark.parametrize("name", ["cache", "store", "data", "tracking", "Cache", "train-mqa"])
+@pytest.mark.parametrize("kind", ["ablate", "sweep"])
+def test_a_study_whose_folder_would_not_be_its_own(name, kind, refused):
+    content = SWEEP if kind == "sweep" else Path("sweeps/tiny.yaml").read_text()
+    path = Path(f"{name}.yaml")
+    write_yaml(path, content) if isinstance(content, dict) else path.write_text(content)
+    assert f"a study cannot be called '{name}'" in refused(f"{kind} {path}")
+
+
+def slurm(*overrides: str):
+    return settings_of(["launcher=slurm", *overrides])
+
+
+def test_no_job_is_given_a_gpu_that_its_training_leaves_idle(monkeypatch):
+    monkeypatch.setattr("harness.trials.checks.shutil.which", lambda command: f"/usr/bin/{command}")
+    check_launcher(slurm("recipe.device=cuda", "launcher.gpus=1"))
+    check_launcher(slurm("recipe.device=cuda"))  # a partition may give GPUs without being asked
+    check_launcher(slurm("recipe.device=cpu", "launcher.gpus=1", "count_only=true"))
+    with pytest.raises(UserError, match=r"7 of launcher.gpus=8 would stand idle; set launcher.gpus=1"):
+        check_launcher(slurm("recipe.device=cuda", "launcher.gpus=8"))
+    with pytest.raises(UserError, match=r"launcher.gpus=1 asks Slurm for a GPU, and recipe.device is 'cpu'"):
+        check_launcher(slurm("recipe.device=cpu", "launcher.gpus=1"))
+
+
+def test_a_workers_gpu_is_not_asked_of_the_machine_that_submits(monkeypatch):
+    monkeypatch.setattr("harness.trials.checks.shutil.which", lambda command: f"/usr/bin/{command}")
+    check_study(slurm("recipe.device=cuda", "launcher.gpus=1", "tracker=none"), [])
