@@ -14,7 +14,6 @@ from harness.search.searcher import SAMPLERS
 from harness.search.space import Space
 from harness.search.study import check_storage
 from harness.trials.compose import parsed
-from harness.trials.outcomes import LEARNT, quantity_names, queued
 from harness.trials.settings import Settings, settings_of
 from harness.trials.studies import read_kind
 from harness.trials.twins import DeploymentTwin, with_twin
@@ -178,6 +177,8 @@ def samplers_used(study: optuna.Study) -> list[str]:
 
 def definition_of(name: str, overrides: Sequence[str]) -> tuple[SweepStudy, Settings]:
     """sweeps/NAME.yaml with the command line's settings; all that can be refused without data is refused here."""
+    from harness.trials.outcomes import LEARNT, quantity_names, queued  # loads torch, and a mistyped word needs none
+
     definition, settings = sweep_study(name, overrides)
     if len(settings.seeds) != 1:
         raise UserError(f"a sweep trains each candidate once; give one seed: seeds=[0], not {list(settings.seeds)}")
