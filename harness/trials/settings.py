@@ -9,7 +9,7 @@ from harness.coreml.config import CoremlConfig
 from harness.data.config import DataConfig, TextConfig
 from harness.diffusion.config import SamplingConfig
 from harness.latency.config import LatencyConfig
-from harness.launch.config import LauncherConfig
+from harness.launch.config import LauncherConfig, SlurmLauncher
 from harness.measure.quality_config import QualityConfig
 from harness.records.errors import UserError
 from harness.records.plain import from_plain
@@ -54,6 +54,19 @@ class Settings:
         if self.latent is not None and not 1 <= self.latent <= LARGEST_LATENT:
             raise UserError(f"latent is 1 to {LARGEST_LATENT}, or null for the data's own size, not {self.latent}")
         check_limits(self.limits, has_twin=self.twin is not None)
+        if isinstance(self.launcher, SlurmLauncher) and not self.count_only:
+            _check_gpus(self.launcher, self.recipe)
+
+
+def _check_gpus(launcher: SlurmLauncher, recipe: Recipe) -> None:
+    """Refuse jobs that would hold GPUs idle, or wait hours in the queue to find none."""
+    if launcher.gpus > 1:
+        raise UserError(
+            f"a training uses one GPU, and launcher.gpus={launcher.gpus} holds {launcher.gpus} for each; set "
+            f"launcher.gpus=1, and train several at once with launcher.max_in_flight={launcher.gpus}"
+        )
+    if recipe.device == "cuda" and launcher.gpus == 0 and not set(launcher.additional) & {"gres", "gpus"}:
+        raise UserError("recipe.device=cuda needs a GPU and launcher.gpus=0 asks Slurm for none; set launcher.gpus=1")
 
 
 def settings_of(overrides: Sequence[str] = (), defaults: Mapping[str, Any] | None = None) -> Settings:

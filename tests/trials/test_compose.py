@@ -76,3 +76,20 @@ def test_settings_outside_groups_can_be_set():
     plain = compose_plain(["limits.params=5", "out='/some where'"])
     assert plain["limits"] == {"params": 5}
     assert plain["out"] == "/some where"
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (["launcher.gpus=8"], "a training uses one GPU, and launcher.gpus=8 holds 8 for each; set launcher.gpus=1"),
+        (["launcher.gpus=0", "recipe.device=cuda"], "launcher.gpus=0 asks Slurm for none; set launcher.gpus=1"),
+    ],
+)
+def test_gpus_that_would_stand_idle_or_be_missed_are_known_before_anything_is_submitted(settings, sentence):
+    with pytest.raises(UserError) as error:
+        settings_of(["launcher=slurm", *settings])
+    assert sentence in str(error.value)
+    assert settings_of(["launcher=slurm", "launcher.gpus=8", "count_only=true"]).launcher.gpus == 8
+    assert settings_of(
+        ["launcher=slurm", "launcher.gpus=0", "recipe.device=cuda", "launcher.additional={gres: 'gpu:1'}"]
+    )
