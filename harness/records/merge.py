@@ -85,18 +85,18 @@ class _Pair:
             new = self._read_theirs()
             old = self._get(self.ours)
         except (UserError, OSError) as error:
-            return self._said("damaged", None, str(error))
+            return self._outcome("damaged", None, str(error))
         if old is None:
             return self._take(new, "added", "", dry_run)
         differing = [*differences(to_plain(old), to_plain(new)), *self._other_artifacts(new)]
         if not differing:
             lost = [name for name in new.artifacts.values() if not self.ours.artifact(self.key, name).is_file()]
             why = f"{', '.join(lost)} had gone here"
-            return self._take(new, "completed", why, dry_run) if lost else self._said("equal", new)
+            return self._take(new, "completed", why, dry_run) if lost else self._outcome("equal", new)
         choice, why = _choice(old, new, keep)
         if choice == "theirs":
             return self._take(new, "replaced", why, dry_run, differing)
-        return self._said("kept" if choice == "ours" else "conflict", old, why, differing)
+        return self._outcome("kept" if choice == "ours" else "conflict", old, why, differing)
 
     def _get(self, store: Store) -> Either | None:
         return store.trial(self.key) if self.kind is TrialRecord else store.measurement(self.key)
@@ -141,9 +141,9 @@ class _Pair:
                 copy_atomic(source, target)
         if not dry_run and action != "completed":
             self.ours.put(record)
-        return self._said(action, record, why, differing or [], copied)
+        return self._outcome(action, record, why, differing or [], copied)
 
-    def _said(
+    def _outcome(
         self, action: Action, record: Either | None, why: str = "", differing: list[Difference] | None = None,
         copied: int = 0,
     ) -> Merged:  # fmt: skip

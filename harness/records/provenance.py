@@ -50,11 +50,11 @@ def provenance(*, threads: int | None = None, **more: Any) -> dict[str, Any]:
     }
 
 
-def ended(begun: dict[str, Any], **more: Any) -> dict[str, Any]:
+def ended(start: dict[str, Any], **more: Any) -> dict[str, Any]:
     """`provenance` with the time it was finished, the seconds between, and what was learnt meanwhile."""
     finished = now()
-    seconds = (datetime.fromisoformat(finished) - datetime.fromisoformat(begun["started"])).total_seconds()
-    return {**begun, "finished": finished, "wall_seconds": seconds, **more}
+    seconds = (datetime.fromisoformat(finished) - datetime.fromisoformat(start["started"])).total_seconds()
+    return {**start, "finished": finished, "wall_seconds": seconds, **more}
 
 
 def now() -> str:
@@ -100,21 +100,21 @@ def source_files(package: Path) -> list[Path]:
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
     """Installed versions, read from their metadata: nothing is imported."""
-    found = {}
+    installed = {}
     for package in packages:
         try:
-            found[package] = metadata.version(package)
+            installed[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            installed[package] = "not installed"
+    return installed
 
 
 @cache
 def processor_name() -> str:
     """The processor as its maker calls it; the architecture where the system does not tell."""
     if sys.platform == "darwin":
-        said = _output("sysctl", "-n", "machdep.cpu.brand_string")
-        return said.decode().strip() if said else platform.machine()
+        brand = _output("sysctl", "-n", "machdep.cpu.brand_string")
+        return brand.decode().strip() if brand else platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

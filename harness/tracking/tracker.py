@@ -4,7 +4,7 @@
         tracking.log(point)                      # as often as there are points
         tracking.finish(quantities, images)      # once; leaving without it marks the run as failed
 
-A tracker shows; it keeps nothing that matters. Once it has started, whatever goes wrong inside it is said in one
+A tracker shows; it keeps nothing that matters. Once it has started, whatever goes wrong inside it costs one
 warning and the trial goes on without it.
 """
 
@@ -27,7 +27,7 @@ from harness.tracking.config import LocalTracker, TrackerConfig, WandbTracker, c
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """What a tracker is told when a trial starts."""
+    """What a tracker gets when a trial starts."""
 
     id: str  # the trial's key: the same trial continues the same run
     name: str  # for people: the rung or candidate, and the seed

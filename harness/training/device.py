@@ -12,11 +12,11 @@ from harness.training.recipe import Recipe
 
 def resolve_device(name: str) -> torch.device:
     """`auto` is CUDA, else MPS, else the CPU. Errors: UserError if the machine has no such device."""
-    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        return torch.device(next(kind for kind, here in found.items() if here))
-    if not found[name]:
-        here = ", ".join(kind for kind, is_here in found.items() if is_here)
+        return torch.device(next(kind for kind, here in available.items() if here))
+    if not available[name]:
+        here = ", ".join(kind for kind, is_here in available.items() if is_here)
         raise UserError(f"recipe.device is '{name}', which this machine does not have; choose one of: auto, {here}")
     return torch.device(name)
 

@@ -1,4 +1,4 @@
-"""The ablation's YAML and the settings it is run with. No torch: what is wrong with them is said at once."""
+"""The ablation's YAML and the settings it is run with. No torch: a mistake in them is reported at once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

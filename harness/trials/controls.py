@@ -46,15 +46,15 @@ class ControlsJob:
         data, _ = prepared.trained_on
         device = resolve_device(self.settings.recipe.device)
         reference = load_reference(self.settings.quality, data, cache=cache_folder(self.settings.out), device=device)
-        found = []
+        measurements = []
         for number, name in enumerate(CONTROLS):
             report_progress(attempt_folder, name, number, len(CONTROLS))
             measurement = store.measurement(control_key(name, prepared, self.base))
             if measurement is None:
                 measurement = _measure(name, prepared, self.base, reference)
                 store.put(measurement)
-            found.append(to_plain(measurement))
-        return found
+            measurements.append(to_plain(measurement))
+        return measurements
 
 
 def submit_controls(queue: TrialQueue, prepared: Prepared, base: ArchitectureConfig) -> None:
@@ -84,7 +84,7 @@ def _settings(name: str, protocol: Protocol, base: ArchitectureConfig) -> Mappin
 
 def _measure(name: str, prepared: Prepared, base: ArchitectureConfig, reference: Reference) -> Measurement:
     settings, (data, prompts) = prepared.settings, prepared.trained_on
-    begun = provenance(threads=threads_of(settings.launcher))
+    start = provenance(threads=threads_of(settings.launcher))
     under: Mapping[str, Any] = {}
     if name == "untrained":
         count = samples_for(settings.quality, data)
@@ -95,7 +95,7 @@ def _measure(name: str, prepared: Prepared, base: ArchitectureConfig, reference:
         images, labels = control_images(name, data, settings.quality, settings.sampling)
     quantities = quality(images, labels, reference, under)
     what = _settings(name, prepared.protocol, base)
-    return Measurement(subject="control", settings=what, quantities=quantities, provenance=ended(begun))
+    return Measurement(subject="control", settings=what, quantities=quantities, provenance=ended(start))
 
 
 def _collect(store: Store, plain: Plain) -> None:

@@ -87,8 +87,8 @@ def measure_coreml(
             return {"coreml_bytes": Failed(stage="coreml", message=str(error))}, {}
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        found = {"operators": dict(summary.operators), "seconds": summary.seconds, "versions": dict(summary.versions)}
-        return {"coreml_bytes": summary.quantity}, found
+        details = {"operators": dict(summary.operators), "seconds": summary.seconds, "versions": dict(summary.versions)}
+        return {"coreml_bytes": summary.quantity}, details
 
     return _once(store, "coreml", what, export)
 
@@ -98,12 +98,14 @@ def measure_latency(
 ) -> dict[str, Quantity]:
     """One quantity a backend that is asked: `latency_cpu`, `latency_iphone`, ..."""
     latent = settings.latency.latent or latent
-    found = {backend.quantity: latency_of(store, backend, architecture, latent) for backend in asked_backends(settings)}
+    latencies = {
+        backend.quantity: latency_of(store, backend, architecture, latent) for backend in asked_backends(settings)
+    }
     if settings.twin is None:
-        return found
+        return latencies
     names = [backend.quantity for backend in settings.latency.backends if backend.of_deployment]
     instead = "a study with a deployment twin asks for that one's instead"
-    return found | {name: Unavailable(reason=f"{instead}: {PREFIX}{name}") for name in names}
+    return latencies | {name: Unavailable(reason=f"{instead}: {PREFIX}{name}") for name in names}
 
 
 def asked_backends(settings: Settings) -> tuple[LatencyBackend, ...]:
@@ -147,10 +149,10 @@ def measure_twin(spec: TrialSpec) -> dict[str, Quantity]:
     """What the deployment twin costs beside that: the known limits that it meets, its latency on phones."""
     if (twin := spec.twin) is None:
         return {}
-    found = _preflight_once(spec.store, twin, spec.settings)
+    costs = _preflight_once(spec.store, twin, spec.settings)
     for backend in twins_backends(spec.settings):
-        found[backend.quantity] = latency_of(spec.store, backend, twin.architecture, twin.latent)
-    return twin.named(found)
+        costs[backend.quantity] = latency_of(spec.store, backend, twin.architecture, twin.latent)
+    return twin.named(costs)
 
 
 def _counted_once(store: Store, twin: Twin) -> dict[str, Quantity]:
@@ -173,9 +175,9 @@ def _preflight_once(store: Store, twin: Twin, settings: Settings) -> dict[str, Q
         with torch.device("meta"):
             module = build(twin.architecture)
         inputs = example_inputs(twin.architecture, latent=twin.latent, device="meta")
-        found = preflight(module, inputs, config)
-        limits = {"limits": sorted({finding.limit for finding in found.findings})}
-        return {PREFLIGHT: Counted(value=len(found.findings), unit="known limits met", conditions=limits)}, {}
+        result = preflight(module, inputs, config)
+        limits = {"limits": sorted({finding.limit for finding in result.findings})}
+        return {PREFLIGHT: Counted(value=len(result.findings), unit="known limits met", conditions=limits)}, {}
 
     return _once(store, "preflight", what, measure)
 
@@ -183,8 +185,9 @@ def _preflight_once(store: Store, twin: Twin, settings: Settings) -> dict[str, Q
 def _latency_under(limit: LatencyLimit, spec: TrialSpec, architecture: ArchitectureConfig, latent: int) -> Quantity:
     """Measured on the limit's chip by a chosen backend, if the store has that already; else predicted."""
     for backend in spec.settings.latency.backends:
-        found = spec.store.measurement(measurement_key("latency", latency_settings(backend, architecture, latent)))
-        if found is not None and limit.fits(quantity := found.quantities[backend.quantity]):
+        key = measurement_key("latency", latency_settings(backend, architecture, latent))
+        measurement = spec.store.measurement(key)
+        if measurement is not None and limit.fits(quantity := measurement.quantities[backend.quantity]):
             return quantity
     return latency_of(spec.store, limit.predictor, architecture, latent)
 
@@ -203,7 +206,7 @@ def latency_settings(backend: LatencyBackend, architecture: ArchitectureConfig, 
 def latency_of(store: Store, backend: LatencyBackend, architecture: ArchitectureConfig, latent: int) -> Quantity:
     settings = latency_settings(backend, architecture, latent)
 
-    def made() -> tuple[nn.Module, tuple[Tensor, ...]]:
+    def build_with_inputs() -> tuple[nn.Module, tuple[Tensor, ...]]:
         device = torch.device("cpu" if backend.needs_weights else "meta")
         with device:
             module = build(architecture)
@@ -211,17 +214,17 @@ def latency_of(store: Store, backend: LatencyBackend, architecture: Architecture
 
     def measure() -> tuple[dict[str, Quantity], dict[str, Any]]:
         if isinstance(backend, QueuedBackend):
-            quantity = ask(store, backend, settings, made)
+            quantity = ask(store, backend, settings, build_with_inputs)
         else:
-            quantity = backend.measure(*made())
+            quantity = backend.measure(*build_with_inputs())
         return {backend.quantity: quantity}, {}
 
-    found = _once(store, "latency", settings, measure)[backend.quantity]
-    if not isinstance(backend, QueuedBackend) or not isinstance(found, Unavailable) or backend.queue is None:
-        return found
+    latency = _once(store, "latency", settings, measure)[backend.quantity]
+    if not isinstance(backend, QueuedBackend) or not isinstance(latency, Unavailable) or backend.queue is None:
+        return latency
     predictor = backend.predictor
     expected = None if predictor is None else latency_of(store, predictor, architecture, latent)
-    return replace(found, expected=expected) if isinstance(expected, Predicted) else found
+    return replace(latency, expected=expected) if isinstance(expected, Predicted) else latency
 
 
 def timed_by(name: str, spec: TrialSpec) -> tuple[ArchitectureConfig, int]:
@@ -235,7 +238,7 @@ def ask(
     store: Store,
     backend: QueuedBackend,
     settings: Mapping[str, Any],
-    made: Callable[[], tuple[nn.Module, Sequence[Any]]],
+    build_with_inputs: Callable[[], tuple[nn.Module, Sequence[Any]]],
 ) -> Quantity:
     """The answer, or Unavailable while it waits; submits the request unless the queue has it. Never waits.
 
@@ -244,16 +247,16 @@ def ask(
     if (obstacle := backend.obstacle()) is not None or backend.queue is None:
         return obstacle or Unavailable(reason="needs a queue")
     remembered = store.measurement(measurement_key(REQUEST, settings))
-    if remembered is not None and (found := backend.collect(remembered.provenance["request"])) is not None:
-        return found
-    request = backend.submit(*made())
+    if remembered is not None and (answer := backend.collect(remembered.provenance["request"])) is not None:
+        return answer
+    request = backend.submit(*build_with_inputs())
     if not isinstance(request, str):
         return request
-    found = backend.collect(request) or Unavailable(reason=f"request {request} was removed from the queue")
+    answer = backend.collect(request) or Unavailable(reason=f"request {request} was removed from the queue")
     where = {"request": request, "queue": str(backend.queue.expanduser().absolute())}
     waits = Unavailable(reason="asked for in a queue", awaits=request)
     store.put(Measurement(subject=REQUEST, settings=settings, quantities={backend.quantity: waits}, provenance=where))
-    return found
+    return answer
 
 
 def _once(
@@ -264,18 +267,18 @@ def _once(
 ) -> dict[str, Quantity]:
     """The stored quantities, or those that `measure` finds; one process measures, others wait for it."""
     key = measurement_key(subject, settings)
-    if (found := store.measurement(key)) is not None:
-        return dict(found.quantities)
+    if (measurement := store.measurement(key)) is not None:
+        return dict(measurement.quantities)
     lock = FileLock.acquire(store.root / "locks" / key, wait_s=LOCK_WAIT_S)
     try:
-        if (found := store.measurement(key)) is None:
-            begun = provenance()
+        if (measurement := store.measurement(key)) is None:
+            start = provenance()
             quantities, more = measure()
-            origin = ended(begun, **more)
-            found = Measurement(subject=subject, settings=settings, quantities=quantities, provenance=origin)
+            origin = ended(start, **more)
+            measurement = Measurement(subject=subject, settings=settings, quantities=quantities, provenance=origin)
             if not any(isinstance(quantity, Unavailable) for quantity in quantities.values()):
-                store.put(found)  # what is not available now may be tomorrow
-        return dict(found.quantities)
+                store.put(measurement)  # what is not available now may be tomorrow
+        return dict(measurement.quantities)
     finally:
         if lock is not None:
             lock.release()

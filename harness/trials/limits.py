@@ -53,11 +53,11 @@ def measured_on(quantity: Quantity, *, chip: str, compute_unit: ComputeUnit, wei
     """Whether it was measured on this chip, by this compute unit, with these weights."""
     if not isinstance(quantity, Measured):
         return False
-    found = quantity.conditions
+    conditions = quantity.conditions
     return (
-        same_chip(str(found.get("chip", "")), chip)
-        and found.get("compute_unit") == compute_unit
-        and found.get("weight_bits", 16) == weight_bits
+        same_chip(str(conditions.get("chip", "")), chip)
+        and conditions.get("compute_unit") == compute_unit
+        and conditions.get("weight_bits", 16) == weight_bits
     )
 
 
@@ -122,7 +122,7 @@ def check_limits(limits: Limits, *, has_twin: bool = False) -> None:
 
 def checks(quantities: Mapping[str, Quantity], limits: Limits) -> list[Check]:
     """Every limit beside its quantity; one that has none is a check that fails."""
-    missing = Unavailable(reason="nobody asked for it")
+    missing = Unavailable(reason="it was not measured")
     return [Check(name=name, limit=limit, quantity=quantities.get(name, missing)) for name, limit in limits.items()]
 
 

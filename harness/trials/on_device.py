@@ -39,9 +39,9 @@ def latency_on_chip(
 
     Of several measurements (other phones, other systems) the slowest: it promises least.
     """
-    found = list(_measured(store, architecture, latent, predictor))
-    if found:
-        return max(found, key=lambda one: one.value)
+    measured = list(_measured(store, architecture, latent, predictor))
+    if measured:
+        return max(measured, key=lambda one: one.value)
     with torch.device("meta"):
         module = build(architecture)
     return predictor.measure(module, example_inputs(architecture, latent=latent, device="meta"))

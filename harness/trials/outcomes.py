@@ -114,12 +114,12 @@ def as_asked(spec: TrialSpec, record: TrialRecord) -> TrialRecord:
     if record.state != "complete":
         return record
     at = (spec.store, spec.architecture, spec.settings, spec.latent)
-    asked = {**before_training(spec), **measure_latency(*at), **measure_twin(spec)}
+    current = {**before_training(spec), **measure_latency(*at), **measure_twin(spec)}
     if not spec.settings.count_only:
-        asked |= measure_coreml(*at)
+        current |= measure_coreml(*at)
     before = record.quantities if _is_of_its_twin(spec, record) else _without_twin(record.quantities)
-    kept = {name: found for name, found in before.items() if _no_news(asked.get(name), found)}
-    quantities = {**before, **asked, **kept}
+    kept = {name: quantity for name, quantity in before.items() if _keeps_its_own(current.get(name), quantity)}
+    quantities = {**before, **current, **kept}
     if quantities != record.quantities:
         record = replace(record, quantities=quantities)
         spec.store.put(record)
@@ -137,12 +137,12 @@ def _is_of_its_twin(spec: TrialSpec, record: TrialRecord) -> bool:
 
 
 def _without_twin(quantities: Mapping[str, Quantity]) -> dict[str, Quantity]:
-    return {name: found for name, found in quantities.items() if not name.startswith(PREFIX)}
+    return {name: quantity for name, quantity in quantities.items() if not name.startswith(PREFIX)}
 
 
-def _no_news(asked: Quantity | None, found: Quantity) -> bool:
-    """Whether the record's own is worth more than what was asked for: a number, where nothing was or will be found."""
-    return isinstance(asked, Unavailable) and not asked.awaits and not isinstance(found, Unavailable)
+def _keeps_its_own(current: Quantity | None, own: Quantity) -> bool:
+    """Whether the record's own is worth more than the current one: a number, where there is none now and none will come."""
+    return isinstance(current, Unavailable) and not current.awaits and not isinstance(own, Unavailable)
 
 
 def queued(settings: Settings) -> dict[str, QueuedBackend]:
@@ -156,16 +156,16 @@ def queued(settings: Settings) -> dict[str, QueuedBackend]:
 def with_answers(spec: TrialSpec, record: TrialRecord) -> TrialRecord:
     """The record with the measurements that came since, stored if there are some; asks again for what no queue has."""
     record = for_its_twin(spec, record)
-    news: dict[str, Quantity] = {}
+    arrived: dict[str, Quantity] = {}
     for name, backend in queued(spec.settings).items():
         before = record.quantities.get(name)
         if not isinstance(before, Unavailable):
             continue
-        found = latency_of(spec.store, backend, *timed_by(name, spec))
-        if not isinstance(found, Unavailable) or found.awaits not in ("", before.awaits):
-            news[name] = under(found, conditions_of_twin(name, record.quantities))
-    if news:
-        record = replace(record, quantities={**record.quantities, **news})
+        latency = latency_of(spec.store, backend, *timed_by(name, spec))
+        if not isinstance(latency, Unavailable) or latency.awaits not in ("", before.awaits):
+            arrived[name] = under(latency, conditions_of_twin(name, record.quantities))
+    if arrived:
+        record = replace(record, quantities={**record.quantities, **arrived})
         spec.store.put(record)
     return record
 
@@ -184,12 +184,13 @@ def collect(store: Store) -> int:
 
     An answer becomes a measurement of its own too, so that a later trial of the same architecture has it.
     """
-    asked = {found.provenance["request"]: found for found in store.measurements() if found.subject == REQUEST}
-    if not asked:
+    requests = (each for each in store.measurements() if each.subject == REQUEST)
+    tickets = {ticket.provenance["request"]: ticket for ticket in requests}
+    if not tickets:
         return 0
-    answers = {request: answer for request, ticket in asked.items() if (answer := _answer(ticket)) is not None}
+    answers = {request: answer for request, ticket in tickets.items() if (answer := _answer(ticket)) is not None}
     for request, quantity in answers.items():
-        ticket = asked[request]
+        ticket = tickets[request]
         (name,) = ticket.quantities
         store.put(replace(ticket, subject="latency", quantities={name: quantity}))
     filled = 0

@@ -76,10 +76,10 @@ class Show:
             self._seeds[spec.seed] = None
 
     def running(self, progress: Mapping[str, Progress]) -> None:
-        """What the workers last said."""
-        for key, news in progress.items():
+        """What the workers last reported."""
+        for key, last in progress.items():
             if key in self._cells:
-                self._cells[key] = f"{news.stage} {news.step}/{news.of}" if news.of > 1 else news.stage
+                self._cells[key] = f"{last.stage} {last.step}/{last.of}" if last.of > 1 else last.stage
         if self._live is not None:
             self._live.update(self._table())
         elif progress and self._running_line.due():
@@ -87,7 +87,7 @@ class Show:
             self.note("; ".join(f"{self._specs[key].label}: {self._cells[key]}" for key in known))
 
     def refused(self, in_a_row: int, reason: str) -> None:
-        """A candidate that is not trained. A few of them are no news, a long row of them is."""
+        """A candidate that is not trained: a long row of them is worth a line, a few are not."""
         if in_a_row == 1:
             self._refused_line.begin()
         elif self._refused_line.due():

@@ -165,7 +165,7 @@ class TrialQueue:
         """Those expected that are complete now. It looks seldom: a phone takes minutes, and a shared folder is slow."""
         if not self._expected or (began := time.monotonic()) < self._look_at:
             return []
-        found = []
+        complete = []
         for spec in list(self._expected.values()):
             before = spec.store.trial(spec.key)
             record = None if before is None else with_answers(spec, before)
@@ -173,12 +173,12 @@ class TrialQueue:
                 continue
             del self._expected[spec.key]
             if record is not None:
-                found.append((spec, record))
+                complete.append((spec, record))
             elif (again := self.submit(spec)) is not None:  # the store lost it
-                found.append((spec, again))
+                complete.append((spec, again))
         now = time.monotonic()
         self._look_at = now + max(LOOK_EVERY_S, LOOK_REST * (now - began))
-        return found
+        return complete
 
     def _end_job(self, outcome: Outcome) -> None:
         collect = self._collect.pop(outcome.key)

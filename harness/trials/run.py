@@ -1,4 +1,4 @@
-"""One trial, from cheap to dear: count, check the limits, export, time, train, sample, score, store.
+"""One trial, the cheap stages first: count, check the limits, export, time, train, sample, score, store.
 
 Each stage adds its quantities. A stage that fails for the network's sake (it does not convert, it diverges) leaves
 `Failed` where its numbers would be; a mistake of the user's and a broken machine are errors and end the attempt.
@@ -75,7 +75,7 @@ class Trial:
         self.artifacts: dict[str, str] = {}
         self.curve: dict[tuple[int, str], CurvePoint] = {}
         self.seconds: dict[str, float] = {}
-        self.begun = provenance(threads=threads_of(spec.settings.launcher))
+        self.start = provenance(threads=threads_of(spec.settings.launcher))
 
     def run(self) -> TrialRecord:
         self.count()
@@ -207,7 +207,7 @@ class Trial:
                 "notes": list(effort.notes),
             }
         size = sum(self.spec.store.artifact(self.spec.key, name).stat().st_size for name in self.artifacts)
-        origin = ended(self.begun, stage_seconds=self.seconds, artifact_bytes=size, **learnt)
+        origin = ended(self.start, stage_seconds=self.seconds, artifact_bytes=size, **learnt)
         curve = tuple(self.curve[at] for at in sorted(self.curve))
         return record_of(
             self.spec, state, self.quantities, curve=curve, artifacts=self.artifacts, provenance=origin

@@ -1,4 +1,4 @@
-"""How an ablation is getting on, told from its manifest, the store and its jobs' folders. It only reads."""
+"""How an ablation is getting on, from its manifest, the store and its jobs' folders. It only reads."""
 
 import time
 from collections import Counter

@@ -28,14 +28,14 @@ def read_study(folder: str, name: str) -> dict[str, Any]:
 def read_kind(kind: str, name: str) -> dict[str, Any]:
     """The mapping in sweeps/NAME.yaml, which is of that kind: `ablation` or `sweep`."""
     content = read_study("sweeps", name)
-    found = next((one for one, key in KINDS.items() if key in content), None)
-    if found == kind:
+    actual = next((one for one, key in KINDS.items() if key in content), None)
+    if actual == kind:
         return content
-    if found is None:
+    if actual is None:
         rules = ", nor ".join(f"a{'n' * (one[0] == 'a')} {one}, which has '{key}'" for one, key in KINDS.items())
         raise UserError(f"'{name}' is neither {rules}; it has {', '.join(content) or 'nothing'}")
     verbs = {"ablation": f"`harness ablate {name}` runs an ablation", "sweep": f"`harness sweep {name}` runs a sweep"}
-    raise UserError(f"'{name}' is no {kind}: it has no '{KINDS[kind]}'; {verbs[found]}")
+    raise UserError(f"'{name}' is no {kind}: it has no '{KINDS[kind]}'; {verbs[actual]}")
 
 
 def find_study(folder: str, name: str) -> Path:

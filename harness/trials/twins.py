@@ -49,10 +49,10 @@ class DeploymentTwin:
         """The base itself."""
         return architecture(self.base)
 
-    def of(self, made: ArchitectureConfig) -> "Twin":
-        """A candidate's twin, made by its edits of the base."""
-        _check_latent(made, self.latent, f"the twin on {self.base}")
-        return Twin(base=self.base, architecture=made, latent=self.latent)
+    def of(self, config: ArchitectureConfig) -> "Twin":
+        """A candidate's twin, config by its edits of the base."""
+        _check_latent(config, self.latent, f"the twin on {self.base}")
+        return Twin(base=self.base, architecture=config, latent=self.latent)
 
     def edited(self, base: ArchitectureConfig, edits: Mapping[str, Any]) -> "Twin":
         """The twin that these edits of the base (as `read`) make; a UserError names the twin."""
@@ -99,6 +99,6 @@ def with_twin(settings: Mapping[str, Any], twin: DeploymentTwin | None) -> dict[
     return dict(settings) if twin is None else {"twin": {"base": twin.base, "latent": twin.latent}, **settings}
 
 
-def _check_latent(made: ArchitectureConfig, latent: int, name: str) -> None:
-    if latent < 1 or latent % made.downsampling:
-        raise UserError(f"twin.latent is a multiple of {made.downsampling} for {name}, not {latent}")
+def _check_latent(config: ArchitectureConfig, latent: int, name: str) -> None:
+    if latent < 1 or latent % config.downsampling:
+        raise UserError(f"twin.latent is a multiple of {config.downsampling} for {name}, not {latent}")
