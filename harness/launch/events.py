@@ -59,8 +59,8 @@ def _append(path: Path, line: Mapping[str, Any], more: Mapping[str, Any]) -> Non
         try:
             size = os.fstat(descriptor).st_size
             whole = size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"
-            line = (text if whole else f"\n{text}").encode()
-            if os.write(descriptor, line) < len(line):
+            encoded = (text if whole else f"\n{text}").encode()
+            if os.write(descriptor, encoded) < len(encoded):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(descriptor)

@@ -49,7 +49,8 @@ def main(arguments: list[str]) -> int:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the driver blocks signals while it starts a process
     match arguments:
         case ["serve"]:
-            return Server(socket.socket(fileno=0)).run()
+            Server(socket.socket(fileno=0)).run()
+            os._exit(0)  # torch takes its time to leave, and nothing is left to be done
         case ["keep", folder, timeout_s]:
             work = [*sys.orig_argv[:-3], "work", folder]
             return keep(lambda: subprocess.Popen(work).pid, float(timeout_s))
@@ -74,7 +75,7 @@ class Server:
         self._selector.register(driver, selectors.EVENT_READ)
         self._selector.register(self._child_ended, selectors.EVENT_READ)
 
-    def run(self) -> int:
+    def run(self) -> None:
         """Until the driver is gone. Until the first fork SIGTERM ends it at once: nothing runs yet."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             while self._listen(wait=not self._waiting) or self._waiting:
@@ -83,7 +84,6 @@ class Server:
                     self._listen(wait=False)  # the driver may have thought better of it
                 if self._waiting:
                     self._fork(self._waiting.popleft())
-        return 0
 
     def _listen(self, *, wait: bool) -> bool:
         """Take in what the driver says and which keepers ended; False once the driver is gone."""
@@ -142,8 +142,8 @@ class Server:
         attempt = Attempt(Path(request["attempt"]))
         os.setsid()
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGTERM, signal.SIGCHLD):
-            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._selector.close()
         self._driver.close()
         for number, path in ((0, Path(os.devnull)), (1, attempt.logs / "job.out"), (2, attempt.logs / "job.err")):

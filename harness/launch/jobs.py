@@ -12,6 +12,7 @@ from pathlib import Path
 from harness.launch import executors
 from harness.launch.attempt import Attempt, current_attempt
 from harness.launch.config import LauncherConfig, LocalLauncher, SlurmLauncher
+from harness.launch.endings import Handle
 from harness.processes.lease import LeaseWatch
 from harness.processes.locks import DRIVER_LOCK, holder, is_held, lock_driver
 from harness.records.errors import UserError
@@ -21,12 +22,12 @@ from harness.records.plain import from_plain
 @dataclass(slots=True)
 class Running:
     attempt: Attempt
-    handle: executors.Handle
+    handle: Handle
     lease: LeaseWatch | None
     slot: int  # among the jobs in flight, from 0
 
     @classmethod
-    def of(cls, attempt: Attempt, handle: executors.Handle, launcher: LauncherConfig, slot: int) -> "Running":
+    def of(cls, attempt: Attempt, handle: Handle, launcher: LauncherConfig, slot: int) -> "Running":
         """A lease is watched where locks may not reach."""
         watch = LeaseWatch(attempt.lease, launcher.lease_timeout_s) if isinstance(launcher, SlurmLauncher) else None
         return cls(attempt, handle, watch, slot)

@@ -22,6 +22,7 @@ from harness.launch.worker import Call
 from harness.processes.locks import holder, is_held
 
 FORKSERVER = "harness.launch.forkserver"
+CLOSE_S = 2.0  # for which the end of an idle server is waited for
 
 
 class LocalWorkers:
@@ -103,7 +104,7 @@ class ForkServer:
         command = [*python_command(root), "-m", FORKSERVER, "serve"]
         with theirs, (root / "forkserver.log").open("ab") as log:
             self._process = subprocess.Popen(
-                command, env=environment, stdin=theirs, stdout=log, stderr=log, start_new_session=True
+                command, env=environment, stdin=theirs.fileno(), stdout=log, stderr=log, start_new_session=True
             )
         self._unread = b""
         self._count = 0
@@ -153,6 +154,8 @@ class ForkServer:
     def close(self) -> None:
         """It ends once it has forked what it was asked to."""
         self._socket.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(CLOSE_S)
 
     def _say(self, **message: Any) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it is dead, which shows in `lives`

@@ -24,7 +24,7 @@ from typing import Literal
 from harness.launch import executors
 from harness.launch.attempt import Attempt, Result, attempts_of, check_key, current_attempt, new_attempt
 from harness.launch.config import DebugLauncher, LauncherConfig, LocalLauncher, SlurmLauncher, jobs_at_once
-from harness.launch.endings import EVENTS, Ending, settle
+from harness.launch.endings import EVENTS, Ending, Handle, settle
 from harness.launch.events import Progress, log_event, read_progress
 from harness.launch.jobs import Running, end_jobs
 from harness.launch.local import LocalWorkers
@@ -239,7 +239,7 @@ class Pool:
         attempts = [attempt for key in keys if (attempt := self._name_attempt(key)) is not None]
         for attempt in attempts:
             log_event(self.folder, "submitted", key=attempt.key, attempt=attempt.name)
-        handles: Sequence[executors.Handle]
+        handles: Sequence[Handle]
         if len(attempts) > 1:
             handles = executors.start_array(attempts, self.launcher)
         else:

@@ -1,12 +1,20 @@
-"""`harness --help` against `import torch`, which it must do without."""
+"""`harness --help` against `import torch`, which it must do without; trials whose workers are forked, or start cold."""
 
+import json
+import resource
 import subprocess
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import pytest
 
-from .interleaved import ratio_of_times
+from harness.launch.events import read_events, read_steps
+from harness.records.store import Store
+
+from .interleaved import ratio_of_times, report
 
 pytestmark = pytest.mark.benchmark(group="start-up")
 LIMIT_SECONDS = 0.5
@@ -22,3 +30,56 @@ def test_help_appears_in_half_a_second(benchmark):
     )
     assert ratio.ours < LIMIT_SECONDS
     assert ratio.median < 1
+
+
+STEPS, PAIRS = 120, 3
+STUDY = [
+    "ablate", "fig3", "seeds=[0]", f"recipe.steps={STEPS}", "recipe.validate_every=null", "coreml=none",
+    "latency=none", "twin=null", "launcher.max_in_flight=2",
+]  # fmt: skip
+LIMIT_FIRST_STEP_S, LIMIT_RATIO = 1.5, 0.85
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablated:
+    """Eight trials and the controls."""
+
+    seconds: float
+    cpu_seconds: float
+    delays: list[float]  # from submission to the first step, of all trials but those that the server's imports delay
+    results: dict[str, bytes]  # trial key -> the trained weights
+
+
+def ablated(out: Path, *, warm: bool) -> Ablated:
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    command = [sys.executable, "-m", "harness", *STUDY, f"out={out}", f"launcher.warm={json.dumps(warm)}"]
+    subprocess.run(command, check=True, capture_output=True)
+    after, seconds = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - began
+    folder, store = out / "fig3" / "attempts", Store(out / "store")
+    events = read_events(folder)
+    submitted = {line["key"]: line["time"] for line in events if line["event"] == "submitted"}
+    first = {key: read_steps(folder / key)[0]["time"] for key in submitted if read_steps(folder / key)}
+    return Ablated(
+        seconds=seconds,
+        cpu_seconds=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        delays=sorted(first[key] - submitted[key] for key in first)[: -2 if warm else None],
+        results={key: store.artifact(key, "ema.safetensors").read_bytes() for key in first},
+    )
+
+
+@pytest.mark.timeout(7200)
+def test_small_trials_start_at_once_and_end_equal(benchmark, tmp_path):
+    """Without `harness report`'s page, which both write: forked against cold, in turn, in fresh stores."""
+    ablated(tmp_path / "warm-up", warm=True)
+    warm = [ablated(tmp_path / f"warm{number}", warm=True) for number in range(PAIRS)]
+    cold = [ablated(tmp_path / f"cold{number}", warm=False) for number in range(PAIRS)]
+    benchmark.pedantic(lambda: None)
+    seconds = report(benchmark, [each.seconds for each in warm], [each.seconds for each in cold],
+                     name="eight small trials, forked / cold: time", unit="s")  # fmt: skip
+    report(benchmark, [each.cpu_seconds for each in warm], [each.cpu_seconds for each in cold],
+           name="eight small trials, forked / cold: CPU time", unit="s")  # fmt: skip
+    delays = report(benchmark, [median(each.delays) for each in warm], [median(each.delays) for each in cold],
+                    name="submission to first step, forked / cold", unit="s")  # fmt: skip
+    assert all(each.results == warm[0].results for each in (*warm, *cold)), "bit-equal"
+    assert delays.ours < LIMIT_FIRST_STEP_S
+    assert seconds.median < LIMIT_RATIO

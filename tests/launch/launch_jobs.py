@@ -2,10 +2,14 @@
 
 import json
 import os
+import random
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy
 
 from harness.launch import worker
 from harness.launch.attempt import Attempt, Result, shared_folder
@@ -20,8 +24,6 @@ def add(folder: Path, a: int = 1, b: int = 2) -> Plain:
         "sum": a + b,
         "threads": os.environ.get("OMP_NUM_THREADS"),
         "devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
-        "pid": os.getpid(),
-        "session": os.getsid(0),
     }
 
 
@@ -121,3 +123,43 @@ def _die_around_the_result(before: bool) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     Attempt.write_result = mortal  # type: ignore[method-assign]
+
+
+def describe(folder: Path) -> Plain:
+    """What a worker's process is like."""
+    return {
+        "pid": os.getpid(),
+        "session": os.getsid(0),
+        "random": random.random(),
+        "numpy": float(numpy.random.rand()),
+        "tasks": len(list(Path("/proc/self/task").iterdir())),
+        "hears_ctrl_c": signal.getsignal(signal.SIGINT) is signal.default_int_handler,
+        "cwd": str(Path.cwd()),
+        "stdin": str(Path("/proc/self/fd/0").readlink()),
+    }
+
+
+def speaks(folder: Path) -> Plain:
+    print(f"{folder.parent.name} says")
+    print(f"{folder.parent.name} complains", file=sys.stderr)
+    return None
+
+
+def hangs(folder: Path) -> Plain:
+    """Deaf to what asks it to end."""
+    for number in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    time.sleep(60)
+    return None
+
+
+@dataclass(frozen=True)
+class Imports:
+    """The process that imported a module which it names."""
+
+    imports: tuple[str, ...] = ("counts_imports",)
+
+    def __call__(self, _folder: Path) -> Plain:
+        import counts_imports
+
+        return counts_imports.IMPORTED_BY
