@@ -18,8 +18,6 @@ from typing import Any, ClassVar
 from harness.records.plain import Plain, fingerprint, identity
 
 SCHEMA = "architecture-1"
-FULL_LATENT = 128
-"""Height and width of the latent that the published costs and latencies are for: of a 1024x1024 image."""
 
 
 class ArchitectureConfig:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.architecture.family import FULL_LATENT
+from harness.architecture.latents import FULL_LATENT
 from harness.commands.measure import PLACES
 from harness.commands.operands import latent_of
 from harness.commands.verb import Verb
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"{arguments.name} and {arguments.other} are of different families, with no knob in common; "
             "measure each with `harness measure`"
         )
-    latent = latent_of(arguments.latent, a)
+    latent = latent_of(arguments.latent, a, arguments.name)
     costs = cost_of(a, latent), cost_of(b, latent)
     knobs = knob_costs(a, b, costs[0], latent)
     shown = _plain if arguments.json else _tables

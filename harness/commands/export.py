@@ -8,15 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.commands.operands import edited, latent_of
+from harness.commands.operands import WEIGHTS, edited, latent_of
 from harness.commands.verb import Verb
 from harness.records.errors import UserError
 from harness.records.plain import from_plain, to_plain
 from harness.records.terminal import table
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from harness.architecture.config import ArchitectureConfig
     from harness.coreml.config import Mlprogram
     from harness.coreml.limits import Finding
@@ -24,7 +22,11 @@ if TYPE_CHECKING:
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--latent", type=int, help="height and width of the latent; default: its own, or 128")
+    parser.add_argument(
+        "--latent",
+        type=int,
+        help="of the latent, its side; default: as trained, else its own, else 128",
+    )
     parser.add_argument("--to", metavar="FILE", help="where the .mlpackage goes; default NAME.mlpackage here")
     parser.add_argument("--weights", metavar="FILE", help="a trial's ema.safetensors; default: untrained weights")
     parser.add_argument("--target", choices=("iOS16", "iOS17", "iOS18"), help="the oldest system; default iOS17")
@@ -40,14 +42,17 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    edited(arguments.name, arguments.overrides)
+    made = edited(arguments.name, arguments.overrides)
+    if arguments.name.endswith(WEIGHTS) and arguments.weights is None and not arguments.preflight:
+        arguments.weights = arguments.name
+    latent_of(arguments.latent, made, arguments.weights or arguments.name)
 
 
 def run(arguments: argparse.Namespace) -> int:
     from harness.coreml.config import Mlprogram
 
     made = edited(arguments.name, arguments.overrides)
-    latent = latent_of(arguments.latent, made)
+    latent = latent_of(arguments.latent, made, arguments.weights or arguments.name)
     flags = {name: getattr(arguments, name) for name in ("target", "layout", "bits")}
     config = from_plain(Mlprogram, {name: value for name, value in flags.items() if value is not None})
     if not arguments.preflight:
@@ -62,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 VERB = Verb(
     summary="export an architecture to a Core ML package",
-    name="an architecture of the catalogue, or the path of its YAML",
+    name="an architecture of the catalogue, the path of its YAML, or a trial's ema.safetensors",
     example="harness export winner.yaml --to winner.mlpackage",
     lists="architectures",
     flags=flags,
@@ -76,15 +81,18 @@ def _export(arguments: argparse.Namespace, made: ArchitectureConfig, latent: int
     from harness.coreml.parity import parity
     from harness.coreml.preflight import check_package
     from harness.models.build import build, example_inputs
-    from harness.models.filled import fill_weights
+    from harness.models.parameters import fill_weights
+    from harness.models.weights import read_weights
 
     path = Path(arguments.to or f"{Path(arguments.name).stem}.mlpackage")
     check_package_place(path)
-    module, inputs = build(made), example_inputs(made, latent=latent)
+    inputs = example_inputs(made, latent=latent)
     if arguments.weights is not None:
-        load_weights(module, Path(arguments.weights))
-    elif arguments.parity:
-        fill_weights(module)
+        module = read_weights(Path(arguments.weights), made).network()
+    else:
+        module = build(made)
+        if arguments.parity:
+            fill_weights(module)
     summary = export_package(module, inputs, path, config)
     found = check_package(summary.path)
     result = parity(module, inputs, summary.path) if arguments.parity else None
@@ -101,26 +109,6 @@ def _export(arguments: argparse.Namespace, made: ArchitectureConfig, latent: int
         )
     print(path)
     return _judged(result, config)
-
-
-def load_weights(module: nn.Module, path: Path) -> None:
-    """The trained weights in that file, `ema.safetensors` of a trial; UserError where they are another network's."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; give the file, ema.safetensors, whose path `harness train` prints")
-    try:
-        module.load_state_dict(load_file(path))
-    except OSError as error:
-        raise UserError(
-            f"cannot read {path}: {error.strerror or error}; `harness train` prints where weights are"
-        ) from error
-    except (SafetensorError, RuntimeError) as error:
-        first = str(error).splitlines()[0]
-        raise UserError(
-            f"{path} does not hold this network's weights ({first}); export the YAML they were trained as"
-        ) from error
 
 
 def _judged(result: ParityResult | None, config: Mlprogram) -> int:

@@ -23,7 +23,11 @@ def flags(parser: argparse.ArgumentParser) -> None:
     units = ("CPU_AND_NE", "ALL", "CPU_AND_GPU", "CPU_ONLY")
     parser.add_argument("--compute-unit", default="CPU_AND_NE", choices=units, help="for Core ML; default CPU_AND_NE")
     parser.add_argument("--weight-bits", type=float, default=16, metavar="N", help="below 16: palettized; default 16")
-    parser.add_argument("--latent", type=int, help="height and width of the latent; default: its own, or 128")
+    parser.add_argument(
+        "--latent",
+        type=int,
+        help="of the latent, its side; default: as trained, else its own, else 128",
+    )
     parser.add_argument("--input", metavar="CxHxW", help="the image of a timm: model; default 3x224x224")
     parser.add_argument("--calibration", metavar="FILE", help="what `latency calibrate --to` wrote; default: installed")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
@@ -103,7 +107,7 @@ def _network(arguments: argparse.Namespace) -> Network:
     if arguments.input is not None:
         raise UserError(f"--input is for timm: models; for {name} give the latent's side with --latent")
     made = edited(name, arguments.overrides)
-    latent = latent_of(arguments.latent, made)
+    latent = latent_of(arguments.latent, made, name)
     with torch.device("meta"):
         return build(made), example_inputs(made, latent=latent, device="meta")
 

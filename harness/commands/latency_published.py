@@ -104,7 +104,7 @@ def _on_device(rows: Sequence[PublishedRow], points: Sequence[Point], fitted: Fi
 
 
 def _ladder(calibration: Calibration) -> str:
-    from harness.architecture.family import FULL_LATENT
+    from harness.architecture.latents import FULL_LATENT
     from harness.measure.cost import count
     from harness.predictor.networks import catalogue_network
     from harness.predictor.operators import operators_of

@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     unet, decoder = architecture(arguments.name), architecture(arguments.decoder)
     check_pair(unet, decoder)
     predictor = PredictedLatency(chip=arguments.chip)
-    latent = latent_of(arguments.latent, unet)
+    latent = latent_of(arguments.latent, unet, arguments.name)
     store = store_of(settings_of(arguments.overrides).out)
     collect(store)  # what a phone answered since
     step, decoding = (latency_on_chip(store, one, latent, predictor) for one in (unet, decoder))
@@ -93,7 +93,8 @@ def published_of(unet: str, decoder: str, chip: str, latent: int) -> Mapping[str
     from harness.reporting.published import Published
     from harness.trials.studies import read_study
 
-    if (unet, decoder) != PAPERS or not same_chip(chip, PAPERS_CHIP) or latent != latent_of(None, architecture(unet)):
+    papers_latent = latent_of(None, architecture(unet), unet)
+    if (unet, decoder) != PAPERS or not same_chip(chip, PAPERS_CHIP) or latent != papers_latent:
         return {}
     published = from_plain(Published, read_study("reports/published", "on_device"))
     found: dict[str | int, tuple[float, str]] = {}

@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     from harness.trials.costs import cost_of
 
     made = edited(arguments.name, arguments.overrides)
-    latent = latent_of(arguments.latent, made)
+    latent = latent_of(arguments.latent, made, arguments.name)
     cost = cost_of(made, latent)
     if arguments.json:
         head = {"name": arguments.name, **{name: getattr(cost, name) for name in TOTALS}}

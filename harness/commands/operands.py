@@ -14,23 +14,38 @@ if TYPE_CHECKING:
     from harness.architecture.config import ArchitectureConfig
 
 
+WEIGHTS = ".safetensors"
+
+
 def edited(name: str, edits: Sequence[str]) -> ArchitectureConfig:
-    """The architecture with knobs set on the command line: feed_forward.ratio=3."""
-    from harness.architecture.catalogue import architecture
+    """The architecture of that name, or that a file of weights is of, with knobs set on the command line:
+    feed_forward.ratio=3."""
     from harness.architecture.edits import with_edits
     from harness.trials.compose import parsed
 
-    return with_edits(architecture(name), parsed(edits))
+    return with_edits(_named(name), parsed(edits))
 
 
-def latent_of(flag: int | None, made: ArchitectureConfig) -> int:
-    """The flag's, else the one that the architecture is made for, else that of the published costs."""
-    from harness.architecture.family import FULL_LATENT
-    from harness.trials.settings import LARGEST_LATENT
+def latent_of(flag: int | None, made: ArchitectureConfig, name: str) -> int:
+    """The flag's, else the one that the file `name` says its network was trained on, else as `deployment_latent`."""
+    from harness.architecture.latents import deployment_latent, trained_latent
 
-    if flag is not None and not 1 <= flag <= LARGEST_LATENT:
-        raise UserError(f"--latent is 1 to {LARGEST_LATENT}, not {flag}")
-    return flag or made.native_latent or FULL_LATENT
+    if not name.endswith(WEIGHTS):
+        return deployment_latent(flag, made, trained_latent(Path(name)))
+    from harness.models.weights import read_identity
+
+    training = read_identity(Path(name))[1]
+    return deployment_latent(flag, made, None if training is None else training.latent)
+
+
+def _named(name: str) -> ArchitectureConfig:
+    from harness.architecture.catalogue import architecture
+
+    if not name.endswith(WEIGHTS):
+        return architecture(name)
+    from harness.models.weights import read_identity
+
+    return read_identity(Path(name))[0]
 
 
 def out_of(overrides: Sequence[str], name: str | None = None) -> Path:

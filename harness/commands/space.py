@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.commands.operands import latent_of
 from harness.commands.verb import Verb
 from harness.records.errors import UserError
 from harness.records.terminal import table
@@ -116,9 +115,10 @@ def draws(found: Space, seed: int) -> Iterator[tuple[Parameters, ArchitectureCon
 
 
 def _sampled(parameters: Parameters, made: ArchitectureConfig, latent: int | None) -> dict[str, Any]:
+    from harness.architecture.latents import deployment_latent
     from harness.trials.costs import cost_of
 
-    at = latent_of(latent, made)
+    at = deployment_latent(latent, made)
     cost = cost_of(made, at)
     counts = {"params": cost.params, "macs": cost.macs, "latent": at}
     return {"fingerprint": made.fingerprint, **counts, "knobs": dict(parameters)}

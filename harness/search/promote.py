@@ -22,6 +22,7 @@ from optuna.trial import TrialState
 
 from harness.architecture.catalogue import to_yaml
 from harness.architecture.config import ArchitectureConfig
+from harness.architecture.latents import latent_line
 from harness.launch.attempt import shared_of
 from harness.measure.statistics import Scores, standard_error
 from harness.records.errors import UserError, unknown_name
@@ -125,6 +126,7 @@ def promoted_yaml(
         f"# parent: {record.key}",
         f"# fingerprint: {made.fingerprint}",
         f"# recipe: {canonical_json(record.protocol.get('recipe', {}))}",
+        *([latent_line(record.protocol["data"]["size"])] if "data" in record.protocol else []),
         *([] if checkpoints is None else [f"# checkpoints: {checkpoints}"]),
         "# harness train THIS_FILE recipe.steps=N trains it longer",
     ]

@@ -102,28 +102,6 @@ def copy_newest(source: Path, target: Path, *, at_most: int) -> int | None:
     return None
 
 
-def save_weights(module: nn.Module, path: Path) -> None:
-    """Write a module's weights as one safetensors file, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(named_tensors(module), temporary)
-        _sync(temporary)
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot write {path}: {error}; free some space or choose another place") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Read what `save_weights` wrote into a module of the same architecture."""
-    try:
-        restore(module, load_file(path))
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot read the weights {path}: {error}") from error
-
-
 def named_tensors(module: nn.Module, prefix: str = "") -> dict[str, Tensor]:
     """Parameters and saved buffers by name, on the CPU, row by row; a tensor with two names appears once."""
     seen: set[int] = set()

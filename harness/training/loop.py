@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.diffusion.flow_matching import Prompts, flow_matching_loss
-from harness.models.weight_decay import weight_decays
+from harness.models.parameters import weight_decays
 from harness.records.errors import UserError
 from harness.records.plain import fingerprint, identity
 from harness.records.record import CurvePoint
@@ -45,6 +45,7 @@ def train(
     prompts: Prompts,
     recipe: Recipe,
     *,
+    architecture: str,
     seed: int,
     folder: Path,
     on_point: Callable[[CurvePoint], None] = lambda _point: None,
@@ -52,6 +53,8 @@ def train(
     on_steps: OnSteps = lambda _what, _after, _to: None,
 ) -> Trained:
     """Train `model` (initialised by the caller) by the recipe, or go on from the newest checkpoint in `folder`.
+
+    `architecture` is the fingerprint of what the model is: networks of equal shapes can compute different things.
 
     `on_point` hears every point of the curve as it arises, first those of the checkpoint that it goes on from; after a
     kill it hears those behind the last checkpoint again, with equal values. `on_progress` hears (step, steps) after
@@ -63,7 +66,9 @@ def train(
     """
     device = resolve_device(recipe.device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []), StopRequest() as stop:
-        training = Training(model.to(device), data, prompts, recipe, seed, folder, device, on_point, on_steps)
+        training = Training(
+            model.to(device), data, prompts, recipe, architecture, seed, folder, device, on_point, on_steps
+        )
         training.resume()
         began = training.step
         on_steps("began", began, began)
@@ -88,6 +93,7 @@ class Training:
         data: TrainingData,
         prompts: Prompts,
         recipe: Recipe,
+        architecture: str,
         seed: int,
         folder: Path,
         device: torch.device,
@@ -95,6 +101,7 @@ class Training:
         on_steps: OnSteps,
     ) -> None:
         self.model, self.data, self.prompts, self.recipe = model.train(), data, prompts.to(device), recipe
+        self.architecture = architecture
         self.seed, self.folder, self.device, self.on_point, self.on_steps = seed, folder, device, on_point, on_steps
         self.precision = resolve_precision(recipe, device)
         self.ema = Ema(model)
@@ -257,8 +264,8 @@ class Training:
         recipe: Any = identity(self.recipe)
         if self.recipe.begins_longer_at(step):
             recipe = {name: value for name, value in recipe.items() if name != "steps"}
-        parts = [recipe, str(self.precision), self.seed, self.data.fingerprint, weights]
-        return fingerprint(parts, schema="training-3")
+        parts = [recipe, str(self.precision), self.seed, self.data.fingerprint, self.architecture, weights]
+        return fingerprint(parts, schema="training-4")
 
     def result(self) -> Trained:
         validation = [point.value for point in self.curve if point.name == "validation_loss"]

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor
 
 from harness.architecture.config import ArchitectureConfig
@@ -24,7 +23,7 @@ from harness.diffusion.flow_matching import NotFiniteError
 from harness.measure.quality import DISTANCES, quality, samples_for
 from harness.measure.quality_reference import load_reference
 from harness.measure.statistics import sampling_difference
-from harness.models.build import build
+from harness.models.weights import read_weights
 from harness.records.errors import UserError
 from harness.records.plain import from_plain
 from harness.records.quantity import Measured, Quantity, Unavailable
@@ -162,8 +161,7 @@ def _sampled_again(record: TrialRecord, prepared: Prepared, device: torch.device
             f"trial {record.key} was trained on other data or prompts ({record.protocol['data']['kind']}); "
             "give the settings that it was trained with: data=... text=..."
         )
-    network = build(config)
-    network.load_state_dict(load_file(store_of(prepared.settings.out).artifact(record.key, "ema.safetensors")))
+    network = read_weights(store_of(prepared.settings.out).artifact(record.key, "ema.safetensors"), config).network()
     data, prompts = prepared.trained_on
     count = samples_for(prepared.settings.quality, data)
     try:

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.architecture.config import ArchitectureConfig, Denoiser
 from harness.architecture.edits import with_edits
-from harness.architecture.family import FULL_LATENT
+from harness.architecture.latents import FULL_LATENT
 from harness.architecture.unet import UNetConfig
 from harness.data.dataset import load_dataset
 from harness.data.images import ImageData

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from harness.diffusion.flow_matching import NotFiniteError
@@ -24,6 +23,7 @@ from harness.launch.events import log_steps, report_progress
 from harness.launch.worker import AttemptStopped
 from harness.measure.quality import quality, samples_for
 from harness.measure.quality_reference import load_reference
+from harness.models.weights import Training, write_weights
 from harness.records.plain import to_plain
 from harness.records.provenance import ended, provenance
 from harness.records.quantity import Failed, Measured, Quantity, value_of
@@ -101,7 +101,8 @@ class Trial:
             self.quantities |= {name: Failed(stage="sample", message=str(error)) for name in SCORES}
             return self.record("failed", trained.effort)
         self.score(images, labels, prepared, trained.effort)
-        self.keep(trained.model, images, labels)
+        self.keep_samples(images, labels)
+        self.keep_weights(trained.model, prepared)
         return self.record("complete", trained.effort)
 
     def count(self) -> None:
@@ -137,6 +138,7 @@ class Trial:
                     data,
                     prompts,
                     recipe,
+                    architecture=self.spec.architecture.fingerprint,
                     seed=self.spec.seed,
                     folder=self.spec.checkpoints or shared_folder(self.folder) / CHECKPOINTS,
                     on_point=self.point,
@@ -178,17 +180,23 @@ class Trial:
             under = {"training_device": effort.device, "precision": effort.precision, **drawn_with(settings.sampling)}
             self.quantities |= quality(images, labels, reference, under)
 
-    def keep(self, network: nn.Module, images: Tensor, labels: Tensor) -> None:
-        """The grid for people, the samples for other scores, the averaged weights for promotion."""
+    def keep_samples(self, images: Tensor, labels: Tensor) -> None:
+        """The grid for people, the samples for other scores."""
         store, key = self.spec.store, self.spec.key
         shown, columns = by_class(images, labels, rows=GRID_ROWS, most_columns=GRID_MOST_COLUMNS)
         write_grid(shown, store.artifact(key, "samples.png"), columns=columns)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, images=images.numpy(), labels=labels.numpy())
         write_atomic(store.artifact(key, "samples.npz"), buffer.getvalue())
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-        write_atomic(store.artifact(key, "ema.safetensors"), save(weights))
-        self.artifacts = {name: name for name in ("samples.png", "samples.npz", "ema.safetensors")}
+        self.artifacts |= {name: name for name in ("samples.png", "samples.npz")}
+
+    def keep_weights(self, network: nn.Module, prepared: Prepared) -> None:
+        """The averaged weights, with what they are of: to sample from, export and promote."""
+        key, (data, prompts) = self.spec.key, prepared.trained_on
+        training = Training(trial=key, latent=data.size, text=prompts.identity)
+        path = self.spec.store.artifact(key, "ema.safetensors")
+        write_weights(path, network.state_dict(), self.spec.architecture, training)
+        self.artifacts[path.name] = path.name
 
     def pictures(self) -> dict[str, Path]:
         """What a dashboard shows."""

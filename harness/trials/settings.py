@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.architecture.latents import LARGEST_LATENT
 from harness.coreml.config import CoremlConfig
 from harness.data.config import DataConfig, TextConfig
 from harness.diffusion.config import SamplingConfig
@@ -19,8 +20,6 @@ from harness.trials.compose import compose_plain
 from harness.trials.limits import Limits, check_limits, flattened
 from harness.trials.twins import DeploymentTwin
 
-LARGEST_LATENT = 4096
-"""Height and width: beyond it, sizes of tensors overflow before a network is counted."""
 SEEDS = 2**63
 
 

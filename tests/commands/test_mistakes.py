@@ -55,7 +55,7 @@ TINY_OVERRIDES = [f"{key}={value}".replace(" ", "") for key, value in SETTINGS.i
         ("measure laptop/thin_sdxl feed_forwrd.ratio=3", "'feed_forwrd.ratio'; choose one of: feed_forward.ratio,"),
         ("measure laptop/thin_sdxl feed_forward.ratio=x", "'feed_forward.ratio' must be a number, not 'x'"),
         ("measure laptop/thin_sdxl self_attention=nqa", "mqa"),
-        ("measure laptop/thin_sdxl --latent 7", "multiples of 4"),
+        ("measure laptop/thin_sdxl --latent 7", "multiple of 4"),
         ("measure laptop/thin_sdxl --latent 0", "--latent is 1 to 4096"),
         ("measure laptop/thin_sdxl --latent big", "--latent"),
         ("ablate fig3 data=digts", "unknown data 'digts'; choose one of: digits, fashion_mnist, image_folder"),
@@ -127,7 +127,7 @@ PREDICT = "latency predict laptop/thin_sdxl --latent 8 --chip A15 --calibration"
         ("space file.yaml", LIST, "file.yaml must hold a mapping"),
         (f"{PREDICT} file.yaml", EMPTY, "file.yaml is not a calibration"),
         (f"{PREDICT} file.yaml", BINARY, "file.yaml is not a calibration"),
-        ("export laptop/thin_sdxl --latent 8 --weights file.yaml", LIST, "does not hold this network's weights"),
+        ("export laptop/thin_sdxl --latent 8 --weights file.yaml", LIST, "is no safetensors file"),
         ("export laptop/thin_sdxl --latent 8 --weights .", EMPTY, "is a folder; give the file, ema.safetensors"),
     ],
 )

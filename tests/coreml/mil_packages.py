@@ -15,7 +15,7 @@ from harness.coreml.config import Mlprogram
 from harness.coreml.export import ExportSummary, export_package
 from harness.coreml.mil_program import Program, read_program
 from harness.models.build import build, example_inputs
-from harness.models.filled import fill_weights
+from harness.models.parameters import fill_weights
 
 LAST_RUNG = {  # of the ladder, with two stages: MQA, RMSNorm of queries and keys, RoPE, separable convolutions, GEGLU
     "stages": [

@@ -9,9 +9,11 @@ import torch
 from harness.architecture.catalogue import architecture
 from harness.architecture.edits import with_edits
 from harness.models.build import build, example_inputs
+from harness.models.convert import converted
+from harness.models.weights import read_weights
 
 sys.path.insert(0, str(Path(__file__).parent))
-from diffusers_twin import renamed, twin
+from diffusers_twin import twin
 
 SMALL = {
     "context_width": 24,
@@ -45,18 +47,19 @@ def test_sdxl_has_its_published_size():
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("name", ["sdxl", "thin_sdxl"])
-def test_outputs_equal_diffusers_with_its_weights(name, masked):
+def test_outputs_equal_diffusers_with_its_weights_converted(name, masked, tmp_path):
     """Narrower than they are, and as deep."""
     config = with_edits(architecture(name), SMALL)
     torch.manual_seed(0)
-    theirs = twin(config).double().eval()
-    ours = build(config).double().eval()
-    ours.load_state_dict(renamed(theirs.state_dict(), stages=3))
+    theirs = twin(config).eval()
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pt")
+    converted(tmp_path / "theirs.pt", config, tmp_path / "ours.safetensors", of="diffusers")
+    ours = read_weights(tmp_path / "ours.safetensors", config).network().double()
     x, _, context = (part.double() for part in example_inputs(config, latent=16, batch=2))
     time = torch.tensor([0.125, 0.75])
     mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]).bool() if masked else None
     with torch.no_grad():
-        expected = theirs(x, time * 1000, context, encoder_attention_mask=mask).sample
+        expected = theirs.double()(x, time * 1000, context, encoder_attention_mask=mask).sample
         actual = ours(x, time, context, mask)
     assert expected.std() > 0.01
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-10)

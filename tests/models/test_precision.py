@@ -17,7 +17,7 @@ from harness.models import norms
 from harness.models.attention import AttentionPlace, SharedHeadAttention
 from harness.models.build import build, example_inputs
 from harness.models.embeddings import Rope2d, sinusoids
-from harness.models.filled import fill_weights
+from harness.models.parameters import fill_weights
 from harness.models.peers.vit import positions_2d
 from harness.records.plain import from_plain
 

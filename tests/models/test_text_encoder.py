@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig, PreTrainedTokenizerFast
 
 from harness.models import text_encoder
 from harness.models.text_encoder import TextEncoder, huggingface_files, minilm_files
-from harness.models.weight_file import packaged_file, verified
+from harness.models.weights import packaged_file, verified
 from harness.records.errors import UserError
 
 
@@ -93,3 +94,17 @@ def test_a_name_without_network_and_a_folder_without_an_encoder_are_one_sentence
         huggingface_files(str(tmp_path))
     with pytest.raises(UserError, match="is no folder"):
         huggingface_files(str(tmp_path / "missing"))
+
+
+def test_weights_that_are_not_the_configurations_are_refused(clip_folder, tmp_path):
+    """transformers would draw at random what is missing."""
+    for path in clip_folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    tensors = load_file(tmp_path / "model.safetensors")
+    name = next(name for name in tensors if name.startswith("text_model") and name.endswith("fc1.weight"))
+    save_file({key: value for key, value in tensors.items() if key != name}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"not those of its config\.json: 1 lack or have another shape"):
+        TextEncoder(huggingface_files(str(tmp_path)))
+    save_file(tensors | {name: torch.full_like(tensors[name], torch.nan)}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match="are not finite"):
+        TextEncoder(huggingface_files(str(tmp_path)))

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import run, tiny_network
+from tiny_training import run
 
 from harness.records.errors import UserError
 from harness.training import checkpoint
-from harness.training.checkpoint import Checkpoint, latest, load_weights, save, save_weights
+from harness.training.checkpoint import Checkpoint, latest, save
 from harness.training.outcomes import Trained
 
 
@@ -92,21 +92,3 @@ def test_a_folder_that_cannot_be_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
         save(tmp_path / "file" / "folder", made(5))
-
-
-def test_weights_survive_their_own_file(tmp_path: Path) -> None:
-    network, other = tiny_network(), tiny_network()
-    with torch.no_grad():
-        other.enter.weight.add_(1)
-    save_weights(network, tmp_path / "ema.safetensors")
-    load_weights(other, tmp_path / "ema.safetensors")
-    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), other.parameters(), strict=True))
-    assert [path.name for path in tmp_path.iterdir()] == ["ema.safetensors"]
-
-
-def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
-    save_weights(tiny_network(), tmp_path / "ema.safetensors")
-    with pytest.raises(UserError, match="of another architecture"):
-        load_weights(torch.nn.Linear(2, 2), tmp_path / "ema.safetensors")
-    with pytest.raises(UserError, match="cannot read the weights"):
-        load_weights(tiny_network(), tmp_path / "none.safetensors")

@@ -14,7 +14,7 @@ from harness.architecture.catalogue import architecture
 from harness.architecture.edits import with_edits
 from harness.diffusion.flow_matching import flow_matching_loss
 from harness.models.build import build
-from harness.models.filled import fill_weights
+from harness.models.parameters import fill_weights
 from harness.records.errors import UserError
 from harness.training import batches, loop
 from harness.training.batches import training_batches

@@ -100,6 +100,7 @@ def run(folder: Path, recipe: Recipe = RECIPE, *, model: nn.Module | None = None
         TinyData(),
         TinyPrompts(),
         recipe,
+        architecture="tiny",
         seed=SEED,
         folder=folder,
         **listeners,

@@ -125,7 +125,7 @@ def test_the_grid_has_a_class_a_column(workplace, monkeypatch):
     monkeypatch.setattr(run, "write_grid", lambda images, _, *, columns: grids.append((images[:, 0, 0, 0], columns)))
     trial = run.Trial(tiny_spec(), attempt(), tracking=None)
     labels = torch.tensor([2, 0, 0, 2, 0])
-    trial.keep(torch.nn.Identity(), labels.to(torch.uint8).view(-1, 1, 1, 1), labels)
+    trial.keep_samples(labels.to(torch.uint8).view(-1, 1, 1, 1), labels)
     assert [(shown.tolist(), columns) for shown, columns in grids] == [([0, 2, 0, 2, 0, 255], 2)]
 
 

@@ -1,4 +1,4 @@
-"""Which parameters are decayed: by what they are, in every architecture of the catalogue and under every knob."""
+"""Which parameters are decayed: by what they are, in every architecture and knob. Random values hide nothing."""
 
 import copy
 import re
@@ -9,8 +9,8 @@ from torch import nn
 
 from harness.architecture.catalogue import architecture, catalogue_names
 from harness.architecture.edits import with_edits
-from harness.models.build import build
-from harness.models.weight_decay import weight_decays
+from harness.models.build import build, example_inputs
+from harness.models.parameters import fill_weights, filled_copy, weight_decays
 
 BASE = "laptop/thin_sdxl"
 TINY_DECODER = "decoder/tiny"
@@ -82,3 +82,22 @@ def test_a_parameter_of_which_nobody_said_it_is_an_error():
 
     with pytest.raises(TypeError, match=r"whether 'part\.scale' is decayed is not said; name it in Own\.weight_decay"):
         weight_decays(nn.ModuleDict({"part": Own()}))
+
+
+FILLED = ("laptop/thin_sdxl", "laptop/dit", "laptop/uvit")
+
+
+@pytest.mark.parametrize("name", FILLED)
+def test_filled_weights_hide_nothing(name):
+    config = architecture(name)
+    module = build(config)
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    first, second = filled_copy(module), build(config)
+    fill_weights(second)
+    for one, other in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(one, other)
+        assert (one != 0).all()
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items()), "a copy, not the module"
+    with torch.no_grad():
+        output = first(*example_inputs(config, latent=8))
+    assert output.std() > 0.05

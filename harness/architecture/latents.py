@@ -1,0 +1,43 @@
+"""How large a latent is. Three sizes that are not one:
+
+    image               height and width of the pictures that a score sees: `data.size`
+    latent              of what a network is trained on and samples: here the image's own, since pictures are pixels
+    deployment latent   of what a cost, an export or a latency is for; the trained one unless another is named
+
+Nothing else decides which of them is meant.
+"""
+
+import re
+from pathlib import Path
+
+from harness.architecture.family import ArchitectureConfig
+from harness.records.errors import UserError
+
+FULL_LATENT = 128
+"""The published costs and latencies are for a 128x128 latent, a 1024x1024 image."""
+LARGEST_LATENT = 4096
+"""Beyond it, sizes of tensors overflow before a network is counted."""
+
+
+def deployment_latent(wanted: int | None, config: ArchitectureConfig, trained: int | None = None) -> int:
+    """Height and width that a cost of `config` is for: the wanted one, else the one it was trained on, else the one it
+    is made for, else the published costs'. UserError for one that the architecture cannot take."""
+    latent = wanted or trained or config.native_latent or FULL_LATENT
+    if wanted is not None and not 1 <= wanted <= LARGEST_LATENT:
+        raise UserError(f"--latent is 1 to {LARGEST_LATENT}, not {wanted}")
+    if latent % config.downsampling:
+        raise UserError(
+            f"a latent of this architecture is a multiple of {config.downsampling}, not {latent}; choose with --latent"
+        )
+    return latent
+
+
+def latent_line(latent: int) -> str:
+    """The line in the head of a promoted architecture's YAML that says on which latents it was trained."""
+    return f"# latent: {latent}"
+
+
+def trained_latent(file: Path) -> int | None:
+    """What the line of `latent_line` says; None for a file that has none."""
+    line = re.search(r"^# latent: (\d+)$", file.read_text() if file.is_file() else "", re.MULTILINE)
+    return int(line[1]) if line else None

@@ -1,0 +1,103 @@
+"""The one way in for weights of other programs: read, renamed, checked against an architecture, written as our file.
+
+    converted(Path("theirs.safetensors"), architecture("sdxl"), Path("ours.safetensors"), of="diffusers")
+
+A converter says what another program's tensors are called here. A new one is a function and its line in CONVERTERS.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from harness.architecture.config import ArchitectureConfig
+from harness.architecture.unet import UNetConfig
+from harness.models.weights import write_weights
+from harness.records.errors import UserError, unknown_name
+
+Converter = Callable[[Mapping[str, Tensor], ArchitectureConfig], dict[str, Tensor]]
+
+
+def converted(source: Path, architecture: ArchitectureConfig, to: Path, *, of: str) -> None:
+    """Write the weights in `source`, a file of safetensors or of torch.save that the program `of` made, as a file of
+    this project: weights of `architecture`, as the caller says, since the source itself does not.
+
+    Raises UserError where the source cannot be read, is another program's, or does not fit the architecture.
+    """
+    if of not in CONVERTERS:
+        raise unknown_name("converter of weights", of, CONVERTERS)
+    write_weights(to, CONVERTERS[of](_tensors(source), architecture), architecture)
+
+
+def _tensors(source: Path) -> dict[str, Tensor]:
+    try:
+        if source.suffix == ".safetensors":
+            return load_file(source)
+        tensors = torch.load(source, map_location="cpu", weights_only=True)  # never runs code
+    except (OSError, SafetensorError, UnpicklingError, RuntimeError, EOFError) as error:
+        raise UserError(f"cannot read the weights {source}: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+        raise UserError(f"{source} is no mapping from names to tensors; save the module's state_dict() alone")
+    return tensors
+
+
+def _as_they_are(theirs: Mapping[str, Tensor], _architecture: ArchitectureConfig) -> dict[str, Tensor]:
+    """A state_dict of one of our own modules, saved without its architecture."""
+    return dict(theirs)
+
+
+def _from_diffusers(theirs: Mapping[str, Tensor], architecture: ArchitectureConfig) -> dict[str, Tensor]:
+    """diffusers' UNet2DConditionModel; keys and values are one matrix here, and `up` counts from the top."""
+    if not isinstance(architecture, UNetConfig):
+        raise UserError(f"diffusers' UNet is no {type(architecture).__name__}; name a UNet's architecture")
+    ours = {_from_diffusers_name(key, len(architecture.stages)): tensor for key, tensor in theirs.items()}
+    for key in [key for key in ours if ".to_k." in key]:
+        ours[key.replace("to_k", "key_value")] = torch.cat([ours.pop(key), ours.pop(key.replace("to_k", "to_v"))])
+    return ours
+
+
+DIFFUSERS_NAMES = (
+    ("down_blocks.", "down."),
+    ("mid_block.", "middle."),
+    ("up_blocks.", "up."),
+    ("resnets.", "block."),
+    ("attentions.", "attention."),
+    ("downsamplers.0.conv", "downsample"),
+    ("upsamplers.0.conv", "upsample.conv"),
+    ("time_emb_proj", "time"),
+    ("conv_shortcut", "shortcut"),
+    ("linear_", "linear"),
+    ("proj_in", "project_in"),
+    ("proj_out", "project_out"),
+    ("transformer_blocks.", "layer."),
+    ("to_out.0", "out"),
+    ("to_q", "query"),
+    ("ff.net.0.proj", "feed_forward.expand"),
+    ("ff.net.2", "feed_forward.contract"),
+    ("conv_norm_out", "norm_out"),
+)
+DIFFUSERS_LAYER_NAMES = (
+    ("attn1", "self_attention"),
+    ("attn2", "cross_attention"),
+    ("norm1", "self_norm"),
+    ("norm2", "cross_norm"),
+    ("norm3", "feed_norm"),
+)
+
+
+def _from_diffusers_name(key: str, stages: int) -> str:
+    for theirs, ours in DIFFUSERS_NAMES:
+        key = key.replace(theirs, ours)
+    for theirs, ours in DIFFUSERS_LAYER_NAMES if ".layer." in key else ():
+        key = key.replace(theirs, ours)
+    parts = key.split(".")
+    if parts[0] == "up":  # theirs counts from the lowest resolution
+        parts[1] = str(stages - 1 - int(parts[1]))
+    return ".".join(parts)
+
+
+CONVERTERS: dict[str, Converter] = {"diffusers": _from_diffusers, "state_dict": _as_they_are}

@@ -1,0 +1,232 @@
+"""Files of weights: each says what its weights are of, and nobody takes it for anything else.
+
+A trained network's file is safetensors whose metadata hold the whole architecture, its fingerprint, the sum of the
+tensors and what they were trained for. Shapes alone prove little: another head width, other groups of a norm and no
+RoPE have equal ones. Files of other programs enter through `harness.models.convert` only; files that come with
+installed packages are known by their sha256.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from harness.architecture.config import ArchitectureConfig
+from harness.architecture.difference import difference
+from harness.models.build import build
+from harness.records.errors import UserError
+from harness.records.plain import canonical_json, from_plain
+from harness.records.store import write_atomic
+
+FORMAT = "unet-harness-weights-1"
+PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x04")  # how files of torch.save and pickle start
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """What a file says of the training that its weights come from; enough to sample from them as it did."""
+
+    trial: str
+    """The trial's key."""
+    latent: int
+    """Height and width of the latents that it was trained on."""
+    text: Mapping[str, Any]
+    """The text encoder's digest, the prompts and how they are padded."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Weights:
+    path: Path
+    architecture: ArchitectureConfig
+    training: Training | None
+    """None for weights that a converter brought in."""
+    tensors: Mapping[str, Tensor]
+
+    def network(self) -> nn.Module:
+        """The network that they are of, in evaluation mode, on the CPU."""
+        module = build(self.architecture).eval()
+        module.load_state_dict(dict(self.tensors))
+        return module
+
+
+def write_weights(
+    path: Path, tensors: Mapping[str, Tensor], architecture: ArchitectureConfig, training: Training | None = None
+) -> None:
+    """A file with these weights of that architecture, there whole or not at all.
+
+    Raises UserError where names or shapes are not the architecture's, where a value is not finite, and where the file
+    cannot be written.
+    """
+    own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    _check_tensors(f"the weights for {path}", own, architecture)
+    metadata = {
+        "format": FORMAT,
+        "architecture": canonical_json(architecture),
+        "fingerprint": architecture.fingerprint,
+        "tensors_sha256": _tensors_sha256(own),
+        "training": canonical_json(training),
+    }
+    write_atomic(path, save(own, metadata))
+
+
+def read_weights(path: Path, wanted: ArchitectureConfig | None = None) -> Weights:
+    """The file's weights and what they are of; the architecture is fingerprinted anew.
+
+    Raises UserError for a file that is missing, cut off, altered, not finite or of another program, and where it is of
+    another architecture than `wanted`, with what differs.
+    """
+    metadata, tensors = _content(path)
+    architecture, training = _identity(path, metadata)
+    if wanted is not None and wanted.fingerprint != architecture.fingerprint:
+        raise UserError(
+            f"{path} holds weights of another architecture: {_differences(wanted, architecture)}; "
+            f"`harness export {path}` exports the one that it is of"
+        )
+    if _tensors_sha256(tensors) != metadata.get("tensors_sha256"):
+        raise UserError(f"{path} was altered: its tensors are not those that were written; fetch or train it again")
+    _check_tensors(str(path), tensors, architecture)
+    return Weights(path=path, architecture=architecture, training=training, tensors=tensors)
+
+
+def read_identity(path: Path) -> tuple[ArchitectureConfig, Training | None]:
+    """What a file of weights is of, from its first kilobytes alone. Errors: as `read_weights`."""
+    with _opened(path) as file:
+        return _identity(path, file.metadata() or {})
+
+
+def _content(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    with _opened(path) as file:
+        return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def _opened(path: Path) -> Any:
+    """Of safetensors; the reasons why not, one sentence each."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give the file, ema.safetensors, whose path `harness train` prints")
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+        if head.startswith(PICKLES):
+            raise UserError(
+                f"{path} is a file of torch.save, a pickle, and only safetensors with their architecture are read; "
+                "bring it in with harness.models.convert"
+            )
+        return safe_open(path, "pt")
+    except OSError as error:
+        raise UserError(
+            f"cannot read {path}: {error.strerror or error}; `harness train` prints where weights are"
+        ) from error
+    except SafetensorError as error:
+        raise UserError(f"{path} is {_damage(path, head)} ({error}); copy or train it again") from error
+
+
+def _damage(path: Path, head: bytes) -> str:
+    """What is wrong with a file that safetensors does not read: too short for what its header promises, or no such."""
+    size, header = path.stat().st_size, int.from_bytes(head, "little")
+    if len(head) < 8 or header > size - 8:
+        looks_cut = len(head) < 8 or header < 100_000_000  # safetensors' own limit for a header
+        return f"cut off: {size:,} bytes hold less than its header" if looks_cut else "no safetensors file"
+    try:
+        with path.open("rb") as file:
+            entries = json.loads(file.read(8 + header)[8:])
+        ends = [entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return "no safetensors file, or a damaged one"
+    whole = 8 + header + max(ends, default=0)
+    return f"cut off: {size:,} of {whole:,} bytes are there" if size < whole else "a damaged safetensors file"
+
+
+def _identity(path: Path, metadata: Mapping[str, str]) -> tuple[ArchitectureConfig, Training | None]:
+    if metadata.get("format") != FORMAT:
+        raise UserError(
+            f"{path} does not say of which architecture its weights are; only files that a study or `harness train` "
+            "wrote do, and others are brought in with harness.models.convert"
+        )
+    try:
+        architecture = from_plain(ArchitectureConfig, json.loads(metadata["architecture"]))
+        said = json.loads(metadata["training"])
+        training = None if said is None else from_plain(Training, said)
+        fingerprint = metadata["fingerprint"]
+    except (KeyError, ValueError, UserError) as error:
+        raise UserError(f"{path} does not say rightly what its weights are of ({error}); train it again") from error
+    if fingerprint != architecture.fingerprint:
+        raise UserError(
+            f"{path} was altered: its architecture has the fingerprint {architecture.fingerprint}, and was written as "
+            f"{fingerprint}; fetch or train it again"
+        )
+    return architecture, training
+
+
+def _check_tensors(what: str, tensors: Mapping[str, Tensor], architecture: ArchitectureConfig) -> None:
+    """Names and shapes are the architecture's, and every value is a number."""
+    with torch.device("meta"):
+        wanted = {name: tensor.shape for name, tensor in build(architecture).state_dict().items()}
+    if odd := sorted(wanted.keys() ^ tensors.keys()):
+        where = "is missing" if odd[0] in wanted else "is none of its parameters"
+        raise UserError(f"{what} do not fit the architecture that they are to be of: '{odd[0]}' {where}")
+    for name, tensor in tensors.items():
+        if tensor.shape != wanted[name]:
+            shapes = f"{tuple(tensor.shape)}, and {tuple(wanted[name])} is right"
+            raise UserError(f"{what} do not fit the architecture that they are to be of: '{name}' is {shapes}")
+        if not torch.isfinite(tensor).all():
+            raise UserError(f"{what} are not finite: '{name}' has values that are no number; train it again")
+
+
+def _differences(wanted: ArchitectureConfig, held: ArchitectureConfig) -> str:
+    """`head_width is 16 in the file, 32 was named`, of at most three knobs."""
+    changes = difference(wanted, held)
+    shown = [f"{change.path} is {change.after} in the file, {change.before} was named" for change in changes[:3]]
+    return "; ".join(shown) + (f"; and {len(changes) - 3} more" if len(changes) > 3 else "")
+
+
+def _tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Of names, types, shapes and bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def packaged_file(package: str, relative: str, sha256: str) -> Path:
+    """The path of a file inside an installed package whose sha256 begins so; the package is not imported.
+
+    Raises UserError where the package or the file is missing, or the content is another.
+    """
+    spec = find_spec(package)
+    places = list(spec.submodule_search_locations or ()) if spec is not None else []
+    paths = [Path(place) / relative for place in places if (Path(place) / relative).exists()]
+    if not paths:
+        raise UserError(
+            f"the file {relative} of the Python package '{package}' is not installed; "
+            f"run `pip install --force-reinstall {package.replace('_', '-')}`"
+        )
+    return verified(paths[0], sha256)
+
+
+def verified(path: Path, sha256: str) -> Path:
+    """`path` itself, if its sha256 begins with the given hex digits; else a UserError."""
+    found = file_sha256(path)
+    if not found.startswith(sha256):
+        raise UserError(
+            f"{path} is not the weight file meant: its sha256 begins {found[:8]}, not {sha256[:8]}; fetch it again"
+        )
+    return path
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's content in hex; a file that cannot be read is a UserError."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}; give the path of an existing file") from error
