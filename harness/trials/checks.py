@@ -55,11 +55,6 @@ def check_launcher(settings: Settings) -> None:
             f"launcher 'slurm' needs Slurm's srun and sbatch on this machine, and {' and '.join(missing)} cannot be "
             "found; use launcher=local here"
         )
-    if launcher.gpus > 1:
-        raise UserError(
-            f"a training computes on one GPU, so {launcher.gpus - 1} of launcher.gpus={launcher.gpus} would stand "
-            "idle; set launcher.gpus=1, and launcher.max_in_flight for more trainings at once"
-        )
     if launcher.gpus and device in ("cpu", "mps") and not settings.count_only:
         raise UserError(
             f"launcher.gpus={launcher.gpus} asks Slurm for a GPU, and recipe.device is '{device}', which leaves it "

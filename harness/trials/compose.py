@@ -17,7 +17,9 @@ from typing import Any
 from harness.records.errors import UserError, unknown_name
 
 CONF = Path(__file__).parent.parent / "conf"
-PATH_SETTING = re.compile(r"([\w.]+)=((?:~|/|\./|\.\./).*)", re.DOTALL)
+PATH_VALUE = re.compile(r"(?:~|/|\./|\.\./).*", re.DOTALL)
+PATHS = frozenset(("out", "data.path", "data.names", "latency.iphone.queue", "quality.extractor.weights"))
+"""The settings that are paths: whatever they are called is taken as it is, unless it is quoted or null."""
 
 
 def groups() -> dict[str, tuple[str, ...]]:
@@ -31,7 +33,7 @@ def compose_plain(overrides: Sequence[str] = (), defaults: Mapping[str, Any] | N
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
-    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+    from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
     chosen = merged(dict(defaults or {}), parsed(overrides))
     try:
@@ -44,6 +46,9 @@ def compose_plain(overrides: Sequence[str] = (), defaults: Mapping[str, Any] | N
     except MissingMandatoryValue as error:
         missing = error.full_key
         raise UserError(f"the setting '{missing}' has no default; give it as {missing}=VALUE") from error
+    except InterpolationResolutionError as error:
+        reason = str(error).splitlines()[0].removeprefix("KeyError raised while resolving interpolation: ")
+        raise UserError(f"'{error.full_key}' refers with ${{...}} to what is not there: {reason}") from error
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"cannot compose the settings: {str(error).splitlines()[0]}") from error
     assert isinstance(plain, dict)
@@ -53,18 +58,19 @@ def compose_plain(overrides: Sequence[str] = (), defaults: Mapping[str, Any] | N
 def parsed(overrides: Sequence[str]) -> dict[str, Any]:
     """`key=value` texts as a mapping, the values read by Hydra's grammar: numbers, lists, null, quoted texts.
 
-    A value that begins as a path does (`~`, `/`, `./`, `../`) is taken as it is, spaces and brackets included: shells
-    leave the `~` of `data.path=~/images` alone, and Hydra's grammar knows none.
+    A path is taken as it is, spaces and brackets included: the value of a setting that is one, or a value that begins
+    as one does (`~`, `/`, `./`, `../`). Shells leave the `~` of `data.path=~/images` alone, and Hydra's grammar knows
+    none.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
     parser, result = OverridesParser.create(), {}
     for text in overrides:
-        if (path := PATH_SETTING.fullmatch(text)) is not None:
-            result[path[1]] = str(Path(path[2]).expanduser())
-            continue
         key, _, value = text.partition("=")
+        if _is_path(key, value):
+            result[key] = str(Path(value).expanduser()).replace("${", "\\${")  # which would be another setting's value
+            continue
         try:  # Hydra knows no `*`, which edits do: stages.*.channels=64
             override = parser.parse_override(f"every={value}" if "*" in key else text)
         except HydraException as error:
@@ -72,8 +78,23 @@ def parsed(overrides: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"cannot read the setting {text!r}; {advice}") from error
         if override.is_delete():
             raise UserError(f"cannot delete a setting ({text!r}); give it a value: key=value")
+        if override.is_sweep_override():
+            listed = value if re.fullmatch(r"[^(){}\[\]]*", value) else "0, 1, 2"
+            raise UserError(
+                f"{text!r} stands for several studies, and a command runs one; write a list in brackets, "
+                f"'{key}=[{listed}]', and a text with commas in quotes, '{key}=\"{value}\"'"
+            )
+        if override.package is not None:
+            raise UserError(f"a setting is written as key=value, without the '@{override.package}' of {text!r}")
         result[key if "*" in key else override.key_or_group] = _unquoted(override.value())
     return result
+
+
+def _is_path(key: str, value: str) -> bool:
+    if not re.fullmatch(r"[\w.]+", key):
+        return False
+    is_literal = value in ("", "null") or value[0] in "\"'"
+    return PATH_VALUE.fullmatch(value) is not None or (key in PATHS and not is_literal and "${" not in value)
 
 
 def merged(defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

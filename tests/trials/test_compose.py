@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from harness.records.errors import UserError
-from harness.trials.compose import compose_plain, groups, merged, parsed
-from harness.trials.settings import settings_of
+from harness.records.fields import described
+from harness.trials.compose import PATHS, compose_plain, groups, merged, parsed
+from harness.trials.settings import Settings, settings_of
 
 
 def test_every_option_of_every_group_makes_settings():
@@ -56,7 +57,14 @@ def test_what_begins_as_a_path_needs_no_quotes_and_home_is_found(path):
         ("limits.kid=3", "unknown limit 'kid'; choose one of: flops_fvcore"),
         ("latent=0", "latent is 1 to 4096"),
         ("steps", "write key=value"),
-        ("data.path=a(1)", "quote the value"),
+        ("tracker.project=a(1)", "quote the value"),
+        ("seeds=0,1", "write a list in brackets, 'seeds=[0,1]'"),
+        ("seeds=range(0,3)", "write a list in brackets, 'seeds=[0, 1, 2]'"),
+        ("recipe.steps=choice(1,2)", "stands for several studies, and a command runs one"),
+        ("data=glob(*)", "stands for several studies, and a command runs one"),
+        ("data@other=digits", "without the '@other' of 'data@other=digits'"),
+        ("recipe.steps=${nothing}", "'recipe.steps' refers with ${...} to what is not there: "),
+        ("recipe.steps=${oc.env:NOTHING_AT_ALL}", "not there: \"Environment variable 'NOTHING_AT_ALL' not found\""),
         ("~data", "cannot delete"),
     ],
 )
@@ -93,3 +101,13 @@ def test_gpus_that_would_stand_idle_or_be_missed_are_known_before_anything_is_su
     assert settings_of(
         ["launcher=slurm", "launcher.gpus=0", "recipe.device=cuda", "launcher.additional={gres: 'gpu:1'}"]
     )
+
+
+@pytest.mark.parametrize("folder", ["a?b", "a#b", "a%20b", "{a}", "a,b", "a=b", "a b", "[a]", "a(1)", "./${a}", "a{b}"])
+def test_an_output_folder_may_be_called_anything(folder):
+    assert settings_of([f"out={folder}"]).out == Path(folder)
+
+
+def test_every_setting_that_is_a_path_is_taken_as_one():
+    assert {line.path for line in described(Settings, "") if line.type.split(" | ")[0] == "path"} == PATHS
+    assert settings_of(["data=image_folder", "data.path=a(1)", "data.names=null"]).data.names is None
