@@ -93,13 +93,6 @@ def listing(what: str, verb: str) -> str:
     return "\n".join([f"`harness {verb} NAME`, where NAME is the path of a YAML or one of:", *shown])
 
 
-def leading_comment(path: Path) -> str:
-    """The lines of comment that a file begins with, as one text."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    count = next((index for index, line in enumerate(lines) if not line.startswith("#")), len(lines))
-    return " ".join(line.removeprefix("#").strip() for line in lines[:count])
-
-
 def first_sentence(text: str) -> str:
     """Up to the first full stop before a capital; those of `Fig. 3` are none."""
     return re.split(r"(?<=\.)\s+(?=[A-Z`])", " ".join(text.split()), maxsplit=1)[0]
@@ -107,26 +100,33 @@ def first_sentence(text: str) -> str:
 
 def _architectures() -> Iterable[tuple[str, str]]:
     from harness.architecture.catalogue import FOLDER, catalogue_names
+    from harness.records.yaml_text import leading_comment
 
     return [(name, first_sentence(leading_comment(FOLDER / f"{name}.yaml"))) for name in catalogue_names()]
 
 
 def _spaces() -> Iterable[tuple[str, str]]:
+    from harness.records.yaml_text import leading_comment
     from harness.trials.studies import find_study, read_study, study_names
 
     for name in study_names("search_spaces"):
-        text = first_sentence(leading_comment(find_study("search_spaces", name)))
-        yield name, f"around {read_study('search_spaces', name).get('base')}: {text}"
+        try:
+            base = read_study("search_spaces", name).get("base")
+        except UserError as error:  # one broken file hides no other
+            yield name, str(error)
+            continue
+        yield name, f"around {base}: {first_sentence(leading_comment(find_study('search_spaces', name)))}"
 
 
 def _studies(kind: str) -> Iterable[tuple[str, str]]:
+    from harness.records.yaml_text import leading_comment
     from harness.trials.studies import KINDS, find_study, read_study, study_names
 
     wanted = [key for one, key in KINDS.items() if kind in (f"{one}s", "studies")]
     for name in study_names("sweeps"):
         try:
             content = read_study("sweeps", name)
-        except UserError as error:  # one broken file hides no other
+        except UserError as error:  # as above
             yield name, str(error)
             continue
         if any(key in content for key in wanted):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from textwrap import wrap
 from typing import Any
 
-from harness.commands.operands import first_sentence, leading_comment
+from harness.commands.operands import first_sentence
 from harness.commands.verb import Verb
 from harness.records.errors import UserError, unknown_name
 from harness.records.fields import Described, described, forms, value_text
@@ -53,7 +53,7 @@ def overview() -> Iterator[str]:
 
 def group(name: str) -> Iterator[str]:
     """The options with what each sets otherwise than the defaults, then every setting of every kind."""
-    from harness.records.yaml_text import read_yaml
+    from harness.records.yaml_text import leading_comment, read_yaml
     from harness.trials.compose import CONF, groups
     from harness.trials.settings import Settings
 

@@ -49,8 +49,19 @@ def read_yaml(path: Path, what: str = "") -> Any:
 
     `what` is said before the path where it cannot be read: "the architecture ".
     """
+    return parse_yaml(_text(path, what), path)
+
+
+def leading_comment(path: Path) -> str:
+    """The lines of comment that a YAML file begins with, as one text."""
+    lines = _text(path).splitlines()
+    count = next((index for index, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    return " ".join(line.removeprefix("#").strip() for line in lines[:count])
+
+
+def _text(path: Path, what: str = "") -> str:
     try:
-        return parse_yaml(path.read_text(encoding="utf-8-sig"), path)
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UserError(f"cannot read {what}{path}: {error.strerror or error}; check the path") from error
     except UnicodeDecodeError as error:

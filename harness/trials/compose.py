@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.records.errors import UserError, unknown_name
+from harness.records.yaml_text import read_yaml
 
 CONF = Path(__file__).parent.parent / "conf"
 PATH_VALUE = re.compile(r"(?:~|/|\./|\.\./).*", re.DOTALL)
@@ -34,6 +35,7 @@ def compose_plain(overrides: Sequence[str] = (), defaults: Mapping[str, Any] | N
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
+    from yaml import YAMLError
 
     chosen = merged(dict(defaults or {}), parsed(overrides))
     try:
@@ -51,6 +53,10 @@ def compose_plain(overrides: Sequence[str] = (), defaults: Mapping[str, Any] | N
         raise UserError(f"'{error.full_key}' refers with ${{...}} to what is not there: {reason}") from error
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"cannot compose the settings: {str(error).splitlines()[0]}") from error
+    except (YAMLError, UnicodeDecodeError):  # of a group's file that somebody edited; our reader says which, and where
+        for path in sorted(CONF.rglob("*.yaml")):
+            read_yaml(path)
+        raise
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 

@@ -4,7 +4,8 @@ import pytest
 
 from harness.architecture.catalogue import catalogue_names
 from harness.cli import main
-from harness.commands.operands import first_sentence, leading_comment
+from harness.commands.operands import first_sentence
+from harness.records.yaml_text import leading_comment
 from harness.trials.studies import read_study, study_names
 
 
@@ -45,13 +46,18 @@ def test_ones_own_studies_are_listed_and_a_broken_one_hides_no_other(capsys, tmp
     (tmp_path / "sweeps").mkdir()
     (tmp_path / "sweeps" / "mine.yaml").write_text("# What I try. More of it.\narchitecture: {}\n")
     (tmp_path / "sweeps" / "broken.yaml").write_text("a: [\n")
-    found = listed(capsys, "ablate")
-    assert found["mine"].endswith("What I try.")
-    assert "is not YAML" in found["broken"]
-    assert "fig3" in found
+    (tmp_path / "search_spaces").mkdir()
+    (tmp_path / "search_spaces" / "twice.yaml").write_text("base: mqa\nbase: ffn3\n")
+    lines = listed(capsys, "ablate")
+    assert lines["mine"].endswith("What I try.")
+    assert "is not YAML" in lines["broken"]
+    assert "fig3" in lines
+    lines = listed(capsys, "space")
+    assert "line 2: the key 'base' stands in line 1 too" in lines["twice"]
+    assert "laptop" in lines
 
 
 def test_a_sentence_ends_before_a_capital_and_not_within_a_figures_name(tmp_path):
     assert first_sentence("Fig. 3, rung 2b: the same. It edits rung 1.") == "Fig. 3, rung 2b: the same."
-    (tmp_path / "a.yaml").write_text("# One\n# two.\n\n# three\na: 1\n")
+    (tmp_path / "a.yaml").write_text("\ufeff# One\n# two.\n\n# three\na: 1\n", encoding="utf-8")
     assert leading_comment(tmp_path / "a.yaml") == "One two."

@@ -1,11 +1,13 @@
 """Settings: groups, a study's defaults, the command line; a wrong name lists the right ones."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from harness.records.errors import UserError
 from harness.records.fields import described
+from harness.trials import compose
 from harness.trials.compose import PATHS, compose_plain, groups, merged, parsed
 from harness.trials.settings import Settings, settings_of
 
@@ -111,3 +113,19 @@ def test_an_output_folder_may_be_called_anything(folder):
 def test_every_setting_that_is_a_path_is_taken_as_one():
     assert {line.path for line in described(Settings, "") if line.type.split(" | ")[0] == "path"} == PATHS
     assert settings_of(["data=image_folder", "data.path=a(1)", "data.names=null"]).data.names is None
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"steps: 5\nsteps: 6\n", r"mine\.yaml, line 2: the key 'steps' stands in line 1 too"),
+        (b"steps: [5\n", r"mine\.yaml is not YAML, line 2"),
+        (b"steps: \xff\n", r"mine\.yaml is not YAML, which is UTF-8 text"),
+    ],
+)
+def test_an_option_of_ones_own_that_is_broken_is_one_sentence(content, sentence, tmp_path, monkeypatch):
+    shutil.copytree(compose.CONF, tmp_path / "conf")
+    (tmp_path / "conf" / "recipe" / "mine.yaml").write_bytes(content)
+    monkeypatch.setattr(compose, "CONF", tmp_path / "conf")
+    with pytest.raises(UserError, match=sentence):
+        compose.compose_plain(["recipe=mine"])
