@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.to is not None:
         check_file_writable(Path(arguments.to))
     again = rescored(out, study)
-    record = choose(candidates(out, study), arguments.trial, again)
+    record = choose(candidates(out, study, arguments.trial), arguments.trial, again)
     if arguments.best and record.name in again:
         print(_said(record, again), file=sys.stderr)
     path = Path(arguments.to or f"{study}-{record.name}.yaml")
@@ -64,7 +64,7 @@ VERB = Verb(
 
 def _said(record: TrialRecord, again: Scores) -> str:
     """By what the best was chosen."""
-    from harness.search.finalists import ties_of
+    from harness.search.conclusions import ties_of
     from harness.search.promote import rescored_text
 
     own = list(again[record.name].values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from harness.launch.observe import Driver, Job
-    from harness.search.status import FrontPoint, Reason, RescoredStatus, SweepStatus
+    from harness.records.sweep_summary import ReasonCount
+    from harness.search.status import FrontPoint, RescoredStatus, SweepStatus
     from harness.trials.status import AblationStatus, Cell
 
-EVERY_S = 2.0
+EVERY_S, PIPE_EVERY_S = 2.0, 10.0
 REST = 5  # between two looks it rests at least so many times as long as a look takes
 
 
@@ -102,22 +103,31 @@ def _tried(out: Path, name: str) -> SweepStatus | AblationStatus | str:
 
 
 def _watch(out: Path, folder: Path, name: str, terminal: Console) -> int:
-    """Until Ctrl-C, or until no driver runs and no worker lives."""
+    """Until Ctrl-C, or until no driver runs and no worker lives: in a terminal drawn again in its place, into a pipe or
+    a file written again below."""
     from rich.live import Live
 
     try:
+        if not terminal.is_terminal:
+            _again(out, folder, name, terminal.print, PIPE_EVERY_S)
+            return 0
         with Live(console=terminal, auto_refresh=False, vertical_overflow="crop") as live:
-            while True:
-                began = time.monotonic()
-                status = status_of(out, folder, name)
-                took_s = time.monotonic() - began
-                over = not status.driver.runs and not _lives(status)
-                live.update(_drawing(status, over), refresh=True)
-                if over:
-                    return 0
-                time.sleep(max(EVERY_S, REST * took_s))
+            _again(out, folder, name, lambda drawing: live.update(drawing, refresh=True), EVERY_S)
     except KeyboardInterrupt:
-        return 0
+        pass
+    return 0
+
+
+def _again(out: Path, folder: Path, name: str, draw: Callable[[RenderableType], None], every_s: float) -> None:
+    while True:
+        began = time.monotonic()
+        status = status_of(out, folder, name)
+        took_s = time.monotonic() - began
+        over = not status.driver.runs and not _lives(status)
+        draw(_drawing(status, over))
+        if over:
+            return
+        time.sleep(max(every_s, REST * took_s))
 
 
 def _drawing(status: SweepStatus | AblationStatus, over: bool) -> RenderableType:
@@ -243,7 +253,7 @@ def _counted(states: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {state}" for state, count in states.items() if count) or "none yet"
 
 
-def _reasons(state: str, reasons: Sequence[Reason]) -> list[str]:
+def _reasons(state: str, reasons: Sequence[ReasonCount]) -> list[str]:
     lines = [f"{reason.times:,} {state}: {reason.text}" for reason in reasons[:MOST_REASONS]]
     rest = sum(reason.times for reason in reasons[MOST_REASONS:])
     return [*lines, f"{rest:,} {state} for {len(reasons) - MOST_REASONS} other reasons"] if rest else lines

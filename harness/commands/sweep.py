@@ -45,8 +45,8 @@ def check(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from harness.records.terminal import console
+    from harness.search.conclusions import conclude
     from harness.search.driver import sweep
-    from harness.search.finalists import conclude
     from harness.trials.progress import Show
 
     show, terminal = Show(), console()
@@ -54,9 +54,10 @@ def run(arguments: argparse.Namespace) -> int:
         return _dry_run(arguments)
     swept = sweep(arguments.name, arguments.overrides, show)
     show.note(swept.ending)
-    terminal.print(_front(swept))
+    if (front := _front(swept)).row_count:
+        terminal.print("Pareto front of the search's own values", front, sep="\n")
     if (found := conclude(swept.study)) is not None:
-        terminal.print(_finalists(found))
+        terminal.print("Finalists, re-scored with fresh seeds and samples", _finalists(found), sep="\n")
         for line in [*remarks(found), *best_of_each(found, swept.study), *at_an_end(found, swept.study)]:
             terminal.print(line, soft_wrap=True)
     print(swept.place)
@@ -92,7 +93,7 @@ def _front(swept: Swept) -> Table:
     from harness.search.candidates import candidate_name, front_trials
 
     names = swept.study.metric_names or []
-    table = Table("trial", *names, "candidate", title="Pareto front of the search's own values")
+    table = Table("trial", *names, "candidate")
     for trial in front_trials(swept.study):
         table.add_row(candidate_name(trial.number), *(f"{value:.6g}" for value in trial.values), _chosen(trial.params))
     return table
@@ -102,7 +103,7 @@ def _finalists(found: Conclusions) -> Table:
     """The search's values beside the re-scored ones; the best re-scored first."""
     from rich.table import Table
 
-    table = Table("trial", title="Finalists, re-scored with fresh seeds and samples")
+    table = Table("trial")
     for name in found.directions:
         if name in found.varying:
             for head in (name, f"{name} re-scored", "search - re-scored", "rank", "not told apart from"):

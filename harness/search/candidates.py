@@ -2,7 +2,8 @@
 
     RUNNING   submitted; being trained at a budget, or waiting: for a measurement, or because it may still be promoted
     COMPLETE  trained to the top budget; the objectives there are its values
-    PRUNED    refused by a rule or a limit (`refused`, under `limits`), or stopped at a lower budget (`stopped`)
+    PRUNED    refused by a rule or a limit (`refused`, under `limits`), or stopped at a lower budget (`stopped`); then
+              the objectives there are its values, which no front of Optuna's has: that is of COMPLETE ones
     FAIL      a training ended without a result (`failed`)
 
 User attributes: `fingerprint` of what is trained; `rungs`, a list with what RungResult has for each budget it was
@@ -107,6 +108,8 @@ def rescored_in(study_attributes: Mapping[str, Any]) -> dict[str, tuple[FreshSco
 HOURS = "hours"  # the study's user attribute
 
 State = Literal["running", "complete", "refused", "stopped", "failed"]
+REASONS = ("refused", "stopped", "failed")
+"""States that have a reason, which is a user attribute of this name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,6 +139,8 @@ class Candidate:
     sampler_attributes: Mapping[str, Any] = field(default_factory=dict)
     limits: Plain = None  # those that refused it
     rescored: list[FreshScore] = field(default_factory=list)  # one a fresh seed that it was submitted with
+    reason: str = ""  # why it was refused, stopped or failed
+    enqueued: str = ""  # its name, if the sampler did not choose it
 
     @property
     def name(self) -> str:
@@ -252,7 +257,8 @@ class Candidates:
         self._end(candidate, TrialState.COMPLETE, "complete", values=candidate.rungs[-1].values)
 
     def stop(self, candidate: Candidate, reason: str) -> None:
-        self._end(candidate, TrialState.PRUNED, "stopped", reason)
+        """With its values at the budget where it was stopped, as Optuna keeps a pruned trial's last ones."""
+        self._end(candidate, TrialState.PRUNED, "stopped", reason, values=candidate.rungs[-1].values)
 
     def fail(self, candidate: Candidate, reason: str) -> None:
         self._end(candidate, TrialState.FAIL, "failed", reason)
@@ -289,6 +295,9 @@ class Candidates:
                 fingerprint=proposal.fingerprint,
                 violations=proposal.violations,
                 sampler_attributes=proposal.sampler_attributes,
+                limits=attributes.get("limits"),
+                reason=str(attributes.get("refused", "")),
+                enqueued=str(attributes.get("enqueued", "")),
             )
         )
 
@@ -305,7 +314,7 @@ class Candidates:
             if reason is not None:
                 self._storage.set_trial_user_attr(candidate.trial_id, state, reason)
             self._storage.set_trial_state_values(candidate.trial_id, trial_state, values)
-        candidate.state = state
+        candidate.state, candidate.reason = state, reason or ""
 
     def _keep(self, candidate: Candidate) -> Candidate:
         self._all[candidate.number] = candidate
@@ -344,6 +353,8 @@ def candidate_of(trial: FrozenTrial) -> Candidate:
         rungs=rungs_in(attributes),
         fingerprint=attributes.get("fingerprint"),
         limits=attributes.get("limits"),
+        reason=next((str(attributes[key]) for key in REASONS if key in attributes), ""),
+        enqueued=str(attributes.get("enqueued", "")),
         violations=violations_of(trial.system_attrs),
         sampler_attributes=own,
     )

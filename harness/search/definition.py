@@ -12,7 +12,7 @@ from harness.records.plain import canonical_json, differences, from_plain, to_pl
 from harness.search.pareto import Direction
 from harness.search.searcher import SAMPLERS
 from harness.search.space import Space
-from harness.search.study import check_storage
+from harness.search.study import SAMPLERS_USED, check_storage
 from harness.trials.compose import parsed
 from harness.trials.settings import Settings, settings_of
 from harness.trials.studies import read_kind
@@ -168,11 +168,11 @@ def check_unchanged(study: optuna.Study, now: Mapping[str, Any]) -> None:
 def note_sampler(study: optuna.Study, sampler: str) -> None:
     """Another sampler may take over while a study goes on; how its candidates were chosen stays known."""
     if sampler not in samplers_used(study):
-        study.set_user_attr("samplers", [*samplers_used(study), sampler])
+        study.set_user_attr(SAMPLERS_USED, [*samplers_used(study), sampler])
 
 
 def samplers_used(study: optuna.Study) -> list[str]:
-    return list(study.user_attrs.get("samplers", ()))
+    return list(study.user_attrs.get(SAMPLERS_USED, ()))
 
 
 def definition_of(name: str, overrides: Sequence[str]) -> tuple[SweepStudy, Settings]:
@@ -207,7 +207,8 @@ def _check_budgets(definition: SweepStudy, settings: Settings, steps_given: bool
         raise UserError("budgets are training steps, and count_only trains nothing; leave out one of them")
     if steps_given:
         raise UserError(
-            f"budgets {list(definition.budgets)} say how long candidates are trained; leave out recipe.steps"
+            f"this sweep's budgets {list(definition.budgets)} say how long candidates are trained, not the recipe; "
+            "leave out recipe.steps, or give budgets=[STEPS,...] instead"
         )
     if len(definition.budgets) > 1 and not settings.recipe.begins_longer_ones:
         raise UserError(

@@ -33,7 +33,7 @@ from harness.search.finalists import rescore_finalists
 from harness.search.knob_checks import check_carries_over, check_recipes, check_types_of_values
 from harness.search.problem import Placed, Problem, rungs_of
 from harness.search.space import space as space_of
-from harness.search.study import DEFINITION, FLOOR, open_storage, open_study, place, writing
+from harness.search.study import DEFINITION, FLOOR, mend_journal, open_storage, open_study, place, writing
 from harness.search.sweep import Ending, Sweep
 from harness.trials.controls import control_key, submit_controls
 from harness.trials.costs import asked_backends, twins_backends
@@ -62,6 +62,7 @@ def sweep(name: str, overrides: Sequence[str], show: Show) -> Swept:
     for remark in remarks:
         show.note(remark)
     with Pool(folder / "attempts", settings.launcher) as pool:
+        mend_journal(folder)
         storage = open_storage(folder, definition.storage)
         study = open_study(folder, name, definition.storage, storage, definition.objectives)
         where = place(folder, definition.storage)

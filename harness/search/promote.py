@@ -31,6 +31,7 @@ from harness.records.plain import Plain, canonical_json, differences, from_plain
 from harness.records.quantity import value_of
 from harness.records.record import TrialRecord, trial_key
 from harness.search.candidates import Candidate, candidate_of, checkpoints_key, rescored_in
+from harness.search.status import grouped
 from harness.search.study import CHECKPOINTS, begun, stored_study
 from harness.training.checkpoint import copy_newest, has_checkpoints
 from harness.trials.run import CHECKPOINTS as OWN_CHECKPOINTS
@@ -47,11 +48,14 @@ class Origin:
     checkpoints: str | None  # the folder that the sweep kept of it, below out=; None where it kept none
 
 
-def candidates(out: Path, name: str) -> list[TrialRecord]:
-    """The complete trials of an ablation or a sweep, each under the name that this study has for it."""
+def candidates(out: Path, name: str, trial: str | None = None) -> list[TrialRecord]:
+    """The complete trials of an ablation, or of a sweep at its top budget, each under the name that this study has for
+    it. Of a sweep, one that was stopped at a lower budget is among them where it is the `trial` that is meant."""
     folder = study_folder(out, name)
-    if (study := stored_study(folder, name)) is not None:
-        names = _sweep_names(study)
+    study = stored_study(folder, name)
+    known = [] if study is None else [candidate_of(each) for each in study.get_trials(deepcopy=False)]
+    if study is not None:
+        names = {each.rungs[-1].key: each.name for each in known if _is_meant(each, trial)}
     elif (folder / MANIFEST_FILE).exists():
         manifest = read_manifest(out, name)
         names = {
@@ -64,9 +68,31 @@ def candidates(out: Path, name: str) -> list[TrialRecord]:
     store = store_of(out)
     found = {key: record for key in names if (record := store.trial(key)) is not None}
     complete = [replace(record, name=names[key]) for key, record in found.items() if record.state == "complete"]
+    if (wrong := next((each for each in known if trial == each.name and not _is_meant(each, trial)), None)) is not None:
+        why = f": {wrong.reason}" if wrong.reason else ", and has no result yet"
+        raise UserError(f"{trial} of '{name}' is {wrong.state}{why}; name one that was trained")
     if not complete:
-        raise UserError(f"'{name}' has no complete trial yet; run it to its end first")
+        raise UserError(_none_is_complete(name, known))
     return complete
+
+
+def _is_meant(candidate: Candidate, trial: str | None) -> bool:
+    """Whether it is complete; or was trained, stopped, and is the trial that is meant, by its name or its key."""
+    if candidate.state == "complete":
+        return True
+    trained = candidate.state == "stopped" and candidate.rungs[-1].values is not None
+    return trained and trial in (candidate.name, candidate.rungs[-1].key)
+
+
+def _none_is_complete(name: str, known: Sequence[Candidate]) -> str:
+    stopped = [each for each in known if each.state == "stopped"]
+    if not stopped or any(each.state == "running" for each in known):
+        return f"'{name}' has no complete trial yet; run it to its end first"
+    reasons = "; ".join(f"{each.text} ({each.times})" for each in grouped(each.reason for each in stopped)[:2])
+    return (
+        f"no candidate of '{name}' was trained to its top budget: {len(stopped)} were stopped before, {reasons}; name "
+        f"one of them ({', '.join(each.name for each in stopped[:10])}), or raise the budgets in a new sweep"
+    )
 
 
 def _no_study(out: Path, name: str) -> UserError:
@@ -162,11 +188,6 @@ def recipe_of(path: Path) -> dict[str, Any]:
     if not isinstance(recipe, dict):
         raise UserError(f"the line '# recipe:' of {path} must be a mapping of settings, not {recipe!r}; take it out")
     return recipe
-
-
-def _sweep_names(study: optuna.Study) -> dict[str, str]:
-    """The key of each candidate's trial at the top budget -> its name in the sweep."""
-    return {candidate.rungs[-1].key: candidate.name for candidate in _complete(study)}
 
 
 def _complete(study: optuna.Study) -> list[Candidate]:

@@ -26,8 +26,7 @@ from harness.search.definition import check_unchanged, definition_of
 from harness.search.driver import began, problem_of
 from harness.search.knobs import Parameters
 from harness.search.problem import Problem
-from harness.search.status import reading
-from harness.search.study import SWEEP_FILE, begun_in, open_storage, open_study, place
+from harness.search.study import SWEEP_FILE, begun_in, open_storage, open_study, place, reading
 from harness.search.sweep import Sweep
 from harness.trials.controls import control_key
 from harness.trials.outcomes import finished, queued, to_measure

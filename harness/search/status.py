@@ -1,175 +1,53 @@
-"""How a sweep is getting on, told from what its driver and its workers wrote, while they may be writing.
+"""How a sweep is getting on, told from what its driver and its workers wrote, while they may be writing; and what it
+came to, for its page. It only reads. Drawing is elsewhere."""
 
-It only reads, and quickly: of SQLite a few columns in one transaction of milliseconds, so that the driver, which waits
-five seconds for the file, never notices; of a journal or a server what Optuna gives. `candidates` says what a trial of
-the study means. Drawing is elsewhere.
-"""
-
-import json
 import re
-import sqlite3
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
-
-import optuna
-from optuna.distributions import BaseDistribution, json_to_distribution
-from optuna.trial import TrialState
 
 from harness.launch.observe import Driver, Estimate, Job, Kind, Pace, driver_of, estimate, jobs_of, pace_of, work_of
 from harness.records.errors import UserError
 from harness.records.plain import from_plain
-from harness.search.candidates import (
-    HOURS,
-    FreshScore,
-    RungResult,
-    State,
-    candidate_name,
-    rescored_in,
-    rungs_in,
-    state_of,
-)
+from harness.records.sweep_summary import ReasonCount
+from harness.search.candidates import HOURS, REASONS, Candidate, FreshScore, candidate_of, rescored_in
 from harness.search.halving import places
 from harness.search.knobs import Knob, Parameters
 from harness.search.pareto import Direction, front_of
-from harness.search.study import DEFINITION, FLOOR, begun_in, place, stored_study
-
-REASONS = ("refused", "stopped", "failed")
+from harness.search.study import DEFINITION, FLOOR, read_trials
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StoredCandidate:
-    number: int
-    state: State
-    rungs: tuple[RungResult, ...]
-    reason: str  # why it was refused, stopped or failed
-    enqueued: str  # its name, if the sampler did not choose it
-    parameters: Parameters
+class StoredSweep:
+    """What the study says now."""
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoredStudy:
     place: str
     attributes: Mapping[str, Any]  # the study's user attributes
-    candidates: tuple[StoredCandidate, ...]
+    candidates: tuple[Candidate, ...]
 
 
-def read_stored(folder: Path, name: str) -> StoredStudy | None:
-    """The study of this folder; None if no sweep began here. Errors: UserError where it cannot be read."""
-    storage = begun_in(folder)
-    if storage is None:
+def read_stored(folder: Path, name: str) -> StoredSweep | None:
+    """The sweep of this folder; None if none began here. Errors: UserError where it cannot be read."""
+    stored = read_trials(folder, name, ("rungs", "enqueued", *REASONS))
+    if stored is None:
         return None
-    where = place(folder, storage)
-    if storage != "sqlite":
-        if storage == "journal" and not Path(where).exists():
-            return None  # Optuna would make the file
-        study = stored_study(folder, name)
-        return None if study is None else _from_optuna(study, where)
-    path = folder / "study.db"
-    if not path.exists():
-        return None
-    with reading(path) as file:
-        file.execute("BEGIN")
-        return _from_sqlite(file, name, where)
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """The file, which cannot be written so. Errors: UserError where it, or what is read from it, is damaged."""
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as file:
-            yield file
-    except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _from_optuna(study: optuna.Study, where: str) -> StoredStudy:
-    found = (
-        _candidate(trial.number, trial.state, trial.user_attrs, trial.params)
-        for trial in study.get_trials(deepcopy=False)
-    )
-    return StoredStudy(place=where, attributes=study.user_attrs, candidates=_known(found))
-
-
-def _from_sqlite(file: sqlite3.Connection, name: str, where: str) -> StoredStudy | None:
-    """By Optuna's tables; that this is what Optuna reads of them is tested."""
-    row = file.execute("SELECT study_id FROM studies WHERE study_name = ?", (name,)).fetchone()
-    if row is None:
-        return None
-    said = file.execute("SELECT key, value_json FROM study_user_attributes WHERE study_id = ?", row)
-    attributes = {key: json.loads(value) for key, value in said}
-    trials = file.execute(
-        "SELECT trial_id, number, state FROM trials WHERE study_id = ? ORDER BY number", row
-    ).fetchall()
-    by_trial: dict[int, dict[str, Any]] = {trial_id: {} for trial_id, _, _ in trials}
-    ours = "FROM {} AS a JOIN trials AS t ON a.trial_id = t.trial_id WHERE t.study_id = ?"
-    wanted = ", ".join(f"'{key}'" for key in ("rungs", "enqueued", *REASONS))
-    table = ours.format("trial_user_attributes")
-    for trial_id, key, value in file.execute(f"SELECT a.trial_id, key, value_json {table} AND key IN ({wanted})", row):
-        by_trial[trial_id][key] = json.loads(value)
-    knobs: dict[int, dict[str, Any]] = {trial_id: {} for trial_id, _, _ in trials}
-    table = ours.format("trial_params")
-    for trial_id, knob, value, distribution in file.execute(
-        f"SELECT a.trial_id, param_name, param_value, distribution_json {table} ORDER BY a.param_id", row
-    ):
-        knobs[trial_id][knob] = _distribution(distribution).to_external_repr(value)
-    found = (
-        _candidate(number, TrialState[state], by_trial[trial_id], knobs[trial_id]) for trial_id, number, state in trials
-    )
-    return StoredStudy(place=where, attributes=attributes, candidates=_known(found))
-
-
-@cache
-def _distribution(text: str) -> BaseDistribution:
-    return json_to_distribution(text)
-
-
-def _candidate(
-    number: int, state: TrialState, attributes: Mapping[str, Any], parameters: Parameters
-) -> StoredCandidate:
-    return StoredCandidate(
-        number=number,
-        state=state_of(state, attributes),
-        rungs=tuple(rungs_in(attributes)),
-        reason=next((str(attributes[key]) for key in REASONS if key in attributes), ""),
-        enqueued=str(attributes.get("enqueued", "")),
-        parameters=parameters,
-    )
-
-
-def _known(found: Iterable[StoredCandidate]) -> tuple[StoredCandidate, ...]:
-    """Trials that another tool enqueued are no candidates yet."""
-    return tuple(each for each in found if each.rungs or each.state == "refused")
-
-
-def _unreadable(path: Path, error: Exception) -> UserError:
-    if path.with_name(f"{path.name}-journal").exists():
-        return UserError(
-            f"{path} was left in the middle of a write ({error}); the same `harness sweep` mends that when it goes on"
-        )
-    return UserError(f"cannot read the study {path}: {error}; move a damaged file away, or put back a copy")
+    candidates = map(candidate_of, stored.trials)
+    known = tuple(each for each in candidates if each.rungs or each.state == "refused")  # others enqueued the rest
+    return StoredSweep(place=stored.place, attributes=stored.attributes, candidates=known)
 
 
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?(?!\w)")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Reason:
-    text: str  # numbers in which the sentences differ are `...`
-    times: int
-
-
-def grouped(sentences: Iterable[str]) -> tuple[Reason, ...]:
+def grouped(sentences: Iterable[str]) -> tuple[ReasonCount, ...]:
     """The reasons, the most frequent first."""
     groups: dict[str, list[list[str]]] = defaultdict(list)
     for sentence in sentences:
         groups[NUMBER.sub("\0", sentence)].append(NUMBER.findall(sentence))
-    reasons = [Reason(text=_filled(form, numbers), times=len(numbers)) for form, numbers in groups.items()]
+    reasons = [ReasonCount(text=_filled(form, numbers), times=len(numbers)) for form, numbers in groups.items()]
     return tuple(sorted(reasons, key=lambda reason: -reason.times))
 
 
@@ -223,7 +101,7 @@ class SweepStatus:
     objectives: Mapping[str, Direction]
     trials: int | None  # candidates to be trained in all
     states: Mapping[str, int]  # candidates
-    reasons: Mapping[str, tuple[Reason, ...]]  # why refused, stopped, failed: the most frequent first
+    reasons: Mapping[str, tuple[ReasonCount, ...]]  # why refused, stopped, failed: the most frequent first
     budgets: tuple[BudgetStatus, ...]  # lowest first
     awaited: Mapping[str, int]  # objective -> how many candidates wait for a queue to bring it
     floor: float | None  # the KID below which a candidate is promoted
@@ -253,7 +131,7 @@ def sweep_status(folder: Path, name: str) -> SweepStatus | None:
         ) from error
 
 
-def _status(folder: Path, name: str, stored: StoredStudy, now: float) -> SweepStatus:
+def _status(folder: Path, name: str, stored: StoredSweep, now: float) -> SweepStatus:
     attempts, found = folder / "attempts", stored.candidates
     began: Mapping[str, Any] = stored.attributes.get("began", {})
     asked: Mapping[str, Any] = stored.attributes.get(DEFINITION, {})
@@ -277,7 +155,7 @@ def _status(folder: Path, name: str, stored: StoredStudy, now: float) -> SweepSt
         objectives=objectives,
         trials=asked.get("trials"),
         states=_states(found),
-        reasons={state: grouped(each.reason for each in found if each.state == state) for state in REASONS},
+        reasons=reasons_of(found),
         budgets=budgets,
         awaited=_awaited(found),
         floor=stored.attributes.get(FLOOR),
@@ -295,13 +173,19 @@ def _status(folder: Path, name: str, stored: StoredStudy, now: float) -> SweepSt
     )
 
 
-def _states(found: Iterable[StoredCandidate]) -> dict[str, int]:
+def reasons_of(candidates: Iterable[Candidate]) -> dict[str, tuple[ReasonCount, ...]]:
+    """Refused, stopped, failed -> the reasons."""
+    known = list(candidates)
+    return {state: grouped(each.reason for each in known if each.state == state) for state in REASONS}
+
+
+def _states(found: Iterable[Candidate]) -> dict[str, int]:
     names = ("running", MEASUREMENT, PROMOTION, "complete", "stopped", "refused", "failed")
     counted = Counter(_waits(each) or each.state for each in found)
     return {name: counted[name] for name in names}
 
 
-def _waits(candidate: StoredCandidate) -> str:
+def _waits(candidate: Candidate) -> str:
     """What a candidate that is not trained at present waits for; empty where it is, or has ended."""
     if candidate.state != "running":
         return ""
@@ -309,12 +193,12 @@ def _waits(candidate: StoredCandidate) -> str:
     return MEASUREMENT if last.awaits else PROMOTION if last.values is not None else ""
 
 
-def _awaited(found: Iterable[StoredCandidate]) -> dict[str, int]:
+def _awaited(found: Iterable[Candidate]) -> dict[str, int]:
     waiting = [each.rungs[-1] for each in found if _waits(each) == MEASUREMENT]
     return dict(Counter(name for rung in waiting for name in rung.awaits))
 
 
-def _budgets(found: Sequence[StoredCandidate], steps: Iterable[int]) -> tuple[BudgetStatus, ...]:
+def _budgets(found: Sequence[Candidate], steps: Iterable[int]) -> tuple[BudgetStatus, ...]:
     rungs = [(each, rung) for each in found for rung in each.rungs]
     results = Counter(rung.steps for _, rung in rungs if rung.values is not None)
     pending = (rung for each, rung in rungs if each.state == "running" and rung.values is None and not rung.awaits)
@@ -322,9 +206,9 @@ def _budgets(found: Sequence[StoredCandidate], steps: Iterable[int]) -> tuple[Bu
     return tuple(BudgetStatus(steps=each, results=results[each], running=running[each]) for each in steps)
 
 
-def _point(candidate: StoredCandidate) -> FrontPoint:
+def _point(candidate: Candidate) -> FrontPoint:
     values = candidate.rungs[-1].values or ()
-    return FrontPoint(name=candidate_name(candidate.number), values=values, parameters=candidate.parameters)
+    return FrontPoint(name=candidate.name, values=values, parameters=candidate.parameters)
 
 
 def _rescored(name: str, scores: Sequence[FreshScore]) -> RescoredStatus:
@@ -333,11 +217,11 @@ def _rescored(name: str, scores: Sequence[FreshScore]) -> RescoredStatus:
 
 
 def _running(
-    attempts: Path, found: Sequence[StoredCandidate], again: Mapping[str, Sequence[FreshScore]]
+    attempts: Path, found: Sequence[Candidate], again: Mapping[str, Sequence[FreshScore]]
 ) -> tuple[Running, ...]:
     searched = [each for each in found if each.state == "running" and not _waits(each)]
-    pending = [(candidate_name(each.number), each.rungs[-1].steps, each.rungs[-1].key) for each in searched]
-    top = {candidate_name(each.number): each.rungs[-1].steps for each in found if each.state == "complete"}
+    pending = [(each.name, each.rungs[-1].steps, each.rungs[-1].key) for each in searched]
+    top = {each.name: each.rungs[-1].steps for each in found if each.state == "complete"}
     pending += [
         (f"{name}, seed {score.seed}", top[name], score.key)
         for name, scores in again.items()
@@ -374,7 +258,7 @@ def _final_round(
 
 
 def _kinds(
-    found: Sequence[StoredCandidate],
+    found: Sequence[Candidate],
     budgets: Sequence[BudgetStatus],
     trials: int | None,
     reduction: int,

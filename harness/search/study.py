@@ -14,17 +14,23 @@ a study on a server can be named from many folders, it holds the id of the folde
 
 import json
 import logging
+import os
+import sqlite3
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import optuna
+from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -33,16 +39,15 @@ from harness.records.manifest import MANIFEST_FILE
 from harness.records.store import write_atomic
 from harness.search.pareto import Direction
 
-DEFINITION, FLOOR = "definition", "floor"
-"""The study's user attributes that hold what its last driver was asked for: its SweepStudy, its floor."""
-
-
+DEFINITION, FLOOR, SAMPLERS_USED = "definition", "floor", "samplers"
+"""The study's user attributes that hold what its last driver was asked for: its SweepStudy, its floor; and all samplers
+that chose candidates."""
 CHECKPOINTS = "checkpoints"
 """The folder of a sweep that keeps them."""
 
 
 KINDS = ("sqlite", "journal")
-SWEEP_FILE = "sweep.json"
+SWEEP_FILE, JOURNAL = "sweep.json", "study.journal"
 
 OWNER = "folder"  # the study's user attribute: {id, path} of the folder that began it
 
@@ -96,7 +101,7 @@ def open_storage(folder: Path, storage: str) -> BaseStorage:
     _quiet()
     try:
         if storage == "journal":
-            return JournalStorage(JournalFileBackend(str(folder / "study.journal")))
+            return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
         return RDBStorage(database_url(folder, storage))
     except Exception as error:  # whatever SQLAlchemy or a driver raises of what it cannot open, read or write
         raise _cannot_open(place(folder, storage), error) from error
@@ -123,6 +128,27 @@ def open_study(
     except Exception as error:  # as above
         raise _cannot_open(place(folder, storage), error) from error
     return study
+
+
+def mend_journal(folder: Path) -> None:
+    """Cut a journal's last line where its writer did not come to the end of it (a kill, a full disk): the next line
+    would make one of the two, which nobody can read. Call it under the folder's driver.lock: no other driver writes."""
+    path = folder / JOURNAL
+    if path.exists():
+        with writing(str(path)), path.open("rb+") as file:
+            cut_incomplete_line(file)
+
+
+def cut_incomplete_line(file: BinaryIO, block: int = 65_536) -> None:
+    """Shorten a file of lines to the end of its last whole one."""
+    start = end = file.seek(0, os.SEEK_END)
+    newline = -1
+    while start > 0 and newline < 0:
+        start = max(0, start - block)
+        file.seek(start)
+        newline = file.read(block).rfind(b"\n")
+    if (whole := start + newline + 1) < end:
+        file.truncate(whole)
 
 
 def begun_in(folder: Path) -> str | None:
@@ -158,8 +184,7 @@ def writing(where: str) -> Iterator[None]:
     try:
         yield
     except (optuna.exceptions.StorageInternalError, OSError) as error:
-        why = str(error.__cause__ or error).splitlines()[0]
-        raise UserError(f"cannot write {where}: {why}; mend that and run the same command again") from error
+        raise UserError(f"cannot write {where}: {_why(error)}; mend that and run the same command again") from error
 
 
 def place(folder: Path, storage: str) -> str:
@@ -167,7 +192,7 @@ def place(folder: Path, storage: str) -> str:
     if storage == "sqlite":
         return str(folder / "study.db")
     if storage == "journal":
-        return str(folder / "study.journal")
+        return str(folder / JOURNAL)
     if storage.startswith("sqlite:///"):
         return str(folder.parent / storage.removeprefix("sqlite:///").partition("?")[0])
     head, _, tail = storage.rpartition("@")
@@ -204,9 +229,14 @@ def _read(folder: Path) -> dict[str, Any]:
 
 def _cannot_open(where: str, error: Exception) -> UserError:
     return UserError(
-        f"cannot open the study {where}: {str(error).splitlines()[0]}; free space, move a damaged file away, or "
+        f"cannot open the study {where}: {_why(error)}; let it be written, free space, move a damaged file away, or "
         "choose another place with out=FOLDER or storage=..."
     )
+
+
+def _why(error: BaseException) -> str:
+    """What the database said; Optuna's own words for a failed write are a guess ("exceeding max length")."""
+    return str(error.__cause__ or error).splitlines()[0]
 
 
 def _no_sampler() -> optuna.samplers.BaseSampler:
@@ -227,3 +257,81 @@ def begun(out: Path, marks: Sequence[str] = MARKS) -> list[str]:
     if not out.is_dir():
         return []
     return sorted({path.parent.name for mark in marks for path in out.glob(f"*/{mark}")})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredTrials:
+    place: str
+    attributes: Mapping[str, Any]  # the study's user attributes
+    trials: tuple[FrozenTrial, ...]
+
+
+def read_trials(folder: Path, name: str, wanted: Sequence[str]) -> StoredTrials | None:
+    """The study of this folder, read from outside while its driver may be writing; of a trial, its state, its
+    parameters and at least the `wanted` user attributes. None if no sweep began here.
+
+    Of SQLite a few columns in one transaction of milliseconds, so that the driver, which waits five seconds for the
+    file, never notices; of a journal or a server what Optuna gives. Errors: UserError where it cannot be read.
+    """
+    storage = begun_in(folder)
+    if storage is None:
+        return None
+    where = place(folder, storage)
+    if storage in KINDS and not Path(where).exists():
+        return None  # Optuna would make the file
+    if storage != "sqlite":
+        study = stored_study(folder, name)
+        if study is None:
+            return None
+        return StoredTrials(place=where, attributes=study.user_attrs, trials=tuple(study.get_trials(deepcopy=False)))
+    with reading(Path(where)) as file:
+        file.execute("BEGIN")
+        return _from_sqlite(file, name, where, wanted)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """The file, which cannot be written so. Errors: UserError where it, or what is read from it, is damaged."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as file:
+            yield file
+    except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _from_sqlite(file: sqlite3.Connection, name: str, where: str, wanted: Sequence[str]) -> StoredTrials | None:
+    """By Optuna's tables; that this is what Optuna reads of them is tested."""
+    row = file.execute("SELECT study_id FROM studies WHERE study_name = ?", (name,)).fetchone()
+    if row is None:
+        return None
+    rows = file.execute("SELECT key, value_json FROM study_user_attributes WHERE study_id = ?", row)
+    attributes = {key: json.loads(value) for key, value in rows}
+    query = "SELECT trial_id, number, state FROM trials WHERE study_id = ? ORDER BY number"
+    trials = {
+        trial_id: FrozenTrial(
+            number=number, trial_id=trial_id, state=TrialState[state], value=None, datetime_start=None,
+            datetime_complete=None, params={}, distributions={}, user_attrs={}, system_attrs={}, intermediate_values={},
+        )
+        for trial_id, number, state in file.execute(query, row)
+    }  # fmt: skip
+    joined = "FROM {} AS a JOIN trials AS t ON a.trial_id = t.trial_id WHERE t.study_id = ?"
+    table, keys = joined.format("trial_user_attributes"), ", ".join(f"'{key}'" for key in wanted)
+    for trial_id, key, value in file.execute(f"SELECT a.trial_id, key, value_json {table} AND key IN ({keys})", row):
+        trials[trial_id].user_attrs[key] = json.loads(value)
+    query = f"SELECT a.trial_id, param_name, param_value, distribution_json {joined.format('trial_params')}"
+    for trial_id, knob, value, distribution in file.execute(f"{query} ORDER BY a.param_id", row):
+        trials[trial_id].params[knob] = _distribution(distribution).to_external_repr(value)
+    return StoredTrials(place=where, attributes=attributes, trials=tuple(trials.values()))
+
+
+@cache
+def _distribution(text: str) -> BaseDistribution:
+    return json_to_distribution(text)
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    if path.with_name(f"{path.name}-journal").exists():
+        return UserError(
+            f"{path} was left in the middle of a write ({error}); the same `harness sweep` mends that when it goes on"
+        )
+    return UserError(f"cannot read the study {path}: {error}; move a damaged file away, or put back a copy")

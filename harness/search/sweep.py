@@ -119,7 +119,8 @@ class Sweep:
 
     def run(self) -> Ending:
         """Until `trials` candidates were trained, as far as each deserves, or there are no more, or time is up."""
-        with self.show.board(total=self.definition.trials if self.problem.top == 0 else None):
+        ended = sum(bool(each.rungs) and each.state != "running" for each in self.candidates)  # under earlier drivers
+        with self.show.board(total=self.definition.trials - ended if self.problem.top == 0 else None):
             try:
                 self._recover()
                 ending = self._drive()
@@ -197,7 +198,7 @@ class Sweep:
             return None
         self.shadow.give_up(asked)
         if self.unseen.finite:
-            if self.candidates.submitted == 0 and self._refusals:
+            if self.candidates.submitted == 0:
                 return Ending(self._unmet(), mistake=True)
             return Ending("every candidate of the space was met: it is exhausted")
         self._lengthen("it was met before")  # the continuum's knobs are asked again
@@ -398,8 +399,11 @@ class Sweep:
             self.candidates.note_hours(self.hours)
 
     def _unmet(self) -> str:
-        refused = itertools.islice(self.candidates.newest(), len(self._refusals))
-        return unmet(list(refused), self._refusals, self.problem.levels[0].settings.limits)
+        """Why none of those refused in a row can be trained; of those that an earlier driver refused, all."""
+        count = len(self._refusals) or len(self.candidates)
+        refused = list(itertools.islice(self.candidates.newest(), count))
+        reasons = self._refusals or [each.reason for each in reversed(refused)]
+        return unmet(refused, reasons, self.problem.levels[0].settings.limits)
 
 
 def _fingerprint(problem: Problem, parameters: dict[str, object]) -> str:

@@ -57,7 +57,7 @@ class Show:
     @contextmanager
     def board(self, specs: Sequence[TrialSpec] = (), *, total: int | None = None) -> Iterator[None]:
         """While inside, a terminal shows a table of trials; `total` is how many will come, where that is known."""
-        self._specs, self._rows, self._seeds, self._total = {}, {}, {}, total
+        self._specs, self._cells, self._rows, self._seeds, self._ended, self._total = {}, {}, {}, {}, set(), total
         for spec in specs:
             self.add(spec)
         if not self.console.is_terminal:

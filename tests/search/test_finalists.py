@@ -13,10 +13,11 @@ from test_driver import Death, KilledError
 
 from harness.measure.statistics import holm, noise_of
 from harness.records.errors import UserError
-from harness.search import finalists
+from harness.search import conclusions
 from harness.search.candidates import rescored_in
+from harness.search.conclusions import Compared, conclude, ties_of
 from harness.search.definition import Finalists
-from harness.search.finalists import Compared, chosen, conclude, fresh_seeds, rescore, rescore_finalists, ties_of
+from harness.search.finalists import chosen, fresh_seeds, rescore, rescore_finalists
 from harness.search.promote import choose
 
 WANTED = Finalists(most=3, seeds=3)
@@ -118,12 +119,12 @@ def test_a_planted_lucky_candidate_wins_the_search_and_loses_after_re_scoring(tm
 
 def test_concluding_from_the_searchs_values_shows(tmp_path, cheap, monkeypatch):
     """The mutation: the search's value in the place of the re-scored ones."""
-    by_objective = finalists._by_objective
+    by_objective = conclusions._by_objective
 
     def searched(*arguments):
         return {name: (value, dict.fromkeys(again, value)) for name, (value, again) in by_objective(*arguments).items()}
 
-    monkeypatch.setattr(finalists, "_by_objective", searched)
+    monkeypatch.setattr(conclusions, "_by_objective", searched)
     with pytest.raises(AssertionError):
         check_the_lucky_one_loses(World(tmp_path, lucky))
 

@@ -138,3 +138,40 @@ def test_a_study_without_a_complete_trial_says_so(workplace, capsys):
     assert main(["sweep", "none", "limits.params=10"]) == 2
     assert main(["promote", "none", "--best"]) == 2
     assert "'none' has no complete trial yet" in capsys.readouterr().err
+
+
+def stopped_sweep(name: str, **change) -> None:
+    """A sweep whose candidates beat no Gaussian: all are trained to the first budget, and stopped there."""
+    space = {"base": "tiny_base.yaml", "knobs": {"ffn": {"path": "feed_forward.ratio", "choices": [2, 3, 4]}}}
+    write_yaml(Path("search_spaces/three.yaml"), space)
+    settings = {key: value for key, value in SETTINGS.items() if key != "recipe.steps"}
+    write_yaml(
+        Path(f"sweeps/{name}.yaml"), {**SWEEP, "space": "three", "budgets": [2, 4], "settings": settings, **change}
+    )
+
+
+def test_a_sweep_whose_candidates_were_all_stopped_says_so_and_gives_one_by_name(workplace, monkeypatch, capsys):
+    monkeypatch.setattr("harness.search.driver.floor_of", lambda *_: 1e-9)
+    stopped_sweep("stopped")
+    assert main(["sweep", "stopped", "trials=2"]) == 0
+    capsys.readouterr()
+    assert main(["promote", "stopped", "--best"]) == 2
+    said = capsys.readouterr().err
+    assert "no candidate of 'stopped' was trained to its top budget: 2 were stopped before, its KID of " in said
+    assert "name one of them (trial-0, trial-1)" in said
+    assert main(["promote", "stopped", "trial-1", "--to", "one.yaml"]) == 0
+    assert architecture("one.yaml").fingerprint in {each.architecture_fingerprint for each in records().values()}
+    assert main(["promote", "stopped", "trial-7"]) == 2
+
+
+def test_a_refused_candidate_says_why_it_cannot_be_promoted(workplace, monkeypatch, capsys):
+    monkeypatch.setattr("harness.search.driver.floor_of", lambda *_: 1e6)
+    settings = {key: value for key, value in SETTINGS.items() if key != "recipe.steps"} | {"limits.macs": 1}
+    stopped_sweep("refused", settings=settings)
+    assert main(["sweep", "refused", "trials=2"]) == 2
+    first = capsys.readouterr().err
+    assert "were refused: none has macs of at most 1" in first
+    assert main(["sweep", "refused", "trials=2"]) == 2  # also where an earlier driver has met all of them
+    assert "were refused: none has macs of at most 1" in capsys.readouterr().err
+    assert main(["promote", "refused", "trial-0"]) == 2
+    assert "trial-0 of 'refused' is refused: " in capsys.readouterr().err

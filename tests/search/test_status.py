@@ -13,6 +13,7 @@ from fake_sweep import OBJECTIVES, World, score
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.cli import main
 from harness.launch.attempt import new_attempt
 from harness.launch.events import log_event, report_progress
 from harness.launch.observe import (
@@ -331,3 +332,17 @@ def test_the_reader_leaves_torch_alone():
 
     code = "import harness.commands.status, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(status.__file__).parents[2]).returncode == 0
+
+
+def test_watched_through_a_pipe_it_is_written_again_until_the_end(tmp_path, cheap, monkeypatch, capsys):
+    from harness.commands import status as command
+
+    (tmp_path / "fake").mkdir()
+    driven(tmp_path / "fake")
+    monkeypatch.setattr(command, "PIPE_EVERY_S", 0.0)
+    lives = iter([True, True, False])
+    monkeypatch.setattr(command, "_lives", lambda _status: next(lives))
+    assert main(["status", "fake", "--watch", f"out={tmp_path}"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("Pareto front of the search's own values") == 3
+    assert out.rstrip().endswith("no driver runs, so nothing more will change")

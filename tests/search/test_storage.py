@@ -1,5 +1,6 @@
 """Every storage opens in plain Optuna and in optuna-dashboard, with the constraints in both; one folder drives it."""
 
+import io
 import json
 import re
 from pathlib import Path
@@ -11,11 +12,21 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 from optuna_dashboard._serializer import serialize_frozen_trial, serialize_study_detail
+from sqlalchemy import Engine, event
 
+from harness.cli import main
 from harness.records.errors import UserError
 from harness.search import candidates
 from harness.search.candidates import constraint_attributes, violations_of
-from harness.search.study import check_storage, open_storage, open_study, place, stored_study
+from harness.search.study import (
+    check_storage,
+    cut_incomplete_line,
+    mend_journal,
+    open_storage,
+    open_study,
+    place,
+    stored_study,
+)
 
 LIMITS = {"macs": 20_000, "params": 10**9}
 
@@ -161,3 +172,68 @@ def test_a_database_that_cannot_be_asked_is_refused_before_it_is(storage, senten
     with pytest.raises(UserError, match=re.escape(sentence)) as refused:
         check_storage(storage)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.99, 1.0])
+def test_a_journal_cut_in_its_last_line_goes_on(tmp_path, cheap, share):
+    """As a kill or a full disk leaves it; also where only the end of the line is missing."""
+    world, journal = World(tmp_path), tmp_path / "study.journal"
+    world.run(trials=4, storage="journal")
+    whole = journal.read_bytes()
+    last = whole.splitlines(keepends=True)[-1]
+    journal.write_bytes(whole + last[: int(share * (len(last) - 1))])
+    mend_journal(tmp_path)
+    assert journal.read_bytes() == whole
+    world.run(trials=6, storage="journal")
+    assert len([trial for trial in stored_study(tmp_path, "fake").trials if trial.state == TrialState.COMPLETE]) == 6
+
+
+def test_the_driver_mends_the_journal_that_it_goes_on_with(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    journal = tmp_path / "runs" / "search" / "study.journal"
+    Path("search.yaml").write_text(
+        "space: laptop\nobjectives: {macs: minimize}\nsampler: random\nstorage: journal\ntrials: 2\n"
+        "settings: {count_only: true, latency: none, coreml: none, tracker: none, seeds: [0], launcher: debug}\n"
+    )
+    assert main(["sweep", "search.yaml"]) == 0
+    journal.write_bytes(journal.read_bytes() + b'{"op_code":6,"worker')
+    assert main(["sweep", "search.yaml", "trials=3"]) == 0
+    assert main(["sweep", "search.yaml", "trials=4"]) == 0
+    states = [trial.state for trial in stored_study(journal.parent, "search").trials]
+    assert states.count(TrialState.COMPLETE) == 4
+
+
+@pytest.mark.parametrize("block", [1, 3, 100])
+@pytest.mark.parametrize(
+    ("content", "left"), [(b"", b""), (b"ab", b""), (b"a\n", b"a\n"), (b"a\nbc\nde", b"a\nbc\n"), (b"\n\nx", b"\n\n")]
+)
+def test_only_an_incomplete_last_line_is_cut(content, left, block):
+    file = io.BytesIO(content)
+    cut_incomplete_line(file, block)
+    assert file.getvalue() == left
+
+
+def test_a_study_that_cannot_be_written_says_so(tmp_path, cheap):
+    def read_only(connection, _record):
+        connection.execute("PRAGMA query_only = ON")
+
+    World(tmp_path).run(trials=2)
+    event.listen(Engine, "connect", read_only)
+    try:
+        with pytest.raises(UserError, match="attempt to write a readonly database") as refused:
+            World(tmp_path).run(trials=4)
+    finally:
+        event.remove(Engine, "connect", read_only)
+    assert "max length" not in str(refused.value)
+
+
+def test_a_stopped_candidate_shows_its_values_to_plain_optuna_and_the_dashboard(tmp_path, cheap):
+    World(tmp_path).run(trials=9, budgets=(100, 300))
+    study = optuna.load_study(study_name="fake", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    attributes = study._storage.get_study_system_attrs(study._study_id)
+    stopped = [trial for trial in study.trials if "stopped" in trial.user_attrs]
+    assert stopped
+    for trial in stopped:
+        assert trial.values == trial.user_attrs["rungs"][-1]["values"]
+        assert serialize_frozen_trial(study._study_id, trial, attributes)["values"] == trial.values
+    assert not {trial.number for trial in stopped} & {trial.number for trial in study.best_trials}
