@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.device.apple import NoDeviceError, explained, said
+from harness.device.apple import NoDeviceError, explained, text_of
 from harness.device.benchmark import STAGE, Arrays, Report, benchmark
 from harness.device.queue import INPUTS, PACKAGE, REFERENCE, Entry, Queue
 from harness.device.request import Answer, BenchmarkProtocol
@@ -34,7 +34,7 @@ class Agent:
     timeout_s: float = 1800.0  # of one request: a phone that hangs is asked again
     sleep: Callable[[float], None] = time.sleep
     rested: float = float("-inf")  # since when the device rests, by the monotonic clock
-    told: str | None = None  # the last thing said, so that it is not said at every poll; None: an earlier agent's
+    last_message: str | None = None  # so that it is not said at every poll; None: an earlier agent's
 
     def run(self) -> int:
         """0; 1 where `once` ended with requests waiting for a device. A UserError says what only a person can mend."""
@@ -43,16 +43,16 @@ class Agent:
                 for request in self.queue.return_dead():
                     self.report(f"{request}: its agent is dead, so it waits again")
                 try:
-                    found = self._next(owner)
+                    answered = self._next(owner)
                 except NoDeviceError as error:
                     self._say(f"unavailable: {error}")
                     if self.once:
                         return 1
-                    found = False
+                    answered = False
                 except UserError as error:
                     self.queue.say(f"unavailable: {error}")
                     raise
-                if not found:
+                if not answered:
                     if self.once and not self.queue.undecided():
                         return 0
                     self.sleep(self.poll_s)
@@ -114,7 +114,7 @@ class Agent:
 
     def _after_error(self, entry: Entry, device: Identity, error: Exception) -> None:
         """Once more later; after some attempts the error is the answer."""
-        text = f"no answer within {self.timeout_s:g} s" if isinstance(error, TimeoutError) else said(error)
+        text = f"no answer within {self.timeout_s:g} s" if isinstance(error, TimeoutError) else text_of(error)
         label = entry.request.name or entry.request.id
         if len(entry.request.errors) + 1 < ATTEMPTS:
             self.report(f"{label}: {text}; tries again")
@@ -133,14 +133,16 @@ class Agent:
 
     def _explain_waiting(self, device: Identity) -> None:
         """Requests for another chip would wait without a word."""
-        asked = {entry.request.chip for entry in self.queue.entries() if entry.state == "pending"} - {None}
+        chips_wanted = {entry.request.chip for entry in self.queue.entries() if entry.state == "pending"} - {None}
         named = f"this device is called {device.chip}" if device.chip else "this device's chip was not named"
-        chips = ", ".join(sorted(str(chip) for chip in asked))
-        self._say(f"requests wait for {chips}, and {named}; if it is one, start again with --chip" if asked else "")
+        chips = ", ".join(sorted(str(chip) for chip in chips_wanted))
+        self._say(
+            f"requests wait for {chips}, and {named}; if it is one, start again with --chip" if chips_wanted else ""
+        )
 
     def _say(self, text: str) -> None:
-        if text != self.told:
-            self.told = text
+        if text != self.last_message:
+            self.last_message = text
             self.queue.say(text)
             if text:
                 self.report(text)

@@ -53,13 +53,13 @@ def coremltools() -> Any:
 
 def experimental(name: str) -> Any:
     """The module of coremltools' experimental interface with that name; a UserError where it is too old."""
-    found = coremltools()
+    package = coremltools()
     try:
         with quiet():
             return importlib.import_module(f"{EXPERIMENTAL}.{name}")
     except ImportError as error:
         raise UserError(
-            f"needs coremltools {NEEDED} or later, not {found.__version__}, which cannot drive devices ({error}); "
+            f"needs coremltools {NEEDED} or later, not {package.__version__}, which cannot drive devices ({error}); "
             f"pip install 'coremltools>={NEEDED}'"
         ) from error
 
@@ -77,7 +77,7 @@ def explained(error: Exception) -> Exception:
     are lost (coremltools merges its output and reports none), so an unexplained build failure is taken for the
     signing's, which it mostly is.
     """
-    text = said(error)
+    text = text_of(error)
     if re.search(r"'(devicectl|xcodebuild)' command is required|xcode-select|unable to find utility", text):
         return UserError(NO_XCODE)
     if re.search(r"\block(ed)?\b|could not be,? unlocked|unlock the device|DeviceLocked|passcode", text, re.I):
@@ -93,7 +93,7 @@ def explained(error: Exception) -> Exception:
     return error
 
 
-def said(error: Exception) -> str:
+def text_of(error: Exception) -> str:
     """The error's text in one line, devicectl's bytes read."""
     message = getattr(error, "message", None)
     if isinstance(message, bytes):

@@ -27,17 +27,17 @@ Arrays = Mapping[str, "numpy.ndarray[Any, Any]"]
 """Name of an input or output -> its values."""
 
 
-def psnr_db(found: "numpy.ndarray[Any, Any]", reference: "numpy.ndarray[Any, Any]") -> float:
+def psnr_db(outputs: "numpy.ndarray[Any, Any]", reference: "numpy.ndarray[Any, Any]") -> float:
     """20 log10(max|reference| / root mean square error), as Apple's conversions are gated; inf where equal."""
     import numpy
 
     wanted = numpy.asarray(reference, dtype=numpy.float64)
-    error = math.sqrt(float(numpy.mean((numpy.asarray(found, dtype=numpy.float64) - wanted) ** 2)))
+    error = math.sqrt(float(numpy.mean((numpy.asarray(outputs, dtype=numpy.float64) - wanted) ** 2)))
     peak = float(numpy.abs(wanted).max())
     return math.inf if error == 0 else 20 * math.log10(peak / error) if peak > 0 else -math.inf
 
 
-def disagreement(found: Arrays, reference: Arrays, least_db: float) -> tuple[float, str]:
+def disagreement(outputs: Arrays, reference: Arrays, least_db: float) -> tuple[float, str]:
     """The lowest PSNR of all outputs, and a sentence where it is too low; "" where the outputs agree.
 
     A reference of nothing but zeros proves nothing, so it does not pass; neither do NaN or another shape.
@@ -46,9 +46,9 @@ def disagreement(found: Arrays, reference: Arrays, least_db: float) -> tuple[flo
 
     worst, problem = math.inf, ""
     for name, wanted in reference.items():
-        if name not in found:
-            return -math.inf, f"the device gave no output '{name}', only {', '.join(sorted(found)) or 'none'}"
-        given = found[name]
+        if name not in outputs:
+            return -math.inf, f"the device gave no output '{name}', only {', '.join(sorted(outputs)) or 'none'}"
+        given = outputs[name]
         if given.size != wanted.size:
             return -math.inf, f"the device's '{name}' has the shape {given.shape}, not {wanted.shape}"
         if not numpy.isfinite(given).all():
@@ -121,11 +121,11 @@ async def benchmark(
     """
     identity = target.identify()
     async with target.opened() as device:
-        found, decibels, problem = await _compared(device, package, inputs, reference, protocol)
+        first_load, decibels, problem = await _compared(device, package, inputs, reference, protocol)
         report(problem or f"outputs agree to {decibels:.1f} dB")
         if problem:
             return Failed(stage=STAGE, message=f"{problem}; no time counts while the outputs are wrong")
-        return await _timed(device, package, inputs, protocol, conditions_of(identity, protocol) | found, report)
+        return await _timed(device, package, inputs, protocol, conditions_of(identity, protocol) | first_load, report)
 
 
 def conditions_of(identity: Identity, protocol: BenchmarkProtocol) -> dict[str, Any]:
@@ -159,7 +159,7 @@ async def _compared(
     await wrapper.load()
     first_load_ms = _milliseconds(wrapper.load_duration_in_nano_seconds)
     decibels, problem = disagreement(await wrapper.predict(dict(inputs)), reference, protocol.parity_db)
-    found = {
+    conditions = {
         "first_load_ms": first_load_ms,  # compiles for the device
         "parity_db": round(decibels, 1) if decibels < 1000 else "equal",
         "placement": await _placement(wrapper),
@@ -167,7 +167,7 @@ async def _compared(
     await wrapper.unload()
     del wrapper
     gc.collect()  # or the model stays in memory beside the one that is timed
-    return found, decibels, problem
+    return conditions, decibels, problem
 
 
 async def _timed(
@@ -216,7 +216,7 @@ async def _placement(wrapper: Any) -> dict[str, dict[str, int]] | str:
                 places.setdefault(unit, Counter())[operation.operator_name.rpartition(".")[2]] += 1  # "ios17.conv"
     except Exception as error:  # the plan is a remark beside the time, and its interface is experimental
         return f"no compute plan: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    return {unit: dict(found.most_common()) for unit, found in places.items()}
+    return {unit: dict(operators.most_common()) for unit, operators in places.items()}
 
 
 def _milliseconds(nanoseconds: int | None) -> float:

@@ -75,7 +75,7 @@ class Queue(Protocol):
     def answer(self, request: str) -> Answer | None:
         """The earliest result on a device that the request accepts."""
 
-    def sayings(self) -> list[str]:
+    def complaints(self) -> list[str]:
         """What agents last had to say, where it keeps them from measuring."""
 
     def entries(self) -> Iterator[Entry]:
@@ -152,8 +152,8 @@ class FolderQueue:
             name=name,
             conditions=conditions or {},
         )
-        found = self.find(request.id)
-        if found is None or (found.state == "answered" and self.answer(request.id) is None):
+        entry = self.find(request.id)
+        if entry is None or (entry.state == "answered" and self.answer(request.id) is None):
             self._write(self._path("pending", request.id), request)
         return request.id
 
@@ -168,24 +168,24 @@ class FolderQueue:
             return None
         wanted = entry.request
         results = (_read(Result, path) for path in (self.root / "results" / wanted.content).glob("*.json"))
-        fitting = [found for found in results if found is not None and _fits(wanted, found.chip)]
-        return min(fitting, key=lambda found: found.finished).quantity if fitting else None
+        fitting = [result for result in results if result is not None and _fits(wanted, result.chip)]
+        return min(fitting, key=lambda result: result.finished).quantity if fitting else None
 
-    def sayings(self) -> list[str]:
-        found = []
+    def complaints(self) -> list[str]:
+        complaints = []
         for path in sorted((self.root / "agents").glob("*.json")):
-            said = json.loads(path.read_text())
-            if said["says"]:
-                found.append(f"the agent on {path.stem} said at {said['time'][:16]} UTC: {said['says']}")
-        return found
+            message = json.loads(path.read_text())
+            if message["says"]:
+                complaints.append(f"the agent on {path.stem} said at {message['time'][:16]} UTC: {message['says']}")
+        return complaints
 
     def entries(self, request: str = "*") -> Iterator[Entry]:
         """All requests, or the one with that id."""
         for state in STATES:
             name = f"{request}~*.json" if state == "claimed" else f"{request}.json"
             for path in sorted((self.root / state).glob(name)):
-                if (found := _read(Request, path)) is not None:
-                    yield Entry(request=found, state=state, owner=path.stem.partition("~")[2], path=path)
+                if (wanted := _read(Request, path)) is not None:
+                    yield Entry(request=wanted, state=state, owner=path.stem.partition("~")[2], path=path)
 
     # the agent's end
 
@@ -210,15 +210,15 @@ class FolderQueue:
         """Whether every file of the package is there as it was submitted: a copy between machines takes a while."""
         folder = self.folder(request)
         return all(
-            (folder / name).is_file() and file_hash(folder / name) == found for name, found in request.files.items()
+            (folder / name).is_file() and file_hash(folder / name) == digest for name, digest in request.files.items()
         )
 
     def folder(self, request: Request) -> Path:
         return self.root / "packages" / request.package
 
     def result(self, request: Request, device: Identity) -> Result | None:
-        found: Result | None = _read(Result, self._result(request, device))
-        return found
+        result: Result | None = _read(Result, self._result(request, device))
+        return result
 
     def finish(self, entry: Entry, device: Identity, quantity: Answer) -> None:
         request = entry.request
@@ -243,15 +243,15 @@ class FolderQueue:
         _moved(entry.path, self._path("pending", entry.request.id))
 
     def return_dead(self) -> list[str]:
-        found = []
+        returned = []
         for entry in self._claims():
             if not self._lease_of(entry.owner).is_fresh():
                 if _moved(entry.path, self._path("pending", entry.request.id)):
-                    found.append(entry.request.id)
+                    returned.append(entry.request.id)
                 del self._leases[entry.owner]
                 with suppress(OSError):
                     (self.heartbeats / entry.owner).unlink(missing_ok=True)
-        return found
+        return returned
 
     def undecided(self) -> bool:
         return any(not self._lease_of(entry.owner).is_seen_alive() for entry in self._claims())

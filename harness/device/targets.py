@@ -119,12 +119,12 @@ class Iphone:
 
     def identify(self) -> Identity:
         check_mac()
-        found = self._connected()
+        phone = self._connected()
         return Identity(
             device="iPhone",
-            id=device_hash(found.udid),
-            os_version=found.os_version,
-            os_build=found.os_build_number,
+            id=device_hash(phone.udid),
+            os_version=phone.os_version,
+            os_build=phone.os_build_number,
             chip=self.chip,
         )
 

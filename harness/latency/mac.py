@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.coreml.config import Mlprogram
-from harness.device.apple import NoDeviceError, check_mac, said
+from harness.device.apple import NoDeviceError, check_mac, text_of
 from harness.device.benchmark import benchmark
 from harness.device.request import BenchmarkProtocol
 from harness.device.targets import Mac
@@ -73,4 +73,4 @@ def _timed(exported: "Exported", protocol: BenchmarkProtocol) -> Measured | Fail
     except (NoDeviceError, UserError) as error:
         return Unavailable(reason=str(error))
     except Exception as error:  # whatever Core ML raises of a model that it does not run
-        return Failed(stage="latency", message=said(error))
+        return Failed(stage="latency", message=text_of(error))

@@ -117,8 +117,8 @@ class Attempt:
     @property
     def job_id(self) -> str | None:
         """The launcher's name for the job: as the driver learnt it, or as a worker on Slurm signed its lock with it."""
-        found = self.submitted().get("job_id") or holder(self.lock).get("job")
-        return None if found is None else str(found)
+        job_id = self.submitted().get("job_id") or holder(self.lock).get("job")
+        return None if job_id is None else str(job_id)
 
     def write_result(self, result: Result) -> None:
         plain = {"state": result.state, "value": result.value, "error": result.error, "user_error": result.user_error}

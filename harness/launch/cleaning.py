@@ -71,9 +71,9 @@ def _state(attempt: Attempt) -> str | None:
 
 def _copies(folder: Path, remaining: list[Attempt]) -> Iterator[Removable]:
     """An attempt that does not say which copy it runs may run any."""
-    said = [attempt.submitted() for attempt in remaining]
-    if all("code" in submitted for submitted in said):
-        needed = {submitted["code"] for submitted in said}
+    submissions = [attempt.submitted() for attempt in remaining]
+    if all("code" in submitted for submitted in submissions):
+        needed = {submitted["code"] for submitted in submissions}
         yield from (removable(copy, COPIES) for copy in sorted(folder.glob("code-*")) if copy.name not in needed)
 
 

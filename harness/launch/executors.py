@@ -50,7 +50,7 @@ def start_array(attempts: Sequence[Attempt], launcher: LauncherConfig) -> Sequen
 def find(attempt: Attempt, launcher: LauncherConfig) -> Handle:
     """The handle of an attempt that an earlier driver submitted."""
     if isinstance(launcher, SlurmLauncher) and attempt.job_id is not None:
-        handle = SlurmHandle(launcher, attempt.job_id, found=True)
+        handle = SlurmHandle(launcher, attempt.job_id, of_earlier_driver=True)
         handle.state()  # before anything can become of it
         return handle
     grace_s = 0.0 if isinstance(launcher, DebugLauncher) else launcher.start_grace_s

@@ -92,10 +92,10 @@ class Server:
                 os.read(self._child_ended, 1 << 16)
                 self._reap()
                 continue
-            said = self._driver.recv(1 << 16)
-            if not said:
+            data = self._driver.recv(1 << 16)
+            if not data:
                 return False
-            *lines, self._unread = (self._unread + said).split(b"\n")
+            *lines, self._unread = (self._unread + data).split(b"\n")
             for line in lines:
                 self._take(json.loads(line))
         return True

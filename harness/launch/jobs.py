@@ -47,12 +47,12 @@ def end_jobs(jobs: Sequence[Running], launcher: LauncherConfig) -> None:
         job.attempt.mark_recalled()
     if not isinstance(launcher, LocalLauncher):
         return  # Slurm sees to it
-    living, asked = list(jobs), time.monotonic()
-    deadline = asked + launcher.stop_grace_s
+    living, last_ask = list(jobs), time.monotonic()
+    deadline = last_ask + launcher.stop_grace_s
     while living := [job for job in living if job.lives]:
         now = time.monotonic()
-        if now >= deadline or now - asked >= 1.0:
-            asked = now
+        if now >= deadline or now - last_ask >= 1.0:
+            last_ask = now
             for job in living:
                 job.handle.stop(kill=now >= deadline)
         if now >= deadline:

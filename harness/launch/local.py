@@ -143,8 +143,8 @@ class ForkServer:
     def listen(self) -> None:
         """Take in what it said."""
         with contextlib.suppress(BlockingIOError, ConnectionError, OSError):
-            while said := self._socket.recv(1 << 16, socket.MSG_DONTWAIT):
-                *lines, self._unread = (self._unread + said).split(b"\n")
+            while data := self._socket.recv(1 << 16, socket.MSG_DONTWAIT):
+                *lines, self._unread = (self._unread + data).split(b"\n")
                 for message in map(json.loads, lines):
                     if "forked" in message:
                         self.pids[message["forked"]] = message["pid"]

@@ -44,7 +44,7 @@ from harness.records.plain import Plain, to_plain
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """News of one key. `done` and `failed` are final; after `lost` the pool has already begun another attempt."""
+    """What became of one key. `done` and `failed` are final; after `lost` the pool starts another attempt."""
 
     key: str
     state: Literal["done", "failed", "lost"]
@@ -61,7 +61,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _Submission:
     """A key that was submitted."""
 
     call: Call
@@ -83,7 +83,7 @@ class Pool:
         self.launcher = launcher
         self.max_in_flight = max_in_flight or jobs_at_once(launcher)
         self.max_attempts = max_attempts
-        self._asked: dict[str, _Asked] = {}  # every key that has no final outcome yet
+        self._submissions: dict[str, _Submission] = {}  # every key that has no final outcome yet
         self._waiting: deque[str] = deque()
         self._running: dict[str, Running] = {}
         self._ready: list[Outcome] = []
@@ -101,7 +101,7 @@ class Pool:
     @property
     def in_flight(self) -> int:
         """Keys submitted whose final outcome `poll` has not returned yet, waiting ones included."""
-        return len(self._asked)
+        return len(self._submissions)
 
     @property
     def free(self) -> int:
@@ -127,9 +127,9 @@ class Pool:
 
         `holds(result)` says whether an earlier result is still worth having: what it points to may be gone.
         """
-        if check_key(key) in self._asked:
+        if check_key(key) in self._submissions:
             raise ValueError(f"job '{key}' is in flight already")
-        self._asked[key] = _Asked(call, holds)
+        self._submissions[key] = _Submission(call, holds)
         ended = _done(self.folder / key, holds)
         if ended is not None:
             self._ready.append(_outcome(*ended))
@@ -145,46 +145,46 @@ class Pool:
         deadline = time.monotonic() + timeout_s
         while True:
             self._listen()
-            self._obey()
+            self._end_what_is_cancelled()
             self._fill()
             self._collect()
             ready, self._ready = self._ready, []
             for outcome in ready:
                 if outcome.is_final:
-                    del self._asked[outcome.key]
+                    del self._submissions[outcome.key]
             if self._stopping is not None and not ready and not self._running:
                 raise DriverStopped(self._stopping.ending)
             left = deadline - time.monotonic()
-            if ready or left <= 0 or not self._asked:
+            if ready or left <= 0 or not self._submissions:
                 return ready
             time.sleep(min(left, self.launcher.poll_interval_s))
 
     def outcomes(self) -> Iterator[Outcome]:
         """All news until nothing is in flight."""
-        while self._asked:
+        while self._submissions:
             yield from self.poll(timeout_s=1.0)
 
     def recover(self) -> dict[str, Literal["done", "failed", "running", "lost"]]:
         """What an earlier driver left in the folder, by key. `submit` a key again to go on with it."""
-        found: dict[str, Literal["done", "failed", "running", "lost"]] = {}
+        states: dict[str, Literal["done", "failed", "running", "lost"]] = {}
         for key_folder in sorted(path.parent for path in self.folder.glob("*/current")):
             attempt = current_attempt(key_folder)
             assert attempt is not None
             result = attempt.result()
             if _done(key_folder) is not None:
-                found[key_folder.name] = "done"
+                states[key_folder.name] = "done"
             elif result is not None:
-                found[key_folder.name] = "failed" if result.state == "failed" else "lost"
+                states[key_folder.name] = "failed" if result.state == "failed" else "lost"
             else:
-                found[key_folder.name] = "running" if self._take_over(attempt).lives else "lost"
-        return found
+                states[key_folder.name] = "running" if self._take_over(attempt).lives else "lost"
+        return states
 
     def stop(self, *, cancel: bool) -> None:
         """Stop driving. With `cancel` the jobs are asked to end (and killed after `stop_grace_s` on this machine);
         without, they go on and are found by the next driver of this folder."""
         if cancel:
             end_jobs(list(self._running.values()), self.launcher)
-        self._asked.clear()
+        self._submissions.clear()
         self._waiting.clear()
         self._running.clear()
         self.close()
@@ -220,7 +220,7 @@ class Pool:
             self._listened = time.monotonic()
             self._stopping = hear(self.folder) or self._stopping
 
-    def _obey(self) -> None:
+    def _end_what_is_cancelled(self) -> None:
         """What is asked to end is not collected any more: the next driver finds what it left."""
         if self._stopping is not None and self._stopping.mode == "cancel":
             end_jobs(list(self._running.values()), self.launcher)
@@ -243,9 +243,10 @@ class Pool:
         if len(attempts) > 1:
             handles = executors.start_array(attempts, self.launcher)
         else:
+            calls = [self._submissions[attempt.key].call for attempt in attempts]
             handles = [
-                executors.start(attempt, self.launcher, self._asked[attempt.key].call, self._free_slot(), self._local)
-                for attempt in attempts
+                executors.start(attempt, self.launcher, call, self._free_slot(), self._local)
+                for attempt, call in zip(attempts, calls, strict=True)
             ]
         for attempt, handle in zip(attempts, handles, strict=True):
             attempt.mark_submitted(handle.job_id)
@@ -260,11 +261,12 @@ class Pool:
                 assert attempt is not None, f"{key} is locked by nobody's attempt"
                 self._running[key] = self._take_over(attempt)
                 return None
-            if (ended := _done(self.folder / key, self._asked[key].holds)) is not None:  # it came since `submit` looked
+            ended = _done(self.folder / key, self._submissions[key].holds)
+            if ended is not None:  # it came since `submit` looked
                 self._ready.append(_outcome(*ended))
                 return None
             attempt = new_attempt(self.folder / key)
-            save_call(attempt, self._asked[key].call)
+            save_call(attempt, self._submissions[key].call)
             attempt.mark_submitted(None, code=executors.code_of(attempt, self.launcher))
             attempt.make_current()
         return attempt

@@ -27,13 +27,13 @@ LARGEST_ARRAY = 1000
 
 
 class SlurmHandle:
-    """A job in Slurm's hands. `found`: an earlier driver submitted it, so it may be ending as this one begins: look at
-    it then, since a cancellation counts only for a driver that saw the job go on."""
+    """A job in Slurm's hands. One of an earlier driver may be ending as this one begins: look at it then, since a
+    cancellation counts only for a driver that saw the job go on."""
 
-    def __init__(self, launcher: SlurmLauncher, job_id: str, *, found: bool = False) -> None:
+    def __init__(self, launcher: SlurmLauncher, job_id: str, *, of_earlier_driver: bool = False) -> None:
         self._launcher = launcher
         self.job_id: str | None = job_id
-        self._found = found
+        self._of_earlier_driver = of_earlier_driver
 
     def may_live(self) -> bool:
         return is_alive(self._state().word)
@@ -47,7 +47,8 @@ class SlurmHandle:
         policy, why = policy_of(state.word)
         if policy == "cancel":
             why = f"job {self.job_id} was {why} {state.more}".rstrip()
-            return Ending(policy="again" if self._found and not QUEUE.went_on(str(self.job_id)) else policy, why=why)
+            unseen = self._of_earlier_driver and not QUEUE.went_on(str(self.job_id))
+            return Ending(policy="again" if unseen else policy, why=why)
         return Ending(policy=policy, why=f"{why} (job {self.job_id}: {state})")
 
     def stop(self, *, kill: bool = False) -> None:
@@ -56,11 +57,11 @@ class SlurmHandle:
             return
         try:
             done = subprocess.run(["scancel", str(self.job_id)], capture_output=True, text=True, timeout=60)
-            said = done.stderr.strip() if done.returncode else ""
+            complaint = done.stderr.strip() if done.returncode else ""
         except (OSError, subprocess.TimeoutExpired) as error:
-            said = str(error)
-        if said and "invalid job id" not in said.lower():  # as of one that ended long ago
-            raise UserError(f"Slurm did not cancel job {self.job_id} ({said}); ask again once it answers")
+            complaint = str(error)
+        if complaint and "invalid job id" not in complaint.lower():  # as of one that ended long ago
+            raise UserError(f"Slurm did not cancel job {self.job_id} ({complaint}); ask again once it answers")
 
     def _state(self) -> JobState:
         polls_s = ASK_EVERY_POLLS * self._launcher.poll_interval_s
@@ -153,26 +154,26 @@ def _slurm_errors(launcher: SlurmLauncher) -> Iterator[None]:
 
 def _refused(error: str, launcher: SlurmLauncher) -> UserError:
     """What sbatch said, and beside it the names that exist, where one of ours does not."""
-    said = error.strip().splitlines()[-1]
-    if "partition name" in said or "invalid partition" in said:
+    complaint = error.strip().splitlines()[-1]
+    if "partition name" in complaint or "invalid partition" in complaint:
         return unknown_name("partition", str(launcher.partition), _names("sinfo", "--noheader", "--format=%R"))
-    if "account" in said.lower():
+    if "account" in complaint.lower():
         command = ("sacctmgr", "--noheader", "--parsable2", "show", "associations")
         accounts = _names(*command, f"user={_user()}", "format=Account")
         partitions = _names("sinfo", "--noheader", "--format=%R")
         return UserError(
-            f"Slurm refused account '{launcher.account}' with partition '{launcher.partition}' ({said}); "
+            f"Slurm refused account '{launcher.account}' with partition '{launcher.partition}' ({complaint}); "
             f"your accounts: {', '.join(accounts) or '(unknown)'}; partitions: {', '.join(partitions) or '(unknown)'}"
         )
-    return UserError(f"Slurm refused the job ({said}); check launcher.partition, account and limits")
+    return UserError(f"Slurm refused the job ({complaint}); check launcher.partition, account and limits")
 
 
 def _names(*command: str) -> list[str]:
     try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        output = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return []
-    return sorted(set(said.split()))
+    return sorted(set(output.split()))
 
 
 def _user() -> str:

@@ -85,7 +85,7 @@ class SlurmQueue:
         self._answer: dict[str, JobState] | None = None  # the last: also of jobs not asked about yet
         self._went_on: set[str] = set()
         self._open_since: dict[str, float] = {}  # not in the queue, and accounting has not said how it ended
-        self._asked = float("-inf")
+        self._asked_at = float("-inf")
 
     def state(self, job_id: str, *, every_s: float, grace_s: float) -> JobState:
         """The job's state, at most `every_s` old.
@@ -93,7 +93,7 @@ class SlurmQueue:
         A job that has left the queue counts as COMPLETING until the accounting says how it ended, for at most
         `grace_s`; then the queue's own word counts, or UNKNOWN. A controller that does not answer changes nothing.
         """
-        recent = time.monotonic() - self._asked < every_s
+        recent = time.monotonic() - self._asked_at < every_s
         if job_id not in self._states:
             self._alive.add(job_id)
             if not recent or not self._answered(job_id):
@@ -117,7 +117,7 @@ class SlurmQueue:
 
     def _ask(self, grace_s: float) -> None:
         self._answer = queue = _squeue()
-        self._asked = time.monotonic()
+        self._asked_at = time.monotonic()
         if queue is None:
             self._states |= {job: SILENT for job in self._alive if job not in self._states}
             return
@@ -134,7 +134,7 @@ class SlurmQueue:
             return queued
         if account is not None and not is_alive(account.word):
             return account
-        if self._asked - self._open_since.setdefault(job, self._asked) < grace_s:
+        if self._asked_at - self._open_since.setdefault(job, self._asked_at) < grace_s:
             return JobState(word="COMPLETING", more="not in the accounting yet")
         return queued or JobState(word="UNKNOWN")
 
@@ -145,18 +145,18 @@ QUEUE = SlurmQueue()
 
 def _squeue() -> dict[str, JobState] | None:
     """All jobs of this user that the controller remembers, array tasks one by one; None where it does not answer."""
-    said = _output("squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", "--format=%i|%T|%r")
-    if said is None:
+    output = _output("squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", "--format=%i|%T|%r")
+    if output is None:
         return None
-    rows = [line.split("|", 2) for line in said.splitlines()]
+    rows = [line.split("|", 2) for line in output.splitlines()]
     return {job: JobState(word=word, more="" if reason == "None" else reason) for job, word, reason in rows}
 
 
 def _sacct(jobs: list[str]) -> dict[str, JobState]:
     """How the jobs ended; empty where there is no accounting."""
-    said = _output("sacct", "--noheader", "--parsable2", "--format=JobID,State,End", f"--jobs={','.join(jobs)}")
+    output = _output("sacct", "--noheader", "--parsable2", "--format=JobID,State,End", f"--jobs={','.join(jobs)}")
     states: dict[str, JobState] = {}
-    for job, state, end in (line.split("|") for line in (said or "").splitlines()):
+    for job, state, end in (line.split("|") for line in (output or "").splitlines()):
         name, _, step = job.partition(".")
         if not step:
             states[name] = JobState(word=state.split()[0], more=_by_whom(state, end))

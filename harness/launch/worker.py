@@ -73,19 +73,19 @@ class Job:
                 held.enter_context(heartbeat_of(attempt, self.slurm.heartbeat_s))
             signals = StopSignals(listens=self.owns_process or self.slurm is not None)
             try:
-                return self._end(attempt, _run(attempt, signals), signals.asked, began)
+                return self._end(attempt, _run(attempt, signals), signals.first, began)
             except KeyboardInterrupt:  # the job runs in the driver's own process
                 _end(attempt, Result(state="stopped", error="interrupted"))
                 raise
 
-    def _end(self, attempt: Attempt, result: Result, asked: signal.Signals | None, began: float) -> str:
+    def _end(self, attempt: Attempt, result: Result, stop_signal: signal.Signals | None, began: float) -> str:
         """The end of the attempt, or of this run of it: "requeued"."""
-        if self.owns_process and asked == signal.SIGUSR2 and result.state == "stopped":
+        if self.owns_process and stop_signal == signal.SIGUSR2 and result.state == "stopped":
             attempt.mark_left()
             _log(attempt, "requeued")
             return "requeued"
         if self.slurm is not None and result.state == "stopped":
-            left = leave(attempt, self.slurm, asked, began)
+            left = leave(attempt, self.slurm, stop_signal, began)
             if not isinstance(left, Result):
                 attempt.mark_left()
                 _log(attempt, left)
@@ -190,7 +190,7 @@ def _started_before(attempt: Attempt) -> bool:
 
 
 class StopSignals:
-    """Inside the `with`, the first signal that asks this worker to end becomes `AttemptStopped`, and is `asked`.
+    """Inside the `with`, the first signal that asks this worker to end becomes `AttemptStopped`, and is `first`.
 
     SIGTERM is the driver's or Slurm's, SIGUSR1 the heartbeat's, SIGUSR2 the warning before the time limit. A callable
     that wants to save first listens for SIGTERM itself, so the warning is passed on as SIGTERM. In the driver's own
@@ -199,7 +199,7 @@ class StopSignals:
 
     def __init__(self, *, listens: bool) -> None:
         self._signals = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2) if listens else ()
-        self.asked: signal.Signals | None = None
+        self.first: signal.Signals | None = None
 
     def __enter__(self) -> None:
         self._on(self._stop)
@@ -210,7 +210,7 @@ class StopSignals:
         self._on(signal.SIG_IGN)
 
     def _stop(self, signum: int, _frame: FrameType | None) -> None:
-        self.asked = self.asked or signal.Signals(signum)
+        self.first = self.first or signal.Signals(signum)
         print(f"{signal.Signals(signum).name}: stopping", file=sys.stderr)
         if signum == signal.SIGUSR2:
             signal.signal(signal.SIGUSR2, signal.SIG_IGN)
@@ -229,28 +229,28 @@ TOLERANCE_S = 60.0
 
 
 def leave(
-    attempt: Attempt, launcher: SlurmLauncher, asked: signal.Signals | None, began: float
+    attempt: Attempt, launcher: SlurmLauncher, stop_signal: signal.Signals | None, began: float
 ) -> Literal["requeued", "stopped"] | Result:
-    """What has become of a job that stopped on the signal `asked`; a result, if this attempt is not to run again.
+    """What has become of a job that stopped on the signal `stop_signal`; a result, if this attempt is not to run again.
 
     `began` is the job's start by the clock `time.monotonic`. None: SIGTERM, which the callable heard itself.
     """
-    if asked == signal.SIGUSR1:
+    if stop_signal == signal.SIGUSR1:
         return Result(state="stopped", error="another attempt, or another run of it, took its place")
     job = own_job()
-    if asked != signal.SIGUSR2 and not _is_running(job):
+    if stop_signal != signal.SIGUSR2 and not _is_running(job):
         return "stopped"
     limit_s = 60 * launcher.timeout_min
-    if asked == signal.SIGUSR2 and time.monotonic() - began >= limit_s - launcher.signal_delay_s - TOLERANCE_S:
+    if stop_signal == signal.SIGUSR2 and time.monotonic() - began >= limit_s - launcher.signal_delay_s - TOLERANCE_S:
         attempt.count_timeout()
         if (spent := too_many_timeouts(attempt, launcher)) is not None:
             return Result(state="failed", error=spent)
     try:
         _slurm("scontrol", "requeue", job)
     except (OSError, subprocess.SubprocessError) as error:  # the driver will submit another attempt
-        said = getattr(error, "stderr", "") or str(error)
+        reason = getattr(error, "stderr", "") or str(error)
         return Result(
-            state="stopped", error=f"saved when it was asked to end; Slurm did not requeue it: {said.strip()}"
+            state="stopped", error=f"saved when it was asked to end; Slurm did not requeue it: {reason.strip()}"
         )
     return "requeued"
 

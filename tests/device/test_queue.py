@@ -199,10 +199,10 @@ def test_what_nobody_tried_comes_before_what_failed(queue, tmp_path):
 
 def test_what_an_agent_says_is_seen_at_the_other_end(queue):
     queue.say("unavailable: needs an iPhone")
-    assert len(queue.sayings()) == 1
-    assert "needs an iPhone" in queue.sayings()[0]
+    assert len(queue.complaints()) == 1
+    assert "needs an iPhone" in queue.complaints()[0]
     queue.say("")
-    assert queue.sayings() == []
+    assert queue.complaints() == []
 
 
 @pytest.fixture(scope="module")

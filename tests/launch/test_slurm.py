@@ -137,7 +137,7 @@ def test_many_jobs_are_one_question_and_ended_ones_are_not_asked_for_again(slurm
         slurm.state(str(job), every_s=60.0)
     assert slurm.asked == ["squeue"], "an earlier driver's jobs, found one by one"
     slurm.asked.clear()
-    slurm.queue._asked = float("-inf")
+    slurm.queue._asked_at = float("-inf")
     for job in range(100):
         slurm.state(str(job), every_s=60.0)
     assert slurm.asked == ["squeue"]
@@ -242,7 +242,7 @@ def test_a_cancellation_counts_for_the_drivers_that_saw_the_job_go_on(
         slurm.sacct = f"7|{word}|2026-01-31T12:00:00\n"
 
     say(words[0])
-    handle = SlurmHandle(launcher, "7", found=found)
+    handle = SlurmHandle(launcher, "7", of_earlier_driver=found)
     handle.state()
     for word in words[1:]:
         assert handle.may_live()
