@@ -141,7 +141,7 @@ def remarks(found: Conclusions) -> list[str]:
     failed = {finalist.name: finalist.failures for finalist in found.finalists if finalist.failures}
     said = [
         "front and ranks are by the re-scored means, ± is their standard error over k fresh seeds; not told apart: the "
-        f"difference's p, corrected for all pairs (Holm), is at least {1 - found.level:.2g}; ≈ where each is proved to "
+        f"difference's p, corrected for all pairs, is at least {1 - found.level:.2g}; ≈ where each is proved to "
         f"lie within {found.margin:.0%} of the other (two one-sided tests)",
         *(f"{name}: {sentence}" for name, sentence in found.noise.items()),
     ]

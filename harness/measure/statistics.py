@@ -1,4 +1,5 @@
-"""Every interval, test and correction of this project (of ranks: statistics_ranks). Arrays and SciPy; no torch.
+"""Intervals and tests. Arrays and SciPy; no torch. Correction for several tests: statistics_joint; curves that fall:
+statistics_trends; ranks: statistics_ranks.
 
 Scores of groups (rungs, finalists) over seeds are compared under one noise model, for all designs and quantities:
 
@@ -20,10 +21,10 @@ the power of all this, simulated.
 """
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,7 +36,6 @@ from harness.records.quantity import Measured
 Vector: TypeAlias = NDArray[np.float64]
 Scores: TypeAlias = Mapping[str, Mapping[int, float]]
 """Group -> seed -> score."""
-K = TypeVar("K", bound=Hashable)
 
 LEVEL = 0.95
 SHARED = (
@@ -49,7 +49,7 @@ SHARED = (
     "labels",
 )
 """Conditions of scores whose samples, one by one, begin with the same noise and are asked for the same class."""
-CROSSOVERS = 2.0 ** np.arange(-8, 9)
+CROSSOVERS = 4.0 ** np.arange(-8, 9)
 """The grid of c, relative to the root mean square of the means: from proportional to constant noise everywhere."""
 EXACT = 1e-12  # a difference or spread so small beside the scores is rounding, and counts as none
 
@@ -85,6 +85,7 @@ class Noise:
     covariance: Vector  # C G G; of these
     variance: Vector  # C; of one standardised score around its group and seed
     freedom: int
+    careful: float  # degrees of freedom of a variance at the kurtosis of the residuals; at most `freedom`
     paired: bool
 
     def compare(self, one: str, other: str) -> Comparison:
@@ -145,6 +146,19 @@ class Noise:
         below, below_errors = self._contrast(one, other, 1 - margin)
         return min(1.0, 2 * self._above(above, above_errors), 2 * self._above(-below, below_errors))
 
+    def axes(self, pairs: Sequence[tuple[str, str]]) -> Vector:
+        """How the estimated differences of K pairs vary together. C K G: each, over its standard error, varies as its
+        axis (of length 1; 0 where nothing varies) times G independent normal numbers of variance 1."""
+        one, other = ([self.groups.index(group) for group in column] for column in zip(*pairs, strict=True))
+        along = np.zeros((len(self.scale), len(pairs), len(self.groups)))
+        rows = np.arange(len(pairs))
+        along[:, rows, one] += self.scale[:, one]
+        along[:, rows, other] -= self.scale[:, other]
+        values, vectors = np.linalg.eigh(self.covariance)
+        axes = along @ (vectors * np.sqrt(np.maximum(values, 0))[:, None, :])
+        lengths = np.linalg.norm(axes, axis=-1, keepdims=True)
+        return np.asarray(np.divide(axes, lengths, out=np.zeros_like(axes), where=lengths > 0))
+
     def deviation(self, group: str) -> float:
         """The standard deviation of one score of this group, beside what its seed does to all groups."""
         at = self.groups.index(group)
@@ -172,7 +186,7 @@ class Noise:
 
     def _above(self, values: Vector, errors: Vector) -> float:
         """One-sided p of "the contrast is at most 0"."""
-        return float(self.weights @ special.stdtr(self.freedom, -_over(values, errors)))
+        return float(self.weights @ special.stdtr(self.freedom, -over(values, errors)))
 
     def _quantile(self, values: Vector, errors: Vector, quantile: float) -> float:
         ends = values + stats.t.ppf(quantile, self.freedom) * errors
@@ -223,6 +237,8 @@ class _Design:
     within: Vector  # N N; onto what groups leave
     covariance: Vector  # G G; of the standardised means, in units of the variance of e
     seeds: int
+    squared_leverage: float  # sum over the diagonal of `residual`, squared
+    fourth_powers: float  # sum over all of `residual`, to the fourth power
     seed_trace: float  # what the variance of b adds to the sum of squares within groups, in units of it
     freedom: int
     freedom_within: NDArray[np.int64]  # G; scores - 1
@@ -243,14 +259,17 @@ def _design(cells: tuple[tuple[int, int], ...]) -> _Design:
     paired = _is_crossed(both, left, free)
     regressors = both if paired else of_group
     inverse = np.linalg.pinv(regressors)
+    residual = np.eye(len(cells)) - regressors @ inverse
     groups = of_group.shape[1]
     return _Design(
         group=group,
         solve=inverse[:groups],
-        residual=np.eye(len(cells)) - regressors @ inverse,
+        residual=residual,
         within=within,
         covariance=inverse[:groups] @ inverse[:groups].T,
         seeds=len(seeds),
+        squared_leverage=float((np.diag(residual) ** 2).sum()),
+        fourth_powers=float((residual**4).sum()),
         seed_trace=float(np.trace(of_seed.T @ within @ of_seed)),
         freedom=left if paired else free,
         freedom_within=of_group.sum(0).astype(np.int64) - 1,
@@ -271,7 +290,8 @@ def _fit(groups: tuple[str, ...], values: Vector, design: _Design) -> Noise:
     share = design.freedom_within / design.freedom_within.sum()
     scale = scale / np.exp(np.log(scale) @ share)[:, None]
     standard = values / scale[:, design.group]  # C N
-    squares = ((standard @ design.residual) ** 2).sum(-1)  # C
+    residuals = standard @ design.residual  # C N
+    squares = (residuals**2).sum(-1)  # C
     squares = np.where(squares > EXACT**2 * (standard**2).sum(-1), squares, 0.0)
     variance = squares / design.freedom
     covariance = variance[:, None, None] * design.covariance
@@ -279,16 +299,33 @@ def _fit(groups: tuple[str, ...], values: Vector, design: _Design) -> Noise:
         explained = ((standard @ design.within) ** 2).sum(-1) - squares
         of_seed = np.maximum(0, (explained - (design.seeds - 1) * variance) / design.seed_trace)
         covariance = covariance + (of_seed / design.seeds)[:, None, None]  # moves all standardised means alike
+    weights = _likelihoods(squares, design.freedom)
     return Noise(
         groups=groups,
-        weights=_likelihoods(squares, design.freedom),
+        weights=weights,
         scale=scale,
         means=standard @ design.solve.T,
         covariance=covariance,
         variance=variance,
         freedom=design.freedom,
+        careful=_careful(float(weights @ _kurtosis(residuals, squares, design)), design),
         paired=design.paired,
     )
+
+
+def _kurtosis(residuals: Vector, squares: Vector, design: _Design) -> Vector:
+    """C; the excess kurtosis of e by the fourth powers of its residuals, on average 0 for normal noise; 0 without any
+    noise. E sum r^4 = sigma^4 (3 sum P_ii^2 + kurtosis sum P_ij^4), P the projection onto the residuals."""
+    nu = design.freedom
+    fourth = np.divide((residuals**4).sum(-1), squares**2, out=np.zeros_like(squares), where=squares > 0)
+    excess = (nu * (nu + 2) * fourth - 3 * design.squared_leverage) / design.fourth_powers
+    return np.where(squares > 0, excess, 0.0)
+
+
+def _careful(kurtosis: float, design: _Design) -> float:
+    """The degrees of freedom of chi-square noise whose variance estimate varies as much: its variance is
+    sigma^4 (2 / nu + kurtosis sum P_ii^2 / nu^2) (Box 1953)."""
+    return design.freedom / (1 + max(0.0, kurtosis) * design.squared_leverage / (2 * design.freedom))
 
 
 def _likelihoods(squares: Vector, freedom: int) -> Vector:
@@ -296,25 +333,14 @@ def _likelihoods(squares: Vector, freedom: int) -> Vector:
     if not (squares > 0).all():
         return np.full(len(squares), 1 / len(squares))
     logs = -freedom / 2 * np.log(squares)
-    found = np.exp(logs - logs.max())
-    return np.asarray(found / found.sum())
+    relative = np.exp(logs - logs.max())
+    return np.asarray(relative / relative.sum())
 
 
-def _over(values: Vector, errors: Vector) -> Vector:
+def over(values: Vector, errors: Vector) -> Vector:
     """values / errors; a difference without any spread is infinitely clear, none is none."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.nan_to_num(values / errors, nan=0.0, posinf=math.inf, neginf=-math.inf)
-
-
-def holm(p: Mapping[K, float]) -> dict[K, float]:
-    """Adjusted p values (Holm 1979): below 5%, all of them together are wrong at most 5% of the time, however they
-    depend on each other. One p of several statements of a page: all of that page's belong in here."""
-    order = sorted(p, key=lambda key: p[key])
-    adjusted, least = {}, 0.0
-    for at, key in enumerate(order):
-        least = max(least, min(1.0, (len(order) - at) * p[key]))
-        adjusted[key] = least
-    return {key: adjusted[key] for key in p}
 
 
 def standard_error(values: Sequence[float]) -> float | None:
@@ -325,10 +351,10 @@ def standard_error(values: Sequence[float]) -> float | None:
 def jackknife_error(replicates: ArrayLike) -> float:
     """The standard error of an estimate from its G values without one group each (delete-a-group jackknife, Efron and
     Stein 1981): sqrt((G - 1) / G * sum (theta_(-g) - their mean)^2)."""
-    found = np.asarray(replicates, float)
-    if found.ndim != 1 or len(found) < 2:
-        raise UserError(f"a jackknife needs at least two groups in one row, not an array of shape {found.shape}")
-    return math.sqrt((len(found) - 1) ** 2 / len(found) * float(found.var(ddof=1)))
+    values = np.asarray(replicates, float)
+    if values.ndim != 1 or len(values) < 2:
+        raise UserError(f"a jackknife needs at least two groups in one row, not an array of shape {values.shape}")
+    return math.sqrt((len(values) - 1) ** 2 / len(values) * float(values.var(ddof=1)))
 
 
 def jackknife_interval(estimate: float, replicates: ArrayLike, level: float = LEVEL) -> Interval:
@@ -366,68 +392,5 @@ def sampling_difference(one: Measured, other: Measured, level: float = LEVEL) ->
 
 def wilson(successes: int, trials: int, level: float = LEVEL) -> tuple[float, float]:
     """A binomial proportion's interval (Wilson 1927): within [0, 1], sensible at 0 and at all."""
-    found = stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
-    return float(found.low), float(found.high)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Fall:
-    """How far the lines of one group's curves fall from x = 0 to 1, relative to where they end; mean over its seeds."""
-
-    value: float
-    low: float  # of the two-sided interval at `LEVEL`; nan where the jitter is not known
-    p: float  # one-sided, of "it does not fall"; 1 where the jitter is not known
-    freedom: int  # degrees of freedom of the jitter
-
-    @property
-    def proved(self) -> bool:
-        return self.p < 1 - LEVEL
-
-
-def falls(curves: Mapping[str, Mapping[int, Sequence[tuple[float, float]]]]) -> dict[str, Fall]:
-    """Whether curves still fall: group -> seed -> points (x, y > 0), x = 0 and 1 the ends of the piece in question.
-
-    A straight line through each curve, by least squares of y / y_end, y_end the line's value at x = 1. The jitter is
-    the standard deviation of all points around their lines, pooled over all curves: a bend of the curves counts as
-    jitter, which is careful. Three points give one degree of freedom; a curve of a single point is left out."""
-    lines = {
-        (group, seed): _line(points)
-        for group, by_seed in curves.items()
-        for seed, points in by_seed.items()
-        if len({x for x, _ in points}) > 1
-    }
-    freedom = sum(line.freedom for line in lines.values())
-    variance = sum(line.squares for line in lines.values()) / freedom if freedom else math.nan
-    found = {}
-    for group in dict.fromkeys(group for group, _ in lines):
-        chosen = [line for (name, _), line in lines.items() if name == group]
-        value = float(np.mean([line.fall for line in chosen]))
-        error = math.sqrt(variance * sum(line.unit_variance for line in chosen)) / len(chosen)
-        t = float(_over(np.array([value]), np.array([error]))[0]) if freedom else 0.0
-        found[group] = Fall(
-            value=value,
-            low=value - float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error if freedom else math.nan,
-            p=float(stats.t.sf(t, freedom)) if freedom else 1.0,
-            freedom=freedom,
-        )
-    return found
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Line:
-    fall: float  # from x = 0 to 1, relative to the value at 1
-    squares: float  # of the residuals, in the same units
-    freedom: int
-    unit_variance: float  # of the fall, in units of the variance of a point
-
-
-def _line(points: Sequence[tuple[float, float]]) -> _Line:
-    x, y = np.array(points, float).T
-    slope, start = np.polyfit(x, y, 1)
-    residuals = (y - start - slope * x) / (start + slope)
-    return _Line(
-        fall=float(-slope / (start + slope)),
-        squares=float(residuals @ residuals),
-        freedom=len(points) - 2,
-        unit_variance=float(1 / ((x - x.mean()) ** 2).sum()),
-    )
+    interval = stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
+    return float(interval.low), float(interval.high)

@@ -35,7 +35,7 @@ def tau(one: Vector, other: Vector, *, resamples: int = RESAMPLES, seed: int = S
         return Tau(value=value, low=value, high=value, count=count)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # equal numbers: no interval, and it says so
-        found = stats.bootstrap(
+        interval = stats.bootstrap(
             (one, other),
             tau_b,
             paired=True,
@@ -46,7 +46,7 @@ def tau(one: Vector, other: Vector, *, resamples: int = RESAMPLES, seed: int = S
             method="percentile",
             rng=np.random.default_rng(seed),
         ).confidence_interval
-    return Tau(value=value, low=float(found.low), high=float(found.high), count=count)
+    return Tau(value=value, low=float(interval.low), high=float(interval.high), count=count)
 
 
 def tau_b(one: Vector, other: Vector, axis: int = -1) -> Vector:

@@ -14,7 +14,7 @@ class RescoredObjective:
     mean: float
     standard_error: float | None  # of the mean; None with one score, and where no seed changes the objective
     rank: int  # by the means, 1 is best
-    p: Mapping[str, float] = field(default_factory=dict)  # of no difference from another finalist, corrected (Holm)
+    p: Mapping[str, float] = field(default_factory=dict)  # of no difference from another finalist, corrected
     ties: tuple[str, ...] = ()  # the finalists that it is not told apart from
     equivalent: tuple[str, ...] = ()  # those of them that are proved to be within `Conclusions.margin`
 

@@ -5,14 +5,14 @@ Beaten        A control that needs no trained network (noise, a Gaussian fitted 
               compared.
 Undertrained  The validation loss falls over the last third of the steps by more than its own jitter: a straight line
               through each seed's points, from the last one at or before two thirds of the steps; the fall is what the
-              lines fall over that third, relative to where they end, as the mean over the seeds (`statistics.falls`).
-              Quality then belongs to this length of training.
+              lines fall over that third, relative to where they end, as the mean over the seeds
+              (`statistics_trends.falls`). Quality then belongs to this length of training.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.measure.statistics import Fall, falls
+from harness.measure.statistics_trends import Fall, falls
 from harness.reporting.definition import ReportDefinition
 from harness.reporting.format import change, listed, number
 from harness.reporting.frames import Estimates, Reading, Records

@@ -4,11 +4,12 @@ count       exact arithmetic on the network.
 instrument  from the instrument's intervals, or the seeds' range where that is wider: from low / high' - 1 to
             high / low' - 1, the primes marking the rung that it is compared to.
 seeds       by `harness.measure.statistics`: one noise model a quantity over all rungs, paired by seed where the rungs
-            share their seeds, and Holm's correction over all statements of the page, so that at most one page in twenty
-            has a wrong one. What is tested is fixed by what is published, before the run: of "lower" and "higher", and
-            where nothing is published, whether there is a difference; of "same", whether the change is within
-            `same_within` of the other's mean (two one-sided tests), and whether it is beyond. With one seed a rung
-            nothing is tested: the difference stands with the noise of its images alone, which says nothing of seeds.
+            share their seeds; p is corrected for all statements of the page (`statistics_joint`), so that at most one
+            page in twenty has a wrong one. What is tested is fixed by what is published, before the run: of "lower" and
+            "higher", and where nothing is published, whether there is a difference; of "same", whether the change is
+            within `same_within` of the other's mean (two one-sided tests), and whether it is beyond. With one seed a
+            rung nothing is tested: the difference stands with the noise of its images alone, which says nothing of
+            seeds.
 
 Whatever lacks a value, comparable conditions or a spread, or is beaten by a control, is unknown, and says why.
 A prediction is no measurement: it decides nothing.
@@ -19,7 +20,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from harness.measure.statistics import LEVEL, Comparison, Noise, holm, noise_of, sampling_difference
+from harness.measure.statistics import LEVEL, Comparison, Noise, noise_of, sampling_difference
+from harness.measure.statistics_joint import Difference, Margin, Test, corrected
 from harness.records.errors import UserError
 from harness.records.quantity import Measured
 from harness.reporting.checks import TrainingChecks
@@ -64,7 +66,7 @@ class Corrected:
     """Every statistical test of a page, corrected together."""
 
     noises: Mapping[str, Noise]  # by quantity
-    adjusted: Mapping[tuple[str, str, Question], float]  # (rung, quantity, question) -> p, by Holm
+    adjusted: Mapping[tuple[str, str, Question], float]  # (rung, quantity, question) -> p, corrected
 
     def holds(self, key: Key, question: Question) -> bool:
         return self.adjusted.get((*key, question), 1.0) < 1 - LEVEL
@@ -113,7 +115,7 @@ def findings(
         if rule.rule == "seeds" and (rung.name, rule.quantity) not in unknown
     }
     margins = {rule.quantity: rule.same_within for rule in definition.claims}
-    tests = Corrected(noises=noises, adjusted=holm(_p_values(study, noises, questions, margins)))
+    tests = Corrected(noises=noises, adjusted=corrected(_tests_of(study, noises, questions, margins)))
     result = {}
     for rule in definition.claims:
         for rung in compared:
@@ -166,25 +168,29 @@ def change_of(noise: Noise | None, rung: str, against: str | None) -> Change | N
     return Change(comparison=comparison, value=relative.value, low=relative.low, high=relative.high)
 
 
-def _p_values(
+def _tests_of(
     study: Study,
     noises: Mapping[str, Noise],
     questions: Mapping[Key, Sequence[Question]],
     margins: Mapping[str, float],
-) -> dict[tuple[str, str, Question], float]:
+) -> dict[tuple[str, str, Question], Test]:
     against = {rung: other or "" for rung, other in study.against.items()}
     return {
-        (rung, quantity, question): _p_value(noises[quantity], question, rung, against[rung], margins[quantity])
+        (rung, quantity, question): _test_of(
+            noises[quantity], question, (rung, quantity), against[rung], margins[quantity]
+        )
         for (rung, quantity), tested in questions.items()
         if quantity in noises and {rung, against[rung]} <= set(noises[quantity].groups)
         for question in tested
     }
 
 
-def _p_value(noise: Noise, question: Question, rung: str, against: str, margin: float) -> float:
-    if question == "within":
-        return noise.equivalent(rung, against, margin)
-    return noise.p(rung, against) if question == "differs" else noise.beyond(rung, against, margin)
+def _test_of(noise: Noise, question: Question, key: Key, against: str, margin: float) -> Test:
+    rung, _ = key
+    if question == "differs":
+        return Difference(noise=noise, one=rung, other=against)
+    p = noise.equivalent if question == "within" else noise.beyond
+    return Margin(p=p(rung, against, margin), pair=key)
 
 
 def _finding(

@@ -1,7 +1,7 @@
 """What may be concluded of a sweep: its finalists by their re-scored means, with ties.
 
 Finalists are compared seed by seed, under one noise for all of them (`measure.statistics`). Two are a tie unless the p
-of their difference, corrected for all pairs in all objectives that a seed changes (Holm), is below 5%. A tie only says
+of their difference, corrected for all pairs in all objectives that a seed changes, is below 5%. A tie only says
 that the seeds do not tell. That two are as good as equal is a statement of its own, proved by two one-sided tests: each
 lies within `MARGIN` of the other, p likewise corrected.
 """
@@ -14,7 +14,8 @@ from statistics import fmean
 import optuna
 from optuna.trial import FrozenTrial
 
-from harness.measure.statistics import LEVEL, Noise, Scores, holm, noise_of, standard_error
+from harness.measure.statistics import LEVEL, Noise, Scores, noise_of, standard_error
+from harness.measure.statistics_joint import Difference, Margin, corrected
 from harness.records.conclusions import Conclusions, Finalist, RescoredObjective
 from harness.search.candidates import FreshScore, candidate_name, columns, rescored_in
 from harness.search.pareto import Direction, front_of
@@ -80,9 +81,11 @@ class Compared:
     def of(cls, scores: Mapping[str, Scores]) -> "Compared":
         noise = {objective: noise_of(by_name) for objective, by_name in scores.items()}
         pairs = [(name, *pair) for name, by_name in scores.items() for pair in combinations(by_name, 2)]
-        different = {pair: _different(noise[pair[0]], *pair[1:]) for pair in pairs}
-        equivalent = {pair: _equivalent(noise[pair[0]], *pair[1:]) for pair in pairs}
-        return cls(noise=noise, different=holm(different), equivalent=holm(equivalent))
+        known = [(pair, of) for pair in pairs if (of := noise[pair[0]]) is not None]
+        different = {pair: Difference(noise=of, one=pair[1], other=pair[2]) for pair, of in known}
+        equivalent = {pair: Margin(p=_equivalent(of, *pair[1:]), pair=pair) for pair, of in known}
+        unknown = dict.fromkeys(pairs, 1.0)
+        return cls(noise=noise, different=unknown | corrected(different), equivalent=unknown | corrected(equivalent))
 
     def p(self, objective: str, name: str) -> dict[str, float]:
         """Another finalist -> p of no difference."""
@@ -110,13 +113,7 @@ def ties_of(scores: Mapping[str, Scores]) -> dict[str, dict[str, tuple[str, ...]
     }
 
 
-def _different(noise: Noise | None, one: str, other: str) -> float:
-    return 1.0 if noise is None else noise.p(one, other)
-
-
-def _equivalent(noise: Noise | None, one: str, other: str) -> float:
-    if noise is None:
-        return 1.0
+def _equivalent(noise: Noise, one: str, other: str) -> float:
     return max(noise.equivalent(one, other, MARGIN), noise.equivalent(other, one, MARGIN))
 
 

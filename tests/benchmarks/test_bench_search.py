@@ -35,10 +35,11 @@ beside it: it is flattered by the luck that made them the front (the winner's cu
 trained again, with the same fresh seeds.
 
 The statement: search against each of the three others, difference of the mean re-scored hypervolumes, by the noise
-model of measure/statistics.py over the six seeds, p corrected by Holm over the three. And in how many of the six seeds
-an arm's re-scored front dominates every re-scored rung of the ladder at once (each rung by some point that is no worse
-in both and better in one), with Wilson's interval. A method that begins with the ladder's rungs has them among its own
-candidates: against the ladder that is no test of the sampler, against random it is.
+model of measure/statistics.py over the six seeds, p corrected for the three (when this was fixed, by Holm; now by their
+joint distribution, which is less strict). And in how many of the six seeds an arm's re-scored front dominates every
+re-scored rung of the ladder at once (each rung by some point that is no worse in both and better in one), with Wilson's
+interval. A method that begins with the ladder's rungs has them among its own candidates: against the ladder that is no
+test of the sampler, against random it is.
 
 Hypervolume: in log KID and log multiply-adds, since both are told as ratios, so an area of 1 is a factor of e in both.
 The reference point is the KID of a Gaussian fitted to the pixels, which halving has as its floor too, and twice the
@@ -61,7 +62,8 @@ from statistics import fmean, stdev
 import pytest
 import torch
 
-from harness.measure.statistics import holm, noise_of, wilson
+from harness.measure.statistics import noise_of, wilson
+from harness.measure.statistics_joint import Difference, corrected
 
 from .search_arms import (
     BASE,
@@ -237,10 +239,10 @@ def concluded(outcomes: Sequence[Outcome], search: str) -> list[str]:
     noise = noise_of({arm: {each.seed: each.rescored_volume for each in outcomes if each.arm == arm} for arm in arms})
     assert noise is not None, "one seed has no spread"
     found = {other: noise.compare(search, other) for other in arms if other != search}
-    corrected = holm({other: each.p for other, each in found.items()})
+    p = corrected({other: Difference(noise=noise, one=search, other=other) for other in found})
     lines = [
         f"{search} - {other}: {each.difference:+.3f}, 95% interval {each.low:+.3f} to {each.high:+.3f}, "
-        f"p {corrected[other]:.2g} after Holm"
+        f"p {p[other]:.2g}, corrected"
         for other, each in found.items()
     ]
     return [*lines, f"re-scored hypervolumes, {noise.sentence}"]

@@ -5,14 +5,13 @@ import pytest
 from scipy import stats
 
 from harness.measure.statistics import (
-    falls,
-    holm,
     jackknife_difference,
     jackknife_error,
     noise_of,
     sampling_difference,
     wilson,
 )
+from harness.measure.statistics_trends import falls
 from harness.records.errors import UserError
 from harness.records.quantity import Measured
 
@@ -43,13 +42,6 @@ def test_shared_seeds_are_the_paired_t_test():
     expected = stats.ttest_rel(list(found["g0"].values()), list(found["g1"].values()))
     compared = noise_of(found).compare("g0", "g1")
     assert (compared.p, compared.freedom, compared.paired) == (pytest.approx(expected.pvalue, rel=0.01), 5, True)
-
-
-def test_holm_is_the_published_procedure():
-    assert holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}) == pytest.approx(
-        {"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02}
-    )
-    assert holm({}) == {}
 
 
 def test_scores_that_are_no_numbers_are_refused():

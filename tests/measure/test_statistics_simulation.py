@@ -18,6 +18,7 @@ from .statistics_simulation import (
     absolute,
     equivalence,
     error_rate,
+    holm,
     oracle,
     ours,
     overlap_rule,
@@ -54,7 +55,7 @@ def test_a_page_states_something_false_at_most_one_time_in_twenty_at_length(worl
 def test_one_absolute_spread_would_state_false_things_where_noise_is_proportional(monkeypatch):
     """So this simulation sees it; and ours does as badly when it may only think of constant noise."""
     world = NULLS[3]
-    assert error_rate(absolute(world.draw(np.random.default_rng(0), 4000, 5)), world) > 0.12
+    assert error_rate(holm(absolute(world.draw(np.random.default_rng(0), 4000, 5))), world) > 0.12
     monkeypatch.setattr(statistics, "CROSSOVERS", np.array([1e6]))
     with pytest.raises(AssertionError):
         check_errors(world, "normal", 5, 300)
@@ -66,25 +67,24 @@ def powers(world, method, pages, seeds=(2, 5, 20)):
 
 @pytest.mark.parametrize("world", [CONSTANT, PROPORTIONAL], ids=lambda world: world.name)
 def test_power_is_nearly_that_of_knowing_the_noise_and_grows_with_seeds(world):
-    found = powers(world, ours, 150)
+    reached = powers(world, ours, 150)
     known = powers(world, lambda scores: oracle(scores, world), 150)
-    for one, other in zip(found, known, strict=True):
+    for one, other in zip(reached, known, strict=True):
         assert one >= other - 0.05 - 0.015  # on the same pages, so their luck is common
-    assert found == sorted(found)
-    assert found[-1] > 0.99
-    replaced = powers(world, overlap_rule, 150)
+    assert reached == sorted(reached)
+    assert reached[-1] > 0.99
+    replaced = powers(world, lambda scores: holm(overlap_rule(scores)), 150)
     assert replaced != sorted(replaced), "what this test sees when the overlap rule is put back"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("world", POWERS[:7], ids=lambda world: world.name)
-def test_power_is_nearly_that_of_knowing_the_noise_at_length(world):
-    """5 points, and one for chance; where seeds matter, of the oracle that does not pair them: the other one knows more
-    than two seeds tell (docs/evidence/statistics.md)."""
-    found = powers(world, ours, 2000, SEEDS)
-    known = powers(world, lambda scores: oracle(scores, world, not world.seed_share), 2000, SEEDS)
-    assert all(one >= other - 0.06 for one, other in zip(found, known, strict=True))
-    assert found == sorted(found)
+@pytest.mark.parametrize("world", POWERS, ids=lambda world: world.name)
+def test_power_is_at_most_5_points_below_that_of_knowing_the_noise_at_length(world):
+    """On the same pages, so that their luck is common."""
+    reached = powers(world, ours, 2000, SEEDS)
+    known = powers(world, lambda scores: oracle(scores, world), 2000, SEEDS)
+    assert all(one >= other - 0.05 for one, other in zip(reached, known, strict=True))
+    assert reached == sorted(reached)
 
 
 def test_the_overlap_rule_decided_less_the_more_seeds_there_were():

@@ -11,7 +11,8 @@ from fake_sweep import World, score
 from optuna.trial import TrialState
 from test_driver import Death, KilledError
 
-from harness.measure.statistics import holm, noise_of
+from harness.measure.statistics import noise_of
+from harness.measure.statistics_joint import Difference, corrected
 from harness.records.errors import UserError
 from harness.search import conclusions
 from harness.search.candidates import rescored_in
@@ -165,10 +166,16 @@ def test_p_values_are_corrected_for_all_pairs_of_all_objectives():
         objective: {name: dict(enumerate(1 + 0.1 * random_.standard_normal(3))) for name in "abcd"}
         for objective in ("kid", "fd")
     }
-    raw = [noise_of(scores[objective]).compare(*pair).p for objective in scores for pair in combinations("abcd", 2)]
-    found = sorted(Compared.of(scores).different.values())
-    assert found[0] == pytest.approx(min(1.0, 12 * min(raw)))
-    assert found == pytest.approx(sorted(holm(dict(enumerate(raw))).values()))
+    noise = {objective: noise_of(by_name) for objective, by_name in scores.items()}
+    tests = {
+        (objective, *pair): Difference(noise=of, one=pair[0], other=pair[1])
+        for objective, of in noise.items()
+        for pair in combinations("abcd", 2)
+    }
+    different = Compared.of(scores).different
+    assert different == corrected(tests)
+    least = min(test.p for test in tests.values())
+    assert 6 * least < min(different.values()) < 12 * least  # more than one objective's pairs; they are not independent
 
 
 def test_finalists_are_equals_where_that_is_proved_and_not_because_they_are_not_told_apart():

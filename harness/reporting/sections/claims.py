@@ -49,7 +49,8 @@ where a size is printed, whether it is met. The rules stand below the table; the
 {% for title, noise in seeded %}
 <li><b>{{ title }}</b>: {% if noise %}the noise of all rungs is one model, whose spread is constant for small scores and
 grows in proportion to the mean for large ones ({{ noise.sentence }}). Student's t on it tests each statement, and
-Holm's correction over the {{ statements }} tests of this page keeps the chance that any of them is wrong at 5%.
+p is corrected for the {{ statements }} tests of this page together (step down, by the joint distribution of the
+differences), so that the chance that any of them is wrong is 5%.
 {% if published %}
 Of &ldquo;lower&rdquo; and &ldquo;higher&rdquo; it is tested whether there is a difference; of &ldquo;about the
 same&rdquo; whether the change lies within the margin (two one-sided tests), and whether beyond.
