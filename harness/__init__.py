@@ -1,0 +1,118 @@
+"""What a notebook needs of this harness, in a handful of functions. `import harness` alone loads nothing heavy.
+
+    >>> import harness
+    >>> base = harness.config("laptop/thin_sdxl")
+    >>> mqa = harness.edit(base, {"self_attention": "mqa", "feed_forward.ratio": 3})
+    >>> harness.count(mqa, latent=8).params < harness.count(base, latent=8).params
+    True
+    >>> network = harness.build(mqa)
+    >>> sum(parameter.numel() for parameter in network.parameters()) == harness.count(mqa).params
+    True
+
+And of a trial that a study under `runs/` trained, whose key its report shows:
+
+    trained = harness.load("0f3a...", out="runs")
+    images = harness.sample(trained, ["a photo of a 3"] * 16)     # uint8 (16, C, H, W)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from harness.architecture.config import ArchitectureConfig
+    from harness.data.config import TextConfig
+    from harness.measure.cost import Cost
+    from harness.models.weights import Weights
+
+__all__ = ["build", "config", "count", "edit", "load", "sample"]
+
+
+def config(name: str) -> ArchitectureConfig:
+    """The architecture of that catalogue name, or in that YAML file. Raises UserError with the names there are."""
+    from harness.architecture.catalogue import architecture
+
+    return architecture(name)
+
+
+def edit(architecture: ArchitectureConfig | str, knobs: Mapping[str, Any]) -> ArchitectureConfig:
+    """A copy with other values at the paths of `harness knobs`: `{"stages.*.up_blocks": 1}`. UserError where a path
+    does not exist, a value is wrong or a rule is broken."""
+    from harness.architecture.edits import with_edits
+
+    return with_edits(_config_of(architecture), knobs)
+
+
+def build(architecture: ArchitectureConfig | str) -> nn.Module:
+    """The network, with first weights from torch's generator; under `with torch.device("meta")` without memory.
+
+    A denoiser is called with x (B, C, H, W), time (B,) in [0, 1], context (B, T, D) and its mask (B, T) bool or None.
+    """
+    from harness.models.build import build as built
+
+    return built(_config_of(architecture))
+
+
+def count(architecture: ArchitectureConfig | str, *, latent: int | None = None) -> Cost:
+    """`.params`, `.macs`, `.macs_without_attention`, `.flops_fvcore` of one forward pass on a square latent of that
+    size, by default the one it is made for or 128; `.by_place()`, `.by_operator()`. Counted on the meta device."""
+    from harness.architecture.latents import deployment_latent
+    from harness.trials.costs import cost_of
+
+    made = _config_of(architecture)
+    return cost_of(made, deployment_latent(latent, made))
+
+
+def load(trial: str | Path, *, out: str | Path = "runs") -> Weights:
+    """The averaged weights of the trial with that key under `out`, or in that file; `.network()` is the module.
+
+    UserError where they are missing, damaged, not finite, or not of the architecture that the file says.
+    """
+    from harness.models.weights import read_weights
+    from harness.trials.spec import store_of
+
+    path = Path(trial)
+    if path.suffix != ".safetensors":
+        path = store_of(Path(out)).artifact(str(trial), "ema.safetensors")
+    return read_weights(path)
+
+
+def sample(trained: Weights, texts: Sequence[str], *, text: TextConfig | None = None, **settings: Any) -> Tensor:
+    """One image for each text: uint8 (N, C, H, W) on the CPU, of the size that the network was trained at.
+
+    `settings` are those of `harness settings sampling`: steps=20, seed=0, solver="heun", guidance_scale=1. `text` is
+    the encoder that it was trained with, by default the packaged one; UserError for another.
+    """
+    import tempfile
+    from dataclasses import replace
+
+    import torch
+
+    from harness.architecture.config import Denoiser
+    from harness.data.config import MiniLmText
+    from harness.data.prompts import class_prompts
+    from harness.diffusion.config import SamplingConfig
+    from harness.diffusion.sampling import sample as sampled
+    from harness.records.errors import UserError
+
+    if trained.training is None or not isinstance(trained.architecture, Denoiser):
+        raise UserError(f"{trained.path} does not say how it was trained, so it cannot be sampled from; give a trial's")
+    of, config, distinct = trained.training, trained.architecture, list(dict.fromkeys(texts))
+    how = replace(
+        text or MiniLmText(), template="{}", length=config.context_length, mask_padding=of.text["mask_padding"]
+    )
+    with tempfile.TemporaryDirectory() as cache:
+        prompts = class_prompts(how, distinct, Path(cache))
+    if prompts.identity["encoder"] != of.text["encoder"]:
+        raise UserError(f"{trained.path} was trained with another text encoder; give that one's settings as text=")
+    labels = torch.tensor([distinct.index(each) for each in texts])
+    shape = (config.latent_channels, of.latent, of.latent)
+    return sampled(trained.network(), prompts, labels, SamplingConfig(**settings), shape=shape)
+
+
+def _config_of(architecture: ArchitectureConfig | str) -> ArchitectureConfig:
+    return config(architecture) if isinstance(architecture, str) else architecture

@@ -18,6 +18,7 @@ class DecoderStage:
     """One resolution: double of the stage before it."""
 
     channels: int = field(metadata=SIZE)
+    """Of its feature maps."""
     blocks: int = field(metadata=SIZE)
     """Residual blocks."""
     norm: bool
@@ -29,9 +30,11 @@ class DecoderMiddle:
     """Residual blocks before the first stage, at the latent's resolution and with the first stage's channels."""
 
     blocks: int = field(metadata=SIZE)
+    """Residual blocks."""
     attention: bool
     """One head, behind the first block."""
     norm: bool
+    """Whether its residual blocks normalise."""
 
 
 @kind_of(ArchitectureConfig, built_by="harness.models.decoder:Decoder")
@@ -40,10 +43,13 @@ class DecoderConfig(ArchitectureConfig):
     """Its module is called with latents (B, C, H, W) alone; it counts, exports and runs, but is not trained here."""
 
     latent_channels: int = field(metadata=SIZE)
+    """Of the input."""
     image_channels: int = field(metadata=SIZE)
+    """Of the output: 3 for colours."""
     stages: tuple[DecoderStage, ...]
     """From the latent's resolution to the image's."""
     middle: DecoderMiddle | None
+    """Before the first stage."""
     convolution: Convolution
     """Of residual blocks and upsampling layers; the first and the last convolution stay regular."""
     width_change: Literal["shortcut", "upsampling"]

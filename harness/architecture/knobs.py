@@ -37,6 +37,7 @@ class Regular(Convolution):
     """K x K over all channels at once."""
 
     kernel_size: int = 3
+    """Odd."""
     kind: Literal["regular"] = "regular"
 
     def hidden_width(self, c_in: int, c_out: int) -> float:  # noqa: ARG002
@@ -165,6 +166,7 @@ class GroupNormConfig(MapNorm):
     """Over H, W and the channels of a group."""
 
     groups: int = field(default=32, metadata=SIZE)
+    """Divides the channels of every feature map that is normalised."""
     kind: Literal["group"] = "group"
 
 
@@ -257,7 +259,9 @@ class ResidualTransformerConfig(Block):
     """A residual block, and behind it a transformer of `depth` layers."""
 
     depth: int = field(metadata=SIZE)
+    """Layers of the transformer."""
     self_attention: bool = True
+    """Whether its layers have self-attention; cross-attention and feed-forward they always have."""
     kind: Literal["residual_transformer"] = "residual_transformer"
 
     @property

@@ -21,16 +21,25 @@ class DiTConfig(Denoiser):
     """Diffusion Transformer with adaLN-Zero (Peebles and Xie 2023, arXiv 2212.09748); SiT is the same network."""
 
     latent_channels: int = field(metadata=SIZE)
+    """Of the input and the output."""
     context_width: int = field(metadata=SIZE)
+    """Width of the text encoder's tokens."""
     context_length: int = field(metadata=SIZE)
+    """Tokens of a prompt: no weight depends on it, counts and latencies do."""
     latent_size: int = field(metadata={**NOT_IDENTITY, **SIZE})
     """Height and width of the latents that it was published for; it runs at any."""
     patch_size: int = field(metadata=SIZE)
+    """Height and width, in the latent, of what becomes one token."""
     width: int = field(metadata=SIZE)
+    """Of a token."""
     depth: int = field(metadata=SIZE)
+    """Blocks."""
     heads: int = field(metadata=SIZE)
+    """Of every attention."""
     feed_forward_ratio: float
+    """Hidden width of a feed-forward as a multiple of the token's."""
     time_features: int = field(metadata=SIZE)
+    """Sines and cosines of the time."""
     predicts_variance: bool
     """The last layer has twice the channels, as in DiT and SiT as published; the second half is not used."""
     kind: Literal["dit"] = "dit"
@@ -53,16 +62,23 @@ class UViTConfig(Denoiser):
     """A vision transformer with long skips; time and class are tokens (Bao et al. 2023, arXiv 2209.12152)."""
 
     latent_channels: int = field(metadata=SIZE)
+    """Of the input and the output."""
     context_width: int = field(metadata=SIZE)
+    """Width of the text encoder's tokens."""
     context_length: int = field(metadata=SIZE)
+    """Tokens of a prompt: no weight depends on it, counts and latencies do."""
     latent_size: int = field(metadata=SIZE)
     """Height and width of its latents: it learns a position for every patch, so it runs at no other."""
     patch_size: int = field(metadata=SIZE)
+    """Height and width, in the latent, of what becomes one token."""
     width: int = field(metadata=SIZE)
+    """Of a token."""
     depth: int = field(metadata=SIZE)
     """Blocks without the middle one: half of them before it, half behind it with skips from the first half."""
     heads: int = field(metadata=SIZE)
+    """Of every attention."""
     feed_forward_ratio: float
+    """Hidden width of a feed-forward as a multiple of the token's."""
     kind: Literal["uvit"] = "uvit"
 
     def __post_init__(self) -> None:
@@ -90,8 +106,11 @@ class LDMConfig(Denoiser):
     """The UNet of latent diffusion models (Rombach et al. 2022, arXiv 2112.10752), by diffusers (extra `peers`)."""
 
     latent_channels: int = field(metadata=SIZE)
+    """Of the input and the output."""
     context_width: int = field(metadata=SIZE)
+    """Width of the text encoder's tokens."""
     context_length: int = field(metadata=SIZE)
+    """Tokens of a prompt: no weight depends on it, counts and latencies do."""
     latent_size: int = field(metadata={**NOT_IDENTITY, **SIZE})
     """Height and width of the latents that it was published for; it runs at any."""
     channels: tuple[int, ...] = field(metadata=SIZE)
@@ -101,7 +120,9 @@ class LDMConfig(Denoiser):
     blocks: int = field(metadata=SIZE)
     """Residual blocks of a stage on the way down; one more on the way up."""
     heads: int = field(metadata=SIZE)
+    """Of every attention."""
     norm_groups: int = field(metadata=SIZE)
+    """Of every group norm."""
     kind: Literal["ldm"] = "ldm"
 
     def __post_init__(self) -> None:

@@ -27,7 +27,9 @@ class Stage:
     """One resolution: half of the stage before it."""
 
     channels: int = field(metadata=SIZE)
+    """Of its feature maps."""
     down_blocks: int = field(metadata=SIZE)
+    """On the way down."""
     up_blocks: int = field(metadata=SIZE)
     """The up blocks take the down side's feature maps as skips, newest first. There are `down_blocks + 1` of them
     (the stage's input too): with fewer up blocks the oldest are left out, with more the last blocks take none."""
@@ -38,6 +40,7 @@ class Stage:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UNetConfig(Denoiser):
     latent_channels: int = field(metadata=SIZE)
+    """Of the input and the output."""
     context_width: int = field(metadata=SIZE)
     """Width of the text encoder's tokens."""
     context_length: int = field(metadata=SIZE)
@@ -54,7 +57,9 @@ class UNetConfig(Denoiser):
     head_width: int = field(metadata=SIZE)
     """Channels of an attention head; the number of heads is a stage's channels over it."""
     self_attention: Attention
+    """How many heads share a key and a value where tokens attend to each other."""
     cross_attention: Attention
+    """The same where they attend to the prompt."""
     qk_norm: VectorNorm | None
     """On queries and keys, head by head, in self- and cross-attention."""
     position: Position | None

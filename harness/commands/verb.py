@@ -75,6 +75,7 @@ NAMES = (
     "store merge",
     "data",
     "settings",
+    "knobs",
 )
 """In the order of the overview. The module of `latency predict` is `latency_predict`."""
 

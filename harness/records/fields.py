@@ -35,15 +35,43 @@ def described(cls: Any, where: str) -> Iterator[Described]:
         if field.name == "kind" and get_origin(hints["kind"]) is Literal:
             continue  # what chooses the class, not a setting of it
         path, hint = f"{where}.{field.name}" if where else field.name, hints[field.name]
-        yield Described(path=path, type=type_text(hint), default=_default(field), text=texts.get(field.name, ""))
-        for form in forms(hint):
-            yield from described(form, path)
+        text = texts.get(field.name, "") or _text_of_choice(hint)
+        yield Described(path=path, type=type_text(hint), default=_default(field), text=text)
+        inside = f"{path}.*" if get_origin(hint) is tuple else path
+        yield from _of_forms(forms(hint), inside)
 
 
 def forms(hint: Any) -> tuple[Any, ...]:
     """The dataclasses that a value of this type can be."""
+    parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType, tuple) else (hint,)
+    found = [tuple(part.forms.values()) if _is_open_union(part) else (part,) for part in parts]
+    return tuple(form for several in found for form in several if dataclasses.is_dataclass(form))
+
+
+def _is_open_union(hint: Any) -> bool:
+    """A class with a table `forms` of kinds, to which kinds are added."""
+    return isinstance(hint, type) and "forms" in vars(hint)
+
+
+def _of_forms(kinds: tuple[Any, ...], where: str) -> Iterator[Described]:
+    """Every setting of these kinds once; one that not all of them have says which do."""
+    lines: dict[str, Described] = {}
+    having: dict[str, list[str]] = {}
+    for kind in kinds:
+        for line in described(kind, where):
+            known = lines.setdefault(line.path, line)
+            lines[line.path] = line if line.text and not known.text else known
+            having.setdefault(line.path, []).append(str(tag_of(kind)))
+    for path, line in lines.items():
+        some = len(having[path]) < len(kinds)
+        yield dataclasses.replace(line, type=f"{line.type}; kind {', '.join(having[path])}") if some else line
+
+
+def _text_of_choice(hint: Any) -> str:
+    """What a choice between kinds is about, by its class: without the sentence about what builds it."""
     parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    return tuple(part for part in parts if dataclasses.is_dataclass(part))
+    texts = [inspect.getdoc(part) or "" for part in parts if _is_open_union(part)]
+    return " ".join(texts).partition("Builder")[0].strip()
 
 
 def type_text(hint: Any) -> str:
@@ -55,6 +83,8 @@ def type_text(hint: Any) -> str:
         return " | ".join(dict.fromkeys(map(type_text, args)))
     if origin is tuple:
         return f"list of {type_text(args[0])}"
+    if _is_open_union(hint):
+        return " | ".join(filter(None, map(tag_of, forms(hint))))
     if dataclasses.is_dataclass(hint):
         kind = tag_of(hint)
         return f"kind: {kind}" if kind else "settings"
