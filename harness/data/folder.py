@@ -84,7 +84,7 @@ def _image_data(root: Path, folder: _Folder, names: tuple[str, ...], cache: Path
         heldout=heldout,
         fingerprint=identity,
         unreadable=tuple(f"{shown(entry.name)}: {entry.problem}" for entry in folder.entries if entry.problem),
-        left_out=tuple(str(each) for each in layout.skipped),
+        left_out=tuple(layout.skipped),
         remarks=tuple(_remarks(folder)),
     )
 

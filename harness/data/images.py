@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.data.decode import UnreadableError, decode, to_array
+from harness.data.listing import HIDDEN, Skipped
 from harness.records.errors import UserError
 
 
@@ -83,7 +84,7 @@ class ImageData:
     class_folders: tuple[str, ...] = ()
     """The classes as folders are called, where they are read from folders."""
     unreadable: tuple[str, ...] = ()  # "cat/x.png: image file is truncated", left out of both parts
-    left_out: tuple[str, ...] = ()  # "30 .heic files, e.g. cat/1.heic: ...": what else lies there and is not read
+    left_out: tuple[Skipped, ...] = ()  # what else lies there and is not read
     remarks: tuple[str, ...] = ()  # what is read otherwise than a user may think
 
     @property
@@ -98,11 +99,9 @@ class ImageData:
 
     @property
     def warning(self) -> str | None:
-        """One line that counts and names what is left out; None if nothing is."""
-        return (
-            "; ".join([*unreadable_line(self.unreadable), *map("left out: {}".format, self.left_out), *self.remarks])
-            or None
-        )
+        """One line that counts and names what is left out; None if nothing is but hidden files."""
+        left_out = [f"left out: {each}" for each in self.left_out if each.reason != HIDDEN]
+        return "; ".join([*unreadable_line(self.unreadable), *left_out, *self.remarks]) or None
 
 
 def unreadable_line(unreadable: Sequence[str]) -> list[str]:

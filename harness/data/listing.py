@@ -18,6 +18,7 @@ from harness.records.errors import UserError
 
 TRAIN_NAMES = ("train", "training")
 HELDOUT_NAMES = ("val", "valid", "validation", "test", "testing")  # the first that is there is held out
+HIDDEN = "hidden"
 LITTER = ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")  # of systems, like what begins with a dot
 
 
@@ -227,7 +228,7 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 def _why_skipped(entry: "os.DirEntry[str]") -> str:
     if _is_hidden(entry.name):
-        return "hidden"
+        return HIDDEN
     if any(0xDC80 <= ord(c) <= 0xDCFF for c in entry.name):  # how Python holds bytes that are not UTF-8
         return "its name is not UTF-8"
     extension = PurePosixPath(entry.name).suffix.lower()
@@ -245,7 +246,7 @@ def _kind(name: str, reason: str) -> str:
     if "folder" in reason:
         return "folder"
     extension = PurePosixPath(name).suffix.lower()
-    return "entry" if reason == "hidden" else f"{extension} file" if extension else "file without extension"
+    return "entry" if reason == HIDDEN else f"{extension} file" if extension else "file without extension"
 
 
 def _counted(count: int, kind: str) -> str:
