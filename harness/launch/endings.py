@@ -1,4 +1,11 @@
-"""What is to be done about an attempt that is over and has no result that counts."""
+"""What is to be done about an attempt that is over and has no result that counts. What decides it meets in `settle`.
+
+Result:        its worker's word: it was stopped, or refused to run; then nothing else counts
+the launcher:  how the job ended, in its words; of one that was cancelled, whether this driver saw it go on before
+`left`:        its worker saved and left it to be continued: no loss to count
+`recalled`:    its driver asked it to end: its cancellation is nobody's word on the trial
+`timeouts`:    how often its key reached the time limit: too often is a failure
+"""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
