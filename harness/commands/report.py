@@ -13,6 +13,7 @@ from harness.records.manifest import StudyKind, read_manifest, study_folder
 
 if TYPE_CHECKING:
     from harness.records.manifest import Manifest
+    from harness.records.sweep_summary import SweepSummary
 
 PAGES, NUMBERS = "reports", "reports/published"
 """Where pages and published numbers lie."""
@@ -25,10 +26,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 VERB = Verb(
-    summary="write a study's report again from its records",
-    name="the ablation",
+    summary="write the page of an ablation or a sweep from its records",
+    name="an ablation or a sweep in sweeps/, or the path of its YAML",
     example="harness report fig3",
-    lists="ablations",
+    lists="studies",
     run=run,
 )
 
@@ -74,20 +75,23 @@ def read_page(name: str, page: str | None) -> tuple[dict[str, Any], dict[str, An
     return definition, read_study(NUMBERS, str(numbers)) if numbers else None
 
 
-def _source(out: Path, name: str) -> Manifest:
+def _source(out: Path, name: str) -> Manifest | SweepSummary:
     """What was written down of the study."""
-    return read_manifest(out, name)
+    from harness.search.study import SWEEP_FILE
+    from harness.search.summary import sweep_summary
+
+    folder = study_folder(out, name)
+    return sweep_summary(folder, name) if (folder / SWEEP_FILE).exists() else read_manifest(out, name)
 
 
 def _study(name: str, overrides: Sequence[str]) -> tuple[Path, str | None]:
     """Where the study lies, and the page that its YAML names."""
+    from harness.search.definition import sweep_study
     from harness.trials.ablation_study import ablation_study
-    from harness.trials.studies import read_study
+    from harness.trials.studies import KINDS, read_study
 
-    if "architecture" not in read_study("sweeps", name):
-        raise UserError(
-            f"'{name}' is no ablation, and only ablations have reports; "
-            f"`harness promote {name} --best` writes its best candidate"
-        )
+    if KINDS["sweep"] in read_study("sweeps", name):
+        sweep, settings = sweep_study(name, overrides)
+        return settings.out, sweep.report
     study, settings = ablation_study(name, overrides)
     return settings.out, study.report

@@ -33,6 +33,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 def check(arguments: argparse.Namespace) -> None:
     from harness.architecture.catalogue import architecture
+    from harness.commands.report import check_page
     from harness.search.definition import sweep_study
     from harness.trials.checks import check_study
     from harness.trials.studies import read_study
@@ -41,6 +42,7 @@ def check(arguments: argparse.Namespace) -> None:
     base = read_study("search_spaces", definition.space).get("base")
     known = [architecture(base)] if isinstance(base, str) else []
     check_study(settings, known, name=Path(arguments.name).stem)
+    check_page("sweep", Path(arguments.name).stem, definition.report)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""What an ablation or a single training consists of: written beside its runs, read by the report."""
+"""What an ablation consists of: written beside its runs, read by the report."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from harness.records.plain import from_plain, to_plain
 from harness.records.store import write_atomic
 
 MANIFEST_FILE = "manifest.json"
-StudyKind: TypeAlias = Literal["ablation", "sweep", "training"]
+StudyKind: TypeAlias = Literal["ablation", "sweep"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +38,6 @@ class Manifest:
     controls: Mapping[str, str]  # `floor`, `untrained`, `noise`, `pixel_gaussian` -> key of a Measurement
     command: str  # what to type to repeat it
     twin: Mapping[str, Any] | None = None  # {base, latent}: the deployment size that costs are counted at
-    kind: Literal["ablation", "training"] = "ablation"
     report: str | None = None  # the page that the study names: reports/NAME.yaml
     refused: Mapping[str, str] = field(default_factory=dict)  # combinations that a rule refuses -> why
 

@@ -48,3 +48,4 @@ class SweepSummary:
     floor: float | None = None  # the KID below which a candidate is promoted
     hours: float = 0.0  # of driving
     gpu_hours: float = 0.0
+    report: str | None = None  # the page that the study names: reports/NAME.yaml

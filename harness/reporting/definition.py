@@ -133,18 +133,17 @@ class ReportDefinition:
     def column(self, quantity: str) -> Column:
         return next(column for column in self.columns if column.quantity == quantity)
 
-    def with_values(self, quantities: set[str]) -> "ReportDefinition":
+    def with_values(self, quantities: set[str], study: Study) -> "ReportDefinition":
         """Without the optional columns of other quantities, and what is built on them; whole, where nothing is left."""
         kept = tuple(c for c in self.columns if not c.optional or c.quantity in quantities)
         names = {column.quantity for column in kept}
-        if not names:
-            return self
-        return replace(
+        shown = replace(
             self,
             columns=kept,
             claims=tuple(rule for rule in self.claims if rule.quantity in names),
             control_quantities=tuple(name for name in self.control_quantities if name in names),
         )
+        return shown if shown.main(study) else self
 
 
 def read_definition(plain: Mapping[str, Any], kind: StudyKind) -> ReportDefinition:

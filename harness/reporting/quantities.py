@@ -83,6 +83,6 @@ def known_quantity(name: str) -> KnownQuantity:
 
 
 def title_of(name: str) -> str:
-    """A heading for a quantity without a column of its own: `Parameters`, `Parameters of the twin`."""
+    """A heading for a quantity, which may have none: `Parameters`."""
     known = QUANTITIES.get(name.removeprefix(TWIN))
-    return name if known is None else known.title + (" of the twin" if name.startswith(TWIN) else "")
+    return name if known is None else known.title

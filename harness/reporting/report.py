@@ -40,7 +40,7 @@ def write_report(
     """Write the report of a study as one HTML file that opens offline, and return its path.
 
     store:      where its records are; what is missing there is shown as not measured
-    source:     the study: an ablation's or a training's manifest, a sweep's summary
+    source:     the study: an ablation's manifest, a sweep's summary
     definition: what to show and how to judge: the content of reports/NAME.yaml; {} is the default page
     published:  the numbers to stand beside ours: the content of reports/published/NAME.yaml; None without any
     """
@@ -88,7 +88,8 @@ def frames_of(store: Store, study: Study, definition: ReportDefinition, publishe
     quantities = dict.fromkeys([*(column.quantity for column in definition.columns), *recorded])
     readings = read_trials(records, list(quantities), study)
     shown = stood_in(readings, definition.stand_ins)
-    definition = definition.with_values({row.quantity for row in shown if row.kind not in ("unavailable", "missing")})
+    known = {row.quantity for row in shown if row.kind not in ("unavailable", "missing")}
+    definition = definition.with_values(known, study)
     control_readings = read_controls(controls, definition.controls, definition.control_quantities)
     estimated = estimates(shown, study)
     checks = training_checks(study, definition, control_readings, estimated, records)
@@ -103,6 +104,7 @@ def frames_of(store: Store, study: Study, definition: ReportDefinition, publishe
         shown=shown,
         control_readings=control_readings,
         estimates=estimated,
+        examples={row.quantity: row for row in shown if row.value is not None},
         checks=checks,
         claims=claim_sheet(study, definition, published, estimated, found),
         tests=tests,

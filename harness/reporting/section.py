@@ -16,11 +16,13 @@ from harness.reporting.checks import TrainingChecks
 from harness.reporting.claims import Claim
 from harness.reporting.definition import Column, ReportDefinition
 from harness.reporting.findings import Corrected
+from harness.reporting.format import number
 from harness.reporting.frames import Estimates, Reading, Records
 from harness.reporting.published import Published
+from harness.reporting.quantities import TWIN, title_of
 from harness.reporting.subjects import Study
 
-KINDS: tuple[StudyKind, ...] = ("ablation", "sweep", "training")
+KINDS: tuple[StudyKind, ...] = ("ablation", "sweep")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +38,7 @@ class Frames:
     shown: Sequence[Reading]  # the same with what stands in for what nobody could measure
     control_readings: Sequence[Reading]
     estimates: Estimates  # of `shown`
+    examples: Mapping[str, Reading]  # quantity -> one reading of it that has a value
     checks: TrainingChecks
     claims: Sequence[Claim]
     tests: Corrected
@@ -49,6 +52,18 @@ class Frames:
     @property
     def asides(self) -> tuple[Column, ...]:
         return self.definition.asides(self.study)
+
+    def title(self, quantity: str) -> str:
+        """Its column's, or the one that it has everywhere."""
+        titles = (column.title for column in self.definition.columns if column.quantity == quantity)
+        return next(titles, title_of(quantity)) + (" of the twin" if quantity.startswith(TWIN) else "")
+
+    def text(self, quantity: str, value: float) -> str:
+        """The value with the quantity's unit, as a count where the records count it."""
+        example = self.examples.get(quantity)
+        if example is None:
+            return number(value)
+        return number(int(value) if example.kind == "counted" else value, example.unit)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

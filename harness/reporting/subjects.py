@@ -14,7 +14,7 @@ from harness.records.manifest import Manifest, StudyKind
 from harness.records.record import trial_key
 from harness.records.sweep_summary import CandidateSummary, SweepSummary
 
-NOUNS: Mapping[StudyKind, str] = {"ablation": "rung", "sweep": "candidate", "training": "network"}
+NOUNS: Mapping[StudyKind, str] = {"ablation": "rung", "sweep": "candidate"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,7 +86,7 @@ def _planned(manifest: Manifest) -> Study:
         for rung in manifest.rungs
     )
     return Study(
-        kind=manifest.kind,
+        kind="ablation",
         name=manifest.name,
         subjects=tuple(subjects),
         seeds=manifest.seeds,

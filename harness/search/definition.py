@@ -80,6 +80,8 @@ class SweepStudy:
     """The best are trained again with fresh seeds and re-scored when the search has ended: {most: 4, seeds: 3}."""
     twin: DeploymentTwin | None = None
     """The size that costs are for, at the same point of the space: {base: thin_sdxl, latent: 128}."""
+    report: str | None = None
+    """reports/NAME.yaml: what `harness report` shows; null: the sweep's own name, else the default page."""
     settings: Mapping[str, Any] = field(default_factory=dict)  # overrides of config.yaml
 
     def __post_init__(self) -> None:

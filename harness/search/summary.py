@@ -43,6 +43,7 @@ def sweep_summary(folder: Path, name: str) -> SweepSummary:
         floor=stored.attributes.get(FLOOR),
         hours=float(stored.attributes.get(HOURS, 0.0)),
         gpu_hours=_gpu_seconds(stored) / 3600,
+        report=definition.get("report"),
     )
 
 

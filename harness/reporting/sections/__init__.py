@@ -2,15 +2,21 @@
 
 from harness.reporting.section import Section
 from harness.reporting.sections import (
+    candidates,
     claims,
     conditions,
     controls,
     curves,
+    failures,
+    finalists,
+    front,
     ladder,
     provenance,
     readings,
+    refusals,
     samples,
     summary,
+    sweep_summary,
     table,
 )
 
@@ -27,5 +33,11 @@ SECTIONS: dict[str, Section] = {
         conditions,
         readings,
         provenance,
+        sweep_summary,
+        front,
+        finalists,
+        refusals,
+        candidates,
+        failures,
     )
 }

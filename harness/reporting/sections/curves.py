@@ -89,6 +89,4 @@ def _line(
     )  # fmt: skip
 
 
-SECTION = Section(
-    name="curves", title="Loss curves", template=TEMPLATE, content=content, kinds=("ablation", "training")
-)
+SECTION = Section(name="curves", title="Loss curves", template=TEMPLATE, content=content, kinds=("ablation",))

@@ -58,7 +58,7 @@ def facts_of(frames: Frames) -> list[tuple[str, str]]:
         value = protocol.get(fact.setting)
         if value is not None or not fact.optional:
             rows.append((fact.title, "not recorded" if value is None else f"{value} {fact.unit}".strip()))
-    rows.append((f"{study.noun.capitalize()}s", str(len(study.subjects))))
+    rows.append((f"{study.noun.capitalize()}s", str(sum(one.child_of is None for one in study.subjects))))
     rows.append(("Seeds", ", ".join(map(str, study.seeds))))
     records = [record for record in frames.records.values() if record is not None]
     shared = {name: value for name, value, _ in provenance_rows([record.provenance for record in records])}

@@ -1,0 +1,142 @@
+"""The top of a sweep's report: what was searched, what came out, and how far that can be trusted."""
+
+from collections import Counter
+from collections.abc import Iterable
+from statistics import fmean
+
+from harness.records.conclusions import Conclusions, RescoredObjective
+from harness.records.sweep_summary import CandidateState, SweepSummary
+from harness.reporting.format import duration, inside, listed, number, signed
+from harness.reporting.section import Content, Frames, Section
+from harness.reporting.sections.provenance import facts_of
+from harness.reporting.sections.summary import Line
+
+TEMPLATE = """
+{% from "macros.html.j2" import facts_list %}
+{% for line in lines if line.kind == "warning" %}
+<p class="warning"><b>{{ line.lead }}:</b> {{ line.text }}</p>
+{% endfor %}
+<div class="answer">
+{% for line in lines if line.kind == "result" %}
+<p><b>{{ line.lead }}:</b> {{ line.text }}</p>
+{% endfor %}
+</div>
+{{ facts_list(facts) }}
+{% if scale_note %}
+<p class="scale"><b>Scale.</b> {{ scale_note }}</p>
+{% endif %}
+"""
+
+
+def content(frames: Frames) -> Content | None:
+    if (search := frames.study.search) is None:
+        return None
+    lines = [*_warnings(search), _counts(search), *_front(search, frames), *_finalists(search, frames)]
+    context = {"lines": lines, "facts": _facts(search, frames), "scale_note": frames.definition.scale_note}
+    return Content(context=context)
+
+
+def _facts(search: SweepSummary, frames: Frames) -> list[tuple[str, str]]:
+    objectives = [f"{direction} {inside(frames.title(name))}" for name, direction in search.objectives.items()]
+    levels = f"{' to '.join(f'{steps:,}' for steps in search.levels)} steps"
+    times = [duration(3600 * search.hours)]
+    if search.gpu_hours > 0:
+        times.append(f"{search.gpu_hours:.3g} GPU-hours")
+    return [
+        ("Objectives", "; ".join(objectives)),
+        ("Sampler", listed(search.samplers) or "not recorded"),
+        ("Training", levels),
+        *facts_of(frames),
+        ("Driven for", ", ".join(times)),
+    ]
+
+
+def _warnings(search: SweepSummary) -> Iterable[Line]:
+    if search.driver_runs:
+        yield Line(lead="Not finished", text="a driver runs; this page is of the moment it was made.", kind="warning")
+    if not search.front:
+        floor = "" if search.floor is None else f" Candidates are promoted below a KID of {number(search.floor)}."
+        text = f"no candidate is trained to {search.levels[-1]:,} steps, so that there is no front.{floor}"
+        yield Line(lead="No front", text=text, kind="warning")
+    elif search.conclusions is None:
+        text = (
+            "every value here is of one training. The lowest of many noisy scores is low partly by luck; "
+            "`finalists` in the sweep's YAML trains the best again with fresh seeds."
+        )
+        yield Line(lead="Not re-scored", text=text, kind="warning")
+
+
+def _counts(search: SweepSummary) -> Line:
+    states = Counter(candidate.state for candidate in search.candidates)
+    trained = sum(states.values()) - states["refused"]
+    of = f" of {search.trials:,}" if search.trials is not None else ""
+    how: dict[CandidateState, str] = {
+        "complete": f"trained to {search.levels[-1]:,} steps",
+        "stopped": "stopped before",
+        "failed": "failed",
+        "running": "not ended",
+    }
+    fates = [f"{states[state]:,} {text}" for state, text in how.items() if states[state]]
+    refused = f" {states['refused']:,} more were refused untrained." if states["refused"] else ""
+    return Line(
+        lead="Searched", text=f"{trained:,}{of} candidates were trained: {', '.join(fates) or 'none'}.{refused}"
+    )
+
+
+def _front(search: SweepSummary, frames: Frames) -> Iterable[Line]:
+    if not search.front:
+        return
+    best = [_best(search, frames, at) for at in range(len(search.objectives))]
+    many = f"{len(search.front)} candidates that no other beats in every objective" if len(search.front) > 1 else "one"
+    yield Line(lead="The front", text=f"{many}, by the search's own values; {'; '.join(best)}.")
+    rungs = {each.name: each.rung for each in search.candidates if each.rung}
+    if rungs:
+        there = [rungs[name] for name in search.front if name in rungs]
+        complete = sum(each.state == "complete" for each in search.candidates if each.rung)
+        were = "1 rung was a candidate" if len(rungs) == 1 else f"{len(rungs)} rungs were candidates"
+        text = f"{were}, {complete} trained to the last level; on the front: "
+        yield Line(lead="The ladder", text=f"{text}{listed(there) or 'none'}.")
+
+
+def _best(search: SweepSummary, frames: Frames, at: int) -> str:
+    """The best of one objective: `lowest KID 0.41 (trial-7)`."""
+    name, direction = list(search.objectives.items())[at]
+    front = [each for each in search.candidates if each.name in search.front and each.values is not None]
+    pick = max if direction == "maximize" else min
+    best = pick(front, key=lambda each: (each.values or ())[at])
+    value = frames.text(name, (best.values or ())[at])
+    return f"{'highest' if direction == 'maximize' else 'lowest'} {inside(frames.title(name))} {value} ({best.name})"
+
+
+def _finalists(search: SweepSummary, frames: Frames) -> Iterable[Line]:
+    conclusions = search.conclusions
+    if conclusions is None or not conclusions.varying or not conclusions.finalists:
+        return
+    objective = conclusions.varying[0]
+    title, best = inside(frames.title(objective)), conclusions.finalists[0]
+    scored = best.objectives[objective]
+    ties = f"not distinguished from {listed(scored.ties)}" if scored.ties else "told apart from every other finalist"
+    yield Line(
+        lead="Re-scored with fresh seeds", text=f"{best.name} is best in {title}, {mean_of(scored)}; it is {ties}."
+    )
+    if (luck := luck_of(conclusions, objective)) is not None:
+        text = f"on average the search's {title} of the finalists differs from the re-scored mean by {signed(luck)}."
+        yield Line(lead="Luck of the search", text=text)
+
+
+def mean_of(objective: RescoredObjective) -> str:
+    """`0.412 ± 0.031 (2 seeds)`: the mean and its standard error."""
+    error = "" if objective.standard_error is None else f" ± {number(objective.standard_error)}"
+    count = len(objective.scores)
+    return f"{number(objective.mean)}{error} ({count} seed{'s' if count != 1 else ''})"
+
+
+def luck_of(conclusions: Conclusions, objective: str) -> float | None:
+    """By how much the search's values differ from the re-scored means, on average over the finalists."""
+    differences = [each.objectives[objective].search_minus_mean for each in conclusions.finalists]
+    return fmean(differences) if differences else None
+
+
+SECTION = Section(
+    name="sweep_summary", title="Summary", template=TEMPLATE, content=content, kinds=("sweep",), place="header"
+)

@@ -1,0 +1,68 @@
+"""`harness report` of any study; a page that cannot be made is refused before anything is trained."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness.cli import main
+
+TRAINED = ["trials=2", "sampler=random"]
+
+
+def test_a_sweep_has_a_page_without_any_file_of_its_own(workplace, capsys):
+    assert main(["sweep", "search", *TRAINED]) == 0
+    capsys.readouterr()
+    assert main(["report", "search"]) == 0
+    page = Path(capsys.readouterr().out.strip())
+    assert page == Path("runs/search/report.html")
+    text = page.read_text()
+    assert "2 of 2 candidates were trained: 2 trained to 6 steps" in text
+    assert 'id="front"' in text
+    Path("reports").mkdir()
+    Path("reports/search.yaml").write_text("title: Mine\nsections: [sweep_summary, candidates]\n")
+    assert main(["report", "search"]) == 0
+    text = page.read_text()
+    assert "<h1>Mine</h1>" in text
+    assert 'id="front"' not in text
+
+
+def test_an_ablation_without_a_page_of_its_own_gets_the_default_one(workplace, capsys):
+    content = yaml.safe_load(Path("sweeps/tiny.yaml").read_text())
+    del content["report"]
+    Path("sweeps/plain.yaml").write_text(yaml.safe_dump(content))
+    assert main(["ablate", "plain", "count_only=true"]) == 0
+    page = Path(capsys.readouterr().out.strip().splitlines()[-1])
+    assert page == Path("runs/plain/report.html")
+    assert "<h1>plain</h1>" in page.read_text()
+
+
+@pytest.mark.parametrize("command", ["ablate tiny", "ablate tiny --dry-run", "sweep search", "sweep search --dry-run"])
+@pytest.mark.parametrize(
+    ("page", "sentence"),
+    [
+        ("claims: [{quantity: kid}]", "missing setting 'claims.0.title'"),
+        ("columns: [{quantity: kidd}]", "unknown quantity 'kidd'; choose one of: kid"),
+        ("sections: [tabel]", "'tabel'; choose one of: "),
+        ("published: fig33", "'fig33'; choose one of: fig3"),
+    ],
+)
+def test_a_page_that_cannot_be_made_is_refused_before_training(workplace, capsys, command, page, sentence):
+    Path("reports").mkdir()
+    Path("reports/mine.yaml").write_text(page)
+    verb, name, *flags = command.split()
+    study = Path(f"sweeps/{name}.yaml")
+    study.write_text(yaml.safe_dump(yaml.safe_load(study.read_text()) | {"report": "mine"}))
+    assert main([verb, name, *flags]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("harness: ")
+    assert sentence in error
+    assert "fig33" in page or "reports/mine.yaml" in error
+    assert not Path(f"runs/{name}").exists()
+
+
+def test_a_page_that_is_named_and_not_there_is_refused(workplace, capsys):
+    study = Path("sweeps/tiny.yaml")
+    study.write_text(yaml.safe_dump(yaml.safe_load(study.read_text()) | {"report": "fig33"}))
+    assert main(["ablate", "tiny", "--dry-run"]) == 2
+    assert "unknown name in reports/: 'fig33'; choose one of: fig3" in capsys.readouterr().err

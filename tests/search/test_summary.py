@@ -1,0 +1,59 @@
+"""What a page says of a sweep is what its study says."""
+
+from collections import Counter
+
+import pytest
+from fake_sweep import OBJECTIVES, World, score
+
+from harness.records.errors import UserError
+from harness.records.plain import to_plain
+from harness.search.finalists import Finalists, conclude, rescore_finalists
+from harness.search.status import sweep_status
+from harness.search.study import DEFINITION
+from harness.search.summary import sweep_summary
+
+BUDGETS = (100, 300)
+
+
+def sometimes(spec):
+    odd = spec.architecture.feed_forward.ratio == 3
+    return "training diverged at step 7" if odd and spec.settings.recipe.steps == 300 else score(spec)
+
+
+def test_the_summary_is_the_study_in_every_state(tmp_path, cheap):
+    world = World(tmp_path, sometimes)
+    driver = world.driver(trials=12, budgets=BUDGETS, limits={"macs": 20_000}, report="mine")
+    began = {"objectives": OBJECTIVES, "budgets": list(BUDGETS), "reduction": 3, "seed": 0, "protocol": {"recipe": {}}}
+    world.study.set_user_attr("began", began)
+    world.study.set_user_attr(DEFINITION, to_plain(driver.definition))
+    ending = driver.run()
+    rescore_finalists(driver, Finalists(most=2, seeds=2), ending)
+
+    summary, status = sweep_summary(tmp_path, "fake"), sweep_status(tmp_path, "fake")
+    assert Counter(each.state for each in summary.candidates) == {
+        state: count for state, count in status.states.items() if count
+    }
+    assert {"complete", "refused", "stopped"} <= {each.state for each in summary.candidates}
+    assert summary.front == tuple(point.name for point in status.front)
+    assert {state: [(r.text, r.times) for r in reasons] for state, reasons in summary.reasons.items()} == {
+        state: [(r.text, r.times) for r in reasons] for state, reasons in status.reasons.items()
+    }
+    for each in summary.candidates:
+        if each.key:
+            kid, macs = each.values
+            assert world.workers.records[each.key].quantities["kid"].value == kid
+            assert world.workers.records[each.key].quantities["macs"].value == macs
+            assert each.steps == (300 if each.state == "complete" else 100)
+        else:
+            assert each.state == "refused"
+            assert each.reason
+    assert summary.conclusions == conclude(world.study)
+    fresh = {key: record for finalist in summary.conclusions.finalists for key, record in finalist.trials.items()}
+    assert len(fresh) == 2
+    assert all(world.workers.records[key].seed == seed for seed, key in fresh.items())
+    assert (summary.trials, summary.report, summary.levels, summary.seed) == (12, "mine", BUDGETS, 0)
+
+
+def test_a_folder_without_a_study_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="has no study yet; `harness sweep fake` begins it"):
+        sweep_summary(tmp_path, "fake")
