@@ -56,7 +56,7 @@ class SweepStudy:
     objectives: Mapping[str, Direction]
     """Quantity of the record -> direction."""
     sampler: str = "tpe"
-    """tpe, gp, nsga2, random or qmc."""
+    """tpe, gp, nsga2, random, qmc, or grid: every combination of the space."""
     sampler_seed: int = 0
     trials: int = 20
     """Candidates trained in total, over all runs of the command."""

@@ -32,6 +32,7 @@ from harness.search.definition import (
 from harness.search.finalists import rescore_finalists
 from harness.search.knob_checks import check_carries_over, check_recipes, check_types_of_values
 from harness.search.problem import Placed, Problem, rungs_of
+from harness.search.space import Space
 from harness.search.space import space as space_of
 from harness.search.study import DEFINITION, FLOOR, mend_journal, open_storage, open_study, place, writing
 from harness.search.sweep import Ending, Sweep
@@ -105,9 +106,21 @@ def problem_of(
         levels=tuple(prepared.trained_for(steps) for steps in definition.budgets) or (prepared,),
         folder=folder,
     )
+    remarks = grid_remarks(space, definition) if definition.sampler == "grid" else []
     if definition.enqueue is None:
-        return problem, [], []
-    return problem, *rungs_of(definition.enqueue, space, prepared.fit, settings.recipe)
+        return problem, [], remarks
+    enqueued, unplaced = rungs_of(definition.enqueue, space, prepared.fit, settings.recipe)
+    return problem, enqueued, [*remarks, *unplaced]
+
+
+def grid_remarks(space: Space, definition: SweepStudy) -> list[str]:
+    """How many points the grid has. Errors: UserError where it has no end."""
+    points = space.count()
+    if points is None:
+        name = next(name for name, knob in space.knobs.items() if knob.values() is None)
+        raise UserError(f"a grid has an end, and knob '{name}' has too many values; give it choices, or a step")
+    some = f"; trials={definition.trials:,} trains no more" if definition.trials < points else ""
+    return [f"the grid has {points:,} points, those that a rule or a limit refuses among them{some}"]
 
 
 def began(problem: Problem, definition: SweepStudy) -> dict[str, Any]:

@@ -11,8 +11,9 @@ them in their own way.
 """
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -73,12 +74,36 @@ class GP(GPSampler):
         return super()._get_constraints_acqf_args(constraint_vals, internal_search_space, normalized_params)
 
 
+class Grid(RandomSampler):
+    """Every combination of the space, each once, in its order: the last knob varies fastest."""
+
+    _left: Iterator[Parameters] = iter(())
+    _point: Parameters = MappingProxyType({})
+
+    def begin(self, space: Space, known: Iterable[Candidate]) -> None:
+        """Those of the space that are no candidate's."""
+        met = {_key(candidate.parameters) for candidate in known}
+        self._left = (point for point in space.combinations() if _key(point) not in met)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        super().before_trial(study, trial)
+        self._point = next(self._left, self._point)  # after the last one it comes again, and was met
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        if param_name in self._point:
+            return self._point[param_name]
+        return super().sample_independent(study, trial, param_name, param_distribution)
+
+
 SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: TPE(seed=seed),
     "gp": lambda seed: GP(seed=seed, warn_independent_sampling=False),
     "nsga2": lambda seed: NSGAIISampler(seed=seed),
     "random": lambda seed: RandomSampler(seed=seed),
     "qmc": lambda seed: QMCSampler(seed=seed, scramble=True),
+    "grid": lambda _seed: Grid(),
 }
 """A sampler that begins again with the same seed would ask for the same again: callers add the number of candidates.
 
@@ -251,6 +276,8 @@ class Shadow:
         self._refused: list[FrozenTrial] = []
         if isinstance(self._model, TPE | GP):
             self._model.refused = self._refused
+        elif isinstance(self._model, Grid):
+            self._model.begin(self._space, self._known)
         self._storage = _Revisable()
         self._study = optuna.create_study(storage=self._storage, directions=self._directions, sampler=self._model)
         self._numbers: dict[int, int] = {}  # candidate -> the number of its trial here
