@@ -27,6 +27,13 @@ def add(folder: Path, a: int = 1, b: int = 2) -> Plain:
     }
 
 
+def where(folder: Path) -> Plain:
+    """The package that a worker imports."""
+    import harness
+
+    return str(Path(harness.__file__).parent)
+
+
 def raises(folder: Path) -> Plain:
     raise ValueError("two\nlines")
 

@@ -27,6 +27,7 @@ from harness.launch.events import read_events, read_progress, report_progress
 from harness.launch.jobs import recall
 from harness.launch.pool import Outcome, Pool
 from harness.launch.slurm import SlurmHandle
+from harness.launch.snapshot import PACKAGE, snapshot
 from harness.launch.worker import Job, save_call
 from harness.processes.locks import is_held
 from harness.records.errors import UserError
@@ -148,6 +149,18 @@ def test_an_attempt_whose_predecessor_was_deleted_gets_a_number_of_its_own(tmp_p
     made = [new_attempt(tmp_path / "key") for _ in range(3)]
     made[1].folder.rmdir()
     assert new_attempt(tmp_path / "key").number == 4
+
+
+@pytest.mark.parametrize("name", ["a:b", "it's"])
+def test_jobs_run_the_copy_of_the_code_whatever_its_path_holds(
+    tmp_path: Path, launcher: LauncherConfig, name: str
+) -> None:
+    ended = run(tmp_path / name, launcher, key=jobs.where)
+    imported = Path(str(ended["key"].result))
+    if isinstance(launcher, DebugLauncher):
+        assert imported == PACKAGE
+    else:
+        assert imported == snapshot(tmp_path / name) / "harness"
 
 
 def test_never_more_jobs_than_the_cap(tmp_path: Path) -> None:
