@@ -45,8 +45,9 @@ Written by `python tests/measure/statistics_curves.py {pages}` ({pages:,} simula
 known to ±{error:.1f} points); `tests/measure/test_statistics_simulation.py` holds the same with fixed seeds.
 
 A page is a ladder of eight rungs with seven comparisons, as in `sweeps/fig3.yaml`; all rungs have the same seeds. A
-comparison is stated where its p, corrected for the page (Holm), is below 5%. The method is one for all worlds, and is
-not told which it is in: `harness/measure/statistics.py` says it in a paragraph.
+comparison is stated where its p, corrected for the page, is below 5%: step down, by the joint distribution of the
+page's differences (`harness/measure/statistics_joint.py`). The method is one for all worlds, and is not told which it
+is in: `harness/measure/statistics.py` says it in a paragraph.
 
 ## False statements
 
@@ -63,9 +64,9 @@ proportional, because the highest rungs scatter more than it says.
 ## Power
 
 Share of true differences of 2 standard deviations that are stated, in percent. The *oracle* knows whether noise is
-constant or proportional, and estimates its size from all rungs as we do; paired, it also takes seeds as blocks. *Spread
-known* knows the standard deviations themselves, which nobody can. The *overlap rule* is what was replaced: one absolute
-spread, and rungs whose seeds overlap are never told apart.
+constant or proportional, estimates its size from all rungs as we do, and corrects by Holm (1979), as all lines but ours
+do; paired, it also takes seeds as blocks. *Spread known* knows the standard deviations themselves, which nobody can.
+The *overlap rule* is what was replaced: one absolute spread, and rungs whose seeds overlap are never told apart.
 
 {powers}
 
@@ -73,10 +74,15 @@ spread, and rungs whose seeds overlap are never told apart.
 
 The goal is to lose at most 5 points to the paired oracle. Largest loss: {shortfall}.
 
-Where one rung differs by 30% and noise is 15% of the others' mean, whether that rung scatters more or less than they do
-decides the test, and its own scores hardly tell: constant and proportional noise count half each, and against either
-truth that costs something. Where noise is proportional and seeds matter, two or three seeds leave too few degrees of
-freedom to learn the crossover; there the blocks still gain more than that over the oracle that does not pair.
+It is lost because nobody tells us whether noise is constant or proportional. Where one rung differs by 30% and noise is
+15% of the others' mean, whether that rung scatters more or less than they do decides the test, and its own scores
+hardly tell. Where noise is proportional and seeds matter, two or three seeds leave few degrees of freedom to learn it.
+Part of it is won back by the correction: the differences of a page share rungs and one estimated spread, so that their
+errors come together, which Holm's correction does not use.
+
+The correction costs some of that again where residuals have heavy tails: then it takes the degrees of freedom that a
+variance has at their kurtosis, and never is stricter than Holm's. Without this, pages of gamma noise at two and three
+seeds would be wrong more often.
 
 Shared seeds cost one degree of freedom each beyond the first: at two seeds seven are left of eight. Where seeds move
 all rungs alike they win far more than that, and nobody looks at the scores to decide.
@@ -90,8 +96,8 @@ Of one true difference of 2 standard deviations, without a correction: how often
 ## Equivalence
 
 Share of pages that prove two rungs equivalent within 10% (two one-sided tests, noise of 3% of the mean), in percent. At
-the margin's edge it should be at most 5; with gamma noise, few seeds and the higher mean it is somewhat more (the two
-one-sided tests are not corrected here).
+the margin's edge it should be at most 5. The degrees of freedom are those of a variance at the kurtosis of the
+residuals, because one-sided tests feel skewed noise more; here is one pair alone, without a correction for others.
 
 {equivalences}
 

@@ -116,6 +116,15 @@ def test_heavy_tails_make_the_correction_stricter():
     assert corrected(stricter)[1, 0] > 1.05 * corrected(tests)[1, 0]
 
 
+def test_equivalence_is_tested_on_the_freedom_that_heavy_tails_leave():
+    """Means 100 and 101, a pooled variance of 6/5 over 6 scores each: 1.015 other - one on two groups' errors."""
+    scales = np.array([1, 1, 1, 1, 10]) * np.sqrt(5 / 104)
+    noise, _ = page([100 + shift + scale * LIGHT for shift, scale in zip((0, 1, 2, 3, 4), scales, strict=True)], [])
+    t = (1.015 * 100 - 101) / np.sqrt(6 / 5 / 6 * (1 + 1.015**2))
+    assert noise.equivalent("1", "0", 0.015) == pytest.approx(stats.t.sf(t, noise.careful), rel=0.02)
+    assert stats.t.sf(t, noise.careful) > 1.005 * stats.t.sf(t, noise.freedom)
+
+
 def test_the_careful_freedom_is_all_of_it_for_normal_noise_with_many_scores():
     random = np.random.default_rng(0)
     careful = [

@@ -105,3 +105,11 @@ def test_equivalence_is_claimed_wrongly_one_time_in_twenty_and_proved_with_more_
     proved = [equivalence(random, 150, seeds, 0.03, "normal") for seeds in (2, 3, 20)]
     assert proved == sorted(proved)
     assert proved[0] < 0.9 < proved[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("noise", NOISES)
+def test_equivalence_is_claimed_wrongly_one_time_in_twenty_at_length(noise):
+    for seeds in (2, 3, 5):
+        for apart in (0.1, -0.1):
+            assert equivalence(np.random.default_rng(seeds), 2000, seeds, apart, noise) <= allowed(2000)
