@@ -126,6 +126,15 @@ def test_the_top_says_what_was_searched_and_what_the_finalists_tell(
     assert "1 rung was a candidate, 1 trained to the last level; on the front: fig3/mqa." in top
 
 
+def test_a_single_finalist_is_compared_with_nobody(store: Store, summary: SweepSummary, page_cells: Cells) -> None:
+    assert summary.conclusions is not None
+    one = replace(summary.conclusions, finalists=summary.conclusions.finalists[:1])
+    page = page_of(store, replace(summary, conclusions=one))
+    top = next(c["text"] for c in page_cells(page) if c["tag"] == "header")
+    assert "trial-0, the only finalist, has a KID of 0.630 ± 0.0200 (2 seeds)." in top
+    assert "distinguished" not in top
+
+
 def test_refusals_are_counted_by_reason_and_failures_named(
     store: Store, summary: SweepSummary, page_cells: Cells
 ) -> None:

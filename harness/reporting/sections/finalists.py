@@ -91,8 +91,8 @@ def _cell(text: str, *, small: str = "", data: str | None = None) -> dict[str, o
 def _rule(conclusions: Conclusions) -> str:
     return (
         "Ranks and the front are by the re-scored means. Two are not distinguished where the p of their difference, "
-        f"corrected for all pairs together, is at least {1 - conclusions.level:.2g}; equivalent where each is proved to "
-        f"lie within {conclusions.margin:.0%} of the other (two one-sided tests)."
+        f"corrected for all pairs together, is at least {1 - conclusions.level:.2g}; equivalent where each is proved "
+        f"to lie within {conclusions.margin:.0%} of the other (two one-sided tests)."
     )
 
 

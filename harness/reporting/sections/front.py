@@ -129,7 +129,9 @@ def _marks(
     if rows.empty:
         return
     labelled = name in ("front", "ladder") and len(rows) <= MOST_LABELS
-    labels = [html.escape(row.rung or row.name) for row in rows_of(rows)] if labelled else None
+    named_before = name == "ladder"  # a rung on the front has its name there
+    texts = ["" if named_before and row.on_front else html.escape(row.rung or row.name) for row in rows_of(rows)]
+    labels = texts if labelled else None
     figure.add_trace(
         go.Scatter(
             x=rows[axes[0]].tolist(), y=rows[axes[1]].tolist(), name=name, marker=marker,
