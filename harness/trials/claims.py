@@ -108,9 +108,10 @@ class Claims:
         return Path(os.path.normpath(self._root / claim["folder"]))
 
     def _read(self, key: str) -> dict[str, Any] | None:
+        """None where there is none; a damaged one is nobody's."""
         try:
             claim: dict[str, Any] = json.loads((self._root / f"{key}.json").read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             return None
         return claim
 

@@ -141,7 +141,7 @@ def _without_twin(quantities: Mapping[str, Quantity]) -> dict[str, Quantity]:
 
 
 def _keeps_its_own(current: Quantity | None, own: Quantity) -> bool:
-    """Whether the record's own is worth more than the current one: a number, where there is none now and none will come."""
+    """Whether the record's own is worth more than the current one: a number, where none is there and none will come."""
     return isinstance(current, Unavailable) and not current.awaits and not isinstance(own, Unavailable)
 
 

@@ -102,6 +102,17 @@ def test_on_another_host_a_claim_holds_while_its_driver_beats(one, two, tmp_path
     assert two.take("k") is None
 
 
+def test_a_claim_that_is_cut_anywhere_is_nobodys(one, two, tmp_path):
+    _, first = one
+    first.take("k")
+    path = tmp_path / "store" / "claims" / "k.json"
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        assert two.take("k") is None
+        two.give_back("k")
+
+
 def test_of_many_at_once_one_gets_it(tmp_path):
     folders = [tmp_path / f"study{number}" / "attempts" for number in range(8)]
     locks = [lock_driver(folder, LAUNCHER) for folder in folders]
