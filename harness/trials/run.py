@@ -69,8 +69,8 @@ def run_trial(spec: TrialSpec, attempt_folder: Path) -> TrialRecord:
 
 
 class Trial:
-    """Of a denoiser: what it is for stands in `train`, `sample` and `score`, and in the quantities that `outcomes` names
-    for them; counting, export, latency, records and checkpoints are of any network."""
+    """Of a denoiser: that is what `train`, `sample` and `score` are for, with the quantities that `outcomes` names for
+    them. Counting, export, latency and records are of any network."""
 
     def __init__(self, spec: TrialSpec, attempt_folder: Path, tracking: Tracker) -> None:
         self.spec, self.folder, self.tracking = spec, attempt_folder, tracking
