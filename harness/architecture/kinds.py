@@ -47,17 +47,17 @@ def kind_of(knob: type[Knob], *, built_by: str | Builder) -> Callable[[Kind], Ki
 
 def builder_module(spec: object) -> str:
     """The name of the module that builds `spec`."""
-    found = _BUILDERS[type(spec)]
-    return found.partition(":")[0] if isinstance(found, str) else found.__module__
+    builder_or_name = _BUILDERS[type(spec)]
+    return builder_or_name.partition(":")[0] if isinstance(builder_or_name, str) else builder_or_name.__module__
 
 
 def builder_of(spec: object) -> Builder:
     """What builds `spec`; its arguments are those that the knob's docstring names."""
-    found = _BUILDERS.get(type(spec))
-    if found is None:
+    builder_or_name = _BUILDERS.get(type(spec))
+    if builder_or_name is None:
         raise unknown_name("knob value", type(spec).__name__, (cls.__name__ for cls in _BUILDERS))
-    if callable(found):
-        return found
-    module, _, name = found.partition(":")
+    if callable(builder_or_name):
+        return builder_or_name
+    module, _, name = builder_or_name.partition(":")
     builder: Builder = getattr(import_module(module), name)
     return builder

@@ -72,7 +72,7 @@ class Ladder:
 
     def architectures(self) -> tuple[tuple[LadderRung, ArchitectureConfig], ...]:
         """Every rung, its `against` filled in, with its architecture: its base or that of `against`, edited."""
-        return tuple((rung, made) for rung, _, made in self._made())
+        return tuple((rung, edited) for rung, _, edited in self._made())
 
     def on(self, base: str) -> "Ladder":
         """The same ladder on another base: each rung with its twin's edits where it names some.
@@ -80,8 +80,8 @@ class Ladder:
         Refused by name: a rung that sets a size, or has a base of its own, and does not say what it is there; and one
         whose edits cannot be made there.
         """
-        for rung, start, made in self._made():
-            _check_carries_over(rung, start, made, base)
+        for rung, start, edited in self._made():
+            _check_carries_over(rung, start, edited, base)
         moved = replace(self, base=base, rungs=tuple(_moved(rung) for rung in self.rungs))
         try:
             moved.architectures()
@@ -93,15 +93,15 @@ class Ladder:
 
     def _made(self) -> list[tuple[LadderRung, ArchitectureConfig, ArchitectureConfig]]:
         """Every rung, what it edits, and what that makes."""
-        made: dict[str, tuple[LadderRung, ArchitectureConfig, ArchitectureConfig]] = {}
+        built: dict[str, tuple[LadderRung, ArchitectureConfig, ArchitectureConfig]] = {}
         for rung in self.rungs:
-            against = rung.against or self._default_against(list(made))
+            against = rung.against or self._default_against(list(built))
             try:
-                start = architecture(rung.base or self.base) if rung.base or not against else made[against][2]
-                made[rung.name] = replace(rung, against=against), start, with_edits(start, rung.edited)
+                start = architecture(rung.base or self.base) if rung.base or not against else built[against][2]
+                built[rung.name] = replace(rung, against=against), start, with_edits(start, rung.edited)
             except UserError as error:
                 raise UserError(f"rung '{rung.name}': {error}") from error
-        return list(made.values())
+        return list(built.values())
 
     def _default_against(self, above: list[str]) -> str | None:
         if not above:
@@ -109,14 +109,14 @@ class Ladder:
         return above[-1] if self.mode == "cumulative" else above[0]
 
 
-def _check_carries_over(rung: LadderRung, start: ArchitectureConfig, made: ArchitectureConfig, base: str) -> None:
+def _check_carries_over(rung: LadderRung, start: ArchitectureConfig, edited: ArchitectureConfig, base: str) -> None:
     """Refuse a rung of which nobody said what it is on the other base."""
     if rung.base is not None and rung.twin_base is None:
         raise UserError(
             f"rung '{rung.name}' has a base of its own, {rung.base}, so it needs one beside {base} too; write "
             "twin_base: NAME beside it, or run the study without a twin"
         )
-    sizes = sizes_set(rung.edited, start, made) if rung.twin is None else ()
+    sizes = sizes_set(rung.edited, start, edited) if rung.twin is None else ()
     if sizes:
         form = f"{{{sizes[0]}: SIZE}}"
         beside = f"beside its edits, e.g. twin: {form}"

@@ -42,27 +42,27 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    made = edited(arguments.name, arguments.overrides)
+    architecture = edited(arguments.name, arguments.overrides)
     if arguments.name.endswith(WEIGHTS) and arguments.weights is None and not arguments.preflight:
         arguments.weights = arguments.name
-    latent_of(arguments.latent, made, arguments.weights or arguments.name)
+    latent_of(arguments.latent, architecture, arguments.weights or arguments.name)
 
 
 def run(arguments: argparse.Namespace) -> int:
     from harness.coreml.config import Mlprogram
 
-    made = edited(arguments.name, arguments.overrides)
-    latent = latent_of(arguments.latent, made, arguments.weights or arguments.name)
+    architecture = edited(arguments.name, arguments.overrides)
+    latent = latent_of(arguments.latent, architecture, arguments.weights or arguments.name)
     flags = {name: getattr(arguments, name) for name in ("target", "layout", "bits")}
     config = from_plain(Mlprogram, {name: value for name, value in flags.items() if value is not None})
     if not arguments.preflight:
-        return _export(arguments, made, latent, config)
+        return _export(arguments, architecture, latent, config)
     if arguments.parity:
         raise UserError("--preflight writes no package, so there is none for --parity; leave one of them out")
     for flag in ("to", "weights"):
         if getattr(arguments, flag) is not None:
             raise UserError(f"--preflight writes no package, so it takes no --{flag}; leave one of them out")
-    return _preflight(arguments, made, latent, config)
+    return _preflight(arguments, architecture, latent, config)
 
 
 VERB = Verb(
@@ -76,7 +76,7 @@ VERB = Verb(
 )
 
 
-def _export(arguments: argparse.Namespace, made: ArchitectureConfig, latent: int, config: Mlprogram) -> int:
+def _export(arguments: argparse.Namespace, architecture: ArchitectureConfig, latent: int, config: Mlprogram) -> int:
     from harness.coreml.export import check_package_place, export_package
     from harness.coreml.parity import parity
     from harness.coreml.preflight import check_package
@@ -86,22 +86,22 @@ def _export(arguments: argparse.Namespace, made: ArchitectureConfig, latent: int
 
     path = Path(arguments.to or f"{Path(arguments.name).stem}.mlpackage")
     check_package_place(path)
-    inputs = example_inputs(made, latent=latent)
+    inputs = example_inputs(architecture, latent=latent)
     if arguments.weights is not None:
-        module = read_weights(Path(arguments.weights), made).network()
+        module = read_weights(Path(arguments.weights), architecture).network()
     else:
-        module = build(made)
+        module = build(architecture)
         if arguments.parity:
             fill_weights(module)
     summary = export_package(module, inputs, path, config)
-    found = check_package(summary.path)
+    findings = check_package(summary.path)
     result = parity(module, inputs, summary.path) if arguments.parity else None
     if arguments.json:
-        _print_json(_head(arguments.name, latent, summary) | ({"parity": to_plain(result)} if result else {}), found)
+        _print_json(_head(arguments.name, latent, summary) | ({"parity": to_plain(result)} if result else {}), findings)
         return _judged(result, config)
     title = f"{arguments.name} at a {latent}x{latent} latent: {summary.bytes:,} bytes, {summary.target}"
     _print_operators(summary.operators, f"{title}, {_weights(config)}, layout {config.layout}")
-    _print_findings(found)
+    _print_findings(findings)
     if result is not None:
         print(
             f"parity with the module: {result.float32_db:.1f} dB computed in float32, "
@@ -118,15 +118,15 @@ def _judged(result: ParityResult | None, config: Mlprogram) -> int:
     return 0
 
 
-def _preflight(arguments: argparse.Namespace, made: ArchitectureConfig, latent: int, config: Mlprogram) -> int:
+def _preflight(arguments: argparse.Namespace, architecture: ArchitectureConfig, latent: int, config: Mlprogram) -> int:
     import torch
 
     from harness.coreml.preflight import preflight
     from harness.models.build import build, example_inputs
 
     with torch.device("meta"):
-        module = build(made)
-    report = preflight(module, example_inputs(made, latent=latent, device="meta"), config)
+        module = build(architecture)
+    report = preflight(module, example_inputs(architecture, latent=latent, device="meta"), config)
     if arguments.json:
         return _print_json(_head(arguments.name, latent, config) | _head(arguments.name, latent, report), ())
     title = f"{arguments.name} at a {latent}x{latent} latent, before converting: {report.params:,} parameters, "
@@ -149,8 +149,8 @@ def _head(name: str, latent: int, what: Any) -> dict[str, Any]:
     return {"name": name, **plain, "latent": latent}
 
 
-def _print_json(head: Mapping[str, Any], found: Sequence[Finding]) -> int:
-    print(json.dumps({"findings": to_plain(found), **head}))
+def _print_json(head: Mapping[str, Any], findings: Sequence[Finding]) -> int:
+    print(json.dumps({"findings": to_plain(findings), **head}))
     return 0
 
 
@@ -158,10 +158,10 @@ def _print_operators(operators: Mapping[str, int], title: str) -> None:
     print(table(("operator", "times"), [*operators.items(), ("all", sum(operators.values()))], title))
 
 
-def _print_findings(found: Sequence[Finding]) -> None:
-    for finding in found:
+def _print_findings(findings: Sequence[Finding]) -> None:
+    for finding in findings:
         where = f", first at {finding.place}" if finding.place else ""
         times = f" ({finding.times} times{where})" if finding.times > 1 else f" ({where[2:]})" * bool(where)
         print(f"warning: {finding.message}{times} [{finding.evidence}: {finding.source}]")
-    if not found:
+    if not findings:
         print("no known limit is met")

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     chip(arguments.chip)  # before the network, which takes longer
     module, inputs = _network(arguments)
     try:
-        found = predict_latency(
+        latency = predict_latency(
             module,
             inputs,
             chip=arguments.chip,
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         why = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{arguments.name} does not run on {_shown(inputs)} ({why}); give another --input") from error
     shapes = [list(x.shape) for x in tree_leaves(inputs)]
-    print(json.dumps(as_plain(arguments, shapes, found)) if arguments.json else _text(arguments, inputs, found))
+    print(json.dumps(as_plain(arguments, shapes, latency)) if arguments.json else _text(arguments, inputs, latency))
     return 0
 
 
@@ -73,15 +73,17 @@ VERB = Verb(
 )
 
 
-def as_plain(arguments: argparse.Namespace, shapes: list[list[int]], found: Predicted | Unavailable) -> dict[str, Any]:
+def as_plain(
+    arguments: argparse.Namespace, shapes: list[list[int]], latency: Predicted | Unavailable
+) -> dict[str, Any]:
     """What `--json` prints."""
-    asked = {name: getattr(arguments, name) for name in ("name", "chip", "compute_unit", "weight_bits")}
-    head = {**asked, "inputs": shapes, "kind": found.kind}
-    if isinstance(found, Unavailable):
-        return {**head, "reason": found.reason}
-    told = ("extrapolated_because", "nominal", "calibration", "fitted_on")
-    numbers = {"latency_ms": found.value, "low_ms": found.low, "high_ms": found.high}
-    return head | numbers | {"extrapolated": found.extrapolated} | {name: found.conditions[name] for name in told}
+    named = {name: getattr(arguments, name) for name in ("name", "chip", "compute_unit", "weight_bits")}
+    head = {**named, "inputs": shapes, "kind": latency.kind}
+    if isinstance(latency, Unavailable):
+        return {**head, "reason": latency.reason}
+    shown = ("extrapolated_because", "nominal", "calibration", "fitted_on")
+    numbers = {"latency_ms": latency.value, "low_ms": latency.low, "high_ms": latency.high}
+    return head | numbers | {"extrapolated": latency.extrapolated} | {name: latency.conditions[name] for name in shown}
 
 
 def shape_of(text: str) -> tuple[int, int, int]:
@@ -106,20 +108,20 @@ def _network(arguments: argparse.Namespace) -> Network:
         return timm_network(name.removeprefix(TIMM), shape_of(arguments.input or TIMM_INPUT))
     if arguments.input is not None:
         raise UserError(f"--input is for timm: models; for {name} give the latent's side with --latent")
-    made = edited(name, arguments.overrides)
-    latent = latent_of(arguments.latent, made, name)
+    architecture = edited(name, arguments.overrides)
+    latent = latent_of(arguments.latent, architecture, name)
     with torch.device("meta"):
-        return build(made), example_inputs(made, latent=latent, device="meta")
+        return build(architecture), example_inputs(architecture, latent=latent, device="meta")
 
 
-def _text(arguments: argparse.Namespace, inputs: Any, found: Predicted | Unavailable) -> str:
+def _text(arguments: argparse.Namespace, inputs: Any, latency: Predicted | Unavailable) -> str:
     head = f"{arguments.name} on {_shown(inputs)}: {arguments.chip}, {arguments.compute_unit}"
     head += f", {arguments.weight_bits:g}-bit weights"
-    if isinstance(found, Unavailable):
-        return f"{head}\nno latency: {found.reason}"
-    share = f"{found.conditions['nominal']:.0%} interval {found.low:.3g} to {found.high:.3g} ms"
-    lines = [head, f"{found.value:.3g} ms, predicted, not measured; {share}; from {found.conditions['fitted_on']}"]
-    lines += [f"extrapolated: {why}" for why in found.conditions["extrapolated_because"]]
+    if isinstance(latency, Unavailable):
+        return f"{head}\nno latency: {latency.reason}"
+    share = f"{latency.conditions['nominal']:.0%} interval {latency.low:.3g} to {latency.high:.3g} ms"
+    lines = [head, f"{latency.value:.3g} ms, predicted, not measured; {share}; from {latency.conditions['fitted_on']}"]
+    lines += [f"extrapolated: {why}" for why in latency.conditions["extrapolated_because"]]
     return "\n".join(lines)
 
 

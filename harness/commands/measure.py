@@ -33,14 +33,14 @@ def check(arguments: argparse.Namespace) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from harness.trials.costs import cost_of
 
-    made = edited(arguments.name, arguments.overrides)
-    latent = latent_of(arguments.latent, made, arguments.name)
-    cost = cost_of(made, latent)
+    architecture = edited(arguments.name, arguments.overrides)
+    latent = latent_of(arguments.latent, architecture, arguments.name)
+    cost = cost_of(architecture, latent)
     if arguments.json:
         head = {"name": arguments.name, **{name: getattr(cost, name) for name in TOTALS}}
-        print(json.dumps(head | {"latent": latent, "fingerprint": made.fingerprint, **by_everything(cost)}))
+        print(json.dumps(head | {"latent": latent, "fingerprint": architecture.fingerprint, **by_everything(cost)}))
         return 0
-    print(f"{arguments.name} at a {latent}x{latent} latent ({made.fingerprint})")
+    print(f"{arguments.name} at a {latent}x{latent} latent ({architecture.fingerprint})")
     for by in (arguments.by,) if arguments.by else ("stage", "operator"):
         print(cost_table(cost, by))
     print("activations: numbers that the operators write in one forward pass, views apart; 2 bytes each in fp16")

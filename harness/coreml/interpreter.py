@@ -68,8 +68,8 @@ def _computed(operation: Operation, program: Program, known: Mapping[str, Tensor
     unknown = set(arguments) - set(inspect.signature(function).parameters)
     if unknown:
         raise UserError(f"the MIL operator '{operation.operator}' has the arguments {sorted(unknown)}, not read here")
-    made: Values = function(**arguments)
-    values = made if isinstance(made, tuple) else (made,)
+    returned: Values = function(**arguments)
+    values = returned if isinstance(returned, tuple) else (returned,)
     pairs = zip(operation.outputs, values, strict=True)
     return {variable.name: _kept(_declared(value, variable, operation), variable, mode) for variable, value in pairs}
 
@@ -83,8 +83,8 @@ def _constant(value: Any) -> Any:
     """A text as it is, a number as a tensor; fp16 becomes float32 of the same value."""
     if isinstance(value, str):
         return value
-    made = torch.as_tensor(value)
-    return made.float() if made.is_floating_point() else made
+    tensor = torch.as_tensor(value)
+    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def _declared(value: Tensor, variable: Variable, operation: Operation) -> Tensor:

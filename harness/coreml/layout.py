@@ -77,12 +77,12 @@ def not_laid_out(laid_out: nn.Module) -> list[str]:
 
 def with_parts(module: nn.Module, swap: Swap, cls: type[nn.Module] | None = None) -> Any:
     """A shallow copy, of class `cls` if given, whose submodules went through `swap`."""
-    made = copy.copy(module)
+    copied = copy.copy(module)
     parts = module._modules.items()
-    made.__dict__["_modules"] = {name: None if part is None else swap(part) for name, part in parts}
+    copied.__dict__["_modules"] = {name: None if part is None else swap(part) for name, part in parts}
     if cls is not None:
-        made.__class__ = cls  # adds no attribute, only another forward
-    return made
+        copied.__class__ = cls  # adds no attribute, only another forward
+    return copied
 
 
 class AsTokens(nn.Module):

@@ -39,8 +39,8 @@ class SplitHeadAttention(SharedHeadAttention):
 
 @lays_out(SharedHeadAttention, TOKENS)
 def _attention(module: SharedHeadAttention) -> nn.Module:
-    made: nn.Module = with_parts(module, laid_out_tokens, SplitHeadAttention)
-    return made
+    laid_out: nn.Module = with_parts(module, laid_out_tokens, SplitHeadAttention)
+    return laid_out
 
 
 class SplitDecoderAttention(DecoderAttention):
@@ -48,16 +48,16 @@ class SplitDecoderAttention(DecoderAttention):
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.norm(x).flatten(2).unsqueeze(2)  # (B, C, 1, S)
-        made = attend_by_heads(self.query(tokens), self.key(tokens), self.value(tokens), width=tokens.shape[1])
-        h: Tensor = self.out(made)
+        attended = attend_by_heads(self.query(tokens), self.key(tokens), self.value(tokens), width=tokens.shape[1])
+        h: Tensor = self.out(attended)
         return x + h.reshape(x.shape)
 
 
 @lays_out(DecoderAttention, MAPS)
 def _decoder_attention(module: DecoderAttention) -> nn.Module:
-    made: nn.Module = with_parts(module, laid_out_tokens, SplitDecoderAttention)
-    made._modules["norm"] = laid_out_maps(module.norm)
-    return made
+    laid_out: nn.Module = with_parts(module, laid_out_tokens, SplitDecoderAttention)
+    laid_out._modules["norm"] = laid_out_maps(module.norm)
+    return laid_out
 
 
 def attend_by_heads(q: Tensor, k: Tensor, v: Tensor, *, width: int, mask: Tensor | None = None) -> Tensor:
@@ -65,8 +65,8 @@ def attend_by_heads(q: Tensor, k: Tensor, v: Tensor, *, width: int, mask: Tensor
     keys = torch.split((k * width**-0.5).transpose(1, 3), width, dim=3)  # K is scaled: it is never larger than Q
     values, queries = torch.split(v, width, dim=1), torch.split(q, width, dim=1)
     shared = len(queries) // len(keys)
-    made = [_attend(head, keys[i // shared], values[i // shared], mask) for i, head in enumerate(queries)]
-    return torch.cat(made, dim=1) if len(made) > 1 else made[0]
+    heads = [_attend(head, keys[i // shared], values[i // shared], mask) for i, head in enumerate(queries)]
+    return torch.cat(heads, dim=1) if len(heads) > 1 else heads[0]
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:

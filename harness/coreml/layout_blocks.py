@@ -95,16 +95,16 @@ class ChannelGated(Gated):
 
 @lays_out(Gated, TOKENS)
 def _gated(module: Gated) -> nn.Module:
-    made: nn.Module = with_parts(module, laid_out_tokens, ChannelGated)
-    return made
+    laid_out: nn.Module = with_parts(module, laid_out_tokens, ChannelGated)
+    return laid_out
 
 
 @lays_out(Plain, TOKENS)
 @lays_out(TransformerLayer, TOKENS)
 def _same_forward(module: nn.Module) -> nn.Module:
     """Its own forward does not ask which axis holds the channels."""
-    made: nn.Module = with_parts(module, laid_out_tokens)
-    return made
+    laid_out: nn.Module = with_parts(module, laid_out_tokens)
+    return laid_out
 
 
 class PixelTimeEmbedding(TimeEmbedding):
@@ -117,8 +117,8 @@ class PixelTimeEmbedding(TimeEmbedding):
 
 @lays_out(TimeEmbedding, MAPS)
 def _time_embedding(module: TimeEmbedding) -> nn.Module:
-    made: nn.Module = with_parts(module, laid_out_tokens, PixelTimeEmbedding)
-    return made
+    laid_out: nn.Module = with_parts(module, laid_out_tokens, PixelTimeEmbedding)
+    return laid_out
 
 
 class MapResidualBlock(ResidualBlock):
@@ -134,9 +134,9 @@ class MapResidualBlock(ResidualBlock):
 
 @lays_out(ResidualBlock, MAPS)
 def _residual(module: ResidualBlock) -> nn.Module:
-    made: nn.Module = with_parts(module, laid_out_maps, MapResidualBlock)
-    made._modules["time"] = pointwise(module.time)
-    return made
+    laid_out: nn.Module = with_parts(module, laid_out_maps, MapResidualBlock)
+    laid_out._modules["time"] = pointwise(module.time)
+    return laid_out
 
 
 class MapTransformer(Transformer):
@@ -158,10 +158,10 @@ class MapBareTransformer(BareTransformer):
 
 @lays_out(Transformer, MAPS)
 def _transformer(module: Transformer) -> nn.Module:
-    made = with_parts(module, laid_out_maps, MapTransformer)
+    laid_out = with_parts(module, laid_out_maps, MapTransformer)
     for name in ("project_in", "project_out"):
-        made._modules[name] = pointwise(getattr(module, name))
-    return _with_layers(made)
+        laid_out._modules[name] = pointwise(getattr(module, name))
+    return _with_layers(laid_out)
 
 
 @lays_out(BareTransformer, MAPS)
@@ -169,9 +169,9 @@ def _bare_transformer(module: BareTransformer) -> nn.Module:
     return _with_layers(with_parts(module, laid_out_maps, MapBareTransformer))
 
 
-def _with_layers(made: Layers) -> Layers:
-    made._modules["layer"] = with_parts(made.layer, laid_out_tokens)
-    return made
+def _with_layers(laid_out: Layers) -> Layers:
+    laid_out._modules["layer"] = with_parts(laid_out.layer, laid_out_tokens)
+    return laid_out
 
 
 def _tokens(x: Tensor) -> Tensor:

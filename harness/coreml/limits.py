@@ -96,8 +96,8 @@ def _kernel(op: Op) -> str | None:
 
 
 def _dtype(op: Op) -> str | None:
-    found = sorted({x for x in op.dtypes if x not in ("float16", "bool")}) if op.kind != "cast" else []
-    return f"'{op.kind}' gives {', '.join(found)}; the engine computes in fp16" if found else None
+    wider = sorted({x for x in op.dtypes if x not in ("float16", "bool")}) if op.kind != "cast" else []
+    return f"'{op.kind}' gives {', '.join(wider)}; the engine computes in fp16" if wider else None
 
 
 def _leaves(op: Op) -> str | None:
@@ -148,14 +148,14 @@ def _of_weights(weight_bytes: int) -> Iterator[Finding]:
 
 def _of_operators(operations: tuple[Op, ...]) -> Iterator[Finding]:
     for limit in LIMITS:
-        found = [(op, message) for op in operations if (message := limit.broken_by(op))]
-        if found:
-            op, message = found[0]
+        broken = [(op, message) for op in operations if (message := limit.broken_by(op))]
+        if broken:
+            op, message = broken[0]
             yield Finding(
                 limit=limit.name,
                 message=message,
                 place=op.place,
-                times=len(found),
+                times=len(broken),
                 evidence=limit.evidence,
                 source=limit.source,
             )

@@ -55,39 +55,39 @@ def read_program(path: Path) -> Program:
     block = function.block_specializations[function.opset]
     constants: dict[str, Constant] = {}
     operations = tuple(_operations(block, constants, _reader(path)))
-    inputs = tuple(_variable(found) for found in function.inputs)
+    inputs = tuple(_variable(value) for value in function.inputs)
     return Program(inputs=inputs, operations=operations, constants=constants, outputs=tuple(block.outputs))
 
 
 def _operations(block: Any, constants: dict[str, Constant], read: Callable[[Any], Any]) -> Iterator[Operation]:
     """The operations that compute something; the rest is added to `constants`."""
-    for found in block.operations:
-        if found.blocks:
-            raise UserError(f"the operator '{found.type}' holds blocks of its own, which are not read here")
-        outputs = tuple(_variable(output) for output in found.outputs)
-        if found.type == "const":
-            constants[outputs[0].name] = _lazily(read, found.attributes["val"])
+    for operation in block.operations:
+        if operation.blocks:
+            raise UserError(f"the operator '{operation.type}' holds blocks of its own, which are not read here")
+        outputs = tuple(_variable(output) for output in operation.outputs)
+        if operation.type == "const":
+            constants[outputs[0].name] = _lazily(read, operation.attributes["val"])
             continue
-        arguments = _arguments(found, outputs[0].name, constants, read)
-        if found.type.startswith("constexpr_"):
-            constants[outputs[0].name] = _unpacked(found.type, arguments, constants)
+        arguments = _arguments(operation, outputs[0].name, constants, read)
+        if operation.type.startswith("constexpr_"):
+            constants[outputs[0].name] = _unpacked(operation.type, arguments, constants)
         else:
-            yield Operation(operator=found.type, arguments=arguments, outputs=outputs)
+            yield Operation(operator=operation.type, arguments=arguments, outputs=outputs)
 
 
 def _arguments(
-    found: Any, name: str, constants: dict[str, Constant], read: Callable[[Any], Any]
+    operation: Any, name: str, constants: dict[str, Constant], read: Callable[[Any], Any]
 ) -> dict[str, tuple[str, ...]]:
     """Names of what goes in; a value that stands in the operation itself becomes a constant."""
     arguments = {}
-    for key, argument in found.inputs.items():
+    for key, argument in operation.inputs.items():
         names = []
         for index, binding in enumerate(argument.arguments):
             names.append(binding.name or f"{name}/{key}/{index}")
             if not binding.name:
                 constants[names[-1]] = _lazily(read, binding.value)
         arguments[key] = tuple(names)
-    for key, value in found.attributes.items():  # before iOS18, what a compressed weight is made of
+    for key, value in operation.attributes.items():  # before iOS18, what a compressed weight is made of
         if key != "name":
             constants[f"{name}/{key}"] = _lazily(read, value)
             arguments[key] = (f"{name}/{key}",)
@@ -136,9 +136,9 @@ def _reader(path: Path) -> Callable[[Any], Any]:
     return lambda value: load._load_value(context, value)
 
 
-def _variable(found: Any) -> Variable:
+def _variable(value: Any) -> Variable:
     from coremltools.proto import MIL_pb2
 
-    tensor = found.type.tensorType
+    tensor = value.type.tensorType
     shape = tuple(int(dimension.constant.size) for dimension in tensor.dimensions)
-    return Variable(name=found.name, dtype=MIL_pb2.DataType.Name(tensor.dataType), shape=shape)
+    return Variable(name=value.name, dtype=MIL_pb2.DataType.Name(tensor.dataType), shape=shape)

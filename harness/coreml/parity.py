@@ -62,13 +62,13 @@ class ParityResult:
 
     def check(self) -> None:
         """ParityError if a gate is missed."""
-        for name, found, gate in (
+        for name, reached, gate in (
             ("computed in float32", self.float32_db, FLOAT32_GATE_DB),
             ("rounded to fp16", self.float16_db, FLOAT16_GATE_DB),
         ):
-            if not found >= gate:
+            if not reached >= gate:
                 raise ParityError(
-                    f"the exported graph, {name}, reaches {found:.1f} dB of the module's output and {gate:g} dB are "
+                    f"the exported graph, {name}, reaches {reached:.1f} dB of the module's output and {gate:g} dB are "
                     "asked: it is another network; do not time it"
                 )
 
@@ -81,8 +81,8 @@ def parity(module: nn.Module, inputs: Sequence[Any], package: Path) -> ParityRes
     """
     given = [value for value in inputs if value is not None]
     with evaluating(module), torch.no_grad():
-        made = module(*given)
-    references = list(made) if isinstance(made, tuple | list) else [made]
+        returned = module(*given)
+    references = list(returned) if isinstance(returned, tuple | list) else [returned]
     program = read_program(package)
     return ParityResult(
         float32_db=program_psnr_db(program, given, references, "float32"),

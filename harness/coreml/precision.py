@@ -33,13 +33,13 @@ class _Selector:
 
 def _leading_to_angles(block: Any) -> set[str]:
     names: set[str] = set()
-    found = [operator for operator in block.operations if operator.op_type in ANGLES]
-    while found:
-        operator = found.pop()
+    waiting = [operator for operator in block.operations if operator.op_type in ANGLES]
+    while waiting:
+        operator = waiting.pop()
         if operator is not None and operator.name not in names:
             names.add(operator.name)
             values = (
                 x for value in operator.inputs.values() for x in (value if isinstance(value, tuple) else (value,))
             )
-            found += [value.op for value in values]
+            waiting += [value.op for value in values]
     return names

@@ -122,12 +122,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         out = func(*args, **(kwargs or {}))
         if any(id(x) in self._known for x in tree_leaves((args, kwargs))):
-            made = [x for x in tree_leaves(out) if isinstance(x, Tensor)]
-            self._known.update((id(x), x) for x in made)
-            self._note(str(func._schema.name).removeprefix("aten::"), args, made)
+            outputs = [x for x in tree_leaves(out) if isinstance(x, Tensor)]
+            self._known.update((id(x), x) for x in outputs)
+            self._note(str(func._schema.name).removeprefix("aten::"), args, outputs)
         return out
 
-    def _note(self, name: str, args: tuple[Any, ...], made: list[Tensor]) -> None:
+    def _note(self, name: str, args: tuple[Any, ...], outputs: list[Tensor]) -> None:
         name = name.removesuffix("_") if not name.startswith("_") else name
         if name in UNWRITTEN:
             return
@@ -138,16 +138,16 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             Op(
                 kind=kind,
                 place=place.partition(".")[2],
-                shapes=tuple(tuple(x.shape) for x in made),
-                dtypes=tuple(_dtypes(kind, made)),
+                shapes=tuple(tuple(x.shape) for x in outputs),
+                dtypes=tuple(_dtypes(kind, outputs)),
                 kernel=tuple(args[1].shape[2:]) if convolution else (),
                 dilated=convolution and len(args) > 5 and args[5] != [1, 1],
             )
         )
 
 
-def _dtypes(kind: str, made: list[Tensor]) -> Iterator[str]:
+def _dtypes(kind: str, outputs: list[Tensor]) -> Iterator[str]:
     """As the program would have them: floating-point numbers in fp16, but for the angles of the time embedding."""
-    for x in made:
+    for x in outputs:
         floating = "float32" if kind in ANGLES else "float16"
         yield floating if x.dtype.is_floating_point else str(x.dtype).removeprefix("torch.")

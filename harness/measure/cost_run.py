@@ -85,8 +85,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _written(out: Any, known: set[int]) -> int:
     """Numbers in `out` that are not in the memory of an argument, as those of a view or an in-place result are."""
-    made = (x for x in tree_leaves(out) if isinstance(x, Tensor))
-    return sum(x.numel() for x in made if x.untyped_storage()._cdata not in known)
+    outputs = (x for x in tree_leaves(out) if isinstance(x, Tensor))
+    return sum(x.numel() for x in outputs if x.untyped_storage()._cdata not in known)
 
 
 RESERVING = frozenset({"empty", "empty_like", "empty_strided", "new_empty"})
@@ -108,8 +108,8 @@ class _Result(NamedTuple):
 
     def again(self) -> Any:
         """New empty tensors: never the recorded ones, which a caller may change in place."""
-        made = [x and torch.empty_strided(x[0], x[1], dtype=x[2], device="meta") for x in self.tensors]
-        return made[0] if self.kind is Tensor else self.kind(made)
+        tensors = [x and torch.empty_strided(x[0], x[1], dtype=x[2], device="meta") for x in self.tensors]
+        return tensors[0] if self.kind is Tensor else self.kind(tensors)
 
 
 class _Watch:

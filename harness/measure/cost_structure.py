@@ -33,10 +33,10 @@ class Structures:
 
     def of(self, module: nn.Module) -> Hashable | None:
         """The structure with all descendants; None where some part has none."""
-        found = self._whole.get(id(module), self)
-        if found is self:
-            found = self._whole[id(module)] = self._compute(module)
-        return found
+        structure = self._whole.get(id(module), self)
+        if structure is self:
+            structure = self._whole[id(module)] = self._compute(module)
+        return structure
 
     def changed(self, module: nn.Module) -> bool:
         """Whether the module's own attributes are no longer those that `of` saw."""

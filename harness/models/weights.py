@@ -215,10 +215,10 @@ def packaged_file(package: str, relative: str, sha256: str) -> Path:
 
 def verified(path: Path, sha256: str) -> Path:
     """`path` itself, if its sha256 begins with the given hex digits; else a UserError."""
-    found = file_sha256(path)
-    if not found.startswith(sha256):
+    own_sha256 = file_sha256(path)
+    if not own_sha256.startswith(sha256):
         raise UserError(
-            f"{path} is not the weight file meant: its sha256 begins {found[:8]}, not {sha256[:8]}; fetch it again"
+            f"{path} is not the weight file meant: its sha256 begins {own_sha256[:8]}, not {sha256[:8]}; fetch it again"
         )
     return path
 

@@ -1,5 +1,6 @@
 """Promotion: a trial's architecture as a file that stands on its own, and the longer training that follows."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,18 @@ def test_the_file_rebuilds_to_the_same_fingerprint_from_another_folder(workplace
     text = target.read_text()
     assert f"# parent: {promoted.key}\n" in text
     assert f"kid {promoted.quantities['kid'].value:.6g}" in text
+
+
+def test_costs_and_exports_of_a_promoted_file_are_for_the_latent_it_was_trained_on(workplace, capsys):
+    assert main(["promote", "tiny", "ffn2", "--to", "sized.yaml"]) == 0
+    capsys.readouterr()
+    trained_on = records()["ffn2"].protocol["data"]["size"]
+    weights = Store(Path("runs/store")).artifact(records()["ffn2"].key, "ema.safetensors")
+    for command in (["export", "sized.yaml", "--preflight"], ["measure", "sized.yaml"], ["measure", str(weights)]):
+        assert main([*command, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["latent"] == trained_on == 8
+    assert main(["measure", "sized.yaml", "--latent", "16", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["latent"] == 16
 
 
 def test_training_a_promoted_file_makes_its_child_at_full_fidelity(workplace, capsys):

@@ -218,3 +218,9 @@ def test_another_training_in_the_folder_is_refused(tmp_path: Path, change: dict[
     break_off(tmp_path, 6)
     with pytest.raises(UserError, match="holds a training of another model, recipe, data, seed or precision"):
         run(tmp_path, dataclasses.replace(RECIPE, **change))  # type: ignore[arg-type]
+
+
+def test_another_architecture_of_equal_shapes_is_another_training(tmp_path: Path) -> None:
+    break_off(tmp_path, 6)
+    with pytest.raises(UserError, match="holds a training of another model"):
+        run(tmp_path, architecture="tiny, with other heads")

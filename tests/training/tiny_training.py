@@ -93,14 +93,21 @@ def tiny_network() -> TinyNetwork:
     return TinyNetwork()
 
 
-def run(folder: Path, recipe: Recipe = RECIPE, *, model: nn.Module | None = None, **listeners: Any) -> Trained:
+def run(
+    folder: Path,
+    recipe: Recipe = RECIPE,
+    *,
+    model: nn.Module | None = None,
+    architecture: str = "tiny",
+    **listeners: Any,
+) -> Trained:
     """Train, or go on, in the folder."""
     return train(
         tiny_network() if model is None else model,
         TinyData(),
         TinyPrompts(),
         recipe,
-        architecture="tiny",
+        architecture=architecture,
         seed=SEED,
         folder=folder,
         **listeners,

@@ -22,6 +22,7 @@ from harness.launch.events import read_steps
 from harness.launch.pool import Pool
 from harness.measure.quality_reference import load_reference
 from harness.models import unet
+from harness.models.weights import read_weights
 from harness.records.errors import UserError
 from harness.records.quantity import Counted, Failed, Measured, Unavailable
 from harness.records.record import Protocol, why
@@ -94,8 +95,9 @@ def test_artifacts_are_what_they_are_called(workplace):
     samples = np.load(found["samples.npz"])
     assert samples["images"].shape == (16, 1, 8, 8)
     assert samples["images"].dtype == np.uint8
-    weights = load_file(found["ema.safetensors"])
-    assert sum(tensor.numel() for tensor in weights.values()) == record.quantities["params"].value
+    weights = read_weights(found["ema.safetensors"], spec.architecture)
+    assert sum(tensor.numel() for tensor in weights.tensors.values()) == record.quantities["params"].value
+    assert (weights.training.trial, weights.training.latent) == (record.key, 8)
     assert record.provenance["artifact_bytes"] == sum(path.stat().st_size for path in found.values())
 
 

@@ -42,8 +42,8 @@ class DiT(nn.Module):
         for block in self.block:
             tokens = block(tokens, condition)
         shift, scale = self.modulation_out(condition)[:, None].chunk(2, dim=-1)
-        made = to_map(self.out(_modulated(self.norm_out(tokens), shift, scale)), rows, self.config.patch_size)
-        return made[:, : self.config.latent_channels] if self.config.predicts_variance else made
+        velocity = to_map(self.out(_modulated(self.norm_out(tokens), shift, scale)), rows, self.config.patch_size)
+        return velocity[:, : self.config.latent_channels] if self.config.predicts_variance else velocity
 
     def _initialise(self) -> None:
         """As published (section 3.2 and its code): adaLN-Zero, so every block begins as the identity."""

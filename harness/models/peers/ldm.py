@@ -40,12 +40,12 @@ def _widen_norms(unet: nn.Module) -> None:
     """Put this package's norms, which compute in float32 or better, in the place of PyTorch's; before any training."""
     for name, norm in list(unet.named_modules()):
         if isinstance(norm, nn.GroupNorm):
-            made: nn.Module = GroupNorm(norm.num_groups, norm.num_channels, eps=norm.eps, affine=norm.affine)
+            wide: nn.Module = GroupNorm(norm.num_groups, norm.num_channels, eps=norm.eps, affine=norm.affine)
         elif isinstance(norm, nn.LayerNorm):
-            made = LayerNorm(norm.normalized_shape, eps=norm.eps, elementwise_affine=norm.elementwise_affine)
+            wide = LayerNorm(norm.normalized_shape, eps=norm.eps, elementwise_affine=norm.elementwise_affine)
         else:
             continue
-        unet.set_submodule(name, made)
+        unet.set_submodule(name, wide)
 
 
 def _diffusers() -> Any:

@@ -53,8 +53,8 @@ class UViT(nn.Module):
         tokens = self.middle(tokens, None)
         for block in self.up:
             tokens = block(tokens, skips.pop())
-        made = to_map(self.out(self.norm_out(tokens)[:, EXTRA_TOKENS:]), patches.shape[-2], self.config.patch_size)
-        out: Tensor = self.conv_out(made)
+        pixels = to_map(self.out(self.norm_out(tokens)[:, EXTRA_TOKENS:]), patches.shape[-2], self.config.patch_size)
+        out: Tensor = self.conv_out(pixels)
         return out
 
     def _initialise(self) -> None:
