@@ -115,10 +115,12 @@ def _finalists(search: SweepSummary, frames: Frames) -> Iterable[Line]:
     objective = conclusions.varying[0]
     title, best = inside(frames.title(objective)), conclusions.finalists[0]
     scored = best.objectives[objective]
-    ties = f"not distinguished from {listed(scored.ties)}" if scored.ties else "told apart from every other finalist"
-    yield Line(
-        lead="Re-scored with fresh seeds", text=f"{best.name} is best in {title}, {mean_of(scored)}; it is {ties}."
-    )
+    if len(conclusions.finalists) == 1:
+        text = f"{best.name}, the only finalist, has a {title} of {mean_of(scored)}."
+    else:
+        ties = f"not distinguished from {listed(scored.ties)}" if scored.ties else "distinguished from every other"
+        text = f"{best.name} is best in {title}, {mean_of(scored)}; it is {ties}."
+    yield Line(lead="Re-scored with fresh seeds", text=text)
     if (luck := luck_of(conclusions, objective)) is not None:
         text = f"on average the search's {title} of the finalists differs from the re-scored mean by {signed(luck)}."
         yield Line(lead="Luck of the search", text=text)
