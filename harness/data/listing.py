@@ -19,6 +19,7 @@ from harness.records.errors import UserError
 TRAIN_NAMES = ("train", "training")
 HELDOUT_NAMES = ("val", "valid", "validation", "test", "testing")  # the first that is there is held out
 HIDDEN = "hidden"
+BESIDE = "they lie beside the class folders, in none of them"
 LITTER = ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")  # of systems, like what begins with a dot
 
 
@@ -130,7 +131,7 @@ def _of_classes(root: Path, listing: Listing, *, deep: bool = False) -> Layout:
     inside = [name for name in listing.images if "/" in name]
     if inside and not deep and _without_direct(inside, listing.folders):
         raise _one_level_deeper(root, listing.folders, inside)
-    beside = _left_out(listing.images, set(inside), "they lie beside the class folders, in none of them")
+    beside = left_out(listing.images, set(inside), BESIDE)
     return Layout(root, listing.folders, ("",), inside, [*listing.skipped, *beside])
 
 
@@ -154,11 +155,12 @@ def _of_split(root: Path, listing: Listing, train: str, heldout: str) -> Layout:
         )
     reason = f"only {train}/ is trained on and {heldout}/ held out, by their class folders"
     return Layout(
-        root, classes[0], (train, heldout), images, [*listing.skipped, *_left_out(listing.images, set(images), reason)]
+        root, classes[0], (train, heldout), images, [*listing.skipped, *left_out(listing.images, set(images), reason)]
     )
 
 
-def _left_out(images: Sequence[str], used: Collection[str], reason: str) -> list[Skipped]:
+def left_out(images: Sequence[str], used: Collection[str], reason: str) -> list[Skipped]:
+    """The images that are not used, for a reason; none if all are."""
     names = [name for name in images if name not in used]
     return [Skipped(_counted(len(names), "image"), reason, names[0])] if names else []
 

@@ -18,7 +18,7 @@ from harness.data.decode import UnreadableError, decode, to_array
 from harness.data.folder import check_bits
 from harness.data.images import ImageData, unreadable_line
 from harness.data.index import by_threads
-from harness.data.listing import list_images, shown, spoken
+from harness.data.listing import BESIDE, Skipped, left_out, list_images, shown, spoken
 from harness.diffusion.flow_matching import NotFiniteError
 from harness.measure.quality import DISTANCES, quality, samples_for
 from harness.measure.quality_reference import load_reference
@@ -90,12 +90,13 @@ def read_images(folder: Path, data: ImageData, config: DataConfig) -> FolderImag
     In the order of their content: a score's subsets and groups must not depend on how files are named.
     """
     listing = list_images(folder)
+    names, beside = _scored(listing.images, data)
     bits = config.bits if isinstance(config, ImageFolderConfig) else None
-    with by_threads(lambda name: _read(folder, name, data, bits), listing.images, f"reading {folder}") as results:
-        read = dict(zip(listing.images, results, strict=True))
+    with by_threads(lambda name: _read(folder, name, data, bits), names, f"reading {folder}") as results:
+        read = dict(zip(names, results, strict=True))
     unreadable = [f"{shown(name)}: {result}" for name, result in read.items() if isinstance(result, str)]
     images = [(*result, _owner(name)) for name, result in read.items() if not isinstance(result, str)]
-    remarks = [*unreadable_line(unreadable), *(f"left out: {each}" for each in listing.skipped)]
+    remarks = [*unreadable_line(unreadable), *(f"left out: {each}" for each in [*listing.skipped, *beside])]
     if len(images) < 2:
         why = f" ({'; '.join(remarks)})" if remarks else ""
         raise UserError(
@@ -121,6 +122,14 @@ def _read(folder: Path, name: str, data: ImageData, bits: int | None) -> tuple[b
 def _owner(name: str) -> str:
     """The class folder that an image lies in, as in a data set; "" for one that lies in none."""
     return name.split("/")[0] if "/" in name else ""
+
+
+def _scored(images: list[str], data: ImageData) -> tuple[list[str], list[Skipped]]:
+    """The images to score, and what is left out: beside folders of classes, as in a data set, what lies in none."""
+    inside = [name for name in images if _owner(name)]
+    if not inside or _labels([_owner(name) for name in inside], data)[0] is None:
+        return images, []
+    return inside, left_out(images, set(inside), BESIDE)
 
 
 def _labels(owners: Sequence[str], data: ImageData) -> tuple[Tensor | None, str]:

@@ -2,15 +2,16 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from tiny_study import tiny_spec
 
 from harness.data.config import DigitsConfig
 from harness.launch.config import DebugLauncher
 from harness.measure.quality_reference import load_reference
+from harness.models import weights
 from harness.models.unet import UNet
 from harness.records.errors import UserError
 from harness.training import device
@@ -97,9 +98,14 @@ def test_a_stored_checkpoint_is_sampled_and_scored_on_the_device_that_trains(fol
 def test_a_checkpoint_that_samples_no_numbers_is_one_sentence(folder, monkeypatch):
     spec = tiny_spec()
     run_trial(spec, folder)
-    monkeypatch.setattr(evaluate, "load_file", lambda path: {
-        name: torch.full_like(tensor, torch.nan) for name, tensor in load_file(path).items()
-    })  # fmt: skip
+
+    def read_weights(path, config):
+        network = weights.read_weights(path, config).network()
+        for parameter in network.parameters():
+            parameter.data.fill_(torch.nan)
+        return SimpleNamespace(network=lambda: network)
+
+    monkeypatch.setattr(evaluate, "read_weights", read_weights)
     with pytest.raises(UserError, match=r"cannot be scored: 16 of 16 images have values that are NaN or infinite"):
         evaluate.evaluate(spec.key, prepare(spec.settings))
 

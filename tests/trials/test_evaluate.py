@@ -34,6 +34,7 @@ def test_what_training_reads_is_what_is_scored(config):
     (root / "n01" / "linked").symlink_to(write_folder(root.parent / "more", ("x",), each=3, seed=7) / "x")
     (root / "n02" / "broken.png").write_bytes(b"no image")
     (root / "n02" / "notes.txt").write_text("x")
+    write_image(root / "cover.png", 4)
     data = load_dataset(config)
     folder = read_images(root, data, config)
     assert folder.labels is not None
@@ -45,6 +46,7 @@ def test_what_training_reads_is_what_is_scored(config):
     assert sorted(folder.remarks[1:]) == [
         "left out: 1 .txt file, e.g. n02/notes.txt: not an image's extension",
         "left out: 1 entry, e.g. n02/.ipynb_checkpoints: hidden",
+        "left out: 1 image, e.g. cover.png: they lie beside the class folders, in none of them",
     ]
 
 
