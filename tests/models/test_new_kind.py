@@ -81,3 +81,41 @@ def test_a_registered_kind_is_in_spaces_counts_and_the_export_preflight(mean_kin
 def test_without_its_registration_the_kind_is_refused_with_those_that_exist():
     with pytest.raises(UserError, match=r"'self_attention\.kind': 'mean'; choose one of: (?!.*mean)"):
         with_edits(LAPTOP, {"self_attention": "mean"})
+
+
+def scaled(_spec, channels, _eps=0.0):
+    return nn.Conv2d(channels, channels, 1, groups=channels)
+
+
+def dilated(spec, c_in, c_out, stride=1):
+    return nn.Conv2d(c_in, c_out, spec.kernel_size, stride, padding=spec.kernel_size - 1, dilation=2)
+
+
+def test_a_norm_and_a_convolution_are_each_one_registration(monkeypatch):
+    for knob in (knobs.MapNorm, knobs.Convolution):
+        monkeypatch.setattr(knob, "forms", dict(knob.forms))
+
+    @kind_of(knobs.MapNorm, built_by=scaled)
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class Scale(knobs.MapNorm):
+        kind: Literal["scale"] = "scale"
+
+    @kind_of(knobs.Convolution, built_by=dilated)
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class Dilated(knobs.Convolution):
+        kernel_size: int = 3
+        kind: Literal["dilated"] = "dilated"
+
+        def hidden_width(self, c_in, c_out):  # noqa: ARG002
+            return c_out
+
+        def for_resampling(self, direction):  # noqa: ARG002
+            return knobs.Regular()
+
+    config = with_edits(LAPTOP, {"norm": "scale", "convolution": "dilated"})
+    module, inputs = build(config), example_inputs(config, latent=8)
+    assert module(*inputs).shape == inputs[0].shape
+    assert module.down[0].block[0].conv1.dilation == (2, 2)
+    assert module.down[0].downsample.dilation == (1, 1)
+    assert module.norm_out.groups == 32
+    assert config.fingerprint not in {LAPTOP.fingerprint, with_edits(config, {"norm": "rms"}).fingerprint}
