@@ -76,6 +76,7 @@ NAMES = (
     "data",
     "settings",
     "knobs",
+    "config",
 )
 """In the order of the overview. The module of `latency predict` is `latency_predict`."""
 

@@ -1,0 +1,108 @@
+"""`harness config NAME`: the settings that a study would run with, every one of them, as YAML that runs again."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import TYPE_CHECKING, Any
+
+from harness.commands.verb import Verb
+from harness.records.errors import UserError
+from harness.records.plain import to_plain
+
+if TYPE_CHECKING:
+    from harness.trials.settings import Settings
+
+KEY = re.compile(r"[0-9a-f]{16}")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from harness.trials.compose import groups
+
+    name, overrides = arguments.name, arguments.overrides
+    if name in groups():
+        print(_yaml(_group(name, overrides)), end="")
+    elif KEY.fullmatch(name):
+        print(_trial(name, overrides), end="")
+    else:
+        head, verb, content = _study(name, overrides)
+        print(f"# {head}: every setting that it would run with; `harness {verb} THIS_FILE` runs it")
+        print(_yaml(content), end="")
+    return 0
+
+
+VERB = Verb(
+    summary="print every setting that a study would run with, as YAML that runs again; or a group's, or a trial",
+    name="a study in sweeps/ or the path of its YAML, a group of settings, or a trial's key",
+    example="harness config fig3 recipe.steps=600 > mine.yaml",
+    lists="studies",
+    run=run,
+)
+
+
+def _yaml(content: dict[str, Any]) -> str:
+    import yaml
+
+    return yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
+
+
+def _study(name: str, overrides: list[str]) -> tuple[str, str, dict[str, Any]]:
+    """What it is called, the verb that runs it, and its YAML with all settings filled in."""
+    from harness.search.definition import definition_of
+    from harness.trials.ablation_study import ablation_study
+    from harness.trials.studies import KINDS, read_study, study_names
+
+    content = read_study("sweeps", name)
+    if KINDS["ablation"] in content:
+        study, settings = ablation_study(name, overrides)
+        page = study.report or (name if name in study_names("reports") else None)
+        own = {"architecture": content["architecture"], **({"report": page} if page else {})}
+        return f"the ablation {name}", "ablate", {**own, "settings": _flat(settings)}
+    definition, settings = definition_of(name, overrides)
+    plain: Any = to_plain(definition)
+    own = {key: value for key, value in plain.items() if key not in ("settings", "twin") and value not in (None, [])}
+    chosen = _flat(settings)
+    if definition.budgets:
+        del chosen["recipe.steps"]  # the budgets say how long
+    return f"the sweep {name}", "sweep", {**own, "settings": chosen}
+
+
+def _group(name: str, overrides: list[str]) -> dict[str, Any]:
+    """Lines for the `settings:` of a study."""
+    from harness.trials.settings import settings_of
+
+    settings = _flat(settings_of(overrides))
+    return {key: value for key, value in settings.items() if key.split(".")[0] == name}
+
+
+def _flat(settings: Settings) -> dict[str, Any]:
+    """As a study's `settings:` has them: the option of each group, then each of its settings by its path."""
+    from harness.records.yaml_text import read_yaml
+    from harness.trials.compose import CONF, groups
+
+    plain: Any = to_plain(settings)
+    flat: dict[str, Any] = {}
+    for group, options in groups().items():
+        contents = {option: read_yaml(CONF / group / f"{option}.yaml") or {} for option in options}
+        flat[group] = max(options, key=lambda option: _alike(contents[option], plain[group]))
+        flat |= {f"{group}.{key}": value for key, value in plain[group].items() if key != "kind"}
+    return flat | {key: value for key, value in plain.items() if key not in groups()}
+
+
+def _alike(option: dict[str, Any], chosen: dict[str, Any]) -> tuple[bool, int]:
+    """Of the same kind, and in how many settings the same: the nearest option has all that is set."""
+    same = sum(chosen.get(key) == value for key, value in option.items())
+    return option.get("kind") == chosen.get("kind"), same
+
+
+def _trial(key: str, overrides: list[str]) -> str:
+    """Its architecture under a head with its recipe, as `harness promote` writes it and `harness train` reads it."""
+    from harness.commands.operands import out_of
+    from harness.search.promote import promoted_yaml
+    from harness.trials.spec import store_of
+
+    store = store_of(out_of(overrides))
+    record = store.trial(key)
+    if record is None:
+        raise UserError(f"there is no trial {key} in {store.root}; say where its store lies with out=FOLDER")
+    return promoted_yaml(record, store.root.parent.name)
