@@ -93,7 +93,7 @@ def frames_of(store: Store, study: Study, definition: ReportDefinition, publishe
     control_readings = read_controls(controls, definition.controls, definition.control_quantities)
     estimated = estimates(shown, study)
     checks = training_checks(study, definition, control_readings, estimated, records)
-    found, tests = findings(study, definition, published, estimated, shown, checks)
+    changes, tests = findings(study, definition, published, estimated, shown, checks)
     return Frames(
         study=study,
         definition=definition,
@@ -106,7 +106,7 @@ def frames_of(store: Store, study: Study, definition: ReportDefinition, publishe
         estimates=estimated,
         examples={row.quantity: row for row in shown if row.value is not None},
         checks=checks,
-        claims=claim_sheet(study, definition, published, estimated, found),
+        claims=claim_sheet(study, definition, published, estimated, changes),
         tests=tests,
         artifact=lambda key, name: _content(store.artifact(key, name)),
     )

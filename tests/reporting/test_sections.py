@@ -57,7 +57,7 @@ def test_an_ablation_without_a_page_of_its_own_has_the_default_one(synthetic: An
     assert next(c["text"] for c in cells if c["tag"] == "h1") == "fig3"
     quantities = {c["data-quantity"] for c in cells if c.get("data-seed") == "all"}
     assert quantities == {
-        "kid", "fd", "class_agreement", "twin.params", "twin.macs", "twin.latency_iphone", "params", "macs",
+        "kid", "fd", "twin.params", "twin.macs", "twin.latency_iphone", "params", "macs",
         "latency_cpu",
     }  # fmt: skip  # of latencies those that were measured or predicted
     verdicts = {(c["data-subject"], c["data-claim"]): c["data-verdict"] for c in cells if "data-verdict" in c}
