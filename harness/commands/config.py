@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
 VERB = Verb(
     summary="print every setting that a study would run with, as YAML that runs again; or a group's, or a trial",
     name="a study in sweeps/ or the path of its YAML, a group of settings, or a trial's key",
-    example="harness config fig3 recipe.steps=600 > mine.yaml",
+    example="harness config fig3 recipe.steps=600",
     lists="studies",
     run=run,
 )
