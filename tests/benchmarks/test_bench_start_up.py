@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+from safetensors.torch import load_file
 
 from harness.launch.events import read_events, read_steps
 from harness.records.store import Store
@@ -47,7 +48,7 @@ class Ablated:
     seconds: float
     cpu_seconds: float
     delays: list[float]  # from submission to the first step, of all trials but those that the server's imports delay
-    results: dict[str, bytes]  # trial key -> the trained weights
+    results: dict[str, dict[str, bytes]]  # trial key -> the trained weights
 
 
 def ablated(out: Path, *, warm: bool) -> Ablated:
@@ -63,8 +64,13 @@ def ablated(out: Path, *, warm: bool) -> Ablated:
         seconds=seconds,
         cpu_seconds=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
         delays=sorted(first[key] - submitted[key] for key in first)[: -2 if warm else None],
-        results={key: store.artifact(key, "ema.safetensors").read_bytes() for key in first},
+        results={key: _weights(store.artifact(key, "ema.safetensors")) for key in first},
     )
+
+
+def _weights(path: Path) -> dict[str, bytes]:
+    """Without the file's metadata, whose order is any."""
+    return {name: tensor.numpy().tobytes() for name, tensor in load_file(path).items()}
 
 
 @pytest.mark.timeout(7200)
