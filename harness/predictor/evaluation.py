@@ -14,6 +14,7 @@ import numpy as np
 from harness.predictor.chips import CHIPS
 from harness.predictor.fit import Fitted, Point, Vector, fit
 from harness.predictor.roofline import ACTIVATION_BYTES, INDEX
+from harness.records.eta import with_eta
 
 NOMINAL = 0.9  # the share of new models that an interval is meant to hold
 Method = Callable[[Sequence[Point], Sequence[Point]], Vector]
@@ -23,7 +24,8 @@ Method = Callable[[Sequence[Point], Sequence[Point]], Vector]
 def left_out(points: Sequence[Point], method: Method, by: Callable[[Point], str] = lambda p: p.model) -> Vector:
     """log(predicted / measured) of every point, predicted without the points that are equal in `by`."""
     errors = np.zeros(len(points))
-    for group in sorted({by(point) for point in points}):
+    groups = sorted({by(point) for point in points})
+    for group in with_eta(groups, "predicting each group without it", len(groups)):
         inside = [index for index, point in enumerate(points) if by(point) == group]
         seen = [point for point in points if by(point) != group]
         unseen = [points[index] for index in inside]

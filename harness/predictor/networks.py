@@ -17,6 +17,7 @@ from harness.models.build import build, example_inputs
 from harness.predictor.operators import Operators, operators_of
 from harness.predictor.published import PublishedRow
 from harness.records.errors import UserError
+from harness.records.eta import with_eta
 
 TIMM = "timm:"
 Network = tuple[nn.Module, tuple[Tensor, ...]]
@@ -59,7 +60,8 @@ def published_network(row: PublishedRow) -> Network:
 def counted_networks(rows: Sequence[PublishedRow]) -> dict[str, Operators]:
     """The operator lists of the rows that calibrate, by `PublishedRow.network`; seconds to a minute."""
     networks = {row.network: row for row in rows if row.exclusion is None}
-    return {name: operators_of(count(*published_network(row)).rows) for name, row in networks.items()}
+    shown = with_eta(networks.items(), "counting published networks", len(networks))
+    return {name: operators_of(count(*published_network(row)).rows) for name, row in shown}
 
 
 class Denoiser(nn.Module):

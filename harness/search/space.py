@@ -38,6 +38,7 @@ from harness.architecture.catalogue import architecture, edits_of
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import with_edits
 from harness.records.errors import UserError
+from harness.records.eta import with_eta
 from harness.records.plain import canonical_json, check_types, from_plain
 from harness.search.knobs import ENUMERABLE, Knob, Parameters, Value, check_varied
 from harness.trials.ablation_study import read_ablation
@@ -197,7 +198,7 @@ def census(space: Space) -> Census:
     """Every combination, told apart by its architecture's fingerprint and what it sets of the recipe. A millisecond or
     two each."""
     base, combinations, refused, seen = architecture(space.base), 0, 0, set()
-    for parameters in space.combinations():
+    for parameters in with_eta(space.combinations(), "making every architecture", space.count() or 0):
         combinations += 1
         try:
             made = with_edits(base, space.edits(parameters)).fingerprint

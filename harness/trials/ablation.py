@@ -16,6 +16,7 @@ from harness.architecture.config import ArchitectureConfig
 from harness.architecture.ladder import LadderRung
 from harness.launch.pool import Pool
 from harness.measure.touched import touched_share
+from harness.records.eta import with_eta
 from harness.records.manifest import Manifest, Rung, study_folder, write_manifest
 from harness.records.plain import to_plain
 from harness.records.record import TrialRecord
@@ -147,7 +148,7 @@ def _time_architectures(job: Ablation, specs: Sequence[TrialSpec], show: Show) -
     if job.settings.count_only or not (job.settings.latency.backends or job.twins):
         return
     waiting = {spec.architecture: spec for spec in specs if finished(spec) is None and rejected(spec) is None}
-    for spec in waiting.values():
+    for spec in with_eta(waiting.values(), "timing architectures", len(waiting), console=show.console):
         show.note(f"latency of {spec.name}")
         measure_latency(spec.store, spec.architecture, spec.settings, spec.latent)
         measure_twin(spec)
