@@ -11,7 +11,6 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
@@ -99,6 +98,8 @@ def run(words: Sequence[str]) -> int:
         print(overview())
         return 0
     if words[0] == "--version":
+        from importlib.metadata import version
+
         print(f"unet-harness {version('unet-harness')}")
         return 0
     if len(words) == 1 or words[1] in ("-h", "--help"):
