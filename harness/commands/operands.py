@@ -65,13 +65,13 @@ def out_of(overrides: Sequence[str], name: str | None = None) -> Path:
 
 def begun_study(out: Path, name: str) -> tuple[str, Path]:
     """Name and folder of a study that was begun; UserError says which were."""
-    from harness.search.study import MARKS, begun
+    from harness.search.study import MARKS, studies_in
 
     name = Path(name).stem if name.endswith((".yaml", ".yml")) else name.strip("/")
     folder = study_folder(out, name)
     if any((folder / mark).is_file() for mark in MARKS):
         return name, folder
-    names = begun(out)
+    names = studies_in(out)
     if not names:
         raise UserError(f"no study was begun in {out}; say where it lies with out=FOLDER")
     raise unknown_name(f"study in {out}:", name, names)

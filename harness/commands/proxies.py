@@ -1,4 +1,4 @@
-"""`harness proxies NAME`: how well cheap scores foretell the dear one, on architectures all trained to the end."""
+"""`harness proxies NAME`: how well proxy metrics predict the target one, on architectures all trained to the end."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 class Proxies:
     name: str
     alike: TrainedAlike
-    dear: str
+    target: str
     frame: pd.DataFrame
     judged: Sequence[Judged]
-    ceiling: Mapping[str, Tau]  # what was compared -> tau of the dear score with itself
+    ceiling: Mapping[str, Tau]  # what was compared -> tau of the target metric with itself
 
     @property
     def truth(self) -> np.ndarray:
-        return self.frame[self.dear].to_numpy(float)
+        return self.frame[self.target].to_numpy(float)
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--against", choices=("kid", "fd"), default="kid", help="the dear score; default kid")
+    parser.add_argument("--against", choices=("kid", "fd"), default="kid", help="the target metric; default kid")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 VERB = Verb(
-    summary="tell how well cheap scores foretell quality: Kendall's tau and regret",
+    summary="tell how well proxy metrics predict quality: Kendall's tau and regret",
     name="a sweep or ablation whose architectures were all trained to the end",
     example="harness proxies unselected",
     lists="studies",
@@ -71,34 +71,34 @@ VERB = Verb(
 )
 
 
-def proxies(name: str, overrides: Sequence[str], dear: str, show: Show) -> Proxies:
-    """Judge every cheap score that the study's records and samples have."""
+def proxies(name: str, overrides: Sequence[str], target: str, show: Show) -> Proxies:
+    """Judge every proxy metric that the study's records and samples have."""
     import numpy as np
 
     from harness.measure.statistics_ranks import tau
     from harness.search.proxies import Part, cheap_scores, judge, part_columns, part_scores, small_parts, trained_alike
 
-    alike = trained_alike(name, overrides, dear)
-    samples = int(alike.records[0].quantities[dear].conditions["samples"])  # type: ignore[union-attr]
+    alike = trained_alike(name, overrides, target)
+    samples = int(alike.records[0].quantities[target].conditions["samples"])  # type: ignore[union-attr]
     halves = (Part(0, samples // 2), Part(samples // 2, samples))
     small = small_parts(samples)
     rest = {n: Part(n, samples) for n in small}
     parts = list(dict.fromkeys([*small.values(), *rest.values(), *halves]))
-    scored = part_scores(alike.records, alike.prepared, dear, parts, show)
-    frame, scores = cheap_scores(alike, dear)
+    scored = part_scores(alike.records, alike.prepared, target, parts, show)
+    frame, scores = cheap_scores(alike, target)
     of = {part: np.array([scored[key][part.name] for key in frame.index]) for part in parts}
-    frame = frame.assign(**{f"{dear}@{n}": of[part] for n, part in small.items()})
-    ceiling = {f"{dear} of the first half of the samples with the second half's": tau(of[halves[0]], of[halves[1]])}
+    frame = frame.assign(**{f"{target}@{n}": of[part] for n, part in small.items()})
+    ceiling = {f"{target} of the first half of the samples with the second half's": tau(of[halves[0]], of[halves[1]])}
     for n in small:
         if (small[n], rest[n]) != halves:
-            what = f"{dear} of the first {n} samples with that of the other {samples - n}"
+            what = f"{target} of the first {n} samples with that of the other {samples - n}"
             ceiling[what] = tau(of[small[n]], of[rest[n]])
-    ceiling |= _between_seeds(alike, dear)
-    judged = judge(frame, dear, [*scores, *part_columns(dear, samples)])
-    return Proxies(name=name, alike=alike, dear=dear, frame=frame, judged=judged, ceiling=ceiling)
+    ceiling |= _between_seeds(alike, target)
+    judged = judge(frame, target, [*scores, *part_columns(target, samples)])
+    return Proxies(name=name, alike=alike, target=target, frame=frame, judged=judged, ceiling=ceiling)
 
 
-def _between_seeds(alike: TrainedAlike, dear: str) -> dict[str, Tau]:
+def _between_seeds(alike: TrainedAlike, target: str) -> dict[str, Tau]:
     """For each other seed that enough of the architectures were trained with."""
     import numpy as np
 
@@ -108,13 +108,13 @@ def _between_seeds(alike: TrainedAlike, dear: str) -> dict[str, Tau]:
     found = {}
     for seed, records in sorted(other_seeds(alike).items()):
         pairs = [
-            (value_of(record.quantities[dear]), value_of(other.quantities.get(dear)))
+            (value_of(record.quantities[target]), value_of(other.quantities.get(target)))
             for record in alike.records
             if (other := records.get(record.architecture_fingerprint)) is not None
         ]
         known = np.array([pair for pair in pairs if None not in pair], dtype=float)
         if len(known) >= 3:
-            found[f"{dear} of seed {alike.seed} with that of seed {seed}"] = tau(known[:, 0], known[:, 1])
+            found[f"{target} of seed {alike.seed} with that of seed {seed}"] = tau(known[:, 0], known[:, 1])
     return found
 
 
@@ -124,7 +124,7 @@ def _text(found: Proxies) -> str:
 
     alike = found.alike
     head = f"{len(alike.records)} architectures of {found.name}, {alike.steps} steps each, seed {alike.seed}"
-    columns = ("cheap score", "costs", f"tau with {found.dear}", f"{LEVEL:.0%} interval", "ranks first")
+    columns = ("proxy metric", "costs", f"tau with {found.target}", f"{LEVEL:.0%} interval", "ranks first")
     rows = [
         (
             each.score.name,
@@ -139,9 +139,9 @@ def _text(found: Proxies) -> str:
     chance = ("(a random choice)", "no training", "", "", "", *by_chance)
     shown = table((*columns, *(f"regret of top {k}" for k in TOP)), [*rows, chance], head)
     ceiling = table(
-        ("the dear score with itself", "tau", f"{LEVEL:.0%} interval"),
+        ("the target metric with itself", "tau", f"{LEVEL:.0%} interval"),
         [(what, *_tau_cells(each, len(found.frame))) for what, each in found.ceiling.items()],
-        "how well the dear score itself is known: disjoint samples, each fewer than its own, or another seed",
+        "how well the target metric itself is known: disjoint samples, each fewer than its own, or another seed",
     )
     return "\n".join([shown, "", ceiling, "", *_legend(found)])
 
@@ -159,14 +159,14 @@ def _legend(found: Proxies) -> list[str]:
 
     from harness.measure.statistics_ranks import RESAMPLES
 
-    dear, truth = found.dear, found.truth
+    target, truth = found.target, found.truth
     return [
         *found.alike.notes,
-        f"{dear}: lower is better; {truth.min():.3g} to {truth.max():.3g}, median {np.median(truth):.3g}",
-        f"tau: Kendall's tau-b of the score as it is with {dear}: below 0 where more of it goes with a better {dear}",
+        f"{target}: lower is better; {truth.min():.3g} to {truth.max():.3g}, median {np.median(truth):.3g}",
+        f"tau: Kendall's tau-b of the score as it is with {target}: below 0 where more of it goes with less {target}",
         f"interval: percentiles of {RESAMPLES:,} bootstrap samples of the architectures",
-        f"regret: the best {dear} among the k that the score ranks first, minus the best of all",
-        f"{dear}@n: of the first n samples, which {dear} itself is of too; how it agrees with the others is said above",
+        f"regret: the best {target} among the k that the score ranks first, minus the best of all",
+        f"{target}@n: of the first n samples, which {target} itself is of too; its agreement with the others is above",
         "one seed: another one would move every number, and so would another space or training",
     ]
 
@@ -179,7 +179,7 @@ def _plain(found: Proxies) -> dict[str, Any]:
         "architectures": len(found.alike.records),
         "steps": found.alike.steps,
         "seed": found.alike.seed,
-        "against": found.dear,
+        "against": found.target,
         "scores": [
             {
                 "score": each.score.name,

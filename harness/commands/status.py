@@ -75,11 +75,11 @@ def status_of(out: Path, folder: Path, name: str) -> SweepStatus | AblationStatu
 
 
 def _list(out: Path, terminal: Console, arguments: argparse.Namespace) -> int:
-    from harness.search.study import begun
+    from harness.search.study import studies_in
 
     if arguments.watch:
         raise UserError("--watch shows one study; name it: `harness status NAME --watch`")
-    names = begun(out)
+    names = studies_in(out)
     if not names:
         raise UserError(f"no study was begun in {out}; say where they lie with out=FOLDER")
     found = {name: _tried(out, name) for name in names}
@@ -190,7 +190,7 @@ def _sweep(status: SweepStatus) -> RenderableType:
     lines = [
         ("sweep", f"{status.name}, {status.place}"),
         ("driver", _driver(status.driver)),
-        ("candidates", f"{trained:,}{of} begun: {_counted(status.states)}"),
+        ("candidates", f"{trained:,}{of} submitted: {_counted(status.states)}"),
         *(("", f"  {line}") for state, reasons in status.reasons.items() for line in _reasons(state, reasons)),
         ("results", "; ".join(f"{each.steps:,} steps: {each.results:,}" for each in status.budgets)),
     ]

@@ -6,7 +6,7 @@
               the objectives there are its values, which no front of Optuna's has: that is of COMPLETE ones
     FAIL      a training ended without a result (`failed`)
 
-User attributes: `fingerprint` of what is trained; `rungs`, a list with what RungResult has for each budget it was
+User attributes: `fingerprint` of what is trained; `levels`, a list with what LevelResult has for each budget it was
 submitted at, lowest first (`key` is the trial record's, `values` null while it runs; null also while a measurement is
 awaited, which `awaits` names, and then `stand_in` has the objectives with a prediction in its place); the reason under
 `refused`, `stopped` or `failed`; `enqueued`, the name of a candidate that the sampler did not choose; and the counted
@@ -113,7 +113,7 @@ REASONS = ("refused", "stopped", "failed")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RungResult:
+class LevelResult:
     """A candidate at one budget."""
 
     steps: int
@@ -133,7 +133,7 @@ class Candidate:
     trial_id: int  # the storage's
     parameters: Parameters
     state: State
-    rungs: list[RungResult] = field(default_factory=list)
+    levels: list[LevelResult] = field(default_factory=list)
     fingerprint: str | None = None  # None: a rule refused the combination
     violations: Mapping[str, float] = field(default_factory=dict)
     sampler_attributes: Mapping[str, Any] = field(default_factory=dict)
@@ -151,15 +151,15 @@ class Candidate:
         return next((score for score in self.rescored if score.seed == seed), None)
 
     @property
-    def in_flight(self) -> RungResult | None:
+    def in_flight(self) -> LevelResult | None:
         """The budget at which it is being trained."""
-        last = self.rungs[-1] if self.state == "running" and self.rungs else None
+        last = self.levels[-1] if self.state == "running" and self.levels else None
         return last if last is not None and last.values is None and not last.awaits else None
 
     @property
-    def awaiting(self) -> RungResult | None:
+    def awaiting(self) -> LevelResult | None:
         """The budget that it was trained to, where a measurement is awaited."""
-        last = self.rungs[-1] if self.state == "running" and self.rungs else None
+        last = self.levels[-1] if self.state == "running" and self.levels else None
         return last if last is not None and last.awaits else None
 
 
@@ -220,22 +220,22 @@ class Candidates:
     def __getitem__(self, number: int) -> Candidate:
         return self._all[number]
 
-    def submit(self, proposal: Proposal, rung: RungResult) -> Candidate:
+    def submit(self, proposal: Proposal, result: LevelResult) -> Candidate:
         """A new candidate, about to be trained."""
-        return self._create(proposal, TrialState.RUNNING, "running", [rung])
+        return self._create(proposal, TrialState.RUNNING, "running", [result])
 
     def refuse(self, proposal: Proposal, reason: str, limits: Plain = None) -> Candidate:
         """A new candidate that a rule, or one of these `limits`, refuses."""
         return self._create(proposal, TrialState.PRUNED, "refused", [], refused=reason, limits=limits)
 
-    def update(self, candidate: Candidate, rung: RungResult) -> None:
+    def update(self, candidate: Candidate, result: LevelResult) -> None:
         """Submit it to another budget, or note its result at the one where it runs."""
-        before = [other for other in candidate.rungs if other.steps == rung.steps]
-        rungs = [*(other for other in candidate.rungs if other.steps != rung.steps), rung]
+        before = [other for other in candidate.levels if other.steps == result.steps]
+        levels = [*(other for other in candidate.levels if other.steps != result.steps), result]
         with writing(self._where):
-            self._storage.set_trial_user_attr(candidate.trial_id, "rungs", to_plain(rungs))
-        candidate.rungs = rungs
-        self.gpu_seconds += rung.gpu_seconds - sum(other.gpu_seconds for other in before)
+            self._storage.set_trial_user_attr(candidate.trial_id, "levels", to_plain(levels))
+        candidate.levels = levels
+        self.gpu_seconds += result.gpu_seconds - sum(other.gpu_seconds for other in before)
 
     def rescore(self, candidate: Candidate, score: FreshScore) -> None:
         """Submit it with a fresh seed, or note what it scored with one."""
@@ -254,20 +254,20 @@ class Candidates:
 
     def complete(self, candidate: Candidate) -> None:
         """Its last result is the one at the top budget."""
-        self._end(candidate, TrialState.COMPLETE, "complete", values=candidate.rungs[-1].values)
+        self._end(candidate, TrialState.COMPLETE, "complete", values=candidate.levels[-1].values)
 
     def stop(self, candidate: Candidate, reason: str) -> None:
         """With its values at the budget where it was stopped, as Optuna keeps a pruned trial's last ones."""
-        self._end(candidate, TrialState.PRUNED, "stopped", reason, values=candidate.rungs[-1].values)
+        self._end(candidate, TrialState.PRUNED, "stopped", reason, values=candidate.levels[-1].values)
 
     def fail(self, candidate: Candidate, reason: str) -> None:
         self._end(candidate, TrialState.FAIL, "failed", reason)
 
     def _create(
-        self, proposal: Proposal, trial_state: TrialState, state: State, rungs: list[RungResult], **attributes: Plain
+        self, proposal: Proposal, trial_state: TrialState, state: State, levels: list[LevelResult], **attributes: Plain
     ) -> Candidate:
         attributes |= {"fingerprint": proposal.fingerprint, **proposal.notes}
-        attributes |= {"rungs": to_plain(rungs)} if rungs else {}
+        attributes |= {"levels": to_plain(levels)} if levels else {}
         at = datetime.datetime.fromtimestamp(self._now())
         template = FrozenTrial(
             number=-1,  # the storage gives both numbers
@@ -291,7 +291,7 @@ class Candidates:
                 trial_id=trial_id,
                 parameters=proposal.parameters,
                 state=state,
-                rungs=rungs,
+                levels=levels,
                 fingerprint=proposal.fingerprint,
                 violations=proposal.violations,
                 sampler_attributes=proposal.sampler_attributes,
@@ -318,8 +318,8 @@ class Candidates:
 
     def _keep(self, candidate: Candidate) -> Candidate:
         self._all[candidate.number] = candidate
-        self.submitted += bool(candidate.rungs)
-        self.gpu_seconds += sum(rung.gpu_seconds for rung in candidate.rungs)
+        self.submitted += bool(candidate.levels)
+        self.gpu_seconds += sum(result.gpu_seconds for result in candidate.levels)
         self.gpu_seconds += sum(score.gpu_seconds for score in candidate.rescored)
         return candidate
 
@@ -336,9 +336,9 @@ def state_of(state: TrialState, attributes: Mapping[str, Any]) -> State:
     return STATES.get(state) or ("refused" if "refused" in attributes else "stopped")
 
 
-def rungs_in(attributes: Mapping[str, Any]) -> list[RungResult]:
+def levels_in(attributes: Mapping[str, Any]) -> list[LevelResult]:
     """The budgets that a trial with these user attributes was submitted at."""
-    return [from_plain(RungResult, rung) for rung in attributes.get("rungs", ())]
+    return [from_plain(LevelResult, result) for result in attributes.get("levels", ())]
 
 
 def candidate_of(trial: FrozenTrial) -> Candidate:
@@ -350,7 +350,7 @@ def candidate_of(trial: FrozenTrial) -> Candidate:
         trial_id=trial._trial_id,
         parameters=trial.params,
         state=state_of(trial.state, attributes),
-        rungs=rungs_in(attributes),
+        levels=levels_in(attributes),
         fingerprint=attributes.get("fingerprint"),
         limits=attributes.get("limits"),
         reason=next((str(attributes[key]) for key in REASONS if key in attributes), ""),
@@ -362,7 +362,7 @@ def candidate_of(trial: FrozenTrial) -> Candidate:
 
 def checkpoints_key(candidate: Candidate) -> str:
     """What its folder of checkpoints is named by: the key of its trial at the lowest budget."""
-    return candidate.rungs[0].key
+    return candidate.levels[0].key
 
 
 def front_trials(study: optuna.Study) -> list[FrozenTrial]:

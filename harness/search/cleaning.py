@@ -22,7 +22,7 @@ from harness.records.removal import Removable, outermost, removable, temporaries
 from harness.records.store import Store
 from harness.search.candidates import candidate_of
 from harness.search.halving import retained
-from harness.search.study import CHECKPOINTS, MARKS, begun, stored_study
+from harness.search.study import CHECKPOINTS, MARKS, stored_study, studies_in
 from harness.trials.outcomes import is_final
 from harness.trials.prepared import cache_folder
 from harness.trials.spec import store_of
@@ -34,7 +34,7 @@ def studies_of(out: Path, name: str | None = None) -> list[Path]:
     """The folders of all studies in `out`, or of the one called `name`. Errors: UserError where there is none."""
     if not out.is_dir():
         raise UserError(f"there is no folder {out}; say where the studies wrote with out=FOLDER")
-    found = begun(out, (*MARKS, ATTEMPTS))  # `harness train` leaves attempts, too
+    found = studies_in(out, (*MARKS, ATTEMPTS))  # `harness train` leaves attempts, too
     if name is not None and name not in found:
         raise unknown_name(f"study in {out}:", name, found)
     return [out / each for each in found if name in (None, each)]
@@ -72,7 +72,7 @@ def _checkpoints(study: Path) -> Iterator[Removable]:
     found = stored_study(study, study.name) if folders else None
     if found is None:
         return
-    trials = [trial for trial in found.get_trials(deepcopy=False) if "rungs" in trial.user_attrs]
+    trials = [trial for trial in found.get_trials(deepcopy=False) if "levels" in trial.user_attrs]
     kept = retained(map(candidate_of, trials), [direction.name.lower() for direction in found.directions])
     yield from (removable(folder, "checkpoints") for folder in folders if folder.name not in kept)
 

@@ -21,7 +21,7 @@ from harness.records.quantity import value_of
 from harness.records.record import TrialRecord
 from harness.search.candidates import Candidate, FreshScore
 from harness.search.definition import Finalists
-from harness.search.halving import Rung
+from harness.search.halving import Level
 from harness.search.pareto import front_of
 from harness.search.problem import Problem
 from harness.search.sweep import Ending, Patience, Sweep, awaited
@@ -77,8 +77,8 @@ def chosen(candidates: Iterable[Candidate], problem: Problem, wanted: Finalists)
 
 def _best(complete: Sequence[Candidate], problem: Problem, most: int) -> list[Candidate]:
     """The front of the top budget; of more than `most`, an epsilon-net's points, in its order."""
-    values = [candidate.rungs[-1].values or () for candidate in complete]
-    net = Rung(reduction=1)  # all of one front, so its order is the net's
+    values = [candidate.levels[-1].values or () for candidate in complete]
+    net = Level(reduction=1)  # all of one front, so its order is the net's
     for at in sorted(front_of(values, tuple(problem.objectives.values()))):
         net.add(at, problem.losses(values[at]), eligible=True)
     found: list[Candidate] = []
@@ -131,7 +131,7 @@ def rescore(
         halt = halted()
         while waiting and queue.free > 0 and not halt:
             candidate, seed = waiting.popleft()
-            spec = problem.fresh_spec(candidate.name, candidate.parameters, seed, parent=candidate.rungs[-1].key)
+            spec = problem.fresh_spec(candidate.name, candidate.parameters, seed, parent=candidate.levels[-1].key)
             before = candidate.fresh_score(seed)  # an earlier driver's
             if before is None:
                 heard(candidate, FreshScore(seed=seed, key=spec.key))

@@ -25,7 +25,7 @@ from harness.search.candidates import Candidate, checkpoints_key
 from harness.search.pareto import Front, Fronts, Losses, dominates, losses_of
 
 
-class Rung:
+class Level:
     """All results at one budget."""
 
     def __init__(self, reduction: int) -> None:
@@ -76,7 +76,7 @@ class Rung:
         gaps, _ = KDTree(scaled[chosen]).query(scaled[waiting])
         return numbers[waiting[int(gaps.argmax())]]
 
-    def hopeless(self, expected: int) -> list[int]:
+    def never_promoted(self, expected: int) -> list[int]:
         """Those waiting that can never be promoted if `expected` results come in all: more of the others dominate them
         than there are places, and whoever dominates a candidate is promoted before it."""
         most = places(expected, self.reduction, drained=True)
@@ -112,7 +112,7 @@ class Retention:
 
     def complete(self, candidate: Candidate) -> list[str]:
         """`candidate` has its result at the top budget; the keys whose checkpoints go now."""
-        values = candidate.rungs[-1].values
+        values = candidate.levels[-1].values
         assert values is not None, f"{candidate.name} is not complete"
         self._keys[candidate.number] = checkpoints_key(candidate)
         off = self._front.add(candidate.number, losses_of(values, self._directions))

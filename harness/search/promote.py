@@ -32,7 +32,7 @@ from harness.records.quantity import value_of
 from harness.records.record import TrialRecord, trial_key
 from harness.search.candidates import Candidate, candidate_of, checkpoints_key, rescored_in
 from harness.search.status import grouped
-from harness.search.study import CHECKPOINTS, begun, stored_study
+from harness.search.study import CHECKPOINTS, stored_study, studies_in
 from harness.training.checkpoint import copy_newest, has_checkpoints
 from harness.trials.run import CHECKPOINTS as OWN_CHECKPOINTS
 from harness.trials.spec import TrialSpec, store_of
@@ -55,7 +55,7 @@ def candidates(out: Path, name: str, trial: str | None = None) -> list[TrialReco
     study = stored_study(folder, name)
     known = [] if study is None else [candidate_of(each) for each in study.get_trials(deepcopy=False)]
     if study is not None:
-        names = {each.rungs[-1].key: each.name for each in known if _is_meant(each, trial)}
+        names = {each.levels[-1].key: each.name for each in known if _is_meant(each, trial)}
     elif (folder / MANIFEST_FILE).exists():
         manifest = read_manifest(out, name)
         names = {
@@ -80,8 +80,8 @@ def _is_meant(candidate: Candidate, trial: str | None) -> bool:
     """Whether it is complete; or was trained, stopped, and is the trial that is meant, by its name or its key."""
     if candidate.state == "complete":
         return True
-    trained = candidate.state == "stopped" and candidate.rungs[-1].values is not None
-    return trained and trial in (candidate.name, candidate.rungs[-1].key)
+    trained = candidate.state == "stopped" and candidate.levels[-1].values is not None
+    return trained and trial in (candidate.name, candidate.levels[-1].key)
 
 
 def _none_is_complete(name: str, known: Sequence[Candidate]) -> str:
@@ -97,7 +97,7 @@ def _none_is_complete(name: str, known: Sequence[Candidate]) -> str:
 
 def _no_study(out: Path, name: str) -> UserError:
     """A name that is in no list is mistyped; one that is was not run, or elsewhere."""
-    if name not in (known := {*begun(out), *study_names("sweeps")}):
+    if name not in (known := {*studies_in(out), *study_names("sweeps")}):
         return unknown_name(f"study in {out}/ or sweeps/:", name, known)
     return UserError(
         f"there is no study in {study_folder(out, name)}; run `harness ablate {name}` or `harness sweep {name}` first, "
@@ -135,7 +135,7 @@ def choose(records: Sequence[TrialRecord], trial: str | None, again: Scores) -> 
 def kept_checkpoints(out: Path, study: str, record: TrialRecord) -> str | None:
     """The folder, below `out`, with the checkpoints that the sweep keeps of one of its candidates, if it does."""
     found = stored_study(study_folder(out, study), study)
-    names = {} if found is None else {each.rungs[-1].key: checkpoints_key(each) for each in _complete(found)}
+    names = {} if found is None else {each.levels[-1].key: checkpoints_key(each) for each in _complete(found)}
     folder = Path(study) / CHECKPOINTS / names.get(record.key, "none")
     return folder.as_posix() if has_checkpoints(out / folder) else None
 

@@ -52,13 +52,13 @@ from harness.trials.studies import read_study
 
 Vector: TypeAlias = NDArray[np.float64]
 First: TypeAlias = Literal["smallest", "largest"]
-"""Which architectures a cheap score ranks first: chosen beforehand, never from the dear score."""
+"""Which architectures a proxy metric ranks first: chosen beforehand, never from the target metric."""
 
 TOP = (1, 3, 5)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CheapScore:
+class Proxy:
     """A column of the frame, and how it is to be read."""
 
     name: str
@@ -68,39 +68,39 @@ class CheapScore:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judged:
-    score: CheapScore
+    score: Proxy
     tau: Tau
     regrets: Mapping[int, float]  # k -> regret
 
 
-def judge(frame: pd.DataFrame, dear: str, scores: Sequence[CheapScore]) -> list[Judged]:
-    """Each cheap score against the column `dear`, over the architectures (rows) that have both."""
+def judge(frame: pd.DataFrame, target: str, scores: Sequence[Proxy]) -> list[Judged]:
+    """Each proxy metric against the column `target`, over the architectures (rows) that have both."""
     judged = []
     for score in scores:
-        both = frame[[score.name, dear]].dropna()
-        cheap, truth = both[score.name].to_numpy(float), both[dear].to_numpy(float)
+        both = frame[[score.name, target]].dropna()
+        cheap, truth = both[score.name].to_numpy(float), both[target].to_numpy(float)
         ranks_first = cheap if score.first == "smallest" else -cheap
         regrets = {k: regret(ranks_first, truth, k) for k in TOP}
         judged.append(Judged(score=score, tau=tau(cheap, truth), regrets=regrets))
     return judged
 
 
-def random_regrets(dear: Vector) -> dict[int, float]:
+def random_regrets(target: Vector) -> dict[int, float]:
     """The regret to expect of k architectures chosen at random: a score that calls all equal."""
-    return {k: regret(np.zeros(len(dear)), dear, k) for k in TOP}
+    return {k: regret(np.zeros(len(target)), target, k) for k in TOP}
 
 
-def regret(cheap: Vector, dear: Vector, k: int) -> float:
+def regret(cheap: Vector, target: Vector, k: int) -> float:
     """Of the k smallest `cheap`; where ties leave open which k these are, the mean over all choices."""
     order = np.sort(cheap)
     k = min(k, len(order))
     last = order[k - 1]
-    surely = dear[cheap < last]
-    tied = np.sort(np.minimum(dear[cheap == last], surely.min(initial=np.inf)))
+    surely = target[cheap < last]
+    tied = np.sort(np.minimum(target[cheap == last], surely.min(initial=np.inf)))
     drawn, count = k - len(surely), len(tied)
     # the smallest of `drawn` from `count` is the i-th if the others come from the count - 1 - i above it
     chances = [comb(count - 1 - i, drawn - 1) / comb(count, drawn) for i in range(count)]
-    return float(np.dot(chances, tied) - dear.min())
+    return float(np.dot(chances, tied) - target.min())
 
 
 SAMPLES = "samples.npz"
@@ -217,21 +217,21 @@ class TrainedAlike:
         return int(self.records[0].protocol["recipe"]["steps"])
 
 
-def trained_alike(name: str, overrides: Sequence[str], dear: str) -> TrainedAlike:
-    """The study's architectures that have the `dear` score, of the seed that most have; UserError if they are too few,
-    or survivors of halving."""
+def trained_alike(name: str, overrides: Sequence[str], target: str) -> TrainedAlike:
+    """The study's architectures that have the `target` metric, of the seed that most have; UserError if they are too
+    few, or survivors of halving."""
     sweeps = "space" in read_study("sweeps", name)
     prepared = prepare(definition_of(name, overrides)[1]) if sweeps else ablation(name, overrides, "").prepared
     stem, out = Path(name).stem, prepared.settings.out
     notes = _how_swept(stored_study(study_folder(out, stem), stem), stem) if sweeps else [BY_HAND]
-    found = [record for record in candidates(out, stem) if value_of(record.quantities.get(dear)) is not None]
+    found = [record for record in candidates(out, stem) if value_of(record.quantities.get(target)) is not None]
     counts = Counter(record.seed for record in found)
     seed = min(counts, key=lambda seed: (-counts[seed], seed), default=0)
     records = tuple(record for record in found if record.seed == seed)
     if len(records) < FEWEST:
         more = f"harness sweep {stem if sweeps else 'unselected'} trials={FEWEST}"
         raise UserError(
-            f"'{name}' has {len(records)} architectures with a {dear} under one protocol and seed, and tau needs at "
+            f"'{name}' has {len(records)} architectures with a {target} under one protocol and seed, and tau needs at "
             f"least {FEWEST} to say anything; `{more}` trains as many"
         )
     if len({record.protocol_fingerprint for record in records}) > 1:
@@ -276,39 +276,37 @@ def _of_the_same_architectures(alike: TrainedAlike) -> Iterator[TrialRecord]:
             yield record
 
 
-def cheap_scores(alike: TrainedAlike, dear: str) -> tuple[pd.DataFrame, list[CheapScore]]:
-    """The frame of what the records hold, the dear score among it, and how the other columns are read."""
-    columns: dict[str, list[float | None]] = {dear: [value_of(record.quantities[dear]) for record in alike.records]}
+def cheap_scores(alike: TrainedAlike, target: str) -> tuple[pd.DataFrame, list[Proxy]]:
+    """The frame of what the records hold, the target metric among it, and how the other columns are read."""
+    columns: dict[str, list[float | None]] = {target: [value_of(record.quantities[target]) for record in alike.records]}
     scores = []
     for name in (*COUNTS, *_latencies(alike.records)):
         columns[name] = [value_of(record.quantities.get(name)) for record in alike.records]
-        scores.append(CheapScore(name=name, first=LARGE_FIRST, cost="no training"))
+        scores.append(Proxy(name=name, first=LARGE_FIRST, cost="no training"))
     for name in CURVES:
         curves = [{point.step: point.value for point in record.curve if point.name == name} for record in alike.records]
         for step in _steps(curves, alike.steps):
             columns[at := f"{name}@{step}"] = [curve[step] for curve in curves]
-            scores.append(CheapScore(name=at, first="smallest", cost=f"{step / alike.steps:.0%} of the training"))
+            scores.append(Proxy(name=at, first="smallest", cost=f"{step / alike.steps:.0%} of the training"))
     for steps, records in shorter_trainings(alike).items():
         earlier = (records.get(record.architecture_fingerprint) for record in alike.records)
-        columns[at := f"{dear} after {steps} steps"] = [
-            None if record is None else value_of(record.quantities.get(dear)) for record in earlier
+        columns[at := f"{target} after {steps} steps"] = [
+            None if record is None else value_of(record.quantities.get(target)) for record in earlier
         ]
-        scores.append(
-            CheapScore(name=at, first="smallest", cost=f"{steps / alike.steps:.0%} of the training, sampling")
-        )
+        scores.append(Proxy(name=at, first="smallest", cost=f"{steps / alike.steps:.0%} of the training, sampling"))
     keys = [record.key for record in alike.records]
     return pd.DataFrame(columns, index=keys, dtype=float), scores
 
 
 def small_parts(samples: int) -> dict[int, Part]:
-    """n -> the first n samples; fewer than half of all, or they are nearly the dear score itself."""
+    """n -> the first n samples; fewer than half of all, or they are nearly the target metric itself."""
     return {n: Part(0, n) for n in SMALL if n <= samples // 2}
 
 
-def part_columns(dear: str, samples: int) -> list[CheapScore]:
+def part_columns(target: str, samples: int) -> list[Proxy]:
     """How the columns of `small_parts` are read: named `kid@64`."""
     return [
-        CheapScore(name=f"{dear}@{n}", first="smallest", cost=f"all the training, {n} of {samples} samples")
+        Proxy(name=f"{target}@{n}", first="smallest", cost=f"all the training, {n} of {samples} samples")
         for n in small_parts(samples)
     ]
 

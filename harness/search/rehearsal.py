@@ -26,7 +26,7 @@ from harness.search.definition import check_unchanged, definition_of
 from harness.search.driver import began, problem_of
 from harness.search.knobs import Parameters
 from harness.search.problem import Problem
-from harness.search.study import SWEEP_FILE, begun_in, open_storage, open_study, place, reading
+from harness.search.study import SWEEP_FILE, open_storage, open_study, place, reading, storage_in
 from harness.search.sweep import Sweep
 from harness.trials.controls import control_key
 from harness.trials.outcomes import finished, queued, to_measure
@@ -154,7 +154,7 @@ def rehearse(name: str, overrides: Sequence[str], most: int) -> Rehearsal:
 
 def _copy(kept: Path, folder: Path, name: str) -> str:
     """Copy the study into the scratch folder; the storage that it lies in there."""
-    storage = begun_in(kept)
+    storage = storage_in(kept)
     folder.mkdir(parents=True)
     if storage is None:
         return "sqlite"
@@ -195,7 +195,7 @@ def _floor(problem: Problem) -> tuple[float | None, str]:
 
 def _proposed(trial: optuna.trial.FrozenTrial, known: set[str], objectives: Iterable[str]) -> Proposed:
     said = trial.user_attrs
-    keys = {rung["key"] for rung in said.get("rungs", ())}
+    keys = {result["key"] for result in said.get("levels", ())}
     return Proposed(
         name=candidate_name(trial.number),
         enqueued=str(said.get("enqueued", "")),

@@ -182,7 +182,7 @@ Scaled: TypeAlias = Callable[[tuple[float, ...]], tuple[float, ...]]
 """The objectives' values -> what the sampler is told."""
 
 
-class Shadow:
+class Searcher:
     def __init__(
         self,
         sampler: str,
@@ -239,9 +239,9 @@ class Shadow:
         self._add(candidate)
 
     def learn(self, candidate: Candidate) -> None:
-        """Values of this candidate at the last of its rungs: its result, or what stands in for it, or the one for the
+        """Values of this candidate at the last of its levels: its result, or what stands in for it, or the one for the
         other."""
-        steps = candidate.rungs[-1].steps
+        steps = candidate.levels[-1].steps
         self._results[steps].add(candidate.number)
         if self.budget != self._built_for:
             self._build()
@@ -329,5 +329,5 @@ _STATES = {
 
 def _values(candidate: Candidate, steps: int) -> tuple[float, ...] | None:
     """The results at a budget; until a measurement comes, what stands in for them."""
-    rung = next((rung for rung in candidate.rungs if rung.steps == steps), None)
-    return None if rung is None else rung.values or rung.stand_in
+    result = next((result for result in candidate.levels if result.steps == steps), None)
+    return None if result is None else result.values or result.stand_in

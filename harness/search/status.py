@@ -31,11 +31,11 @@ class StoredSweep:
 
 def read_stored(folder: Path, name: str) -> StoredSweep | None:
     """The sweep of this folder; None if none began here. Errors: UserError where it cannot be read."""
-    stored = read_trials(folder, name, ("rungs", "enqueued", *REASONS))
+    stored = read_trials(folder, name, ("levels", "enqueued", *REASONS))
     if stored is None:
         return None
     candidates = map(candidate_of, stored.trials)
-    known = tuple(each for each in candidates if each.rungs or each.state == "refused")  # others enqueued the rest
+    known = tuple(each for each in candidates if each.levels or each.state == "refused")  # others enqueued the rest
     return StoredSweep(place=stored.place, attributes=stored.attributes, candidates=known)
 
 
@@ -138,15 +138,17 @@ def _status(folder: Path, name: str, stored: StoredSweep, now: float) -> SweepSt
     objectives: Mapping[str, Direction] = began.get("objectives", {})
     driver, work = driver_of(attempts), work_of(attempts)
     budgets = _budgets(found, began.get("budgets", ()))
-    complete = [each for each in found if each.state == "complete" and each.rungs[-1].values is not None]
-    best = front_of([each.rungs[-1].values or () for each in complete], tuple(objectives.values()))
+    complete = [each for each in found if each.state == "complete" and each.levels[-1].values is not None]
+    best = front_of([each.levels[-1].values or () for each in complete], tuple(objectives.values()))
     again = rescored_in(stored.attributes)
     fresh = [score for scores in again.values() for score in scores]
-    gpu_seconds = [rung.gpu_seconds for each in found for rung in each.rungs] + [score.gpu_seconds for score in fresh]
+    gpu_seconds = [result.gpu_seconds for each in found for result in each.levels] + [
+        score.gpu_seconds for score in fresh
+    ]
     kinds = _kinds(found, budgets, asked.get("trials"), int(began.get("reduction", 2)), driver)
     if budgets:
         kinds.append(_final_round(again, _wanted(asked, began), budgets[-1].steps, driver))
-    keys = frozenset(rung.key for each in found for rung in each.rungs) | {score.key for score in fresh}
+    keys = frozenset(result.key for each in found for result in each.levels) | {score.key for score in fresh}
     end = estimate(work, kinds, driver, now) if "trials" in asked else "its driver did not say how many candidates"
     return SweepStatus(
         name=name,
@@ -189,25 +191,27 @@ def _waits(candidate: Candidate) -> str:
     """What a candidate that is not trained at present waits for; empty where it is, or has ended."""
     if candidate.state != "running":
         return ""
-    last = candidate.rungs[-1]
+    last = candidate.levels[-1]
     return MEASUREMENT if last.awaits else PROMOTION if last.values is not None else ""
 
 
 def _awaited(found: Iterable[Candidate]) -> dict[str, int]:
-    waiting = [each.rungs[-1] for each in found if _waits(each) == MEASUREMENT]
-    return dict(Counter(name for rung in waiting for name in rung.awaits))
+    waiting = [each.levels[-1] for each in found if _waits(each) == MEASUREMENT]
+    return dict(Counter(name for result in waiting for name in result.awaits))
 
 
 def _budgets(found: Sequence[Candidate], steps: Iterable[int]) -> tuple[BudgetStatus, ...]:
-    rungs = [(each, rung) for each in found for rung in each.rungs]
-    results = Counter(rung.steps for _, rung in rungs if rung.values is not None)
-    pending = (rung for each, rung in rungs if each.state == "running" and rung.values is None and not rung.awaits)
-    running = Counter(rung.steps for rung in pending)
+    levels = [(each, result) for each in found for result in each.levels]
+    results = Counter(result.steps for _, result in levels if result.values is not None)
+    pending = (
+        result for each, result in levels if each.state == "running" and result.values is None and not result.awaits
+    )
+    running = Counter(result.steps for result in pending)
     return tuple(BudgetStatus(steps=each, results=results[each], running=running[each]) for each in steps)
 
 
 def _point(candidate: Candidate) -> FrontPoint:
-    values = candidate.rungs[-1].values or ()
+    values = candidate.levels[-1].values or ()
     return FrontPoint(name=candidate.name, values=values, parameters=candidate.parameters)
 
 
@@ -220,8 +224,8 @@ def _running(
     attempts: Path, found: Sequence[Candidate], again: Mapping[str, Sequence[FreshScore]]
 ) -> tuple[Running, ...]:
     searched = [each for each in found if each.state == "running" and not _waits(each)]
-    pending = [(each.name, each.rungs[-1].steps, each.rungs[-1].key) for each in searched]
-    top = {each.name: each.rungs[-1].steps for each in found if each.state == "complete"}
+    pending = [(each.name, each.levels[-1].steps, each.levels[-1].key) for each in searched]
+    top = {each.name: each.levels[-1].steps for each in found if each.state == "complete"}
     pending += [
         (f"{name}, seed {score.seed}", top[name], score.key)
         for name, scores in again.items()
@@ -267,14 +271,14 @@ def _kinds(
     """One a budget. Of those to come at a higher one, as many as can be promoted at most."""
     kinds, most, before = [], trials or 0, 0
     for level, budget in enumerate(budgets):
-        there = [each for each in found if any(rung.steps == budget.steps for rung in each.rungs)]
-        running = (each.rungs[-1] for each in there if each.state == "running" and not _waits(each))
+        there = [each for each in found if any(result.steps == budget.steps for result in each.levels)]
+        running = (each.levels[-1] for each in there if each.state == "running" and not _waits(each))
         most = max(most, len(there)) if level == 0 else places(most, reduction, drained=True)
         kinds.append(
             Kind(
                 name=f"{budget.steps} steps",
-                keys=frozenset(rung.key for each in there for rung in each.rungs if rung.steps == budget.steps),
-                running=frozenset(rung.key for rung in running if rung.steps == budget.steps),
+                keys=frozenset(result.key for each in there for result in each.levels if result.steps == budget.steps),
+                running=frozenset(result.key for result in running if result.steps == budget.steps),
                 to_come=0 if driver.stopping else max(0, most - len(there)),
                 size=budget.steps - before,
             )

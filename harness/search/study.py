@@ -151,7 +151,7 @@ def cut_incomplete_line(file: BinaryIO, block: int = 65_536) -> None:
         file.truncate(whole)
 
 
-def begun_in(folder: Path) -> str | None:
+def storage_in(folder: Path) -> str | None:
     """The storage of the sweep that began in this folder; None if none did."""
     storage = _read(folder).get("storage")
     return None if storage is None else str(storage)
@@ -160,7 +160,7 @@ def begun_in(folder: Path) -> str | None:
 def stored_study(folder: Path, name: str) -> optuna.Study | None:
     """The study that a sweep keeps for this folder, to read; None if no sweep began here."""
     _quiet()
-    storage = begun_in(folder)
+    storage = storage_in(folder)
     if storage is None:
         return None
     opened = open_storage(folder, storage)
@@ -252,7 +252,7 @@ def _quiet() -> None:
 MARKS = (SWEEP_FILE, MANIFEST_FILE)
 
 
-def begun(out: Path, marks: Sequence[str] = MARKS) -> list[str]:
+def studies_in(out: Path, marks: Sequence[str] = MARKS) -> list[str]:
     """The names of the folders in `out` that hold one of the `marks`, sorted."""
     if not out.is_dir():
         return []
@@ -273,7 +273,7 @@ def read_trials(folder: Path, name: str, wanted: Sequence[str]) -> StoredTrials 
     Of SQLite a few columns in one transaction of milliseconds, so that the driver, which waits five seconds for the
     file, never notices; of a journal or a server what Optuna gives. Errors: UserError where it cannot be read.
     """
-    storage = begun_in(folder)
+    storage = storage_in(folder)
     if storage is None:
         return None
     where = place(folder, storage)

@@ -49,7 +49,7 @@ def sweep_summary(folder: Path, name: str) -> SweepSummary:
 
 def _summary(candidate: Candidate) -> CandidateSummary:
     """At the highest level of which the values are known; where none are, at the one where it is trained."""
-    known = [level for level in candidate.rungs if level.values is not None] or list(candidate.rungs)
+    known = [level for level in candidate.levels if level.values is not None] or list(candidate.levels)
     last = known[-1] if known else None
     return CandidateSummary(
         name=candidate.name,
@@ -64,12 +64,12 @@ def _summary(candidate: Candidate) -> CandidateSummary:
 
 
 def _front(stored: StoredSweep, objectives: Mapping[str, Any]) -> tuple[str, ...]:
-    complete = [each for each in stored.candidates if each.state == "complete" and each.rungs[-1].values is not None]
-    best = front_of([each.rungs[-1].values or () for each in complete], tuple(objectives.values()))
+    complete = [each for each in stored.candidates if each.state == "complete" and each.levels[-1].values is not None]
+    best = front_of([each.levels[-1].values or () for each in complete], tuple(objectives.values()))
     return tuple(complete[at].name for at in best)
 
 
 def _gpu_seconds(stored: StoredSweep) -> float:
     fresh = [score for scores in rescored_in(stored.attributes).values() for score in scores]
-    levels = [level for each in stored.candidates for level in each.rungs]
+    levels = [level for each in stored.candidates for level in each.levels]
     return sum(level.gpu_seconds for level in levels) + sum(score.gpu_seconds for score in fresh)

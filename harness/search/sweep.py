@@ -1,7 +1,7 @@
 """The driver of a sweep: ask, refuse untrained what a rule or a limit forbids, train the rest, promote the best, tell
 as results come. No batch waits for its slowest trial.
 
-A candidate whose measurement is awaited enters its rung when that has come; others are trained meanwhile. At the end
+A candidate whose measurement is awaited enters its level when that has come; others are trained meanwhile. At the end
 the driver waits for the rest, `wait_hours` beyond the last news at most.
 
 What a trial of the study means is said in `candidates`, who is promoted in `halving`, what the sampler learns from in
@@ -25,11 +25,11 @@ from harness.records.errors import UserError
 from harness.records.plain import Plain, to_plain
 from harness.records.quantity import value_of
 from harness.records.record import TrialRecord
-from harness.search.candidates import Candidate, Candidates, Proposal, RungResult, checkpoints_key
+from harness.search.candidates import Candidate, Candidates, LevelResult, Proposal, checkpoints_key
 from harness.search.definition import SweepStudy
-from harness.search.halving import Retention, Rung, places
+from harness.search.halving import Level, Retention, places
 from harness.search.problem import Placed, Point, Problem, unmet
-from harness.search.searcher import Shadow, Unseen
+from harness.search.searcher import Searcher, Unseen
 from harness.trials.progress import Show
 from harness.trials.queue import POLL_S, Trials
 from harness.trials.spec import TrialSpec
@@ -95,7 +95,7 @@ class Sweep:
             raise ValueError("promotions need a floor")
         self.problem, self.definition, self.candidates = problem, definition, candidates
         self.queue, self.clock, self.show, self.floor = queue, clock, show, floor
-        self.shadow = Shadow(
+        self.searcher = Searcher(
             definition.sampler,
             definition.sampler_seed,
             tuple(problem.objectives.values()),
@@ -109,7 +109,7 @@ class Sweep:
         self._limits = to_plain(problem.levels[0].settings.limits)
         met = (each for each in candidates if each.limits is None or each.limits == self._limits)  # others may pass now
         self.unseen = Unseen(problem.space, fingerprint, met, definition.sampler_seed + len(candidates))
-        self.rungs = tuple(Rung(definition.reduction) for _ in range(problem.top))
+        self.levels = tuple(Level(definition.reduction) for _ in range(problem.top))
         self.retention = Retention(tuple(problem.objectives.values()))
         self._enqueued = deque(enqueued)
         self._running: dict[str, Candidate] = {}  # by trial key
@@ -119,7 +119,7 @@ class Sweep:
 
     def run(self) -> Ending:
         """Until `trials` candidates were trained, as far as each deserves, or there are no more, or time is up."""
-        ended = sum(bool(each.rungs) and each.state != "running" for each in self.candidates)  # under earlier drivers
+        ended = sum(bool(each.levels) and each.state != "running" for each in self.candidates)  # under earlier drivers
         with self.show.board(total=self.definition.trials - ended if self.problem.top == 0 else None):
             try:
                 self._recover()
@@ -191,12 +191,12 @@ class Sweep:
             if self.unseen.nearest(placed.parameters) == placed.parameters:
                 self._consider(Proposal(parameters=placed.parameters, notes={"enqueued": placed.name}), None)
             return None
-        asked = self.shadow.ask()
+        asked = self.searcher.ask()
         parameters = self.unseen.nearest(asked.params)
         if parameters is not None:
-            self._consider(Proposal(parameters=parameters, sampler_attributes=self.shadow.noted(asked)), asked)
+            self._consider(Proposal(parameters=parameters, sampler_attributes=self.searcher.noted(asked)), asked)
             return None
-        self.shadow.give_up(asked)
+        self.searcher.give_up(asked)
         if self.unseen.finite:
             if self.candidates.submitted == 0:
                 return Ending(self._unmet(), mistake=True)
@@ -218,16 +218,16 @@ class Sweep:
             return
         self._refusals.clear()
         spec = self.problem.spec("", point, 0)
-        candidate = self.candidates.submit(proposal, RungResult(steps=self.problem.steps[0], key=spec.key))
+        candidate = self.candidates.submit(proposal, LevelResult(steps=self.problem.steps[0], key=spec.key))
         self.unseen.meet(candidate)
-        self.shadow.follow(candidate, asked)
+        self.searcher.follow(candidate, asked)
         self._submit(candidate, 0, point)
 
     def _refuse(self, proposal: Proposal, reason: str, asked: optuna.Trial | None, limits: Plain = None) -> None:
         self._lengthen(reason)
         candidate = self.candidates.refuse(proposal, reason, limits)
         self.unseen.meet(candidate)
-        self.shadow.follow(candidate, asked)
+        self.searcher.follow(candidate, asked)
 
     def _lengthen(self, reason: str) -> None:
         """The row of candidates that are not trained."""
@@ -241,13 +241,13 @@ class Sweep:
         will have more results.
         """
         for level in range(self.problem.top) if drained else reversed(range(self.problem.top)):
-            number = self.rungs[level].next(drained=drained)
+            number = self.levels[level].next(drained=drained)
             if number is not None:
                 candidate = self.candidates[number]
                 point = self.problem.point(candidate.parameters)
                 key = self.problem.spec("", point, level + 1).key
-                self.candidates.update(candidate, RungResult(steps=self.problem.steps[level + 1], key=key))
-                self.rungs[level].promote(number)
+                self.candidates.update(candidate, LevelResult(steps=self.problem.steps[level + 1], key=key))
+                self.levels[level].promote(number)
                 self._submit(candidate, level + 1, point)
                 return True
         return False
@@ -267,7 +267,7 @@ class Sweep:
         """A training ended; not `paid`, for another study."""
         outcome, before = self.problem.outcome(record), candidate.awaiting
         spent = _spent_gpu_seconds(candidate, record) if paid else 0.0
-        rung = RungResult(
+        result = LevelResult(
             steps=spec.settings.recipe.steps,
             key=spec.key,
             values=outcome.values,
@@ -277,37 +277,37 @@ class Sweep:
             gpu_seconds=spent if before is None else before.gpu_seconds,
         )
         if outcome.failed:
-            self._fail(candidate, rung, outcome.failed)
+            self._fail(candidate, result, outcome.failed)
         elif outcome.awaits:
-            self._wait(candidate, spec, rung)
+            self._wait(candidate, spec, result)
         else:
-            self._result(candidate, rung)
+            self._result(candidate, result)
         self.show.ended(spec, record)
         if record.state == "complete" and outcome.failed:
             self.show.note(f"{candidate.name} has failed: {outcome.failed}")
 
-    def _wait(self, candidate: Candidate, spec: TrialSpec, rung: RungResult) -> None:
+    def _wait(self, candidate: Candidate, spec: TrialSpec, result: LevelResult) -> None:
         """Trained, and not measured yet: others are trained meanwhile."""
         self._running[spec.key] = candidate
         self.queue.expect(spec)
-        if rung != candidate.rungs[-1]:
-            self.candidates.update(candidate, rung)
-            if rung.stand_in is not None:
-                self.shadow.learn(candidate)
+        if result != candidate.levels[-1]:
+            self.candidates.update(candidate, result)
+            if result.stand_in is not None:
+                self.searcher.learn(candidate)
 
-    def _result(self, candidate: Candidate, rung: RungResult) -> None:
-        self.candidates.update(candidate, rung)
-        self.shadow.learn(candidate)
+    def _result(self, candidate: Candidate, result: LevelResult) -> None:
+        self.candidates.update(candidate, result)
+        self.searcher.learn(candidate)
         self._settle(candidate)
-        level = self.problem.steps.index(rung.steps)
+        level = self.problem.steps.index(result.steps)
         if level < self.problem.top:
             self._enter(candidate, level)
-            for number in self.rungs[level].hopeless(max(self._expected(level), self.rungs[level].results)):
+            for number in self.levels[level].never_promoted(max(self._expected(level), self.levels[level].results)):
                 self._stop(self.candidates[number], "more candidates are better in everything than can be promoted")
 
     def _settle(self, candidate: Candidate) -> None:
         """A candidate whose last result decides: it is complete, or no better than the floor."""
-        last = candidate.rungs[-1]
+        last = candidate.levels[-1]
         if last.steps == self.problem.steps[-1]:
             self.candidates.complete(candidate)
             self.problem.drop_checkpoints(self.retention.complete(candidate))
@@ -317,17 +317,17 @@ class Sweep:
 
     def _enter(self, candidate: Candidate, level: int) -> None:
         """Into the competition for the next budget: a result, new or of an earlier driver."""
-        rung = next(each for each in candidate.rungs if each.steps == self.problem.steps[level])
-        if rung.values is None:
+        result = next(each for each in candidate.levels if each.steps == self.problem.steps[level])
+        if result.values is None:
             return
-        promoted = len(candidate.rungs) > level + 1
-        eligible = promoted or (candidate.state == "running" and self._above_floor(rung))
-        self.rungs[level].add(candidate.number, self.problem.losses(rung.values), eligible=eligible)
+        promoted = len(candidate.levels) > level + 1
+        eligible = promoted or (candidate.state == "running" and self._above_floor(result))
+        self.levels[level].add(candidate.number, self.problem.losses(result.values), eligible=eligible)
         if promoted:
-            self.rungs[level].promote(candidate.number)
+            self.levels[level].promote(candidate.number)
 
-    def _above_floor(self, rung: RungResult) -> bool:
-        return self.floor is not None and rung.kid is not None and rung.kid < self.floor
+    def _above_floor(self, result: LevelResult) -> bool:
+        return self.floor is not None and result.kid is not None and result.kid < self.floor
 
     def _expected(self, level: int) -> int:
         """Results at this level when all candidates were trained, at most."""
@@ -336,33 +336,33 @@ class Sweep:
             expected = places(expected, self.definition.reduction, drained=True)
         return expected
 
-    def _fail(self, candidate: Candidate, rung: RungResult, reason: str) -> None:
-        bare = replace(rung, values=None, stand_in=None, awaits=())
-        if bare != candidate.rungs[-1]:
+    def _fail(self, candidate: Candidate, result: LevelResult, reason: str) -> None:
+        bare = replace(result, values=None, stand_in=None, awaits=())
+        if bare != candidate.levels[-1]:
             self.candidates.update(candidate, bare)
         self.candidates.fail(candidate, reason)
-        self.shadow.end(candidate)
+        self.searcher.end(candidate)
         self.problem.drop_checkpoints([checkpoints_key(candidate)])
 
     def _stop(self, candidate: Candidate, reason: str, *, waiting: bool = True) -> None:
         """It will not be promoted."""
         if waiting:
-            self.rungs[self.problem.steps.index(candidate.rungs[-1].steps)].withdraw(candidate.number)
+            self.levels[self.problem.steps.index(candidate.levels[-1].steps)].withdraw(candidate.number)
         self.candidates.stop(candidate, reason)
-        self.shadow.end(candidate)
+        self.searcher.end(candidate)
         self.problem.drop_checkpoints([checkpoints_key(candidate)])
 
     def _stop_waiting(self, ending: Ending) -> None:
-        """The end of the sweep is the end of hope."""
-        for rung in self.rungs:
-            for number in sorted(rung.waiting):
+        """When the sweep ends, nobody is promoted any more."""
+        for level in self.levels:
+            for number in sorted(level.waiting):
                 self._stop(self.candidates[number], f"not among the best when the sweep ended: {ending.reason}")
 
     def _with_the_floor(self, ending: Ending) -> Ending:
         """The ending, and why nothing is complete if the floor is the reason."""
         if ending.halts or self.floor is None or any(each.state == "complete" for each in self.candidates):
             return ending
-        low = sum(bool(each.rungs) and not self._above_floor(each.rungs[-1]) for each in self.candidates)
+        low = sum(bool(each.levels) and not self._above_floor(each.levels[-1]) for each in self.candidates)
         said = f"{low} of {self.candidates.submitted} are not below the floor, a KID of {self.floor:.4g}"
         return replace(ending, reason=f"{ending.reason}; none is complete, {said}: raise the budgets")
 
@@ -372,14 +372,14 @@ class Sweep:
         """What an earlier driver left: its results count, and what it submitted is submitted again (finished ones come
         at once)."""
         for candidate in self.candidates:
-            for level in range(min(len(candidate.rungs), self.problem.top)):
+            for level in range(min(len(candidate.levels), self.problem.top)):
                 self._enter(candidate, level)
             if candidate.state == "complete":
                 self.retention.complete(candidate)
         for candidate in self.candidates.running():
-            if (rung := candidate.in_flight or candidate.awaiting) is not None:
+            if (result := candidate.in_flight or candidate.awaiting) is not None:
                 point = self.problem.point(candidate.parameters)
-                self._submit(candidate, self.problem.steps.index(rung.steps), point, again=True)
+                self._submit(candidate, self.problem.steps.index(result.steps), point, again=True)
             else:
                 self._settle(candidate)
         kept = self.retention.kept(self.candidates.running())  # a kill between a candidate's end and its folder's
@@ -413,6 +413,6 @@ def _fingerprint(problem: Problem, parameters: dict[str, object]) -> str:
 def _spent_gpu_seconds(candidate: Candidate, record: TrialRecord) -> float:
     """On an accelerator at this budget: a record counts from the first step, whatever budget that was at."""
     spent = float(record.provenance.get("gpu_seconds", 0.0))
-    if set(record.provenance.get("continued_from", ())) & {rung.steps for rung in candidate.rungs[:-1]}:
-        spent -= sum(rung.gpu_seconds for rung in candidate.rungs[:-1])
+    if set(record.provenance.get("continued_from", ())) & {result.steps for result in candidate.levels[:-1]}:
+        spent -= sum(result.gpu_seconds for result in candidate.levels[:-1])
     return max(0.0, spent)

@@ -36,7 +36,7 @@ def said(studies, monkeypatch, capsys):
 def test_a_sweep_shows_its_candidates_its_front_and_that_no_driver_runs(said):
     shown = " ".join(said("status", "search").split())
     assert "driver none runs" in shown
-    assert "candidates 2 of 2 begun: 2 complete" in shown
+    assert "candidates 2 of 2 submitted: 2 complete" in shown
     assert "end not known: no driver runs" in shown
     assert "Pareto front of the search's own values kid macs candidate trial-" in shown
     assert "ffn=" in shown

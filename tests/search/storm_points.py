@@ -34,7 +34,7 @@ def driver_points() -> dict[str, Point]:
         "before tell": Point(sweep.Sweep, "_tell", before=True),
         "in a tell": Point(candidates.Candidates, "update", before=False),
         "after tell": Point(sweep.Sweep, "_tell", before=False),
-        "while promoting": Point(halving.Rung, "promote", before=True),
+        "while promoting": Point(halving.Level, "promote", before=True),
         "before noting hours": Point(candidates.Candidates, "note_hours", before=True),
         "after noting hours": Point(candidates.Candidates, "note_hours", before=False),
     }

@@ -50,7 +50,7 @@ def check_every_candidate_has_its_own_measurement(world):
     for trial in world.trials(TrialState.COMPLETE):
         assert trial.values[1] == world.phone.latencies[trial.user_attrs["fingerprint"]]
     for each in world.candidates:
-        for rung in each.rungs:
+        for rung in each.levels:
             assert not rung.awaits
             assert rung.stand_in is None
             assert rung.values is None or rung.values[1] == world.phone.latencies[each.fingerprint]
@@ -89,11 +89,11 @@ def test_the_sampler_learns_the_prediction_until_the_measurement_comes(tmp_path,
     driver.run()
 
     def told(driver):
-        held = driver.shadow._study.get_trials(deepcopy=False)
-        return {number: tuple(held[at].values or ()) for number, at in driver.shadow._numbers.items()}
+        held = driver.searcher._study.get_trials(deepcopy=False)
+        return {number: tuple(held[at].values or ()) for number, at in driver.searcher._numbers.items()}
 
     for each in world.candidates:
-        rung, latency = each.rungs[-1], world.phone.latencies[each.fingerprint]
+        rung, latency = each.levels[-1], world.phone.latencies[each.fingerprint]
         if rung.awaits:
             assert (rung.values, rung.stand_in) == (None, (rung.kid, 1.5 * latency)), "marked in the study"
             assert rung.awaits == ("latency_iphone",)
@@ -104,7 +104,7 @@ def test_the_sampler_learns_the_prediction_until_the_measurement_comes(tmp_path,
     driver = world.driver(trials=16, wait_hours=1000.0, **ASKED)
     driver.run()
     for each in world.candidates:
-        values = (each.rungs[-1].kid, world.phone.latencies[each.fingerprint])
+        values = (each.levels[-1].kid, world.phone.latencies[each.fingerprint])
         assert told(driver)[each.number] == driver.problem.scaled(values), "the measured one has taken its place"
 
 
@@ -112,9 +112,9 @@ def test_what_fails_is_no_example_to_the_sampler_any_more(tmp_path, cheap):
     world = World(tmp_path, phone=moody)
     driver = world.driver(trials=16, **ASKED)
     driver.run()
-    held = driver.shadow._study.get_trials(deepcopy=False)
+    held = driver.searcher._study.get_trials(deepcopy=False)
     for each in world.candidates:
-        state = held[driver.shadow._numbers[each.number]].state
+        state = held[driver.searcher._numbers[each.number]].state
         assert state == (TrialState.FAIL if each.state == "failed" else TrialState.COMPLETE)
 
 
@@ -129,17 +129,17 @@ def test_a_parent_of_a_genetic_sampler_may_fail_when_its_answer_comes(tmp_path, 
 
 
 def test_halving_and_finalists_know_measured_candidates_only(tmp_path, cheap, monkeypatch):
-    world, add = World(tmp_path, phone=moody), sweep.Rung.add
+    world, add = World(tmp_path, phone=moody), sweep.Level.add
     entered = []
 
     def measured_only(self, number, losses, *, eligible):
         each = world.candidates[number]
-        assert each.rungs[0].values == (each.rungs[0].kid, world.phone.latencies[each.fingerprint])
+        assert each.levels[0].values == (each.levels[0].kid, world.phone.latencies[each.fingerprint])
         assert world.clock() >= world.phone.asked[each.fingerprint]
         entered.append(number)
         add(self, number, losses, eligible=eligible)
 
-    monkeypatch.setattr(sweep.Rung, "add", measured_only)
+    monkeypatch.setattr(sweep.Level, "add", measured_only)
     driver = world.driver(trials=15, budgets=(100, 300), **ASKED)
     ending = driver.run()
     assert len(entered) == 15 - sum(each.state == "failed" for each in world.candidates)

@@ -43,9 +43,9 @@ def measured(record):
 def test_promoted_is_bit_identical_to_trained_to_the_top_straight(budgeted, cache):
     assert main(["sweep", "search"]) == 0
     (complete,) = study().get_trials(states=(TrialState.COMPLETE,))
-    assert [rung["steps"] for rung in complete.user_attrs["rungs"]] == [4, 7]
+    assert [rung["steps"] for rung in complete.user_attrs["levels"]] == [4, 7]
     found = records()
-    promoted = found[complete.user_attrs["rungs"][-1]["key"]]
+    promoted = found[complete.user_attrs["levels"][-1]["key"]]
     assert promoted.provenance["continued_from"] == [4], "it went on from the lower budget's checkpoint"
     assert complete.values == [promoted.quantities["kid"].value, promoted.quantities["macs"].value]
     Path("straight").mkdir()
@@ -79,7 +79,7 @@ def test_a_restart_between_and_in_the_budgets_trains_no_step_twice(budgeted, mon
     assert len(finished) == len(set(finished)) == 4
     (complete,) = study().get_trials(states=(TrialState.COMPLETE,))
     kept = [folder.name for folder in Path("runs/search/checkpoints").iterdir()]
-    assert kept == [complete.user_attrs["rungs"][0]["key"]], "the front's; nothing that cannot be promoted"
+    assert kept == [complete.user_attrs["levels"][0]["key"]], "the front's; nothing that cannot be promoted"
 
 
 @pytest.mark.slow
@@ -95,7 +95,7 @@ def test_checkpoints_are_kept_for_what_may_be_promoted(budgeted, monkeypatch):
     stopped = study().get_trials(states=(TrialState.PRUNED,))
     waited = [trial for trial in stopped if trial.user_attrs["stopped"].startswith("not among the best")]
     complete = study().get_trials(states=(TrialState.COMPLETE,))
-    assert {folder.name for folder in kept} == {each.user_attrs["rungs"][0]["key"] for each in [*waited, *complete]}
+    assert {folder.name for folder in kept} == {each.user_attrs["levels"][0]["key"] for each in [*waited, *complete]}
 
 
 def test_the_floor_is_the_pixel_gaussians_and_computed_first(workplace, capsys):
@@ -107,7 +107,7 @@ def test_the_floor_is_the_pixel_gaussians_and_computed_first(workplace, capsys):
     floor = control.quantities["kid"].value
     assert f"floor: candidates are promoted below a KID of {floor:.4g}" in said
     (trial,) = study().trials
-    (rung,) = trial.user_attrs["rungs"]
+    (rung,) = trial.user_attrs["levels"]
     assert trial.state == TrialState.PRUNED
     assert (rung["kid"] < floor) == ("not among the best" in trial.user_attrs["stopped"])
 

@@ -69,14 +69,14 @@ def killed_again_and_again(world, monkeypatch, seed):
 def check_nothing_is_lost_or_repeated(world):
     states = Counter(trial.state.name for trial in world.trials())
     assert states["RUNNING"] == states["FAIL"] == 0
-    submitted = [trial for trial in world.trials() if "rungs" in trial.user_attrs]
+    submitted = [trial for trial in world.trials() if "levels" in trial.user_attrs]
     assert len(submitted) == 9, "neither lost nor one too many"
     assert len({trial.user_attrs["fingerprint"] for trial in submitted}) == 9
     keys = [spec.key for spec in world.workers.trained]
     assert len(keys) == len(set(keys)), "nothing is trained twice"
     assert sum(spec.settings.recipe.steps == 300 for spec in world.workers.trained) == states["COMPLETE"] == 3
     for trial in submitted:
-        for rung in trial.user_attrs["rungs"]:
+        for rung in trial.user_attrs["levels"]:
             assert rung["values"][0] == world.workers.records[rung["key"]].quantities["kid"].value
 
 
@@ -120,7 +120,7 @@ def test_a_failed_training_is_a_failed_trial_with_its_reason_and_the_sweep_goes_
     for trial in failed:
         assert trial.params["ffn"] == 3
         assert trial.user_attrs["failed"] == "train: training diverged at step 7"
-        assert [rung["values"] is None for rung in trial.user_attrs["rungs"]] == [False, True]
+        assert [rung["values"] is None for rung in trial.user_attrs["levels"]] == [False, True]
     assert world.trials(TrialState.COMPLETE)
 
 
@@ -196,13 +196,13 @@ def test_the_sampler_learns_from_the_highest_budget_with_enough_results(tmp_path
     world = World(tmp_path)
     driver = world.driver(trials=60, budgets=BUDGETS, sampler="tpe")
     driver.run()
-    counts = {steps: sum(len(c.rungs) > at for c in world.candidates) for at, steps in enumerate(BUDGETS)}
+    counts = {steps: sum(len(c.levels) > at for c in world.candidates) for at, steps in enumerate(BUDGETS)}
     assert counts[300] >= ENOUGH > counts[900]
-    assert driver.shadow.budget == 300
-    held = driver.shadow._study.get_trials(deepcopy=False)
+    assert driver.searcher.budget == 300
+    held = driver.searcher._study.get_trials(deepcopy=False)
     values = {tuple(trial.values) for trial in held if trial.state == TrialState.COMPLETE}
-    assert values == {driver.problem.scaled(c.rungs[1].values) for c in world.candidates if len(c.rungs) > 1}
-    rebuilt = world.driver(trials=60, budgets=BUDGETS, sampler="tpe").shadow
+    assert values == {driver.problem.scaled(c.levels[1].values) for c in world.candidates if len(c.levels) > 1}
+    rebuilt = world.driver(trials=60, budgets=BUDGETS, sampler="tpe").searcher
     assert rebuilt.budget == 300
     complete = [t for t in rebuilt._study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
     assert {tuple(trial.values) for trial in complete} == values
@@ -262,7 +262,7 @@ def test_candidates_read_back_are_those_written(tmp_path, cheap):
     world.run(trials=9, budgets=(100, 300), limits={"macs": 20_000})
     live = list(world.candidates)
     read = [candidates.candidate_of(trial) for trial in world.trials()]
-    assert [(c.number, c.state, c.rungs, c.fingerprint, dict(c.parameters)) for c in live] == [
-        (c.number, c.state, c.rungs, c.fingerprint, dict(c.parameters)) for c in read
+    assert [(c.number, c.state, c.levels, c.fingerprint, dict(c.parameters)) for c in live] == [
+        (c.number, c.state, c.levels, c.fingerprint, dict(c.parameters)) for c in read
     ]
     assert [dict(c.violations) for c in live] == [dict(c.violations) for c in read]

@@ -63,7 +63,7 @@ def test_every_finalist_is_trained_with_fresh_seeds_that_are_never_the_searchs(t
     assert names <= front
     for name in names:
         assert sorted(spec.seed for spec in fresh(world) if spec.name == name) == [1, 2, 3]
-    top = {trial.user_attrs["rungs"][-1]["key"]: f"trial-{trial.number}" for trial in world.study.best_trials}
+    top = {trial.user_attrs["levels"][-1]["key"]: f"trial-{trial.number}" for trial in world.study.best_trials}
     assert all(top[spec.parent] == spec.name for spec in fresh(world))
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 
 from harness.search import halving
-from harness.search.halving import Rung, places
+from harness.search.halving import Level, places
 from harness.search.pareto import Fronts
 from harness.search.problem import Placed
 
@@ -45,7 +45,7 @@ def test_fronts_kept_up_are_those_sorted_anew(points):
 
 
 def test_an_epsilon_net_spreads_over_the_front_where_sorting_by_one_objective_would_not():
-    rung = Rung(reduction=2)
+    rung = Level(reduction=2)
     line = [(0.0, 10.0), (1.0, 9.0), (2.0, 8.0), (5.0, 5.0), (9.0, 1.0), (10.0, 0.0)]
     for number, point in enumerate(line):
         rung.add(number, point, eligible=True)
@@ -57,7 +57,7 @@ def test_an_epsilon_net_spreads_over_the_front_where_sorting_by_one_objective_wo
 
 
 def test_objectives_of_different_scale_weigh_the_same():
-    rung = Rung(reduction=2)
+    rung = Level(reduction=2)
     for number, (kid, macs) in enumerate([(0.1, 9e9), (0.2, 8e9), (0.5, 5e9), (0.9, 1e9), (1.0, 0.0), (0.45, 5.5e9)]):
         rung.add(number, (kid, macs), eligible=True)
     for expected in (0, 4, 2):
@@ -68,7 +68,7 @@ def test_objectives_of_different_scale_weigh_the_same():
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 60), st.integers(2, 5))
 def test_the_quota(results, reduction):
-    rung = Rung(reduction)
+    rung = Level(reduction)
     for number in range(results):
         rung.add(number, (random.Random(number).random(), 0.0), eligible=True)
         if (next_one := rung.next()) is not None:
@@ -79,7 +79,7 @@ def test_the_quota(results, reduction):
 
 
 def test_what_is_below_the_floor_counts_for_the_quota_and_is_never_promoted():
-    rung = Rung(reduction=2)
+    rung = Level(reduction=2)
     rung.add(0, (5.0, 0.0), eligible=False)
     rung.add(1, (9.0, 0.0), eligible=False)
     assert rung.next() is None
@@ -89,27 +89,27 @@ def test_what_is_below_the_floor_counts_for_the_quota_and_is_never_promoted():
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=4, max_size=30), st.integers(0, 9))
-def test_the_hopeless_are_never_promoted_whatever_comes(points, seed):
+def test_who_cannot_be_promoted_any_more_never_is_whatever_comes(points, seed):
     """Given up or not, the same candidates are promoted."""
 
     def promoted(give_up):
-        rung, given_up = Rung(reduction=3), set()
+        rung, given_up = Level(reduction=3), set()
         for number, point in enumerate(points):
             rung.add(number, point, eligible=True)
-            for hopeless in rung.hopeless(len(points)):
-                given_up.add(hopeless)
+            for surpassed in rung.never_promoted(len(points)):
+                given_up.add(surpassed)
                 if give_up:
-                    rung.withdraw(hopeless)
+                    rung.withdraw(surpassed)
             if random.Random(seed + number).random() < 0.5 and (chosen := rung.next()) is not None:
                 rung.promote(chosen)
         while (chosen := rung.next(drained=True)) is not None:
             rung.promote(chosen)
         return rung.promoted, given_up
 
-    kept, hopeless = promoted(give_up=False)
+    kept, surpassed = promoted(give_up=False)
     dropped, _ = promoted(give_up=True)
     assert kept == dropped
-    assert not kept & hopeless
+    assert not kept & surpassed
 
 
 def test_dominance_of_arrays():
@@ -147,10 +147,10 @@ def sweep_with_a_tiny_bad_network(folder: Path, **more):
 def test_a_tiny_bad_network_is_stopped(tmp_path, cheap):
     world, tiny = sweep_with_a_tiny_bad_network(tmp_path)
     assert tiny.state.name == "PRUNED"
-    assert [rung["steps"] for rung in tiny.user_attrs["rungs"]] == [100]
+    assert [rung["steps"] for rung in tiny.user_attrs["levels"]] == [100]
     assert tiny.user_attrs["stopped"] == "its KID of 7 is not below 4, which a Gaussian fitted to the pixels reaches"
     others = [trial.values[1] for trial in world.study.best_trials]
-    assert min(others) > tiny.user_attrs["rungs"][0]["values"][1], "it would have been on the front"
+    assert min(others) > tiny.user_attrs["levels"][0]["values"][1], "it would have been on the front"
 
 
 def test_plain_non_domination_promotes_it(tmp_path, cheap):
@@ -166,9 +166,9 @@ def test_values_of_different_budgets_share_no_front(tmp_path, cheap):
     complete = world.trials(TrialState.COMPLETE)
     assert complete
     for trial in world.trials():
-        reached = [rung["steps"] for rung in trial.user_attrs["rungs"]]
+        reached = [rung["steps"] for rung in trial.user_attrs["levels"]]
         assert (trial.state.name == "COMPLETE") == (reached == [100, 300, 900])
-        assert trial.values is None or trial.values == trial.user_attrs["rungs"][-1]["values"]
+        assert trial.values is None or trial.values == trial.user_attrs["levels"][-1]["values"]
     assert {trial.number for trial in world.study.best_trials} <= {trial.number for trial in complete}
     assert list(OBJECTIVES) == world.study.metric_names
 

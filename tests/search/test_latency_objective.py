@@ -78,7 +78,7 @@ def test_a_sweep_waits_for_a_phone_that_is_late_out_of_order_fails_some_and_dies
     assert "6 candidates await a measurement: the same command goes on" in capsys.readouterr().err
     assert len(trials(TrialState.RUNNING)) == len(exports) == 6
     for trial in trials():
-        (rung,) = trial.user_attrs["rungs"]
+        (rung,) = trial.user_attrs["levels"]
         assert rung["values"] is None
         assert rung["awaits"] == ["latency_iphone"]
         assert rung["stand_in"][1] > 0, "predicted"
@@ -137,7 +137,7 @@ def test_a_twins_latency_is_awaited_alike(exports, capsys):
     assert main(["sweep", "search", "wait_hours=0"]) == 0
     assert "1 candidate awaits a measurement" in capsys.readouterr().err
     (trial,) = trials()
-    (rung,) = trial.user_attrs["rungs"]
+    (rung,) = trial.user_attrs["levels"]
     assert rung["awaits"] == ["twin.latency_iphone"]
     assert rung["stand_in"][1] > 0
     queue = FolderQueue(Path("queue"))

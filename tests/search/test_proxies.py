@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
 from harness.measure.statistics_ranks import tau, tau_b
-from harness.search.proxies import TOP, CheapScore, judge, random_regrets, regret
+from harness.search.proxies import TOP, Proxy, judge, random_regrets, regret
 
 DEAR = np.array([0.3, 0.1, 0.5, 0.2, 0.4, 0.7, 0.9, 0.8])
 COLUMNS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, max_size=12)
 
 
-def judged(cheap, dear=DEAR, first="smallest"):
-    frame = pd.DataFrame({"cheap": cheap, "kid": dear})
-    (found,) = judge(frame, "kid", [CheapScore(name="cheap", first=first, cost="")])
+def judged(cheap, target=DEAR, first="smallest"):
+    frame = pd.DataFrame({"cheap": cheap, "kid": target})
+    (found,) = judge(frame, "kid", [Proxy(name="cheap", first=first, cost="")])
     return found
 
 
@@ -87,10 +87,10 @@ def test_the_same_seed_gives_the_same_interval():
 @given(COLUMNS, st.integers(1, 12))
 @settings(max_examples=50)
 def test_regret_is_the_mean_over_all_ways_to_break_ties(pairs, k):
-    cheap, dear = np.array(pairs, dtype=float).T
+    cheap, target = np.array(pairs, dtype=float).T
     k = min(k, len(cheap))
     chosen = [c for c in itertools.combinations(range(len(cheap)), k) if is_first(cheap, c)]
-    assert regret(cheap, dear, k) == pytest.approx(np.mean([dear[list(c)].min() for c in chosen]) - dear.min())
+    assert regret(cheap, target, k) == pytest.approx(np.mean([target[list(c)].min() for c in chosen]) - target.min())
 
 
 def is_first(cheap, chosen):

@@ -11,7 +11,7 @@ from optuna.trial import TrialState, create_trial
 from scipy.stats import binomtest
 
 from harness.search import searcher
-from harness.search.searcher import ENOUGH, TPE, Shadow
+from harness.search.searcher import ENOUGH, TPE, Searcher
 from harness.search.space import space
 
 LIMIT = {"macs": 17_440}  # refuses 55% of the space
@@ -103,7 +103,7 @@ def test_in_a_sweep_it_is_refused_less_often_than_at_random(tmp_path, cheap):
         world.run(trials=30, sampler=sampler, sampler_seed=1000 * seed, limits=LIMIT)
         marks, trained = [], 0
         for trial in world.trials():
-            trained += "rungs" in trial.user_attrs
+            trained += "levels" in trial.user_attrs
             if trained > ENOUGH:
                 marks.append("refused" in trial.user_attrs)
         return marks
@@ -117,7 +117,7 @@ def test_in_a_sweep_it_is_refused_less_often_than_at_random(tmp_path, cheap):
 def test_counting_them_as_trials_shows(tmp_path, cheap, monkeypatch):
     """Red on Optuna's own counting: refused ones as pruned trials of the study."""
     monkeypatch.setitem(searcher.SAMPLERS, "tpe", lambda seed: TPESampler(seed=seed))
-    add = Shadow._add
+    add = Searcher._add
 
     def as_a_trial(self, candidate):
         if candidate.state != "refused":
@@ -134,7 +134,7 @@ def test_counting_them_as_trials_shows(tmp_path, cheap, monkeypatch):
         self._next += 1
         return None
 
-    monkeypatch.setattr(Shadow, "_add", as_a_trial)
+    monkeypatch.setattr(Searcher, "_add", as_a_trial)
     seen = modelled(monkeypatch)
     world = World(tmp_path, workers=1)
     world.run(trials=30, sampler="tpe", limits=LIMIT)

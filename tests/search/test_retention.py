@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.search import halving
-from harness.search.candidates import Candidate, RungResult
+from harness.search.candidates import Candidate, LevelResult
 from harness.search.halving import Retention, retained
 from harness.search.pareto import Front, dominates
 
@@ -35,13 +35,13 @@ def test_the_front_is_that_of_the_definition_after_every_point(points) -> None:
 
 
 def complete(number: int, *values: float) -> Candidate:
-    rungs = [RungResult(steps=1, key=f"low-{number}", values=(9.0, 9.0)), RungResult(steps=2, key="", values=values)]
-    return Candidate(number=number, trial_id=number, parameters={}, state="complete", rungs=rungs)
+    levels = [LevelResult(steps=1, key=f"low-{number}", values=(9.0, 9.0)), LevelResult(steps=2, key="", values=values)]
+    return Candidate(number=number, trial_id=number, parameters={}, state="complete", levels=levels)
 
 
 def waiting(number: int) -> Candidate:
-    rungs = [RungResult(steps=1, key=f"low-{number}", values=(1.0, 1.0))]
-    return Candidate(number=number, trial_id=number, parameters={}, state="running", rungs=rungs)
+    levels = [LevelResult(steps=1, key=f"low-{number}", values=(1.0, 1.0))]
+    return Candidate(number=number, trial_id=number, parameters={}, state="running", levels=levels)
 
 
 def test_who_leaves_the_front_loses_its_checkpoints_at_that_moment() -> None:
@@ -55,7 +55,7 @@ def test_who_leaves_the_front_loses_its_checkpoints_at_that_moment() -> None:
 
 def test_what_is_kept_does_not_depend_on_the_order() -> None:
     some = [complete(number, *values) for number, values in enumerate([(2, 1), (1, 2), (2, 2), (0, 3), (2, 1)])]
-    stopped = Candidate(number=9, trial_id=9, parameters={}, state="stopped", rungs=waiting(9).rungs)
+    stopped = Candidate(number=9, trial_id=9, parameters={}, state="stopped", levels=waiting(9).levels)
     both = ("minimize", "minimize")
     assert retained([*some, waiting(7), stopped], both) == {"low-0", "low-1", "low-3", "low-4", "low-7"}
     assert retained([stopped, waiting(7), *reversed(some)], both) == retained([*some, waiting(7)], both)

@@ -11,7 +11,7 @@ from optuna.samplers._tpe.sampler import _split_trials
 from optuna.trial import create_trial
 
 from harness.records.errors import UserError
-from harness.search.halving import Rung
+from harness.search.halving import Level
 from harness.search.pareto import front_of, losses_of, scaled
 
 N = 512
@@ -33,7 +33,7 @@ def on_scale(point):
 
 def net(points):
     """The order in which one front is promoted."""
-    rung, order = Rung(reduction=1), []
+    rung, order = Level(reduction=1), []
     for number, point in enumerate(points):
         rung.add(number, losses_of(point, DOWN), eligible=True)
     while (number := rung.next()) is not None:
@@ -100,14 +100,14 @@ def test_the_sweep_promotes_and_learns_on_the_scale_and_stores_plain_values(tmp_
     world = World(tmp_path)
     driver = world.driver(trials=12, budgets=(100, 300), sampler="tpe")
     driver.run()
-    told = {tuple(trial.values) for trial in driver.shadow._study.get_trials() if trial.values}
-    plain = {each.rungs[0].values for each in world.candidates}
+    told = {tuple(trial.values) for trial in driver.searcher._study.get_trials() if trial.values}
+    plain = {each.levels[0].values for each in world.candidates}
     assert told == {driver.problem.scaled(values) for values in plain}
     assert told.isdisjoint(plain)
-    ranked = {tuple(row) for _, rows in driver.rungs[0]._fronts for row in rows.tolist()}
+    ranked = {tuple(row) for _, rows in driver.levels[0]._fronts for row in rows.tolist()}
     assert ranked <= told, "halving has the same"
     assert {each.values[0] for each in world.trials() if each.values} <= {
-        each.rungs[-1].kid for each in world.candidates
+        each.levels[-1].kid for each in world.candidates
     }
 
 

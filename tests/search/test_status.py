@@ -65,8 +65,8 @@ def test_what_is_read_from_outside_is_what_optuna_reads(tmp_path, cheap, storage
     study = stored_study(tmp_path, "fake")
     candidates = [candidate_of(trial) for trial in study.get_trials(deepcopy=False)]
     assert {each.state for each in found.candidates} >= {"complete", "refused", "stopped"}
-    assert [(c.number, c.state, list(c.rungs), dict(c.parameters)) for c in found.candidates] == [
-        (c.number, c.state, c.rungs, dict(c.parameters)) for c in candidates
+    assert [(c.number, c.state, list(c.levels), dict(c.parameters)) for c in found.candidates] == [
+        (c.number, c.state, c.levels, dict(c.parameters)) for c in candidates
     ]
     assert [type(value) for c in found.candidates for value in c.parameters.values()] == [
         type(value) for c in candidates for value in c.parameters.values()
@@ -84,7 +84,7 @@ def test_the_counts_and_the_front_are_the_studys(tmp_path, cheap):
     assert [(point.name, point.values) for point in status.front] == [
         (f"trial-{trial.number}", tuple(trial.values)) for trial in best
     ]
-    results = Counter(rung.steps for each in world.candidates for rung in each.rungs if rung.values is not None)
+    results = Counter(rung.steps for each in world.candidates for rung in each.levels if rung.values is not None)
     assert [(each.steps, each.results) for each in status.budgets] == sorted(results.items())
     assert sum(reason.times for reason in status.reasons["refused"]) == states["refused"]
     assert status.trials == 12

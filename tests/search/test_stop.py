@@ -51,7 +51,7 @@ def assert_nothing_is_lost_or_repeated():
     complete = study.get_trials(states=(TrialState.COMPLETE,))
     assert len(complete) == len(study.trials) == TRIALS
     finished = Counter(line["key"] for line in events("finished"))
-    assert finished == {trial.user_attrs["rungs"][0]["key"]: 1 for trial in complete}
+    assert finished == {trial.user_attrs["levels"][0]["key"]: 1 for trial in complete}
     records = {record.key: record for record in Store(Path("runs/store")).trials()}
     assert set(records) == set(finished)
     return list(records.values())

@@ -234,6 +234,6 @@ def test_a_stopped_candidate_shows_its_values_to_plain_optuna_and_the_dashboard(
     stopped = [trial for trial in study.trials if "stopped" in trial.user_attrs]
     assert stopped
     for trial in stopped:
-        assert trial.values == trial.user_attrs["rungs"][-1]["values"]
+        assert trial.values == trial.user_attrs["levels"][-1]["values"]
         assert serialize_frozen_trial(study._study_id, trial, attributes)["values"] == trial.values
     assert not {trial.number for trial in stopped} & {trial.number for trial in study.best_trials}
