@@ -1,7 +1,6 @@
 """`harness --help` against `import torch`, which it must do without; trials whose workers are forked, or start cold."""
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -46,23 +45,21 @@ class Ablated:
     """Eight trials and the controls."""
 
     seconds: float
-    cpu_seconds: float
     delays: list[float]  # from submission to the first step, of all trials but those that the server's imports delay
     results: dict[str, dict[str, bytes]]  # trial key -> the trained weights
 
 
 def ablated(out: Path, *, warm: bool) -> Ablated:
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    began = time.perf_counter()
     command = [sys.executable, "-m", "harness", *STUDY, f"out={out}", f"launcher.warm={json.dumps(warm)}"]
     subprocess.run(command, check=True, capture_output=True)
-    after, seconds = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - began
+    seconds = time.perf_counter() - began
     folder, store = out / "fig3" / "attempts", Store(out / "store")
     events = read_events(folder)
     submitted = {line["key"]: line["time"] for line in events if line["event"] == "submitted"}
     first = {key: read_steps(folder / key)[0]["time"] for key in submitted if read_steps(folder / key)}
     return Ablated(
         seconds=seconds,
-        cpu_seconds=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
         delays=sorted(first[key] - submitted[key] for key in first)[: -2 if warm else None],
         results={key: _weights(store.artifact(key, "ema.safetensors")) for key in first},
     )
@@ -77,13 +74,13 @@ def _weights(path: Path) -> dict[str, bytes]:
 def test_small_trials_start_at_once_and_end_equal(benchmark, tmp_path):
     """Without `harness report`'s page, which both write: forked against cold, in turn, in fresh stores."""
     ablated(tmp_path / "warm-up", warm=True)
-    warm = [ablated(tmp_path / f"warm{number}", warm=True) for number in range(PAIRS)]
-    cold = [ablated(tmp_path / f"cold{number}", warm=False) for number in range(PAIRS)]
+    warm, cold = [], []
+    for number in range(PAIRS):
+        warm.append(ablated(tmp_path / f"warm{number}", warm=True))
+        cold.append(ablated(tmp_path / f"cold{number}", warm=False))
     benchmark.pedantic(lambda: None)
     seconds = report(benchmark, [each.seconds for each in warm], [each.seconds for each in cold],
                      name="eight small trials, forked / cold: time", unit="s")  # fmt: skip
-    report(benchmark, [each.cpu_seconds for each in warm], [each.cpu_seconds for each in cold],
-           name="eight small trials, forked / cold: CPU time", unit="s")  # fmt: skip
     delays = report(benchmark, [median(each.delays) for each in warm], [median(each.delays) for each in cold],
                     name="submission to first step, forked / cold", unit="s")  # fmt: skip
     assert all(each.results == warm[0].results for each in (*warm, *cold)), "bit-equal"
