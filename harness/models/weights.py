@@ -23,7 +23,7 @@ from harness.architecture.config import ArchitectureConfig
 from harness.architecture.difference import difference
 from harness.models.build import build
 from harness.records.errors import UserError
-from harness.records.plain import canonical_json, from_plain
+from harness.records.plain import canonical_json, from_plain, to_plain
 from harness.records.store import write_atomic
 
 FORMAT = "unet-harness-weights-1"
@@ -67,13 +67,13 @@ def write_weights(
     """
     own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     _check_tensors(f"the weights for {path}", own, architecture)
-    metadata = {
-        "format": FORMAT,
-        "architecture": canonical_json(architecture),
+    identity = {
+        "architecture": to_plain(architecture),
         "fingerprint": architecture.fingerprint,
         "tensors_sha256": _tensors_sha256(own),
-        "training": canonical_json(training),
+        "training": to_plain(training),
     }
+    metadata = {FORMAT: canonical_json(identity)}  # one entry: safetensors writes several in any order
     write_atomic(path, save(own, metadata))
 
 
@@ -84,13 +84,13 @@ def read_weights(path: Path, wanted: ArchitectureConfig | None = None) -> Weight
     another architecture than `wanted`, with what differs.
     """
     metadata, tensors = _content(path)
-    architecture, training = _identity(path, metadata)
+    architecture, training, sha256 = _identity(path, metadata)
     if wanted is not None and wanted.fingerprint != architecture.fingerprint:
         raise UserError(
             f"{path} holds weights of another architecture: {_differences(wanted, architecture)}; "
             f"`harness export {path}` exports the one that it is of"
         )
-    if _tensors_sha256(tensors) != metadata.get("tensors_sha256"):
+    if _tensors_sha256(tensors) != sha256:
         raise UserError(f"{path} was altered: its tensors are not those that were written; fetch or train it again")
     _check_tensors(str(path), tensors, architecture)
     return Weights(path=path, architecture=architecture, training=training, tensors=tensors)
@@ -99,7 +99,7 @@ def read_weights(path: Path, wanted: ArchitectureConfig | None = None) -> Weight
 def read_identity(path: Path) -> tuple[ArchitectureConfig, Training | None]:
     """What a file of weights is of, from its first kilobytes alone. Errors: as `read_weights`."""
     with _opened(path) as file:
-        return _identity(path, file.metadata() or {})
+        return _identity(path, file.metadata() or {})[:2]
 
 
 def _content(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -144,25 +144,26 @@ def _damage(path: Path, head: bytes) -> str:
     return f"cut off: {size:,} of {whole:,} bytes are there" if size < whole else "a damaged safetensors file"
 
 
-def _identity(path: Path, metadata: Mapping[str, str]) -> tuple[ArchitectureConfig, Training | None]:
-    if metadata.get("format") != FORMAT:
+def _identity(path: Path, metadata: Mapping[str, str]) -> tuple[ArchitectureConfig, Training | None, str]:
+    """The architecture, the training and the sum of the tensors that a file's metadata name."""
+    if FORMAT not in metadata:
         raise UserError(
             f"{path} does not say of which architecture its weights are; only files that a study or `harness train` "
             "wrote do, and others are brought in with harness.models.convert"
         )
     try:
-        architecture = from_plain(ArchitectureConfig, json.loads(metadata["architecture"]))
-        said = json.loads(metadata["training"])
-        training = None if said is None else from_plain(Training, said)
-        fingerprint = metadata["fingerprint"]
-    except (KeyError, ValueError, UserError) as error:
+        identity = json.loads(metadata[FORMAT])
+        architecture = from_plain(ArchitectureConfig, identity["architecture"])
+        training = None if identity["training"] is None else from_plain(Training, identity["training"])
+        fingerprint, sha256 = identity["fingerprint"], identity["tensors_sha256"]
+    except (KeyError, TypeError, ValueError, UserError) as error:
         raise UserError(f"{path} does not say rightly what its weights are of ({error}); train it again") from error
     if fingerprint != architecture.fingerprint:
         raise UserError(
             f"{path} was altered: its architecture has the fingerprint {architecture.fingerprint}, and was written as "
             f"{fingerprint}; fetch or train it again"
         )
-    return architecture, training
+    return architecture, training, sha256
 
 
 def _check_tensors(what: str, tensors: Mapping[str, Tensor], architecture: ArchitectureConfig) -> None:
