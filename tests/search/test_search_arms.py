@@ -103,8 +103,8 @@ def test_a_clear_difference_is_told_and_none_is_not():
     found += [outcome("random", seed, each) for seed, each in wobble.items()]
     found += [outcome(LADDER, seed, 0.1 * each) for seed, each in shifted.items()]
     told = {line.split(":")[0]: line for line in bench.concluded(found, "tpe")}
-    assert float(told["tpe - random"].split("p ")[1].split()[0]) < 0.001
-    assert float(told["tpe - ladder"].split("p ")[1].split()[0]) > 0.05
+    assert float(told["tpe - random"].split("p ")[1].split(",")[0].split()[0]) < 0.001
+    assert float(told["tpe - ladder"].split("p ")[1].split(",")[0].split()[0]) > 0.05
 
 
 def test_domination_is_of_every_rung_at_once():
