@@ -1,4 +1,4 @@
-"""Shared by the rooms that run trials: the tiny study of tests/trials, made importable, and a place to run it in."""
+"""Shared by the rooms: the tiny study of tests/trials and the documented commands, made importable; a place to run in."""
 
 import signal
 import sys
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent / "trials"))
+for room in ("trials", "documentation"):
+    sys.path.insert(0, str(Path(__file__).parent / room))
 # `nohup` and `&` start programs deaf to Ctrl-C, and what they start is deaf too: the commands under test are to hear it
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

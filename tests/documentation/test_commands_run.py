@@ -1,0 +1,62 @@
+"""Every `harness` command of README and docs/ runs, page after page, as it stands but for its length.
+
+A page's commands run in their order in one folder, because a later one reads what an earlier one wrote. Cut short are
+trainings (SHORT), a search (FEW) and watching, which has no end.
+"""
+
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from documented import PAGES, ROOT, commands
+from PIL import Image
+from tiny_study import SETTINGS
+
+from harness.cli import main
+from harness.records.store import Store
+
+SHORT = [f"{key}={value}" for key, value in SETTINGS.items() if key not in ("data", "latency", "coreml", "launcher")]
+FEW = ["trials=3", "budgets=[2,4]"]
+TRAINING = ("ablate", "train", "sweep")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A home with ~/my_images, and a working directory."""
+    home = tmp_path_factory.mktemp("home")
+    random = np.random.default_rng(0)
+    for name in ("red car", "blue sky"):
+        folder = home / "my_images" / name
+        folder.mkdir(parents=True)
+        for index in range(40):
+            Image.fromarray(random.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(folder / f"{index}.png")
+    return home
+
+
+def cut_short(words: list[str], home: Path, work: Path) -> list[str]:
+    """The command as it stands, but for placeholders and length."""
+    words = [word.replace("~", str(home)) for word in words if word != "--watch"]
+    if "KEY" in words:
+        keys = [record.key for record in Store(work / "runs" / "store").trials()]
+        words = [keys.pop() if word == "KEY" else word for word in words]
+    words = [str(home / "my_images" / "red car") if word == "FOLDER" else word for word in words]
+    verb = words[0]
+    if verb in TRAINING:
+        words += SHORT
+    if verb == "sweep":
+        words += FEW
+    return words
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if commands(page)], ids=lambda page: page.relative_to(ROOT).as_posix()
+)
+def test_commands_run(page, place, workplace, monkeypatch):
+    monkeypatch.setenv("HOME", str(place))
+    for command in commands(page):
+        if command.program != "harness" or command.not_run:
+            continue
+        words = cut_short(shlex.split(command.text)[1:], place, workplace)
+        assert main(words) == 0, f"{command.page}:{command.line}: {command.text}"

@@ -1,0 +1,49 @@
+"""README and docs/ are true: links lead somewhere, every command names what exists and is run, or says why it is not."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from documented import PAGES, ROOT, commands, links
+
+DOCUMENTED = [command for page in PAGES for command in commands(page)]
+
+
+def test_the_readme_is_short_and_shows_the_two_commands():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) < 250
+    assert {"make demo", "make test"} <= {command.text for command in DOCUMENTED if command.page == "README.md"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_to_files(page):
+    assert [link for link in links(page) if not Path(link).exists()] == []
+
+
+def test_every_page_is_reached_from_the_readme():
+    reached, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in reached or page.suffix != ".md":
+            continue
+        reached.add(page)
+        waiting += map(Path, links(page))
+    assert set(PAGES) <= reached
+
+
+@pytest.mark.parametrize(
+    "command",
+    [command for command in DOCUMENTED if command.program in ("pytest", "python")],
+    ids=lambda command: f"{command.page}:{command.line}",
+)
+def test_a_test_or_script_that_is_named_exists(command):
+    paths = [word for word in shlex.split(command.text) if re.match(r"(tests|scripts)\b", word)]
+    assert paths
+    assert all((ROOT / path).exists() for path in paths)
+
+
+def test_files_that_pages_name_exist():
+    for page in PAGES:
+        for path in re.findall(r"`((?:harness|tests|sweeps|search_spaces|reports|docs|scripts)/[\w./]+)`", page.read_text()):
+            assert (ROOT / path).exists(), f"{page.name} names {path}"
