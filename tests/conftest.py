@@ -1,4 +1,4 @@
-"""Shared by the rooms: the tiny study of tests/trials and the documented commands, made importable; a place to run in."""
+"""Shared by the rooms: the tiny study and the documented commands, made importable, and a place to run them in."""
 
 import signal
 import sys

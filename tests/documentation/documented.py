@@ -33,19 +33,31 @@ def commands(page: Path) -> list[Command]:
         code, _, comment = line.partition("  #")
         shown = [code.strip()] if line.startswith("    ") else re.findall(r"`([^`]+)`", line)
         reason = comment.partition(NOT_RUN)[2].strip() or None
-        listed += [
-            Command(page=name, line=number, text=text, not_run=reason) for text in shown if is_command(text)
-        ]
+        listed += [Command(page=name, line=number, text=text, not_run=reason) for text in shown if is_command(text)]
     return listed
 
 
 def is_command(text: str) -> bool:
     """False for a form such as `harness VERB --help`, whose words in capitals stand for others."""
-    program, *words = text.split()
-    return program in PROGRAMS and bool(words) and not any(word in FORMS for word in words)
+    words = text.split()
+    return len(words) > 1 and words[0] in PROGRAMS and not any(word in FORMS for word in words)
 
 
 def links(page: Path) -> list[str]:
     """Relative links and pictures of a page, as paths from the root."""
     targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())
     return [str((page.parent / target).resolve()) for target in targets if "://" not in target]
+
+
+def files(page: Path) -> dict[str, str]:
+    """Path -> content of the YAML files that a page shows: indented blocks whose first line is `# PATH.yaml`."""
+    shown: dict[str, list[str]] = {}
+    lines: list[str] = []  # of the file that is being read
+    for line in page.read_text().splitlines():
+        if begins := re.fullmatch(r"    # ([\w/]+\.yaml)", line):
+            lines = shown.setdefault(begins[1], [])
+        elif line.startswith("    "):
+            lines.append(line.removeprefix("    "))
+        else:
+            lines = []
+    return {path: "\n".join(of_file) + "\n" for path, of_file in shown.items()}

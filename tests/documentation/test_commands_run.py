@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from documented import PAGES, ROOT, commands
+from documented import PAGES, ROOT, commands, files
 from PIL import Image
 from tiny_study import SETTINGS
 
@@ -55,6 +55,10 @@ def cut_short(words: list[str], home: Path, work: Path) -> list[str]:
 )
 def test_commands_run(page, place, workplace, monkeypatch):
     monkeypatch.setenv("HOME", str(place))
+    for path, content in files(page).items():
+        file = workplace / path
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(content)
     for command in commands(page):
         if command.program != "harness" or command.not_run:
             continue
