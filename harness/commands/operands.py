@@ -56,7 +56,7 @@ def out_of(overrides: Sequence[str], name: str | None = None) -> Path:
     given = parsed(overrides)
     if unknown := sorted(given.keys() - {"out"}):
         raise UserError(f"the only setting here is out=FOLDER, where the study lies, not {unknown[0]}")
-    if not given and name is not None and _is_defined(name):
+    if not given and name is not None and is_defined(name):
         given = {
             key: value for key, value in dict(read_study("sweeps", name).get("settings") or {}).items() if key == "out"
         }
@@ -77,7 +77,8 @@ def begun_study(out: Path, name: str) -> tuple[str, Path]:
     raise unknown_name(f"study in {out}:", name, names)
 
 
-def _is_defined(name: str) -> bool:
+def is_defined(name: str) -> bool:
+    """Whether there is a YAML of that name, or at that path."""
     from harness.trials.studies import study_folders, study_names
 
     if name.endswith((".yaml", ".yml")):
