@@ -85,7 +85,7 @@ def _source(out: Path, name: str) -> Manifest | SweepSummary:
 
 
 def _study(name: str, overrides: Sequence[str]) -> tuple[Path, str | None]:
-    """Where the study lies, and the page that its YAML names; one that ran from a file elsewhere is found by its name."""
+    """Where the study lies, and the page that its YAML names; one that ran from a file elsewhere goes by its name."""
     from harness.commands.operands import begun_study, is_defined, out_of
     from harness.search.definition import sweep_study
     from harness.trials.ablation_study import ablation_study
