@@ -17,11 +17,12 @@ And of a trial that a study under `runs/` trained, whose key its report shows:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as `typing` has it, whose import a Ctrl-C would end in a traceback: see harness/cli.py
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+    from typing import Any
+
     from torch import Tensor, nn
 
     from harness.architecture.config import ArchitectureConfig
@@ -72,6 +73,8 @@ def load(trial: str | Path, *, out: str | Path = "runs") -> Weights:
 
     UserError where they are missing, damaged, not finite, or not of the architecture that the file says.
     """
+    from pathlib import Path
+
     from harness.models.weights import read_weights
     from harness.trials.spec import store_of
 
@@ -89,6 +92,7 @@ def sample(trained: Weights, texts: Sequence[str], *, text: TextConfig | None = 
     """
     import tempfile
     from dataclasses import replace
+    from pathlib import Path
 
     import torch
 

@@ -57,15 +57,15 @@ class Separable(Convolution):
     """Width between a block's two convolutions, as a multiple of what `relative_to` names."""
     relative_to: Literal["output", "widest"] = "output"
     """The block's output channels, or the larger of its input and output channels."""
-    samplers: Literal["none", "up", "down", "both"] = "up"
-    """Which sampling convolutions are separable too; the others stay regular, 3 x 3."""
+    resampling: Literal["none", "up", "down", "both"] = "up"
+    """Which resampling convolutions are separable too; the others stay regular, 3 x 3."""
     kind: Literal["separable"] = "separable"
 
     def hidden_width(self, c_in: int, c_out: int) -> float:
         return self.expansion * (c_out if self.relative_to == "output" else max(c_in, c_out))
 
     def for_resampling(self, direction: Literal["up", "down"]) -> Convolution:
-        return self if self.samplers in (direction, "both") else Regular()
+        return self if self.resampling in (direction, "both") else Regular()
 
     def idle(self, widths: Iterable[tuple[int, int]]) -> set[str]:
         return {"relative_to"} if all(c_in <= c_out for c_in, c_out in widths) else set()
@@ -208,7 +208,7 @@ class RMSNormConfig(VectorNorm):
 
 
 class Position:
-    """How self-attention learns where a token stands. Builder: (spec, head_width) -> module (H, W) -> rotation."""
+    """How self-attention learns where a token stands. Builder: (spec, head_dim) -> module (H, W) -> rotation."""
 
     __slots__ = ()
     forms: ClassVar[dict[str, type]] = {}

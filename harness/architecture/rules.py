@@ -70,13 +70,13 @@ def _odd_time_features(config: "UNetConfig") -> Iterator[str]:
 
 def _heads_do_not_fit(config: "UNetConfig") -> Iterator[str]:
     for path, channels, _ in config.transformers():
-        if channels % config.head_width:
-            yield f"{path} has {channels} channels, head_width is {config.head_width}"
+        if channels % config.head_dim:
+            yield f"{path} has {channels} channels, head_dim is {config.head_dim}"
 
 
 def _groups_do_not_fit(config: "UNetConfig") -> Iterator[str]:
     for path, channels, transformer in config.transformers():
-        heads = channels // config.head_width
+        heads = channels // config.head_dim
         for knob in ("self_attention", "cross_attention"):
             used = knob == "cross_attention" or transformer.self_attention
             groups = getattr(config, knob).groups_of(heads)
@@ -91,8 +91,8 @@ def _one_group(config: "UNetConfig") -> Iterator[str]:
 
 
 def _rope_does_not_fit(config: "UNetConfig") -> Iterator[str]:
-    if config.position is not None and config.head_width % 4:
-        yield f"head_width is {config.head_width}"
+    if config.position is not None and config.head_dim % 4:
+        yield f"head_dim is {config.head_dim}"
 
 
 def _feed_forward_not_whole(config: "UNetConfig") -> Iterator[str]:
@@ -148,7 +148,7 @@ RULES = (
     Rule("a transformer's channels divide into heads", _heads_do_not_fit),
     Rule("query heads divide evenly into groups", _groups_do_not_fit),
     Rule("one group is multi-query attention, so write mqa", _one_group),
-    Rule("2-D RoPE turns pairs of channels by row and by column, so 4 divides the head width", _rope_does_not_fit),
+    Rule("2-D RoPE turns pairs of channels by row and by column, so 4 divides the head dimension", _rope_does_not_fit),
     Rule("a feed-forward's hidden width is whole", _feed_forward_not_whole),
     Rule("the width inside a residual block is whole", _hidden_not_whole),
     Rule("a group norm's groups divide every feature map's channels", _norm_groups_do_not_fit),

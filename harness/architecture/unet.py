@@ -54,7 +54,7 @@ class UNetConfig(Denoiser):
     """Of feature maps: in residual blocks, before transformers, before the output."""
     token_norm: VectorNorm
     """In transformer layers."""
-    head_width: int = field(metadata=SIZE)
+    head_dim: int = field(metadata=SIZE)
     """Channels of an attention head; the number of heads is a stage's channels over it."""
     self_attention: Attention
     """How many heads share a key and a value where tokens attend to each other."""

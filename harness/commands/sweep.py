@@ -71,7 +71,7 @@ VERB = Verb(
     name="a sweep in sweeps/, or the path of its YAML",
     example="harness sweep laptop trials=20",
     settings="trials, sampler, sampler_seed, max_rejections, budgets, reduction, enqueue, storage, hours, "
-    "gpu_hours, wait_hours, finalists",
+    "gpu_hours, wait_hours, finalists, report",
     lists="sweeps",
     flags=flags,
     check=check,

@@ -2,7 +2,7 @@
 
 It is ml-stable-diffusion's `split_einsum` (Apple's principles 2 and 3): "bchq,bkhc->bkhq" and "bkhq,bchk->bchq" are
 operators of MIL that need no transpose and no reshape around them. Query heads that share a key use the same tensor.
-B batch, C channels, D head width, G key-value heads, T query tokens, S source tokens.
+B batch, C channels, D head dimension, G key-value heads, T query tokens, S source tokens.
 """
 
 import torch
@@ -24,7 +24,7 @@ class SplitHeadAttention(SharedHeadAttention):
         q, (k, v) = self.query(x), self.key_value(as_channels(source)).chunk(2, dim=1)
         q = self._prepared(q, self.query_norm, rotation, self.heads)
         k = self._prepared(k, self.key_norm, rotation, self.groups)
-        out: Tensor = self.out(attend_by_heads(q, k, v, width=self.head_width, mask=mask))
+        out: Tensor = self.out(attend_by_heads(q, k, v, width=self.head_dim, mask=mask))
         return out
 
     def _prepared(self, x: Tensor, norm: nn.Module, rotation: Rotation | None, heads: int) -> Tensor:
@@ -32,7 +32,7 @@ class SplitHeadAttention(SharedHeadAttention):
         if rotation is None and isinstance(norm, nn.Identity):
             return x
         axis = 1 if heads == 1 else 2
-        h = x if heads == 1 else x.reshape(x.shape[0], heads, self.head_width, x.shape[3])
+        h = x if heads == 1 else x.reshape(x.shape[0], heads, self.head_dim, x.shape[3])
         h = h if isinstance(norm, nn.Identity) else norm(h, axis)
         return (h if rotation is None else _rotated(h, rotation, axis)).reshape(x.shape)
 

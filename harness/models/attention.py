@@ -1,6 +1,6 @@
 """Scaled dot-product attention, with as many query heads per key-value head as the kind says.
 
-B batch, T query tokens, S source tokens, G key-value heads (groups), R query heads a group, D head width.
+B batch, T query tokens, S source tokens, G key-value heads (groups), R query heads a group, D head dimension.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class AttentionPlace:
 
     width: int  # channels of the tokens, in and out
     source_width: int  # channels of what is attended to: `width` in self-attention
-    head_width: int
+    head_dim: int
     qk_norm: VectorNorm | None
 
 
@@ -33,21 +33,21 @@ class SharedHeadAttention(nn.Module):
 
     def __init__(self, spec: Any, place: AttentionPlace) -> None:
         super().__init__()
-        heads = place.width // place.head_width
-        self.heads, self.groups, self.head_width = heads, int(spec.groups_of(heads)), place.head_width
+        heads = place.width // place.head_dim
+        self.heads, self.groups, self.head_dim = heads, int(spec.groups_of(heads)), place.head_dim
         self.query = nn.Linear(place.width, place.width, bias=False)
-        self.key_value = nn.Linear(place.source_width, 2 * self.groups * place.head_width, bias=False)
+        self.key_value = nn.Linear(place.source_width, 2 * self.groups * place.head_dim, bias=False)
         self.out = nn.Linear(place.width, place.width)
         norm = place.qk_norm
-        self.query_norm = builder_of(norm)(norm, place.head_width) if norm else nn.Identity()
-        self.key_norm = builder_of(norm)(norm, place.head_width) if norm else nn.Identity()
+        self.query_norm = builder_of(norm)(norm, place.head_dim) if norm else nn.Identity()
+        self.key_norm = builder_of(norm)(norm, place.head_dim) if norm else nn.Identity()
 
     def forward(
         self, x: Tensor, source: Tensor, *, mask: Tensor | None = None, rotation: Rotation | None = None
     ) -> Tensor:
         """x (B, T, width), source (B, S, source_width), mask (B, 1, 1, S) bool -> (B, T, width)."""
-        q = self.query_norm(self.query(x).unflatten(-1, (self.heads, self.head_width)))  # (B, T, G * R, D)
-        k, v = self.key_value(source).unflatten(-1, (2, self.groups, self.head_width)).unbind(2)  # (B, S, G, D)
+        q = self.query_norm(self.query(x).unflatten(-1, (self.heads, self.head_dim)))  # (B, T, G * R, D)
+        k, v = self.key_value(source).unflatten(-1, (2, self.groups, self.head_dim)).unbind(2)  # (B, S, G, D)
         k = self.key_norm(k)
         if rotation is not None:
             q, k = rotation(q), rotation(k)
@@ -58,9 +58,9 @@ class SharedHeadAttention(nn.Module):
     def _rows(self, q: Tensor) -> Tensor:
         """(B, T, G * R, D) -> (B, G, T * R, D)."""
         batch, tokens, _, _ = q.shape
-        return q.reshape(batch, tokens, self.groups, -1, self.head_width).transpose(1, 2).flatten(2, 3)
+        return q.reshape(batch, tokens, self.groups, -1, self.head_dim).transpose(1, 2).flatten(2, 3)
 
     def _tokens(self, h: Tensor) -> Tensor:
         """(B, G, T * R, D) -> (B, T, G * R * D)."""
         batch, shared = h.shape[0], self.heads // self.groups
-        return h.reshape(batch, self.groups, -1, shared * self.head_width).transpose(1, 2).flatten(2)
+        return h.reshape(batch, self.groups, -1, shared * self.head_dim).transpose(1, 2).flatten(2)

@@ -62,13 +62,13 @@ class Rope2d(nn.Module):
     position * base^(-i / (D/4)). So the score of two tokens depends on their distance in rows and columns only.
     """
 
-    def __init__(self, spec: Any, head_width: int) -> None:
+    def __init__(self, spec: Any, head_dim: int) -> None:
         super().__init__()
-        self.base, self.head_width = float(spec.base), head_width
+        self.base, self.head_dim = float(spec.base), head_dim
 
     def forward(self, height: int, width: int, like: Tensor) -> Rotation:
         """The rotation for a map of that size, on the device of `like`; float64 where `like` is, else float32."""
-        n = self.head_width // 4
+        n = self.head_dim // 4
         exact = torch.float64 if like.dtype == torch.float64 else torch.float32
         steps = torch.arange(n, dtype=exact, device=like.device)
         speeds = torch.exp(-math.log(self.base) / n * steps)  # (D/4,)

@@ -47,7 +47,7 @@ class Layers(nn.Module):
             TransformerLayer(config, width, self_attention=spec.self_attention) for _ in range(spec.depth)
         )
         position = config.position if spec.self_attention else None
-        self.position = builder_of(position)(position, config.head_width) if position else None
+        self.position = builder_of(position)(position, config.head_dim) if position else None
 
     def over(self, tokens: Tensor, size: torch.Size, condition: Condition) -> Tensor:  # (B, H * W, C)
         rotation = self.position(*size, tokens) if self.position is not None else None
@@ -98,6 +98,6 @@ def _map(tokens: Tensor, size: torch.Size) -> Tensor:
 
 
 def _attention(config: UNetConfig, spec: Any, width: int, source_width: int) -> nn.Module:
-    place = AttentionPlace(width=width, source_width=source_width, head_width=config.head_width, qk_norm=config.qk_norm)
+    place = AttentionPlace(width=width, source_width=source_width, head_dim=config.head_dim, qk_norm=config.qk_norm)
     module: nn.Module = builder_of(spec)(spec, place)
     return module

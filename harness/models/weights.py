@@ -1,7 +1,7 @@
 """Files of weights: each says what its weights are of, and nobody takes it for anything else.
 
 A trained network's file is safetensors whose metadata hold the whole architecture, its fingerprint, the sum of the
-tensors and what they were trained for. Shapes alone prove little: another head width, other groups of a norm and no
+tensors and what they were trained for. Shapes alone prove little: another head dimension, other groups of a norm and no
 RoPE have equal ones. Files of other programs enter through `harness.models.convert` only; files that come with
 installed packages are known by their sha256.
 """
@@ -182,7 +182,7 @@ def _check_tensors(what: str, tensors: Mapping[str, Tensor], architecture: Archi
 
 
 def _differences(wanted: ArchitectureConfig, held: ArchitectureConfig) -> str:
-    """`head_width is 16 in the file, 32 was named`, of at most three knobs."""
+    """`head_dim is 16 in the file, 32 was named`, of at most three knobs."""
     changes = difference(wanted, held)
     shown = [f"{change.path} is {change.after} in the file, {change.before} was named" for change in changes[:3]]
     return "; ".join(shown) + (f"; and {len(changes) - 3} more" if len(changes) > 3 else "")

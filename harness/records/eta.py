@@ -36,7 +36,7 @@ def _lines(parts: Iterable[T], what: str, total: int, console: "Console") -> Ite
         if now - last >= LINE_EVERY_S and done < total:
             last, left = now, (now - started) / done * (total - done)
             text = f"{what}: {done:,} of {total:,}, about {duration(left)} left"
-            console.print(text, soft_wrap=True)
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:

@@ -40,7 +40,7 @@ class Finalists:
 
 OWN_SETTINGS = (
     "trials", "sampler", "sampler_seed", "max_rejections", "budgets", "reduction", "enqueue", "storage", "hours",
-    "gpu_hours", "wait_hours", "finalists",
+    "gpu_hours", "wait_hours", "finalists", "report",
 )  # fmt: skip
 """Settings of the sweep itself that the command line may override; every other is one of config.yaml's."""
 

@@ -49,7 +49,7 @@ def test_the_kind_alone_is_short_for_a_kind_with_its_defaults():
 
 def test_fingerprints_are_stable():
     """A stored trial must be found again: a new fingerprint for an old network needs a new schema name."""
-    assert architecture("sdxl").fingerprint == "42f135b55c04a6e4"
+    assert architecture("sdxl").fingerprint == "5e3bc1661f9b5577"
 
 
 def test_every_leaf_that_matters_is_in_the_fingerprint():
@@ -66,10 +66,10 @@ def test_every_leaf_that_matters_is_in_the_fingerprint():
         "convolution.kernel_size": 7,
         "stages.0.block.projections": True,
         "convolution.relative_to": "output",
-        "convolution.samplers": "both",
+        "convolution.resampling": "both",
         "norm": "rms",
         "token_norm": "rms",
-        "head_width": 32,
+        "head_dim": 32,
         "self_attention": "mhsa",
         "cross_attention": "mhsa",
         "qk_norm": "layer",
@@ -114,11 +114,11 @@ BROKEN = {
     },
     "a kernel has a middle, so its size is odd": {"convolution.kernel_size": 4},
     "time features are pairs of sine and cosine, so their number is even": {"time_features": 31},
-    "a transformer's channels divide into heads": {"head_width": 20},
+    "a transformer's channels divide into heads": {"head_dim": 20},
     "query heads divide evenly into groups": {"cross_attention": {"kind": "gqa", "groups": 2}},
     "one group is multi-query attention, so write mqa": {"self_attention": {"kind": "gqa", "groups": 1}},
-    "2-D RoPE turns pairs of channels by row and by column, so 4 divides the head width": {
-        "head_width": 2,
+    "2-D RoPE turns pairs of channels by row and by column, so 4 divides the head dimension": {
+        "head_dim": 2,
         "position": "rope_2d",
     },
     "a feed-forward's hidden width is whole": {"feed_forward.ratio": 2.7},
@@ -139,7 +139,7 @@ def test_every_rule_refuses_with_its_sentence_and_the_value(rule):
 
 def test_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        LAPTOP.head_width = 8
+        LAPTOP.head_dim = 8
 
 
 def test_skips_make_the_up_blocks_wider():

@@ -39,14 +39,14 @@ def test_a_whole_knob_is_replaced_and_its_new_settings_are_shown():
         "convolution.kind": ("regular", "separable"),
         "convolution.expansion": (ABSENT, 2.0),
         "convolution.relative_to": (ABSENT, "output"),
-        "convolution.samplers": (ABSENT, "up"),
+        "convolution.resampling": (ABSENT, "up"),
     }
 
 
 def test_edits_that_are_valid_only_together_are_checked_together():
     with pytest.raises(UserError):
-        with_edits(LAPTOP, {"head_width": 10})
-    assert with_edits(LAPTOP, {"head_width": 10, "stages.*.channels": 40}).head_width == 10
+        with_edits(LAPTOP, {"head_dim": 10})
+    assert with_edits(LAPTOP, {"head_dim": 10, "stages.*.channels": 40}).head_dim == 10
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ def test_edits_that_are_valid_only_together_are_checked_together():
         ({"self_attention": "mqua"}, "unknown value for 'self_attention.kind': 'mqua'; choose one of: mqa"),
         ({"self_attention": {"groups": 2}}, "'self_attention' must be a mapping with a 'kind' out of gqa, mhsa, mqa"),
         ({"self_attention": "gqa"}, "missing setting 'self_attention.groups'"),
-        ({"head_width": "wide"}, "'head_width' must be a whole number, not 'wide'"),
-        ({"convolution.samplers": "up"}, "convolution"),
+        ({"head_dim": "wide"}, "'head_dim' must be a whole number, not 'wide'"),
+        ({"convolution.resampling": "up"}, "convolution"),
     ],
 )
 def test_a_wrong_edit_is_one_sentence(edits, message):

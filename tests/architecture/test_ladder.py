@@ -51,7 +51,7 @@ def test_the_two_sizes_differ_in_the_same_knobs(name):
     block = {"kind", "depth", "self_attention", "projections"}
     assert knobs["first_stage_ca"] == {f"stages.0.block.{leaf}" for leaf in block}
     assert knobs["qknorm_rope"] == {"qk_norm.kind", "position.kind", "position.base"}
-    separable = {f"convolution.{leaf}" for leaf in ("kind", "kernel_size", "expansion", "relative_to", "samplers")}
+    separable = {f"convolution.{leaf}" for leaf in ("kind", "kernel_size", "expansion", "relative_to", "resampling")}
     assert knobs["sepconv"] == knobs["expanded_sepconv"] == separable
 
 

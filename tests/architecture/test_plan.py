@@ -16,7 +16,7 @@ EDITS = (
     {"middle": "residual"},
     {"stages.*.up_blocks": 3, "stages.1.down_blocks": 2},
     {"stages.0.block": {"kind": "transformer", "projections": False}},
-    {"convolution": {"kind": "separable", "samplers": "both"}},
+    {"convolution": {"kind": "separable", "resampling": "both"}},
 )
 
 

@@ -21,7 +21,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "stages.2.channels": 288,
         "stages.*.down_blocks": 2,
         "stages.*.up_blocks": 3,
-        "head_width": 32,
+        "head_dim": 32,
         "norm.groups": 32,
         "time_features": 96,
         "time_width": 384,
@@ -58,7 +58,7 @@ class Peer(nn.Module):
             transformer_layers_per_block=tuple(
                 stage.block.attention.depth if stage.block.attention is not None else 1 for stage in stages
             ),
-            attention_head_dim=tuple(stage.channels // config.head_width for stage in stages),  # their number
+            attention_head_dim=tuple(stage.channels // config.head_dim for stage in stages),  # their number
             cross_attention_dim=config.context_width,
             norm_num_groups=config.norm.groups,
             use_linear_projection=True,

@@ -61,7 +61,7 @@ BASE: dict[str, Any] = {
     "convolution": "regular",
     "norm": {"kind": "group", "groups": 8},
     "token_norm": "layer",
-    "head_width": 8,
+    "head_dim": 8,
     "self_attention": "mhsa",
     "cross_attention": "mhsa",
     "qk_norm": None,

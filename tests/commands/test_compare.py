@@ -59,9 +59,9 @@ def test_what_knobs_cost_alone_and_together_adds_up_to_the_difference():
 
 
 def test_a_knob_that_is_impossible_alone_says_which_rule():
-    other = with_edits(LAPTOP, {"head_width": 48, "stages.1.channels": 48})
+    other = with_edits(LAPTOP, {"head_dim": 48, "stages.1.channels": 48})
     knobs = {k.change.path: k for k in knob_costs(LAPTOP, other, cost_of(LAPTOP, 8), 8)}
-    assert "divide into heads" in knobs["head_width"].impossible
+    assert "divide into heads" in knobs["head_dim"].impossible
 
 
 def test_compare_prints_the_knob_and_its_place(capsys):

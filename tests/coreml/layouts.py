@@ -19,7 +19,7 @@ RUNGS = {
 SMALL = {"stages.2.block.depth": 1, "stages.*.up_blocks": 1, "middle": None}
 GQA = {"kind": "gqa", "groups": 2}
 KNOBS = {
-    "gqa": {"self_attention": GQA, "cross_attention": GQA, "head_width": 8, "qk_norm": "rms", "position": "rope_2d"},
+    "gqa": {"self_attention": GQA, "cross_attention": GQA, "head_dim": 8, "qk_norm": "rms", "position": "rope_2d"},
     "swiglu": {"feed_forward": "swiglu"},
     "gelu": {"feed_forward": "gelu"},
     "map layer norm": {"norm": "layer"},

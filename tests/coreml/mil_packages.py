@@ -26,7 +26,7 @@ LAST_RUNG = {  # of the ladder, with two stages: MQA, RMSNorm of queries and key
     ],
     "middle": None, "context_width": 24, "context_length": 5, "feed_forward.ratio": 3, "qk_norm": "rms",
     "self_attention": "mqa", "cross_attention": "mqa", "position": {"kind": "rope_2d", "base": 10000},
-    "convolution": {"kind": "separable", "kernel_size": 5, "expansion": 2, "relative_to": "widest", "samplers": "up"},
+    "convolution": {"kind": "separable", "kernel_size": 5, "expansion": 2, "relative_to": "widest", "resampling": "up"},
 }  # fmt: skip
 
 

@@ -83,6 +83,6 @@ def test_the_decibels_are_those_of_the_definition(error, decibels):
 
 @pytest.mark.slow
 def test_a_unet_of_the_harness_exports_with_all_its_knobs():
-    edits = {"stages.*.channels": 16, "head_width": 8, "self_attention": "mqa", "qk_norm": "rms"}
+    edits = {"stages.*.channels": 16, "head_dim": 8, "self_attention": "mqa", "qk_norm": "rms"}
     edited = with_edits(architecture("laptop/thin_sdxl"), edits)
     assert isinstance(QUICK.measure(build(edited), example_inputs(edited, latent=8)), Measured)

@@ -22,7 +22,7 @@ def twin(config: ArchitectureConfig) -> UNet2DConditionModel:
         down_block_types=tuple("CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in deep),
         up_block_types=tuple("CrossAttnUpBlock2D" if depth else "UpBlock2D" for depth in reversed(deep)),
         transformer_layers_per_block=tuple(depth or 1 for depth in deep),
-        attention_head_dim=tuple(stage.channels // config.head_width for stage in config.stages),
+        attention_head_dim=tuple(stage.channels // config.head_dim for stage in config.stages),
         cross_attention_dim=config.context_width,
         time_embedding_dim=config.time_width,
         norm_num_groups=config.norm.groups,

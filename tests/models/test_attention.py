@@ -14,7 +14,7 @@ KINDS = [MultiHead(), GroupedQuery(groups=2), MultiQuery()]
 
 def attention(spec, *, qk_norm=None, source=SOURCE):
     torch.manual_seed(0)
-    place = AttentionPlace(width=WIDTH, source_width=source, head_width=HEAD, qk_norm=qk_norm)
+    place = AttentionPlace(width=WIDTH, source_width=source, head_dim=HEAD, qk_norm=qk_norm)
     module = SharedHeadAttention(spec, place).double()
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.5)

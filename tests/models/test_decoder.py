@@ -166,7 +166,7 @@ def shapes(config):
         ({"middle.attention": True}, r"middle\.attention\."),
         ({"stages.2.blocks": 3}, r"up\.2\.block\.2\."),
         ({"convolution": "regular"}, r".*(conv[12]|upsample\.conv)\.|.*norm2"),
-        ({"convolution.samplers": "none"}, r"up\.[012]\.upsample\.conv\."),
+        ({"convolution.resampling": "none"}, r"up\.[012]\.upsample\.conv\."),
     ],
 )
 def test_a_knob_touches_what_it_names_and_nothing_else(edits, touched):

@@ -22,7 +22,7 @@ SMALL = {
     "stages.1.channels": 64,
     "stages.2.channels": 96,
     "norm.groups": 8,
-    "head_width": 16,
+    "head_dim": 16,
     "time_features": 32,
     "time_width": 128,
 }

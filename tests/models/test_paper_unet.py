@@ -29,7 +29,7 @@ EDITS = {
     "stages.0.channels": 16,
     "stages.1.channels": 32,
     "stages.2.channels": 48,
-    "head_width": 8,
+    "head_dim": 8,
     "time_features": 16,
     "time_width": 24,
     "norm.groups": 4,

@@ -15,13 +15,13 @@ from harness.models.parameters import fill_weights, filled_copy, weight_decays
 BASE = "laptop/thin_sdxl"
 TINY_DECODER = "decoder/tiny"
 KNOBS = {
-    "separable": {"convolution": {"kind": "separable", "expansion": 2, "relative_to": "widest", "samplers": "both"}},
+    "separable": {"convolution": {"kind": "separable", "expansion": 2, "relative_to": "widest", "resampling": "both"}},
     "map layer norm": {"norm": "layer"},
     "map rms norm": {"norm": "rms"},
     "token rms norm": {"token_norm": "rms"},
     "qk layer norm": {"qk_norm": "layer"},
     "mqa, qk rms norm, rope": {"self_attention": "mqa", "qk_norm": "rms", "position": "rope_2d"},
-    "gqa": {"cross_attention": {"kind": "gqa", "groups": 2}, "head_width": 8},
+    "gqa": {"cross_attention": {"kind": "gqa", "groups": 2}, "head_dim": 8},
     "swiglu": {"feed_forward": "swiglu"},
     "gelu": {"feed_forward": "gelu"},
     "transformer with linears": {"stages.0.block": {"kind": "transformer", "depth": 1}},

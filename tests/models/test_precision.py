@@ -101,7 +101,7 @@ def test_angles_and_positions_are_float32_whatever_is_asked():
 def test_softmax_over_many_tokens_sums_to_one_in_bfloat16():
     """2,000 equal scores: a sum kept in bfloat16 stops at 256, so the mean of ones would be about 8."""
     module = SharedHeadAttention(
-        MultiQuery(), AttentionPlace(width=16, source_width=16, head_width=8, qk_norm=RMSNormConfig())
+        MultiQuery(), AttentionPlace(width=16, source_width=16, head_dim=8, qk_norm=RMSNormConfig())
     )
     with torch.no_grad():
         module.query.weight.zero_()

@@ -139,7 +139,7 @@ ATTENTIONS = st.sampled_from(["mhsa", "mqa", {"kind": "gqa", "groups": 2}])
 CONVOLUTIONS = st.one_of(
     st.builds(lambda k: {"kind": "regular", "kernel_size": k}, st.sampled_from([1, 3, 5])),
     st.builds(
-        lambda *v: dict(zip(("kind", "kernel_size", "expansion", "relative_to", "samplers"), v, strict=True)),
+        lambda *v: dict(zip(("kind", "kernel_size", "expansion", "relative_to", "resampling"), v, strict=True)),
         st.just("separable"),
         st.sampled_from([3, 5]),
         st.sampled_from([0.5, 1, 2]),
@@ -159,7 +159,7 @@ def edits(draw):
     chosen = {
         "stages": stages,
         "middle": draw(st.one_of(st.none(), BLOCKS)),
-        "head_width": 8,
+        "head_dim": 8,
         "self_attention": draw(ATTENTIONS),
         "cross_attention": draw(ATTENTIONS),
         "qk_norm": draw(st.sampled_from([None, "rms", "layer"])),

@@ -21,7 +21,7 @@ LAPTOP = architecture("laptop/thin_sdxl")
 ROPE = with_edits(LAPTOP, {"position": "rope_2d"})
 TRAINING = Training(trial="0123456789abcdef", latent=8, text={"prompts": ["a 3"], "length": None})
 EQUAL_SHAPES = {
-    "head_width": 8,
+    "head_dim": 8,
     "norm.groups": 4,
     "position": "rope_2d",
     "context_length": 9,
@@ -66,7 +66,7 @@ def test_equal_shapes_are_not_the_same_architecture(file, path):
         read_weights(file, other)
 
 
-@pytest.mark.parametrize("setting", ["head_width=8", "norm.groups=4", "position=rope_2d"])
+@pytest.mark.parametrize("setting", ["head_dim=8", "norm.groups=4", "position=rope_2d"])
 def test_export_refuses_weights_of_another_architecture_before_it_converts(file, setting, tmp_path, capsys):
     command = ["export", "laptop/thin_sdxl", setting, "--latent", "8", "--parity", "--to", f"{tmp_path}/a.mlpackage"]
     assert main([*command, "--weights", str(file)]) == 2
@@ -76,7 +76,7 @@ def test_export_refuses_weights_of_another_architecture_before_it_converts(file,
 
 def test_the_architecture_is_fingerprinted_anew(file):
     with pytest.raises(UserError, match=r"its architecture has the fingerprint \w{16}, and was written as"):
-        read_weights(rewritten(file, architecture=to_plain(LAPTOP) | {"head_width": 8}))
+        read_weights(rewritten(file, architecture=to_plain(LAPTOP) | {"head_dim": 8}))
     with pytest.raises(UserError, match="does not say rightly what its weights are of"):
         read_weights(rewritten(file, architecture={"kind": "nothing"}))
 

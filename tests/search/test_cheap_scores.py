@@ -166,7 +166,7 @@ def test_the_table_says_signs_and_directions(workplace, capsys):
     assert "6 architectures of search, 8 steps each, seed 0" in said
     assert "the largest" in said
     assert "the smallest" in said
-    assert "below 0 where more of it goes with a better kid" in said
+    assert "below 0 where more of it goes with less kid" in said
     assert "(a random choice)" in said
 
 

@@ -67,7 +67,7 @@ def test_a_space_of_which_nothing_meets_the_limit_says_that_and_not_that_it_is_e
 
 
 def test_a_combination_that_a_rule_refuses_is_one_trial_with_its_reason(tmp_path, cheap):
-    odd = {"base": SPACE["base"], "knobs": {"head": {"path": "head_width", "choices": [16, 7]}}}
+    odd = {"base": SPACE["base"], "knobs": {"head": {"path": "head_dim", "choices": [16, 7]}}}
     world = World(tmp_path)
     assert "exhausted" in world.run(odd, trials=9).reason
     refused = [trial for trial in world.trials() if "refused" in trial.user_attrs]

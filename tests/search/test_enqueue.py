@@ -38,7 +38,7 @@ def test_every_combination_is_found_from_its_architecture():
 
 
 def test_a_knob_that_sets_again_what_another_set_is_no_obstacle():
-    """`separable` sets the samplers too, and `separable_samplers`, which exists beside it, sets them otherwise."""
+    """`separable` sets the resampling too, and `separable_resampling`, which exists beside it, sets it otherwise."""
     found = space(read_study("search_spaces", "laptop"))
     missing = [
         parameters

@@ -14,7 +14,7 @@ from harness.records.store import Store
 from harness.trials.ablation import ablation, run_ablation
 from harness.trials.progress import Show
 
-UNET = {"stages.*.channels": 16, "stages.*.down_blocks": 1, "stages.*.up_blocks": 1, "head_width": 8, "time_width": 16}
+UNET = {"stages.*.channels": 16, "stages.*.down_blocks": 1, "stages.*.up_blocks": 1, "head_dim": 8, "time_width": 16}
 PEERS = {
     "dit": ("laptop/dit", {"width": 16, "depth": 1}),
     "uvit": ("laptop/uvit", {"width": 16, "depth": 2}),

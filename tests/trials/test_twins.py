@@ -312,7 +312,7 @@ WIDE = {"stages.0.channels": 48}
         ),
         (knob(path="stages.*.channels", choices=[32, 48]), "value 32, sets stages.0.channels, stages.1.channels"),
         (knob(path="stages.2.block.depth", range=[1, 3]), "value 1, sets stages.2.block.depth"),
-        (knob(path="head_width", choices=[8, 16]), "value 8, sets head_width"),
+        (knob(path="head_dim", choices=[8, 16]), "value 8, sets head_dim"),
         (knob(edits={"group": {"norm": {"kind": "group", "groups": 4}}}), "value group, sets norm.groups"),
         (
             knob(edits={"wide": WIDE}, twin={"wide": {"stages.0.channels": 100}}),

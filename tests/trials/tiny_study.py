@@ -15,7 +15,7 @@ TINY = {
     "stages.*.channels": 16,
     "stages.*.down_blocks": 1,
     "stages.*.up_blocks": 1,
-    "head_width": 8,
+    "head_dim": 8,
     "time_width": 16,
 }
 SETTINGS = {
