@@ -64,8 +64,8 @@ def count(architecture: ArchitectureConfig | str, *, latent: int | None = None) 
     from harness.architecture.latents import deployment_latent
     from harness.trials.costs import cost_of
 
-    made = _config_of(architecture)
-    return cost_of(made, deployment_latent(latent, made))
+    resolved = _config_of(architecture)
+    return cost_of(resolved, deployment_latent(latent, resolved))
 
 
 def load(trial: str | Path, *, out: str | Path = "runs") -> Weights:

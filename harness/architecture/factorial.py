@@ -78,7 +78,7 @@ class Factorial:
         """UserError for a choice that is in no combination, and for two knobs that set one path."""
         base, levels = architecture(self.base), {name: knob.levels(name) for name, knob in self.knobs.items()}
         _check_paths_differ(levels)
-        made: dict[str, ArchitectureConfig] = {}
+        configs: dict[str, ArchitectureConfig] = {}
         rungs: list[LadderRung] = []
         refused: dict[str, str] = {}
         reasons: dict[tuple[str, str], str] = {}
@@ -86,13 +86,13 @@ class Factorial:
             combination = dict(zip(levels, chosen, strict=True))
             rung = self._rung(base, combination, levels)
             try:
-                made[rung.name] = with_edits(base, rung.edited)
+                configs[rung.name] = with_edits(base, rung.edited)
                 rungs.append(rung)
             except UserError as error:
                 refused[rung.name] = str(error)
                 reasons |= {(name, level): str(error) for name, level in combination.items()}
         self._check_every_level(base, levels, rungs, reasons)
-        first = next((rung for rung in rungs if made[rung.name] == base), LadderRung(name=BASE))
+        first = next((rung for rung in rungs if configs[rung.name] == base), LadderRung(name=BASE))
         others = [rung for rung in rungs if rung is not first]
         return Ladder(base=self.base, mode="one_at_a_time", rungs=(first, *others), refused=refused)
 

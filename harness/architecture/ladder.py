@@ -72,7 +72,7 @@ class Ladder:
 
     def architectures(self) -> tuple[tuple[LadderRung, ArchitectureConfig], ...]:
         """Every rung, its `against` filled in, with its architecture: its base or that of `against`, edited."""
-        return tuple((rung, edited) for rung, _, edited in self._made())
+        return tuple((rung, edited) for rung, _, edited in self._built())
 
     def on(self, base: str) -> "Ladder":
         """The same ladder on another base: each rung with its twin's edits where it names some.
@@ -80,7 +80,7 @@ class Ladder:
         Refused by name: a rung that sets a size, or has a base of its own, and does not say what it is there; and one
         whose edits cannot be made there.
         """
-        for rung, start, edited in self._made():
+        for rung, start, edited in self._built():
             _check_carries_over(rung, start, edited, base)
         moved = replace(self, base=base, rungs=tuple(_moved(rung) for rung in self.rungs))
         try:
@@ -91,7 +91,7 @@ class Ladder:
             ) from error
         return moved
 
-    def _made(self) -> list[tuple[LadderRung, ArchitectureConfig, ArchitectureConfig]]:
+    def _built(self) -> list[tuple[LadderRung, ArchitectureConfig, ArchitectureConfig]]:
         """Every rung, what it edits, and what that makes."""
         built: dict[str, tuple[LadderRung, ArchitectureConfig, ArchitectureConfig]] = {}
         for rung in self.rungs:

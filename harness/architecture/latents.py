@@ -19,12 +19,12 @@ LARGEST_LATENT = 4096
 """Beyond it, sizes of tensors overflow before a network is counted."""
 
 
-def deployment_latent(wanted: int | None, config: ArchitectureConfig, trained: int | None = None) -> int:
+def deployment_latent(chosen: int | None, config: ArchitectureConfig, trained: int | None = None) -> int:
     """Height and width that a cost of `config` is for: the wanted one, else the one it was trained on, else the one it
     is made for, else the published costs'. UserError for one that the architecture cannot take."""
-    latent = wanted or trained or config.native_latent or FULL_LATENT
-    if wanted is not None and not 1 <= wanted <= LARGEST_LATENT:
-        raise UserError(f"--latent is 1 to {LARGEST_LATENT}, not {wanted}")
+    latent = chosen or trained or config.native_latent or FULL_LATENT
+    if chosen is not None and not 1 <= chosen <= LARGEST_LATENT:
+        raise UserError(f"--latent is 1 to {LARGEST_LATENT}, not {chosen}")
     if latent % config.downsampling:
         raise UserError(
             f"a latent of this architecture is a multiple of {config.downsampling}, not {latent}; choose with --latent"

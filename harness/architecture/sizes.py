@@ -40,5 +40,5 @@ def _sizes(value: Any, path: str, is_size: bool) -> Iterator[tuple[str, int]]:
 
 def _within(path: str, edit: str) -> bool:
     """Whether `path` is at or below `edit`, in which `*` is any entry of a list."""
-    steps, wanted = path.split("."), edit.split(".")
-    return len(steps) >= len(wanted) and all(b in ("*", a) for a, b in zip(steps, wanted, strict=False))
+    steps, pattern = path.split("."), edit.split(".")
+    return len(steps) >= len(pattern) and all(b in ("*", a) for a, b in zip(steps, pattern, strict=False))

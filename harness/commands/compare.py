@@ -316,11 +316,11 @@ def _check(
     channels = architecture(name).latent_channels if _is_built(name) else None
     shown: dict[str, Any] = {"table": sheet.name, "name": name, "quantity": quantity, "latent": latent}
     shown |= {"channels": channels, "labels": cell.source}
-    for found in (cost, base):
-        if isinstance(found, str):
+    for counted in (cost, base):
+        if isinstance(counted, str):
             empty = "-"
             return Check(
-                **shown, target=cell.shown, counted=empty, off=empty, tolerance=empty, state="not built", why=found
+                **shown, target=cell.shown, counted=empty, off=empty, tolerance=empty, state="not built", why=counted
             )
     assert isinstance(cost, Cost)
     if cell.value is not None:

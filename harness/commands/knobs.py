@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     lines = {name: list(families[name]) for name in chosen}
     if arguments.name is not None:
         paths = {line.path for of_family in lines.values() for line in of_family}
-        lines = {name: [line for line in own if _is_meant(line.path, arguments.name)] for name, own in lines.items()}
+        lines = {name: [line for line in own if _matches(line.path, arguments.name)] for name, own in lines.items()}
         if not any(lines.values()):
             raise unknown_name("knob", arguments.name, paths)
     for name, own in lines.items():
@@ -72,9 +72,9 @@ def _rules(family: str) -> tuple[Any, ...]:
     return {**by_family, "decoder": decoder.DECODER_RULES, RECIPE: ()}[family]
 
 
-def _is_meant(path: str, wanted: str) -> bool:
+def _matches(path: str, query: str) -> bool:
     """The knob itself, what is inside it, or one whose path has the wanted part: `groups`, `stages.1.channels`."""
-    as_path = ".".join("*" if step.isdigit() else step for step in wanted.split("."))
+    as_path = ".".join("*" if step.isdigit() else step for step in query.split("."))
     return path == as_path or path.startswith(f"{as_path}.") or fnmatch(path, f"*{as_path}*")
 
 

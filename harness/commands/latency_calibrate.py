@@ -46,14 +46,14 @@ def run(arguments: argparse.Namespace) -> int:
         write_counts(counted_networks(published_rows()))
         print(f"wrote the operators of the published networks: {COUNTS}")
     published, (own, unused) = published_points(), own_points(store)
-    for left in unused:
-        print(f"not used: {left.quantity} of measurement {left.key}: {left.why}")
+    for latency in unused:
+        print(f"not used: {latency.quantity} of measurement {latency.key}: {latency.why}")
     print(f"fitting to {described(published, own)} ({len(own)} found in {store.root})", flush=True)
     points = [*published, *own]
-    made, errors = calibrate_and_test(points, fitted_on=described(published, own))
-    print(_parameters(made))
+    calibration, errors = calibrate_and_test(points, fitted_on=described(published, own))
+    print(_parameters(calibration))
     print(scores_table(points, left_out_errors(points, errors)))
-    write(made, path)
+    write(calibration, path)
     read.cache_clear()
     use = "every prediction uses it" if path == PACKAGED else f"predict with it: --calibration {path}"
     print(f"wrote {path}; {use}")
@@ -71,11 +71,11 @@ VERB = Verb(
 )
 
 
-def _parameters(made: Calibration) -> str:
-    rows = [(name, f"{value:.4g}") for name, value in asdict(made.physics).items()]
-    for chip, scale in made.scales.items():
+def _parameters(calibration: Calibration) -> str:
+    rows = [(name, f"{value:.4g}") for name, value in asdict(calibration.physics).items()]
+    for chip, scale in calibration.scales.items():
         rows += [(f"{chip}: {name}", f"{value:.3f}") for name, value in asdict(scale).items()]
-        rows.append((f"{chip}: latencies", str(made.points.get(chip, 0))))
-    rows.append(("interval: times or divided by", f"{exp(made.half_width):.2f}"))
-    rows.append(("interval, extrapolated", f"{exp(made.half_width_extrapolated):.2f}"))
-    return table(("parameter", "value"), rows, f"fitted on {made.fitted_on}")
+        rows.append((f"{chip}: latencies", str(calibration.points.get(chip, 0))))
+    rows.append(("interval: times or divided by", f"{exp(calibration.half_width):.2f}"))
+    rows.append(("interval, extrapolated", f"{exp(calibration.half_width_extrapolated):.2f}"))
+    return table(("parameter", "value"), rows, f"fitted on {calibration.fitted_on}")

@@ -37,13 +37,13 @@ def run(arguments: argparse.Namespace) -> int:
     from torch.utils._pytree import tree_leaves
 
     from harness.predictor import calibration
-    from harness.predictor.chips import CHIPS, chip
+    from harness.predictor.chips import CHIPS, chip_named
     from harness.predictor.networks import TIMM
     from harness.predictor.predict import predict_latency
 
     if arguments.chip is None:
         raise UserError(f'say for which chip: --chip "NAME", one of: {", ".join(CHIPS)}')
-    chip(arguments.chip)  # before the network, which takes longer
+    chip_named(arguments.chip)  # before the network, which takes longer
     module, inputs = _network(arguments)
     try:
         latency = predict_latency(

@@ -31,12 +31,12 @@ def run(arguments: argparse.Namespace) -> int:
         word = arguments.name or arguments.overrides[0]
         raise UserError(f"`harness latency published` takes no name and no settings ('{word}'); leave it out")
     rows, points = published_rows(), published_points()
-    calibration, errors_left_out = calibrate_and_test(points, fitted_on=f"{len(points)} published latencies")
-    found = left_out_errors(points, errors_left_out)
-    print(_rows_table(rows, points, calibration.fitted, found[PREDICTOR]))
+    calibration, predictor_errors = calibrate_and_test(points, fitted_on=f"{len(points)} published latencies")
+    errors_by_method = left_out_errors(points, predictor_errors)
+    print(_rows_table(rows, points, calibration.fitted, errors_by_method[PREDICTOR]))
     print(_excluded(rows))
-    print(f"\n{scores_table(points, found)}")
-    print(f"\n{_on_device(rows, points, calibration.fitted, found[PREDICTOR])}")
+    print(f"\n{scores_table(points, errors_by_method)}")
+    print(f"\n{_on_device(rows, points, calibration.fitted, errors_by_method[PREDICTOR])}")
     print(f"\n{_ladder(calibration)}")
     return 0
 
@@ -97,8 +97,8 @@ def _on_device(rows: Sequence[PublishedRow], points: Sequence[Point], fitted: Fi
     for point, error, inside in zip(points, left, errors(fitted, points), strict=True):
         if point.model in own:
             cells = [f"{point.latency_ms * exp(log):.0f} ms ({np.expm1(log):+.0%})" for log in (error, inside)]
-            met = "yes" if abs(np.expm1(error)) <= GOAL else "no"
-            shown.append((point.model, point.chip, f"{point.latency_ms:g} ms", *cells, met))
+            within_goal = "yes" if abs(np.expm1(error)) <= GOAL else "no"
+            shown.append((point.model, point.chip, f"{point.latency_ms:g} ms", *cells, within_goal))
     columns = ("the paper's networks", "chip", "published", "left out", "fitted", f"left out within {GOAL:.0%}")
     return table(columns, shown, "on the device: among the fitted latencies, each model left out in its turn")
 
@@ -117,9 +117,9 @@ def _ladder(calibration: Calibration) -> str:
     predicted: dict[str, float] = {}
     for name in published.rows:
         operators = operators_of(count(*catalogue_network(name, FULL_LATENT)).rows)
-        found = predict_operators(operators, chip=LADDER_CHIP, calibration=calibration)
-        if isinstance(found, Predicted):
-            predicted[name] = found.value
+        prediction = predict_operators(operators, chip=LADDER_CHIP, calibration=calibration)
+        if isinstance(prediction, Predicted):
+            predicted[name] = prediction.value
     shown = []
     for name, row in published.rows.items():
         cell = row.cells.get(LADDER_COLUMN)
@@ -175,17 +175,17 @@ def scores_table(points: Sequence[Point], errors: Mapping[str, Vector]) -> str:
     """Median error, Kendall's tau, coverage; `errors` are those of `left_out_errors`."""
     from harness.predictor.evaluation import NOMINAL, coverage, score
 
-    scores = {name: score(points, found) for name, found in errors.items()}
+    scores = {name: score(points, error) for name, error in errors.items()}
     groups = list(scores[PREDICTOR].taus)
     rows = [
         (
             name,
-            f"{found.median_error:.1%}",
-            f"{found.tau:.3f}",
-            *(f"{found.taus[group]:.3f}" for group in groups),
+            f"{score_of_method.median_error:.1%}",
+            f"{score_of_method.tau:.3f}",
+            *(f"{score_of_method.taus[group]:.3f}" for group in groups),
             f"{coverage(points, errors[name]):.0%}",
         )
-        for name, found in scores.items()
+        for name, score_of_method in scores.items()
     ]
     columns = ("each model left out", "median error", "tau in (chip, family)", *groups, f"in {NOMINAL:.0%} interval")
     return table(columns, rows, f"{len(points)} latencies of {len({point.model for point in points})} models")

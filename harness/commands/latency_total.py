@@ -32,14 +32,14 @@ class Line:
     @property
     def plain(self) -> dict[str, Any]:
         """The keys of `harness latency predict --json`, and the published number."""
-        found, value = self.quantity, isinstance(self.quantity, Measured | Predicted)
+        quantity, is_known = self.quantity, isinstance(self.quantity, Measured | Predicted)
         return {
-            "latency_ms": found.value if isinstance(found, Measured | Predicted) else None,
-            "low_ms": getattr(found, "low", None),
-            "high_ms": getattr(found, "high", None),
-            "kind": found.kind,
-            **({"extrapolated": found.extrapolated} if isinstance(found, Predicted) else {}),
-            **({} if value else {"reason": getattr(found, "reason", "")}),
+            "latency_ms": quantity.value if isinstance(quantity, Measured | Predicted) else None,
+            "low_ms": getattr(quantity, "low", None),
+            "high_ms": getattr(quantity, "high", None),
+            "kind": quantity.kind,
+            **({"extrapolated": quantity.extrapolated} if isinstance(quantity, Predicted) else {}),
+            **({} if is_known else {"reason": getattr(quantity, "reason", "")}),
             **({} if self.published_ms is None else {"published_ms": self.published_ms, "published_by": self.source}),
         }
 
@@ -67,10 +67,10 @@ def run(arguments: argparse.Namespace) -> int:
     store = store_of(settings_of(arguments.overrides).out)
     collect(store)  # what a phone answered since
     step, decoding = (latency_on_chip(store, one, latent, predictor) for one in (unet, decoder))
-    made: dict[str | int, Quantity] = {"unet": step, "decoder": decoding}
-    made.update((steps, total(step, decoding, steps)) for steps in arguments.steps)
+    quantities: dict[str | int, Quantity] = {"unet": step, "decoder": decoding}
+    quantities.update((steps, total(step, decoding, steps)) for steps in arguments.steps)
     printed = published_of(arguments.name, arguments.decoder, arguments.chip, latent)
-    lines = {key: _line(key, quantity, printed) for key, quantity in made.items()}
+    lines = {key: _line(key, quantity, printed) for key, quantity in quantities.items()}
     head = {"unet": arguments.name, "decoder": arguments.decoder, "chip": predictor.chip, "latent": latent}
     print(json.dumps(_object(head, lines)) if arguments.json else _text(head, lines))
     return 0
@@ -97,12 +97,12 @@ def published_of(unet: str, decoder: str, chip: str, latent: int) -> Mapping[str
     if (unet, decoder) != PAPERS or not same_chip(chip, PAPERS_CHIP) or latent != papers_latent:
         return {}
     published = from_plain(Published, read_study("reports/published", "on_device"))
-    found: dict[str | int, tuple[float, str]] = {}
+    printed: dict[str | int, tuple[float, str]] = {}
     for key, column in COLUMNS.items():
         cell = published.cell(unet, column)
         if cell is not None and cell.value is not None:
-            found[key] = (cell.value * MS[published.columns[column].unit], cell.source)
-    return found
+            printed[key] = (cell.value * MS[published.columns[column].unit], cell.source)
+    return printed
 
 
 def _line(key: str | int, quantity: Quantity, printed: Mapping[str | int, tuple[float, str]]) -> Line:

@@ -26,16 +26,16 @@ def edited(name: str, edits: Sequence[str]) -> ArchitectureConfig:
     return with_edits(_named(name), parsed(edits))
 
 
-def latent_of(flag: int | None, made: ArchitectureConfig, name: str) -> int:
+def latent_of(flag: int | None, config: ArchitectureConfig, name: str) -> int:
     """The flag's, else the one that the file `name` says its network was trained on, else as `deployment_latent`."""
     from harness.architecture.latents import deployment_latent, trained_latent
 
     if not name.endswith(WEIGHTS):
-        return deployment_latent(flag, made, trained_latent(Path(name)))
+        return deployment_latent(flag, config, trained_latent(Path(name)))
     from harness.models.weights import read_identity
 
     training = read_identity(Path(name))[1]
-    return deployment_latent(flag, made, None if training is None else training.latent)
+    return deployment_latent(flag, config, None if training is None else training.latent)
 
 
 def _named(name: str) -> ArchitectureConfig:
@@ -123,12 +123,12 @@ def _studies(kind: str) -> Iterable[tuple[str, str]]:
     from harness.records.yaml_text import leading_comment
     from harness.trials.studies import KINDS, find_study, read_study, study_names
 
-    wanted = [key for one, key in KINDS.items() if kind in (f"{one}s", "studies")]
+    content_keys = [key for one, key in KINDS.items() if kind in (f"{one}s", "studies")]
     for name in study_names("sweeps"):
         try:
             content = read_study("sweeps", name)
         except UserError as error:  # as above
             yield name, str(error)
             continue
-        if any(key in content for key in wanted):
+        if any(key in content for key in content_keys):
             yield name, first_sentence(leading_comment(find_study("sweeps", name)))

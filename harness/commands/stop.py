@@ -56,11 +56,11 @@ VERB = Verb(
 
 def _followed(attempts: Path, driver: Driver, mode: Mode) -> bool:
     """Wait until the driver has heard; to be cancelled, until it has ended."""
-    from harness.launch.stopping import is_asked
+    from harness.launch.stopping import is_requested
 
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
-        if _is_over(attempts, driver) or (mode == "finish" and not is_asked(attempts)):
+        if _is_over(attempts, driver) or (mode == "finish" and not is_requested(attempts)):
             return True
         time.sleep(LOOK_EVERY_S)
     return False

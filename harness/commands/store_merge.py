@@ -72,9 +72,9 @@ def _lines(merged: Sequence[Merged]) -> Iterator[str]:
 def _short(differing: Sequence[Difference]) -> str:
     """What was found before where it comes from."""
     ordered = sorted(differing, key=lambda one: one.path.startswith("provenance"))
-    said = [str(one) if len(str(one)) <= 80 else f"{one.path} differs" for one in ordered[:SHOWN]]
+    lines = [str(one) if len(str(one)) <= 80 else f"{one.path} differs" for one in ordered[:SHOWN]]
     more = len(ordered) - SHOWN
-    return "; ".join([*said, *([f"and {more} more"] if more > 0 else [])])
+    return "; ".join([*lines, *([f"and {more} more"] if more > 0 else [])])
 
 
 def _table(merged: Sequence[Merged]) -> str:

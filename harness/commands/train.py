@@ -26,8 +26,8 @@ def check(arguments: argparse.Namespace) -> None:
     from harness.trials.checks import check_study
     from harness.trials.settings import settings_of
 
-    made = architecture(arguments.name)
-    check_study(settings_of(arguments.overrides), [made])
+    config = architecture(arguments.name)
+    check_study(settings_of(arguments.overrides), [config])
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -39,11 +39,11 @@ def run(arguments: argparse.Namespace) -> int:
     from harness.trials.progress import Show
     from harness.trials.settings import settings_of
 
-    show, made = Show(), architecture(arguments.name)
-    origin = _origin(arguments.name, made, show)
+    show, config = Show(), architecture(arguments.name)
+    origin = _origin(arguments.name, config, show)
     recipe = {f"{RECIPE}{setting}": value for setting, value in recipe_of(Path(arguments.name)).items()}
-    given = settings_of(arguments.overrides, {**DEFAULTS, **recipe})
-    if given.twin is not None:
+    composed = settings_of(arguments.overrides, {**DEFAULTS, **recipe})
+    if composed.twin is not None:
         raise UserError(
             "a deployment twin is what a study's edits make of another base, and `harness train` edits nothing; leave "
             "out twin, and count an architecture at its size with `harness measure NAME --latent N`"
@@ -52,11 +52,11 @@ def run(arguments: argparse.Namespace) -> int:
         show.note(
             f"trains by the recipe in {arguments.name}; recipe.SETTING=VALUE changes it, and recipe=NAME replaces it"
         )
-    prepared = prepare(given)
+    prepared = prepare(composed)
     settings, name = prepared.settings, Path(arguments.name).stem
     specs = [
         prepared.spec(
-            name, made, seed, group=name, limits=settings.limits, parent=origin and origin.parent, fidelity="full"
+            name, config, seed, group=name, limits=settings.limits, parent=origin and origin.parent, fidelity="full"
         )
         for seed in settings.seeds
     ]
@@ -94,12 +94,12 @@ def _train(folder: Path, specs: list[TrialSpec], origin: Origin | None, show: Sh
     return [records[spec.key] for spec in specs]
 
 
-def _origin(name: str, made: ArchitectureConfig, show: Show) -> Origin | None:
+def _origin(name: str, config: ArchitectureConfig, show: Show) -> Origin | None:
     """The trial that the file was promoted from, unless the file was edited since."""
     from harness.search.promote import origin_of
 
     origin = origin_of(Path(name))
-    if origin is not None and origin.fingerprint != made.fingerprint:
+    if origin is not None and origin.fingerprint != config.fingerprint:
         show.note(f"{name} was edited since its promotion: the new record has no parent")
         return None
     return origin

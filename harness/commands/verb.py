@@ -82,9 +82,9 @@ NAMES = (
 
 def verb(name: str) -> Verb:
     """The verb of that name, its module imported."""
-    found = import_module(f"{__package__}.{name.replace(' ', '_')}").VERB
-    assert isinstance(found, Verb)
-    return found
+    loaded = import_module(f"{__package__}.{name.replace(' ', '_')}").VERB
+    assert isinstance(loaded, Verb)
+    return loaded
 
 
 class Parser(argparse.ArgumentParser):

@@ -133,11 +133,11 @@ class Agent:
 
     def _explain_waiting(self, device: Identity) -> None:
         """Requests for another chip would wait without a word."""
-        chips_wanted = {entry.request.chip for entry in self.queue.entries() if entry.state == "pending"} - {None}
+        requested_chips = {entry.request.chip for entry in self.queue.entries() if entry.state == "pending"} - {None}
         named = f"this device is called {device.chip}" if device.chip else "this device's chip was not named"
-        chips = ", ".join(sorted(str(chip) for chip in chips_wanted))
+        chips = ", ".join(sorted(str(chip) for chip in requested_chips))
         self._say(
-            f"requests wait for {chips}, and {named}; if it is one, start again with --chip" if chips_wanted else ""
+            f"requests wait for {chips}, and {named}; if it is one, start again with --chip" if requested_chips else ""
         )
 
     def _say(self, text: str) -> None:

@@ -31,9 +31,9 @@ def psnr_db(outputs: "numpy.ndarray[Any, Any]", reference: "numpy.ndarray[Any, A
     """20 log10(max|reference| / root mean square error), as Apple's conversions are gated; inf where equal."""
     import numpy
 
-    wanted = numpy.asarray(reference, dtype=numpy.float64)
-    error = math.sqrt(float(numpy.mean((numpy.asarray(outputs, dtype=numpy.float64) - wanted) ** 2)))
-    peak = float(numpy.abs(wanted).max())
+    target = numpy.asarray(reference, dtype=numpy.float64)
+    error = math.sqrt(float(numpy.mean((numpy.asarray(outputs, dtype=numpy.float64) - target) ** 2)))
+    peak = float(numpy.abs(target).max())
     return math.inf if error == 0 else 20 * math.log10(peak / error) if peak > 0 else -math.inf
 
 
@@ -45,17 +45,17 @@ def disagreement(outputs: Arrays, reference: Arrays, least_db: float) -> tuple[f
     import numpy
 
     worst, problem = math.inf, ""
-    for name, wanted in reference.items():
+    for name, expected in reference.items():
         if name not in outputs:
             return -math.inf, f"the device gave no output '{name}', only {', '.join(sorted(outputs)) or 'none'}"
         given = outputs[name]
-        if given.size != wanted.size:
-            return -math.inf, f"the device's '{name}' has the shape {given.shape}, not {wanted.shape}"
+        if given.size != expected.size:
+            return -math.inf, f"the device's '{name}' has the shape {given.shape}, not {expected.shape}"
         if not numpy.isfinite(given).all():
             return -math.inf, f"the device's '{name}' holds values that are not finite"
-        if not numpy.abs(wanted).max() > 0:
+        if not numpy.abs(expected).max() > 0:
             return -math.inf, f"the reference of '{name}' is all zeros, so parity cannot be judged"
-        decibels = psnr_db(given.reshape(wanted.shape), wanted)
+        decibels = psnr_db(given.reshape(expected.shape), expected)
         if decibels < worst:
             worst = decibels
             problem = f"the device's '{name}' reaches {decibels:.1f} dB of the module's outputs, below {least_db:g} dB"

@@ -166,9 +166,9 @@ class FolderQueue:
         entry = self.find(request)
         if entry is None:
             return None
-        wanted = entry.request
-        results = (_read(Result, path) for path in (self.root / "results" / wanted.content).glob("*.json"))
-        fitting = [result for result in results if result is not None and _fits(wanted, result.chip)]
+        submitted = entry.request
+        results = (_read(Result, path) for path in (self.root / "results" / submitted.content).glob("*.json"))
+        fitting = [result for result in results if result is not None and _fits(submitted, result.chip)]
         return min(fitting, key=lambda result: result.finished).quantity if fitting else None
 
     def complaints(self) -> list[str]:
@@ -184,8 +184,8 @@ class FolderQueue:
         for state in STATES:
             name = f"{request}~*.json" if state == "claimed" else f"{request}.json"
             for path in sorted((self.root / state).glob(name)):
-                if (wanted := _read(Request, path)) is not None:
-                    yield Entry(request=wanted, state=state, owner=path.stem.partition("~")[2], path=path)
+                if (stored := _read(Request, path)) is not None:
+                    yield Entry(request=stored, state=state, owner=path.stem.partition("~")[2], path=path)
 
     # the agent's end
 

@@ -156,14 +156,14 @@ class Iphone:
         remote = experimental("remote_device")
         try:
             phones = remote.Device.get_connected_devices(remote.DeviceType.IPHONE)
-            known = phones or [x for x in remote.Device.get_devices() if x.type == remote.DeviceType.IPHONE]
+            listed_phones = phones or [x for x in remote.Device.get_devices() if x.type == remote.DeviceType.IPHONE]
         except Exception as error:
             raise explained(error) from error
         chosen = [phone for phone in phones if self.id in (None, device_hash(phone.udid))]
         if not chosen:
-            states = ", ".join(f"'{phone.name}' is {phone.state.value}" for phone in known)
-            wanted = f" with the id {self.id}" if self.id else ""
-            raise NoDeviceError(NO_DEVICE + (f" (wanted: one{wanted}; {states})" if states else ""))
+            states = ", ".join(f"'{phone.name}' is {phone.state.value}" for phone in listed_phones)
+            with_id = f" with the id {self.id}" if self.id else ""
+            raise NoDeviceError(NO_DEVICE + (f" (wanted: one{with_id}; {states})" if states else ""))
         if len(chosen) > 1:
             listed = ", ".join(f"{device_hash(phone.udid)} ('{phone.name}')" for phone in chosen)
             raise UserError(f"several iPhones are connected; choose one with --device: {listed}")

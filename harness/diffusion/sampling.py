@@ -50,30 +50,30 @@ def sample(
     `labels` (N,) has the class of every sample of the whole run; `shape` is (C, H, W). Micro-batches that the range
     cuts, or that go past N, are computed whole. The model runs where its parameters are, in evaluation mode.
     """
-    wanted = _checked(indices, len(labels))
-    first, device = wanted.start // config.micro_batch, next(model.parameters()).device
-    past_last = -(-wanted.stop // config.micro_batch)
-    images = torch.empty((len(wanted), *shape), dtype=torch.uint8)
+    chosen = _checked(indices, len(labels))
+    first, device = chosen.start // config.micro_batch, next(model.parameters()).device
+    past_last = -(-chosen.stop // config.micro_batch)
+    images = torch.empty((len(chosen), *shape), dtype=torch.uint8)
     was_training = model.training
     model.eval()
     try:
         for number in range(first, past_last):
             batch = range(number * config.micro_batch, (number + 1) * config.micro_batch)
-            made = _micro_batch(model, prompts, labels, config, shape, batch, device)
-            start, stop = max(batch.start, wanted.start), min(batch.stop, wanted.stop)
-            images[start - wanted.start : stop - wanted.start] = made[start - batch.start : stop - batch.start]
+            batch_images = _micro_batch(model, prompts, labels, config, shape, batch, device)
+            start, stop = max(batch.start, chosen.start), min(batch.stop, chosen.stop)
+            images[start - chosen.start : stop - chosen.start] = batch_images[start - batch.start : stop - batch.start]
             if on_progress is not None:
-                on_progress(stop - wanted.start, len(wanted))
+                on_progress(stop - chosen.start, len(chosen))
     finally:
         model.train(was_training)
     return images
 
 
 def _checked(indices: range | None, count: int) -> range:
-    wanted = range(count) if indices is None else indices
-    if wanted.step != 1 or wanted.start < 0 or wanted.stop > count:
-        raise UserError(f"sample indices must be a range within 0..{count} in steps of 1, not {wanted}")
-    return wanted
+    chosen = range(count) if indices is None else indices
+    if chosen.step != 1 or chosen.start < 0 or chosen.stop > count:
+        raise UserError(f"sample indices must be a range within 0..{count} in steps of 1, not {chosen}")
+    return chosen
 
 
 @torch.inference_mode()

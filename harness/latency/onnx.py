@@ -75,11 +75,11 @@ def _exported(threads: int, module: "nn.Module", arguments: list[Any], path: Pat
         program = torch.onnx.export(filled, tuple(arguments), dynamo=True, verbose=False)
         assert program is not None
         program.save(path, external_data=True)
-        wanted = filled(*arguments)
+        expected = filled(*arguments)
     del program, filled  # they hold the weights once more each
     session = _session(path, threads)
     (outputs,) = session.run(None, _feed(session, arguments))
-    return session, signal_to_error_db(torch.from_numpy(outputs), wanted)
+    return session, signal_to_error_db(torch.from_numpy(outputs), expected)
 
 
 def _session(path: Path, threads: int) -> Any:
@@ -90,9 +90,9 @@ def _session(path: Path, threads: int) -> Any:
     return onnxruntime.InferenceSession(path, options, providers=[PROVIDER])
 
 
-def signal_to_error_db(output: "Tensor", wanted: "Tensor") -> float:
+def signal_to_error_db(output: "Tensor", expected: "Tensor") -> float:
     """10 log10 of the wanted output's energy over the error's; infinite where they are equal."""
-    error, signal = (output.double() - wanted.double()).square().sum().item(), wanted.double().square().sum().item()
+    error, signal = (output.double() - expected.double()).square().sum().item(), expected.double().square().sum().item()
     if error == 0:
         return math.inf
     return 10 * math.log10(signal / error) if signal > 0 and math.isfinite(error) else -math.inf

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.device.request import ComputeUnit
 from harness.predictor import calibration
-from harness.predictor.chips import chip as chip_named
+from harness.predictor.chips import chip_named
 from harness.records.errors import UserError
 from harness.records.quantity import Predicted, Unavailable
 

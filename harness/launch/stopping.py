@@ -98,7 +98,7 @@ def hear(folder: Path) -> StopRequest | None:
     return heard(folder)
 
 
-def is_asked(folder: Path) -> bool:
+def is_requested(folder: Path) -> bool:
     """Whether a request waits to be heard."""
     return (folder / "stop").exists()
 

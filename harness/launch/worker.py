@@ -104,7 +104,7 @@ def heartbeat_of(attempt: Attempt, every_s: float) -> Heartbeat:
     return Heartbeat(
         attempt.lease,
         every_s,
-        is_wanted=lambda: attempt.is_current,
+        is_current=lambda: attempt.is_current,
         on_lost=lambda: os.kill(os.getpid(), signal.SIGUSR1),
     )
 

@@ -57,11 +57,11 @@ def quality(
         )
     images, labels = images.cpu(), labels.cpu()
     features = reference.extractor.features(images, what).double()
-    found: dict[str, Quantity] = {
+    scores: dict[str, Quantity] = {
         **{name: distance(name, features, labels, reference) for name in DISTANCES},
         "class_agreement": _class_agreement(images, features, labels, reference),
     }
-    return {name: _with_conditions(quantity, under or {}) for name, quantity in found.items()}
+    return {name: _with_conditions(quantity, under or {}) for name, quantity in scores.items()}
 
 
 def distance(name: str, features: Tensor, labels: Tensor, reference: Reference) -> Measured:
@@ -82,35 +82,35 @@ def _fd(features: Tensor, groups: Groups, reference: Reference) -> Measured:
 def _kid(features: Tensor, groups: Groups, reference: Reference) -> Measured:
     config, (m, n) = reference.config, (len(features), len(reference.features))
     if config.kid_full:
-        found = kernel_distance(features, reference.features, groups)
+        estimate = kernel_distance(features, reference.features, groups)
         estimator = f"unbiased, all {m} images with all {n} of the reference"
     else:
         subsets, size = config.kid_subsets, min(config.kid_subset_size, m, n)
-        found = kernel_distance_over_subsets(
+        estimate = kernel_distance_over_subsets(
             features, reference.features, groups, subsets=subsets, size=size, seed=KID_SEED
         )
         estimator = f"unbiased, mean over {subsets} random subsets of {size} of {m} images and {size} of {n}"
     more = {"estimator": estimator, "kernel": "(x.y/D + 1)^3"}
-    return _measured("KID", found, features, reference, more)
+    return _measured("KID", estimate, features, reference, more)
 
 
 DISTANCES: Mapping[str, Callable[[Tensor, Groups, Reference], Measured]] = {"kid": _kid, "fd": _fd}
 
 
 def _measured(
-    name: str, found: Estimate, features: Tensor, reference: Reference, more: Mapping[str, Any] | None = None
+    name: str, estimate: Estimate, features: Tensor, reference: Reference, more: Mapping[str, Any] | None = None
 ) -> Measured:
     conditions = {**_conditions(name, len(features), reference), **(more or {})}
-    if not found.replicates:
-        return Measured(value=found.value, unit="1", conditions=conditions)
-    interval = jackknife_interval(found.value, found.replicates)
+    if not estimate.replicates:
+        return Measured(value=estimate.value, unit="1", conditions=conditions)
+    interval = jackknife_interval(estimate.value, estimate.replicates)
     return Measured(
-        value=found.value,
+        value=estimate.value,
         unit="1",
         low=interval.low,
         high=interval.high,
-        spread=f"95%, sampling noise of {len(features)} images (jackknife, {len(found.replicates)} groups)",
-        replicates=found.replicates,
+        spread=f"95%, sampling noise of {len(features)} images (jackknife, {len(estimate.replicates)} groups)",
+        replicates=estimate.replicates,
         conditions=conditions,
     )
 
@@ -122,7 +122,7 @@ def _class_agreement(images: Tensor, features: Tensor, labels: Tensor, reference
     inputs = pixel_inputs(images) if classifier.on_pixels else features.numpy()
     read = classifier.predict(inputs)
     agreed = int(np.sum(read == labels.numpy()))
-    asked_share, read_share = (np.bincount(of, minlength=len(classifier.bias)) / len(of) for of in (labels, read))
+    label_share, read_share = (np.bincount(of, minlength=len(classifier.bias)) / len(of) for of in (labels, read))
     low, high = wilson(agreed, len(labels))
     conditions = {
         "label": f"class agreement, N={len(labels)}",
@@ -131,8 +131,8 @@ def _class_agreement(images: Tensor, features: Tensor, labels: Tensor, reference
         "data_fingerprint": reference.conditions["data_fingerprint"],
         "classifier": classifier.description,
         "classifier_heldout_accuracy": classifier.heldout_accuracy,
-        "chance": float(asked_share @ read_share),  # of the same images in random order (Cohen 1960)
-        "chance_at_most": float(asked_share.max()),  # of images that all show the class asked for most
+        "chance": float(label_share @ read_share),  # of the same images in random order (Cohen 1960)
+        "chance_at_most": float(label_share.max()),  # of images that all show the class asked for most
     }
     return Measured(
         value=agreed / len(labels), unit="fraction", low=low, high=high, spread="95% Wilson interval",

@@ -71,14 +71,14 @@ def kernel_distance_over_subsets(
     images, each without replacement; torch-fidelity's draws for this seed. A replicate has the same subsets without
     the images of its group."""
     member, random = _membership(groups, int(groups.max()) + 1), np.random.RandomState(seed)
-    found = []
+    estimates = []
     for _ in range(subsets):
         ours, theirs = (random.choice(len(images), size, replace=False) for images in (x, y))
-        found.append(_kernel_distance(x[ours], y[theirs], member[ours]))
-    value = float(np.mean([subset.value for subset in found]))
-    if not all(subset.replicates for subset in found):
+        estimates.append(_kernel_distance(x[ours], y[theirs], member[ours]))
+    value = float(np.mean([subset.value for subset in estimates]))
+    if not all(subset.replicates for subset in estimates):
         return Estimate(value)
-    return Estimate(value, tuple(np.mean([subset.replicates for subset in found], axis=0).tolist()))
+    return Estimate(value, tuple(np.mean([subset.replicates for subset in estimates], axis=0).tolist()))
 
 
 def _kernel_distance(x: Tensor, y: Tensor, member: Tensor) -> Estimate:
@@ -186,5 +186,5 @@ class _ColumnSpectra:
 
 
 def _root_sum(gram: Tensor) -> Tensor:
-    found: Tensor = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt().sum()
-    return found
+    total: Tensor = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt().sum()
+    return total

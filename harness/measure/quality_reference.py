@@ -69,11 +69,11 @@ def load_reference(
     )
 
 
-def fixed_choice(count: int, wanted: int | None) -> NDArray[np.int64]:
-    """`wanted` of `count` indices, sorted: always the same ones; all of them where there are no more, or for None."""
-    if wanted is None or wanted >= count:
+def fixed_choice(count: int, limit: int | None) -> NDArray[np.int64]:
+    """`limit` of `count` indices, sorted: always the same ones; all of them where there are no more, or for None."""
+    if limit is None or limit >= count:
         return np.arange(count)
-    return np.sort(np.random.RandomState(0).permutation(count)[:wanted])  # this generator's stream is frozen
+    return np.sort(np.random.RandomState(0).permutation(count)[:limit])  # this generator's stream is frozen
 
 
 def part_features(extractor: FeatureExtractor, images: Images, chosen: NDArray[np.int64]) -> Tensor:

@@ -21,7 +21,7 @@ Place = str
 class Anatomy:
     """What a network consists of, module by module, each without its children."""
 
-    made_of: Mapping[Place, Hashable]
+    structure: Mapping[Place, Hashable]
     """Class, own settings, names of children, shapes of own parameters, and the operators of its own forward."""
     macs: Mapping[Place, int]
     """Multiply-adds of the operators that the module itself calls."""
@@ -34,11 +34,11 @@ def anatomy(module: nn.Module, inputs: Sequence[Any]) -> Anatomy:
     for row in count(module, inputs).rows:
         operators.setdefault(row.place, []).append((row.operator, row.cost.macs))
         macs[row.place] = macs.get(row.place, 0) + row.cost.macs
-    made_of = {
+    structure = {
         place: (_own(part), tuple(name for name, _ in part.named_children()), tuple(operators.get(place, ())))
         for place, part in module.named_modules(remove_duplicate=False)
     }
-    return Anatomy(made_of, macs)
+    return Anatomy(structure, macs)
 
 
 def touched_share(before: Anatomy, after: Anatomy) -> float:
@@ -48,7 +48,7 @@ def touched_share(before: Anatomy, after: Anatomy) -> float:
     What only `after` has is work that `before` never did: its surroundings count as touched, by their children's names.
     """
     total = sum(before.macs.values())
-    changed = (macs for place, macs in before.macs.items() if after.made_of.get(place) != before.made_of.get(place))
+    changed = (macs for place, macs in before.macs.items() if after.structure.get(place) != before.structure.get(place))
     return sum(changed) / total if total else 0.0
 
 

@@ -113,6 +113,6 @@ def _blocks(config: DecoderConfig, blocks: Sequence[DecoderBlockPlan]) -> nn.Mod
     return nn.ModuleList(DecoderBlock(config, block.c_in, block.c_out, normed=block.normed) for block in blocks)
 
 
-def _norm(config: DecoderConfig, wanted: bool, channels: int) -> nn.Module:
-    module: nn.Module = builder_of(config.norm)(config.norm, channels, NORM_EPS) if wanted else nn.Identity()
+def _norm(config: DecoderConfig, is_normed: bool, channels: int) -> nn.Module:
+    module: nn.Module = builder_of(config.norm)(config.norm, channels, NORM_EPS) if is_normed else nn.Identity()
     return module

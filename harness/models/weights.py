@@ -77,17 +77,17 @@ def write_weights(
     write_atomic(path, save(own, metadata))
 
 
-def read_weights(path: Path, wanted: ArchitectureConfig | None = None) -> Weights:
+def read_weights(path: Path, expected: ArchitectureConfig | None = None) -> Weights:
     """The file's weights and what they are of; the architecture is fingerprinted anew.
 
     Raises UserError for a file that is missing, cut off, altered, not finite or of another program, and where it is of
-    another architecture than `wanted`, with what differs.
+    another architecture than `expected`, with what differs.
     """
     metadata, tensors = _content(path)
     architecture, training, sha256 = _identity(path, metadata)
-    if wanted is not None and wanted.fingerprint != architecture.fingerprint:
+    if expected is not None and expected.fingerprint != architecture.fingerprint:
         raise UserError(
-            f"{path} holds weights of another architecture: {_differences(wanted, architecture)}; "
+            f"{path} holds weights of another architecture: {_differences(expected, architecture)}; "
             f"`harness export {path}` exports the one that it is of"
         )
     if _tensors_sha256(tensors) != sha256:
@@ -169,21 +169,21 @@ def _identity(path: Path, metadata: Mapping[str, str]) -> tuple[ArchitectureConf
 def _check_tensors(what: str, tensors: Mapping[str, Tensor], architecture: ArchitectureConfig) -> None:
     """Names and shapes are the architecture's, and every value is a number."""
     with torch.device("meta"):
-        wanted = {name: tensor.shape for name, tensor in build(architecture).state_dict().items()}
-    if odd := sorted(wanted.keys() ^ tensors.keys()):
-        where = "is missing" if odd[0] in wanted else "is none of its parameters"
+        shapes_of = {name: tensor.shape for name, tensor in build(architecture).state_dict().items()}
+    if odd := sorted(shapes_of.keys() ^ tensors.keys()):
+        where = "is missing" if odd[0] in shapes_of else "is none of its parameters"
         raise UserError(f"{what} do not fit the architecture that they are to be of: '{odd[0]}' {where}")
     for name, tensor in tensors.items():
-        if tensor.shape != wanted[name]:
-            shapes = f"{tuple(tensor.shape)}, and {tuple(wanted[name])} is right"
+        if tensor.shape != shapes_of[name]:
+            shapes = f"{tuple(tensor.shape)}, and {tuple(shapes_of[name])} is right"
             raise UserError(f"{what} do not fit the architecture that they are to be of: '{name}' is {shapes}")
         if not torch.isfinite(tensor).all():
             raise UserError(f"{what} are not finite: '{name}' has values that are no number; train it again")
 
 
-def _differences(wanted: ArchitectureConfig, held: ArchitectureConfig) -> str:
+def _differences(expected: ArchitectureConfig, actual: ArchitectureConfig) -> str:
     """`head_dim is 16 in the file, 32 was named`, of at most three knobs."""
-    changes = difference(wanted, held)
+    changes = difference(expected, actual)
     shown = [f"{change.path} is {change.after} in the file, {change.before} was named" for change in changes[:3]]
     return "; ".join(shown) + (f"; and {len(changes) - 3} more" if len(changes) > 3 else "")
 

@@ -27,8 +27,8 @@ class Chip:
 
 
 CHIPS: Mapping[str, Chip] = {
-    made.name: made
-    for made in (
+    chip.name: chip
+    for chip in (
         Chip(
             name="A14",
             tops=11.0,
@@ -73,7 +73,7 @@ CHIPS: Mapping[str, Chip] = {
 }
 
 
-def chip(name: str) -> Chip:
+def chip_named(name: str) -> Chip:
     """The chip of that name; another one is a UserError that lists them."""
     if name not in CHIPS:
         raise unknown_name("chip", name, CHIPS)

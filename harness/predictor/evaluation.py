@@ -90,17 +90,17 @@ def score(points: Sequence[Point], errors: Vector) -> Score:
         groups[f"{point.chip}, {point.family}"].append((log(point.latency_ms) + error, point.latency_ms))
     from harness.measure.statistics_ranks import agreements  # SciPy, which a phone's agent does without
 
-    signs = {name: list(agreements(*zip(*found, strict=True))) for name, found in groups.items()}
+    signs = {name: list(agreements(*zip(*pairs, strict=True))) for name, pairs in groups.items()}
     return Score(
         median_error=float(np.median(np.abs(np.expm1(errors)))),
-        tau=_mean(sign for found in signs.values() for sign in found),
-        taus={name: _mean(found) for name, found in signs.items() if len(groups[name]) > 2},
+        tau=_mean(sign for pairs in signs.values() for sign in pairs),
+        taus={name: _mean(pairs) for name, pairs in signs.items() if len(groups[name]) > 2},
     )
 
 
 def _mean(values: Iterable[float]) -> float:
-    found = list(values)
-    return float(np.mean(found)) if found else float("nan")
+    numbers = list(values)
+    return float(np.mean(numbers)) if numbers else float("nan")
 
 
 def half_width(errors: Vector, nominal: float = NOMINAL) -> float:

@@ -73,8 +73,8 @@ def fit(points: Sequence[Point], start: Fitted | None = None) -> Fitted:
         fitted = _fitted(theta)
         return np.concatenate([_robust(errors(fitted, points) / NOISE), (theta - prior) / width])
 
-    found = least_squares(residuals, prior if start is None else _logs(start), max_nfev=60)
-    return _fitted(found.x)
+    solution = least_squares(residuals, prior if start is None else _logs(start), max_nfev=60)
+    return _fitted(solution.x)
 
 
 def errors(fitted: Fitted, points: Sequence[Point]) -> Vector:

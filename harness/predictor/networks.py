@@ -24,9 +24,9 @@ Network = tuple[nn.Module, tuple[Tensor, ...]]
 
 
 def catalogue_network(name: str, latent: int, batch: int = 1) -> Network:
-    made = architecture(name)
+    config = architecture(name)
     with torch.device("meta"):
-        return build(made), example_inputs(made, latent=latent, batch=batch, device="meta")
+        return build(config), example_inputs(config, latent=latent, batch=batch, device="meta")
 
 
 def timm_network(name: str, shape: Sequence[int], batch: int = 1, *, folded: bool = True) -> Network:

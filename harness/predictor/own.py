@@ -38,14 +38,14 @@ class Unused:
 
 def own_points(store: Store) -> tuple[list[Point], list[Unused]]:
     """The points, and the latencies of a chip that are none. Those that name no chip, a CPU's, are in neither."""
-    known = _architectures(store)
+    architectures = _architectures(store)
     points: list[Point] = []
     unused: list[Unused] = []
     counts: dict[tuple[str, int], Operators] = {}
     for measurement in store.measurements():
-        for name, found in _on_a_chip(measurement).items():
+        for name, latency in _on_a_chip(measurement).items():
             try:
-                points.append(_point(measurement, found, known, counts))
+                points.append(_point(measurement, latency, architectures, counts))
             except UserError as error:
                 unused.append(Unused(key=measurement.key, quantity=name, why=str(error)))
     return points, unused
@@ -55,57 +55,59 @@ def _on_a_chip(measurement: Measurement) -> dict[str, Measured]:
     if measurement.subject != SUBJECT:
         return {}
     return {
-        name: found
-        for name, found in measurement.quantities.items()
-        if isinstance(found, Measured) and found.unit == "ms" and {"chip", "compute_unit"} <= set(found.conditions)
+        name: quantity
+        for name, quantity in measurement.quantities.items()
+        if isinstance(quantity, Measured)
+        and quantity.unit == "ms"
+        and {"chip", "compute_unit"} <= set(quantity.conditions)
     }
 
 
 def _point(
     measurement: Measurement,
-    found: Measured,
-    known: Mapping[str, ArchitectureConfig],
+    latency: Measured,
+    architectures: Mapping[str, ArchitectureConfig],
     counts: dict[tuple[str, int], Operators],
 ) -> Point:
     """UserError: why it is none."""
-    chip, unit = str(found.conditions["chip"]), found.conditions["compute_unit"]
+    chip, unit = str(latency.conditions["chip"]), latency.conditions["compute_unit"]
     if chip not in CHIPS:
         raise UserError(f"the chip '{chip}' is none of {', '.join(CHIPS)}; name it with the agent's --chip")
     if unit not in NEURAL_ENGINE_UNITS:
         raise UserError(f"measured under {unit}, and the predictor knows {', '.join(NEURAL_ENGINE_UNITS)}")
     fingerprint, latent = (measurement.settings.get(name) for name in ("architecture", "latent"))
-    if not isinstance(fingerprint, str) or fingerprint not in known or not isinstance(latent, int):
+    if not isinstance(fingerprint, str) or fingerprint not in architectures or not isinstance(latent, int):
         raise UserError(f"its architecture {fingerprint} is neither in a trial of this store nor in the catalogue")
     if (fingerprint, latent) not in counts:
-        counts[fingerprint, latent] = _operators(known[fingerprint], latent)
+        counts[fingerprint, latent] = _operators(architectures[fingerprint], latent)
     return Point(
         model=fingerprint,
         family=FAMILY,
         chip=chip,
-        latency_ms=found.value,
-        weight_bits=float(found.conditions.get("weight_bits", 16)),
+        latency_ms=latency.value,
+        weight_bits=float(latency.conditions.get("weight_bits", 16)),
         operators=counts[fingerprint, latent],
     )
 
 
-def _operators(made: ArchitectureConfig, latent: int) -> Operators:
+def _operators(config: ArchitectureConfig, latent: int) -> Operators:
     with torch.device("meta"):
-        return operators_of(count(build(made), example_inputs(made, latent=latent, device="meta")).rows)
+        return operators_of(count(build(config), example_inputs(config, latent=latent, device="meta")).rows)
 
 
 def _architectures(store: Store) -> dict[str, ArchitectureConfig]:
     """By fingerprint: those of the store's trials that this version can read, and the catalogue's."""
-    found = {made.fingerprint: made for made in map(architecture, catalogue_names())}
+    architectures = {config.fingerprint: config for config in map(architecture, catalogue_names())}
     for record in store.trials():
-        if record.architecture_fingerprint in found:
+        if record.architecture_fingerprint in architectures:
             continue
         try:
-            made = from_plain(ArchitectureConfig, record.architecture)
+            config = from_plain(ArchitectureConfig, record.architecture)
         except UserError:
             continue  # of another version: its latency is reported as one whose architecture is not known
-        if made.fingerprint == record.architecture_fingerprint:
-            found[made.fingerprint] = made
-    return found
+        if config.fingerprint == record.architecture_fingerprint:
+            architectures[config.fingerprint] = config
+    return architectures
 
 
 def described(published: Sequence[Point], own: Sequence[Point]) -> str:

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 from harness.device.request import ComputeUnit
 from harness.measure.cost import count
 from harness.predictor.calibration import Calibration, read, total_macs
-from harness.predictor.chips import chip as chip_named
+from harness.predictor.chips import chip_named
 from harness.predictor.memory import is_proven, too_big
 from harness.predictor.operators import Operators, operators_of
 from harness.records.errors import UserError
@@ -39,14 +39,14 @@ def predict_latency(
     """
     chip_named(chip)  # before the count, which takes longer
     operators = operators_of(count(module, inputs).rows)
-    found = predict_operators(
+    prediction = predict_operators(
         operators, chip=chip, compute_unit=compute_unit, weight_bits=weight_bits, calibration=calibration
     )
-    if isinstance(found, Unavailable):
-        return found
+    if isinstance(prediction, Unavailable):
+        return prediction
     shapes = [list(x.shape) for x in tree_leaves(tuple(inputs)) if isinstance(x, Tensor)]
     sizes = {"latent": shapes[0][-1], "batch": shapes[0][0], "inputs": shapes} if shapes else {}
-    return replace(found, conditions={**found.conditions, **sizes})
+    return replace(prediction, conditions={**prediction.conditions, **sizes})
 
 
 def predict_operators(
@@ -91,12 +91,12 @@ def predict_operators(
 
 def _extrapolations(operators: Operators, chip: str, weight_bits: float, calibration: Calibration) -> list[str]:
     """Why nothing like this is among the data; none where something is."""
-    found = []
+    reasons = []
     points, (least, most), macs = calibration.points.get(chip, 0), calibration.macs, total_macs(operators)
     if points < calibration.few_points:
-        found.append(f"{points} latencies of the {chip} are in the data, fewer than {calibration.few_points}")
+        reasons.append(f"{points} latencies of the {chip} are in the data, fewer than {calibration.few_points}")
     if not least <= macs <= most:
-        found.append(f"{macs / 1e9:.3g} G multiply-adds, and the data have {least / 1e9:.3g} to {most / 1e9:.3g} G")
+        reasons.append(f"{macs / 1e9:.3g} G multiply-adds, and the data have {least / 1e9:.3g} to {most / 1e9:.3g} G")
     if not is_proven(operators, weight_bits):
-        found.append("nothing as large is known to have run on the Neural Engine")
-    return found
+        reasons.append("nothing as large is known to have run on the Neural Engine")
+    return reasons

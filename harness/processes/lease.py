@@ -23,7 +23,7 @@ class Heartbeat:
     """Writes `OWNER COUNT` into a file every `every_s` seconds from a thread, from entry to exit, then removes it.
 
     At entry the file is this owner's, whoever had it. A later owner's name in it is left alone, and `on_lost` is called
-    at each beat, as it is while `is_wanted` says no. An OSError costs a beat and no more: a file system may hiccup.
+    at each beat, as it is while `is_current` says no. An OSError costs a beat and no more: a file system may hiccup.
     """
 
     def __init__(
@@ -32,11 +32,11 @@ class Heartbeat:
         every_s: float,
         *,
         owner: str = "",
-        is_wanted: Callable[[], bool] = lambda: True,
+        is_current: Callable[[], bool] = lambda: True,
         on_lost: Callable[[], None] = lambda: None,
     ) -> None:
         self.owner = owner or unique_owner()
-        self._path, self._every_s, self._is_wanted, self._on_lost = path, every_s, is_wanted, on_lost
+        self._path, self._every_s, self._is_current, self._on_lost = path, every_s, is_current, on_lost
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -69,7 +69,7 @@ class Heartbeat:
         mine = self._is_mine()
         if mine:
             self._path.write_text(f"{self.owner} {count}")
-        if not mine or not self._is_wanted():
+        if not mine or not self._is_current():
             self._on_lost()
 
     def _is_mine(self) -> bool:

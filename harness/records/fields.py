@@ -44,8 +44,8 @@ def described(cls: Any, where: str) -> Iterator[Described]:
 def forms(hint: Any) -> tuple[Any, ...]:
     """The dataclasses that a value of this type can be."""
     parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType, tuple) else (hint,)
-    found = [tuple(part.forms.values()) if _is_open_union(part) else (part,) for part in parts]
-    return tuple(form for several in found for form in several if dataclasses.is_dataclass(form))
+    forms_of_parts = [tuple(part.forms.values()) if _is_open_union(part) else (part,) for part in parts]
+    return tuple(form for several in forms_of_parts for form in several if dataclasses.is_dataclass(form))
 
 
 def _is_open_union(hint: Any) -> bool:

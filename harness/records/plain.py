@@ -208,8 +208,8 @@ def _cast_scalar(hint: Any, value: Any, where: str) -> Any:
     raise _wrong(names.get(hint, getattr(hint, "__name__", str(hint))), value, where)
 
 
-def _wrong(wanted: str, value: Any, where: str) -> UserError:
-    return UserError(f"'{where}' must be {wanted}, not {value!r}")
+def _wrong(expected: str, value: Any, where: str) -> UserError:
+    return UserError(f"'{where}' must be {expected}, not {value!r}")
 
 
 def _integral(value: Plain) -> Plain:

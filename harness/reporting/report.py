@@ -69,8 +69,8 @@ def checked_definition(
 
 
 def _check_published(page: ReportDefinition, published: Published) -> None:
-    wanted = [column.published for column in page.columns if column.published]
-    for name in [*wanted, *(rule.published for rule in page.claims if rule.published)]:
+    published_names = [column.published for column in page.columns if column.published]
+    for name in [*published_names, *(rule.published for rule in page.claims if rule.published)]:
         if published is UNPUBLISHED:
             raise UserError(
                 f"the report asks for the published column '{name}' and names no published numbers; name them, e.g. "

@@ -37,7 +37,7 @@ from harness.search.space import space as space_of
 from harness.search.study import DEFINITION, FLOOR, mend_journal, open_storage, open_study, place, writing
 from harness.search.sweep import Ending, Sweep
 from harness.trials.controls import control_key, submit_controls
-from harness.trials.costs import asked_backends, twins_backends
+from harness.trials.costs import latency_backends, twin_latency_backends
 from harness.trials.prepared import Prepared, prepare
 from harness.trials.progress import Show
 from harness.trials.queue import POLL_S, TrialQueue
@@ -126,9 +126,9 @@ def grid_remarks(space: Space, definition: SweepStudy) -> list[str]:
 def began(problem: Problem, definition: SweepStudy) -> dict[str, Any]:
     """What may not change while a study goes on."""
     settings, objectives = problem.levels[-1].settings, problem.objectives
-    backends = {one.quantity: one for one in asked_backends(settings)}
+    backends = {one.quantity: one for one in latency_backends(settings)}
     if settings.twin is not None:
-        backends |= {f"{PREFIX}{one.quantity}": one for one in twins_backends(settings)}
+        backends |= {f"{PREFIX}{one.quantity}": one for one in twin_latency_backends(settings)}
     of_twin = any(name.startswith(PREFIX) for name in objectives)
     return {
         "space": problem.space,

@@ -117,13 +117,13 @@ def named_tensors(module: nn.Module, prefix: str = "") -> dict[str, Tensor]:
 def restore(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str = "") -> None:
     """Copy tensors that `named_tensors` named into the module. Errors: UserError on another set of names or shapes."""
     own = module.state_dict(keep_vars=True)
-    wanted = {prefix + name: own[name] for name in (key[len(prefix) :] for key in named_tensors(module, prefix))}
-    given = {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    if {name: t.shape for name, t in wanted.items()} != {name: t.shape for name, t in given.items()}:
-        odd = sorted(wanted.keys() ^ given.keys()) or [n for n in wanted if wanted[n].shape != given[n].shape]
+    targets = {prefix + name: own[name] for name in (key[len(prefix) :] for key in named_tensors(module, prefix))}
+    sources = {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    if {name: t.shape for name, t in targets.items()} != {name: t.shape for name, t in sources.items()}:
+        odd = sorted(targets.keys() ^ sources.keys()) or [n for n in targets if targets[n].shape != sources[n].shape]
         raise UserError(f"these weights are of another architecture: '{odd[0]}' differs; rebuild the one they are of")
-    for name, tensor in wanted.items():
-        tensor.copy_(given[name])
+    for name, tensor in targets.items():
+        tensor.copy_(sources[name])
 
 
 def has_checkpoints(folder: Path) -> bool:

@@ -99,7 +99,7 @@ def measure_latency(
     """One quantity a backend that is asked: `latency_cpu`, `latency_iphone`, ..."""
     latent = settings.latency.latent or latent
     latencies = {
-        backend.quantity: latency_of(store, backend, architecture, latent) for backend in asked_backends(settings)
+        backend.quantity: latency_of(store, backend, architecture, latent) for backend in latency_backends(settings)
     }
     if settings.twin is None:
         return latencies
@@ -108,7 +108,7 @@ def measure_latency(
     return latencies | {name: Unavailable(reason=f"{instead}: {PREFIX}{name}") for name in names}
 
 
-def asked_backends(settings: Settings) -> tuple[LatencyBackend, ...]:
+def latency_backends(settings: Settings) -> tuple[LatencyBackend, ...]:
     """The chosen ones; where trials only count, without those that would run the network on this machine. Those that
     stand for a phone are asked for the deployment twin instead, where there is one."""
     chosen = settings.latency.backends
@@ -117,7 +117,7 @@ def asked_backends(settings: Settings) -> tuple[LatencyBackend, ...]:
     return _without_this_machine(chosen) if settings.count_only else chosen
 
 
-def twins_backends(settings: Settings) -> tuple[LatencyBackend, ...]:
+def twin_latency_backends(settings: Settings) -> tuple[LatencyBackend, ...]:
     """Those that are asked for a deployment twin: the predictor always, and the chosen ones that stand for a phone."""
     chosen = tuple(backend for backend in settings.latency.backends if backend.of_deployment)
     if settings.latency.predicted is None:
@@ -150,7 +150,7 @@ def measure_twin(spec: TrialSpec) -> dict[str, Quantity]:
     if (twin := spec.twin) is None:
         return {}
     costs = _preflight_once(spec.store, twin, spec.settings)
-    for backend in twins_backends(spec.settings):
+    for backend in twin_latency_backends(spec.settings):
         costs[backend.quantity] = latency_of(spec.store, backend, twin.architecture, twin.latent)
     return twin.named(costs)
 

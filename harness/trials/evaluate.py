@@ -50,8 +50,8 @@ def evaluate(name: str, prepared: Prepared) -> tuple[dict[str, Quantity], list[s
         trained = {"training_device": record.provenance["device"], "precision": record.provenance["precision"]}
         under = {**trained, **drawn_with(settings.sampling)}
     reference = load_reference(settings.quality, data, cache=cache_folder(settings.out), device=device)
-    asked_classes = torch.zeros(len(images), dtype=torch.int64) if labels is None else labels
-    scores = quality(images, asked_classes, reference, under, what=f"the images of {name}")
+    expected_classes = torch.zeros(len(images), dtype=torch.int64) if labels is None else labels
+    scores = quality(images, expected_classes, reference, under, what=f"the images of {name}")
     if labels is None:
         scores["class_agreement"] = Unavailable(reason=unlabelled)
     return scores, remarks

@@ -15,15 +15,15 @@ from harness.records.record import Measurement, State, TrialRecord, measurement_
 from harness.records.store import Store
 from harness.trials.costs import (
     REQUEST,
-    asked_backends,
     before_training,
+    latency_backends,
     latency_of,
     latency_settings,
     measure_coreml,
     measure_latency,
     measure_twin,
     timed_by,
-    twins_backends,
+    twin_latency_backends,
 )
 from harness.trials.limits import COUNTED, violated
 from harness.trials.settings import Settings
@@ -77,14 +77,14 @@ def failed_record(spec: TrialSpec, stage: str, message: str) -> TrialRecord:
 def quantity_names(settings: Settings) -> tuple[str, ...]:
     """The quantities that trials of these settings can have a value of."""
     exported = ("coreml_bytes",) if settings.coreml.kind != "none" else ()
-    timed = tuple(backend.quantity for backend in asked_backends(settings))
+    timed = tuple(backend.quantity for backend in latency_backends(settings))
     return (*COUNTED, *exported, *timed, *_of_twin(settings), *(() if settings.count_only else LEARNT))
 
 
 def _of_twin(settings: Settings) -> tuple[str, ...]:
     if settings.twin is None:
         return ()
-    timed = (backend.quantity for backend in twins_backends(settings))
+    timed = (backend.quantity for backend in twin_latency_backends(settings))
     return tuple(f"{PREFIX}{name}" for name in (*COUNTED, PREFLIGHT, *timed))
 
 
@@ -105,7 +105,7 @@ def is_final(record: TrialRecord) -> bool:
     return record.state == "complete"
 
 
-def as_asked(spec: TrialSpec, record: TrialRecord) -> TrialRecord:
+def with_current_costs(spec: TrialSpec, record: TrialRecord) -> TrialRecord:
     """A finished trial's record with the counts, export and latencies that the settings ask for now; stored if changed.
 
     They are no part of a trial's identity, so another `latent` or number of threads trains nothing anew. What the
@@ -128,7 +128,7 @@ def as_asked(spec: TrialSpec, record: TrialRecord) -> TrialRecord:
 
 def for_its_twin(spec: TrialSpec, record: TrialRecord) -> TrialRecord:
     """The record itself, unless another study with another twin wrote it: then as this one asks for it."""
-    return record if _is_of_its_twin(spec, record) else as_asked(spec, record)
+    return record if _is_of_its_twin(spec, record) else with_current_costs(spec, record)
 
 
 def _is_of_its_twin(spec: TrialSpec, record: TrialRecord) -> bool:
@@ -147,9 +147,9 @@ def _keeps_its_own(current: Quantity | None, own: Quantity) -> bool:
 
 def queued(settings: Settings) -> dict[str, QueuedBackend]:
     """The quantities that queues are asked for; a deployment twin's among them."""
-    own = {backend.quantity: backend for backend in asked_backends(settings)}
+    own = {backend.quantity: backend for backend in latency_backends(settings)}
     if settings.twin is not None:
-        own |= {f"{PREFIX}{backend.quantity}": backend for backend in twins_backends(settings)}
+        own |= {f"{PREFIX}{backend.quantity}": backend for backend in twin_latency_backends(settings)}
     return {name: backend for name, backend in own.items() if isinstance(backend, QueuedBackend)}
 
 

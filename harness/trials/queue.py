@@ -24,13 +24,13 @@ from harness.records.store import Store
 from harness.trials.claims import Backlog
 from harness.trials.outcomes import (
     WORKER,
-    as_asked,
     failed_record,
     finished,
     for_its_twin,
     queued,
     rejected,
     with_answers,
+    with_current_costs,
 )
 from harness.trials.progress import Show
 from harness.trials.run import run_trial
@@ -116,7 +116,7 @@ class TrialQueue:
     def submit(self, spec: TrialSpec) -> TrialRecord | None:
         """The record if there is one already, or a limit is violated; else None, and `poll` will have it."""
         if (record := finished(spec)) is not None:
-            return as_asked(spec, record)
+            return with_current_costs(spec, record)
         if (record := rejected(spec)) is not None:
             spec.store.put(record)
             return record

@@ -2,16 +2,16 @@
 
 import pytest
 
-from harness.launch.stopping import ask_to_stop, hear, heard, is_asked
+from harness.launch.stopping import ask_to_stop, hear, heard, is_requested
 from harness.records.errors import UserError
 
 
 def test_a_request_is_heard_once(tmp_path):
     assert hear(tmp_path) is None
     ask_to_stop(tmp_path, "cancel")
-    assert is_asked(tmp_path)
+    assert is_requested(tmp_path)
     assert hear(tmp_path).mode == "cancel"
-    assert not is_asked(tmp_path)
+    assert not is_requested(tmp_path)
     assert hear(tmp_path) is None
     assert heard(tmp_path).mode == "cancel"
 

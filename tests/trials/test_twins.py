@@ -21,7 +21,7 @@ from harness.search.knob_checks import check_carries_over
 from harness.search.space import space
 from harness.trials.ablation import ablation
 from harness.trials.costs import before_training, cost_of, counted, measure_latency, measure_twin
-from harness.trials.outcomes import as_asked, collect, quantity_names, record_of, rejected, with_answers
+from harness.trials.outcomes import collect, quantity_names, record_of, rejected, with_answers, with_current_costs
 from harness.trials.run import run_trial
 from harness.trials.settings import settings_of
 from harness.trials.twins import DeploymentTwin
@@ -133,7 +133,7 @@ def test_a_finished_record_gets_the_twin_that_is_asked_for_now(workplace, monkey
     record = record_of(plain, "complete", before_training(plain))
     plain.store.put(record)
     spec = spec_with_twin()
-    completed = as_asked(spec, record)
+    completed = with_current_costs(spec, record)
     assert completed.quantities["twin.macs"].value == cost_of(spec.twin.architecture, 16).macs
     assert {"twin.preflight", "twin.latency_predicted"} <= completed.quantities.keys()
     assert plain.store.trial(record.key) == completed
@@ -143,7 +143,7 @@ def test_a_finished_record_gets_the_twin_that_is_asked_for_now(workplace, monkey
         return counted(made, latent)
 
     monkeypatch.setattr("harness.trials.costs.counted", of_the_small_one)
-    assert as_asked(spec, completed) == completed  # counted at full size once
+    assert with_current_costs(spec, completed) == completed  # counted at full size once
 
 
 def test_the_latent_setting_moves_the_networks_counts_and_not_the_twins(workplace):
@@ -234,10 +234,12 @@ def test_the_phone_is_asked_for_the_twin_alone_and_its_late_answer_fills_in(queu
     assert found.conditions["twin"] == "twin_base.yaml"
     assert found.conditions["twin_fingerprint"] == spec.twin.architecture.fingerprint
     assert found.conditions["latent"] == 16
-    assert as_asked(spec, spec.store.trial(record.key)).quantities["twin.latency_iphone"] == found
+    assert with_current_costs(spec, spec.store.trial(record.key)).quantities["twin.latency_iphone"] == found
 
 
-@pytest.mark.parametrize("filled", [as_asked, with_answers, lambda spec, _record: run_trial(spec, Path("attempt"))])
+@pytest.mark.parametrize(
+    "filled", [with_current_costs, with_answers, lambda spec, _record: run_trial(spec, Path("attempt"))]
+)
 def test_a_measurement_of_another_studys_twin_is_not_taken_for_ones_own(queue, workplace, cheap_export, filled):  # noqa: F811
     """Two studies with other twins share the small network's record; no queue is in reach of the second."""
     asked = ("latency=iphone", f"latency.iphone.queue={queue.root}", CHIP, QUICK)
@@ -253,7 +255,7 @@ def test_a_measurement_of_another_studys_twin_is_not_taken_for_ones_own(queue, w
     assert isinstance(mine.quantities["twin.latency_iphone"], Unavailable)
     assert mine.quantities["twin.macs"].value == cost_of(spec.twin.architecture, 16).macs
     assert spec.store.trial(spec.key) == mine
-    again = as_asked(other, mine)
+    again = with_current_costs(other, mine)
     assert again.quantities["twin.latency_iphone"] == theirs.quantities["twin.latency_iphone"], "it is in the store"
 
 

@@ -14,7 +14,7 @@ from harness.records.quantity import Measured, Unavailable
 from harness.records.store import Store
 from harness.trials import run as run_module
 from harness.trials.costs import counted, measure_latency
-from harness.trials.outcomes import as_asked, collect, record_of
+from harness.trials.outcomes import collect, record_of, with_current_costs
 
 AGENT = Path(__file__).parent.parent / "device" / "agent_process.py"
 CHIP = "latency.iphone.chip=A17 Pro"
@@ -88,7 +88,7 @@ def test_the_studys_own_command_completes_its_records(queue, settings, cheap_exp
     assert waiting.awaits
     no_export()
     run_agent(queue)
-    completed = as_asked(spec, record)
+    completed = with_current_costs(spec, record)
     assert isinstance(completed.quantities["latency_iphone"], Measured)
     assert spec.store.trial(record.key) == completed
     rest = {name: found for name, found in record.quantities.items() if name != "latency_iphone"}
