@@ -50,14 +50,14 @@ VERB = Verb(
 )
 
 
-def _rows_table(rows: Sequence[PublishedRow], points: Sequence[Point], fitted: Fitted, left: Vector) -> str:
+def _rows_table(rows: Sequence[PublishedRow], points: Sequence[Point], fitted: Fitted, errors_left_out: Vector) -> str:
     """Left out: predicted without any latency of that model, with the interval that the other models' errors give."""
     import numpy as np
 
     from harness.predictor.evaluation import NOMINAL, reaches
     from harness.predictor.fit import errors
 
-    used = iter(zip(points, left, reaches(points, left), errors(fitted, points), strict=True))
+    used = iter(zip(points, errors_left_out, reaches(points, errors_left_out), errors(fitted, points), strict=True))
     shown = []
     for row in rows:
         head = (row.model, row.input_px, row.chip, row.batch, f"{row.weight_bits:g}", f"{row.latency_ms:g}")
@@ -71,8 +71,8 @@ def _rows_table(rows: Sequence[PublishedRow], points: Sequence[Point], fitted: F
         shown.append(
             (*head, f"{value:.3g}", f"{np.expm1(error):+.0%}", interval, f"{row.latency_ms * exp(inside):.3g}")
         )
-    given = ("model", "px", "chip", "batch", "bits", "published ms")
-    columns = (*given, "left out ms", "error", f"{NOMINAL:.0%} interval", "fitted ms")
+    published_columns = ("model", "px", "chip", "batch", "bits", "published ms")
+    columns = (*published_columns, "left out ms", "error", f"{NOMINAL:.0%} interval", "fitted ms")
     title = "published latencies; 'left out' is predicted without that model, 'fitted' with it"
     return table(columns, shown, title)
 
@@ -86,16 +86,16 @@ def _excluded(rows: Sequence[PublishedRow]) -> str:
     return "\n".join([f"excluded, {len(lines)} of {len(rows)}:", *lines])
 
 
-def _on_device(rows: Sequence[PublishedRow], points: Sequence[Point], fitted: Fitted, left: Vector) -> str:
+def _on_device(rows: Sequence[PublishedRow], points: Sequence[Point], fitted: Fitted, errors_left_out: Vector) -> str:
     """The paper's own networks on phones. They are among the points, so that only 'left out' tests anything."""
     import numpy as np
 
     from harness.predictor.fit import errors
 
-    own = {row.model for row in rows if row.rebuildable == "catalogue"}
+    paper_models = {row.model for row in rows if row.rebuildable == "catalogue"}
     shown = []
-    for point, error, inside in zip(points, left, errors(fitted, points), strict=True):
-        if point.model in own:
+    for point, error, inside in zip(points, errors_left_out, errors(fitted, points), strict=True):
+        if point.model in paper_models:
             cells = [f"{point.latency_ms * exp(log):.0f} ms ({np.expm1(log):+.0%})" for log in (error, inside)]
             within_goal = "yes" if abs(np.expm1(error)) <= GOAL else "no"
             shown.append((point.model, point.chip, f"{point.latency_ms:g} ms", *cells, within_goal))

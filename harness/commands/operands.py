@@ -53,14 +53,14 @@ def out_of(overrides: Sequence[str], name: str | None = None) -> Path:
     from harness.trials.compose import compose_plain, parsed
     from harness.trials.studies import read_study
 
-    given = parsed(overrides)
-    if unknown := sorted(given.keys() - {"out"}):
+    chosen = parsed(overrides)
+    if unknown := sorted(chosen.keys() - {"out"}):
         raise UserError(f"the only setting here is out=FOLDER, where the study lies, not {unknown[0]}")
-    if not given and name is not None and is_defined(name):
-        given = {
+    if not chosen and name is not None and is_defined(name):
+        chosen = {
             key: value for key, value in dict(read_study("sweeps", name).get("settings") or {}).items() if key == "out"
         }
-    return Path(str(compose_plain(defaults=given)["out"]))
+    return Path(str(compose_plain(defaults=chosen)["out"]))
 
 
 def begun_study(out: Path, name: str) -> tuple[str, Path]:

@@ -27,17 +27,17 @@ float16: so too, but what is declared fp16, input, constant or output of an oper
 def run_program(program: Program, inputs: Mapping[str, Tensor], mode: Mode) -> dict[str, Tensor]:
     """The program's outputs by name, in float32. UserError that names an operator that is not known."""
     check_operators(program)
-    known = {variable.name: _input(variable, inputs, mode) for variable in program.inputs}
+    tensors = {variable.name: _input(variable, inputs, mode) for variable in program.inputs}
     uses = Counter(name for operation in program.operations for name in _names(operation))
     uses.update(program.outputs)
     with torch.no_grad():
         for operation in program.operations:
-            known.update(_computed(operation, program, known, mode))
+            tensors.update(_computed(operation, program, tensors, mode))
             for name in _names(operation):  # what no operation reads any more is freed
                 uses[name] -= 1
                 if not uses[name]:
-                    known.pop(name, None)
-    return {name: known[name] for name in program.outputs}
+                    tensors.pop(name, None)
+    return {name: tensors[name] for name in program.outputs}
 
 
 def check_operators(program: Program) -> None:
@@ -61,10 +61,10 @@ def _names(operation: Operation) -> Iterator[str]:
         yield from names
 
 
-def _computed(operation: Operation, program: Program, known: Mapping[str, Tensor], mode: Mode) -> dict[str, Tensor]:
+def _computed(operation: Operation, program: Program, tensors: Mapping[str, Tensor], mode: Mode) -> dict[str, Tensor]:
     """The operation's outputs by name."""
     function = OPERATORS[operation.operator]
-    arguments = {key: _argument(names, program, known) for key, names in operation.arguments.items()}
+    arguments = {key: _argument(names, program, tensors) for key, names in operation.arguments.items()}
     unknown = set(arguments) - set(inspect.signature(function).parameters)
     if unknown:
         raise UserError(f"the MIL operator '{operation.operator}' has the arguments {sorted(unknown)}, not read here")
@@ -74,8 +74,8 @@ def _computed(operation: Operation, program: Program, known: Mapping[str, Tensor
     return {variable.name: _kept(_declared(value, variable, operation), variable, mode) for variable, value in pairs}
 
 
-def _argument(names: tuple[str, ...], program: Program, known: Mapping[str, Tensor]) -> Any:
-    values = tuple(known[name] if name in known else _constant(program.constants[name]()) for name in names)
+def _argument(names: tuple[str, ...], program: Program, tensors: Mapping[str, Tensor]) -> Any:
+    values = tuple(tensors[name] if name in tensors else _constant(program.constants[name]()) for name in names)
     return values[0] if len(values) == 1 else values
 
 

@@ -104,16 +104,16 @@ def _decompressions(operator: str, *, ios18: bool) -> Callable[..., Any]:
     from coremltools.converters.mil.mil.ops.defs.iOS16 import constexpr_ops as before
     from coremltools.converters.mil.mil.ops.defs.iOS18 import compression as since
 
-    known: dict[str, Callable[..., Any]] = {
+    decompressors: dict[str, Callable[..., Any]] = {
         "constexpr_affine_dequantize": before.constexpr_affine_dequantize.decompress,
         "constexpr_blockwise_shift_scale": _blockwise(since.constexpr_blockwise_shift_scale.decompress),
         "constexpr_lut_to_dense": _vectors(since.constexpr_lut_to_dense.decompress)
         if ios18
         else before.constexpr_lut_to_dense.decompress,
     }
-    if operator not in known:
-        raise unknown_name("way to compress weights", operator, known)
-    return known[operator]
+    if operator not in decompressors:
+        raise unknown_name("way to compress weights", operator, decompressors)
+    return decompressors[operator]
 
 
 def _blockwise(decompress: Callable[..., Any]) -> Callable[..., Any]:

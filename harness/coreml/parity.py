@@ -79,14 +79,14 @@ def parity(module: nn.Module, inputs: Sequence[Any], package: Path) -> ParityRes
     Last inputs of None are left out, as in `export_package`. UserError where the module's output is constant: it has
     weights of zero, and any graph computes that (`fill_weights`, before the export).
     """
-    given = [value for value in inputs if value is not None]
+    tensors = [value for value in inputs if value is not None]
     with evaluating(module), torch.no_grad():
-        returned = module(*given)
+        returned = module(*tensors)
     references = list(returned) if isinstance(returned, tuple | list) else [returned]
     program = read_program(package)
     return ParityResult(
-        float32_db=program_psnr_db(program, given, references, "float32"),
-        float16_db=program_psnr_db(program, given, references, "float16"),
+        float32_db=program_psnr_db(program, tensors, references, "float32"),
+        float16_db=program_psnr_db(program, tensors, references, "float16"),
     )
 
 

@@ -96,10 +96,10 @@ def is_heldout(digest: str, fraction: float) -> bool:
 
 
 def _check_counts(folder: _Folder) -> None:
-    layout, readable, held = folder.layout, folder.readable, folder.heldout
+    layout, readable, heldout = folder.layout, folder.readable, folder.heldout
     root = layout.root
     counts = Counter(layout.class_of(entry.name) for entry in readable)
-    trained = {layout.class_of(entry.name) for entry, out in zip(readable, held, strict=True) if not out}
+    trained = {layout.class_of(entry.name) for entry, out in zip(readable, heldout, strict=True) if not out}
     for name in layout.classes:
         if counts[name] < MIN_PER_CLASS:
             raise UserError(
@@ -110,10 +110,11 @@ def _check_counts(folder: _Folder) -> None:
             remedy = "add images" if layout.is_split else f"add images or lower data.heldout, now {_fraction(folder)}"
             where = f"all {counts[name]} images of class folder '{shown(name)}' in {root}"
             raise UserError(f"{where} fall into the held-out part; {remedy}")
-    if held.sum() < 2:
+    if heldout.sum() < 2:
         remedy = "add images" if layout.is_split else f"add images or raise data.heldout, now {_fraction(folder)}"
         raise UserError(
-            f"{root} leaves {held.sum()} of {len(held)} images for the held-out part, which needs at least 2; {remedy}"
+            f"{root} leaves {heldout.sum()} of {len(heldout)} images for the held-out part, which needs at least 2; "
+            f"{remedy}"
         )
 
 
@@ -184,12 +185,12 @@ def _fingerprint(folder: _Folder, names: Sequence[str], channels: int) -> str:
     return fingerprint([config.kind, list(names), transform, content], schema="data-2")
 
 
-def _split(images: FileImages, held: NDArray[np.bool_], identity: str, cache: Path | None) -> tuple[Images, Images]:
-    train, heldout = np.flatnonzero(~held), np.flatnonzero(held)
+def _split(images: FileImages, heldout: NDArray[np.bool_], identity: str, cache: Path | None) -> tuple[Images, Images]:
+    train, heldout_numbers = np.flatnonzero(~heldout), np.flatnonzero(heldout)
     if len(images) * images.channels * images.size**2 > IN_MEMORY_BYTES:
-        return images.subset(train), images.subset(heldout)
+        return images.subset(train), images.subset(heldout_numbers)
     pixels, labels = _pixels(images, identity, cache), images.labels
-    return ArrayImages(pixels[train], labels[train]), ArrayImages(pixels[heldout], labels[heldout])
+    return ArrayImages(pixels[train], labels[train]), ArrayImages(pixels[heldout_numbers], labels[heldout_numbers])
 
 
 def _pixels(images: FileImages, identity: str, cache: Path | None) -> NDArray[np.uint8]:

@@ -40,13 +40,13 @@ class Entry:
 
 def index_images(root: Path, names: Sequence[str], bits: int | None, cache: Path | None) -> list[Entry]:
     """An entry for each name, in their order; `bits` as `decode` takes them."""
-    known = _read_cache(root, bits, cache)
+    cached = _read_cache(root, bits, cache)
     stamps = [_stamp(root / name) for name in names]
-    fresh = [name for name, stamp in zip(names, stamps, strict=True) if known.get(name, (None,))[0] != stamp]
+    fresh = [name for name, stamp in zip(names, stamps, strict=True) if cached.get(name, (None,))[0] != stamp]
     with by_threads(lambda name: _inspect(root, name, bits), fresh, f"reading the images in {root}") as inspected:
         new = dict(zip(fresh, inspected, strict=True))
-    entries = [new[name] if name in new else known[name][1] for name in names]
-    if cache is not None and (fresh or len(known) != len(names)):
+    entries = [new[name] if name in new else cached[name][1] for name in names]
+    if cache is not None and (fresh or len(cached) != len(names)):
         _write_cache(_cache_file(root, bits, cache), stamps, entries)
     return entries
 

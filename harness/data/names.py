@@ -31,11 +31,11 @@ def named_folders(names_file: Path, folders: Sequence[str]) -> Mapping[str, str]
     A line is a folder's name, a tab or spaces, and the class's name; of synonyms after commas the first counts. A
     folder's name may hold spaces: the longest one that a line begins with is meant. Other lines are for other data.
     """
-    known = {unicodedata.normalize("NFC", folder): folder for folder in folders}
+    by_normal_form = {unicodedata.normalize("NFC", folder): folder for folder in folders}
     names: dict[str, str] = {}
     lines: dict[str, int] = {}
     for number, line in enumerate(_lines(names_file), 1):
-        folder, name = _parted(line, known)
+        folder, name = _parted(line, by_normal_form)
         if folder is None:
             continue
         if not name:
@@ -60,13 +60,13 @@ def _lines(names_file: Path) -> list[str]:
         ) from error
 
 
-def _parted(line: str, known: Mapping[str, str]) -> tuple[str | None, str]:
+def _parted(line: str, by_normal_form: Mapping[str, str]) -> tuple[str | None, str]:
     """The folder and the name that a line holds; None where it is of no known folder."""
     line = line.strip()
     ends = [line.index("\t")] if "\t" in line else [i for i, c in enumerate(line) if c.isspace()]
     for end in (len(line), *reversed(ends)):
-        if line[:end].strip() in known:
-            return known[line[:end].strip()], " ".join(line[end:].split(",")[0].split())
+        if line[:end].strip() in by_normal_form:
+            return by_normal_form[line[:end].strip()], " ".join(line[end:].split(",")[0].split())
     return None, ""
 
 

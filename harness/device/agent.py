@@ -64,12 +64,12 @@ class Agent:
         if entry is None:
             self._explain_waiting(device)
             return False
-        done = False
+        is_answered = False
         try:
             self._answer(entry, device)
-            done = True
+            is_answered = True
         finally:
-            if not done:  # Ctrl-C too
+            if not is_answered:  # Ctrl-C too
                 self.queue.give_back(entry)
         return True
 
@@ -87,8 +87,8 @@ class Agent:
         except (NoDeviceError, UserError):
             raise
         except Exception as error:  # whatever coremltools raises: an interface that calls itself experimental
-            if isinstance(known := explained(error), NoDeviceError | UserError):  # locked or unplugged meanwhile
-                raise known from error
+            if isinstance(explanation := explained(error), NoDeviceError | UserError):  # locked or unplugged meanwhile
+                raise explanation from error
             self._after_error(entry, device, error)
             return
         finally:
@@ -126,10 +126,10 @@ class Agent:
 
     def _rest(self, protocol: BenchmarkProtocol) -> None:
         """Until the device had its cool-down since the last model."""
-        left = self.rested + protocol.cool_down_s - time.monotonic()
-        if left > 0:
-            self.report(f"cools down for {left:.0f} s")
-            self.sleep(left)
+        seconds_left = self.rested + protocol.cool_down_s - time.monotonic()
+        if seconds_left > 0:
+            self.report(f"cools down for {seconds_left:.0f} s")
+            self.sleep(seconds_left)
 
     def _explain_waiting(self, device: Identity) -> None:
         """Requests for another chip would wait without a word."""

@@ -48,14 +48,14 @@ def disagreement(outputs: Arrays, reference: Arrays, least_db: float) -> tuple[f
     for name, expected in reference.items():
         if name not in outputs:
             return -math.inf, f"the device gave no output '{name}', only {', '.join(sorted(outputs)) or 'none'}"
-        given = outputs[name]
-        if given.size != expected.size:
-            return -math.inf, f"the device's '{name}' has the shape {given.shape}, not {expected.shape}"
-        if not numpy.isfinite(given).all():
+        output = outputs[name]
+        if output.size != expected.size:
+            return -math.inf, f"the device's '{name}' has the shape {output.shape}, not {expected.shape}"
+        if not numpy.isfinite(output).all():
             return -math.inf, f"the device's '{name}' holds values that are not finite"
         if not numpy.abs(expected).max() > 0:
             return -math.inf, f"the reference of '{name}' is all zeros, so parity cannot be judged"
-        decibels = psnr_db(given.reshape(expected.shape), expected)
+        decibels = psnr_db(output.reshape(expected.shape), expected)
         if decibels < worst:
             worst = decibels
             problem = f"the device's '{name}' reaches {decibels:.1f} dB of the module's outputs, below {least_db:g} dB"

@@ -37,20 +37,20 @@ def exported(module: nn.Module, inputs: Sequence[Any], config: Mlprogram) -> Ite
     network that begins with zeros would agree with anything, and the same architecture becomes the same package.
     """
     module, arguments = on_cpu(module, inputs)
-    given = [x for x in arguments if x is not None]
+    tensors = [x for x in arguments if x is not None]
     filled = filled_copy(module)
     with tempfile.TemporaryDirectory(prefix="latency-") as folder:
         package = Path(folder) / "model.mlpackage"
-        summary = export_package(filled, given, package, config)
-        named = dict(zip(summary.inputs, given, strict=True))
+        summary = export_package(filled, tensors, package, config)
+        named = dict(zip(summary.inputs, tensors, strict=True))
         if config.bits == 16:
             with evaluating(filled), torch.no_grad():
-                result = filled(*given)
+                result = filled(*tensors)
             outputs = result if isinstance(result, tuple | list) else [result]
         else:
             outputs = list(run_program(read_program(package), named, "float32").values())
         reference = dict(zip(summary.outputs, outputs, strict=True))
-        conditions = {"weight_bits": config.bits, "target": config.target, **shape_of(given[0])}
+        conditions = {"weight_bits": config.bits, "target": config.target, **shape_of(tensors[0])}
         yield Exported(package=package, inputs=_arrays(named), reference=_arrays(reference), conditions=conditions)
 
 

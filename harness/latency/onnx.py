@@ -103,7 +103,7 @@ def _feed(session: Any, arguments: Sequence[Any]) -> dict[str, Any]:
     from torch import Tensor
 
     tensors = [argument.numpy() for argument in arguments if isinstance(argument, Tensor)]
-    return dict(zip((given.name for given in session.get_inputs()), tensors, strict=True))
+    return dict(zip((node.name for node in session.get_inputs()), tensors, strict=True))
 
 
 def _conditions(latent: "Tensor") -> dict[str, Any]:

@@ -178,10 +178,10 @@ def _wait(pid: int, deadline: float) -> int | None:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status)
-        left = deadline - time.monotonic()
-        if left <= 0:
+        seconds_left = deadline - time.monotonic()
+        if seconds_left <= 0:
             return None
-        time.sleep(min(left, pause_s))
+        time.sleep(min(seconds_left, pause_s))
         pause_s = min(2 * pause_s, 0.25)
 
 

@@ -86,8 +86,8 @@ def without_result(key_folder: Path, launcher: LauncherConfig) -> Running | None
 
 def launcher_of(folder: Path) -> LauncherConfig:
     """The launcher of the folder's last driver."""
-    known = holder(folder / DRIVER_LOCK).get("launcher")
-    if known is None:
+    plain = holder(folder / DRIVER_LOCK).get("launcher")
+    if plain is None:
         raise UserError(f"{folder / DRIVER_LOCK} does not say where the jobs of this folder run; nothing was stopped")
-    launcher: LauncherConfig = from_plain(LauncherConfig, known)  # type: ignore[arg-type]
+    launcher: LauncherConfig = from_plain(LauncherConfig, plain)  # type: ignore[arg-type]
     return launcher

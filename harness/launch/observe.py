@@ -184,34 +184,34 @@ def estimate(work: Work, kinds: Sequence[Kind], driver: Driver, now: float) -> E
     if not driver.runs:
         return "no driver runs"
     ended = {kind.name: [job for job in work.finished if job.key in kind.keys][-NEWEST:] for kind in kinds}
-    known = {name: _mean(jobs) for name, jobs in ended.items() if jobs}
+    means = {name: _mean(jobs) for name, jobs in ended.items() if jobs}
     if sum(map(len, ended.values())) < 2:
         return "fewer than 2 results"
-    left: list[float] = []
+    seconds_left: list[float] = []
     scaled = []
     for kind in kinds:
         open_ones = len(kind.running) + kind.to_come
-        if open_ones and kind.name not in known:
+        if open_ones and kind.name not in means:
             scaled.append(kind.name)
-        mean = known.get(kind.name) or _scaled(kind, kinds, known)
+        mean = means.get(kind.name) or _scaled(kind, kinds, means)
         began = work.began or {}
-        left += [max(0.0, mean - (now - began.get(key, now))) for key in kind.running]
-        left += [mean] * kind.to_come
-    seconds = max(sum(left) / max(1, driver.at_once), max(left, default=0.0))
-    return Estimate(seconds=seconds, rests_on=_grounds(len(left), driver, known, scaled))
+        seconds_left += [max(0.0, mean - (now - began.get(key, now))) for key in kind.running]
+        seconds_left += [mean] * kind.to_come
+    seconds = max(sum(seconds_left) / max(1, driver.at_once), max(seconds_left, default=0.0))
+    return Estimate(seconds=seconds, rests_on=_grounds(len(seconds_left), driver, means, scaled))
 
 
-def _scaled(kind: Kind, kinds: Iterable[Kind], known: Mapping[str, float]) -> float:
+def _scaled(kind: Kind, kinds: Iterable[Kind], means: Mapping[str, float]) -> float:
     """From the largest kind that has a mean."""
-    other = max((each for each in kinds if each.name in known), key=lambda each: each.size)
-    return known[other.name] * kind.size / other.size
+    other = max((each for each in kinds if each.name in means), key=lambda each: each.size)
+    return means[other.name] * kind.size / other.size
 
 
 def _mean(jobs: Sequence[Finished]) -> float:
     return sum(job.seconds for job in jobs) / len(jobs)
 
 
-def _grounds(left: int, driver: Driver, known: Mapping[str, float], scaled: Sequence[str]) -> str:
-    means = ", ".join(f"{name or 'a job'} {duration(mean)}" for name, mean in known.items())
+def _grounds(jobs: int, driver: Driver, mean_of_kind: Mapping[str, float], scaled: Sequence[str]) -> str:
+    means = ", ".join(f"{name or 'a job'} {duration(mean)}" for name, mean in mean_of_kind.items())
     more = f"; no result yet for {', '.join(scaled)}, scaled by steps" if scaled else ""
-    return f"{left} to end, {driver.at_once} at once; mean so far: {means}{more}"
+    return f"{jobs} to end, {driver.at_once} at once; mean so far: {means}{more}"

@@ -154,10 +154,10 @@ class Pool:
                     del self._submissions[outcome.key]
             if self._stopping is not None and not ready and not self._running:
                 raise DriverStopped(self._stopping.ending)
-            left = deadline - time.monotonic()
-            if ready or left <= 0 or not self._submissions:
+            seconds_left = deadline - time.monotonic()
+            if ready or seconds_left <= 0 or not self._submissions:
                 return ready
-            time.sleep(min(left, self.launcher.poll_interval_s))
+            time.sleep(min(seconds_left, self.launcher.poll_interval_s))
 
     def outcomes(self) -> Iterator[Outcome]:
         """All news until nothing is in flight."""

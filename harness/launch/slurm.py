@@ -56,8 +56,8 @@ class SlurmHandle:
         if kill:
             return
         try:
-            done = subprocess.run(["scancel", str(self.job_id)], capture_output=True, text=True, timeout=60)
-            complaint = done.stderr.strip() if done.returncode else ""
+            completed = subprocess.run(["scancel", str(self.job_id)], capture_output=True, text=True, timeout=60)
+            complaint = completed.stderr.strip() if completed.returncode else ""
         except (OSError, subprocess.TimeoutExpired) as error:
             complaint = str(error)
         if complaint and "invalid job id" not in complaint.lower():  # as of one that ended long ago

@@ -36,8 +36,10 @@ class DriverTerminated(KeyboardInterrupt):
 
     def __init__(self, number: int, study: str, jobs: int) -> None:
         self.status = 128 + number  # what a shell reports of a program that the signal ended
-        left = "1 job goes on by itself" if jobs == 1 else f"{jobs} jobs go on by themselves"
-        more = f"{left}; `harness stop {study} --cancel` has what runs save and end" if jobs else "nothing was running"
+        going_on = "1 job goes on by itself" if jobs == 1 else f"{jobs} jobs go on by themselves"
+        more = (
+            f"{going_on}; `harness stop {study} --cancel` has what runs save and end" if jobs else "nothing was running"
+        )
         super().__init__(f"ended by {signal.Signals(number).name}; {more}")
 
 

@@ -56,12 +56,12 @@ class Job:
         """Run the attempt; the returned state is for submitit's own log, nobody decides by it."""
         attempt, began = Attempt(self.folder), time.monotonic()
         earlier = holder(attempt.lock)
-        with contextlib.ExitStack() as held:
+        with contextlib.ExitStack() as cleanup:
             for path in (attempt.key_lock, attempt.lock):
                 lock = FileLock.acquire(path, wait_s=LOCK_WAIT_S, attempt=attempt.name, **_slurm_job())
                 if lock is None:
                     return _refuse(attempt, path)
-                held.callback(lock.release)
+                cleanup.callback(lock.release)
             if not attempt.is_current:
                 return _end(attempt, Result(state="refused", error="another attempt took its place"))
             if attempt.result() is not None:
@@ -70,7 +70,7 @@ class Job:
                 if not earlier_run_is_over(attempt, earlier, self.slurm.lease_timeout_s):
                     _log(attempt, "refused", error=f"its earlier run on {earlier.get('host')} lives")
                     return "refused"
-                held.enter_context(heartbeat_of(attempt, self.slurm.heartbeat_s))
+                cleanup.enter_context(heartbeat_of(attempt, self.slurm.heartbeat_s))
             signals = StopSignals(listens=self.owns_process or self.slurm is not None)
             try:
                 return self._end(attempt, _run(attempt, signals), signals.first, began)
@@ -85,12 +85,12 @@ class Job:
             _log(attempt, "requeued")
             return "requeued"
         if self.slurm is not None and result.state == "stopped":
-            left = leave(attempt, self.slurm, stop_signal, began)
-            if not isinstance(left, Result):
+            departure = leave(attempt, self.slurm, stop_signal, began)
+            if not isinstance(departure, Result):
                 attempt.mark_left()
-                _log(attempt, left)
-                return left
-            result = left
+                _log(attempt, departure)
+                return departure
+            result = departure
         return _end(attempt, result)
 
     def checkpoint(self) -> DelayedSubmission:

@@ -71,22 +71,22 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         out = func(*args, **(kwargs or {}))
         operator = _operator_name(func)
-        given = [(x, x.untyped_storage()._cdata) for x in tree_leaves(args) if isinstance(x, Tensor)]
-        written = 0 if operator in RESERVING else _written(out, {memory for _, memory in given})
+        inputs = [(x, x.untyped_storage()._cdata) for x in tree_leaves(args) if isinstance(x, Tensor)]
+        written = 0 if operator in RESERVING else _written(out, {memory for _, memory in inputs})
         if operator not in ZERO_COST or written:
             cost = cost_of(operator, Call(func._overloadname, args, kwargs or {}, out, self.is_weight))
-            reads = tuple(tuple(x.shape) for x, memory in given if memory not in self._weights)
-            weights = tuple(tuple(x.shape) for x, memory in given if memory in self._weights)
+            reads = tuple(tuple(x.shape) for x, memory in inputs if memory not in self._weights)
+            weights = tuple(tuple(x.shape) for x, memory in inputs if memory in self._weights)
             writes = tuple(tuple(x.shape) for x in tree_leaves(out) if isinstance(x, Tensor))
             cost = cost._replace(activations=written)
             self.rows.append(Row(self.places[-1], operator, cost, reads, weights, writes))
         return out
 
 
-def _written(out: Any, known: set[int]) -> int:
+def _written(out: Any, argument_memory: set[int]) -> int:
     """Numbers in `out` that are not in the memory of an argument, as those of a view or an in-place result are."""
     outputs = (x for x in tree_leaves(out) if isinstance(x, Tensor))
-    return sum(x.numel() for x in outputs if x.untyped_storage()._cdata not in known)
+    return sum(x.numel() for x in outputs if x.untyped_storage()._cdata not in argument_memory)
 
 
 RESERVING = frozenset({"empty", "empty_like", "empty_strided", "new_empty"})
@@ -123,10 +123,10 @@ class _Watch:
     def call(self, module: nn.Module, place: str, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         rows = self._recorder.rows
         key = self._key(module, args, kwargs)
-        known = self._results.get(key)
-        if known is not None:
-            rows.extend(row._replace(place=place + row.place) for row in known.rows)
-            return known.again()
+        earlier = self._results.get(key)
+        if earlier is not None:
+            rows.extend(row._replace(place=place + row.place) for row in earlier.rows)
+            return earlier.again()
         start = len(rows)
         self._recorder.places.append(place)
         try:
@@ -146,26 +146,26 @@ class _Watch:
         if structure is None:
             return None
         try:
-            seen: list[Tensor] = []
-            return structure, self._argument(args, seen), self._argument(kwargs, seen)
+            tensors: list[Tensor] = []
+            return structure, self._argument(args, tensors), self._argument(kwargs, tensors)
         except NoStructureError:
             return None
 
-    def _argument(self, value: Any, seen: list[Tensor]) -> Hashable:
+    def _argument(self, value: Any, tensors: list[Tensor]) -> Hashable:
         """Shapes for tensors, values for the rest; which arguments are the same tensor is part of it."""
         if isinstance(value, Tensor):
             if value.device.type != "meta":
                 raise NoStructureError("a real tensor's values may steer the forward pass")
-            seen.append(value)
-            first = next(i for i, other in enumerate(seen) if other is value)
+            tensors.append(value)
+            first = next(i for i, other in enumerate(tensors) if other is value)
             return value.shape, value.stride(), value.dtype, first, self._recorder.is_weight(value)
         if isinstance(value, tuple | list):
-            return type(value), tuple(self._argument(item, seen) for item in value)
+            return type(value), tuple(self._argument(item, tensors) for item in value)
         if dataclasses.is_dataclass(value):
             parts = (getattr(value, field.name) for field in dataclasses.fields(value))
-            return type(value), tuple(self._argument(part, seen) for part in parts)
+            return type(value), tuple(self._argument(part, tensors) for part in parts)
         if type(value) is dict:
-            return dict, tuple((name, self._argument(item, seen)) for name, item in value.items())
+            return dict, tuple((name, self._argument(item, tensors)) for name, item in value.items())
         return value_structure(value)
 
 
@@ -186,7 +186,7 @@ def _result(place: str, rows: list[Row], out: Any, args: tuple[Any, ...]) -> _Re
 @contextmanager
 def _watched(module: nn.Module, watch: _Watch) -> Iterator[None]:
     """Inside, each submodule's `forward` is an attribute of the instance that goes through the watch."""
-    own = {part: vars(part)["forward"] for part in module.modules() if "forward" in vars(part)}
+    forwards = {part: vars(part)["forward"] for part in module.modules() if "forward" in vars(part)}
     try:
         for place, part in module.named_modules():
             if place:
@@ -195,8 +195,8 @@ def _watched(module: nn.Module, watch: _Watch) -> Iterator[None]:
     finally:
         for part in module.modules():
             vars(part).pop("forward", None)
-            if part in own:
-                part.__dict__["forward"] = own[part]
+            if part in forwards:
+                part.__dict__["forward"] = forwards[part]
 
 
 def _through(watch: _Watch, part: nn.Module, place: str, forward: Callable[..., Any]) -> Callable[..., Any]:

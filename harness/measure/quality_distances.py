@@ -87,15 +87,15 @@ def _kernel_distance(x: Tensor, y: Tensor, member: Tensor) -> Estimate:
     across = (member.T @ _kernel_sums(x, y, ones))[:, 0]  # G
     reference = float(_kernel_sums(y, y, ones).sum() - _kernel_diagonal(y).sum()) / (n * (n - 1))
 
-    def distance(within: Tensor, between: Tensor, left: Tensor) -> Tensor:
-        return within / (left * (left - 1)) + reference - 2 * between / (left * n)
+    def distance(within: Tensor, between: Tensor, images: Tensor) -> Tensor:
+        return within / (images * (images - 1)) + reference - 2 * between / (images * n)
 
-    left = m - member.sum(0)  # G; images without each group
+    images = m - member.sum(0)  # G; images without each group
     value = float(distance(pairs.sum(), across.sum(), torch.full((), m, dtype=x.dtype)))
-    if m < FEWEST or left.min() < 2:
+    if m < FEWEST or images.min() < 2:
         return Estimate(value)
     within = pairs.sum() - 2 * pairs.sum(1) + pairs.diagonal()
-    return Estimate(value, tuple(distance(within, across.sum() - across, left).tolist()))
+    return Estimate(value, tuple(distance(within, across.sum() - across, images).tolist()))
 
 
 def _membership(groups: Groups, count: int) -> Tensor:
@@ -146,11 +146,11 @@ def frechet_distance(x: Tensor, reference: Gaussian, groups: Groups) -> Estimate
     along = centred @ reference.root  # m R
     spectra = _RowSpectra(along) if len(x) <= along.shape[1] else _ColumnSpectra(along)
 
-    def distance(kept: Tensor) -> float:
-        rows = centred[kept]
+    def distance(chosen: Tensor) -> float:
+        rows = centred[chosen]
         m, mean = len(rows), rows.mean(0)
         trace = (rows.square().sum() - m * mean.square().sum()) / (m - 1)
-        cross = spectra.nuclear_norm(kept) / math.sqrt(m - 1)
+        cross = spectra.nuclear_norm(chosen) / math.sqrt(m - 1)
         return float(
             (centre + mean - reference.mean).square().sum() + trace + reference.root.square().sum() - 2 * cross
         )
@@ -168,10 +168,10 @@ class _RowSpectra:
     def __init__(self, rows: Tensor) -> None:
         self.products = rows @ rows.T
 
-    def nuclear_norm(self, kept: Tensor) -> Tensor:
-        """Of the kept rows, centred on their mean."""
-        chosen = self.products[kept][:, kept]
-        return _root_sum(chosen - chosen.mean(0) - chosen.mean(1, keepdim=True) + chosen.mean())
+    def nuclear_norm(self, chosen: Tensor) -> Tensor:
+        """Of the chosen rows, centred on their mean."""
+        products = self.products[chosen][:, chosen]
+        return _root_sum(products - products.mean(0) - products.mean(1, keepdim=True) + products.mean())
 
 
 class _ColumnSpectra:
@@ -180,9 +180,9 @@ class _ColumnSpectra:
     def __init__(self, rows: Tensor) -> None:
         self.rows, self.products = rows, rows.T @ rows
 
-    def nuclear_norm(self, kept: Tensor) -> Tensor:
-        out, mean = self.rows[~kept], self.rows[kept].mean(0)
-        return _root_sum(self.products - out.T @ out - int(kept.sum()) * torch.outer(mean, mean))
+    def nuclear_norm(self, chosen: Tensor) -> Tensor:
+        out, mean = self.rows[~chosen], self.rows[chosen].mean(0)
+        return _root_sum(self.products - out.T @ out - int(chosen.sum()) * torch.outer(mean, mean))
 
 
 def _root_sum(gram: Tensor) -> Tensor:

@@ -258,8 +258,8 @@ def _design(cells: tuple[tuple[int, int], ...]) -> _Design:
     effects = of_seed[:, 1:] - of_seed[:, :1]  # they add up to 0 over the seeds
     both = np.hstack([of_group, effects])
     free = len(cells) - of_group.shape[1]
-    left = len(cells) - int(np.linalg.matrix_rank(both))
-    paired = _is_crossed(both, left, free)
+    freedom_paired = len(cells) - int(np.linalg.matrix_rank(both))
+    paired = _is_crossed(both, freedom_paired, free)
     regressors = both if paired else of_group
     inverse = np.linalg.pinv(regressors)
     residual = np.eye(len(cells)) - regressors @ inverse
@@ -274,16 +274,20 @@ def _design(cells: tuple[tuple[int, int], ...]) -> _Design:
         squared_leverage=float((np.diag(residual) ** 2).sum()),
         fourth_powers=float((residual**4).sum()),
         seed_trace=float(np.trace(of_seed.T @ within @ of_seed)),
-        freedom=left if paired else free,
+        freedom=freedom_paired if paired else free,
         freedom_within=of_group.sum(0).astype(np.int64) - 1,
         paired=paired,
     )
 
 
-def _is_crossed(regressors: Vector, left: int, free: int) -> bool:
+def _is_crossed(regressors: Vector, freedom_paired: int, free: int) -> bool:
     """Blocks pay where groups share their seeds: every contrast is estimable, and seeds take at most two thirds of the
     degrees of freedom (two groups that share all give one half)."""
-    return left > 0 and 3 * left >= free and int(np.linalg.matrix_rank(regressors)) == regressors.shape[1]
+    return (
+        freedom_paired > 0
+        and 3 * freedom_paired >= free
+        and int(np.linalg.matrix_rank(regressors)) == regressors.shape[1]
+    )
 
 
 def _fit(groups: tuple[str, ...], values: Vector, design: _Design) -> Noise:

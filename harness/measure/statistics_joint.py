@@ -88,16 +88,18 @@ class _Joint:
 
     @classmethod
     def of(cls, noise: Noise, tests: Sequence[Test]) -> "_Joint":
-        own = {at: test for at, test in enumerate(tests) if isinstance(test, Difference) and test.noise is noise}
+        differences = {
+            at: test for at, test in enumerate(tests) if isinstance(test, Difference) and test.noise is noise
+        }
         likely = noise.weights > RARE
-        axes = noise.axes([(test.one, test.other) for test in own.values()])[likely]
+        axes = noise.axes([(test.one, test.other) for test in differences.values()])[likely]
         dimensions = axes.shape[-1]
         lengths = np.abs(axes @ _directions(dimensions).T)
         largest = np.maximum.accumulate(lengths[:, ::-1], 1)[:, ::-1]
         tail = special.fdtrc(dimensions, noise.careful, np.exp(2 * LOG_RATIOS) / dimensions)
         return cls(
             noise=noise,
-            places=tuple(own),
+            places=tuple(differences),
             weights=noise.weights[likely] / noise.weights[likely].sum(),
             log_largest=np.log(np.maximum(largest, 1e-300)),
             log_tail=np.log(np.maximum(tail, 1e-300)),
@@ -106,12 +108,12 @@ class _Joint:
     def chance(self, at: int, p: float) -> float:
         """That a difference at the page's place `at` or after it has a p as small as this, where there is none."""
         first = sum(place < at for place in self.places)
-        left = len(self.places) - first
-        if left < 2 or not 0 < p < 1:
-            return left * p
+        remaining = len(self.places) - first
+        if remaining < 2 or not 0 < p < 1:
+            return remaining * p
         log_ratios = math.log(max(stats.t.isf(p / 2, self.noise.freedom), 1e-300)) - self.log_largest[:, first]
         chances = np.exp(np.interp(log_ratios, LOG_RATIOS, self.log_tail)).mean(-1)
-        return min(left * p, float(self.weights @ chances))
+        return min(remaining * p, float(self.weights @ chances))
 
 
 @lru_cache(maxsize=32)

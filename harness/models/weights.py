@@ -65,16 +65,16 @@ def write_weights(
     Raises UserError where names or shapes are not the architecture's, where a value is not finite, and where the file
     cannot be written.
     """
-    own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    _check_tensors(f"the weights for {path}", own, architecture)
+    cpu_tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    _check_tensors(f"the weights for {path}", cpu_tensors, architecture)
     identity = {
         "architecture": to_plain(architecture),
         "fingerprint": architecture.fingerprint,
-        "tensors_sha256": _tensors_sha256(own),
+        "tensors_sha256": _tensors_sha256(cpu_tensors),
         "training": to_plain(training),
     }
     metadata = {FORMAT: canonical_json(identity)}  # one entry: safetensors writes several in any order
-    write_atomic(path, save(own, metadata))
+    write_atomic(path, save(cpu_tensors, metadata))
 
 
 def read_weights(path: Path, expected: ArchitectureConfig | None = None) -> Weights:

@@ -50,9 +50,9 @@ def multiply_adds_only(seen: Sequence[Point], unseen: Sequence[Point]) -> Vector
     def features(points: Sequence[Point]) -> Vector:
         return np.array([[1.0, log(_macs(p).sum()), *(float(p.chip == chip) for chip in chips)] for p in points])
 
-    held = np.diag([0.0, 0.0, *(0.5 for _ in chips)])
-    target = np.concatenate([np.log([p.latency_ms for p in seen]), np.zeros(len(held))])
-    weights = np.linalg.lstsq(np.vstack([features(seen), held]), target, rcond=None)[0]
+    shrinkage = np.diag([0.0, 0.0, *(0.5 for _ in chips)])
+    target = np.concatenate([np.log([p.latency_ms for p in seen]), np.zeros(len(shrinkage))])
+    weights = np.linalg.lstsq(np.vstack([features(seen), shrinkage]), target, rcond=None)[0]
     return np.asarray(features(unseen) @ weights)
 
 
@@ -93,8 +93,8 @@ def score(points: Sequence[Point], errors: Vector) -> Score:
     signs = {name: list(agreements(*zip(*pairs, strict=True))) for name, pairs in groups.items()}
     return Score(
         median_error=float(np.median(np.abs(np.expm1(errors)))),
-        tau=_mean(sign for pairs in signs.values() for sign in pairs),
-        taus={name: _mean(pairs) for name, pairs in signs.items() if len(groups[name]) > 2},
+        tau=_mean(sign for of_group in signs.values() for sign in of_group),
+        taus={name: _mean(of_group) for name, of_group in signs.items() if len(groups[name]) > 2},
     )
 
 

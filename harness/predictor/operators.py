@@ -91,8 +91,10 @@ def _pointwise(row: "Row") -> bool:
 def _work_of(row: "Row", kind: str) -> tuple[float, ...]:
     read, written = _elements(row.reads), _elements(row.writes)
     amount = {"norm": written, "vector": max(read, written), "move": 0}.get(kind, row.cost.macs)
-    done = {} if kind == "move" else {kind: amount}
-    return _work(**done, softmax=_scores(row), weights=_elements(row.weights), activations=read + written, launches=1)
+    arithmetic = {} if kind == "move" else {kind: amount}
+    return _work(
+        **arithmetic, softmax=_scores(row), weights=_elements(row.weights), activations=read + written, launches=1
+    )
 
 
 def _scores(row: "Row") -> int:

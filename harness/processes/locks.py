@@ -84,8 +84,8 @@ def lock_driver(folder: Path, launcher: Plain = None) -> FileLock:
     no jobs names none, and leaves what stands there.
     """
     path = folder / DRIVER_LOCK
-    known = launcher or holder(path).get("launcher")
-    lock = FileLock.acquire(path, wait_s=0.5, command=" ".join(sys.argv), launcher=known)
+    recorded = launcher or holder(path).get("launcher")
+    lock = FileLock.acquire(path, wait_s=0.5, command=" ".join(sys.argv), launcher=recorded)
     if lock is not None:
         return lock
     raise _driven(folder)

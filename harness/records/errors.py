@@ -8,9 +8,9 @@ class UserError(Exception):
     """A mistake the user can mend: the rule, the value, what to do, in one sentence."""
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
+def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UserError:
     """An error for a name that does not exist; it lists the names that do, the nearest first."""
-    names = sorted(known)
+    names = sorted(valid)
     near = get_close_matches(name, names, n=max(1, len(names)), cutoff=0.4)
     listed = near + [other for other in names if other not in near]
     return UserError(f"unknown {kind} '{name}'; choose one of: {', '.join(listed) or '(none exist)'}")

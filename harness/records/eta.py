@@ -34,8 +34,8 @@ def _lines(parts: Iterable[T], what: str, total: int, console: "Console") -> Ite
         yield part
         now = time.monotonic()
         if now - last >= LINE_EVERY_S and done < total:
-            last, left = now, (now - started) / done * (total - done)
-            text = f"{what}: {done:,} of {total:,}, about {duration(left)} left"
+            last, seconds_left = now, (now - started) / done * (total - done)
+            text = f"{what}: {done:,} of {total:,}, about {duration(seconds_left)} left"
             console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -59,8 +59,8 @@ def _of_forms(kinds: tuple[Any, ...], where: str) -> Iterator[Described]:
     having: dict[str, list[str]] = {}
     for kind in kinds:
         for line in described(kind, where):
-            known = lines.setdefault(line.path, line)
-            lines[line.path] = line if line.text and not known.text else known
+            earlier = lines.setdefault(line.path, line)
+            lines[line.path] = line if line.text and not earlier.text else earlier
             having.setdefault(line.path, []).append(str(tag_of(kind)))
     for path, line in lines.items():
         some = len(having[path]) < len(kinds)

@@ -64,11 +64,11 @@ def temporaries(root: Path, now: float) -> Iterator[Removable]:
 
 def outermost(items: Iterable[Removable]) -> list[Removable]:
     """Each path once, without those that lie in another one, sorted."""
-    kept: list[Removable] = []
+    roots: list[Removable] = []
     for item in sorted(items, key=lambda each: each.path.parts):
-        if not kept or not item.path.is_relative_to(kept[-1].path):
-            kept.append(item)
-    return kept
+        if not roots or not item.path.is_relative_to(roots[-1].path):
+            roots.append(item)
+    return roots
 
 
 def _statuses(path: Path) -> Iterator[os.stat_result]:

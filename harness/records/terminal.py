@@ -61,5 +61,9 @@ def _shown(quantity: Quantity) -> tuple[str, str, str]:
     if isinstance(quantity, Counted):
         return f"{quantity.value:,}", quantity.unit, ""
     what = quantity.spread if isinstance(quantity, Measured) else quantity.kind
-    known = quantity.low is not None and quantity.high is not None
-    return f"{quantity.value:.6g}", quantity.unit, f"{quantity.low:.6g} to {quantity.high:.6g}: {what}" if known else ""
+    has_interval = quantity.low is not None and quantity.high is not None
+    return (
+        f"{quantity.value:.6g}",
+        quantity.unit,
+        f"{quantity.low:.6g} to {quantity.high:.6g}: {what}" if has_interval else "",
+    )

@@ -39,11 +39,11 @@ class Column:
     optional: bool = False  # left out where no record of the study has a value of it
 
     def __post_init__(self) -> None:
-        known = known_quantity(self.quantity)
+        defaults = known_quantity(self.quantity)
         if self.stand_in is not None:
             known_quantity(self.stand_in)
         for name in ("title", "explanation", "spread"):
-            object.__setattr__(self, name, getattr(self, name) or getattr(known, name))
+            object.__setattr__(self, name, getattr(self, name) or getattr(defaults, name))
 
     @property
     def of_twin(self) -> bool:
@@ -135,11 +135,11 @@ class ReportDefinition:
 
     def with_values(self, quantities: set[str], study: Study) -> "ReportDefinition":
         """Without the optional columns of other quantities, and what is built on them; whole, where nothing is left."""
-        kept = tuple(c for c in self.columns if not c.optional or c.quantity in quantities)
-        names = {column.quantity for column in kept}
+        columns = tuple(c for c in self.columns if not c.optional or c.quantity in quantities)
+        names = {column.quantity for column in columns}
         shown = replace(
             self,
-            columns=kept,
+            columns=columns,
             claims=tuple(rule for rule in self.claims if rule.quantity in names),
             control_quantities=tuple(name for name in self.control_quantities if name in names),
         )

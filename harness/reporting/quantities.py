@@ -84,5 +84,5 @@ def known_quantity(name: str) -> KnownQuantity:
 
 def title_of(name: str) -> str:
     """A heading for a quantity, which may have none: `Parameters`."""
-    known = QUANTITIES.get(name.removeprefix(TWIN))
-    return name if known is None else known.title
+    quantity = QUANTITIES.get(name.removeprefix(TWIN))
+    return name if quantity is None else quantity.title

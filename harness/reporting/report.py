@@ -58,10 +58,10 @@ def checked_definition(
     """Both as they are read; UserError names what a page of such a study cannot have. Nothing needs to have run."""
     page = read_definition(definition, kind)
     numbers = UNPUBLISHED if published is None else from_plain(Published, published)
-    known = [name for name, section in SECTIONS.items() if kind in section.kinds]
+    section_names = [name for name, section in SECTIONS.items() if kind in section.kinds]
     for name in page.sections:
-        if name not in known:
-            raise unknown_name(f"section of {'an' if kind == 'ablation' else 'a'} {kind}'s report", name, known)
+        if name not in section_names:
+            raise unknown_name(f"section of {'an' if kind == 'ablation' else 'a'} {kind}'s report", name, section_names)
     if len(set(page.sections)) < len(page.sections):
         raise UserError(f"a section stands once on a page, not {', '.join(page.sections)}")
     _check_published(page, numbers)
@@ -88,8 +88,8 @@ def frames_of(store: Store, study: Study, definition: ReportDefinition, publishe
     quantities = dict.fromkeys([*(column.quantity for column in definition.columns), *recorded])
     readings = read_trials(records, list(quantities), study)
     shown = stood_in(readings, definition.stand_ins)
-    known = {row.quantity for row in shown if row.kind not in ("unavailable", "missing")}
-    definition = definition.with_values(known, study)
+    quantities_with_values = {row.quantity for row in shown if row.kind not in ("unavailable", "missing")}
+    definition = definition.with_values(quantities_with_values, study)
     control_readings = read_controls(controls, definition.controls, definition.control_quantities)
     estimated = estimates(shown, study)
     checks = training_checks(study, definition, control_readings, estimated, records)

@@ -90,8 +90,8 @@ def stacked(images: Images, numbers: Sequence[int]) -> Pair:
 
 def _pairs(images: Images, order: DataOrder, steps: range, recipe: Recipe) -> Iterator[Pair]:
     size = len(images) * images[0][0].numel()
-    seen = len(steps) * recipe.batch_size
-    if size <= IN_MEMORY_BYTES and seen >= len(images):
+    samples = len(steps) * recipe.batch_size
+    if size <= IN_MEMORY_BYTES and samples >= len(images):
         pixels, labels = stacked(images, range(len(images)))
         return ((pixels[numbers], labels[numbers]) for numbers in map(order.at, steps))
     loader: DataLoader[Any] = DataLoader(

@@ -104,11 +104,11 @@ def copy_newest(source: Path, target: Path, *, at_most: int) -> int | None:
 
 def named_tensors(module: nn.Module, prefix: str = "") -> dict[str, Tensor]:
     """Parameters and saved buffers by name, on the CPU, row by row; a tensor with two names appears once."""
-    seen: set[int] = set()
+    tensor_ids: set[int] = set()
     tensors = {}
     for name, tensor in module.state_dict(keep_vars=True).items():
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
+        if id(tensor) not in tensor_ids:
+            tensor_ids.add(id(tensor))
             tensors[prefix + name] = tensor.detach().cpu().contiguous()
     return tensors
 
@@ -116,8 +116,10 @@ def named_tensors(module: nn.Module, prefix: str = "") -> dict[str, Tensor]:
 @torch.no_grad()
 def restore(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str = "") -> None:
     """Copy tensors that `named_tensors` named into the module. Errors: UserError on another set of names or shapes."""
-    own = module.state_dict(keep_vars=True)
-    targets = {prefix + name: own[name] for name in (key[len(prefix) :] for key in named_tensors(module, prefix))}
+    parameters = module.state_dict(keep_vars=True)
+    targets = {
+        prefix + name: parameters[name] for name in (key[len(prefix) :] for key in named_tensors(module, prefix))
+    }
     sources = {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     if {name: t.shape for name, t in targets.items()} != {name: t.shape for name, t in sources.items()}:
         odd = sorted(targets.keys() ^ sources.keys()) or [n for n in targets if targets[n].shape != sources[n].shape]

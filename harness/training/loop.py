@@ -254,8 +254,8 @@ class Training:
         self.interval = [(loss, norm) for loss, norm in state["interval"]]
         self.first_loss, self.last_good_loss = state["first_loss"], state["last_good_loss"]
         self.notes = list(state["notes"])
-        done = checkpoint.step == self.recipe.steps
-        self.continued_from = [*state["continued_from"], *([] if done else [checkpoint.step])]
+        is_complete = checkpoint.step == self.recipe.steps
+        self.continued_from = [*state["continued_from"], *([] if is_complete else [checkpoint.step])]
         self.clock = _Clock(self.device, state["seconds"])
 
     def _identity(self, step: int) -> str:

@@ -47,8 +47,8 @@ class Diverged(Exception):  # noqa: N818 (a state of a trial, not a programming 
         self.step, self.last_good_loss, self.curve, self.effort = step, last_good_loss, curve, effort
 
     def __str__(self) -> str:
-        known = "there was none" if self.last_good_loss is None else f"it was {self.last_good_loss:.4g}"
-        return f"training diverged at step {self.step}; the last good loss: {known}"
+        loss = "there was none" if self.last_good_loss is None else f"it was {self.last_good_loss:.4g}"
+        return f"training diverged at step {self.step}; the last good loss: {loss}"
 
 
 class Interrupted(Exception):  # noqa: N818

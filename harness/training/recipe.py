@@ -75,8 +75,8 @@ class Recipe:
         _check(0 < self.depthwise_gain < math.inf, "depthwise_gain", "a number above 0", self.depthwise_gain)
         _check(0 <= self.cooldown < 1, "cooldown", "from 0 to below 1", self.cooldown)
         _check(all(0 <= beta < 1 for beta in self.betas), "betas", "two numbers from 0 to below 1", self.betas)
-        for name, known in _CHOICES.items():
-            _check(getattr(self, name) in known, name, f"one of {', '.join(known)}", getattr(self, name))
+        for name, choices in _CHOICES.items():
+            _check(getattr(self, name) in choices, name, f"one of {', '.join(choices)}", getattr(self, name))
         _check(self.cooldown == 0 or self.schedule == "constant", "cooldown", "0 with a cosine", self.cooldown)
 
     def learning_rate_at(self, step: int) -> float:
@@ -86,8 +86,8 @@ class Recipe:
         if self.schedule == "constant":
             falling = max(0, step - self.stable_steps) / (self.steps - self.stable_steps + 1)
             return self.learning_rate * (1 - math.sqrt(falling))
-        done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps + 1)
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+        progress = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps + 1)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
     @property
     def stable_steps(self) -> int:

@@ -176,10 +176,10 @@ class Backlog:
     def start(self) -> list[str]:
         """Hand to the pool what it has room for and nobody else has done; the keys of those that are done meanwhile."""
         looks = time.monotonic() >= self._look_at
-        done = [key for key, job in list(self._jobs.items()) if self._is_over(key, job, looks)]
+        over = [key for key, job in list(self._jobs.items()) if self._is_over(key, job, looks)]
         if looks:
             self._look_at = time.monotonic() + LOOK_EVERY_S
-        return done
+        return over
 
     def _is_over(self, key: str, job: _Job, looks: bool) -> bool:
         """Whether the store has what it makes; else it is started, if that is possible."""

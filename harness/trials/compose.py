@@ -106,8 +106,8 @@ def _is_path(key: str, value: str) -> bool:
 def merged(defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The later wins; choosing another option of a group drops the defaults meant for the option it replaces."""
     replaced = {key for key in overrides if key in groups() and defaults.get(key) != overrides[key]}
-    kept = {key: value for key, value in defaults.items() if key.split(".")[0] not in replaced}
-    return kept | dict(overrides)
+    remaining = {key: value for key, value in defaults.items() if key.split(".")[0] not in replaced}
+    return remaining | dict(overrides)
 
 
 def _group_choices(chosen: Mapping[str, Any]) -> list[str]:

@@ -147,10 +147,10 @@ def _keeps_its_own(current: Quantity | None, own: Quantity) -> bool:
 
 def queued(settings: Settings) -> dict[str, QueuedBackend]:
     """The quantities that queues are asked for; a deployment twin's among them."""
-    own = {backend.quantity: backend for backend in latency_backends(settings)}
+    backends = {backend.quantity: backend for backend in latency_backends(settings)}
     if settings.twin is not None:
-        own |= {f"{PREFIX}{backend.quantity}": backend for backend in twin_latency_backends(settings)}
-    return {name: backend for name, backend in own.items() if isinstance(backend, QueuedBackend)}
+        backends |= {f"{PREFIX}{backend.quantity}": backend for backend in twin_latency_backends(settings)}
+    return {name: backend for name, backend in backends.items() if isinstance(backend, QueuedBackend)}
 
 
 def with_answers(spec: TrialSpec, record: TrialRecord) -> TrialRecord:

@@ -83,8 +83,8 @@ class Show:
         if self._live is not None:
             self._live.update(self._table())
         elif progress and self._running_line.due():
-            known = [key for key in progress if key in self._specs]
-            self.note("; ".join(f"{self._specs[key].label}: {self._cells[key]}" for key in known))
+            reported = [key for key in progress if key in self._specs]
+            self.note("; ".join(f"{self._specs[key].label}: {self._cells[key]}" for key in reported))
 
     def refused(self, in_a_row: int, reason: str) -> None:
         """A candidate that is not trained: a long row of them is worth a line, a few are not."""

@@ -157,8 +157,8 @@ class TrialQueue:
 
     def _done_elsewhere(self) -> list[tuple[TrialSpec, TrialRecord]]:
         """Start what there is room for; the trials that ended in another study."""
-        done = self._backlog.start()
-        specs = [self._specs.pop(key) for key in done if self._collect.pop(key, None) is None]
+        keys = self._backlog.start()
+        specs = [self._specs.pop(key) for key in keys if self._collect.pop(key, None) is None]
         return [(spec, record) for spec in specs if (record := self.submit(spec)) is not None]
 
     def _answered(self) -> list[tuple[TrialSpec, TrialRecord]]:

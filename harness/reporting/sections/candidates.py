@@ -91,12 +91,12 @@ def _objective(candidate: CandidateSummary, at: int, frames: Frames) -> Text:
     """The study's own value, in the look of what its record calls it."""
     search = frames.study.search
     name = list(search.objectives)[at] if search is not None else ""
-    known = frames.estimates.get((candidate.name, name))
+    estimate = frames.estimates.get((candidate.name, name))
     value = candidate.values[at] if candidate.values is not None else None
     data = {"subject": candidate.name, "objective": name, "value": exact(value)}
     if value is None:
         return Text(kind="missing", text="not known", data=data, hint=candidate.reason)
-    kind = known.kind if known is not None and known.value is not None else "recorded"
+    kind = estimate.kind if estimate is not None and estimate.value is not None else "recorded"
     return Text(kind=kind, text=frames.text(name, value), data=data)
 
 

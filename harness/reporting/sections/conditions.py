@@ -40,11 +40,11 @@ def content(frames: Frames) -> Content:
 def condition_rows(definition: ReportDefinition, readings: Sequence[Reading]) -> list[Row]:
     """One for each quantity with values."""
     titles = {column.quantity: column.title for column in definition.columns}
-    known: dict[str, list[Reading]] = {}
+    readings_with_value: dict[str, list[Reading]] = {}
     for row in readings:
         if row.value is not None:
-            known.setdefault(row.quantity, []).append(row)
-    return [_row(titles.get(quantity, quantity), rows) for quantity, rows in known.items()]
+            readings_with_value.setdefault(row.quantity, []).append(row)
+    return [_row(titles.get(quantity, quantity), rows) for quantity, rows in readings_with_value.items()]
 
 
 def _row(title: str, readings: Sequence[Reading]) -> Row:

@@ -61,8 +61,8 @@ def content(frames: Frames) -> Content | None:
         "controls": [(name, definition.controls[name], row) for name, row in cells.items()],
         "rungs": rungs,
     }
-    known = any(row.value is not None for row in frames.control_readings)
-    return Content(context=context, figure=controls_figure(controls_frame(frames)) if known else None)
+    has_values = any(row.value is not None for row in frames.control_readings)
+    return Content(context=context, figure=controls_figure(controls_frame(frames)) if has_values else None)
 
 
 def controls_frame(frames: Frames) -> pd.DataFrame:

@@ -169,8 +169,8 @@ def _hover(row: dict[Any, Any]) -> str:
 def _scale(frame: pd.DataFrame, rescored: pd.DataFrame, objective: str) -> dict[str, object]:
     """Logarithmic where the values span more than a decade and all are above 0."""
     values = [*frame[objective], *(rescored[objective] if not rescored.empty else ())]
-    known = [value for value in values if is_number(value)]
-    return {"type": "log"} if known and min(known) > 0 and max(known) > 10 * min(known) else {}
+    numbers = [value for value in values if is_number(value)]
+    return {"type": "log"} if numbers and min(numbers) > 0 and max(numbers) > 10 * min(numbers) else {}
 
 
 def _how(quantity: str, frames: Frames) -> str:

@@ -202,9 +202,13 @@ def _published(frames: Frames) -> Iterable[Line]:
 def _tested(frames: Frames) -> Iterable[Line]:
     for rule in frames.definition.claims:
         chosen = [claim for claim in frames.claims if claim.rule == rule]
-        known = [claim for claim in chosen if not claim.finding.unknown]
-        if known:
-            of = f"all {len(chosen)} changes" if len(known) == len(chosen) else f"{len(known)} of {len(chosen)} changes"
+        answered = [claim for claim in chosen if not claim.finding.unknown]
+        if answered:
+            of = (
+                f"all {len(chosen)} changes"
+                if len(answered) == len(chosen)
+                else f"{len(answered)} of {len(chosen)} changes"
+            )
             what = f"{frames.definition.column(rule.quantity).title} of " if rule.rule == "seeds" else ""
             yield Line(lead=rule.title, text=f"{what}{of}, {_how(rule, frames)}", kind="tested")
 
