@@ -12,7 +12,7 @@ from harness.commands.verb import Verb
 from harness.records.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
-    from harness.records.fields import Described
+    from harness.records.fields import FieldDescription
 
 WIDTH = 118
 UNET, RECIPE = "unet", "recipe"
@@ -51,18 +51,18 @@ VERB = Verb(
 )
 
 
-def knobs(family: str) -> Iterator[Described]:
+def knobs(family: str) -> Iterator[FieldDescription]:
     """The knobs of a family, in the order of its configuration; `*` stands for every entry of a list."""
     return _families()[family]
 
 
-def _families() -> dict[str, Iterator[Described]]:
+def _families() -> dict[str, Iterator[FieldDescription]]:
     from harness.architecture.config import ArchitectureConfig
-    from harness.records.fields import described
+    from harness.records.fields import describe_fields
     from harness.training.recipe import Recipe
 
-    families = {name or UNET: described(cls, "") for name, cls in ArchitectureConfig.forms.items()}
-    return {**families, RECIPE: described(Recipe, RECIPE)}
+    families = {name or UNET: describe_fields(cls, "") for name, cls in ArchitectureConfig.forms.items()}
+    return {**families, RECIPE: describe_fields(Recipe, RECIPE)}
 
 
 def _rules(family: str) -> tuple[Any, ...]:
@@ -78,7 +78,7 @@ def _matches(path: str, query: str) -> bool:
     return path == as_path or path.startswith(f"{as_path}.") or fnmatch(path, f"*{as_path}*")
 
 
-def _shown(family: str, lines: Iterable[Described], *, with_rules: bool) -> Iterator[str]:
+def _shown(family: str, lines: Iterable[FieldDescription], *, with_rules: bool) -> Iterator[str]:
     yield f"{family}:"
     for line in lines:
         default = f" = {line.default}" if line.default else ""

@@ -54,10 +54,12 @@ def _rows_table(rows: Sequence[PublishedRow], points: Sequence[Point], fitted: F
     """Left out: predicted without any latency of that model, with the interval that the other models' errors give."""
     import numpy as np
 
-    from harness.predictor.evaluation import NOMINAL, reaches
+    from harness.predictor.evaluation import NOMINAL, left_out_half_widths
     from harness.predictor.fit import errors
 
-    used = iter(zip(points, errors_left_out, reaches(points, errors_left_out), errors(fitted, points), strict=True))
+    used = iter(
+        zip(points, errors_left_out, left_out_half_widths(points, errors_left_out), errors(fitted, points), strict=True)
+    )
     shown = []
     for row in rows:
         head = (row.model, row.input_px, row.chip, row.batch, f"{row.weight_bits:g}", f"{row.latency_ms:g}")

@@ -24,8 +24,8 @@ def run(arguments: argparse.Namespace) -> int:
     rows = [(entry.request.id, entry.request.name, entry.state, entry.request.chip or "any",
              entry.request.submitted[:16], _answer(queue, entry)) for entry in queue.entries()]  # fmt: skip
     print(table(("request", "name", "state", "chip", "submitted (UTC)", "answer or trouble"), rows))
-    for complaint in queue.complaints():
-        print(complaint)
+    for message in queue.agent_messages():
+        print(message)
     return 0
 
 

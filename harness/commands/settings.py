@@ -10,7 +10,7 @@ from typing import Any
 from harness.commands.operands import first_sentence
 from harness.commands.verb import Verb
 from harness.records.errors import UserError, unknown_name
-from harness.records.fields import Described, described, forms, value_text
+from harness.records.fields import FieldDescription, describe_fields, forms, value_text
 from harness.records.plain import tag_of
 
 WIDTH = 118
@@ -46,7 +46,7 @@ def overview() -> Iterator[str]:
         listed = ", ".join(f"{option} (default)" if option == chosen[name] else option for option in options)
         yield f"{name}={listed}"
         yield f"    {purpose(name)}; `harness settings {name}`"
-    for line in described(Settings, ""):
+    for line in describe_fields(Settings, ""):
         if line.path.partition(".")[0] not in groups() and "." not in line.path:
             yield from shown(line)
 
@@ -58,7 +58,7 @@ def group(name: str) -> Iterator[str]:
     from harness.trials.settings import Settings
 
     kinds = forms(typing.get_type_hints(Settings)[name])
-    defaults = {(tag_of(kind), line.path): line.default for kind in kinds for line in described(kind, name)}
+    defaults = {(tag_of(kind), line.path): line.default for kind in kinds for line in describe_fields(kind, name)}
     yield f"{purpose(name)}."
     for option in groups()[name]:
         path = CONF / name / f"{option}.yaml"
@@ -68,13 +68,13 @@ def group(name: str) -> Iterator[str]:
         default = " (default)" * (option == default_options()[name])
         yield from wrap(f"{name}={option}{default}  {comment} {values}".strip(), WIDTH, subsequent_indent="    ")
     for form in kinds:
-        lines, kind = list(described(form, name)), tag_of(form)
+        lines, kind = list(describe_fields(form, name)), tag_of(form)
         yield f"\n{name}, kind {kind}:{'' if lines else ' nothing to set'}" if kind else ""
         for line in lines:
             yield from shown(line)
 
 
-def shown(line: Described) -> Iterator[str]:
+def shown(line: FieldDescription) -> Iterator[str]:
     """`recipe.steps = 600  (whole number)`, and its meaning below."""
     default = f" = {line.default}" if line.default else ""
     yield f"{line.path}{default}  ({line.type})"

@@ -26,7 +26,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """0; 1 if the driver has not heard in time: the request stays, and it follows it when it looks."""
     from harness.launch.observe import driver_of
-    from harness.launch.stopping import ask_to_stop
+    from harness.launch.stopping import request_stop
 
     name, folder = begun_study(out_of(arguments.overrides, arguments.name), arguments.name)
     attempts, mode = folder / "attempts", MODES[arguments.cancel]
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not driver.runs:
         print(_without_driver(name, attempts, cancel=arguments.cancel))
         return 0
-    ask_to_stop(attempts, mode)
+    request_stop(attempts, mode)
     if not _followed(attempts, driver, mode):
         print(
             f"{_who(driver)} has not heard in {PATIENCE_S:g} s; it may be busy before or between trials. The request "
@@ -56,11 +56,11 @@ VERB = Verb(
 
 def _followed(attempts: Path, driver: Driver, mode: Mode) -> bool:
     """Wait until the driver has heard; to be cancelled, until it has ended."""
-    from harness.launch.stopping import is_requested
+    from harness.launch.stopping import is_stop_requested
 
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
-        if _is_over(attempts, driver) or (mode == "finish" and not is_requested(attempts)):
+        if _is_over(attempts, driver) or (mode == "finish" and not is_stop_requested(attempts)):
             return True
         time.sleep(LOOK_EVERY_S)
     return False
@@ -87,7 +87,7 @@ def _ended(name: str, attempts: Path, driver: Driver, *, cancel: bool) -> str:
 
 def _without_driver(name: str, attempts: Path, *, cancel: bool) -> str:
     from harness.launch.config import LocalLauncher
-    from harness.launch.jobs import launcher_of, left_behind, recall
+    from harness.launch.jobs import launcher_of, living_jobs, recall
     from harness.launch.observe import jobs_of
     from harness.processes.locks import DRIVER_LOCK
 
@@ -98,7 +98,7 @@ def _without_driver(name: str, attempts: Path, *, cancel: bool) -> str:
         launcher, keys = launcher_of(attempts), recall(attempts)
         ended = "saved and ended" if isinstance(launcher, LocalLauncher) else "were told to end, and save what they did"
         return f"{none}; {_jobs(len(keys))} that outlived it {ended}" if keys else f"{none}, nor any job of it"
-    living = len(left_behind(attempts, launcher_of(attempts)))
+    living = len(living_jobs(attempts, launcher_of(attempts)))
     if not living:
         return f"{none}, nor any job of it: there is nothing to stop"
     go_on = f"will go on to the end; `harness stop {name} --cancel` does not wait for that"

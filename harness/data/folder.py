@@ -13,7 +13,7 @@ from harness.data.config import ImageFolderConfig
 from harness.data.decode import TRANSFORM
 from harness.data.images import ArrayImages, FileImages, ImageData, Images
 from harness.data.index import Entry, by_threads, index_images
-from harness.data.listing import Layout, layout_of, shown
+from harness.data.listing import Layout, escaped, layout_of
 from harness.data.names import class_names, named_folders
 from harness.records.errors import UserError
 from harness.records.plain import fingerprint
@@ -83,7 +83,7 @@ def _image_data(root: Path, folder: _Folder, names: tuple[str, ...], cache: Path
         train=train,
         heldout=heldout,
         fingerprint=identity,
-        unreadable=tuple(f"{shown(entry.name)}: {entry.problem}" for entry in folder.entries if entry.problem),
+        unreadable=tuple(f"{escaped(entry.name)}: {entry.problem}" for entry in folder.entries if entry.problem),
         left_out=tuple(layout.skipped),
         remarks=tuple(_remarks(folder)),
     )
@@ -103,12 +103,12 @@ def _check_counts(folder: _Folder) -> None:
     for name in layout.classes:
         if counts[name] < MIN_PER_CLASS:
             raise UserError(
-                f"class folder '{shown(name)}' in {root} has {counts[name]} readable images{_why_few(folder, name)}, "
+                f"class folder '{escaped(name)}' in {root} has {counts[name]} readable images{_why_few(folder, name)}, "
                 f"but a class needs at least {MIN_PER_CLASS}; add images or move the folder away"
             )
         if name not in trained:
             remedy = "add images" if layout.is_split else f"add images or lower data.heldout, now {_fraction(folder)}"
-            where = f"all {counts[name]} images of class folder '{shown(name)}' in {root}"
+            where = f"all {counts[name]} images of class folder '{escaped(name)}' in {root}"
             raise UserError(f"{where} fall into the held-out part; {remedy}")
     if heldout.sum() < 2:
         remedy = "add images" if layout.is_split else f"add images or raise data.heldout, now {_fraction(folder)}"
@@ -127,7 +127,7 @@ def _why_few(folder: _Folder, name: str) -> str:
     layout = folder.layout
     problems = [entry for entry in folder.entries if entry.problem and layout.class_of(entry.name) == name]
     reasons = (
-        [f"{len(problems)} cannot be read, e.g. {shown(problems[0].name)}: {problems[0].problem}"] if problems else []
+        [f"{len(problems)} cannot be read, e.g. {escaped(problems[0].name)}: {problems[0].problem}"] if problems else []
     )
     prefixes = tuple(f"{part}/{name}/".lstrip("/") for part in layout.parts)
     reasons += [str(each) for each in layout.skipped if each.example.startswith(prefixes)]
@@ -166,7 +166,7 @@ def _remarks(folder: _Folder) -> list[str]:
 
 
 def _counted(entries: Sequence[Entry], what: str) -> list[str]:
-    return [f"images that {what}: {len(entries):,}, e.g. {shown(entries[0].name)}"] if entries else []
+    return [f"images that {what}: {len(entries):,}, e.g. {escaped(entries[0].name)}"] if entries else []
 
 
 def _channels(config: ImageFolderConfig, readable: Sequence[Entry]) -> int:

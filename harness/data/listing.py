@@ -32,7 +32,7 @@ class Skipped:
     example: str
 
     def __str__(self) -> str:
-        return f"{self.what}, e.g. {shown(self.example)}: {self.reason}"
+        return f"{self.what}, e.g. {escaped(self.example)}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +107,12 @@ def layout_of(root: Path, named: Callable[[Sequence[str]], Collection[str]] = la
     return _of_classes(root, listing)
 
 
-def spoken(folder: str) -> str:
+def prompt_name(folder: str) -> str:
     """A class folder's name as a prompt says it: `hot_dog` is "hot dog"."""
     return " ".join(unicodedata.normalize("NFC", folder).replace("_", " ").split())
 
 
-def shown(name: str) -> str:
+def escaped(name: str) -> str:
     """A file's name on one line of any terminal: line ends, escapes and bytes that are no text are spelt out."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
@@ -151,7 +151,7 @@ def _of_split(root: Path, listing: Listing, train: str, heldout: str) -> Layout:
         classes.append(folders)
     if new := sorted(set(classes[1]) - set(classes[0])):
         raise UserError(
-            f"{root}/{heldout} has a class '{shown(new[0])}' that {root}/{train} lacks; add it or move it away"
+            f"{root}/{heldout} has a class '{escaped(new[0])}' that {root}/{train} lacks; add it or move it away"
         )
     reason = f"only {train}/ is trained on and {heldout}/ held out, by their class folders"
     return Layout(
@@ -187,7 +187,7 @@ def _one_level_deeper(root: Path, folders: Sequence[str], images: Sequence[str])
 
 
 def _some(folders: Sequence[str]) -> str:
-    return ", ".join(f"'{shown(name)}'" for name in folders[:3]) + (", ..." if len(folders) > 3 else "")
+    return ", ".join(f"'{escaped(name)}'" for name in folders[:3]) + (", ..." if len(folders) > 3 else "")
 
 
 def _first_of(names: Sequence[str], folders: Sequence[str]) -> str | None:

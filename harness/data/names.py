@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from harness.data.listing import shown, spoken
+from harness.data.listing import escaped, prompt_name
 from harness.records.errors import UserError
 
 UNPRINTABLE = ("Cc", "Cs")  # Unicode categories: control characters, and bytes that are not UTF-8
@@ -13,13 +13,13 @@ UNPRINTABLE = ("Cc", "Cs")  # Unicode categories: control characters, and bytes 
 def class_names(folders: Sequence[str], names_file: Path | None) -> tuple[str, ...]:
     """A name for each class folder: its own with spaces for underscores, or what the names file says."""
     if names_file is None:
-        names = tuple(spoken(folder) for folder in folders)
+        names = tuple(prompt_name(folder) for folder in folders)
     else:
         named = named_folders(names_file, folders)
         for folder in folders:
             if folder not in named:
-                line = f"add a line `{shown(folder)} NAME`"
-                raise UserError(f"{names_file} has no name for the class folder '{shown(folder)}'; {line}")
+                line = f"add a line `{escaped(folder)} NAME`"
+                raise UserError(f"{names_file} has no name for the class folder '{escaped(folder)}'; {line}")
         names = tuple(named[folder] for folder in folders)
     _check(folders, names)
     return names
@@ -39,10 +39,13 @@ def named_folders(names_file: Path, folders: Sequence[str]) -> Mapping[str, str]
         if folder is None:
             continue
         if not name:
-            raise UserError(f"{names_file}, line {number}: '{shown(folder)}' has no name; write `{shown(folder)} NAME`")
+            raise UserError(
+                f"{names_file}, line {number}: '{escaped(folder)}' has no name; write `{escaped(folder)} NAME`"
+            )
         if folder in lines:
             raise UserError(
-                f"{names_file}, line {number}: '{shown(folder)}' is named in line {lines[folder]} too; keep one of them"
+                f"{names_file}, line {number}: '{escaped(folder)}' is named in line {lines[folder]} too; "
+                "keep one of them"
             )
         names[folder], lines[folder] = name, number
     return names
@@ -75,12 +78,12 @@ def _check(folders: Sequence[str], names: Sequence[str]) -> None:
     for folder, name in zip(folders, names, strict=True):
         if not name or any(unicodedata.category(c) in UNPRINTABLE for c in name):
             raise UserError(
-                f"the class folder '{shown(folder)}' gives no name that a prompt can say; rename it, or name it in a "
+                f"the class folder '{escaped(folder)}' gives no name that a prompt can say; rename it, or name it in a "
                 "names file, data.names=FILE"
             )
         if name in folder_of:
             raise UserError(
-                f"the class folders '{shown(folder_of[name])}' and '{shown(folder)}' are both called '{name}', so that "
-                "no prompt tells them apart; put them together, or name them differently (data.names=FILE)"
+                f"the class folders '{escaped(folder_of[name])}' and '{escaped(folder)}' are both called '{name}', so "
+                "that no prompt tells them apart; put them together, or name them differently (data.names=FILE)"
             )
         folder_of[name] = folder

@@ -40,20 +40,20 @@ class Agent:
         """0; 1 where `once` ended with requests waiting for a device. A UserError says what only a person can mend."""
         with self.queue.alive() as owner:
             while True:
-                for request in self.queue.return_dead():
+                for request in self.queue.release_dead_claims():
                     self.report(f"{request}: its agent is dead, so it waits again")
                 try:
                     answered = self._next(owner)
                 except NoDeviceError as error:
-                    self._say(f"unavailable: {error}")
+                    self._post_status(f"unavailable: {error}")
                     if self.once:
                         return 1
                     answered = False
                 except UserError as error:
-                    self.queue.say(f"unavailable: {error}")
+                    self.queue.post_status(f"unavailable: {error}")
                     raise
                 if not answered:
-                    if self.once and not self.queue.undecided():
+                    if self.once and not self.queue.may_return_claims():
                         return 0
                     self.sleep(self.poll_s)
 
@@ -70,7 +70,7 @@ class Agent:
             is_answered = True
         finally:
             if not is_answered:  # Ctrl-C too
-                self.queue.give_back(entry)
+                self.queue.release(entry)
         return True
 
     def _answer(self, entry: Entry, device: Identity) -> None:
@@ -80,7 +80,7 @@ class Agent:
             self.queue.close(entry)
             return
         self._rest(request.protocol)
-        self._say("")
+        self._post_status("")
         self.report(f"{label}: starts on {device.chip or 'a device whose chip is not named (--chip)'}")
         try:
             quantity = self._measured(entry)
@@ -118,7 +118,7 @@ class Agent:
         label = entry.request.name or entry.request.id
         if len(entry.request.errors) + 1 < ATTEMPTS:
             self.report(f"{label}: {text}; tries again")
-            self.queue.give_back(entry, text)
+            self.queue.release(entry, text)
             return
         self.report(f"{label}: {text}; gave up after {ATTEMPTS} attempts")
         message = f"{text} (the last of {ATTEMPTS} attempts)"
@@ -136,14 +136,14 @@ class Agent:
         requested_chips = {entry.request.chip for entry in self.queue.entries() if entry.state == "pending"} - {None}
         named = f"this device is called {device.chip}" if device.chip else "this device's chip was not named"
         chips = ", ".join(sorted(str(chip) for chip in requested_chips))
-        self._say(
+        self._post_status(
             f"requests wait for {chips}, and {named}; if it is one, start again with --chip" if requested_chips else ""
         )
 
-    def _say(self, text: str) -> None:
+    def _post_status(self, text: str) -> None:
         if text != self.last_message:
             self.last_message = text
-            self.queue.say(text)
+            self.queue.post_status(text)
             if text:
                 self.report(text)
 

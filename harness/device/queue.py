@@ -75,7 +75,7 @@ class Queue(Protocol):
     def answer(self, request: str) -> Answer | None:
         """The earliest result on a device that the request accepts."""
 
-    def complaints(self) -> list[str]:
+    def agent_messages(self) -> list[str]:
         """What agents last had to say, where it keeps them from measuring."""
 
     def entries(self) -> Iterator[Entry]:
@@ -104,16 +104,16 @@ class Queue(Protocol):
     def close(self, entry: Entry) -> None:
         """Done; a claim that was taken away meanwhile is its new owner's to close."""
 
-    def give_back(self, entry: Entry, error: str = "") -> None:
+    def release(self, entry: Entry, error: str = "") -> None:
         """To those who wait; with what went wrong, if that speaks against the package."""
 
-    def return_dead(self) -> list[str]:
+    def release_dead_claims(self) -> list[str]:
         """Give back what dead agents claimed; the ids."""
 
-    def undecided(self) -> bool:
+    def may_return_claims(self) -> bool:
         """Whether some claim's owner has not been seen alive: the request may come back."""
 
-    def say(self, text: str) -> None:
+    def post_status(self, text: str) -> None:
         """Let the other end know why nothing is measured; "" once it is."""
 
 
@@ -171,13 +171,13 @@ class FolderQueue:
         fitting = [result for result in results if result is not None and _fits(submitted, result.chip)]
         return min(fitting, key=lambda result: result.finished).quantity if fitting else None
 
-    def complaints(self) -> list[str]:
-        complaints = []
+    def agent_messages(self) -> list[str]:
+        messages = []
         for path in sorted((self.root / "agents").glob("*.json")):
             message = json.loads(path.read_text())
             if message["says"]:
-                complaints.append(f"the agent on {path.stem} said at {message['time'][:16]} UTC: {message['says']}")
-        return complaints
+                messages.append(f"the agent on {path.stem} said at {message['time'][:16]} UTC: {message['says']}")
+        return messages
 
     def entries(self, request: str = "*") -> Iterator[Entry]:
         """All requests, or the one with that id."""
@@ -237,12 +237,12 @@ class FolderQueue:
     def close(self, entry: Entry) -> None:
         _moved(entry.path, self._path("answered", entry.request.id))
 
-    def give_back(self, entry: Entry, error: str = "") -> None:
+    def release(self, entry: Entry, error: str = "") -> None:
         if error and entry.path.exists():
             self._write(entry.path, replace(entry.request, errors=(*entry.request.errors, error)))
         _moved(entry.path, self._path("pending", entry.request.id))
 
-    def return_dead(self) -> list[str]:
+    def release_dead_claims(self) -> list[str]:
         returned = []
         for entry in self._claims():
             if not self._lease_of(entry.owner).is_fresh():
@@ -253,14 +253,14 @@ class FolderQueue:
                     (self.heartbeats / entry.owner).unlink(missing_ok=True)
         return returned
 
-    def undecided(self) -> bool:
+    def may_return_claims(self) -> bool:
         return any(not self._lease_of(entry.owner).is_seen_alive() for entry in self._claims())
 
     def _lease_of(self, owner: str) -> LeaseWatch:
         watch = LeaseWatch(self.heartbeats / owner, self.lease_s, may_arrive_late=True)
         return self._leases.setdefault(owner, watch)
 
-    def say(self, text: str) -> None:
+    def post_status(self, text: str) -> None:
         path = self.root / "agents" / f"{socket.gethostname()}.json"
         write_atomic(path, json.dumps({"says": text, "time": now()}, ensure_ascii=False).encode())
 

@@ -111,11 +111,9 @@ def _waiting(entry: Entry, queue: FolderQueue) -> str:
     doing = "is being measured" if entry.state == "claimed" else "waits"
     for_whom = f" for {entry.request.chip}" if entry.request.chip else ""
     errors = f"; last trouble: {entry.request.errors[-1]}" if entry.request.errors else ""
-    complaints = "".join(f"; {complaint}" for complaint in queue.complaints())
+    messages = "".join(f"; {message}" for message in queue.agent_messages())
     since = entry.request.submitted[:16]
-    return (
-        f"request {entry.request.id} {doing}{for_whom} in the queue {queue.root} since {since} UTC{errors}{complaints}"
-    )
+    return f"request {entry.request.id} {doing}{for_whom} in the queue {queue.root} since {since} UTC{errors}{messages}"
 
 
 def out_of_reach(why: str) -> Unavailable:

@@ -128,16 +128,16 @@ class Attempt:
         plain = _read_json(self.folder / "result.json")
         return Result(**plain) if plain else None
 
-    def mark_left(self) -> None:
-        (self.folder / "left").touch()
+    def mark_suspended(self) -> None:
+        (self.folder / "suspended").touch()
 
-    def mark_entered(self) -> None:
-        (self.folder / "left").unlink(missing_ok=True)
+    def mark_resumed(self) -> None:
+        (self.folder / "suspended").unlink(missing_ok=True)
 
     @property
-    def left(self) -> bool:
+    def is_suspended(self) -> bool:
         """Whether its last run ended in good order, without a result and to be continued."""
-        return (self.folder / "left").exists()
+        return (self.folder / "suspended").exists()
 
     def mark_recalled(self) -> None:
         (self.folder / "recalled").touch()

@@ -26,7 +26,7 @@ def keys_of(folder: Path) -> list[str]:
     return sorted(path.parent.name for path in folder.glob("*/current"))
 
 
-def unneeded(folder: Path, is_over: Callable[[str], bool]) -> Iterator[Removable]:
+def removable_attempts(folder: Path, is_over: Callable[[str], bool]) -> Iterator[Removable]:
     """What may go from the pool in `folder`, which no driver runs. `is_over(key)`: its result is kept elsewhere, and
     nobody will submit it again."""
     remaining: list[Attempt] = []

@@ -1,8 +1,9 @@
-"""What is to be done about an attempt that is over and has no result that counts. What decides it meets in `settle`.
+"""What is to be done about an attempt that is over and has no result that counts. `resolve_ending` decides it
+from
 
 Result:        its worker's word: it was stopped, or refused to run; then nothing else counts
 the launcher:  how the job ended, in its words; of one that was cancelled, whether this driver saw it go on before
-`left`:        its worker saved and left it to be continued: no loss to count
+`suspended`:   its worker saved and left it to be continued: no loss to count
 `recalled`:    its driver asked it to end: its cancellation is nobody's word on the trial
 `timeouts`:    how often its key reached the time limit: too often is a failure
 """
@@ -58,7 +59,7 @@ EVENTS: dict[Policy, Event] = {"fail": "failed", "cancel": "cancelled", "again":
 """How the log calls an ending; every other is `lost`."""
 
 
-def settle(attempt: Attempt, handle: Handle, launcher: LauncherConfig, result: Result | None) -> Ending:
+def resolve_ending(attempt: Attempt, handle: Handle, launcher: LauncherConfig, result: Result | None) -> Ending:
     """The ending of an attempt that was stopped, refused, or died. Time limits are counted, final endings written.
 
     Asked by the driver, once, when neither lock, lease nor launcher lets the attempt live.
@@ -67,7 +68,7 @@ def settle(attempt: Attempt, handle: Handle, launcher: LauncherConfig, result: R
         return Ending(policy="resubmit" if result.state == "stopped" else "lost", why=result.error)
     ending = handle.ending()
     if ending.policy == "lost":
-        return Ending(policy="resubmit" if attempt.left else "lost", why=why_lost(attempt, handle))
+        return Ending(policy="resubmit" if attempt.is_suspended else "lost", why=why_lost(attempt, handle))
     if ending.policy in ("cancel", "again") and attempt.recalled:
         return Ending(policy="resubmit", why=ending.why)
     if ending.policy == "continue":

@@ -53,9 +53,9 @@ def main(arguments: list[str]) -> int:
             os._exit(0)  # torch takes its time to leave, and nothing is left to be done
         case ["keep", folder, timeout_s]:
             work = [*sys.orig_argv[:-3], "work", folder]
-            return keep(lambda: subprocess.Popen(work).pid, float(timeout_s))
+            return restart_until_done(lambda: subprocess.Popen(work).pid, float(timeout_s))
         case ["work", folder]:
-            return work_on(Path(folder))
+            return run_attempt(Path(folder))
     raise ValueError(arguments)
 
 
@@ -105,7 +105,7 @@ class Server:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
-            self._say(ended=self._numbers.pop(pid), status=os.waitstatus_to_exitcode(status))
+            self._send(ended=self._numbers.pop(pid), status=os.waitstatus_to_exitcode(status))
 
     def _take(self, message: dict[str, Any]) -> None:
         if "fork" in message:
@@ -116,7 +116,7 @@ class Server:
                 os.killpg(pid, signal.SIGKILL if message["kill"] else signal.SIGTERM)
         for request in [request for request in self._waiting if request["fork"] == message["end"]]:
             self._waiting.remove(request)
-            self._say(ended=request["fork"], status=-signal.SIGTERM)
+            self._send(ended=request["fork"], status=-signal.SIGTERM)
 
     def _import(self, modules: list[str]) -> None:
         for name in modules:
@@ -132,9 +132,9 @@ class Server:
         if pid == 0:
             _exit_with(lambda: self._become_keeper(request))
         self._numbers[pid] = request["fork"]
-        self._say(forked=request["fork"], pid=pid)
+        self._send(forked=request["fork"], pid=pid)
 
-    def _say(self, **message: int) -> None:
+    def _send(self, **message: int) -> None:
         self._driver.sendall(json.dumps(message).encode() + b"\n")
 
     def _become_keeper(self, request: dict[str, Any]) -> int:
@@ -152,10 +152,10 @@ class Server:
             if descriptor > 2:
                 os.close(descriptor)
         os.environ.update(request["environment"])
-        return keep(lambda: _fork_worker(attempt.folder), request["timeout_s"])
+        return restart_until_done(lambda: _fork_worker(attempt.folder), request["timeout_s"])
 
 
-def keep(start: Callable[[], int], timeout_s: float) -> int:
+def restart_until_done(start: Callable[[], int], timeout_s: float) -> int:
     """Start a worker, hold it to the time limit, start it again where it saved at that; its last exit status."""
     while True:
         pid, deadline = start(), time.monotonic() + timeout_s
@@ -191,11 +191,11 @@ def _fork_worker(folder: Path) -> int:
         random.seed()
         if "numpy" in sys.modules:
             sys.modules["numpy"].random.seed()
-        _exit_with(lambda: work_on(folder))
+        _exit_with(lambda: run_attempt(folder))
     return pid
 
 
-def work_on(folder: Path) -> int:
+def run_attempt(folder: Path) -> int:
     """The exit status of a worker: it has run its attempt, or was told of the time limit and saved."""
     return TIME_LIMIT if Job(folder, owns_process=True)() == "requeued" else 0
 

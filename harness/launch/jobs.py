@@ -65,18 +65,18 @@ def recall(folder: Path) -> list[str]:
     this returns. Errors: UserError where a driver is at work."""
     launcher = launcher_of(folder)
     with lock_driver(folder):
-        jobs = left_behind(folder, launcher)
+        jobs = living_jobs(folder, launcher)
         end_jobs(jobs, launcher)
     return [job.attempt.key for job in jobs]
 
 
-def left_behind(folder: Path, launcher: LauncherConfig) -> list[Running]:
+def living_jobs(folder: Path, launcher: LauncherConfig) -> list[Running]:
     """The jobs without a result that run, or may yet begin to."""
-    jobs = (without_result(path.parent, launcher) for path in sorted(folder.glob("*/current")))
+    jobs = (unfinished_job(path.parent, launcher) for path in sorted(folder.glob("*/current")))
     return [job for job in jobs if job is not None and job.lives]
 
 
-def without_result(key_folder: Path, launcher: LauncherConfig) -> Running | None:
+def unfinished_job(key_folder: Path, launcher: LauncherConfig) -> Running | None:
     """The newest attempt at a job, dead or alive; None where it has a result, or there is none."""
     attempt = current_attempt(key_folder)
     if attempt is None or attempt.result() is not None:

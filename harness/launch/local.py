@@ -122,7 +122,7 @@ class ForkServer:
     def fork(self, attempt: Attempt, call: Call, environment: dict[str, str], timeout_s: float) -> "ForkedProcess":
         """Returns at once; the server may still be importing."""
         self._count += 1
-        self._say(
+        self._send(
             fork=self._count,
             attempt=str(attempt.folder),
             imports=modules_of(call),
@@ -133,7 +133,7 @@ class ForkServer:
 
     def end(self, number: int, *, kill: bool) -> None:
         self.listen()
-        self._say(end=number, kill=kill)
+        self._send(end=number, kill=kill)
         if not self.pids:
             self._process.terminate()  # heeded until its first fork: whoever asks need not wait for its imports
         if not self.lives and number in self.pids:
@@ -157,7 +157,7 @@ class ForkServer:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(CLOSE_S)
 
-    def _say(self, **message: Any) -> None:
+    def _send(self, **message: Any) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it is dead, which shows in `lives`
             self._socket.sendall(json.dumps(message).encode() + b"\n")
 

@@ -16,7 +16,7 @@ from harness.launch.attempt import Attempt, current_attempt
 from harness.launch.config import LauncherConfig, SlurmLauncher, jobs_at_once
 from harness.launch.events import Progress, lines_of, read_progress
 from harness.launch.jobs import launcher_of
-from harness.launch.stopping import Mode, heard, is_requested
+from harness.launch.stopping import Mode, accepted_stop_request, is_stop_requested
 from harness.processes.locks import DRIVER_LOCK, holder, is_held
 from harness.records.errors import UserError
 from harness.records.eta import duration
@@ -68,7 +68,7 @@ def driver_of(folder: Path) -> Driver:
     """The driver of FOLDER, or the last one it had."""
     path = folder / DRIVER_LOCK
     runs, last = is_held(path), holder(path)
-    request = heard(folder) if runs else None
+    request = accepted_stop_request(folder) if runs else None
     return Driver(
         runs=runs,
         host=str(last.get("host", "")),
@@ -76,7 +76,7 @@ def driver_of(folder: Path) -> Driver:
         since=float(last.get("time", 0.0)),
         command=str(last.get("command", "")),
         at_once=jobs_at_once(launcher_of(folder)) if last.get("launcher") else 1,
-        stopping=request.mode if request is not None else "finish" if runs and is_requested(folder) else None,
+        stopping=request.mode if request is not None else "finish" if runs and is_stop_requested(folder) else None,
     )
 
 

@@ -24,7 +24,7 @@ from typing import Literal
 from harness.launch import executors
 from harness.launch.attempt import Attempt, Result, attempts_of, check_key, current_attempt, new_attempt
 from harness.launch.config import DebugLauncher, LauncherConfig, LocalLauncher, SlurmLauncher, jobs_at_once
-from harness.launch.endings import EVENTS, Ending, Handle, settle
+from harness.launch.endings import EVENTS, Ending, Handle, resolve_ending
 from harness.launch.events import Progress, log_event, read_progress
 from harness.launch.jobs import Running, end_jobs
 from harness.launch.local import LocalWorkers
@@ -32,8 +32,8 @@ from harness.launch.stopping import (
     DriverStopped,
     DriverTerminated,
     StopRequest,
-    forget,
-    hear,
+    accept_stop_request,
+    clear_stop_request,
     terminating,
     uninterrupted,
 )
@@ -94,7 +94,7 @@ class Pool:
         self.on_close: list[Callable[[], None]] = []
         self._local = LocalWorkers(self.folder, launcher) if isinstance(launcher, LocalLauncher) else None
         self._lock = lock_driver(self.folder, to_plain(launcher))
-        forget(self.folder)  # what was asked of an earlier driver
+        clear_stop_request(self.folder)  # what was asked of an earlier driver
 
     # asking
 
@@ -196,7 +196,7 @@ class Pool:
         if self._lock.held:
             for call in self.on_close:
                 call()
-            forget(self.folder)  # a request that came too late
+            clear_stop_request(self.folder)  # a request that came too late
         self._lock.release()
 
     def __enter__(self) -> "Pool":
@@ -218,7 +218,7 @@ class Pool:
         """Whether somebody asked this driver to end."""
         if time.monotonic() - self._listened >= self.launcher.poll_interval_s:
             self._listened = time.monotonic()
-            self._stopping = hear(self.folder) or self._stopping
+            self._stopping = accept_stop_request(self.folder) or self._stopping
 
     def _end_what_is_cancelled(self) -> None:
         """What is asked to end is not collected any more: the next driver finds what it left."""
@@ -304,7 +304,7 @@ class Pool:
                 self._lose(key, job, result)
 
     def _settle(self, key: str, job: Running, result: Result | None) -> Ending:
-        ending = settle(job.attempt, job.handle, self.launcher, result)
+        ending = resolve_ending(job.attempt, job.handle, self.launcher, result)
         event = EVENTS.get(ending.policy, "lost")
         log_event(self.folder, event, key=key, attempt=job.attempt.name, error=ending.why)
         return ending

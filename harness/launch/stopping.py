@@ -85,27 +85,27 @@ class StopRequest:
         return "stopped as `harness stop` asked, what ran has ended"
 
 
-def ask_to_stop(folder: Path, mode: Mode) -> None:
+def request_stop(folder: Path, mode: Mode) -> None:
     """Ask the driver of this folder to end; a later request takes the place of one that nobody heard."""
     plain = {"mode": mode, "by": f"{_user()} on {socket.gethostname()}", "time": time.time()}
     write_atomic(folder / "stop", json.dumps(plain).encode())
 
 
-def hear(folder: Path) -> StopRequest | None:
+def accept_stop_request(folder: Path) -> StopRequest | None:
     """The driver's look: a request that is new to it, which counts as heard from now on."""
     try:
         (folder / "stop").replace(folder / "stopping")
     except FileNotFoundError:
         return None
-    return heard(folder)
+    return accepted_stop_request(folder)
 
 
-def is_requested(folder: Path) -> bool:
+def is_stop_requested(folder: Path) -> bool:
     """Whether a request waits to be heard."""
     return (folder / "stop").exists()
 
 
-def heard(folder: Path) -> StopRequest | None:
+def accepted_stop_request(folder: Path) -> StopRequest | None:
     """The request that the driver follows."""
     try:
         text = (folder / "stopping").read_text()
@@ -121,7 +121,7 @@ def heard(folder: Path) -> StopRequest | None:
         ) from error
 
 
-def forget(folder: Path) -> None:
+def clear_stop_request(folder: Path) -> None:
     """No request is left; only a driver calls it, for itself."""
     for name in ("stop", "stopping"):
         (folder / name).unlink(missing_ok=True)

@@ -81,13 +81,13 @@ class Job:
     def _end(self, attempt: Attempt, result: Result, stop_signal: signal.Signals | None, began: float) -> str:
         """The end of the attempt, or of this run of it: "requeued"."""
         if self.owns_process and stop_signal == signal.SIGUSR2 and result.state == "stopped":
-            attempt.mark_left()
+            attempt.mark_suspended()
             _log(attempt, "requeued")
             return "requeued"
         if self.slurm is not None and result.state == "stopped":
-            departure = leave(attempt, self.slurm, stop_signal, began)
+            departure = requeue_or_stop(attempt, self.slurm, stop_signal, began)
             if not isinstance(departure, Result):
-                attempt.mark_left()
+                attempt.mark_suspended()
                 _log(attempt, departure)
                 return departure
             result = departure
@@ -132,7 +132,7 @@ def save_call(attempt: Attempt, call: Call) -> None:
 
 def _run(attempt: Attempt, signals: "StopSignals") -> Result:
     _log(attempt, "resumed" if _started_before(attempt) else "started")
-    attempt.mark_entered()
+    attempt.mark_resumed()
     with signals:
         try:
             call: Call = DelayedSubmission.load(attempt.call).function
@@ -178,7 +178,7 @@ def _log(attempt: Attempt, event: Event, **more: str) -> None:
 
 def _slurm_job() -> dict[str, str]:
     """Which job this is, if it is one of Slurm's: its driver may have died before it learnt that."""
-    return {"job": own_job()} if os.environ.get("SUBMITIT_EXECUTOR") == "slurm" else {}
+    return {"job": slurm_job_id()} if os.environ.get("SUBMITIT_EXECUTOR") == "slurm" else {}
 
 
 def _started_before(attempt: Attempt) -> bool:
@@ -228,7 +228,7 @@ TOLERANCE_S = 60.0
 """`man sbatch`: "the signal may be sent up to 60 seconds earlier than specified"."""
 
 
-def leave(
+def requeue_or_stop(
     attempt: Attempt, launcher: SlurmLauncher, stop_signal: signal.Signals | None, began: float
 ) -> Literal["requeued", "stopped"] | Result:
     """What has become of a job that stopped on the signal `stop_signal`; a result, if this attempt is not to run again.
@@ -237,7 +237,7 @@ def leave(
     """
     if stop_signal == signal.SIGUSR1:
         return Result(state="stopped", error="another attempt, or another run of it, took its place")
-    job = own_job()
+    job = slurm_job_id()
     if stop_signal != signal.SIGUSR2 and not _is_running(job):
         return "stopped"
     limit_s = 60 * launcher.timeout_min
@@ -255,7 +255,7 @@ def leave(
     return "requeued"
 
 
-def own_job() -> str:
+def slurm_job_id() -> str:
     """The number of the job that this process is in, as Slurm's commands take it: 17, or 17_3 in an array."""
     job, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return os.environ["SLURM_JOB_ID"] if job is None else f"{job}_{task}"

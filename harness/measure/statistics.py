@@ -189,7 +189,7 @@ class Noise:
 
     def _above(self, values: Vector, errors: Vector, freedom: float | None = None) -> float:
         """One-sided p of "the contrast is at most 0"."""
-        return float(self.weights @ special.stdtr(freedom or self.freedom, -over(values, errors)))
+        return float(self.weights @ special.stdtr(freedom or self.freedom, -ratio(values, errors)))
 
     def _quantile(self, values: Vector, errors: Vector, quantile: float) -> float:
         ends = values + stats.t.ppf(quantile, self.freedom) * errors
@@ -344,7 +344,7 @@ def _likelihoods(squares: Vector, freedom: int) -> Vector:
     return np.asarray(relative / relative.sum())
 
 
-def over(values: Vector, errors: Vector) -> Vector:
+def ratio(values: Vector, errors: Vector) -> Vector:
     """values / errors; a difference without any spread is infinitely clear, none is none."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.nan_to_num(values / errors, nan=0.0, posinf=math.inf, neginf=-math.inf)

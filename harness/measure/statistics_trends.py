@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from harness.measure.statistics import LEVEL, over
+from harness.measure.statistics import LEVEL, ratio
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +43,7 @@ def falls(curves: Mapping[str, Mapping[int, Sequence[tuple[float, float]]]]) -> 
         chosen = [line for (name, _), line in lines.items() if name == group]
         value = float(np.mean([line.fall for line in chosen]))
         error = math.sqrt(variance * sum(line.unit_variance for line in chosen)) / len(chosen)
-        t = float(over(np.array([value]), np.array([error]))[0]) if freedom else 0.0
+        t = float(ratio(np.array([value]), np.array([error]))[0]) if freedom else 0.0
         by_group[group] = Fall(
             value=value,
             low=value - float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error if freedom else math.nan,

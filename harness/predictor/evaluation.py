@@ -110,12 +110,12 @@ def half_width(errors: Vector, nominal: float = NOMINAL) -> float:
     return float(sizes[min(ceil((len(sizes) + 1) * nominal), len(sizes)) - 1])
 
 
-def reaches(points: Sequence[Point], errors: Vector, nominal: float = NOMINAL) -> Vector:
+def left_out_half_widths(points: Sequence[Point], errors: Vector, nominal: float = NOMINAL) -> Vector:
     """Of each point, the half width of an interval that was made from the left-out errors of other models only."""
     models = np.array([point.model for point in points])
     return np.array([half_width(errors[models != model], nominal) for model in models])
 
 
 def coverage(points: Sequence[Point], errors: Vector, nominal: float = NOMINAL) -> float:
-    """The share of points inside the intervals of `reaches`."""
-    return float(np.mean(np.abs(errors) <= reaches(points, errors, nominal)))
+    """The share of points inside the intervals of `left_out_half_widths`."""
+    return float(np.mean(np.abs(errors) <= left_out_half_widths(points, errors, nominal)))

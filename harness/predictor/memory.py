@@ -49,7 +49,7 @@ LIMITS = (
 )
 
 
-def too_big(operators: Operators, weight_bits: float) -> str | None:
+def why_too_big(operators: Operators, weight_bits: float) -> str | None:
     """The sentence for a network that is as large as one that failed; None where none is known to."""
     for limit in LIMITS:
         size = limit.size_mb(operators, weight_bits)

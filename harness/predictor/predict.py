@@ -12,7 +12,7 @@ from harness.device.request import ComputeUnit
 from harness.measure.cost import count
 from harness.predictor.calibration import Calibration, read, total_macs
 from harness.predictor.chips import chip_named
-from harness.predictor.memory import is_proven, too_big
+from harness.predictor.memory import is_proven, why_too_big
 from harness.predictor.operators import Operators, operators_of
 from harness.records.errors import UserError
 from harness.records.quantity import Predicted, Unavailable
@@ -66,7 +66,7 @@ def predict_operators(
             reason=f"no latencies under {compute_unit} to predict from; measure on a phone, or choose one of: "
             f"{', '.join(NEURAL_ENGINE_UNITS)}"
         )
-    if (why := too_big(operators, weight_bits)) is not None:
+    if (why := why_too_big(operators, weight_bits)) is not None:
         return Unavailable(reason=why)
     value = calibration.fitted.predict(operators, named.name, weight_bits)
     reasons = _extrapolations(operators, named.name, weight_bits, calibration)

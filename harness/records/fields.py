@@ -21,14 +21,14 @@ REQUIRED = "(required)"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Described:
+class FieldDescription:
     path: str
     type: str
     default: str
     text: str
 
 
-def described(cls: Any, where: str) -> Iterator[Described]:
+def describe_fields(cls: Any, where: str) -> Iterator[FieldDescription]:
     """The fields of a dataclass under the path `where`; those of a field's own dataclass under its path."""
     hints, texts = typing.get_type_hints(cls), _texts_of(cls)
     for field in dataclasses.fields(cls):
@@ -36,7 +36,7 @@ def described(cls: Any, where: str) -> Iterator[Described]:
             continue  # what chooses the class, not a setting of it
         path, hint = f"{where}.{field.name}" if where else field.name, hints[field.name]
         text = texts.get(field.name, "") or _text_of_choice(hint)
-        yield Described(path=path, type=type_text(hint), default=_default(field), text=text)
+        yield FieldDescription(path=path, type=type_text(hint), default=_default(field), text=text)
         inside = f"{path}.*" if get_origin(hint) is tuple else path
         yield from _of_forms(forms(hint), inside)
 
@@ -53,12 +53,12 @@ def _is_open_union(hint: Any) -> bool:
     return isinstance(hint, type) and "forms" in vars(hint)
 
 
-def _of_forms(kinds: tuple[Any, ...], where: str) -> Iterator[Described]:
+def _of_forms(kinds: tuple[Any, ...], where: str) -> Iterator[FieldDescription]:
     """Every setting of these kinds once; one that not all of them have says which do."""
-    lines: dict[str, Described] = {}
+    lines: dict[str, FieldDescription] = {}
     having: dict[str, list[str]] = {}
     for kind in kinds:
-        for line in described(kind, where):
+        for line in describe_fields(kind, where):
             earlier = lines.setdefault(line.path, line)
             lines[line.path] = line if line.text and not earlier.text else earlier
             having.setdefault(line.path, []).append(str(tag_of(kind)))

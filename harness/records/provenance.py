@@ -34,7 +34,7 @@ PACKAGES = (
 
 
 def provenance(*, threads: int | None = None, **more: Any) -> dict[str, Any]:
-    """What is known when a record's work begins; `ended` completes it. `more` adds device, dtype, parent, ..."""
+    """What is known when a record's work begins; `completed_provenance` adds the end. `more`: device, dtype, ..."""
     return {
         "code": code_state(Path(__file__).parent),
         "versions": versions(PACKAGES),
@@ -50,7 +50,7 @@ def provenance(*, threads: int | None = None, **more: Any) -> dict[str, Any]:
     }
 
 
-def ended(start: dict[str, Any], **more: Any) -> dict[str, Any]:
+def completed_provenance(start: dict[str, Any], **more: Any) -> dict[str, Any]:
     """`provenance` with the time it was finished, the seconds between, and what was learnt meanwhile."""
     finished = now()
     seconds = (datetime.fromisoformat(finished) - datetime.fromisoformat(start["started"])).total_seconds()

@@ -106,7 +106,7 @@ def reading(subject: str, seed: int | None, quantity: str, record: TrialRecord |
     return Reading(subject=subject, seed=seed, quantity=quantity, **_content(recorded))
 
 
-def stood_in(readings: Sequence[Reading], stand_ins: Mapping[str, str]) -> list[Reading]:
+def with_stand_ins(readings: Sequence[Reading], stand_ins: Mapping[str, str]) -> list[Reading]:
     """Readings in which `stand_ins[Q]` stands, as what it is, where quantity Q is unavailable or missing.
 
     What stands in may itself be unavailable: then its reason stands there. A failure stays a failure.

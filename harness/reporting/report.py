@@ -19,7 +19,7 @@ from harness.reporting.frames import (
     read_controls,
     read_trials,
     records_of,
-    stood_in,
+    with_stand_ins,
 )
 from harness.reporting.page import render
 from harness.reporting.published import Published
@@ -87,7 +87,7 @@ def frames_of(store: Store, study: Study, definition: ReportDefinition, publishe
     recorded = sorted({name for record in records.values() if record is not None for name in record.quantities})
     quantities = dict.fromkeys([*(column.quantity for column in definition.columns), *recorded])
     readings = read_trials(records, list(quantities), study)
-    shown = stood_in(readings, definition.stand_ins)
+    shown = with_stand_ins(readings, definition.stand_ins)
     quantities_with_values = {row.quantity for row in shown if row.kind not in ("unavailable", "missing")}
     definition = definition.with_values(quantities_with_values, study)
     control_readings = read_controls(controls, definition.controls, definition.control_quantities)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from harness.launch.cleaning import keys_of, unneeded
+from harness.launch.cleaning import keys_of, removable_attempts
 from harness.processes.locks import check_no_driver, lock_driver
 from harness.records.errors import UserError, unknown_name
 from harness.records.record import Measurement, TrialRecord
@@ -85,7 +85,7 @@ def _attempts(study: Path, store: Store) -> Iterator[Removable]:
             return False
         return record is not None and is_final(record)
 
-    return unneeded(study / ATTEMPTS, is_over)
+    return removable_attempts(study / ATTEMPTS, is_over)
 
 
 def _orphans(store: Store, studies: Sequence[Path]) -> Iterator[Removable]:

@@ -179,13 +179,17 @@ def samplers_used(study: optuna.Study) -> list[str]:
 
 def definition_of(name: str, overrides: Sequence[str]) -> tuple[SweepStudy, Settings]:
     """sweeps/NAME.yaml with the command line's settings; all that can be refused without data is refused here."""
-    from harness.trials.outcomes import LEARNT, quantity_names, queued  # loads torch, and a mistyped word needs none
+    from harness.trials.outcomes import (  # loads torch, and a mistyped word needs none
+        LEARNT,
+        quantity_names,
+        queued_backends,
+    )
 
     definition, settings = sweep_study(name, overrides)
     if len(settings.seeds) != 1:
         raise UserError(f"a sweep trains each candidate once; give one seed: seeds=[0], not {list(settings.seeds)}")
     check_objectives(definition.objectives, quantity_names(settings))
-    check_queues(definition.objectives, queued(settings))
+    check_queues(definition.objectives, queued_backends(settings))
     if definition.budgets:
         _check_budgets(definition, settings, "recipe.steps" in {**definition.settings, **parsed(overrides)})
     if definition.finalists is not None and not set(definition.objectives) & set(LEARNT):
@@ -212,7 +216,7 @@ def _check_budgets(definition: SweepStudy, settings: Settings, steps_given: bool
             f"this sweep's budgets {list(definition.budgets)} say how long candidates are trained, not the recipe; "
             "leave out recipe.steps, or give budgets=[STEPS,...] instead"
         )
-    if len(definition.budgets) > 1 and not settings.recipe.begins_longer_ones:
+    if len(definition.budgets) > 1 and not settings.recipe.is_extendable:
         raise UserError(
             f"{settings.recipe.named_schedule} depends on the last step, so a shorter training is no "
             "beginning of a longer one; give one budget, or recipe.schedule=constant recipe.cooldown=0"

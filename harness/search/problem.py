@@ -35,7 +35,7 @@ from harness.training.recipe import Recipe
 from harness.trials.ablation_study import read_ablation
 from harness.trials.costs import before_training
 from harness.trials.limits import LatencyLimit, Limits, checks, violated
-from harness.trials.outcomes import queued
+from harness.trials.outcomes import queued_backends
 from harness.trials.prepared import Prepared
 from harness.trials.spec import TrialSpec
 from harness.trials.studies import read_study
@@ -166,7 +166,7 @@ class Problem:
     def keeps_checkpoints(self) -> bool:
         """Whether a longer training, here or after a promotion, can go on from them."""
         settings = self.levels[0].settings
-        return self.top > 0 or (settings.recipe.begins_longer_ones and not settings.count_only)
+        return self.top > 0 or (settings.recipe.is_extendable and not settings.count_only)
 
     def drop_checkpoints(self, keys: Iterable[str]) -> None:
         for key in keys:
@@ -223,7 +223,7 @@ class Problem:
 
     def outcome(self, record: TrialRecord) -> Outcome:
         """What the record says of the objectives."""
-        return outcome_of(record, self.objectives, queued(self.levels[0].settings))
+        return outcome_of(record, self.objectives, queued_backends(self.levels[0].settings))
 
     @property
     def samples(self) -> int:

@@ -229,7 +229,7 @@ def why_not(spec: TrialSpec, parent: TrialRecord | None, origin: Origin) -> str 
         return "no checkpoint of it was kept when it was promoted"
     if parent is None:
         return f"it is not in the store {spec.store.root}"
-    if not recipe.begins_longer_ones:
+    if not recipe.is_extendable:
         return f"{recipe.named_schedule} depends on the last step"
     if parent.seed != spec.seed:
         return f"its seed is {parent.seed}"

@@ -36,7 +36,7 @@ from harness.measure.statistics_ranks import Tau, tau
 from harness.records.errors import UserError, unknown_name
 from harness.records.manifest import study_folder
 from harness.records.plain import canonical_json
-from harness.records.provenance import ended, provenance
+from harness.records.provenance import completed_provenance, provenance
 from harness.records.quantity import value_of
 from harness.records.record import Measurement, Protocol, TrialRecord, measurement_key
 from harness.records.store import Store
@@ -168,7 +168,7 @@ def _measure(store: Store, record: TrialRecord, score: str, parts: Sequence[Part
         subject="sample_parts",
         settings=_settings(record, score, parts),
         quantities=quantities,
-        provenance=ended(begun),
+        provenance=completed_provenance(begun),
     )
 
 
@@ -257,7 +257,7 @@ def shorter_trainings(alike: TrainedAlike) -> dict[int, dict[str, TrialRecord]]:
     A sweep of the same candidates with fewer `recipe.steps` leaves them: what halving chooses by.
     """
     found: dict[int, dict[str, TrialRecord]] = {}
-    if alike.prepared.settings.recipe.begins_longer_ones:
+    if alike.prepared.settings.recipe.is_extendable:
         for record in _of_the_same_architectures(alike):
             steps = int(record.protocol["recipe"]["steps"])
             longer = {**record.protocol, "recipe": {**record.protocol["recipe"], "steps": alike.steps}}

@@ -29,7 +29,7 @@ from harness.search.problem import Problem
 from harness.search.study import SWEEP_FILE, open_storage, open_study, place, reading, storage_in
 from harness.search.sweep import Sweep
 from harness.trials.controls import control_key
-from harness.trials.outcomes import finished, queued, to_measure
+from harness.trials.outcomes import finished, measurements_to_queue, queued_backends
 from harness.trials.progress import Show
 from harness.trials.spec import TrialSpec, scratch, store_of
 
@@ -96,7 +96,7 @@ class Rehearsing:
         self.expected.add(spec.key)
 
     def submit(self, spec: TrialSpec) -> TrialRecord | None:
-        self.to_measure |= {(name, key) for name, key in to_measure(spec).items()}
+        self.to_measure |= {(name, key) for name, key in measurements_to_queue(spec).items()}
         if (record := finished(spec)) is not None:
             self.known.add(spec.key)
             return record
@@ -177,7 +177,7 @@ def _copy(kept: Path, folder: Path, name: str) -> str:
 
 def _measurements(problem: Problem, queue: Rehearsing) -> dict[str, int]:
     counted = Counter(name for name, _ in queue.to_measure)
-    return {name: counted[name] for name in queued(problem.levels[0].settings)}
+    return {name: counted[name] for name in queued_backends(problem.levels[0].settings)}
 
 
 def _floor(problem: Problem) -> tuple[float | None, str]:

@@ -26,7 +26,7 @@ from harness.training.ema import Ema
 from harness.training.outcomes import Diverged, Effort, Interrupted, Trained
 from harness.training.randomness import stream_seed
 from harness.training.recipe import Recipe
-from harness.training.stopping import StopRequest
+from harness.training.stopping import SigtermFlag
 from harness.training.validation import validation_batches, validation_loss
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def train(
     another training, or the device is missing.
     """
     device = resolve_device(recipe.device)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), StopRequest() as stop:
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), SigtermFlag() as stop:
         training = Training(
             model.to(device), data, prompts, recipe, architecture, seed, folder, device, on_point, on_steps
         )
@@ -262,7 +262,7 @@ class Training:
         """What a checkpoint of `step` must have in common with a training that goes on from it."""
         weights = {name: list(tensor.shape) for name, tensor in self.model.state_dict().items()}
         recipe: Any = identity(self.recipe)
-        if self.recipe.begins_longer_at(step):
+        if self.recipe.is_extendable_at(step):
             recipe = {name: value for name, value in recipe.items() if name != "steps"}
         parts = [recipe, str(self.precision), self.seed, self.data.fingerprint, self.architecture, weights]
         return fingerprint(parts, schema="training-4")

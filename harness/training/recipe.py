@@ -95,16 +95,16 @@ class Recipe:
         return self.steps - round(self.cooldown * self.steps)
 
     @property
-    def begins_longer_ones(self) -> bool:
+    def is_extendable(self) -> bool:
         """Whether training by it to its end is, step by step, the beginning of training with more `steps`."""
-        return self.begins_longer_at(self.steps)
+        return self.is_extendable_at(self.steps)
 
     @property
     def named_schedule(self) -> str:
         """The settings that say where the learning rate falls, as they are written."""
         return f"recipe.cooldown={self.cooldown:g}" if self.cooldown else f"recipe.schedule={self.schedule}"
 
-    def begins_longer_at(self, step: int) -> bool:
+    def is_extendable_at(self, step: int) -> bool:
         """Whether the state after `step` is one that every longer training by it comes through: one with a cool-down
         does before it begins."""
         return self.schedule == "constant" and step <= self.stable_steps

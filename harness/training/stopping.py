@@ -6,7 +6,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 
-class StopRequest:
+class SigtermFlag:
     """Inside the `with`, SIGTERM sets `.requested` instead of ending the process.
 
     Python delivers signals to the main thread alone; in any other, SIGTERM keeps its meaning.
@@ -17,7 +17,7 @@ class StopRequest:
         self._before: Any = None
         self._installed = False
 
-    def __enter__(self) -> "StopRequest":
+    def __enter__(self) -> "SigtermFlag":
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGTERM, self._request)
             self._installed = True

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.launch.events import Progress
-from harness.launch.jobs import Running, launcher_of, without_result
+from harness.launch.jobs import Running, launcher_of, unfinished_job
 from harness.launch.pool import Pool
 from harness.launch.worker import Call
 from harness.processes.lease import Heartbeat, LeaseWatch, unique_owner
@@ -56,7 +56,7 @@ class Claims:
             write_atomic(self._root / f"{key}.json", json.dumps(mine).encode())
         return None
 
-    def give_back(self, key: str) -> None:
+    def release(self, key: str) -> None:
         claim = self._read(key)
         if claim is not None and self._is_ours(claim):
             (self._root / f"{key}.json").unlink(missing_ok=True)
@@ -90,7 +90,7 @@ class Claims:
 
     def _job_lives(self, folder: Path, key: str) -> bool:
         """Watched with patience: on another host only time tells."""
-        job = without_result(folder / key, launcher_of(folder)) if (folder / key).is_dir() else None
+        job = unfinished_job(folder / key, launcher_of(folder)) if (folder / key).is_dir() else None
         if job is None:
             return False
         if key not in self._jobs or self._jobs[key].attempt != job.attempt:
@@ -198,7 +198,7 @@ class Backlog:
         """The claim is ours. Whoever had it before may have ended since we looked."""
         del self._jobs[key]
         if job.is_done():
-            job.claims.give_back(key)
+            job.claims.release(key)
             return True
         self._pool.submit(key, job.call, holds=job.holds)
         return False
@@ -206,4 +206,4 @@ class Backlog:
     def end(self, key: str) -> None:
         """The pool is done with it, and the store has what came of it."""
         for claims in self._claims.values():
-            claims.give_back(key)
+            claims.release(key)

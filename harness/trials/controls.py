@@ -17,7 +17,7 @@ from harness.measure.quality_controls import control_images
 from harness.measure.quality_reference import Reference, load_reference
 from harness.records.errors import UserError
 from harness.records.plain import Plain, from_plain, to_plain
-from harness.records.provenance import ended, provenance
+from harness.records.provenance import completed_provenance, provenance
 from harness.records.record import Measurement, Protocol, measurement_key
 from harness.records.store import Store
 from harness.training.device import resolve_device, use_threads
@@ -95,7 +95,7 @@ def _measure(name: str, prepared: Prepared, base: ArchitectureConfig, reference:
         images, labels = control_images(name, data, settings.quality, settings.sampling)
     quantities = quality(images, labels, reference, under)
     what = _settings(name, prepared.protocol, base)
-    return Measurement(subject="control", settings=what, quantities=quantities, provenance=ended(start))
+    return Measurement(subject="control", settings=what, quantities=quantities, provenance=completed_provenance(start))
 
 
 def _collect(store: Store, plain: Plain) -> None:

@@ -29,7 +29,7 @@ from harness.measure.touched import Anatomy, anatomy
 from harness.models.build import build, example_inputs
 from harness.processes.locks import FileLock
 from harness.records.plain import identity
-from harness.records.provenance import ended, provenance, versions
+from harness.records.provenance import completed_provenance, provenance, versions
 from harness.records.quantity import Counted, Failed, Predicted, Quantity, Unavailable
 from harness.records.record import Measurement, measurement_key
 from harness.records.store import Store
@@ -274,7 +274,7 @@ def _once(
         if (measurement := store.measurement(key)) is None:
             start = provenance()
             quantities, more = measure()
-            origin = ended(start, **more)
+            origin = completed_provenance(start, **more)
             measurement = Measurement(subject=subject, settings=settings, quantities=quantities, provenance=origin)
             if not any(isinstance(quantity, Unavailable) for quantity in quantities.values()):
                 store.put(measurement)  # what is not available now may be tomorrow

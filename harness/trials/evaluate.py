@@ -18,7 +18,7 @@ from harness.data.decode import UnreadableError, decode, to_array
 from harness.data.folder import check_bits
 from harness.data.images import ImageData, unreadable_line
 from harness.data.index import by_threads
-from harness.data.listing import BESIDE, Skipped, left_out, list_images, shown, spoken
+from harness.data.listing import BESIDE, Skipped, escaped, left_out, list_images, prompt_name
 from harness.diffusion.flow_matching import NotFiniteError
 from harness.measure.quality import DISTANCES, quality, samples_for
 from harness.measure.quality_reference import load_reference
@@ -94,7 +94,7 @@ def read_images(folder: Path, data: ImageData, config: DataConfig) -> FolderImag
     bits = config.bits if isinstance(config, ImageFolderConfig) else None
     with by_threads(lambda name: _read(folder, name, data, bits), names, f"reading {folder}") as results:
         read = dict(zip(names, results, strict=True))
-    unreadable = [f"{shown(name)}: {result}" for name, result in read.items() if isinstance(result, str)]
+    unreadable = [f"{escaped(name)}: {result}" for name, result in read.items() if isinstance(result, str)]
     images = [(*result, _owner(name)) for name, result in read.items() if not isinstance(result, str)]
     remarks = [*unreadable_line(unreadable), *(f"left out: {each}" for each in [*listing.skipped, *beside])]
     if len(images) < 2:
@@ -140,11 +140,11 @@ def _labels(owners: Sequence[str], data: ImageData) -> tuple[Tensor | None, str]
     ]
     if all(owner in known_by[0] for owner in owners):
         return torch.tensor([known_by[0][owner] for owner in owners]), ""
-    if all(spoken(owner) in known_by[1] for owner in owners):
-        return torch.tensor([known_by[1][spoken(owner)] for owner in owners]), ""
-    other = min(owner for owner in owners if owner not in known_by[0] and spoken(owner) not in known_by[1])
+    if all(prompt_name(owner) in known_by[1] for owner in owners):
+        return torch.tensor([known_by[1][prompt_name(owner)] for owner in owners]), ""
+    other = min(owner for owner in owners if owner not in known_by[0] and prompt_name(owner) not in known_by[1])
     return None, "the images do not lie in folders named after the classes: " + (
-        f"'{shown(other)}' is none of {', '.join(data.class_names[:5])}{', ...' if len(data.class_names) > 5 else ''}"
+        f"'{escaped(other)}' is none of {', '.join(data.class_names[:5])}{', ...' if len(data.class_names) > 5 else ''}"
         if other
         else "some lie in no folder"
     )

@@ -66,7 +66,7 @@ def rejected(spec: TrialSpec) -> TrialRecord | None:
     reason = violated(quantities, spec.limits)
     if reason is None:
         return None
-    return record_of(spec, "rejected", quantities | missing(LEARNT, f"rejected before training: {reason}"))
+    return record_of(spec, "rejected", quantities | all_unavailable(LEARNT, f"rejected before training: {reason}"))
 
 
 def failed_record(spec: TrialSpec, stage: str, message: str) -> TrialRecord:
@@ -88,7 +88,7 @@ def _of_twin(settings: Settings) -> tuple[str, ...]:
     return tuple(f"{PREFIX}{name}" for name in (*COUNTED, PREFLIGHT, *timed))
 
 
-def missing(names: tuple[str, ...], reason: str) -> dict[str, Quantity]:
+def all_unavailable(names: tuple[str, ...], reason: str) -> dict[str, Quantity]:
     return {name: Unavailable(reason=reason) for name in names}
 
 
@@ -126,7 +126,7 @@ def with_current_costs(spec: TrialSpec, record: TrialRecord) -> TrialRecord:
     return record
 
 
-def for_its_twin(spec: TrialSpec, record: TrialRecord) -> TrialRecord:
+def with_own_twin(spec: TrialSpec, record: TrialRecord) -> TrialRecord:
     """The record itself, unless another study with another twin wrote it: then as this one asks for it."""
     return record if _is_of_its_twin(spec, record) else with_current_costs(spec, record)
 
@@ -145,7 +145,7 @@ def _keeps_its_own(current: Quantity | None, own: Quantity) -> bool:
     return isinstance(current, Unavailable) and not current.awaits and not isinstance(own, Unavailable)
 
 
-def queued(settings: Settings) -> dict[str, QueuedBackend]:
+def queued_backends(settings: Settings) -> dict[str, QueuedBackend]:
     """The quantities that queues are asked for; a deployment twin's among them."""
     backends = {backend.quantity: backend for backend in latency_backends(settings)}
     if settings.twin is not None:
@@ -153,11 +153,11 @@ def queued(settings: Settings) -> dict[str, QueuedBackend]:
     return {name: backend for name, backend in backends.items() if isinstance(backend, QueuedBackend)}
 
 
-def with_answers(spec: TrialSpec, record: TrialRecord) -> TrialRecord:
+def with_arrived_answers(spec: TrialSpec, record: TrialRecord) -> TrialRecord:
     """The record with the measurements that came since, stored if there are some; asks again for what no queue has."""
-    record = for_its_twin(spec, record)
+    record = with_own_twin(spec, record)
     arrived: dict[str, Quantity] = {}
-    for name, backend in queued(spec.settings).items():
+    for name, backend in queued_backends(spec.settings).items():
         before = record.quantities.get(name)
         if not isinstance(before, Unavailable):
             continue
@@ -170,11 +170,11 @@ def with_answers(spec: TrialSpec, record: TrialRecord) -> TrialRecord:
     return record
 
 
-def to_measure(spec: TrialSpec) -> dict[str, str]:
+def measurements_to_queue(spec: TrialSpec) -> dict[str, str]:
     """What queues would be asked for by this trial: quantity -> the key of its measurement, where there is none yet."""
     keys = {
         name: measurement_key("latency", latency_settings(backend, *timed_by(name, spec)))
-        for name, backend in queued(spec.settings).items()
+        for name, backend in queued_backends(spec.settings).items()
     }
     return {name: key for name, key in keys.items() if spec.store.measurement(key) is None}
 

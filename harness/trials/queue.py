@@ -26,11 +26,11 @@ from harness.trials.outcomes import (
     WORKER,
     failed_record,
     finished,
-    for_its_twin,
-    queued,
+    queued_backends,
     rejected,
-    with_answers,
+    with_arrived_answers,
     with_current_costs,
+    with_own_twin,
 )
 from harness.trials.progress import Show
 from harness.trials.run import run_trial
@@ -168,7 +168,7 @@ class TrialQueue:
         complete = []
         for spec in list(self._expected.values()):
             before = spec.store.trial(spec.key)
-            record = None if before is None else with_answers(spec, before)
+            record = None if before is None else with_arrived_answers(spec, before)
             if record is not None and record.state == "complete" and _waits(spec, record):
                 continue
             del self._expected[spec.key]
@@ -207,7 +207,7 @@ def run_all(queue: TrialQueue, specs: Sequence[TrialSpec], show: Show) -> dict[s
 
 
 def _waits(spec: TrialSpec, record: TrialRecord) -> bool:
-    return any(isinstance(record.quantities.get(name), Unavailable) for name in queued(spec.settings))
+    return any(isinstance(record.quantities.get(name), Unavailable) for name in queued_backends(spec.settings))
 
 
 def _has_its_artifacts(spec: TrialSpec, result: Plain) -> bool:
@@ -222,7 +222,7 @@ def _record(spec: TrialSpec, outcome: Outcome) -> TrialRecord:
         record = from_plain(TrialRecord, plain)
         if spec.store.trial(record.key) is None:  # the job ended before, and its record was deleted since
             spec.store.put(record)
-        return for_its_twin(spec, record)  # the job may have ended under an earlier command, with another twin
+        return with_own_twin(spec, record)  # the job may have ended under an earlier command, with another twin
     record = failed_record(spec, WORKER, f"{outcome.error}{_where(outcome)}")
     spec.store.put(record)
     return record

@@ -25,7 +25,7 @@ from harness.measure.quality import quality, samples_for
 from harness.measure.quality_reference import load_reference
 from harness.models.weights import Training, write_weights
 from harness.records.plain import to_plain
-from harness.records.provenance import ended, provenance
+from harness.records.provenance import completed_provenance, provenance
 from harness.records.quantity import Failed, Measured, Quantity, value_of
 from harness.records.record import CurvePoint, State, TrialRecord
 from harness.records.store import write_atomic
@@ -34,7 +34,7 @@ from harness.training.device import resolve_device, use_threads
 from harness.training.loop import train
 from harness.training.outcomes import Diverged, Effort, Interrupted, Trained
 from harness.trials.costs import before_training, measure_coreml, measure_latency, measure_twin
-from harness.trials.outcomes import LEARNT, SCORES, finished, for_its_twin, missing, record_of, rejected
+from harness.trials.outcomes import LEARNT, SCORES, all_unavailable, finished, record_of, rejected, with_own_twin
 from harness.trials.prepared import Prepared, cache_folder, check_unchanged, prepare
 from harness.trials.samples import by_class, drawn_with, initialised, sampled, write_grid
 from harness.trials.spec import TrialSpec
@@ -56,7 +56,7 @@ def run_trial(spec: TrialSpec, attempt_folder: Path) -> TrialRecord:
     from them. Raises UserError, and AttemptStopped when the process was asked to end: the next attempt continues.
     """
     record = finished(spec)
-    record = rejected(spec) if record is None else for_its_twin(spec, record)
+    record = rejected(spec) if record is None else with_own_twin(spec, record)
     if record is None:
         use_threads(threads_of(spec.settings.launcher))
         with tracker(spec.settings.tracker, _tracked(spec), spec.settings.out / "tracking") as tracking:
@@ -86,7 +86,7 @@ class Trial:
             self.time()
             backends = self.spec.settings.latency.backends
             absent = ("coreml_bytes", *(backend.quantity for backend in backends), *LEARNT)
-            self.quantities = {**missing(absent, "this study counts only"), **self.quantities}
+            self.quantities = {**all_unavailable(absent, "this study counts only"), **self.quantities}
             return self.record("complete")
         self.export()
         self.time()
@@ -218,7 +218,7 @@ class Trial:
                 "notes": list(effort.notes),
             }
         size = sum(self.spec.store.artifact(self.spec.key, name).stat().st_size for name in self.artifacts)
-        origin = ended(self.start, stage_seconds=self.seconds, artifact_bytes=size, **learnt)
+        origin = completed_provenance(self.start, stage_seconds=self.seconds, artifact_bytes=size, **learnt)
         curve = tuple(self.curve[at] for at in sorted(self.curve))
         return record_of(
             self.spec, state, self.quantities, curve=curve, artifacts=self.artifacts, provenance=origin

@@ -64,10 +64,3 @@ def study_folders(folder: str) -> list[Path]:
 
 def study_names(folder: str) -> list[str]:
     return sorted({path.stem for place in study_folders(folder) for path in place.glob("*.yaml")})
-
-
-def taken(content: Mapping[str, Any], allowed: tuple[str, ...], path: str) -> None:
-    """Refuse keys that a study of this kind does not have."""
-    for key in content:
-        if key not in allowed:
-            raise unknown_name(f"key in {path}:", key, allowed)

@@ -9,7 +9,7 @@ import pytest
 from harness.cli import main
 from harness.launch.config import SlurmLauncher
 from harness.records.errors import UserError
-from harness.records.fields import described, forms
+from harness.records.fields import describe_fields, forms
 from harness.records.plain import from_plain
 from harness.training.recipe import Recipe
 from harness.trials.compose import groups
@@ -44,7 +44,7 @@ def test_what_is_shown_is_a_setting(name, capsys):
     """Every path that is shown, given what no setting takes, is refused for its value and not for its name."""
     text = shown(capsys, name)
     for form in forms(get_type_hints(Settings)[name]):
-        for line in described(form, name):
+        for line in describe_fields(form, name):
             assert re.search(rf"^{line.path}( =|  )", text, re.MULTILINE)
             content: object = object()
             for part in reversed(line.path.split(".")[1:]):

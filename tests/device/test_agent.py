@@ -106,7 +106,7 @@ def test_without_the_lease_a_living_agents_request_would_be_measured_twice(queue
 
             with pytest.raises(KeyboardInterrupt):
                 Agent(queue=queue, target=StubTarget(), sleep=sleep, report=lambda _line: None).run()
-            queue.give_back(entry)
+            queue.release(entry)
         return len(measured)
 
     assert measured_beside_a_living_agent() == 0
@@ -161,19 +161,19 @@ def test_no_device_is_said_and_loses_no_request(queue, tmp_path, agent, monkeypa
 
     monkeypatch.setattr(StubTarget, "identify", absent)
     assert agent.run() == 1
-    assert "unavailable: needs an iPhone" in queue.complaints()[0]
+    assert "unavailable: needs an iPhone" in queue.agent_messages()[0]
     assert queue.find(request).state == "pending"
     monkeypatch.undo()
     monkeypatch.setattr(Agent, "_measured", lambda *_: NUMBER)
     assert agent.run() == 0
-    assert queue.complaints() == []
+    assert queue.agent_messages() == []
     assert queue.answer(request) == NUMBER
 
 
 def test_what_an_earlier_agent_said_is_gone_once_the_next_one_finds_the_phone(queue, agent):
-    queue.say("unavailable: could not sign the app")
+    queue.post_status("unavailable: could not sign the app")
     assert agent.run() == 0
-    assert queue.complaints() == []
+    assert queue.agent_messages() == []
 
 
 def test_a_phone_that_is_locked_again_and_again_costs_no_attempt(queue, tmp_path, agent, monkeypatch):
@@ -191,7 +191,7 @@ def test_a_phone_that_is_locked_again_and_again_costs_no_attempt(queue, tmp_path
     for _ in range(2 * ATTEMPTS):
         assert agent.run() == 1
         assert (queue.find(request).state, queue.find(request).request.errors) == ("pending", ())
-    assert "needs the iPhone unlocked" in queue.complaints()[0]
+    assert "needs the iPhone unlocked" in queue.agent_messages()[0]
     assert agent.run() == 0
     assert queue.answer(request) == NUMBER
 
@@ -205,7 +205,7 @@ def test_what_only_a_person_can_mend_ends_the_agent_and_is_seen_at_the_other_end
     monkeypatch.setattr(Agent, "_measured", unsigned)
     with pytest.raises(UserError, match="could not sign"):
         agent.run()
-    assert "unavailable: could not sign the app" in queue.complaints()[0]
+    assert "unavailable: could not sign the app" in queue.agent_messages()[0]
     assert queue.find(request).state == "pending"
 
 
@@ -272,7 +272,7 @@ def test_another_build_of_the_system_is_measured_anew_only_if_asked(queue, tmp_p
 def test_requests_for_another_chip_are_explained(queue, tmp_path, agent):
     submitted(queue, tmp_path, chip="A15")
     assert agent.run() == 0
-    assert "requests wait for A15, and this device is called A17 Pro" in queue.complaints()[0]
+    assert "requests wait for A15, and this device is called A17 Pro" in queue.agent_messages()[0]
 
 
 def test_help_and_mistakes_of_the_command_line_need_no_mac(capsys):

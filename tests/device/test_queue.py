@@ -155,13 +155,13 @@ def test_a_dead_agents_claim_returns_and_a_living_ones_stays(queue, tmp_path):
         queue.claim(owner, "")
         deadline = time.monotonic() + 3 * LEASE_S
         while time.monotonic() < deadline:
-            assert queue.return_dead() == []
+            assert queue.release_dead_claims() == []
             time.sleep(LEASE_S / 10)
         left = (queue.heartbeats / owner).read_bytes()
     (queue.heartbeats / owner).write_bytes(left)  # as kill -9 leaves it
-    assert queue.return_dead() == []
+    assert queue.release_dead_claims() == []
     time.sleep(1.2 * LEASE_S)
-    assert queue.return_dead() == [request]
+    assert queue.release_dead_claims() == [request]
     assert states(queue) == {request: "pending"}
     assert not list(queue.heartbeats.iterdir())
 
@@ -178,7 +178,7 @@ def test_a_stalled_agent_that_lost_its_claim_disturbs_nobody(queue, tmp_path):
     """Its number counts if it is the first; the request belongs to the other, who finds the number."""
     request = submitted(queue, tmp_path)
     stalled = queue.claim("stalled", "")
-    queue.give_back(replace(stalled))  # as `return_dead` does
+    queue.release(replace(stalled))  # as `release_dead_claims` does
     other = queue.claim("other", "")
     queue.finish(stalled, PHONE, NUMBER)
     assert states(queue) == {request: "claimed"}
@@ -189,7 +189,7 @@ def test_a_stalled_agent_that_lost_its_claim_disturbs_nobody(queue, tmp_path):
 
 def test_what_nobody_tried_comes_before_what_failed(queue, tmp_path):
     first = submitted(queue, tmp_path, b"first")
-    queue.give_back(queue.claim("agent", ""), "the phone restarted")
+    queue.release(queue.claim("agent", ""), "the phone restarted")
     second = submitted(queue, tmp_path, b"second")
     entry = queue.claim("agent", "")
     assert entry.request.id == second
@@ -198,11 +198,11 @@ def test_what_nobody_tried_comes_before_what_failed(queue, tmp_path):
 
 
 def test_what_an_agent_says_is_seen_at_the_other_end(queue):
-    queue.say("unavailable: needs an iPhone")
-    assert len(queue.complaints()) == 1
-    assert "needs an iPhone" in queue.complaints()[0]
-    queue.say("")
-    assert queue.complaints() == []
+    queue.post_status("unavailable: needs an iPhone")
+    assert len(queue.agent_messages()) == 1
+    assert "needs an iPhone" in queue.agent_messages()[0]
+    queue.post_status("")
+    assert queue.agent_messages() == []
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,7 @@ def test_it_asks_and_answers_without_waiting(backend, queue, net, inputs):
 
 
 def test_what_the_agent_says_is_in_the_reason(backend, queue, net, inputs):
-    queue.say("unavailable: needs an iPhone: connect one")
+    queue.post_status("unavailable: needs an iPhone: connect one")
     assert "unavailable: needs an iPhone" in backend.measure(net, inputs).reason
 
 

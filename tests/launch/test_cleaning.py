@@ -6,7 +6,7 @@ from pathlib import Path
 import launch_jobs as jobs
 
 from harness.launch.attempt import Attempt, current_attempt, new_attempt, shared_of
-from harness.launch.cleaning import unneeded
+from harness.launch.cleaning import removable_attempts
 from harness.launch.config import DebugLauncher, LocalLauncher
 from harness.launch.events import read_events
 from harness.launch.pool import Pool
@@ -27,10 +27,10 @@ def run(folder: Path, launcher=None, /, **calls):
 
 def clean(folder: Path, is_over=NOBODY) -> set[str]:
     """What went, below `folder`."""
-    items = list(unneeded(folder, is_over))
+    items = list(removable_attempts(folder, is_over))
     for item in items:
         remove(item.path)
-    assert list(unneeded(folder, is_over)) == [], "once is enough"
+    assert list(removable_attempts(folder, is_over)) == [], "once is enough"
     return {item.path.relative_to(folder).as_posix() for item in items}
 
 
@@ -93,9 +93,9 @@ def test_an_attempt_whose_worker_holds_its_lock_is_left_alone(tmp_path: Path) ->
     run(tmp_path, add=jobs.add)
     lock = FileLock.acquire(current(tmp_path, "add").lock)
     assert lock is not None
-    assert list(unneeded(tmp_path, NOBODY)) == []
+    assert list(removable_attempts(tmp_path, NOBODY)) == []
     lock.release()
-    assert list(unneeded(tmp_path, NOBODY)) != []
+    assert list(removable_attempts(tmp_path, NOBODY)) != []
 
 
 def test_shared_files_go_when_the_key_is_over_and_only_then(tmp_path: Path) -> None:

@@ -185,23 +185,23 @@ class Ended:
     ],
 )
 def test_endings_that_are_final_are_written_down(attempt: Attempt, state: str, policy: Policy) -> None:
-    assert endings.settle(attempt, Ended(state, policy), SLURM, None).policy == policy
+    assert endings.resolve_ending(attempt, Ended(state, policy), SLURM, None).policy == policy
     result = attempt.result()
     final = policy in ("fail", "cancel", "again")
     assert final == (result is not None and result.state == "failed")
 
 
 def test_a_worker_that_saved_and_left_is_no_loss_however_slurm_calls_it(attempt: Attempt) -> None:
-    attempt.mark_left()
-    assert endings.settle(attempt, Ended("COMPLETED"), SLURM, None).policy == "resubmit"
-    attempt.mark_entered()
-    assert endings.settle(attempt, Ended("COMPLETED"), SLURM, None).policy == "lost"
+    attempt.mark_suspended()
+    assert endings.resolve_ending(attempt, Ended("COMPLETED"), SLURM, None).policy == "resubmit"
+    attempt.mark_resumed()
+    assert endings.resolve_ending(attempt, Ended("COMPLETED"), SLURM, None).policy == "lost"
 
 
 @pytest.mark.parametrize("policy", ["cancel", "again"])
 def test_a_job_that_its_driver_cancelled_goes_on_with_the_next_driver(attempt: Attempt, policy: Policy) -> None:
     attempt.mark_recalled()
-    assert endings.settle(attempt, Ended("CANCELLED", policy), SLURM, None).policy == "resubmit"
+    assert endings.resolve_ending(attempt, Ended("CANCELLED", policy), SLURM, None).policy == "resubmit"
     assert attempt.result() is None
 
 
@@ -255,7 +255,7 @@ def test_a_cancellation_counts_for_the_drivers_that_saw_the_job_go_on(
 def test_time_limits_are_counted_over_attempts_and_from_the_last_failure_on(tmp_path: Path) -> None:
     def limit() -> str:
         attempt = new_attempt(tmp_path / "key")
-        return endings.settle(attempt, Ended("TIMEOUT"), SLURM, None).policy
+        return endings.resolve_ending(attempt, Ended("TIMEOUT"), SLURM, None).policy
 
     assert [limit() for _ in range(3)] == ["continue", "continue", "fail"]
     assert limit() == "continue", "the same command again begins to count anew"
@@ -297,21 +297,21 @@ def test_a_job_requeues_itself_unless_slurm_has_ended_it(
     attempt: Attempt, commands: dict[str, Any], asked: Any, began: float, squeue: Any, left: str, timeouts: int
 ) -> None:
     commands["squeue"] = squeue
-    assert worker.leave(attempt, SLURM, asked, time.monotonic() + began) == left
+    assert worker.requeue_or_stop(attempt, SLURM, asked, time.monotonic() + began) == left
     assert (("scontrol", "requeue", "7_3") in commands["asked"]) == (left == "requeued")
     assert attempt.timeouts_of_key() == timeouts
 
 
 def test_a_requeue_that_slurm_refuses_leaves_the_key_to_the_driver(attempt: Attempt, commands: dict[str, Any]) -> None:
     commands["scontrol"] = subprocess.CalledProcessError(1, "scontrol", stderr="Requested operation is disabled\n")
-    left = worker.leave(attempt, SLURM, signal.SIGUSR2, time.monotonic() + LONG_AGO)
+    left = worker.requeue_or_stop(attempt, SLURM, signal.SIGUSR2, time.monotonic() + LONG_AGO)
     assert isinstance(left, Result)
     assert left.state == "stopped"
     assert left.error.endswith("Slurm did not requeue it: Requested operation is disabled")
 
 
 def test_a_job_that_was_replaced_does_not_requeue_itself(attempt: Attempt, commands: dict[str, Any]) -> None:
-    left = worker.leave(attempt, SLURM, signal.SIGUSR1, time.monotonic())
+    left = worker.requeue_or_stop(attempt, SLURM, signal.SIGUSR1, time.monotonic())
     assert isinstance(left, Result)
     assert commands["asked"] == []
 

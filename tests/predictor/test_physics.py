@@ -8,7 +8,7 @@ from torch import nn
 from harness.measure.cost import count
 from harness.predictor.calibration import read
 from harness.predictor.chips import CHIPS
-from harness.predictor.memory import LIMITS, is_proven, too_big
+from harness.predictor.memory import LIMITS, is_proven, why_too_big
 from harness.predictor.networks import catalogue_network
 from harness.predictor.operators import COLUMNS, operators_of
 from harness.predictor.predict import predict_latency, predict_operators
@@ -129,8 +129,8 @@ def test_between_what_ran_and_what_failed_is_extrapolated():
     (limit,) = (limit for limit in LIMITS if "weights" in limit.what)
     weights = (limit.runs_mb + limit.fails_mb) / 2 * 1e6 / 2
     table = operators({"times": 1, "dense": 1e9, "weights": weights, "launches": 1})
-    assert too_big(table, 16) is None
+    assert why_too_big(table, 16) is None
     assert not is_proven(table, 16)
     assert predict_operators(table, chip="A15").extrapolated
-    assert too_big(table * 2, 16) is not None
+    assert why_too_big(table * 2, 16) is not None
     assert is_proven(table, 8)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from harness.records.fields import described
+from harness.records.fields import describe_fields
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,7 +31,7 @@ class Outer(Base):
 
 
 def test_every_field_with_its_text_its_base_classes_and_its_parts():
-    found = {line.path: (line.type, line.default, line.text) for line in described(Outer, "x")}
+    found = {line.path: (line.type, line.default, line.text) for line in describe_fields(Outer, "x")}
     assert found == {
         "x.threads": ("whole number | null", "null", "How many; null: all."),
         "x.steps": ("whole number", "(required)", "The budget."),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.records.plain import to_plain
-from harness.records.provenance import code_state, ended, processor_name, provenance, versions
+from harness.records.provenance import code_state, completed_provenance, processor_name, provenance, versions
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_versions_are_read_without_importing(tmp_path: Path) -> None:
 
 
 def test_it_is_plain_and_complete() -> None:
-    whole = ended(provenance(threads=2, device="cpu", command="harness ablate fig3"), gpu_hours=0.0)
+    whole = completed_provenance(provenance(threads=2, device="cpu", command="harness ablate fig3"), gpu_hours=0.0)
     assert json.loads(json.dumps(to_plain(whole))) == whole
     assert (whole["threads"], whole["device"], whole["command"]) == (2, "cpu", "harness ablate fig3")
     assert whole["started"] <= whole["finished"]

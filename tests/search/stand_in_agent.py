@@ -34,7 +34,7 @@ def main(root: str, log: str, seconds: str = "0.5") -> None:
     queue = FolderQueue(Path(root), lease_s=LEASE_S)
     with queue.alive() as owner:
         while True:
-            queue.return_dead()
+            queue.release_dead_claims()
             claims = [entry for entry in (queue.claim(owner, PHONE.chip), queue.claim(owner, PHONE.chip)) if entry]
             time.sleep(float(seconds))
             for entry in reversed(claims):

@@ -17,7 +17,7 @@ from storm_points import arm, note, noted, worker_points
 
 from harness.records.plain import Plain
 from harness.training import loop
-from harness.training.stopping import StopRequest
+from harness.training.stopping import SigtermFlag
 from harness.trials.queue import TrialJob
 from harness.trials.spec import TrialSpec
 
@@ -71,10 +71,10 @@ def hold(log: Path, last: int, **who: Any) -> None:
     """In the trial's first run step `last` lasts until the run is asked to end; the log has a line when it is there."""
     if any(line["trial"] == who["trial"] for line in noted(log)):
         return
-    advance, request = loop.Training.advance, StopRequest._request
+    advance, request = loop.Training.advance, SigtermFlag._request
     asked: list[int] = []
 
-    def asking(self: StopRequest, number: int, frame: Any) -> None:
+    def asking(self: SigtermFlag, number: int, frame: Any) -> None:
         asked.append(number)
         request(self, number, frame)
 
@@ -85,7 +85,7 @@ def hold(log: Path, last: int, **who: Any) -> None:
             while not asked:
                 time.sleep(0.05)
 
-    StopRequest._request = asking  # type: ignore[method-assign]
+    SigtermFlag._request = asking  # type: ignore[method-assign]
     loop.Training.advance = advancing  # type: ignore[method-assign]
 
 

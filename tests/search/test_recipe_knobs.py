@@ -119,7 +119,7 @@ def test_a_value_is_tried_with_the_knobs_that_it_depends_on():
         checked(of(recipe__cooldown={"choices": [0, 0.2]}), schedule="cosine")
 
 
-def test_beside_several_budgets_a_recipe_begins_longer_ones():
+def test_beside_several_budgets_a_recipe_is_extendable():
     found = of(recipe__schedule={"choices": ["constant", "cosine"]})
     checked(found)
     with pytest.raises(UserError, match=r"value cosine: recipe.schedule=cosine depends on the last step"):

@@ -165,12 +165,12 @@ def test_a_driver_that_does_not_listen_trains_all(workplace, monkeypatch):
     """The mutation: without the look, a request changes nothing."""
     from harness.launch import pool
 
-    monkeypatch.setattr(pool, "forget", lambda _folder: None)  # so that the file of a moment ago counts
+    monkeypatch.setattr(pool, "clear_stop_request", lambda _folder: None)  # so that the file of a moment ago counts
     ATTEMPTS.mkdir(parents=True)
     (ATTEMPTS / "stop").touch()
     assert main(["sweep", "search", "trials=2"]) == 0
     assert events() == []
     (ATTEMPTS / "stopping").rename(ATTEMPTS / "stop")
-    monkeypatch.setattr(pool, "hear", lambda _folder: None)
+    monkeypatch.setattr(pool, "accept_stop_request", lambda _folder: None)
     assert main(["sweep", "search", "trials=2"]) == 0
     assert len(events("finished")) == 2

@@ -18,7 +18,7 @@ from harness.launch.worker import AttemptStopped
 from harness.records.plain import Plain
 from harness.records.provenance import code_state
 from harness.records.store import write_atomic
-from harness.training.stopping import StopRequest
+from harness.training.stopping import SigtermFlag
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Saves:
         shared = shared_folder(folder)
         checkpoint = shared / "checkpoint.json"
         first = json.loads(checkpoint.read_text()) if checkpoint.exists() else 0
-        with StopRequest() as stop:
+        with SigtermFlag() as stop:
             for step in range(first, self.steps):
                 note(shared / "steps.log", f"{folder.name} {step}")
                 time.sleep(self.seconds)

@@ -15,7 +15,7 @@ from slurm_driver import HELD, SETTINGS, Driver, eventually
 from slurm_jobs import Saves
 
 from harness.launch.config import SlurmLauncher
-from harness.launch.jobs import launcher_of, left_behind, recall
+from harness.launch.jobs import launcher_of, living_jobs, recall
 from harness.launch.observe import driver_of, jobs_of
 from harness.launch.pool import Pool
 
@@ -181,7 +181,7 @@ def test_jobs_without_a_driver_are_seen_and_can_be_recalled(drive: Drive) -> Non
     assert {key: job.worker for key, job in seen.items()} == {"one": "lives", "two": "lives", "waits": "has not begun"}
     assert seen["waits"].where.startswith("job ")
     assert sorted(recall(driver.folder)) == sorted(todo)
-    eventually(lambda: not left_behind(driver.folder, launcher_of(driver.folder)))
+    eventually(lambda: not living_jobs(driver.folder, launcher_of(driver.folder)))
     assert [driver.story(key)[-1] for key in todo] == ["stopped 1", "stopped 1", "submitted 1"]
     driver.let_go("one", "two")
     again = drive(jobs=todo)

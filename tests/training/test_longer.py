@@ -89,7 +89,7 @@ def test_a_state_of_the_cooldown_begins_no_longer_training(tmp_path: Path) -> No
 
 
 def test_a_cosine_that_ends_elsewhere_is_another_training(tmp_path: Path) -> None:
-    assert not RECIPE.begins_longer_ones
+    assert not RECIPE.is_extendable
     run(tmp_path, steps(6, RECIPE))
     with pytest.raises(UserError, match="another model, recipe"):
         run(tmp_path, steps(14, RECIPE))

@@ -52,11 +52,11 @@ def test_a_cooldown_falls_over_its_share_and_not_before() -> None:
 
 def test_which_states_begin_longer_trainings() -> None:
     constant = Recipe(steps=100, batch_size=8)
-    assert constant.begins_longer_ones
+    assert constant.is_extendable
     cooled = dataclasses.replace(constant, cooldown=0.2)
-    assert not cooled.begins_longer_ones
-    assert [cooled.begins_longer_at(step) for step in (1, 80, 81, 100)] == [True, True, False, False]
-    assert not any(RECIPE.begins_longer_at(step) for step in (1, 50, 100))
+    assert not cooled.is_extendable
+    assert [cooled.is_extendable_at(step) for step in (1, 80, 81, 100)] == [True, True, False, False]
+    assert not any(RECIPE.is_extendable_at(step) for step in (1, 50, 100))
     longer = dataclasses.replace(cooled, steps=300)
     assert all(longer.learning_rate_at(step) == cooled.learning_rate_at(step) for step in range(1, 81))
 

@@ -50,9 +50,9 @@ def test_a_claim_keeps_other_studies_away_until_it_is_given_back(one, two):
     assert first.take("k") is None
     assert two.take("k") == "one"
     assert two.take("other") is None
-    two.give_back("k")
+    two.release("k")
     assert two.take("k") == "one", "nobody gives back what is another's"
-    first.give_back("k")
+    first.release("k")
     assert two.take("k") is None
 
 
@@ -110,7 +110,7 @@ def test_a_claim_that_is_cut_anywhere_is_nobodys(one, two, tmp_path):
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
         assert two.take("k") is None
-        two.give_back("k")
+        two.release("k")
 
 
 def test_of_many_at_once_one_gets_it(tmp_path):
@@ -147,7 +147,7 @@ def test_a_trial_of_another_study_is_waited_for_while_others_are_trained(workpla
         assert queue.progress()[spec.key].stage == "run by study one"
         assert (queue.in_flight, queue.poll(0.0)) == (1, [])
         spec.store.put(record_of(spec, "complete", counted(spec.architecture, spec.latent)))
-        first.give_back(spec.key)
+        first.release(spec.key)
         ((ended, record),) = queue.poll(0.0)
         assert (ended, record.key, record.state) == (spec, spec.key, "complete")
         assert queue.in_flight == 0

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.records.errors import UserError
-from harness.records.fields import described
+from harness.records.fields import describe_fields
 from harness.trials import compose
 from harness.trials.compose import PATHS, compose_plain, groups, merged, parsed
 from harness.trials.settings import Settings, settings_of
@@ -111,7 +111,7 @@ def test_an_output_folder_may_be_called_anything(folder):
 
 
 def test_every_setting_that_is_a_path_is_taken_as_one():
-    assert {line.path for line in described(Settings, "") if line.type.split(" | ")[0] == "path"} == PATHS
+    assert {line.path for line in describe_fields(Settings, "") if line.type.split(" | ")[0] == "path"} == PATHS
     assert settings_of(["data=image_folder", "data.path=a(1)", "data.names=null"]).data.names is None
 
 

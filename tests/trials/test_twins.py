@@ -21,7 +21,14 @@ from harness.search.knob_checks import check_carries_over
 from harness.search.space import space
 from harness.trials.ablation import ablation
 from harness.trials.costs import before_training, cost_of, counted, measure_latency, measure_twin
-from harness.trials.outcomes import collect, quantity_names, record_of, rejected, with_answers, with_current_costs
+from harness.trials.outcomes import (
+    collect,
+    quantity_names,
+    record_of,
+    rejected,
+    with_arrived_answers,
+    with_current_costs,
+)
 from harness.trials.run import run_trial
 from harness.trials.settings import settings_of
 from harness.trials.twins import DeploymentTwin
@@ -238,7 +245,7 @@ def test_the_phone_is_asked_for_the_twin_alone_and_its_late_answer_fills_in(queu
 
 
 @pytest.mark.parametrize(
-    "filled", [with_current_costs, with_answers, lambda spec, _record: run_trial(spec, Path("attempt"))]
+    "filled", [with_current_costs, with_arrived_answers, lambda spec, _record: run_trial(spec, Path("attempt"))]
 )
 def test_a_measurement_of_another_studys_twin_is_not_taken_for_ones_own(queue, workplace, cheap_export, filled):  # noqa: F811
     """Two studies with other twins share the small network's record; no queue is in reach of the second."""
@@ -248,7 +255,7 @@ def test_a_measurement_of_another_studys_twin_is_not_taken_for_ones_own(queue, w
     assert spec.key == other.key
     other.store.put(record_of(other, "complete", {**before_training(other), **measure_twin(other)}))
     run_agent(queue)
-    theirs = with_answers(other, other.store.trial(other.key))
+    theirs = with_arrived_answers(other, other.store.trial(other.key))
     assert isinstance(theirs.quantities["twin.latency_iphone"], Measured)
     queue.root.rename(queue.root.with_name("away"))
     mine = filled(spec, theirs)
