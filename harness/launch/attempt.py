@@ -10,7 +10,7 @@
                           /lease        counts up while the worker lives (where locks do not reach)
                           /submitted.json, call.pkl, progress.json, traceback.txt, logs/
                           /timeouts      on Slurm: how often it reached its time limit
-                          /left          on Slurm: its last run saved and left without a result, to go on
+                          /suspended     on Slurm: its last run saved and left without a result, to go on
                           /recalled      its driver asked it to end
                           /result.json  appears by rename: the end of the attempt
 
