@@ -1,5 +1,5 @@
-"""The commands in README and docs/: indented lines and `code` that begin with a program's name, with what a line's
-comment says."""
+"""The commands in README and docs/: indented lines, and in a sentence `code` of more than two words, that begin with a
+program's name; with what a line's comment says."""
 
 import re
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ def commands(page: Path) -> list[Command]:
     listed = []
     for number, line in enumerate(page.read_text().splitlines(), 1):
         code, _, comment = line.partition("  #")
-        shown = [code.strip()] if line.startswith("    ") else re.findall(r"`([^`]+)`", line)
+        shown = [code.strip()] if line.startswith("    ") else re.findall(r"`(\S+ \S+ [^`]+)`", line)
         reason = comment.partition(NOT_RUN)[2].strip() or None
         listed += [Command(page=name, line=number, text=text, not_run=reason) for text in shown if is_command(text)]
     return listed
