@@ -31,7 +31,8 @@ def commands(page: Path) -> list[Command]:
     listed = []
     for number, line in enumerate(page.read_text().splitlines(), 1):
         code, _, comment = line.partition("  #")
-        shown = [code.strip()] if line.startswith("    ") else re.findall(r"`(\S+ \S+ [^`]+)`", line)
+        indented = line.startswith("    ")
+        shown = [code.strip()] if indented else [each for each in re.findall(r"`([^`]+)`", line) if each.count(" ") > 1]
         reason = comment.partition(NOT_RUN)[2].strip() or None
         listed += [Command(page=name, line=number, text=text, not_run=reason) for text in shown if is_command(text)]
     return listed

@@ -20,7 +20,7 @@ SHORT = {key: value for key, value in SETTINGS.items() if key not in ("data", "l
 CUT = {
     "ablate": SHORT | {"seeds": [0]},
     "train": SHORT,
-    "sweep": SHORT | {"trials": 3, "budgets": [2, 4]},
+    "sweep": {key: value for key, value in SHORT.items() if key != "recipe.steps"} | {"trials": 3, "budgets": [2, 4]},
 }
 """Verb -> the settings that make it short, in place of those that the page gives."""
 
@@ -58,6 +58,7 @@ def cut_short(words: list[str], home: Path, work: Path) -> list[str]:
 )
 def test_commands_run(page, place, workplace, monkeypatch):
     monkeypatch.setenv("HOME", str(place))
+    monkeypatch.setattr("harness.search.driver.floor_of", lambda *_: float("inf"))  # nothing beats it in four steps
     for path, content in files(page).items():
         file = workplace / path
         file.parent.mkdir(exist_ok=True)
