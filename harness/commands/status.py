@@ -289,7 +289,7 @@ def _jobs(column: str, jobs: Sequence[tuple[str, str, Job | None]]) -> list[Rend
 
     if not jobs:
         return []
-    table = _table("running", column, "stage", "last word", "worker")
+    table = _table("running", column, "phase", "last word", "worker")
     for name, budget, job in jobs[:MOST_JOBS]:
         table.add_row(name, budget, *_job(job))
     more = len(jobs) - MOST_JOBS
@@ -311,7 +311,7 @@ def _stage(job: Job) -> str:
     said = job.progress
     if said is None:
         return job.worker
-    return f"{said.stage} {said.step:,}/{said.of:,}" if said.of > 1 else said.stage
+    return f"{said.phase} {said.step:,}/{said.of:,}" if said.of > 1 else said.phase
 
 
 def _cell(cell: Cell) -> str:

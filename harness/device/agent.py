@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.device.apple import NoDeviceError, explained, text_of
-from harness.device.benchmark import STAGE, Arrays, Report, benchmark
+from harness.device.benchmark import PHASE, Arrays, Report, benchmark
 from harness.device.queue import INPUTS, PACKAGE, REFERENCE, Entry, Queue
 from harness.device.request import Answer, BenchmarkProtocol
 from harness.device.targets import Identity, Target
@@ -122,7 +122,7 @@ class Agent:
             return
         self.report(f"{label}: {text}; gave up after {ATTEMPTS} attempts")
         message = f"{text} (the last of {ATTEMPTS} attempts)"
-        self.queue.finish(entry, device, Failed(stage=STAGE, message=message))
+        self.queue.finish(entry, device, Failed(phase=PHASE, message=message))
 
     def _rest(self, protocol: BenchmarkProtocol) -> None:
         """Until the device had its cool-down since the last model."""

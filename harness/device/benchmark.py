@@ -62,7 +62,7 @@ def disagreement(outputs: Arrays, reference: Arrays, least_db: float) -> tuple[f
     return worst, problem if worst < least_db else ""
 
 
-STAGE = "latency"
+PHASE = "latency"
 
 
 def stable(times: Sequence[float], protocol: BenchmarkProtocol) -> bool:
@@ -84,11 +84,11 @@ def drift(times: Sequence[float]) -> float:
 def measured(times: Sequence[float], protocol: BenchmarkProtocol, conditions: Mapping[str, Any]) -> Measured | Failed:
     """The median of the timed runs with their quartiles; Failed where they drift beyond the limit."""
     if len(times) != protocol.iterations or min(times) <= 0:
-        return Failed(stage=STAGE, message=f"{len(times)} usable times came back for {protocol.iterations} runs")
+        return Failed(phase=PHASE, message=f"{len(times)} usable times came back for {protocol.iterations} runs")
     drifted = drift(times)
     if abs(drifted) > protocol.drift_limit:
         return Failed(
-            stage=STAGE,
+            phase=PHASE,
             message=f"the runs drifted by {drifted:+.0%} from the first third to the last, beyond the limit of "
             f"{protocol.drift_limit:.0%}; let the device cool, and raise protocol.cool_down_s",
         )
@@ -124,7 +124,7 @@ async def benchmark(
         first_load, decibels, problem = await _compared(device, package, inputs, reference, protocol)
         report(problem or f"outputs agree to {decibels:.1f} dB")
         if problem:
-            return Failed(stage=STAGE, message=f"{problem}; no time counts while the outputs are wrong")
+            return Failed(phase=PHASE, message=f"{problem}; no time counts while the outputs are wrong")
         return await _timed(device, package, inputs, protocol, conditions_of(identity, protocol) | first_load, report)
 
 
@@ -184,7 +184,7 @@ async def _timed(
     while not stable(warm_up, protocol):
         if len(warm_up) + protocol.warm_up_window > protocol.warm_up_most:
             return Failed(
-                stage=STAGE,
+                phase=PHASE,
                 message=f"the times did not settle within {len(warm_up)} warm-up runs; close what else runs on the "
                 "device, or raise protocol.warm_up_most",
             )

@@ -88,7 +88,7 @@ class IphoneLatency:
                     conditions=package.conditions,
                 )
         except CoremlExportError as error:
-            return Failed(stage="coreml", message=str(error))
+            return Failed(phase="coreml", message=str(error))
         except OSError as error:  # the folder went away, or is full
             return out_of_reach(str(error))
 

@@ -61,7 +61,7 @@ class MacLatency:
             with exported(module, inputs, self.export) as package:
                 quantity = _timed(package, self.protocol)
         except CoremlExportError as error:
-            return Failed(stage="coreml", message=str(error))
+            return Failed(phase="coreml", message=str(error))
         if not isinstance(quantity, Measured):
             return quantity
         return replace(quantity, conditions={**package.conditions, **quantity.conditions})
@@ -73,4 +73,4 @@ def _timed(exported: "Exported", protocol: BenchmarkProtocol) -> Measured | Fail
     except (NoDeviceError, UserError) as error:
         return Unavailable(reason=str(error))
     except Exception as error:  # whatever Core ML raises of a model that it does not run
-        return Failed(stage="latency", message=text_of(error))
+        return Failed(phase="latency", message=text_of(error))

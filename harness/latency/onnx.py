@@ -51,10 +51,10 @@ class OnnxLatency(Timing):
                 session, parity_db = _exported(self.threads, module, arguments, Path(folder) / "model.onnx")
             except Exception as error:  # whatever the exporter and the runtime raise of a graph they do not take
                 lines = str(error).strip().splitlines()
-                return Failed(stage="onnx export", message=lines[0] if lines else type(error).__name__)
+                return Failed(phase="onnx export", message=lines[0] if lines else type(error).__name__)
             if parity_db < LEAST_DB:
                 message = f"the exported graph's output is {parity_db:.1f} dB from the module's, below {LEAST_DB:.0f}"
-                return Failed(stage="onnx parity", message=message)
+                return Failed(phase="onnx parity", message=message)
             feed = _feed(session, arguments)
             return self.timed(lambda: session.run(None, feed), _conditions(arguments[0]))
 

@@ -97,28 +97,28 @@ def lines_of(path: Path) -> Iterator[dict[str, Any] | None]:
 
 
 EVERY_S = 0.5
-_last: dict[Path, tuple[str, float]] = {}  # attempt folder -> stage and time of the last write of this process
+_last: dict[Path, tuple[str, float]] = {}  # attempt folder -> phase and time of the last write of this process
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    stage: str  # "train", "sample", ...
+    phase: str  # "train", "sample", ...
     step: int
     of: int
     time: float  # Unix seconds
 
 
-def report_progress(attempt_folder: Path, stage: str, step: int, of: int) -> None:
-    """Say how far the attempt is; cheap enough for every step (at most one write each half second and stage).
+def report_progress(attempt_folder: Path, phase: str, step: int, of: int) -> None:
+    """Say how far the attempt is; cheap enough for every step (at most one write each half second and phase).
 
     A full disk is not reported here: what matters will meet it too, and says so.
     """
     now = time.monotonic()
-    last_stage, last_time = _last.get(attempt_folder, ("", float("-inf")))
-    if stage == last_stage and step < of and now - last_time < EVERY_S:
+    last_phase, last_time = _last.get(attempt_folder, ("", float("-inf")))
+    if phase == last_phase and step < of and now - last_time < EVERY_S:
         return
-    _last[attempt_folder] = (stage, now)
-    plain = to_plain(Progress(stage=stage, step=step, of=of, time=time.time()))
+    _last[attempt_folder] = (phase, now)
+    plain = to_plain(Progress(phase=phase, step=step, of=of, time=time.time()))
     with suppress(OSError):
         partial = attempt_folder / ".progress.json"  # one writer: the attempt's own worker
         partial.write_text(json.dumps(plain))

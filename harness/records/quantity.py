@@ -4,7 +4,7 @@ Counted      exact, by arithmetic on the network itself (parameters, multiply-ad
 Measured     came out of an instrument or an experiment; carries its spread
 Predicted    came out of a model of the instrument; carries its interval
 Unavailable  nobody could know it here, and why
-Failed       it was tried and did not work: the stage and the message
+Failed       it was tried and did not work: the phase and the message
 """
 
 from collections.abc import Mapping
@@ -58,7 +58,7 @@ class Unavailable:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failed:
-    stage: str
+    phase: str
     message: str
     kind: Literal["failed"] = "failed"
 
@@ -71,7 +71,7 @@ def known(quantity: Quantity) -> Known:
     """The quantity if it has a value, else a UserError that says why it has none."""
     if isinstance(quantity, Counted | Measured | Predicted):
         return quantity
-    why = quantity.reason if isinstance(quantity, Unavailable) else f"{quantity.stage} failed: {quantity.message}"
+    why = quantity.reason if isinstance(quantity, Unavailable) else f"{quantity.phase} failed: {quantity.message}"
     raise UserError(f"no value: {why}")
 
 

@@ -61,7 +61,7 @@ def why(record: TrialRecord) -> str:
     """The first reason why the record has no result: for lists of failures."""
     for quantity in record.quantities.values():
         if isinstance(quantity, Failed) and record.state == "failed":
-            return f"{quantity.stage}: {quantity.message}"
+            return f"{quantity.phase}: {quantity.message}"
         if isinstance(quantity, Unavailable) and record.state == "rejected":
             return quantity.reason
     return record.state

@@ -57,7 +57,7 @@ def _shown(quantity: Quantity) -> tuple[str, str, str]:
     if isinstance(quantity, Unavailable):
         return "not available", "", quantity.reason
     if isinstance(quantity, Failed):
-        return "failed", "", f"{quantity.stage}: {quantity.message}"
+        return "failed", "", f"{quantity.phase}: {quantity.message}"
     if isinstance(quantity, Counted):
         return f"{quantity.value:,}", quantity.unit, ""
     what = quantity.spread if isinstance(quantity, Measured) else quantity.kind

@@ -181,7 +181,7 @@ def _content(quantity: Quantity) -> dict[str, Any]:
     if isinstance(quantity, Unavailable):
         return {"kind": quantity.kind, "note": quantity.reason}
     if isinstance(quantity, Failed):
-        return {"kind": quantity.kind, "note": f"{quantity.stage}: {quantity.message}"}
+        return {"kind": quantity.kind, "note": f"{quantity.phase}: {quantity.message}"}
     return {
         "kind": quantity.kind,
         "value": quantity.value,

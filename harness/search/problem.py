@@ -112,7 +112,7 @@ def _or_expected(quantity: Quantity | None) -> float | None:
 
 def _reason(quantity: Quantity | None) -> str:
     if isinstance(quantity, Failed):
-        return f"{quantity.stage}: {quantity.message}"
+        return f"{quantity.phase}: {quantity.message}"
     return quantity.reason if isinstance(quantity, Unavailable) else "its record has none"
 
 

@@ -103,7 +103,7 @@ def summary_of(name: str, quantity: Quantity) -> dict[str, Any]:
         case Unavailable():
             return {f"{name}/unavailable": quantity.reason}
         case Failed():
-            return {f"{name}/failed": f"{quantity.stage}: {quantity.message}"}
+            return {f"{name}/failed": f"{quantity.phase}: {quantity.message}"}
 
 
 def _kill_service() -> None:

@@ -155,7 +155,7 @@ class Backlog:
         """Of those that another study has done: its name."""
         studies = {key: job.other_study for key, job in self._jobs.items() if job.other_study}
         return {
-            key: Progress(stage=f"run by study {name}", step=0, of=1, time=time.time()) for key, name in studies.items()
+            key: Progress(phase=f"run by study {name}", step=0, of=1, time=time.time()) for key, name in studies.items()
         }
 
     def add(

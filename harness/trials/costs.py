@@ -84,7 +84,7 @@ def measure_coreml(
             inputs = example_inputs(architecture, latent=latent)
             summary = export_package(build(architecture), inputs, folder / "unet.mlpackage", config)
         except CoremlExportError as error:
-            return {"coreml_bytes": Failed(stage="coreml", message=str(error))}, {}
+            return {"coreml_bytes": Failed(phase="coreml", message=str(error))}, {}
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         details = {"operators": dict(summary.operators), "seconds": summary.seconds, "versions": dict(summary.versions)}

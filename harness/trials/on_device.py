@@ -93,5 +93,5 @@ def _ends(part: Measured | Predicted) -> tuple[float, float]:
 
 def _why(part: Quantity) -> str:
     if isinstance(part, Failed):
-        return f"{part.stage} failed: {part.message}"
+        return f"{part.phase} failed: {part.message}"
     return part.reason if isinstance(part, Unavailable) else f"it is {part.kind}"

@@ -37,7 +37,7 @@ LEARNT = ("validation_loss", "train_seconds", *SCORES)
 """The quantities that only a trained network has."""
 
 WORKER = "worker"
-"""The stage of a failure that was no result of the trial: a crash, a lost machine. The same command tries it again."""
+"""The phase of a failure that was no result of the trial: a crash, a lost machine. The same command tries it again."""
 
 
 def record_of(spec: TrialSpec, state: State, quantities: Mapping[str, Quantity], **more: Any) -> TrialRecord:
@@ -69,9 +69,9 @@ def rejected(spec: TrialSpec) -> TrialRecord | None:
     return record_of(spec, "rejected", quantities | all_unavailable(LEARNT, f"rejected before training: {reason}"))
 
 
-def failed_record(spec: TrialSpec, stage: str, message: str) -> TrialRecord:
-    """The record of a trial that failed outside its own stages."""
-    return record_of(spec, "failed", {name: Failed(stage=stage, message=message) for name in LEARNT})
+def failed_record(spec: TrialSpec, phase: str, message: str) -> TrialRecord:
+    """The record of a trial that failed outside its own phases."""
+    return record_of(spec, "failed", {name: Failed(phase=phase, message=message) for name in LEARNT})
 
 
 def quantity_names(settings: Settings) -> tuple[str, ...]:
@@ -101,7 +101,7 @@ def finished(spec: TrialSpec) -> TrialRecord | None:
 def is_final(record: TrialRecord) -> bool:
     """Complete, or failed by itself (it diverged). A rejection depends on the limits, a crash on the machine."""
     if record.state == "failed":
-        return all(quantity.stage != WORKER for quantity in record.quantities.values() if isinstance(quantity, Failed))
+        return all(quantity.phase != WORKER for quantity in record.quantities.values() if isinstance(quantity, Failed))
     return record.state == "complete"
 
 

@@ -79,7 +79,7 @@ class Show:
         """What the workers last reported."""
         for key, last in progress.items():
             if key in self._cells:
-                self._cells[key] = f"{last.stage} {last.step}/{last.of}" if last.of > 1 else last.stage
+                self._cells[key] = f"{last.phase} {last.step}/{last.of}" if last.of > 1 else last.phase
         if self._live is not None:
             self._live.update(self._table())
         elif progress and self._running_line.due():

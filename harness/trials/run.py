@@ -1,6 +1,6 @@
-"""One trial, the cheap stages first: count, check the limits, export, time, train, sample, score, store.
+"""One trial, the cheap phases first: count, check the limits, export, time, train, sample, score, store.
 
-Each stage adds its quantities. A stage that fails for the network's sake (it does not convert, it diverges) leaves
+Each phase adds its quantities. A phase that fails for the network's sake (it does not convert, it diverges) leaves
 `Failed` where its numbers would be; a mistake of the user's and a broken machine are errors and end the attempt.
 """
 
@@ -96,12 +96,12 @@ class Trial:
             trained = self.train(prepared)
         except Diverged as error:
             self.curve = {(point.step, point.name): point for point in error.curve}  # earlier attempts' points too
-            self.quantities |= {name: Failed(stage="train", message=str(error)) for name in LEARNT}
+            self.quantities |= {name: Failed(phase="train", message=str(error)) for name in LEARNT}
             return self.record("failed", error.effort)
         try:
             images, labels = self.sample(trained.model, prepared)
         except NotFiniteError as error:
-            self.quantities |= {name: Failed(stage="sample", message=str(error)) for name in SCORES}
+            self.quantities |= {name: Failed(phase="sample", message=str(error)) for name in SCORES}
             return self.record("failed", trained.effort)
         self.score(images, labels, prepared, trained.effort)
         self.keep_samples(images, labels)
@@ -109,19 +109,19 @@ class Trial:
         return self.record("complete", trained.effort)
 
     def count(self) -> None:
-        with self.stage("count"):
+        with self.phase("count"):
             self.quantities |= before_training(self.spec)
         numbers = {name: value_of(quantity) for name, quantity in self.quantities.items()}
         self.tracking.configure({name: value for name, value in numbers.items() if value is not None})
 
     def export(self) -> None:
-        with self.stage("export"):
+        with self.phase("export"):
             self.quantities |= measure_coreml(
                 self.spec.store, self.spec.architecture, self.spec.settings, self.spec.latent
             )
 
     def time(self) -> None:
-        with self.stage("latency"):
+        with self.phase("latency"):
             self.quantities |= measure_latency(
                 self.spec.store, self.spec.architecture, self.spec.settings, self.spec.latent
             ) | measure_twin(self.spec)
@@ -129,7 +129,7 @@ class Trial:
     def train(self, prepared: Prepared) -> Trained:
         data, prompts = prepared.trained_on
         recipe = self.spec.settings.recipe
-        with self.stage("train"):
+        with self.phase("train"):
             try:
                 trained = train(
                     initialised(
@@ -164,7 +164,7 @@ class Trial:
     def sample(self, network: nn.Module, prepared: Prepared) -> tuple[Tensor, Tensor]:
         data, prompts = prepared.trained_on
         count = samples_for(self.spec.settings.quality, data)
-        with self.stage("sample"):
+        with self.phase("sample"):
             return sampled(
                 network,
                 data,
@@ -177,7 +177,7 @@ class Trial:
     def score(self, images: Tensor, labels: Tensor, prepared: Prepared, effort: Effort) -> None:
         data, _ = prepared.trained_on
         settings = self.spec.settings
-        with self.stage("score"):
+        with self.phase("score"):
             device, cache = resolve_device(settings.recipe.device), cache_folder(settings.out)
             reference = load_reference(settings.quality, data, cache=cache, device=device)
             under = {"training_device": effort.device, "precision": effort.precision, **drawn_with(settings.sampling)}
@@ -225,7 +225,7 @@ class Trial:
         )  # fmt: skip
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def phase(self, name: str) -> Iterator[None]:
         report_progress(self.folder, name, 0, 1)
         started = time.perf_counter()
         yield

@@ -91,7 +91,7 @@ class Undecided(nn.Module):
 def test_what_does_not_convert_is_failed_and_not_asked_for(backend, queue):
     quantity = backend.measure(Undecided(), (torch.randn(1, 4, 8, 8),))
     assert isinstance(quantity, Failed)
-    assert quantity.stage == "coreml"
+    assert quantity.phase == "coreml"
     assert not list(queue.entries())
 
 
@@ -164,7 +164,7 @@ def test_on_a_mac_the_number_comes_at_once(on_a_mac, net, inputs):
 @pytest.mark.parametrize(
     ("outcome", "kind"),
     [
-        (Failed(stage="latency", message="drifted"), Failed),
+        (Failed(phase="latency", message="drifted"), Failed),
         (RuntimeError("Core ML ended"), Failed),
         (UserError("needs coremltools"), Unavailable),
     ],

@@ -38,7 +38,7 @@ def test_a_graph_that_computes_something_else_is_a_failure_and_no_number(net, in
     monkeypatch.setattr(onnx_module, "_session", of_another_graph)
     timed = QUICK.measure(net, inputs)
     assert isinstance(timed, Failed)
-    assert timed.stage == "onnx parity"
+    assert timed.phase == "onnx parity"
     assert "below 60" in timed.message
 
 
@@ -63,7 +63,7 @@ def test_what_does_not_export_fails_with_its_stage():
 
     timed = QUICK.measure(Branches(), (torch.randn(1, 4, 8, 8),))
     assert isinstance(timed, Failed)
-    assert timed.stage == "onnx export"
+    assert timed.phase == "onnx export"
     assert timed.message
     assert "\n" not in timed.message
 

@@ -196,7 +196,7 @@ def test_progress_is_seen_while_a_job_runs(tmp_path: Path) -> None:
         deadline = time.monotonic() + 20
         while not (seen := pool.progress()) and time.monotonic() < deadline:
             pool.poll(timeout_s=0.05)
-    assert (seen["key"].stage, seen["key"].of) == ("train", 30)
+    assert (seen["key"].phase, seen["key"].of) == ("train", 30)
 
 
 def test_progress_writes_little_but_always_the_last_step(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ QUANTITIES: dict[str, Quantity] = {
     "kid": Measured(value=0.25, unit="", low=0.2, high=0.3, spread="standard error", conditions={"N": 512}),
     "latency": Predicted(value=3.0, unit="ms", low=2.0, high=4.0, extrapolated=False),
     "latency_iphone": Unavailable(reason="needs an iPhone"),
-    "fd": Failed(stage="quality", message="no memory"),
+    "fd": Failed(phase="quality", message="no memory"),
 }
 
 

@@ -16,7 +16,7 @@ QUANTITIES = {
     "fd": Measured(value=90.5, unit="1"),
     "latency_iphone": Predicted(value=12.0, unit="ms", low=10.5, high=14.0, extrapolated=False),
     "coreml_bytes": Unavailable(reason="Core ML export is switched off (coreml=none)"),
-    "class_agreement": Failed(stage="sample", message="16 of 16 images have values that are NaN or infinite"),
+    "class_agreement": Failed(phase="sample", message="16 of 16 images have values that are NaN or infinite"),
 }
 
 

@@ -64,7 +64,7 @@ def test_what_has_no_value_is_written_and_not_drawn_as_zero(synthetic: Any) -> N
     synthetic.store.delete(synthetic.record("mqa", 0))
     synthetic.store.delete(synthetic.record("mqa", 1))
     for seed in (0, 1):
-        synthetic.replace("ffn3", seed, {"kid": Failed(stage="train", message="NaN")})
+        synthetic.replace("ffn3", seed, {"kid": Failed(phase="train", message="NaN")})
     figure = ladder_figure(ladder_frame(computed(synthetic)))
     texts = [annotation.text for annotation in figure.layout.annotations]
     assert texts.count("<i>not measured</i>") == 5

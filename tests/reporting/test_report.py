@@ -124,7 +124,7 @@ def test_failed_predicted_and_unavailable_look_different_and_say_why(synthetic: 
             "ffn3",
             seed,
             {
-                "kid": Failed(stage="train", message="the loss is NaN at step 310"),
+                "kid": Failed(phase="train", message="the loss is NaN at step 310"),
                 "twin.latency_iphone": Predicted(value=3.1, unit="ms", low=2.8, high=3.6, extrapolated=False),
             },
         )
@@ -165,7 +165,7 @@ def test_an_iphone_column_fills_from_measured_else_predicted_each_as_what_it_is(
         for rung, ms in (("thin_sdxl", 30.0), ("no_high_res_sa", 20.0), ("sepconv", 12.0)):
             synthetic.replace(rung, seed, {"twin.latency_predicted": predicted(ms)})
         synthetic.replace("sepconv", seed, {"twin.latency_iphone": measured(11.0)})
-        synthetic.replace("ffn3", seed, {"twin.latency_iphone": Failed(stage="benchmark", message="it drifts")})
+        synthetic.replace("ffn3", seed, {"twin.latency_iphone": Failed(phase="benchmark", message="it drifts")})
         synthetic.replace("ffn3", seed, {"twin.latency_predicted": predicted(9.0)})
         synthetic.replace("mqa", seed, {"twin.latency_predicted": Unavailable(reason="predicted not to fit")})
     page = synthetic.write()

@@ -92,7 +92,7 @@ class Phone:
             expected = Predicted(value=1.5 * self.latencies[name], unit="ms", low=0.0, high=99.0, extrapolated=True)
             return Unavailable(reason="waits in a queue", awaits=name, expected=expected)
         if why := self.fails(name):
-            return Failed(stage="parity", message=why)
+            return Failed(phase="parity", message=why)
         return Measured(value=self.latencies[name], unit="ms")
 
 

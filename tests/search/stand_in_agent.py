@@ -22,7 +22,7 @@ def answer_for(weights: bytes) -> Measured | Failed:
     """A function of the package alone."""
     number = sum(weights)
     if number % 3 == 0:
-        return Failed(stage="parity", message="the outputs agree to 12 dB, below 35 dB")
+        return Failed(phase="parity", message="the outputs agree to 12 dB, below 35 dB")
     return Measured(value=1.0 + number % 1000, unit="ms", conditions={"device": "iPhone", "chip": "A17 Pro"})
 
 

@@ -207,7 +207,7 @@ QUEUED = ("latency_iphone",)
         (Unavailable(reason="", awaits="r", expected=EXPECTED), Outcome(awaits=QUEUED, stand_in=(0.5, 7.0))),
         (Unavailable(reason="", awaits="r"), Outcome(awaits=QUEUED)),
         (Unavailable(reason="out of reach", expected=EXPECTED), Outcome(awaits=QUEUED, stand_in=(0.5, 7.0))),
-        (Failed(stage="load", message="no"), Outcome(failed="no latency_iphone: load: no")),
+        (Failed(phase="load", message="no"), Outcome(failed="no latency_iphone: load: no")),
     ],
 )
 def test_outcomes(latency, expected):
@@ -220,6 +220,6 @@ def test_what_no_queue_brings_is_not_waited_for():
     assert outcome_of(record, ("kid", "latency_onnx"), QUEUED).failed == "no latency_onnx: not installed"
     lost = replace(
         RECORD,
-        quantities={"kid": Failed(stage="score", message="no"), "latency_iphone": Failed(stage="load", message="x")},
+        quantities={"kid": Failed(phase="score", message="no"), "latency_iphone": Failed(phase="load", message="x")},
     )
     assert outcome_of(lost, OBJECTIVES, QUEUED).failed == "no kid: score: no"

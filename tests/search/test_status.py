@@ -197,7 +197,7 @@ def test_a_worker_lives_while_it_holds_its_lock(tmp_path):
         with FileLock.acquire(attempt.lock):
             report_progress(attempt.folder, "train", 40, 100)
             (job,) = jobs_of(tmp_path, ["k"])
-            assert (job.worker, job.progress.stage, job.progress.step) == ("lives", "train", 40)
+            assert (job.worker, job.progress.phase, job.progress.step) == ("lives", "train", 40)
         assert jobs_of(tmp_path)[0].worker == "is gone"
         assert driver_of(tmp_path).runs
     assert not driver_of(tmp_path).runs

@@ -41,7 +41,7 @@ QUANTITIES: Mapping[str, Quantity] = {
     "params": Counted(value=1234, unit="parameters"),
     "kid": Measured(value=0.5, unit="", low=0.4, high=0.6, spread="standard error"),
     "latency_iphone": Unavailable(reason="needs an iPhone"),
-    "fd": Failed(stage="quality", message="no memory"),
+    "fd": Failed(phase="quality", message="no memory"),
 }
 
 

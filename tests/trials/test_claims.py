@@ -144,7 +144,7 @@ def test_a_trial_of_another_study_is_waited_for_while_others_are_trained(workpla
         first.take(spec.key)
         assert [queue.submit(each) for each in (spec, other)] == [None, None]
         assert [each.seed for each, _ in queue.poll(0.0)] == [1]
-        assert queue.progress()[spec.key].stage == "run by study one"
+        assert queue.progress()[spec.key].phase == "run by study one"
         assert (queue.in_flight, queue.poll(0.0)) == (1, [])
         spec.store.put(record_of(spec, "complete", counted(spec.architecture, spec.latent)))
         first.release(spec.key)

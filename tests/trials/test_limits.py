@@ -60,7 +60,7 @@ def test_a_latency_above_its_limit_says_whether_it_was_measured_or_predicted(qua
     assert violated({LATENCY: quantity}, {LATENCY: LIMIT}) == sentence
 
 
-@pytest.mark.parametrize("unknown", [Unavailable(reason="too big"), Failed(stage="latency", message="too big")])
+@pytest.mark.parametrize("unknown", [Unavailable(reason="too big"), Failed(phase="latency", message="too big")])
 def test_a_limit_that_cannot_be_checked_is_a_sentence_and_no_pass(unknown):
     (check,) = checks({LATENCY: unknown}, {LATENCY: LIMIT})
     assert check.excess == inf

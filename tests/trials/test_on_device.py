@@ -69,7 +69,7 @@ def test_a_sum_with_a_predicted_part_is_predicted(unet, decoder, kind):
 def test_a_part_without_a_value_is_named_and_gives_no_total():
     for lost, why in (
         (Unavailable(reason="too big"), "too big"),
-        (Failed(stage="benchmark", message="drifts"), "drifts"),
+        (Failed(phase="benchmark", message="drifts"), "drifts"),
     ):
         assert total(UNET, lost, 4).reason.startswith("the decoder's latency is not known")
         assert why in total(lost, DECODER, 4).reason

@@ -43,7 +43,7 @@ def test_the_newest_names_are_shown_with_what_each_seed_says():
     for number in range(ROWS + 2):
         show.add(spec(f"trial-{number:02d}"))
     show.add(spec("trial-03", seed=1))
-    show.running({"trial-03-1": Progress(stage="train", step=3, of=9, time=0.0)})
+    show.running({"trial-03-1": Progress(phase="train", step=3, of=9, time=0.0)})
     text = drawn(show)
     names = [line.split("│")[1].strip() for line in text.splitlines() if "trial-" in line]
     assert names == [f"trial-{number:02d}" for number in range(2, ROWS + 2)]
@@ -57,7 +57,7 @@ def test_a_promoted_candidate_keeps_its_row_and_says_what_its_newest_trial_does(
     show.add(spec("trial-0", key="short"))
     show.add(spec("trial-1"))
     show.add(spec("trial-0", key="long"))
-    show.running({"long": Progress(stage="sample", step=1, of=1, time=0.0)})
+    show.running({"long": Progress(phase="sample", step=1, of=1, time=0.0)})
     rows = [line for line in drawn(show).splitlines() if "trial-" in line]
     assert ["trial-0" in row for row in rows] == [True, False]
     assert "sample" in rows[0]

@@ -235,7 +235,7 @@ def test_a_divergence_is_a_failed_record_with_its_step_and_last_good_loss(workpl
     assert record.state == "failed"
     expected = f"training diverged at step 4; the last good loss: it was {losses[2].item():.4g}"
     assert {name: record.quantities[name] for name in LEARNT} == dict.fromkeys(
-        LEARNT, Failed(stage="train", message=expected)
+        LEARNT, Failed(phase="train", message=expected)
     )
     assert isinstance(record.quantities["params"], Counted)
     assert (record.provenance["device"], record.provenance["precision"]) == ("cpu", "float32")
@@ -263,7 +263,7 @@ def test_samples_that_are_no_numbers_are_a_failed_record_not_black_images(workpl
 
     monkeypatch.setattr(run, "train", spoils)
     record = run_trial(tiny_spec(), attempt())
-    failed = Failed(stage="sample", message="16 of 16 images have values that are NaN or infinite")
+    failed = Failed(phase="sample", message="16 of 16 images have values that are NaN or infinite")
     assert record.state == "failed"
     assert {name: record.quantities[name] for name in SCORES} == dict.fromkeys(SCORES, failed)
     assert isinstance(record.quantities["validation_loss"], Measured)
@@ -276,7 +276,7 @@ def test_a_network_that_does_not_convert_is_trained_all_the_same(workplace, monk
 
     monkeypatch.setattr(costs, "export_package", refuses)
     record = run_trial(tiny_spec("coreml=ios17"), attempt())
-    assert record.quantities["coreml_bytes"] == Failed(stage="coreml", message="no operator for this")
+    assert record.quantities["coreml_bytes"] == Failed(phase="coreml", message="no operator for this")
     assert record.state == "complete"
     assert isinstance(record.quantities["kid"], Measured)
 

@@ -72,7 +72,7 @@ def test_counting_only_is_never_mistaken_for_training(tmp_path, prepared):
 def test_a_crash_is_tried_again_and_a_divergence_is_not(spec):
     spec.store.put(failed_record(spec, WORKER, "SIGKILL"))
     assert finished(spec) is None
-    diverged = record_of(spec, "failed", {"kid": Failed(stage="train", message="training diverged at step 3")})
+    diverged = record_of(spec, "failed", {"kid": Failed(phase="train", message="training diverged at step 3")})
     spec.store.put(diverged)
     assert finished(spec) == diverged
     assert why(diverged) == "train: training diverged at step 3"
