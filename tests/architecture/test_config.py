@@ -78,8 +78,8 @@ def test_every_leaf_that_matters_is_in_the_fingerprint():
         "time_features": 128,
         "time_width": 512,
     }
-    made = [with_edits(base, {path: value}).fingerprint for path, value in edits.items()]
-    assert len({base.fingerprint, *made}) == len(made) + 1
+    fingerprints = [with_edits(base, {path: value}).fingerprint for path, value in edits.items()]
+    assert len({base.fingerprint, *fingerprints}) == len(fingerprints) + 1
 
 
 def test_knobs_that_cannot_matter_are_not_in_the_fingerprint():

@@ -27,9 +27,9 @@ def test_every_combination_is_a_rung_compared_with_the_base():
     assert [rung.against for rung, _ in rungs] == [None, *[rungs[0][0].name] * 3]
     base = architecture("laptop/thin_sdxl")
     mqa = {"self_attention": "mqa", "cross_attention": "mqa"}
-    for rung, made in rungs:
+    for rung, config in rungs:
         edits = {"feed_forward.ratio": int(rung.levels["ratio"])} | (mqa if rung.levels["attention"] == "mqa" else {})
-        assert made == with_edits(base, edits)
+        assert config == with_edits(base, edits)
 
 
 def test_the_base_comes_first_wherever_it_is_among_the_combinations_and_beside_them_otherwise():
@@ -54,12 +54,12 @@ def test_a_combination_that_a_rule_refuses_is_named_with_the_rule():
     channels = {
         "edits": {"base": {}, "threes": {"stages.0.channels": 24, "stages.1.channels": 48, "stages.2.channels": 48}}
     }
-    made = ladder(groups=groups, channels=channels)
-    assert {rung.name for rung in made.rungs} | set(made.refused) == {
+    combinations = ladder(groups=groups, channels=channels)
+    assert {rung.name for rung in combinations.rungs} | set(combinations.refused) == {
         f"groups={group}, channels={width}" for group in (8, 3) for width in ("base", "threes")
     }
-    assert list(made.refused) == ["groups=3, channels=base"]
-    assert "3" in made.refused["groups=3, channels=base"]
+    assert list(combinations.refused) == ["groups=3, channels=base"]
+    assert "3" in combinations.refused["groups=3, channels=base"]
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,6 @@ def test_on_a_deployment_twin_a_size_needs_its_own_value_and_the_rest_carries_ov
     with pytest.raises(UserError, match=r"sets stages\.0\.channels: sizes"):
         ladder(ratio=RATIO, width=width).on("thin_sdxl")
     twins = ladder(ratio=RATIO, width={**width, "twin": {"wide": {"stages.0.channels": 384}}}).on("thin_sdxl")
-    made = {rung.name: config for rung, config in twins.architectures()}
+    configs = {rung.name: config for rung, config in twins.architectures()}
     wide = with_edits(architecture("thin_sdxl"), {"stages.0.channels": 384, "feed_forward.ratio": 3})
-    assert made["ratio=3, width=wide"] == wide
+    assert configs["ratio=3, width=wide"] == wide

@@ -93,20 +93,20 @@ def test_knobs_of_a_decoder_that_cannot_matter_are_not_in_the_fingerprint():
 
 
 def test_the_decoders_search_space_holds_the_tiny_decoder():
-    made = space(yaml.safe_load(find_study("search_spaces", "decoder").read_text()))
+    decoders = space(yaml.safe_load(find_study("search_spaces", "decoder").read_text()))
     chosen = {
         "attention": False, "norm": "middle", "width_0": 224, "width_1": 192, "width_2": 160, "width_3": 128,
         "convolution": "separable", "expansion": 1.5, "separable_upsampling": "up", "blocks_0": 3, "blocks_1": 3,
         "blocks_2": 2, "blocks_3": 2, "width_change": "upsampling",
     }  # fmt: skip
-    assert set(chosen) == set(made.knobs)
-    assert all(value in made.knobs[name].values() for name, value in chosen.items())
-    assert made.architecture(chosen) == TINY
+    assert set(chosen) == set(decoders.knobs)
+    assert all(value in decoders.knobs[name].values() for name, value in chosen.items())
+    assert decoders.architecture(chosen) == TINY
 
 
 def test_a_rung_of_another_family_names_its_base():
     rungs = [{"name": "unet", "title": ""}, {"name": "dit", "title": "", "base": "laptop/dit", "edits": {"depth": 1}}]
     ladder = from_plain(Ladder, {"base": "laptop/thin_sdxl", "mode": "cumulative", "rungs": rungs})
-    (_, unet), (rung, made) = ladder.architectures()
-    assert (unet, made) == (architecture("laptop/thin_sdxl"), with_edits(architecture("laptop/dit"), {"depth": 1}))
+    (_, unet), (rung, dit) = ladder.architectures()
+    assert (unet, dit) == (architecture("laptop/thin_sdxl"), with_edits(architecture("laptop/dit"), {"depth": 1}))
     assert rung.against == "unet"

@@ -30,19 +30,19 @@ def ladder(name):
 
 @pytest.mark.parametrize("name", ["fig3", "fig3_full"])
 def test_the_eight_rungs_of_fig3(name):
-    made = ladder(name).architectures()
-    assert [rung.name for rung, _ in made] == NAMES
-    assert [rung.against for rung, _ in made] == AGAINST
-    assert len({config.fingerprint for _, config in made}) == 8
+    rungs = ladder(name).architectures()
+    assert [rung.name for rung, _ in rungs] == NAMES
+    assert [rung.against for rung, _ in rungs] == AGAINST
+    assert len({config.fingerprint for _, config in rungs}) == 8
 
 
 @pytest.mark.parametrize("name", ["fig3", "fig3_full"])
 def test_the_two_sizes_differ_in_the_same_knobs(name):
     """A rung means at laptop size what it means at full size."""
-    made = {rung.name: (rung, config) for rung, config in ladder(name).architectures()}
+    rungs = {rung.name: (rung, config) for rung, config in ladder(name).architectures()}
     knobs = {
-        rung.name: {change.path for change in difference(made[rung.against][1], config)}
-        for rung, config in made.values()
+        rung.name: {change.path for change in difference(rungs[rung.against][1], config)}
+        for rung, config in rungs.values()
         if rung.against
     }
     assert knobs["no_high_res_sa"] == {"stages.1.block.self_attention"}

@@ -36,9 +36,9 @@ def main() -> None:
     size, latent, batch, what, pairs = sys.argv[1:]
     megabytes: dict[str, list[float]] = {"peer": [], "ours": []}
     for _ in range(int(pairs)):
-        for name, found in megabytes.items():
+        for name, peaks in megabytes.items():
             with multiprocessing.get_context("fork").Pool(1) as pool:
-                found.append(pool.apply(peak_megabytes, (size, int(latent), int(batch), what, name == "ours")))
+                peaks.append(pool.apply(peak_megabytes, (size, int(latent), int(batch), what, name == "ours")))
     print(json.dumps(megabytes))
 
 

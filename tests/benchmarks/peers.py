@@ -52,8 +52,8 @@ class Peer(nn.Module):
             in_channels=config.latent_channels,
             out_channels=config.latent_channels,
             block_out_channels=tuple(stage.channels for stage in stages),
-            down_block_types=tuple("CrossAttnDownBlock2D" if found else "DownBlock2D" for found in has),
-            up_block_types=tuple("CrossAttnUpBlock2D" if found else "UpBlock2D" for found in reversed(has)),
+            down_block_types=tuple("CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in has),
+            up_block_types=tuple("CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(has)),
             layers_per_block=stages[0].down_blocks,
             transformer_layers_per_block=tuple(
                 stage.block.attention.depth if stage.block.attention is not None else 1 for stage in stages

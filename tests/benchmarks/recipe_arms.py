@@ -86,28 +86,28 @@ class Row:
 def run_arm(arm: Arm, work: Path, launcher: Mapping[str, Any]) -> list[Row]:
     """Train what the store does not have; every training of the arm, in the ladder's order."""
     prepared = prepare(settings_of((), arm.overrides(work, launcher)))
-    wanted: list[tuple[str, int | None, TrialSpec]] = []
+    planned: list[tuple[str, int | None, TrialSpec]] = []
     for seed in arm.seeds:
-        for rung, kernel, made in architectures(arm):
-            wanted.append((rung, kernel, prepared.spec(f"{rung}-{kernel or 'regular'}", made, seed, group=arm.name)))
+        for rung, kernel, config in architectures(arm):
+            planned.append((rung, kernel, prepared.spec(f"{rung}-{kernel or 'regular'}", config, seed, group=arm.name)))
     with Pool(work / arm.name / "attempts", prepared.settings.launcher) as pool:
-        records = run_all(TrialQueue(pool, on_loss=Show().lost), [spec for *_, spec in wanted], Show())
-    return [Row(rung=rung, kernel=kernel, seed=spec.seed, record=records[spec.key]) for rung, kernel, spec in wanted]
+        records = run_all(TrialQueue(pool, on_loss=Show().lost), [spec for *_, spec in planned], Show())
+    return [Row(rung=rung, kernel=kernel, seed=spec.seed, record=records[spec.key]) for rung, kernel, spec in planned]
 
 
 def architectures(arm: Arm) -> list[tuple[str, int | None, ArchitectureConfig]]:
     """(rung, kernel, architecture) of the ladder `fig3`, with each of the arm's kernels in separable convolutions."""
     study, _ = ablation_study("fig3", [])
-    found: list[tuple[str, int | None, ArchitectureConfig]] = []
-    for rung, made in study.architecture.architectures():
+    rows: list[tuple[str, int | None, ArchitectureConfig]] = []
+    for rung, config in study.architecture.architectures():
         if arm.rungs is not None and rung.name not in arm.rungs:
             continue
-        if made.convolution.kind == "separable":
-            edited = [(kernel, with_edits(made, {"convolution.kernel_size": kernel})) for kernel in arm.kernels]
-            found += [(rung.name, kernel, config) for kernel, config in edited]
+        if config.convolution.kind == "separable":
+            edited = [(kernel, with_edits(config, {"convolution.kernel_size": kernel})) for kernel in arm.kernels]
+            rows += [(rung.name, kernel, config) for kernel, config in edited]
         else:
-            found.append((rung.name, None, made))
-    return found
+            rows.append((rung.name, None, config))
+    return rows
 
 
 def of_kernel(rows: Sequence[Row], kernel: int) -> list[Row]:
@@ -162,8 +162,8 @@ def table(arm: Arm, rows: Sequence[Row]) -> list[str]:
         lines.append(f"| median | {kernel} | all | {medians} | |")
     rankings = [(kernel, ranking(of_kernel(rows, kernel))) for kernel in arm.kernels]
     return lines + [
-        f"\nkernel {kernel}: rungs against seeds, F = {found.loss_f:.3g} by validation loss, {found.kid_f:.3g} by KID; "
-        f"the two rank the rungs with Spearman's {found.agreement:+.2f}"
-        for kernel, found in rankings
-        if found is not None
+        f"\nkernel {kernel}: rungs against seeds, F = {ranks.loss_f:.3g} by validation loss, {ranks.kid_f:.3g} by KID; "
+        f"the two rank the rungs with Spearman's {ranks.agreement:+.2f}"
+        for kernel, ranks in rankings
+        if ranks is not None
     ]

@@ -170,15 +170,15 @@ class Arm:
         """The architectures that no other of the arm's beats in both, by the means of what it has measured."""
         points = mean_points(self.trained())
         fingerprints = [list(points)[place] for place in front_of(list(points.values()), ("minimize", "minimize"))]
-        made = {record.architecture_fingerprint: record.architecture for record in self.trained()}
-        return [from_plain(ArchitectureConfig, made[fingerprint]) for fingerprint in fingerprints]
+        architectures = {record.architecture_fingerprint: record.architecture for record in self.trained()}
+        return [from_plain(ArchitectureConfig, architectures[fingerprint]) for fingerprint in fingerprints]
 
     def again(self) -> list[ArchitectureConfig]:
         """What is trained again: the front; of the ladder, all rungs, since fronts are held against each of them."""
         if self.name != LADDER:
             return self.front()
-        made = {record.architecture_fingerprint: record.architecture for record in self.trained()}
-        return [from_plain(ArchitectureConfig, each) for each in made.values()]
+        architectures = {record.architecture_fingerprint: record.architecture for record in self.trained()}
+        return [from_plain(ArchitectureConfig, each) for each in architectures.values()]
 
     def rescore(self) -> list[TrialRecord]:
         """Train them again, with fresh seeds and fresh samples; the records."""
@@ -190,7 +190,7 @@ class Arm:
     def _fresh_specs(self, number: int) -> list[TrialSpec]:
         seed = self.design.fresh_seed(self.seed, number)
         prepared = self.prepared().scored_on(seed)
-        return [prepared.spec(f"front-{at}", made, seed) for at, made in enumerate(self.again())]
+        return [prepared.spec(f"front-{at}", config, seed) for at, config in enumerate(self.again())]
 
     def prepared(self) -> Prepared:
         """Under the protocol of the second budget."""
@@ -241,11 +241,11 @@ def spread_by_counts(work: Path, knobs: Mapping[str, Any]) -> dict[str, Any]:
     """An ablation of the base, and of `SPREAD` of `COUNTED` architectures of the space whose multiply-adds lie about
     evenly in their logarithm: from the fewest to the most that count for something."""
     with working_in(work):
-        found = space({"base": "base.yaml", "knobs": knobs})
+        counted_space = space({"base": "base.yaml", "knobs": knobs})
         base = architecture("base.yaml")
         counted: list[tuple[float, dict[str, Any]]] = []
-        for parameters in random.Random(0).sample(list(found.combinations()), COUNTED):
-            edits = found.edits(parameters)
+        for parameters in random.Random(0).sample(list(counted_space.combinations()), COUNTED):
+            edits = counted_space.edits(parameters)
             with contextlib.suppress(UserError):
                 counted.append((log(cost_of(with_edits(base, edits), LATENT).macs), edits))
         most = log(REACH * cost_of(base, LATENT).macs)
@@ -279,9 +279,9 @@ def reference_of(arm: Arm) -> Point:
             submit_controls(queue, prepared, prepared.fit(base))
             while queue.in_flight:
                 queue.poll(POLL_S)
-    found = store.measurement(key)
-    assert found is not None
-    kid = value_of(found.quantities["kid"])
+    measurement = store.measurement(key)
+    assert measurement is not None
+    kid = value_of(measurement.quantities["kid"])
     assert kid is not None
     return kid, REACH * float(cost_of(prepared.fit(base), LATENT).macs)
 
@@ -296,12 +296,12 @@ def dominated(rungs: Mapping[str, Point], front: Sequence[Point]) -> int:
 
 def mean_points(records: Sequence[TrialRecord]) -> dict[str, Point]:
     """Architecture's fingerprint -> its (KID, multiply-adds), the mean over its records."""
-    found: dict[str, list[Point]] = {}
+    points: dict[str, list[Point]] = {}
     for record in records:
         kid, macs = (value_of(record.quantities[name]) for name in ("kid", "macs"))
         if kid is not None and macs is not None:
-            found.setdefault(record.architecture_fingerprint, []).append((kid, macs))
-    return {each: (sum(kid for kid, _ in ps) / len(ps), ps[0][1]) for each, ps in found.items()}
+            points.setdefault(record.architecture_fingerprint, []).append((kid, macs))
+    return {each: (sum(kid for kid, _ in ps) / len(ps), ps[0][1]) for each, ps in points.items()}
 
 
 def hypervolume(points: Sequence[Point], reference: Point, least_kid: float) -> float:

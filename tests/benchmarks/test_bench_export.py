@@ -25,9 +25,9 @@ pytestmark = pytest.mark.benchmark(group="export")
 def measured(what, folder):
     script = str(Path(__file__).with_name("export_peak.py"))
     ended = subprocess.run([sys.executable, script, what, str(folder)], check=True, capture_output=True, text=True)
-    found = json.loads(ended.stdout)
-    LINES.append(f"export of {what} at 32x32: " + ", ".join(f"{k} {v:,.0f}" for k, v in found.items()))
-    return found
+    numbers = json.loads(ended.stdout)
+    LINES.append(f"export of {what} at 32x32: " + ", ".join(f"{k} {v:,.0f}" for k, v in numbers.items()))
+    return numbers
 
 
 def test_the_networks_are_equal():
@@ -42,10 +42,12 @@ def test_the_networks_are_equal():
 @pytest.mark.timeout(3600)
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads peak memory from Linux's /proc")
 def test_export_beside_diffusers(benchmark, tmp_path):
-    found = {}
-    benchmark.pedantic(lambda: found.update({x: measured(x, tmp_path) for x in ("snapgen", "twin", "peer")}), rounds=1)
-    twin, peer = found["twin"], found["peer"]
+    numbers = {}
+    benchmark.pedantic(
+        lambda: numbers.update({x: measured(x, tmp_path) for x in ("snapgen", "twin", "peer")}), rounds=1
+    )
+    twin, peer = numbers["twin"], numbers["peer"]
     report(benchmark, [twin["cpu_s"]], [peer["cpu_s"]], name="export / ct.convert of diffusers', CPU time", unit="s")
     peak = report(benchmark, [twin["peak_mb"]], [peer["peak_mb"]], name="the same, peak memory", unit="MB")
     assert peak.median <= 1.05
-    assert found["snapgen"]["package_mb"] < twin["package_mb"]
+    assert numbers["snapgen"]["package_mb"] < twin["package_mb"]

@@ -138,19 +138,19 @@ class Outcome:
 @pytest.mark.parametrize("method", METHODS)
 def test_development(method):
     outcomes = measure(WORK, DESIGN, [method], DEVELOPMENT)
-    print("\n" + "\n".join(told(outcomes)))
+    print("\n" + "\n".join(report_lines(outcomes)))
     check(outcomes, DESIGN)
 
 
 def test_choice():
     outcomes = measure(WORK, DESIGN, METHODS, DEVELOPMENT)
-    print("\n" + "\n".join([*told(outcomes), f"chosen: {chosen(outcomes)}"]))
+    print("\n" + "\n".join([*report_lines(outcomes), f"chosen: {chosen(outcomes)}"]))
 
 
 @pytest.mark.parametrize("arm", ["search", *OTHERS])
 def test_confirmation(arm):
     outcomes = measure(WORK, DESIGN, [method() if arm == "search" else arm], CONFIRMATION)
-    print("\n" + "\n".join(told(outcomes)))
+    print("\n" + "\n".join(report_lines(outcomes)))
     check(outcomes, DESIGN)
 
 
@@ -158,7 +158,7 @@ def test_conclusion():
     """Fails if the arms' steps are not equal, never for what the fronts are worth."""
     search = method()
     outcomes = measure(WORK, DESIGN, [search, *OTHERS], CONFIRMATION)
-    print("\n" + "\n".join([*told(outcomes), *concluded(outcomes, search), *domination(outcomes)]))
+    print("\n" + "\n".join([*report_lines(outcomes), *concluded(outcomes, search), *domination(outcomes)]))
     check(outcomes, DESIGN)
 
 
@@ -193,7 +193,7 @@ def score_arm(arm: Arm) -> Outcome:
     torch.set_num_threads(1)
     with working_in(arm.work):
         own, again = mean_points(arm.trained()), mean_points(arm.rescore())
-        front = [made.fingerprint for made in arm.front()]
+        front = [config.fingerprint for config in arm.front()]
         return Outcome(
             arm=arm.name,
             seed=arm.seed,
@@ -216,7 +216,7 @@ def chosen(outcomes: Sequence[Outcome]) -> str:
     return max(dict.fromkeys(each.arm for each in outcomes), key=lambda arm: fmean(volumes(outcomes, arm)))
 
 
-def told(outcomes: Sequence[Outcome]) -> list[str]:
+def report_lines(outcomes: Sequence[Outcome]) -> list[str]:
     """The table: every arm and seed, and the means with their spread over seeds."""
     kid, macs = outcomes[0].reference
     lines = [f"hypervolume in log KID x log multiply-adds, reference KID {kid:.3g} and {macs:,.0f} multiply-adds"]
@@ -238,12 +238,12 @@ def concluded(outcomes: Sequence[Outcome], search: str) -> list[str]:
     arms = dict.fromkeys(each.arm for each in outcomes)
     noise = noise_of({arm: {each.seed: each.rescored_volume for each in outcomes if each.arm == arm} for arm in arms})
     assert noise is not None, "one seed has no spread"
-    found = {other: noise.compare(search, other) for other in arms if other != search}
-    p = corrected({other: Difference(noise=noise, one=search, other=other) for other in found})
+    comparisons = {other: noise.compare(search, other) for other in arms if other != search}
+    p = corrected({other: Difference(noise=noise, one=search, other=other) for other in comparisons})
     lines = [
         f"{search} - {other}: {each.difference:+.3f}, 95% interval {each.low:+.3f} to {each.high:+.3f}, "
         f"p {p[other]:.2g}, corrected"
-        for other, each in found.items()
+        for other, each in comparisons.items()
     ]
     return [*lines, f"re-scored hypervolumes, {noise.sentence}"]
 

@@ -35,9 +35,9 @@ def listed(capsys, *words: str) -> list[str]:
     """What `harness clean --json` says that it removes, or would."""
     capsys.readouterr()
     assert main(["clean", "--json", *words]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert said["bytes"] == sum(one["bytes"] for one in said["removed"])
-    return [one["path"] for one in said["removed"]]
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["bytes"] == sum(one["bytes"] for one in answer["removed"])
+    return [one["path"] for one in answer["removed"]]
 
 
 @pytest.fixture(scope="module")
@@ -145,9 +145,9 @@ def test_one_study_by_name_leaves_what_is_shared(littered, capsys):
 
 def test_the_table_says_how_many_bytes(littered, capsys):
     assert main(["clean", "--dry-run"]) == 0
-    said = capsys.readouterr().out
-    assert "would be removed" in said
-    assert "artifacts without a record" in said
+    output = capsys.readouterr().out
+    assert "would be removed" in output
+    assert "artifacts without a record" in output
 
 
 def test_caches_go_only_if_asked_for_and_never_through_a_link(tmp_path, monkeypatch, capsys):
@@ -254,6 +254,6 @@ def test_a_half_finished_sweep_continues_bit_identically_after_it(workplace, cac
 
 
 def _study(out: str):
-    found = stored_study(Path(out, "search"), "search")
-    assert found is not None
-    return found
+    stored = stored_study(Path(out, "search"), "search")
+    assert stored is not None
+    return stored

@@ -69,11 +69,11 @@ def test_compare_prints_the_knob_and_its_place(capsys):
     assert "stages.0.block: {kind: residual} -> {depth: 1," in out
     assert "up.0" in out
     assert "up.1" not in out
-    found = json.loads(printed(capsys, "compare", "mqa", "first_stage_ca", "--json"))
-    (knob,) = found["knobs"]
-    before, after = found["total"]["macs"]
+    comparison = json.loads(printed(capsys, "compare", "mqa", "first_stage_ca", "--json"))
+    (knob,) = comparison["knobs"]
+    before, after = comparison["total"]["macs"]
     assert knob["alone"]["macs"] == after - before < 0
-    changed = sum(after - before for before, after in (row["macs"] for row in found["by_stage"]))
+    changed = sum(after - before for before, after in (row["macs"] for row in comparison["by_stage"]))
     assert changed == after - before
 
 
@@ -96,26 +96,26 @@ def test_every_published_count_is_met():
 def test_a_wrong_count_is_a_miss_and_a_missing_name_is_not_built(monkeypatch, capsys):
     real = costs.cost_of
     monkeypatch.setattr(
-        costs, "cost_of", lambda made, latent: real(with_edits(made, {"feed_forward.ratio": 1}), latent)
+        costs, "cost_of", lambda config, latent: real(with_edits(config, {"feed_forward.ratio": 1}), latent)
     )
     monkeypatch.setattr(compare, "_is_built", lambda name: name != "mqa")
     monkeypatch.setattr(compare, "SHEETS", SHEETS[:1])
-    found = json.loads(printed(capsys, "compare", "paper", "--json"))
-    states = {(check["name"], check["quantity"]): check["state"] for check in found["checks"]}
+    answer = json.loads(printed(capsys, "compare", "paper", "--json"))
+    states = {(check["name"], check["quantity"]): check["state"] for check in answer["checks"]}
     assert states["ffn3", "params"] == "miss"
     assert states["mqa", "params"] == states["first_stage_ca", "macs"] == "not built"
-    assert set(found["labels"]) == {"P", "P*", "2", "R"}
+    assert set(answer["labels"]) == {"P", "P*", "2", "R"}
 
 
 @pytest.mark.parametrize("name", ["laptop/thin_sdxl", "snapgen"])
 def test_the_places_of_a_cost_add_up_to_the_whole(name, capsys):
-    found = json.loads(printed(capsys, "measure", name, "--latent", "32", "--json"))
+    cost = json.loads(printed(capsys, "measure", name, "--latent", "32", "--json"))
     for by in ("by_stage", "by_block"):
         for quantity in ("params", "macs", "macs_without_attention", "flops_fvcore"):
-            assert sum(row[quantity] for row in found[by].values()) == found[quantity]
-    assert sum(row["macs"] for row in found["by_operator"].values()) == found["macs"]
-    assert sum(row["activations"] for row in found["by_operator"].values()) == sum(
-        row["activations"] for row in found["by_stage"].values()
+            assert sum(row[quantity] for row in cost[by].values()) == cost[quantity]
+    assert sum(row["macs"] for row in cost["by_operator"].values()) == cost["macs"]
+    assert sum(row["activations"] for row in cost["by_operator"].values()) == sum(
+        row["activations"] for row in cost["by_stage"].values()
     )
 
 
@@ -142,8 +142,8 @@ print(json.dumps([{name: measured(name) for name in catalogue_names()}, peak_gb(
 @pytest.mark.slow
 def test_every_architecture_is_measured_and_none_is_allocated():
     """SDXL's weights alone would be 10 GB."""
-    found = subprocess.run([sys.executable, "-c", MEASURE_ALL], check=True, capture_output=True, text=True)
-    params, grown_gb = json.loads(found.stdout)
+    process = subprocess.run([sys.executable, "-c", MEASURE_ALL], check=True, capture_output=True, text=True)
+    params, grown_gb = json.loads(process.stdout)
     assert {*LADDER, "snapgen", "snapgen_t2i", "sdxl", "ldm_4", "uvit_h", "sit_xl_2", "decoder/tiny"} <= params.keys()
     assert params["sdxl"] > 2.5e9
     assert grown_gb < 0.2

@@ -17,8 +17,8 @@ def bytes_of(out):
     }
 
 
-def proposed(found):
-    return [dict(each.parameters) for each in found.proposed if not each.refused]
+def proposed(rehearsal):
+    return [dict(each.parameters) for each in rehearsal.proposed if not each.refused]
 
 
 @pytest.mark.parametrize("storage", ["sqlite", pytest.param("journal", marks=pytest.mark.slow)])
@@ -32,9 +32,9 @@ def test_a_rehearsal_names_the_candidates_that_the_sweep_then_trains(workplace, 
     assert proposed(first) == [study.trials[0].params]
     before = bytes_of(Path("runs"))
     assert main(["sweep", "search", "trials=2", "--dry-run"]) == 0
-    said = capsys.readouterr().out
-    assert "the study has 1 candidates, 0 of them in flight" in said
-    assert "dry run: nothing was run or written" in said
+    output = capsys.readouterr().out
+    assert "the study has 1 candidates, 0 of them in flight" in output
+    assert "dry run: nothing was run or written" in output
     second = rehearse("search", ["trials=2"], 5)
     assert bytes_of(Path("runs")) == before
     assert len(proposed(second)) == 1, "the second of two"

@@ -88,8 +88,8 @@ def test_a_mistyped_word_is_noticed_before_torch_is_loaded():
     code = "import sys; from harness.cli import main; print([main(words.split()) for words in sys.argv[1:]]); "
     code += "sys.exit('torch' in sys.modules)"
     words = ["proxies labtop", "proxies fig3 recipe.stepz=3", "promote laptop --best seeds=[1]", "clean seeds=[1]"]
-    found = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
-    assert (found.returncode, found.stdout.strip()) == (0, "[2, 2, 2, 2]"), found.stderr
+    process = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert (process.returncode, process.stdout.strip()) == (0, "[2, 2, 2, 2]"), process.stderr
 
 
 def test_folders_without_images_say_what_is_missing(refused, tmp_path):
@@ -210,9 +210,9 @@ def test_no_network_for_a_text_encoder(refused, workplace, monkeypatch):
         raise ConnectionError("Network is unreachable")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
-    said = refused("ablate", "tiny", "text=huggingface", "text.name=openai/clip-vit-large-patch14")
-    assert "openai/clip-vit-large-patch14" in said
-    assert "check the name and the network" in said
+    error = refused("ablate", "tiny", "text=huggingface", "text.name=openai/clip-vit-large-patch14")
+    assert "openai/clip-vit-large-patch14" in error
+    assert "check the name and the network" in error
 
 
 def test_going_online_without_a_key_is_refused_before_anything_is_trained(refused, workplace, monkeypatch):
@@ -234,15 +234,15 @@ def test_a_record_that_cannot_be_read_is_named_and_left_alone(refused, workplace
 @pytest.mark.parametrize("content", ["- a\n- b\n", "architecture: [\n", "architecture: {base: laptop/nothing}\n"])
 def test_a_broken_study_is_named(content, refused, workplace):
     (workplace / "sweeps" / "broken.yaml").write_text(content)
-    said = refused("ablate", "broken")
-    assert "broken.yaml" in said or "architecture" in said
+    error = refused("ablate", "broken")
+    assert "broken.yaml" in error or "architecture" in error
 
 
 def test_a_sweeps_help_lists_the_settings_that_are_its_own(capsys):
     with pytest.raises(SystemExit):
         main(["sweep", "--help"])
-    said = " ".join(capsys.readouterr().out.split())
-    assert f"its own, beside those that `harness settings` lists: {', '.join(OWN_SETTINGS)}" in said
+    output = " ".join(capsys.readouterr().out.split())
+    assert f"its own, beside those that `harness settings` lists: {', '.join(OWN_SETTINGS)}" in output
     both = {"twin"}  # the YAML may name it by itself, and it is one of config.yaml's settings
     assert {*OWN_SETTINGS, *YAML_SETTINGS, *both} == {field.name for field in fields(SweepStudy)}
     assert both <= {field.name for field in fields(Settings)}

@@ -22,9 +22,9 @@ def test_architectures(capsys):
 
 
 def test_spaces_with_their_base(capsys):
-    found = listed(capsys, "space")
-    assert sorted(found) == study_names("search_spaces")
-    assert all(f"around {read_study('search_spaces', name)['base']}: " in line for name, line in found.items())
+    lines = listed(capsys, "space")
+    assert sorted(lines) == study_names("search_spaces")
+    assert all(f"around {read_study('search_spaces', name)['base']}: " in line for name, line in lines.items())
 
 
 def test_studies_of_the_verbs_kind_and_no_other(capsys):

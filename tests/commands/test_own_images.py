@@ -75,8 +75,8 @@ def test_an_ablation_on_a_users_own_images_ends_in_a_report(images, workplace, c
 
 
 def base64_images(page: str) -> list[Image.Image]:
-    found = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", page)
-    return [Image.open(io.BytesIO(base64.b64decode(text))) for text in found]
+    texts = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", page)
+    return [Image.open(io.BytesIO(base64.b64decode(text))) for text in texts]
 
 
 @pytest.mark.slow

@@ -24,12 +24,12 @@ FULL_SIZE = [name for name in SPACES if name not in LAPTOP]
 MANY = [10, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
 
 
-def found(name):
+def space_named(name):
     return space(read_study("search_spaces", name))
 
 
 def drawn(name, count):
-    return list(itertools.islice(draws(found(name), seed=0), count))
+    return list(itertools.islice(draws(space_named(name), seed=0), count))
 
 
 @pytest.mark.parametrize("count", MANY)
@@ -67,7 +67,7 @@ def test_no_draw_is_refused_by_a_rule(name):
     """Conditional knobs are asked only where they exist, so every combination is an architecture."""
     import optuna
 
-    whole = found(name)
+    whole = space_named(name)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
     refused = []
     for _ in range(100):
@@ -81,17 +81,17 @@ def test_no_draw_is_refused_by_a_rule(name):
 
 @pytest.mark.parametrize("name", ["ladder", *LAPTOP])
 def test_combinations_are_distinct_and_counted_without_enumerating(name):
-    whole = found(name)
+    whole = space_named(name)
     enumerated = census(whole)
     assert enumerated.combinations == whole.count() == whole.size()
     assert (enumerated.distinct, enumerated.refused) == (enumerated.combinations, 0)
 
 
 def test_every_rung_is_in_the_ladder_as_a_space():
-    whole = found("ladder")
-    made = {whole.architecture(parameters) for parameters in whole.combinations()}
+    whole = space_named("ladder")
+    architectures = {whole.architecture(parameters) for parameters in whole.combinations()}
     for rung, _ in read_ablation("fig3_full").architecture.architectures():
-        assert architecture(rung.name) in made
+        assert architecture(rung.name) in architectures
 
 
 def test_combinations_that_are_the_same_network_count_once():

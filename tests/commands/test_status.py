@@ -22,7 +22,7 @@ def studies(tmp_path_factory, cache):
 
 
 @pytest.fixture
-def said(studies, monkeypatch, capsys):
+def output_of(studies, monkeypatch, capsys):
     monkeypatch.chdir(studies)
     monkeypatch.setenv("COLUMNS", "160")
 
@@ -33,8 +33,8 @@ def said(studies, monkeypatch, capsys):
     return call
 
 
-def test_a_sweep_shows_its_candidates_its_front_and_that_no_driver_runs(said):
-    shown = " ".join(said("status", "search").split())
+def test_a_sweep_shows_its_candidates_its_front_and_that_no_driver_runs(output_of):
+    shown = " ".join(output_of("status", "search").split())
     assert "driver none runs" in shown
     assert "candidates 2 of 2 submitted: 2 complete" in shown
     assert "end not known: no driver runs" in shown
@@ -42,42 +42,42 @@ def test_a_sweep_shows_its_candidates_its_front_and_that_no_driver_runs(said):
     assert "ffn=" in shown
 
 
-def test_an_ablation_shows_its_rungs_and_seeds(said):
-    shown = " ".join(said("status", "tiny").split())
+def test_an_ablation_shows_its_rungs_and_seeds(output_of):
+    shown = " ".join(output_of("status", "tiny").split())
     assert "trials 2: 2 complete" in shown
     assert "rung seed 0 base done, KID " in shown
 
 
-def test_json_is_one_object_and_nothing_else(said):
-    sweep = json.loads(said("status", "search", "--json"))
+def test_json_is_one_object_and_nothing_else(output_of):
+    sweep = json.loads(output_of("status", "search", "--json"))
     assert (sweep["kind"], sweep["states"]["complete"], sweep["driver"]["runs"]) == ("sweep", 2, False)
     assert len(sweep["front"]) >= 1
-    ablation = json.loads(said("status", "tiny", "--json"))
+    ablation = json.loads(output_of("status", "tiny", "--json"))
     assert [cell["state"] for cell in ablation["cells"]] == ["complete", "complete"]
-    assert json.loads(said("status", "--json")).keys() == {"search", "tiny"}
+    assert json.loads(output_of("status", "--json")).keys() == {"search", "tiny"}
 
 
-def test_without_a_name_every_study_is_a_line_and_a_damaged_one_does_not_hide_the_others(said, studies):
-    lines = said("status").splitlines()
+def test_without_a_name_every_study_is_a_line_and_a_damaged_one_does_not_hide_the_others(output_of, studies):
+    lines = output_of("status").splitlines()
     assert [line.split()[:2] for line in lines] == [["study", "kind"], ["search", "sweep"], ["tiny", "ablation"]]
     manifest = studies / "runs" / "tiny" / "manifest.json"
     whole = manifest.read_text()
     try:
         manifest.write_text(whole[: len(whole) // 2])
-        assert "search sweep none runs 2 complete" in " ".join(said("status").split())
+        assert "search sweep none runs 2 complete" in " ".join(output_of("status").split())
         assert main(["status", "tiny"]) == 2
     finally:
         manifest.write_text(whole)
 
 
-def test_watching_what_has_ended_ends(said):
-    assert "no driver runs, so nothing more will change" in said("status", "search", "--watch")
+def test_watching_what_has_ended_ends(output_of):
+    assert "no driver runs, so nothing more will change" in output_of("status", "search", "--watch")
 
 
-def test_the_studys_own_out_is_where_it_is_looked_for(said, studies):
+def test_the_studys_own_out_is_where_it_is_looked_for(output_of, studies):
     (studies / "sweeps" / "elsewhere.yaml").write_text("space: tiny\nsettings: {out: nowhere}\n")
     assert main(["status", "elsewhere"]) == 2
-    assert "2 complete" in said("status", "search", "out=runs")
+    assert "2 complete" in output_of("status", "search", "out=runs")
 
 
 @pytest.mark.parametrize(

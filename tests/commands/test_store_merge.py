@@ -41,11 +41,11 @@ def test_conflicts_and_damage_are_listed_and_the_status_is_1(workplace, capsys):
     before = ours.trial(first.stem)
     capsys.readouterr()
     assert main(["store", "merge", "cluster"]) == 1
-    said = capsys.readouterr().out
-    assert f"conflict: trial {first.stem}" in said
-    assert "parent: None -> 0123456789abcdef" in said
-    assert f"damaged: trial {second.stem} - " in said
-    assert "1 left as it is here: say --keep ours, theirs or newer" in said
+    output = capsys.readouterr().out
+    assert f"conflict: trial {first.stem}" in output
+    assert "parent: None -> 0123456789abcdef" in output
+    assert f"damaged: trial {second.stem} - " in output
+    assert "1 left as it is here: say --keep ours, theirs or newer" in output
     assert ours.trial(first.stem) == before
     assert main(["store", "merge", "cluster", "--keep", "theirs"]) == 1, "the damaged one is still there"
     assert "replaced: trial" in capsys.readouterr().out

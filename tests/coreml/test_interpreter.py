@@ -138,8 +138,8 @@ def computed(tmp_path_factory):
 
 @pytest.mark.parametrize("name", [*CASES, *ATTENTION])
 def test_an_operator_computes_what_torch_does(name, computed):
-    _, wanted = (CASES | ATTENTION)[name]
-    torch.testing.assert_close(computed[1][name], wanted(X), **EXACT)
+    _, reference = (CASES | ATTENTION)[name]
+    torch.testing.assert_close(computed[1][name], reference(X), **EXACT)
 
 
 def test_every_operator_is_among_the_cases(computed):
@@ -218,16 +218,16 @@ def test_float32_rounds_nothing_but_the_stored_constants(third):
 
 
 def test_float16_rounds_every_value_that_is_declared_fp16(third):
-    wanted = half(half(half(X) * half(0.1)) * half(0.3))
-    torch.testing.assert_close(run_on(third, [X], "float16"), wanted, rtol=0, atol=0)
+    expected = half(half(half(X) * half(0.1)) * half(0.3))
+    torch.testing.assert_close(run_on(third, [X], "float16"), expected, rtol=0, atol=0)
 
 
 def test_float16_leaves_what_is_declared_float32(third):
     first = next(index for index, op in enumerate(third.operations) if op.operator == "mul")
     operation = third.operations[first]
     exact = replace(operation, outputs=tuple(replace(x, dtype="FLOAT32") for x in operation.outputs))
-    wanted = half(half(X) * half(0.1) * half(0.3))
-    torch.testing.assert_close(run_on(with_operation(third, first, exact), [X], "float16"), wanted, rtol=0, atol=0)
+    expected = half(half(X) * half(0.1) * half(0.3))
+    torch.testing.assert_close(run_on(with_operation(third, first, exact), [X], "float16"), expected, rtol=0, atol=0)
 
 
 def test_float16_overflows_as_the_format_does(third):

@@ -115,7 +115,7 @@ def operations(name, latent=128):
 )
 def test_full_size_moves_less(name, transposes, reshapes):
     """Before the converter's fusions. Group norms, which it writes out with two reshapes each, count as one here."""
-    plain, laid_out = (Counter(op.kind for op in found) for found in operations(name))
+    plain, laid_out = (Counter(op.kind for op in operators) for operators in operations(name))
     assert (plain["transpose"], laid_out["transpose"]) == transposes
     assert (plain["reshape"], laid_out["reshape"]) == reshapes
     assert plain["tile"] == laid_out["tile"] == laid_out["linear"] == 0
@@ -124,5 +124,5 @@ def test_full_size_moves_less(name, transposes, reshapes):
 @pytest.mark.slow
 def test_mqa_at_the_papers_latent_stays_within_the_engines_extent():
     """Stacked heads are 65,536 rows at 128x128, where extents end at 16,384."""
-    shapes = [[shape[-2:] for op in found for shape in op.shapes] for found in operations("snapgen")]
-    assert [max(map(max, filter(None, found))) for found in shapes] == [65_536, 16_384]
+    shapes = [[shape[-2:] for op in operators for shape in op.shapes] for operators in operations("snapgen")]
+    assert [max(map(max, filter(None, sizes))) for sizes in shapes] == [65_536, 16_384]

@@ -99,8 +99,8 @@ def test_both_gates_have_to_be_met():
 
 
 def test_the_quantities_carry_their_gates():
-    found = ParityResult(float32_db=70.5, float16_db=50).quantities
-    assert {name: (x.value, x.unit, x.conditions) for name, x in found.items()} == {
+    quantities = ParityResult(float32_db=70.5, float16_db=50).quantities
+    assert {name: (x.value, x.unit, x.conditions) for name, x in quantities.items()} == {
         "coreml_parity_float32": (70.5, "dB", {"gate_db": FLOAT32_GATE_DB}),
         "coreml_parity_float16": (50, "dB", {"gate_db": FLOAT16_GATE_DB}),
     }
@@ -302,9 +302,9 @@ def test_preflight_has_no_package_to_compare(capsys):
 def test_export_says_how_near_it_is(tmp_path, capsys):
     path = str(tmp_path / "dit.mlpackage")
     assert main(["export", "laptop/dit", "--parity", "--json", "--to", path]) == 0
-    found = json.loads(capsys.readouterr().out)["parity"]
-    assert found["float32_db"] > FLOAT32_GATE_DB
-    assert found["float16_db"] > FLOAT16_GATE_DB
+    parities = json.loads(capsys.readouterr().out)["parity"]
+    assert parities["float32_db"] > FLOAT32_GATE_DB
+    assert parities["float16_db"] > FLOAT16_GATE_DB
     assert main(["export", "laptop/dit", "--parity", "--bits", "4", "--to", path]) == 0  # other weights: no gate
     assert "it proves the graph, not the Neural Engine's arithmetic" in capsys.readouterr().out
 

@@ -95,9 +95,9 @@ def test_nothing_of_the_converted_program_is_tiled_or_64_bits_wide(converted, co
 
 
 def test_the_converted_program_is_checked(converted):
-    (found,) = check_package(converted(LAID_OUT)[2].path)
-    assert found.limit == "number format"
-    assert "gives float32" in found.message
+    (finding,) = check_package(converted(LAID_OUT)[2].path)
+    assert finding.limit == "number format"
+    assert "gives float32" in finding.message
 
 
 @pytest.mark.slow
@@ -139,8 +139,8 @@ def test_every_limit_can_be_met():
     operations = operations_of(Offending(), (torch.empty(1, 2, 20, 20, device="meta"),))
     large = Op(kind="add", place="", shapes=((1, 2**15, 128, 128),), dtypes=("float16",))
     rare = [Op(kind=kind, place="", shapes=((1,),), dtypes=("float16",)) for kind in LEAVES]
-    found = {finding.limit for finding in findings([*operations, large, *rare], 2 * 10**9)}
-    assert found == {limit.name for limit in LIMITS} | {"weights"}
+    limits_met = {finding.limit for finding in findings([*operations, large, *rare], 2 * 10**9)}
+    assert limits_met == {limit.name for limit in LIMITS} | {"weights"}
     seen = {finding.limit for finding in findings(operations, 0)}
     assert seen == {"tensor extent", "tensor rank", "kernel", "dilated convolution", "number format", "gather", "tile"}
 

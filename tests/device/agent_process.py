@@ -38,10 +38,10 @@ def after(owner, name, action):
     method = getattr(owner, name)
 
     def wrapped(*arguments, **named):
-        found = method(*arguments, **named)
-        if found is not None:
+        result = method(*arguments, **named)
+        if result is not None:
             action()
-        return found
+        return result
 
     setattr(owner, name, wrapped)
 

@@ -111,7 +111,7 @@ class MLModelAsyncWrapper:
     async def retrieve_compute_plan(self):
         operations = [
             types.SimpleNamespace(operator_name=f"ios17.{name}", unit=unit)
-            for unit, found in world.placement.items() for name, count in found.items() for _ in range(count)
+            for unit, counts in world.placement.items() for name, count in counts.items() for _ in range(count)
         ]  # fmt: skip
         block = types.SimpleNamespace(operations=[*operations, types.SimpleNamespace(operator_name="const", unit=None)])
         program = types.SimpleNamespace(functions={"main": types.SimpleNamespace(block=block)})
@@ -155,7 +155,7 @@ world = World()
 def modules(version="9.0"):
     """Name -> module, as `sys.modules` holds them."""
     base, experimental = "coremltools", "coremltools.models.ml_program.experimental"
-    found = {
+    contents = {
         base: {"__version__": version, "ComputeUnit": ComputeUnit},
         f"{base}.models": {"MLModel": MLModel},
         f"{base}.models.ml_program": {},
@@ -168,13 +168,13 @@ def modules(version="9.0"):
         f"{experimental}.async_wrapper": {"MLModelAsyncWrapper": MLModelAsyncWrapper},
         f"{experimental}.perf_utils": {"MLModelBenchmarker": MLModelBenchmarker},
     }
-    made = {}
-    for name, content in found.items():
-        made[name] = types.ModuleType(name)
-        made[name].__path__ = []
-        vars(made[name]).update(content)
-    made[base].models = made[f"{base}.models"]
-    return made
+    packages = {}
+    for name, content in contents.items():
+        packages[name] = types.ModuleType(name)
+        packages[name].__path__ = []
+        vars(packages[name]).update(content)
+    packages[base].models = packages[f"{base}.models"]
+    return packages
 
 
 def install():

@@ -58,8 +58,8 @@ def states(queue):
 
 
 def ended(process, timeout=60):
-    said, complained = process.communicate(timeout=timeout)
-    return process.returncode, said + complained
+    output, complained = process.communicate(timeout=timeout)
+    return process.returncode, output + complained
 
 
 @pytest.mark.parametrize(
@@ -127,9 +127,9 @@ def test_a_submitter_and_an_agent_that_wait_for_each_other_meet(start, queue, tm
         assert time.monotonic() < deadline, ended(agent)
         time.sleep(0.05)
     agent.send_signal(signal.SIGINT)
-    status, said = ended(agent)
+    status, output = ended(agent)
     assert status == 130
-    assert "stopped; the same command continues" in said
+    assert "stopped; the same command continues" in output
 
 
 def test_ctrl_c_gives_the_request_back_at_once(queue, tmp_path, monkeypatch):
@@ -148,9 +148,9 @@ def test_ctrl_c_gives_the_request_back_at_once(queue, tmp_path, monkeypatch):
 @pytest.fixture
 def agent(queue):
     lines = []
-    made = Agent(queue=queue, target=StubTarget(), once=True, report=lines.append, sleep=lines.append)
-    made.lines = lines
-    return made
+    new_agent = Agent(queue=queue, target=StubTarget(), once=True, report=lines.append, sleep=lines.append)
+    new_agent.lines = lines
+    return new_agent
 
 
 def test_no_device_is_said_and_loses_no_request(queue, tmp_path, agent, monkeypatch):

@@ -37,11 +37,11 @@ def run(tmp_path, world, phone):
 
 
 def test_the_number_says_under_what_it_was_taken(run, world):
-    found = run()
-    assert isinstance(found, Measured)
-    assert found.value == pytest.approx(12.1)
-    assert found.low <= found.value <= found.high
-    wanted = {
+    latency = run()
+    assert isinstance(latency, Measured)
+    assert latency.value == pytest.approx(12.1)
+    assert latency.low <= latency.value <= latency.high
+    conditions = {
         "device": "iPhone",
         "device_id": device_hash("00008130-0001"),
         "chip": "A17 Pro",
@@ -56,7 +56,7 @@ def test_the_number_says_under_what_it_was_taken(run, world):
         "placement": {"NeuralEngine": {"conv": 2, "softmax": 1}, "CPU": {"gather": 1}},
         "protocol": to_plain(QUICK),
     }
-    assert wanted.items() <= found.conditions.items()
+    assert conditions.items() <= latency.conditions.items()
 
 
 def test_neither_the_udid_nor_the_owners_name_is_written_down(run):
@@ -66,9 +66,9 @@ def test_neither_the_udid_nor_the_owners_name_is_written_down(run):
 
 def test_outputs_are_compared_before_any_time_counts(run, world):
     world.scale = 1.1
-    found = run()
-    assert isinstance(found, Failed)
-    assert "below 35 dB; no time counts" in found.message
+    failure = run()
+    assert isinstance(failure, Failed)
+    assert "below 35 dB; no time counts" in failure.message
     assert not [line for line in world.log if line.startswith("predict")]
     assert world.log[-1] == "stop"
 
@@ -93,9 +93,9 @@ def test_times_that_never_settle_give_no_number(run, world):
 
 def test_slow_first_runs_are_warm_up(run, world):
     world.times = lambda run: 80.0 - 10 * run if run < 7 else 12.0
-    found = run()
-    assert found.conditions["warm_up"] >= 8
-    assert found.value == 12.0
+    latency = run()
+    assert latency.conditions["warm_up"] >= 8
+    assert latency.value == 12.0
 
 
 def test_every_model_gets_a_fresh_app_and_leaves_none(run, world):
@@ -106,18 +106,18 @@ def test_every_model_gets_a_fresh_app_and_leaves_none(run, world):
 
 def test_a_plan_that_cannot_be_had_costs_no_number(run, world):
     world.placement = None
-    found = run()
-    assert isinstance(found, Measured)
-    assert found.conditions["placement"].startswith("no compute plan: AttributeError")
+    latency = run()
+    assert isinstance(latency, Measured)
+    assert latency.conditions["placement"].startswith("no compute plan: AttributeError")
 
 
 def test_the_mac_itself_is_a_device_too(run, world, monkeypatch):
-    said = subprocess.CompletedProcess([], 0, stdout="24B83\n")
-    monkeypatch.setattr("harness.device.targets.subprocess.run", lambda *_, **__: said)
+    build = subprocess.CompletedProcess([], 0, stdout="24B83\n")
+    monkeypatch.setattr("harness.device.targets.subprocess.run", lambda *_, **__: build)
     monkeypatch.setattr("harness.device.targets.processor_name", lambda: "Apple M2")
-    found = run(target=Mac())
-    assert isinstance(found, Measured)
-    assert (found.conditions["device"], found.conditions["chip"], found.conditions["os_build"]) == (
+    latency = run(target=Mac())
+    assert isinstance(latency, Measured)
+    assert (latency.conditions["device"], latency.conditions["chip"], latency.conditions["os_build"]) == (
         "Mac",
         "M2",
         "24B83",

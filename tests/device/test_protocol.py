@@ -42,20 +42,20 @@ def test_every_value_is_part_of_the_identity():
 
 def test_the_number_is_the_median_with_its_quartiles():
     times = [10.0, 12, 11, 10, 12, 11, 10, 12, 11, 10, 12, 11, 10, 12, 11]
-    found = measured(times, PROTOCOL, {"device": "iPhone"})
-    assert isinstance(found, Measured)
-    assert (found.value, found.low, found.high) == (statistics.median(times), 10.0, 12.0)
-    assert found.conditions["minimum_ms"] == 10
-    assert found.conditions["device"] == "iPhone"
+    latency = measured(times, PROTOCOL, {"device": "iPhone"})
+    assert isinstance(latency, Measured)
+    assert (latency.value, latency.low, latency.high) == (statistics.median(times), 10.0, 12.0)
+    assert latency.conditions["minimum_ms"] == 10
+    assert latency.conditions["device"] == "iPhone"
 
 
 @pytest.mark.parametrize(("last", "passes"), [(10.9, True), (11.1, False), (9.1, True), (8.9, False)])
 def test_a_drift_beyond_the_limit_is_no_number(last, passes):
     times = [10.0] * 10 + [last] * 5
     assert drift(times) == pytest.approx((last - 10) / 10)
-    found = measured(times, PROTOCOL, {})
-    assert isinstance(found, Measured if passes else Failed)
-    assert passes or "drifted by" in found.message
+    latency = measured(times, PROTOCOL, {})
+    assert isinstance(latency, Measured if passes else Failed)
+    assert passes or "drifted by" in latency.message
 
 
 def test_fewer_times_than_runs_are_no_number():
@@ -78,7 +78,7 @@ def test_psnr_is_the_formulas():
 
 
 @pytest.mark.parametrize(
-    ("found", "sentence"),
+    ("outputs", "sentence"),
     [
         ({"out": np.array([1.0, -2.0])}, ""),
         ({"out": np.array([1.05, -2.05])}, r"reaches 32.0 dB .* below 35 dB"),
@@ -87,10 +87,10 @@ def test_psnr_is_the_formulas():
         ({"other": np.array([1.0, -2.0])}, "no output 'out', only other"),
     ],
 )
-def test_outputs_are_compared_before_anything_is_timed(found, sentence):
+def test_outputs_are_compared_before_anything_is_timed(outputs, sentence):
     import re
 
-    _, problem = disagreement(found, {"out": np.array([1.0, -2.0])}, 35.0)
+    _, problem = disagreement(outputs, {"out": np.array([1.0, -2.0])}, 35.0)
     assert (problem == "") == (sentence == "")
     assert re.search(sentence, problem)
 

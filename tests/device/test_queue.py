@@ -58,11 +58,11 @@ def test_what_travels_arrives(queue, tmp_path):
 
 def test_a_claim_has_one_owner(queue, tmp_path):
     request = submitted(queue, tmp_path)
-    found = []
-    agents = [threading.Thread(target=lambda i=i: found.append(queue.claim(f"agent{i}", ""))) for i in range(8)]
+    entries = []
+    agents = [threading.Thread(target=lambda i=i: entries.append(queue.claim(f"agent{i}", ""))) for i in range(8)]
     [agent.start() for agent in agents]
     [agent.join() for agent in agents]
-    won = [entry for entry in found if entry is not None]
+    won = [entry for entry in entries if entry is not None]
     assert len(won) == 1
     assert states(queue) == {request: "claimed"}
     assert won[0].request.attempts == 1

@@ -44,7 +44,7 @@ def parameters(function):
             async_wrapper.MLModelAsyncWrapper.retrieve_compute_plan,
         ),
     ],
-    ids=lambda found: getattr(found, "__qualname__", ""),
+    ids=lambda each: getattr(each, "__qualname__", ""),
 )
 def test_a_double_takes_what_the_real_one_takes(double, real):
     assert parameters(double) == parameters(real)

@@ -25,10 +25,10 @@ def test_every_rule_that_settings_allow_is_there() -> None:
     assert set(LABELS) == set(config.LABELS)
 
 
-def furthest_from_share(found: np.ndarray, images: Sequence[int]) -> float:
+def furthest_from_share(drawn: np.ndarray, images: Sequence[int]) -> float:
     """The largest |count - n p_k| over all prefixes n and classes k."""
-    counts = np.cumsum(np.eye(len(images))[found], axis=0)
-    return float(np.abs(counts - np.outer(np.arange(1, len(found) + 1), images) / sum(images)).max())
+    counts = np.cumsum(np.eye(len(images))[drawn], axis=0)
+    return float(np.abs(counts - np.outer(np.arange(1, len(drawn) + 1), images) / sum(images)).max())
 
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=12).filter(sum))
@@ -57,9 +57,9 @@ def test_a_prefix_of_ten_to_one_classes_holds_both() -> None:
 
 
 def test_fewer_samples_than_classes_are_spread_over_all_of_them() -> None:
-    found = labels(512, (50,) * 1000)
-    assert len(set(found)) == 512
-    assert np.bincount(found // 250).min() > 100  # i mod K has 250, 250, 12 and none of the four quarters
+    drawn = labels(512, (50,) * 1000)
+    assert len(set(drawn)) == 512
+    assert np.bincount(drawn // 250).min() > 100  # i mod K has 250, 250, 12 and none of the four quarters
 
 
 def test_labels_do_not_depend_on_how_many_are_drawn() -> None:
@@ -68,24 +68,24 @@ def test_labels_do_not_depend_on_how_many_are_drawn() -> None:
 
 
 def test_fifty_thousand_of_a_thousand_classes_are_quick_and_within_one_of_the_share() -> None:
-    found = labels(50_000, IMAGENET_LIKE)
+    drawn = labels(50_000, IMAGENET_LIKE)
     share = np.array(IMAGENET_LIKE) / sum(IMAGENET_LIKE) * 50_000
-    assert np.abs(np.bincount(found) - share).max() < 1
+    assert np.abs(np.bincount(drawn) - share).max() < 1
 
 
 def test_balanced_has_all_classes_alike_whatever_the_data() -> None:
     for count in (7, 64, 512):
-        found = np.bincount(labels(count, (900, 90, 9), "balanced"), minlength=3)
-        assert found.max() - found.min() <= 1
+        counts = np.bincount(labels(count, (900, 90, 9), "balanced"), minlength=3)
+        assert counts.max() - counts.min() <= 1
 
 
 def test_random_labels_are_a_function_of_seed_and_index_with_the_frequencies_of_the_data() -> None:
-    found = labels(4000, (900, 100, 0), "random", seed=1)
-    share = np.bincount(found, minlength=3) / 4000
+    drawn = labels(4000, (900, 100, 0), "random", seed=1)
+    share = np.bincount(drawn, minlength=3) / 4000
     assert share == pytest.approx([0.9, 0.1, 0], abs=4 * np.sqrt(0.09 / 4000))
-    assert not np.array_equal(found, labels(4000, (900, 100, 0), "random", seed=2))
+    assert not np.array_equal(drawn, labels(4000, (900, 100, 0), "random", seed=2))
     noise = sample_noise(1, range(4000), (1,)).flatten().numpy()
-    assert abs(np.corrcoef(found, noise)[0, 1]) < 0.05  # the same key, another stream
+    assert abs(np.corrcoef(drawn, noise)[0, 1]) < 0.05  # the same key, another stream
 
 
 def test_the_seed_changes_random_labels_only() -> None:

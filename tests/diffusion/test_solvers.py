@@ -53,17 +53,17 @@ def test_heun_integrates_a_velocity_linear_in_time_exactly_up_to_the_last_step()
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_evaluations_are_as_declared_and_never_at_the_end(solver: str, steps: int, times: dict[str, object]) -> None:
     """Training draws t near 0 hardly ever, so a velocity there is a guess."""
-    asked: list[float] = []
+    evaluated_at: list[float] = []
 
     def v(x: torch.Tensor, t: float) -> torch.Tensor:
-        asked.append(t)
+        evaluated_at.append(t)
         return x
 
     config = SamplingConfig(solver=solver, steps=steps, **times)  # type: ignore[arg-type]
     solve(SOLVERS[solver], v, torch.ones(1, 1, 1, 1), config.schedule)
-    assert len(asked) == config.evaluations == {"euler": steps, "heun": 2 * steps - 1}[solver]
-    assert asked[0] == 1
-    assert min(asked) == config.schedule[-2] > 0
+    assert len(evaluated_at) == config.evaluations == {"euler": steps, "heun": 2 * steps - 1}[solver]
+    assert evaluated_at[0] == 1
+    assert min(evaluated_at) == config.schedule[-2] > 0
 
 
 def test_what_a_setting_may_name_exists():

@@ -19,9 +19,9 @@ class Net(nn.Module):
 
 @pytest.fixture
 def net() -> nn.Module:
-    made = Net().train()
-    made.dropout.eval()
-    return made
+    module = Net().train()
+    module.dropout.eval()
+    return module
 
 
 @pytest.fixture

@@ -77,8 +77,8 @@ def test_without_the_extra_one_sentence_names_it(net, inputs, monkeypatch):
 
 @pytest.mark.parametrize(("error", "decibels"), [(0.0, math.inf), (0.1, 20.0), (1e-3, 60.0), (math.nan, -math.inf)])
 def test_the_decibels_are_those_of_the_definition(error, decibels):
-    wanted = torch.ones(1, 2, 3, 3)
-    assert signal_to_error_db(wanted + error, wanted) == pytest.approx(decibels, abs=0.01)
+    reference = torch.ones(1, 2, 3, 3)
+    assert signal_to_error_db(reference + error, reference) == pytest.approx(decibels, abs=0.01)
 
 
 @pytest.mark.slow

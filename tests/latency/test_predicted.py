@@ -15,26 +15,27 @@ from harness.records.quantity import Predicted, Unavailable
 
 
 def on_meta(name: str, latent: int):
-    made = architecture(name)
+    config = architecture(name)
     with torch.device("meta"):
-        module = build(made)
-    return module, example_inputs(made, latent=latent, device="meta")
+        module = build(config)
+    return module, example_inputs(config, latent=latent, device="meta")
 
 
 def test_it_is_the_predictors_number_with_the_chip_in_its_conditions():
     module, inputs = on_meta("snapgen", 128)
-    found = PredictedLatency(chip="A16", weight_bits=8).measure(module, inputs)
-    wanted = predict_latency(module, inputs, chip="A16", weight_bits=8)
-    assert isinstance(found, Predicted)
-    assert (found.value, found.low, found.high) == (wanted.value, wanted.low, wanted.high)
-    said = {name: found.conditions[name] for name in ("device", "chip", "compute_unit", "weight_bits", "latent")}
-    assert said == {"device": "iPhone", "chip": "A16", "compute_unit": "CPU_AND_NE", "weight_bits": 8, "latent": 128}
+    latency = PredictedLatency(chip="A16", weight_bits=8).measure(module, inputs)
+    expected = predict_latency(module, inputs, chip="A16", weight_bits=8)
+    assert isinstance(latency, Predicted)
+    assert (latency.value, latency.low, latency.high) == (expected.value, expected.low, expected.high)
+    names = ("device", "chip", "compute_unit", "weight_bits", "latent")
+    values = tuple(latency.conditions[name] for name in names)
+    assert values == ("iPhone", "A16", "CPU_AND_NE", 8, 128)
 
 
 def test_a_network_too_big_for_the_neural_engine_is_said_to_be_so():
-    found = PredictedLatency().measure(*on_meta("decoder/sdxl", 128))
-    assert isinstance(found, Unavailable)
-    assert "not to fit the Neural Engine" in found.reason
+    latency = PredictedLatency().measure(*on_meta("decoder/sdxl", 128))
+    assert isinstance(latency, Unavailable)
+    assert "not to fit the Neural Engine" in latency.reason
 
 
 def test_real_weights_and_the_meta_device_give_the_same(net, inputs):

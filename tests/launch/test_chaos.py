@@ -39,16 +39,16 @@ def steps_of(folder: Path, key: str) -> list[tuple[str, int]]:
 
 def doubled_work(folder: Path, repeats_allowed: Counter[str]) -> list[str]:
     """What the logs say was done twice: steps past a checkpoint, a key after its end, two workers at once."""
-    found = []
+    faults = []
     running: dict[str, str] = {}
     done: set[str] = set()
     for line in read_events(folder):
         key, event = line["key"], line["event"]
         if event in ("started", "resumed"):
             if key in done:
-                found.append(f"{key} began again after it was finished")
+                faults.append(f"{key} began again after it was finished")
             if key in running:
-                found.append(f"{key}: {line['attempt']} began beside {running[key]}")
+                faults.append(f"{key}: {line['attempt']} began beside {running[key]}")
             running[key] = line["attempt"]
         elif event in ("finished", "failed", "stopped") or (event == "lost" and running.get(key) == line["attempt"]):
             running.pop(key, None)
@@ -58,8 +58,8 @@ def doubled_work(folder: Path, repeats_allowed: Counter[str]) -> list[str]:
         steps = [step for _, step in steps_of(folder, key)]
         repeated = len(steps) - len(set(steps))
         if repeated > repeats_allowed[key]:
-            found.append(f"{key} repeated {repeated} steps: {steps}")
-    return found
+            faults.append(f"{key} repeated {repeated} steps: {steps}")
+    return faults
 
 
 @pytest.mark.parametrize("point", sorted(POINTS))
@@ -117,8 +117,8 @@ def test_the_proof_sees_red_when_locks_are_ignored(tmp_path: Path) -> None:
         time.sleep(0.02)
     (tmp_path / "go").touch()
     second.wait(60)
-    found = doubled_work(tmp_path, Counter())
-    assert found, "two attempts ran beside each other, or finished work began again"
+    faults = doubled_work(tmp_path, Counter())
+    assert faults, "two attempts ran beside each other, or finished work began again"
 
 
 def start(folder: Path, **settings: Any) -> "subprocess.Popen[bytes]":

@@ -35,9 +35,9 @@ def clean(folder: Path, is_over=NOBODY) -> set[str]:
 
 
 def current(folder: Path, key: str) -> Attempt:
-    found = current_attempt(folder / key)
-    assert found is not None
-    return found
+    attempt = current_attempt(folder / key)
+    assert attempt is not None
+    return attempt
 
 
 def begun(folder: Path, key: str) -> Attempt:
@@ -55,9 +55,9 @@ def test_results_are_found_again_and_nothing_runs_twice(tmp_path: Path) -> None:
     gone = clean(tmp_path)
     assert {"add/attempt-001/call.pkl", "often/attempt-003/logs", "often/attempt-001", "often/attempt-002"} <= gone
     assert (tmp_path / "attempts.log").read_bytes() == log, "the proof stays"
-    found = run(tmp_path, add=jobs.add, often=jobs.StopsOften(2))
-    assert found["add"].result == before["add"].result
-    assert found["often"].result == before["often"].result
+    again = run(tmp_path, add=jobs.add, often=jobs.StopsOften(2))
+    assert again["add"].result == before["add"].result
+    assert again["often"].result == before["often"].result
     assert len([line for line in read_events(tmp_path) if line["event"] == "finished"]) == 2
 
 

@@ -21,7 +21,7 @@ def test_every_setting_file_builds_the_launcher_it_is_named_after(name: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "sentence"),
     [
         ({"kind": "lokal"}, "unknown value for 'launcher.kind': 'lokal'; choose one of: local, debug, slurm"),
         ({"kind": "local", "thread": 2}, "unknown setting 'launcher.thread'; choose one of: launcher.threads"),
@@ -32,10 +32,10 @@ def test_every_setting_file_builds_the_launcher_it_is_named_after(name: str) -> 
         ({"kind": "slurm", "heartbeat_s": 60.0}, "lease_timeout_s must be at least three heartbeats (180 s)"),
     ],
 )
-def test_wrong_settings_are_one_sentence(settings: dict[str, Any], said: str) -> None:
+def test_wrong_settings_are_one_sentence(settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError) as error:
         from_plain(UNION, settings, where="launcher")
-    assert said in str(error.value)
+    assert sentence in str(error.value)
     assert "\n" not in str(error.value)
 
 

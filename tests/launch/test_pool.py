@@ -146,8 +146,8 @@ def test_an_error_is_told_where_its_traceback_cannot_be_written(
 
 
 def test_an_attempt_whose_predecessor_was_deleted_gets_a_number_of_its_own(tmp_path: Path) -> None:
-    made = [new_attempt(tmp_path / "key") for _ in range(3)]
-    made[1].folder.rmdir()
+    attempts = [new_attempt(tmp_path / "key") for _ in range(3)]
+    attempts[1].folder.rmdir()
     assert new_attempt(tmp_path / "key").number == 4
 
 
@@ -223,16 +223,16 @@ def test_a_key_is_in_flight_once(tmp_path: Path) -> None:
 
 def test_candidates_are_asked_for_one_by_one(tmp_path: Path) -> None:
     """A sweep's loop: no batch, a new candidate for every outcome."""
-    told: list[str] = []
-    asked = 0
+    ended: list[str] = []
+    submitted = 0
     with Pool(tmp_path, LOCAL) as pool:
-        while len(told) < 5:
-            while pool.free and asked < 5:
-                pool.submit(f"candidate-{asked}", jobs.add)
-                asked += 1
+        while len(ended) < 5:
+            while pool.free and submitted < 5:
+                pool.submit(f"candidate-{submitted}", jobs.add)
+                submitted += 1
             assert pool.in_flight <= 2
-            told += [outcome.key for outcome in pool.poll(timeout_s=1.0)]
-    assert sorted(told) == [f"candidate-{index}" for index in range(5)]
+            ended += [outcome.key for outcome in pool.poll(timeout_s=1.0)]
+    assert sorted(ended) == [f"candidate-{index}" for index in range(5)]
 
 
 def test_a_second_driver_is_refused_and_told_who_has_the_folder(tmp_path: Path) -> None:
@@ -327,8 +327,8 @@ def test_ctrl_c_stops_the_workers_and_the_same_command_goes_on(tmp_path: Path) -
     process = driver(tmp_path, jobs=SLOW, in_flight=2)
     wait_until(lambda: len(list(tmp_path.glob("k*/shared/checkpoint.json"))) == 2)
     os.killpg(process.pid, signal.SIGINT)  # what the terminal sends: to the whole process group
-    _, said = process.communicate(timeout=20)
-    assert "KeyboardInterrupt" in said
+    _, error = process.communicate(timeout=20)
+    assert "KeyboardInterrupt" in error
     assert sorted(events(tmp_path, "stopped")) == [("k0", "stopped"), ("k1", "stopped")]
     assert not any(is_held(lock) for lock in tmp_path.glob("k*/attempt-*/lock"))
     (tmp_path / "go").touch()
@@ -346,11 +346,11 @@ def test_a_terminated_driver_says_what_goes_on_and_how_to_end_it(tmp_path: Path,
     process = driver(folder, jobs=SLOW, in_flight=2)
     wait_until(lambda: len(list(folder.glob("k*/shared/checkpoint.json"))) == 2)
     process.send_signal(number)
-    _, said = process.communicate(timeout=20)
+    _, error = process.communicate(timeout=20)
     left = (
         f"ended by {number.name}; 2 jobs go on by themselves; `harness stop study --cancel` has what runs save and end"
     )
-    assert said.strip().splitlines()[-1].endswith(left)
+    assert error.strip().splitlines()[-1].endswith(left)
     assert sorted(recall(folder)) == ["k0", "k1"]
     assert sorted(events(folder, "stopped")) == [("k0", "stopped"), ("k1", "stopped")]
 
@@ -391,12 +391,12 @@ def test_slurm_gets_its_settings_under_its_own_names(tmp_path: Path, slurm_stand
     script = (slurm_stand_in / "script1").read_text()
     lines = [line.removeprefix("#SBATCH --") for line in script.splitlines() if "#SBATCH --" in line]
     options = dict(line.split("=") for line in lines if "=" in line)
-    wanted = {
+    expected = {
         "partition": "gpu", "account": "lab", "qos": "high", "constraint": "a100", "exclude": "n1",
         "gpus-per-node": "2", "cpus-per-task": "8", "mem": "1536MB", "time": "90", "signal": "USR2@60",
         "reservation": "night", "job-name": "key",
     }  # fmt: skip
-    assert wanted.items() <= options.items()
+    assert expected.items() <= options.items()
     assert "requeue" in lines
     assert "export OMP_NUM_THREADS='4'" in script
     assert "module load x" in script

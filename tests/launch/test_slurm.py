@@ -30,9 +30,9 @@ WORDS = """
 
 @pytest.fixture
 def attempt(tmp_path: Path) -> Attempt:
-    made = new_attempt(tmp_path / "key")
-    made.make_current()
-    return made
+    new = new_attempt(tmp_path / "key")
+    new.make_current()
+    return new
 
 
 @pytest.mark.parametrize("word", WORDS.split())
@@ -119,8 +119,8 @@ def test_a_job_that_nobody_knows_is_unknown_after_the_grace_period(slurm: Slurm)
 
 def test_jobs_found_while_the_controller_is_silent_are_one_question(slurm: Slurm) -> None:
     slurm.squeue = None
-    said = {slurm.state(str(job), every_s=60.0) for job in range(100)}
-    assert said == {"PENDING (Slurm does not answer)"}
+    states = {slurm.state(str(job), every_s=60.0) for job in range(100)}
+    assert states == {"PENDING (Slurm does not answer)"}
     assert slurm.asked == ["squeue"]
 
 
@@ -215,13 +215,13 @@ def test_a_driver_that_died_before_it_learnt_the_job_finds_it_by_what_its_worker
         monkeypatch.setenv(name, value)
     save_call(attempt, lambda _folder: "done")
     Job(attempt.folder)()
-    found = executors.find(attempt, SLURM)
-    assert isinstance(found, SlurmHandle)
-    assert found.job_id == "8_3"
+    handle = executors.find(attempt, SLURM)
+    assert isinstance(handle, SlurmHandle)
+    assert handle.job_id == "8_3"
 
 
 @pytest.mark.parametrize(
-    ("found", "words", "policy"),
+    ("of_earlier_driver", "words", "policy"),
     [
         (True, ["COMPLETING", "CANCELLED"], "again"),  # whoever cancelled it gave the command again before it had ended
         (True, ["CANCELLED"], "again"),
@@ -233,7 +233,7 @@ def test_a_driver_that_died_before_it_learnt_the_job_finds_it_by_what_its_worker
     ],
 )
 def test_a_cancellation_counts_for_the_drivers_that_saw_the_job_go_on(
-    slurm: Slurm, found: bool, words: list[str], policy: str
+    slurm: Slurm, of_earlier_driver: bool, words: list[str], policy: str
 ) -> None:
     launcher = SlurmLauncher(poll_interval_s=0.001)
 
@@ -242,7 +242,7 @@ def test_a_cancellation_counts_for_the_drivers_that_saw_the_job_go_on(
         slurm.sacct = f"7|{word}|2026-01-31T12:00:00\n"
 
     say(words[0])
-    handle = SlurmHandle(launcher, "7", of_earlier_driver=found)
+    handle = SlurmHandle(launcher, "7", of_earlier_driver=of_earlier_driver)
     handle.state()
     for word in words[1:]:
         assert handle.may_live()
@@ -264,10 +264,10 @@ def test_time_limits_are_counted_over_attempts_and_from_the_last_failure_on(tmp_
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Answers of squeue and scontrol; an exception is raised."""
-    answers: dict[str, Any] = {"squeue": "CANCELLED", "scontrol": "", "asked": []}
+    answers: dict[str, Any] = {"squeue": "CANCELLED", "scontrol": "", "calls": []}
 
     def run(command: str, *arguments: str) -> str:
-        answers["asked"].append((command, *arguments))
+        answers["calls"].append((command, *arguments))
         if isinstance(answers[command], Exception):
             raise answers[command]
         return str(answers[command])
@@ -283,7 +283,7 @@ LONG_AGO, NOW = -3600.0, 0.0  # when the job began, from now
 
 
 @pytest.mark.parametrize(
-    ("asked", "began", "squeue", "left", "timeouts"),
+    ("stop_signal", "began", "squeue", "ending", "timeouts"),
     [
         (signal.SIGUSR2, LONG_AGO, "RUNNING", "requeued", 1),  # its time limit
         (signal.SIGUSR2, NOW, "RUNNING", "requeued", 0),  # preempted, on clusters that send the signal then
@@ -294,11 +294,11 @@ LONG_AGO, NOW = -3600.0, 0.0  # when the job began, from now
     ],
 )
 def test_a_job_requeues_itself_unless_slurm_has_ended_it(
-    attempt: Attempt, commands: dict[str, Any], asked: Any, began: float, squeue: Any, left: str, timeouts: int
+    attempt: Attempt, commands: dict[str, Any], stop_signal: Any, began: float, squeue: Any, ending: str, timeouts: int
 ) -> None:
     commands["squeue"] = squeue
-    assert worker.requeue_or_stop(attempt, SLURM, asked, time.monotonic() + began) == left
-    assert (("scontrol", "requeue", "7_3") in commands["asked"]) == (left == "requeued")
+    assert worker.requeue_or_stop(attempt, SLURM, stop_signal, time.monotonic() + began) == ending
+    assert (("scontrol", "requeue", "7_3") in commands["calls"]) == (ending == "requeued")
     assert attempt.timeouts_of_key() == timeouts
 
 
@@ -313,7 +313,7 @@ def test_a_requeue_that_slurm_refuses_leaves_the_key_to_the_driver(attempt: Atte
 def test_a_job_that_was_replaced_does_not_requeue_itself(attempt: Attempt, commands: dict[str, Any]) -> None:
     left = worker.requeue_or_stop(attempt, SLURM, signal.SIGUSR1, time.monotonic())
     assert isinstance(left, Result)
-    assert commands["asked"] == []
+    assert commands["calls"] == []
 
 
 def test_a_requeued_run_waits_for_the_lease_of_the_run_on_another_host(attempt: Attempt) -> None:
@@ -341,15 +341,15 @@ def test_a_requeued_run_waits_for_the_lease_of_the_run_on_another_host(attempt: 
 
 def test_a_run_whose_lease_another_run_took_is_told_by_its_own_heartbeat(attempt: Attempt) -> None:
     """A node out of sight: Slurm requeued its job elsewhere, and both are the same attempt."""
-    told: list[int] = []
-    previous = signal.signal(signal.SIGUSR1, lambda number, _frame: told.append(number))
+    signals: list[int] = []
+    previous = signal.signal(signal.SIGUSR1, lambda number, _frame: signals.append(number))
     try:
         with heartbeat_of(attempt, every_s=0.05):
             time.sleep(0.12)
-            assert not told
+            assert not signals
             attempt.lease.write_text("another-1-1 1")
             time.sleep(0.2)
     finally:
         signal.signal(signal.SIGUSR1, previous)
-    assert told
+    assert signals
     assert attempt.lease.read_text() == "another-1-1 1", "and it leaves the other's lease alone"

@@ -62,10 +62,10 @@ def test_python_imports_the_copy_even_in_the_checkout(
     (tmp_path / "where.py").write_text(WHERE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     command = [*python_command(out), "-m", "where"]
-    said = subprocess.run(command, cwd=PACKAGE.parent, capture_output=True, text=True, check=True)
-    assert Path(said.stdout.strip()).parent.parent == snapshot(out)
+    python = subprocess.run(command, cwd=PACKAGE.parent, capture_output=True, text=True, check=True)
+    assert Path(python.stdout.strip()).parent.parent == snapshot(out)
     shell = subprocess.run(shlex.join(command), cwd=PACKAGE.parent, shell=True, capture_output=True, text=True)
-    assert shell.stdout == said.stdout, "as a job's script has it"
+    assert shell.stdout == python.stdout, "as a job's script has it"
 
 
 def test_an_installed_package_is_copied_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,15 +113,15 @@ class Coverage:
     covered: float  # share of the intervals with the truth in it
 
 
-def coverage(found: list[Estimate], truth: float | None = None) -> Coverage:
+def coverage(estimates: list[Estimate], truth: float | None = None) -> Coverage:
     """Without a `truth`, the mean of the estimates stands for their expectation."""
-    values = np.array([estimate.value for estimate in found])
+    values = np.array([estimate.value for estimate in estimates])
     truth = float(values.mean()) if truth is None else truth
-    intervals = [jackknife_interval(estimate.value, estimate.replicates) for estimate in found]
+    intervals = [jackknife_interval(estimate.value, estimate.replicates) for estimate in estimates]
     return Coverage(
         truth=truth,
         deviation=float(values.std(ddof=1)),
-        error=float(np.sqrt(np.mean([jackknife_error(estimate.replicates) ** 2 for estimate in found]))),
+        error=float(np.sqrt(np.mean([jackknife_error(estimate.replicates) ** 2 for estimate in estimates]))),
         covered=float(np.mean([interval.low <= truth <= interval.high for interval in intervals])),
     )
 
@@ -185,10 +185,10 @@ def coverage_table() -> Iterator[str]:
         for score in ("KID", "FD"):
             repeats = 60 if score == "FD" and world.width > 100 else 400
             truth = world.true_kid() if score == "KID" and world.classes == 1 else None
-            found = coverage(world.estimates(score, repeats), truth)
+            result = coverage(world.estimates(score, repeats), truth)
             yield (
-                f"| {name} | {score} | {found.truth:.4f} | {found.deviation:.4f} | {found.error / found.deviation:.2f} "
-                f"| {found.covered:.1%} | {repeats} |"
+                f"| {name} | {score} | {result.truth:.4f} | {result.deviation:.4f} "
+                f"| {result.error / result.deviation:.2f} | {result.covered:.1%} | {repeats} |"
             )
 
 
@@ -206,8 +206,8 @@ def paired_table() -> Iterator[str]:
     yield "|---|---|---|---|---|"
     for shift in (0.31, 0.6):
         for score in ("KID", "FD"):
-            found = paired(AT_512, score, 300, shift)
-            yield f"| 0.3, {shift} | {score} | {found.covered:.1%} | {found.length:.4f} | {found.unpaired:.4f} |"
+            pair = paired(AT_512, score, 300, shift)
+            yield f"| 0.3, {shift} | {score} | {pair.covered:.1%} | {pair.length:.4f} | {pair.unpaired:.4f} |"
 
 
 if __name__ == "__main__":

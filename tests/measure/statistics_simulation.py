@@ -51,8 +51,8 @@ class World:
 
 
 def _lognormal(random, shape, sigma=0.8):
-    found = np.exp(sigma * random.standard_normal(shape))
-    return (found - np.exp(sigma**2 / 2)) / np.sqrt(np.expm1(sigma**2) * np.exp(sigma**2))
+    draws = np.exp(sigma * random.standard_normal(shape))
+    return (draws - np.exp(sigma**2 / 2)) / np.sqrt(np.expm1(sigma**2) * np.exp(sigma**2))
 
 
 NOISES: dict[str, Callable] = {  # of mean 0 and variance 1
@@ -171,5 +171,5 @@ def power(adjusted, world: World) -> float:
 def equivalence(random: np.random.Generator, pages: int, seeds: int, apart: float, noise: str, margin: float = 0.1):
     """The share of pages that call rung 1 equivalent to rung 0, whose means are `apart` (relative); noise of 3%."""
     world = World("", (1.0, 1 + apart, 1.3, 0.7, 0.4, 1.2, 0.9, 1.1), 0, 0.03)
-    found = [noise.equivalent("1", "0", margin) for noise in fitted(world.draw(random, pages, seeds, noise))]
-    return float(np.mean(np.array(found) < ALPHA))
+    p_values = [noise.equivalent("1", "0", margin) for noise in fitted(world.draw(random, pages, seeds, noise))]
+    return float(np.mean(np.array(p_values) < ALPHA))

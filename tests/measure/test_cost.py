@@ -168,10 +168,10 @@ def test_nothing_is_allocated():
 
 def test_quantities_carry_what_they_depend_on():
     cost = count(small_net(), on_meta((1, 3, 8, 8)))
-    found = quantities(cost, latent=8, context_length=77)
-    assert set(found) == {"params", "macs", "macs_without_attention", "flops_fvcore"}
-    assert {name: q.value for name, q in found.items()} == {name: getattr(cost, name) for name in found}
-    assert found["macs"].conditions == {"latent": 8, "context_length": 77, "batch": 1}
+    counted = quantities(cost, latent=8, context_length=77)
+    assert set(counted) == {"params", "macs", "macs_without_attention", "flops_fvcore"}
+    assert {name: q.value for name, q in counted.items()} == {name: getattr(cost, name) for name in counted}
+    assert counted["macs"].conditions == {"latent": 8, "context_length": 77, "batch": 1}
 
 
 def test_sdxl_decoder_is_the_published_one_to_the_digit():

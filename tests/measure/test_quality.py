@@ -145,57 +145,57 @@ def by_config(count, sizes):
 
 @pytest.mark.parametrize("count", [300, 64])  # 64: the proxy score of the first samples
 def test_a_perfect_generator_of_unequal_classes_reaches_the_floor(nine_to_one, cache, count):
-    found = drawn_by(by_config, nine_to_one, cache, count)
-    assert found.low < 0 < found.high
-    assert found.value < 0.1
+    kid = drawn_by(by_config, nine_to_one, cache, count)
+    assert kid.low < 0 < kid.high
+    assert kid.value < 0.1
 
 
 def test_labels_that_go_round_punish_a_perfect_generator(nine_to_one, cache):
-    found = drawn_by(lambda count, sizes: torch.arange(count) % len(sizes), nine_to_one, cache)
-    print(f"labelled i mod 2: KID {found.value:.2f} ({found.low:.2f} to {found.high:.2f})")
-    assert found.low > 0.2
+    kid = drawn_by(lambda count, sizes: torch.arange(count) % len(sizes), nine_to_one, cache)
+    print(f"labelled i mod 2: KID {kid.value:.2f} ({kid.low:.2f} to {kid.high:.2f})")
+    assert kid.low > 0.2
 
 
 def test_chance_is_that_of_the_classes_asked_for(digits, reference):
     images, _ = control_images("floor", digits, CONFIG, SamplingConfig())
-    asked = torch.zeros(len(images), dtype=torch.long)
-    asked[:12] = 1
-    agreement = quality(images, asked, reference)["class_agreement"].conditions
+    classes = torch.zeros(len(images), dtype=torch.long)
+    classes[:12] = 1
+    agreement = quality(images, classes, reference)["class_agreement"].conditions
     assert agreement["chance_at_most"] == 116 / 128
     shuffled = [
-        quality(images, asked[torch.randperm(128, generator=torch.Generator().manual_seed(seed))], reference)
+        quality(images, classes[torch.randperm(128, generator=torch.Generator().manual_seed(seed))], reference)
         for seed in range(3)
     ]
-    mean = np.mean([found["class_agreement"].value for found in shuffled])
+    mean = np.mean([quantities["class_agreement"].value for quantities in shuffled])
     assert agreement["chance"] == pytest.approx(mean, abs=0.05)
 
 
 def test_unequal_numbers_are_both_in_the_label(digits, reference):
     images, labels = control_images("floor", digits, replace(CONFIG, samples=240), SamplingConfig())
-    found = quality(images, labels, reference)
-    assert found["kid"].conditions["label"] == "KID-EffLite0@64, N=240 against 128"
-    assert found["fd"].conditions["label"] == "FD-EffLite0@64, N=240 against 128"
-    assert found["kid"].conditions["estimator"] == "unbiased, all 240 images with all 128 of the reference"
+    quantities = quality(images, labels, reference)
+    assert quantities["kid"].conditions["label"] == "KID-EffLite0@64, N=240 against 128"
+    assert quantities["fd"].conditions["label"] == "FD-EffLite0@64, N=240 against 128"
+    assert quantities["kid"].conditions["estimator"] == "unbiased, all 240 images with all 128 of the reference"
 
 
 def test_a_score_says_what_its_interval_is_and_keeps_the_replicates(scores):
     for name in ("kid", "fd"):
-        found = scores["floor"][name]
-        count = len(found.replicates)
+        score = scores["floor"][name]
+        count = len(score.replicates)
         assert 12 <= count <= 24
-        assert found.spread == f"95%, sampling noise of 128 images (jackknife, {count} groups)"
-        assert found.low < found.value < found.high
-        assert from_plain(Measured, to_plain(found)) == found
+        assert score.spread == f"95%, sampling noise of 128 images (jackknife, {count} groups)"
+        assert score.low < score.value < score.high
+        assert from_plain(Measured, to_plain(score)) == score
 
 
 def test_subsets_say_how_they_are_drawn(digits, reference):
     images, labels = control_images("floor", digits, replace(CONFIG, samples=240), SamplingConfig())
     over_subsets = replace(reference, config=replace(CONFIG, kid_full=False))
-    found = quality(images, labels, over_subsets)["kid"]
-    assert found.conditions["estimator"] == "unbiased, mean over 10 random subsets of 64 of 240 images and 64 of 128"
+    kid = quality(images, labels, over_subsets)["kid"]
+    assert kid.conditions["estimator"] == "unbiased, mean over 10 random subsets of 64 of 240 images and 64 of 128"
     whole = quality(images, labels, reference)["kid"]
-    assert found.value == pytest.approx(whole.value, abs=(whole.high - whole.low) / 2)
-    assert found.high - found.low > whole.high - whole.low  # 10 subsets of 64 know less than all 240
+    assert kid.value == pytest.approx(whole.value, abs=(whole.high - whole.low) / 2)
+    assert kid.high - kid.low > whole.high - whole.low  # 10 subsets of 64 know less than all 240
 
 
 # The cache of reference statistics

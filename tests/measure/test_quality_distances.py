@@ -33,8 +33,8 @@ def features(m: int, n: int, width: int):
 
 
 def fidelity_kid(x, y, *, subsets: int, size: int, seed: int = 0) -> float:
-    found = kid_features_to_metric(x, y, kid_subsets=subsets, kid_subset_size=size, rng_seed=seed, verbose=False)
-    return found[KEY_METRIC_KID_MEAN]
+    metrics = kid_features_to_metric(x, y, kid_subsets=subsets, kid_subset_size=size, rng_seed=seed, verbose=False)
+    return metrics[KEY_METRIC_KID_MEAN]
 
 
 def fidelity_fd(x, y) -> float:
@@ -72,11 +72,11 @@ def test_the_order_of_the_images_changes_nothing():
     """torch-fidelity's one subset of 89 of 240 changes with their order by as much as the number itself says."""
     x, y, groups = features(240, 89, 32)
     turned = torch.randperm(240, generator=torch.Generator().manual_seed(0))
-    found = [
+    distances = [
         kernel_distance(x[at], y[back], groups).value
         for at, back in ((turned, slice(None)), (turned, range(88, -1, -1)))
     ]
-    assert found == pytest.approx([kernel_distance(x, y, groups).value] * 2, rel=1e-12)
+    assert distances == pytest.approx([kernel_distance(x, y, groups).value] * 2, rel=1e-12)
     assert fidelity_kid(x[turned], y, subsets=1, size=89) != pytest.approx(
         fidelity_kid(x, y, subsets=1, size=89), rel=1e-3
     )
@@ -119,16 +119,16 @@ WORLD = World(images=256, reference=256, width=16)
 def test_intervals_cover(world, name):
     """FD is biased at any N: what its interval covers is the expectation at that N."""
     truth = world.true_kid() if name == "KID" and world.classes == 1 else None
-    found = coverage(world.estimates(name, 500), truth)
-    assert 0.93 <= found.covered <= 0.975
-    assert found.error / found.deviation == pytest.approx(1.0, abs=0.15)
+    intervals = coverage(world.estimates(name, 500), truth)
+    assert 0.93 <= intervals.covered <= 0.975
+    assert intervals.error / intervals.deviation == pytest.approx(1.0, abs=0.15)
 
 
 def test_groups_that_ignore_the_classes_make_an_interval_too_long():
     world = replace(WORLD, classes=10, apart=1.0)
     object.__setattr__(world, "groups", np.random.default_rng(0).permutation(256) % 16)
-    found = coverage(world.estimates("FD", 200))
-    assert found.error / found.deviation > 1.2
+    intervals = coverage(world.estimates("FD", 200))
+    assert intervals.error / intervals.deviation > 1.2
 
 
 @pytest.mark.parametrize("name", ["KID", "FD"])
@@ -139,6 +139,6 @@ def test_a_bootstrap_would_be_biased_upwards(name):
 
 @pytest.mark.parametrize("name", ["KID", "FD"])
 def test_what_two_networks_share_cancels_in_their_difference(name):
-    found = paired(WORLD, name, 400, 0.35)
-    assert 0.92 <= found.covered <= 0.975
-    assert found.length < 0.5 * found.unpaired
+    pair = paired(WORLD, name, 400, 0.35)
+    assert 0.92 <= pair.covered <= 0.975
+    assert pair.length < 0.5 * pair.unpaired

@@ -28,19 +28,19 @@ def scores(means, seeds, deviation, seed=0, shared=True):
 
 
 def test_two_groups_of_about_one_mean_are_students_t():
-    found = scores([5, 5.02], 6, 0.01, shared=False)
-    one, other = (list(by_seed.values()) for by_seed in found.values())
+    groups = scores([5, 5.02], 6, 0.01, shared=False)
+    one, other = (list(by_seed.values()) for by_seed in groups.values())
     expected = stats.ttest_ind(one, other)
     interval = expected.confidence_interval()
-    compared = noise_of(found).compare("g0", "g1")
+    compared = noise_of(groups).compare("g0", "g1")
     assert (compared.p, compared.low, compared.high) == pytest.approx((expected.pvalue, *interval), rel=0.01)
     assert (compared.freedom, compared.paired) == (10, False)
 
 
 def test_shared_seeds_are_the_paired_t_test():
-    found = scores([5, 5.02], 6, 0.01)
-    expected = stats.ttest_rel(list(found["g0"].values()), list(found["g1"].values()))
-    compared = noise_of(found).compare("g0", "g1")
+    groups = scores([5, 5.02], 6, 0.01)
+    expected = stats.ttest_rel(list(groups["g0"].values()), list(groups["g1"].values()))
+    compared = noise_of(groups).compare("g0", "g1")
     assert (compared.p, compared.freedom, compared.paired) == (pytest.approx(expected.pvalue, rel=0.01), 5, True)
 
 
@@ -63,8 +63,8 @@ def test_the_jackknife_of_a_mean_is_its_standard_error():
 def test_what_two_estimates_share_cancels_in_their_difference():
     random = np.random.default_rng(0)
     shared, own = random.normal(size=20), random.normal(size=20) / 100
-    found = jackknife_difference((2.0, shared + own), (1.0, shared))
-    assert found.high - found.low == pytest.approx(2 * stats.t.ppf(0.975, 19) * jackknife_error(own))
+    interval = jackknife_difference((2.0, shared + own), (1.0, shared))
+    assert interval.high - interval.low == pytest.approx(2 * stats.t.ppf(0.975, 19) * jackknife_error(own))
 
 
 def test_wilsons_interval():
@@ -94,8 +94,8 @@ def curve(fall, jitter, seed, points=5):
 
 
 def test_a_fall_is_the_lines_and_its_p_is_the_regressions():
-    found = falls({"a": {0: curve(0.08, 0, 0)}})["a"]
-    assert (found.value, found.p, found.proved) == (pytest.approx(0.08), pytest.approx(0, abs=1e-9), True)
+    fall = falls({"a": {0: curve(0.08, 0, 0)}})["a"]
+    assert (fall.value, fall.p, fall.proved) == (pytest.approx(0.08), pytest.approx(0, abs=1e-9), True)
     points = curve(0.02, 0.01, 1, points=9)
     expected = stats.linregress(*zip(*points, strict=True), alternative="less")
     assert falls({"a": {0: points}})["a"].p == pytest.approx(expected.pvalue)
@@ -126,8 +126,8 @@ def test_spread_goes_with_the_mean_where_the_scores_say_so_and_not_where_they_do
 
 
 def test_scores_about_and_below_0_are_compared_as_well():
-    found = scores([-0.002, 0.001, 0.05, 1.0], 5, 0.004, seed=3)
-    noise = noise_of(found)
+    groups = scores([-0.002, 0.001, 0.05, 1.0], 5, 0.004, seed=3)
+    noise = noise_of(groups)
     assert noise.compare("g0", "g1").p > 0.05
     assert noise.compare("g2", "g0").p < 1e-6
     assert noise.deviation("g0") > 0.001
@@ -147,8 +147,8 @@ def test_the_relative_interval_is_fiellers_by_arithmetic():
     random = np.random.default_rng(1)
     draws = random.standard_normal((2, 6))
     draws = (draws - draws.mean(1, keepdims=True)) / draws.std(1, ddof=1, keepdims=True)
-    found = {"a": dict(enumerate(2.02 + 0.1 * draws[0])), "b": {10 + s: 2 + 0.1 * x for s, x in enumerate(draws[1])}}
-    relative = noise_of(found).relative("a", "b")
+    groups = {"a": dict(enumerate(2.02 + 0.1 * draws[0])), "b": {10 + s: 2 + 0.1 * x for s, x in enumerate(draws[1])}}
+    relative = noise_of(groups).relative("a", "b")
     t = stats.t.ppf(0.975, 10)
     roots = np.roots([2**2 - t**2 * 0.01 / 6, -2 * 2.02 * 2, 2.02**2 - t**2 * 0.01 / 6])
     assert (relative.low, relative.high) == pytest.approx((roots.min() - 1, roots.max() - 1), rel=0.02)
@@ -157,8 +157,8 @@ def test_the_relative_interval_is_fiellers_by_arithmetic():
 
 def test_the_relative_interval_holds_the_true_change_19_times_in_20():
     truth = 1.3 / 0.5 - 1
-    found = [noise_of(scores([1.3, 0.5, 0.1], 3, 0.02, seed=n)).relative("g0", "g1") for n in range(200)]
-    missed = sum(not each.low <= truth <= each.high for each in found)
+    intervals = [noise_of(scores([1.3, 0.5, 0.1], 3, 0.02, seed=n)).relative("g0", "g1") for n in range(200)]
+    missed = sum(not each.low <= truth <= each.high for each in intervals)
     assert missed <= stats.binom.ppf(0.999, 200, 0.05)
 
 
@@ -175,18 +175,18 @@ def test_seeds_are_blocks_where_groups_share_them_by_design_alone():
 def test_what_a_seed_does_to_all_groups_does_not_blur_their_difference():
     random = np.random.default_rng(0)
     shift = random.standard_normal(4)
-    found = {
+    groups = {
         f"g{at}": {s: 10 + at / 10 + float(shift[s]) + 0.01 * float(random.standard_normal()) for s in range(4)}
         for at in range(3)
     }
-    assert noise_of(found).compare("g1", "g0").p < 1e-4
-    apart = {name: {(at * 10 + s): x for s, x in row.items()} for at, (name, row) in enumerate(found.items())}
+    assert noise_of(groups).compare("g1", "g0").p < 1e-4
+    apart = {name: {(at * 10 + s): x for s, x in row.items()} for at, (name, row) in enumerate(groups.items())}
     assert noise_of(apart).compare("g1", "g0").p > 0.5
 
 
 def test_a_group_with_one_seed_is_compared_by_the_others_spread():
-    found = {"a": {0: 1.0}, **scores([1.0, 2.0], 4, 0.01, seed=5)}
-    assert noise_of(found).compare("g1", "a").p < 1e-3
+    groups = {"a": {0: 1.0}, **scores([1.0, 2.0], 4, 0.01, seed=5)}
+    assert noise_of(groups).compare("g1", "a").p < 1e-3
 
 
 def test_scores_without_any_spread_are_equal_or_differ_and_nothing_between():
@@ -213,8 +213,8 @@ def kid(value, replicates=(1.0, 2.0, 4.0), **changed):
 
 
 def test_scores_from_the_same_noise_are_paired():
-    found = sampling_difference(kid(3.0), kid(2.0, (0.1, 1.1, 3.1)))
-    assert (found.value, found.low, found.high) == pytest.approx((1.0, 1.0, 1.0))  # all noise is shared
+    interval = sampling_difference(kid(3.0), kid(2.0, (0.1, 1.1, 3.1)))
+    assert (interval.value, interval.low, interval.high) == pytest.approx((1.0, 1.0, 1.0))  # all noise is shared
 
 
 @pytest.mark.parametrize("changed", [{"sampling_seed": 1}, {"labels": "random"}, {"label": "FD, N=4"}, {"samples": 5}])

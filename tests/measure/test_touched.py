@@ -23,8 +23,8 @@ def two_linears(middle=nn.ReLU, hidden=4):
 
 def test_a_network_is_as_it_was_beside_itself():
     assert touched_share(of(two_linears()), of(two_linears())) == 0
-    made = architecture("laptop/thin_sdxl")
-    assert touched_share(anatomy_of(made, 8), anatomy_of(made, 8)) == 0
+    config = architecture("laptop/thin_sdxl")
+    assert touched_share(anatomy_of(config, 8), anatomy_of(config, 8)) == 0
 
 
 def test_another_shape_touches_its_modules_and_no_others():

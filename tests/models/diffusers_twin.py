@@ -14,7 +14,7 @@ def twin(config: ArchitectureConfig) -> UNet2DConditionModel:
     assert config.middle is not None
     middle = next(config.middle.transformers()).depth
     assert middle <= deep[-1]
-    made = UNet2DConditionModel(
+    model = UNet2DConditionModel(
         in_channels=config.latent_channels,
         out_channels=config.latent_channels,
         block_out_channels=tuple(stage.channels for stage in config.stages),
@@ -28,6 +28,6 @@ def twin(config: ArchitectureConfig) -> UNet2DConditionModel:
         norm_num_groups=config.norm.groups,
         use_linear_projection=True,
     )
-    (transformer,) = made.mid_block.attentions
+    (transformer,) = model.mid_block.attentions
     transformer.transformer_blocks = transformer.transformer_blocks[:middle]
-    return made
+    return model

@@ -210,8 +210,8 @@ print(json.dumps([list(image.shape), bool(image.isfinite().all()), peak / 1e9]))
 @pytest.mark.slow
 def test_the_tiny_decoder_runs_at_1024_pixels_in_under_5_5_gb():
     """Measured in float32 on the CPU: 4.6 GB at the peak, PyTorch included; a minute on one thread."""
-    found = subprocess.run([sys.executable, "-c", DECODE], check=True, capture_output=True, text=True, timeout=280)
-    shape, finite, peak_gb = json.loads(found.stdout)
+    process = subprocess.run([sys.executable, "-c", DECODE], check=True, capture_output=True, text=True, timeout=280)
+    shape, finite, peak_gb = json.loads(process.stdout)
     assert shape == [1, 3, 1024, 1024]
     assert finite
     assert peak_gb < 5.5

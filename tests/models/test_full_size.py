@@ -35,8 +35,8 @@ print(json.dumps([size, sound, not torch.equal(before, weight), peak / 1e9]))
 @pytest.mark.timeout(1200)
 def test_snapgen_runs_forward_and_one_training_step_within_8_gigabytes():
     """Weights, gradients and AdamW's two moments are 6.0 GB in float32; blocks are recomputed. Measured: 6.8 GB."""
-    found = subprocess.run([sys.executable, "-c", STEP], check=True, capture_output=True, text=True, timeout=1100)
-    size, sound, moved, peak_gb = json.loads(found.stdout)
+    process = subprocess.run([sys.executable, "-c", STEP], check=True, capture_output=True, text=True, timeout=1100)
+    size, sound, moved, peak_gb = json.loads(process.stdout)
     print(f"peak {peak_gb:.1f} GB")
     assert size / 1e6 == pytest.approx(372, rel=0.01)
     assert sound

@@ -27,7 +27,7 @@ from harness.models.transformer import Transformer
 LAPTOP = architecture("laptop/thin_sdxl")
 
 
-def made(spec, *args):
+def built(spec, *args):
     torch.manual_seed(0)
     module = builder_of(spec)(spec, *args).double()
     for parameter in module.parameters():
@@ -41,7 +41,7 @@ def close(actual, expected):
 
 def test_vector_norms_equal_torch():
     x = torch.randn(3, 5, 16).double()
-    rms, layer = made(RMSNormConfig(), 16), made(LayerNormConfig(), 16)
+    rms, layer = built(RMSNormConfig(), 16), built(LayerNormConfig(), 16)
     close(rms(x), F.rms_norm(x, (16,), rms.weight, rms.eps))
     close(layer(x), F.layer_norm(x, (16,), layer.weight, layer.bias))
 
@@ -50,9 +50,9 @@ def test_map_norms_equal_torch_pixel_by_pixel():
     x = torch.randn(2, 16, 3, 5).double()
     pixels = x.permute(0, 2, 3, 1)
     rms, layer, group = (
-        made(MapRMSNormConfig(), 16, 1e-5),
-        made(MapLayerNormConfig(), 16, 1e-5),
-        made(GroupNormConfig(groups=4), 16, 1e-5),
+        built(MapRMSNormConfig(), 16, 1e-5),
+        built(MapLayerNormConfig(), 16, 1e-5),
+        built(GroupNormConfig(groups=4), 16, 1e-5),
     )
     close(rms(x).permute(0, 2, 3, 1), F.rms_norm(pixels, (16,), rms.weight.flatten(), 1e-5))
     close(layer(x).permute(0, 2, 3, 1), F.layer_norm(pixels, (16,), layer.weight.flatten(), layer.bias.flatten()))
@@ -69,7 +69,7 @@ def test_map_norms_equal_torch_pixel_by_pixel():
     ids=lambda value: getattr(value, "kind", ""),
 )
 def test_feed_forwards_equal_their_formulas(spec, activation, gated):
-    module, x = made(spec, 16), torch.randn(2, 5, 16).double()
+    module, x = built(spec, 16), torch.randn(2, 5, 16).double()
     weight, bias = module.expand.weight, module.expand.bias
     if gated:
         hidden = (x @ weight[:48].T + bias[:48]) * activation(x @ weight[48:].T + bias[48:])
@@ -82,11 +82,11 @@ def test_feed_forwards_equal_their_formulas(spec, activation, gated):
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel_size", [3, 5])
 def test_a_separable_convolution_is_a_regular_one_of_rank_one(kernel_size, stride):
-    module = made(Separable(kernel_size=kernel_size), 6, 10, stride)
+    module = built(Separable(kernel_size=kernel_size), 6, 10, stride)
     x = torch.randn(2, 6, 8, 8).double()
     weight = module.pointwise.weight * module.depthwise.weight.transpose(0, 1)  # (10, 6, K, K)
     close(module(x), F.conv2d(x, weight, module.pointwise.bias, stride, kernel_size // 2))
-    assert made(Regular(kernel_size=kernel_size), 6, 10, stride)(x).shape == module(x).shape
+    assert built(Regular(kernel_size=kernel_size), 6, 10, stride)(x).shape == module(x).shape
 
 
 @pytest.mark.parametrize(

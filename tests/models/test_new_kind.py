@@ -73,9 +73,9 @@ def test_a_registered_kind_is_in_spaces_counts_and_the_export_preflight(mean_kin
     places = cost_of(config, 8).by_place()
     toy = places["down.2.attention.0.layer.0.self_attention.value"]
     assert (toy.params, toy.macs) == (48 * 48 + 48, 2 * 2 * 48 * 48)
-    found = preflight(build(config), example_inputs(config, latent=8), Mlprogram())
-    assert found.not_laid_out == ("MeanAttention",)
-    assert found.params == cost_of(config, 8).params
+    checked = preflight(build(config), example_inputs(config, latent=8), Mlprogram())
+    assert checked.not_laid_out == ("MeanAttention",)
+    assert checked.params == cost_of(config, 8).params
 
 
 def test_without_its_registration_the_kind_is_refused_with_those_that_exist():

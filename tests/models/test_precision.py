@@ -56,9 +56,9 @@ def test_a_norm_of_half_precision_is_that_of_float32_rounded_once(name, dtype):
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0)) + 30  # far from its mean, as feature maps are
     x = x.to(dtype)
     with autocast():
-        made = module(x)
-    assert made.dtype == dtype
-    assert torch.equal(made, module(x.float()).to(dtype))
+        output = module(x)
+    assert output.dtype == dtype
+    assert torch.equal(output, module(x.float()).to(dtype))
 
 
 @pytest.mark.parametrize("name", NORMS)
@@ -87,9 +87,9 @@ def test_a_rotation_of_half_precision_is_that_of_float32_rounded_once():
     exact = Rope2d(Rope2dConfig(), 16)(128, 128, x.double())
     assert torch.allclose(rotation.cos.double(), exact.cos, rtol=0, atol=1e-5)
     with autocast():
-        made = rotation(x)
-    assert made.dtype == torch.bfloat16
-    assert torch.equal(made, rotation(x.float()).bfloat16())
+        output = rotation(x)
+    assert output.dtype == torch.bfloat16
+    assert torch.equal(output, rotation(x.float()).bfloat16())
 
 
 def test_angles_and_positions_are_float32_whatever_is_asked():
@@ -109,9 +109,9 @@ def test_softmax_over_many_tokens_sums_to_one_in_bfloat16():
         module.out.weight.copy_(torch.eye(16))
         module.out.bias.zero_()
     with autocast(), torch.no_grad():
-        made = module(torch.randn(1, 3, 16), torch.ones(1, 2000, 16))
-    assert made.dtype == torch.bfloat16
-    torch.testing.assert_close(made.float(), torch.ones(1, 3, 16), rtol=2**-7, atol=0)
+        output = module(torch.randn(1, 3, 16), torch.ones(1, 2000, 16))
+    assert output.dtype == torch.bfloat16
+    torch.testing.assert_close(output.float(), torch.ones(1, 3, 16), rtol=2**-7, atol=0)
 
 
 EXACT_OPERATORS = ("group_norm", "layer_norm", "rsqrt", "_softmax", "cos", "sin", "mean")
@@ -140,11 +140,11 @@ def test_a_whole_network_under_autocast(name):
     kinds = []
     for part in module.modules():
         if isinstance(part, norms.GroupNorm | norms.LayerNorm | norms.RMSNorm | norms.MapLayerNorm):
-            part.register_forward_hook(lambda _module, given, made: kinds.append((given[0].dtype, made.dtype)))
+            part.register_forward_hook(lambda _module, given, output: kinds.append((given[0].dtype, output.dtype)))
     inputs = example_inputs(config, latent=config.native_latent or 8, batch=2)
     recorded = Recorded()
     with torch.no_grad(), autocast(), recorded:
-        made = module(*inputs)
+        output = module(*inputs)
     assert kinds
     assert all(given == back for given, back in kinds)
     assert set().union(*recorded.seen.values()) == {torch.float32}, recorded.seen
@@ -152,14 +152,14 @@ def test_a_whole_network_under_autocast(name):
         assert torch.bfloat16 in {given for given, _ in kinds}, "the norms were given bfloat16, and widened it"
     with torch.no_grad():
         expected = module(*inputs)
-    assert (made.float() - expected).norm() < 0.05 * expected.norm()
+    assert (output.float() - expected).norm() < 0.05 * expected.norm()
 
 
 def test_the_norms_of_a_peer_from_elsewhere_are_ours():
     pytest.importorskip("diffusers")
     with torch.device("meta"):
-        found = [
+        parts = [
             part for part in build(architecture("ldm_4")).modules() if isinstance(part, nn.GroupNorm | nn.LayerNorm)
         ]
-    assert found
-    assert {type(part) for part in found} == {norms.GroupNorm, norms.LayerNorm}
+    assert parts
+    assert {type(part) for part in parts} == {norms.GroupNorm, norms.LayerNorm}

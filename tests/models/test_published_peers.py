@@ -100,6 +100,6 @@ def test_the_ladder_leads_from_sd3_to_the_tiny_decoder_and_every_rung_is_cheaper
     counts = [cost_of(config, 128) for _, config in rungs]
     assert [rung.against for rung, _ in rungs[1:]] == [rung.name for rung, _ in rungs[:-1]]
     for quantity in ("params", "flops_fvcore"):
-        found = [getattr(count, quantity) for count in counts]
-        assert found == sorted(found, reverse=True)
-        assert len(set(found)) == len(found)
+        values = [getattr(count, quantity) for count in counts]
+        assert values == sorted(values, reverse=True)
+        assert len(set(values)) == len(values)

@@ -32,33 +32,33 @@ def test_every_name_on_every_chip_in_under_50_ms_each(name):
         spent = []
         for _ in range(3):
             begun = perf_counter()
-            found = predict_operators(operators, chip=chip)
+            prediction = predict_operators(operators, chip=chip)
             spent.append(perf_counter() - begun)
-        assert found.kind in ("predicted", "unavailable")
+        assert prediction.kind in ("predicted", "unavailable")
         assert min(spent) < 0.05
-        if found.kind == "predicted":
-            assert 0 < found.low < found.value < found.high
+        if prediction.kind == "predicted":
+            assert 0 < prediction.low < prediction.value < prediction.high
 
 
 def test_a_timm_model_is_folded_first(capsys):
-    found = predicted(capsys, "timm:repvit_m1_0", "--input", "3x224x224", "--chip", "A15")
-    assert found["kind"] == "predicted"
-    assert found["low_ms"] < found["latency_ms"] < found["high_ms"]
-    assert found["extrapolated"] is False
-    assert found["inputs"] == [[1, 3, 224, 224]]
+    answer = predicted(capsys, "timm:repvit_m1_0", "--input", "3x224x224", "--chip", "A15")
+    assert answer["kind"] == "predicted"
+    assert answer["low_ms"] < answer["latency_ms"] < answer["high_ms"]
+    assert answer["extrapolated"] is False
+    assert answer["inputs"] == [[1, 3, 224, 224]]
     unfolded = operators_of(count(*timm_network("repvit_m1_0", (3, 224, 224), folded=False)).rows)
-    assert found["latency_ms"] < predict_operators(unfolded, chip="A15").value
+    assert answer["latency_ms"] < predict_operators(unfolded, chip="A15").value
 
 
 def test_what_does_not_fit_is_unavailable_and_no_mistake(capsys):
-    found = predicted(capsys, "decoder/sdxl", "--latent", "128", "--chip", "A17 Pro")
-    assert found["kind"] == "unavailable"
-    assert "latency_ms" not in found
-    assert "not to fit" in found["reason"]
+    answer = predicted(capsys, "decoder/sdxl", "--latent", "128", "--chip", "A17 Pro")
+    assert answer["kind"] == "unavailable"
+    assert "latency_ms" not in answer
+    assert "not to fit" in answer["reason"]
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "sentence"),
     [
         (["snapgen"], "A18 Pro"),
         (["snapgen", "--chip", "M4"], "unknown chip 'M4'"),
@@ -69,10 +69,10 @@ def test_what_does_not_fit_is_unavailable_and_no_mistake(capsys):
         (["laptop/dit", "--chip", "A15", "--weight-bits", "0"], "at most 16 bits"),
     ],
 )
-def test_a_mistake_is_one_sentence(words, said, capsys):
+def test_a_mistake_is_one_sentence(words, sentence, capsys):
     assert main(["latency", "predict", *words]) == 2
     error = capsys.readouterr().err
-    assert said in error
+    assert sentence in error
     assert len(error.splitlines()) == 1
 
 
@@ -83,19 +83,19 @@ def test_without_timm_the_extra_is_named(monkeypatch, capsys):
 
 
 def test_own_measurements_become_points_or_are_named(tmp_path):
-    store, made = Store(tmp_path), architecture("laptop/dit")
+    store, config = Store(tmp_path), architecture("laptop/dit")
 
     def put(fingerprint, **conditions):
         number = Measured(value=2.0, unit="ms", conditions=conditions)
         settings = {"architecture": fingerprint, "latent": 8, "of": conditions}
         store.put(Measurement(subject="latency", settings=settings, quantities={"latency_iphone": number}))
 
-    put(made.fingerprint, chip="A17 Pro", compute_unit="CPU_AND_NE", weight_bits=8)
-    put(made.fingerprint, chip="not named", compute_unit="CPU_AND_NE")
-    put(made.fingerprint, chip="A17 Pro", compute_unit="CPU_ONLY")
+    put(config.fingerprint, chip="A17 Pro", compute_unit="CPU_AND_NE", weight_bits=8)
+    put(config.fingerprint, chip="not named", compute_unit="CPU_AND_NE")
+    put(config.fingerprint, chip="A17 Pro", compute_unit="CPU_ONLY")
     put("0" * 16, chip="A17 Pro", compute_unit="CPU_AND_NE")
-    put(made.fingerprint, device="this CPU")
+    put(config.fingerprint, device="this CPU")
     (point,), unused = own_points(store)
-    assert (point.model, point.chip, point.latency_ms, point.weight_bits) == (made.fingerprint, "A17 Pro", 2.0, 8)
+    assert (point.model, point.chip, point.latency_ms, point.weight_bits) == (config.fingerprint, "A17 Pro", 2.0, 8)
     assert len(point.operators)
     assert sorted(left.why.split()[0] for left in unused) == ["its", "measured", "the"]

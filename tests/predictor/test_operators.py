@@ -33,8 +33,8 @@ def conv(groups: int = 1) -> nn.Conv2d:
 
 
 def test_a_convolution_is_its_multiply_adds_weights_and_two_maps():
-    made = listed(lambda layer, x: layer(x), conv())
-    assert made == {
+    row = listed(lambda layer, x: layer(x), conv())
+    assert row == {
         **dict.fromkeys(COLUMNS, 0),
         "dense": 36 * 8 * 8 * 9,
         "weights": 8 * 8 * 9,
@@ -58,8 +58,8 @@ def test_a_convolution_is_its_multiply_adds_weights_and_two_maps():
     ids=repr,
 )
 def test_the_kind_of_an_operator(layer, shape, kind):
-    made = listed(lambda layer, x: layer(x), layer, shapes=(shape,))
-    kinds = {name for name in ("dense", "depthwise", "attention", "norm", "vector") if made[name]}
+    row = listed(lambda layer, x: layer(x), layer, shapes=(shape,))
+    kinds = {name for name in ("dense", "depthwise", "attention", "norm", "vector") if row[name]}
     if layer.__class__ is nn.Conv2d and layer.in_channels == 1:
         kind = "depthwise"  # one input channel: every output reads one, as in a depthwise convolution
     assert kinds == {kind}
@@ -67,10 +67,10 @@ def test_the_kind_of_an_operator(layer, shape, kind):
 
 def test_attention_is_two_matmuls_and_a_softmax_over_tokens_times_tokens():
     heads, t, s, d = 2, 5, 7, 4
-    made = listed(F.scaled_dot_product_attention, shapes=((1, heads, t, d), (1, heads, s, d), (1, heads, s, d)))
-    assert made["attention"] == 2 * heads * t * s * d
-    assert made["softmax"] == heads * t * s
-    assert made["weights"] == made["dense"] == 0
+    row = listed(F.scaled_dot_product_attention, shapes=((1, heads, t, d), (1, heads, s, d), (1, heads, s, d)))
+    assert row["attention"] == 2 * heads * t * s * d
+    assert row["softmax"] == heads * t * s
+    assert row["weights"] == row["dense"] == 0
 
 
 @pytest.mark.parametrize(
@@ -93,18 +93,18 @@ def test_adding_to_a_convolutions_result_reads_the_other_map_only():
 
 
 def test_an_activation_that_follows_nothing_it_could_be_part_of_is_work_a_launch_and_traffic():
-    made = listed(F.silu)
-    assert made == {**dict.fromkeys(COLUMNS, 0), "vector": ELEMENTS, "activations": 2 * ELEMENTS, "launches": 1}
+    row = listed(F.silu)
+    assert row == {**dict.fromkeys(COLUMNS, 0), "vector": ELEMENTS, "activations": 2 * ELEMENTS, "launches": 1}
 
 
 def test_a_concatenation_is_traffic_and_a_launch():
-    made = listed(lambda x, y: torch.cat([x, y], 1), shapes=(MAP, MAP))
-    assert made == {**dict.fromkeys(COLUMNS, 0), "activations": 4 * ELEMENTS, "launches": 1}
+    row = listed(lambda x, y: torch.cat([x, y], 1), shapes=(MAP, MAP))
+    assert row == {**dict.fromkeys(COLUMNS, 0), "activations": 4 * ELEMENTS, "launches": 1}
 
 
 def test_views_and_constants_are_nothing():
-    made = listed(lambda x: (x.permute(0, 2, 3, 1).unsqueeze(0), torch.arange(5)))
-    assert made == dict.fromkeys(COLUMNS, 0)
+    row = listed(lambda x: (x.permute(0, 2, 3, 1).unsqueeze(0), torch.arange(5)))
+    assert row == dict.fromkeys(COLUMNS, 0)
 
 
 def test_no_operators_make_an_empty_list():

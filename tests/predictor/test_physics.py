@@ -110,18 +110,18 @@ def test_weight_bits_that_do_not_exist_are_refused():
 
 
 def test_no_prediction_where_nobody_measured():
-    found = predict_operators(operators({"times": 1}), chip="A15", compute_unit="CPU_ONLY")
-    assert isinstance(found, Unavailable)
-    assert "CPU_AND_NE" in found.reason
+    prediction = predict_operators(operators({"times": 1}), chip="A15", compute_unit="CPU_ONLY")
+    assert isinstance(prediction, Unavailable)
+    assert "CPU_AND_NE" in prediction.reason
 
 
 def test_sdxls_decoder_is_predicted_not_to_fit_as_published():
     module, inputs = catalogue_network("decoder/sdxl", 128)
-    found = predict_latency(module, inputs, chip="A17 Pro")
-    assert isinstance(found, Unavailable)
-    assert "not to fit" in found.reason
-    assert "reads and writes 1,074 MB, and SDXL's decoder with 1,074 MB" in found.reason
-    assert "Tab. 2" in found.reason
+    prediction = predict_latency(module, inputs, chip="A17 Pro")
+    assert isinstance(prediction, Unavailable)
+    assert "not to fit" in prediction.reason
+    assert "reads and writes 1,074 MB, and SDXL's decoder with 1,074 MB" in prediction.reason
+    assert "Tab. 2" in prediction.reason
     assert isinstance(predict_latency(*catalogue_network("decoder/tiny", 128), chip="A17 Pro"), Predicted)
 
 

@@ -32,16 +32,16 @@ def test_every_row_calibrates_or_says_why_not(points):
 
 
 def test_a_model_is_left_out_with_all_its_chips_and_sizes(points):
-    asked = []
+    predicted = []
 
     def spy(seen, unseen):
         assert not {point.model for point in seen} & {point.model for point in unseen}
         assert len(seen) + len(unseen) == len(points)
-        asked.extend(unseen)
+        predicted.extend(unseen)
         return np.zeros(len(unseen))
 
     errors = left_out(points, spy)
-    assert Counter(map(id, asked)) == Counter(map(id, points))
+    assert Counter(map(id, predicted)) == Counter(map(id, points))
     assert errors == pytest.approx([-log(point.latency_ms) for point in points])
     several = Counter(point.model for point in points)
     assert several["repvit_m1_5"] == 2  # two sizes
@@ -84,8 +84,8 @@ def test_kendalls_tau_against_scipy(points, left_out_errors):
     measured = np.array([points[i].latency_ms for i in inside])
     expected = kendalltau(measured * np.exp(left_out_errors["physics"][inside]), measured, variant="b").statistic
     assert len(set(measured)) == len(measured)  # without ties all of Kendall's variants agree
-    found = score([points[i] for i in inside], left_out_errors["physics"][inside])
-    assert found.taus["A15, backbone"] == pytest.approx(expected)
+    scored = score([points[i] for i in inside], left_out_errors["physics"][inside])
+    assert scored.taus["A15, backbone"] == pytest.approx(expected)
 
 
 def test_no_rung_of_the_ladder_is_among_the_points(points):
@@ -133,13 +133,13 @@ def test_too_few_points_do_not_calibrate(points):
 def test_a_chip_with_few_points_is_extrapolated_to_with_a_wider_interval(points):
     operators, per_chip = read_counts()["repvit_m1_0 @ 224 px"], Counter(point.chip for point in points)
     for chip in ("A14", "A15", "A16", "A17 Pro", "A18 Pro"):
-        found = predict_operators(operators, chip=chip)
+        prediction = predict_operators(operators, chip=chip)
         few = per_chip[chip] < FEW_POINTS
-        assert found.extrapolated == few
-        assert bool(found.conditions["extrapolated_because"]) == few
+        assert prediction.extrapolated == few
+        assert bool(prediction.conditions["extrapolated_because"]) == few
         expected = read().half_width_extrapolated if few else read().half_width
-        assert log(found.high / found.value) == pytest.approx(expected)
-        assert log(found.value / found.low) == pytest.approx(expected)
+        assert log(prediction.high / prediction.value) == pytest.approx(expected)
+        assert log(prediction.value / prediction.low) == pytest.approx(expected)
     assert read().half_width_extrapolated > read().half_width
 
 

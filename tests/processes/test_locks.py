@@ -92,9 +92,9 @@ def test_a_lock_in_no_folder_is_one_sentence(tmp_path: Path) -> None:
 
 
 def attempt(folder: Path) -> Attempt:
-    made = new_attempt(folder / "key")
-    made.make_current()
-    return made
+    new = new_attempt(folder / "key")
+    new.make_current()
+    return new
 
 
 def test_a_lease_is_fresh_while_it_moves(tmp_path: Path) -> None:
@@ -114,15 +114,15 @@ def test_a_lease_is_fresh_while_it_moves(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_was_replaced_is_told_by_its_own_heartbeat(tmp_path: Path) -> None:
-    told: list[int] = []
-    previous = signal.signal(signal.SIGUSR1, lambda number, _frame: told.append(number))
+    signals: list[int] = []
+    previous = signal.signal(signal.SIGUSR1, lambda number, _frame: signals.append(number))
     try:
         replaced = attempt(tmp_path)
         attempt(tmp_path)  # the second attempt is current now
         with heartbeat_of(replaced, every_s=10.0):
             deadline = time.monotonic() + 5
-            while not told and time.monotonic() < deadline:
+            while not signals and time.monotonic() < deadline:
                 time.sleep(0.01)
     finally:
         signal.signal(signal.SIGUSR1, previous)
-    assert told
+    assert signals

@@ -29,10 +29,10 @@ def lines(monkeypatch, *, step: float, count: int) -> list[str]:
 
 
 def test_a_long_work_says_every_ten_seconds_how_much_is_left(monkeypatch):
-    said = lines(monkeypatch, step=4.0, count=3000)
-    assert said[0] == "reading [/images]: 3 of 3,000, about 3 h 20 min left"  # 2,997 parts of 4 s
-    assert len(said) == 3000 // 3 - 1  # the last part ends it
-    assert said[-1] == "reading [/images]: 2,997 of 3,000, about 12 s left"
+    printed = lines(monkeypatch, step=4.0, count=3000)
+    assert printed[0] == "reading [/images]: 3 of 3,000, about 3 h 20 min left"  # 2,997 parts of 4 s
+    assert len(printed) == 3000 // 3 - 1  # the last part ends it
+    assert printed[-1] == "reading [/images]: 2,997 of 3,000, about 12 s left"
 
 
 def test_a_short_work_says_nothing(monkeypatch):

@@ -31,8 +31,8 @@ class Outer(Base):
 
 
 def test_every_field_with_its_text_its_base_classes_and_its_parts():
-    found = {line.path: (line.type, line.default, line.text) for line in describe_fields(Outer, "x")}
-    assert found == {
+    fields = {line.path: (line.type, line.default, line.text) for line in describe_fields(Outer, "x")}
+    assert fields == {
         "x.threads": ("whole number | null", "null", "How many; null: all."),
         "x.steps": ("whole number", "(required)", "The budget."),
         "x.mode": ("fast | slow", "fast", ""),

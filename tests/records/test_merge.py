@@ -76,9 +76,9 @@ def test_a_conflict_stays_as_it_is_and_names_what_differs(pair: tuple[Store, Sto
     put(theirs, trial(1))
     put(ours, trial(0))
     before = ours.trial(trial(0).key)
-    found = merged(theirs, ours)
-    assert found[trial(0).key].action == "conflict"
-    assert [str(one) for one in found[trial(0).key].differing] == ["quantities.kid.value: 0.5 -> 0.7"]
+    records = merged(theirs, ours)
+    assert records[trial(0).key].action == "conflict"
+    assert [str(one) for one in records[trial(0).key].differing] == ["quantities.kid.value: 0.5 -> 0.7"]
     assert ours.trial(trial(0).key) == before
     assert ours.trial(trial(1).key) == trial(1), "the others are merged"
 
@@ -111,10 +111,10 @@ def test_a_rule_settles_what_it_can(pair: tuple[Store, Store], here: str, there:
     put(theirs, trial(name="there", provenance={"finished": there}), b"there")
     (one,) = merged(theirs, ours, keep=keep).values()
     assert one.is_settled == (kept is not None)
-    found = ours.trial(trial().key)
-    assert found is not None
-    assert found.name == (kept or "here")
-    assert ours.artifact(trial().key, FILE).read_text() == found.name, "a record and its artifacts go together"
+    record = ours.trial(trial().key)
+    assert record is not None
+    assert record.name == (kept or "here")
+    assert ours.artifact(trial().key, FILE).read_text() == record.name, "a record and its artifacts go together"
 
 
 @pytest.mark.parametrize("state", ["failed", "rejected"])
@@ -145,12 +145,12 @@ def test_damaged_records_are_named_and_the_others_merged(pair: tuple[Store, Stor
     shutil.copy(files[5], files[2])  # another record under this name
     theirs.artifact(trial(3).key, FILE).unlink()
     put(theirs, trial(4, artifacts={FILE: "../../outside"}))
-    found = merged(theirs, ours)
-    assert [found[trial(seed).key].action for seed in range(6)] == ["damaged"] * 5 + ["added"]
-    assert "is not a record this version can read" in found[trial(0).key].why
-    assert f"holds the record {trial(5).key}" in found[trial(2).key].why
-    assert f"its artifact {FILE} is not there" in found[trial(3).key].why
-    assert "'../../outside', which is no file of its own folder" in found[trial(4).key].why
+    records = merged(theirs, ours)
+    assert [records[trial(seed).key].action for seed in range(6)] == ["damaged"] * 5 + ["added"]
+    assert "is not a record this version can read" in records[trial(0).key].why
+    assert f"holds the record {trial(5).key}" in records[trial(2).key].why
+    assert f"its artifact {FILE} is not there" in records[trial(3).key].why
+    assert "'../../outside', which is no file of its own folder" in records[trial(4).key].why
     assert list(ours.trials()) == [trial(5)]
 
 

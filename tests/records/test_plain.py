@@ -62,7 +62,7 @@ def test_there_and_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "sentence"),
     [
         (
             {"shape": {"kind": "sqare", "side": 3}},
@@ -85,10 +85,10 @@ def test_there_and_back() -> None:
         ({"named": [1]}, "'s.named' must be a mapping, not [1]"),
     ],
 )
-def test_what_is_wrong_is_named_by_its_path_in_one_sentence(change: dict[str, Any], said: str) -> None:
+def test_what_is_wrong_is_named_by_its_path_in_one_sentence(change: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError) as error:
         from_plain(Settings, {**PLAIN, **change}, where="s")
-    assert str(error.value).startswith(said)
+    assert str(error.value).startswith(sentence)
     assert "\n" not in str(error.value)
 
 

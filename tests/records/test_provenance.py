@@ -66,9 +66,9 @@ def test_without_git_it_says_so(checkout: Path, monkeypatch: pytest.MonkeyPatch)
 def test_versions_are_read_without_importing(tmp_path: Path) -> None:
     code = "import sys; from harness.records.provenance import provenance; p = provenance(); "
     code += "print(p['versions']['torch'], sorted({'torch', 'numpy', 'transformers'} & set(sys.modules)))"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
-    assert said.split()[0][0].isdigit()
-    assert said.split()[1] == "[]"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    assert out.split()[0][0].isdigit()
+    assert out.split()[1] == "[]"
     assert versions(["no-such-package"]) == {"no-such-package": "not installed"}
 
 

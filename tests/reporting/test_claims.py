@@ -164,16 +164,16 @@ def test_a_reference_near_zero_has_no_percentage(synthetic: Any) -> None:
 
 
 def test_no_shown_interval_is_wider_than_a_hundred_points(synthetic: Any) -> None:
-    found = [
+    findings_shown = [
         claim.finding
         for n in range(20)
         for claim in judged(synthetic, drawn(synthetic, {}, 0.02, 3, n)).values()
         if not claim.finding.unknown
     ]
-    assert len(found) == 7 * 20
-    assert any("%" in finding.shown for finding in found)
-    assert any("%" not in finding.shown for finding in found)
-    assert not any(finding.high - finding.low > findings_module.WIDEST for finding in found)
+    assert len(findings_shown) == 7 * 20
+    assert any("%" in finding.shown for finding in findings_shown)
+    assert any("%" not in finding.shown for finding in findings_shown)
+    assert not any(finding.high - finding.low > findings_module.WIDEST for finding in findings_shown)
 
 
 def test_one_seed_cannot_tell_quality_but_counts_can(synthetic: Any) -> None:
@@ -227,9 +227,9 @@ def test_different_conditions_cannot_be_compared_but_a_busy_machine_can(syntheti
 def test_which_device_happened_to_train_a_rung_makes_it_no_less_comparable(synthetic: Any) -> None:
     for index, rung in enumerate(synthetic.manifest.rungs):
         for seed in synthetic.manifest.seeds:
-            found = synthetic.record(rung.name, seed).quantities["kid"]
-            conditions = {**found.conditions, "training_device": ("cpu", "NVIDIA A100")[index % 2]}
-            synthetic.replace(rung.name, seed, {"kid": replace(found, conditions=conditions)})
+            score = synthetic.record(rung.name, seed).quantities["kid"]
+            conditions = {**score.conditions, "training_device": ("cpu", "NVIDIA A100")[index % 2]}
+            synthetic.replace(rung.name, seed, {"kid": replace(score, conditions=conditions)})
     assert "different conditions" not in sheet(synthetic)["no_high_res_sa", "kid"].direction.reason
 
 
@@ -367,8 +367,8 @@ def ms(value: float, *, measured: bool) -> dict[str, Quantity]:
     """An interval so narrow that only the kind can keep it from deciding."""
     if measured:
         return {LATENCY: Measured(value=value, unit="ms", low=value * 0.99, high=value * 1.01)}
-    found = Predicted(value=value, unit="ms", low=value * 0.99, high=value * 1.01, extrapolated=False)
-    return {"twin.latency_predicted": found}
+    latency = Predicted(value=value, unit="ms", low=value * 0.99, high=value * 1.01, extrapolated=False)
+    return {"twin.latency_predicted": latency}
 
 
 @pytest.mark.parametrize(
@@ -445,11 +445,11 @@ def test_the_definitions_in_the_repository_are_valid() -> None:
 def test_nothing_is_judged_that_was_not_tested(synthetic: Any) -> None:
     """The whole sheet of a page like the demo's: a verdict stands only on a test of its own or on the twin's counts."""
     claims, tests = sheet_and_tests(synthetic)
-    for (rung, quantity), found in claims.items():
-        if found.direction.state in ("supports", "contradicts"):
+    for (rung, quantity), each in claims.items():
+        if each.direction.state in ("supports", "contradicts"):
             tested = any((rung, quantity, question) in tests.adjusted for question in ("differs", "within"))
-            assert tested or (quantity.startswith("twin.") and found.finding.exact)
-        if found.size.state in ("met", "missed"):
+            assert tested or (quantity.startswith("twin.") and each.finding.exact)
+        if each.size.state in ("met", "missed"):
             assert quantity.startswith("twin.")
-            assert found.finding.exact
-    assert {found.direction.state for (_, name), found in claims.items() if name == LATENCY} == {"not told", "no claim"}
+            assert each.finding.exact
+    assert {each.direction.state for (_, name), each in claims.items() if name == LATENCY} == {"not told", "no claim"}

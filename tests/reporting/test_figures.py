@@ -93,10 +93,10 @@ def test_a_control_that_is_not_above_zero_is_written_on_the_log_axis(synthetic: 
 
 
 def test_a_prediction_is_drawn_as_one_and_no_printed_change_joins_it_to_a_measurement(synthetic: Any) -> None:
-    found = Predicted(value=20.0, unit="ms", low=12.0, high=33.0, extrapolated=False)
+    latency = Predicted(value=20.0, unit="ms", low=12.0, high=33.0, extrapolated=False)
     for seed in (0, 1):
         synthetic.replace(
-            "no_high_res_sa", seed, {"twin.latency_iphone": found}
+            "no_high_res_sa", seed, {"twin.latency_iphone": latency}
         )  # Fig. 3 prints −24% against thin_sdxl
         synthetic.replace(
             "thin_sdxl", seed, {"twin.latency_iphone": Measured(value=30.0, unit="ms", low=29.0, high=31.0)}
@@ -115,8 +115,8 @@ def test_a_prediction_is_drawn_as_one_and_no_printed_change_joins_it_to_a_measur
 
 def test_a_rung_that_a_control_beats_is_grey_in_every_figure(synthetic: Any) -> None:
     for seed in (0, 1):
-        found = synthetic.record("mqa", seed).quantities["kid"]
-        synthetic.replace("mqa", seed, {"kid": replace(found, value=0.5)})
+        kid = synthetic.record("mqa", seed).quantities["kid"]
+        synthetic.replace("mqa", seed, {"kid": replace(kid, value=0.5)})
     frames = computed(synthetic)
     figure = ladder_figure(ladder_frame(frames))
     index = [rung.name for rung in synthetic.manifest.rungs].index("mqa")

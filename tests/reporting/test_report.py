@@ -22,11 +22,11 @@ Cells = Callable[[str], list[dict[str, str]]]
 
 def by_place(cells: list[dict[str, str]]) -> dict[tuple[str, str, str], dict[str, str]]:
     """(rung, seed, quantity) -> the cell; a value told twice on the page must be told alike."""
-    found: dict[tuple[str, str, str], dict[str, str]] = {}
+    places: dict[tuple[str, str, str], dict[str, str]] = {}
     for cell in (cell for cell in cells if "data-value" in cell):
         key = (cell["data-subject"], cell["data-seed"], cell["data-quantity"])
-        assert found.setdefault(key, cell) == cell
-    return found
+        assert places.setdefault(key, cell) == cell
+    return places
 
 
 def changes(cells: list[dict[str, str]]) -> dict[tuple[str, str], float]:
@@ -36,7 +36,7 @@ def changes(cells: list[dict[str, str]]) -> dict[tuple[str, str], float]:
 def test_every_reading_on_the_page_is_the_stores(synthetic: Any, page_cells: Cells) -> None:
     cells = by_place(page_cells(synthetic.write()))
     names = {rung.architecture_fingerprint: rung.name for rung in synthetic.manifest.rungs}
-    told = 0
+    compared = 0
     for record in synthetic.store.trials():
         for name, quantity in record.quantities.items():
             cell = cells[names[record.architecture_fingerprint], str(record.seed), name]
@@ -46,14 +46,14 @@ def test_every_reading_on_the_page_is_the_stores(synthetic: Any, page_cells: Cel
             assert cell["data-low"] == ("" if getattr(quantity, "low", None) is None else repr(quantity.low))
             if value is not None:
                 assert cell["text"] == number(value, quantity.unit)
-            told += 1
-    assert told == 16 * 14
-    assert len([key for key in cells if key[1] in ("0", "1")]) == told
+            compared += 1
+    assert compared == 16 * 14
+    assert len([key for key in cells if key[1] in ("0", "1")]) == compared
 
 
 def test_the_table_holds_means_ranges_and_changes_computed_from_the_store(synthetic: Any, page_cells: Cells) -> None:
     cells = page_cells(synthetic.write())
-    table, told = by_place(cells), changes(cells)
+    table, changed = by_place(cells), changes(cells)
     for rung in synthetic.manifest.rungs:
         for column in synthetic.definition["columns"]:
             name = column["quantity"]
@@ -68,8 +68,8 @@ def test_the_table_holds_means_ranges_and_changes_computed_from_the_store(synthe
                 assert float(cell["data-low"]) == min(q.value for q in ours)
             if rung.against is not None and not column.get("aside"):
                 theirs = [synthetic.record(rung.against, seed).quantities[name].value for seed in (0, 1)]
-                assert told[rung.name, name] == pytest.approx(mean / (sum(theirs) / 2) - 1, rel=1e-9)
-    assert {key[0] for key in told} == {rung.name for rung in synthetic.manifest.rungs if rung.against}
+                assert changed[rung.name, name] == pytest.approx(mean / (sum(theirs) / 2) - 1, rel=1e-9)
+    assert {key[0] for key in changed} == {rung.name for rung in synthetic.manifest.rungs if rung.against}
 
 
 def test_controls_stand_beside_the_rungs_with_the_stores_numbers(synthetic: Any, page_cells: Cells) -> None:
@@ -100,12 +100,12 @@ def test_a_rung_without_records_has_no_value_no_change_and_gives_none_to_others(
     for seed in (0, 1):
         synthetic.store.delete(synthetic.record("ffn3", seed))
     cells = page_cells(synthetic.write())
-    table, told = by_place(cells), changes(cells)
+    table, changed = by_place(cells), changes(cells)
     columns = [column["quantity"] for column in synthetic.definition["columns"]]
     columns = [name for name in columns if name in {key[2] for key in table if key[1] == "all"}]
     assert len(columns) == 8
     assert all(table["ffn3", "all", name]["text"] == "not measured" for name in columns)
-    assert not {key for key in told if key[0] in ("ffn3", "mqa")}
+    assert not {key for key in changed if key[0] in ("ffn3", "mqa")}
     verdicts = {(c["data-subject"], c["data-claim"]): c["data-verdict"] for c in cells if "data-verdict" in c}
     assert verdicts["ffn3", "twin.params"] == verdicts["mqa", "twin.params"] == "not told"
     assert verdicts["sepconv", "twin.params"] == "supports"
@@ -143,9 +143,9 @@ def test_measured_and_predicted_are_never_averaged_or_compared(synthetic: Any, p
     cells = by_place(page_cells(synthetic.write()))
     assert cells["ffn3", "all", "latency_cpu"]["data-value"] == repr(6.70)  # the measured seed alone
     synthetic.replace("ffn3", 1, {"latency_cpu": Predicted(value=99.0, unit="ms", low=90, high=110, extrapolated=True)})
-    told = changes(page_cells(synthetic.write()))
-    assert ("ffn3", "latency_cpu") not in told
-    assert ("mqa", "latency_cpu") not in told
+    changed = changes(page_cells(synthetic.write()))
+    assert ("ffn3", "latency_cpu") not in changed
+    assert ("mqa", "latency_cpu") not in changed
 
 
 def predicted(ms: float) -> Predicted:
@@ -179,9 +179,9 @@ def test_an_iphone_column_fills_from_measured_else_predicted_each_as_what_it_is(
     assert (
         cells["thin_sdxl", "0", "twin.latency_iphone"]["data-kind"] == "unavailable"
     )  # the readings are the store's own
-    told = changes(page_cells(page))
-    assert told["no_high_res_sa", "twin.latency_iphone"] == pytest.approx(20 / 30 - 1)
-    assert ("sepconv", "twin.latency_iphone") not in told  # 11 measured beside 20 predicted is no change
+    changed = changes(page_cells(page))
+    assert changed["no_high_res_sa", "twin.latency_iphone"] == pytest.approx(20 / 30 - 1)
+    assert ("sepconv", "twin.latency_iphone") not in changed  # 11 measured beside 20 predicted is no change
     assert "<small>predicted for A17 Pro and measured on A16</small>" in page
     text = next(c["text"] for c in page_cells(page) if c.get("data-change") == repr(20 / 30 - 1))
     assert text == "−33.3% predicted"
@@ -204,10 +204,10 @@ def test_published_cells_are_the_files_with_their_labels_and_unknown_ones_are_em
     synthetic: Any, page_cells: Cells
 ) -> None:
     cells = page_cells(synthetic.write())
-    told = {(c["data-subject"], c["data-published"]): c for c in cells if "data-published" in c}
+    published = {(c["data-subject"], c["data-published"]): c for c in cells if "data-published" in c}
     rows = synthetic.published["rows"]
-    assert set(told) == {(rung, name) for rung, row in rows.items() for name in row["cells"]}
-    for (rung, name), cell in told.items():
+    assert set(published) == {(rung, name) for rung, row in rows.items() for name in row["cells"]}
+    for (rung, name), cell in published.items():
         source = rows[rung]["cells"][name]
         assert cell["data-published-value"] == (repr(source["value"]) if "value" in source else "")
         assert cell["data-published-change"] == (repr(source["change"]) if "change" in source else "")
@@ -265,8 +265,8 @@ def test_what_cannot_be_told_says_why(synthetic: Any, page_cells: Cells) -> None
 
 def test_conditions_provenance_and_the_command_are_on_the_page(synthetic: Any) -> None:
     page = synthetic.write()
-    for told in ("FD-EffLite0@64, N=512", "harness ablate fig3 data=digits recipe.steps=600", "205da69", "2.14.1"):
-        assert told in page
+    for text in ("FD-EffLite0@64, N=512", "harness ablate fig3 data=digits recipe.steps=600", "205da69", "2.14.1"):
+        assert text in page
     assert synthetic.manifest.protocol_fingerprint in page
     assert "interquartile range of 50 runs" in page
     assert "KID-EffLite0@64, N=512 against 360" in page
@@ -294,17 +294,17 @@ def test_rungs_that_each_stand_beside_the_first_have_no_first_and_last(synthetic
         replace(rung, against="thin_sdxl" if index else None) for index, rung in enumerate(synthetic.manifest.rungs)
     ]
     synthetic.manifest = replace(synthetic.manifest, rungs=tuple(rungs))
-    told = answer()
-    assert "From the first rung to the last" not in told
-    lowest = told.split("Lowest:")[1].split("\n")[0]
+    summary = answer()
+    assert "From the first rung to the last" not in summary
+    lowest = summary.split("Lowest:")[1].split("\n")[0]
     assert "KID RMSNorm on Q and K, 2-D RoPE (0.0365, mean, order not tested)" in lowest
     assert "parameters cross-attention from the first stage on (361 M)" in lowest
     for seed in (0, 1):
-        found = synthetic.record("qknorm_rope", seed).quantities["fd"]
-        synthetic.replace("qknorm_rope", seed, {"fd": replace(found, value=9000.0)})
-    told = answer()  # worse than noise in FD: no summary calls it the lowest, not even in KID
-    assert "RMSNorm on Q and K" not in told
-    assert "KID cross-attention from the first stage on (" in told.split("Lowest:")[1]
+        fd = synthetic.record("qknorm_rope", seed).quantities["fd"]
+        synthetic.replace("qknorm_rope", seed, {"fd": replace(fd, value=9000.0)})
+    summary = answer()  # worse than noise in FD: no summary calls it the lowest, not even in KID
+    assert "RMSNorm on Q and K" not in summary
+    assert "KID cross-attention from the first stage on (" in summary.split("Lowest:")[1]
 
 
 def test_an_ablation_that_is_only_counted_has_a_report_too(synthetic: Any, page_cells: Cells) -> None:
@@ -387,8 +387,8 @@ def test_an_undertrained_rung_is_named_on_top_and_at_the_rung_by_how_much(synthe
 def test_a_rung_that_a_control_beats_is_named_on_top_grey_and_never_praised(synthetic: Any, page_cells: Cells) -> None:
     for seed in (0, 1):
         for rung, value in (("mqa", 0.5), ("qknorm_rope", 1.5)):
-            found = synthetic.record(rung, seed).quantities["kid"]
-            synthetic.replace(rung, seed, {"kid": replace(found, value=value)})
+            kid = synthetic.record(rung, seed).quantities["kid"]
+            synthetic.replace(rung, seed, {"kid": replace(kid, value=value)})
     page = synthetic.write()
     cells = page_cells(page)
     warning = next(c["text"] for c in cells if c.get("class") == "warning")
@@ -406,13 +406,13 @@ def test_a_rung_that_a_control_beats_is_named_on_top_grey_and_never_praised(synt
 
 def test_beside_each_rung_stands_how_much_of_either_network_it_touches(synthetic: Any, page_cells: Cells) -> None:
     cells = page_cells(synthetic.write())
-    told = [c["text"] for c in cells if c.get("class") == "touched"]
-    assert told.count("touches 0.9% of this network's multiply-adds, 8.5% of the twin's") == 2  # table, claim sheet
-    assert len(told) == 14
+    texts = [c["text"] for c in cells if c.get("class") == "touched"]
+    assert texts.count("touches 0.9% of this network's multiply-adds, 8.5% of the twin's") == 2  # table, claim sheet
+    assert len(texts) == 14
     rungs = [replace(rung, touched={"network": 0.25} if rung.against else {}) for rung in synthetic.manifest.rungs]
     synthetic.manifest = replace(synthetic.manifest, rungs=tuple(rungs), twin=None)
-    told = [c["text"] for c in page_cells(synthetic.write()) if c.get("class") == "touched"]
-    assert set(told) == {"touches 25% of this network's multiply-adds"}
+    texts = [c["text"] for c in page_cells(synthetic.write()) if c.get("class") == "touched"]
+    assert set(texts) == {"touches 25% of this network's multiply-adds"}
 
 
 def test_a_study_without_a_twin_shows_its_own_counts_unjudged(synthetic: Any, page_cells: Cells) -> None:

@@ -141,11 +141,11 @@ class Cluster:
 
     def ended(self) -> list[tuple[TrialSpec, bool]]:
         """What ended by now, and whether it failed."""
-        now, found = self.clock(), []
+        now, specs = self.clock(), []
         while self._running and self._running[0][0] <= now:
             _, _, spec, fails = heapq.heappop(self._running)
-            found.append((spec, fails))
-        return found
+            specs.append((spec, fails))
+        return specs
 
 
 class SimulatedQueue:
@@ -179,8 +179,8 @@ class SimulatedQueue:
 
     def poll(self, timeout_s: float) -> list[tuple[TrialSpec, TrialRecord]]:
         with self.cluster.clock.aside():
-            found = self.cluster.ended()
-            if not found and self.in_flight and timeout_s > 0:
+            ended = self.cluster.ended()
+            if not ended and self.in_flight and timeout_s > 0:
                 self.cluster.wait_for_news(timeout_s)
-                found = self.cluster.ended()
-            return [(spec, self.record(spec, "training diverged" if fails else None)) for spec, fails in found]
+                ended = self.cluster.ended()
+            return [(spec, self.record(spec, "training diverged" if fails else None)) for spec, fails in ended]

@@ -177,12 +177,12 @@ def sweep(arm: Arm, folder: Path, queue: Trials, clock: Clock, board: Console) -
         budgets=arm.budgets,
         storage=arm.storage,
     )
-    made = problem(folder, space(wide_space()), definition, {})
+    search_problem = problem(folder, space(wide_space()), definition, {})
     storage = open_storage(folder, arm.storage)
     study = open_study(folder, "wide", arm.storage, storage, definition.objectives)
-    candidates = Candidates(study, storage, made.space, place(folder, arm.storage), clock)
-    floor = FLOOR if made.top else None
-    return Sweep(made, definition, candidates, queue, clock, Show(board), floor=floor), study
+    candidates = Candidates(study, storage, search_problem.space, place(folder, arm.storage), clock)
+    floor = FLOOR if search_problem.top else None
+    return Sweep(search_problem, definition, candidates, queue, clock, Show(board), floor=floor), study
 
 
 @contextmanager

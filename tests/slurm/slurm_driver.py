@@ -42,8 +42,8 @@ class Driver:
         """Wait for the end; the final outcome of each key."""
         out, err = self.process.communicate(timeout=seconds)
         assert self.process.returncode == 0, f"{out}{err}\n{self.log()}"
-        told = [json.loads(line) for line in out.splitlines()]
-        return {outcome["key"]: outcome for outcome in told if outcome["state"] != "lost"}
+        outcomes = [json.loads(line) for line in out.splitlines()]
+        return {outcome["key"]: outcome for outcome in outcomes if outcome["state"] != "lost"}
 
     def said(self, seconds: float = 120) -> str:
         """Wait for the end; its last words."""
@@ -103,8 +103,8 @@ def main(folder: Path, settings: dict[str, Any]) -> None:
         for key, (name, job) in settings["jobs"].items():
             pool.submit(key, getattr(slurm_jobs, name)(**job))
         for outcome in pool.outcomes():
-            told = {name: getattr(outcome, name) for name in ("key", "state", "attempt", "error", "result")}
-            print(json.dumps(told), flush=True)
+            plain = {name: getattr(outcome, name) for name in ("key", "state", "attempt", "error", "result")}
+            print(json.dumps(plain), flush=True)
 
 
 if __name__ == "__main__":

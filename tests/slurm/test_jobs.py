@@ -69,7 +69,7 @@ def test_failures_come_back_with_their_reason(drive: Drive) -> None:
 
 
 @pytest.mark.parametrize(
-    ("launcher", "said"),
+    ("launcher", "sentence"),
     [
         ({"partition": "mian"}, "unknown partition 'mian'; choose one of: main, "),
         ({"account": "nobody"}, "refused account 'nobody' with partition 'main'"),
@@ -77,9 +77,9 @@ def test_failures_come_back_with_their_reason(drive: Drive) -> None:
         ({"gpus": 1}, "Slurm refused the job (sbatch: error: "),
     ],
 )
-def test_what_slurm_does_not_have_is_one_sentence(drive: Drive, launcher: dict[str, object], said: str) -> None:
+def test_what_slurm_does_not_have_is_one_sentence(drive: Drive, launcher: dict[str, object], sentence: str) -> None:
     words = drive(jobs={"key": ["Saves", {}]}, launcher=launcher).said().splitlines()[-1]  # after sbatch's own
-    assert said in words
+    assert sentence in words
     if "partition" in launcher:
         assert all(name in words for name in ("graced", "high", "low", "spot"))
     if "account" in launcher:

@@ -106,9 +106,9 @@ class TestEveryTracker:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", TrackerWarning)
             track(config, tmp_path / "file" / "tracking", picture)
-        said = [str(warning.message) for warning in caught if warning.category is TrackerWarning]
-        assert len(said) == (0 if isinstance(config, NoTracker) else 1)
-        assert all("the trial goes on without it" in sentence for sentence in said)
+        sentences = [str(warning.message) for warning in caught if warning.category is TrackerWarning]
+        assert len(sentences) == (0 if isinstance(config, NoTracker) else 1)
+        assert all("the trial goes on without it" in sentence for sentence in sentences)
 
 
 def test_the_local_file_holds_all_that_was_sent(tmp_path: Path, picture: Path) -> None:
@@ -172,10 +172,10 @@ def test_a_failing_tracker_is_called_no_more_and_said_once(tmp_path: Path, monke
     monkeypatch.setattr(sink, "log", broken)
     monkeypatch.setattr(sink, "finish", lambda *_: calls.append("finish"))
     monkeypatch.setattr(tracking, "_start", lambda *_: sink)
-    with pytest.warns(TrackerWarning) as said:
+    with pytest.warns(TrackerWarning) as warned:
         track(NoTracker(), tmp_path, tmp_path)
     assert calls == ["train_loss"]
-    assert [str(one.message) for one in said] == [
+    assert [str(one.message) for one in warned] == [
         "tracker 'none' failed (ConnectionError: gone away); the trial goes on without it, its record is complete"
     ]
 
@@ -274,8 +274,8 @@ def test_online_without_a_key_is_refused_at_once_and_never_prompts(tmp_path: Pat
 
 def test_asking_for_a_key_starts_no_service_that_workers_would_inherit(tmp_path: Path) -> None:
     ask = "import os; from harness.tracking.config import _has_key; print(_has_key(), os.environ.get('WANDB_SERVICE'))"
-    said = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, cwd=tmp_path, timeout=60)
-    assert said.stdout.split() == ["False", "None"], said.stderr
+    process = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert process.stdout.split() == ["False", "None"], process.stderr
 
 
 def test_online_without_a_network_keeps_the_run_offline_and_says_so(
@@ -321,18 +321,18 @@ print("the trial ended", flush=True)
 
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGSTOP"])
 def test_a_dead_or_hanging_wandb_service_ends_neither_trial_nor_patience(tmp_path: Path, how: str) -> None:
-    with (tmp_path / "said").open("w+") as said:  # a file: the stopped service would keep a pipe open
+    with (tmp_path / "output").open("w+") as output:  # a file: the stopped service would keep a pipe open
         process = subprocess.Popen(
             [sys.executable, "-c", HARM_SERVICE.replace("HOW", how), str(tmp_path)],
-            stdout=said, stderr=said, stdin=subprocess.DEVNULL, start_new_session=True,
+            stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         try:
             code = process.wait(timeout=60)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            said.seek(0)
-            text = said.read()
+            output.seek(0)
+            text = output.read()
             for line in text.splitlines():  # sessions of their own: the group's kill does not reach them
                 if line.startswith("harmed"):
                     with contextlib.suppress(ProcessLookupError):

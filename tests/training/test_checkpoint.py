@@ -13,7 +13,7 @@ from harness.training.checkpoint import Checkpoint, latest, save
 from harness.training.outcomes import Trained
 
 
-def made(step: int) -> Checkpoint:
+def checkpoint_of(step: int) -> Checkpoint:
     tensors = {"a": torch.full((4, 4), float(step)), "b": torch.arange(6).view(2, 3).t().contiguous()}
     return Checkpoint(step=step, tensors=tensors, state={"loss": 0.1 + step, "curve": [[1, "x", 1 / 3]]})
 
@@ -30,23 +30,23 @@ def truncate(path: Path) -> None:
 
 def test_what_was_saved_comes_back(tmp_path: Path) -> None:
     for step in (5, 10, 15):
-        save(tmp_path, made(step))
-    found, notes = latest(tmp_path)
-    assert found is not None
-    assert (found.step, found.state, notes) == (15, made(15).state, ())
-    assert all(torch.equal(found.tensors[name], tensor) for name, tensor in made(15).tensors.items())
+        save(tmp_path, checkpoint_of(step))
+    newest, notes = latest(tmp_path)
+    assert newest is not None
+    assert (newest.step, newest.state, notes) == (15, checkpoint_of(15).state, ())
+    assert all(torch.equal(newest.tensors[name], tensor) for name, tensor in checkpoint_of(15).tensors.items())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-00000010", "checkpoint-00000015"]
 
 
 @pytest.mark.parametrize("damage", [flip_a_byte, truncate, Path.unlink], ids=["flipped", "truncated", "missing"])
 @pytest.mark.parametrize("file", ["tensors.safetensors", "state.json"])
 def test_a_damaged_checkpoint_is_named_and_the_older_one_used(tmp_path: Path, damage: object, file: str) -> None:
-    save(tmp_path, made(5))
-    save(tmp_path, made(10))
+    save(tmp_path, checkpoint_of(5))
+    save(tmp_path, checkpoint_of(10))
     damage(tmp_path / "checkpoint-00000010" / file)  # type: ignore[operator]
-    found, notes = latest(tmp_path)
-    assert found is not None
-    assert found.step == 5
+    newest, notes = latest(tmp_path)
+    assert newest is not None
+    assert newest.step == 5
     assert len(notes) == 1
     assert "checkpoint-00000010 is damaged" in notes[0]
     assert "an older state used" in notes[0]
@@ -75,7 +75,7 @@ def test_an_empty_or_missing_folder_has_no_checkpoint(tmp_path: Path) -> None:
 def test_a_full_disk_is_a_sentence_and_the_last_checkpoint_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save(tmp_path, made(5))
+    save(tmp_path, checkpoint_of(5))
 
     def full(tensors: object, path: Path) -> None:
         path.write_bytes(b"half")
@@ -83,7 +83,7 @@ def test_a_full_disk_is_a_sentence_and_the_last_checkpoint_stays(
 
     monkeypatch.setattr(checkpoint, "save_file", full)
     with pytest.raises(UserError, match="No space left on device; free some space"):
-        save(tmp_path, made(10))
+        save(tmp_path, checkpoint_of(10))
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000005"]
     assert latest(tmp_path)[0] is not None
 
@@ -91,4 +91,4 @@ def test_a_full_disk_is_a_sentence_and_the_last_checkpoint_stays(
 def test_a_folder_that_cannot_be_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
-        save(tmp_path / "file" / "folder", made(5))
+        save(tmp_path / "file" / "folder", checkpoint_of(5))

@@ -41,9 +41,9 @@ def same(a: Trained, b: Trained) -> bool:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    found, _ = loop.latest(folder)
-    assert found is not None
-    return dict(found.tensors)
+    checkpoint, _ = loop.latest(folder)
+    assert checkpoint is not None
+    return dict(checkpoint.tensors)
 
 
 def test_killed_with_kill_9_twice_and_continued_it_ends_bit_identical(tmp_path: Path, unbroken: Trained) -> None:
@@ -111,8 +111,8 @@ def forget_interval(monkeypatch: pytest.MonkeyPatch) -> None:
 whole_restore = loop.Training._restore
 
 
-def _restore_without_interval(self: loop.Training, found: loop.Checkpoint) -> None:
-    whole_restore(self, found)
+def _restore_without_interval(self: loop.Training, checkpoint: loop.Checkpoint) -> None:
+    whole_restore(self, checkpoint)
     self.interval = [(loss, norm) for loss, norm in self.interval[:-1]]
 
 
@@ -185,7 +185,7 @@ def test_steps_are_told_in_stretches_that_meet(tmp_path: Path) -> None:
 
 def stretches(folder: Path, *, end_at: int | None = None, stop_at: int | None = None) -> list[tuple[str, int, int]]:
     """What a training says that it did, which an error or SIGTERM may end."""
-    told: list[tuple[str, int, int]] = []
+    steps: list[tuple[str, int, int]] = []
 
     def on_progress(at: int, _of: int) -> None:
         if at == end_at:
@@ -194,8 +194,8 @@ def stretches(folder: Path, *, end_at: int | None = None, stop_at: int | None = 
             os.kill(os.getpid(), signal.SIGTERM)
 
     with contextlib.suppress(KilledError, Interrupted):
-        run(folder, on_steps=lambda *how: told.append(how), on_progress=on_progress)
-    return told
+        run(folder, on_steps=lambda *how: steps.append(how), on_progress=on_progress)
+    return steps
 
 
 def _raise() -> None:
@@ -204,11 +204,11 @@ def _raise() -> None:
 
 def test_time_of_earlier_attempts_is_counted(tmp_path: Path) -> None:
     break_off(tmp_path, 12)
-    found, _ = loop.latest(tmp_path)
-    assert found is not None
+    checkpoint, _ = loop.latest(tmp_path)
+    assert checkpoint is not None
     continued = run(tmp_path)
-    assert continued.effort.seconds > found.state["seconds"]["wall"] > 0
-    assert continued.effort.cpu_seconds > found.state["seconds"]["cpu"] > 0
+    assert continued.effort.seconds > checkpoint.state["seconds"]["wall"] > 0
+    assert continued.effort.cpu_seconds > checkpoint.state["seconds"]["cpu"] > 0
     assert continued.effort.gpu_seconds == 0
     assert continued.effort.device == "cpu"
 

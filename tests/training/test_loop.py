@@ -139,10 +139,10 @@ def test_divergence_has_its_step_and_last_good_loss_and_is_never_saved(
     assert caught.value.step == 9
     if read_at_once:
         assert caught.value.last_good_loss == [point.value for point in points if point.name == "train_loss"][7]
-    found, _ = loop.latest(tmp_path)
-    assert found is not None
-    assert found.step == 5
-    assert all(tensor.isfinite().all() for tensor in found.tensors.values())
+    checkpoint, _ = loop.latest(tmp_path)
+    assert checkpoint is not None
+    assert checkpoint.step == 5
+    assert all(tensor.isfinite().all() for tensor in checkpoint.tensors.values())
 
 
 def test_a_continued_training_that_diverges_tells_its_whole_curve(tmp_path: Path) -> None:
@@ -171,9 +171,9 @@ def test_weights_that_are_not_finite_are_not_saved_whatever_the_loss(tmp_path: P
 
     with pytest.raises(Diverged):
         run(tmp_path, model=network, on_progress=spoil)
-    found, _ = loop.latest(tmp_path)
-    assert found is not None
-    assert found.step == 10
+    checkpoint, _ = loop.latest(tmp_path)
+    assert checkpoint is not None
+    assert checkpoint.step == 10
 
 
 def test_reading_losses_late_changes_nothing(

@@ -33,10 +33,10 @@ def test_every_arm_can_be_prepared(tmp_path: Path) -> None:
 
 
 def test_a_rung_without_separable_convolutions_is_trained_once() -> None:
-    found = [(rung, kernel) for rung, kernel, _ in architectures(dataclasses.replace(ARM, rungs=None))]
-    assert [kernel for rung, kernel in found if rung in ("thin_sdxl", "no_high_res_sa")] == [None, None]
-    assert len(found) == 2 + 2 * 6
-    assert all(made.convolution.kernel_size == (kernel or 3) for _, kernel, made in architectures(ARM))
+    rows = [(rung, kernel) for rung, kernel, _ in architectures(dataclasses.replace(ARM, rungs=None))]
+    assert [kernel for rung, kernel in rows if rung in ("thin_sdxl", "no_high_res_sa")] == [None, None]
+    assert len(rows) == 2 + 2 * 6
+    assert all(config.convolution.kernel_size == (kernel or 3) for _, kernel, config in architectures(ARM))
 
 
 @pytest.mark.slow
@@ -70,12 +70,12 @@ def test_a_score_ranks_by_rungs_against_seeds() -> None:
         for at, rung in enumerate("abc")
         for seed in (-1, 1)
     ]
-    found = ranking(rows)  # type: ignore[arg-type]
-    assert found is not None
+    ranks = ranking(rows)  # type: ignore[arg-type]
+    assert ranks is not None
     between, within = 2 * 0.1**2, 2 * 0.01**2  # variances of the rungs' means times the seeds, and of the seeds
-    assert found.loss_f == pytest.approx(between / within)
-    assert found.kid_f < 0.1
-    assert found.agreement == pytest.approx(-1)
+    assert ranks.loss_f == pytest.approx(between / within)
+    assert ranks.kid_f < 0.1
+    assert ranks.agreement == pytest.approx(-1)
     assert ranking(rows[::2]) is None, "one seed"  # type: ignore[arg-type]
 
 

@@ -54,19 +54,19 @@ def test_every_rung_and_seed_has_its_record(workplace):
         for rung in manifest.rungs
         for seed in manifest.seeds
     }
-    found = list(store().trials())
-    assert {record.key for record in found} == keys
+    records = list(store().trials())
+    assert {record.key for record in records} == keys
     assert len(keys) == 4
-    assert all(record.state == "complete" and isinstance(record.quantities["fd"], Measured) for record in found)
-    assert all(to_plain(record.protocol) == to_plain(manifest.protocol) for record in found)
+    assert all(record.state == "complete" and isinstance(record.quantities["fd"], Measured) for record in records)
+    assert all(to_plain(record.protocol) == to_plain(manifest.protocol) for record in records)
 
 
 def test_the_controls_are_measured_once_under_the_manifests_keys(workplace):
     manifest = read_manifest(Path("runs"), "tiny")
     assert tuple(manifest.controls) == CONTROLS
-    controls = [found for found in store().measurements() if found.subject == "control"]
-    assert {found.key for found in controls} == set(manifest.controls.values())
-    assert all(set(found.quantities) == {"kid", "fd", "class_agreement"} for found in controls)
+    controls = [measurement for measurement in store().measurements() if measurement.subject == "control"]
+    assert {measurement.key for measurement in controls} == set(manifest.controls.values())
+    assert all(set(measurement.quantities) == {"kid", "fd", "class_agreement"} for measurement in controls)
 
 
 def test_every_job_ran_once(workplace):

@@ -189,8 +189,8 @@ def test_two_drivers_train_each_trial_once_also_when_the_first_is_killed(workpla
     if killed:
         first.kill()
     codes = [driver.wait(timeout=400) for driver in (first, second)]
-    said = [driver.communicate() for driver in (first, second)]
-    assert codes == [-9 if killed else 0, 0], said
+    outputs = [driver.communicate() for driver in (first, second)]
+    assert codes == [-9 if killed else 0, 0], outputs
     finished = jobs("finished")
     assert set(finished.values()) == {1}, finished
     assert len(finished) == 3  # two trials and the controls

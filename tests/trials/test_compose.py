@@ -41,8 +41,8 @@ def test_paths_of_any_kind_arrive_whole(path):
 
 @pytest.mark.parametrize("path", ["~/my images", "/a(1)/b,c", "./d=e", "../[f]", "~"])
 def test_what_begins_as_a_path_needs_no_quotes_and_home_is_found(path):
-    made = settings_of(["data=image_folder", f"data.path={path}", f"out={path}"])
-    assert made.data.path == made.out == Path(path).expanduser()
+    settings = settings_of(["data=image_folder", f"data.path={path}", f"out={path}"])
+    assert settings.data.path == settings.out == Path(path).expanduser()
 
 
 @pytest.mark.parametrize(

@@ -24,29 +24,29 @@ from harness.trials.samples import write_grid
 
 @pytest.fixture
 def folder(workplace):
-    made = Path("attempts/key/attempt-001")
-    made.mkdir(parents=True)
-    return made
+    path = Path("attempts/key/attempt-001")
+    path.mkdir(parents=True)
+    return path
 
 
 @pytest.fixture
 def on_cpu_0(monkeypatch):
     """The devices that scoring and sampling get; `cpu:0` is the CPU by a name that is no default."""
-    asked = {"scoring": [], "sampling": []}
+    devices = {"scoring": [], "sampling": []}
 
     def reference(*arguments, device="cpu", **more):
-        asked["scoring"].append(device)
+        devices["scoring"].append(device)
         return load_reference(*arguments, device=device, **more)
 
     def to(network, where):
-        asked["sampling"].append(where)
+        devices["sampling"].append(where)
         return torch.nn.Module.to(network, where)
 
     for module in (controls, evaluate):
         monkeypatch.setattr(module, "load_reference", reference)
         monkeypatch.setattr(module, "resolve_device", lambda name: torch.device(f"{name}:0"))
     monkeypatch.setattr(UNet, "to", to)
-    return asked
+    return devices
 
 
 def job(spec):
@@ -55,8 +55,8 @@ def job(spec):
 
 
 def test_controls_are_sampled_and_scored_on_the_device_that_trains(folder, on_cpu_0):
-    made, _ = job(tiny_spec("recipe.device=cpu"))
-    assert len(made(folder)) == len(CONTROLS)
+    controls_job, _ = job(tiny_spec("recipe.device=cpu"))
+    assert len(controls_job(folder)) == len(CONTROLS)
     assert on_cpu_0 == {"scoring": [torch.device("cpu:0")], "sampling": [torch.device("cpu:0")]}
 
 
@@ -69,9 +69,9 @@ def test_a_trial_beside_another_has_less_sampling_noise_in_the_difference(folder
     prepared = prepare(tiny_spec("quality.samples=48").settings)
     one, other = (evaluate.evaluate(key, prepared)[0] for key in keys)
     for name in ("kid", "fd"):
-        found = evaluate.differences(one, other, "b")[f"{name} less that of b"]
-        assert found.value == pytest.approx(one[name].value - other[name].value)
-        assert found.high - found.low < one[name].high - one[name].low
+        difference = evaluate.differences(one, other, "b")[f"{name} less that of b"]
+        assert difference.value == pytest.approx(one[name].value - other[name].value)
+        assert difference.high - difference.low < one[name].high - one[name].low
 
 
 def test_images_are_scored_in_the_order_of_their_content(tmp_path):
@@ -89,10 +89,10 @@ def test_images_are_scored_in_the_order_of_their_content(tmp_path):
 def test_a_stored_checkpoint_is_sampled_and_scored_on_the_device_that_trains(folder, monkeypatch, request):
     spec = tiny_spec("recipe.device=cpu")
     record = run_trial(spec, folder)
-    asked = request.getfixturevalue("on_cpu_0")
-    found, _ = evaluate.evaluate(spec.key, prepare(spec.settings))
-    assert asked == {"scoring": [torch.device("cpu:0")], "sampling": [torch.device("cpu:0")]}
-    assert found["kid"] == record.quantities["kid"]
+    devices = request.getfixturevalue("on_cpu_0")
+    scores, _ = evaluate.evaluate(spec.key, prepare(spec.settings))
+    assert devices == {"scoring": [torch.device("cpu:0")], "sampling": [torch.device("cpu:0")]}
+    assert scores["kid"] == record.quantities["kid"]
 
 
 def test_a_checkpoint_that_samples_no_numbers_is_one_sentence(folder, monkeypatch):
@@ -111,18 +111,18 @@ def test_a_checkpoint_that_samples_no_numbers_is_one_sentence(folder, monkeypatc
 
 
 def test_controls_use_the_launchers_threads_in_the_drivers_own_process_too(folder, monkeypatch):
-    asked = []
-    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    thread_counts = []
+    monkeypatch.setattr(torch, "set_num_threads", thread_counts.append)
     spec = tiny_spec()
-    made, _ = job(spec)
-    replace(made, settings=replace(spec.settings, launcher=DebugLauncher(threads=1)))(folder)
-    assert asked == [1]
+    controls_job, _ = job(spec)
+    replace(controls_job, settings=replace(spec.settings, launcher=DebugLauncher(threads=1)))(folder)
+    assert thread_counts == [1]
 
 
 def test_controls_of_another_protocol_than_the_planned_one_are_refused(folder, monkeypatch):
     """The driver would wait for them under other keys."""
-    made, prepared = job(tiny_spec("recipe.precision=auto"))
+    controls_job, prepared = job(tiny_spec("recipe.precision=auto"))
     assert isinstance(prepared, Prepared)
     monkeypatch.setattr(device, "resolve_precision", lambda *_: torch.bfloat16)
     with pytest.raises(UserError, match=r"^recipe\.precision 'auto' was float32 on the machine that began this study"):
-        made(folder)
+        controls_job(folder)

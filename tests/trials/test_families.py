@@ -88,7 +88,7 @@ def test_the_peers_sweep_compares_networks_of_one_size():
     job = ablation("peers", ["count_only=true", "latent=8"], "")
     from harness.trials.costs import counted
 
-    params = {rung.name: counted(made, 8)["params"].value for rung, made in job.rungs}
+    params = {rung.name: counted(config, 8)["params"].value for rung, config in job.rungs}
     assert set(params) == {"thin_sdxl", "dit", "uvit"}
     assert max(params.values()) < 1.5e6
     assert max(params.values()) < 1.1 * min(params.values())

@@ -38,13 +38,13 @@ def events(*names):
 
 def running():
     """(key, attempt) -> pid of every worker that began and has not ended, as far as the log knows."""
-    found = {}
+    pids = {}
     for line in events():
         if line["event"] in BEGAN:
-            found[line["key"], line["attempt"]] = line["pid"]
+            pids[line["key"], line["attempt"]] = line["pid"]
         elif line["event"] in ENDED:
-            found.pop((line["key"], line["attempt"]), None)
-    return found
+            pids.pop((line["key"], line["attempt"]), None)
+    return pids
 
 
 def wait_for_a_worker(driver, *, after):
@@ -57,25 +57,25 @@ def wait_for_a_worker(driver, *, after):
 
 def done_twice():
     """What the log says was done twice: a key after its end, two workers at once at one key."""
-    found, at_work, finished = [], {}, Counter()
+    faults, at_work, finished = [], {}, Counter()
     for line in events():
         key, attempt = line["key"], line["attempt"]
         if line["event"] in BEGAN:
             if finished[key]:
-                found.append(f"{key} began again after it was finished")
+                faults.append(f"{key} began again after it was finished")
             if key in at_work:
-                found.append(f"{key}: {attempt} began beside {at_work[key]}")
+                faults.append(f"{key}: {attempt} began beside {at_work[key]}")
             at_work[key] = attempt
         elif line["event"] in ENDED and at_work.get(key) == attempt:
             del at_work[key]
         finished[key] += line["event"] == "finished"
-    return found + [f"{key} finished {times} times" for key, times in finished.items() if times != 1]
+    return faults + [f"{key} finished {times} times" for key, times in finished.items() if times != 1]
 
 
 def assert_finished(driver):
-    said, complained = driver.communicate(timeout=300)
+    output, complained = driver.communicate(timeout=300)
     assert driver.returncode == 0, complained
-    assert said.strip().endswith("report.html")
+    assert output.strip().endswith("report.html")
     assert done_twice() == []
     assert len(events("finished")) == JOBS
     records = list(Store(Path("runs/store")).trials())
@@ -93,11 +93,11 @@ def undisturbed(tmp_path_factory, cache):
     return {record.name: record for record in Store(folder / "runs" / "store").trials()}
 
 
-def assert_equal(found, undisturbed):
+def assert_equal(records, undisturbed):
     for name, record in undisturbed.items():
-        assert found[name].curve == record.curve
+        assert records[name].curve == record.curve
         for quantity in ("kid", "fd", "class_agreement", "validation_loss"):
-            assert found[name].quantities[quantity] == record.quantities[quantity]
+            assert records[name].quantities[quantity] == record.quantities[quantity]
 
 
 def test_kill_9_of_workers_and_drivers_loses_nothing_and_repeats_nothing(workplace, undisturbed):
@@ -114,13 +114,13 @@ def test_kill_9_of_workers_and_drivers_loses_nothing_and_repeats_nothing(workpla
         driver.kill()
         driver.communicate()
         killed["driver"] += driver.returncode == -signal.SIGKILL
-    found = assert_finished(start())
+    records = assert_finished(start())
     assert killed["worker"] >= 2, "a storm without lightning proves nothing"
     assert killed["driver"] >= 2, "a storm without lightning proves nothing"
     assert len(events("lost")) >= 1
-    continued = [step for record in found.values() for step in record.provenance["continued_from"]]
+    continued = [step for record in records.values() for step in record.provenance["continued_from"]]
     assert all(step % CHECKPOINT_EVERY == 0 for step in continued), "from a checkpoint, not from the beginning"
-    assert_equal(found, undisturbed)
+    assert_equal(records, undisturbed)
 
 
 def test_ctrl_c_ends_with_a_sentence_and_the_same_command_continues(workplace, undisturbed):
@@ -133,8 +133,8 @@ def test_ctrl_c_ends_with_a_sentence_and_the_same_command_continues(workplace, u
     assert "harness: stopped; the same command continues" in complained
     assert running() == {}, "no worker outlives its driver's Ctrl-C"
     assert events("stopped")
-    found = assert_finished(start())
-    assert_equal(found, undisturbed)
+    records = assert_finished(start())
+    assert_equal(records, undisturbed)
     assert len(events("resumed")) >= 1
 
 

@@ -107,8 +107,8 @@ def test_a_measurement_in_the_store_wins_over_the_prediction(prepared):
     backend = spec.settings.latency.cpu  # stands for a phone: what counts is the chip in its conditions
     settings = costs.latency_settings(backend, spec.architecture, spec.latent)
     assert rejected(spec) is None
-    found = {backend.quantity: measured(301)}
-    spec.store.put(Measurement(subject="latency", settings=settings, quantities=found))
+    quantities = {backend.quantity: measured(301)}
+    spec.store.put(Measurement(subject="latency", settings=settings, quantities=quantities))
     assert why(rejected(spec)).startswith("rejected before training: latency_ms on A17 Pro is 301 (measured")
     spec.store.put(
         Measurement(subject="latency", settings=settings, quantities={backend.quantity: measured(301, chip="A16")})
@@ -127,9 +127,9 @@ def test_a_limit_ignored_is_seen(prepared, monkeypatch):
 
 
 def test_the_sweeps_gate_holds_it_and_marks_a_predicted_value(prepared):
-    made = architecture("laptop/thin_sdxl")
-    loose = gate(prepared("limits.latency_ms={at_most: 1000, chip: A17 Pro}"), made)
-    tight = gate(prepared("limits.latency_ms={at_most: 0.001, chip: A17 Pro}"), made)
+    config = architecture("laptop/thin_sdxl")
+    loose = gate(prepared("limits.latency_ms={at_most: 1000, chip: A17 Pro}"), config)
+    tight = gate(prepared("limits.latency_ms={at_most: 0.001, chip: A17 Pro}"), config)
     assert loose.refusal is None
     assert loose.violations[LATENCY] < 0 < tight.violations[LATENCY]
     assert "predicted" in tight.refusal

@@ -30,9 +30,9 @@ def put(store, name, quantity, *, latent=8, backend="iphone"):
 @pytest.mark.parametrize(("steps", "published_s"), [(4, 1.2), (8, 2.3)])
 def test_the_papers_parts_add_up_to_its_totals(steps, published_s):
     """274 ms a step, 119 ms for the decoder, 1.2 s and 2.3 s in all: SnapGen, iPhone 16 Pro Max."""
-    found = total(UNET, DECODER, steps)
-    assert found.value == steps * 274 + 119
-    assert round(found.value / 1000, 1) == published_s
+    summed = total(UNET, DECODER, steps)
+    assert summed.value == steps * 274 + 119
+    assert round(summed.value / 1000, 1) == published_s
     assert published_of("snapgen_t2i", "decoder/tiny", "a18 pro", 128)[steps][0] == pytest.approx(1000 * published_s)
 
 
@@ -60,10 +60,10 @@ def test_intervals_are_added_and_a_part_without_one_adds_its_value():
     [(UNET, DECODER, Measured), (UNET, GUESS, Predicted), (GUESS, DECODER, Predicted), (GUESS, GUESS, Predicted)],
 )
 def test_a_sum_with_a_predicted_part_is_predicted(unet, decoder, kind):
-    found = total(unet, decoder, 4)
-    assert isinstance(found, kind)
-    assert found.conditions == {"steps": 4, "unet": unet.kind, "decoder": decoder.kind}
-    assert getattr(found, "extrapolated", False) == (kind is Predicted)
+    summed = total(unet, decoder, 4)
+    assert isinstance(summed, kind)
+    assert summed.conditions == {"steps": 4, "unet": unet.kind, "decoder": decoder.kind}
+    assert getattr(summed, "extrapolated", False) == (kind is Predicted)
 
 
 def test_a_part_without_a_value_is_named_and_gives_no_total():
@@ -78,16 +78,16 @@ def test_a_part_without_a_value_is_named_and_gives_no_total():
 
 
 def test_measured_where_the_store_has_it_for_that_chip_latent_and_unit_else_predicted(tmp_path):
-    store, made, predictor = Store(tmp_path), architecture(SMALL), PredictedLatency(chip="A18 Pro")
+    store, config, predictor = Store(tmp_path), architecture(SMALL), PredictedLatency(chip="A18 Pro")
     for conditions in ({"chip": "A17 Pro"}, {"compute_unit": "CPU_AND_GPU"}, {"weight_bits": 4}):
         put(store, SMALL, Measured(value=1.0, unit="ms", conditions=PHONE | conditions))
-        assert isinstance(latency_on_chip(store, made, 8, predictor), Predicted)
+        assert isinstance(latency_on_chip(store, config, 8, predictor), Predicted)
     put(store, SMALL, Measured(value=1.0, unit="ms", conditions=PHONE), latent=16)
     put(store, "laptop/dit", Measured(value=1.0, unit="ms", conditions=PHONE))
-    assert isinstance(latency_on_chip(store, made, 8, predictor), Predicted)
+    assert isinstance(latency_on_chip(store, config, 8, predictor), Predicted)
     put(store, SMALL, Measured(value=2.0, unit="ms", conditions=PHONE | {"chip": "a18 pro"}), backend="iphone")
     put(store, SMALL, Measured(value=3.0, unit="ms", conditions=PHONE), backend="mac")
-    assert latency_on_chip(store, made, 8, predictor).value == 3.0  # the slower of two
+    assert latency_on_chip(store, config, 8, predictor).value == 3.0  # the slower of two
 
 
 def test_a_store_whose_chips_are_not_looked_at_would_be_seen(tmp_path, monkeypatch):
@@ -114,13 +114,13 @@ def test_the_command_tells_parts_totals_kinds_and_what_is_published(capsys, tmp_
     put(Store(tmp_path / "store"), "snapgen_t2i", UNET, latent=128)
     words = ["latency", "total", "snapgen_t2i", "--decoder", "decoder/tiny", "--chip", "A18 Pro", f"out={tmp_path}"]
     assert main([*words, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["unet_latency"]["kind"] == "measured"
-    assert found["decoder_latency"]["kind"] == "predicted"
-    assert [(one["steps"], one["kind"], one["published_ms"]) for one in found["totals"]] == [
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["unet_latency"]["kind"] == "measured"
+    assert answer["decoder_latency"]["kind"] == "predicted"
+    assert [(one["steps"], one["kind"], one["published_ms"]) for one in answer["totals"]] == [
         (4, "predicted", 1200), (8, "predicted", 2300),
     ]  # fmt: skip
-    assert found["totals"][0]["latency_ms"] == 4 * 274 + found["decoder_latency"]["latency_ms"]
+    assert answer["totals"][0]["latency_ms"] == 4 * 274 + answer["decoder_latency"]["latency_ms"]
     assert main(words) == 0
     shown = capsys.readouterr().out
     assert "predicted, extrapolated" in shown

@@ -81,5 +81,5 @@ def test_a_long_row_of_refused_candidates_is_told_of_and_a_short_one_is_not(monk
         for count in range(1, row + 1):
             show.refused(count, f"reason {count}")
             now.s += 0.4 * PLAIN_EVERY_S
-    said = show.console.file.getvalue()
-    assert said == "4 candidates in a row were refused, the last because reason 4\n"
+    printed = show.console.file.getvalue()
+    assert printed == "4 candidates in a row were refused, the last because reason 4\n"

@@ -89,16 +89,16 @@ def test_a_complete_record_has_every_quantity_curve_and_artifact(workplace):
 def test_artifacts_are_what_they_are_called(workplace):
     spec = tiny_spec()
     record = run_trial(spec, attempt())
-    found = {name: spec.store.artifact(record.key, file) for name, file in record.artifacts.items()}
-    assert set(found) == {"samples.png", "samples.npz", "ema.safetensors"}
-    assert Image.open(found["samples.png"]).size[0] > 100
-    samples = np.load(found["samples.npz"])
+    paths = {name: spec.store.artifact(record.key, file) for name, file in record.artifacts.items()}
+    assert set(paths) == {"samples.png", "samples.npz", "ema.safetensors"}
+    assert Image.open(paths["samples.png"]).size[0] > 100
+    samples = np.load(paths["samples.npz"])
     assert samples["images"].shape == (16, 1, 8, 8)
     assert samples["images"].dtype == np.uint8
-    weights = read_weights(found["ema.safetensors"], spec.architecture)
+    weights = read_weights(paths["ema.safetensors"], spec.architecture)
     assert sum(tensor.numel() for tensor in weights.tensors.values()) == record.quantities["params"].value
     assert (weights.training.trial, weights.training.latent) == (record.key, 8)
-    assert record.provenance["artifact_bytes"] == sum(path.stat().st_size for path in found.values())
+    assert record.provenance["artifact_bytes"] == sum(path.stat().st_size for path in paths.values())
 
 
 def test_scores_say_what_the_network_was_trained_on_and_in(workplace):
@@ -110,16 +110,16 @@ def test_scores_say_what_the_network_was_trained_on_and_in(workplace):
 
 def test_scores_are_computed_on_the_device_that_trains(workplace, monkeypatch):
     """`cpu:0` is the CPU by a name of its own, so that a device that was passed can be told from the default."""
-    asked = []
+    devices = []
 
     def spy(*arguments, device="cpu", **more):
-        asked.append(device)
+        devices.append(device)
         return load_reference(*arguments, device=device, **more)
 
     monkeypatch.setattr(run, "load_reference", spy)
     monkeypatch.setattr(run, "resolve_device", lambda name: torch.device(f"{name}:0"))
     run_trial(tiny_spec("recipe.device=cpu"), attempt())
-    assert asked == [torch.device("cpu:0")]
+    assert devices == [torch.device("cpu:0")]
 
 
 def test_the_grid_has_a_class_a_column(workplace, monkeypatch):
@@ -142,10 +142,10 @@ def test_the_same_three_are_trained_once(workplace, trainings):
 
 def test_automatic_precision_is_in_the_key_as_what_it_became(workplace, monkeypatch):
     """Or a bfloat16 training on a GPU and a float32 one on a laptop would be one trial."""
-    asked = [tiny_spec(f"recipe.precision={name}").key for name in ("auto", "float32", "bfloat16")]
-    assert asked[0] == asked[1] != asked[2]
+    keys = [tiny_spec(f"recipe.precision={name}").key for name in ("auto", "float32", "bfloat16")]
+    assert keys[0] == keys[1] != keys[2]
     monkeypatch.setattr(device, "resolve_precision", lambda *_: torch.bfloat16)
-    assert tiny_spec("recipe.precision=auto").key == asked[2]
+    assert tiny_spec("recipe.precision=auto").key == keys[2]
 
 
 def test_a_worker_whose_precision_is_not_the_planned_one_says_so(workplace, trainings, monkeypatch):
@@ -301,7 +301,7 @@ def test_latency_is_measured_once_an_architecture(workplace, monkeypatch):
     records = [run_trial(tiny_spec(*TIMED, seed=seed), attempt(f"seed-{seed}")) for seed in (0, 1)]
     assert len(timed) == 1
     assert records[0].quantities["latency_cpu"] == records[1].quantities["latency_cpu"]
-    (kept,) = [found for found in Store(Path("runs/store")).measurements() if "latency_cpu" in found.quantities]
+    (kept,) = [each for each in Store(Path("runs/store")).measurements() if "latency_cpu" in each.quantities]
     assert kept.quantities["latency_cpu"] == records[0].quantities["latency_cpu"]
     assert kept.provenance["versions"]
     edited = tiny_spec(*TIMED, edits={"feed_forward.ratio": 2})
@@ -313,15 +313,15 @@ def test_other_costs_are_measured_without_another_training(workplace, trainings)
     """Counts, exports and latencies are no part of a trial's identity: a record kept as it was would be stale."""
     first = run_trial(tiny_spec(), attempt())
     with Pool(Path("jobs"), DebugLauncher()) as pool:
-        asked = TrialQueue(pool).submit(tiny_spec(*TIMED, "latent=16"))
-        assert isinstance(asked.quantities["latency_cpu"], Measured)
-        assert asked.quantities["macs"].conditions["latent"] == 16
-        assert asked.quantities["macs"].value > first.quantities["macs"].value
-        assert asked.quantities["kid"] == first.quantities["kid"]
-        assert tiny_spec().store.trial(first.key) == asked
+        second = TrialQueue(pool).submit(tiny_spec(*TIMED, "latent=16"))
+        assert isinstance(second.quantities["latency_cpu"], Measured)
+        assert second.quantities["macs"].conditions["latent"] == 16
+        assert second.quantities["macs"].value > first.quantities["macs"].value
+        assert second.quantities["kid"] == first.quantities["kid"]
+        assert tiny_spec().store.trial(first.key) == second
         again = TrialQueue(pool).submit(tiny_spec())
     assert again.quantities["macs"] == first.quantities["macs"]
-    assert again.quantities["latency_cpu"] == asked.quantities["latency_cpu"]
+    assert again.quantities["latency_cpu"] == second.quantities["latency_cpu"]
     assert trainings == [0]
 
 

@@ -87,18 +87,18 @@ def counted_study(tmp_path_factory, cache):
 def test_a_twins_counts_are_those_of_its_architecture_at_its_latent(counted_study):
     records, manifest = counted_study
     for rung, edits in (("base", {}), ("ffn2", {"feed_forward.ratio": 2})):
-        made = with_edits(architecture("laptop/thin_sdxl"), {**WIDER, **edits})
-        cost, small = cost_of(made, 16), cost_of(with_edits(architecture("laptop/thin_sdxl"), {**TINY, **edits}), 8)
+        config = with_edits(architecture("laptop/thin_sdxl"), {**WIDER, **edits})
+        cost, small = cost_of(config, 16), cost_of(with_edits(architecture("laptop/thin_sdxl"), {**TINY, **edits}), 8)
         for name in COUNTS:
-            found = records[rung].quantities[f"twin.{name}"]
-            assert isinstance(found, Counted)
-            assert found.value == getattr(cost, name) > getattr(small, name) == records[rung].quantities[name].value
+            quantity = records[rung].quantities[f"twin.{name}"]
+            assert isinstance(quantity, Counted)
+            assert quantity.value == getattr(cost, name) > getattr(small, name) == records[rung].quantities[name].value
             assert {
                 "latent": 16,
                 "twin": "twin_base.yaml",
-                "twin_fingerprint": made.fingerprint,
-            }.items() <= found.conditions.items()
-        assert next(each for each in manifest.rungs if each.name == rung).twin_fingerprint == made.fingerprint
+                "twin_fingerprint": config.fingerprint,
+            }.items() <= quantity.conditions.items()
+        assert next(each for each in manifest.rungs if each.name == rung).twin_fingerprint == config.fingerprint
 
 
 def test_every_record_has_its_twins_limits_and_predicted_latency_and_no_phone_for_the_toy(counted_study):
@@ -145,9 +145,9 @@ def test_a_finished_record_gets_the_twin_that_is_asked_for_now(workplace, monkey
     assert {"twin.preflight", "twin.latency_predicted"} <= completed.quantities.keys()
     assert plain.store.trial(record.key) == completed
 
-    def of_the_small_one(made, latent):
-        assert made != spec.twin.architecture, "the twin is counted again"
-        return counted(made, latent)
+    def of_the_small_one(config, latent):
+        assert config != spec.twin.architecture, "the twin is counted again"
+        return counted(config, latent)
 
     monkeypatch.setattr("harness.trials.costs.counted", of_the_small_one)
     assert with_current_costs(spec, completed) == completed  # counted at full size once
@@ -175,9 +175,9 @@ def test_a_latency_limit_on_the_twin_is_checked_on_its_chip(workplace):
     )
     assert rejected(replace(loose, limits=loose.settings.limits)) is None
     record = rejected(replace(tight, limits=tight.settings.limits))
-    found = record.quantities["twin.latency_ms"]
-    assert found.conditions["chip"] == "A15"
-    assert found.conditions["latent"] == 16
+    latency = record.quantities["twin.latency_ms"]
+    assert latency.conditions["chip"] == "A15"
+    assert latency.conditions["latent"] == 16
     assert "latency_ms" not in record.quantities
 
 
@@ -236,12 +236,12 @@ def test_the_phone_is_asked_for_the_twin_alone_and_its_late_answer_fills_in(queu
     assert len(cheap_export) == 1
     run_agent(queue)
     assert collect(spec.store) == 1
-    found = spec.store.trial(record.key).quantities["twin.latency_iphone"]
-    assert isinstance(found, Measured)
-    assert found.conditions["twin"] == "twin_base.yaml"
-    assert found.conditions["twin_fingerprint"] == spec.twin.architecture.fingerprint
-    assert found.conditions["latent"] == 16
-    assert with_current_costs(spec, spec.store.trial(record.key)).quantities["twin.latency_iphone"] == found
+    latency = spec.store.trial(record.key).quantities["twin.latency_iphone"]
+    assert isinstance(latency, Measured)
+    assert latency.conditions["twin"] == "twin_base.yaml"
+    assert latency.conditions["twin_fingerprint"] == spec.twin.architecture.fingerprint
+    assert latency.conditions["latent"] == 16
+    assert with_current_costs(spec, spec.store.trial(record.key)).quantities["twin.latency_iphone"] == latency
 
 
 @pytest.mark.parametrize(
@@ -249,8 +249,8 @@ def test_the_phone_is_asked_for_the_twin_alone_and_its_late_answer_fills_in(queu
 )
 def test_a_measurement_of_another_studys_twin_is_not_taken_for_ones_own(queue, workplace, cheap_export, filled):  # noqa: F811
     """Two studies with other twins share the small network's record; no queue is in reach of the second."""
-    asked = ("latency=iphone", f"latency.iphone.queue={queue.root}", CHIP, QUICK)
-    other, spec = (spec_with_twin(*asked, edits={"feed_forward.ratio": 2}), spec_with_twin(*asked))
+    settings = ("latency=iphone", f"latency.iphone.queue={queue.root}", CHIP, QUICK)
+    other, spec = (spec_with_twin(*settings, edits={"feed_forward.ratio": 2}), spec_with_twin(*settings))
     spec, other = (replace(each, architecture=spec.architecture) for each in (spec, other))
     assert spec.key == other.key
     other.store.put(record_of(other, "complete", {**before_training(other), **measure_twin(other)}))

@@ -62,21 +62,21 @@ def no_export(monkeypatch):
 def test_a_study_ends_without_the_phone_and_its_report_fills_in(queue, settings, no_export, capsys):
     command = ["ablate", "tiny", *settings]
     assert main(command) == 0
-    assert [type(found) for found in latencies()] == [Unavailable] * 2
+    assert [type(quantity) for quantity in latencies()] == [Unavailable] * 2
     page = Path("runs/tiny/report.html")
     assert "waits for A17 Pro in the queue" in page.read_text()
     no_export()
     assert main(["report", "tiny"]) == 0  # nothing has come yet
-    assert [type(found) for found in latencies()] == [Unavailable] * 2
+    assert [type(quantity) for quantity in latencies()] == [Unavailable] * 2
     run_agent(queue)
     assert main(["report", "tiny"]) == 0
-    found = latencies()
-    assert [type(quantity) for quantity in found] == [Measured] * 2
-    assert found[0].value == pytest.approx(12.1)
-    assert {"chip": "A17 Pro", "latent": 8, "weight_bits": 16}.items() <= found[0].conditions.items()
+    quantities = latencies()
+    assert [type(quantity) for quantity in quantities] == [Measured] * 2
+    assert quantities[0].value == pytest.approx(12.1)
+    assert {"chip": "A17 Pro", "latent": 8, "weight_bits": 16}.items() <= quantities[0].conditions.items()
     assert "waits for A17 Pro in the queue" not in page.read_text()
     assert main(command) == 0  # with what the store has
-    assert latencies() == found
+    assert latencies() == quantities
 
 
 def test_the_studys_own_command_completes_its_records(queue, settings, cheap_export, no_export):
@@ -91,7 +91,7 @@ def test_the_studys_own_command_completes_its_records(queue, settings, cheap_exp
     completed = with_current_costs(spec, record)
     assert isinstance(completed.quantities["latency_iphone"], Measured)
     assert spec.store.trial(record.key) == completed
-    rest = {name: found for name, found in record.quantities.items() if name != "latency_iphone"}
+    rest = {name: quantity for name, quantity in record.quantities.items() if name != "latency_iphone"}
     assert rest.items() <= completed.quantities.items()
 
 

@@ -95,18 +95,18 @@ def write_yaml(path: Path, content: object) -> None:
 
 def tiny_spec(*overrides: str, edits=None, seed: int = 0, **more):
     """A trial of the tiny network in the working directory's `runs`."""
-    made = with_edits(architecture("laptop/thin_sdxl"), {**TINY, **(edits or {})})
-    return prepare(settings_of(overrides, SETTINGS)).spec("tiny", made, seed, **more)
+    config = with_edits(architecture("laptop/thin_sdxl"), {**TINY, **(edits or {})})
+    return prepare(settings_of(overrides, SETTINGS)).spec("tiny", config, seed, **more)
 
 
 def export_cheaply(monkeypatch, weights) -> list[Path]:
     """Exports are packages of the bytes `weights(module)` and nothing else; the list fills with their paths."""
     from coremltools.proto import Model_pb2
 
-    made: list[Path] = []
+    paths: list[Path] = []
 
     def export(module, inputs, path, _config):
-        made.append(path)
+        paths.append(path)
         data = path / "Data" / "com.apple.CoreML"
         data.mkdir(parents=True)
         (data / "model.mlmodel").write_bytes(Model_pb2.Model().SerializeToString())
@@ -114,4 +114,4 @@ def export_cheaply(monkeypatch, weights) -> list[Path]:
         return SimpleNamespace(inputs=[f"x{i}" for i in range(len(inputs))], outputs=["out"])
 
     monkeypatch.setattr(exported, "export_package", export)
-    return made
+    return paths
