@@ -24,9 +24,9 @@ def main(argv: "Sequence[str] | None" = None) -> int:
 def _run(words: list[str]) -> int:
     from harness.commands.verb import run
     from harness.records.errors import UserError
-    from harness.records.terminal import write_anything
+    from harness.records.terminal import escape_unencodable
 
-    write_anything(sys.stdout, sys.stderr)
+    escape_unencodable(sys.stdout, sys.stderr)
     try:
         return run(words)
     except UserError as error:

@@ -13,7 +13,7 @@ from harness.measure.quality_controls import control_images
 from harness.measure.quality_reference import load_reference
 from harness.trials.prepared import cache_folder, prepare
 from harness.trials.run import run_trial
-from harness.trials.samples import initialised, sampled
+from harness.trials.samples import initialised_network, sample_images
 from harness.trials.settings import settings_of
 
 pytestmark = pytest.mark.slow
@@ -46,14 +46,14 @@ def test_a_classifier_of_real_digits_reads_the_asked_class(trained):
 
 def test_with_shuffled_prompts_it_reads_the_asked_class_no_oftener_than_by_chance(trained):
     _, spec, prepared, reference = trained
-    data, prompts = prepared.trained_on
+    data, prompts = prepared.training_data
     # a cycle: every class gets the prompt of another one, so a network that reads its prompt is always wrong
     moved = prompts.embeddings.roll(1, 0), prompts.mask.roll(1, 0)
     shuffled = dataclasses.replace(prompts, embeddings=moved[0], mask=moved[1])
-    network = initialised(spec.architecture, spec.seed)
+    network = initialised_network(spec.architecture, spec.seed)
     network.load_state_dict(load_file(spec.store.artifact(spec.key, "ema.safetensors")))
     with torch.inference_mode():
-        images, labels = sampled(network, data, shuffled, spec.settings.sampling, 256)
+        images, labels = sample_images(network, data, shuffled, spec.settings.sampling, 256)
     assert quality(images, labels, reference)["class_agreement"].value <= 0.1
     was_asked = (labels - 1) % len(prompts)  # the class whose prompt it got
     assert quality(images, was_asked, reference)["class_agreement"].value >= 0.8

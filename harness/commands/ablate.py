@@ -71,10 +71,10 @@ def planned_ablation(name: str, overrides: Sequence[str]) -> str:
     from harness.launch.executors import submission_of
     from harness.trials.ablation import ablation
     from harness.trials.ablation_study import ablation_study
-    from harness.trials.spec import scratch
+    from harness.trials.spec import scratch_copy
 
     out = ablation_study(name, overrides)[1].out
-    with scratch(out) as place:
+    with scratch_copy(out) as place:
         job = ablation(name, [*overrides, f"out={place}"], "")
         specs = {spec.key: spec for spec in job.specs()}
         fates = {key: _fate(spec) for key, spec in specs.items()}

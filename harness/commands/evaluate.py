@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(to_plain(quantities)))
         return 0
-    data, _ = prepared.trained_on
+    data, _ = prepared.training_data
     print(quantities_table(f"{arguments.name} against {data.kind}", quantities))
     return 0
 

@@ -59,7 +59,7 @@ VERB = Verb(
 
 
 def tallies(cost: Cost, by: str) -> Mapping[str, Tally]:
-    """By `stage` or `block`, in the order of execution; or by `operator`, the dearest first."""
+    """By `stage` or `block`, in the order of execution; or by `operator`, the most expensive first."""
     if by != "operator":
         return cost.by_place(PLACES[by])
     return dict(sorted(cost.by_operator().items(), key=lambda item: (-item[1].macs, -item[1].activations)))

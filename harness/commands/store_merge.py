@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.commands.verb import Verb
-from harness.records.merge import KINDS, Action, Merged, keys_of, merge, stores
+from harness.records.merge import KINDS, Action, Merged, keys_of, merge, stores_to_merge
 from harness.records.plain import Difference
 from harness.records.terminal import table
 
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     from harness.trials.settings import settings_of
 
     out = settings_of(arguments.overrides).out
-    theirs, ours = stores(Path(arguments.name).expanduser(), out)
+    theirs, ours = stores_to_merge(Path(arguments.name).expanduser(), out)
     pairs = merge(theirs, ours, keep=arguments.keep, dry_run=arguments.dry_run)
     merged = list(with_eta(pairs, "merging", len(keys_of(theirs))))
     for line in _lines(merged):

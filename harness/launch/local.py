@@ -135,7 +135,7 @@ class ForkServer:
         self.listen()
         self._send(end=number, kill=kill)
         if not self.pids:
-            self._process.terminate()  # heeded until its first fork: whoever asks need not wait for its imports
+            self._process.terminate()  # effective until its first fork: whoever asks need not wait for its imports
         if not self.lives and number in self.pids:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pids[number], signal.SIGKILL if kill else signal.SIGTERM)

@@ -137,7 +137,7 @@ class Pool:
             self._waiting.append(key)
 
     def poll(self, timeout_s: float = 0.0) -> list[Outcome]:
-        """Start what waits while there is room, and return the news, as soon as there is some or time is up.
+        """Start what waits while there is room, and return the outcomes, as soon as there is one or time is up.
 
         On the debug launcher this runs the next job and returns when it has ended. Raises DriverStopped once somebody
         has asked this driver to end, and what that leaves to be waited for has ended and was returned.
@@ -160,7 +160,7 @@ class Pool:
             time.sleep(min(seconds_left, self.launcher.poll_interval_s))
 
     def outcomes(self) -> Iterator[Outcome]:
-        """All news until nothing is in flight."""
+        """All outcomes until nothing is in flight."""
         while self._submissions:
             yield from self.poll(timeout_s=1.0)
 

@@ -48,7 +48,7 @@ class Merged:
         return self.action not in ("conflict", "damaged")
 
 
-def stores(source: Path, out: Path) -> tuple[Store, Store]:
+def stores_to_merge(source: Path, out: Path) -> tuple[Store, Store]:
     """Theirs and ours. `source` is an output folder or a store, `out` an output folder; UserError where that is no
     pair to merge."""
     ours = out / "store"

@@ -17,7 +17,7 @@ WIDE = 200
 """Columns of a table that is printed as text: as wide as it needs to be, so that it can be piped."""
 
 
-def write_anything(*streams: TextIO) -> None:
+def escape_unencodable(*streams: TextIO) -> None:
     """Have these streams write every character: what their encoding lacks as `\\u2248`, instead of an error."""
     for stream in streams:
         if isinstance(stream, io.TextIOWrapper):

@@ -1,9 +1,9 @@
-"""The claim sheet: does this run support, contradict, or not tell what was published? Two verdicts, apart:
+"""The claim sheet: does this run support or contradict what was published, or leave it open? Two verdicts, apart:
 
 Direction. "Lower" is supported where the change is proved to be lower, contradicted where it is proved to be higher
 ("higher": mirrored); an exact count also contradicts by not being lower. "Same" is supported where the change is proved
-to be within +-same_within, contradicted where it is proved to be beyond. All else is not told: a lack of evidence for a
-difference is none for equality. What proves a change is said in `harness.reporting.findings`.
+to be within +-same_within, contradicted where it is proved to be beyond. All else is inconclusive: a lack of evidence
+for a difference is none for equality. What proves a change is said in `harness.reporting.findings`.
 
 Size. A printed change of a count or a latency is met where ours is within `tolerance` of it, and missed by so many
 points where it is not; an interval must lie wholly inside or outside. Scores are judged by direction alone: ours and
@@ -23,8 +23,8 @@ from harness.reporting.frames import Estimates
 from harness.reporting.published import Direction, Published, PublishedCell
 from harness.reporting.subjects import Study
 
-State = Literal["supports", "contradicts", "not told", "no claim"]
-SizeState = Literal["met", "missed", "not told", "no claim"]
+State = Literal["supports", "contradicts", "inconclusive", "no claim"]
+SizeState = Literal["met", "missed", "inconclusive", "no claim"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def judge_direction(way: Direction | None, finding: Finding, margin: float) -> V
     if way is None:
         return Verdict("no claim", "nothing is published")
     if finding.unknown:
-        return Verdict("not told", finding.unknown)
+        return Verdict("inconclusive", finding.unknown)
     if way == "same":
         supported, contradicted = finding.same, finding.beyond
     else:
@@ -92,7 +92,7 @@ def judge_direction(way: Direction | None, finding: Finding, margin: float) -> V
     if supported or contradicted:
         return Verdict("supports" if supported else "contradicts", finding.shown)
     claim = f"within ±{margin:.0%}" if way == "same" else way
-    return Verdict("not told", f"{finding.shown} leaves open whether it is {claim}")
+    return Verdict("inconclusive", f"{finding.shown} leaves open whether it is {claim}")
 
 
 def judge_size(
@@ -102,13 +102,13 @@ def judge_size(
     if cell is None or cell.change is None or rule.rule == "seeds":
         return Size("no claim", "")
     if finding.unknown or ours is None:
-        return Size("not told", "")
+        return Size("inconclusive", "")
     nearest, farthest = _distances(finding.low - cell.change, finding.high - cell.change)
     if farthest <= tolerance:
         return Size("met", f"met within {points(tolerance)}")
     if nearest > tolerance:
         return Size("missed", f"missed by {points(ours - cell.change)}")
-    return Size("not told", f"its interval leaves open whether it is within {points(tolerance)}")
+    return Size("inconclusive", f"its interval leaves open whether it is within {points(tolerance)}")
 
 
 def caption_verdict(claims: Sequence[Claim]) -> Verdict:
@@ -116,15 +116,15 @@ def caption_verdict(claims: Sequence[Claim]) -> Verdict:
 
     What was tested decides: one hurt metric contradicts whatever the others are, but only where all are known can
     nothing be hurt. A change proved to be within +-same_within neither improves nor hurts."""
-    titles: dict[str, list[str]] = {"improved": [], "hurt": [], "same": [], "not told": []}
+    titles: dict[str, list[str]] = {"improved": [], "hurt": [], "same": [], "inconclusive": []}
     for claim in claims:
         titles[claim.finding.effect].append(claim.rule.title)
-    better, worse, open_ = titles["improved"], titles["hurt"], titles["not told"]
+    better, worse, open_ = titles["improved"], titles["hurt"], titles["inconclusive"]
     if worse:
         return Verdict("contradicts", f"hurt: {listed(worse)}")
     if open_:
         gained = f"improved: {listed(better)}; " if better else ""
-        return Verdict("not told", f"{gained}not known: {listed(open_)}")
+        return Verdict("inconclusive", f"{gained}not known: {listed(open_)}")
     if better:
         return Verdict("supports", f"improved: {listed(better)}; nothing hurt")
     return Verdict("contradicts", "all is known and nothing improves")

@@ -53,12 +53,12 @@ class Finding:
     tests: str = ""  # the tests' corrected p
 
     @property
-    def effect(self) -> Literal["improved", "hurt", "same", "not told"]:
+    def effect(self) -> Literal["improved", "hurt", "same", "inconclusive"]:
         if self.unknown:
-            return "not told"
+            return "inconclusive"
         if self.lower and not self.same:
             return "improved"
-        return "same" if self.same else "hurt" if self.higher else "not told"
+        return "same" if self.same else "hurt" if self.higher else "inconclusive"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

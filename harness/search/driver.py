@@ -103,13 +103,13 @@ def problem_of(
         base=architecture(space.base),
         twin_base=None if twin is None else twin.read(),
         objectives=definition.objectives,
-        levels=tuple(prepared.trained_for(steps) for steps in definition.budgets) or (prepared,),
+        levels=tuple(prepared.with_steps(steps) for steps in definition.budgets) or (prepared,),
         folder=folder,
     )
     remarks = grid_remarks(space, definition) if definition.sampler == "grid" else []
     if definition.enqueue is None:
         return problem, [], remarks
-    enqueued, unplaced = rungs_of(definition.enqueue, space, prepared.fit, settings.recipe)
+    enqueued, unplaced = rungs_of(definition.enqueue, space, prepared.adapt_to_data, settings.recipe)
     return problem, enqueued, [*remarks, *unplaced]
 
 
@@ -149,7 +149,7 @@ def floor_of(problem: Problem, queue: TrialQueue, show: Show) -> float:
     Budgets share all of the protocol that it depends on. Errors: UserError where it has no value.
     """
     prepared: Prepared = problem.levels[-1]
-    base = prepared.fit(problem.base)
+    base = prepared.adapt_to_data(problem.base)
     key, store = control_key("pixel_gaussian", prepared, base), store_of(prepared.settings.out)
     if store.measurement(key) is None:
         show.note("computing the controls: what a Gaussian fitted to the pixels scores is the floor for promotions")

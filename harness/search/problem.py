@@ -175,7 +175,7 @@ class Problem:
     def point(self, parameters: Parameters) -> Point:
         """A rule that refuses the combination, its twin or its recipe, raises UserError."""
         settings = self.levels[0].settings
-        made = self.levels[0].fit(with_edits(self.base, self.space.edits(parameters)))
+        made = self.levels[0].adapt_to_data(with_edits(self.base, self.space.edits(parameters)))
         recipe = varied(settings.recipe, self.space.recipe(parameters)) if self.space.turns_recipe else None
         if settings.twin is None or self.twin_base is None:
             return Point(architecture=made, twin=None, recipe=recipe, parameters=parameters)
@@ -185,7 +185,7 @@ class Problem:
     def prepared(self, point: Point, level: int) -> Prepared:
         """What the level's trials share, under the candidate's own recipe; the level says for how many steps."""
         found = self.levels[level]
-        return found if point.recipe is None else found.trained_by(replace(point.recipe, steps=self.steps[level]))
+        return found if point.recipe is None else found.with_recipe(replace(point.recipe, steps=self.steps[level]))
 
     def gate(self, point: Point) -> Gated:
         return gate(self.levels[0], point.architecture, point.twin)
@@ -209,7 +209,7 @@ class Problem:
         """The top budget's trial with another seed and other samples, both of this fresh number; it re-scores the trial
         `parent`."""
         point = self.point(parameters)
-        level = self.prepared(point, self.top).scored_on(number)
+        level = self.prepared(point, self.top).with_sampling_seed(number)
         return level.spec(
             name,
             point.architecture,

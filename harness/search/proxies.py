@@ -143,7 +143,7 @@ def part_scores(
 
 
 def _reference(prepared: Prepared) -> Reference:
-    settings, (data, _) = prepared.settings, prepared.trained_on
+    settings, (data, _) = prepared.settings, prepared.training_data
     device = resolve_device(settings.recipe.device)
     return load_reference(settings.quality, data, cache=cache_folder(settings.out), device=device)
 

@@ -31,7 +31,7 @@ from harness.search.sweep import Sweep
 from harness.trials.controls import control_key
 from harness.trials.outcomes import finished, measurements_to_queue, queued_backends
 from harness.trials.progress import Show
-from harness.trials.spec import TrialSpec, scratch, store_of
+from harness.trials.spec import TrialSpec, scratch_copy, store_of
 
 SHOWN = ("params", "macs", "twin.params", "twin.macs")
 """Beside the objectives, as far as they are known before training."""
@@ -116,7 +116,7 @@ def rehearse(name: str, overrides: Sequence[str], most: int) -> Rehearsal:
     """The next `most` trainings that the sweep would submit, and all that it would refuse on the way."""
     definition, settings = definition_of(name, overrides)
     name = Path(name).stem
-    with scratch(settings.out) as place_for_it:
+    with scratch_copy(settings.out) as place_for_it:
         folder, kept = study_folder(place_for_it, name), study_folder(settings.out, name)
         copied = replace(definition, storage=_copy(kept, folder, name))
         moved = replace(settings, out=place_for_it)
@@ -186,7 +186,7 @@ def _floor(problem: Problem) -> tuple[float | None, str]:
         return None, "none: there is one budget"
     prepared = problem.levels[-1]
     store = store_of(prepared.settings.out)
-    found = store.measurement(control_key("pixel_gaussian", prepared, prepared.fit(problem.base)))
+    found = store.measurement(control_key("pixel_gaussian", prepared, prepared.adapt_to_data(problem.base)))
     quantity = None if found is None else found.quantities.get("kid")
     if not isinstance(quantity, Known):
         return float("inf"), "not known yet: the KID of a Gaussian fitted to the pixels is computed first"

@@ -122,7 +122,7 @@ def ablation(name: str, overrides: Sequence[str], command: str) -> Ablation:
     for _, architecture in study.architecture.architectures():
         check_sizes(settings, architecture)
     prepared = prepare(settings)
-    rungs = tuple((rung, prepared.fit(config)) for rung, config in study.architecture.architectures())
+    rungs = tuple((rung, prepared.adapt_to_data(config)) for rung, config in study.architecture.architectures())
     return Ablation(name=Path(name).stem, study=study, prepared=prepared, rungs=rungs, twins=twins, command=command)
 
 

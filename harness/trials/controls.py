@@ -23,7 +23,7 @@ from harness.records.store import Store
 from harness.training.device import resolve_device, use_threads
 from harness.trials.prepared import Prepared, cache_folder, check_unchanged, prepare
 from harness.trials.queue import TrialQueue
-from harness.trials.samples import drawn_with, initialised, sampled
+from harness.trials.samples import initialised_network, sample_images, sampling_conditions
 from harness.trials.settings import Settings
 from harness.trials.spec import store_of
 
@@ -43,7 +43,7 @@ class ControlsJob:
         use_threads(threads_of(self.settings.launcher))
         prepared, store = prepare(self.settings), store_of(self.settings.out)
         check_unchanged(self.protocol, prepared)
-        data, _ = prepared.trained_on
+        data, _ = prepared.training_data
         device = resolve_device(self.settings.recipe.device)
         reference = load_reference(self.settings.quality, data, cache=cache_folder(self.settings.out), device=device)
         measurements = []
@@ -83,14 +83,14 @@ def _settings(name: str, protocol: Protocol, base: ArchitectureConfig) -> Mappin
 
 
 def _measure(name: str, prepared: Prepared, base: ArchitectureConfig, reference: Reference) -> Measurement:
-    settings, (data, prompts) = prepared.settings, prepared.trained_on
+    settings, (data, prompts) = prepared.settings, prepared.training_data
     start = provenance(threads=threads_of(settings.launcher))
     under: Mapping[str, Any] = {}
     if name == "untrained":
         count = samples_for(settings.quality, data)
-        network = initialised(base, UNTRAINED_SEED).to(resolve_device(settings.recipe.device))
-        images, labels = sampled(network, data, prompts, settings.sampling, count)
-        under = drawn_with(settings.sampling)
+        network = initialised_network(base, UNTRAINED_SEED).to(resolve_device(settings.recipe.device))
+        images, labels = sample_images(network, data, prompts, settings.sampling, count)
+        under = sampling_conditions(settings.sampling)
     else:
         images, labels = control_images(name, data, settings.quality, settings.sampling)
     quantities = quality(images, labels, reference, under)

@@ -30,13 +30,13 @@ from harness.records.quantity import Measured, Quantity, Unavailable
 from harness.records.record import TrialRecord
 from harness.training.device import resolve_device
 from harness.trials.prepared import Prepared, cache_folder
-from harness.trials.samples import drawn_with, sampled
+from harness.trials.samples import sample_images, sampling_conditions
 from harness.trials.spec import store_of
 
 
 def evaluate(name: str, prepared: Prepared) -> tuple[dict[str, Quantity], list[str]]:
     """Score the folder of images `name`, or the trial of that key, against the data; and remarks, if there are any."""
-    data, _ = prepared.trained_on
+    data, _ = prepared.training_data
     settings, device = prepared.settings, resolve_device(prepared.settings.recipe.device)
     under: dict[str, Any] = {}
     remarks: list[str] = []
@@ -48,7 +48,7 @@ def evaluate(name: str, prepared: Prepared) -> tuple[dict[str, Quantity], list[s
         record = _trial(name, prepared)
         images, labels = _sampled_again(record, prepared, device)
         trained = {"training_device": record.provenance["device"], "precision": record.provenance["precision"]}
-        under = {**trained, **drawn_with(settings.sampling)}
+        under = {**trained, **sampling_conditions(settings.sampling)}
     reference = load_reference(settings.quality, data, cache=cache_folder(settings.out), device=device)
     expected_classes = torch.zeros(len(images), dtype=torch.int64) if labels is None else labels
     scores = quality(images, expected_classes, reference, under, what=f"the images of {name}")
@@ -165,15 +165,15 @@ def _trial(name: str, prepared: Prepared) -> TrialRecord:
 
 def _sampled_again(record: TrialRecord, prepared: Prepared, device: torch.device) -> tuple[Tensor, Tensor]:
     config = from_plain(ArchitectureConfig, record.architecture)
-    if prepared.fit(config) != config:
+    if prepared.adapt_to_data(config) != config:
         raise UserError(
             f"trial {record.key} was trained on other data or prompts ({record.protocol['data']['kind']}); "
             "give the settings that it was trained with: data=... text=..."
         )
     network = read_weights(store_of(prepared.settings.out).artifact(record.key, "ema.safetensors"), config).network()
-    data, prompts = prepared.trained_on
+    data, prompts = prepared.training_data
     count = samples_for(prepared.settings.quality, data)
     try:
-        return sampled(network.to(device), data, prompts, prepared.settings.sampling, count)
+        return sample_images(network.to(device), data, prompts, prepared.settings.sampling, count)
     except NotFiniteError as error:
         raise UserError(f"trial {record.key} ({record.name}) cannot be scored: {error}") from error

@@ -33,13 +33,13 @@ class Prepared:
     protocol: Protocol
 
     @property
-    def trained_on(self) -> tuple[ImageData, PromptTable]:
+    def training_data(self) -> tuple[ImageData, PromptTable]:
         """The images and prompts; asked for only where trials train."""
         if self.data is None or self.prompts is None:
             raise RuntimeError("a study that only counts has no data")
         return self.data, self.prompts
 
-    def fit(self, architecture: ArchitectureConfig) -> ArchitectureConfig:
+    def adapt_to_data(self, architecture: ArchitectureConfig) -> ArchitectureConfig:
         """The architecture with the data's channels and the prompts' width and length; unchanged for counting only."""
         if self.data is None or self.prompts is None:
             return architecture
@@ -61,15 +61,15 @@ class Prepared:
         }
         return with_edits(architecture, edits)
 
-    def trained_for(self, steps: int) -> "Prepared":
+    def with_steps(self, steps: int) -> "Prepared":
         """The same study with another budget: optimiser steps. What it trains is what `recipe.steps=STEPS` trains."""
-        return self.trained_by(replace(self.settings.recipe, steps=steps))
+        return self.with_recipe(replace(self.settings.recipe, steps=steps))
 
-    def trained_by(self, recipe: Recipe) -> "Prepared":
+    def with_recipe(self, recipe: Recipe) -> "Prepared":
         """The same study with another recipe."""
         return self._under(replace(self.settings, recipe=recipe))
 
-    def scored_on(self, sampling_seed: int) -> "Prepared":
+    def with_sampling_seed(self, sampling_seed: int) -> "Prepared":
         """The same study with other samples: what `sampling.seed=SAMPLING_SEED` scores. Training is the same."""
         return self._under(replace(self.settings, sampling=replace(self.settings.sampling, seed=sampling_seed)))
 
@@ -83,7 +83,7 @@ class Prepared:
         """The trial of `architecture`, fitted, with `seed`; `more` are further fields of TrialSpec."""
         return TrialSpec(
             name=name,
-            architecture=self.fit(architecture),
+            architecture=self.adapt_to_data(architecture),
             settings=self.settings,
             latent=latent_of(self.settings, self.data),
             protocol=self.protocol,

@@ -36,7 +36,7 @@ from harness.training.outcomes import Diverged, Effort, Interrupted, Trained
 from harness.trials.costs import before_training, measure_coreml, measure_latency, measure_twin
 from harness.trials.outcomes import LEARNT, SCORES, all_unavailable, finished, record_of, rejected, with_own_twin
 from harness.trials.prepared import Prepared, cache_folder, check_unchanged, prepare
-from harness.trials.samples import by_class, drawn_with, initialised, sampled, write_grid
+from harness.trials.samples import by_class, initialised_network, sample_images, sampling_conditions, write_grid
 from harness.trials.spec import TrialSpec
 
 CHECKPOINTS = "checkpoints"
@@ -127,12 +127,12 @@ class Trial:
             ) | measure_twin(self.spec)
 
     def train(self, prepared: Prepared) -> Trained:
-        data, prompts = prepared.trained_on
+        data, prompts = prepared.training_data
         recipe = self.spec.settings.recipe
         with self.phase("train"):
             try:
                 trained = train(
-                    initialised(
+                    initialised_network(
                         self.spec.architecture,
                         self.spec.seed,
                         checkpointing=recipe.gradient_checkpointing,
@@ -162,10 +162,10 @@ class Trial:
         self.tracking.log(point)
 
     def sample(self, network: nn.Module, prepared: Prepared) -> tuple[Tensor, Tensor]:
-        data, prompts = prepared.trained_on
+        data, prompts = prepared.training_data
         count = samples_for(self.spec.settings.quality, data)
         with self.phase("sample"):
-            return sampled(
+            return sample_images(
                 network,
                 data,
                 prompts,
@@ -175,12 +175,16 @@ class Trial:
             )
 
     def score(self, images: Tensor, labels: Tensor, prepared: Prepared, effort: Effort) -> None:
-        data, _ = prepared.trained_on
+        data, _ = prepared.training_data
         settings = self.spec.settings
         with self.phase("score"):
             device, cache = resolve_device(settings.recipe.device), cache_folder(settings.out)
             reference = load_reference(settings.quality, data, cache=cache, device=device)
-            under = {"training_device": effort.device, "precision": effort.precision, **drawn_with(settings.sampling)}
+            under = {
+                "training_device": effort.device,
+                "precision": effort.precision,
+                **sampling_conditions(settings.sampling),
+            }
             self.quantities |= quality(images, labels, reference, under)
 
     def keep_samples(self, images: Tensor, labels: Tensor) -> None:
@@ -195,7 +199,7 @@ class Trial:
 
     def keep_weights(self, network: nn.Module, prepared: Prepared) -> None:
         """The averaged weights, with what they are of: to sample from, export and promote."""
-        key, (data, prompts) = self.spec.key, prepared.trained_on
+        key, (data, prompts) = self.spec.key, prepared.training_data
         training = Training(trial=key, latent=data.size, text=prompts.identity)
         path = self.spec.store.artifact(key, "ema.safetensors")
         write_weights(path, network.state_dict(), self.spec.architecture, training)

@@ -25,7 +25,7 @@ COLUMNS = 10
 MIN_SIDE = 32  # smaller images are enlarged by a whole factor
 
 
-def initialised(
+def initialised_network(
     architecture: ArchitectureConfig, seed: int, *, checkpointing: bool = False, depthwise_gain: float = 1.0
 ) -> nn.Module:
     """The network with first weights that depend on the seed and `recipe.depthwise_gain` alone; `checkpointing` as
@@ -40,7 +40,7 @@ def initialised(
     return network
 
 
-def sampled(
+def sample_images(
     network: nn.Module,
     data: ImageData,
     prompts: PromptTable,
@@ -55,7 +55,7 @@ def sampled(
     return sample(network, prompts, labels, config, shape=shape, on_progress=on_progress), labels
 
 
-def drawn_with(config: SamplingConfig) -> dict[str, Any]:
+def sampling_conditions(config: SamplingConfig) -> dict[str, Any]:
     """Conditions of a score: samples with the same ones start from the same noise and are asked for the same classes,
     whatever the network, so that scores of two of them can be compared sample by sample."""
     return {"sampling_seed": config.seed, "labels": config.labels}

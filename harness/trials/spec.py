@@ -57,7 +57,7 @@ def store_of(out: Path) -> Store:
 
 
 @contextmanager
-def scratch(out: Path) -> Iterator[Path]:
+def scratch_copy(out: Path) -> Iterator[Path]:
     """A folder to try things in: it shows the cache and the records of `out`, and takes what is written.
 
     They are links, file by file: whoever writes a file renames one into place, so its link goes and the file of `out`

@@ -189,7 +189,7 @@ class Arm:
 
     def _fresh_specs(self, number: int) -> list[TrialSpec]:
         seed = self.design.fresh_seed(self.seed, number)
-        prepared = self.prepared().scored_on(seed)
+        prepared = self.prepared().with_sampling_seed(seed)
         return [prepared.spec(f"front-{at}", config, seed) for at, config in enumerate(self.again())]
 
     def prepared(self) -> Prepared:
@@ -272,18 +272,18 @@ def _rounds(design: Design) -> list[int]:
 def reference_of(arm: Arm) -> Point:
     """The worst that counts: the KID of a Gaussian fitted to the pixels, and REACH times the base's multiply-adds."""
     prepared, base = arm.prepared(), from_plain(ArchitectureConfig, arm.design.base)
-    key, store = control_key("pixel_gaussian", prepared, prepared.fit(base)), store_of(arm.out)
+    key, store = control_key("pixel_gaussian", prepared, prepared.adapt_to_data(base)), store_of(arm.out)
     if store.measurement(key) is None:  # an arm without halving needs no floor
         with Pool(arm.out / "controls" / "attempts", prepared.settings.launcher) as pool:
             queue = TrialQueue(pool, on_loss=lambda *_: None)
-            submit_controls(queue, prepared, prepared.fit(base))
+            submit_controls(queue, prepared, prepared.adapt_to_data(base))
             while queue.in_flight:
                 queue.poll(POLL_S)
     measurement = store.measurement(key)
     assert measurement is not None
     kid = value_of(measurement.quantities["kid"])
     assert kid is not None
-    return kid, REACH * float(cost_of(prepared.fit(base), LATENT).macs)
+    return kid, REACH * float(cost_of(prepared.adapt_to_data(base), LATENT).macs)
 
 
 def dominated(rungs: Mapping[str, Point], front: Sequence[Point]) -> int:

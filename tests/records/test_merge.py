@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from harness.records import merge as merge_module
 from harness.records.errors import UserError
-from harness.records.merge import Merged, Rule, keys_of, merge, stores
+from harness.records.merge import Merged, Rule, keys_of, merge, stores_to_merge
 from harness.records.quantity import Measured
 from harness.records.record import Measurement, TrialRecord
 from harness.records.store import Store, write_atomic
@@ -195,12 +195,12 @@ def test_one_place_or_one_in_the_other_is_refused(tmp_path: Path, source: str, o
     put(Store(tmp_path / "a" / "store"), trial())
     (tmp_path / "link").symlink_to("a")
     with pytest.raises(UserError, match="are one place, or one lies in the other"):
-        stores(tmp_path / source, tmp_path / out)
+        stores_to_merge(tmp_path / source, tmp_path / out)
 
 
 def test_a_folder_without_a_store_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"there is no store in .*; give a study's output folder"):
-        stores(tmp_path / "nowhere", tmp_path / "ours")
+        stores_to_merge(tmp_path / "nowhere", tmp_path / "ours")
 
 
 # properties

@@ -94,11 +94,11 @@ def test_more_seeds_decide_more_often(synthetic: Any) -> None:
     assert overlapped[20] > 0.9
 
 
-def test_quality_goes_both_ways_or_is_not_told(synthetic: Any) -> None:
+def test_quality_goes_both_ways_or_is_inconclusive(synthetic: Any) -> None:
     for rung in synthetic.manifest.rungs:
         kid(synthetic, rung.name, 0.050, 0.052)
     for values, state in (
-        ((0.0400, 0.0421), "supports"), ((0.0499, 0.0522), "not told"), ((0.0650, 0.0671), "contradicts"),
+        ((0.0400, 0.0421), "supports"), ((0.0499, 0.0522), "inconclusive"), ((0.0650, 0.0671), "contradicts"),
     ):  # fmt: skip
         kid(synthetic, "no_high_res_sa", *values)
         kid(synthetic, "sepconv", 0.0513, 0.0531)  # some noise, or two seeds would be perfectly paired
@@ -114,14 +114,14 @@ def test_the_pages_statements_are_corrected_together(synthetic: Any) -> None:
     claim = claims["qknorm_rope", "kid"]
     assert tests.noises["kid"].compare("qknorm_rope", "first_stage_ca").p < 1 - LEVEL
     assert tests.adjusted["qknorm_rope", "kid", "differs"] > 1 - LEVEL
-    assert claim.direction.state == "not told"
+    assert claim.direction.state == "inconclusive"
     assert len(tests.adjusted) == 5 + 2 * 2  # two tests for each of "comparable" and "about the same"
     assert tests.adjusted["sepconv", "kid", "differs"] <= 1 - LEVEL
 
 
-def test_no_significant_difference_is_not_told_and_equality_takes_proof(synthetic: Any) -> None:
+def test_no_significant_difference_is_inconclusive_and_equality_takes_proof(synthetic: Any) -> None:
     claim = sheet(synthetic)["ffn3", "kid"]  # "comparable" is published
-    assert claim.direction.state == "not told"
+    assert claim.direction.state == "inconclusive"
     assert "leaves open whether it is within ±10%" in claim.direction.reason
     for index, rung in enumerate(synthetic.manifest.rungs):
         kid(synthetic, rung.name, 0.0500 + index * 1e-5, 0.0501 - index * 1e-5)
@@ -180,7 +180,7 @@ def test_one_seed_cannot_tell_quality_but_counts_can(synthetic: Any) -> None:
     synthetic.manifest = replace(synthetic.manifest, seeds=(0,))
     claims = sheet(synthetic)
     assert claims["no_high_res_sa", "kid"].direction == Verdict(
-        "not told", "one seed a rung: there is no spread over seeds to compare with"
+        "inconclusive", "one seed a rung: there is no spread over seeds to compare with"
     )
     assert claims["sepconv", "twin.params"].direction.state == "supports"
 
@@ -197,7 +197,7 @@ def test_one_seed_tells_the_noise_of_its_images_as_such(synthetic: Any, shared: 
         replicates = tuple(score.value + move for move in moves)
         synthetic.replace(rung.name, 0, {"kid": replace(score, replicates=replicates, conditions=conditions)})
     claim = sheet(synthetic)["no_high_res_sa", "kid"]
-    assert claim.direction.state == claim.finding.effect == "not told"
+    assert claim.direction.state == claim.finding.effect == "inconclusive"
     if shared:
         half = stats.t.ppf(0.975, 11) * jackknife_error([0.0001 * (group % 2) for group in range(12)])
         one, other = (synthetic.record(rung, 0).quantities["kid"].value for rung in ("no_high_res_sa", "thin_sdxl"))
@@ -212,7 +212,7 @@ def test_different_conditions_cannot_be_compared_but_a_busy_machine_can(syntheti
     quantity = Measured(value=0.001, unit="1", conditions={"label": "KID", "samples": 256})
     synthetic.replace("no_high_res_sa", 0, {"kid": quantity})
     verdict = sheet(synthetic)["no_high_res_sa", "kid"].direction
-    assert verdict.state == "not told"
+    assert verdict.state == "inconclusive"
     assert "different conditions" in verdict.reason
     assert "samples" in verdict.reason
     for seed in (0, 1):
@@ -243,7 +243,7 @@ def test_a_network_no_better_than_a_control_is_compared_with_nothing(
     kid(synthetic, "thin_sdxl", value, value + 0.01)
     claims, tests = sheet_and_tests(synthetic)
     verdict = claims["no_high_res_sa", "kid"].direction
-    assert verdict.state == "not told"
+    assert verdict.state == "inconclusive"
     assert verdict.reason.startswith("the rung it is compared to is beaten by ")
     assert control in verdict.reason
     assert "thin_sdxl" not in tests.noises["kid"].groups
@@ -270,7 +270,7 @@ def test_quality_without_its_control_cannot_be_told(synthetic: Any, control: str
         synthetic.store.put(replace(measurement, quantities={"kid": Unavailable(reason="one class only")}))
     claims = sheet(synthetic)
     reason = "the control that a trained network must beat is not known: pixel gaussian"
-    assert claims["no_high_res_sa", "kid"].direction == Verdict("not told", reason)
+    assert claims["no_high_res_sa", "kid"].direction == Verdict("inconclusive", reason)
     assert claims["sepconv", "twin.params"].direction.state == "supports"
     assert sheet(synthetic, must_beat=[])["no_high_res_sa", "kid"].direction.reason != reason
 
@@ -303,7 +303,7 @@ def test_without_a_twin_no_count_is_told(synthetic: Any) -> None:
     claims = sheet(synthetic)
     for quantity in ("twin.params", "twin.macs", LATENCY):
         verdict = claims["expanded_sepconv", quantity].direction
-        assert verdict.state == "not told"
+        assert verdict.state == "inconclusive"
         assert "names no deployment twin" in verdict.reason
     assert claims["sepconv", "kid"].direction.state == "supports"
 
@@ -312,9 +312,9 @@ def test_the_costs_of_another_studys_twin_are_not_this_ones(synthetic: Any) -> N
     rungs = [replace(rung, twin_fingerprint=f"other-{rung.name}") for rung in synthetic.manifest.rungs]
     kept = synthetic.manifest
     synthetic.manifest = replace(kept, rungs=tuple(rungs))
-    assert sheet(synthetic)["sepconv", "twin.params"].direction == Verdict("not told", "not measured")
+    assert sheet(synthetic)["sepconv", "twin.params"].direction == Verdict("inconclusive", "not measured")
     synthetic.manifest = replace(kept, twin={"base": "thin_sdxl", "latent": 32})
-    assert sheet(synthetic)["sepconv", "twin.params"].direction.state == "not told"
+    assert sheet(synthetic)["sepconv", "twin.params"].direction.state == "inconclusive"
 
 
 def test_direction_and_size_are_two_verdicts(synthetic: Any) -> None:
@@ -328,23 +328,23 @@ def test_direction_and_size_are_two_verdicts(synthetic: Any) -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "state"),
-    [(-0.25, -0.24, "met"), (-0.30, -0.28, "missed"), (-0.30, -0.24, "not told"), (-0.4, 0.1, "not told")],
+    [(-0.25, -0.24, "met"), (-0.30, -0.28, "missed"), (-0.30, -0.24, "inconclusive"), (-0.4, 0.1, "inconclusive")],
 )
 def test_an_interval_meets_a_size_only_as_a_whole(low: float, high: float, state: str) -> None:
     cell = PublishedCell(labels=("P",), change=-0.24)
     rule = replace(COUNT, rule="instrument", quantity=LATENCY)
     assert judge_size(cell, Finding(low=low, high=high), (low + high) / 2, rule, 0.015).state == state
-    assert judge_size(cell, Finding(unknown="why"), None, rule, 0.015).state == "not told"
+    assert judge_size(cell, Finding(unknown="why"), None, rule, 0.015).state == "inconclusive"
 
 
 @pytest.mark.parametrize(
     ("way", "finding", "state"),
     [
         ("lower", Finding(lower=True), "supports"), ("lower", Finding(higher=True), "contradicts"),
-        ("lower", Finding(), "not told"), ("lower", Finding(exact=True, same=True), "contradicts"),
+        ("lower", Finding(), "inconclusive"), ("lower", Finding(exact=True, same=True), "contradicts"),
         ("higher", Finding(higher=True), "supports"), ("higher", Finding(lower=True), "contradicts"),
         ("same", Finding(same=True, lower=True), "supports"), ("same", Finding(beyond=True), "contradicts"),
-        ("same", Finding(lower=True), "not told"), ("lower", Finding(unknown="why"), "not told"),
+        ("same", Finding(lower=True), "inconclusive"), ("lower", Finding(unknown="why"), "inconclusive"),
         (None, Finding(lower=True), "no claim"),
     ],
 )  # fmt: skip
@@ -375,9 +375,9 @@ def ms(value: float, *, measured: bool) -> dict[str, Quantity]:
     ("base", "rung", "state", "reason"),
     [
         (True, True, "supports", ""),
-        (False, False, "not told", "predicted, not measured"),
-        (True, False, "not told", "this one is predicted, the rung it is compared to measured"),
-        (False, True, "not told", "this one is measured, the rung it is compared to predicted"),
+        (False, False, "inconclusive", "predicted, not measured"),
+        (True, False, "inconclusive", "this one is predicted, the rung it is compared to measured"),
+        (False, True, "inconclusive", "this one is measured, the rung it is compared to predicted"),
     ],
 )
 def test_a_prediction_decides_nothing_and_is_never_compared_with_a_measurement(
@@ -389,7 +389,7 @@ def test_a_prediction_decides_nothing_and_is_never_compared_with_a_measurement(
     claim = sheet(synthetic)["no_high_res_sa", LATENCY]
     assert claim.direction.state == state
     assert claim.direction.reason == reason or not reason
-    assert claim.size.state == ("missed" if state == "supports" else "not told")  # −50% where −24% is printed
+    assert claim.size.state == ("missed" if state == "supports" else "inconclusive")  # −50% where −24% is printed
     assert claim.finding.shown == ("predicted −50.0%" if not base and not rung else claim.finding.shown)
 
 
@@ -409,7 +409,10 @@ def test_overlapping_latency_intervals_cannot_tell(synthetic: Any) -> None:
         for seed in (0, 1):
             synthetic.replace(rung, seed, {LATENCY: Measured(value=value, unit="ms", low=2.7, high=3.2)})
     claim = sheet(synthetic)["no_high_res_sa", LATENCY]
-    assert (claim.direction.state, claim.size.state) == ("not told", "missed")  # -16% to +19%, where -24% is printed
+    assert (claim.direction.state, claim.size.state) == (
+        "inconclusive",
+        "missed",
+    )  # -16% to +19%, where -24% is printed
 
 
 # -- the caption, and the definitions
@@ -425,13 +428,13 @@ def test_the_caption_wants_something_better_nothing_worse_and_all_known() -> Non
     same, slightly = claim(Finding(same=True)), claim(Finding(same=True, higher=True))
     unknown, open_ = claim(Finding(unknown="predicted, not measured")), claim(Finding(), SEEDS)
     assert [c.finding.effect for c in (better, worse, same, slightly, unknown, open_)] == [
-        "improved", "hurt", "same", "same", "not told", "not told",
+        "improved", "hurt", "same", "same", "inconclusive", "inconclusive",
     ]  # fmt: skip
     assert caption_verdict([better, same, slightly]).state == "supports"
     assert caption_verdict([better, worse]).state == "contradicts"
     assert caption_verdict([worse, unknown]).state == "contradicts"
-    assert caption_verdict([better, unknown]) == Verdict("not told", "improved: Parameters; not known: Parameters")
-    assert caption_verdict([better, open_]).state == "not told"
+    assert caption_verdict([better, unknown]) == Verdict("inconclusive", "improved: Parameters; not known: Parameters")
+    assert caption_verdict([better, open_]).state == "inconclusive"
     assert caption_verdict([same, same]).state == "contradicts"
 
 
@@ -452,4 +455,7 @@ def test_nothing_is_judged_that_was_not_tested(synthetic: Any) -> None:
         if each.size.state in ("met", "missed"):
             assert quantity.startswith("twin.")
             assert each.finding.exact
-    assert {each.direction.state for (_, name), each in claims.items() if name == LATENCY} == {"not told", "no claim"}
+    assert {each.direction.state for (_, name), each in claims.items() if name == LATENCY} == {
+        "inconclusive",
+        "no claim",
+    }

@@ -107,7 +107,7 @@ def test_a_rung_without_records_has_no_value_no_change_and_gives_none_to_others(
     assert all(table["ffn3", "all", name]["text"] == "not measured" for name in columns)
     assert not {key for key in changed if key[0] in ("ffn3", "mqa")}
     verdicts = {(c["data-subject"], c["data-claim"]): c["data-verdict"] for c in cells if "data-verdict" in c}
-    assert verdicts["ffn3", "twin.params"] == verdicts["mqa", "twin.params"] == "not told"
+    assert verdicts["ffn3", "twin.params"] == verdicts["mqa", "twin.params"] == "inconclusive"
     assert verdicts["sepconv", "twin.params"] == "supports"
 
 
@@ -258,7 +258,7 @@ def test_what_cannot_be_told_says_why(synthetic: Any, page_cells: Cells) -> None
     synthetic.manifest = replace(synthetic.manifest, seeds=(0,))
     answer = next(cell["text"] for cell in page_cells(synthetic.write()) if cell.get("class") == "answer")
     assert "of 7 changes 0 improved KID" in answer
-    assert "not told" in answer
+    assert "inconclusive" in answer
     untested = next(c["text"] for c in page_cells(synthetic.write()) if c.get("class") == "untested")
     assert "Quality: one seed a rung: there is no spread over seeds to compare with." in untested
 
@@ -400,7 +400,9 @@ def test_a_rung_that_a_control_beats_is_named_on_top_grey_and_never_praised(synt
     assert "MHSA to MQA" not in answer
     assert "KID 0.0608 to" not in answer  # from the first rung to the last: one of them is beaten
     verdicts = {(c["data-subject"], c["data-claim"]): c["data-verdict"] for c in cells if "data-verdict" in c}
-    assert verdicts["mqa", "kid"] == verdicts["first_stage_ca", "kid"] == verdicts["qknorm_rope", "kid"] == "not told"
+    assert (
+        verdicts["mqa", "kid"] == verdicts["first_stage_ca", "kid"] == verdicts["qknorm_rope", "kid"] == "inconclusive"
+    )
     assert verdicts["mqa", "twin.params"] == "supports"  # a count needs no training
 
 
@@ -423,7 +425,7 @@ def test_a_study_without_a_twin_shows_its_own_counts_unjudged(synthetic: Any, pa
     verdicts = {c["data-claim"]: set() for c in cells if "data-verdict" in c}
     for cell in (c for c in cells if "data-verdict" in c):
         verdicts[cell["data-claim"]].add(cell["data-verdict"])
-    assert verdicts["twin.params"] == verdicts["twin.macs"] == {"not told", "no claim"}
+    assert verdicts["twin.params"] == verdicts["twin.macs"] == {"inconclusive", "no claim"}
     assert "the study names no deployment twin" in next(c["text"] for c in cells if c.get("class") == "untested")
 
 

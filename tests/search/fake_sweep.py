@@ -265,7 +265,7 @@ def problem(folder: Path, found: Space, definition: SweepStudy, limits, *, phone
     prepared = prepare(settings_of([], {**plain, **{f"limits.{name}": value for name, value in limits.items()}}))
     levels = []
     for steps in definition.budgets or (prepared.settings.recipe.steps,):
-        level = prepared.trained_for(steps)
+        level = prepared.with_steps(steps)
         levels.append(replace(level, protocol=Protocol(sections={"recipe": {"steps": steps}})))
     return Problem(
         name="fake",

@@ -71,7 +71,7 @@ def test_fresh_numbers_avoid_the_searchs_sampling_too(tmp_path, cheap):
     problem = World(tmp_path).driver().problem
     assert fresh_seeds(problem, 3) == (1, 2, 3)
     (tmp_path / "other").mkdir()
-    level = World(tmp_path / "other").driver().problem.levels[0].scored_on(2)
+    level = World(tmp_path / "other").driver().problem.levels[0].with_sampling_seed(2)
     object.__setattr__(problem, "levels", (level,))
     assert fresh_seeds(problem, 3) == (1, 3, 4)
 

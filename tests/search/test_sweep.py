@@ -86,7 +86,7 @@ def test_a_candidate_above_a_limit_is_pruned_with_its_violation_and_never_traine
     prepared = prepare(settings_of([], SETTINGS))
     sizes = {}
     for ratio in (2, 3, 4):
-        made = prepared.fit(space_of(space).architecture({"ffn": ratio}))
+        made = prepared.adapt_to_data(space_of(space).architecture({"ffn": ratio}))
         sizes[ratio] = (counted(made, 8)["params"].value, made.fingerprint)
     limit = sizes[3][0]
     assert main(["sweep", "search", f"limits.params={limit}"]) == 0

@@ -2,7 +2,7 @@
 
 While the driver computes (asks a sampler, counts a candidate, writes to the study), the simulated clock advances by
 what that really takes, so a slow driver leaves workers idle. While the driver waits, it jumps to the first poll that
-has news. What the simulator itself does is charged to nobody.
+has an outcome. What the simulator itself does is charged to nobody.
 """
 
 import heapq
@@ -128,8 +128,8 @@ class Cluster:
     def in_flight(self) -> int:
         return len(self._running)
 
-    def wait_for_news(self, poll_s: float) -> None:
-        """Until the first poll that has news: those before it find the driver with nothing else to do."""
+    def wait_for_outcomes(self, poll_s: float) -> None:
+        """Until the first poll that has an outcome: those before it find the driver with nothing else to do."""
         self.clock.wait(poll_s * max(1, math.ceil((self._running[0][0] - self.clock()) / poll_s)))
 
     def begin(self, spec: TrialSpec) -> None:
@@ -181,6 +181,6 @@ class SimulatedQueue:
         with self.cluster.clock.aside():
             ended = self.cluster.ended()
             if not ended and self.in_flight and timeout_s > 0:
-                self.cluster.wait_for_news(timeout_s)
+                self.cluster.wait_for_outcomes(timeout_s)
                 ended = self.cluster.ended()
             return [(spec, self.record(spec, "training diverged" if fails else None)) for spec, fails in ended]

@@ -76,7 +76,7 @@ class SimulatedExecutor:
 
     def _sleep(self, seconds: float) -> None:
         with self.clock.aside():
-            self.cluster.wait_for_news(seconds)
+            self.cluster.wait_for_outcomes(seconds)
             self._end()
 
     def _end(self) -> None:

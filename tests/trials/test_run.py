@@ -1,4 +1,4 @@
-"""One trial from cheap to dear: what its record holds, what is never done twice, and how a trial may end."""
+"""One trial from cheap to expensive: what its record holds, what is never done twice, and how a trial may end."""
 
 import dataclasses
 import io
@@ -208,7 +208,7 @@ def test_recomputed_blocks_train_the_same_network(workplace, monkeypatch):
 
 def test_only_a_unet_recomputes_its_blocks(workplace):
     with pytest.raises(UserError, match="recomputes the blocks of a UNet, and DiTConfig is none"):
-        prepare(settings_of(["recipe.gradient_checkpointing=true"], SETTINGS)).fit(architecture("laptop/dit"))
+        prepare(settings_of(["recipe.gradient_checkpointing=true"], SETTINGS)).adapt_to_data(architecture("laptop/dit"))
 
 
 def test_a_limit_rejects_before_training_and_names_itself(workplace, trainings):

@@ -58,8 +58,8 @@ def test_other_samples_are_another_protocol_and_the_default_ones_are_those_of_ev
     """Records lie in stores under this fingerprint: a default that changed would train all of them again."""
     prepared = prepare(settings_of([f"out='{tmp_path}'", "recipe.precision=float32"]))
     assert prepared.protocol.sections["sampling"]["seed"] == 0
-    assert prepared.scored_on(0).protocol == prepared.protocol
-    other = prepared.scored_on(3)
+    assert prepared.with_sampling_seed(0).protocol == prepared.protocol
+    other = prepared.with_sampling_seed(3)
     assert other.protocol == prepare(settings_of([f"out='{tmp_path}'", "sampling.seed=3"])).protocol
     changed = {name for name, section in prepared.protocol.sections.items() if other.protocol.sections[name] != section}
     assert changed == {"sampling"}

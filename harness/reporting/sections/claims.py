@@ -65,7 +65,7 @@ that of the two networks, with the noise of their images alone (paired: they beg
 {% if published %}
 <li><b>&ldquo;About the same&rdquo;</b> is supported where the change is proved to lie within {% for rule, _ in rules %}
 &plusmn;{{ "%g" % (rule.same_within * 100) }}% ({{ rule.title }}){{ ", " if not loop.last }}{% endfor %}, margins that
-were fixed before the run. No proof of a difference is no proof of equality: it is not told.</li>
+were fixed before the run. No proof of a difference is no proof of equality: it is inconclusive.</li>
 <li><b>Counts</b> are exact: the sign decides the direction.{% if laptop %} They are judged on the deployment twin
 {%- if twin %}, {{ twin }}{% endif %}; those of the small networks that were trained are no evidence.{% endif %}</li>
 <li><b>Latency</b> decides only where it was measured on the device that the claim is about; then the intervals of the
@@ -89,7 +89,7 @@ around their lines (pooled over the page, one-sided at 5%, each rung for itself)
 {% endif %}
 {% if caption %}
 <li><b>The caption</b>: contradicted if a metric is hurt, or if all are known and nothing improves; supported if one
-improves, none is hurt and all are known; else not told. Quality is that of the networks trained here{% if twin %},
+improves, none is hurt and all are known; else inconclusive. Quality is that of the networks trained here{% if twin %},
 costs
 are the twin's{% endif %}; a change proved to lie within its margin neither improves nor hurts.</li>
 {% endif %}

@@ -96,7 +96,7 @@ def _quality(frames: Frames) -> Iterable[Line]:
     if not quality:
         return
     name = frames.definition.column(quality[0].rule.quantity).title
-    by_effect: dict[str, list[Claim]] = {"improved": [], "hurt": [], "same": [], "not told": []}
+    by_effect: dict[str, list[Claim]] = {"improved": [], "hurt": [], "same": [], "inconclusive": []}
     for claim in quality:
         by_effect[claim.finding.effect].append(claim)
     count = {effect: len(chosen) for effect, chosen in by_effect.items()}
@@ -104,15 +104,15 @@ def _quality(frames: Frames) -> Iterable[Line]:
     yield Line(
         lead="In short",
         text=f"of {len(quality)} changes {count['improved']} improved {name}, {count['hurt']} worsened it{same}; "
-        f"{count['not told']} {'is' if count['not told'] == 1 else 'are'} not told.",
+        f"{count['inconclusive']} {'is' if count['inconclusive'] == 1 else 'are'} inconclusive.",
     )
     for effect, lead in (("improved", "Helped"), ("hurt", "Hurt"), ("same", "Made no difference")):
         if by_effect[effect]:
             text = "; ".join(f"{frames.study.titles[c.rung]} ({_costs(c.rung, frames)})" for c in by_effect[effect])
             yield Line(lead=lead, text=f"{text}.")
-    open_ = [frames.study.titles[claim.rung] for claim in by_effect["not told"] if not claim.finding.unknown]
+    open_ = [frames.study.titles[claim.rung] for claim in by_effect["inconclusive"] if not claim.finding.unknown]
     if open_:
-        yield Line(lead="Not told", text=f"{'; '.join(open_)}: tested, and the seeds leave it open.")
+        yield Line(lead="Inconclusive", text=f"{'; '.join(open_)}: tested, and the seeds leave it open.")
 
 
 def _costs(rung: str, frames: Frames) -> str:
@@ -187,14 +187,14 @@ def _published(frames: Frames) -> Iterable[Line]:
         return
     text = (
         f"of {published} published directions this run supports {states['supports']} and contradicts "
-        f"{states['contradicts']}; {states['not told']} are not told."
+        f"{states['contradicts']}; {states['inconclusive']} are inconclusive."
     )
     sizes = Counter(claim.size.state for claim in frames.claims)
     printed = len(frames.claims) - sizes["no claim"]
     if printed:
         text += (
             f" Of {printed} printed sizes {sizes['met']} are met within {points(frames.definition.tolerance)}, "
-            f"{sizes['missed']} missed, {sizes['not told']} not told."
+            f"{sizes['missed']} missed, {sizes['inconclusive']} inconclusive."
         )
     yield Line(lead="The published claims", text=text)
 
