@@ -26,7 +26,7 @@ def difference(a: ArchitectureConfig, b: ArchitectureConfig) -> tuple[Change, ..
 
     A knob that is null and gets settings is shown by its settings: `position.kind: (none) -> rope_2d`.
     """
-    before, after = _present(a), _present(b)
+    before, after = _set_leaves(a), _set_leaves(b)
     paths = [*before, *(path for path in after if path not in before)]
     changes = (Change(path, before.get(path, ABSENT), after.get(path, ABSENT)) for path in paths)
     return tuple(change for change in changes if change.before != change.after)
@@ -44,7 +44,7 @@ def edits_between(a: ArchitectureConfig, b: ArchitectureConfig) -> tuple[Change,
 def _edits(path: str, before: Plain, after: Plain) -> Iterator[Change]:
     if before == after:
         return
-    if not _alike(before, after):
+    if not _have_same_keys(before, after):
         yield Change(path, before, after)
         return
     items = before.items() if isinstance(before, dict) else enumerate(before)  # type: ignore[arg-type]
@@ -52,12 +52,12 @@ def _edits(path: str, before: Plain, after: Plain) -> Iterator[Change]:
         yield from _edits(f"{path}.{key}" if path else str(key), value, after[key])  # type: ignore[index]
 
 
-def _alike(before: Plain, after: Plain) -> bool:
+def _have_same_keys(before: Plain, after: Plain) -> bool:
     """Whether both hold the same settings, so that their differences are inside."""
     if isinstance(before, dict) and isinstance(after, dict):
         return before.keys() == after.keys() and before.get("kind") == after.get("kind")
     return isinstance(before, list) and isinstance(after, list) and len(before) == len(after)
 
 
-def _present(config: ArchitectureConfig) -> dict[str, Plain]:
+def _set_leaves(config: ArchitectureConfig) -> dict[str, Plain]:
     return {path: value for path, value in leaves(to_plain(config)) if value is not None}

@@ -82,7 +82,7 @@ class Ladder:
         """
         for rung, start, edited in self._built():
             _check_carries_over(rung, start, edited, base)
-        moved = replace(self, base=base, rungs=tuple(_moved(rung) for rung in self.rungs))
+        moved = replace(self, base=base, rungs=tuple(_on_twin_base(rung) for rung in self.rungs))
         try:
             moved.architectures()
         except UserError as error:
@@ -128,5 +128,5 @@ def _check_carries_over(rung: LadderRung, start: ArchitectureConfig, edited: Arc
         )
 
 
-def _moved(rung: LadderRung) -> LadderRung:
+def _on_twin_base(rung: LadderRung) -> LadderRung:
     return replace(rung, base=rung.twin_base, edits=rung.edited_on_twin, twin=None, twin_base=None)

@@ -152,7 +152,7 @@ def _odd_time_features(config: DiTConfig) -> Iterator[str]:
         yield f"time_features is {config.time_features}"
 
 
-def _odd(config: UViTConfig) -> Iterator[str]:
+def _odd_depth_or_width(config: UViTConfig) -> Iterator[str]:
     for name in ("depth", "width"):
         if getattr(config, name) % 2:
             yield f"{name} is {getattr(config, name)}"
@@ -193,7 +193,7 @@ UVIT_RULES = (
     SIZES,
     HEADS,
     FEED_FORWARD,
-    Rule("every second block has a skip, and time is pairs of sine and cosine, so both are even", _odd),
+    Rule("every second block has a skip, and time is pairs of sine and cosine, so both are even", _odd_depth_or_width),
     Rule("patches cover the latent", _cut_patches),
 )
 LDM_RULES = (

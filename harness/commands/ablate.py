@@ -77,7 +77,7 @@ def planned_ablation(name: str, overrides: Sequence[str]) -> str:
     with scratch_copy(out) as place:
         job = ablation(name, [*overrides, f"out={place}"], "")
         specs = {spec.key: spec for spec in job.specs()}
-        fates = {key: _fate(spec) for key, spec in specs.items()}
+        fates = {key: _expected_ending(spec) for key, spec in specs.items()}
         rows = [(spec.name, str(spec.seed), fates[key]) for key, spec in specs.items()]
         keys = [key for key, fate in fates.items() if fate == "would run"] or ["KEY"]
         submission = submission_of(job.settings.launcher, job.folder / "attempts", keys)
@@ -87,7 +87,7 @@ def planned_ablation(name: str, overrides: Sequence[str]) -> str:
     return "\n".join([*lines, f"\njobs: {submission}", "dry run: nothing was run or written"])
 
 
-def _fate(spec: TrialSpec) -> str:
+def _expected_ending(spec: TrialSpec) -> str:
     from harness.trials.outcomes import finished, rejected
 
     if (record := finished(spec)) is not None:

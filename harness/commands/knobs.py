@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not any(lines.values()):
             raise unknown_name("knob", arguments.name, paths)
     for name, own in lines.items():
-        print("\n".join(_shown(name, own, with_rules=arguments.name is None)))
+        print("\n".join(_family_lines(name, own, with_rules=arguments.name is None)))
     return 0
 
 
@@ -78,7 +78,7 @@ def _matches(path: str, query: str) -> bool:
     return path == as_path or path.startswith(f"{as_path}.") or fnmatch(path, f"*{as_path}*")
 
 
-def _shown(family: str, lines: Iterable[FieldDescription], *, with_rules: bool) -> Iterator[str]:
+def _family_lines(family: str, lines: Iterable[FieldDescription], *, with_rules: bool) -> Iterator[str]:
     yield f"{family}:"
     for line in lines:
         default = f" = {line.default}" if line.default else ""

@@ -58,7 +58,9 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.name.startswith(TIMM):
             raise
         why = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{arguments.name} does not run on {_shown(inputs)} ({why}); give another --input") from error
+        raise UserError(
+            f"{arguments.name} does not run on {_shapes_text(inputs)} ({why}); give another --input"
+        ) from error
     shapes = [list(x.shape) for x in tree_leaves(inputs)]
     print(json.dumps(as_plain(arguments, shapes, latency)) if arguments.json else _text(arguments, inputs, latency))
     return 0
@@ -115,7 +117,7 @@ def _network(arguments: argparse.Namespace) -> Network:
 
 
 def _text(arguments: argparse.Namespace, inputs: Any, latency: Predicted | Unavailable) -> str:
-    head = f"{arguments.name} on {_shown(inputs)}: {arguments.chip}, {arguments.compute_unit}"
+    head = f"{arguments.name} on {_shapes_text(inputs)}: {arguments.chip}, {arguments.compute_unit}"
     head += f", {arguments.weight_bits:g}-bit weights"
     if isinstance(latency, Unavailable):
         return f"{head}\nno latency: {latency.reason}"
@@ -125,7 +127,7 @@ def _text(arguments: argparse.Namespace, inputs: Any, latency: Predicted | Unava
     return "\n".join(lines)
 
 
-def _shown(inputs: Any) -> str:
+def _shapes_text(inputs: Any) -> str:
     from torch.utils._pytree import tree_leaves
 
     return ", ".join("x".join(map(str, x.shape)) for x in tree_leaves(inputs))

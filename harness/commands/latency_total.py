@@ -118,7 +118,7 @@ def _object(head: Mapping[str, Any], lines: Mapping[str | int, Line]) -> dict[st
 
 
 def _text(head: Mapping[str, Any], lines: Mapping[str | int, Line]) -> str:
-    rows = [(line.title, *_shown(line.quantity), _printed(line)) for line in lines.values()]
+    rows = [(line.title, *_quantity_cells(line.quantity), _printed(line)) for line in lines.values()]
     printed = any(line.published_ms is not None for line in lines.values())
     width = None if printed else -1
     columns = ("", "ms", "interval", "how", "published, ms")[:width]
@@ -130,7 +130,7 @@ def _text(head: Mapping[str, Any], lines: Mapping[str | int, Line]) -> str:
     return "\n".join([table(columns, [row[:width] for row in rows], title), LEFT_OUT, *notes])
 
 
-def _shown(quantity: Quantity) -> tuple[str, str, str]:
+def _quantity_cells(quantity: Quantity) -> tuple[str, str, str]:
     if not isinstance(quantity, Measured | Predicted):
         return "", "", quantity.kind
     between = "" if quantity.low is None or quantity.high is None else f"{quantity.low:,.0f} to {quantity.high:,.0f}"

@@ -69,7 +69,7 @@ def export_package(
     config = config or Mlprogram()
     check_package_place(path)
     started = time.perf_counter()
-    with _quiet(), evaluating(module), torch.no_grad():
+    with _without_remarks(), evaluating(module), torch.no_grad():
         try:
             model = _convert(module, tuple(inputs), config)
         except (OSError, MemoryError) as error:  # the machine's failure, not the network's: no result to keep
@@ -95,7 +95,7 @@ def check_package_place(path: Path) -> None:
 
 def read_package(path: Path) -> Any:
     """The package's specification (coremltools' protobuf), without compiling it."""
-    with _quiet():
+    with _without_remarks():
         import coremltools
 
         return coremltools.models.MLModel(str(path), skip_model_load=True).get_spec()
@@ -161,7 +161,7 @@ def _one_line(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _without_remarks() -> Iterator[None]:
     """Without coremltools' remarks about versions and absent Mac libraries, and its progress bars."""
     with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")

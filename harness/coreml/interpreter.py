@@ -53,7 +53,7 @@ def _input(variable: Variable, inputs: Mapping[str, Tensor], mode: Mode) -> Tens
     value = inputs[variable.name]
     if tuple(value.shape) != variable.shape:
         raise UserError(f"the package's input '{variable.name}' has the shape {variable.shape}, not {(*value.shape,)}")
-    return _kept(value, variable, mode)
+    return _as_stored(value, variable, mode)
 
 
 def _names(operation: Operation) -> Iterator[str]:
@@ -71,7 +71,9 @@ def _computed(operation: Operation, program: Program, tensors: Mapping[str, Tens
     returned: Values = function(**arguments)
     values = returned if isinstance(returned, tuple) else (returned,)
     pairs = zip(operation.outputs, values, strict=True)
-    return {variable.name: _kept(_declared(value, variable, operation), variable, mode) for variable, value in pairs}
+    return {
+        variable.name: _as_stored(_declared(value, variable, operation), variable, mode) for variable, value in pairs
+    }
 
 
 def _argument(names: tuple[str, ...], program: Program, tensors: Mapping[str, Tensor]) -> Any:
@@ -97,7 +99,7 @@ def _declared(value: Tensor, variable: Variable, operation: Operation) -> Tensor
     return value
 
 
-def _kept(value: Tensor, variable: Variable, mode: Mode) -> Tensor:
+def _as_stored(value: Tensor, variable: Variable, mode: Mode) -> Tensor:
     """As it would be stored: rounded to fp16 if it is declared so and the mode asks; above 65504 that is infinite."""
     if not value.is_floating_point():
         return value

@@ -177,16 +177,16 @@ def _one_level_deeper(root: Path, folders: Sequence[str], images: Sequence[str])
         common = common.parent  # one class alone
     below = sorted({name.split("/")[len(common.parts)] for name in images})
     if common.parts:
-        advice = f"give data.path={root / common}, whose folders are {_some(below)}"
+        advice = f"give data.path={root / common}, whose folders are {_first_three(below)}"
     else:
         advice = f"give one of them, e.g. data.path={root / below[0]}, or put all class folders side by side"
     return UserError(
-        f"all images in {root} lie one level deeper than class folders: not in {_some(folders)}, but in folders there; "
-        f"{advice}; if {_some(folders)} is meant as a class, say so in a names file, data.names=FILE"
+        f"all images in {root} lie one level deeper than class folders: not in {_first_three(folders)}, but in folders "
+        f"there; {advice}; if {_first_three(folders)} is meant as a class, say so in a names file, data.names=FILE"
     )
 
 
-def _some(folders: Sequence[str]) -> str:
+def _first_three(folders: Sequence[str]) -> str:
     return ", ".join(f"'{escaped(name)}'" for name in folders[:3]) + (", ..." if len(folders) > 3 else "")
 
 

@@ -43,7 +43,7 @@ class Agent:
                 for request in self.queue.release_dead_claims():
                     self.report(f"{request}: its agent is dead, so it waits again")
                 try:
-                    answered = self._next(owner)
+                    answered = self._answer_next(owner)
                 except NoDeviceError as error:
                     self._post_status(f"unavailable: {error}")
                     if self.once:
@@ -57,7 +57,7 @@ class Agent:
                         return 0
                     self.sleep(self.poll_s)
 
-    def _next(self, owner: str) -> bool:
+    def _answer_next(self, owner: str) -> bool:
         """Answer one request; False where none waits for this device."""
         device = self.target.identify()
         entry = self.queue.claim(owner, device.chip)
@@ -79,7 +79,7 @@ class Agent:
             self.report(f"{label}: was measured on this device before")
             self.queue.close(entry)
             return
-        self._rest(request.protocol)
+        self._cool_down(request.protocol)
         self._post_status("")
         self.report(f"{label}: starts on {device.chip or 'a device whose chip is not named (--chip)'}")
         try:
@@ -124,7 +124,7 @@ class Agent:
         message = f"{text} (the last of {ATTEMPTS} attempts)"
         self.queue.finish(entry, device, Failed(phase=PHASE, message=message))
 
-    def _rest(self, protocol: BenchmarkProtocol) -> None:
+    def _cool_down(self, protocol: BenchmarkProtocol) -> None:
         """Until the device had its cool-down since the last model."""
         seconds_left = self.rested + protocol.cool_down_s - time.monotonic()
         if seconds_left > 0:

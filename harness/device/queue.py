@@ -199,7 +199,7 @@ class FolderQueue:
         waiting = [entry for entry in self.entries() if entry.state == "pending" and _fits(entry.request, chip)]
         for entry in sorted(waiting, key=lambda entry: (entry.request.attempts, entry.request.submitted)):
             path = self._path("claimed", f"{entry.request.id}~{owner}")
-            if not self.is_complete(entry.request) or not _moved(entry.path, path):
+            if not self.is_complete(entry.request) or not _try_rename(entry.path, path):
                 continue
             request = replace(entry.request, attempts=entry.request.attempts + 1)
             self._write(path, request)
@@ -235,18 +235,18 @@ class FolderQueue:
         self.close(entry)
 
     def close(self, entry: Entry) -> None:
-        _moved(entry.path, self._path("answered", entry.request.id))
+        _try_rename(entry.path, self._path("answered", entry.request.id))
 
     def release(self, entry: Entry, error: str = "") -> None:
         if error and entry.path.exists():
             self._write(entry.path, replace(entry.request, errors=(*entry.request.errors, error)))
-        _moved(entry.path, self._path("pending", entry.request.id))
+        _try_rename(entry.path, self._path("pending", entry.request.id))
 
     def release_dead_claims(self) -> list[str]:
         returned = []
         for entry in self._claims():
             if not self._lease_of(entry.owner).is_fresh():
-                if _moved(entry.path, self._path("pending", entry.request.id)):
+                if _try_rename(entry.path, self._path("pending", entry.request.id)):
                     returned.append(entry.request.id)
                 del self._leases[entry.owner]
                 with suppress(OSError):
@@ -290,7 +290,7 @@ class FolderQueue:
                 shutil.copytree(package, temporary / PACKAGE)
                 savez(temporary / INPUTS, **inputs)
                 savez(temporary / REFERENCE, **reference)
-                _moved(temporary, folder)
+                _try_rename(temporary, folder)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
         files = (path for path in sorted(folder.rglob("*")) if path.is_file())
@@ -301,7 +301,7 @@ def _fits(request: Request, chip: str) -> bool:
     return request.chip is None or same_chip(request.chip, chip)
 
 
-def _moved(source: Path, target: Path) -> bool:
+def _try_rename(source: Path, target: Path) -> bool:
     """Rename; False where somebody else did before."""
     try:
         source.rename(target)

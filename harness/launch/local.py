@@ -36,7 +36,7 @@ class LocalWorkers:
         attempt.logs.mkdir(exist_ok=True)
         environment = self._devices(slot)
         if not self._launcher.forks:
-            return LocalProcess(attempt, self._cold(attempt, environment))
+            return LocalProcess(attempt, self._start_cold(attempt, environment))
         if self._server is None or not self._server.lives:
             self._server = ForkServer(self._root, os.environ | thread_variables(self._launcher))
         return LocalProcess(attempt, self._server.fork(attempt, call, environment, 60 * self._launcher.timeout_min))
@@ -54,7 +54,7 @@ class LocalWorkers:
             return {}
         return {"CUDA_VISIBLE_DEVICES": str(devices[slot % len(devices)]) if devices else ""}
 
-    def _cold(self, attempt: Attempt, environment: dict[str, str]) -> "ColdProcess":
+    def _start_cold(self, attempt: Attempt, environment: dict[str, str]) -> "ColdProcess":
         limit = str(60 * self._launcher.timeout_min)
         command = [*python_command(self._root), "-m", FORKSERVER, "keep", str(attempt.folder), limit]
         with (attempt.logs / "job.out").open("ab") as out, (attempt.logs / "job.err").open("ab") as err:

@@ -130,7 +130,7 @@ class Pool:
         if check_key(key) in self._submissions:
             raise ValueError(f"job '{key}' is in flight already")
         self._submissions[key] = _Submission(call, holds)
-        ended = _done(self.folder / key, holds)
+        ended = _newest_done(self.folder / key, holds)
         if ended is not None:
             self._ready.append(_outcome(*ended))
         elif not self._find(key):
@@ -171,7 +171,7 @@ class Pool:
             attempt = current_attempt(key_folder)
             assert attempt is not None
             result = attempt.result()
-            if _done(key_folder) is not None:
+            if _newest_done(key_folder) is not None:
                 states[key_folder.name] = "done"
             elif result is not None:
                 states[key_folder.name] = "failed" if result.state == "failed" else "lost"
@@ -261,7 +261,7 @@ class Pool:
                 assert attempt is not None, f"{key} is locked by nobody's attempt"
                 self._running[key] = self._take_over(attempt)
                 return None
-            ended = _done(self.folder / key, self._submissions[key].holds)
+            ended = _newest_done(self.folder / key, self._submissions[key].holds)
             if ended is not None:  # it came since `submit` looked
                 self._ready.append(_outcome(*ended))
                 return None
@@ -301,7 +301,7 @@ class Pool:
             if result is not None and result.state in ("done", "failed"):
                 self._ready.append(_outcome(job.attempt, result))
             else:
-                self._lose(key, job, result)
+                self._handle_lost(key, job, result)
 
     def _settle(self, key: str, job: Running, result: Result | None) -> Ending:
         ending = resolve_ending(job.attempt, job.handle, self.launcher, result)
@@ -309,7 +309,7 @@ class Pool:
         log_event(self.folder, event, key=key, attempt=job.attempt.name, error=ending.why)
         return ending
 
-    def _lose(self, key: str, job: Running, result: Result | None) -> None:
+    def _handle_lost(self, key: str, job: Running, result: Result | None) -> None:
         ending = self._settle(key, job, result)
         if ending.policy in ("fail", "cancel"):
             self._ready.append(_unfinished(job.attempt, "failed", ending.why))
@@ -335,7 +335,9 @@ def _key_lock(key_folder: Path) -> Iterator[FileLock | None]:
             lock.release()
 
 
-def _done(key_folder: Path, holds: Callable[[Plain], bool] = lambda _result: True) -> tuple[Attempt, Result] | None:
+def _newest_done(
+    key_folder: Path, holds: Callable[[Plain], bool] = lambda _result: True
+) -> tuple[Attempt, Result] | None:
     """The key's newest finished attempt, whichever is current, if its result `holds`."""
     for attempt in reversed(attempts_of(key_folder)):
         result = attempt.result()

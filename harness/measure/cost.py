@@ -61,7 +61,7 @@ class Cost:
         """Sums by module path, in the order of execution; paths cut to `depth` names, '' is the network itself."""
         names = ((row.place, row.cost, 0) for row in self.rows)
         params = ((place, OpCost(), count) for place, count in self.params_by_place.items())
-        return _sums((_cut(place, depth), cost, count) for place, cost, count in (*names, *params))
+        return _sums((_to_depth(place, depth), cost, count) for place, cost, count in (*names, *params))
 
     def by_operator(self) -> dict[str, Tally]:
         """Sums by operator: `conv2d`, `linear`, `scaled_dot_product_attention`, `group_norm`, ..."""
@@ -90,7 +90,7 @@ def quantities(cost: Cost, *, latent: int, context_length: int | None, batch: in
     }
 
 
-def _cut(place: str, depth: int | None) -> str:
+def _to_depth(place: str, depth: int | None) -> str:
     return place if depth is None else ".".join(place.split(".")[:depth])
 
 

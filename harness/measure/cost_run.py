@@ -190,7 +190,7 @@ def _watched(module: nn.Module, watch: _Watch) -> Iterator[None]:
     try:
         for place, part in module.named_modules():
             if place:
-                part.__dict__["forward"] = _through(watch, part, place, part.forward)
+                part.__dict__["forward"] = _forward_through(watch, part, place, part.forward)
         yield
     finally:
         for part in module.modules():
@@ -199,5 +199,5 @@ def _watched(module: nn.Module, watch: _Watch) -> Iterator[None]:
                 part.__dict__["forward"] = forwards[part]
 
 
-def _through(watch: _Watch, part: nn.Module, place: str, forward: Callable[..., Any]) -> Callable[..., Any]:
+def _forward_through(watch: _Watch, part: nn.Module, place: str, forward: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *args, **kwargs: watch.call(part, place, forward, args, kwargs)

@@ -85,7 +85,7 @@ class Noise:
     covariance: Vector  # C G G; of these
     variance: Vector  # C; of one standardised score around its group and seed
     freedom: int
-    careful: float  # degrees of freedom of a variance at the kurtosis of the residuals; at most `freedom`
+    effective_freedom: float  # degrees of freedom of a variance at the kurtosis of the residuals; at most `freedom`
     paired: bool
 
     def compare(self, one: str, other: str) -> Comparison:
@@ -136,8 +136,10 @@ class Noise:
         above, above_errors = self._contrast(one, other, 1 + margin)
         below, below_errors = self._contrast(one, other, 1 - margin)
         return max(
-            self._above(-above, above_errors, self.careful),  # one-sided tests feel skewed noise more than others do
-            self._above(below, below_errors, self.careful),
+            self._above(
+                -above, above_errors, self.effective_freedom
+            ),  # one-sided tests feel skewed noise more than others do
+            self._above(below, below_errors, self.effective_freedom),
         )
 
     def beyond(self, one: str, other: str, margin: float) -> float:
@@ -315,7 +317,7 @@ def _fit(groups: tuple[str, ...], values: Vector, design: _Design) -> Noise:
         covariance=covariance,
         variance=variance,
         freedom=design.freedom,
-        careful=_careful(float(weights @ _kurtosis(residuals, squares, design)), design),
+        effective_freedom=_effective_freedom(float(weights @ _kurtosis(residuals, squares, design)), design),
         paired=design.paired,
     )
 
@@ -329,7 +331,7 @@ def _kurtosis(residuals: Vector, squares: Vector, design: _Design) -> Vector:
     return np.where(squares > 0, excess, 0.0)
 
 
-def _careful(kurtosis: float, design: _Design) -> float:
+def _effective_freedom(kurtosis: float, design: _Design) -> float:
     """The degrees of freedom of chi-square noise whose variance estimate varies as much: its variance is
     sigma^4 (2 / nu + kurtosis sum P_ii^2 / nu^2) (Box 1953)."""
     return design.freedom / (1 + max(0.0, kurtosis) * design.squared_leverage / (2 * design.freedom))

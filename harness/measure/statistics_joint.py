@@ -96,7 +96,7 @@ class _Joint:
         dimensions = axes.shape[-1]
         lengths = np.abs(axes @ _directions(dimensions).T)
         largest = np.maximum.accumulate(lengths[:, ::-1], 1)[:, ::-1]
-        tail = special.fdtrc(dimensions, noise.careful, np.exp(2 * LOG_RATIOS) / dimensions)
+        tail = special.fdtrc(dimensions, noise.effective_freedom, np.exp(2 * LOG_RATIOS) / dimensions)
         return cls(
             noise=noise,
             places=tuple(differences),

@@ -35,7 +35,7 @@ def anatomy(module: nn.Module, inputs: Sequence[Any]) -> Anatomy:
         operators.setdefault(row.place, []).append((row.operator, row.cost.macs))
         macs[row.place] = macs.get(row.place, 0) + row.cost.macs
     structure = {
-        place: (_own(part), tuple(name for name, _ in part.named_children()), tuple(operators.get(place, ())))
+        place: (_structure_of(part), tuple(name for name, _ in part.named_children()), tuple(operators.get(place, ())))
         for place, part in module.named_modules(remove_duplicate=False)
     }
     return Anatomy(structure, macs)
@@ -52,7 +52,7 @@ def touched_share(before: Anatomy, after: Anatomy) -> float:
     return sum(changed) / total if total else 0.0
 
 
-def _own(module: nn.Module) -> Hashable:
+def _structure_of(module: nn.Module) -> Hashable:
     """Its class, scalar settings and parameters' shapes: a setting that is a whole configuration is its children's."""
     try:
         return own_structure(module)

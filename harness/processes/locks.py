@@ -35,7 +35,7 @@ class FileLock:
         """
         deadline = time.monotonic() + wait_s
         descriptor = _open(path)
-        while not _try(descriptor, path):
+        while not _try_lock(descriptor, path):
             if time.monotonic() >= deadline:
                 os.close(descriptor)
                 return None
@@ -116,7 +116,7 @@ def is_held(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        return not _try(descriptor, path, fcntl.LOCK_SH)
+        return not _try_lock(descriptor, path, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
 
@@ -138,7 +138,7 @@ def _open(path: Path) -> int:
         raise unwritable(path, error) from error
 
 
-def _try(descriptor: int, path: Path, kind: int = fcntl.LOCK_EX) -> bool:
+def _try_lock(descriptor: int, path: Path, kind: int = fcntl.LOCK_EX) -> bool:
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -87,15 +87,15 @@ class _Pair:
         except (UserError, OSError) as error:
             return self._outcome("damaged", None, str(error))
         if old is None:
-            return self._take(new, "added", "", dry_run)
+            return self._copy_from_theirs(new, "added", "", dry_run)
         differing = [*differences(to_plain(old), to_plain(new)), *self._other_artifacts(new)]
         if not differing:
             lost = [name for name in new.artifacts.values() if not self.ours.artifact(self.key, name).is_file()]
             why = f"{', '.join(lost)} had gone here"
-            return self._take(new, "completed", why, dry_run) if lost else self._outcome("equal", new)
+            return self._copy_from_theirs(new, "completed", why, dry_run) if lost else self._outcome("equal", new)
         choice, why = _choice(old, new, keep)
         if choice == "theirs":
-            return self._take(new, "replaced", why, dry_run, differing)
+            return self._copy_from_theirs(new, "replaced", why, dry_run, differing)
         return self._outcome("kept" if choice == "ours" else "conflict", old, why, differing)
 
     def _get(self, store: Store) -> Either | None:
@@ -120,21 +120,21 @@ class _Pair:
         return [
             Difference(f"artifacts/{name}", "ours", "theirs")
             for name in record.artifacts.values()
-            if self.ours.artifact(self.key, name).is_file() and not self._same(name)
+            if self.ours.artifact(self.key, name).is_file() and not self._is_same_artifact(name)
         ]
 
-    def _same(self, name: str) -> bool:
+    def _is_same_artifact(self, name: str) -> bool:
         """By size and time of change, else by content."""
         return filecmp.cmp(self.theirs.artifact(self.key, name), self.ours.artifact(self.key, name))
 
-    def _take(
+    def _copy_from_theirs(
         self, record: Either, action: Action, why: str, dry_run: bool, differing: list[Difference] | None = None
     ) -> Merged:
         """The artifacts that ours lacks, then the record that names them."""
         copied = 0
         for name in record.artifacts.values():
             source, target = self.theirs.artifact(self.key, name), self.ours.artifact(self.key, name)
-            if target.is_file() and self._same(name):
+            if target.is_file() and self._is_same_artifact(name):
                 continue
             copied += source.stat().st_size
             if not dry_run:

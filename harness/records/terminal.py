@@ -49,11 +49,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str =
 
 def quantities_table(title: str, quantities: Mapping[str, Quantity]) -> str:
     """Value, unit, and the interval with what it is; where there is no value, the reason stands there."""
-    rows = [(name, *_shown(value)) for name, value in quantities.items()]
+    rows = [(name, *_cells_of(value)) for name, value in quantities.items()]
     return table(("quantity", "value", "unit", "spread, or reason"), rows, title)
 
 
-def _shown(quantity: Quantity) -> tuple[str, str, str]:
+def _cells_of(quantity: Quantity) -> tuple[str, str, str]:
     if isinstance(quantity, Unavailable):
         return "not available", "", quantity.reason
     if isinstance(quantity, Failed):

@@ -167,10 +167,10 @@ class Guarded:
         self._failed = self._ended = False
 
     def configure(self, values: Mapping[str, Any]) -> None:
-        self._try(lambda: self._inner.configure(values))
+        self._call_guarded(lambda: self._inner.configure(values))
 
     def log(self, point: CurvePoint) -> None:
-        self._try(lambda: self._inner.log(point))
+        self._call_guarded(lambda: self._inner.log(point))
 
     def finish(self, quantities: Mapping[str, Quantity], images: Mapping[str, Path]) -> None:
         self._end(lambda: self._inner.finish(quantities, images))
@@ -181,9 +181,9 @@ class Guarded:
     def _end(self, call: Callable[[], None]) -> None:
         if not self._ended:
             self._ended = True
-            self._try(call)
+            self._call_guarded(call)
 
-    def _try(self, call: Callable[[], None]) -> None:
+    def _call_guarded(self, call: Callable[[], None]) -> None:
         if self._failed:
             return
         try:

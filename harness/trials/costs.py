@@ -90,7 +90,7 @@ def measure_coreml(
         details = {"operators": dict(summary.operators), "seconds": summary.seconds, "versions": dict(summary.versions)}
         return {"coreml_bytes": summary.quantity}, details
 
-    return _once(store, "coreml", what, export)
+    return _stored_or_measured(store, "coreml", what, export)
 
 
 def measure_latency(
@@ -158,7 +158,7 @@ def measure_twin(spec: TrialSpec) -> dict[str, Quantity]:
 def _counted_once(store: Store, twin: Twin) -> dict[str, Quantity]:
     """Counting a network at full size takes half a second, and every seed, study and restart asks for it."""
     what = {"architecture": twin.architecture.fingerprint, "latent": twin.latent, "versions": versions(("torch",))}
-    return _once(store, "counts", what, lambda: ({**counted(twin.architecture, twin.latent)}, {}))
+    return _stored_or_measured(store, "counts", what, lambda: ({**counted(twin.architecture, twin.latent)}, {}))
 
 
 def _preflight_once(store: Store, twin: Twin, settings: Settings) -> dict[str, Quantity]:
@@ -179,7 +179,7 @@ def _preflight_once(store: Store, twin: Twin, settings: Settings) -> dict[str, Q
         limits = {"limits": sorted({finding.limit for finding in result.findings})}
         return {PREFLIGHT: Counted(value=len(result.findings), unit="known limits met", conditions=limits)}, {}
 
-    return _once(store, "preflight", what, measure)
+    return _stored_or_measured(store, "preflight", what, measure)
 
 
 def _latency_under(limit: LatencyLimit, spec: TrialSpec, architecture: ArchitectureConfig, latent: int) -> Quantity:
@@ -219,7 +219,7 @@ def latency_of(store: Store, backend: LatencyBackend, architecture: Architecture
             quantity = backend.measure(*build_with_inputs())
         return {backend.quantity: quantity}, {}
 
-    latency = _once(store, "latency", settings, measure)[backend.quantity]
+    latency = _stored_or_measured(store, "latency", settings, measure)[backend.quantity]
     if not isinstance(backend, QueuedBackend) or not isinstance(latency, Unavailable) or backend.queue is None:
         return latency
     predictor = backend.predictor
@@ -259,7 +259,7 @@ def ask(
     return answer
 
 
-def _once(
+def _stored_or_measured(
     store: Store,
     subject: str,
     settings: Mapping[str, Any],

@@ -90,7 +90,7 @@ class Check:
             on, most = self.name, f"the limit of {self.limit:,}"
         if not isinstance(self.quantity, Known):
             return f"{on} is not known, so {most} is not known to be met: {_why(self.quantity)}"
-        return f"{on} is {_shown(self.quantity)}, above {most}"
+        return f"{on} is {_value_text(self.quantity)}, above {most}"
 
 
 def flattened(limits: Any) -> Any:
@@ -131,7 +131,7 @@ def violated(quantities: Mapping[str, Quantity], limits: Limits) -> str | None:
     return next((why for check in checks(quantities, limits) if (why := check.refusal) is not None), None)
 
 
-def _shown(quantity: Known) -> str:
+def _value_text(quantity: Known) -> str:
     """`1,500,001`, or `350 (predicted, 290 to 420)`."""
     if isinstance(quantity, Counted):
         return f"{quantity.value:,}"

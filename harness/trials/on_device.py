@@ -61,7 +61,7 @@ def total(unet: Quantity, decoder: Quantity, steps: int) -> Measured | Predicted
     assert isinstance(unet, Measured | Predicted)
     assert isinstance(decoder, Measured | Predicted)
     value = steps * unet.value + decoder.value
-    low, high = (steps * a + b for a, b in zip(_ends(unet), _ends(decoder), strict=True))
+    low, high = (steps * a + b for a, b in zip(_bounds(unet), _bounds(decoder), strict=True))
     conditions = {"steps": steps, "unet": unet.kind, "decoder": decoder.kind}
     if isinstance(unet, Measured) and isinstance(decoder, Measured):
         return Measured(value=value, unit="ms", low=low, high=high, spread="sum of the parts'", conditions=conditions)
@@ -87,7 +87,7 @@ def _measured(
                 yield quantity
 
 
-def _ends(part: Measured | Predicted) -> tuple[float, float]:
+def _bounds(part: Measured | Predicted) -> tuple[float, float]:
     return part.value if part.low is None else part.low, part.value if part.high is None else part.high
 
 

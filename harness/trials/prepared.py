@@ -67,13 +67,13 @@ class Prepared:
 
     def with_recipe(self, recipe: Recipe) -> "Prepared":
         """The same study with another recipe."""
-        return self._under(replace(self.settings, recipe=recipe))
+        return self._with_settings(replace(self.settings, recipe=recipe))
 
     def with_sampling_seed(self, sampling_seed: int) -> "Prepared":
         """The same study with other samples: what `sampling.seed=SAMPLING_SEED` scores. Training is the same."""
-        return self._under(replace(self.settings, sampling=replace(self.settings.sampling, seed=sampling_seed)))
+        return self._with_settings(replace(self.settings, sampling=replace(self.settings.sampling, seed=sampling_seed)))
 
-    def _under(self, settings: Settings) -> "Prepared":
+    def _with_settings(self, settings: Settings) -> "Prepared":
         """The same data and prompts under other settings, which do not change either."""
         if self.data is None or self.prompts is None:
             return replace(self, settings=settings)

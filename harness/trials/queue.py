@@ -136,7 +136,7 @@ class TrialQueue:
     def poll(self, timeout_s: float) -> list[tuple[TrialSpec, TrialRecord]]:
         """The trials that ended since the last call, and those whose measurements came. A mistake of the user's (a full
         disk) is a UserError."""
-        ended = self._answered() + self._done_elsewhere()
+        ended = self._completed_since() + self._done_elsewhere()
         wait_s = 0.0 if ended else timeout_s
         outcomes = self.pool.poll(wait_s)
         if (self._expected or self._backlog) and not outcomes and self.pool.in_flight == 0:
@@ -161,7 +161,7 @@ class TrialQueue:
         specs = [self._specs.pop(key) for key in keys if self._collect.pop(key, None) is None]
         return [(spec, record) for spec in specs if (record := self.submit(spec)) is not None]
 
-    def _answered(self) -> list[tuple[TrialSpec, TrialRecord]]:
+    def _completed_since(self) -> list[tuple[TrialSpec, TrialRecord]]:
         """Those expected that are complete now. It looks seldom: a phone takes minutes, and a shared folder is slow."""
         if not self._expected or (began := time.monotonic()) < self._look_at:
             return []
@@ -185,7 +185,7 @@ class TrialQueue:
         if outcome.state == "done":
             collect(outcome.result)
         else:
-            self.failures.append(f"{outcome.key}: {outcome.error}{_where(outcome)}")
+            self.failures.append(f"{outcome.key}: {outcome.error}{_traceback_note(outcome)}")
 
     def _label(self, key: str) -> str:
         return self._specs[key].label if key in self._specs else key
@@ -223,10 +223,10 @@ def _record(spec: TrialSpec, outcome: Outcome) -> TrialRecord:
         if spec.store.trial(record.key) is None:  # the job ended before, and its record was deleted since
             spec.store.put(record)
         return with_own_twin(spec, record)  # the job may have ended under an earlier command, with another twin
-    record = failed_record(spec, WORKER, f"{outcome.error}{_where(outcome)}")
+    record = failed_record(spec, WORKER, f"{outcome.error}{_traceback_note(outcome)}")
     spec.store.put(record)
     return record
 
 
-def _where(outcome: Outcome) -> str:
+def _traceback_note(outcome: Outcome) -> str:
     return f"; see {outcome.traceback}" if outcome.traceback else ""

@@ -26,7 +26,7 @@ POINTS: dict[str, tuple[Any, str, bool]] = {  # name -> owner of a function, its
     "before submit": (executors, "start", True),
     "after submit": (executors, "start", False),
     "result seen": (pool, "_outcome", True),
-    "lost seen": (pool.Pool, "_lose", True),
+    "lost seen": (pool.Pool, "_handle_lost", True),
     "polling": (pool.Pool, "_collect", False),
 }
 

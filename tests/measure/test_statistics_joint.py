@@ -108,10 +108,10 @@ def test_heavy_tails_make_the_correction_stricter():
     """One group scatters ten times as much as the others: the variance is known as on few degrees of freedom."""
     shifts, pairs = [0, 1.5, 0.4, -0.3, 0.1], [(g, 0) for g in (1, 2, 3, 4)]
     noise, tests = page(groups(shifts), pairs)
-    assert noise.careful == noise.freedom
+    assert noise.effective_freedom == noise.freedom
     scales = np.array([1, 1, 1, 1, 10]) * np.sqrt(5 / 104)
     heavy, stricter = page([100 + shift + scale * LIGHT for shift, scale in zip(shifts, scales, strict=True)], pairs)
-    assert heavy.careful < 0.8 * heavy.freedom
+    assert heavy.effective_freedom < 0.8 * heavy.freedom
     assert stricter[1, 0].p == pytest.approx(tests[1, 0].p, rel=0.01)
     assert corrected(stricter)[1, 0] > 1.05 * corrected(tests)[1, 0]
 
@@ -121,8 +121,8 @@ def test_equivalence_is_tested_on_the_freedom_that_heavy_tails_leave():
     scales = np.array([1, 1, 1, 1, 10]) * np.sqrt(5 / 104)
     noise, _ = page([100 + shift + scale * LIGHT for shift, scale in zip((0, 1, 2, 3, 4), scales, strict=True)], [])
     t = (1.015 * 100 - 101) / np.sqrt(6 / 5 / 6 * (1 + 1.015**2))
-    assert noise.equivalent("1", "0", 0.015) == pytest.approx(stats.t.sf(t, noise.careful), rel=0.02)
-    assert stats.t.sf(t, noise.careful) > 1.005 * stats.t.sf(t, noise.freedom)
+    assert noise.equivalent("1", "0", 0.015) == pytest.approx(stats.t.sf(t, noise.effective_freedom), rel=0.02)
+    assert stats.t.sf(t, noise.effective_freedom) > 1.005 * stats.t.sf(t, noise.freedom)
 
 
 def test_the_careful_freedom_is_all_of_it_for_normal_noise_with_many_scores():
@@ -130,9 +130,9 @@ def test_the_careful_freedom_is_all_of_it_for_normal_noise_with_many_scores():
     careful = [
         noise_of({str(g): dict(enumerate(100 + random.standard_normal(40))) for g in range(5)}) for _ in range(20)
     ]
-    assert np.mean([noise.careful / noise.freedom for noise in careful]) > 0.9
+    assert np.mean([noise.effective_freedom / noise.freedom for noise in careful]) > 0.9
     skewed = [noise_of({str(g): dict(enumerate(100 + random.gamma(1, size=40))) for g in range(5)}) for _ in range(20)]
-    assert np.mean([noise.careful / noise.freedom for noise in skewed]) < 0.5  # kurtosis 6: 1 / (1 + 3)
+    assert np.mean([noise.effective_freedom / noise.freedom for noise in skewed]) < 0.5  # kurtosis 6: 1 / (1 + 3)
 
 
 def test_scores_without_any_spread_stay_equal_or_different():

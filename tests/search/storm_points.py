@@ -29,7 +29,7 @@ def driver_points() -> dict[str, Point]:
         "candidate noted": Point(candidates.Candidates, "submit", before=False),
         "before submit": Point(executors, "start", before=True),
         "after submit": Point(executors, "start", before=False),
-        "loss seen": Point(pool.Pool, "_lose", before=True),
+        "loss seen": Point(pool.Pool, "_handle_lost", before=True),
         "reading a result": Point(queue, "_record", before=True),
         "before tell": Point(sweep.Sweep, "_tell", before=True),
         "in a tell": Point(candidates.Candidates, "update", before=False),

@@ -162,7 +162,7 @@ def _claim_cell(claim: Claim, frames: Frames) -> Cell:
         reason=claim.direction.reason,
         shown="" if claim.finding.shown in claim.direction.reason else claim.finding.shown,
         tests=claim.finding.tests,
-        beside=_beside(claim, frames),
+        beside=_beside_text(claim, frames),
         data=data,
     )
 
@@ -175,12 +175,12 @@ def _effect_cell(claim: Claim, frames: Frames) -> Cell:
         reason=finding.unknown,
         shown=finding.shown,
         tests=finding.tests,
-        beside=_beside(claim, frames),
+        beside=_beside_text(claim, frames),
         data={"subject": claim.rung, "claim": claim.rule.quantity, "verdict": finding.effect},
     )
 
 
-def _beside(claim: Claim, frames: Frames) -> str:
+def _beside_text(claim: Claim, frames: Frames) -> str:
     if claim.rule.beside is None or claim.finding.unknown:
         return ""
     other = frames.estimates[claim.rung, claim.rule.beside]

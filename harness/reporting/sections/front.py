@@ -47,7 +47,7 @@ def content(frames: Frames) -> Content | None:
     if frame.empty:
         return None
     rescored = rescored_frame(search.conclusions, frame)
-    titles = {name: frames.title(name) + _how(name, frames) for name in search.objectives}
+    titles = {name: frames.title(name) + _unit_text(name, frames) for name in search.objectives}
     context = {
         "single": len(search.objectives) == 1,
         "minimized": len(search.objectives) > 1 and "maximize" not in search.objectives.values(),
@@ -173,7 +173,7 @@ def _scale(frame: pd.DataFrame, rescored: pd.DataFrame, objective: str) -> dict[
     return {"type": "log"} if numbers and min(numbers) > 0 and max(numbers) > 10 * min(numbers) else {}
 
 
-def _how(quantity: str, frames: Frames) -> str:
+def _unit_text(quantity: str, frames: Frames) -> str:
     """` (ms, predicted)`: the unit, and how its numbers came about where they were not measured."""
     example = frames.examples.get(quantity)
     if example is None:

@@ -63,7 +63,7 @@ def content(frames: Frames) -> Content:
 
 def answer(frames: Frames) -> list[Line]:
     """The lines, in the order of reading."""
-    results = [*_quality(frames), *_ends(frames), *_published(frames)]
+    results = [*_quality(frames), *_lowest_or_overall(frames), *_published(frames)]
     return [*_warnings(frames), *results, *_tested(frames), *_untested(frames)]
 
 
@@ -129,7 +129,7 @@ def _costs(rung: str, frames: Frames) -> str:
     return ", ".join(parts) or "nothing known"
 
 
-def _ends(frames: Frames) -> Iterable[Line]:
+def _lowest_or_overall(frames: Frames) -> Iterable[Line]:
     if _one_at_a_time(frames.study):
         yield Line(lead="Lowest", text=_lowest(frames))
     else:
@@ -210,10 +210,10 @@ def _tested(frames: Frames) -> Iterable[Line]:
                 else f"{len(answered)} of {len(chosen)} changes"
             )
             what = f"{frames.definition.column(rule.quantity).title} of " if rule.rule == "seeds" else ""
-            yield Line(lead=rule.title, text=f"{what}{of}, {_how(rule, frames)}", kind="tested")
+            yield Line(lead=rule.title, text=f"{what}{of}, {_method_text(rule, frames)}", kind="tested")
 
 
-def _how(rule: ClaimRule, frames: Frames) -> str:
+def _method_text(rule: ClaimRule, frames: Frames) -> str:
     if rule.rule == "seeds":
         seeds, noise = len(frames.study.seeds), frames.tests.noises[rule.quantity]
         paired = ", paired by seed" if noise.paired else ""
