@@ -6,7 +6,7 @@ chance that the least p of all tests not yet stated, this one among them, is as 
 Differences     Under one noise they are jointly multivariate t: they share groups and an estimated variance, and so the
                 chance is less than the sum of their p (Hothorn, Bretz and Westfall 2008, section 3). It is averaged
                 over the crossovers as p is. Heavy tails of the scores make those of t heavier: its degrees of freedom
-                here are what a variance has at the kurtosis of the residuals (Box 1953; `Noise.careful`).
+                here are `Noise.effective_freedom`, what a variance has at the kurtosis of the residuals (Box 1953).
 Margins         That one pair is "within" a margin and that it is "beyond" it cannot both be stated falsely, nor both be
                 stated. The two have one share of the 5%, and none once either is stated.
 Several kinds   The differences of each noise (a quantity), and the pairs with a margin, add up (Boole).

@@ -64,7 +64,7 @@ def counted_networks(rows: Sequence[PublishedRow]) -> dict[str, Operators]:
     return {name: operators_of(count(*published_network(row)).rows) for name, row in shown}
 
 
-class Denoiser(nn.Module):
+class DiffusersUNet(nn.Module):
     """diffusers' UNet, called with tensors alone: x, time, context, and SDXL's pooled text and sizes."""
 
     def __init__(self, unet: nn.Module) -> None:
@@ -108,7 +108,7 @@ def _stable_diffusion(row: PublishedRow) -> Network:
     config = SDXL if is_xl else SD21
     with torch.device("meta"):
         unet: Any = UNet2DConditionModel(sample_size=side, **config)  # type: ignore[no-untyped-call]
-        module = Denoiser(unet).eval()
+        module = DiffusersUNet(unet).eval()
         context = torch.empty(row.batch, TOKENS, config["cross_attention_dim"])
         added = (torch.empty(row.batch, 1280), torch.empty(row.batch, 6)) if is_xl else ()
         return module, (torch.empty(row.batch, 4, side, side), torch.empty(row.batch), context, *added)

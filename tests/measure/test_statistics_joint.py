@@ -125,12 +125,12 @@ def test_equivalence_is_tested_on_the_freedom_that_heavy_tails_leave():
     assert stats.t.sf(t, noise.effective_freedom) > 1.005 * stats.t.sf(t, noise.freedom)
 
 
-def test_the_careful_freedom_is_all_of_it_for_normal_noise_with_many_scores():
+def test_the_effective_freedom_is_all_of_it_for_normal_noise_with_many_scores():
     random = np.random.default_rng(0)
-    careful = [
+    normal = [
         noise_of({str(g): dict(enumerate(100 + random.standard_normal(40))) for g in range(5)}) for _ in range(20)
     ]
-    assert np.mean([noise.effective_freedom / noise.freedom for noise in careful]) > 0.9
+    assert np.mean([noise.effective_freedom / noise.freedom for noise in normal]) > 0.9
     skewed = [noise_of({str(g): dict(enumerate(100 + random.gamma(1, size=40))) for g in range(5)}) for _ in range(20)]
     assert np.mean([noise.effective_freedom / noise.freedom for noise in skewed]) < 0.5  # kurtosis 6: 1 / (1 + 3)
 
