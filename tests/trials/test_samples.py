@@ -12,7 +12,7 @@ from harness.architecture.edits import with_edits
 from harness.trials.samples import by_class, grid, initialised_network
 
 SEPARABLE = with_edits(
-    architecture("laptop/thin_sdxl"), {"convolution": {"kind": "separable", "expansion": 2, "samplers": "up"}}
+    architecture("laptop/thin_sdxl"), {"convolution": {"kind": "separable", "expansion": 2, "resampling": "up"}}
 )
 
 
