@@ -1,16 +1,36 @@
-"""`harness clean [NAME]`: remove what nobody would read or continue from, and say how much it was."""
+"""`harness clean [NAME]`: remove what nobody would read or continue from, and say how much it was.
+
+    OUT/NAME/checkpoints/KEY     of candidates that are none of those that `search.halving` keeps
+    OUT/NAME/attempts/           see `launch.cleaning`
+    OUT/store/artifacts/KEY      where the store has no record KEY, and no study a job that could bring it back
+    temporary files              anywhere below, an hour old
+    OUT/cache/*                  if asked for: it is computed again
+
+Records, studies, manifests, reports, logs and the artifacts of existing records stay.
+"""
+
+from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.commands.operands import out_of
 from harness.commands.verb import Verb
-from harness.records.errors import UserError
-from harness.records.removal import Removable, remove
+from harness.processes.locks import check_no_driver, lock_driver
+from harness.records.errors import UserError, unknown_name
+from harness.records.removal import Removable, outermost, removable, remove, temporaries
 from harness.records.terminal import table
+
+if TYPE_CHECKING:
+    from harness.records.store import Store
+
+ATTEMPTS = "attempts"
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -24,13 +44,11 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from harness.search.cleaning import plan, studies_of, undriven
-
     out, name = out_of(arguments.overrides, arguments.name), arguments.name
     if arguments.cache and name is not None:
         raise UserError(f"--cache removes what all studies of {out} share; leave out NAME ('{name}')")
-    studies = studies_of(out, name)
-    with undriven(studies, dry_run=arguments.dry_run):
+    studies = _studies(out, name)
+    with _undriven(studies, dry_run=arguments.dry_run):
         items = plan(out, studies, whole=name is None, cache=arguments.cache)
         if not arguments.dry_run:
             _remove(items)
@@ -47,6 +65,87 @@ VERB = Verb(
     check=check,
     run=run,
 )
+
+
+def _studies(out: Path, name: str | None) -> list[Path]:
+    """The folders of all studies in `out`, or of the one called `name`. Errors: UserError where there is none."""
+    from harness.search.study import MARKS, studies_in
+
+    if not out.is_dir():
+        raise UserError(f"there is no folder {out}; say where the studies wrote with out=FOLDER")
+    names = studies_in(out, (*MARKS, ATTEMPTS))  # `harness train` leaves attempts, too
+    if name is not None and name not in names:
+        raise unknown_name(f"study in {out}:", name, names)
+    return [out / each for each in names if name in (None, each)]
+
+
+@contextmanager
+def _undriven(studies: Sequence[Path], *, dry_run: bool) -> Iterator[None]:
+    """Inside, no driver runs any of the studies, nor can one begin. A dry run looks, and locks nothing.
+
+    Errors: UserError that names the driver that runs one.
+    """
+    with ExitStack() as locks:
+        for folder in (study / ATTEMPTS for study in studies):
+            if dry_run:
+                check_no_driver(folder)
+            elif folder.is_dir():
+                locks.enter_context(lock_driver(folder))
+        yield
+
+
+def plan(out: Path, studies: Sequence[Path], *, whole: bool, cache: bool) -> list[Removable]:
+    """All that may go of the studies; with `whole` of what they share, too; with `cache` of the cache."""
+    from harness.trials.prepared import cache_folder
+    from harness.trials.spec import store_of
+
+    store, now = store_of(out), time.time()
+    items = [item for study in studies for item in (*_checkpoints(study), *_attempts(study, store))]
+    items += [item for study in studies for item in temporaries(study, now)]
+    if whole:
+        items += [*_orphans(store, studies), *temporaries(out, now)]
+    if cache and not cache_folder(out).is_symlink():
+        items += [removable(path, "caches") for path in sorted(cache_folder(out).glob("*"))]
+    return outermost(items)
+
+
+def _checkpoints(folder: Path) -> Iterator[Removable]:
+    from harness.search.candidates import candidate_of
+    from harness.search.halving import retained
+    from harness.search.study import CHECKPOINTS, directions_of, stored_study
+
+    checkpoints = sorted((folder / CHECKPOINTS).glob("[!.]*"))
+    study = stored_study(folder, folder.name) if checkpoints else None
+    if study is None:
+        return
+    trials = [trial for trial in study.get_trials(deepcopy=False) if "levels" in trial.user_attrs]
+    kept = retained(map(candidate_of, trials), tuple(directions_of(study).values()))
+    yield from (removable(each, "checkpoints") for each in checkpoints if each.name not in kept)
+
+
+def _attempts(study: Path, store: Store) -> Iterator[Removable]:
+    from harness.launch.cleaning import removable_attempts
+    from harness.trials.outcomes import is_final
+
+    def is_over(key: str) -> bool:
+        try:
+            record = store.trial(key)
+        except UserError:  # damaged: it may have to be made again
+            return False
+        return record is not None and is_final(record)
+
+    return removable_attempts(study / ATTEMPTS, is_over)
+
+
+def _orphans(store: Store, studies: Sequence[Path]) -> Iterator[Removable]:
+    from harness.launch.cleaning import keys_of
+    from harness.records.record import Measurement, TrialRecord
+
+    owners = {*store.keys(TrialRecord), *store.keys(Measurement)}
+    owners |= {key for study in studies for key in keys_of(study / ATTEMPTS)}
+    for folder in sorted((store.root / "artifacts").glob("[!.]*")):
+        if folder.name not in owners:
+            yield removable(folder, "artifacts without a record")
 
 
 def _remove(items: Sequence[Removable]) -> None:

@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     again = rescored(out, study)
     record = choose(candidates(out, study, arguments.trial), arguments.trial, again)
     if arguments.best and record.name in again:
-        print(_said(record, again), file=sys.stderr)
+        print(_chosen_by(record, again), file=sys.stderr)
     path = Path(arguments.to or f"{study}-{record.name}.yaml")
     kept = kept_checkpoints(out, study, record)
     write_atomic(
@@ -62,9 +62,9 @@ VERB = Verb(
 )
 
 
-def _said(record: TrialRecord, again: Scores) -> str:
+def _chosen_by(record: TrialRecord, again: Scores) -> str:
     """By what the best was chosen."""
-    from harness.search.conclusions import ties_of
+    from harness.search.finalists import ties_of
     from harness.search.promote import rescored_text
 
     own = list(again[record.name].values())

@@ -55,8 +55,8 @@ def check(arguments: argparse.Namespace) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from harness.trials.progress import Show
 
-    found = proxies(arguments.name, arguments.overrides, arguments.against, Show())
-    print(json.dumps(_plain(found), indent=1) if arguments.json else _text(found))
+    judged = proxies(arguments.name, arguments.overrides, arguments.against, Show())
+    print(json.dumps(_plain(judged), indent=1) if arguments.json else _text(judged))
     return 0
 
 
@@ -105,7 +105,7 @@ def _between_seeds(alike: TrainedAlike, target: str) -> dict[str, Tau]:
     from harness.measure.statistics_ranks import tau
     from harness.search.proxies import other_seeds
 
-    found = {}
+    ceiling = {}
     for seed, records in sorted(other_seeds(alike).items()):
         pairs = [
             (value_of(record.quantities[target]), value_of(other.quantities.get(target)))
@@ -114,54 +114,54 @@ def _between_seeds(alike: TrainedAlike, target: str) -> dict[str, Tau]:
         ]
         known = np.array([pair for pair in pairs if None not in pair], dtype=float)
         if len(known) >= 3:
-            found[f"{target} of seed {alike.seed} with that of seed {seed}"] = tau(known[:, 0], known[:, 1])
-    return found
+            ceiling[f"{target} of seed {alike.seed} with that of seed {seed}"] = tau(known[:, 0], known[:, 1])
+    return ceiling
 
 
-def _text(found: Proxies) -> str:
+def _text(shown: Proxies) -> str:
     from harness.measure.statistics import LEVEL
     from harness.search.proxies import TOP, random_regrets
 
-    alike = found.alike
-    head = f"{len(alike.records)} architectures of {found.name}, {alike.steps} steps each, seed {alike.seed}"
-    columns = ("proxy metric", "costs", f"tau with {found.target}", f"{LEVEL:.0%} interval", "ranks first")
+    alike = shown.alike
+    head = f"{len(alike.records)} architectures of {shown.name}, {alike.steps} steps each, seed {alike.seed}"
+    columns = ("proxy metric", "costs", f"tau with {shown.target}", f"{LEVEL:.0%} interval", "ranks first")
     rows = [
         (
             each.score.name,
             each.score.cost,
-            *_tau_cells(each.tau, len(found.frame)),
+            *_tau_cells(each.tau, len(shown.frame)),
             f"the {each.score.first}",
             *(f"{each.regrets[k]:.3g}" for k in TOP),
         )
-        for each in found.judged
+        for each in shown.judged
     ]
-    by_chance = [f"{regret:.3g}" for regret in random_regrets(found.truth).values()]
+    by_chance = [f"{regret:.3g}" for regret in random_regrets(shown.truth).values()]
     chance = ("(a random choice)", "no training", "", "", "", *by_chance)
-    shown = table((*columns, *(f"regret of top {k}" for k in TOP)), [*rows, chance], head)
+    judged = table((*columns, *(f"regret of top {k}" for k in TOP)), [*rows, chance], head)
     ceiling = table(
         ("the target metric with itself", "tau", f"{LEVEL:.0%} interval"),
-        [(what, *_tau_cells(each, len(found.frame))) for what, each in found.ceiling.items()],
+        [(what, *_tau_cells(each, len(shown.frame))) for what, each in shown.ceiling.items()],
         "how well the target metric itself is known: disjoint samples, each fewer than its own, or another seed",
     )
-    return "\n".join([shown, "", ceiling, "", *_legend(found)])
+    return "\n".join([judged, "", ceiling, "", *_legend(shown)])
 
 
-def _tau_cells(found: Tau, of: int) -> tuple[str, str]:
-    if isnan(found.value):
+def _tau_cells(tau: Tau, of: int) -> tuple[str, str]:
+    if isnan(tau.value):
         return "none: all are equal", ""
-    fewer = f" ({found.count} of {of})" if found.count < of else ""
-    interval = "unknown: too many are equal" if isnan(found.low) else f"{found.low:+.2f} to {found.high:+.2f}"
-    return f"{found.value:+.2f}{fewer}", interval
+    fewer = f" ({tau.count} of {of})" if tau.count < of else ""
+    interval = "unknown: too many are equal" if isnan(tau.low) else f"{tau.low:+.2f} to {tau.high:+.2f}"
+    return f"{tau.value:+.2f}{fewer}", interval
 
 
-def _legend(found: Proxies) -> list[str]:
+def _legend(shown: Proxies) -> list[str]:
     import numpy as np
 
     from harness.measure.statistics_ranks import RESAMPLES
 
-    target, truth = found.target, found.truth
+    target, truth = shown.target, shown.truth
     return [
-        *found.alike.notes,
+        *shown.alike.notes,
         f"{target}: lower is better; {truth.min():.3g} to {truth.max():.3g}, median {np.median(truth):.3g}",
         f"tau: Kendall's tau-b of the score as it is with {target}: below 0 where more of it goes with less {target}",
         f"interval: percentiles of {RESAMPLES:,} bootstrap samples of the architectures",
@@ -171,15 +171,15 @@ def _legend(found: Proxies) -> list[str]:
     ]
 
 
-def _plain(found: Proxies) -> dict[str, Any]:
+def _plain(shown: Proxies) -> dict[str, Any]:
     from harness.search.proxies import random_regrets
 
     return {
-        "study": found.name,
-        "architectures": len(found.alike.records),
-        "steps": found.alike.steps,
-        "seed": found.alike.seed,
-        "against": found.target,
+        "study": shown.name,
+        "architectures": len(shown.alike.records),
+        "steps": shown.alike.steps,
+        "seed": shown.alike.seed,
+        "against": shown.target,
         "scores": [
             {
                 "score": each.score.name,
@@ -188,14 +188,14 @@ def _plain(found: Proxies) -> dict[str, Any]:
                 "ranks_first": each.score.first,
                 "regret": {str(k): regret for k, regret in each.regrets.items()},
             }
-            for each in found.judged
+            for each in shown.judged
         ],
-        "random_choice": {"regret": {str(k): regret for k, regret in random_regrets(found.truth).items()}},
-        "ceiling": [{"compared": what, **_plain_tau(each)} for what, each in found.ceiling.items()],
-        "notes": list(found.alike.notes),
+        "random_choice": {"regret": {str(k): regret for k, regret in random_regrets(shown.truth).items()}},
+        "ceiling": [{"compared": what, **_plain_tau(each)} for what, each in shown.ceiling.items()],
+        "notes": list(shown.alike.notes),
     }
 
 
-def _plain_tau(found: Tau) -> dict[str, Any]:
-    numbers = {"tau": found.value, "low": found.low, "high": found.high}
-    return {**{name: None if isnan(value) else value for name, value in numbers.items()}, "n": found.count}
+def _plain_tau(tau: Tau) -> dict[str, Any]:
+    numbers = {"tau": tau.value, "low": tau.low, "high": tau.high}
+    return {**{name: None if isnan(value) else value for name, value in numbers.items()}, "n": tau.count}

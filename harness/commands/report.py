@@ -77,8 +77,8 @@ def read_page(name: str, page: str | None) -> tuple[dict[str, Any], dict[str, An
 
 def _source(out: Path, name: str) -> Manifest | SweepSummary:
     """What was written down of the study."""
+    from harness.search.status import sweep_summary
     from harness.search.study import SWEEP_FILE
-    from harness.search.summary import sweep_summary
 
     folder = study_folder(out, name)
     return sweep_summary(folder, name) if (folder / SWEEP_FILE).exists() else read_manifest(out, name)

@@ -15,14 +15,22 @@ from harness.records.terminal import table
 
 if TYPE_CHECKING:
     from harness.architecture.config import ArchitectureConfig
-    from harness.search.knobs import Parameters
-    from harness.search.space import Census, Space
+    from harness.search.space import Parameters, Space
     from harness.trials.twins import DeploymentTwin
 
 ENUMERATED = 10_000
 """Combinations up to which every architecture is made, to count the distinct ones."""
 DRAWS = 1_000
 """Draws in a row that rules may refuse before a space counts as impossible."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Census:
+    """A space enumerated: combinations of knob values, those that a rule refuses, and distinct candidates."""
+
+    combinations: int
+    refused: int
+    distinct: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,8 +54,8 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from harness.search.knob_checks import check_carries_over, check_types_of_values
-    from harness.search.space import census, space
+    from harness.search.definition import check_carries_over, check_types_of_values
+    from harness.search.space import space as space_of
     from harness.trials.studies import read_study
 
     if arguments.overrides:
@@ -56,17 +64,17 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--samples is at least 0, not {arguments.samples}")
     if arguments.seed < 0:
         raise UserError(f"--seed is at least 0, not {arguments.seed}")
-    found = space(read_study("search_spaces", arguments.name))
-    check_types_of_values(found)
+    space = space_of(read_study("search_spaces", arguments.name))
+    check_types_of_values(space)
     if arguments.twin is not None:
-        check_carries_over(found, _twin(arguments.twin))
-    combinations = found.count()
-    enumerated = census(found) if combinations is not None and combinations <= ENUMERATED else None
-    drawn = itertools.islice(draws(found, arguments.seed), arguments.samples)
-    samples = [_sampled(parameters, made, arguments.latent) for parameters, made in drawn]
+        check_carries_over(space, _twin(arguments.twin))
+    combinations = space.count()
+    enumerated = census(space) if combinations is not None and combinations <= ENUMERATED else None
+    drawn = itertools.islice(draws(space, arguments.seed), arguments.samples)
+    samples = [_sampled(parameters, config, arguments.latent) for parameters, config in drawn]
     overview = Overview(
         name=arguments.name,
-        space=found,
+        space=space,
         combinations=combinations,
         census=enumerated,
         samples=samples,
@@ -94,7 +102,27 @@ def _twin(base: str) -> DeploymentTwin:
     return DeploymentTwin(base=base, latent=architecture(base).downsampling)
 
 
-def draws(found: Space, seed: int) -> Iterator[tuple[Parameters, ArchitectureConfig]]:
+def census(space: Space) -> Census:
+    """Every combination, told apart by its architecture's fingerprint and what it sets of the recipe. A millisecond or
+    two each."""
+    from harness.architecture.catalogue import architecture
+    from harness.architecture.edits import with_edits
+    from harness.records.eta import with_eta
+    from harness.records.plain import canonical_json
+
+    base, combinations, refused, seen = architecture(space.base), 0, 0, set()
+    for parameters in with_eta(space.combinations(), "making every architecture", space.count() or 0):
+        combinations += 1
+        try:
+            fingerprint = with_edits(base, space.edits(parameters)).fingerprint
+        except UserError:
+            refused += 1
+            continue
+        seen.add((fingerprint, canonical_json(space.recipe(parameters))))
+    return Census(combinations=combinations, refused=refused, distinct=len(seen))
+
+
+def draws(space: Space, seed: int) -> Iterator[tuple[Parameters, ArchitectureConfig]]:
     """Architectures drawn knob by knob, without end; combinations that a rule refuses are drawn again."""
     import optuna
 
@@ -102,26 +130,26 @@ def draws(found: Space, seed: int) -> Iterator[tuple[Parameters, ArchitectureCon
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     refused = 0
     while True:
-        parameters = found.suggest(study.ask())
+        parameters = space.suggest(study.ask())
         try:
-            made = found.architecture(parameters)
+            config = space.architecture(parameters)
         except UserError as error:
             refused += 1
             if refused == DRAWS:
                 raise UserError(f"rules refused {DRAWS} draws in a row, the last because {error}") from error
             continue
         refused = 0
-        yield parameters, made
+        yield parameters, config
 
 
-def _sampled(parameters: Parameters, made: ArchitectureConfig, latent: int | None) -> dict[str, Any]:
+def _sampled(parameters: Parameters, config: ArchitectureConfig, latent: int | None) -> dict[str, Any]:
     from harness.architecture.latents import deployment_latent
     from harness.trials.costs import cost_of
 
-    at = deployment_latent(latent, made)
-    cost = cost_of(made, at)
+    at = deployment_latent(latent, config)
+    cost = cost_of(config, at)
     counts = {"params": cost.params, "macs": cost.macs, "latent": at}
-    return {"fingerprint": made.fingerprint, **counts, "knobs": dict(parameters)}
+    return {"fingerprint": config.fingerprint, **counts, "knobs": dict(parameters)}
 
 
 def size_sentence(combinations: int | None, enumerated: Census | None, what: str = "architectures") -> str:
@@ -160,7 +188,7 @@ def _text(shown: Overview) -> str:
         (
             name,
             ", ".join(map(str, knob.values() or (f"{knob.range[0]:g} to {knob.range[1]:g}" if knob.range else "",))),
-            "; ".join(f"{other} is {' or '.join(map(str, wanted))}" for other, wanted in knob.when.items()),
+            "; ".join(f"{other} is {' or '.join(map(str, values))}" for other, values in knob.when.items()),
         )
         for name, knob in shown.space.knobs.items()
     ]

@@ -82,15 +82,15 @@ def _list(out: Path, terminal: Console, arguments: argparse.Namespace) -> int:
     names = studies_in(out)
     if not names:
         raise UserError(f"no study was begun in {out}; say where they lie with out=FOLDER")
-    found = {name: _tried(out, name) for name in names}
+    studies = {name: _tried(out, name) for name in names}
     if arguments.json:
         print(
             json.dumps(
-                {name: {"error": each} if isinstance(each, str) else _plain(each) for name, each in found.items()}
+                {name: {"error": each} if isinstance(each, str) else _plain(each) for name, each in studies.items()}
             )
         )
     else:
-        terminal.print(listed(found))
+        terminal.print(listed(studies))
     return 0
 
 
@@ -167,12 +167,12 @@ def shown(status: SweepStatus | AblationStatus) -> RenderableType:
     return _sweep(status) if isinstance(status, SweepStatus) else _ablation(status)
 
 
-def listed(found: Mapping[str, SweepStatus | AblationStatus | str]) -> RenderableType:
+def listed(studies: Mapping[str, SweepStatus | AblationStatus | str]) -> RenderableType:
     """One line a study."""
     from harness.search.status import SweepStatus
 
     table = _table("study", "kind", "driver", "results")
-    for name, status in found.items():
+    for name, status in studies.items():
         if isinstance(status, str):
             table.add_row(name, "", "", status)
             continue
@@ -302,16 +302,16 @@ def _job(job: Job | None) -> tuple[str, str, str]:
     if job is None:
         return "", "", "waits for room"
     worker = f"{job.worker}: {job.where}" if job.where else job.worker
-    if (said := job.progress) is None:
+    if (progress := job.progress) is None:
         return "", "", worker
-    return _stage(job), f"{duration(max(0.0, time.time() - said.time))} ago", worker
+    return _stage(job), f"{duration(max(0.0, time.time() - progress.time))} ago", worker
 
 
 def _stage(job: Job) -> str:
-    said = job.progress
-    if said is None:
+    progress = job.progress
+    if progress is None:
         return job.worker
-    return f"{said.phase} {said.step:,}/{said.of:,}" if said.of > 1 else said.phase
+    return f"{progress.phase} {progress.step:,}/{progress.of:,}" if progress.of > 1 else progress.phase
 
 
 def _cell(cell: Cell) -> str:

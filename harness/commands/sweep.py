@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
     from rich.table import Table
 
-    from harness.search.driver import Swept
-    from harness.search.rehearsal import Proposed, Rehearsal
+    from harness.search.driver import DryRun, Proposed, Swept
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -46,9 +46,10 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """0; 1 if all that was trained failed."""
     from harness.records.terminal import console
-    from harness.search.conclusions import conclude
     from harness.search.driver import sweep
+    from harness.search.finalists import conclude
     from harness.trials.progress import Show
 
     show, terminal = Show(), console()
@@ -58,12 +59,13 @@ def run(arguments: argparse.Namespace) -> int:
     show.note(swept.ending)
     if (front := _front(swept)).row_count:
         terminal.print("Pareto front of the search's own values", front, sep="\n")
-    if (found := conclude(swept.study)) is not None:
-        terminal.print("Finalists, re-scored with fresh seeds and samples", _finalists(found), sep="\n")
-        for line in [*remarks(found), *best_of_each(found, swept.study), *at_an_end(found, swept.study)]:
+    if (conclusions := conclude(swept.study)) is not None:
+        terminal.print("Finalists, re-scored with fresh seeds and samples", _finalists(conclusions), sep="\n")
+        of_study = [*best_of_each(conclusions, swept.study), *at_an_end(conclusions, swept.study)]
+        for line in [*remarks(conclusions), *of_study]:
             terminal.print(line, soft_wrap=True)
     print(swept.place)
-    return 0
+    return 1 if swept.failed else 0
 
 
 VERB = Verb(
@@ -80,16 +82,16 @@ VERB = Verb(
 
 
 def _dry_run(arguments: argparse.Namespace) -> int:
-    from harness.search.rehearsal import rehearse
+    from harness.search.driver import dry_run
 
     if arguments.dry_run < 1:
         raise UserError(f"--dry-run shows at least 1 training, not {arguments.dry_run}")
-    print(rehearsed(rehearse(arguments.name, arguments.overrides, arguments.dry_run)))
+    print(dry_run_text(dry_run(arguments.name, arguments.overrides, arguments.dry_run)))
     return 0
 
 
 def _front(swept: Swept) -> Table:
-    """The candidates that no other beats in every objective, limits met."""
+    """The candidates that no other beats in every objective, within the limits."""
     from rich.table import Table
 
     from harness.search.candidates import candidate_name, front_trials
@@ -101,21 +103,21 @@ def _front(swept: Swept) -> Table:
     return table
 
 
-def _finalists(found: Conclusions) -> Table:
+def _finalists(conclusions: Conclusions) -> Table:
     """The search's values beside the re-scored ones; the best re-scored first."""
     from rich.table import Table
 
     table = Table("trial")
-    for name in found.directions:
-        if name in found.varying:
+    for name in conclusions.directions:
+        if name in conclusions.varying:
             for head in (name, f"{name} re-scored", "search - re-scored", "rank", "not told apart from"):
                 table.add_column(head)
         else:
             table.add_column(name)
     table.add_column("front")
-    for finalist in found.finalists:
-        cells = [cell for name in found.directions for cell in _cells(finalist.objectives[name], name in found.varying)]
-        table.add_row(finalist.name, *cells, "yes" if finalist.on_front else "no")
+    for finalist in conclusions.finalists:
+        cells = [_cells(finalist.objectives[name], name in conclusions.varying) for name in conclusions.directions]
+        table.add_row(finalist.name, *itertools.chain(*cells), "yes" if finalist.on_front else "no")
     return table
 
 
@@ -138,21 +140,21 @@ def interval(objective: RescoredObjective) -> str:
     return f"{objective.mean:.4g}{error} (k={len(objective.scores)})"
 
 
-def remarks(found: Conclusions) -> list[str]:
+def remarks(conclusions: Conclusions) -> list[str]:
     """What the table rests on, and what went wrong."""
-    failed = {finalist.name: finalist.failures for finalist in found.finalists if finalist.failures}
-    said = [
+    failed = {finalist.name: finalist.failures for finalist in conclusions.finalists if finalist.failures}
+    lines = [
         "front and ranks are by the re-scored means, ± is their standard error over k fresh seeds; not told apart: the "
-        f"difference's p, corrected for all pairs, is at least {1 - found.level:.2g}; ≈ where each is proved to "
-        f"lie within {found.margin:.0%} of the other (two one-sided tests)",
-        *(f"{name}: {sentence}" for name, sentence in found.noise.items()),
+        f"difference's p, corrected for all pairs, is at least {1 - conclusions.level:.2g}; ≈ where each is proved to "
+        f"lie within {conclusions.margin:.0%} of the other (two one-sided tests)",
+        *(f"{name}: {sentence}" for name, sentence in conclusions.noise.items()),
     ]
-    for name, reasons in {**failed, **found.without_score}.items():
-        said.append(f"{name}: {len(reasons)} fresh training(s) failed: {'; '.join(dict.fromkeys(reasons))}")
-    return said
+    for name, reasons in {**failed, **conclusions.without_score}.items():
+        lines.append(f"{name}: {len(reasons)} fresh training(s) failed: {'; '.join(dict.fromkeys(reasons))}")
+    return lines
 
 
-def best_of_each(found: Conclusions, study: optuna.Study) -> list[str]:
+def best_of_each(conclusions: Conclusions, study: optuna.Study) -> list[str]:
     """Where finalists were chosen for each value of a knob, a line for each: who they are, and their first score."""
     from harness.search.study import DEFINITION
 
@@ -160,8 +162,8 @@ def best_of_each(found: Conclusions, study: optuna.Study) -> list[str]:
     if knob is None:
         return []
     order = {str(value): at for at, value in enumerate(_values_of(knob, study))}
-    finalists = sorted(found.finalists, key=lambda each: order.get(str(each.parameters.get(knob)), len(order)))
-    scored = found.varying[0]
+    finalists = sorted(conclusions.finalists, key=lambda each: order.get(str(each.parameters.get(knob)), len(order)))
+    scored = conclusions.varying[0]
     return [
         f"{_chosen(each.parameters)}: {scored} {interval(each.objectives[scored])}, "
         f"{each.objectives[scored].search:.4g} in the search ({each.name})"
@@ -173,17 +175,17 @@ def _values_of(knob: str, study: optuna.Study) -> Sequence[object]:
     """A knob's choices in their order; none of a range."""
     from optuna.distributions import CategoricalDistribution
 
-    found = (trial.distributions.get(knob) for trial in study.get_trials(deepcopy=False))
-    return next((each.choices for each in found if isinstance(each, CategoricalDistribution)), ())
+    distributions = (trial.distributions.get(knob) for trial in study.get_trials(deepcopy=False))
+    return next((each.choices for each in distributions if isinstance(each, CategoricalDistribution)), ())
 
 
-def at_an_end(found: Conclusions, study: optuna.Study) -> list[str]:
+def at_an_end(conclusions: Conclusions, study: optuna.Study) -> list[str]:
     """Finalists whose setting of the recipe is the lowest or highest that was asked: a better one may lie beyond."""
     ends = {name: ends for trial in study.get_trials(deepcopy=False) for name, ends in _ends(trial).items()}
     return [
         f"{finalist.name}: {name}={value:g} is the {'lowest' if value == ends[name][0] else 'highest'} that was asked; "
         "a better one may lie beyond"
-        for finalist in found.finalists
+        for finalist in conclusions.finalists
         for name, value in finalist.parameters.items()
         if name in ends and isinstance(value, int | float) and value in ends[name]
     ]
@@ -193,33 +195,33 @@ def _ends(trial: FrozenTrial) -> dict[str, tuple[float, float]]:
     """The lowest and highest value of each knob that is a number of the recipe's."""
     from optuna.distributions import CategoricalDistribution
 
-    from harness.search.knobs import RECIPE
+    from harness.search.space import RECIPE
 
-    found = {}
+    ends = {}
     for name, each in trial.distributions.items():
         values = each.choices if isinstance(each, CategoricalDistribution) else (each.low, each.high)  # type: ignore[attr-defined]
         numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
         if name.startswith(RECIPE) and len(numbers) == len(values) and len(set(numbers)) > 1:
-            found[name] = min(numbers), max(numbers)
-    return found
+            ends[name] = min(numbers), max(numbers)
+    return ends
 
 
 def _chosen(parameters: Mapping[str, object]) -> str:
     return ", ".join(f"{knob}={value}" for knob, value in parameters.items())
 
 
-def rehearsed(found: Rehearsal) -> str:
+def dry_run_text(planned: DryRun) -> str:
     lines = [
-        f"budgets: {', '.join(f'{steps:,}' for steps in found.budgets)} steps",
-        f"floor: {found.floor}",
-        f"the study has {found.goes_on:,} candidates, {found.in_flight:,} of them in flight" if found.goes_on else "",
-        *(f"{name} is promoted" for name in found.promoted),
-        *(f"the phone would make {count:,} measurements of {name}" for name, count in found.measurements.items()),
-        *found.remarks,
+        f"budgets: {', '.join(f'{steps:,}' for steps in planned.budgets)} steps",
+        f"floor: {planned.floor}",
+        f"the study has {planned.known:,} candidates, {planned.in_flight:,} of them in flight" if planned.known else "",
+        *(f"{name} is promoted" for name in planned.promoted),
+        *(f"the phone would make {count:,} measurements of {name}" for name, count in planned.measurements.items()),
+        *planned.remarks,
     ]
-    proposed = [line for each in found.proposed for line in _candidate(each)]
-    ending = [f"then it ends: {found.ending}"] if found.ending else []
-    last = [f"jobs: {found.submission}", "dry run: nothing was run or written"]
+    proposed = [line for each in planned.proposed for line in _candidate(each)]
+    ending = [f"then it ends: {planned.ending}"] if planned.ending else []
+    last = [f"jobs: {planned.submission}", "dry run: nothing was run or written"]
     return "\n".join([*filter(None, lines), "", *proposed, *ending, "", *last])
 
 

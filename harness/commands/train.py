@@ -32,8 +32,8 @@ def check(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from harness.architecture.catalogue import architecture
-    from harness.search.knobs import RECIPE
     from harness.search.promote import recipe_of
+    from harness.search.space import RECIPE
     from harness.trials.checks import TRAINING
     from harness.trials.prepared import prepare
     from harness.trials.progress import Show

@@ -37,14 +37,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness.measure.statistics import standard_error
 from harness.records.plain import Plain, from_plain, to_plain
-from harness.search.knobs import Parameters
 from harness.search.pareto import front_of
-from harness.search.space import Space
+from harness.search.space import Parameters, Space
 from harness.search.study import directions_of, writing
 
 
 def constraint_attributes(violations: Mapping[str, float]) -> dict[str, Any]:
-    """System attributes for `violations`: limit -> by how much it is exceeded; at most 0 where it is met."""
+    """System attributes for `violations`: limit -> by how much it is exceeded; at most 0 within it."""
     if not violations:
         return {}
     return {"constraints": list(violations.values()), **{f"constraints:{name}": v for name, v in violations.items()}}
@@ -87,11 +86,11 @@ def columns(scores: Sequence[FreshScore]) -> list[dict[int, float]]:
 
 def attribute_of(name: str, scores: Sequence[FreshScore]) -> tuple[str, Plain]:
     """The study's user attribute for the candidate of this name: its key and content."""
-    found = [list(column.values()) for column in columns(scores)]
+    by_objective = [list(column.values()) for column in columns(scores)]
     content: dict[str, Any] = {
         "scores": to_plain(sorted(scores, key=lambda score: score.seed)),
-        "mean": [fmean(column) for column in found],
-        "standard_error": [standard_error(column) for column in found],
+        "mean": [fmean(column) for column in by_objective],
+        "standard_error": [standard_error(column) for column in by_objective],
     }
     return f"{PREFIX}{name}", content
 
@@ -161,6 +160,13 @@ class Candidate:
         """The budget that it was trained to, where a measurement is awaited."""
         last = self.levels[-1] if self.state == "running" and self.levels else None
         return last if last is not None and last.awaits else None
+
+    def gpu_seconds_in(self, provenance: Mapping[str, Any]) -> float:
+        """Spent at its last budget: a record counts from the first step, whatever budget that was at."""
+        spent, earlier = float(provenance.get("gpu_seconds", 0.0)), self.levels[:-1]
+        if set(provenance.get("continued_from", ())) & {result.steps for result in earlier}:
+            spent -= sum(result.gpu_seconds for result in earlier)
+        return max(0.0, spent)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -369,6 +375,6 @@ def front_trials(study: optuna.Study) -> list[FrozenTrial]:
     """The complete trials within their limits that no other beats: `study.best_trials`, which copies every trial first,
     the best of the first objective first."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    found = [trial for trial in complete if all(each <= 0 for each in violations_of(trial.system_attrs).values())]
-    front = front_of([tuple(trial.values) for trial in found], tuple(directions_of(study).values()))
-    return [found[at] for at in front]
+    allowed = [trial for trial in complete if all(each <= 0 for each in violations_of(trial.system_attrs).values())]
+    front = front_of([tuple(trial.values) for trial in allowed], tuple(directions_of(study).values()))
+    return [allowed[at] for at in front]

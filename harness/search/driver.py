@@ -4,45 +4,74 @@ OUT/NAME/sweep.json      the folder's id, and where the study lies
 OUT/NAME/study.db        the Optuna study (storage: sqlite); any Optuna tool opens it
 OUT/NAME/attempts/       the jobs, and the lock that keeps a second driver out
 OUT/NAME/checkpoints/    of candidates that may be trained longer: here, or after a promotion (see `halving`)
+
+`--dry-run` says what the sweep would do next. The driver itself says so, over a copy of the study in a scratch folder,
+before a queue that trains nothing; what it writes goes with the folder.
 """
 
+import io
+import shutil
+import sqlite3
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.trial import FrozenTrial
 
 from harness.architecture.catalogue import architecture
+from harness.launch.config import LauncherConfig
+from harness.launch.events import Progress
+from harness.launch.executors import submission_of
 from harness.launch.pool import Pool
 from harness.launch.stopping import DriverStopped
 from harness.records.errors import UserError
 from harness.records.manifest import study_folder
 from harness.records.plain import identity, to_plain
-from harness.records.quantity import Known
-from harness.search.candidates import Candidates
+from harness.records.quantity import Known, Quantity
+from harness.records.record import TrialRecord
+from harness.records.terminal import console
+from harness.search.candidates import Candidates, candidate_of
 from harness.search.definition import (
     SweepStudy,
+    check_carries_over,
     check_finalists,
-    check_unchanged,
+    check_recipes,
+    check_types_of_values,
     definition_of,
-    note_sampler,
 )
 from harness.search.finalists import rescore_finalists
-from harness.search.knob_checks import check_carries_over, check_recipes, check_types_of_values
 from harness.search.problem import Placed, Problem, rungs_of
-from harness.search.space import Space
+from harness.search.space import Parameters, Space
 from harness.search.space import space as space_of
-from harness.search.study import DEFINITION, FLOOR, mend_journal, open_storage, open_study, place, writing
+from harness.search.study import (
+    DEFINITION,
+    FLOOR,
+    KINDS,
+    SWEEP_FILE,
+    check_unchanged,
+    mend_journal,
+    note_sampler,
+    open_storage,
+    open_study,
+    place,
+    reading,
+    storage_in,
+    writing,
+)
 from harness.search.sweep import Ending, Sweep
 from harness.trials.controls import control_key, submit_controls
 from harness.trials.costs import latency_backends, twin_latency_backends
-from harness.trials.prepared import Prepared, prepare
+from harness.trials.outcomes import finished, measurements_to_queue, queued_backends
+from harness.trials.prepared import prepare
 from harness.trials.progress import Show
 from harness.trials.queue import POLL_S, TrialQueue
 from harness.trials.settings import Settings
-from harness.trials.spec import store_of
+from harness.trials.spec import TrialSpec, scratch_copy, store_of
 from harness.trials.studies import read_study
 from harness.trials.twins import PREFIX
 
@@ -53,6 +82,7 @@ class Swept:
     settings: Settings
     place: str  # of the study: a path, or a URL without its password
     ending: str
+    failed: bool  # all that was trained
 
 
 def sweep(name: str, overrides: Sequence[str], show: Show) -> Swept:
@@ -83,7 +113,7 @@ def sweep(name: str, overrides: Sequence[str], show: Show) -> Swept:
                 ending = rescore_finalists(running, definition.finalists, ending)
         except DriverStopped as stopped:
             ending = Ending(f"{stopped}; the same command continues", halts=True)
-    return Swept(study=study, settings=settings, place=where, ending=ending.reason)
+    return Swept(study=study, settings=settings, place=where, ending=ending.reason, failed=ending.failed)
 
 
 def problem_of(
@@ -148,21 +178,187 @@ def floor_of(problem: Problem, queue: TrialQueue, show: Show) -> float:
 
     Budgets share all of the protocol that it depends on. Errors: UserError where it has no value.
     """
-    prepared: Prepared = problem.levels[-1]
-    base = prepared.adapt_to_data(problem.base)
-    key, store = control_key("pixel_gaussian", prepared, base), store_of(prepared.settings.out)
-    if store.measurement(key) is None:
+    if _stored_floor(problem) is None:
         show.note("computing the controls: what a Gaussian fitted to the pixels scores is the floor for promotions")
-        submit_controls(queue, prepared, base)
+        submit_controls(queue, problem.levels[-1], problem.levels[-1].adapt_to_data(problem.base))
         while queue.in_flight:
             queue.poll(POLL_S)
-    found = store.measurement(key)
-    quantity = None if found is None else found.quantities.get("kid")
-    if not isinstance(quantity, Known):
-        why = "; ".join(queue.failures) or str(quantity)
+    kid = _stored_floor(problem)
+    if not isinstance(kid, Known):
+        why = "; ".join(queue.failures) or str(kid)
         raise UserError(
             f"budgets need a floor, the KID of a Gaussian fitted to the pixels, and it is not known: {why}; mend that, "
             "or give one budget"
         )
-    show.note(f"floor: candidates are promoted below a KID of {quantity.value:.4g}, a pixel Gaussian's")
-    return float(quantity.value)
+    show.note(f"floor: candidates are promoted below a KID of {kid.value:.4g}, a pixel Gaussian's")
+    return float(kid.value)
+
+
+def _stored_floor(problem: Problem) -> Quantity | None:
+    """What the store has; None where it was never computed."""
+    prepared = problem.levels[-1]
+    key = control_key("pixel_gaussian", prepared, prepared.adapt_to_data(problem.base))
+    control = store_of(prepared.settings.out).measurement(key)
+    return None if control is None else control.quantities.get("kid")
+
+
+COUNTED_FIRST = ("params", "macs", "twin.params", "twin.macs")
+"""Shown of a candidate beside the objectives, as far as they are known before training."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Proposed:
+    """A candidate that the driver would make."""
+
+    name: str
+    enqueued: str  # its name, if the sampler does not choose it
+    parameters: Parameters
+    counted: Mapping[str, float]
+    refused: str  # why it would not be trained
+    known: bool  # the store has its result
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DryRun:
+    budgets: tuple[int, ...]
+    known: int  # candidates that the study has
+    in_flight: int  # of those, submitted again at once
+    promoted: tuple[str, ...]  # of those, submitted to their next budget
+    proposed: tuple[Proposed, ...]
+    floor: str
+    measurements: Mapping[str, int]  # quantity -> how many a queue would be asked for, or has been; one an architecture
+    ending: str  # why it would end then; empty where it would go on
+    remarks: tuple[str, ...]
+    submission: str
+
+
+class _EnoughError(Exception):
+    """All that was to be known is known."""
+
+
+class DryQueue:
+    """A queue that takes trials and runs none: `Trials`."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.again: int | None = None  # submitted before there was a question what is free: by an earlier driver too
+        self.submitted: list[TrialSpec] = []
+        self.known: set[str] = set()
+        self.expected: set[str] = set()
+        self.to_measure: set[tuple[str, str]] = set()  # quantity, and the key of its measurement
+
+    @property
+    def free(self) -> int:
+        if self.again is None:
+            self.again = len(self.submitted)
+        return max(0, self.most - (len(self.submitted) - self.again))
+
+    @property
+    def in_flight(self) -> int:
+        return len(self.submitted)
+
+    @property
+    def awaiting(self) -> int:
+        return len(self.expected)
+
+    def expect(self, spec: TrialSpec) -> None:
+        self.expected.add(spec.key)
+
+    def submit(self, spec: TrialSpec) -> TrialRecord | None:
+        self.to_measure |= set(measurements_to_queue(spec).items())
+        if (record := finished(spec)) is not None:
+            self.known.add(spec.key)
+            return record
+        self.submitted.append(spec)
+        return None
+
+    def progress(self) -> Mapping[str, Progress]:
+        return {}
+
+    def poll(self, timeout_s: float) -> list[tuple[TrialSpec, TrialRecord]]:
+        if timeout_s > 0:  # the driver has nothing else to do
+            raise _EnoughError
+        return []
+
+
+def dry_run(name: str, overrides: Sequence[str], most: int) -> DryRun:
+    """The next `most` trainings that the sweep would submit, and all that it would refuse on the way."""
+    definition, settings = definition_of(name, overrides)
+    name = Path(name).stem
+    with scratch_copy(settings.out) as out:
+        folder, kept = study_folder(out, name), study_folder(settings.out, name)
+        definition = replace(definition, storage=_copy(kept, folder, name))
+        problem, enqueued, remarks = problem_of(name, definition, replace(settings, out=out), folder)
+        storage = open_storage(folder, definition.storage)
+        study = open_study(folder, name, definition.storage, storage, definition.objectives)
+        check_unchanged(study, began(problem, definition))
+        candidates = Candidates(study, storage, problem.space, place(folder, definition.storage), time.time)
+        before, queue, (floor, floor_text) = len(candidates), DryQueue(most), _floor_so_far(problem)
+        show, ending = Show(console(file=io.StringIO())), ""
+        driver = Sweep(problem, definition, candidates, queue, time.time, show, floor=floor, enqueued=enqueued)
+        with suppress(_EnoughError):
+            ending = driver.run().reason
+        new = [trial for trial in study.get_trials(deepcopy=False) if trial.number >= before]
+        again = queue.again or 0
+        promoted = [spec for spec in queue.submitted[again:] if spec.settings.recipe.steps > problem.steps[0]]
+        asked_for = Counter(name for name, _ in queue.to_measure)
+        return DryRun(
+            budgets=problem.steps,
+            known=before,
+            in_flight=again,
+            promoted=tuple(f"{spec.name} to {spec.settings.recipe.steps:,} steps" for spec in promoted),
+            proposed=tuple(_proposed(trial, queue.known, problem) for trial in new),
+            floor=floor_text,
+            measurements={name: asked_for[name] for name in queued_backends(problem.levels[0].settings)},
+            ending=ending,
+            remarks=tuple(remarks),
+            submission=_submission(settings.launcher, folder, kept, queue, most),
+        )
+
+
+def _copy(kept: Path, folder: Path, name: str) -> str:
+    """Copy the study into the scratch folder; the storage that it lies in there."""
+    storage = storage_in(kept)
+    folder.mkdir(parents=True)
+    if storage is None:
+        return "sqlite"
+    if storage not in KINDS:
+        opened = open_storage(kept, storage), open_storage(folder, "sqlite")
+        optuna.copy_study(from_study_name=name, from_storage=opened[0], to_storage=opened[1], to_study_name=name)
+        return "sqlite"
+    file = Path(place(kept, storage))
+    if file.exists() and storage == "sqlite":
+        with reading(file) as source, closing(sqlite3.connect(folder / file.name)) as target:
+            source.backup(target)
+    elif file.exists():
+        shutil.copy(file, folder)
+    shutil.copy(kept / SWEEP_FILE, folder)
+    return storage
+
+
+def _floor_so_far(problem: Problem) -> tuple[float | None, str]:
+    """The floor, and where it comes from."""
+    if problem.top == 0:
+        return None, "none: there is one budget"
+    kid = _stored_floor(problem)
+    if not isinstance(kid, Known):
+        return float("inf"), "not known yet: the KID of a Gaussian fitted to the pixels is computed first"
+    return float(kid.value), f"a KID of {kid.value:.4g}, a pixel Gaussian's, from the store"
+
+
+def _proposed(trial: FrozenTrial, known: set[str], problem: Problem) -> Proposed:
+    attributes, candidate = trial.user_attrs, candidate_of(trial)
+    shown = dict.fromkeys((*COUNTED_FIRST, *problem.objectives))
+    return Proposed(
+        name=candidate.name,
+        enqueued=candidate.enqueued,
+        parameters=candidate.parameters,
+        counted={name: attributes[name] for name in shown if name in attributes},
+        refused=candidate.reason if candidate.state == "refused" else "",
+        known=any(level.key in known for level in candidate.levels),
+    )
+
+
+def _submission(launcher: LauncherConfig, folder: Path, kept: Path, queue: DryQueue, most: int) -> str:
+    keys = [spec.key for spec in queue.submitted[:most]] or ["KEY"]
+    return submission_of(launcher, folder / "attempts", keys).replace(str(folder), str(kept.absolute()))

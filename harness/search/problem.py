@@ -27,9 +27,8 @@ from harness.records.plain import fingerprint, identity
 from harness.records.quantity import Counted, Failed, Quantity, Unavailable, value_of
 from harness.records.record import TrialRecord, why
 from harness.search.candidates import Candidate
-from harness.search.knobs import Knob, Parameters, Value, varied
 from harness.search.pareto import Direction, Losses, all_scaled, losses_of
-from harness.search.space import Space
+from harness.search.space import Knob, Parameters, Space, Value, varied
 from harness.search.study import CHECKPOINTS
 from harness.training.recipe import Recipe
 from harness.trials.ablation_study import read_ablation
@@ -49,8 +48,8 @@ knows no unknown, and an infinity is no JSON."""
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gated:
     quantities: Mapping[str, Quantity]
-    violations: Mapping[str, float]  # limit -> value / limit - 1: at most 0 where it is met
-    refusal: str | None  # the sentence for the first limit that is not met
+    violations: Mapping[str, float]  # limit -> value / limit - 1: at most 0 within it
+    refusal: str | None  # the sentence for the first limit that is exceeded
 
     @property
     def values(self) -> dict[str, float]:
@@ -94,16 +93,25 @@ def outcome_of(record: TrialRecord, objectives: Iterable[str], queued: Collectio
     queue's folder was out of reach."""
     if record.state != "complete":
         return Outcome(failed=why(record))
-    found = {name: record.quantities.get(name) for name in objectives}
-    lacking = {name: quantity for name, quantity in found.items() if value_of(quantity) is None}
+    quantities = {name: record.quantities.get(name) for name in objectives}
+    lacking = {name: quantity for name, quantity in quantities.items() if value_of(quantity) is None}
     for name, quantity in lacking.items():
         if not isinstance(quantity, Unavailable) or name not in queued:
             return Outcome(failed=f"no {name}: {_reason(quantity)}")
     if lacking:
-        known = [_or_expected(quantity) for quantity in found.values()]
+        known = [_or_expected(quantity) for quantity in quantities.values()]
         stand_in = [value for value in known if value is not None]
         return Outcome(awaits=tuple(lacking), stand_in=tuple(stand_in) if len(stand_in) == len(known) else None)
-    return Outcome(values=tuple(value for each in found.values() if (value := value_of(each)) is not None))
+    return Outcome(values=tuple(value for each in quantities.values() if (value := value_of(each)) is not None))
+
+
+def awaited(count: int) -> str:
+    """`2 candidates await a measurement: ...`"""
+    who = "1 candidate awaits" if count == 1 else f"{count:,} candidates await"
+    return (
+        f"{who} a measurement: the same command goes on when it has come, and with it (`harness latency queue` says "
+        "what keeps it)"
+    )
 
 
 def _or_expected(quantity: Quantity | None) -> float | None:
@@ -118,7 +126,7 @@ def _reason(quantity: Quantity | None) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Point:
-    """A combination of knob values, made."""
+    """What a combination of knob values stands for."""
 
     architecture: ArchitectureConfig  # what is trained: fitted to the data
     twin: Twin | None  # what it would be where it is deployed, if the study names that
@@ -175,17 +183,17 @@ class Problem:
     def point(self, parameters: Parameters) -> Point:
         """A rule that refuses the combination, its twin or its recipe, raises UserError."""
         settings = self.levels[0].settings
-        made = self.levels[0].adapt_to_data(with_edits(self.base, self.space.edits(parameters)))
+        config = self.levels[0].adapt_to_data(with_edits(self.base, self.space.edits(parameters)))
         recipe = varied(settings.recipe, self.space.recipe(parameters)) if self.space.turns_recipe else None
-        if settings.twin is None or self.twin_base is None:
-            return Point(architecture=made, twin=None, recipe=recipe, parameters=parameters)
-        twin = settings.twin.edited(self.twin_base, self.space.twin_edits(parameters))
-        return Point(architecture=made, twin=twin, recipe=recipe, parameters=parameters)
+        twin = None
+        if settings.twin is not None and self.twin_base is not None:
+            twin = settings.twin.edited(self.twin_base, self.space.twin_edits(parameters))
+        return Point(architecture=config, twin=twin, recipe=recipe, parameters=parameters)
 
     def prepared(self, point: Point, level: int) -> Prepared:
         """What the level's trials share, under the candidate's own recipe; the level says for how many steps."""
-        found = self.levels[level]
-        return found if point.recipe is None else found.with_recipe(replace(point.recipe, steps=self.steps[level]))
+        own = self.levels[level]
+        return own if point.recipe is None else own.with_recipe(replace(point.recipe, steps=self.steps[level]))
 
     def gate(self, point: Point) -> Gated:
         return gate(self.levels[0], point.architecture, point.twin)
@@ -257,8 +265,8 @@ def rungs_of(
     if "architecture" not in read_study("sweeps", name):
         raise UserError(f"enqueue: {name} is no ablation; name one whose rungs are to be the first candidates")
     placed, remarks = [], []
-    for rung, made in read_ablation(name).architecture.architectures():
-        parameters = parameters_of(space, fit(made), fit, recipe)
+    for rung, config in read_ablation(name).architecture.architectures():
+        parameters = parameters_of(space, fit(config), fit, recipe)
         if parameters is None:
             remarks.append(f"{name}/{rung.name} is not enqueued: no combination of the space's knobs makes it")
         else:
@@ -268,43 +276,43 @@ def rungs_of(
 
 def parameters_of(
     space: Space,
-    wanted: ArchitectureConfig,
+    target: ArchitectureConfig,
     fit: Callable[[ArchitectureConfig], ArchitectureConfig],
     recipe: Recipe,
 ) -> Parameters | None:
-    """A combination of knob values whose architecture, fitted to the data, is `wanted`, and whose recipe is `recipe`;
+    """A combination of knob values whose architecture, fitted to the data, is `target`, and whose recipe is `recipe`;
     None where there is none.
 
     A value comes into question if its edits leave both as they are.
     """
     base = architecture(space.base)
-    fitting = {name: _leaving(space, name, wanted, recipe) for name in space.knobs}
+    fitting = {name: _leaving(space, name, target, recipe) for name in space.knobs}
     for parameters in itertools.islice(_combined(space, fitting), MOST):
         try:
-            made = fit(with_edits(base, space.edits(parameters)))
-            if made == wanted and varied(recipe, space.recipe(parameters)) == recipe:
+            config = fit(with_edits(base, space.edits(parameters)))
+            if config == target and varied(recipe, space.recipe(parameters)) == recipe:
                 return parameters
         except UserError:
             continue  # a rule refuses this one
     return None
 
 
-def _leaving(space: Space, name: str, wanted: ArchitectureConfig, recipe: Recipe) -> Sequence[Value]:
+def _leaving(space: Space, name: str, target: ArchitectureConfig, recipe: Recipe) -> Sequence[Value]:
     """The knob's values that leave both as they are: by themselves, or with values of the knobs that exist beside them,
     which set again what they set."""
-    found = []
+    fitting = []
     for value in _tried(space.knobs[name], recipe):
         beside = {other: knob for other, knob in space.knobs.items() if value in knob.when.get(name, ())}
         options = [[{}, *({other: each} for each in _tried(knob, recipe))] for other, knob in beside.items()]
         combined = (functools.reduce(operator.or_, chosen, {name: value}) for chosen in itertools.product(*options))
-        if any(_leaves(space, parameters, wanted, recipe) for parameters in combined):
-            found.append(value)
-    return found
+        if any(_leaves(space, parameters, target, recipe) for parameters in combined):
+            fitting.append(value)
+    return fitting
 
 
-def _leaves(space: Space, parameters: Parameters, wanted: ArchitectureConfig, recipe: Recipe) -> bool:
+def _leaves(space: Space, parameters: Parameters, target: ArchitectureConfig, recipe: Recipe) -> bool:
     try:
-        kept = with_edits(wanted, space.edits(parameters)) == wanted
+        kept = with_edits(target, space.edits(parameters)) == target
         return kept and varied(recipe, space.recipe(parameters)) == recipe
     except UserError:
         return False  # this architecture has no such place
@@ -330,12 +338,12 @@ def _combined(space: Space, fitting: dict[str, Sequence[Value]]) -> itertools.ch
     return itertools.chain(layers)
 
 
-def unmet(refused: Sequence[Candidate], reasons: Sequence[str], limits: Limits) -> str:
-    """Which limits none of these candidates met, and the smallest value seen; without such a limit, the last reason."""
-    asked = [candidate for candidate in refused if candidate.violations]
+def why_all_are_refused(refused: Sequence[Candidate], reasons: Sequence[str], limits: Limits) -> str:
+    """Which limits all of these candidates exceed, and the smallest value seen; if there is none, the last reason."""
+    counted = [candidate for candidate in refused if candidate.violations]
     sentences = []
     for name, limit in limits.items():
-        smallest = min((candidate.violations[name] for candidate in asked), default=0.0)
+        smallest = min((candidate.violations[name] for candidate in counted), default=0.0)
         if smallest > 0 and smallest != UNKNOWN:
             most = limit.at_most if isinstance(limit, LatencyLimit) else limit
             sentences.append(

@@ -50,12 +50,12 @@ class Origin:
 
 def candidates(out: Path, name: str, trial: str | None = None) -> list[TrialRecord]:
     """The complete trials of an ablation, or of a sweep at its top budget, each under the name that this study has for
-    it. Of a sweep, one that was stopped at a lower budget is among them where it is the `trial` that is meant."""
+    it. Of a sweep, one that was stopped at a lower budget is among them where it is the `trial` named."""
     folder = study_folder(out, name)
     study = stored_study(folder, name)
     known = [] if study is None else [candidate_of(each) for each in study.get_trials(deepcopy=False)]
     if study is not None:
-        names = {each.levels[-1].key: each.name for each in known if _is_meant(each, trial)}
+        names = {each.levels[-1].key: each.name for each in known if _can_be_promoted(each, trial)}
     elif (folder / MANIFEST_FILE).exists():
         manifest = read_manifest(out, name)
         names = {
@@ -66,18 +66,19 @@ def candidates(out: Path, name: str, trial: str | None = None) -> list[TrialReco
     else:
         raise _no_study(out, name)
     store = store_of(out)
-    found = {key: record for key in names if (record := store.trial(key)) is not None}
-    complete = [replace(record, name=names[key]) for key, record in found.items() if record.state == "complete"]
-    if (wrong := next((each for each in known if trial == each.name and not _is_meant(each, trial)), None)) is not None:
-        why = f": {wrong.reason}" if wrong.reason else ", and has no result yet"
-        raise UserError(f"{trial} of '{name}' is {wrong.state}{why}; name one that was trained")
+    records = {key: record for key in names if (record := store.trial(key)) is not None}
+    complete = [replace(record, name=names[key]) for key, record in records.items() if record.state == "complete"]
+    for each in known:
+        if each.name == trial and not _can_be_promoted(each, trial):
+            why = f": {each.reason}" if each.reason else ", and has no result yet"
+            raise UserError(f"{trial} of '{name}' is {each.state}{why}; name one that was trained")
     if not complete:
         raise UserError(_none_is_complete(name, known))
     return complete
 
 
-def _is_meant(candidate: Candidate, trial: str | None) -> bool:
-    """Whether it is complete; or was trained, stopped, and is the trial that is meant, by its name or its key."""
+def _can_be_promoted(candidate: Candidate, trial: str | None) -> bool:
+    """Whether it is complete; or was trained, stopped, and is the `trial` named, by its name or its key."""
     if candidate.state == "complete":
         return True
     trained = candidate.state == "stopped" and candidate.levels[-1].values is not None
@@ -108,9 +109,9 @@ def _no_study(out: Path, name: str) -> UserError:
 def rescored(out: Path, name: str) -> dict[str, dict[int, float]]:
     """Candidate -> fresh seed -> KID of a sweep's finalists; none where there was no such round."""
     study = stored_study(study_folder(out, name), name)
-    found = {} if study is None else rescored_in(study.user_attrs)
+    finalists = {} if study is None else rescored_in(study.user_attrs)
     kids = {
-        each: {score.seed: score.kid for score in scores if score.kid is not None} for each, scores in found.items()
+        each: {score.seed: score.kid for score in scores if score.kid is not None} for each, scores in finalists.items()
     }
     return {each: values for each, values in kids.items() if values}
 
@@ -134,8 +135,8 @@ def choose(records: Sequence[TrialRecord], trial: str | None, again: Scores) -> 
 
 def kept_checkpoints(out: Path, study: str, record: TrialRecord) -> str | None:
     """The folder, below `out`, with the checkpoints that the sweep keeps of one of its candidates, if it does."""
-    found = stored_study(study_folder(out, study), study)
-    names = {} if found is None else {each.levels[-1].key: checkpoints_key(each) for each in _complete(found)}
+    sweep = stored_study(study_folder(out, study), study)
+    names = {} if sweep is None else {each.levels[-1].key: checkpoints_key(each) for each in _complete(sweep)}
     folder = Path(study) / CHECKPOINTS / names.get(record.key, "none")
     return folder.as_posix() if has_checkpoints(out / folder) else None
 
@@ -144,19 +145,19 @@ def promoted_yaml(
     record: TrialRecord, study: str, again: Sequence[float] = (), *, checkpoints: str | None = None
 ) -> str:
     """The architecture, whole, under a head that says where it comes from; `again` are its re-scored KIDs."""
-    made = from_plain(ArchitectureConfig, record.architecture)
+    config = from_plain(ArchitectureConfig, record.architecture)
     shown = [f"{name} {value:.6g}" for name in ("kid", "fd", "params", "macs") if (value := _value(record, name))]
     head = [
         f"# {record.name} of {study}, seed {record.seed}: {', '.join(shown)}",
         *([f"# re-scored: {rescored_text(record, again)}"] if again else []),
         f"# parent: {record.key}",
-        f"# fingerprint: {made.fingerprint}",
+        f"# fingerprint: {config.fingerprint}",
         f"# recipe: {canonical_json(record.protocol.get('recipe', {}))}",
         *([latent_line(record.protocol["data"]["size"])] if "data" in record.protocol else []),
         *([] if checkpoints is None else [f"# checkpoints: {checkpoints}"]),
         "# harness train THIS_FILE recipe.steps=N trains it longer",
     ]
-    return "\n".join([*head, to_yaml(made)])
+    return "\n".join([*head, to_yaml(config)])
 
 
 def rescored_text(record: TrialRecord, again: Sequence[float]) -> str:
@@ -180,9 +181,9 @@ def origin_of(path: Path) -> Origin | None:
 def recipe_of(path: Path) -> dict[str, Any]:
     """The recipe in the file's head, setting -> value; empty for a file that no promotion wrote."""
     text = path.read_text() if path.is_file() else ""
-    found = re.search(r"^# recipe: (.*)$", text, re.MULTILINE)
+    line = re.search(r"^# recipe: (.*)$", text, re.MULTILINE)
     try:
-        recipe = json.loads(found[1]) if found else {}
+        recipe = json.loads(line[1]) if line else {}
     except json.JSONDecodeError as error:
         raise UserError(f"the line '# recipe:' of {path} is no JSON ({error}); mend it, or take it out") from error
     if not isinstance(recipe, dict):

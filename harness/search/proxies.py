@@ -9,7 +9,7 @@
 
 The target is better where it is lower. A row of the frame is an architecture; all were trained under one protocol with
 one seed, to the end. Where a sweep chose by early scores who goes on, those who did are no test of early scores, so
-such sweeps are refused; other ways in which the architectures may have been chosen are said.
+such sweeps are refused; other ways in which the architectures may have been chosen are noted.
 
 What `quality.samples=64` would have measured is measured from the samples that a trial stored. Each trial's scores are
 a Measurement of their own, so asking again, or after an interruption, costs nothing.
@@ -40,9 +40,9 @@ from harness.records.provenance import completed_provenance, provenance
 from harness.records.quantity import value_of
 from harness.records.record import Measurement, Protocol, TrialRecord, measurement_key
 from harness.records.store import Store
-from harness.search.definition import definition_of, samplers_used
+from harness.search.definition import definition_of
 from harness.search.promote import candidates
-from harness.search.study import stored_study
+from harness.search.study import samplers_used, stored_study
 from harness.training.device import resolve_device
 from harness.trials.ablation import ablation
 from harness.trials.prepared import Prepared, cache_folder, prepare
@@ -128,7 +128,7 @@ def part_scores(
         raise unknown_name("score", score, DISTANCES)
     for record in records:
         _check_protocol(record, prepared)
-    store, found = store_of(prepared.settings.out), {}
+    store, scores = store_of(prepared.settings.out), {}
     missing = [record for record in records if store.measurement(_key(record, score, parts)) is None]
     reference = _reference(prepared) if missing else None
     for number, record in enumerate(missing):
@@ -138,8 +138,8 @@ def part_scores(
     for record in records:
         measurement = store.measurement(_key(record, score, parts))
         assert measurement is not None
-        found[record.key] = {name: float(known.value) for name, known in measurement.quantities.items()}  # type: ignore[union-attr]
-    return found
+        scores[record.key] = {name: float(known.value) for name, known in measurement.quantities.items()}  # type: ignore[union-attr]
+    return scores
 
 
 def _reference(prepared: Prepared) -> Reference:
@@ -224,10 +224,10 @@ def trained_alike(name: str, overrides: Sequence[str], target: str) -> TrainedAl
     prepared = prepare(definition_of(name, overrides)[1]) if sweeps else ablation(name, overrides, "").prepared
     stem, out = Path(name).stem, prepared.settings.out
     notes = _how_swept(stored_study(study_folder(out, stem), stem), stem) if sweeps else [BY_HAND]
-    found = [record for record in candidates(out, stem) if value_of(record.quantities.get(target)) is not None]
-    counts = Counter(record.seed for record in found)
+    scored = [record for record in candidates(out, stem) if value_of(record.quantities.get(target)) is not None]
+    counts = Counter(record.seed for record in scored)
     seed = min(counts, key=lambda seed: (-counts[seed], seed), default=0)
-    records = tuple(record for record in found if record.seed == seed)
+    records = tuple(record for record in scored if record.seed == seed)
     if len(records) < FEWEST:
         more = f"harness sweep {stem if sweeps else 'unselected'} trials={FEWEST}"
         raise UserError(
@@ -244,11 +244,11 @@ def trained_alike(name: str, overrides: Sequence[str], target: str) -> TrainedAl
 
 def other_seeds(alike: TrainedAlike) -> dict[int, dict[str, TrialRecord]]:
     """Seed -> architecture's fingerprint -> its complete record under the same protocol with that other seed."""
-    found: dict[int, dict[str, TrialRecord]] = {}
+    by_seed: dict[int, dict[str, TrialRecord]] = {}
     for record in _of_the_same_architectures(alike):
         if record.protocol_fingerprint == alike.records[0].protocol_fingerprint and record.seed != alike.seed:
-            found.setdefault(record.seed, {})[record.architecture_fingerprint] = record
-    return found
+            by_seed.setdefault(record.seed, {})[record.architecture_fingerprint] = record
+    return by_seed
 
 
 def shorter_trainings(alike: TrainedAlike) -> dict[int, dict[str, TrialRecord]]:
@@ -256,15 +256,15 @@ def shorter_trainings(alike: TrainedAlike) -> dict[int, dict[str, TrialRecord]]:
 
     A sweep of the same candidates with fewer `recipe.steps` leaves them: what halving chooses by.
     """
-    found: dict[int, dict[str, TrialRecord]] = {}
+    by_steps: dict[int, dict[str, TrialRecord]] = {}
     if alike.prepared.settings.recipe.is_extendable:
         for record in _of_the_same_architectures(alike):
             steps = int(record.protocol["recipe"]["steps"])
             longer = {**record.protocol, "recipe": {**record.protocol["recipe"], "steps": alike.steps}}
             same = Protocol(sections=longer).fingerprint == alike.records[0].protocol_fingerprint
             if same and steps < alike.steps and record.seed == alike.seed:
-                found.setdefault(steps, {})[record.architecture_fingerprint] = record
-    return dict(sorted(found.items()))
+                by_steps.setdefault(steps, {})[record.architecture_fingerprint] = record
+    return dict(sorted(by_steps.items()))
 
 
 def _of_the_same_architectures(alike: TrainedAlike) -> Iterator[TrialRecord]:
@@ -325,8 +325,8 @@ def _latencies(records: Iterable[TrialRecord]) -> list[str]:
 def _steps(curves: Sequence[dict[int, float]], last: int) -> list[int]:
     """For each of SHARES, the last step until then at which all curves have a point."""
     common = sorted(set.intersection(*(set(curve) for curve in curves)))
-    found = [max((step for step in common if step <= share * last), default=None) for share in SHARES]
-    return [step for step in dict.fromkeys(found) if step is not None]
+    last_common = [max((step for step in common if step <= share * last), default=None) for share in SHARES]
+    return [step for step in dict.fromkeys(last_common) if step is not None]
 
 
 def _how_swept(study: optuna.Study | None, name: str) -> list[str]:

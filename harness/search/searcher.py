@@ -1,4 +1,4 @@
-"""What proposes candidates: a Searcher is asked for one, and told what became of it.
+"""What proposes candidates: a Searcher with Optuna's `ask` and `tell`.
 
 Optuna's samplers compare all values of a study, and values of different budgets do not compare. So the sampler never
 sees the stored study, but one in memory that holds, of every candidate, its values at the highest budget that has
@@ -25,9 +25,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from harness.records.errors import UserError
 from harness.search.candidates import Candidate
-from harness.search.knobs import Parameters
 from harness.search.pareto import Direction
-from harness.search.space import Space
+from harness.search.space import Parameters, Space
 
 
 class TPE(TPESampler):
@@ -82,12 +81,12 @@ class Grid(RandomSampler):
 
     def begin(self, space: Space, known: Iterable[Candidate]) -> None:
         """Those of the space that are no candidate's."""
-        met = {_key(candidate.parameters) for candidate in known}
-        self._left = (point for point in space.combinations() if _key(point) not in met)
+        tried = {_key(candidate.parameters) for candidate in known}
+        self._left = (point for point in space.combinations() if _key(point) not in tried)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         super().before_trial(study, trial)
-        self._point = next(self._left, self._point)  # after the last one it comes again, and was met
+        self._point = next(self._left, self._point)  # after the last one it comes again, and was tried
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -119,32 +118,32 @@ class Unseen:
         self._space, self._fingerprint = space, fingerprint
         self._random = random.Random(seed)
         self._fingerprints: dict[Any, str | None] = {}  # combination -> what was computed; None: a rule refuses it
-        self._met: set[Any] = set()  # combinations
+        self._tried: set[Any] = set()  # combinations
         self._architectures: set[str] = set()
         for candidate in candidates:
-            self.meet(candidate)
+            self.add(candidate)
 
     @property
     def finite(self) -> bool:
         """Whether the space can be exhausted: no knob is a continuum."""
         return all(knob.values() is not None for knob in self._space.knobs.values())
 
-    def meet(self, candidate: Candidate) -> None:
-        self._met.add(_key(candidate.parameters))
+    def add(self, candidate: Candidate) -> None:
+        self._tried.add(_key(candidate.parameters))
         if candidate.fingerprint is not None:
             self._architectures.add(candidate.fingerprint)
 
     def nearest(self, parameters: Parameters) -> Parameters | None:
-        """This combination, if neither it nor what it trains was met; else the one the fewest knobs away, of several
+        """This combination, if neither it nor what it trains was tried; else the one the fewest knobs away, of several
         any; None where there is none left. A combination that a rule refuses is no neighbour."""
-        if _key(parameters) not in self._met and self._of(parameters) not in self._architectures:
+        if _key(parameters) not in self._tried and self._of(parameters) not in self._architectures:
             return parameters
         layer: list[Parameters] = [parameters]
         reached = {_key(parameters)}
         while layer:
-            found = [other for at in layer for other in self._space.neighbours(at)]
+            neighbours = [other for at in layer for other in self._space.neighbours(at)]
             layer = []
-            for other in found:
+            for other in neighbours:
                 if (key := _key(other)) not in reached:
                     reached.add(key)
                     layer.append(other)
@@ -155,7 +154,7 @@ class Unseen:
         return None
 
     def _is_new(self, parameters: Parameters) -> bool:
-        if _key(parameters) in self._met:
+        if _key(parameters) in self._tried:
             return False
         fingerprint = self._of(parameters)
         return fingerprint is not None and fingerprint not in self._architectures
@@ -197,18 +196,19 @@ class Searcher:
         """`limits` are the names of those that hold now; the sampler is told of the ones that held from the start."""
         self._sampler, self._seed, self._directions, self._space = sampler, seed, list(directions), space
         self._budgets, self._scaled = tuple(budgets), scaled
-        self._known: list[Candidate] = list(candidates)
-        trained = [each for each in self._known if each.state != "refused"]
+        self._known: dict[int, Candidate] = {each.number: each for each in candidates}
+        trained = [each for each in self._known.values() if each.state != "refused"]
         self._limits = [name for name in sorted(limits) if all(name in each.violations for each in trained)]
         self._results = {
-            steps: {each.number for each in self._known if _values(each, steps) is not None} for steps in self._budgets
+            steps: {number for number, each in self._known.items() if _values(each, steps) is not None}
+            for steps in self._budgets
         }
         self._build()
 
     @property
     def budget(self) -> int:
         """The highest budget with enough results: the sampler learns from this one."""
-        enough = [steps for steps, found in self._results.items() if len(found) >= ENOUGH]
+        enough = [steps for steps, numbers in self._results.items() if len(numbers) >= ENOUGH]
         return max(enough, default=self._budgets[0])
 
     def ask(self) -> optuna.Trial:
@@ -218,58 +218,49 @@ class Searcher:
         self._space.suggest(trial)
         return trial
 
-    def noted(self, asked: optuna.Trial) -> dict[str, Any]:
+    def sampler_attributes(self, trial: optuna.Trial) -> dict[str, Any]:
         """What the sampler wrote down about its choice: NSGA-II's generation."""
-        return dict(self._storage.get_trial(asked._trial_id).system_attrs)
+        return dict(self._storage.get_trial(trial._trial_id).system_attrs)
 
-    def give_up(self, asked: optuna.Trial) -> None:
+    def discard(self, trial: optuna.Trial) -> None:
         """Nothing comes of it."""
-        self._study.tell(asked, state=TrialState.FAIL)  # samplers do not see failed ones
+        self._study.tell(trial, state=TrialState.FAIL)  # samplers do not see failed ones
 
-    def follow(self, candidate: Candidate, asked: optuna.Trial | None) -> None:
-        """A new candidate; `asked` is the trial that proposed it, or something near that was met before."""
-        self._known.append(candidate)
-        if asked is not None and candidate.state == "running" and asked.params == dict(candidate.parameters):
-            for name, violation in self._violations(candidate).items():
-                asked.set_constraint(name, violation)
-            self._numbers[candidate.number] = asked.number
-            return
-        if asked is not None:
-            self.give_up(asked)
-        self._add(candidate)
+    def tell(self, candidate: Candidate, trial: optuna.Trial | None = None) -> None:
+        """What became of a candidate: it is new; it has values at another level, or measured ones for predicted; or it
+        was stopped or failed: without values at the sampler's budget it is no example of a good one.
 
-    def learn(self, candidate: Candidate) -> None:
-        """Values of this candidate at the last of its levels: its result, or what stands in for it, or the one for the
-        other."""
-        steps = candidate.levels[-1].steps
-        self._results[steps].add(candidate.number)
-        if self.budget != self._built_for:
-            self._build()
-        elif steps == self.budget and (values := _values(candidate, steps)) is not None:
-            number, told = self._numbers[candidate.number], self._scaled(values)
-            if self._is_told(candidate):
-                self._storage.replace(number, told)
-            else:
-                self._study.tell(number, told)
-
-    def end(self, candidate: Candidate) -> None:
-        """The candidate was stopped or failed: without values at this budget it is no example of a good one.
-
-        Where a prediction had made it one, all is built anew: a genetic sampler may hold it for a parent.
+        `trial` proposed a new one, or something near it that was tried before.
         """
-        for steps in self._budgets:
-            if _values(candidate, steps) is None:
-                self._results[steps].discard(candidate.number)
-        withdrawn = _values(candidate, self.budget) is None
-        if self.budget != self._built_for or (withdrawn and self._is_told(candidate)):
+        if candidate.number not in self._known:
+            self._begin(candidate, trial)
+            return
+        for steps, numbers in self._results.items():
+            numbers.discard(candidate.number)
+            if _values(candidate, steps) is not None:
+                numbers.add(candidate.number)
+        number, values = self._numbers[candidate.number], _values(candidate, self.budget)
+        has_values = self._storage.get_trial(number).state == TrialState.COMPLETE  # in memory, its number is its id
+        withdrawn = has_values and values is None  # a prediction; a genetic sampler may hold it for a parent
+        if self.budget != self._built_for or withdrawn:
             self._build()
-        elif withdrawn:
-            state = TrialState.FAIL if candidate.state == "failed" else TrialState.PRUNED
-            self._study.tell(self._numbers[candidate.number], state=state)
+        elif values is not None and has_values:
+            self._storage.replace(number, self._scaled(values))
+        elif values is not None:
+            self._study.tell(number, self._scaled(values))
+        elif candidate.state != "running":
+            self._study.tell(number, state=_STATES[candidate.state])
 
-    def _is_told(self, candidate: Candidate) -> bool:
-        number = self._numbers[candidate.number]  # in memory, a trial's number is its id
-        return self._storage.get_trial(number).state == TrialState.COMPLETE
+    def _begin(self, candidate: Candidate, trial: optuna.Trial | None) -> None:
+        self._known[candidate.number] = candidate
+        if trial is not None and candidate.state == "running" and trial.params == dict(candidate.parameters):
+            for name, violation in self._violations(candidate).items():
+                trial.set_constraint(name, violation)
+            self._numbers[candidate.number] = trial.number
+            return
+        if trial is not None:
+            self.discard(trial)
+        self._add(candidate)
 
     def _build(self) -> None:
         self._model = SAMPLERS[self._sampler](self._seed + len(self._known))
@@ -277,12 +268,12 @@ class Searcher:
         if isinstance(self._model, TPE | GP):
             self._model.refused = self._refused
         elif isinstance(self._model, Grid):
-            self._model.begin(self._space, self._known)
+            self._model.begin(self._space, self._known.values())
         self._storage = _Revisable()
         self._study = optuna.create_study(storage=self._storage, directions=self._directions, sampler=self._model)
         self._numbers: dict[int, int] = {}  # candidate -> the number of its trial here
         self._built_for, self._next = self.budget, 0
-        for candidate in self._known:
+        for candidate in self._known.values():
             self._add(candidate)
 
     def _add(self, candidate: Candidate) -> None:

@@ -10,7 +10,7 @@
           separable: {conv.kind: separable}
       expansion: {path: conv.expansion, choices: [1, 2], when: {conv: [separable]}}
 
-A knob with `when` exists only where an earlier knob has one of the named values: an impossible knob is never asked.
+A knob with `when` exists only where an earlier knob has one of the named values: an impossible one is never suggested.
 `separable: sepconv` stands for the edits of that catalogue architecture. `twin` beside a knob's values says what they
 are on a deployment twin, value by value; what it leaves out is the same there (see `knob_checks`):
 
@@ -26,22 +26,182 @@ knob named by its path needs no `path`:
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from math import isfinite
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from harness.architecture.catalogue import architecture, edits_of
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import with_edits
-from harness.records.errors import UserError
-from harness.records.eta import with_eta
-from harness.records.plain import canonical_json, check_types, from_plain
-from harness.search.knobs import ENUMERABLE, Knob, Parameters, Value, check_varied
+from harness.records.errors import UserError, unknown_name
+from harness.records.plain import check_types, from_plain, to_plain
+from harness.training.recipe import Recipe
 from harness.trials.ablation_study import read_ablation
+
+Value: TypeAlias = bool | int | float | str
+Parameters: TypeAlias = Mapping[str, Value]  # knob name -> value, as Optuna stores them
+
+RECIPE = "recipe."
+"""How the path of a knob begins that is a setting of the recipe."""
+OF_THE_SWEEP = "steps"
+"""The setting of the recipe that is the sweep's to say."""
+
+ENUMERABLE = 100_000
+"""Up to so many combinations of a space, or values of a knob, are enumerated where all of them are looked at."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Knob:
+    path: str | None = None  # where `choices` or `range` values are set
+    choices: tuple[Any, ...] = ()
+    range: tuple[float, float] | None = None  # both ends included; whole numbers if both ends and the step are
+    step: float | None = None
+    log: bool = False
+    edits: Mapping[str, Any] = field(default_factory=dict)  # choice -> {path: value, ...}
+    ladder: str | None = None  # the ablation whose rungs are the choices; a space writes them out as edits
+    twin: Mapping[str, Any] = field(default_factory=dict)  # value -> its edits on a deployment twin, if others
+    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        given = (bool(self.choices), self.range is not None, bool(self.edits), self.ladder is not None)
+        if sum(given) != 1:
+            raise UserError("a knob has exactly one of choices, range, edits and ladder")
+        if (self.path is None) != (bool(self.edits) or self.ladder is not None):
+            raise UserError("a knob with choices or a range has a path; one with edits or a ladder has none")
+        if self.range is not None:
+            _check_range(self.range, self.step, self.log)
+        elif self.log or self.step is not None:
+            raise UserError("step and log belong to a range; this knob has none")
+        _check_choices(self.choices)
+        known = tuple(map(str, self.values() or ()))
+        for value in self.twin:
+            if value not in known:
+                raise unknown_name("value of a knob under 'twin':", value, known)
+            paths = self.twin[value] if isinstance(self.twin[value], Mapping) else ()
+            if path := next((path for path in paths if str(path).startswith(RECIPE)), None):
+                raise UserError(
+                    f"a deployment twin is not trained, so '{path}' under 'twin' means nothing; leave it out"
+                )
+
+    def suggest(self, trial: optuna.Trial, name: str) -> Value:
+        """Ask the sampler for a value."""
+        distribution = self.distribution()
+        if isinstance(distribution, CategoricalDistribution):
+            return cast(Value, trial.suggest_categorical(name, distribution.choices))
+        low, high, step, log = distribution.low, distribution.high, distribution.step, distribution.log
+        if isinstance(distribution, IntDistribution):
+            return trial.suggest_int(name, int(low), int(high), step=int(step or 1), log=log)
+        return trial.suggest_float(name, low, high, step=step, log=log)
+
+    def distribution(self) -> CategoricalDistribution | IntDistribution | FloatDistribution:
+        """The values as Optuna stores them beside a trial."""
+        if self.range is None:
+            return CategoricalDistribution(self.values() or ())
+        low, high = self.range
+        if all(number.is_integer() for number in (low, high, self.step or 1.0)):
+            return IntDistribution(int(low), int(high), log=self.log, step=int(self.step or 1))
+        return FloatDistribution(low, high, log=self.log, step=self.step)
+
+    def values(self) -> tuple[Any, ...] | None:
+        """All values, or None where they are a continuum, or as good as one."""
+        if self.range is None:
+            return tuple(self.edits) if self.edits else self.choices
+        low, high = self.range
+        step = self.step or 1.0
+        if (self.step is None and not (low.is_integer() and high.is_integer())) or high - low >= ENUMERABLE * step:
+            return None
+        exact = all(number.is_integer() for number in (low, high, step))
+        numbers = [low + index * step for index in range(round((high - low) / step) + 1)]
+        return tuple(int(number) if exact else number for number in numbers)
+
+    def exists(self, parameters: Parameters) -> bool:
+        return all(parameters.get(other) in values for other, values in self.when.items())
+
+    def edits_for(self, value: Value) -> dict[str, Any]:
+        """What the value sets of the architecture: path -> setting."""
+        return {path: to for path, to in self._set_by(value).items() if not path.startswith(RECIPE)}
+
+    def recipe_for(self, value: Value) -> dict[str, Any]:
+        """What the value sets of the recipe: the setting's name -> its value."""
+        return {path.removeprefix(RECIPE): to for path, to in self._set_by(value).items() if path.startswith(RECIPE)}
+
+    def twin_edits_for(self, value: Value) -> dict[str, Any]:
+        return dict(self.twin[str(value)]) if str(value) in self.twin else self.edits_for(value)
+
+    @property
+    def of_recipe(self) -> tuple[str, ...]:
+        """The settings of the recipe that some value sets."""
+        named = [edits for edits in self.edits.values() if isinstance(edits, Mapping)]  # else a catalogue's
+        paths = [self.path] if self.path else itertools.chain.from_iterable(named)
+        return tuple(dict.fromkeys(path.removeprefix(RECIPE) for path in paths if path.startswith(RECIPE)))
+
+    def _set_by(self, value: Value) -> Mapping[str, Any]:
+        return self.edits[str(value)] if self.edits else {str(self.path): value}
+
+    def allows(self, value: Any) -> bool:
+        """Whether this is one of its values."""
+        values = self.values()
+        if values is not None or self.range is None:
+            return any(isinstance(value, bool) is isinstance(each, bool) and value == each for each in values or ())
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and self.range[0] <= value <= self.range[1]
+
+
+def _check_range(ends: tuple[float, float], step: float | None, log: bool) -> None:
+    low, high = ends
+    shown = f"[{low:g}, {high:g}]"
+    if not (isfinite(low) and isfinite(high)):
+        raise UserError(f"a range has two numbers for its ends, not {shown}")
+    if not low <= high:
+        raise UserError(f"a range goes from low to high, not {shown}")
+    if log and (low <= 0 or step is not None):
+        raise UserError(f"a knob with log: true has a range above 0 and no step, not {shown} and step {step}")
+    if step is None:
+        return
+    if not (isfinite(step) and step > 0):
+        raise UserError(f"a step is above 0, not {step:g}")
+    if abs((high - low) / step - (count := round((high - low) / step))) > 1e-9 * max(1, count):
+        last = low + step * int((high - low) / step)
+        raise UserError(f"steps of {step:g} from {low:g} do not lead to {high:g}; end the range at {last:g}")
+
+
+def _check_choices(choices: Sequence[Any]) -> None:
+    for at, choice in enumerate(choices):
+        if choice is not None and not isinstance(choice, bool | int | float | str):
+            raise UserError(f"a choice is a number, a text, true, false or null, not {choice!r}; name it under edits")
+        if isinstance(choice, float) and not isfinite(choice):
+            raise UserError(f"a choice is a finite number, not {choice:g}")
+        if any(choice == other for other in choices[:at]):
+            raise UserError(f"a choice stands there once, and {choice!r} does twice; leave out one")
+
+
+def check_varied(setting: str, who: str) -> None:
+    """Refuse what is no setting of the recipe, changes no result, or is the sweep's to say."""
+    known = {field.name: field.metadata.get("identity") is not False for field in fields(Recipe)}
+    varied = [name for name, matters in known.items() if matters and name != OF_THE_SWEEP]
+    if setting == OF_THE_SWEEP:
+        raise UserError(
+            f"{who} varies recipe.steps, but all candidates of a sweep are trained alike long; leave out the knob, and "
+            "give budgets: [STEPS, ...] or recipe.steps=STEPS"
+        )
+    if setting not in known:
+        raise unknown_name(f"setting of the recipe, which {who} varies:", setting, varied)
+    if not known[setting]:
+        raise UserError(
+            f"{who} varies recipe.{setting}, which changes no result; leave out the knob, and set recipe.{setting} for "
+            "the whole sweep"
+        )
+
+
+def varied(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    """The recipe with other settings, by name; UserError where it refuses one."""
+    plain: Any = to_plain(recipe)
+    return from_plain(Recipe, {**plain, **settings}, where="recipe")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,20 +214,20 @@ class Space:
         if not self.knobs:
             raise UserError("a search space has at least one knob")
         for name, knob in self.knobs.items():
-            for other, wanted in knob.when.items():
+            for other, values in knob.when.items():
                 if other not in before:
                     raise UserError(f"knob '{name}' depends on '{other}', which must stand above it")
-                self._check_when(name, other, wanted)
+                self._check_when(name, other, values)
             before.add(name)
             for setting in knob.of_recipe:
                 check_varied(setting, f"knob '{name}'")
 
-    def _check_when(self, name: str, other: str, wanted: Sequence[Value]) -> None:
+    def _check_when(self, name: str, other: str, values: Sequence[Value]) -> None:
         """Refuse a value that the other knob never has; a ladder's rungs are known once it is written out."""
         knob = self.knobs[other]
-        if not wanted:
+        if not values:
             raise UserError(f"knob '{name}' never exists: 'when' names no value of '{other}'")
-        for value in wanted if knob.ladder is None else ():
+        for value in values if knob.ladder is None else ():
             if not knob.allows(value):
                 known = ", ".join(map(repr, knob.values() or knob.range or ()))
                 raise UserError(f"knob '{name}' exists where '{other}' is {value!r}, which it never is, but {known}")
@@ -95,38 +255,32 @@ class Space:
 
     def edits(self, parameters: Parameters) -> dict[str, Any]:
         """What the combination sets of the architecture: path -> setting."""
-        edits: dict[str, Any] = {}
-        for name, value in parameters.items():
-            edits |= self.knobs[name].edits_for(value)
-        return edits
+        return self._joined(Knob.edits_for, parameters)
 
     def recipe(self, parameters: Parameters) -> dict[str, Any]:
         """What the combination sets of the recipe: the setting's name -> its value."""
-        settings: dict[str, Any] = {}
-        for name, value in parameters.items():
-            settings |= self.knobs[name].recipe_for(value)
-        return settings
+        return self._joined(Knob.recipe_for, parameters)
 
     def twin_edits(self, parameters: Parameters) -> dict[str, Any]:
         """What the combination edits of a deployment twin's base."""
-        edits: dict[str, Any] = {}
-        for name, value in parameters.items():
-            edits |= self.knobs[name].twin_edits_for(value)
-        return edits
+        return self._joined(Knob.twin_edits_for, parameters)
+
+    def _joined(self, part: Callable[[Knob, Value], dict[str, Any]], parameters: Parameters) -> dict[str, Any]:
+        """Of a path that two knobs set, the later one's."""
+        parts = [part(self.knobs[name], value) for name, value in parameters.items()]
+        return {path: to for each in parts for path, to in each.items()}
 
     def around(self, name: str) -> Iterator[dict[str, Value]]:
         """Every combination of the knobs without which this one does not exist, in the space's order."""
-        wanted: dict[str, tuple[Value, ...]] = {}
+        needed: dict[str, tuple[Value, ...]] = {}
         pending = [name]
         while pending:
             for other, values in self.knobs[pending.pop()].when.items():
-                if other not in wanted:
-                    wanted[other] = values
+                if other not in needed:
+                    needed[other] = values
                     pending.append(other)
-        names = [other for other in self.knobs if other in wanted]
-        return (
-            dict(zip(names, values, strict=True)) for values in itertools.product(*(wanted[each] for each in names))
-        )
+        names = [other for other in self.knobs if other in needed]
+        return (dict(zip(names, each, strict=True)) for each in itertools.product(*map(needed.__getitem__, names)))
 
     def size(self) -> int | None:
         """How many combinations there are; None where a knob is a continuum or they are too many to enumerate."""
@@ -183,30 +337,6 @@ class Space:
         values = (given[name],) if name in given else knob.values() or (knob.range or ())[:1]
         options = [{name: value} for value in values] if knob.exists(parameters) else [{}]
         yield from itertools.chain.from_iterable(self._extend(parameters | option, others, given) for option in options)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Census:
-    """A space enumerated: combinations of knob values, those that a rule refuses, and distinct candidates."""
-
-    combinations: int
-    refused: int
-    distinct: int
-
-
-def census(space: Space) -> Census:
-    """Every combination, told apart by its architecture's fingerprint and what it sets of the recipe. A millisecond or
-    two each."""
-    base, combinations, refused, seen = architecture(space.base), 0, 0, set()
-    for parameters in with_eta(space.combinations(), "making every architecture", space.count() or 0):
-        combinations += 1
-        try:
-            made = with_edits(base, space.edits(parameters)).fingerprint
-        except UserError:
-            refused += 1
-            continue
-        seen.add((made, canonical_json(space.recipe(parameters))))
-    return Census(combinations=combinations, refused=refused, distinct=len(seen))
 
 
 def space(content: Mapping[str, Any]) -> Space:

@@ -12,12 +12,13 @@ from typing import Any
 from harness.launch.observe import Driver, Estimate, Job, Kind, Pace, driver_of, estimate, jobs_of, pace_of, work_of
 from harness.records.errors import UserError
 from harness.records.plain import from_plain
-from harness.records.sweep_summary import ReasonCount
+from harness.records.record import Protocol
+from harness.records.sweep_summary import CandidateSummary, ReasonCount, SweepSummary
 from harness.search.candidates import HOURS, REASONS, Candidate, FreshScore, candidate_of, rescored_in
 from harness.search.halving import places
-from harness.search.knobs import Knob, Parameters
 from harness.search.pareto import Direction, front_of
-from harness.search.study import DEFINITION, FLOOR, read_trials
+from harness.search.space import Knob, Parameters
+from harness.search.study import DEFINITION, FLOOR, SAMPLERS_USED, read_trials, stored_study
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +28,43 @@ class StoredSweep:
     place: str
     attributes: Mapping[str, Any]  # the study's user attributes
     candidates: tuple[Candidate, ...]
+    began: Mapping[str, Any]
+    definition: Mapping[str, Any]  # of the last driver
+    rescored: Mapping[str, tuple[FreshScore, ...]]  # finalist -> its scores
+
+    @property
+    def objectives(self) -> Mapping[str, Direction]:
+        objectives: Mapping[str, Direction] = self.began.get("objectives", {})
+        return objectives
+
+    @property
+    def floor(self) -> float | None:
+        return self.attributes.get(FLOOR)
+
+    @property
+    def hours(self) -> float:
+        return float(self.attributes.get(HOURS, 0.0))
+
+    @property
+    def front(self) -> list[Candidate]:
+        """Of the complete ones, by the search's own values."""
+        complete = [each for each in self.candidates if each.state == "complete" and each.levels[-1].values is not None]
+        values = [each.levels[-1].values or () for each in complete]
+        return [complete[at] for at in front_of(values, tuple(self.objectives.values()))]
+
+    @property
+    def fresh(self) -> list[FreshScore]:
+        return [score for scores in self.rescored.values() for score in scores]
+
+    @property
+    def gpu_hours(self) -> float:
+        levels = [level.gpu_seconds for each in self.candidates for level in each.levels]
+        return (sum(levels) + sum(score.gpu_seconds for score in self.fresh)) / 3600
+
+    @property
+    def reasons(self) -> dict[str, tuple[ReasonCount, ...]]:
+        """Refused, stopped, failed -> the reasons."""
+        return {state: grouped(each.reason for each in self.candidates if each.state == state) for state in REASONS}
 
 
 def read_stored(folder: Path, name: str) -> StoredSweep | None:
@@ -35,8 +73,16 @@ def read_stored(folder: Path, name: str) -> StoredSweep | None:
     if stored is None:
         return None
     candidates = map(candidate_of, stored.trials)
-    known = tuple(each for each in candidates if each.levels or each.state == "refused")  # others enqueued the rest
-    return StoredSweep(place=stored.place, attributes=stored.attributes, candidates=known)
+    return StoredSweep(
+        place=stored.place,
+        attributes=stored.attributes,
+        candidates=tuple(
+            each for each in candidates if each.levels or each.state == "refused"
+        ),  # others enqueued the rest
+        began=stored.attributes.get("began", {}),
+        definition=stored.attributes.get(DEFINITION, {}),
+        rescored=rescored_in(stored.attributes),
+    )
 
 
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?(?!\w)")
@@ -132,81 +178,55 @@ def sweep_status(folder: Path, name: str) -> SweepStatus | None:
 
 
 def _status(folder: Path, name: str, stored: StoredSweep, now: float) -> SweepStatus:
-    attempts, found = folder / "attempts", stored.candidates
-    began: Mapping[str, Any] = stored.attributes.get("began", {})
-    asked: Mapping[str, Any] = stored.attributes.get(DEFINITION, {})
-    objectives: Mapping[str, Direction] = began.get("objectives", {})
+    attempts, candidates, definition = folder / "attempts", stored.candidates, stored.definition
     driver, work = driver_of(attempts), work_of(attempts)
-    budgets = _budgets(found, began.get("budgets", ()))
-    complete = [each for each in found if each.state == "complete" and each.levels[-1].values is not None]
-    best = front_of([each.levels[-1].values or () for each in complete], tuple(objectives.values()))
-    again = rescored_in(stored.attributes)
-    fresh = [score for scores in again.values() for score in scores]
-    gpu_seconds = [result.gpu_seconds for each in found for result in each.levels] + [
-        score.gpu_seconds for score in fresh
-    ]
-    kinds = _kinds(found, budgets, asked.get("trials"), int(began.get("reduction", 2)), driver)
+    budgets = _budgets(candidates, stored.began.get("budgets", ()))
+    kinds = _kinds(candidates, budgets, definition.get("trials"), int(stored.began.get("reduction", 2)), driver)
     if budgets:
-        kinds.append(_final_round(again, _wanted(asked, began), budgets[-1].steps, driver))
-    keys = frozenset(result.key for each in found for result in each.levels) | {score.key for score in fresh}
-    end = estimate(work, kinds, driver, now) if "trials" in asked else "its driver did not say how many candidates"
+        kinds.append(_final_round(stored.rescored, _finalists(stored), budgets[-1].steps, driver))
+    keys = frozenset(level.key for each in candidates for level in each.levels) | {score.key for score in stored.fresh}
+    end = estimate(work, kinds, driver, now) if "trials" in definition else "its driver did not say how many candidates"
     return SweepStatus(
         name=name,
         place=stored.place,
         driver=driver,
-        objectives=objectives,
-        trials=asked.get("trials"),
-        states=_states(found),
-        reasons=reasons_of(found),
+        objectives=stored.objectives,
+        trials=definition.get("trials"),
+        states=_states(candidates),
+        reasons=stored.reasons,
         budgets=budgets,
-        awaited=_awaited(found),
-        floor=stored.attributes.get(FLOOR),
-        front=tuple(_point(complete[at]) for at in best),
-        rescored=tuple(_rescored(name, scores) for name, scores in again.items()),
-        running=_running(attempts, found, again),
+        awaited=dict(Counter(name for each in candidates if each.awaiting for name in each.awaiting.awaits)),
+        floor=stored.floor,
+        front=tuple(map(_point, stored.front)),
+        rescored=tuple(_rescored(name, scores) for name, scores in stored.rescored.items()),
+        running=_running(attempts, candidates, stored.rescored),
         pace=pace_of(work, keys, driver, now),
         end=end if isinstance(end, Estimate) else None,
         end_unknown=end if isinstance(end, str) else "",
-        hours=float(stored.attributes.get(HOURS, 0.0)),
-        hours_limit=asked.get("hours"),
-        gpu_hours=sum(gpu_seconds) / 3600,
-        gpu_hours_limit=asked.get("gpu_hours"),
+        hours=stored.hours,
+        hours_limit=definition.get("hours"),
+        gpu_hours=stored.gpu_hours,
+        gpu_hours_limit=definition.get("gpu_hours"),
         remarks=(work.damage,) if work.damage else (),
     )
 
 
-def reasons_of(candidates: Iterable[Candidate]) -> dict[str, tuple[ReasonCount, ...]]:
-    """Refused, stopped, failed -> the reasons."""
-    known = list(candidates)
-    return {state: grouped(each.reason for each in known if each.state == state) for state in REASONS}
-
-
-def _states(found: Iterable[Candidate]) -> dict[str, int]:
+def _states(candidates: Iterable[Candidate]) -> dict[str, int]:
     names = ("running", MEASUREMENT, PROMOTION, "complete", "stopped", "refused", "failed")
-    counted = Counter(_waits(each) or each.state for each in found)
+    counted = Counter(_state(each) for each in candidates)
     return {name: counted[name] for name in names}
 
 
-def _waits(candidate: Candidate) -> str:
-    """What a candidate that is not trained at present waits for; empty where it is, or has ended."""
-    if candidate.state != "running":
-        return ""
-    last = candidate.levels[-1]
-    return MEASUREMENT if last.awaits else PROMOTION if last.values is not None else ""
+def _state(candidate: Candidate) -> str:
+    """Its state, or what it waits for."""
+    if candidate.state != "running" or candidate.in_flight:
+        return candidate.state
+    return MEASUREMENT if candidate.awaiting else PROMOTION
 
 
-def _awaited(found: Iterable[Candidate]) -> dict[str, int]:
-    waiting = [each.levels[-1] for each in found if _waits(each) == MEASUREMENT]
-    return dict(Counter(name for result in waiting for name in result.awaits))
-
-
-def _budgets(found: Sequence[Candidate], steps: Iterable[int]) -> tuple[BudgetStatus, ...]:
-    levels = [(each, result) for each in found for result in each.levels]
-    results = Counter(result.steps for _, result in levels if result.values is not None)
-    pending = (
-        result for each, result in levels if each.state == "running" and result.values is None and not result.awaits
-    )
-    running = Counter(result.steps for result in pending)
+def _budgets(candidates: Sequence[Candidate], steps: Iterable[int]) -> tuple[BudgetStatus, ...]:
+    results = Counter(level.steps for each in candidates for level in each.levels if level.values is not None)
+    running = Counter(each.in_flight.steps for each in candidates if each.in_flight)
     return tuple(BudgetStatus(steps=each, results=results[each], running=running[each]) for each in steps)
 
 
@@ -221,14 +241,13 @@ def _rescored(name: str, scores: Sequence[FreshScore]) -> RescoredStatus:
 
 
 def _running(
-    attempts: Path, found: Sequence[Candidate], again: Mapping[str, Sequence[FreshScore]]
+    attempts: Path, candidates: Sequence[Candidate], rescored: Mapping[str, Sequence[FreshScore]]
 ) -> tuple[Running, ...]:
-    searched = [each for each in found if each.state == "running" and not _waits(each)]
-    pending = [(each.name, each.levels[-1].steps, each.levels[-1].key) for each in searched]
-    top = {each.name: each.levels[-1].steps for each in found if each.state == "complete"}
+    pending = [(each.name, each.in_flight.steps, each.in_flight.key) for each in candidates if each.in_flight]
+    top = {each.name: each.levels[-1].steps for each in candidates if each.state == "complete"}
     pending += [
         (f"{name}, seed {score.seed}", top[name], score.key)
-        for name, scores in again.items()
+        for name, scores in rescored.items()
         for score in scores
         if score.running
     ]
@@ -236,22 +255,22 @@ def _running(
     return tuple(Running(name=name, steps=steps, job=jobs.get(key)) for name, steps, key in pending)
 
 
-def _wanted(asked: Mapping[str, Any], began: Mapping[str, Any]) -> Mapping[str, int] | None:
+def _finalists(stored: StoredSweep) -> Mapping[str, int] | None:
     """`most` finalists in all, and how many `seeds` of each; None where there is no such round."""
-    wanted = asked.get("finalists")
-    if wanted is None or wanted.get("each") is None:
-        return wanted
-    values = from_plain(Knob, began["space"]["knobs"][wanted["each"]]).values() or (None,)
-    return {**wanted, "most": wanted["most"] * len(values)}
+    wish = stored.definition.get("finalists")
+    if wish is None or wish.get("each") is None:
+        return wish
+    values = from_plain(Knob, stored.began["space"]["knobs"][wish["each"]]).values() or (None,)
+    return {**wish, "most": wish["most"] * len(values)}
 
 
 def _final_round(
-    again: Mapping[str, Sequence[FreshScore]], wanted: Mapping[str, int] | None, steps: int, driver: Driver
+    rescored: Mapping[str, Sequence[FreshScore]], wish: Mapping[str, int] | None, steps: int, driver: Driver
 ) -> Kind:
     """The finalists' trainings from step 0. Who they are is known once one has a second seed; until then, the most."""
-    fresh = [score for scores in again.values() for score in scores]
-    finalists = len(again) if len(fresh) > len(again) else wanted["most"] if wanted else 0
-    to_come = finalists * wanted["seeds"] - len(fresh) if wanted and not driver.stopping else 0
+    fresh = [score for scores in rescored.values() for score in scores]
+    finalists = len(rescored) if len(fresh) > len(rescored) else wish["most"] if wish else 0
+    to_come = finalists * wish["seeds"] - len(fresh) if wish and not driver.stopping else 0
     return Kind(
         name="re-scoring",
         keys=frozenset(score.key for score in fresh),
@@ -262,26 +281,69 @@ def _final_round(
 
 
 def _kinds(
-    found: Sequence[Candidate],
-    budgets: Sequence[BudgetStatus],
-    trials: int | None,
-    reduction: int,
-    driver: Driver,
+    candidates: Sequence[Candidate], budgets: Sequence[BudgetStatus], trials: int | None, reduction: int, driver: Driver
 ) -> list[Kind]:
     """One a budget. Of those to come at a higher one, as many as can be promoted at most."""
     kinds, most, before = [], trials or 0, 0
     for level, budget in enumerate(budgets):
-        there = [each for each in found if any(result.steps == budget.steps for result in each.levels)]
-        running = (each.levels[-1] for each in there if each.state == "running" and not _waits(each))
-        most = max(most, len(there)) if level == 0 else places(most, reduction, drained=True)
+        keys = [result.key for each in candidates for result in each.levels if result.steps == budget.steps]
+        running = (each.in_flight for each in candidates if each.in_flight)
+        most = max(most, len(keys)) if level == 0 else places(most, reduction, drained=True)
         kinds.append(
             Kind(
                 name=f"{budget.steps} steps",
-                keys=frozenset(result.key for each in there for result in each.levels if result.steps == budget.steps),
+                keys=frozenset(keys),
                 running=frozenset(result.key for result in running if result.steps == budget.steps),
-                to_come=0 if driver.stopping else max(0, most - len(there)),
+                to_come=0 if driver.stopping else max(0, most - len(keys)),
                 size=budget.steps - before,
             )
         )
         before = budget.steps
     return kinds
+
+
+def sweep_summary(folder: Path, name: str) -> SweepSummary:
+    """Of the sweep in this folder. Errors: UserError where it has no study, or a damaged one."""
+    from harness.search.finalists import conclude  # loads torch, and a look at the status needs none
+
+    stored, study = read_stored(folder, name), stored_study(folder, name)
+    if stored is None or study is None or not stored.began:
+        raise UserError(f"the sweep in {folder} has no study yet; `harness sweep {name}` begins it")
+    driver, began, definition = driver_of(folder / "attempts"), stored.began, stored.definition
+    return SweepSummary(
+        name=name,
+        place=stored.place,
+        command=driver.command or f"harness sweep {name}",
+        driver_runs=driver.runs,
+        objectives=stored.objectives,
+        levels=tuple(began["budgets"]),
+        samplers=tuple(stored.attributes.get(SAMPLERS_USED, ())),
+        seed=int(began["seed"]),
+        trials=definition.get("trials"),
+        candidates=tuple(map(_summary, stored.candidates)),
+        front=tuple(each.name for each in stored.front),
+        reasons=stored.reasons,
+        conclusions=conclude(study),
+        protocol=began["protocol"],
+        protocol_fingerprint=Protocol(sections=began["protocol"]).fingerprint,
+        twin=definition.get("twin"),
+        floor=stored.floor,
+        hours=stored.hours,
+        gpu_hours=stored.gpu_hours,
+        report=definition.get("report"),
+    )
+
+
+def _summary(candidate: Candidate) -> CandidateSummary:
+    """At the highest level of which the values are known; where none are, at the one where it is trained."""
+    known = [level for level in candidate.levels if level.values is not None] or candidate.levels
+    return CandidateSummary(
+        name=candidate.name,
+        state=candidate.state,
+        parameters=candidate.parameters,
+        steps=known[-1].steps if known else 0,
+        key=known[-1].key if known else "",
+        values=known[-1].values if known else None,
+        reason=candidate.reason,
+        rung=candidate.enqueued,
+    )

@@ -36,12 +36,13 @@ from sqlalchemy.exc import ArgumentError
 
 from harness.records.errors import UserError, unknown_name
 from harness.records.manifest import MANIFEST_FILE
+from harness.records.plain import canonical_json, differences, to_plain
 from harness.records.store import write_atomic
 from harness.search.pareto import Direction
 
 DEFINITION, FLOOR, SAMPLERS_USED = "definition", "floor", "samplers"
-"""The study's user attributes that hold what its last driver was asked for: its SweepStudy, its floor; and all samplers
-that chose candidates."""
+"""The study's user attributes that hold its last driver's SweepStudy and floor, and all samplers that chose
+candidates."""
 CHECKPOINTS = "checkpoints"
 """The folder of a sweep that keeps them."""
 
@@ -178,6 +179,31 @@ def directions_of(study: optuna.Study) -> dict[str, Direction]:
     return {name: "maximize" if direction == StudyDirection.MAXIMIZE else "minimize" for name, direction in named}
 
 
+def check_unchanged(study: optuna.Study, now: Mapping[str, Any]) -> None:
+    """Refuse to go on where the space, the objectives or the protocol are not those that the study began with."""
+    began, plain = study.user_attrs.get("began"), to_plain(now)
+    if began is None:
+        study.set_user_attr("began", plain)
+        return
+    for part, before in began.items():
+        after = plain[part] if isinstance(plain, dict) else None
+        if canonical_json(before) != canonical_json(after):
+            raise UserError(
+                f"the {part} changed since this sweep began: {', '.join(map(str, differences(before, after)))}; "
+                "put it back, or begin a new sweep under another name or out=FOLDER"
+            )
+
+
+def note_sampler(study: optuna.Study, sampler: str) -> None:
+    """Another sampler may take over while a study goes on; how its candidates were chosen stays known."""
+    if sampler not in samplers_used(study):
+        study.set_user_attr(SAMPLERS_USED, [*samplers_used(study), sampler])
+
+
+def samplers_used(study: optuna.Study) -> list[str]:
+    return list(study.user_attrs.get(SAMPLERS_USED, ()))
+
+
 @contextmanager
 def writing(where: str) -> Iterator[None]:
     """Inside, a study that cannot be read or written any more (a full disk, a lost server) is a UserError."""
@@ -266,9 +292,9 @@ class StoredTrials:
     trials: tuple[FrozenTrial, ...]
 
 
-def read_trials(folder: Path, name: str, wanted: Sequence[str]) -> StoredTrials | None:
+def read_trials(folder: Path, name: str, attributes: Sequence[str]) -> StoredTrials | None:
     """The study of this folder, read from outside while its driver may be writing; of a trial, its state, its
-    parameters and at least the `wanted` user attributes. None if no sweep began here.
+    parameters and at least these user attributes. None if no sweep began here.
 
     Of SQLite a few columns in one transaction of milliseconds, so that the driver, which waits five seconds for the
     file, never notices; of a journal or a server what Optuna gives. Errors: UserError where it cannot be read.
@@ -286,7 +312,7 @@ def read_trials(folder: Path, name: str, wanted: Sequence[str]) -> StoredTrials 
         return StoredTrials(place=where, attributes=study.user_attrs, trials=tuple(study.get_trials(deepcopy=False)))
     with reading(Path(where)) as file:
         file.execute("BEGIN")
-        return _from_sqlite(file, name, where, wanted)
+        return _from_sqlite(file, name, where, attributes)
 
 
 @contextmanager
@@ -299,7 +325,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         raise _unreadable(path, error) from error
 
 
-def _from_sqlite(file: sqlite3.Connection, name: str, where: str, wanted: Sequence[str]) -> StoredTrials | None:
+def _from_sqlite(file: sqlite3.Connection, name: str, where: str, names: Sequence[str]) -> StoredTrials | None:
     """By Optuna's tables; that this is what Optuna reads of them is tested."""
     row = file.execute("SELECT study_id FROM studies WHERE study_name = ?", (name,)).fetchone()
     if row is None:
@@ -315,7 +341,7 @@ def _from_sqlite(file: sqlite3.Connection, name: str, where: str, wanted: Sequen
         for trial_id, number, state in file.execute(query, row)
     }  # fmt: skip
     joined = "FROM {} AS a JOIN trials AS t ON a.trial_id = t.trial_id WHERE t.study_id = ?"
-    table, keys = joined.format("trial_user_attributes"), ", ".join(f"'{key}'" for key in wanted)
+    table, keys = joined.format("trial_user_attributes"), ", ".join(f"'{key}'" for key in names)
     for trial_id, key, value in file.execute(f"SELECT a.trial_id, key, value_json {table} AND key IN ({keys})", row):
         trials[trial_id].user_attrs[key] = json.loads(value)
     query = f"SELECT a.trial_id, param_name, param_value, distribution_json {joined.format('trial_params')}"

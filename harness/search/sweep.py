@@ -2,9 +2,9 @@
 as results come. No batch waits for its slowest trial.
 
 A candidate whose measurement is awaited enters its level when that has come; others are trained meanwhile. At the end
-the driver waits for the rest, `wait_hours` beyond the last news at most.
+the driver waits for the rest, `wait_hours` beyond the last result or measurement at most.
 
-What a trial of the study means is said in `candidates`, who is promoted in `halving`, what the sampler learns from in
+What a trial of the study means stands in `candidates`, who is promoted in `halving`, what the sampler learns from in
 `searcher`. Everything is in the study, the store or the jobs' folders before the driver relies on it, so it may be
 killed between any two lines: the same command finds the running jobs, collects the finished ones and submits the lost
 ones.
@@ -14,10 +14,9 @@ It knows neither wall clock nor sleep: the queue waits, the clock is given, so a
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TypeAlias
 
 import optuna
 
@@ -28,52 +27,26 @@ from harness.records.record import TrialRecord
 from harness.search.candidates import Candidate, Candidates, LevelResult, Proposal, checkpoints_key
 from harness.search.definition import SweepStudy
 from harness.search.halving import Level, Retention, places
-from harness.search.problem import Placed, Point, Problem, unmet
+from harness.search.problem import Placed, Point, Problem, awaited, why_all_are_refused
 from harness.search.searcher import Searcher, Unseen
 from harness.trials.progress import Show
 from harness.trials.queue import POLL_S, Trials
 from harness.trials.spec import TrialSpec
 
-
-class Patience:
-    def __init__(self, clock: Callable[[], float], hours: float) -> None:
-        """`clock` gives seconds. It is over when nothing was heard for so many hours."""
-        self._clock, self._hours, self._last = clock, hours, clock()
-
-    def heard(self) -> None:
-        """Something: a training ended, or a measurement came."""
-        self._last = self._clock()
-
-    @property
-    def is_over(self) -> bool:
-        return self._clock() - self._last >= 3600 * self._hours
-
-
-def awaited(count: int) -> str:
-    """`2 candidates await a measurement: ...`"""
-    who = "1 candidate awaits" if count == 1 else f"{count:,} candidates await"
-    return (
-        f"{who} a measurement: the same command goes on when it has come, and with it (`harness latency queue` says "
-        "what keeps it)"
-    )
-
-
-Clock: TypeAlias = Callable[[], float]
-"""Unix seconds."""
-
 HOURS_EVERY_S = 60.0  # how often the hours driven are noted
 FILLING_S = 30.0
-"""How long candidates are asked for between two polls: until then results wait to be told, and what was submitted waits
-for company, to be one array on Slurm."""
+"""How long candidates are proposed between two polls: until then results wait to be collected, and what was submitted
+waits for company, to be one array on Slurm."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Why no more candidates are asked for."""
+    """Why no more candidates are proposed."""
 
     reason: str
     halts: bool = False  # nothing is promoted any more either: a limit of time was reached
     mistake: bool = False  # the user must mend something
+    failed: bool = False  # all that was trained
 
 
 class Sweep:
@@ -83,56 +56,58 @@ class Sweep:
         definition: SweepStudy,
         candidates: Candidates,
         queue: Trials,
-        clock: Clock,
+        clock: Callable[[], float],
         show: Show,
         *,
         floor: float | None = None,
         enqueued: Sequence[Placed] = (),
     ) -> None:
-        """`floor` is the KID that a candidate must be below to be promoted; asked for where there are several budgets.
-        `enqueued` are proposed before the sampler is asked."""
+        """`clock` gives Unix seconds; `floor` is the KID that a candidate must be below to be promoted, needed where
+        there are several budgets; `enqueued` are proposed before the sampler's own."""
         if problem.top > 0 and floor is None:
             raise ValueError("promotions need a floor")
         self.problem, self.definition, self.candidates = problem, definition, candidates
         self.queue, self.clock, self.show, self.floor = queue, clock, show, floor
+        directions, limits = tuple(problem.objectives.values()), problem.levels[0].settings.limits
+        sampler, seed = definition.sampler, definition.sampler_seed
         self.searcher = Searcher(
-            definition.sampler,
-            definition.sampler_seed,
-            tuple(problem.objectives.values()),
-            problem.space,
-            problem.steps,
-            candidates,
-            problem.scaled,
-            problem.levels[0].settings.limits,
+            sampler, seed, directions, problem.space, problem.steps, candidates, problem.scaled, limits
         )
-        fingerprint = partial(_fingerprint, problem)
-        self._limits = to_plain(problem.levels[0].settings.limits)
-        met = (each for each in candidates if each.limits is None or each.limits == self._limits)  # others may pass now
-        self.unseen = Unseen(problem.space, fingerprint, met, definition.sampler_seed + len(candidates))
+        self._limits = to_plain(limits)
+        known = (each for each in candidates if each.limits is None or each.limits == self._limits)  # others may pass
+        self.unseen = Unseen(
+            problem.space, lambda parameters: problem.point(parameters).fingerprint, known, seed + len(candidates)
+        )
         self.levels = tuple(Level(definition.reduction) for _ in range(problem.top))
-        self.retention = Retention(tuple(problem.objectives.values()))
+        self.retention = Retention(directions)
         self._enqueued = deque(enqueued)
         self._running: dict[str, Candidate] = {}  # by trial key
         self._refusals: list[str] = []  # reasons, in a row
-        self._began, self._earlier_hours, self._noted = clock(), candidates.hours, clock()
-        self.patience = Patience(clock, definition.wait_hours)
+        self._began = self._noted = self._progress_at = clock()
+        self._earlier_hours = candidates.hours
 
     def run(self) -> Ending:
         """Until `trials` candidates were trained, as far as each deserves, or there are no more, or time is up."""
         ended = sum(bool(each.levels) and each.state != "running" for each in self.candidates)  # under earlier drivers
-        with self.show.board(total=self.definition.trials - ended if self.problem.top == 0 else None):
-            try:
-                self._recover()
-                ending = self._drive()
-            except KeyboardInterrupt:  # Ctrl-C, or `harness stop`
-                self.candidates.note_hours(self.hours)
-                raise
+        with self.driving(total=self.definition.trials - ended if self.problem.top == 0 else None):
+            self._recover()
+            ending = self._drive()
             if not ending.halts:
                 self._stop_waiting(ending)
-        self.candidates.note_hours(self.hours)
         if ending.mistake:
             raise UserError(ending.reason)
-        return self._with_the_floor(ending)
+        return self._with_why_none_is_complete(ending)
+
+    @contextmanager
+    def driving(self, *, total: int | None) -> Iterator[None]:
+        """The board is shown, and the hours are noted at the end: also at Ctrl-C, and at `harness stop`."""
+        with self.show.board(total=total):
+            try:
+                yield
+            except KeyboardInterrupt:
+                self.candidates.note_hours(self.hours)
+                raise
+        self.candidates.note_hours(self.hours)
 
     @property
     def hours(self) -> float:
@@ -148,8 +123,8 @@ class Sweep:
             if ending is not None and not more and (last := self._last_word(ending)) is not None:
                 return last
             for spec, record in self.queue.poll(0.0 if more else POLL_S):
-                self.patience.heard()
-                self._tell(self._running.pop(spec.key), spec, record)
+                self.note_progress()
+                self._collect(self._running.pop(spec.key), spec, record)
             self.note_hours()
             self.show.running(self.queue.progress())
 
@@ -159,7 +134,7 @@ class Sweep:
             return None
         if self.queue.awaiting == 0:
             return ending
-        if not ending.halts and not ending.mistake and not self.patience.is_over:
+        if not ending.halts and not ending.mistake and not self.patience_is_over:
             return None
         return replace(ending, reason=f"{ending.reason}; {awaited(self.queue.awaiting)}", halts=True)
 
@@ -181,56 +156,56 @@ class Sweep:
         return ending, False
 
     def _propose(self) -> Ending | None:
-        """One more candidate, submitted or refused; an Ending when there is nothing more to ask for."""
+        """One more candidate, submitted or refused; an Ending when there is nothing more to propose."""
         if self.candidates.submitted >= self.definition.trials:
             return Ending(f"{self.definition.trials} candidates were trained")
         if len(self._refusals) >= self.definition.max_rejections:
-            return Ending(self._unmet(), mistake=True)
+            return Ending(self._why_all_are_refused(), mistake=True)
         if self._enqueued:
             placed = self._enqueued.popleft()
             if self.unseen.nearest(placed.parameters) == placed.parameters:
                 self._consider(Proposal(parameters=placed.parameters, notes={"enqueued": placed.name}), None)
             return None
-        asked = self.searcher.ask()
-        parameters = self.unseen.nearest(asked.params)
+        trial = self.searcher.ask()
+        parameters = self.unseen.nearest(trial.params)
         if parameters is not None:
-            self._consider(Proposal(parameters=parameters, sampler_attributes=self.searcher.noted(asked)), asked)
+            attributes = self.searcher.sampler_attributes(trial)
+            self._consider(Proposal(parameters=parameters, sampler_attributes=attributes), trial)
             return None
-        self.searcher.give_up(asked)
-        if self.unseen.finite:
-            if self.candidates.submitted == 0:
-                return Ending(self._unmet(), mistake=True)
-            return Ending("every candidate of the space was met: it is exhausted")
-        self._lengthen("it was met before")  # the continuum's knobs are asked again
-        return None
+        self.searcher.discard(trial)
+        if not self.unseen.finite:  # the continuum's knobs are asked again
+            self._note_refusal("it was tried before")
+            return None
+        if self.candidates.submitted == 0:
+            return Ending(self._why_all_are_refused(), mistake=True)
+        return Ending("every candidate of the space was tried: it is exhausted")
 
-    def _consider(self, proposal: Proposal, asked: optuna.Trial | None) -> None:
+    def _consider(self, proposal: Proposal, trial: optuna.Trial | None) -> None:
         """Refuse the candidate, or submit it."""
         try:
             point = self.problem.point(proposal.parameters)
         except UserError as error:
-            self._refuse(proposal, str(error), asked)
+            self._refuse(proposal, str(error), trial)
             return
         gated = self.problem.gate(point)
         proposal = proposal.known(point.fingerprint, gated.violations, gated.values)
         if gated.refusal is not None:
-            self._refuse(proposal, gated.refusal, asked, self._limits)
+            self._refuse(proposal, gated.refusal, trial, self._limits)
             return
         self._refusals.clear()
         spec = self.problem.spec("", point, 0)
         candidate = self.candidates.submit(proposal, LevelResult(steps=self.problem.steps[0], key=spec.key))
-        self.unseen.meet(candidate)
-        self.searcher.follow(candidate, asked)
+        self.unseen.add(candidate)
+        self.searcher.tell(candidate, trial)
         self._submit(candidate, 0, point)
 
-    def _refuse(self, proposal: Proposal, reason: str, asked: optuna.Trial | None, limits: Plain = None) -> None:
-        self._lengthen(reason)
+    def _refuse(self, proposal: Proposal, reason: str, trial: optuna.Trial | None, limits: Plain = None) -> None:
+        self._note_refusal(reason)
         candidate = self.candidates.refuse(proposal, reason, limits)
-        self.unseen.meet(candidate)
-        self.searcher.follow(candidate, asked)
+        self.unseen.add(candidate)
+        self.searcher.tell(candidate, trial)
 
-    def _lengthen(self, reason: str) -> None:
-        """The row of candidates that are not trained."""
+    def _note_refusal(self, reason: str) -> None:
         self._refusals.append(reason)
         self.show.refused(len(self._refusals), reason)
 
@@ -254,19 +229,20 @@ class Sweep:
 
     def _submit(self, candidate: Candidate, level: int, point: Point, *, again: bool = False) -> None:
         spec = self.problem.spec(candidate.name, point, level)
-        record = self.queue.submit(spec)
-        if record is not None:  # measured before: by another study, or `again`, for this one
-            self._tell(candidate, spec, record, paid=again)
+        if (
+            record := self.queue.submit(spec)
+        ) is not None:  # measured before: by another study, or `again`, for this one
+            self._collect(candidate, spec, record, paid=again)
         else:
             self._running[spec.key] = candidate
             self.show.add(spec)
 
     # results
 
-    def _tell(self, candidate: Candidate, spec: TrialSpec, record: TrialRecord, *, paid: bool = True) -> None:
+    def _collect(self, candidate: Candidate, spec: TrialSpec, record: TrialRecord, *, paid: bool = True) -> None:
         """A training ended; not `paid`, for another study."""
         outcome, before = self.problem.outcome(record), candidate.awaiting
-        spent = _spent_gpu_seconds(candidate, record) if paid else 0.0
+        spent = candidate.gpu_seconds_in(record.provenance) if paid else 0.0
         result = LevelResult(
             steps=spec.settings.recipe.steps,
             key=spec.key,
@@ -292,12 +268,11 @@ class Sweep:
         self.queue.expect(spec)
         if result != candidate.levels[-1]:
             self.candidates.update(candidate, result)
-            if result.stand_in is not None:
-                self.searcher.learn(candidate)
+            self.searcher.tell(candidate)
 
     def _result(self, candidate: Candidate, result: LevelResult) -> None:
         self.candidates.update(candidate, result)
-        self.searcher.learn(candidate)
+        self.searcher.tell(candidate)
         self._settle(candidate)
         level = self.problem.steps.index(result.steps)
         if level < self.problem.top:
@@ -341,15 +316,17 @@ class Sweep:
         if bare != candidate.levels[-1]:
             self.candidates.update(candidate, bare)
         self.candidates.fail(candidate, reason)
-        self.searcher.end(candidate)
-        self.problem.drop_checkpoints([checkpoints_key(candidate)])
+        self._forget(candidate)
 
     def _stop(self, candidate: Candidate, reason: str, *, waiting: bool = True) -> None:
         """It will not be promoted."""
         if waiting:
             self.levels[self.problem.steps.index(candidate.levels[-1].steps)].withdraw(candidate.number)
         self.candidates.stop(candidate, reason)
-        self.searcher.end(candidate)
+        self._forget(candidate)
+
+    def _forget(self, candidate: Candidate) -> None:
+        self.searcher.tell(candidate)
         self.problem.drop_checkpoints([checkpoints_key(candidate)])
 
     def _stop_waiting(self, ending: Ending) -> None:
@@ -358,13 +335,18 @@ class Sweep:
             for number in sorted(level.waiting):
                 self._stop(self.candidates[number], f"not among the best when the sweep ended: {ending.reason}")
 
-    def _with_the_floor(self, ending: Ending) -> Ending:
-        """The ending, and why nothing is complete if the floor is the reason."""
-        if ending.halts or self.floor is None or any(each.state == "complete" for each in self.candidates):
+    def _with_why_none_is_complete(self, ending: Ending) -> Ending:
+        """The ending, and the reason where that is the floor, or that all have failed."""
+        trained = [each for each in self.candidates if each.levels]
+        failed = [each for each in trained if each.state == "failed"]
+        if failed and len(failed) == len(trained):
+            why = f"all {len(failed):,} failed, the last because {failed[-1].reason}"
+            return replace(ending, reason=f"{ending.reason}; {why}", failed=True)
+        if ending.halts or self.floor is None or any(each.state == "complete" for each in trained):
             return ending
-        low = sum(bool(each.levels) and not self._above_floor(each.levels[-1]) for each in self.candidates)
-        said = f"{low} of {self.candidates.submitted} are not below the floor, a KID of {self.floor:.4g}"
-        return replace(ending, reason=f"{ending.reason}; none is complete, {said}: raise the budgets")
+        low = sum(each.state != "failed" and not self._above_floor(each.levels[-1]) for each in trained)
+        why = f"{low} of {len(trained)} are not below the floor, a KID of {self.floor:.4g}"
+        return replace(ending, reason=f"{ending.reason}; none is complete, {why}: raise the budgets")
 
     # earlier drivers, limits
 
@@ -393,26 +375,23 @@ class Sweep:
             return Ending(f"its {gpu_hours:g} GPU-hours are spent; gpu_hours=... lets it go on", halts=True)
         return None
 
+    def note_progress(self) -> None:
+        """A training ended, or a measurement came."""
+        self._progress_at = self.clock()
+
+    @property
+    def patience_is_over(self) -> bool:
+        """Whether measurements were awaited in vain for `wait_hours`."""
+        return self.clock() - self._progress_at >= 3600 * self.definition.wait_hours
+
     def note_hours(self) -> None:
         if self.clock() - self._noted >= HOURS_EVERY_S:
             self._noted = self.clock()
             self.candidates.note_hours(self.hours)
 
-    def _unmet(self) -> str:
+    def _why_all_are_refused(self) -> str:
         """Why none of those refused in a row can be trained; of those that an earlier driver refused, all."""
         count = len(self._refusals) or len(self.candidates)
         refused = list(itertools.islice(self.candidates.newest(), count))
         reasons = self._refusals or [each.reason for each in reversed(refused)]
-        return unmet(refused, reasons, self.problem.levels[0].settings.limits)
-
-
-def _fingerprint(problem: Problem, parameters: dict[str, object]) -> str:
-    return problem.point(parameters).fingerprint  # type: ignore[arg-type]
-
-
-def _spent_gpu_seconds(candidate: Candidate, record: TrialRecord) -> float:
-    """On an accelerator at this budget: a record counts from the first step, whatever budget that was at."""
-    spent = float(record.provenance.get("gpu_seconds", 0.0))
-    if set(record.provenance.get("continued_from", ())) & {result.steps for result in candidate.levels[:-1]}:
-        spent -= sum(result.gpu_seconds for result in candidate.levels[:-1])
-    return max(0.0, spent)
+        return why_all_are_refused(refused, reasons, self.problem.levels[0].settings.limits)

@@ -7,7 +7,7 @@ from tiny_study import SWEEP, write_yaml
 
 from harness.cli import main
 from harness.search import sweep
-from harness.search.rehearsal import rehearse
+from harness.search.driver import dry_run
 from harness.search.study import open_storage, open_study, stored_study
 
 
@@ -22,10 +22,10 @@ def proposed(rehearsal):
 
 
 @pytest.mark.parametrize("storage", ["sqlite", pytest.param("journal", marks=pytest.mark.slow)])
-def test_a_rehearsal_names_the_candidates_that_the_sweep_then_trains(workplace, capsys, storage):
+def test_a_dry_run_names_the_candidates_that_the_sweep_then_trains(workplace, capsys, storage):
     write_yaml(Path("sweeps/search.yaml"), {**SWEEP, "storage": storage})
     before = bytes_of(Path("runs"))
-    first = rehearse("search", ["trials=3"], 1)
+    first = dry_run("search", ["trials=3"], 1)
     assert bytes_of(Path("runs")) == before
     assert main(["sweep", "search", "trials=1"]) == 0
     study = stored_study(Path("runs/search"), "search")
@@ -35,7 +35,7 @@ def test_a_rehearsal_names_the_candidates_that_the_sweep_then_trains(workplace, 
     output = capsys.readouterr().out
     assert "the study has 1 candidates, 0 of them in flight" in output
     assert "dry run: nothing was run or written" in output
-    second = rehearse("search", ["trials=2"], 5)
+    second = dry_run("search", ["trials=2"], 5)
     assert bytes_of(Path("runs")) == before
     assert len(proposed(second)) == 1, "the second of two"
     assert proposed(second) != proposed(first)
@@ -43,11 +43,11 @@ def test_a_rehearsal_names_the_candidates_that_the_sweep_then_trains(workplace, 
     assert stored_study(Path("runs/search"), "search").trials[1].params == proposed(second)[0]
 
 
-def test_a_rehearsal_goes_on_where_the_driver_only_looks_for_results(workplace, monkeypatch):
+def test_a_dry_run_goes_on_where_the_driver_only_looks_for_results(workplace, monkeypatch):
     """As in a long row of refused candidates."""
     monkeypatch.setattr(sweep, "FILLING_S", 0.02)  # less than counting one takes
     write_yaml(Path("sweeps/search.yaml"), SWEEP)
-    assert len(proposed(rehearse("search", ["trials=3"], 5))) == 3
+    assert len(proposed(dry_run("search", ["trials=3"], 5))) == 3
 
 
 def test_what_a_limit_refuses_is_told_with_its_reason(workplace, capsys):

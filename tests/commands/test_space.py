@@ -10,10 +10,10 @@ import torch
 from harness.architecture.catalogue import architecture
 from harness.architecture.decoder import DecoderConfig
 from harness.cli import main
-from harness.commands.space import draws
+from harness.commands.space import census, draws
 from harness.models.build import build, example_inputs
 from harness.records.errors import UserError
-from harness.search.space import census, space
+from harness.search.space import space
 from harness.trials.ablation_study import read_ablation
 from harness.trials.costs import cost_of
 from harness.trials.studies import REPOSITORY, read_study

@@ -12,12 +12,13 @@ from harness.architecture.config import ArchitectureConfig
 from harness.architecture.difference import difference
 from harness.architecture.edits import with_edits
 from harness.architecture.kinds import kind_of
+from harness.commands.space import census
 from harness.coreml.config import Mlprogram
 from harness.coreml.preflight import preflight
 from harness.models.build import build, example_inputs
 from harness.records.errors import UserError
 from harness.records.plain import from_plain, to_plain
-from harness.search.space import census, space
+from harness.search.space import space
 from harness.trials.costs import cost_of
 
 LAPTOP = architecture("laptop/thin_sdxl")

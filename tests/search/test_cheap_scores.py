@@ -16,8 +16,7 @@ from harness.records.errors import UserError
 from harness.records.record import Protocol
 from harness.records.store import Store
 from harness.search import proxies
-from harness.search.definition import samplers_used
-from harness.search.study import stored_study
+from harness.search.study import samplers_used, stored_study
 
 ENOUGH = 5
 TRAINED = {**SETTINGS, "recipe.steps": 8, "recipe.validate_every": 2, "recipe.log_every": 4}

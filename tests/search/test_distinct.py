@@ -82,7 +82,7 @@ def test_the_nearest_is_the_fewest_knobs_away():
     distances = []
     for _ in range(80):
         near = unseen_yet.nearest(start)
-        unseen_yet._met.add(searcher._key(near))
+        unseen_yet._tried.add(searcher._key(near))
         distances.append(sum(near[name] != start[name] for name in start))
     assert distances == sorted(distances)
     assert distances[0] == 0

@@ -124,6 +124,16 @@ def test_a_failed_training_is_a_failed_trial_with_its_reason_and_the_sweep_goes_
     assert world.trials(TrialState.COMPLETE)
 
 
+@pytest.mark.parametrize("budgets", [(), BUDGETS])
+def test_where_all_trainings_fail_the_ending_is_a_failure_and_says_why(tmp_path, cheap, budgets):
+    world = World(tmp_path, lambda _spec: "training diverged at step 7")
+    ending = world.run(trials=3, budgets=budgets)
+    assert ending.failed
+    assert ending.reason.endswith("; all 3 failed, the last because train: training diverged at step 7")
+    world.workers.score = score
+    assert not world.run(trials=6, budgets=budgets).failed, "others of them have not"
+
+
 def test_hours_count_over_all_runs_and_what_may_be_promoted_keeps_running(tmp_path, cheap):
     world = World(tmp_path, workers=1)  # a minute a training
     ending = world.run(trials=400, budgets=BUDGETS, hours=0.25)

@@ -14,11 +14,10 @@ from test_driver import Death, KilledError
 from harness.measure.statistics import noise_of
 from harness.measure.statistics_joint import Difference, corrected
 from harness.records.errors import UserError
-from harness.search import conclusions
+from harness.search import finalists
 from harness.search.candidates import rescored_in
-from harness.search.conclusions import Compared, conclude, ties_of
 from harness.search.definition import Finalists
-from harness.search.finalists import chosen, fresh_seeds, rescore, rescore_finalists
+from harness.search.finalists import Compared, chosen, conclude, fresh_seeds, rescore_finalists, ties_of
 from harness.search.promote import choose
 
 WANTED = Finalists(most=3, seeds=3)
@@ -120,12 +119,12 @@ def test_a_planted_lucky_candidate_wins_the_search_and_loses_after_re_scoring(tm
 
 def test_concluding_from_the_searchs_values_shows(tmp_path, cheap, monkeypatch):
     """The mutation: the search's value in the place of the re-scored ones."""
-    by_objective = conclusions._by_objective
+    by_objective = finalists._by_objective
 
     def searched(*arguments):
         return {name: (value, dict.fromkeys(again, value)) for name, (value, again) in by_objective(*arguments).items()}
 
-    monkeypatch.setattr(conclusions, "_by_objective", searched)
+    monkeypatch.setattr(finalists, "_by_objective", searched)
     with pytest.raises(AssertionError):
         check_the_lucky_one_loses(World(tmp_path, lucky))
 
@@ -371,21 +370,6 @@ def test_of_each_value_of_a_knob_the_best_is_chosen(tmp_path, cheap):
     wanted = Finalists(each="width", most=1)
     assert {each.number for each in chosen(world.candidates, driver.problem, wanted)} == {n for _, n in best.values()}
     assert len(chosen(world.candidates, driver.problem, Finalists(most=1))) == 1, "without it, the best of all"
-
-
-def test_chosen_candidates_can_be_re_scored_without_a_study(tmp_path, cheap):
-    """For who compares searches: values by candidate and seed, nothing written."""
-    world = World(tmp_path)
-    driver = world.driver(trials=5)
-    driver.run()
-    some = [candidate for candidate in world.candidates if candidate.state == "complete"][:2]
-    found = rescore(driver.problem, driver.queue, some, (7, 8), driver.show)
-    assert {number: sorted(seeds) for number, seeds in found.items()} == {each.number: [7, 8] for each in some}
-    for seeds in found.values():
-        assert all(
-            one.values == (one.kid, world.workers.records[one.key].quantities["macs"].value) for one in seeds.values()
-        )
-    assert scores(world) == {}
 
 
 def test_plain_optuna_reads_both_values(tmp_path, cheap):

@@ -9,16 +9,16 @@ from tiny_study import SETTINGS, SWEEP, lay_out, write_yaml
 from harness.architecture.catalogue import architecture
 from harness.architecture.ladder import LadderRung
 from harness.cli import main
+from harness.commands.space import census
 from harness.records.errors import UserError
 from harness.records.store import Store
 from harness.records.yaml_text import parse_yaml
 from harness.search.candidates import rescored_in
-from harness.search.definition import definition_of
+from harness.search.definition import check_recipes, definition_of
 from harness.search.driver import problem_of
-from harness.search.knob_checks import check_recipes
 from harness.search.problem import parameters_of
 from harness.search.promote import recipe_of
-from harness.search.space import census, space
+from harness.search.space import space
 from harness.search.study import stored_study
 from harness.training.recipe import Recipe
 from harness.trials.ablation_study import read_ablation

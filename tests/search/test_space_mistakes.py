@@ -5,7 +5,7 @@ import pytest
 from harness.cli import main
 from harness.records.errors import UserError
 from harness.records.yaml_text import parse_yaml
-from harness.search.knob_checks import check_types_of_values
+from harness.search.definition import check_types_of_values
 from harness.search.space import space
 from harness.trials.studies import read_study
 

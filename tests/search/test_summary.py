@@ -7,11 +7,9 @@ from fake_sweep import OBJECTIVES, World, score
 
 from harness.records.errors import UserError
 from harness.records.plain import to_plain
-from harness.search.conclusions import conclude
-from harness.search.finalists import Finalists, rescore_finalists
-from harness.search.status import sweep_status
+from harness.search.finalists import Finalists, conclude, rescore_finalists
+from harness.search.status import sweep_status, sweep_summary
 from harness.search.study import DEFINITION
-from harness.search.summary import sweep_summary
 
 BUDGETS = (100, 300)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+import torch
 from optuna.trial import TrialState
 from tiny_study import BASE, SETTINGS, SPACE, SWEEP, write_yaml
 
@@ -11,6 +12,7 @@ from harness.cli import main
 from harness.launch.events import read_events
 from harness.records.store import Store
 from harness.search.space import space as space_of
+from harness.training import loop
 from harness.trials import run
 from harness.trials.costs import counted
 from harness.trials.prepared import prepare
@@ -105,6 +107,16 @@ def test_a_limit_that_nothing_meets_ends_in_one_sentence(workplace, trainings, c
     assert "3 candidates in a row were refused" in said
     assert "none has params of at most 1,000, the smallest seen is " in said
     assert trainings == []
+
+
+def test_a_sweep_whose_every_training_fails_ends_in_a_sentence_and_status_1(workplace, trainings, monkeypatch, capsys):
+    loss = loop.flow_matching_loss
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "flow_matching_loss", lambda *arguments: loss(*arguments) * torch.nan)
+        assert main(["sweep", "search", "trials=2"]) == 1
+    assert "; all 2 failed, the last because train: training diverged at step" in capsys.readouterr().err
+    assert main(["sweep", "search", "trials=3"]) == 0
+    assert len(trainings) == 3
 
 
 def test_what_another_study_measured_is_not_trained_again(workplace, trainings):
