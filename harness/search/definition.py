@@ -315,7 +315,7 @@ def check_recipes(space: Space, settings: Settings, *, several_budgets: bool) ->
                 recipe = _first_possible(space, settings.recipe, name, value)
             except UserError as error:
                 raise UserError(f"knob '{name}', value {value}: {error}") from error
-            if several_budgets and not recipe.begins_longer_ones:
+            if several_budgets and not recipe.is_extendable:
                 raise UserError(
                     f"knob '{name}', value {value}: {recipe.named_schedule} depends on the last step, so a shorter "
                     "training is no beginning of a longer one; leave out the value, or give one budget"
