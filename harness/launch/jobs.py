@@ -20,14 +20,14 @@ from harness.records.plain import from_plain
 
 
 @dataclass(slots=True)
-class Running:
+class RunningJob:
     attempt: Attempt
     handle: Handle
     lease: LeaseWatch | None
     slot: int  # among the jobs in flight, from 0
 
     @classmethod
-    def of(cls, attempt: Attempt, handle: Handle, launcher: LauncherConfig, slot: int) -> "Running":
+    def of(cls, attempt: Attempt, handle: Handle, launcher: LauncherConfig, slot: int) -> "RunningJob":
         """A lease is watched where locks may not reach."""
         watch = LeaseWatch(attempt.lease, launcher.lease_timeout_s) if isinstance(launcher, SlurmLauncher) else None
         return cls(attempt, handle, watch, slot)
@@ -40,7 +40,7 @@ class Running:
         return self.handle.may_live()
 
 
-def end_jobs(jobs: Sequence[Running], launcher: LauncherConfig) -> None:
+def end_jobs(jobs: Sequence[RunningJob], launcher: LauncherConfig) -> None:
     """Ask every job to end. On this machine ask again each second (a worker may not listen yet), then kill."""
     for job in jobs:
         job.handle.stop()
@@ -70,18 +70,18 @@ def recall(folder: Path) -> list[str]:
     return [job.attempt.key for job in jobs]
 
 
-def living_jobs(folder: Path, launcher: LauncherConfig) -> list[Running]:
+def living_jobs(folder: Path, launcher: LauncherConfig) -> list[RunningJob]:
     """The jobs without a result that run, or may yet begin to."""
     jobs = (unfinished_job(path.parent, launcher) for path in sorted(folder.glob("*/current")))
     return [job for job in jobs if job is not None and job.lives]
 
 
-def unfinished_job(key_folder: Path, launcher: LauncherConfig) -> Running | None:
+def unfinished_job(key_folder: Path, launcher: LauncherConfig) -> RunningJob | None:
     """The newest attempt at a job, dead or alive; None where it has a result, or there is none."""
     attempt = current_attempt(key_folder)
     if attempt is None or attempt.result() is not None:
         return None
-    return Running.of(attempt, executors.find(attempt, launcher), launcher, 0)
+    return RunningJob.of(attempt, executors.find(attempt, launcher), launcher, 0)
 
 
 def launcher_of(folder: Path) -> LauncherConfig:

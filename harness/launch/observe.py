@@ -49,17 +49,17 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Finished:
+class FinishedJob:
     key: str
     seconds: float  # of work, over all its attempts
     at: float  # Unix seconds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Work:
+class WorkLog:
     """What the log says of the time that jobs took."""
 
-    finished: tuple[Finished, ...] = ()  # oldest first
+    finished: tuple[FinishedJob, ...] = ()  # oldest first
     began: dict[str, float] | None = None  # key -> when its present attempt began to work
     damage: str = ""  # why the log is not all understood
 
@@ -88,7 +88,7 @@ def jobs_of(folder: Path, keys: Iterable[str] | None = None) -> list[Job]:
     return [_job(attempt, lease_s) for attempt in attempts if attempt is not None and attempt.result() is None]
 
 
-def work_of(folder: Path) -> Work:
+def work_log_of(folder: Path) -> WorkLog:
     """From the log of attempts: what finished, when, and how long it had been worked at."""
     began: dict[str, float] = {}
     spent: dict[str, float] = {}
@@ -103,9 +103,9 @@ def work_of(folder: Path) -> Work:
         elif event in ENDS and key in began:
             spent[key] = spent.get(key, 0.0) + at - began.pop(key)
             if event == "finished":
-                finished.append(Finished(key=key, seconds=spent[key], at=at))
+                finished.append(FinishedJob(key=key, seconds=spent[key], at=at))
     damage = f"{folder / 'attempts.log'} is damaged ({cut} of its lines are cut short), so times lack those jobs"
-    return Work(finished=tuple(finished), began=began, damage=damage if cut else "")
+    return WorkLog(finished=tuple(finished), began=began, damage=damage if cut else "")
 
 
 def _job(attempt: Attempt, lease_s: float) -> Job:
@@ -152,13 +152,13 @@ class Pace:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Estimate:
+class TimeLeft:
     seconds: float  # from now
     rests_on: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Kind:
+class JobGroup:
     """Jobs that take about the same time: the trainings to one budget."""
 
     name: str  # `100 steps`
@@ -168,7 +168,7 @@ class Kind:
     size: float = 1.0  # in proportion to which a kind without a finished job takes longer than another
 
 
-def pace_of(work: Work, keys: frozenset[str], driver: Driver, now: float) -> Pace | None:
+def pace_of(work: WorkLog, keys: frozenset[str], driver: Driver, now: float) -> Pace | None:
     """Of the last hour, or of the last ten jobs if those took longer; of this driver's life only. None below two."""
     ends = [job.at for job in work.finished if job.key in keys and job.at >= driver.since]
     since = max(driver.since, min([now - WINDOW_S, *ends[-FEWEST:][:1]]))
@@ -179,7 +179,7 @@ def pace_of(work: Work, keys: frozenset[str], driver: Driver, now: float) -> Pac
     return Pace(ended=ended, hours=hours, per_hour=ended / hours)
 
 
-def estimate(work: Work, kinds: Sequence[Kind], driver: Driver, now: float) -> Estimate | str:
+def time_left(work: WorkLog, kinds: Sequence[JobGroup], driver: Driver, now: float) -> TimeLeft | str:
     """When all jobs of these kinds have ended, or why that cannot be told."""
     if not driver.runs:
         return "no driver runs"
@@ -198,16 +198,16 @@ def estimate(work: Work, kinds: Sequence[Kind], driver: Driver, now: float) -> E
         seconds_left += [max(0.0, mean - (now - began.get(key, now))) for key in kind.running]
         seconds_left += [mean] * kind.to_come
     seconds = max(sum(seconds_left) / max(1, driver.at_once), max(seconds_left, default=0.0))
-    return Estimate(seconds=seconds, rests_on=_grounds(len(seconds_left), driver, means, scaled))
+    return TimeLeft(seconds=seconds, rests_on=_grounds(len(seconds_left), driver, means, scaled))
 
 
-def _scaled(kind: Kind, kinds: Iterable[Kind], means: Mapping[str, float]) -> float:
+def _scaled(kind: JobGroup, kinds: Iterable[JobGroup], means: Mapping[str, float]) -> float:
     """From the largest kind that has a mean."""
     other = max((each for each in kinds if each.name in means), key=lambda each: each.size)
     return means[other.name] * kind.size / other.size
 
 
-def _mean(jobs: Sequence[Finished]) -> float:
+def _mean(jobs: Sequence[FinishedJob]) -> float:
     return sum(job.seconds for job in jobs) / len(jobs)
 
 

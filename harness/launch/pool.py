@@ -26,7 +26,7 @@ from harness.launch.attempt import Attempt, Result, attempts_of, check_key, curr
 from harness.launch.config import DebugLauncher, LauncherConfig, LocalLauncher, SlurmLauncher, jobs_at_once
 from harness.launch.endings import EVENTS, Ending, Handle, resolve_ending
 from harness.launch.events import Progress, log_event, read_progress
-from harness.launch.jobs import Running, end_jobs
+from harness.launch.jobs import RunningJob, end_jobs
 from harness.launch.local import LocalWorkers
 from harness.launch.stopping import (
     DriverStopped,
@@ -85,7 +85,7 @@ class Pool:
         self.max_attempts = max_attempts
         self._submissions: dict[str, _Submission] = {}  # every key that has no final outcome yet
         self._waiting: deque[str] = deque()
-        self._running: dict[str, Running] = {}
+        self._running: dict[str, RunningJob] = {}
         self._ready: list[Outcome] = []
         self._losses: dict[str, int] = {}
         self._stopping: StopRequest | None = None
@@ -250,7 +250,7 @@ class Pool:
             ]
         for attempt, handle in zip(attempts, handles, strict=True):
             attempt.mark_submitted(handle.job_id)
-            self._running[attempt.key] = Running.of(attempt, handle, self.launcher, self._free_slot())
+            self._running[attempt.key] = RunningJob.of(attempt, handle, self.launcher, self._free_slot())
 
     def _name_attempt(self, key: str) -> Attempt | None:
         """The next attempt, named under the key's lock; None where that is held, or there is a result: an earlier
@@ -289,8 +289,8 @@ class Pool:
         self._running[key] = job
         return True
 
-    def _take_over(self, attempt: Attempt) -> Running:
-        return Running.of(attempt, executors.find(attempt, self.launcher), self.launcher, self._free_slot())
+    def _take_over(self, attempt: Attempt) -> RunningJob:
+        return RunningJob.of(attempt, executors.find(attempt, self.launcher), self.launcher, self._free_slot())
 
     def _collect(self) -> None:
         for key, job in list(self._running.items()):
@@ -303,13 +303,13 @@ class Pool:
             else:
                 self._handle_lost(key, job, result)
 
-    def _settle(self, key: str, job: Running, result: Result | None) -> Ending:
+    def _settle(self, key: str, job: RunningJob, result: Result | None) -> Ending:
         ending = resolve_ending(job.attempt, job.handle, self.launcher, result)
         event = EVENTS.get(ending.policy, "lost")
         log_event(self.folder, event, key=key, attempt=job.attempt.name, error=ending.why)
         return ending
 
-    def _handle_lost(self, key: str, job: Running, result: Result | None) -> None:
+    def _handle_lost(self, key: str, job: RunningJob, result: Result | None) -> None:
         ending = self._settle(key, job, result)
         if ending.policy in ("fail", "cancel"):
             self._ready.append(_unfinished(job.attempt, "failed", ending.why))

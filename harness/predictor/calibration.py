@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from harness.predictor.evaluation import NOMINAL, half_width, left_out, physics_from
+from harness.predictor.evaluation import NOMINAL, half_width, left_out, predictor_method
 from harness.predictor.fit import Fitted, Point, Vector, fit
 from harness.predictor.operators import Operators
 from harness.predictor.roofline import INDEX, ChipScale, Physics
@@ -58,12 +58,12 @@ def calibrate_and_test(points: Sequence[Point], *, fitted_on: str) -> tuple[Cali
     if len(points) < FEWEST_POINTS:
         raise UserError(f"a calibration needs at least {FEWEST_POINTS} latencies, not {len(points)}; add measurements")
     fitted = fit(points)
-    by_model = left_out(points, physics_from(fitted))
+    by_model = left_out(points, predictor_method(fitted))
     return _calibration(points, fitted, by_model, fitted_on), by_model
 
 
 def _calibration(points: Sequence[Point], fitted: Fitted, by_model: Vector, fitted_on: str) -> Calibration:
-    by_chip = left_out(points, physics_from(fitted), lambda point: point.chip)
+    by_chip = left_out(points, predictor_method(fitted), lambda point: point.chip)
     sizes = [total_macs(point.operators) for point in points]
     return Calibration(
         physics=fitted.physics,

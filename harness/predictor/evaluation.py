@@ -33,7 +33,7 @@ def left_out(points: Sequence[Point], method: Method, by: Callable[[Point], str]
     return errors
 
 
-def physics_from(start: Fitted | None = None) -> Method:
+def predictor_method(start: Fitted | None = None) -> Method:
     """The predictor itself; `start` saves time."""
 
     def method(seen: Sequence[Point], unseen: Sequence[Point]) -> Vector:

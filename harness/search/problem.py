@@ -33,7 +33,7 @@ from harness.search.study import CHECKPOINTS
 from harness.training.recipe import Recipe
 from harness.trials.ablation_study import read_ablation
 from harness.trials.costs import before_training
-from harness.trials.limits import LatencyLimit, Limits, checks, violated
+from harness.trials.limits import LatencyLimit, Limits, checks, first_refusal
 from harness.trials.outcomes import queued_backends
 from harness.trials.prepared import Prepared
 from harness.trials.spec import TrialSpec
@@ -74,7 +74,7 @@ def gate(prepared: Prepared, architecture: ArchitectureConfig, twin: Twin | None
             check.name: check.excess if isfinite(check.excess) else UNKNOWN
             for check in checks(quantities, settings.limits)
         },
-        refusal=violated(quantities, settings.limits),
+        refusal=first_refusal(quantities, settings.limits),
     )
 
 

@@ -9,7 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.launch.observe import Driver, Estimate, Job, Kind, Pace, driver_of, estimate, jobs_of, pace_of, work_of
+from harness.launch.observe import (
+    Driver,
+    Job,
+    JobGroup,
+    Pace,
+    TimeLeft,
+    driver_of,
+    jobs_of,
+    pace_of,
+    time_left,
+    work_log_of,
+)
 from harness.records.errors import UserError
 from harness.records.plain import from_plain
 from harness.records.record import Protocol
@@ -155,7 +166,7 @@ class SweepStatus:
     rescored: tuple[RescoredStatus, ...]  # the finalists
     running: tuple[Running, ...]
     pace: Pace | None
-    end: Estimate | None
+    end: TimeLeft | None
     end_unknown: str  # why there is no estimate
     hours: float  # of driving, noted each minute
     hours_limit: float | None
@@ -179,13 +190,15 @@ def sweep_status(folder: Path, name: str) -> SweepStatus | None:
 
 def _status(folder: Path, name: str, stored: StoredSweep, now: float) -> SweepStatus:
     attempts, candidates, definition = folder / "attempts", stored.candidates, stored.definition
-    driver, work = driver_of(attempts), work_of(attempts)
+    driver, work = driver_of(attempts), work_log_of(attempts)
     budgets = _budgets(candidates, stored.began.get("budgets", ()))
     kinds = _kinds(candidates, budgets, definition.get("trials"), int(stored.began.get("reduction", 2)), driver)
     if budgets:
         kinds.append(_final_round(stored.rescored, _finalists(stored), budgets[-1].steps, driver))
     keys = frozenset(level.key for each in candidates for level in each.levels) | {score.key for score in stored.fresh}
-    end = estimate(work, kinds, driver, now) if "trials" in definition else "its driver did not say how many candidates"
+    end = (
+        time_left(work, kinds, driver, now) if "trials" in definition else "its driver did not say how many candidates"
+    )
     return SweepStatus(
         name=name,
         place=stored.place,
@@ -201,7 +214,7 @@ def _status(folder: Path, name: str, stored: StoredSweep, now: float) -> SweepSt
         rescored=tuple(_rescored(name, scores) for name, scores in stored.rescored.items()),
         running=_running(attempts, candidates, stored.rescored),
         pace=pace_of(work, keys, driver, now),
-        end=end if isinstance(end, Estimate) else None,
+        end=end if isinstance(end, TimeLeft) else None,
         end_unknown=end if isinstance(end, str) else "",
         hours=stored.hours,
         hours_limit=definition.get("hours"),
@@ -266,12 +279,12 @@ def _finalists(stored: StoredSweep) -> Mapping[str, int] | None:
 
 def _final_round(
     rescored: Mapping[str, Sequence[FreshScore]], wish: Mapping[str, int] | None, steps: int, driver: Driver
-) -> Kind:
+) -> JobGroup:
     """The finalists' trainings from step 0. Who they are is known once one has a second seed; until then, the most."""
     fresh = [score for scores in rescored.values() for score in scores]
     finalists = len(rescored) if len(fresh) > len(rescored) else wish["most"] if wish else 0
     to_come = finalists * wish["seeds"] - len(fresh) if wish and not driver.stopping else 0
-    return Kind(
+    return JobGroup(
         name="re-scoring",
         keys=frozenset(score.key for score in fresh),
         running=frozenset(score.key for score in fresh if score.running),
@@ -282,7 +295,7 @@ def _final_round(
 
 def _kinds(
     candidates: Sequence[Candidate], budgets: Sequence[BudgetStatus], trials: int | None, reduction: int, driver: Driver
-) -> list[Kind]:
+) -> list[JobGroup]:
     """One a budget. Of those to come at a higher one, as many as can be promoted at most."""
     kinds, most, before = [], trials or 0, 0
     for level, budget in enumerate(budgets):
@@ -290,7 +303,7 @@ def _kinds(
         running = (each.in_flight for each in candidates if each.in_flight)
         most = max(most, len(keys)) if level == 0 else places(most, reduction, drained=True)
         kinds.append(
-            Kind(
+            JobGroup(
                 name=f"{budget.steps} steps",
                 keys=frozenset(keys),
                 running=frozenset(result.key for result in running if result.steps == budget.steps),

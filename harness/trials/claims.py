@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.launch.events import Progress
-from harness.launch.jobs import Running, launcher_of, unfinished_job
+from harness.launch.jobs import RunningJob, launcher_of, unfinished_job
 from harness.launch.pool import Pool
 from harness.launch.worker import Call
 from harness.processes.lease import Heartbeat, LeaseWatch, unique_owner
@@ -40,7 +40,7 @@ class Claims:
         self._root, self._folder = store.absolute() / "claims", folder.absolute()
         self._heartbeat: Heartbeat | None = None
         self._watches: dict[str, LeaseWatch] = {}  # by driver
-        self._jobs: dict[str, Running] = {}  # of drivers that are gone, by key
+        self._jobs: dict[str, RunningJob] = {}  # of drivers that are gone, by key
 
     def take(self, key: str) -> str | None:
         """None where the trial is this driver's to train now; else the name of the study that has it."""

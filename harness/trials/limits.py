@@ -126,7 +126,7 @@ def checks(quantities: Mapping[str, Quantity], limits: Limits) -> list[Check]:
     return [Check(name=name, limit=limit, quantity=quantities.get(name, missing)) for name, limit in limits.items()]
 
 
-def violated(quantities: Mapping[str, Quantity], limits: Limits) -> str | None:
+def first_refusal(quantities: Mapping[str, Quantity], limits: Limits) -> str | None:
     """The sentence for the first limit that is not met; None where all are."""
     return next((why for check in checks(quantities, limits) if (why := check.refusal) is not None), None)
 

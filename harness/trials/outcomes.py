@@ -25,7 +25,7 @@ from harness.trials.costs import (
     timed_by,
     twin_latency_backends,
 )
-from harness.trials.limits import COUNTED, violated
+from harness.trials.limits import COUNTED, first_refusal
 from harness.trials.settings import Settings
 from harness.trials.spec import TrialSpec
 from harness.trials.twins import PREFIX, PREFLIGHT, conditions_of_twin, under
@@ -63,7 +63,7 @@ def rejected(spec: TrialSpec) -> TrialRecord | None:
     if not spec.limits:
         return None
     quantities = before_training(spec)
-    reason = violated(quantities, spec.limits)
+    reason = first_refusal(quantities, spec.limits)
     if reason is None:
         return None
     return record_of(spec, "rejected", quantities | all_unavailable(LEARNT, f"rejected before training: {reason}"))

@@ -6,7 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.launch.observe import Driver, Estimate, Job, Kind, Pace, driver_of, estimate, jobs_of, pace_of, work_of
+from harness.launch.observe import (
+    Driver,
+    Job,
+    JobGroup,
+    Pace,
+    TimeLeft,
+    driver_of,
+    jobs_of,
+    pace_of,
+    time_left,
+    work_log_of,
+)
 from harness.records.manifest import read_manifest
 from harness.records.quantity import value_of
 from harness.records.record import TrialRecord, trial_key, why
@@ -37,7 +48,7 @@ class AblationStatus:
     cells: tuple[Cell, ...]
     other_jobs: tuple[Job, ...]  # the controls
     pace: Pace | None
-    end: Estimate | None
+    end: TimeLeft | None
     end_unknown: str  # why there is no estimate
     remarks: tuple[str, ...] = ()
 
@@ -45,7 +56,7 @@ class AblationStatus:
 def ablation_status(out: Path, name: str) -> AblationStatus:
     """Of the ablation in OUT/NAME, now. Errors: UserError where its manifest or a record cannot be read."""
     manifest, folder, now = read_manifest(out, name), out / name / "attempts", time.time()
-    store, driver, work = Store(out / "store"), driver_of(folder), work_of(folder)
+    store, driver, work = Store(out / "store"), driver_of(folder), work_log_of(folder)
     keys = {
         trial_key(rung.architecture_fingerprint, manifest.protocol_fingerprint, seed): (rung.name, seed)
         for seed in manifest.seeds
@@ -54,13 +65,13 @@ def ablation_status(out: Path, name: str) -> AblationStatus:
     jobs = {job.key: job for job in jobs_of(folder)}
     cells = tuple(_cell(store, key, *keys[key], jobs.get(key)) for key in keys)
     states = Counter(cell.state for cell in cells)
-    kind = Kind(
+    kind = JobGroup(
         name="",
         keys=frozenset(keys),
         running=frozenset(cell.key for cell in cells if cell.state == "running"),
         to_come=0 if driver.stopping else states["waiting"],
     )
-    end = estimate(work, [kind], driver, now)
+    end = time_left(work, [kind], driver, now)
     return AblationStatus(
         name=name,
         place=str(out / name / "manifest.json"),
@@ -69,7 +80,7 @@ def ablation_status(out: Path, name: str) -> AblationStatus:
         cells=cells,
         other_jobs=tuple(job for key, job in jobs.items() if key not in keys),
         pace=pace_of(work, frozenset(keys), driver, now),
-        end=end if isinstance(end, Estimate) else None,
+        end=end if isinstance(end, TimeLeft) else None,
         end_unknown=end if isinstance(end, str) else "",
         remarks=(work.damage,) if work.damage else (),
     )

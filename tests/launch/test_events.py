@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.launch.events import log_event, read_events
-from harness.launch.observe import work_of
+from harness.launch.observe import work_log_of
 from harness.records.errors import UserError
 
 
@@ -23,8 +23,8 @@ def test_a_line_cut_at_any_byte_costs_that_line_alone(tmp_path: Path) -> None:
         events = [(event["key"], event["event"]) for event in read_events(tmp_path)]
         whole = length == len(line) - 1  # all but its end: the next line ends it
         assert events == [("first", "started"), *[("cut", "failed")] * whole, ("first", "finished")]
-        assert [job.key for job in work_of(tmp_path).finished] == ["first"]
-        assert ("1 of its lines" in work_of(tmp_path).damage) == (length > 0 and not whole)
+        assert [job.key for job in work_log_of(tmp_path).finished] == ["first"]
+        assert ("1 of its lines" in work_log_of(tmp_path).damage) == (length > 0 and not whole)
 
 
 def test_a_full_disk_is_said_though_the_write_took_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from harness.predictor.calibration import read
-from harness.predictor.evaluation import left_out, multiply_adds_only, physics_from, plain_roofline
+from harness.predictor.evaluation import left_out, multiply_adds_only, plain_roofline, predictor_method
 from harness.predictor.published import published_points
 
 
@@ -15,5 +15,5 @@ def points():
 @pytest.fixture(scope="session")
 def left_out_errors(points):
     """By method: the predictor and the two baselines."""
-    methods = {"physics": physics_from(read().fitted), "macs": multiply_adds_only, "roofline": plain_roofline}
+    methods = {"physics": predictor_method(read().fitted), "macs": multiply_adds_only, "roofline": plain_roofline}
     return {name: left_out(points, method) for name, method in methods.items()}

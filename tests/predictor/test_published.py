@@ -10,7 +10,7 @@ import pytest
 from harness.architecture.catalogue import catalogue_names
 from harness.measure.cost import count
 from harness.predictor.calibration import FEW_POINTS, calibrate, read
-from harness.predictor.evaluation import NOMINAL, coverage, left_out, physics_from, score
+from harness.predictor.evaluation import NOMINAL, coverage, left_out, predictor_method, score
 from harness.predictor.networks import catalogue_network, published_network
 from harness.predictor.operators import operators_of
 from harness.predictor.predict import predict_operators
@@ -69,7 +69,7 @@ def test_latencies_that_belong_to_other_models_are_not_predicted(points, left_ou
     """The scores measure something: with shuffled latencies the same code falls below the baselines."""
     order = np.random.default_rng(0).permutation(len(points))
     shuffled = [replace(points[i], latency_ms=points[j].latency_ms) for i, j in enumerate(order)]
-    five_folds = left_out(shuffled, physics_from(read().fitted), lambda point: str(len(point.model) % 5))
+    five_folds = left_out(shuffled, predictor_method(read().fitted), lambda point: str(len(point.model) % 5))
     broken = score(shuffled, five_folds)
     honest = score(points, left_out_errors["macs"])
     assert broken.median_error > honest.median_error

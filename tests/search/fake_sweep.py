@@ -23,7 +23,7 @@ from harness.search.problem import Gated, Problem
 from harness.search.space import Space, space
 from harness.search.study import open_storage, open_study, place
 from harness.search.sweep import Sweep
-from harness.trials.limits import checks, violated
+from harness.trials.limits import checks, first_refusal
 from harness.trials.outcomes import failed_record, record_of
 from harness.trials.prepared import Prepared, prepare
 from harness.trials.progress import Show
@@ -211,7 +211,7 @@ def cheap_gate(prepared: Prepared, architecture, twin=None) -> Gated:
     return Gated(
         quantities=quantities,
         violations={check.name: check.excess for check in found},
-        refusal=violated(quantities, limits),
+        refusal=first_refusal(quantities, limits),
     )
 
 

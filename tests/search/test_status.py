@@ -18,15 +18,15 @@ from harness.launch.attempt import new_attempt
 from harness.launch.events import log_event, report_progress
 from harness.launch.observe import (
     Driver,
-    Estimate,
-    Finished,
-    Kind,
-    Work,
+    FinishedJob,
+    JobGroup,
+    TimeLeft,
+    WorkLog,
     driver_of,
-    estimate,
     jobs_of,
     pace_of,
-    work_of,
+    time_left,
+    work_log_of,
 )
 from harness.processes.locks import DRIVER_LOCK, FileLock, is_held
 from harness.records.errors import UserError
@@ -221,17 +221,17 @@ def test_seconds_of_work_leave_out_the_time_between_attempts(tmp_path, monkeypat
     monkeypatch.setattr("harness.launch.events.time.time", lambda: next(clock))
     for event, attempt in (("started", "a1"), ("stopped", "a1"), ("resumed", "a2"), ("finished", "a2")):
         log_event(tmp_path, event, key="k", attempt=attempt)
-    assert work_of(tmp_path).finished == (Finished(key="k", seconds=30.0, at=520.0),)
+    assert work_log_of(tmp_path).finished == (FinishedJob(key="k", seconds=30.0, at=520.0),)
     with (tmp_path / "attempts.log").open("a") as log:
         log.write('{"event": "finis')  # being written
-    assert work_of(tmp_path).damage == ""
+    assert work_log_of(tmp_path).damage == ""
     with (tmp_path / "attempts.log").open("a") as log:
         log.write("\n")
-    assert "is damaged" in work_of(tmp_path).damage
+    assert "is damaged" in work_log_of(tmp_path).damage
 
 
 def work(*ends, seconds=60.0):
-    return Work(finished=tuple(Finished(key=f"k{at}", seconds=seconds, at=at) for at in ends), began={})
+    return WorkLog(finished=tuple(FinishedJob(key=f"k{at}", seconds=seconds, at=at) for at in ends), began={})
 
 
 KEYS = frozenset(f"k{at}" for at in range(20_000))
@@ -249,20 +249,20 @@ def test_the_pace_is_of_the_last_hour_or_the_last_ten_jobs():
 def test_an_estimate_is_the_mean_times_what_is_left_over_what_runs_at_once():
     done = work(1060, 1120, 1180, 1240)
     done.began["r"] = 1240.0
-    low = Kind(name="100 steps", keys=KEYS, running=frozenset({"r"}), to_come=5, size=100)
-    high = Kind(name="300 steps", keys=frozenset(), running=frozenset(), to_come=2, size=200)
-    found = estimate(done, [low, high], RUNS, 1270.0)
-    assert isinstance(found, Estimate)
+    low = JobGroup(name="100 steps", keys=KEYS, running=frozenset({"r"}), to_come=5, size=100)
+    high = JobGroup(name="300 steps", keys=frozenset(), running=frozenset(), to_come=2, size=200)
+    found = time_left(done, [low, high], RUNS, 1270.0)
+    assert isinstance(found, TimeLeft)
     assert found.seconds == pytest.approx((30 + 5 * 60 + 2 * 120) / 2)
     assert "scaled by steps" in found.rests_on
-    last = Kind(name="", keys=KEYS, running=frozenset(), to_come=1)
-    assert estimate(done, [last], RUNS, 1270.0).seconds == 60.0, "one job is not shared by two workers"
+    last = JobGroup(name="", keys=KEYS, running=frozenset(), to_come=1)
+    assert time_left(done, [last], RUNS, 1270.0).seconds == 60.0, "one job is not shared by two workers"
 
 
 def test_no_estimate_without_a_driver_or_two_results():
-    kind = Kind(name="", keys=KEYS, running=frozenset(), to_come=5)
-    assert estimate(work(1060, 1120), [kind], Driver(runs=False), 1200.0) == "no driver runs"
-    assert estimate(work(1060), [kind], RUNS, 1200.0) == "fewer than 2 results"
+    kind = JobGroup(name="", keys=KEYS, running=frozenset(), to_come=5)
+    assert time_left(work(1060, 1120), [kind], Driver(runs=False), 1200.0) == "no driver runs"
+    assert time_left(work(1060), [kind], RUNS, 1200.0) == "fewer than 2 results"
 
 
 @pytest.mark.parametrize("damage", ["sweep.json", "study.db"])

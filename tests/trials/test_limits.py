@@ -11,7 +11,7 @@ from harness.records.quantity import Counted, Failed, Measured, Predicted, Unava
 from harness.records.record import Measurement, TrialRecord, why
 from harness.search.problem import UNKNOWN, gate
 from harness.trials import costs
-from harness.trials.limits import LATENCY, Check, LatencyLimit, checks, violated
+from harness.trials.limits import LATENCY, Check, LatencyLimit, checks, first_refusal
 from harness.trials.outcomes import rejected
 from harness.trials.prepared import prepare
 from harness.trials.run import run_trial
@@ -43,8 +43,8 @@ def spec_of(prepared):
 
 def test_a_count_above_its_limit_is_named_with_both_values():
     quantities = {"params": Counted(value=1_500_001, unit="parameters")}
-    assert violated(quantities, {"params": 1_500_001}) is None
-    assert violated(quantities, {"params": 1_500_000}) == "params is 1,500,001, above the limit of 1,500,000"
+    assert first_refusal(quantities, {"params": 1_500_001}) is None
+    assert first_refusal(quantities, {"params": 1_500_000}) == "params is 1,500,001, above the limit of 1,500,000"
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_count_above_its_limit_is_named_with_both_values():
     ],
 )
 def test_a_latency_above_its_limit_says_whether_it_was_measured_or_predicted(quantity, sentence):
-    assert violated({LATENCY: quantity}, {LATENCY: LIMIT}) == sentence
+    assert first_refusal({LATENCY: quantity}, {LATENCY: LIMIT}) == sentence
 
 
 @pytest.mark.parametrize("unknown", [Unavailable(reason="too big"), Failed(phase="latency", message="too big")])
@@ -65,7 +65,7 @@ def test_a_limit_that_cannot_be_checked_is_a_sentence_and_no_pass(unknown):
     (check,) = checks({LATENCY: unknown}, {LATENCY: LIMIT})
     assert check.excess == inf
     assert check.refusal == ("latency_ms on A17 Pro is not known, so the limit of 300 is not known to be met: too big")
-    assert violated({}, {"params": 5}) is not None
+    assert first_refusal({}, {"params": 5}) is not None
 
 
 @pytest.mark.parametrize(
