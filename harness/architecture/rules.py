@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from harness.architecture.unet import UNetConfig
 
 
+LARGEST = 65_536
+"""Larger ones are slips, and a network of them has more weights than PyTorch can count."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     sentence: str
@@ -37,9 +41,9 @@ def leaves(plain: Plain, path: str = "") -> Iterator[tuple[str, Plain]]:
         yield path, plain
 
 
-def _not_positive(config: Any) -> Iterator[str]:
+def _no_size(config: Any) -> Iterator[str]:
     for path, value in leaves(to_plain(config)):
-        if isinstance(value, int | float) and not isinstance(value, bool) and not 0 < value < float("inf"):
+        if isinstance(value, int | float) and not isinstance(value, bool) and not 0 < value <= LARGEST:
             yield f"{path} is {value}"
 
 
@@ -136,7 +140,7 @@ def normed_widths(config: "UNetConfig") -> Iterator[tuple[str, int]]:
             yield block.place, int(config.convolution.hidden_width(block.c_in, block.c_out))
 
 
-SIZES = Rule("a size or a count is more than 0", _not_positive)
+SIZES = Rule(f"a size or a count is more than 0 and at most {LARGEST:,}", _no_size)
 KERNELS = Rule("a kernel has a middle, so its size is odd", _even_kernel)
 RULES = (
     SIZES,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.commands.verb import Verb
@@ -11,6 +13,7 @@ from harness.records.errors import UserError
 from harness.records.plain import to_plain
 
 if TYPE_CHECKING:
+    from harness.architecture.config import ArchitectureConfig
     from harness.trials.settings import Settings
 
 KEY = re.compile(r"[0-9a-f]{16}")
@@ -48,23 +51,43 @@ def _yaml(content: dict[str, Any]) -> str:
 
 def _study(name: str, overrides: list[str]) -> tuple[str, str, dict[str, Any]]:
     """What it is called, the verb that runs it, and its YAML with all settings filled in."""
+    from harness.architecture.catalogue import architecture
+    from harness.commands.report import check_page
     from harness.search.definition import definition_of
-    from harness.trials.ablation_study import ablation_study
+    from harness.search.space import space
+    from harness.trials.ablation_study import ablation_study, twins_of
     from harness.trials.studies import KINDS, read_study, study_names
 
-    content = read_study("sweeps", name)
+    content, page_name = read_study("sweeps", name), Path(name).stem
     if KINDS["ablation"] in content:
         study, settings = ablation_study(name, overrides)
+        check_page("ablation", page_name, study.report)
+        twins_of(study, settings)
+        _check(settings, [architecture for _, architecture in study.architecture.architectures()], page_name)
         page = study.report or (name if name in study_names("reports") else None)
         own = {"architecture": content["architecture"], **({"report": page} if page else {})}
         return f"the ablation {name}", "ablate", {**own, "settings": _flat(settings)}
     definition, settings = definition_of(name, overrides)
+    check_page("sweep", page_name, definition.report)
+    _check(settings, [architecture(space(read_study("search_spaces", definition.space)).base)], page_name)
     plain: Any = to_plain(definition)
     own = {key: value for key, value in plain.items() if key not in ("settings", "twin") and value not in (None, [])}
     chosen = _flat(settings)
     if definition.budgets:
         del chosen["recipe.steps"]  # the budgets say how long
     return f"the sweep {name}", "sweep", {**own, "settings": chosen}
+
+
+def _check(settings: Settings, architectures: list[ArchitectureConfig], name: str) -> None:
+    """Refuse what no machine could run; what this one cannot is a word beside the YAML, which may be for another."""
+    from harness.trials.checks import check_sizes, check_study
+
+    for architecture in architectures:
+        check_sizes(settings, architecture)
+    try:
+        check_study(settings, [], name=name)
+    except UserError as error:
+        print(f"harness: here it would not run: {error}", file=sys.stderr)
 
 
 def _group(name: str, overrides: list[str]) -> dict[str, Any]:

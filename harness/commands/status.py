@@ -201,7 +201,7 @@ def _sweep(status: SweepStatus) -> RenderableType:
     if status.floor is not None:
         lines.append(("floor", f"promoted below a KID of {status.floor:.4g}"))
     lines += [*_times(status), ("driven", _spent(status))]
-    jobs = [(each.name, f"{each.steps:,} steps", each.job) for each in status.running]
+    jobs = [(each.name, f"{each.steps:,} steps", each.job, each.other_study) for each in status.running]
     return Group(_lines(lines), *_remarks(status.remarks), "", *_jobs("budget", jobs), *_front(status))
 
 
@@ -219,7 +219,7 @@ def _ablation(status: AblationStatus) -> RenderableType:
     cells = {(cell.rung, cell.seed): cell for cell in status.cells}
     for rung in dict.fromkeys(cell.rung for cell in status.cells):
         table.add_row(rung, *(_cell(cells[rung, seed]) for seed in seeds))
-    others = [(job.key, "", job) for job in status.other_jobs]
+    others = [(job.key, "", job, "") for job in status.other_jobs]
     return Group(_lines(lines), *_remarks(status.remarks), "", table, *(_jobs("", others) if others else ()))
 
 
@@ -285,22 +285,22 @@ def _spent(status: SweepStatus) -> str:
     return f"{hours}; {status.gpu_hours:.3g} GPU-hours" + (f" of {limit:g}" if limit is not None else "")
 
 
-def _jobs(column: str, jobs: Sequence[tuple[str, str, Job | None]]) -> list[RenderableType]:
+def _jobs(column: str, jobs: Sequence[tuple[str, str, Job | None, str]]) -> list[RenderableType]:
 
     if not jobs:
         return []
     table = _table("running", column, "phase", "last word", "worker")
-    for name, budget, job in jobs[:MOST_JOBS]:
-        table.add_row(name, budget, *_job(job))
+    for name, budget, job, other_study in jobs[:MOST_JOBS]:
+        table.add_row(name, budget, *_job(job, other_study))
     more = len(jobs) - MOST_JOBS
     return [table, *([f"and {more:,} more"] if more > 0 else []), ""]
 
 
-def _job(job: Job | None) -> tuple[str, str, str]:
+def _job(job: Job | None, other_study: str) -> tuple[str, str, str]:
     from harness.records.eta import duration
 
     if job is None:
-        return "", "", "waits for room"
+        return "", "", f"study {other_study} trains it" if other_study else "waits for room"
     worker = f"{job.worker}: {job.where}" if job.where else job.worker
     if (progress := job.progress) is None:
         return "", "", worker

@@ -143,10 +143,36 @@ def parse(name: str, words: Sequence[str]) -> argparse.Namespace:
     optional = "?" if chosen.operands == "" or chosen.operands.startswith("[") else None
     parser.add_argument("name", metavar=chosen.first_operand, nargs=optional, help=_operand_help(chosen))
     chosen.flags(parser)
-    arguments = parser.parse_intermixed_args([word for word in words if word not in overrides])
+    others = [_as_path(word) for word in words if word not in overrides]
+    arguments, unknown = parser.parse_known_intermixed_args(others)
+    if unknown:
+        raise _unrecognized(unknown, parser.prog)
     arguments.overrides = overrides
     arguments.command = " ".join(["harness", name, *words])
     return arguments
+
+
+def _as_path(word: str) -> str:
+    """`./-x.yaml` of the file `-x.yaml`, which would be a flag."""
+    return f"./{word}" if word.startswith("-") and Path(word).is_file() else word
+
+
+def _unrecognized(words: Sequence[str], prog: str) -> UserError:
+    """What was meant by words that are neither flags nor settings: most often a setting in another tool's spelling."""
+    from dataclasses import fields
+
+    from harness.search.definition import OWN_SETTINGS
+    from harness.trials.settings import Settings
+
+    name, _, value = words[0].lstrip("-~+").partition("=")
+    value = value or (words[1] if len(words) > 1 and words[0].startswith("--") else "VALUE")
+    if name.split(".")[0].replace("-", "_") in {*OWN_SETTINGS, *(field.name for field in fields(Settings))}:
+        advice = f"a setting is written without dashes, and with its value: {name.replace('-', '_')}={value}"
+    elif not name:
+        advice = "a setting is written key=value"
+    else:
+        advice = f"`{prog} --help` shows the use"
+    return UserError(f"unrecognized arguments: {' '.join(words)}; {advice}")
 
 
 def _own_settings(chosen: Verb) -> str:

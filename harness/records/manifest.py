@@ -47,7 +47,12 @@ RESERVED = {"store": "the records", "cache": "what can be computed again", "data
 
 
 def study_folder(out: Path, name: str) -> Path:
-    """OUT/NAME; UserError for a name under which something else lies there."""
+    """OUT/NAME; UserError for a name that no folder of its own can have, or under which something else lies there."""
+    if name.startswith(".") or not name.isprintable() or not name.strip():
+        raise UserError(
+            f"a study's folder is named after its YAML file, so that name is printed in one line and does not begin "
+            f"with a dot, unlike {name!r}; rename the file"
+        )
     if name.casefold() in RESERVED:
         raise UserError(
             f"a study cannot be called '{name}', since {Path(out) / name.casefold()} holds {RESERVED[name.casefold()]} "

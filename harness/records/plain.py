@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -74,7 +75,7 @@ def from_plain(cls: type[T], data: Any, *, where: str = "") -> T:
     if "forms" in vars(cls):
         return typing.cast(T, _cast_open_union(cls, data, where))
     if not isinstance(data, Mapping):
-        raise UserError(f"{where or cls.__name__} must be a mapping of settings, not {data!r}")
+        raise UserError(f"{where or cls.__name__} must be a mapping of settings, not {_shown(data)}")
     hints = _hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
     for key in data:
@@ -82,7 +83,7 @@ def from_plain(cls: type[T], data: Any, *, where: str = "") -> T:
             raise unknown_name("setting", _join(where, str(key)), (_join(where, name) for name in fields))
     missing = [name for name, field in fields.items() if name not in data and _required(field)]
     if missing:
-        raise UserError(f"missing setting '{_join(where, missing[0])}'; {cls.__name__} needs it")
+        raise UserError(f"missing setting '{_join(where, missing[0])}', which has no default; give it a value")
     values = {key: _cast(hints[key], item, _join(where, str(key))) for key, item in data.items()}
     return typing.cast(T, None) if _types_alone.get() else cls(**values)
 
@@ -143,6 +144,8 @@ def _cast_union(args: tuple[Any, ...], value: Any, where: str) -> Any:
             return None
         raise _wrong("a value", value, where)
     choices = [arg for arg in args if arg is not type(None)]
+    if sum(map(dataclasses.is_dataclass, choices)) == 1:  # a mapping can be nothing else, and it no other value
+        choices = [arg for arg in choices if dataclasses.is_dataclass(arg) is isinstance(value, Mapping)]
     if len(choices) == 1:
         return _cast(choices[0], value, where)
     by_kind = {tag_of(choice): choice for choice in choices}
@@ -185,7 +188,8 @@ def tag_of(choice: Any) -> str | None:
 
 def _cast_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise _wrong("a list", value, where)
+        advice = f"; write [{shown}]" if (shown := _shown(value)) and not isinstance(value, Mapping | None) else ""
+        raise UserError(f"{_wrong('a list', value, where)}{advice}")
     if len(args) == 2 and args[1] is Ellipsis:
         return tuple(_cast(args[0], item, f"{where}.{index}") for index, item in enumerate(value))
     if len(args) != len(value):
@@ -199,6 +203,8 @@ def _cast_scalar(hint: Any, value: Any, where: str) -> Any:
     if hint is Path and isinstance(value, str | Path) and value != "":
         return Path(value)
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value):  # JSON has none, and no setting means one
+            raise _wrong("a finite number", value, where)
         return float(value)
     if hint is int and isinstance(value, float) and value.is_integer():
         return int(value)
@@ -209,7 +215,12 @@ def _cast_scalar(hint: Any, value: Any, where: str) -> Any:
 
 
 def _wrong(expected: str, value: Any, where: str) -> UserError:
-    return UserError(f"'{where}' must be {expected}, not {value!r}")
+    return UserError(f"'{where}' must be {expected}, not {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    """As YAML writes it, which has null, true and false; texts in quotes."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
 
 
 def _integral(value: Plain) -> Plain:

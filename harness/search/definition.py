@@ -48,6 +48,9 @@ OWN_SETTINGS = (
 )  # fmt: skip
 """Settings of the sweep itself that the command line may override; every other is one of config.yaml's."""
 
+LAST_SEED = 2**31 - 1
+"""NumPy takes twice as many; the number of candidates is added to it."""
+
 YAML_SETTINGS = ("space", "objectives", "settings")
 """Those that it may not: they say which study it is."""
 
@@ -97,6 +100,8 @@ class SweepStudy:
         for name, low in (("trials", 1), ("max_rejections", 1), ("reduction", 2)):
             if getattr(self, name) < low:
                 raise UserError(f"{name} is at least {low}, not {getattr(self, name)}")
+        if not 0 <= self.sampler_seed <= LAST_SEED:
+            raise UserError(f"sampler_seed is a whole number from 0 to {LAST_SEED}, not {self.sampler_seed}")
         for name in ("hours", "gpu_hours"):
             if (limit := getattr(self, name)) is not None and limit <= 0:
                 raise UserError(f"{name} is above 0, or null for no limit, not {limit:g}")
@@ -113,7 +118,7 @@ def sweep_study(name: str, overrides: Sequence[str]) -> tuple[SweepStudy, Settin
         _check_key(key, name)
     own = {key: value for key, value in given.items() if _is_own(key)}
     definition = from_plain(SweepStudy, _overridden(read_kind("sweep", name), own))
-    others = [text for text in overrides if not _is_own(text.split("=")[0].strip())]
+    others = [text for text in overrides if not _is_own(text.split("=")[0].strip(" +"))]
     return definition, settings_of(others, with_twin(definition.settings, definition.twin))
 
 

@@ -51,6 +51,10 @@ RECIPE = "recipe."
 OF_THE_SWEEP = "steps"
 """The setting of the recipe that is the sweep's to say."""
 
+LARGEST_END = 1e15
+"""Of a range: up to here floats hold every whole number, and their differences."""
+SMALLEST_OF_LOG = 1e-300
+
 ENUMERABLE = 100_000
 """Up to so many combinations of a space, or values of a knob, are enumerated where all of them are looked at."""
 
@@ -155,16 +159,23 @@ class Knob:
 def _check_range(ends: tuple[float, float], step: float | None, log: bool) -> None:
     low, high = ends
     shown = f"[{low:g}, {high:g}]"
-    if not (isfinite(low) and isfinite(high)):
-        raise UserError(f"a range has two numbers for its ends, not {shown}")
     if not low <= high:
         raise UserError(f"a range goes from low to high, not {shown}")
-    if log and (low <= 0 or step is not None):
-        raise UserError(f"a knob with log: true has a range above 0 and no step, not {shown} and step {step}")
+    if max(-low, high) > LARGEST_END:
+        raise UserError(f"the ends of a range lie between -{LARGEST_END:g} and {LARGEST_END:g}, not {shown}")
+    if log and (low < SMALLEST_OF_LOG or step is not None):
+        beside = "" if step is None else f" and step {step:g}"
+        raise UserError(
+            f"a knob with log: true has a range above 0, from {SMALLEST_OF_LOG:g}, and no step, not {shown}{beside}"
+        )
     if step is None:
         return
-    if not (isfinite(step) and step > 0):
+    if step <= 0:
         raise UserError(f"a step is above 0, not {step:g}")
+    if (high - low) / step > LARGEST_END:
+        raise UserError(f"a step is at least {(high - low) / LARGEST_END:g} in {shown}, not {step:g}; choose a larger one")
+    if step > high - low > 0:
+        raise UserError(f"a step of {step:g} is longer than its range {shown}; choose a smaller step, or a wider range")
     if abs((high - low) / step - (count := round((high - low) / step))) > 1e-9 * max(1, count):
         last = low + step * int((high - low) / step)
         raise UserError(f"steps of {step:g} from {low:g} do not lead to {high:g}; end the range at {last:g}")

@@ -30,6 +30,7 @@ from harness.search.halving import places
 from harness.search.pareto import Direction, front_of
 from harness.search.space import Knob, Parameters
 from harness.search.study import DEFINITION, FLOOR, SAMPLERS_USED, read_trials, stored_study
+from harness.trials.claims import Claims
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,7 +138,8 @@ class Running:
 
     name: str  # `trial-7`; `trial-7, seed 2` where a finalist is trained again
     steps: int
-    job: Job | None  # None: it waits for room
+    job: Job | None  # None: it waits for room, or for another study
+    other_study: str = ""  # that trains it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -265,7 +267,12 @@ def _running(
         if score.running
     ]
     jobs = {job.key: job for job in jobs_of(attempts, [key for _, _, key in pending])}
-    return tuple(Running(name=name, steps=steps, job=jobs.get(key)) for name, steps, key in pending)
+    claims = Claims(attempts.parent.parent / "store", attempts)
+    others = {key: claims.holder(key) or "" for _, _, key in pending if key not in jobs}
+    return tuple(
+        Running(name=name, steps=steps, job=jobs.get(key), other_study=others.get(key, ""))
+        for name, steps, key in pending
+    )
 
 
 def _finalists(stored: StoredSweep) -> Mapping[str, int] | None:

@@ -4,8 +4,10 @@ One list, which every verb that trains goes through first, and so does its `--dr
 worker's machine must have (the GPU of a Slurm job) is not asked of this one.
 """
 
+import os
 import shutil
 from collections.abc import Iterable
+from pathlib import Path
 
 from harness.architecture.config import ArchitectureConfig
 from harness.launch.config import LocalLauncher, SlurmLauncher
@@ -24,7 +26,7 @@ def check_study(settings: Settings, architectures: Iterable[ArchitectureConfig],
     `name` is that of an ablation or a sweep."""
     if name is not None:
         check_name(settings, name)
-    for check in (check_launcher, check_device, check_backends):
+    for check in (check_out, check_launcher, check_device, check_backends):
         check(settings)
     check_tracker(settings.tracker)
     for architecture in architectures:
@@ -32,12 +34,39 @@ def check_study(settings: Settings, architectures: Iterable[ArchitectureConfig],
 
 
 def check_name(settings: Settings, name: str) -> None:
-    """The study's folder is its own."""
-    study_folder(settings.out, name)
+    """The study's folder is its own, also where a file system does not tell TINY from tiny."""
+    folder = study_folder(settings.out, name)
+    others = folder.parent.glob("*/") if folder.parent.is_dir() else ()
+    if same := [each.name for each in others if each.name != name and each.name.casefold() == name.casefold()]:
+        raise UserError(
+            f"{folder.parent / same[0]} is another study's, and '{name}' differs from it in case only, "
+            "which is one folder on many file systems; rename the YAML file"
+        )
+    _check_pattern(settings, folder)
     if name.startswith(TRAINING):
         trained = name.removeprefix(TRAINING)
         raise UserError(
             f"a study cannot be called '{name}', as `harness train {trained}` calls its folder; rename its YAML file"
+        )
+
+
+def check_out(settings: Settings) -> None:
+    """What a study writes can be written: `out` is a folder, or can become one."""
+    out = Path(settings.out).absolute()
+    nearest = next(folder for folder in (out, *out.parents) if folder.exists() or folder.is_symlink())
+    if not nearest.is_dir():
+        raise UserError(f"out={settings.out} is to be a folder, and {nearest} is none; give another out=FOLDER")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(f"out={settings.out} cannot be written: {nearest} does not let you; give another out=FOLDER")
+    _check_pattern(settings, out)
+
+
+def _check_pattern(settings: Settings, path: Path) -> None:
+    """Slurm writes a job's output to a path in which %j is the job's number."""
+    if isinstance(settings.launcher, SlurmLauncher) and "%" in str(path.absolute()):
+        raise UserError(
+            f"Slurm takes the % in {path.absolute()} for a pattern, since jobs write their output there; give another "
+            "out=FOLDER, or rename the study's YAML file"
         )
 
 

@@ -1,11 +1,11 @@
 """Once per store, also at the same time: which driver has a trial trained now.
 
-    STORE/claims/KEY.json      the driver, its host, and the folder of its jobs
+    STORE/claims/KEY.json      the driver, its host, the folder of its jobs, and that of the trial's checkpoints
     STORE/claims/DRIVER.beat   that the driver lives
 
 A driver claims a trial when it has room to start it. While the claim holds, drivers of other studies leave the trial
 alone: they go on with others, and find its record in the store. A claim holds as long as its driver lives, or the job
-that it started does; after that it is anybody's.
+that it started does; after that it is anybody's, who goes on from the checkpoints that it left.
 """
 
 import json
@@ -41,9 +41,18 @@ class Claims:
         self._heartbeat: Heartbeat | None = None
         self._watches: dict[str, LeaseWatch] = {}  # by driver
         self._jobs: dict[str, RunningJob] = {}  # of drivers that are gone, by key
+        self._left: dict[str, Left] = {}  # what the one before had, by key
 
-    def take(self, key: str) -> str | None:
-        """None where the trial is this driver's to train now; else the name of the study that has it."""
+    def holder(self, key: str) -> str | None:
+        """The name of another study that has the trial now. Nothing is written: `harness status` asks so."""
+        claim = self._read(key)
+        if claim is None or self._is_ours(claim) or not self._holds(claim, key):
+            return None
+        return _study_of(claim)
+
+    def take(self, key: str, checkpoints: Path | None = None) -> str | None:
+        """None where the trial is this driver's to train now; else the name of the study that has it. Its checkpoints
+        will lie in that folder."""
         claim = self._read(key)
         if claim is not None and not self._is_ours(claim) and self._holds(claim, key):
             return _study_of(claim)
@@ -51,10 +60,17 @@ class Claims:
             since = self._read(key)
             if since is not None and since != claim:
                 return _study_of(since)
-            folder = os.path.relpath(self._folder, self._root)  # other hosts may have it at another place
-            mine = {"driver": self._driver(), "host": socket.gethostname(), "folder": folder}
+            if claim is not None and not self._is_ours(claim) and claim.get("checkpoints"):
+                self._left[key] = Left(study=_study_of(claim), checkpoints=self._root / claim["checkpoints"])
+            mine = {"driver": self._driver(), "host": socket.gethostname(), "folder": self._relative(self._folder)}
+            if checkpoints is not None:
+                mine["checkpoints"] = self._relative(checkpoints)
             write_atomic(self._root / f"{key}.json", json.dumps(mine).encode())
         return None
+
+    def left(self, key: str) -> "Left | None":
+        """What another study left of a trial that this driver took over from it."""
+        return self._left.pop(key, None)
 
     def release(self, key: str) -> None:
         claim = self._read(key)
@@ -66,6 +82,10 @@ class Claims:
         if self._heartbeat is not None:
             self._heartbeat.__exit__(None, None, None)
             self._heartbeat = None
+
+    def _relative(self, path: Path) -> str:
+        """Other hosts may have it at another place."""
+        return os.path.relpath(path.absolute(), self._root)
 
     def _lock(self) -> FileLock:
         path = self._root / "lock"
@@ -121,11 +141,21 @@ def _study_of(claim: dict[str, Any]) -> str:
     return Path(claim["folder"]).parent.name
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Left:
+    """Checkpoints of a trial whose training ended with its driver."""
+
+    study: str
+    checkpoints: Path
+
+
 @dataclass(slots=True)
 class _Job:
     call: Call
     holds: Callable[[Plain], bool]
     is_done: Callable[[], bool]
+    checkpoints: Path | None
+    take_over: Callable[[Left], None]
     claims: Claims
     other_study: str = ""  # that has it done now
 
@@ -166,12 +196,15 @@ class Backlog:
         *,
         is_done: Callable[[], bool],
         holds: Callable[[Plain], bool] = lambda _result: True,
+        checkpoints: Path | None = None,
+        take_over: Callable[[Left], None] = lambda _left: None,
     ) -> None:
-        """`is_done` says whether the store has what the job makes; `holds` is the pool's."""
+        """`is_done` says whether the store has what the job makes; `holds` is the pool's. The job's checkpoints lie in
+        `checkpoints`, and `take_over` hears, before it starts, of those that a study left which is gone."""
         if store not in self._claims:
             self._claims[store] = claims = Claims(store, self._pool.folder)
             self._pool.on_close.append(claims.close)
-        self._jobs[key] = _Job(call, holds, is_done, self._claims[store])
+        self._jobs[key] = _Job(call, holds, is_done, checkpoints, take_over, self._claims[store])
 
     def start(self) -> list[str]:
         """Hand to the pool what it has room for and nobody else has done; the keys of those that are done meanwhile."""
@@ -189,7 +222,7 @@ class Backlog:
             del self._jobs[key]
             return True
         if self._pool.free > 0 or (self._pool.folder / key).is_dir():  # an earlier driver's may live or have ended
-            job.other_study = job.claims.take(key) or ""
+            job.other_study = job.claims.take(key, job.checkpoints) or ""
             if not job.other_study:
                 return self._begin(key, job)
         return False
@@ -200,6 +233,8 @@ class Backlog:
         if job.is_done():
             job.claims.release(key)
             return True
+        if (left := job.claims.left(key)) is not None:
+            job.take_over(left)
         self._pool.submit(key, job.call, holds=job.holds)
         return False
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.records.errors import UserError, unknown_name
+from harness.records.plain import canonical_json
 from harness.records.yaml_text import read_yaml
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -27,6 +28,12 @@ def groups() -> dict[str, tuple[str, ...]]:
     """Group name -> the names of its options."""
     folders = [folder for folder in sorted(CONF.iterdir()) if folder.is_dir() and folder.name != "architecture"]
     return {folder.name: tuple(sorted(path.stem for path in folder.glob("*.yaml"))) for folder in folders}
+
+
+def default_of(group: str) -> str:
+    """The option that is taken where none is chosen."""
+    defaults = read_yaml(CONF / "config.yaml")["defaults"]
+    return next(str(each[group]) for each in defaults if isinstance(each, dict) and group in each)
 
 
 def compose_plain(overrides: Sequence[str] = (), defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -77,6 +84,8 @@ def parsed(overrides: Sequence[str]) -> dict[str, Any]:
         if _is_path(key, value):
             result[key] = str(Path(value).expanduser()).replace("${", "\\${")  # which would be another setting's value
             continue
+        if advice := _slip(key, value):
+            raise UserError(f"cannot read the setting {text!r}; {advice}")
         try:  # Hydra knows no `*`, which edits do: stages.*.channels=64
             override = parser.parse_override(f"every={value}" if "*" in key else text)
         except HydraException as error:
@@ -96,6 +105,15 @@ def parsed(overrides: Sequence[str]) -> dict[str, Any]:
     return result
 
 
+def _slip(key: str, value: str) -> str:
+    """What to write instead of what Hydra's grammar would take for something else, or not at all."""
+    if value.startswith("="):
+        return f"write one equals sign: {key}={value.lstrip('=')}"
+    if re.fullmatch(r"-?[1-9]\d{0,2}(,\d{3})+", value):
+        return f"a number is written without commas, {key}={value.replace(',', '')}, and a list in brackets"
+    return ""
+
+
 def _is_path(key: str, value: str) -> bool:
     if not re.fullmatch(r"[\w.]+", key):
         return False
@@ -113,8 +131,13 @@ def merged(defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[st
 def _group_choices(chosen: Mapping[str, Any]) -> list[str]:
     options = groups()
     for key, value in chosen.items():
+        if key in options and not isinstance(value, str):
+            raise UserError(
+                f"{key} is one of {', '.join(options[key])}, not {canonical_json(value)}; "
+                f"write {key}=NAME, and a setting of it as {key}.SETTING=VALUE"
+            )
         if key in options and value not in options[key]:
-            raise unknown_name(key, str(value), options[key])
+            raise unknown_name(key, value, options[key])
     return [f"{key}={value}" for key, value in chosen.items() if key in options]
 
 

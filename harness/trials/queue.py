@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from harness.architecture.kinds import builder_module
+from harness.launch.attempt import shared_of
 from harness.launch.events import Progress
 from harness.launch.pool import Outcome, Pool
 from harness.launch.worker import Call
@@ -21,7 +22,8 @@ from harness.records.plain import Plain, from_plain, to_plain
 from harness.records.quantity import Unavailable
 from harness.records.record import TrialRecord
 from harness.records.store import Store
-from harness.trials.claims import Backlog
+from harness.training.checkpoint import copy_newest
+from harness.trials.claims import Backlog, Left
 from harness.trials.outcomes import (
     WORKER,
     failed_record,
@@ -33,7 +35,7 @@ from harness.trials.outcomes import (
     with_own_twin,
 )
 from harness.trials.progress import Show
-from harness.trials.run import run_trial
+from harness.trials.run import CHECKPOINTS, run_trial
 from harness.trials.spec import TrialSpec
 
 POLL_S = 0.5
@@ -121,9 +123,23 @@ class TrialQueue:
             spec.store.put(record)
             return record
         self._specs[spec.key] = spec
-        is_done, holds = (lambda: finished(spec) is not None), partial(_has_its_artifacts, spec)
-        self._backlog.add(spec.key, TrialJob(spec), spec.store.root, is_done=is_done, holds=holds)
+        checkpoints = spec.checkpoints or shared_of(self.pool.folder / spec.key) / CHECKPOINTS
+        self._backlog.add(
+            spec.key,
+            TrialJob(spec),
+            spec.store.root,
+            is_done=lambda: finished(spec) is not None,
+            holds=partial(_has_its_artifacts, spec),
+            checkpoints=checkpoints,
+            take_over=partial(self._take_over, spec, checkpoints),
+        )
         return None
+
+    def _take_over(self, spec: TrialSpec, checkpoints: Path, left: Left) -> None:
+        """Lay the newest checkpoint of a study that is gone where the trial begins."""
+        step = copy_newest(left.checkpoints, checkpoints, at_most=spec.settings.recipe.steps)
+        at = "" if step is None else f" after a checkpoint at step {step:,}"
+        self.on_loss(spec.label, f"study {left.study}, which trained it, ended{at}")
 
     def submit_job(
         self, key: str, call: Call, store: Store, collect: Callable[[Plain], None], is_done: Callable[[], bool]

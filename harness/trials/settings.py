@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from harness.architecture.latents import LARGEST_LATENT
 from harness.coreml.config import CoremlConfig
@@ -13,10 +13,10 @@ from harness.latency.config import LatencyConfig
 from harness.launch.config import LauncherConfig, SlurmLauncher
 from harness.measure.quality_config import QualityConfig
 from harness.records.errors import UserError
-from harness.records.plain import from_plain
+from harness.records.plain import check_types, from_plain
 from harness.tracking.config import TrackerConfig
 from harness.training.recipe import Recipe
-from harness.trials.compose import compose_plain
+from harness.trials.compose import compose_plain, default_of, groups, merged, parsed
 from harness.trials.limits import Limits, check_limits, flattened
 from harness.trials.twins import DeploymentTwin
 
@@ -71,4 +71,34 @@ def _check_gpus(launcher: SlurmLauncher, recipe: Recipe) -> None:
 def settings_of(overrides: Sequence[str] = (), defaults: Mapping[str, Any] | None = None) -> Settings:
     """Settings from config.yaml, a study's `defaults`, `overrides` (key=value); UserError names what is wrong."""
     plain = compose_plain(overrides, defaults)
-    return from_plain(Settings, {**plain, "limits": flattened(plain.get("limits"))})
+    plain["limits"] = flattened(plain.get("limits"))
+    try:
+        return from_plain(Settings, plain)
+    except UserError as error:
+        raise _of_another_option(str(error), merged(dict(defaults or {}), parsed(overrides))) or error from None
+
+
+def _of_another_option(said: str, chosen: Mapping[str, Any]) -> UserError | None:
+    """For a setting that does not exist where another option of its group has it: `launcher.partition` is one of
+    launcher=slurm, and the launcher is local."""
+    for key in chosen:
+        group = key.partition(".")[0]
+        if group not in groups() or not said.startswith(f"unknown setting '{key}'"):
+            continue
+        having = [f"{group}={option}" for option in groups()[group] if _exists(group, option, key)]
+        if having:
+            return UserError(
+                f"{key} is a setting of {' or '.join(having)}, and {group} is {chosen.get(group, default_of(group))}; "
+                f"choose {'that' if len(having) == 1 else 'one of those'}, or leave out {key}"
+            )
+    return None
+
+
+def _exists(group: str, option: str, key: str) -> bool:
+    """Whether this option has the setting, whatever its value."""
+    try:
+        content = compose_plain((), {group: option, key: None})[group]
+        check_types(get_type_hints(Settings)[group], content, where=group)
+    except UserError as error:
+        return not str(error).startswith("unknown setting")
+    return True

@@ -22,6 +22,7 @@ from harness.records.manifest import read_manifest
 from harness.records.quantity import value_of
 from harness.records.record import TrialRecord, trial_key, why
 from harness.records.store import Store
+from harness.trials.claims import Claims
 
 STATES = ("running", "waiting", "complete", "rejected", "failed")
 
@@ -35,7 +36,7 @@ class Cell:
     key: str
     state: str  # one of STATES
     kid: float | None = None
-    reason: str = ""  # why it failed or was rejected
+    reason: str = ""  # why it failed or was rejected; of a waiting one, which study trains it
     job: Job | None = None
 
 
@@ -63,7 +64,8 @@ def ablation_status(out: Path, name: str) -> AblationStatus:
         for rung in manifest.rungs
     }
     jobs = {job.key: job for job in jobs_of(folder)}
-    cells = tuple(_cell(store, key, *keys[key], jobs.get(key)) for key in keys)
+    claims = Claims(store.root, folder)
+    cells = tuple(_cell(store, claims, key, *keys[key], jobs.get(key)) for key in keys)
     states = Counter(cell.state for cell in cells)
     kind = JobGroup(
         name="",
@@ -86,10 +88,13 @@ def ablation_status(out: Path, name: str) -> AblationStatus:
     )
 
 
-def _cell(store: Store, key: str, rung: str, seed: int, job: Job | None) -> Cell:
+def _cell(store: Store, claims: Claims, key: str, rung: str, seed: int, job: Job | None) -> Cell:
     record = store.trial(key)
     if record is None or (record.state != "complete" and job is not None):  # what failed is tried again
-        return Cell(rung=rung, seed=seed, key=key, state="waiting" if job is None else "running", job=job)
+        state = "waiting" if job is None else "running"
+        other = claims.holder(key) if job is None else None
+        reason = f"study {other} trains it" if other else ""
+        return Cell(rung=rung, seed=seed, key=key, state=state, reason=reason, job=job)
     return Cell(rung=rung, seed=seed, key=key, state=record.state, kid=_kid(record), reason=_reason(record))
 
 

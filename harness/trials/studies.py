@@ -21,8 +21,14 @@ def read_study(folder: str, name: str) -> dict[str, Any]:
     path = find_study(folder, name)
     content = read_yaml(path)
     if not isinstance(content, Mapping):
-        raise UserError(f"{path} must hold a mapping of settings, not {type(content).__name__}")
+        raise UserError(f"{path} must hold a mapping of settings, key: value, {_kind_of(content)}")
     return {str(key): value for key, value in content.items()}
+
+
+def _kind_of(content: Any) -> str:
+    if content is None:
+        return "and it is empty"
+    return "not a list" if isinstance(content, list) else f"not {content!r}"
 
 
 def read_kind(kind: str, name: str) -> dict[str, Any]:
@@ -42,6 +48,8 @@ def find_study(folder: str, name: str) -> Path:
     """The path of FOLDER/NAME.yaml: in the working directory first, then in the repository."""
     if name.endswith((".yaml", ".yml")):
         path = Path(name)
+        if path.is_dir():
+            raise UserError(f"{path} is a folder; give the path of a YAML file, or a name from {folder}/")
         if not path.is_file():
             raise UserError(f"there is no file {path}; give a path that exists, or a name from {folder}/")
         return path

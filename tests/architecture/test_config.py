@@ -102,7 +102,7 @@ def test_what_an_expansion_is_relative_to_matters_only_where_a_residual_block_na
 
 
 BROKEN = {
-    "a size or a count is more than 0": {"stages.0.channels": 0},
+    "a size or a count is more than 0 and at most 65,536": {"stages.0.channels": 0},
     "a UNet has at least 2 stages": {"stages": to_plain(LAPTOP)["stages"][2:]},
     "the prompt enters through cross-attention, so some place needs a transformer": {
         "stages.*.block": "residual",

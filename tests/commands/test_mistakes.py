@@ -72,6 +72,35 @@ TINY_OVERRIDES = [f"{key}={value}".replace(" ", "") for key, value in SETTINGS.i
         ("train laptop/thin_sdxl seeds=[99999999999999999999]", "seeds are different whole numbers"),
         ("train laptop/thin_sdxl out=", "'out' must be a path, not ''"),
         ("measure laptop/thin_sdxl --latent 1000000000", "--latent is 1 to 4096"),
+        ("ablate fig3 --out runs", "written without dashes, and with its value: out=runs"),
+        ("ablate fig3 --recipe.steps=4", "written without dashes, and with its value: recipe.steps=4"),
+        ("sweep laptop --trials 4", "written without dashes, and with its value: trials=4"),
+        ("ablate fig3 recipe.steps", "with its value: recipe.steps=VALUE"),
+        ("ablate fig3 =5", "a setting is written key=value"),
+        ("ablate fig3 recipe.steps==5", "write one equals sign: recipe.steps=5"),
+        ("ablate fig3 recipe.steps=1,000", "a number is written without commas, recipe.steps=1000,"),
+        ("ablate fig3 recipe=null", "recipe is one of full, laptop, not null; write recipe=NAME"),
+        ("ablate fig3 recipe={steps:4}", 'not {"steps":4}; write recipe=NAME, and a setting of it as recipe.SETTING'),
+        ("ablate fig3 seeds=0", "'seeds' must be a list, not 0; write [0]"),
+        ("sweep laptop budgets=40", "'budgets' must be a list, not 40; write [40]"),
+        ("ablate fig3 launcher.partition=gpu", "a setting of launcher=slurm, and launcher is local; choose that, or"),
+        ("ablate fig3 quality.extractor.weights=/x", "a setting of quality=fid, and quality is laptop"),
+        ("ablate fig3 data.path=/x", "a setting of data=fashion_mnist or data=image_folder, and data is digits"),
+        ("ablate fig3 limits.params=1.5", "harness: 'limits.params' must be a whole number, not 1.5"),
+        ("ablate fig3 limits.latency_ms={at_most:nan,chip:A14}", "limits.latency_ms.at_most' must be a finite number"),
+        ("ablate fig3 limits.latency_ms={at_most:-1,chip:A14}", "harness: limits.latency_ms.at_most is above 0 ms"),
+        ("ablate fig3 limits.latency_ms.at_most=3", "missing setting 'limits.latency_ms.chip', which has no default"),
+        ("ablate fig3 launcher.timeout_min=nan", "'launcher.timeout_min' must be a finite number, not nan"),
+        ("sweep laptop hours=nan", "'hours' must be a finite number, not nan"),
+        ("sweep laptop wait_hours=inf", "'wait_hours' must be a finite number, not inf"),
+        ("sweep laptop sampler_seed=-1", "sampler_seed is a whole number from 0 to 2147483647, not -1"),
+        ("sweep laptop sampler_seed=1e12", "sampler_seed is a whole number from 0 to"),
+        ("sweep laptop +trials=0", "trials is at least 1, not 0"),
+        ("measure laptop/thin_sdxl stages.*.up_blocks=100000000", "at most 65,536: stages.0.up_blocks is 100000000"),
+        ("measure laptop/thin_sdxl feed_forward.ratio=1e300", "at most 65,536: feed_forward.ratio is 1e+300"),
+        ("config fig3 data.path=/x", "a setting of data=fashion_mnist or"),
+        ("config fig3 latent=9", "latent=9 does not fit the architecture"),
+        ("config laptop report=nothing", "unknown name in reports/: 'nothing'"),
         ("space laptop --seed -1", "--seed is at least 0"),
         ("evaluate nothing", "neither a folder of images nor the key of a trial"),
         ("train laptop/thin_sdxl quality=fid tracker=none", "quality.extractor.weights=PATH"),
@@ -102,10 +131,12 @@ def test_folders_without_images_say_what_is_missing(refused, tmp_path):
     assert "0 readable images" in refused("evaluate", str(tmp_path / "empty"), f"out={tmp_path / 'out'}")
 
 
-@pytest.mark.parametrize("verb", ["ablate tiny", "data digits", "train laptop/thin_sdxl"])
+@pytest.mark.parametrize(
+    "verb", ["ablate tiny", "ablate tiny --dry-run", "sweep search --dry-run", "train laptop/thin_sdxl"]
+)
 def test_a_file_where_the_output_should_go(verb, refused, workplace):
     (workplace / "occupied").write_text("mine")
-    assert "choose another place with out=FOLDER" in refused(*verb.split(), "out=occupied", *TINY_OVERRIDES)
+    assert "give another out=FOLDER" in refused(*verb.split(), "out=occupied", *TINY_OVERRIDES)
     assert (workplace / "occupied").read_text() == "mine"
 
 
@@ -120,11 +151,11 @@ PREDICT = "latency predict laptop/thin_sdxl --latent 8 --chip A15 --calibration"
         ("measure file.yaml", LIST, "file.yaml: an architecture is a mapping of knobs"),
         ("measure file.yaml", BINARY, "file.yaml is not YAML"),
         ("train file.yaml", b"base: laptop/thin_sdxl\nedits: 3\n", "file.yaml: 'architecture.edits' must map"),
-        ("ablate file.yaml", EMPTY, "file.yaml must hold a mapping"),
+        ("ablate file.yaml", EMPTY, "file.yaml must hold a mapping of settings, key: value, and it is empty"),
         ("ablate file.yaml", b"spaces: laptop\n", "neither an ablation, which has 'architecture', nor a sweep"),
         ("sweep file.yaml", b"spaces: laptop\n", "it has spaces"),
         ("sweep file.yaml", BINARY, "file.yaml is not YAML"),
-        ("space file.yaml", LIST, "file.yaml must hold a mapping"),
+        ("space file.yaml", LIST, "file.yaml must hold a mapping of settings, key: value, not a list"),
         (f"{PREDICT} file.yaml", EMPTY, "file.yaml is not a calibration"),
         (f"{PREDICT} file.yaml", BINARY, "file.yaml is not a calibration"),
         ("export laptop/thin_sdxl --latent 8 --weights file.yaml", LIST, "is no safetensors file"),

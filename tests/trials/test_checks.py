@@ -22,8 +22,8 @@ def refused(workplace, capsys, monkeypatch):
     monkeypatch.setenv("PATH", str(workplace))  # no Slurm
     monkeypatch.setattr("harness.data.dataset.load_dataset", lambda *_, **__: pytest.fail("read the data"))
 
-    def call(words: str) -> str:
-        assert main(words.split()) == 2
+    def call(words: str | list[str]) -> str:
+        assert main(words.split() if isinstance(words, str) else words) == 2
         printed = capsys.readouterr()
         assert printed.out == ""
         (line,) = printed.err.splitlines()
@@ -69,10 +69,32 @@ def test_onnx_runtime_is_missed_before_it_is_needed(refused, monkeypatch):
 @pytest.mark.parametrize("name", ["cache", "store", "data", "tracking", "Cache", "train-mqa"])
 @pytest.mark.parametrize("kind", ["ablate", "sweep"])
 def test_a_study_whose_folder_would_not_be_its_own(name, kind, refused):
-    content = SWEEP if kind == "sweep" else Path("sweeps/tiny.yaml").read_text()
+    assert f"a study cannot be called '{name}'" in refused(f"{kind} {study_file(name, kind)}")
+
+
+@pytest.mark.parametrize("name", ["", "..", ".hidden", "two\nlines", "\x1b[2J"])
+@pytest.mark.parametrize("kind", ["ablate", "sweep"])
+def test_a_study_whose_name_no_folder_should_have(name, kind, refused):
+    assert f"does not begin with a dot, unlike {name or '.yaml'!r}" in refused([kind, study_file(name, kind)])
+
+
+def study_file(name: str, kind: str) -> str:
     path = Path(f"{name}.yaml")
-    write_yaml(path, content) if isinstance(content, dict) else path.write_text(content)
-    assert f"a study cannot be called '{name}'" in refused(f"{kind} {path}")
+    write_yaml(path, SWEEP) if kind == "sweep" else path.write_text(Path("sweeps/tiny.yaml").read_text())
+    return f"./{path}"
+
+
+def test_names_that_differ_in_case_alone_are_one_folder_on_many_file_systems(refused):
+    Path("runs/TINY").mkdir()
+    assert "runs/TINY is another study's, and 'tiny' differs from it in case only" in refused("ablate tiny")
+
+
+@pytest.mark.parametrize(("name", "out"), [("50%j", "runs"), ("tiny", "at 50%")])
+def test_slurm_is_given_no_path_with_a_percent_sign(name, out, refused, workplace, monkeypatch):
+    monkeypatch.setattr("harness.trials.checks.shutil.which", lambda command: f"/usr/bin/{command}")
+    words = ["ablate", study_file(name, "ablate"), f"out={out}", "launcher=slurm", "launcher.gpus=0"]
+    assert f"Slurm takes the % in {workplace / out}" in refused(words)
+    check_study(settings_of(["out=50%", "tracker=none"]), [], name="50%")  # nobody else does
 
 
 def slurm(*overrides: str):

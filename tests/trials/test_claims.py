@@ -1,20 +1,25 @@
 """A trial is trained once per store, also when two studies want it at the same time, and when one of them is killed."""
 
 import json
+import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from tiny_study import ABLATION, tiny_spec, write_yaml
 
+from harness.cli import main
 from harness.launch.attempt import new_attempt
 from harness.launch.config import DebugLauncher
 from harness.launch.events import read_events
 from harness.launch.pool import Pool
+from harness.launch.stopping import ask_to_stop
 from harness.processes.lease import Heartbeat
 from harness.processes.locks import FileLock, lock_driver
 from harness.records.store import Store
@@ -48,7 +53,8 @@ def test_a_claim_keeps_other_studies_away_until_it_is_given_back(one, two):
     _, first = one
     assert first.take("k") is None
     assert first.take("k") is None
-    assert two.take("k") == "one"
+    assert two.take("k") == two.holder("k") == "one"
+    assert first.holder("k") is None, "its own"
     assert two.take("other") is None
     two.release("k")
     assert two.take("k") == "one", "nobody gives back what is another's"
@@ -154,6 +160,46 @@ def test_a_trial_of_another_study_is_waited_for_while_others_are_trained(workpla
         first.close()
     assert trained == [1]
     assert list(Path("runs/store/claims").glob("*.json")) == []
+
+
+def test_what_a_killed_study_trained_is_gone_on_with(workplace, monkeypatch):
+    """Its driver had the trial in its own process, so nobody goes on with it but whoever takes over."""
+    spec, losses = tiny_spec(), []
+    with monkeypatch.context() as patched, Pool(Path("runs/one/attempts"), DebugLauncher()) as pool:
+        patched.setattr("harness.trials.run.sampled", Mock(side_effect=KeyboardInterrupt))  # after the last step
+        queue = TrialQueue(pool)
+        queue.submit(spec)
+        with pytest.raises(KeyboardInterrupt):
+            queue.poll(0.0)
+    (last,) = Path("runs/one/attempts").glob("*/shared/checkpoints/checkpoint-00000006")
+    shutil.rmtree(last)
+    with Pool(Path("runs/two/attempts"), DebugLauncher()) as pool:
+        queue = TrialQueue(pool, on_loss=lambda *words: losses.append(words))
+        queue.submit(spec)
+        ((_, record),) = queue.poll(0.0)
+    assert record.provenance["continued_from"] == [4]
+    assert losses == [(spec.label, "study one, which trained it, ended after a checkpoint at step 4")]
+
+
+@pytest.mark.parametrize("kind", ["ablation", "sweep"])
+def test_status_says_which_study_a_trial_waits_for(kind, workplace, capsys):
+    """Both studies want the same two trials; the first one's driver lives and has them."""
+    name = "tiny" if kind == "ablation" else "search"
+    knobs = {"ffn": {"path": "feed_forward.ratio", "choices": [2]}}
+    write_yaml(Path("search_spaces/tiny.yaml"), {"base": "tiny_base.yaml", "knobs": knobs})
+    spec = tiny_spec(edits={"feed_forward.ratio": 2})
+    with lock_driver(Path("runs/one/attempts"), LAUNCHER):
+        claims = Claims(Path("runs/store"), Path("runs/one/attempts"))
+        claims.take(spec.key)
+        stop = threading.Timer(6.0, lambda: ask_to_stop(Path(f"runs/{name}/attempts"), "cancel"))
+        stop.start()
+        main(["ablate" if kind == "ablation" else "sweep", name])
+        capsys.readouterr()
+        assert main(["status", name]) == 0
+        assert "study one trains it" in capsys.readouterr().out
+        claims.close()
+    assert main(["status", name]) == 0
+    assert "study one" not in capsys.readouterr().out
 
 
 STEPS = ["recipe.steps=150", "recipe.checkpoint_every=150", "launcher=local", "launcher.max_in_flight=1"]
