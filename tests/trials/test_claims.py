@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from harness.launch.attempt import new_attempt
 from harness.launch.config import DebugLauncher
 from harness.launch.events import read_events
 from harness.launch.pool import Pool
-from harness.launch.stopping import ask_to_stop
+from harness.launch.stopping import request_stop
 from harness.processes.lease import Heartbeat
 from harness.processes.locks import FileLock, lock_driver
 from harness.records.store import Store
@@ -182,17 +181,21 @@ def test_what_a_killed_study_trained_is_gone_on_with(workplace, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["ablation", "sweep"])
-def test_status_says_which_study_a_trial_waits_for(kind, workplace, capsys):
+def test_status_says_which_study_a_trial_waits_for(kind, workplace, capsys, monkeypatch):
     """Both studies want the same two trials; the first one's driver lives and has them."""
     name = "tiny" if kind == "ablation" else "search"
     knobs = {"ffn": {"path": "feed_forward.ratio", "choices": [2]}}
     write_yaml(Path("search_spaces/tiny.yaml"), {"base": "tiny_base.yaml", "knobs": knobs})
     spec = tiny_spec(edits={"feed_forward.ratio": 2})
+
+    def stop_once_it_waits(_show, progress):
+        if any("study one" in each.stage for each in progress.values()):
+            request_stop(Path(f"runs/{name}/attempts"), "cancel")
+
+    monkeypatch.setattr("harness.trials.progress.Show.running", stop_once_it_waits)
     with lock_driver(Path("runs/one/attempts"), LAUNCHER):
         claims = Claims(Path("runs/store"), Path("runs/one/attempts"))
         claims.take(spec.key)
-        stop = threading.Timer(6.0, lambda: ask_to_stop(Path(f"runs/{name}/attempts"), "cancel"))
-        stop.start()
         main(["ablate" if kind == "ablation" else "sweep", name])
         capsys.readouterr()
         assert main(["status", name]) == 0
