@@ -165,7 +165,7 @@ def test_what_a_killed_study_trained_is_gone_on_with(workplace, monkeypatch):
     """Its driver had the trial in its own process, so nobody goes on with it but whoever takes over."""
     spec, losses = tiny_spec(), []
     with monkeypatch.context() as patched, Pool(Path("runs/one/attempts"), DebugLauncher()) as pool:
-        patched.setattr("harness.trials.run.sampled", Mock(side_effect=KeyboardInterrupt))  # after the last step
+        patched.setattr("harness.trials.run.sample_images", Mock(side_effect=KeyboardInterrupt))  # after the last step
         queue = TrialQueue(pool)
         queue.submit(spec)
         with pytest.raises(KeyboardInterrupt):
@@ -189,7 +189,7 @@ def test_status_says_which_study_a_trial_waits_for(kind, workplace, capsys, monk
     spec = tiny_spec(edits={"feed_forward.ratio": 2})
 
     def stop_once_it_waits(_show, progress):
-        if any("study one" in each.stage for each in progress.values()):
+        if any("study one" in each.phase for each in progress.values()):
             request_stop(Path(f"runs/{name}/attempts"), "cancel")
 
     monkeypatch.setattr("harness.trials.progress.Show.running", stop_once_it_waits)
