@@ -173,7 +173,9 @@ def _check_range(ends: tuple[float, float], step: float | None, log: bool) -> No
     if step <= 0:
         raise UserError(f"a step is above 0, not {step:g}")
     if (high - low) / step > LARGEST_END:
-        raise UserError(f"a step is at least {(high - low) / LARGEST_END:g} in {shown}, not {step:g}; choose a larger one")
+        raise UserError(
+            f"a step is at least {(high - low) / LARGEST_END:g} in {shown}, not {step:g}; choose a larger one"
+        )
     if step > high - low > 0:
         raise UserError(f"a step of {step:g} is longer than its range {shown}; choose a smaller step, or a wider range")
     if abs((high - low) / step - (count := round((high - low) / step))) > 1e-9 * max(1, count):
