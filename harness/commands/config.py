@@ -128,4 +128,4 @@ def _trial(key: str, overrides: list[str]) -> str:
     record = store.trial(key)
     if record is None:
         raise UserError(f"there is no trial {key} in {store.root}; say where its store lies with out=FOLDER")
-    return promoted_yaml(record, store.root.parent.name)
+    return promoted_yaml(record)

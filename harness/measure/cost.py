@@ -37,6 +37,13 @@ class Cost:
     rows: tuple[Row, ...]  # in the order of execution
     params_by_place: Mapping[str, int]  # a place's own parameters, each counted once
 
+    def __repr__(self) -> str:
+        """The sums alone: a notebook's last line."""
+        return (
+            f"Cost(params={self.params:,}, macs={self.macs:,}, macs_without_attention={self.macs_without_attention:,}, "
+            f"flops_fvcore={self.flops_fvcore:,}, activations={self.activations:,})"
+        )
+
     @property
     def params(self) -> int:
         return sum(self.params_by_place.values())

@@ -101,6 +101,12 @@ class Noise:
             noise=self.sentence,
         )
 
+    def contrast(self, coefficients: Mapping[str, float], level: float = LEVEL) -> Interval:
+        """The sum of coefficient x mean over groups, with its interval for this contrast alone."""
+        values, errors = self._combination(coefficients)
+        low, high = (self._quantile(values, errors, q) for q in ((1 - level) / 2, (1 + level) / 2))
+        return Interval(value=float(self.weights @ values), low=low, high=high)
+
     def p(self, one: str, other: str) -> float:
         """Of "no difference", two-sided, not yet corrected for other comparisons."""
         values, errors = self._contrast(one, other, 1.0)
@@ -180,14 +186,16 @@ class Noise:
 
     def _contrast(self, one: str, other: str, ratio: float) -> tuple[Vector, Vector]:
         """one - ratio * other and its standard error, at each crossover."""
-        first, second = self.groups.index(one), self.groups.index(other)
-        along = np.zeros_like(self.scale)
-        along[:, first] += self.scale[:, first]
-        along[:, second] -= ratio * self.scale[:, second]
+        return self._combination({one: 1.0, other: -ratio})
+
+    def _combination(self, coefficients: Mapping[str, float]) -> tuple[Vector, Vector]:
+        """The sum of coefficient * mean and its standard error, at each crossover; rounding counts as none."""
+        along = np.array([coefficients.get(group, 0.0) for group in self.groups]) * self.scale
         parts = along * self.means
         values = np.where(np.abs(parts.sum(-1)) > EXACT * np.abs(parts).sum(-1), parts.sum(-1), 0.0)
-        squares = np.einsum("cg,cgh,ch->c", along, self.covariance, along)
-        return values, np.sqrt(np.maximum(squares, 0))
+        products = along[:, :, None] * self.covariance * along[:, None, :]
+        squares = products.sum((1, 2))
+        return values, np.sqrt(np.where(squares > EXACT * np.abs(products).sum((1, 2)), squares, 0.0))
 
     def _above(self, values: Vector, errors: Vector, freedom: float | None = None) -> float:
         """One-sided p of "the contrast is at most 0"."""

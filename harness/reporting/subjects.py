@@ -26,6 +26,7 @@ class Subject:
     child_of: str | None = None  # the subject that it trains again
     rung_of: str | None = None  # the rung of a ladder that it is
     edits: Mapping[str, Any] = field(default_factory=dict)  # the knobs that differ from `against`
+    levels: Mapping[str, str] = field(default_factory=dict)  # of a factorial's combination: knob -> choice
     touched: Mapping[str, float] = field(default_factory=dict)  # see the manifest's
     twin_fingerprint: str | None = None  # of its deployment twin; None where it is not known
 
@@ -80,6 +81,7 @@ def _planned(manifest: Manifest) -> Study:
             trials={seed: trial_key(rung.architecture_fingerprint, protocol, seed) for seed in manifest.seeds},
             against=rung.against,
             edits=rung.edits,
+            levels=rung.levels,
             touched=rung.touched,
             twin_fingerprint=rung.twin_fingerprint,
         )

@@ -142,13 +142,14 @@ def kept_checkpoints(out: Path, study: str, record: TrialRecord) -> str | None:
 
 
 def promoted_yaml(
-    record: TrialRecord, study: str, again: Sequence[float] = (), *, checkpoints: str | None = None
+    record: TrialRecord, study: str = "", again: Sequence[float] = (), *, checkpoints: str | None = None
 ) -> str:
-    """The architecture, whole, under a head that says where it comes from; `again` are its re-scored KIDs."""
+    """The architecture, whole, under a head that says where it comes from; `again` are its re-scored KIDs. A record
+    itself does not say of which `study` it is: several may have asked for it."""
     config = from_plain(ArchitectureConfig, record.architecture)
     shown = [f"{name} {value:.6g}" for name in ("kid", "fd", "params", "macs") if (value := _value(record, name))]
     head = [
-        f"# {record.name} of {study}, seed {record.seed}: {', '.join(shown)}",
+        f"# {record.name}{study and f' of {study}'}, seed {record.seed}: {', '.join(shown)}",
         *([f"# re-scored: {rescored_text(record, again)}"] if again else []),
         f"# parent: {record.key}",
         f"# fingerprint: {config.fingerprint}",

@@ -229,3 +229,10 @@ def test_wilson_intervals_are_the_published_ones():
     """Newcombe 1998, Statistics in Medicine 17, Tab. I."""
     for successes, trials, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (1, 29, 0.0061, 0.1718)):
         assert wilson(successes, trials) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_groups_without_any_noise_between_them_are_equal_and_no_error():
+    """A share of so many images can be equal in every rung, whatever the seeds do to all of them."""
+    scores = {name: {0: 0.109375, 1: 0.15625} for name in "abcd"}
+    interval = noise_of(scores).relative("b", "a")
+    assert (interval.value, interval.low, interval.high) == pytest.approx((0, 0, 0), abs=1e-8)

@@ -58,9 +58,10 @@ same&rdquo; whether the change lies within the margin (two one-sided tests), and
 It is tested whether there is a difference.
 {% endif %}
 More seeds tell more. The intervals beside the statements are at 95%, each for itself: one may exclude 0 where the
-corrected test leaves it open.{% else %}one seed a rung: no spread over seeds, so no verdict. The difference beside it
-is
-that of the two networks, with the noise of their images alone (paired: they begin with the same noise).{% endif %}</li>
+corrected test leaves it open.{% elif seeds == 1 %}one seed per rung: no spread over seeds, so no verdict.
+The difference beside it is that of the two networks, with the noise of their images alone (paired: they begin with the
+same noise).{% else %}no rung has scores of two seeds that count (beaten rungs do not), so there is no spread and no
+verdict.{% endif %}</li>
 {% endfor %}
 {% if published %}
 <li><b>&ldquo;About the same&rdquo;</b> is supported where the change is proved to lie within {% for rule, _ in rules %}
@@ -123,6 +124,7 @@ def content(frames: Frames) -> Content | None:
         "published": bool(published.rows),
         "caption": published.caption,
         "statements": len(frames.tests.adjusted),
+        "seeds": len(frames.study.seeds),
         "seeded": [(definition.column(name).title, frames.tests.noises.get(name)) for name in seeded],
         "laptop": definition.scale == "laptop",
         "twin": frames.study.twin_name,

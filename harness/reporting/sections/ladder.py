@@ -19,8 +19,8 @@ ABSENT = {"failed": ("failed", RED), "unavailable": ("unavailable", GREY), "miss
 ROW_PX = 46
 TEMPLATE = """
 {% from "macros.html.j2" import drawing %}
-<p>Every rung is one change to the rung it is compared to; rungs stand in their order, top to bottom, in every
-panel.</p>
+<p>{% if factorial %}Every rung is one combination of the choices, compared to the first;{% else %}Every rung is one
+change to the rung it is compared to;{% endif %} rungs stand in their order, top to bottom, in every panel.</p>
 {{ drawing("ladder", height, "Each quantity per rung; the table below has the same numbers") }}
 <ul class="legend">
 <li><svg viewBox="0 0 30 14" aria-hidden="true"><rect x="0" y="3" width="28" height="8"
@@ -44,7 +44,11 @@ control that needs no training, so not ranked</li>
 
 
 def content(frames: Frames) -> Content:
-    context = {"published": bool(frames.published.rows), "beaten": bool(frames.checks.beaten)}
+    context = {
+        "published": bool(frames.published.rows),
+        "beaten": bool(frames.checks.beaten),
+        "factorial": any(rung.levels for rung in frames.study.subjects),
+    }
     return Content(context=context, figure=ladder_figure(ladder_frame(frames)))
 
 

@@ -172,12 +172,13 @@ def _lowest(frames: Frames) -> str:
             how = "mean, order not tested" if column.spread == "seeds" else ""
             value = ", ".join(filter(None, [number(values[least], each[least].unit), how]))
             parts.append(f"{_named(column, each[least])} {rungs[least].title} ({value})")
-    return ", ".join(parts) + "." if parts else "nothing is known of all rungs yet."
+    return ", ".join(parts) + "." if parts else "no quantity is known for every rung yet."
 
 
 def _named(column: Column, estimate: Estimate) -> str:
     """`parameters`, or `predicted latency on iPhone`: a prediction is never shown as if it were measured."""
-    return ("predicted " if estimate.kind == "predicted" else "") + inside(column.title)
+    title = inside(column.title)
+    return f"predicted {title}" if estimate.kind == "predicted" and not title.startswith("predicted") else title
 
 
 def _published(frames: Frames) -> Iterable[Line]:
