@@ -41,7 +41,7 @@ def check(arguments: argparse.Namespace) -> None:
     definition, settings = sweep_study(arguments.name, arguments.overrides)
     base = read_study("search_spaces", definition.space).get("base")
     known = [architecture(base)] if isinstance(base, str) else []
-    check_study(settings, known, name=Path(arguments.name).stem)
+    check_study(settings, known, name=Path(arguments.name).stem, kind="sweep")
     check_page("sweep", Path(arguments.name).stem, definition.report)
 
 
@@ -229,8 +229,7 @@ def _candidate(proposed: Proposed) -> list[str]:
     """Its name, what becomes of it and what it counts; its knobs under that."""
     name = f"{proposed.name}, {proposed.enqueued}" if proposed.enqueued else proposed.name
     counted = "; ".join(f"{what} {value:,.0f}" for what, value in proposed.counted.items())
-    fate = (
-        f"refused: {proposed.refused}" if proposed.refused else "in the store already" if proposed.known else "trained"
-    )
+    fate = "in the store already" if proposed.known else "would be trained"
+    fate = f"refused: {proposed.refused}" if proposed.refused else fate
     knobs = ", ".join(f"{knob}={value}" for knob, value in proposed.parameters.items())
     return [f"{name}: {fate}" + (f" ({counted})" if counted and not proposed.refused else ""), f"    {knobs}"]

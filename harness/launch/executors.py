@@ -1,6 +1,5 @@
 """The launchers behind one small seam: start a job, ask whether it may still live, cancel it."""
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,12 +10,12 @@ from harness.launch.config import (
     LocalLauncher,
     SlurmLauncher,
     jobs_at_once,
-    thread_variables,
+    threads_of,
 )
 from harness.launch.endings import Ending, Handle
-from harness.launch.local import FORKSERVER, LocalWorkers, Orphan
+from harness.launch.local import LocalWorkers, Orphan
 from harness.launch.slurm import LARGEST_ARRAY, SlurmHandle, script_of, submit_slurm
-from harness.launch.snapshot import python_command, snapshot
+from harness.launch.snapshot import snapshot
 from harness.launch.worker import Call, Job
 
 
@@ -85,12 +84,10 @@ def submission_of(launcher: LauncherConfig, root: Path, keys: list[str]) -> str:
     """
     if isinstance(launcher, DebugLauncher):
         return "in this process, one job after another"
-    root.mkdir(parents=True, exist_ok=True)
     if not isinstance(launcher, LocalLauncher):
+        root.mkdir(parents=True, exist_ok=True)
         return script_of(root, keys[: launcher.max_in_flight], launcher)
-    variables = shlex.join(f"{name}={value}" for name, value in thread_variables(launcher).items())
-    first = str(root / keys[0] / "attempt-001")
-    action = ["serve"] if launcher.forks else ["keep", first, f"{60 * launcher.timeout_min:g}"]
-    command = shlex.join([*python_command(root), "-m", FORKSERVER, *action])
-    forked = "forked from the one process that\n{}\nstarts" if launcher.forks else "started by\n{}"
-    return f"{jobs_at_once(launcher)} at once, each " + forked.format(f"{variables} {command}")
+    threads = threads_of(launcher)
+    many = "" if threads is None else f", of {threads} thread{'s' * (threads != 1)} each"
+    forked = "forked from one process that has torch loaded" if launcher.forks else "each a Python of its own"
+    return f"{jobs_at_once(launcher)} at once{many}, {forked}"

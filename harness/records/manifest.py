@@ -12,6 +12,8 @@ from harness.records.store import write_atomic
 
 MANIFEST_FILE = "manifest.json"
 StudyKind: TypeAlias = Literal["ablation", "sweep"]
+STUDY_FILES: Mapping[StudyKind, str] = {"ablation": MANIFEST_FILE, "sweep": "sweep.json"}
+"""What lies in OUT/NAME once a study of that kind began there."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -214,7 +214,7 @@ def _by_seeds(key: Key, against: str, tests: Corrected, readings: Sequence[Readi
     shown = change_of(tests.noises.get(quantity), rung, against)
     if shown is None:
         return Finding(
-            unknown="one seed a rung: there is no spread over seeds to compare with",
+            unknown="one seed per rung: there is no spread over seeds to compare with",
             shown=_by_images(rung, against, quantity, readings),
         )
     apart = tests.holds(key, "differs") or tests.holds(key, "beyond")

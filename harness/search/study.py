@@ -35,7 +35,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from harness.records.errors import UserError, unknown_name
-from harness.records.manifest import MANIFEST_FILE
+from harness.records.manifest import MANIFEST_FILE, STUDY_FILES
 from harness.records.plain import canonical_json, differences, to_plain
 from harness.records.store import write_atomic
 from harness.search.pareto import Direction
@@ -48,7 +48,7 @@ CHECKPOINTS = "checkpoints"
 
 
 KINDS = ("sqlite", "journal")
-SWEEP_FILE, JOURNAL = "sweep.json", "study.journal"
+SWEEP_FILE, JOURNAL = STUDY_FILES["sweep"], "study.journal"
 
 OWNER = "folder"  # the study's user attribute: {id, path} of the folder that began it
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from harness.architecture.config import ArchitectureConfig
 from harness.launch.config import LocalLauncher, SlurmLauncher
 from harness.records.errors import UserError
-from harness.records.manifest import study_folder
+from harness.records.manifest import STUDY_FILES, StudyKind, study_folder
 from harness.tracking.config import check_tracker
 from harness.trials.settings import Settings
 
@@ -21,11 +21,17 @@ TRAINING = "train-"
 """How the folder of a single training begins: OUT/train-NAME."""
 
 
-def check_study(settings: Settings, architectures: Iterable[ArchitectureConfig], *, name: str | None = None) -> None:
+def check_study(
+    settings: Settings,
+    architectures: Iterable[ArchitectureConfig],
+    *,
+    name: str | None = None,
+    kind: StudyKind = "ablation",
+) -> None:
     """UserError for the first thing that cannot be had. `architectures` are those that are known before it begins,
-    `name` is that of an ablation or a sweep."""
+    `name` and `kind` are those of an ablation or a sweep."""
     if name is not None:
-        check_name(settings, name)
+        check_name(settings, name, kind)
     for check in (check_out, check_launcher, check_device, check_backends):
         check(settings)
     check_tracker(settings.tracker)
@@ -33,7 +39,7 @@ def check_study(settings: Settings, architectures: Iterable[ArchitectureConfig],
         check_sizes(settings, architecture)
 
 
-def check_name(settings: Settings, name: str) -> None:
+def check_name(settings: Settings, name: str, kind: StudyKind) -> None:
     """The study's folder is its own, also where a file system does not tell TINY from tiny."""
     folder = study_folder(settings.out, name)
     others = folder.parent.glob("*/") if folder.parent.is_dir() else ()
@@ -42,6 +48,13 @@ def check_name(settings: Settings, name: str) -> None:
             f"{folder.parent / same[0]} is another study's, and '{name}' differs from it in case only, "
             "which is one folder on many file systems; rename the YAML file"
         )
+    for other, file in STUDY_FILES.items():
+        if other != kind and (folder / file).exists():
+            article = "an" if other == "ablation" else "a"
+            raise UserError(
+                f"{folder} has {article} {other} of the name '{name}', and a folder has one study; rename the YAML "
+                f"file of this {kind}, or give another out=FOLDER"
+            )
     _check_pattern(settings, folder)
     if name.startswith(TRAINING):
         trained = name.removeprefix(TRAINING)

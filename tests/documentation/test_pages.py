@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from documented import PAGES, ROOT, commands, links
 
+from harness.reporting.sections import SECTIONS
+
 DOCUMENTED = [command for page in PAGES for command in commands(page)]
 
 
@@ -48,3 +50,8 @@ def test_files_that_pages_name_exist():
     for page in PAGES:
         for path in re.findall(rf"`((?:{rooms})/[\w./]+)`", page.read_text()):
             assert (ROOT / path).exists() or "NAME" in path, f"{page.name} names {path}"
+
+
+def test_the_guide_names_every_section():
+    guide = (ROOT / "docs" / "guides" / "own_page.md").read_text()
+    assert [name for name in SECTIONS if f"`{name}`" not in guide] == []

@@ -180,7 +180,7 @@ def test_one_seed_cannot_tell_quality_but_counts_can(synthetic: Any) -> None:
     synthetic.manifest = replace(synthetic.manifest, seeds=(0,))
     claims = sheet(synthetic)
     assert claims["no_high_res_sa", "kid"].direction == Verdict(
-        "inconclusive", "one seed a rung: there is no spread over seeds to compare with"
+        "inconclusive", "one seed per rung: there is no spread over seeds to compare with"
     )
     assert claims["sepconv", "twin.params"].direction.state == "supports"
 

@@ -260,7 +260,7 @@ def test_what_cannot_be_told_says_why(synthetic: Any, page_cells: Cells) -> None
     assert "of 7 changes 0 improved KID" in answer
     assert "inconclusive" in answer
     untested = next(c["text"] for c in page_cells(synthetic.write()) if c.get("class") == "untested")
-    assert "Quality: one seed a rung: there is no spread over seeds to compare with." in untested
+    assert "Quality: one seed per rung: there is no spread over seeds to compare with." in untested
 
 
 def test_conditions_provenance_and_the_command_are_on_the_page(synthetic: Any) -> None:
@@ -360,7 +360,7 @@ def header(page_cells: Cells, page: str) -> str:
 def test_the_first_screen_tells_what_was_tested_and_what_was_not(synthetic: Any, page_cells: Cells) -> None:
     cells = page_cells(synthetic.write())
     tested, untested = (next(c["text"] for c in cells if c.get("class") == kind) for kind in ("tested", "untested"))
-    assert "Quality: KID of all 7 changes, by 2 trainings a rung, paired by seed; p corrected for 9" in tested
+    assert "Quality: KID of all 7 changes, by 2 trainings per rung, paired by seed; p corrected for 9" in tested
     assert "Parameters: all 7 changes, counted on the deployment twin, thin_sdxl at a 128x128 latent" in tested
     assert "Latency" not in tested
     assert "Latency: predicted, not measured." in untested

@@ -112,3 +112,25 @@ def test_no_job_is_given_a_gpu_that_its_training_leaves_idle(monkeypatch):
 def test_a_workers_gpu_is_not_asked_of_the_machine_that_submits(monkeypatch):
     monkeypatch.setattr("harness.trials.checks.shutil.which", lambda command: f"/usr/bin/{command}")
     check_study(slurm("recipe.device=cuda", "launcher.gpus=1", "tracker=none"), [])
+
+
+@pytest.mark.parametrize(
+    ("began", "verb", "sentence"),
+    [
+        (
+            "manifest.json",
+            "sweep search",
+            "runs/search has an ablation of the name 'search', and a folder has one",
+        ),
+        ("sweep.json", "ablate tiny", "runs/tiny has a sweep of the name 'tiny', and a folder has one"),
+    ],
+)
+@pytest.mark.parametrize("dry", ["", " --dry-run"])
+def test_an_ablation_and_a_sweep_of_one_name_do_not_share_a_folder(workplace, capsys, began, verb, sentence, dry):
+    """Else the page of one is written over the other's."""
+    write_yaml(Path("sweeps/search.yaml"), SWEEP)
+    folder = Path("runs") / verb.split()[1]
+    folder.mkdir(parents=True)
+    (folder / began).write_text("{}")
+    assert main((verb + dry).split()) == 2
+    assert sentence in capsys.readouterr().err

@@ -18,7 +18,7 @@ TEMPLATE = """
 {% from "macros.html.j2" import drawing %}
 {% if height is defined %}
 <p><span class="swatch train"></span>training and <span class="swatch validation"></span>validation loss of each
-{{ noun }}, one line a seed{% if several %}; behind, in grey, the validation of the other {{ noun }}s{% endif %}. Loss
+{{ noun }}, one line per seed{% if several %}; behind, in grey, the validation of the other {{ noun }}s{% endif %}. Loss
 on a
 logarithmic scale.</p>
 {{ drawing("curves", height, "Loss curves per " + noun) }}

@@ -14,9 +14,9 @@ Contrast: TypeAlias = dict[str, float]
 """Rung -> its weight; the weights add up to 0."""
 
 TEMPLATE = """
-<p>Each choice against the first one of its knob, as the mean over all combinations of the other knobs; then, of each two
-choices, what both together do beyond the sum of what each does.{% if tested %} The {{ tested }} intervals of scores hold
-together at 95% (each at {{ level }}): one that excludes 0 tells a difference.{% endif %} Counts are exact.</p>
+<p>Each choice against the first one of its knob, as the mean over all combinations of the other knobs; then, of each
+two choices, what both together do beyond the sum of what each does.{% if tested %} The {{ tested }} intervals of scores
+hold together at 95% (each at {{ level }}): one that excludes 0 tells a difference.{% endif %} Counts are exact.</p>
 <div class="wide"><table class="effects">
 <thead><tr><th scope="col">Effect</th>
 {% for column in columns %}<th scope="col">{{ column.title }}

@@ -219,7 +219,7 @@ def _method_text(rule: ClaimRule, frames: Frames) -> str:
         seeds, noise = len(frames.study.seeds), frames.tests.noises[rule.quantity]
         paired = ", paired by seed" if noise.paired else ""
         statements = len(frames.tests.adjusted)
-        return f"by {seeds} trainings a rung{paired}; p corrected for {statements} tests."
+        return f"by {seeds} trainings per rung{paired}; p corrected for {statements} tests."
     where = f" on the deployment twin, {frames.study.twin_name}" if rule.quantity.startswith("twin.") else ""
     return f"counted{where}: exact." if rule.rule == "count" else f"measured{where}."
 
