@@ -67,7 +67,7 @@ def _chosen_by(record: TrialRecord, again: Scores) -> str:
     from harness.search.finalists import ties_of
     from harness.search.promote import rescored_text
 
-    own = list(again[record.name].values())
+    kids = list(again[record.name].values())
     ties = ties_of({"kid": again})["kid"][record.name]
     apart = f"; not told apart from {', '.join(ties)}" if ties else ""
-    return f"the best of {len(again)} re-scored finalists is {record.name}: {rescored_text(record, own)}{apart}"
+    return f"the best of {len(again)} re-scored finalists is {record.name}: {rescored_text(record, kids)}{apart}"

@@ -112,9 +112,9 @@ def _between_seeds(alike: TrainedAlike, target: str) -> dict[str, Tau]:
             for record in alike.records
             if (other := records.get(record.architecture_fingerprint)) is not None
         ]
-        known = np.array([pair for pair in pairs if None not in pair], dtype=float)
-        if len(known) >= 3:
-            ceiling[f"{target} of seed {alike.seed} with that of seed {seed}"] = tau(known[:, 0], known[:, 1])
+        values = np.array([pair for pair in pairs if None not in pair], dtype=float)
+        if len(values) >= 3:
+            ceiling[f"{target} of seed {alike.seed} with that of seed {seed}"] = tau(values[:, 0], values[:, 1])
     return ceiling
 
 

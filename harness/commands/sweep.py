@@ -40,8 +40,8 @@ def check(arguments: argparse.Namespace) -> None:
 
     definition, settings = sweep_study(arguments.name, arguments.overrides)
     base = read_study("search_spaces", definition.space).get("base")
-    known = [architecture(base)] if isinstance(base, str) else []
-    check_study(settings, known, name=Path(arguments.name).stem, kind="sweep")
+    architectures = [architecture(base)] if isinstance(base, str) else []
+    check_study(settings, architectures, name=Path(arguments.name).stem, kind="sweep")
     check_page("sweep", Path(arguments.name).stem, definition.report)
 
 
@@ -211,10 +211,11 @@ def _chosen(parameters: Mapping[str, object]) -> str:
 
 
 def dry_run_text(planned: DryRun) -> str:
+    steps, count = ", ".join(f"{steps:,}" for steps in planned.budgets), planned.candidates
     lines = [
-        f"budgets: {', '.join(f'{steps:,}' for steps in planned.budgets)} steps",
+        f"budgets: {steps} steps",
         f"floor: {planned.floor}",
-        f"the study has {planned.known:,} candidates, {planned.in_flight:,} of them in flight" if planned.known else "",
+        f"the study has {count:,} candidates, {planned.in_flight:,} of them in flight" if count else "",
         *(f"{name} is promoted" for name in planned.promoted),
         *(f"the phone would make {count:,} measurements of {name}" for name, count in planned.measurements.items()),
         *planned.remarks,
@@ -229,7 +230,9 @@ def _candidate(proposed: Proposed) -> list[str]:
     """Its name, what becomes of it and what it counts; its knobs under that."""
     name = f"{proposed.name}, {proposed.enqueued}" if proposed.enqueued else proposed.name
     counted = "; ".join(f"{what} {value:,.0f}" for what, value in proposed.counted.items())
-    fate = "in the store already" if proposed.known else "would be trained"
-    fate = f"refused: {proposed.refused}" if proposed.refused else fate
-    knobs = ", ".join(f"{knob}={value}" for knob, value in proposed.parameters.items())
-    return [f"{name}: {fate}" + (f" ({counted})" if counted and not proposed.refused else ""), f"    {knobs}"]
+    fate = "in the store already" if proposed.in_store else "would be trained"
+    if counted:
+        fate = f"{fate} ({counted})"
+    if proposed.refused:
+        fate = f"refused: {proposed.refused}"
+    return [f"{name}: {fate}", f"    {_chosen(proposed.parameters)}"]

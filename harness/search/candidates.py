@@ -78,10 +78,10 @@ class FreshScore:
 
 def columns(scores: Sequence[FreshScore]) -> list[dict[int, float]]:
     """Objective by objective, seed -> value, of the scores that have values, in the order of their seeds."""
-    known = {
+    values = {
         score.seed: score.values for score in sorted(scores, key=lambda each: each.seed) if score.values is not None
     }
-    return [dict(zip(known, column, strict=True)) for column in zip(*known.values(), strict=True)]
+    return [dict(zip(values, column, strict=True)) for column in zip(*values.values(), strict=True)]
 
 
 def attribute_of(name: str, scores: Sequence[FreshScore]) -> tuple[str, Plain]:
@@ -350,7 +350,7 @@ def levels_in(attributes: Mapping[str, Any]) -> list[LevelResult]:
 def candidate_of(trial: FrozenTrial) -> Candidate:
     """The candidate as a trial of the study has it."""
     attributes = trial.user_attrs
-    own = {name: v for name, v in trial.system_attrs.items() if name.split(":")[0] != "constraints"}
+    of_sampler = {name: v for name, v in trial.system_attrs.items() if name.split(":")[0] != "constraints"}
     return Candidate(
         number=trial.number,
         trial_id=trial._trial_id,
@@ -362,7 +362,7 @@ def candidate_of(trial: FrozenTrial) -> Candidate:
         reason=next((str(attributes[key]) for key in REASONS if key in attributes), ""),
         enqueued=str(attributes.get("enqueued", "")),
         violations=violations_of(trial.system_attrs),
-        sampler_attributes=own,
+        sampler_attributes=of_sampler,
     )
 
 

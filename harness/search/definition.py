@@ -113,11 +113,11 @@ class SweepStudy:
 
 def sweep_study(name: str, overrides: Sequence[str]) -> tuple[SweepStudy, Settings]:
     """sweeps/NAME.yaml with its own settings of the command line, and the other settings."""
-    given = parsed(overrides)
-    for key in given:
+    typed = parsed(overrides)
+    for key in typed:
         _check_key(key, name)
-    own = {key: value for key, value in given.items() if _is_own(key)}
-    definition = from_plain(SweepStudy, _overridden(read_kind("sweep", name), own))
+    of_sweep = {key: value for key, value in typed.items() if _is_own(key)}
+    definition = from_plain(SweepStudy, _overridden(read_kind("sweep", name), of_sweep))
     others = [text for text in overrides if not _is_own(text.split("=")[0].strip(" +"))]
     return definition, settings_of(others, with_twin(definition.settings, definition.twin))
 
@@ -130,18 +130,18 @@ def _check_key(key: str, name: str) -> None:
             f"'{outer}' stands in the YAML of the sweep {name}, since another {outer} is another study; copy the file, "
             "change it there, and run the copy: harness sweep COPY.yaml"
         )
-    if outer not in (known := (*OWN_SETTINGS, *(each.name for each in fields(Settings)))):
-        raise unknown_name("setting", key, known)
+    if outer not in (names := (*OWN_SETTINGS, *(each.name for each in fields(Settings)))):
+        raise unknown_name("setting", key, names)
 
 
 def _is_own(key: str) -> bool:
     return key.split(".")[0] in OWN_SETTINGS
 
 
-def _overridden(content: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+def _overridden(content: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
     """The study's content with `trials`, and with `finalists.seeds` inside its mapping `finalists`."""
     overridden = dict(content)
-    for key, value in own.items():
+    for key, value in typed.items():
         outer, _, inner = key.partition(".")
         overridden[outer] = {**(overridden.get(outer) or {}), inner: value} if inner else value
     return overridden

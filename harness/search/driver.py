@@ -215,13 +215,13 @@ class Proposed:
     parameters: Parameters
     counted: Mapping[str, float]
     refused: str  # why it would not be trained
-    known: bool  # the store has its result
+    in_store: bool  # the store has its result
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DryRun:
     budgets: tuple[int, ...]
-    known: int  # candidates that the study has
+    candidates: int  # candidates that the study has
     in_flight: int  # of those, submitted again at once
     promoted: tuple[str, ...]  # of those, submitted to their next budget
     proposed: tuple[Proposed, ...]
@@ -243,7 +243,7 @@ class DryQueue:
         self.most = most
         self.again: int | None = None  # submitted before there was a question what is free: by an earlier driver too
         self.submitted: list[TrialSpec] = []
-        self.known: set[str] = set()
+        self.in_store: set[str] = set()
         self.expected: set[str] = set()
         self.to_measure: set[tuple[str, str]] = set()  # quantity, and the key of its measurement
 
@@ -267,7 +267,7 @@ class DryQueue:
     def submit(self, spec: TrialSpec) -> TrialRecord | None:
         self.to_measure |= set(measurements_to_queue(spec).items())
         if (record := finished(spec)) is not None:
-            self.known.add(spec.key)
+            self.in_store.add(spec.key)
             return record
         self.submitted.append(spec)
         return None
@@ -304,10 +304,10 @@ def dry_run(name: str, overrides: Sequence[str], most: int) -> DryRun:
         asked_for = Counter(name for name, _ in queue.to_measure)
         return DryRun(
             budgets=problem.steps,
-            known=before,
+            candidates=before,
             in_flight=again,
             promoted=tuple(f"{spec.name} to {spec.settings.recipe.steps:,} steps" for spec in promoted),
-            proposed=tuple(_proposed(trial, queue.known, problem) for trial in new),
+            proposed=tuple(_proposed(trial, queue.in_store, problem) for trial in new),
             floor=floor_text,
             measurements={name: asked_for[name] for name in queued_backends(problem.levels[0].settings)},
             ending=ending,
@@ -346,7 +346,7 @@ def _floor_so_far(problem: Problem) -> tuple[float | None, str]:
     return float(kid.value), f"a KID of {kid.value:.4g}, a pixel Gaussian's, from the store"
 
 
-def _proposed(trial: FrozenTrial, known: set[str], problem: Problem) -> Proposed:
+def _proposed(trial: FrozenTrial, in_store: set[str], problem: Problem) -> Proposed:
     attributes, candidate = trial.user_attrs, candidate_of(trial)
     shown = dict.fromkeys((*COUNTED_FIRST, *problem.objectives))
     return Proposed(
@@ -355,7 +355,7 @@ def _proposed(trial: FrozenTrial, known: set[str], problem: Problem) -> Proposed
         parameters=candidate.parameters,
         counted={name: attributes[name] for name in shown if name in attributes},
         refused=candidate.reason if candidate.state == "refused" else "",
-        known=any(level.key in known for level in candidate.levels),
+        in_store=any(level.key in in_store for level in candidate.levels),
     )
 
 

@@ -43,12 +43,12 @@ from harness.trials.queue import POLL_S
 from harness.trials.spec import TrialSpec
 
 
-def rescore_finalists(sweep: Sweep, wish: Finalists, ending: Ending) -> Ending:
+def rescore_finalists(sweep: Sweep, settings: Finalists, ending: Ending) -> Ending:
     """Choose the finalists of a search with this `ending`, and train them again; what ends the command now."""
-    finalists = chosen(sweep.candidates, sweep.problem, wish)
+    finalists = chosen(sweep.candidates, sweep.problem, settings)
     if not finalists:
         return replace(ending, reason=f"{ending.reason}; no candidate is complete, so there are no finalists")
-    seeds = fresh_seeds(sweep.problem, wish.seeds)
+    seeds = fresh_seeds(sweep.problem, settings.seeds)
     names = ", ".join(candidate.name for candidate in finalists)
     sweep.show.note(f"{ending.reason}; training the finalists again: {names}, seeds {', '.join(map(str, seeds))}")
     with sweep.driving(total=len(finalists) * len(seeds)):
@@ -60,14 +60,14 @@ def rescore_finalists(sweep: Sweep, wish: Finalists, ending: Ending) -> Ending:
     return replace(ending, reason=f"{ending.reason}; {len(finalists)} finalists were re-scored with {len(seeds)} seeds")
 
 
-def chosen(candidates: Iterable[Candidate], problem: Problem, wish: Finalists) -> list[Candidate]:
+def chosen(candidates: Iterable[Candidate], problem: Problem, settings: Finalists) -> list[Candidate]:
     """The best of the complete ones, within the limits: of all, or of each value of a knob."""
     groups: dict[str, list[Candidate]] = {}
     for candidate in candidates:
         if candidate.state == "complete" and all(violation <= 0 for violation in candidate.violations.values()):
-            value = None if wish.each is None else candidate.parameters.get(wish.each)
+            value = None if settings.each is None else candidate.parameters.get(settings.each)
             groups.setdefault(repr(value), []).append(candidate)
-    return [candidate for group in groups.values() for candidate in _best(group, problem, wish.most)]
+    return [candidate for group in groups.values() for candidate in _best(group, problem, settings.most)]
 
 
 def _best(complete: Sequence[Candidate], problem: Problem, most: int) -> list[Candidate]:
@@ -208,9 +208,9 @@ class Compared:
     def of(cls, scores: Mapping[str, Scores]) -> "Compared":
         noise = {objective: noise_of(by_name) for objective, by_name in scores.items()}
         pairs = [(name, *pair) for name, by_name in scores.items() for pair in combinations(by_name, 2)]
-        known = [(pair, of) for pair in pairs if (of := noise[pair[0]]) is not None]
-        different = {pair: Difference(noise=of, one=pair[1], other=pair[2]) for pair, of in known}
-        equivalent = {pair: Margin(p=_equivalent(of, *pair[1:]), pair=pair) for pair, of in known}
+        with_noise = [(pair, of) for pair in pairs if (of := noise[pair[0]]) is not None]
+        different = {pair: Difference(noise=of, one=pair[1], other=pair[2]) for pair, of in with_noise}
+        equivalent = {pair: Margin(p=_equivalent(of, *pair[1:]), pair=pair) for pair, of in with_noise}
         unknown = dict.fromkeys(pairs, 1.0)
         return cls(noise=noise, different=unknown | corrected(different), equivalent=unknown | corrected(equivalent))
 
@@ -241,8 +241,8 @@ def _equivalent(noise: Noise, one: str, other: str) -> float:
 
 def _of_others(p: Mapping[Pair, float], objective: str, name: str) -> dict[str, float]:
     """The values of this finalist's pairs, by the other one."""
-    own = {pair: value for pair, value in p.items() if pair[0] == objective and name in pair[1:]}
-    return {pair[2] if pair[1] == name else pair[1]: value for pair, value in own.items()}
+    pairs = {pair: value for pair, value in p.items() if pair[0] == objective and name in pair[1:]}
+    return {pair[2] if pair[1] == name else pair[1]: value for pair, value in pairs.items()}
 
 
 Values = Mapping[str, tuple[float, dict[int, float]]]

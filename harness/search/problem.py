@@ -54,8 +54,8 @@ class Gated:
     @property
     def values(self) -> dict[str, float]:
         """The numbers that are known, by quantity; what was not counted says so: `latency_ms_predicted`."""
-        known = {_name(name, quantity): value_of(quantity) for name, quantity in self.quantities.items()}
-        return {name: value for name, value in known.items() if value is not None}
+        numbers = {_name(name, quantity): value_of(quantity) for name, quantity in self.quantities.items()}
+        return {name: value for name, value in numbers.items() if value is not None}
 
 
 def _name(name: str, quantity: Quantity) -> str:
@@ -99,9 +99,9 @@ def outcome_of(record: TrialRecord, objectives: Iterable[str], queued: Collectio
         if not isinstance(quantity, Unavailable) or name not in queued:
             return Outcome(failed=f"no {name}: {_reason(quantity)}")
     if lacking:
-        known = [_or_expected(quantity) for quantity in quantities.values()]
-        stand_in = [value for value in known if value is not None]
-        return Outcome(awaits=tuple(lacking), stand_in=tuple(stand_in) if len(stand_in) == len(known) else None)
+        expected = [_or_expected(quantity) for quantity in quantities.values()]
+        stand_in = [value for value in expected if value is not None]
+        return Outcome(awaits=tuple(lacking), stand_in=tuple(stand_in) if len(stand_in) == len(expected) else None)
     return Outcome(values=tuple(value for each in quantities.values() if (value := value_of(each)) is not None))
 
 
@@ -192,8 +192,10 @@ class Problem:
 
     def prepared(self, point: Point, level: int) -> Prepared:
         """What the level's trials share, under the candidate's own recipe; the level says for how many steps."""
-        own = self.levels[level]
-        return own if point.recipe is None else own.with_recipe(replace(point.recipe, steps=self.steps[level]))
+        prepared = self.levels[level]
+        return (
+            prepared if point.recipe is None else prepared.with_recipe(replace(point.recipe, steps=self.steps[level]))
+        )
 
     def gate(self, point: Point) -> Gated:
         return gate(self.levels[0], point.architecture, point.twin)
@@ -323,8 +325,8 @@ def _tried(knob: Knob, recipe: Recipe) -> Sequence[Value]:
     values, ends = knob.values(), knob.range
     if values is not None or ends is None or not knob.of_recipe:
         return values or ()
-    own = getattr(recipe, knob.of_recipe[0])
-    return (own,) if isinstance(own, int | float) and ends[0] <= own <= ends[1] else ()
+    setting = getattr(recipe, knob.of_recipe[0])
+    return (setting,) if isinstance(setting, int | float) and ends[0] <= setting <= ends[1] else ()
 
 
 def _combined(space: Space, fitting: dict[str, Sequence[Value]]) -> itertools.chain[dict[str, Value]]:

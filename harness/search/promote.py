@@ -53,9 +53,9 @@ def candidates(out: Path, name: str, trial: str | None = None) -> list[TrialReco
     it. Of a sweep, one that was stopped at a lower budget is among them where it is the `trial` named."""
     folder = study_folder(out, name)
     study = stored_study(folder, name)
-    known = [] if study is None else [candidate_of(each) for each in study.get_trials(deepcopy=False)]
+    of_sweep = [] if study is None else [candidate_of(each) for each in study.get_trials(deepcopy=False)]
     if study is not None:
-        names = {each.levels[-1].key: each.name for each in known if _can_be_promoted(each, trial)}
+        names = {each.levels[-1].key: each.name for each in of_sweep if _can_be_promoted(each, trial)}
     elif (folder / MANIFEST_FILE).exists():
         manifest = read_manifest(out, name)
         names = {
@@ -68,12 +68,12 @@ def candidates(out: Path, name: str, trial: str | None = None) -> list[TrialReco
     store = store_of(out)
     records = {key: record for key in names if (record := store.trial(key)) is not None}
     complete = [replace(record, name=names[key]) for key, record in records.items() if record.state == "complete"]
-    for each in known:
+    for each in of_sweep:
         if each.name == trial and not _can_be_promoted(each, trial):
             why = f": {each.reason}" if each.reason else ", and has no result yet"
             raise UserError(f"{trial} of '{name}' is {each.state}{why}; name one that was trained")
     if not complete:
-        raise UserError(_none_is_complete(name, known))
+        raise UserError(_none_is_complete(name, of_sweep))
     return complete
 
 
@@ -85,9 +85,9 @@ def _can_be_promoted(candidate: Candidate, trial: str | None) -> bool:
     return trained and trial in (candidate.name, candidate.levels[-1].key)
 
 
-def _none_is_complete(name: str, known: Sequence[Candidate]) -> str:
-    stopped = [each for each in known if each.state == "stopped"]
-    if not stopped or any(each.state == "running" for each in known):
+def _none_is_complete(name: str, candidates: Sequence[Candidate]) -> str:
+    stopped = [each for each in candidates if each.state == "stopped"]
+    if not stopped or any(each.state == "running" for each in candidates):
         return f"'{name}' has no complete trial yet; run it to its end first"
     reasons = "; ".join(f"{each.text} ({each.times})" for each in grouped(each.reason for each in stopped)[:2])
     return (
@@ -98,8 +98,8 @@ def _none_is_complete(name: str, known: Sequence[Candidate]) -> str:
 
 def _no_study(out: Path, name: str) -> UserError:
     """A name that is in no list is mistyped; one that is was not run, or elsewhere."""
-    if name not in (known := {*studies_in(out), *study_names("sweeps")}):
-        return unknown_name(f"study in {out}/ or sweeps/:", name, known)
+    if name not in (names := {*studies_in(out), *study_names("sweeps")}):
+        return unknown_name(f"study in {out}/ or sweeps/:", name, names)
     return UserError(
         f"there is no study in {study_folder(out, name)}; run `harness ablate {name}` or `harness sweep {name}` first, "
         "or say where it lies with out=FOLDER"

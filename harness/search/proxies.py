@@ -138,7 +138,7 @@ def part_scores(
     for record in records:
         measurement = store.measurement(_key(record, score, parts))
         assert measurement is not None
-        scores[record.key] = {name: float(known.value) for name, known in measurement.quantities.items()}  # type: ignore[union-attr]
+        scores[record.key] = {name: float(quantity.value) for name, quantity in measurement.quantities.items()}  # type: ignore[union-attr]
     return scores
 
 
@@ -313,13 +313,13 @@ def part_columns(target: str, samples: int) -> list[Proxy]:
 
 def _latencies(records: Iterable[TrialRecord]) -> list[str]:
     """Those that some record has a number of."""
-    known = (
+    names = (
         name
         for record in records
         for name, quantity in record.quantities.items()
         if name.startswith("latency") and value_of(quantity) is not None
     )
-    return list(dict.fromkeys(known))
+    return list(dict.fromkeys(names))
 
 
 def _steps(curves: Sequence[dict[int, float]], last: int) -> list[int]:

@@ -64,11 +64,11 @@ class GP(GPSampler):
         self, constraint_vals: Any, internal_search_space: Any, normalized_params: Any
     ) -> tuple[Any, Any]:
         names, count = internal_search_space._optuna_search_space.keys(), constraint_vals.shape[1]
-        known = [each for each in self.refused if names <= each.params.keys() and len(each.constraints) == count]
-        if known:
-            values = np.array([list(each.constraints.values()) for each in known])
+        counted = [each for each in self.refused if names <= each.params.keys() and len(each.constraints) == count]
+        if counted:
+            values = np.array([list(each.constraints.values()) for each in counted])
             constraint_vals = np.concatenate([constraint_vals, values])
-            inputs = internal_search_space.get_normalized_params(known)
+            inputs = internal_search_space.get_normalized_params(counted)
             normalized_params = np.concatenate([normalized_params, inputs])
         return super()._get_constraints_acqf_args(constraint_vals, internal_search_space, normalized_params)
 
@@ -79,9 +79,9 @@ class Grid(RandomSampler):
     _left: Iterator[Parameters] = iter(())
     _point: Parameters = MappingProxyType({})
 
-    def begin(self, space: Space, known: Iterable[Candidate]) -> None:
+    def begin(self, space: Space, candidates: Iterable[Candidate]) -> None:
         """Those of the space that are no candidate's."""
-        tried = {_key(candidate.parameters) for candidate in known}
+        tried = {_key(candidate.parameters) for candidate in candidates}
         self._left = (point for point in space.combinations() if _key(point) not in tried)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:

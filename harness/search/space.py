@@ -72,8 +72,8 @@ class Knob:
     when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        given = (bool(self.choices), self.range is not None, bool(self.edits), self.ladder is not None)
-        if sum(given) != 1:
+        kinds = (bool(self.choices), self.range is not None, bool(self.edits), self.ladder is not None)
+        if sum(kinds) != 1:
             raise UserError("a knob has exactly one of choices, range, edits and ladder")
         if (self.path is None) != (bool(self.edits) or self.ladder is not None):
             raise UserError("a knob with choices or a range has a path; one with edits or a ladder has none")
@@ -82,10 +82,10 @@ class Knob:
         elif self.log or self.step is not None:
             raise UserError("step and log belong to a range; this knob has none")
         _check_choices(self.choices)
-        known = tuple(map(str, self.values() or ()))
+        values = tuple(map(str, self.values() or ()))
         for value in self.twin:
-            if value not in known:
-                raise unknown_name("value of a knob under 'twin':", value, known)
+            if value not in values:
+                raise unknown_name("value of a knob under 'twin':", value, values)
             paths = self.twin[value] if isinstance(self.twin[value], Mapping) else ()
             if path := next((path for path in paths if str(path).startswith(RECIPE)), None):
                 raise UserError(
@@ -195,16 +195,16 @@ def _check_choices(choices: Sequence[Any]) -> None:
 
 def check_varied(setting: str, who: str) -> None:
     """Refuse what is no setting of the recipe, changes no result, or is the sweep's to say."""
-    known = {field.name: field.metadata.get("identity") is not False for field in fields(Recipe)}
-    varied = [name for name, matters in known.items() if matters and name != OF_THE_SWEEP]
+    settings = {field.name: field.metadata.get("identity") is not False for field in fields(Recipe)}
+    varied = [name for name, matters in settings.items() if matters and name != OF_THE_SWEEP]
     if setting == OF_THE_SWEEP:
         raise UserError(
             f"{who} varies recipe.steps, but all candidates of a sweep are trained alike long; leave out the knob, and "
             "give budgets: [STEPS, ...] or recipe.steps=STEPS"
         )
-    if setting not in known:
+    if setting not in settings:
         raise unknown_name(f"setting of the recipe, which {who} varies:", setting, varied)
-    if not known[setting]:
+    if not settings[setting]:
         raise UserError(
             f"{who} varies recipe.{setting}, which changes no result; leave out the knob, and set recipe.{setting} for "
             "the whole sweep"

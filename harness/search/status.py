@@ -277,20 +277,20 @@ def _running(
 
 def _finalists(stored: StoredSweep) -> Mapping[str, int] | None:
     """`most` finalists in all, and how many `seeds` of each; None where there is no such round."""
-    wish = stored.definition.get("finalists")
-    if wish is None or wish.get("each") is None:
-        return wish
-    values = from_plain(Knob, stored.began["space"]["knobs"][wish["each"]]).values() or (None,)
-    return {**wish, "most": wish["most"] * len(values)}
+    setting = stored.definition.get("finalists")
+    if setting is None or setting.get("each") is None:
+        return setting
+    values = from_plain(Knob, stored.began["space"]["knobs"][setting["each"]]).values() or (None,)
+    return {**setting, "most": setting["most"] * len(values)}
 
 
 def _final_round(
-    rescored: Mapping[str, Sequence[FreshScore]], wish: Mapping[str, int] | None, steps: int, driver: Driver
+    rescored: Mapping[str, Sequence[FreshScore]], setting: Mapping[str, int] | None, steps: int, driver: Driver
 ) -> JobGroup:
     """The finalists' trainings from step 0. Who they are is known once one has a second seed; until then, the most."""
     fresh = [score for scores in rescored.values() for score in scores]
-    finalists = len(rescored) if len(fresh) > len(rescored) else wish["most"] if wish else 0
-    to_come = finalists * wish["seeds"] - len(fresh) if wish and not driver.stopping else 0
+    finalists = len(rescored) if len(fresh) > len(rescored) else setting["most"] if setting else 0
+    to_come = finalists * setting["seeds"] - len(fresh) if setting and not driver.stopping else 0
     return JobGroup(
         name="re-scoring",
         keys=frozenset(score.key for score in fresh),
@@ -356,14 +356,14 @@ def sweep_summary(folder: Path, name: str) -> SweepSummary:
 
 def _summary(candidate: Candidate) -> CandidateSummary:
     """At the highest level of which the values are known; where none are, at the one where it is trained."""
-    known = [level for level in candidate.levels if level.values is not None] or candidate.levels
+    levels = [level for level in candidate.levels if level.values is not None] or candidate.levels
     return CandidateSummary(
         name=candidate.name,
         state=candidate.state,
         parameters=candidate.parameters,
-        steps=known[-1].steps if known else 0,
-        key=known[-1].key if known else "",
-        values=known[-1].values if known else None,
+        steps=levels[-1].steps if levels else 0,
+        key=levels[-1].key if levels else "",
+        values=levels[-1].values if levels else None,
         reason=candidate.reason,
         rung=candidate.enqueued,
     )

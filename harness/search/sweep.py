@@ -74,9 +74,9 @@ class Sweep:
             sampler, seed, directions, problem.space, problem.steps, candidates, problem.scaled, limits
         )
         self._limits = to_plain(limits)
-        known = (each for each in candidates if each.limits is None or each.limits == self._limits)  # others may pass
+        tried = (each for each in candidates if each.limits is None or each.limits == self._limits)  # others may pass
         self.unseen = Unseen(
-            problem.space, lambda parameters: problem.point(parameters).fingerprint, known, seed + len(candidates)
+            problem.space, lambda parameters: problem.point(parameters).fingerprint, tried, seed + len(candidates)
         )
         self.levels = tuple(Level(definition.reduction) for _ in range(problem.top))
         self.retention = Retention(directions)

@@ -38,11 +38,11 @@ def assert_study_says_the_same(storm: Storm, facts: Facts) -> None:
     study = stored_study(storm.study / "runs" / "storm", "storm")
     assert study is not None
     told = [candidate_of(trial) for trial in study.get_trials(deepcopy=False)]
-    assert {rung.key for candidate in told for rung in candidate.levels} == set(facts.keys)
+    assert {level.key for candidate in told for level in candidate.levels} == set(facts.keys)
     for candidate in told:
         assert candidate.state in ("complete", "stopped", "failed")
-        for rung in candidate.levels:
-            record = facts.records[rung.key]
+        for level in candidate.levels:
+            record = facts.records[level.key]
             complete = record["state"] == "complete"
             values = tuple(record["quantities"][name]["value"] for name in ("kid", "macs")) if complete else None
-            assert rung.values == values
+            assert level.values == values

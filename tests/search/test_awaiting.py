@@ -50,10 +50,10 @@ def check_every_candidate_has_its_own_measurement(world):
     for trial in world.trials(TrialState.COMPLETE):
         assert trial.values[1] == world.phone.latencies[trial.user_attrs["fingerprint"]]
     for each in world.candidates:
-        for rung in each.levels:
-            assert not rung.awaits
-            assert rung.stand_in is None
-            assert rung.values is None or rung.values[1] == world.phone.latencies[each.fingerprint]
+        for level in each.levels:
+            assert not level.awaits
+            assert level.stand_in is None
+            assert level.values is None or level.values[1] == world.phone.latencies[each.fingerprint]
 
 
 def test_candidates_wait_for_their_measurements_and_those_that_fail_fail_with_the_reason(tmp_path, cheap):
@@ -93,13 +93,13 @@ def test_the_sampler_learns_the_prediction_until_the_measurement_comes(tmp_path,
         return {number: tuple(held[at].values or ()) for number, at in driver.searcher._numbers.items()}
 
     for each in world.candidates:
-        rung, latency = each.levels[-1], world.phone.latencies[each.fingerprint]
-        if rung.awaits:
-            assert (rung.values, rung.stand_in) == (None, (rung.kid, 1.5 * latency)), "marked in the study"
-            assert rung.awaits == ("latency_iphone",)
-            assert told(driver)[each.number] == driver.problem.scaled((rung.kid, 1.5 * latency))
+        level, latency = each.levels[-1], world.phone.latencies[each.fingerprint]
+        if level.awaits:
+            assert (level.values, level.stand_in) == (None, (level.kid, 1.5 * latency)), "marked in the study"
+            assert level.awaits == ("latency_iphone",)
+            assert told(driver)[each.number] == driver.problem.scaled((level.kid, 1.5 * latency))
         else:
-            assert told(driver)[each.number] == driver.problem.scaled((rung.kid, latency))
+            assert told(driver)[each.number] == driver.problem.scaled((level.kid, latency))
     assert told(world.driver(trials=16, **ASKED)) == told(driver), "the same to the next driver"
     driver = world.driver(trials=16, wait_hours=1000.0, **ASKED)
     driver.run()

@@ -43,7 +43,7 @@ def measured(record):
 def test_promoted_is_bit_identical_to_trained_to_the_top_straight(budgeted, cache):
     assert main(["sweep", "search"]) == 0
     (complete,) = study().get_trials(states=(TrialState.COMPLETE,))
-    assert [rung["steps"] for rung in complete.user_attrs["levels"]] == [4, 7]
+    assert [level["steps"] for level in complete.user_attrs["levels"]] == [4, 7]
     found = records()
     promoted = found[complete.user_attrs["levels"][-1]["key"]]
     assert promoted.provenance["continued_from"] == [4], "it went on from the lower budget's checkpoint"
@@ -107,9 +107,9 @@ def test_the_floor_is_the_pixel_gaussians_and_computed_first(workplace, capsys):
     floor = control.quantities["kid"].value
     assert f"floor: candidates are promoted below a KID of {floor:.4g}" in said
     (trial,) = study().trials
-    (rung,) = trial.user_attrs["levels"]
+    (level,) = trial.user_attrs["levels"]
     assert trial.state == TrialState.PRUNED
-    assert (rung["kid"] < floor) == ("not among the best" in trial.user_attrs["stopped"])
+    assert (level["kid"] < floor) == ("not among the best" in trial.user_attrs["stopped"])
 
 
 def test_a_floor_that_cannot_be_known_is_said_and_nothing_trained(workplace, monkeypatch, capsys):

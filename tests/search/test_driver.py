@@ -76,8 +76,8 @@ def check_nothing_is_lost_or_repeated(world):
     assert len(keys) == len(set(keys)), "nothing is trained twice"
     assert sum(spec.settings.recipe.steps == 300 for spec in world.workers.trained) == states["COMPLETE"] == 3
     for trial in submitted:
-        for rung in trial.user_attrs["levels"]:
-            assert rung["values"][0] == world.workers.records[rung["key"]].quantities["kid"].value
+        for level in trial.user_attrs["levels"]:
+            assert level["values"][0] == world.workers.records[level["key"]].quantities["kid"].value
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -120,7 +120,7 @@ def test_a_failed_training_is_a_failed_trial_with_its_reason_and_the_sweep_goes_
     for trial in failed:
         assert trial.params["ffn"] == 3
         assert trial.user_attrs["failed"] == "train: training diverged at step 7"
-        assert [rung["values"] is None for rung in trial.user_attrs["levels"]] == [False, True]
+        assert [level["values"] is None for level in trial.user_attrs["levels"]] == [False, True]
     assert world.trials(TrialState.COMPLETE)
 
 

@@ -45,46 +45,46 @@ def test_fronts_kept_up_are_those_sorted_anew(points):
 
 
 def test_an_epsilon_net_spreads_over_the_front_where_sorting_by_one_objective_would_not():
-    rung = Level(reduction=2)
+    level = Level(reduction=2)
     line = [(0.0, 10.0), (1.0, 9.0), (2.0, 8.0), (5.0, 5.0), (9.0, 1.0), (10.0, 0.0)]
     for number, point in enumerate(line):
-        rung.add(number, point, eligible=True)
+        level.add(number, point, eligible=True)
     chosen = []
-    while (number := rung.next()) is not None:
-        rung.promote(number)
+    while (number := level.next()) is not None:
+        level.promote(number)
         chosen.append(number)
     assert chosen == [0, 5, 3], "the best in the first objective, then the farthest, then the middle"
 
 
 def test_objectives_of_different_scale_weigh_the_same():
-    rung = Level(reduction=2)
+    level = Level(reduction=2)
     for number, (kid, macs) in enumerate([(0.1, 9e9), (0.2, 8e9), (0.5, 5e9), (0.9, 1e9), (1.0, 0.0), (0.45, 5.5e9)]):
-        rung.add(number, (kid, macs), eligible=True)
+        level.add(number, (kid, macs), eligible=True)
     for expected in (0, 4, 2):
-        assert rung.next() == expected
-        rung.promote(expected)
+        assert level.next() == expected
+        level.promote(expected)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 60), st.integers(2, 5))
 def test_the_quota(results, reduction):
-    rung = Level(reduction)
+    level = Level(reduction)
     for number in range(results):
-        rung.add(number, (random.Random(number).random(), 0.0), eligible=True)
-        if (next_one := rung.next()) is not None:
-            rung.promote(next_one)
-        assert len(rung.promoted) <= (number + 1) // reduction
-    assert len(rung.promoted) == results // reduction
-    assert (rung.next(drained=True) is not None) == (results % reduction > 0)
+        level.add(number, (random.Random(number).random(), 0.0), eligible=True)
+        if (next_one := level.next()) is not None:
+            level.promote(next_one)
+        assert len(level.promoted) <= (number + 1) // reduction
+    assert len(level.promoted) == results // reduction
+    assert (level.next(drained=True) is not None) == (results % reduction > 0)
 
 
 def test_what_is_below_the_floor_counts_for_the_quota_and_is_never_promoted():
-    rung = Level(reduction=2)
-    rung.add(0, (5.0, 0.0), eligible=False)
-    rung.add(1, (9.0, 0.0), eligible=False)
-    assert rung.next() is None
-    rung.add(2, (1.0, 1.0), eligible=True)
-    assert rung.next() == 2
+    level = Level(reduction=2)
+    level.add(0, (5.0, 0.0), eligible=False)
+    level.add(1, (9.0, 0.0), eligible=False)
+    assert level.next() is None
+    level.add(2, (1.0, 1.0), eligible=True)
+    assert level.next() == 2
 
 
 @settings(max_examples=40, deadline=None)
@@ -93,18 +93,18 @@ def test_who_cannot_be_promoted_any_more_never_is_whatever_comes(points, seed):
     """Given up or not, the same candidates are promoted."""
 
     def promoted(give_up):
-        rung, given_up = Level(reduction=3), set()
+        level, given_up = Level(reduction=3), set()
         for number, point in enumerate(points):
-            rung.add(number, point, eligible=True)
-            for surpassed in rung.never_promoted(len(points)):
+            level.add(number, point, eligible=True)
+            for surpassed in level.never_promoted(len(points)):
                 given_up.add(surpassed)
                 if give_up:
-                    rung.withdraw(surpassed)
-            if random.Random(seed + number).random() < 0.5 and (chosen := rung.next()) is not None:
-                rung.promote(chosen)
-        while (chosen := rung.next(drained=True)) is not None:
-            rung.promote(chosen)
-        return rung.promoted, given_up
+                    level.withdraw(surpassed)
+            if random.Random(seed + number).random() < 0.5 and (chosen := level.next()) is not None:
+                level.promote(chosen)
+        while (chosen := level.next(drained=True)) is not None:
+            level.promote(chosen)
+        return level.promoted, given_up
 
     kept, surpassed = promoted(give_up=False)
     dropped, _ = promoted(give_up=True)
@@ -147,7 +147,7 @@ def sweep_with_a_tiny_bad_network(folder: Path, **more):
 def test_a_tiny_bad_network_is_stopped(tmp_path, cheap):
     world, tiny = sweep_with_a_tiny_bad_network(tmp_path)
     assert tiny.state.name == "PRUNED"
-    assert [rung["steps"] for rung in tiny.user_attrs["levels"]] == [100]
+    assert [level["steps"] for level in tiny.user_attrs["levels"]] == [100]
     assert tiny.user_attrs["stopped"] == "its KID of 7 is not below 4, which a Gaussian fitted to the pixels reaches"
     others = [trial.values[1] for trial in world.study.best_trials]
     assert min(others) > tiny.user_attrs["levels"][0]["values"][1], "it would have been on the front"
@@ -166,7 +166,7 @@ def test_values_of_different_budgets_share_no_front(tmp_path, cheap):
     complete = world.trials(TrialState.COMPLETE)
     assert complete
     for trial in world.trials():
-        reached = [rung["steps"] for rung in trial.user_attrs["levels"]]
+        reached = [level["steps"] for level in trial.user_attrs["levels"]]
         assert (trial.state.name == "COMPLETE") == (reached == [100, 300, 900])
         assert trial.values is None or trial.values == trial.user_attrs["levels"][-1]["values"]
     assert {trial.number for trial in world.study.best_trials} <= {trial.number for trial in complete}

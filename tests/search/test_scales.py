@@ -33,11 +33,11 @@ def on_scale(point):
 
 def net(points):
     """The order in which one front is promoted."""
-    rung, order = Level(reduction=1), []
+    level, order = Level(reduction=1), []
     for number, point in enumerate(points):
-        rung.add(number, losses_of(point, DOWN), eligible=True)
-    while (number := rung.next()) is not None:
-        rung.promote(number)
+        level.add(number, losses_of(point, DOWN), eligible=True)
+    while (number := level.next()) is not None:
+        level.promote(number)
         order.append(number)
     return order
 

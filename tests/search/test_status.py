@@ -84,7 +84,7 @@ def test_the_counts_and_the_front_are_the_studys(tmp_path, cheap):
     assert [(point.name, point.values) for point in status.front] == [
         (f"trial-{trial.number}", tuple(trial.values)) for trial in best
     ]
-    results = Counter(rung.steps for each in world.candidates for rung in each.levels if rung.values is not None)
+    results = Counter(level.steps for each in world.candidates for level in each.levels if level.values is not None)
     assert [(each.steps, each.results) for each in status.budgets] == sorted(results.items())
     assert sum(reason.times for reason in status.reasons["refused"]) == states["refused"]
     assert status.trials == 12

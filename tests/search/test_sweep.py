@@ -61,8 +61,8 @@ def test_a_budget_holds_over_a_stop_and_a_restart(workplace, trainings, monkeypa
     assert len(finished) == len(set(finished)) == SWEEP["trials"]
     records = {record.key: record for record in Store(Path("runs/store")).trials()}
     for trial in complete:
-        (rung,) = trial.user_attrs["levels"]
-        record = records[rung["key"]]
+        (level,) = trial.user_attrs["levels"]
+        record = records[level["key"]]
         assert trial.values == [record.quantities["kid"].value, record.quantities["macs"].value]
 
 
