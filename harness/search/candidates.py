@@ -179,9 +179,9 @@ class Proposal:
     notes: Mapping[str, Plain] = field(default_factory=dict)  # further user attributes
     sampler_attributes: Mapping[str, Any] = field(default_factory=dict)
 
-    def known(self, fingerprint: str, violations: Mapping[str, float], numbers: Mapping[str, float]) -> "Proposal":
-        """With what the gates found."""
-        notes = {**self.notes, **numbers}
+    def with_counts(self, fingerprint: str, violations: Mapping[str, float], counts: Mapping[str, float]) -> "Proposal":
+        """With what the gate knows of it."""
+        notes = {**self.notes, **counts}
         return replace(self, fingerprint=fingerprint, violations=violations, notes=notes)
 
 

@@ -82,7 +82,7 @@ class SweepStudy:
     gpu_hours: float | None = None
     """The same of hours on accelerators, of trainings that ended."""
     wait_hours: float = 1.0
-    """Where nothing is left to train and measurements are awaited, the driver ends after so many hours without news."""
+    """Where nothing is left to train and measurements are awaited, the driver ends after so many hours without one."""
     finalists: Finalists | None = None
     """The best are trained again with fresh seeds and re-scored when the search has ended: {most: 4, seeds: 3}."""
     twin: DeploymentTwin | None = None

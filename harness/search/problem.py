@@ -1,10 +1,10 @@
 """What a sweep searches: knob values to architectures, architectures to trials at each budget, records to values.
 
 A candidate is first counted, with its deployment twin, and held against the hard limits: the cheap gate. A record that
-is complete may still lack a latency that a queue has been asked for. Then the candidate waits: it is in no level of
-halving, on no front and among no finalists before the measurement is there. The sampler alone is told something
-meanwhile, the other objectives with what a model of the instrument predicts (`stand_in`). Where nothing can be
-predicted it is told nothing: the trial runs, to it.
+is complete may still lack a latency that waits in a queue. Then the candidate waits, too: it is in no level of
+halving, on no front and among no finalists before the measurement is there. The sampler alone has values of it
+meanwhile, the other objectives with what a model of the instrument predicts (`stand_in`); where nothing can be
+predicted it has none: the trial runs, to it.
 
 The other way round, the rungs of an ablation are placed into the space's knobs, to be a sweep's first candidates.
 """
@@ -192,10 +192,8 @@ class Problem:
 
     def prepared(self, point: Point, level: int) -> Prepared:
         """What the level's trials share, under the candidate's own recipe; the level says for how many steps."""
-        prepared = self.levels[level]
-        return (
-            prepared if point.recipe is None else prepared.with_recipe(replace(point.recipe, steps=self.steps[level]))
-        )
+        prepared, recipe = self.levels[level], point.recipe
+        return prepared if recipe is None else prepared.with_recipe(replace(recipe, steps=self.steps[level]))
 
     def gate(self, point: Point) -> Gated:
         return gate(self.levels[0], point.architecture, point.twin)

@@ -3,7 +3,7 @@
 Optuna's samplers compare all values of a study, and values of different budgets do not compare. So the sampler never
 sees the stored study, but one in memory that holds, of every candidate, its values at the highest budget that has
 enough results. When a higher budget has enough, and when a driver begins, it is built anew from the candidates. What is
-asked does not depend on the storage, then, nor is a storage of thousands of trials read to ask.
+proposed does not depend on the storage, then, nor is a storage of thousands of trials read to ask.
 
 Values are held on the scale of `pareto.scaled`. Of a candidate that awaits a measurement it holds what is predicted
 meanwhile, and the measured value from the moment it comes. Refused candidates are no trials here: TPE and GP hear of

@@ -56,7 +56,7 @@ LARGEST_END = 1e15
 SMALLEST_OF_LOG = 1e-300
 
 ENUMERABLE = 100_000
-"""Up to so many combinations of a space, or values of a knob, are enumerated where all of them are looked at."""
+"""Values of a knob up to which it is no continuum, but enumerated."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -294,16 +294,6 @@ class Space:
                     pending.append(other)
         names = [other for other in self.knobs if other in needed]
         return (dict(zip(names, each, strict=True)) for each in itertools.product(*map(needed.__getitem__, names)))
-
-    def size(self) -> int | None:
-        """How many combinations there are; None where a knob is a continuum or they are too many to enumerate."""
-        upper = 1
-        for knob in self.knobs.values():
-            values = knob.values()
-            if values is None:
-                return None
-            upper *= len(values) + bool(knob.when)
-        return sum(1 for _ in self.combinations()) if upper <= ENUMERABLE else None
 
     def count(self) -> int | None:
         """How many combinations there are, without enumerating them; None where a knob is a continuum.

@@ -188,7 +188,7 @@ class Sweep:
             self._refuse(proposal, str(error), trial)
             return
         gated = self.problem.gate(point)
-        proposal = proposal.known(point.fingerprint, gated.violations, gated.values)
+        proposal = proposal.with_counts(point.fingerprint, gated.violations, gated.values)
         if gated.refusal is not None:
             self._refuse(proposal, gated.refusal, trial, self._limits)
             return

@@ -31,7 +31,7 @@ def test_a_conditional_knob_is_asked_only_where_it_exists():
 
 def test_combinations_are_each_there_once():
     combinations = list(space(CONTENT).combinations())
-    assert len(combinations) == space(CONTENT).size() == 3 * (1 + 2)
+    assert len(combinations) == space(CONTENT).count() == 3 * (1 + 2)
     assert len({tuple(sorted(combination.items())) for combination in combinations}) == 9
 
 
@@ -43,9 +43,9 @@ def test_turned_knobs_are_in_the_architecture():
 
 def test_a_range_counts_its_steps_and_a_continuum_is_not_enumerated():
     stepped = space({"base": "b", "knobs": {"w": {"path": "x", "range": [16, 64], "step": 16}}})
-    assert stepped.size() == 4
+    assert stepped.count() == 4
     assert [combination["w"] for combination in stepped.combinations()] == [16, 32, 48, 64]
-    assert space({"base": "b", "knobs": {"w": {"path": "x", "range": [0.5, 2.0]}}}).size() is None
+    assert space({"base": "b", "knobs": {"w": {"path": "x", "range": [0.5, 2.0]}}}).count() is None
 
 
 def test_neighbours_are_one_knob_away_and_a_knob_that_comes_to_exist_takes_each_value():
