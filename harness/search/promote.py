@@ -29,7 +29,7 @@ from harness.records.errors import UserError, unknown_name
 from harness.records.manifest import MANIFEST_FILE, read_manifest, study_folder
 from harness.records.plain import Plain, canonical_json, differences, from_plain, to_plain
 from harness.records.quantity import value_of
-from harness.records.record import TrialRecord, trial_key
+from harness.records.record import TrialRecord, trial_key, why
 from harness.search.candidates import Candidate, candidate_of, checkpoints_key, rescored_in
 from harness.search.status import grouped
 from harness.search.study import CHECKPOINTS, stored_study, studies_in
@@ -37,6 +37,8 @@ from harness.training.checkpoint import copy_newest, has_checkpoints
 from harness.trials.run import CHECKPOINTS as OWN_CHECKPOINTS
 from harness.trials.spec import TrialSpec, store_of
 from harness.trials.studies import study_names
+
+KEY_PREFIX = re.compile(r"[0-9a-f]{4,16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +72,11 @@ def candidates(out: Path, name: str, trial: str | None = None) -> list[TrialReco
     complete = [replace(record, name=names[key]) for key, record in records.items() if record.state == "complete"]
     for each in of_sweep:
         if each.name == trial and not _can_be_promoted(each, trial):
-            why = f": {each.reason}" if each.reason else ", and has no result yet"
-            raise UserError(f"{trial} of '{name}' is {each.state}{why}; name one that was trained")
+            because = f": {each.reason}" if each.reason else ", and has no result yet"
+            raise UserError(f"{trial} of '{name}' is {each.state}{because}; name one that was trained")
     if not complete:
-        raise UserError(_none_is_complete(name, of_sweep))
+        ended = [why(record) for record in records.values()]
+        raise UserError(_none_is_complete(name, of_sweep, ended if len(ended) == len(names) else []))
     return complete
 
 
@@ -85,9 +88,17 @@ def _can_be_promoted(candidate: Candidate, trial: str | None) -> bool:
     return trained and trial in (candidate.name, candidate.levels[-1].key)
 
 
-def _none_is_complete(name: str, candidates: Sequence[Candidate]) -> str:
-    stopped = [each for each in candidates if each.state == "stopped"]
-    if not stopped or any(each.state == "running" for each in candidates):
+def _none_is_complete(name: str, of_sweep: Sequence[Candidate], ended: Sequence[str]) -> str:
+    """`of_sweep` are a sweep's candidates; `ended` is why each trial of an ablation failed or was rejected, if all did."""
+    failed = [each.reason for each in of_sweep if each.state == "failed"] or ended
+    stopped = [each for each in of_sweep if each.state == "stopped"]
+    running = any(each.state == "running" for each in of_sweep)
+    if failed and not stopped and not running:
+        reasons = "; ".join(f"{each.text} ({each.times})" for each in grouped(failed)[:2])
+        return (
+            f"no trial of '{name}' was trained to its end, and none is running: {reasons}; mend that and run it again"
+        )
+    if not stopped or running:
         return f"'{name}' has no complete trial yet; run it to its end first"
     reasons = "; ".join(f"{each.text} ({each.times})" for each in grouped(each.reason for each in stopped)[:2])
     return (
@@ -117,7 +128,8 @@ def rescored(out: Path, name: str) -> dict[str, dict[int, float]]:
 
 
 def choose(records: Sequence[TrialRecord], trial: str | None, again: Scores) -> TrialRecord:
-    """The record of that name or key (the seed of lowest KID, if a name has several); None: the lowest KID of all.
+    """The record of that name or key, or whose key begins so (the seed of lowest KID, if a name has several); None:
+    the lowest KID of all.
 
     `again` has the finalists' re-scored KIDs: where there are some, the lowest is the lowest mean of those, since the
     lowest of the search's own is partly luck.
@@ -128,6 +140,11 @@ def choose(records: Sequence[TrialRecord], trial: str | None, again: Scores) -> 
     if trial is None and all(math.isinf(_kid(record)) for record in records):
         raise UserError(f"--best is the lowest KID, and no trial here has one; name a trial: {', '.join(names)}")
     named = [record for record in records if trial is None or trial in (record.name, record.key)]
+    if not named and KEY_PREFIX.fullmatch(str(trial)):
+        named = [record for record in records if record.key.startswith(str(trial))]
+        if len(named) > 1:
+            keys = ", ".join(f"{record.key} ({record.name})" for record in named)
+            raise UserError(f"'{trial}' begins the keys of {len(named)} trials; give more of the key: {keys}")
     if not named:
         raise unknown_name("trial", str(trial), names)
     return min(named, key=lambda record: _kid(record))

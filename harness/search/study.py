@@ -15,6 +15,7 @@ a study on a server can be named from many folders, it holds the id of the folde
 import json
 import logging
 import os
+import re
 import sqlite3
 import uuid
 import warnings
@@ -101,6 +102,9 @@ def open_storage(folder: Path, storage: str) -> BaseStorage:
         )
     _quiet()
     try:
+        file = Path(place(folder, storage))
+        if storage.startswith("sqlite") and file.is_relative_to(folder.parent):  # sqlite:///SUB/FILE lies below out=
+            file.parent.mkdir(parents=True, exist_ok=True)
         if storage == "journal":
             return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
         return RDBStorage(database_url(folder, storage))
@@ -219,8 +223,8 @@ def place(folder: Path, storage: str) -> str:
         return str(folder / "study.db")
     if storage == "journal":
         return str(folder / JOURNAL)
-    if storage.startswith("sqlite:///"):
-        return str(folder.parent / storage.removeprefix("sqlite:///").partition("?")[0])
+    if re.match(r"sqlite(\+\w+)?:///", storage):
+        return str(folder.parent / storage.partition(":///")[2].partition("?")[0])
     head, _, tail = storage.rpartition("@")
     user = head.split("://")[-1].split(":")[0]
     return f"{storage.split('://')[0]}://{user}@{tail}" if head else storage

@@ -2,13 +2,16 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tiny_study import SETTINGS, SWEEP, lay_out, write_yaml
 
 from harness.architecture.catalogue import architecture
 from harness.cli import main
+from harness.records.errors import UserError
 from harness.records.store import Store
+from harness.search.promote import choose
 
 TRAIN = [f"{key}={value}".replace(" ", "") for key, value in SETTINGS.items() if key != "recipe.steps"]
 
@@ -151,6 +154,26 @@ def test_a_study_without_a_complete_trial_says_so(workplace, capsys):
     assert main(["sweep", "none", "limits.params=10"]) == 2
     assert main(["promote", "none", "--best"]) == 2
     assert "'none' has no complete trial yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["ablate", "sweep"])
+def test_a_study_of_which_all_failed_says_why_nothing_is_promoted(kind, workplace, capsys):
+    name = "tiny" if kind == "ablate" else "search"
+    assert main([kind, name, "recipe.learning_rate=1e9", "recipe.clip=null", "out=failed"]) == 1
+    capsys.readouterr()
+    assert main(["promote", name, "--best", "out=failed"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"no trial of '{name}' was trained to its end, and none is running: train: training diverged" in line
+
+
+def test_a_trial_is_named_by_the_beginning_of_its_key(workplace, capsys):
+    kept = SimpleNamespace(name="ffn2", key="abcd000000000001", quantities={})
+    others = [SimpleNamespace(name="base", key=f"abcde0000000000{each}", quantities={}) for each in (2, 3)]
+    assert choose([kept, *others], "abcd0", {}) is kept
+    with pytest.raises(UserError, match=r"begins the keys of 3 trials; give more of the key: abcd000000000001 \(ffn2"):
+        choose([kept, *others], "abcd", {})
+    with pytest.raises(UserError, match="unknown trial 'abc'"):
+        choose([kept, *others], "abc", {})
 
 
 def stopped_sweep(name: str, **change) -> None:

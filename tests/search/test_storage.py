@@ -132,6 +132,15 @@ def test_attributes_of_the_sampler_are_not_constraints():
 
 
 @pytest.mark.parametrize("name", ["a?b", "a#b", "a%20b", "{a}", "a b", "ü;&=", "[a]"])
+@pytest.mark.parametrize("storage", ["sqlite:///sub/my.db", "sqlite+pysqlite:///sub/my.db"])
+def test_a_database_in_a_folder_below_out_is_made_and_shown_by_its_path(tmp_path, storage):
+    folder = tmp_path / "runs" / "study"
+    folder.mkdir(parents=True)
+    open_study(folder, "study", storage, open_storage(folder, storage), {"kid": "minimize"})
+    assert (tmp_path / "runs" / "sub" / "my.db").is_file()
+    assert place(folder, storage) == str(tmp_path / "runs" / "sub" / "my.db")
+
+
 @pytest.mark.parametrize("storage", ["sqlite", "sqlite:///my.db"])
 def test_a_folder_may_be_called_anything(tmp_path, name, storage):
     folder = tmp_path / name / "study"
