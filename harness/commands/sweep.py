@@ -46,7 +46,8 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0; 1 if all that was trained failed."""
+    """0; 1 if all that was trained failed: the page is written all the same."""
+    from harness.commands.report import report
     from harness.records.terminal import console
     from harness.search.driver import sweep
     from harness.search.finalists import conclude
@@ -65,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         for line in [*remarks(conclusions), *of_study]:
             terminal.print(line, soft_wrap=True)
     print(swept.place)
+    print(report(swept.settings.out, Path(arguments.name).stem))
     return 1 if swept.failed else 0
 
 

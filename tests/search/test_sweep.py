@@ -196,6 +196,7 @@ def test_a_limit_on_latency_says_what_it_was_checked_with(workplace, trainings, 
     assert trainings == []
     assert main(["sweep", "search", "trials=1", limit.format(1000)]) == 0
     (record,) = [found for found in Store(Path("runs/store")).trials() if found.state == "complete"]
+    assert Path("runs/search/report.html").is_file()  # a sweep ends with its page
     assert record.quantities["latency_ms"].kind == "predicted"
     assert record.quantities["latency_ms"].conditions["chip"] == "A15"
 
