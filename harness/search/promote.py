@@ -89,7 +89,7 @@ def _can_be_promoted(candidate: Candidate, trial: str | None) -> bool:
 
 
 def _none_is_complete(name: str, of_sweep: Sequence[Candidate], ended: Sequence[str]) -> str:
-    """`of_sweep` are a sweep's candidates; `ended` is why each trial of an ablation failed or was rejected, if all did."""
+    """`of_sweep`: a sweep's candidates; `ended` is why each trial of an ablation has none, if all ended."""
     failed = [each.reason for each in of_sweep if each.state == "failed"] or ended
     stopped = [each for each in of_sweep if each.state == "stopped"]
     running = any(each.state == "running" for each in of_sweep)
