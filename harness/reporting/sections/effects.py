@@ -112,6 +112,4 @@ def _cell(frames: Frames, column: Column, effect: Effect, level: float) -> str:
     return ("+" if difference > 0 else "") + number(round(difference)) + relative
 
 
-SECTION = Section(
-    name="effects", title="Effects, and whether they add up", template=TEMPLATE, content=content, kinds=("ablation",)
-)
+SECTION = Section(name="effects", title="Effects", template=TEMPLATE, content=content, kinds=("ablation",))
