@@ -174,8 +174,8 @@ class FolderQueue:
     def agent_messages(self) -> list[str]:
         messages = []
         for path in sorted((self.root / "agents").glob("*.json")):
-            message = json.loads(path.read_text())
-            if message["says"]:
+            message = _json_of(path)
+            if isinstance(message, dict) and message.get("says"):
                 messages.append(f"the agent on {path.stem} said at {message['time'][:16]} UTC: {message['says']}")
         return messages
 
@@ -316,7 +316,16 @@ def _try_rename(source: Path, target: Path) -> bool:
 
 def _read(kind: Any, path: Path) -> Any:
     """The value in the file; None where it is not there (any more), or not yet whole on a synced folder."""
+    plain = _json_of(path)
     try:
-        return from_plain(kind, json.loads(path.read_text()))
-    except (FileNotFoundError, json.JSONDecodeError):
+        return None if plain is None else from_plain(kind, plain)
+    except UserError as error:
+        raise UserError(f"{path} is not a file that this version can read ({error}); move it away") from error
+
+
+def _json_of(path: Path) -> Any:
+    """None where it is not there (any more), or not whole: yet, on a synced folder, or any more, after a power loss."""
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
         return None

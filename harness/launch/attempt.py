@@ -126,7 +126,7 @@ class Attempt:
 
     def result(self) -> Result | None:
         plain = _read_json(self.folder / "result.json")
-        return Result(**plain) if plain else None
+        return Result(**plain) if "state" in plain else None
 
     def mark_suspended(self) -> None:
         (self.folder / "suspended").touch()
@@ -163,7 +163,8 @@ class Attempt:
 
     def _timeouts(self) -> int:
         path = self.folder / "timeouts"
-        return int(path.read_text()) if path.exists() else 0
+        text = path.read_text(errors="replace") if path.exists() else ""
+        return int(text) if text.isdecimal() else 0  # else damaged
 
     def last_words(self) -> str:
         """The last line the job wrote to its standard error, if any: why it ended without a result."""
@@ -204,10 +205,12 @@ def attempts_of(key_folder: Path) -> list[Attempt]:
 
 
 def current_attempt(key_folder: Path) -> Attempt | None:
+    """None where there is none, or where its name is damaged."""
     try:
-        return Attempt(key_folder / (key_folder / "current").read_text())
+        name = (key_folder / "current").read_text(errors="replace")
     except FileNotFoundError:
         return None
+    return Attempt(key_folder / name) if re.fullmatch(r"attempt-[0-9]+", name) else None
 
 
 def check_key(key: str) -> str:
@@ -218,9 +221,9 @@ def check_key(key: str) -> str:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    """Empty where it is not there, or damaged by a loss of power: the attempt is lost then, and another follows."""
     try:
         read = json.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return {}
-    assert isinstance(read, dict), path
-    return read
+    return read if isinstance(read, dict) else {}

@@ -129,5 +129,5 @@ def read_progress(attempt_folder: Path) -> Progress | None:
     """The last word of the attempt's worker, or None before its first."""
     try:
         return Progress(**json.loads((attempt_folder / "progress.json").read_text()))
-    except (FileNotFoundError, json.JSONDecodeError, TypeError):
+    except (FileNotFoundError, ValueError, TypeError):  # ValueError: neither JSON nor text
         return None

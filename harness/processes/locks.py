@@ -125,7 +125,7 @@ def holder(path: Path) -> dict[str, Any]:
     """What the present or last holder wrote: pid, host, time and more; empty where nobody ever held it."""
     try:
         written = json.loads(path.read_text().partition("\n")[0])
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, ValueError):  # neither JSON nor text, after a power loss
         return {}
     return written if isinstance(written, dict) else {}
 

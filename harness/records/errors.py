@@ -14,3 +14,9 @@ def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UserError:
     near = get_close_matches(name, names, n=max(1, len(names)), cutoff=0.4)
     listed = near + [other for other in names if other not in near]
     return UserError(f"unknown {kind} '{name}'; choose one of: {', '.join(listed) or '(none exist)'}")
+
+
+def check_name(what: str, name: str) -> None:
+    """Refuse a name that cannot be read in a line of a table: it is empty, or has line ends or control characters."""
+    if not name.strip() or not name.isprintable():
+        raise UserError(f"{what} is a word or several on one line, not {name!r}; rename it")

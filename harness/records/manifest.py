@@ -75,5 +75,5 @@ def read_manifest(out: Path, name: str) -> Manifest:
         raise UserError(
             f"there is no {path}; run `harness ablate {name}` first, or say where with out=FOLDER"
         ) from None
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, UserError) as error:  # ValueError: neither JSON nor text
         raise UserError(f"cannot read {path}: {error}; run `harness ablate {name}` again to rewrite it") from error

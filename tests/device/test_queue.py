@@ -250,3 +250,21 @@ def test_no_package_is_a_sentence(tmp_path):
 def test_default_protocols_and_arrays_are_accepted(queue, tmp_path):
     assert submitted(queue, tmp_path, protocol=BenchmarkProtocol()) in states(queue)
     assert arrays()["x"].dtype == np.float32
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"says": "ca', b'{"says": "caf\xc3', bytes(60), b"[1]"])
+def test_a_message_that_was_torn_says_nothing(queue, torn):
+    (queue.root / "agents").mkdir(exist_ok=True)
+    (queue.root / "agents" / "mac.json").write_bytes(torn)
+    assert queue.agent_messages() == []
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"id": "caf\xc3', bytes(60)])
+def test_a_request_that_was_torn_is_not_there_and_one_of_another_kind_is_named(queue, torn):
+    place = queue.root / "pending" / "0.json"
+    place.parent.mkdir(exist_ok=True)
+    place.write_bytes(torn)
+    assert list(queue.entries()) == []
+    place.write_text('{"id": 1}')
+    with pytest.raises(UserError, match=r"0\.json is not a file that this version can read .*; move it away"):
+        list(queue.entries())

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.launch.events import log_event, read_events
+from harness.launch.attempt import current_attempt, new_attempt
+from harness.launch.events import log_event, read_events, read_progress
 from harness.launch.observe import work_log_of
 from harness.records.errors import UserError
 
@@ -32,3 +33,19 @@ def test_a_full_disk_is_said_though_the_write_took_a_part(tmp_path: Path, monkey
     monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:10]))
     with pytest.raises(UserError, match="No space left on device"):
         log_event(tmp_path, "started", key="k", attempt="attempt-001")
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"state": "do', b'{"value": "caf\xc3', bytes(60), b"[1]"])
+def test_an_attempts_file_that_a_power_loss_tore_is_as_if_it_were_not_there(tmp_path: Path, torn: bytes) -> None:
+    """The attempt is lost then, and another follows; no reader of these files ends in a traceback."""
+    attempt = new_attempt(tmp_path / "key")
+    attempt.make_current()
+    assert attempt.is_current
+    for name in ("result.json", "submitted.json", "timeouts", "progress.json"):
+        (attempt.folder / name).write_bytes(torn)
+    assert attempt.result() is None
+    assert attempt.submitted() == {}
+    assert attempt.timeouts_of_key() == 0
+    assert read_progress(attempt.folder) is None
+    (tmp_path / "key" / "current").write_bytes(torn)
+    assert current_attempt(tmp_path / "key") is None

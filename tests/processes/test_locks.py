@@ -32,6 +32,16 @@ def test_a_lock_is_exclusive_and_names_its_holder(tmp_path: Path) -> None:
     assert holder(path)["pid"] == os.getpid(), "who held it last stays readable"
 
 
+@pytest.mark.parametrize("torn", [b"", b'{"pid": 1, "comm', b'{"command": "caf\xc3', bytes(60), b"[1]\n"])
+def test_a_lock_file_that_a_power_loss_tore_names_nobody_and_can_be_taken(tmp_path: Path, torn: bytes) -> None:
+    path = tmp_path / DRIVER_LOCK
+    path.write_bytes(torn)
+    assert holder(path) == {}
+    assert not is_held(path)
+    with lock_driver(tmp_path, {"kind": "debug"}):
+        assert holder(path)["pid"] == os.getpid()
+
+
 def test_a_holder_that_dies_while_it_signs_hides_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before its line or after it: what a later driver must know of where jobs run is never lost."""
     path = tmp_path / DRIVER_LOCK
