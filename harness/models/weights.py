@@ -8,6 +8,7 @@ installed packages are known by their sha256.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -24,9 +25,11 @@ from harness.architecture.difference import difference
 from harness.models.build import build
 from harness.records.errors import UserError
 from harness.records.plain import canonical_json, from_plain, to_plain
+from harness.records.plain import fingerprint as content_fingerprint
 from harness.records.store import write_atomic
 
-FORMAT = "unet-harness-weights-1"
+FORMAT = "unet-harness-weights-2"
+KEY = re.compile(r"[0-9a-f]{16}")  # of a trial, whose folder its weights lie in
 PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x04")  # how files of torch.save and pickle start
 
 
@@ -72,6 +75,7 @@ def write_weights(
         "fingerprint": architecture.fingerprint,
         "tensors_sha256": _tensors_sha256(cpu_tensors),
         "training": to_plain(training),
+        "training_fingerprint": _training_fingerprint(training),
     }
     metadata = {FORMAT: canonical_json(identity)}  # one entry: safetensors writes several in any order
     write_atomic(path, save(cpu_tensors, metadata))
@@ -156,6 +160,7 @@ def _identity(path: Path, metadata: Mapping[str, str]) -> tuple[ArchitectureConf
         architecture = from_plain(ArchitectureConfig, identity["architecture"])
         training = None if identity["training"] is None else from_plain(Training, identity["training"])
         fingerprint, sha256 = identity["fingerprint"], identity["tensors_sha256"]
+        of_training = identity["training_fingerprint"]
     except (KeyError, TypeError, ValueError, UserError) as error:
         raise UserError(f"{path} does not say rightly what its weights are of ({error}); train it again") from error
     if fingerprint != architecture.fingerprint:
@@ -163,7 +168,25 @@ def _identity(path: Path, metadata: Mapping[str, str]) -> tuple[ArchitectureConf
             f"{path} was altered: its architecture has the fingerprint {architecture.fingerprint}, and was written as "
             f"{fingerprint}; fetch or train it again"
         )
+    if of_training != _training_fingerprint(training):
+        raise UserError(f"{path} was altered: its training is not the one that was written; fetch or train it again")
+    _check_place(path, training)
     return architecture, training, sha256
+
+
+def _training_fingerprint(training: Training | None) -> str:
+    return content_fingerprint(to_plain(training), schema="training-of-weights-1")
+
+
+def _check_place(path: Path, training: Training | None) -> None:
+    """Refuse what lies in the folder of another trial."""
+    owner = path.resolve().parent.name
+    if KEY.fullmatch(owner) and owner != (training.trial if training is not None else ""):
+        of = f"trial {training.trial}" if training is not None else "no trial of this harness"
+        raise UserError(
+            f"{path} lies in the folder of trial {owner} and is of {of}; put back that trial's own file, or give this "
+            "one another place"
+        )
 
 
 def _check_tensors(what: str, tensors: Mapping[str, Tensor], architecture: ArchitectureConfig) -> None:

@@ -1,6 +1,7 @@
 """Files of weights say what they are of: whatever else would be taken for them is refused in a sentence."""
 
 import json
+import shutil
 import struct
 
 import pytest
@@ -86,6 +87,27 @@ def test_equal_weights_are_equal_files(file, tmp_path, network):
     for number in range(5):
         write_weights(tmp_path / f"{number}.safetensors", network.state_dict(), LAPTOP, TRAINING)
         assert (tmp_path / f"{number}.safetensors").read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize("change", [{"latent": 16}, {"trial": "f" * 16}, {"text": {}}])
+def test_what_a_file_says_of_its_training_is_what_was_written(file, change):
+    plain = to_plain(TRAINING) | change
+    with pytest.raises(UserError, match="was altered: its training is not the one that was written"):
+        read_identity(rewritten(file, training=plain))
+
+
+def test_the_file_of_another_trial_is_refused_in_a_trials_folder(file, tmp_path, network):
+    other, own = tmp_path / "artifacts" / ("f" * 16), tmp_path / "artifacts" / TRAINING.trial
+    for folder in (other, own):
+        folder.mkdir(parents=True)
+        shutil.copy(file, folder)
+    assert read_weights(own / file.name).training == TRAINING
+    for read in (read_weights, read_identity):
+        with pytest.raises(UserError, match=f"lies in the folder of trial {'f' * 16} and is of trial {TRAINING.trial}"):
+            read(other / file.name)
+    write_weights(other / file.name, network.state_dict(), LAPTOP)  # as a converter does
+    with pytest.raises(UserError, match="and is of no trial of this harness"):
+        read_weights(other / file.name)
 
 
 def test_other_tensors_under_the_same_head_are_refused(file):
