@@ -43,9 +43,9 @@ def config(name: str) -> ArchitectureConfig:
 def edit(architecture: ArchitectureConfig | str, knobs: Mapping[str, Any]) -> ArchitectureConfig:
     """A copy with other values at the paths of `harness knobs`: `{"stages.*.up_blocks": 1}`. UserError where a path
     does not exist, a value is wrong or a rule is broken."""
-    from harness.architecture.edits import with_edits
+    from harness.architecture.edits import parse_edits, with_edits
 
-    return with_edits(_config_of(architecture), knobs)
+    return with_edits(_config_of(architecture), parse_edits(knobs, "knobs"))
 
 
 def build(architecture: ArchitectureConfig | str) -> nn.Module:
@@ -60,12 +60,16 @@ def build(architecture: ArchitectureConfig | str) -> nn.Module:
 
 def count(architecture: ArchitectureConfig | str, *, latent: int | None = None) -> Cost:
     """`.params`, `.macs`, `.macs_without_attention`, `.flops_fvcore` of one forward pass on a square latent of that
-    size, by default the one it is made for or 128; `.by_place()`, `.by_operator()`. Counted on the meta device."""
-    from harness.architecture.latents import deployment_latent
+    size, by default the one that a promoted YAML was trained on, or that it is made for, or 128; `.by_place()`,
+    `.by_operator()`. Counted on the meta device."""
+    from pathlib import Path
+
+    from harness.architecture.latents import deployment_latent, trained_latent
     from harness.trials.costs import cost_of
 
     resolved = _config_of(architecture)
-    return cost_of(resolved, deployment_latent(latent, resolved))
+    trained = trained_latent(Path(architecture)) if isinstance(architecture, str) else None
+    return cost_of(resolved, deployment_latent(latent, resolved, trained))
 
 
 def load(trial: str | Path, *, out: str | Path = "runs") -> Weights:

@@ -11,13 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import parse_edits, with_edits
 from harness.records.errors import UserError, unknown_name
 from harness.records.plain import from_plain, to_plain
-from harness.records.yaml_text import read_yaml
+from harness.records.yaml_text import read_yaml, write_yaml
 
 FOLDER = Path(__file__).parent.parent / "conf" / "architecture"
 
@@ -69,7 +67,7 @@ def _architecture_of(data: Any, through: tuple[Path, ...], *, where: str) -> Arc
 
 def to_yaml(config: ArchitectureConfig) -> str:
     """The whole architecture as a YAML file's text; `architecture` reads it back."""
-    return yaml.safe_dump(to_plain(config), sort_keys=False, default_flow_style=None, width=120)
+    return write_yaml(to_plain(config), flow=None)
 
 
 def _read(path: Path, through: tuple[Path, ...]) -> ArchitectureConfig:

@@ -22,11 +22,11 @@ from typing import Any, Literal
 
 from harness.architecture.catalogue import architecture, edits_of
 from harness.architecture.config import ArchitectureConfig
-from harness.architecture.edits import with_edits
+from harness.architecture.edits import both_set, with_edits
 from harness.architecture.ladder import Ladder, LadderRung
 from harness.architecture.sizes import sizes_set
 from harness.records.errors import UserError, unknown_name
-from harness.records.plain import canonical_json
+from harness.records.plain import canonical_json, covers
 
 MOST = 1000
 BASE = "base"
@@ -131,11 +131,13 @@ class Factorial:
 
 
 def _check_paths_differ(levels: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
-    owners: dict[str, str] = {}
+    owned: list[tuple[str, str]] = []
     for name, each in levels.items():
-        for path in {path for edits in each.values() for path in edits}:
-            if (other := owners.setdefault(path, name)) != name:
-                raise UserError(f"the knobs '{other}' and '{name}' both set {path}; make them one knob")
+        own = list(dict.fromkeys(path for edits in each.values() for path in edits))
+        for path, (other, before) in itertools.product(own, owned):
+            if covers(path, before):
+                raise both_set(other, before, name, path)
+        owned += [(name, path) for path in own]
 
 
 def _sizes_set(base: ArchitectureConfig, edits: Mapping[str, Any]) -> tuple[str, ...]:

@@ -38,6 +38,15 @@ def latent_line(latent: int) -> str:
 
 
 def trained_latent(file: Path) -> int | None:
-    """What the line of `latent_line` says; None for a file that has none."""
-    line = re.search(r"^# latent: (\d+)$", file.read_text() if file.is_file() else "", re.MULTILINE)
-    return int(line[1]) if line else None
+    """What the line of `latent_line` says, in the file or in the one that is its base; None where neither has one."""
+    text = file.read_text() if file.is_file() else ""
+    lines = re.findall(r"^# latent:(.*)$", text, re.MULTILINE)
+    if not lines:
+        base = re.search(r"^base: *[\"']?([^\"'#\n]+\.ya?ml)\b", text, re.MULTILINE)
+        return trained_latent(file.parent / base[1]) if base else None
+    if len(lines) > 1 or not lines[0].strip().isdecimal() or not 1 <= int(lines[0]) <= LARGEST_LATENT:
+        raise UserError(
+            f"{file} has '# latent:{lines[-1]}' in its head, where one line with 1 to {LARGEST_LATENT} says on which "
+            "latents the network was trained; mend it, or take it out"
+        )
+    return int(lines[0])

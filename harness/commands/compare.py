@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.architecture.latents import FULL_LATENT
 from harness.commands.measure import PLACES
-from harness.commands.operands import latent_of
+from harness.commands.operands import latent_of, say_latent
 from harness.commands.verb import Verb
 from harness.records.errors import UserError
 from harness.records.plain import from_plain
@@ -38,7 +38,7 @@ class KnobCost:
 
 def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("other", metavar="B", nargs="?", help="the architecture to compare with; none with `paper`")
-    parser.add_argument("--latent", type=int, help="height and width of the latent; default: the first one's, or 128")
+    parser.add_argument("--latent", type=int, help="height and width of the latent; default: the trained one's, or 128")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 
@@ -66,7 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
             f"{arguments.name} and {arguments.other} are of different families, with no knob in common; "
             "measure each with `harness measure`"
         )
-    latent = latent_of(arguments.latent, a, arguments.name)
+    latent = latent_of(arguments.latent, a, arguments.name, arguments.other)
+    for name in (arguments.name, arguments.other):
+        say_latent(latent, name)
     costs = cost_of(a, latent), cost_of(b, latent)
     knobs = knob_costs(a, b, costs[0], latent)
     shown = _plain if arguments.json else _tables
@@ -156,9 +158,9 @@ def _row(added: dict[str, int], whole: Cost) -> tuple[str, ...]:
 
 
 def _yaml(value: Any) -> str:
-    import yaml
+    from harness.records.yaml_text import write_yaml
 
-    return yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False).removesuffix("\n...\n").strip()
+    return write_yaml(value, flow=True, width=10_000).removesuffix("\n...\n").strip()
 
 
 def _places(costs: tuple[Cost, Cost]) -> dict[str, dict[str, tuple[int, int]]]:

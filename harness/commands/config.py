@@ -20,17 +20,18 @@ KEY = re.compile(r"[0-9a-f]{16}")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from harness.records.yaml_text import write_yaml
     from harness.trials.compose import groups
 
     name, overrides = arguments.name, arguments.overrides
     if name in groups():
-        print(_yaml(_group(name, overrides)), end="")
+        print(write_yaml(_group(name, overrides), flow=None), end="")
     elif KEY.fullmatch(name):
         print(_trial(name, overrides), end="")
     else:
         head, verb, content = _study(name, overrides)
         print(f"# {head}: every setting that it would run with; `harness {verb} THIS_FILE` runs it")
-        print(_yaml(content), end="")
+        print(write_yaml(content, flow=None), end="")
     return 0
 
 
@@ -41,12 +42,6 @@ VERB = Verb(
     lists="studies",
     run=run,
 )
-
-
-def _yaml(content: dict[str, Any]) -> str:
-    import yaml
-
-    return yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
 
 
 def _study(name: str, overrides: list[str]) -> tuple[str, str, dict[str, Any]]:

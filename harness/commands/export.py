@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.commands.operands import WEIGHTS, edited, latent_of
+from harness.commands.operands import WEIGHTS, edited, latent_of, say_latent
 from harness.commands.verb import Verb
 from harness.records.errors import UserError
 from harness.records.plain import from_plain, to_plain
@@ -53,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     architecture = edited(arguments.name, arguments.overrides)
     latent = latent_of(arguments.latent, architecture, arguments.weights or arguments.name)
+    say_latent(latent, arguments.weights or arguments.name)
     flags = {name: getattr(arguments, name) for name in ("target", "layout", "bits")}
     config = from_plain(Mlprogram, {name: value for name, value in flags.items() if value is not None})
     if not arguments.preflight:

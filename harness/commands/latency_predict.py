@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.commands.operands import edited, latent_of
+from harness.commands.operands import edited, latent_of, say_latent
 from harness.commands.verb import Verb
 from harness.records.errors import UserError
 from harness.records.quantity import Predicted, Unavailable
@@ -112,6 +112,7 @@ def _network(arguments: argparse.Namespace) -> Network:
         raise UserError(f"--input is for timm: models; for {name} give the latent's side with --latent")
     architecture = edited(name, arguments.overrides)
     latent = latent_of(arguments.latent, architecture, name)
+    say_latent(latent, name)
     with torch.device("meta"):
         return build(architecture), example_inputs(architecture, latent=latent, device="meta")
 

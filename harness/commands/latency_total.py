@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.commands.operands import latent_of
+from harness.commands.operands import latent_of, say_latent
 from harness.commands.verb import Verb
 from harness.records.plain import from_plain
 from harness.records.quantity import Measured, Predicted, Quantity, Unavailable
@@ -64,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_pair(unet, decoder)
     predictor = PredictedLatency(chip=arguments.chip)
     latent = latent_of(arguments.latent, unet, arguments.name)
+    say_latent(latent, arguments.name)
     store = store_of(settings_of(arguments.overrides).out)
     collect(store)  # what a phone answered since
     step, decoding = (latency_on_chip(store, one, latent, predictor) for one in (unet, decoder))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from harness.commands.operands import edited, latent_of
+from harness.commands.operands import edited, latent_of, say_latent
 from harness.commands.verb import Verb
 from harness.records.terminal import table
 
@@ -35,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     architecture = edited(arguments.name, arguments.overrides)
     latent = latent_of(arguments.latent, architecture, arguments.name)
+    say_latent(latent, arguments.name)
     cost = cost_of(architecture, latent)
     if arguments.json:
         head = {"name": arguments.name, **{name: getattr(cost, name) for name in TOTALS}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,21 +27,44 @@ def edited(name: str, edits: Sequence[str]) -> ArchitectureConfig:
     return with_edits(_named(name), parsed(edits))
 
 
-def latent_of(flag: int | None, config: ArchitectureConfig, name: str) -> int:
-    """The flag's, else the one that the file `name` says its network was trained on, else as `deployment_latent`."""
-    from harness.architecture.latents import deployment_latent, trained_latent
+def latent_of(flag: int | None, config: ArchitectureConfig, *names: str) -> int:
+    """The flag's, else the one that a file of `names` says its network was trained on, else as `deployment_latent`."""
+    from harness.architecture.latents import deployment_latent
+
+    trained = {size: name for name in names if (size := _trained_on(name)) is not None}
+    if flag is None and len(trained) > 1:
+        each = ", ".join(f"{name} on {size}x{size}" for size, name in trained.items())
+        raise UserError(f"they were trained on different latents, {each}; choose one with --latent")
+    return deployment_latent(flag, config, next(iter(trained), None))
+
+
+def say_latent(latent: int, name: str) -> None:
+    """A line where costs are not for the latent that the file `name` says its network was trained on."""
+    if (trained := _trained_on(name)) not in (None, latent):
+        print(
+            f"note: {name} was trained on {trained}x{trained} latents; this is for {latent}x{latent}", file=sys.stderr
+        )
+
+
+def _trained_on(name: str) -> int | None:
+    from harness.architecture.latents import trained_latent
 
     if not name.endswith(WEIGHTS):
-        return deployment_latent(flag, config, trained_latent(Path(name)))
+        return trained_latent(Path(name))
     from harness.models.weights import read_identity
 
     training = read_identity(Path(name))[1]
-    return deployment_latent(flag, config, None if training is None else training.latent)
+    return None if training is None else training.latent
 
 
 def _named(name: str) -> ArchitectureConfig:
     from harness.architecture.catalogue import architecture
 
+    if re.fullmatch(r"[0-9a-f]{16}", name):
+        raise UserError(
+            f"'{name}' is a trial's key, and an architecture is meant here; give the trial's weights, "
+            f"OUT/store/artifacts/{name}/ema{WEIGHTS}, or the YAML that `harness promote STUDY {name} --to FILE` writes"
+        )
     if not name.endswith(WEIGHTS):
         return architecture(name)
     from harness.models.weights import read_identity

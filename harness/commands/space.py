@@ -104,21 +104,19 @@ def _twin(base: str) -> DeploymentTwin:
 
 def census(space: Space) -> Census:
     """Every combination, told apart by its architecture's fingerprint and what it sets of the recipe. A millisecond or
-    two each."""
-    from harness.architecture.catalogue import architecture
-    from harness.architecture.edits import with_edits
+    two each. UserError for a value of a knob that rules refuse in all of them."""
     from harness.records.eta import with_eta
     from harness.records.plain import canonical_json
+    from harness.search.space import every_architecture
 
-    base, combinations, refused, seen = architecture(space.base), 0, 0, set()
-    for parameters in with_eta(space.combinations(), "making every architecture", space.count() or 0):
+    combinations, refused, seen = 0, 0, set()
+    every = with_eta(space.combinations(), "making every architecture", space.count() or 0)
+    for parameters, config in every_architecture(space, every):
         combinations += 1
-        try:
-            fingerprint = with_edits(base, space.edits(parameters)).fingerprint
-        except UserError:
+        if isinstance(config, UserError):
             refused += 1
-            continue
-        seen.add((fingerprint, canonical_json(space.recipe(parameters))))
+        else:
+            seen.add((config.fingerprint, canonical_json(space.recipe(parameters))))
     return Census(combinations=combinations, refused=refused, distinct=len(seen))
 
 

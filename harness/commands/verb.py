@@ -6,6 +6,7 @@ its name in NAMES.
 """
 
 import argparse
+import itertools
 import re
 import textwrap
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from harness.records.errors import UserError, unknown_name
+from harness.records.plain import covers
 
 SETTING = re.compile(r"[+~]*[A-Za-z_][\w.*]*=")  # `recipe.steps=9`; `runs/lr=1.yaml` is a path
 
@@ -133,7 +135,9 @@ def parse(name: str, words: Sequence[str]) -> argparse.Namespace:
     """The verb's arguments: `name`, `overrides` (key=value texts), and its flags, in any order."""
     chosen = verb(name)
     overrides = [word for word in words if SETTING.match(word) and not Path(word).is_file()]
+    _check_once(overrides)
     parser = Parser(
+        allow_abbrev=False,
         prog=f"harness {name}",
         description=f"{chosen.summary[0].upper()}{chosen.summary[1:]}.",
         epilog=f"settings: key=value ..., for example\n  {chosen.example}{_own_settings(chosen)}",
@@ -147,6 +151,9 @@ def parse(name: str, words: Sequence[str]) -> argparse.Namespace:
     arguments, unknown = parser.parse_known_intermixed_args(others)
     if unknown:
         raise _unrecognized(unknown, parser.prog)
+    flags = [word.partition("=")[0] for word in others if word.startswith("--")]
+    if twice := next((flag for flag in flags if flags.count(flag) > 1), None):
+        raise UserError(f"{twice} is given twice; keep one of them")
     arguments.overrides = overrides
     arguments.command = " ".join(["harness", name, *words])
     return arguments
@@ -173,6 +180,21 @@ def _unrecognized(words: Sequence[str], prog: str) -> UserError:
     else:
         advice = f"`{prog} --help` shows the use"
     return UserError(f"unrecognized arguments: {' '.join(words)}; {advice}")
+
+
+def _check_once(overrides: Sequence[str]) -> None:
+    """Refuse a setting that a later one on the same line undoes. The choice of a group undoes nothing inside it."""
+    given: dict[str, str] = {}
+    for text in overrides:
+        key = text.partition("=")[0].lstrip("+~")
+        if key in given:
+            raise UserError(f"{given[key]!r} and {text!r} set the same; keep one of them")
+        given[key] = text
+    for later, earlier in ((one, two) for one, two in itertools.permutations(given, 2) if covers(one, two)):
+        from harness.trials.compose import groups
+
+        if later not in groups() and list(given).index(later) > list(given).index(earlier):
+            raise UserError(f"{given[later]!r} undoes {given[earlier]!r} before it; turn them, or keep one of them")
 
 
 def _own_settings(chosen: Verb) -> str:

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import yaml
-
 from harness.predictor.evaluation import NOMINAL, half_width, left_out, predictor_method
 from harness.predictor.fit import Fitted, Point, Vector, fit
 from harness.predictor.operators import Operators
@@ -19,7 +17,7 @@ from harness.predictor.roofline import INDEX, ChipScale, Physics
 from harness.records.errors import UserError
 from harness.records.plain import fingerprint, from_plain, to_plain
 from harness.records.store import write_atomic
-from harness.records.yaml_text import read_yaml
+from harness.records.yaml_text import read_yaml, write_yaml
 
 PACKAGED = Path(__file__).parent / "calibration.yaml"
 FEW_POINTS = 5
@@ -96,7 +94,7 @@ def _identity(point: Point) -> list[object]:
 
 
 def to_yaml(calibration: Calibration) -> str:
-    return yaml.safe_dump(to_plain(calibration), sort_keys=False, width=120)
+    return write_yaml(to_plain(calibration))
 
 
 def write(calibration: Calibration, path: Path = PACKAGED) -> None:

@@ -11,7 +11,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
@@ -253,3 +253,25 @@ def differences(before: Plain, after: Plain, path: str = "") -> list[Difference]
         for key in {**before, **after}
         for difference in differences(before.get(key), after.get(key), f"{path}.{key}" if path else key)
     ]
+
+
+def overwritten(paths: Iterable[str]) -> tuple[str, str] | None:
+    """The first path whose setting a later path sets again, and that one: `feed_forward.ratio`, then `feed_forward`.
+
+    `stages.0.channels` after `stages.*.channels` refines it, and is no such case.
+    """
+    before: list[str] = []
+    for path in paths:
+        for earlier in before:
+            if covers(path, earlier):
+                return earlier, path
+        before.append(path)
+    return None
+
+
+def covers(path: str, earlier: str) -> bool:
+    """Whether setting `path` leaves nothing of what was set at the path `earlier`."""
+    steps, before = path.split("."), earlier.split(".")
+    return len(steps) <= len(before) and all(
+        step == other or (step == "*" and other.isdigit()) for step, other in zip(steps, before, strict=False)
+    )

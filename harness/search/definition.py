@@ -8,13 +8,14 @@ from typing import Any
 from harness.architecture.catalogue import architecture
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import plain_with_edits, with_edits
+from harness.architecture.rules import LARGEST, SIZES, leaves
 from harness.architecture.sizes import sizes_set
 from harness.latency.backend import QueuedBackend
 from harness.records.errors import UserError, unknown_name
 from harness.records.plain import Plain, check_types, from_plain
 from harness.search.pareto import Direction
 from harness.search.searcher import SAMPLERS
-from harness.search.space import Knob, Space, Value, varied
+from harness.search.space import Knob, Space, Value, every_architecture, varied
 from harness.search.study import check_storage
 from harness.training.recipe import Recipe
 from harness.trials.compose import parsed
@@ -209,6 +210,8 @@ def _check_budgets(definition: SweepStudy, settings: Settings, steps_given: bool
 
 REQUIRED = {"steps": 1, "batch_size": 1}
 """Settings without which there is no recipe; which steps and how many images does not matter to types."""
+FEW = 500
+"""Combinations that are made in about a second."""
 
 
 def check_types_of_values(space: Space) -> None:
@@ -220,6 +223,13 @@ def check_types_of_values(space: Space) -> None:
             _check_type(space, base, name, value)
 
 
+def check_values_possible(space: Space) -> None:
+    """Refuse, by name, a knob's value that no combination can have, where there are few enough to make them all."""
+    if (count := space.count()) is not None and count <= FEW:
+        for _ in every_architecture(space, space.combinations()):
+            pass
+
+
 def _check_type(space: Space, base: ArchitectureConfig, name: str, value: Value) -> None:
     knob = space.knobs[name]
     edits = knob.edits_for(value)
@@ -227,8 +237,17 @@ def _check_type(space: Space, base: ArchitectureConfig, name: str, value: Value)
         check_types(Recipe, {**REQUIRED, **knob.recipe_for(value)}, where="recipe")
         for path in edits:
             check_types(ArchitectureConfig, _with_path(space, base, name, value, path))
+        _check_sizes(edits)
     except UserError as error:
         raise UserError(f"knob '{name}', value {value}: {error}") from error
+
+
+def _check_sizes(edits: Mapping[str, Any]) -> None:
+    """The one rule that needs to know nothing but the value."""
+    for path, value in edits.items():
+        for inner, number in leaves(value, path):
+            if isinstance(number, int | float) and not isinstance(number, bool) and not 0 < number <= LARGEST:
+                raise UserError(f"{SIZES.sentence}: {inner} is {number}")
 
 
 def _with_path(space: Space, base: ArchitectureConfig, name: str, value: Value, path: str) -> Plain:

@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial
 
 from harness.architecture.catalogue import architecture
 from harness.launch.config import LauncherConfig
-from harness.launch.events import Progress
+from harness.launch.events import Progress, read_events
 from harness.launch.executors import submission_of
 from harness.launch.pool import Pool
 from harness.launch.stopping import DriverStopped
@@ -42,6 +42,7 @@ from harness.search.definition import (
     check_finalists,
     check_recipes,
     check_types_of_values,
+    check_values_possible,
     definition_of,
 )
 from harness.search.finalists import rescore_finalists
@@ -98,6 +99,11 @@ def sweep(name: str, overrides: Sequence[str], show: Show) -> Swept:
         study = open_study(folder, name, definition.storage, storage, definition.objectives)
         where = place(folder, definition.storage)
         with writing(where):
+            if "began" not in study.user_attrs and read_events(pool.folder):
+                show.note(
+                    f"{where} holds nothing of what this search has asked so far, so it begins anew; what was trained "
+                    "is taken from the store"
+                )
             check_unchanged(study, began(problem, definition))
             note_sampler(study, definition.sampler)
             study.set_user_attr(DEFINITION, to_plain(definition))
@@ -122,6 +128,7 @@ def problem_of(
     """What is searched; the candidates that the sweep begins with; sentences on those that could not be placed."""
     space, twin = space_of(read_study("search_spaces", definition.space)), settings.twin
     check_types_of_values(space)
+    check_values_possible(space)
     if twin is not None:
         check_carries_over(space, twin)
     check_recipes(space, settings, several_budgets=len(definition.budgets) > 1)

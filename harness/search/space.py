@@ -26,7 +26,7 @@ knob named by its path needs no `path`:
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from math import isfinite
 from types import MappingProxyType
@@ -37,9 +37,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from harness.architecture.catalogue import architecture, edits_of
 from harness.architecture.config import ArchitectureConfig
-from harness.architecture.edits import with_edits
-from harness.records.errors import UserError, unknown_name
-from harness.records.plain import check_types, from_plain, to_plain
+from harness.architecture.edits import both_set, with_edits
+from harness.records.errors import UserError, check_name, unknown_name
+from harness.records.plain import check_types, covers, from_plain, to_plain
 from harness.training.recipe import Recipe
 from harness.trials.ablation_study import read_ablation
 
@@ -138,11 +138,15 @@ class Knob:
         return dict(self.twin[str(value)]) if str(value) in self.twin else self.edits_for(value)
 
     @property
+    def paths(self) -> tuple[str, ...]:
+        """All that some value sets, of the architecture and of the recipe."""
+        named = [edits for edits in self.edits.values() if isinstance(edits, Mapping)]  # else a catalogue's
+        return tuple(dict.fromkeys([self.path] if self.path else itertools.chain.from_iterable(named)))
+
+    @property
     def of_recipe(self) -> tuple[str, ...]:
         """The settings of the recipe that some value sets."""
-        named = [edits for edits in self.edits.values() if isinstance(edits, Mapping)]  # else a catalogue's
-        paths = [self.path] if self.path else itertools.chain.from_iterable(named)
-        return tuple(dict.fromkeys(path.removeprefix(RECIPE) for path in paths if path.startswith(RECIPE)))
+        return tuple(path.removeprefix(RECIPE) for path in self.paths if path.startswith(RECIPE))
 
     def _set_by(self, value: Value) -> Mapping[str, Any]:
         return self.edits[str(value)] if self.edits else {str(self.path): value}
@@ -223,17 +227,44 @@ class Space:
     knobs: Mapping[str, Knob]
 
     def __post_init__(self) -> None:
-        before: set[str] = set()
+        before: dict[str, None] = {}
         if not self.knobs:
             raise UserError("a search space has at least one knob")
         for name, knob in self.knobs.items():
+            check_name("a knob's name", name)
+            for value in (value for value in (*knob.choices, *knob.edits) if isinstance(value, str)):
+                check_name(f"a value of knob '{name}'", value)
             for other, values in knob.when.items():
                 if other not in before:
                     raise UserError(f"knob '{name}' depends on '{other}', which must stand above it")
                 self._check_when(name, other, values)
-            before.add(name)
+            self._check_undoes_none(name, list(before))
+            before[name] = None
             for setting in knob.of_recipe:
                 check_varied(setting, f"knob '{name}'")
+
+    def _check_undoes_none(self, name: str, before: Sequence[str]) -> None:
+        """Refuse a knob that sets what another one above it has set, unless it says by `when` where it does."""
+        knob = self.knobs[name]
+        for other in before:
+            above = self.knobs[other]
+            apart = any(not set(values) & set(above.when.get(each, values)) for each, values in knob.when.items())
+            if apart or other in self._needed(name):
+                continue
+            for path, earlier in itertools.product(knob.paths, above.paths):
+                if covers(path, earlier):
+                    raise both_set(other, earlier, name, path)
+
+    def _needed(self, name: str) -> dict[str, tuple[Value, ...]]:
+        """The knobs without which this one does not exist -> the values that they then have."""
+        needed: dict[str, tuple[Value, ...]] = {}
+        pending = [name]
+        while pending:
+            for other, values in self.knobs[pending.pop()].when.items():
+                if other not in needed:
+                    needed[other] = values
+                    pending.append(other)
+        return needed
 
     def _check_when(self, name: str, other: str, values: Sequence[Value]) -> None:
         """Refuse a value that the other knob never has; a ladder's rungs are known once it is written out."""
@@ -285,13 +316,7 @@ class Space:
 
     def around(self, name: str) -> Iterator[dict[str, Value]]:
         """Every combination of the knobs without which this one does not exist, in the space's order."""
-        needed: dict[str, tuple[Value, ...]] = {}
-        pending = [name]
-        while pending:
-            for other, values in self.knobs[pending.pop()].when.items():
-                if other not in needed:
-                    needed[other] = values
-                    pending.append(other)
+        needed = self._needed(name)
         names = [other for other in self.knobs if other in needed]
         return (dict(zip(names, each, strict=True)) for each in itertools.product(*map(needed.__getitem__, names)))
 
@@ -340,6 +365,30 @@ class Space:
         values = (given[name],) if name in given else knob.values() or (knob.range or ())[:1]
         options = [{name: value} for value in values] if knob.exists(parameters) else [{}]
         yield from itertools.chain.from_iterable(self._extend(parameters | option, others, given) for option in options)
+
+
+def every_architecture(
+    space: Space, combinations: Iterable[Parameters]
+) -> Iterator[tuple[Parameters, ArchitectureConfig | UserError]]:
+    """Every combination, of all that the space has, and its architecture or why a rule refuses it. A millisecond or two
+    each. At the end a UserError for a knob's value that rules refuse in all of them: it is a mistake."""
+    base = architecture(space.base)
+    possible: set[tuple[str, Value]] = set()
+    reasons: dict[tuple[str, Value], UserError] = {}
+    for parameters in combinations:
+        try:
+            config = with_edits(base, space.edits(parameters))
+        except UserError as error:
+            reasons |= dict.fromkeys(parameters.items(), error)
+            yield parameters, error
+            continue
+        possible |= parameters.items()
+        yield parameters, config
+    for (name, value), reason in reasons.items():
+        if (name, value) not in possible:
+            raise UserError(
+                f"knob '{name}', value {value}, is in no combination that rules allow: {reason}; leave it out"
+            )
 
 
 def space(content: Mapping[str, Any]) -> Space:

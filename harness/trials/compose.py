@@ -101,6 +101,8 @@ def parsed(overrides: Sequence[str]) -> dict[str, Any]:
             )
         if override.package is not None:
             raise UserError(f"a setting is written as key=value, without the '@{override.package}' of {text!r}")
+        if (twice := repeated_key(value)) is not None:
+            raise UserError(f"{text!r} sets '{twice}' twice in one mapping; keep one of them")
         result[key if "*" in key else override.key_or_group] = _unquoted(override.value())
     return result
 
@@ -112,6 +114,27 @@ def _slip(key: str, value: str) -> str:
     if re.fullmatch(r"-?[1-9]\d{0,2}(,\d{3})+", value):
         return f"a number is written without commas, {key}={value.replace(',', '')}, and a list in brackets"
     return ""
+
+
+def repeated_key(value: str) -> str | None:
+    """A key that stands twice in one mapping of a text that Hydra has read, and of which it has kept the last."""
+    keys: list[list[str] | None] = []  # of each bracket that is open, outermost first; None of a list
+    start = 0
+    for part in re.finditer(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\\.|[\[\](){},:]""", value):
+        sign = part[0]
+        if sign in ("{", "[", "("):
+            keys.append([] if sign == "{" else None)
+        elif sign in ("}", "]", ")"):
+            keys.pop()
+        elif sign == ":" and keys and (inside := keys[-1]) is not None and start >= 0:
+            key = value[start : part.start()].strip().strip("\"'")
+            if key in inside:
+                return key
+            inside.append(key)
+            start = -1  # a colon in the value is part of it
+        if sign in ("{", ","):
+            start = part.end()
+    return None
 
 
 def _is_path(key: str, value: str) -> bool:

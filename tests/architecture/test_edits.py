@@ -1,10 +1,13 @@
 """Edits by path, and what differs afterwards."""
 
+import re
+
 import pytest
 
 from harness.architecture.catalogue import architecture
 from harness.architecture.difference import ABSENT, Change, difference
-from harness.architecture.edits import with_edits
+from harness.architecture.edits import parse_edits, with_edits
+from harness.architecture.knobs import GELU, GroupedQuery, Rope2dConfig
 from harness.records.errors import UserError
 
 LAPTOP = architecture("laptop/thin_sdxl")
@@ -47,6 +50,37 @@ def test_edits_that_are_valid_only_together_are_checked_together():
     with pytest.raises(UserError):
         with_edits(LAPTOP, {"head_dim": 10})
     assert with_edits(LAPTOP, {"head_dim": 10, "stages.*.channels": 40}).head_dim == 10
+
+
+def test_an_edit_may_set_inside_what_one_before_it_names_in_short():
+    """As `harness measure NAME feed_forward=gelu feed_forward.ratio=3` does; with and without a default."""
+    assert with_edits(LAPTOP, {"feed_forward": "gelu", "feed_forward.ratio": 3}).feed_forward == GELU(ratio=3)
+    assert with_edits(LAPTOP, {"position": "rope_2d", "position.base": 100}).position == Rope2dConfig(base=100)
+    grouped = with_edits(LAPTOP, {"head_dim": 4, "self_attention": "gqa", "self_attention.groups": 2})
+    assert grouped.self_attention == GroupedQuery(groups=2)
+    with pytest.raises(UserError, match=r"missing setting 'self_attention\.groups'"):
+        with_edits(LAPTOP, {"self_attention": "gqa", "feed_forward": "gelu", "feed_forward.ratio": 3})
+    with pytest.raises(UserError, match=r"'feed_forward\.rato'; choose one of: feed_forward\.ratio,"):
+        with_edits(LAPTOP, {"feed_forward": "gelu", "feed_forward.rato": 3})
+
+
+@pytest.mark.parametrize(
+    ("edits", "lost"),
+    [
+        ({"feed_forward.ratio": 3, "feed_forward": "gelu"}, "feed_forward.ratio"),
+        ({"stages.0.channels": 16, "head_dim": 8, "stages.*.channels": 32}, "stages.0.channels"),
+        ({"stages.1.block.depth": 2, "stages.1": {}}, "stages.1.block.depth"),
+        ({"stages.*.channels": 16, "stages.0.channels": 32}, None),
+        ({"feed_forward": "gelu", "feed_forward.ratio": 3}, None),
+        ({"feed_forward_ratio": 3, "feed_forward": "gelu"}, None),
+    ],
+)
+def test_an_edit_that_a_later_one_undoes_is_a_mistake(edits, lost):
+    if lost is None:
+        assert parse_edits(edits, "edits") == edits
+        return
+    with pytest.raises(UserError, match=f"'edits' sets {re.escape(lost)}, and after it .*, which undoes that"):
+        parse_edits(edits, "edits")
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,13 @@
 """A verb alone lists what its NAME can be: everything that is there, and what each file says of itself."""
 
+import json
+from pathlib import Path
+
 import pytest
 
+import harness
 from harness.architecture.catalogue import catalogue_names
+from harness.architecture.latents import latent_line
 from harness.cli import main
 from harness.commands.operands import first_sentence
 from harness.records.yaml_text import leading_comment
@@ -19,6 +24,59 @@ def test_architectures(capsys):
     for verb in ("measure", "train", "export", "compare"):
         assert tuple(sorted(listed(capsys, verb))) == catalogue_names()
     assert "the last rung" in listed(capsys, "measure")["snapgen"]
+
+
+@pytest.fixture
+def winner(tmp_path, monkeypatch):
+    """As a promotion writes it, as far as sizes go; another that was trained at 16; an edit of it."""
+    monkeypatch.chdir(tmp_path)
+    Path("winner.yaml").write_text(f"{latent_line(8)}\nbase: laptop/thin_sdxl\n")
+    Path("other.yaml").write_text(f"{latent_line(16)}\nbase: laptop/thin_sdxl\nedits: {{feed_forward.ratio: 3}}\n")
+    Path("child.yaml").write_text("base: winner.yaml\nedits: {feed_forward.ratio: 2}\n")
+    return "winner.yaml"
+
+
+@pytest.mark.parametrize(
+    ("words", "latent"),
+    [
+        ("measure winner.yaml", 8),
+        ("measure child.yaml", 8),
+        ("measure winner.yaml --latent 16", 16),
+        ("compare winner.yaml laptop/thin_sdxl", 8),
+        ("compare laptop/thin_sdxl winner.yaml", 8),
+        ("compare laptop/thin_sdxl laptop/thin_sdxl", 128),
+        ("compare winner.yaml other.yaml --latent 32", 32),
+        ("export winner.yaml --preflight", 8),
+    ],
+)
+def test_costs_are_for_the_latent_that_a_file_was_trained_on_wherever_it_is_named(words, latent, winner, capsys):
+    assert main([*words.split(), "--json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["latent"] == latent
+    said = f"note: {winner} was trained on 8x8 latents; this is for {latent}x{latent}" in printed.err
+    assert said == (winner in words and latent != 8)
+
+
+def test_two_trained_sizes_are_a_question(winner, refused):
+    said = refused("compare", winner, "other.yaml")
+    assert "trained on different latents, winner.yaml on 8x8, other.yaml on 16x16; choose one with --latent" in said
+
+
+def test_python_counts_at_the_same_latent(winner):
+    assert harness.count(winner).macs == harness.count("laptop/thin_sdxl", latent=8).macs
+    assert harness.count("child.yaml").macs == harness.count("child.yaml", latent=8).macs
+
+
+@pytest.mark.parametrize(
+    "line", ["# latent: x", "# latent: -8", "# latent: 8.5", "# latent:", "# latent: 8\n# latent: 16"]
+)
+def test_a_line_of_a_trained_size_that_says_none_is_a_mistake(line, winner, refused):
+    Path(winner).write_text(f"{line}\nbase: laptop/thin_sdxl\n")
+    assert "says on which latents the network was trained; mend it, or take it out" in refused("measure", winner)
+
+
+def test_a_trials_key_is_no_architecture(refused):
+    assert "'0123456789abcdef' is a trial's key" in refused("export", "0123456789abcdef", "--preflight")
 
 
 def test_spaces_with_their_base(capsys):

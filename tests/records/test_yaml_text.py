@@ -4,12 +4,13 @@ import ast
 from pathlib import Path
 
 import pytest
+import yaml
 
 import harness
 from harness.architecture.catalogue import architecture
 from harness.predictor import calibration
 from harness.records.errors import UserError
-from harness.records.yaml_text import parse_yaml, read_yaml
+from harness.records.yaml_text import parse_yaml, read_yaml, write_yaml
 from harness.trials.studies import read_study
 
 
@@ -27,10 +28,16 @@ def test_a_number_with_an_exponent_is_a_number(text):
         ("- a: 1\n- b: 1\n  'b': 2\n", "x.yaml, line 3: the key 'b' stands in line 2 too"),
         ("1: x\n'1': y\n", "x.yaml, line 2: the key '1' stands in line 1 too"),  # readers take keys as texts
         ("a: &a {x: 1}\nb:\n  <<: *a\n  x: 2\n  x: 3\n", "x.yaml, line 5: the key 'x' stands in line 4 too"),
-        ("? [a]\n: 1\n", "x.yaml is not YAML, line 1: found unhashable key"),
+        ("a: 1\n? [a]\n: 1\n", "x.yaml, line 2: a key is a word or a number, not a list or a mapping"),
+        ("a: 1\nnull: 1\n", "x.yaml, line 2: a key is a word or a number, not empty or null"),
+        ("a: 1\n? \n: 1\n", "x.yaml, line 2: a key is a word or a number, not empty or null"),
+        ("1: x\n1.0: y\n", "x.yaml, line 2: the key '1.0' stands in line 1 too"),  # equal in Python: one would be lost
+        ("a: &a {x: 1}\nb:\n  <<: *a\n  <<: {y: 1}\n", "x.yaml, line 4: the key '<<' stands in line 3 too"),
+        ("a: &a [1, *a]\n", "x.yaml: an alias (*NAME) stands inside what its anchor (&NAME) marks"),
+        ("a: &a {b: [{c: *a}]}\n", "x.yaml: an alias (*NAME) stands inside what its anchor (&NAME) marks"),
+        ("a: !!bool x\n", "x.yaml is not YAML: 'x'"),
         ("a: [1, 2\nb: 3\n", "x.yaml is not YAML, line 2: "),
         ("a: 1\n\tb: 2\n", "x.yaml is not YAML, line 2: "),
-        ("day: 2026-13-45\n", "x.yaml is not YAML: month must be in 1..12"),
         ("a: !!python/object:os.system {}\n", "x.yaml is not YAML, line 1: could not determine a constructor"),
         ("a: 1\n---\na: 2\n", "x.yaml is not YAML, line 2: but found another document"),
         ("a: \x00\n", "x.yaml is not YAML: "),
@@ -42,6 +49,36 @@ def test_a_mistake_is_one_sentence_with_its_line(text, sentence):
         parse_yaml(text, "x.yaml")
     assert str(refused.value).startswith(sentence)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["yes", "no", "On", "off", "010", "-007", "1:30", "0b11", "2026-01-02", "2026-13-45", "="]
+)
+def test_what_yaml_1_1_alone_takes_for_another_thing_is_a_text(text):
+    """So that a setting which is no text refuses it, as it does on the command line."""
+    assert parse_yaml(f"a: {text}\n{text}: 1\n", "x") == {"a": text, text: 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("true", True), ("False", False), ("~", None), ("0", 0), ("-3", -3), ("1_000", 1000), ("0x10", 16), ("1.", 1.0),
+     (".5", 0.5), ("-1_0.5", -10.5), ("1e3", 1000.0), ("-.inf", -float("inf"))],
+)  # fmt: skip
+def test_booleans_and_numbers(text, value):
+    parsed = parse_yaml(f"a: {text}", "x")["a"]
+    assert (type(parsed), parsed) == (type(value), value)
+
+
+@pytest.mark.parametrize("text", ["1e-3", "no", "010", "true", "1", "null", "~", "2026-01-02", "a: b", "é\n", ""])
+def test_a_text_written_is_the_text_read(text):
+    content = {"a": [text, {text or "b": text}]}
+    assert parse_yaml(write_yaml(content), "x") == content
+    assert parse_yaml(write_yaml(content, flow=True), "x") == content
+    assert yaml.safe_load(write_yaml(content)) == content
+
+
+def test_an_alias_outside_its_anchor_is_followed():
+    assert parse_yaml("a: &a [1]\nb: [*a, *a]\n", "x") == {"a": [1], "b": [[1], [1]]}
 
 
 def test_what_a_merge_fills_up_may_be_overridden():

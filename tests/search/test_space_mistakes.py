@@ -3,9 +3,10 @@
 import pytest
 
 from harness.cli import main
+from harness.commands.space import Census, census
 from harness.records.errors import UserError
 from harness.records.yaml_text import parse_yaml
-from harness.search.definition import check_types_of_values
+from harness.search.definition import check_types_of_values, check_values_possible
 from harness.search.space import space
 from harness.trials.studies import read_study
 
@@ -60,6 +61,58 @@ def test_a_type_is_wrong_whatever_rules_say_of_the_value_beside_it():
 
 def test_what_a_rule_refuses_is_no_mistake():
     check_types_of_values(read("a: {path: stages.0.channels, choices: [16, 17]}"))
+
+
+def test_a_value_that_no_combination_can_have_is_a_mistake():
+    with pytest.raises(UserError, match=r"knob 'a', value 17, is in no combination that rules allow: .*17 channels"):
+        check_values_possible(read("a: {path: stages.0.channels, choices: [16, 17]}"))
+    check_values_possible(read("a: {path: head_dim, choices: [16, 12]}\n  b: {path: stages.*.channels, choices: [48]}"))
+
+
+@pytest.mark.parametrize("value", ["0", "-16"])
+def test_a_size_is_above_nought_whatever_the_other_knobs_are(value):
+    with pytest.raises(UserError, match=f"knob 'a', value {value}: a size or a count is more than 0 .*: head_dim is"):
+        check_types_of_values(read(f"a: {{path: head_dim, choices: [16, {value}]}}"))
+
+
+RATIO = "a: {path: feed_forward.ratio, choices: [2, 3]}\n  "
+CONV = "conv: {edits: {regular: {}, separable: {convolution: separable}}}\n  "
+
+
+@pytest.mark.parametrize(
+    ("knobs", "sentence"),
+    [
+        (f"{RATIO}b: {{path: feed_forward.ratio, choices: [2, 4]}}", "'a' and 'b' both set feed_forward.ratio; make"),
+        (f"{RATIO}b: {{edits: {{x: {{}}, y: {{feed_forward.ratio: 4}}}}}}", "both set feed_forward.ratio"),
+        (f"{RATIO}b: {{edits: {{x: {{}}, y: ffn3}}}}", "both set feed_forward.ratio"),  # the catalogue's edits
+        (f"{RATIO}b: {{ladder: fig3}}", "both set feed_forward.ratio"),
+        (
+            f"{RATIO}b: {{path: feed_forward, choices: [geglu, gelu]}}",
+            "'b' sets feed_forward, which undoes .* 'a' above",
+        ),
+        (
+            "a: {path: stages.0.channels, choices: [16, 32]}\n  b: {path: 'stages.*.channels', choices: [32, 64]}",
+            "undoes",
+        ),
+        ("recipe.clip: {choices: [1, 2]}\n  b: {path: recipe.clip, choices: [1, 3]}", "both set recipe.clip"),
+    ],
+)
+def test_no_knob_undoes_another(knobs, sentence):
+    with pytest.raises(UserError, match=sentence):
+        read(knobs)
+
+
+def test_a_knob_may_refine_another_or_take_its_place_where_it_says_so():
+    read("b: {path: 'stages.*.channels', choices: [32, 64]}\n  a: {path: stages.0.channels, choices: [16, 32]}")
+    read(f"{CONV}k: {{path: convolution, choices: [separable], when: {{conv: [separable]}}}}")
+    ratio = "{{path: feed_forward.ratio, choices: [2, 3], when: {{conv: [{}]}}}}"
+    read(f"{CONV}a: {ratio.format('regular')}\n  b: {ratio.format('separable')}")
+
+
+def test_a_knob_may_set_inside_what_another_names_in_short():
+    made = read(f"b: {{path: feed_forward, choices: [geglu, gelu]}}\n  {RATIO}")
+    check_types_of_values(made)
+    assert census(made) == Census(combinations=4, refused=0, distinct=4)
 
 
 def test_a_path_may_exist_by_another_knobs_value():

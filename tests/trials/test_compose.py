@@ -8,8 +8,27 @@ import pytest
 from harness.records.errors import UserError
 from harness.records.fields import describe_fields
 from harness.trials import compose
-from harness.trials.compose import PATHS, compose_plain, groups, merged, parsed
+from harness.trials.compose import PATHS, compose_plain, groups, merged, parsed, repeated_key
 from harness.trials.settings import Settings, settings_of
+
+
+@pytest.mark.parametrize(
+    ("value", "key"),
+    [
+        ("{macs:1,macs:2}", "macs"),
+        ("{a: 1, 'a': 2}", "a"),
+        ("{a:{b:1,c:[{d:1}],b:2}}", "b"),
+        ("{a:[1,2],c:3,a:4}", "a"),
+        ("{a:{b:1},b:2}", None),
+        ("{a:[{b:1},{b:2}]}", None),
+        ("{a:'x,a:1',b:\"a:\"}", None),
+        ("{a:http://x,b:http://y}", None),
+        ("[a,b,a]", None),
+        ("a:b:a", None),
+    ],
+)
+def test_a_key_stands_once_in_a_mapping_on_the_command_line(value, key):
+    assert repeated_key(value) == key
 
 
 def test_every_option_of_every_group_makes_settings():
