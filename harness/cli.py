@@ -24,13 +24,13 @@ def main(argv: "Sequence[str] | None" = None) -> int:
 def _run(words: list[str]) -> int:
     from harness.commands.verb import run
     from harness.records.errors import UserError
-    from harness.records.terminal import escape_unencodable, shown
+    from harness.records.terminal import escape_unencodable, escaped
 
     escape_unencodable(sys.stdout, sys.stderr)
     try:
         return run(words)
     except UserError as error:
-        print(f"harness: {shown(str(error))}", file=sys.stderr)
+        print(f"harness: {escaped(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         return 1

@@ -13,11 +13,12 @@ from harness.data.config import ImageFolderConfig
 from harness.data.decode import TRANSFORM
 from harness.data.images import ArrayImages, FileImages, ImageData, Images
 from harness.data.index import Entry, by_threads, index_images
-from harness.data.listing import Layout, escaped, layout_of
+from harness.data.listing import Layout, layout_of
 from harness.data.names import class_names, named_folders
 from harness.records.errors import UserError
 from harness.records.plain import fingerprint
 from harness.records.store import reading_cache, write_atomic
+from harness.records.terminal import escaped
 
 HELDOUT = 0.2  # the fraction, where neither the setting nor the folder says
 MIN_PER_CLASS = 4
@@ -157,12 +158,39 @@ def _remarks(folder: _Folder) -> list[str]:
     several = [entry for entry in readable if entry.frames > 1]
     dark = [entry for entry in readable if 0 < entry.peak < NEARLY_BLACK and bits == 16]
     trained = {entry.digest for entry in readable if layout.is_split and not layout.is_heldout(entry.name)}
+    classes: dict[str, set[str]] = {}
+    for entry in readable:
+        classes.setdefault(entry.digest, set()).add(layout.class_of(entry.name))
+    twice = [entry for entry in readable if len(classes[entry.digest]) > 1]
     leaked = [entry for entry in readable if layout.is_heldout(entry.name) and entry.digest in trained]
     return [
         *_counted(several, "have several frames, of which the first is taken"),
         *_counted(dark, "have 16 bits but small values, and are nearly black"),
         *_counted(leaked, "lie in both parts: what is trained on is held out too"),
+        *_counted(twice, "lie in several classes, of which no network can tell which is meant"),
+        *(_folders_in_classes(layout) if folder.config.names is None else ()),
+        *_never_held_out(folder),
     ]
+
+
+def _folders_in_classes(layout: Layout) -> list[str]:
+    """A class that holds nothing but folders, where others hold images: its folders may have been meant as classes."""
+    depth = 2 if layout.is_split else 1
+    direct = {layout.class_of(name) for name in layout.images if name.count("/") == depth}
+    inside = {layout.class_of(name): name for name in reversed(layout.images) if layout.class_of(name) not in direct}
+    return [
+        f"all images of class '{escaped(each)}' lie in folders in it, which are no classes, e.g. {escaped(inside[each])}"
+        for each in sorted(inside)
+        if direct
+    ]
+
+
+def _never_held_out(folder: _Folder) -> list[str]:
+    """Of a split that somebody made: the classes that only one part has."""
+    layout = folder.layout
+    held = {layout.class_of(entry.name) for entry, out in zip(folder.readable, folder.heldout, strict=True) if out}
+    lacking = [escaped(name) for name in layout.classes if layout.is_split and name not in held]
+    return [f"classes without a held-out image: {len(lacking):,}, e.g. {lacking[0]}"] if lacking else []
 
 
 def _counted(entries: Sequence[Entry], what: str) -> list[str]:

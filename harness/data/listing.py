@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from harness.data.decode import extensions, why_not_read
 from harness.records.errors import UserError
+from harness.records.terminal import escaped
 
 TRAIN_NAMES = ("train", "training")
 HELDOUT_NAMES = ("val", "valid", "validation", "test", "testing")  # the first that is there is held out
@@ -110,11 +111,6 @@ def layout_of(root: Path, named: Callable[[Sequence[str]], Collection[str]] = la
 def prompt_name(folder: str) -> str:
     """A class folder's name as a prompt says it: `hot_dog` is "hot dog"."""
     return " ".join(unicodedata.normalize("NFC", folder).replace("_", " ").split())
-
-
-def escaped(name: str) -> str:
-    """A file's name on one line of any terminal: line ends, escapes and bytes that are no text are spelt out."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 def _listed(root: Path) -> Listing:

@@ -4,8 +4,9 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from harness.data.listing import escaped, prompt_name
+from harness.data.listing import prompt_name
 from harness.records.errors import UserError
+from harness.records.terminal import escaped
 
 UNPRINTABLE = ("Cc", "Cs")  # Unicode categories: control characters, and bytes that are not UTF-8
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from harness.data.config import MiniLmText, TextConfig
@@ -67,13 +68,25 @@ def class_prompts(config: TextConfig, class_names: Sequence[str], cache: Path) -
     files = minilm_files() if isinstance(config, MiniLmText) else huggingface_files(config.name)
     prompts = [_prompt(config, name) for name in class_names]
     what = {"encoder": files.digest, "prompts": prompts, "length": config.length}
-    path = cache / "prompts" / f"{fingerprint(what, schema='prompts-2')}.safetensors"
+    own = fingerprint(what, schema="prompts-3")
+    path = cache / "prompts" / f"{own}.safetensors"
     if not path.exists():
-        write_atomic(path, save(_embed(files, config, class_names)))
+        write_atomic(path, save(_embed(files, config, class_names), {"prompts": own}))
     with reading_cache(path):
-        tensors = load_file(path)
+        tensors = _cached(path, own, len(prompts))
     identity = {**what, "template": config.template, "mask_padding": config.mask_padding}
     return PromptTable(**tensors, mask_padding=config.mask_padding, identity=identity)
+
+
+def _cached(path: Path, own: str, count: int) -> dict[str, Tensor]:
+    """The tensors of a file in the cache; ValueError where they are not those of these prompts, or are no numbers."""
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if (file.metadata() or {}).get("prompts") != own or tensors.keys() != set(_TENSORS):
+            raise ValueError("it is of other prompts")
+    if len(tensors["embeddings"]) != count or not all(torch.isfinite(each).all() for each in tensors.values()):
+        raise ValueError(f"it has not {count} prompts of finite numbers")
+    return tensors
 
 
 def _prompt(config: TextConfig, class_name: str) -> str:
@@ -84,6 +97,8 @@ def _embed(files: TextEncoderFiles, config: TextConfig, class_names: Sequence[st
     encoder = TextEncoder(files)
     texts = [*(_prompt(config, name) for name in class_names), ""]
     tokens = encoder.tokens(texts)
+    if unread := next((name for name in class_names if not encoder.knows(name)), None):
+        raise UserError(f"the text encoder {files.name} reads nothing in the class name '{unread}'; {_RENAME}")
     _check_distinct(class_names, tokens, encoder.tokens([_prompt(config, "")])[0], files.name)
     length = _padded_length(texts, [len(each) for each in tokens], config.length, encoder.max_length)
     embeddings, mask = encoder.encode(texts, length)  # (K + 1, T, D), (K + 1, T)

@@ -100,6 +100,11 @@ class TextEncoder:
         """The tokens of each text, special tokens included: all that the encoder sees of it."""
         return [tuple(tokens) for tokens in self.tokenizer(list(texts))["input_ids"]]
 
+    def knows(self, text: str) -> bool:
+        """Whether the vocabulary has some part of the text: emoji and foreign letters may all be one unknown token."""
+        tokens = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return any(token != self.tokenizer.unk_token_id for token in tokens)
+
     @property
     def max_length(self) -> int:
         """The most tokens the encoder can read."""

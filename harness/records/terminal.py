@@ -24,7 +24,7 @@ def escape_unencodable(*streams: TextIO) -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def shown(text: str) -> str:
+def escaped(text: str) -> str:
     """On one line of any terminal: line ends, escapes and bytes that are no text are spelt out."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
@@ -45,7 +45,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str =
     for index, column in enumerate(columns):
         lines.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
     for row in rows:
-        lines.add_row(*(f"{cell:,}" if isinstance(cell, int) else shown(str(cell)) for cell in row))
+        lines.add_row(*(f"{cell:,}" if isinstance(cell, int) else escaped(str(cell)) for cell in row))
     plain = Console(width=WIDE, color_system=None, force_terminal=False, markup=False, highlight=False, emoji=False)
     with plain.capture() as text:
         plain.print(lines)

@@ -18,7 +18,7 @@ from harness.data.decode import UnreadableError, decode, to_array
 from harness.data.folder import check_bits
 from harness.data.images import ImageData, unreadable_line
 from harness.data.index import by_threads
-from harness.data.listing import BESIDE, Skipped, escaped, left_out, list_images, prompt_name
+from harness.data.listing import BESIDE, Skipped, left_out, list_images, prompt_name
 from harness.diffusion.flow_matching import NotFiniteError
 from harness.measure.quality import DISTANCES, quality, samples_for
 from harness.measure.quality_reference import load_reference
@@ -28,6 +28,7 @@ from harness.records.errors import UserError
 from harness.records.plain import from_plain
 from harness.records.quantity import Measured, Quantity, Unavailable
 from harness.records.record import TrialRecord
+from harness.records.terminal import escaped
 from harness.training.device import resolve_device
 from harness.trials.prepared import Prepared, cache_folder
 from harness.trials.samples import sample_images, sampling_conditions

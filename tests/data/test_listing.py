@@ -171,6 +171,26 @@ def test_an_image_on_both_sides_of_a_split_is_said(tmp_path):
     )
 
 
+def test_an_image_in_two_classes_is_said(tmp_path):
+    root = write_folder(tmp_path / "images", ("cat", "dog"), each=20)
+    (root / "copy").symlink_to(root / "cat")
+    (remark,) = load(root).remarks
+    assert remark.startswith("images that lie in several classes, of which no network can tell which is meant: 40, e.g")
+
+
+def test_a_class_of_folders_beside_classes_of_images_is_said(tmp_path):
+    root = write_folder(tmp_path / "images", ("cat", "pets/dog", "pets/bird"), each=20)
+    (remark,) = load(root).remarks
+    assert remark.startswith("all images of class 'pets' lie in folders in it, which are no classes, e.g. pets/bird/")
+    (tmp_path / "names.txt").write_text("cat cat\npets pet\n")
+    assert load(root, names=tmp_path / "names.txt").remarks == (), "a names file says that it is meant"
+
+
+def test_a_class_that_only_one_part_of_a_split_has_is_said(tmp_path):
+    root = write_folder(tmp_path, ("train/cat", "train/dog", "val/cat"), each=6)
+    assert load(root).remarks == ("classes without a held-out image: 1, e.g. dog",)
+
+
 def test_a_fraction_is_refused_where_the_split_is_there(tmp_path):
     root = write_folder(tmp_path, ("train/cat", "val/cat"), each=5)
     with pytest.raises(UserError, match=r"holds its own held-out part, val/: leave data\.heldout=0\.3 out"):

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from harness.data import prompts as prompts_module
 from harness.data.config import HuggingFaceText, MiniLmText
@@ -53,6 +55,33 @@ def test_context_takes_each_labels_prompt_and_the_empty_one_where_dropped(table)
 
 def test_prompts_differ_so_shuffled_labels_are_other_conditions(table):
     assert not torch.allclose(table.embeddings[0], table.embeddings[2], atol=0.01)
+
+
+@pytest.mark.parametrize("change", ["nan", "fewer", "lacking", "other"])
+def test_a_cache_of_other_prompts_is_damaged(tmp_path, change):
+    """By its name it is of these ones."""
+    class_prompts(MiniLmText(), NAMES, tmp_path)
+    (path,) = (tmp_path / "prompts").iterdir()
+    with safe_open(path, "pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    if change == "nan":
+        tensors["embeddings"][0, 0, 0] = float("nan")
+    elif change == "fewer":
+        tensors["embeddings"] = tensors["embeddings"][1:].clone()
+    elif change == "lacking":
+        del tensors["mask"]
+    else:
+        metadata = {"prompts": "0" * 16}
+    save_file(tensors, path, metadata)
+    with pytest.raises(UserError, match=r"is damaged \(.*; remove it and run the same command again"):
+        class_prompts(MiniLmText(), NAMES, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["\N{GRINNING FACE}", "\N{ROMAN NUMERAL FOUR}", "\N{ZERO WIDTH SPACE}"])
+def test_a_name_of_which_the_encoder_knows_nothing_is_refused(tmp_path, name):
+    with pytest.raises(UserError, match="reads nothing in the class name"):
+        class_prompts(MiniLmText(), ["cat", name], tmp_path)
+    class_prompts(MiniLmText(), ["cat", f"{name} cat", "+", "水"], tmp_path) if name != "\N{ZERO WIDTH SPACE}" else None
 
 
 def test_masking_is_a_setting_and_part_of_the_identity(table, cache):
