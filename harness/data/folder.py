@@ -179,7 +179,7 @@ def _folders_in_classes(layout: Layout) -> list[str]:
     direct = {layout.class_of(name) for name in layout.images if name.count("/") == depth}
     inside = {layout.class_of(name): name for name in reversed(layout.images) if layout.class_of(name) not in direct}
     return [
-        f"all images of class '{escaped(each)}' lie in folders in it, which are no classes, e.g. {escaped(inside[each])}"
+        f"all images of class '{escaped(each)}' lie in folders, which are no classes, e.g. {escaped(inside[each])}"
         for each in sorted(inside)
         if direct
     ]

@@ -97,9 +97,9 @@ def _embed(files: TextEncoderFiles, config: TextConfig, class_names: Sequence[st
     encoder = TextEncoder(files)
     texts = [*(_prompt(config, name) for name in class_names), ""]
     tokens = encoder.tokens(texts)
+    _check_distinct(class_names, tokens, encoder.tokens([_prompt(config, "")])[0], files.name)
     if unread := next((name for name in class_names if not encoder.knows(name)), None):
         raise UserError(f"the text encoder {files.name} reads nothing in the class name '{unread}'; {_RENAME}")
-    _check_distinct(class_names, tokens, encoder.tokens([_prompt(config, "")])[0], files.name)
     length = _padded_length(texts, [len(each) for each in tokens], config.length, encoder.max_length)
     embeddings, mask = encoder.encode(texts, length)  # (K + 1, T, D), (K + 1, T)
     parts = embeddings[:-1], mask[:-1], embeddings[-1:], mask[-1:]

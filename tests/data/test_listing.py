@@ -181,7 +181,7 @@ def test_an_image_in_two_classes_is_said(tmp_path):
 def test_a_class_of_folders_beside_classes_of_images_is_said(tmp_path):
     root = write_folder(tmp_path / "images", ("cat", "pets/dog", "pets/bird"), each=20)
     (remark,) = load(root).remarks
-    assert remark.startswith("all images of class 'pets' lie in folders in it, which are no classes, e.g. pets/bird/")
+    assert remark.startswith("all images of class 'pets' lie in folders, which are no classes, e.g. pets/bird/")
     (tmp_path / "names.txt").write_text("cat cat\npets pet\n")
     assert load(root, names=tmp_path / "names.txt").remarks == (), "a names file says that it is meant"
 
