@@ -8,7 +8,7 @@ from harness.architecture.catalogue import architecture, edits_of
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import with_edits
 from harness.architecture.sizes import sizes_set
-from harness.records.errors import UserError, check_name, unknown_name
+from harness.records.errors import UserError, check_printable, unknown_name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,9 +41,9 @@ class LadderRung:
         return self.edited if self.twin is None else edits_of(self.twin, f"rung {self.name}: twin")
 
     def __post_init__(self) -> None:
-        check_name("a rung's name", self.name)
+        check_printable("a rung's name", self.name)
         if self.title:
-            check_name(f"the title of rung '{self.name}'", self.title)
+            check_printable(f"the title of rung '{self.name}'", self.title)
         if path := next((path for path in {**self.edited, **self.edited_on_twin} if path.startswith("recipe.")), None):
             raise UserError(
                 f"rung '{self.name}' sets {path}, and all rungs of a ladder are trained by one recipe; make it "

@@ -16,7 +16,7 @@ def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UserError:
     return UserError(f"unknown {kind} '{name}'; choose one of: {', '.join(listed) or '(none exist)'}")
 
 
-def check_name(what: str, name: str) -> None:
+def check_printable(what: str, name: str) -> None:
     """Refuse a name that cannot be read in a line of a table: it is empty, or has line ends or control characters."""
     if not name.strip() or not name.isprintable():
         raise UserError(f"{what} is a word or several on one line, not {name!r}; rename it")

@@ -38,7 +38,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from harness.architecture.catalogue import architecture, edits_of
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import both_set, with_edits
-from harness.records.errors import UserError, check_name, unknown_name
+from harness.records.errors import UserError, check_printable, unknown_name
 from harness.records.plain import check_types, covers, from_plain, to_plain
 from harness.training.recipe import Recipe
 from harness.trials.ablation_study import read_ablation
@@ -231,9 +231,9 @@ class Space:
         if not self.knobs:
             raise UserError("a search space has at least one knob")
         for name, knob in self.knobs.items():
-            check_name("a knob's name", name)
+            check_printable("a knob's name", name)
             for value in (value for value in (*knob.choices, *knob.edits) if isinstance(value, str)):
-                check_name(f"a value of knob '{name}'", value)
+                check_printable(f"a value of knob '{name}'", value)
             for other, values in knob.when.items():
                 if other not in before:
                     raise UserError(f"knob '{name}' depends on '{other}', which must stand above it")
