@@ -14,8 +14,8 @@ from harness.records.terminal import quantities_table
 
 if TYPE_CHECKING:
     from harness.architecture.config import ArchitectureConfig
-    from harness.search.promote import Origin
     from harness.trials.progress import Show
+    from harness.trials.promoted import Origin
     from harness.trials.spec import TrialSpec
 
 DEFAULTS = {"seeds": [0]}
@@ -32,11 +32,11 @@ def check(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from harness.architecture.catalogue import architecture
-    from harness.search.promote import recipe_of
     from harness.search.space import RECIPE
     from harness.trials.checks import TRAINING
     from harness.trials.prepared import prepare
     from harness.trials.progress import Show
+    from harness.trials.promoted import recipe_of
     from harness.trials.settings import settings_of
 
     show, config = Show(), architecture(arguments.name)
@@ -81,8 +81,8 @@ VERB = Verb(
 
 def _train(folder: Path, specs: list[TrialSpec], origin: Origin | None, show: Show) -> list[TrialRecord]:
     from harness.launch.pool import Pool
-    from harness.search.promote import go_on
     from harness.trials.outcomes import finished
+    from harness.trials.promoted import go_on
     from harness.trials.queue import TrialQueue, run_all
 
     with Pool(folder / "attempts", specs[0].settings.launcher) as pool, show.board(specs):
@@ -96,7 +96,7 @@ def _train(folder: Path, specs: list[TrialSpec], origin: Origin | None, show: Sh
 
 def _origin(name: str, config: ArchitectureConfig, show: Show) -> Origin | None:
     """The trial that the file was promoted from, unless the file was edited since."""
-    from harness.search.promote import origin_of
+    from harness.trials.promoted import origin_of
 
     origin = origin_of(Path(name))
     if origin is not None and origin.fingerprint != config.fingerprint:

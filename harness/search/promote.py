@@ -1,21 +1,14 @@
 """Promotion: the architecture of a chosen trial, and the recipe it was trained by, as a YAML file of their own.
 
-The recipe stands in the file's head; `harness train` trains by it, and what the command line says changes it.
-
-A longer training of a promoted candidate begins where the sweep's ended, if the sweep kept its checkpoint. That is
-copied to where the new trial's attempts look for their own, before the trial is submitted: the sweep may drop its own
-at any moment, and no two trainings write into one folder. What begins so is, on the CPU, bit-identical to a training
-from step 0; `continued_from` in its record says at which steps it went on.
+The recipe stands in the file's head, which `trials/promoted.py` reads again.
 """
 
-import json
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import optuna
 from optuna.trial import TrialState
@@ -23,31 +16,20 @@ from optuna.trial import TrialState
 from harness.architecture.catalogue import to_yaml
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.latents import latent_line
-from harness.launch.attempt import shared_of
 from harness.measure.statistics import Scores, standard_error
 from harness.records.errors import UserError, unknown_name
 from harness.records.manifest import MANIFEST_FILE, read_manifest, study_folder
-from harness.records.plain import Plain, canonical_json, differences, from_plain, to_plain
+from harness.records.plain import canonical_json, from_plain
 from harness.records.quantity import value_of
 from harness.records.record import TrialRecord, trial_key, why
 from harness.search.candidates import Candidate, candidate_of, checkpoints_key, rescored_in
 from harness.search.status import grouped
 from harness.search.study import CHECKPOINTS, stored_study, studies_in
-from harness.training.checkpoint import copy_newest, has_checkpoints
-from harness.trials.run import CHECKPOINTS as OWN_CHECKPOINTS
-from harness.trials.spec import TrialSpec, store_of
+from harness.training.checkpoint import has_checkpoints
+from harness.trials.spec import store_of
 from harness.trials.studies import study_names
 
 KEY_PREFIX = re.compile(r"[0-9a-f]{4,16}")
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """What the head of a promoted file says."""
-
-    parent: str  # the trial's key
-    fingerprint: str
-    checkpoints: str | None  # the folder that the sweep kept of it, below out=; None where it kept none
 
 
 def candidates(out: Path, name: str, trial: str | None = None) -> list[TrialRecord]:
@@ -185,30 +167,6 @@ def rescored_text(record: TrialRecord, again: Sequence[float]) -> str:
     return f"kid {fmean(again):.4g}{spread} with {len(again)} fresh seeds, {_kid(record):.4g} in the search"
 
 
-def origin_of(path: Path) -> Origin | None:
-    """What the file's head says; None for a file that no promotion wrote."""
-    text = path.read_text() if path.is_file() else ""
-    parent = re.search(r"^# parent: ([0-9a-f]{16})$", text, re.MULTILINE)
-    fingerprint = re.search(r"^# fingerprint: ([0-9a-f]{16})$", text, re.MULTILINE)
-    if parent is None or fingerprint is None:
-        return None
-    checkpoints = re.search(r"^# checkpoints: (.+)$", text, re.MULTILINE)
-    return Origin(parent[1], fingerprint[1], checkpoints[1] if checkpoints else None)
-
-
-def recipe_of(path: Path) -> dict[str, Any]:
-    """The recipe in the file's head, setting -> value; empty for a file that no promotion wrote."""
-    text = path.read_text() if path.is_file() else ""
-    line = re.search(r"^# recipe: (.*)$", text, re.MULTILINE)
-    try:
-        recipe = json.loads(line[1]) if line else {}
-    except json.JSONDecodeError as error:
-        raise UserError(f"the line '# recipe:' of {path} is no JSON ({error}); mend it, or take it out") from error
-    if not isinstance(recipe, dict):
-        raise UserError(f"the line '# recipe:' of {path} must be a mapping of settings, not {recipe!r}; take it out")
-    return recipe
-
-
 def _complete(study: optuna.Study) -> list[Candidate]:
     return [candidate_of(trial) for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
 
@@ -220,45 +178,3 @@ def _kid(record: TrialRecord) -> float:
 
 def _value(record: TrialRecord, name: str) -> float | None:
     return value_of(record.quantities.get(name))
-
-
-TRAINING = ("data", "text", "recipe")
-"""The sections of a protocol that a training depends on: how samples are drawn and scored, it does not."""
-
-
-def go_on(spec: TrialSpec, origin: Origin, attempts: Path) -> str:
-    """Lay the kept checkpoint where the trial, submitted to the pool in `attempts`, begins; a sentence about it."""
-    target = shared_of(attempts / spec.key) / OWN_CHECKPOINTS
-    if has_checkpoints(target):
-        return f"{spec.label}: goes on from its own checkpoints, which an earlier run of this command left"
-    obstacle = why_not(spec, spec.store.trial(origin.parent), origin)
-    if obstacle is None and origin.checkpoints is not None:
-        source = spec.settings.out / origin.checkpoints
-        step = copy_newest(source, target, at_most=spec.settings.recipe.steps)
-        if step is not None:
-            return f"{spec.label}: goes on from step {step} of trial {origin.parent}, from a copy of its checkpoint"
-        obstacle = f"{source} has no whole checkpoint (any more)"
-    return f"{spec.label}: trains from step 0, not from trial {origin.parent}: {obstacle}"
-
-
-def why_not(spec: TrialSpec, parent: TrialRecord | None, origin: Origin) -> str | None:
-    """Why the trial is no continuation of the one it was promoted from; None where it is one."""
-    recipe = spec.settings.recipe
-    if origin.checkpoints is None:
-        return "no checkpoint of it was kept when it was promoted"
-    if parent is None:
-        return f"it is not in the store {spec.store.root}"
-    if not recipe.is_extendable:
-        return f"{recipe.named_schedule} depends on the last step"
-    if parent.seed != spec.seed:
-        return f"its seed is {parent.seed}"
-    changed = differences(_trained_by(parent.protocol), _trained_by(spec.protocol.sections))
-    if changed:
-        return f"it was trained otherwise, {', '.join(map(str, changed))}"
-    return None
-
-
-def _trained_by(protocol: Mapping[str, Any]) -> Plain:
-    """What must be equal: all that a training depends on, but for its length."""
-    sections = {name: protocol.get(name, {}) for name in TRAINING}
-    return to_plain({**sections, "recipe": {**sections["recipe"], "steps": None}})

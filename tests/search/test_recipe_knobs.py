@@ -17,13 +17,13 @@ from harness.search.candidates import rescored_in
 from harness.search.definition import check_recipes, definition_of
 from harness.search.driver import problem_of
 from harness.search.problem import parameters_of
-from harness.search.promote import recipe_of
 from harness.search.space import space
 from harness.search.study import stored_study
 from harness.training.recipe import Recipe
 from harness.trials.ablation_study import read_ablation
 from harness.trials.compose import compose_plain, merged
 from harness.trials.prepared import prepare
+from harness.trials.promoted import recipe_of
 from harness.trials.settings import settings_of
 from harness.trials.studies import read_study
 
