@@ -3,10 +3,14 @@ they are for, and what was fixed beforehand, stands in `test_bench_recipe`.
 
     WORK/store/           every trial's record; an architecture that two arms share is trained once
     WORK/ARM/attempts/    the arm's jobs, with their checkpoints: killed, the same command goes on
+    RECORDS               the records of all that was trained so far, on any machine: begun elsewhere, nothing of it is
+                          trained again that has an equal key, so equal data, architecture, recipe, scores and seed
 """
 
+import gzip
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -16,8 +20,10 @@ from scipy import stats
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import with_edits
 from harness.launch.pool import Pool
+from harness.records.plain import canonical_json, from_plain, to_plain
 from harness.records.quantity import value_of
 from harness.records.record import TrialRecord
+from harness.records.store import Store
 from harness.trials.ablation_study import ablation_study
 from harness.trials.prepared import prepare
 from harness.trials.progress import Show
@@ -36,6 +42,7 @@ COMMON: dict[str, Any] = {
     "coreml": "none",
     "tracker": "none",
 }
+RECORDS = Path(__file__).parents[2] / "docs" / "evidence" / "records" / "recipe.jsonl.gz"
 STANDING = {
     "learning_rate": 0.004,
     "warmup_steps": 20,
@@ -86,6 +93,7 @@ class Row:
 def run_arm(arm: Arm, work: Path, launcher: Mapping[str, Any]) -> list[Row]:
     """Train what the store does not have; every training of the arm, in the ladder's order."""
     prepared = prepare(settings_of((), arm.overrides(work, launcher)))
+    restore(Store(work / "store"))
     planned: list[tuple[str, int | None, TrialSpec]] = []
     for seed in arm.seeds:
         for rung, kernel, config in architectures(arm):
@@ -93,6 +101,30 @@ def run_arm(arm: Arm, work: Path, launcher: Mapping[str, Any]) -> list[Row]:
     with Pool(work / arm.name / "attempts", prepared.settings.launcher) as pool:
         records = run_all(TrialQueue(pool, on_loss=Show().lost), [spec for *_, spec in planned], Show())
     return [Row(rung=rung, kernel=kernel, seed=spec.seed, record=records[spec.key]) for rung, kernel, spec in planned]
+
+
+def restore(store: Store) -> None:
+    """Put the kept records into a store that lacks them. Their weights and pictures are not kept."""
+    there = set(store.keys(TrialRecord))
+    for line in gzip.decompress(RECORDS.read_bytes()).splitlines() if RECORDS.exists() else ():
+        record = from_plain(TrialRecord, json.loads(line))
+        if record.key not in there:
+            store.put(replace(record, artifacts={}))
+
+
+def keep(store: Store) -> int:
+    """Keep the store's complete trials, without what names the machine; how many there are."""
+    records = [record for record in store.trials() if record.state == "complete"]
+    lines = [
+        canonical_json(to_plain(replace(each, provenance=_of_any_machine(each), artifacts={}))) for each in records
+    ]
+    RECORDS.parent.mkdir(parents=True, exist_ok=True)
+    RECORDS.write_bytes(gzip.compress("\n".join(lines).encode(), mtime=0))
+    return len(records)
+
+
+def _of_any_machine(record: TrialRecord) -> dict[str, Any]:
+    return {name: value for name, value in record.provenance.items() if name not in ("command", "host")}
 
 
 def architectures(arm: Arm) -> list[tuple[str, int | None, ArchitectureConfig]]:

@@ -25,8 +25,9 @@ Then recipe and kernel are frozen, and `harness ablate fig3_long` trains all run
 with the printed numbers is reported whatever it is. Beside each validation loss stands KID, so that the two can be
 compared as ranking scores.
 
-What was done is kept (BENCH_RECIPE_WORK, default runs/bench_recipe): killed, the same command goes on. Trainings have
-one thread; BENCH_RECIPE_WORKERS of them run at once, as many as there are cores by default.
+What was done is kept (BENCH_RECIPE_WORK, default runs/bench_recipe): killed, the same command goes on; `-k keep` writes
+the records to docs/evidence/records, from which they are taken on another machine. Trainings have one thread;
+BENCH_RECIPE_WORKERS of them run at once, as many as there are cores by default.
 """
 
 import math
@@ -36,7 +37,9 @@ from typing import Any
 
 import pytest
 
-from .recipe_arms import STANDING, Arm, Row, median_loss, of_kernel, run_arm, table
+from harness.records.store import Store
+
+from .recipe_arms import RECORDS, STANDING, Arm, Row, keep, median_loss, of_kernel, run_arm, table
 
 pytestmark = [pytest.mark.benchmark(group="recipe"), pytest.mark.timeout(12 * 3600)]
 PAIR = ("no_high_res_sa", "expanded_sepconv")
@@ -136,6 +139,10 @@ def test_colour(size, steps):
         pytest.skip("BENCH_RECIPE_PICTURES names no folder of class folders of pictures")
     settings = {"data": "image_folder", "data.path": str(Path(folder).absolute()), "data.size": size}
     run(Arm(name=f"colour_{size}", kernels=(5, 3), rungs=PAIR, steps=steps, seeds=(100,), settings=settings))
+
+
+def test_keep():
+    print(f"kept {keep(Store(WORK / 'store'))} records in {RECORDS}")
 
 
 def test_standing_is_the_recipe_of_the_arms_that_change_nothing():
