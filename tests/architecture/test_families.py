@@ -56,7 +56,7 @@ def test_denoisers_fit_the_data_and_the_prompts(name):
     ("name", "edits", "sentence"),
     [
         ("dit_xl_2", {"heads": 7}, "heads divide the width: width is 1152, heads is 7"),
-        ("dit_xl_2", {"depth": 0}, "more than 0: depth is 0"),
+        ("dit_xl_2", {"depth": 0}, "at most 65,536: depth is 0"),
         ("dit_xl_2", {"width": 1154, "heads": 2}, "4 divides the width: width is 1154"),
         ("dit_xl_2", {"time_features": 3}, "number is even: time_features is 3"),
         ("dit_xl_2", {"feed_forward_ratio": 1.0001}, "hidden width is whole"),
