@@ -55,3 +55,11 @@ def test_files_that_pages_name_exist():
 def test_the_guide_names_every_section():
     guide = (ROOT / "docs" / "guides" / "own_page.md").read_text()
     assert [name for name in SECTIONS if f"`{name}`" not in guide] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_command_that_no_test_runs_is_marked(page):
+    """`harness ...`: by a test of this folder. The suite runs its own tests; not its benchmarks, nor scripts."""
+    others = [each for each in commands(page) if each.program not in ("harness", "make") and not each.not_run]
+    by_hand = [each.text for each in others if "-m benchmark" in each.text or each.program in ("python", "pip")]
+    assert not by_hand or "run by hand" in page.read_text().casefold(), by_hand
