@@ -42,7 +42,8 @@ COLOURS = ("#0b6e4f", "#444444", "#999999", "#bbbbbb", "#d18f00", "#c0392b")
 TEXT = """# Statistics: error rates and power
 
 Written by `python tests/measure/statistics_curves.py {pages}`, run by hand ({pages:,} simulated pages a cell, so a
-share of 5% is known to ±{error:.1f} points); `tests/measure/test_statistics_simulation.py` holds the same with fixed seeds.
+share of 5% is known to ±{error:.1f} points); `tests/measure/test_statistics_simulation.py` holds the same with fixed
+seeds.
 
 A page is a ladder of eight rungs with seven comparisons, as in `sweeps/fig3.yaml`; all rungs have the same seeds. A
 comparison is stated where its p, corrected for the page, is below 5%: step down, by the joint distribution of the
