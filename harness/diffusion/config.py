@@ -61,11 +61,3 @@ class SamplingConfig:
     def evaluations(self) -> int:
         """Evaluations of the network for one sample (NFE)."""
         return ((self.steps - 1) * EVALUATIONS[self.solver] + 1) * (1 if self.guidance_scale in (0, 1) else 2)
-
-    @property
-    def schedule(self) -> tuple[float, ...]:
-        """steps + 1 times, from 1 (noise) down to 0 (data)."""
-        uniform = tuple(1 - index / self.steps for index in range(self.steps + 1))
-        if self.times == "uniform":
-            return uniform
-        return tuple(self.shift * t / (1 - t + self.shift * t) for t in uniform)  # 1 and 0 to the bit

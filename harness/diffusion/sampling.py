@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from harness.diffusion.config import SamplingConfig
 from harness.diffusion.flow_matching import Prompts, to_uint8
 from harness.diffusion.solvers import SOLVERS, Velocity, solve
+from harness.diffusion.times import solver_times
 from harness.records.errors import UserError
 
 Progress = Callable[[int, int], None]
@@ -90,7 +91,7 @@ def _micro_batch(
     padded = labels[torch.arange(batch.start, batch.stop) % len(labels)]
     v = guided_velocity(model, prompts.to(device), padded, config.guidance_scale, device)
     noise = sample_noise(config.seed, batch, shape).to(device)
-    return to_uint8(solve(SOLVERS[config.solver], v, noise, config.schedule)).cpu()
+    return to_uint8(solve(SOLVERS[config.solver], v, noise, solver_times(config))).cpu()
 
 
 def guided_velocity(model: nn.Module, prompts: Prompts, labels: Tensor, scale: float, device: torch.device) -> Velocity:

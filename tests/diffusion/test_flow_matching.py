@@ -11,11 +11,11 @@ from harness.diffusion.flow_matching import (
     dropped,
     flow_matching_loss,
     interpolate,
-    logit_normal_times,
     to_model_range,
     to_uint8,
     velocity,
 )
+from harness.diffusion.times import logit_normal_times
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -7,12 +7,13 @@ import torch
 
 from harness.diffusion.config import EVALUATIONS, SamplingConfig
 from harness.diffusion.solvers import SOLVERS, solve
+from harness.diffusion.times import solver_times
 
 SHIFTED = {"times": "shifted", "shift": 3.0}
 
 
 def schedule(steps: int, **times: object) -> tuple[float, ...]:
-    return SamplingConfig(steps=steps, **times).schedule  # type: ignore[arg-type]
+    return solver_times(SamplingConfig(steps=steps, **times))  # type: ignore[arg-type]
 
 
 def error(solver: str, steps: int, **times: object) -> float:
@@ -60,10 +61,10 @@ def test_evaluations_are_as_declared_and_never_at_the_end(solver: str, steps: in
         return x
 
     config = SamplingConfig(solver=solver, steps=steps, **times)  # type: ignore[arg-type]
-    solve(SOLVERS[solver], v, torch.ones(1, 1, 1, 1), config.schedule)
+    solve(SOLVERS[solver], v, torch.ones(1, 1, 1, 1), solver_times(config))
     assert len(evaluated_at) == config.evaluations == {"euler": steps, "heun": 2 * steps - 1}[solver]
     assert evaluated_at[0] == 1
-    assert min(evaluated_at) == config.schedule[-2] > 0
+    assert min(evaluated_at) == solver_times(config)[-2] > 0
 
 
 def test_what_a_setting_may_name_exists():
