@@ -6,6 +6,7 @@ import sys
 
 from harness.commands.verb import Verb
 from harness.records.plain import to_plain
+from harness.records.quantity import Measured
 from harness.records.terminal import quantities_table
 
 
@@ -39,7 +40,10 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(to_plain(quantities)))
         return 0
     data, _ = prepared.training_data
-    print(quantities_table(f"{arguments.name} against {data.kind}", quantities))
+    measured = (each for each in quantities.values() if isinstance(each, Measured))
+    labels = dict.fromkeys(str(each.conditions["label"]) for each in measured if "label" in each.conditions)
+    title = f"{arguments.name} against {data.kind}: {'; '.join(labels)}"  # `KID-EffLite0@64, N=60 against 14; ...`
+    print(quantities_table(title, quantities))
     return 0
 
 

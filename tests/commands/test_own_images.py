@@ -96,6 +96,8 @@ def test_a_trial_and_a_folder_are_scored_by_the_same_command(workplace, capsys):
     printed = capsys.readouterr().out
     assert len(printed.splitlines()) == 1
     assert {"kid", "fd", "class_agreement"} <= set(json.loads(printed))
+    assert main(["evaluate", str(folder.parent), *tiny]) == 0
+    assert "against digits: KID-EffLite0@32, N=16 against 64; " in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.slow
