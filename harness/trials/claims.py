@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.launch.attempt import current_attempt
 from harness.launch.events import Progress
 from harness.launch.jobs import RunningJob, launcher_of, unfinished_job
 from harness.launch.pool import Pool
@@ -30,6 +31,7 @@ from harness.records.store import write_atomic
 BEAT_S = 5.0
 LOCK_WAIT_S = 30.0
 LOOK_EVERY_S = 1.0  # at what other studies have, at most
+NEEDED = ("driver", "host", "folder")  # by every claim
 LEASE_S = 60.0  # without a beat; only where the driver's lock cannot be seen, on another host
 
 
@@ -109,8 +111,16 @@ class Claims:
         return self._driver_lives(claim) or self._job_lives(self._folder_of(claim), key)
 
     def _job_lives(self, folder: Path, key: str) -> bool:
-        """Watched with patience: on another host only time tells."""
-        job = unfinished_job(folder / key, launcher_of(folder)) if (folder / key).is_dir() else None
+        """Watched with patience: on another host only time tells. Where nobody knows how the job was launched any more,
+        its lock alone says."""
+        if not (folder / key).is_dir():
+            return False
+        try:
+            launcher = launcher_of(folder)
+        except UserError:
+            attempt = current_attempt(folder / key)
+            return attempt is not None and attempt.result() is None and is_held(attempt.lock)
+        job = unfinished_job(folder / key, launcher)
         if job is None:
             return False
         if key not in self._jobs or self._jobs[key].attempt != job.attempt:
@@ -130,10 +140,11 @@ class Claims:
     def _read(self, key: str) -> dict[str, Any] | None:
         """None where there is none; a damaged one is nobody's."""
         try:
-            claim: dict[str, Any] = json.loads((self._root / f"{key}.json").read_bytes())
+            claim = json.loads((self._root / f"{key}.json").read_bytes())
         except (FileNotFoundError, ValueError):
             return None
-        return claim
+        whole = isinstance(claim, dict) and all(isinstance(claim.get(name), str) for name in NEEDED)
+        return claim if whole else None
 
 
 def _study_of(claim: dict[str, Any]) -> str:
@@ -221,7 +232,8 @@ class Backlog:
         if job.other_study and job.is_done():
             del self._jobs[key]
             return True
-        if self._pool.free > 0 or (self._pool.folder / key).is_dir():  # an earlier driver's may live or have ended
+        earlier = current_attempt(self._pool.folder / key)  # an earlier driver's may live or have ended
+        if self._pool.free > 0 or earlier is not None:
             job.other_study = job.claims.take(key, job.checkpoints) or ""
             if not job.other_study:
                 return self._begin(key, job)

@@ -15,7 +15,7 @@ from tiny_study import ABLATION, tiny_spec, write_yaml
 
 from harness.cli import main
 from harness.launch.attempt import new_attempt
-from harness.launch.config import DebugLauncher
+from harness.launch.config import DebugLauncher, LocalLauncher
 from harness.launch.events import read_events
 from harness.launch.pool import Pool
 from harness.launch.stopping import request_stop
@@ -116,6 +116,37 @@ def test_a_claim_that_is_cut_anywhere_is_nobodys(one, two, tmp_path):
         path.write_bytes(whole[:length])
         assert two.take("k") is None
         two.release("k")
+
+
+@pytest.mark.parametrize("claim", [{}, [], None, {"driver": "a", "host": "b"}, {"driver": 1, "host": 2, "folder": 3}])
+def test_a_claim_that_lacks_a_part_is_nobodys(claim, two, tmp_path):
+    path = tmp_path / "store" / "claims" / "k.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(claim))
+    assert (two.holder("k"), two.take("k")) == (None, None)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("")], ids=["missing", "empty"])
+def test_where_the_drivers_lock_is_damaged_the_jobs_own_lock_says_whether_it_lives(damage, one, two, tmp_path):
+    lock, first = one
+    first.take("k")
+    attempt = new_attempt(tmp_path / "one" / "attempts" / "k")
+    attempt.make_current()
+    lock.release()
+    damage(tmp_path / "one" / "attempts" / "driver.lock")
+    with FileLock.acquire(attempt.lock):
+        assert two.take("k") == "one"
+    assert two.take("k") is None
+
+
+def test_no_more_trials_are_claimed_than_there_is_room_for(workplace, monkeypatch):
+    monkeypatch.setattr(Pool, "submit", lambda self, key, *_, **__: self._waiting.append(key))
+    with Pool(Path("runs/one/attempts"), LocalLauncher(max_in_flight=1)) as pool:
+        queue = TrialQueue(pool)
+        for seed in range(5):
+            assert queue.submit(tiny_spec(seed=seed)) is None
+        queue._backlog.start()
+        assert len(list(Path("runs/store/claims").glob("*.json"))) == 1
 
 
 def test_of_many_at_once_one_gets_it(tmp_path):
