@@ -84,12 +84,15 @@ def copy_newest(source: Path, target: Path, *, at_most: int) -> int | None:
         temporary = target / f".{path.name}"
         try:
             target.mkdir(parents=True, exist_ok=True)
+            if (step := _whole_step(target / path.name)) is not None:  # an earlier run's
+                return step
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
             for name in (TENSORS, STATE):
                 shutil.copyfile(path / name, temporary / name)
                 _sync(temporary / name)
             step = int(_verified(temporary)["step"])
+            shutil.rmtree(target / path.name, ignore_errors=True)  # a damaged one of the same step
             temporary.rename(target / path.name)
             _sync(target)
         except (FileNotFoundError, ValueError, KeyError, TypeError):  # gone, or damaged
@@ -100,6 +103,14 @@ def copy_newest(source: Path, target: Path, *, at_most: int) -> int | None:
             shutil.rmtree(temporary, ignore_errors=True)
         return step
     return None
+
+
+def _whole_step(path: Path) -> int | None:
+    """The step of a checkpoint that is there and as it was written, else None."""
+    try:
+        return int(_verified(path)["step"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
 
 
 def named_tensors(module: nn.Module, prefix: str = "") -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from tiny_training import run
 
 from harness.records.errors import UserError
 from harness.training import checkpoint
-from harness.training.checkpoint import Checkpoint, latest, save
+from harness.training.checkpoint import Checkpoint, copy_newest, latest, save
 from harness.training.outcomes import Trained
 
 
@@ -70,6 +70,18 @@ def test_training_goes_on_from_before_the_damage_and_says_so(
 def test_an_empty_or_missing_folder_has_no_checkpoint(tmp_path: Path) -> None:
     assert latest(tmp_path) == (None, ())
     assert latest(tmp_path / "none") == (None, ())
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_copy_takes_the_place_of_a_damaged_checkpoint_and_leaves_a_whole_one(tmp_path: Path, damaged: bool) -> None:
+    """Two studies handed the training to and fro: both have that step."""
+    for folder in ("theirs", "mine"):
+        save(tmp_path / folder, checkpoint_of(5))
+    if damaged:
+        flip_a_byte(tmp_path / "mine" / "checkpoint-00000005" / "tensors.safetensors")
+    assert copy_newest(tmp_path / "theirs", tmp_path / "mine", at_most=10) == 5
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["checkpoint-00000005"]
+    assert latest(tmp_path / "mine")[1] == ()
 
 
 def test_a_full_disk_is_a_sentence_and_the_last_checkpoint_stays(
