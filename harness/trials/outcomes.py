@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.device.queue import FolderQueue
-from harness.latency.backend import QueuedBackend
+from harness.device.targets import same_chip
+from harness.latency.backend import LatencyBackend, QueuedBackend
 from harness.records.errors import UserError
 from harness.records.plain import to_plain
-from harness.records.quantity import Failed, Measured, Quantity, Unavailable
+from harness.records.quantity import Failed, Known, Measured, Quantity, Unavailable
 from harness.records.record import Measurement, State, TrialRecord, measurement_key
 from harness.records.store import Store
 from harness.trials.costs import (
@@ -118,7 +119,7 @@ def with_current_costs(spec: TrialSpec, record: TrialRecord) -> TrialRecord:
     if not spec.settings.count_only:
         current |= measure_coreml(*at)
     before = record.quantities if _is_of_its_twin(spec, record) else _without_twin(record.quantities)
-    kept = {name: quantity for name, quantity in before.items() if _keeps_its_own(current.get(name), quantity)}
+    kept = {name: quantity for name, quantity in before.items() if _keeps_its_own(spec, name, current, quantity)}
     quantities = {**before, **current, **kept}
     if quantities != record.quantities:
         record = replace(record, quantities=quantities)
@@ -140,17 +141,31 @@ def _without_twin(quantities: Mapping[str, Quantity]) -> dict[str, Quantity]:
     return {name: quantity for name, quantity in quantities.items() if not name.startswith(PREFIX)}
 
 
-def _keeps_its_own(current: Quantity | None, own: Quantity) -> bool:
-    """Whether the record's own is worth more than the current one: a number, where none is there and none will come."""
-    return isinstance(current, Unavailable) and not current.awaits and not isinstance(own, Unavailable)
+def _keeps_its_own(spec: TrialSpec, name: str, current: Mapping[str, Quantity], own: Quantity) -> bool:
+    """Whether the record's own is worth more than the current one: a number, where none is there and none will come. A
+    latency that the settings ask for must be of their latent and chip."""
+    instead = current.get(name)
+    if not isinstance(instead, Unavailable) or instead.awaits or not isinstance(own, Known):
+        return False
+    backend = _backends(spec.settings).get(name)
+    if backend is None:
+        return True
+    chip = getattr(backend, "chip", None)  # None: any
+    of_chip = chip is None or same_chip(str(own.conditions.get("chip", "")), chip)
+    return of_chip and own.conditions.get("latent") == timed_by(name, spec)[1]
 
 
 def queued_backends(settings: Settings) -> dict[str, QueuedBackend]:
     """The quantities that queues are asked for; a deployment twin's among them."""
+    return {name: backend for name, backend in _backends(settings).items() if isinstance(backend, QueuedBackend)}
+
+
+def _backends(settings: Settings) -> dict[str, LatencyBackend]:
+    """What takes which latency; a deployment twin's among them."""
     backends = {backend.quantity: backend for backend in latency_backends(settings)}
     if settings.twin is not None:
         backends |= {f"{PREFIX}{backend.quantity}": backend for backend in twin_latency_backends(settings)}
-    return {name: backend for name, backend in backends.items() if isinstance(backend, QueuedBackend)}
+    return backends
 
 
 def with_arrived_answers(spec: TrialSpec, record: TrialRecord) -> TrialRecord:

@@ -10,7 +10,7 @@ from tiny_study import export_cheaply, tiny_spec
 from harness.cli import main
 from harness.device.queue import FolderQueue
 from harness.latency import exported as exported_module
-from harness.records.quantity import Measured, Unavailable
+from harness.records.quantity import Failed, Measured, Unavailable
 from harness.records.store import Store
 from harness.trials import run as run_module
 from harness.trials.costs import counted, measure_latency
@@ -118,6 +118,26 @@ def test_a_queue_out_of_reach_leaves_the_records_and_the_report_alone(queue, set
     assert "within reach" in ask(spec).reason
     assert main(["latency", "collect"]) == 0
     assert "0 numbers filled in" in capsys.readouterr().out
+
+
+OF_THIS = {"chip": "A17 Pro", "latent": 8}
+
+
+@pytest.mark.parametrize(
+    ("before", "stays"),
+    [
+        (Measured(value=9.0, unit="ms", conditions=OF_THIS), True),
+        (Measured(value=9.0, unit="ms", conditions={**OF_THIS, "chip": "A12"}), False),
+        (Measured(value=9.0, unit="ms", conditions={**OF_THIS, "latent": 16}), False),
+        (Failed(phase="coreml", message="of an earlier version"), False),
+    ],
+)
+def test_out_of_reach_only_a_number_of_this_chip_and_latent_stays(before, stays, queue, settings):
+    """Another study may have asked for another."""
+    spec = tiny_spec(*settings)
+    record = record_of(spec, "complete", {**counted(spec.architecture, spec.latent), "latency_iphone": before})
+    queue.root.rename(queue.root.with_name("elsewhere"))
+    assert (with_current_costs(spec, record).quantities["latency_iphone"] == before) is stays
 
 
 @pytest.mark.parametrize(
