@@ -257,6 +257,10 @@ def modules_of(call: Call) -> list[str]:
 
 
 def _exists(pid: int) -> bool:
+    """Whether a process runs. In a container the driver may be PID 1, which inherits the dead and must reap them."""
+    with contextlib.suppress(ChildProcessError):
+        if os.waitpid(pid, os.WNOHANG)[0] == pid:
+            return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

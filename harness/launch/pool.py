@@ -164,21 +164,6 @@ class Pool:
         while self._submissions:
             yield from self.poll(timeout_s=1.0)
 
-    def recover(self) -> dict[str, Literal["done", "failed", "running", "lost"]]:
-        """What an earlier driver left in the folder, by key. `submit` a key again to go on with it."""
-        states: dict[str, Literal["done", "failed", "running", "lost"]] = {}
-        for key_folder in sorted(path.parent for path in self.folder.glob("*/current")):
-            attempt = current_attempt(key_folder)
-            assert attempt is not None
-            result = attempt.result()
-            if _newest_done(key_folder) is not None:
-                states[key_folder.name] = "done"
-            elif result is not None:
-                states[key_folder.name] = "failed" if result.state == "failed" else "lost"
-            else:
-                states[key_folder.name] = "running" if self._take_over(attempt).lives else "lost"
-        return states
-
     def stop(self, *, cancel: bool) -> None:
         """Stop driving. With `cancel` the jobs are asked to end (and killed after `stop_grace_s` on this machine);
         without, they go on and are found by the next driver of this folder."""

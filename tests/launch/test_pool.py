@@ -19,7 +19,7 @@ from typing import Any
 import launch_jobs as jobs
 import pytest
 
-from harness.launch import executors
+from harness.launch import executors, local
 from harness.launch.attempt import Attempt, new_attempt
 from harness.launch.config import DebugLauncher, LauncherConfig, LocalLauncher, SlurmLauncher
 from harness.launch.endings import Ending, Policy
@@ -287,19 +287,11 @@ def test_a_job_taken_for_dead_that_ends_while_its_key_waits_does_not_run_again(t
     assert [name for key, name in events(tmp_path) if key == "late"] == ["lost", "started", "finished"]
 
 
-def test_recover_tells_what_an_earlier_driver_left(tmp_path: Path) -> None:
-    run(tmp_path, DebugLauncher(), good=jobs.add, bad=jobs.raises)
-    lost = new_attempt(tmp_path / "gone")
-    lost.make_current()
-    with Pool(tmp_path, LOCAL) as pool:
-        pool.submit("slow", jobs.Steps(steps=100, seconds=0.1))
-        wait_until(lambda: bool(pool.poll() or pool.progress()))
-        pool.stop(cancel=False)
-    with Pool(tmp_path, LOCAL) as pool:
-        assert pool.recover() == {"good": "done", "bad": "failed", "gone": "lost", "slow": "running"}
-        pool.submit("slow", jobs.add)
-        assert pool.running == ("slow",)
-    assert pool.recover()["slow"] == "lost", "leaving the pool stopped the worker"
+def test_a_dead_child_that_nobody_waited_for_does_not_exist() -> None:
+    """Where the driver is PID 1, orphans become its children."""
+    pid = os.posix_spawn(sys.executable, [sys.executable, "-c", ""], os.environ)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert not local._exists(pid)
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 20.0) -> None:
