@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from harness.trials.spec import TrialSpec
 
 DEFAULTS = {"seeds": [0]}
+WEIGHTS = "ema.safetensors"
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -65,7 +66,10 @@ def run(arguments: argparse.Namespace) -> int:
     records = _train(study_folder(settings.out, f"{TRAINING}{name}"), specs, origin, show)
     for spec, record in zip(specs, records, strict=True):
         print(quantities_table(spec.label, record.quantities))
-        print(spec.store.artifact(record.key, "ema.safetensors") if record.state == "complete" else why(record))
+        if record.state != "complete":
+            print(why(record))
+        elif WEIGHTS in record.artifacts:  # none where trials only count
+            print(spec.store.artifact(record.key, WEIGHTS))
     return 0 if all(record.state == "complete" for record in records) else 1
 
 

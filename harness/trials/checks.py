@@ -30,9 +30,10 @@ def check_study(
 ) -> None:
     """UserError for the first thing that cannot be had. `architectures` are those that are known before it begins,
     `name` and `kind` are those of an ablation or a sweep."""
+    check_out(settings)
     if name is not None:
         check_name(settings, name, kind)
-    for check in (check_out, check_launcher, check_device, check_backends):
+    for check in (check_launcher, check_device, check_backends):
         check(settings)
     check_tracker(settings.tracker)
     for architecture in architectures:
@@ -66,8 +67,8 @@ def check_name(settings: Settings, name: str, kind: StudyKind) -> None:
 def check_out(settings: Settings) -> None:
     """What a study writes can be written: `out` is a folder, or can become one."""
     out = Path(settings.out).absolute()
-    nearest = next(folder for folder in (out, *out.parents) if folder.exists() or folder.is_symlink())
-    if not nearest.is_dir():
+    nearest = next(folder for folder in (out, *out.parents) if os.path.lexists(folder))  # False where one may not look
+    if not os.path.isdir(nearest):  # noqa: PTH112 - `is_dir` raises where a link leads to such a place
         raise UserError(f"out={settings.out} is to be a folder, and {nearest} is none; give another out=FOLDER")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise UserError(f"out={settings.out} cannot be written: {nearest} does not let you; give another out=FOLDER")

@@ -36,6 +36,8 @@ def test_a_number_with_an_exponent_is_a_number(text):
         ("a: &a [1, *a]\n", "x.yaml: an alias (*NAME) stands inside what its anchor (&NAME) marks"),
         ("a: &a {b: [{c: *a}]}\n", "x.yaml: an alias (*NAME) stands inside what its anchor (&NAME) marks"),
         ("a: !!bool x\n", "x.yaml is not YAML: 'x'"),
+        ('a: !!int ""\n', "x.yaml is not YAML: "),
+        ('a: !!float ""\n', "x.yaml is not YAML: "),
         ("a: [1, 2\nb: 3\n", "x.yaml is not YAML, line 2: "),
         ("a: 1\n\tb: 2\n", "x.yaml is not YAML, line 2: "),
         ("a: !!python/object:os.system {}\n", "x.yaml is not YAML, line 1: could not determine a constructor"),

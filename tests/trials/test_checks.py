@@ -1,5 +1,6 @@
 """What a study cannot have is one sentence before anything is read, timed or trained, and in `--dry-run`."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -59,6 +60,27 @@ def refused(workplace, capsys, monkeypatch):
 )
 def test_what_cannot_be_had_is_said_before_the_data_is_read(verb, settings, sentence, refused):
     assert sentence in refused(f"{verb} {settings}")
+
+
+def test_a_folder_that_one_may_not_enter_is_a_sentence(workplace, monkeypatch):
+    """As the system has it, also for a user who may do all."""
+    locked = workplace / "locked"
+    locked.mkdir()
+
+    def forbidding(look):
+        def forbid(path, *arguments, **more):
+            if locked in Path(path).parents:
+                raise PermissionError(13, "Permission denied")
+            return look(path, *arguments, **more)
+
+        return forbid
+
+    may = os.access
+    for name in ("stat", "lstat"):
+        monkeypatch.setattr(os, name, forbidding(getattr(os, name)))
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != locked and may(path, mode))
+    with pytest.raises(UserError, match=r"out=locked/runs cannot be written: \S*locked does not let you"):
+        check_study(settings_of(["data=digits", "out=locked/runs"]), [], name="tiny")
 
 
 def test_onnx_runtime_is_missed_before_it_is_needed(refused, monkeypatch):

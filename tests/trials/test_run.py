@@ -15,6 +15,7 @@ from tiny_study import SETTINGS, share_cache, tiny_spec
 from torch.utils.checkpoint import checkpoint
 
 from harness.architecture.catalogue import architecture
+from harness.cli import main
 from harness.coreml.export import CoremlExportError
 from harness.latency.cpu import CpuLatency
 from harness.launch.config import DebugLauncher
@@ -288,6 +289,13 @@ def test_counting_only_trains_nothing_and_says_so(workplace, trainings):
     for name in ("coreml_bytes", "latency_cpu", *LEARNT):
         assert record.quantities[name] == Unavailable(reason="this study counts only")
     assert trainings == []
+
+
+def test_counting_only_names_no_weights_that_are_not_there(workplace, capsys):
+    assert main(["train", "tiny_base.yaml", "count_only=true", "data=digits", "recipe.steps=6"]) == 0
+    printed = capsys.readouterr().out
+    assert "macs" in printed
+    assert "ema.safetensors" not in printed
 
 
 def test_latency_is_measured_once_an_architecture(workplace, monkeypatch):
