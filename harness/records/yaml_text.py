@@ -114,12 +114,7 @@ def parse_yaml(text: str, source: Path | str) -> Any:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark is not None else ""
         raise UserError(f"{source} is not YAML{line}: {error.problem or error.context}") from error
-    except (
-        yaml.YAMLError,
-        ValueError,
-        LookupError,
-        RecursionError,
-    ) as error:  # `!!bool x`, `!!int ""`; a thousand brackets
+    except (yaml.YAMLError, ValueError, LookupError, RecursionError) as error:  # `!!int ""`; a thousand brackets
         raise UserError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
     if _holds_itself(content, (), set()):
         raise UserError(f"{source}: an alias (*NAME) stands inside what its anchor (&NAME) marks; write it out")
