@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.commands.verb import Verb
 from harness.records.errors import UserError
+from harness.records.manifest import StudyKind
 from harness.records.plain import to_plain
 
 if TYPE_CHECKING:
@@ -58,13 +59,15 @@ def _study(name: str, overrides: list[str]) -> tuple[str, str, dict[str, Any]]:
         study, settings = ablation_study(name, overrides)
         check_page("ablation", page_name, study.report)
         twins_of(study, settings)
-        _check(settings, [architecture for _, architecture in study.architecture.architectures()], page_name)
+        _check(
+            settings, [architecture for _, architecture in study.architecture.architectures()], page_name, "ablation"
+        )
         page = study.report or (name if name in study_names("reports") else None)
         own = {"architecture": content["architecture"], **({"report": page} if page else {})}
         return f"the ablation {name}", "ablate", {**own, "settings": _flat(settings)}
     definition, settings = definition_of(name, overrides)
     check_page("sweep", page_name, definition.report)
-    _check(settings, [architecture(space(read_study("search_spaces", definition.space)).base)], page_name)
+    _check(settings, [architecture(space(read_study("search_spaces", definition.space)).base)], page_name, "sweep")
     plain: Any = to_plain(definition)
     own = {key: value for key, value in plain.items() if key not in ("settings", "twin") and value not in (None, [])}
     chosen = _flat(settings)
@@ -73,14 +76,14 @@ def _study(name: str, overrides: list[str]) -> tuple[str, str, dict[str, Any]]:
     return f"the sweep {name}", "sweep", {**own, "settings": chosen}
 
 
-def _check(settings: Settings, architectures: list[ArchitectureConfig], name: str) -> None:
+def _check(settings: Settings, architectures: list[ArchitectureConfig], name: str, kind: StudyKind) -> None:
     """Refuse what no machine could run; what this one cannot is a word beside the YAML, which may be for another."""
     from harness.trials.checks import check_sizes, check_study
 
     for architecture in architectures:
         check_sizes(settings, architecture)
     try:
-        check_study(settings, [], name=name)
+        check_study(settings, [], name=name, kind=kind)
     except UserError as error:
         print(f"harness: here it would not run: {error}", file=sys.stderr)
 

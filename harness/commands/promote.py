@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from harness.commands.operands import out_of
 from harness.commands.verb import Verb
 from harness.records.errors import UserError
+from harness.records.manifest import study_folder
 from harness.records.record import TrialRecord
 from harness.records.store import check_file_writable, write_atomic
 
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     again = rescored(out, study)
     record = choose(candidates(out, study, arguments.trial), arguments.trial, again)
     if arguments.best and record.name in again:
-        print(_chosen_by(record, again), file=sys.stderr)
+        print(_chosen_by(out, study, record, again), file=sys.stderr)
     path = Path(arguments.to or f"{study}-{record.name}.yaml")
     kept = kept_checkpoints(out, study, record)
     write_atomic(
@@ -62,12 +63,15 @@ VERB = Verb(
 )
 
 
-def _chosen_by(record: TrialRecord, again: Scores) -> str:
+def _chosen_by(out: Path, study: str, record: TrialRecord, again: Scores) -> str:
     """By what the best was chosen."""
-    from harness.search.finalists import ties_of
+    from harness.search.finalists import conclude
     from harness.search.promote import rescored_text
+    from harness.search.study import stored_study
 
-    kids = list(again[record.name].values())
-    ties = ties_of({"kid": again})["kid"][record.name]
+    kids, stored = list(again[record.name].values()), stored_study(study_folder(out, study), study)
+    conclusions = conclude(stored) if stored else None
+    finalists = {finalist.name: finalist for finalist in conclusions.finalists} if conclusions else {}
+    ties = finalists[record.name].objectives["kid"].ties if record.name in finalists else ()
     apart = f"; not told apart from {', '.join(ties)}" if ties else ""
     return f"the best of {len(again)} re-scored finalists is {record.name}: {rescored_text(record, kids)}{apart}"

@@ -54,6 +54,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from harness.diffusion.config import LAST_SEED
     from harness.search.definition import check_carries_over, check_types_of_values
     from harness.search.space import space as space_of
     from harness.trials.studies import read_study
@@ -62,8 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"space takes no settings, not '{arguments.overrides[0]}'; edit a copy of its YAML")
     if arguments.samples < 0:
         raise UserError(f"--samples is at least 0, not {arguments.samples}")
-    if arguments.seed < 0:
-        raise UserError(f"--seed is at least 0, not {arguments.seed}")
+    if not 0 <= arguments.seed <= LAST_SEED:
+        raise UserError(f"--seed is a whole number from 0 to {LAST_SEED}, not {arguments.seed}")
     space = space_of(read_study("search_spaces", arguments.name))
     check_types_of_values(space)
     if arguments.twin is not None:

@@ -86,6 +86,7 @@ def _of_this_twin(row: Reading, subject: Subject, study: Study) -> Reading:
         return row
     theirs = row.conditions.get(TWIN_FINGERPRINT)
     same = subject.twin_fingerprint in (theirs, None)  # a sweep does not say which twin a candidate has
+    same &= row.conditions.get("twin") == study.twin.get("base")
     if same and row.conditions.get("latent") == study.twin.get("latent"):
         return row
     note = f"its record has the costs of another twin; `{study.command}` measures this study's again"

@@ -2,7 +2,6 @@
 
 ablation   its rungs; each is `against` another, to which its changes are computed
 sweep      its candidates, of which some are a `rung_of` a ladder; a finalist's fresh trainings are a `child_of` it
-training   one network
 """
 
 from collections.abc import Iterable, Mapping

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from harness.architecture.catalogue import architecture
@@ -113,14 +113,15 @@ class SweepStudy:
 
 
 def sweep_study(name: str, overrides: Sequence[str]) -> tuple[SweepStudy, Settings]:
-    """sweeps/NAME.yaml with its own settings of the command line, and the other settings."""
+    """sweeps/NAME.yaml with its own settings of the command line, and the other settings; both have one twin."""
     typed = parsed(overrides)
     for key in typed:
         _check_key(key, name)
     of_sweep = {key: value for key, value in typed.items() if _is_own(key)}
     definition = from_plain(SweepStudy, _overridden(read_kind("sweep", name), of_sweep))
     others = [text for text in overrides if not _is_own(text.split("=")[0].strip(" +"))]
-    return definition, settings_of(others, with_twin(definition.settings, definition.twin))
+    settings = settings_of(others, with_twin(definition.settings, definition.twin))
+    return replace(definition, twin=settings.twin), settings
 
 
 def _check_key(key: str, name: str) -> None:
@@ -144,6 +145,8 @@ def _overridden(content: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[st
     overridden = dict(content)
     for key, value in typed.items():
         outer, _, inner = key.partition(".")
+        if inner and not isinstance(overridden.get(outer) or {}, Mapping):
+            raise unknown_name("setting", key, OWN_SETTINGS)
         overridden[outer] = {**(overridden.get(outer) or {}), inner: value} if inner else value
     return overridden
 

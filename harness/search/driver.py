@@ -54,6 +54,7 @@ from harness.search.study import (
     FLOOR,
     KINDS,
     SWEEP_FILE,
+    check_same_storage,
     check_unchanged,
     mend_journal,
     note_sampler,
@@ -291,9 +292,10 @@ class DryQueue:
 def dry_run(name: str, overrides: Sequence[str], most: int) -> DryRun:
     """The next `most` trainings that the sweep would submit, and all that it would refuse on the way."""
     definition, settings = definition_of(name, overrides)
-    name = Path(name).stem
+    name, kept = Path(name).stem, study_folder(settings.out, Path(name).stem)
+    check_same_storage(kept, definition.storage)
     with scratch_copy(settings.out) as out:
-        folder, kept = study_folder(out, name), study_folder(settings.out, name)
+        folder = study_folder(out, name)
         definition = replace(definition, storage=_copy(kept, folder, name))
         problem, enqueued, remarks = problem_of(name, definition, replace(settings, out=out), folder)
         storage = open_storage(folder, definition.storage)

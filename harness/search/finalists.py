@@ -227,14 +227,6 @@ class Compared:
         return tuple(other for other in p if p[other] < 1 - LEVEL and other in ties)
 
 
-def ties_of(scores: Mapping[str, Scores]) -> dict[str, dict[str, tuple[str, ...]]]:
-    """Objective -> finalist -> the finalists that it is not told apart from."""
-    compared = Compared.of(scores)
-    return {
-        objective: {name: compared.ties(objective, name) for name in by_name} for objective, by_name in scores.items()
-    }
-
-
 def _equivalent(noise: Noise, one: str, other: str) -> float:
     return max(noise.equivalent(one, other, MARGIN), noise.equivalent(other, one, MARGIN))
 

@@ -59,8 +59,14 @@ class StoredSweep:
 
     @property
     def front(self) -> list[Candidate]:
-        """Of the complete ones, by the search's own values."""
-        complete = [each for each in self.candidates if each.state == "complete" and each.levels[-1].values is not None]
+        """Of the complete ones within their limits, by the search's own values."""
+        complete = [
+            each
+            for each in self.candidates
+            if each.state == "complete"
+            and each.levels[-1].values is not None
+            and all(above <= 0 for above in each.violations.values())
+        ]
         values = [each.levels[-1].values or () for each in complete]
         return [complete[at] for at in front_of(values, tuple(self.objectives.values()))]
 

@@ -94,12 +94,7 @@ def database_url(folder: Path, storage: str) -> str:
 def open_storage(folder: Path, storage: str) -> BaseStorage:
     """Optuna's storage, made if it is not there. Errors: UserError where it cannot be opened, or where this folder's
     study lies in another."""
-    before = _read(folder).get("storage", storage)
-    if before != storage:
-        raise UserError(
-            f"this sweep's study lies in storage={before}, not {storage}; go on with that, or begin a new sweep under "
-            "another name or out=FOLDER"
-        )
+    check_same_storage(folder, storage)
     _quiet()
     try:
         file = Path(place(folder, storage))
@@ -110,6 +105,16 @@ def open_storage(folder: Path, storage: str) -> BaseStorage:
         return RDBStorage(database_url(folder, storage))
     except Exception as error:  # whatever SQLAlchemy or a driver raises of what it cannot open, read or write
         raise _cannot_open(place(folder, storage), error) from error
+
+
+def check_same_storage(folder: Path, storage: str) -> None:
+    """Refuse another storage than the one that this folder's study lies in."""
+    before = _read(folder).get("storage", storage)
+    if before != storage:
+        raise UserError(
+            f"this sweep's study lies in storage={before}, not {storage}; go on with that, or begin a new sweep under "
+            "another name or out=FOLDER"
+        )
 
 
 def open_study(

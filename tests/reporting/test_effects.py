@@ -7,7 +7,7 @@ from statistics import fmean
 import pytest
 
 from harness.measure.statistics import noise_of
-from harness.records.quantity import value_of
+from harness.records.quantity import Measured, value_of
 from harness.reporting.report import write_report
 from harness.reporting.sections.effects import effects_of
 
@@ -68,3 +68,23 @@ def test_the_default_page_of_a_factorial_has_them_and_another_ablation_has_not(s
     row = re.search(r"<tr><th scope=\"row\">a=1 together with b=1: beyond their sum</th><td>([^<]*)</td>", page)
     assert float(row[1].split()[0].replace("−", "-")) == pytest.approx(interaction, rel=0.01)
     assert "one change to the rung it is compared to" not in re.sub(r"\s+", " ", page)
+
+
+def test_a_beaten_combination_leaves_the_others_to_the_scores(synthetic, page_cells):
+    """Of 2 x 2 x 2 with one beaten, every effect has the means of what is left, and the page names it."""
+    names = [rung.name for rung in synthetic.manifest.rungs]
+    eight = [{"a": a, "b": b, "c": c} for a in "01" for b in "01" for c in "01"]
+    rungs = [
+        replace(rung, against=names[0] if rung.name != names[0] else None, levels=levels)
+        for rung, levels in zip(synthetic.manifest.rungs, eight, strict=True)
+    ]
+    for seed in synthetic.manifest.seeds:
+        kid = synthetic.record(names[-1], seed).quantities["kid"]
+        assert isinstance(kid, Measured)
+        synthetic.replace(names[-1], seed, {"kid": replace(kid, value=2.0 + seed)})
+    manifest = replace(synthetic.manifest, rungs=tuple(rungs))
+    page = write_report(synthetic.store, manifest, {}, None, synthetic.path).read_text()
+    rows = dict(re.findall(r"<tr><th scope=\"row\">([^<]*)</th><td>([^<]*)</td>", page.split('id="effects"')[1]))
+    assert {"a: 0 to 1", "b: 0 to 1", "c: 0 to 1"} <= set(rows)
+    assert all(rows[name].startswith(("+", "−", "0")) for name in ("a: 0 to 1", "b: 0 to 1", "c: 0 to 1"))
+    assert f"scores leave out what a control beats ({rungs[-1].title})" in re.sub(r"\s+", " ", page)

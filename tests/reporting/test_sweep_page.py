@@ -33,7 +33,7 @@ def record(store: Store, name: str, kid: float, ms: float, seed: int = 0) -> str
         "kid": Measured(value=kid, unit="1", low=kid - 0.02, high=kid + 0.02),
         "params": Counted(value=1_234_567, unit="parameters"),
         "twin.latency_predicted": Predicted(value=ms, unit="ms", low=ms / 2, high=ms * 2, extrapolated=False,
-                                            conditions={"latent": 128, "twin_fingerprint": "t"}),
+                                            conditions={"twin": "thin_sdxl", "latent": 128, "twin_fingerprint": "t"}),
     }  # fmt: skip
     trial = TrialRecord(
         name=name, architecture={}, architecture_fingerprint=f"arch-{name}", protocol=PROTOCOL.sections,

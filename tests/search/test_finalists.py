@@ -17,7 +17,7 @@ from harness.records.errors import UserError
 from harness.search import finalists
 from harness.search.candidates import rescored_in
 from harness.search.definition import Finalists
-from harness.search.finalists import Compared, chosen, conclude, fresh_seeds, rescore_finalists, ties_of
+from harness.search.finalists import Compared, chosen, conclude, fresh_seeds, rescore_finalists
 from harness.search.promote import choose
 
 WANTED = Finalists(most=3, seeds=3)
@@ -132,7 +132,8 @@ def test_concluding_from_the_searchs_values_shows(tmp_path, cheap, monkeypatch):
 def ties(*columns):
     """Of finalists with these KIDs at seeds 1, 2, ...: everyone's ties, by number."""
     scores = {str(at): dict(enumerate(column, start=1)) for at, column in enumerate(columns)}
-    return {int(name): {int(other) for other in found} for name, found in ties_of({"kid": scores})["kid"].items()}
+    compared = Compared.of({"kid": scores})
+    return {int(name): {int(other) for other in compared.ties("kid", name)} for name in scores}
 
 
 @pytest.mark.parametrize(

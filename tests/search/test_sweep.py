@@ -11,6 +11,7 @@ from tiny_study import BASE, SETTINGS, SPACE, SWEEP, write_yaml
 from harness.cli import main
 from harness.launch.events import read_events
 from harness.records.store import Store
+from harness.search.definition import sweep_study
 from harness.search.space import space as space_of
 from harness.training import loop
 from harness.trials import run
@@ -226,3 +227,26 @@ def test_a_study_file_that_cannot_be_read_or_written_is_a_sentence(workplace, mo
 def violation(trial):
     """How far above its limit a candidate is; 0 or less where the limit is met."""
     return trial.constraints["params"]
+
+
+def test_the_twin_of_the_command_line_is_the_pages(workplace):
+    """Else the page holds the costs of the twin that ran for another's."""
+    write_yaml(Path("sweeps/twinned.yaml"), {**SWEEP, "twin": {"base": "thin_sdxl", "latent": 128}})
+    definition, settings = sweep_study("twinned", ["twin.latent=64"])
+    assert definition.twin == settings.twin
+    assert definition.twin.latent == 64
+    assert sweep_study("twinned", ["twin=null"])[0].twin is None
+
+
+@pytest.mark.parametrize("setting", ["sampler.seed=3", "trials.x=3"])
+def test_a_part_of_a_setting_that_has_none_is_a_sentence(workplace, capsys, setting):
+    assert main(["sweep", "search", setting]) == 2
+    assert f"unknown setting '{setting.split('=')[0]}'" in capsys.readouterr().err
+
+
+def test_a_dry_run_refuses_another_storage_too(workplace, capsys):
+    folder = Path("runs/search")
+    folder.mkdir(parents=True)
+    (folder / "sweep.json").write_text('{"id": "0", "storage": "sqlite"}')
+    assert main(["sweep", "search", "storage=journal", "--dry-run"]) == 2
+    assert "this sweep's study lies in storage=sqlite, not journal" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from typing import TypeAlias
 from harness.measure.statistics import LEVEL
 from harness.reporting.definition import Column
 from harness.reporting.format import change, number, signed
+from harness.reporting.frames import incomparable
 from harness.reporting.section import Content, Frames, Section
 
 Contrast: TypeAlias = dict[str, float]
@@ -15,8 +16,11 @@ Contrast: TypeAlias = dict[str, float]
 
 TEMPLATE = """
 <p>Each choice against the first one of its knob, as the mean over all combinations of the other knobs; then, of each
-two choices, what both together do beyond the sum of what each does.{% if tested %} The {{ tested }} intervals of scores
-hold together at 95% (each at {{ level }}): one that excludes 0 tells a difference.{% endif %} Counts are exact.</p>
+two choices, what both together do beyond the sum of what each does. The mean goes over the combinations whose partners
+are there too: a rule may refuse some{% if beaten %}, and scores leave out what a control beats
+({{ beaten | join("; ") }}){% endif %}.{% if tested %} The {{ tested }} intervals of scores hold together at 95% (each
+at {{ level }}), apart from the page's other tests: one that excludes 0 tells a difference.{% endif %} Counts are
+exact.</p>
 <div class="wide"><table class="effects">
 <thead><tr><th scope="col">Effect</th>
 {% for column in columns %}<th scope="col">{{ column.title }}
@@ -37,20 +41,37 @@ class Effect:
 
 def content(frames: Frames) -> Content | None:
     levels = {rung.name: rung.levels for rung in frames.study.subjects if rung.levels}
-    effects = list(effects_of(levels))
-    columns = [column for column in frames.columns if column.spread != "instrument"]
-    columns = [column for column in columns if any(_cell(frames, column, each, LEVEL) for each in effects)]
-    if not columns:
+    titles = [effect.title for effect in effects_of(levels)]
+    of_columns = {}
+    for column in (column for column in frames.columns if column.spread != "instrument"):
+        there = {rung: of_rung for rung, of_rung in levels.items() if _counts(frames, column, rung)}
+        if effects := {effect.title: effect for effect in effects_of(there)}:
+            of_columns[column] = effects
+    if not of_columns:
         return None
-    tested = sum(column.spread == "seeds" for column in columns) * len(effects)
+    tested = sum(len(effects) for column, effects in of_columns.items() if column.spread == "seeds")
     level = 1 - (1 - LEVEL) / max(tested, 1)  # Bonferroni: wrong in any of them at most once in twenty pages
     context = {
-        "columns": columns,
-        "rows": [(each.title, [_cell(frames, column, each, level) or "-" for column in columns]) for each in effects],
+        "columns": list(of_columns),
+        "rows": [
+            (title, [_cell(frames, column, effects.get(title), level) for column, effects in of_columns.items()])
+            for title in titles
+        ],
         "tested": tested,
         "level": f"{level:.1%}",
+        "beaten": [frames.study.titles[rung] for rung in levels if rung in frames.checks.beaten],
     }
     return Content(context=context)
+
+
+def _counts(frames: Frames, column: Column, rung: str) -> bool:
+    """Whether the rung's value in the column may be compared: what the tests of the page leave out is left out here."""
+    if column.spread != "seeds":
+        return frames.estimates[rung, column.quantity].kind == "counted"
+    noise = frames.tests.noises.get(column.quantity)
+    apart = incomparable(frames.study, frames.shown, frames.definition.observed)
+    refused = frames.checks.why_unranked(rung, column.quantity) or (rung, column.quantity) in apart
+    return noise is not None and rung in noise.groups and not refused
 
 
 def effects_of(levels: Mapping[str, Mapping[str, str]]) -> Iterator[Effect]:
@@ -94,19 +115,15 @@ def _mean_over(
     return {rung: weight / len(contrasts) for contrast in contrasts for rung, weight in contrast.items()}
 
 
-def _cell(frames: Frames, column: Column, effect: Effect, level: float) -> str:
-    """The effect in the column's unit; of a score with its interval. Empty where it is not known."""
+def _cell(frames: Frames, column: Column, effect: Effect | None, level: float) -> str:
+    """The effect in the column's unit; of a score with its interval. A dash where no pair of combinations is there."""
+    if effect is None:
+        return "-"
     if column.spread == "seeds":
-        noise = frames.tests.noises.get(column.quantity)
-        if noise is None or not set(effect.contrast) <= set(noise.groups):
-            return ""
-        interval = noise.contrast(effect.contrast, level)
+        interval = frames.tests.noises[column.quantity].contrast(effect.contrast, level)
         return f"{signed(interval.value)} ({signed(interval.low)} to {signed(interval.high)})"
-    estimates = [frames.estimates[rung, column.quantity] for rung in effect.contrast]
-    values = [each.value for each in estimates if each.kind == "counted" and each.value is not None]
-    if len(values) < len(estimates):
-        return ""
-    difference = sum(weight * value for weight, value in zip(effect.contrast.values(), values, strict=True))
+    values = {rung: frames.estimates[rung, column.quantity].value or 0 for rung in effect.contrast}
+    difference = sum(weight * values[rung] for rung, weight in effect.contrast.items())
     first = frames.estimates[frames.study.subjects[0].name, column.quantity].value
     relative = f" ({change(difference / first)} of the first rung)" if first else ""
     return ("+" if difference > 0 else "") + number(round(difference)) + relative
