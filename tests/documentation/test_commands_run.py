@@ -18,7 +18,12 @@ from harness.records.store import Store
 from harness.trials.studies import read_study
 
 SHORT = {key: value for key, value in SETTINGS.items() if key not in ("data", "launcher")}
-CUT = {"ablate": SHORT | {"seeds": [0]}, "train": SHORT | {"recipe.steps": 8}, "sweep": SHORT | {"trials": 3}}
+CUT = {
+    "ablate": SHORT | {"seeds": [0]},
+    "train": SHORT | {"recipe.steps": 8},
+    "sweep": SHORT | {"trials": 3},
+    "proxies": SHORT,  # scored as the sweep was
+}
 """Verb -> the settings that make it short, in place of those that the page gives."""
 TRIALS = {"unselected": 24}  # `harness proxies` asks for so many
 

@@ -11,6 +11,14 @@ from harness.records.store import Store
 
 TRAIN = [f"{key}={value}".replace(" ", "") for key, value in SETTINGS.items() if key != "recipe.steps"]
 OBJECTIVES = {"kid": "minimize", "macs": "minimize"}
+
+
+def training(*changes: str) -> list[str]:
+    """TRAIN with these settings in place of its own."""
+    names = {change.split("=")[0] for change in changes}
+    return [*(text for text in TRAIN if text.split("=")[0] not in names), *changes]
+
+
 TIMES = ("train_seconds",)
 
 
@@ -96,7 +104,7 @@ def test_another_checkpoint_in_its_place_would_show(workplace):
     ],
 )
 def test_what_is_no_continuation_trains_from_step_0_and_says_why(workplace, capsys, change, why):
-    assert main(["train", "winner.yaml", *TRAIN, "recipe.steps=7", change]) == 0
+    assert main(["train", "winner.yaml", *training("recipe.steps=7", change)]) == 0
     assert "trains from step 0, not from trial" in (text := said(capsys))
     assert why in text
     assert record().provenance["continued_from"] == []
@@ -118,7 +126,7 @@ def test_a_checkpoint_that_is_gone_or_damaged_trains_from_step_0_and_says_so(wor
 
 @pytest.mark.slow
 def test_how_samples_are_scored_is_no_obstacle(workplace, capsys):
-    assert main(["train", "winner.yaml", *TRAIN, "recipe.steps=7", "sampling.steps=3"]) == 0
+    assert main(["train", "winner.yaml", *training("recipe.steps=7", "sampling.steps=3")]) == 0
     assert "goes on from step 6" in said(capsys)
     assert record().provenance["continued_from"] == [6]
 
