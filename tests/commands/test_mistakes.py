@@ -113,7 +113,7 @@ TINY_OVERRIDES = [f"{key}={value}".replace(" ", "") for key, value in SETTINGS.i
         ("config fig3 data.path=/x", "a setting of data=fashion_mnist or"),
         ("config fig3 latent=9", "latent=9 does not fit the architecture"),
         ("config laptop report=nothing", "unknown name in reports/: 'nothing'"),
-        ("space laptop --seed -1", "--seed is at least 0"),
+        ("space laptop --seed -1", "--seed is a whole number from 0"),
         ("evaluate nothing", "neither a folder of images nor the key of a trial"),
         ("train laptop/thin_sdxl quality=fid tracker=none", "quality.extractor.weights=PATH"),
         ("train laptop/thin_sdxl text=huggingface text.name=/no/such", "text.name"),
