@@ -23,7 +23,9 @@ SLURM = [
 TRAINING = [
     f"{name}={value}" for name, value in SETTINGS.items() if name not in ("launcher", "recipe.checkpoint_every")
 ]
-COMMAND = ["train", "tiny_base.yaml", *TRAINING, "recipe.steps=60", "recipe.checkpoint_every=100000", *SLURM]
+LONGER = ["recipe.steps=60", "recipe.checkpoint_every=100000"]
+KEPT = [text for text in TRAINING if text.split("=")[0] not in ("recipe.steps", "recipe.checkpoint_every")]
+COMMAND = ["train", "tiny_base.yaml", *KEPT, *LONGER, *SLURM]
 HELD = 21  # the step during which it is requeued
 ATTEMPTS = Path("runs/train-tiny_base/attempts")
 
