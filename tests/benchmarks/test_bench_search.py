@@ -48,9 +48,12 @@ multiply-adds of the ladder's first rung. A KID below 0.05 counts as 0.05, which
 Cost. An evaluation (80 to 160 steps, samples, scores) takes about 10 s of a core; an arm with one seed has about 80, so
 14 core-minutes: 4 core-hours for the development, 5.5 for the confirmation. Arms run in processes of one thread, as
 many at once as there are cores (BENCH_SEARCH_WORKERS), each trial in its arm's own process. What was done is kept
-(BENCH_SEARCH_WORK, default runs/bench_search): killed, the same command goes on.
+(BENCH_SEARCH_WORK, default runs/bench_search): killed, the same command goes on. What an arm and seed came to also
+stands in docs/evidence/records/search.jsonl, beside its design, and is taken from there on another machine.
 """
 
+import contextlib
+import json
 import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
@@ -64,6 +67,7 @@ import torch
 
 from harness.measure.statistics import noise_of, wilson
 from harness.measure.statistics_joint import Difference, corrected
+from harness.records.plain import canonical_json, fingerprint, from_plain, to_plain
 
 from .search_arms import (
     BASE,
@@ -87,6 +91,7 @@ CONFIRMATION = (20, 21, 22, 23, 24, 25)
 OTHERS = ("random", WHOLE, LADDER)
 WORK = Path(os.environ.get("BENCH_SEARCH_WORK", "runs/bench_search")).absolute()
 WORKERS = int(os.environ.get("BENCH_SEARCH_WORKERS", os.cpu_count() or 1))
+RECORDS = Path(__file__).parents[2] / "docs" / "evidence" / "records" / "search.jsonl"
 LEAST_KID = 0.05
 DESIGN = Design(
     trials=48,
@@ -168,30 +173,53 @@ def method() -> str:
 
 
 def measure(
-    work: Path, design: Design, names: Sequence[str], seeds: Sequence[int], workers: int = WORKERS
+    work: Path,
+    design: Design,
+    names: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    workers: int = WORKERS,
+    records: Path = RECORDS,
 ) -> list[Outcome]:
-    """Run what is left: all arms, a seed after the other, then the fronts again; in this process for 0 workers."""
-    lay_out(work, design)
+    """Run what is left, a seed after the other; in this process for 0 workers. Each outcome is kept at once."""
+    outcomes = recorded(records, design)
     arms = [Arm(name=name, seed=seed, work=work, design=design) for seed in seeds for name in names]
-    if workers == 0:
-        for arm in arms:
-            run_arm(arm)
-        return [score_arm(arm) for arm in arms]
-    context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        list(pool.map(run_arm, arms))
-        return list(pool.map(score_arm, arms))
+    left = [arm for arm in arms if (arm.name, arm.seed) not in outcomes]
+    if left:
+        lay_out(work, design)
+    with contextlib.ExitStack() as stack:
+        run = map
+        if workers:
+            context = multiprocessing.get_context("fork")
+            run = stack.enter_context(ProcessPoolExecutor(workers, mp_context=context)).map
+        for outcome in run(measure_arm, left):
+            outcomes[outcome.arm, outcome.seed] = outcome
+            record(records, design, outcome)
+    return [outcomes[arm.name, arm.seed] for arm in arms]
 
 
-def run_arm(arm: Arm) -> None:
+def recorded(records: Path, design: Design) -> dict[tuple[str, int], Outcome]:
+    """(arm, seed) -> what it came to, of those of this design."""
+    lines = map(json.loads, records.read_text().splitlines() if records.exists() else ())
+    outcomes = [from_plain(Outcome, line["outcome"]) for line in lines if line["design"] == name_of(design)]
+    return {(each.arm, each.seed): each for each in outcomes}
+
+
+def record(records: Path, design: Design, outcome: Outcome) -> None:
+    records.parent.mkdir(parents=True, exist_ok=True)
+    with records.open("a") as file:
+        file.write(canonical_json({"design": name_of(design), "outcome": to_plain(outcome)}) + "\n")
+
+
+def name_of(design: Design) -> str:
+    return fingerprint(design, schema="bench_search")
+
+
+def measure_arm(arm: Arm) -> Outcome:
+    """Run it, then train its front again."""
     torch.set_num_threads(1)
     with working_in(arm.work):
         arm.run()
-
-
-def score_arm(arm: Arm) -> Outcome:
-    torch.set_num_threads(1)
-    with working_in(arm.work):
         own, again = mean_points(arm.trained()), mean_points(arm.rescore())
         front = [config.fingerprint for config in arm.front()]
         return Outcome(

@@ -50,7 +50,8 @@ def test_arms_spend_equal_steps_and_an_ended_benchmark_is_not_run_again(tmp_path
     monkeypatch.setattr(
         bench, "reference_of", lambda _arm: (1000.0, 1e9)
     )  # and the floor is what computes the controls
-    outcomes = bench.measure(tmp_path, DESIGN, ARMS, [10], 0)
+    records = tmp_path / "records.jsonl"
+    outcomes = bench.measure(tmp_path, DESIGN, ARMS, [10], workers=0, records=records)
     bench.check(outcomes, DESIGN)
     assert [each.arm for each in outcomes] == list(ARMS)
     assert [each.trained for each in outcomes] == [3, 3, 5, 5], "60 steps: nine of 4, three of 8 more; or five of 12"
@@ -59,8 +60,16 @@ def test_arms_spend_equal_steps_and_an_ended_benchmark_is_not_run_again(tmp_path
     assert len(outcomes[-1].again) == 5, "every rung is trained again"
     assert any("rungs dominated by seed" in line for line in bench.domination(outcomes))
     logs = {path: path.read_text() for path in tmp_path.glob("*/*/attempts/*/steps.log")}
-    assert bench.measure(tmp_path, DESIGN, ARMS, [10], 0) == outcomes
+    elsewhere = tmp_path / "elsewhere"
+    assert bench.measure(elsewhere, DESIGN, ARMS, [10], workers=0, records=records) == outcomes, (
+        "taken from the records"
+    )
+    assert not elsewhere.exists()
+    records.unlink()
+    assert bench.measure(tmp_path, DESIGN, ARMS, [10], workers=0, records=records) == outcomes, "from what was trained"
     assert {path: path.read_text() for path in tmp_path.glob("*/*/attempts/*/steps.log")} == logs
+    other = replace(DESIGN, fresh=2)
+    assert not bench.recorded(records, other), "of another design"
 
 
 def test_the_design_gives_every_arm_the_same_steps():
