@@ -24,6 +24,10 @@ T = TypeVar("T")
 NOT_IDENTITY = {"identity": False}
 """`field(metadata=NOT_IDENTITY)` marks a setting that cannot change a result: workers, paths, how often to save."""
 
+IDENTITY_UNLESS_DEFAULT = {"identity": "unless default"}
+"""`field(default=..., metadata=IDENTITY_UNLESS_DEFAULT)` marks a setting whose default is what all did before it
+existed: records of then keep their keys."""
+
 
 def to_plain(value: Any) -> Plain:
     """Dataclasses become mappings, tuples lists, paths strings."""
@@ -41,15 +45,20 @@ def to_plain(value: Any) -> Plain:
 
 
 def identity(value: Any) -> Plain:
-    """`to_plain` without the fields that cannot change a result: those marked `metadata=NOT_IDENTITY`."""
+    """`to_plain` without the fields that cannot change a result, or do not: see the marks above."""
     if isinstance(value, Mapping):
         return {str(key): identity(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [identity(item) for item in value]
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return to_plain(value)
-    fields = (field for field in dataclasses.fields(value) if field.metadata.get("identity") is not False)
+    fields = (field for field in dataclasses.fields(value) if _is_identity(field, getattr(value, field.name)))
     return {field.name: identity(getattr(value, field.name)) for field in fields}
+
+
+def _is_identity(field: dataclasses.Field[Any], value: Any) -> bool:
+    mark = field.metadata.get("identity", True)
+    return value != field.default if mark == "unless default" else bool(mark)
 
 
 def canonical_json(value: Any) -> str:

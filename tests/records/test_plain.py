@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.records.errors import UserError, unknown_name
-from harness.records.plain import NOT_IDENTITY, canonical_json, fingerprint, from_plain, identity, to_plain
+from harness.records.plain import (
+    IDENTITY_UNLESS_DEFAULT,
+    NOT_IDENTITY,
+    canonical_json,
+    fingerprint,
+    from_plain,
+    identity,
+    to_plain,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +46,7 @@ class Settings:
     limit: int | None = None
     folder: Path = field(default=Path("here"), metadata=NOT_IDENTITY)
     workers: int = field(default=1, metadata=NOT_IDENTITY)
+    newer: str | None = field(default=None, metadata=IDENTITY_UNLESS_DEFAULT)
     named: Mapping[str, Round] = field(default_factory=dict)
 
 
@@ -113,6 +122,14 @@ def test_settings_that_cannot_change_a_result_are_out_of_identities_at_any_depth
         assert identity(wrap(one)) == identity(wrap(other))
         assert to_plain(wrap(one)) != to_plain(wrap(other))
     assert identity(one) != identity(dataclasses.replace(one, rate=3.0))
+
+
+def test_a_setting_that_came_later_is_no_identity_at_its_default() -> None:
+    one = from_plain(Settings, PLAIN)
+    plain = identity(one)
+    assert isinstance(plain, dict)
+    assert "newer" not in plain
+    assert identity(dataclasses.replace(one, newer="x")) == {**plain, "newer": "x"}
 
 
 json_values = st.recursive(
