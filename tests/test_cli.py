@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from harness.architecture.catalogue import catalogue_names
 from harness.cli import main
 from harness.commands.verb import NAMES, overview, parse, split_verb, verb
+from harness.records.terminal import prepare_streams
 from harness.search.definition import sweep_study
 from harness.trials.compose import groups
 from harness.trials.settings import settings_of
@@ -63,6 +64,45 @@ def test_ctrl_c_at_any_moment_is_a_sentence(module):
     code = [sys.executable, "-c", INTERRUPTED_WHILE_IMPORTING, module]
     ended = subprocess.run(code, capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (130, "harness: stopped; the same command continues\n")
+
+
+def test_ctrl_c_that_a_library_answers_with_an_error_is_a_sentence(monkeypatch, capsys):
+    """OmegaConf cleans up what it has not made yet, and its cleaning fails."""
+
+    def interrupted(_words):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise AttributeError("'NoneType' object has no attribute '_invalidate_flags_cache'")
+
+    monkeypatch.setattr("harness.commands.verb.run", interrupted)
+    assert main(["status"]) == 130
+    assert capsys.readouterr().err == "harness: stopped; the same command continues\n"
+
+
+@pytest.mark.parametrize("words", ["--version", "knobs", "ablate --help"])
+@pytest.mark.parametrize("target", ["a pipe", "/dev/full"])
+def test_output_that_nobody_takes_is_no_traceback(words, target):
+    """Neither when it is written nor when Python ends, which tries once more."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    read, write = os.pipe()
+    os.close(read)
+    out = write if target == "a pipe" else os.open(target, os.O_WRONLY)
+    command = [sys.executable, "-m", "harness", *words.split()]
+    ended = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, text=True, env=environment)
+    said = ended.stderr.splitlines()
+    assert ended.returncode in (0, 1), "argparse takes no notice of a help text that was not written"
+    assert all(target != "a pipe" and "No space left on device" in line for line in said)
+    assert len(said) <= 1
+    os.close(out)
+
+
+def test_a_pipe_gets_each_line_when_it_is_written():
+    read, write = os.pipe()
+    with os.fdopen(write, "w") as stream, os.fdopen(read) as reader:
+        prepare_streams(stream)
+        print("a line", file=stream)
+        assert reader.readline() == "a line\n"
 
 
 @pytest.mark.parametrize("words", ["measure laptop/thin_sdxl --latent 8", "compare paper", "settings data", "--help"])

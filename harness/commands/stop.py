@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.commands.operands import begun_study, out_of
 from harness.commands.verb import Verb
+from harness.records.manifest import study_command
 
 if TYPE_CHECKING:
     from harness.launch.observe import Driver
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 120.0
 LOOK_EVERY_S = 0.1
+ATTEMPTS = "attempts"
 MODES: dict[bool, Mode] = {False: "finish", True: "cancel"}
 
 
@@ -28,8 +30,9 @@ def run(arguments: argparse.Namespace) -> int:
     from harness.launch.observe import driver_of
     from harness.launch.stopping import request_stop
 
-    name, folder = begun_study(out_of(arguments.overrides, arguments.name), arguments.name)
-    attempts, mode = folder / "attempts", MODES[arguments.cancel]
+    out = out_of(arguments.overrides, arguments.name)
+    name, folder = begun_study(out, arguments.name, ATTEMPTS)  # `harness train` leaves nothing else
+    attempts, mode = folder / ATTEMPTS, MODES[arguments.cancel]
     driver = driver_of(attempts)
     if not driver.runs:
         print(_without_driver(name, attempts, cancel=arguments.cancel))
@@ -41,13 +44,13 @@ def run(arguments: argparse.Namespace) -> int:
             "stays, and it follows it as soon as it looks"
         )
         return 1
-    print(_ended(name, attempts, driver, cancel=arguments.cancel))
+    print(_ended(attempts, driver, cancel=arguments.cancel))
     return 0
 
 
 VERB = Verb(
-    summary="have a running sweep or ablation end; the same command that began it goes on",
-    name="the sweep or ablation",
+    summary="have a running sweep, ablation or training end; the same command that began it goes on",
+    name="the sweep or ablation; of `harness train NAME`, train-NAME",
     example="harness stop laptop --cancel",
     flags=flags,
     run=run,
@@ -74,12 +77,12 @@ def _is_over(attempts: Path, driver: Driver) -> bool:
     return not now.runs or (now.pid, now.since) != (driver.pid, driver.since)
 
 
-def _ended(name: str, attempts: Path, driver: Driver, *, cancel: bool) -> str:
+def _ended(attempts: Path, driver: Driver, *, cancel: bool) -> str:
     goes_on = "the command that began it goes on from there"
     if not _is_over(attempts, driver):
         return (
-            f"{_who(driver)} starts nothing more and ends when what runs has ended: `harness status {name}` shows "
-            f"that, `harness stop {name} --cancel` does not wait; {goes_on}"
+            f"{_who(driver)} starts nothing more and ends when what runs has ended; "
+            f"{study_command('stop', attempts.parent, '--cancel')} does not wait; {goes_on}"
         )
     what = "what ran was asked to end and saved" if cancel else "nothing was left to wait for"
     return f"{_who(driver)} has ended, {what}; {goes_on}"
@@ -101,7 +104,7 @@ def _without_driver(name: str, attempts: Path, *, cancel: bool) -> str:
     living = len(living_jobs(attempts, launcher_of(attempts)))
     if not living:
         return f"{none}, nor any job of it: there is nothing to stop"
-    go_on = f"will go on to the end; `harness stop {name} --cancel` does not wait for that"
+    go_on = f"will go on to the end; {study_command('stop', attempts.parent, '--cancel')} does not wait for that"
     return f"{none}; {_jobs(living)} that outlived it {go_on}"
 
 

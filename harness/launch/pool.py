@@ -30,7 +30,6 @@ from harness.launch.jobs import RunningJob, end_jobs
 from harness.launch.local import LocalWorkers
 from harness.launch.stopping import (
     DriverStopped,
-    DriverTerminated,
     StopRequest,
     accept_stop_request,
     clear_stop_request,
@@ -185,8 +184,8 @@ class Pool:
         self._lock.release()
 
     def __enter__(self) -> "Pool":
-        study = self.folder.parent.name
-        self._signals.enter_context(terminating(study, lambda: sum(job.lives for job in self._running.values())))
+        signals = terminating(self.folder.parent, lambda: sum(job.lives for job in self._running.values()))
+        self._termination = self._signals.enter_context(signals)
         return self
 
     def __exit__(
@@ -195,7 +194,8 @@ class Pool:
         """Ctrl-C or an error: nothing keeps running unasked on this machine; jobs on a cluster keep their place, and
         all jobs do where SIGTERM or SIGHUP ended the driver."""
         with self._signals:
-            self.stop(cancel=not isinstance(self.launcher, SlurmLauncher) and kind is not DriverTerminated)
+            self._termination.driver_ends = True
+            self.stop(cancel=not isinstance(self.launcher, SlurmLauncher) and not self._termination.heard)
 
     # how
 

@@ -22,6 +22,7 @@ from types import FrameType
 from typing import Any, Literal, TypeAlias
 
 from harness.records.errors import UserError
+from harness.records.manifest import study_command
 from harness.records.store import write_atomic
 
 Mode: TypeAlias = Literal["finish", "cancel"]
@@ -34,28 +35,44 @@ class DriverStopped(KeyboardInterrupt):
 class DriverTerminated(KeyboardInterrupt):
     """SIGTERM or SIGHUP reached the driver: it ends, and what it started goes on."""
 
-    def __init__(self, number: int, study: str, jobs: int) -> None:
+    def __init__(self, number: int, study: Path, jobs: int) -> None:
         self.status = 128 + number  # what a shell reports of a program that the signal ended
         going_on = "1 job goes on by itself" if jobs == 1 else f"{jobs} jobs go on by themselves"
-        more = (
-            f"{going_on}; `harness stop {study} --cancel` has what runs save and end" if jobs else "nothing was running"
-        )
+        stop = study_command("stop", study, "--cancel")
+        more = f"{going_on}; {stop} has what runs save and end" if jobs else "nothing was running"
         super().__init__(f"ended by {signal.Signals(number).name}; {more}")
 
 
+class Termination:
+    """The handler of SIGTERM and SIGHUP. The first one ends the driver; what comes while it ends changes nothing."""
+
+    def __init__(self, study: Path, jobs: Callable[[], int]) -> None:
+        self.heard = False
+        """Also where another error has taken the place of DriverTerminated, as when the terminal is gone."""
+        self.driver_ends = False
+        self._study, self._jobs = study, jobs
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        if not self.driver_ends:
+            self.heard = self.driver_ends = True
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            raise DriverTerminated(number, self._study, self._jobs())
+
+
 @contextlib.contextmanager
-def terminating(study: str, jobs: Callable[[], int]) -> Iterator[None]:
-    """Inside, SIGTERM and SIGHUP raise DriverTerminated, unless somebody listens already or ignores them (`nohup`)."""
-    before = {}
+def terminating(study: Path, jobs: Callable[[], int]) -> Iterator[Termination]:
+    """Inside, SIGTERM and SIGHUP raise DriverTerminated, unless somebody listens already or ignores them (`nohup`).
 
-    def terminate(number: int, _frame: FrameType | None) -> None:
-        raise DriverTerminated(number, study, jobs())
-
+    `study` is its folder; `jobs` says how many run.
+    """
+    before, termination = {}, Termination(study, jobs)
     if threading.current_thread() is threading.main_thread():
         ours = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
-        before = {number: signal.signal(number, terminate) for number in ours}
+        before = {number: signal.getsignal(number) for number in (*ours, signal.SIGINT)}
+        for number in ours:
+            signal.signal(number, termination)
     try:
-        yield
+        yield termination
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,6 +1,7 @@
 """What an ablation consists of: written beside its runs, read by the report."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,6 +62,13 @@ def study_folder(out: Path, name: str) -> Path:
             "of all studies; rename its YAML file"
         )
     return Path(out) / name
+
+
+def study_command(verb: str, folder: Path, *flags: str) -> str:
+    """The command about the study that lies in `folder`, as a shell takes it where this process runs, in backticks."""
+    out = folder.absolute().parent
+    shown = out.relative_to(Path.cwd()) if out.is_relative_to(Path.cwd()) else out
+    return f"`{shlex.join(['harness', verb, folder.name, *flags, f'out={shown}'])}`"
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

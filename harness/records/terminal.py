@@ -17,11 +17,12 @@ WIDE = 200
 """Columns of a table that is printed as text: as wide as it needs to be, so that it can be piped."""
 
 
-def escape_unencodable(*streams: TextIO) -> None:
-    """Have these streams write every character: what their encoding lacks as `\\u2248`, instead of an error."""
+def prepare_streams(*streams: TextIO) -> None:
+    """Have these streams write every character, what their encoding lacks as `\\u2248` instead of an error; and every
+    line when it ends, also into a pipe."""
     for stream in streams:
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="backslashreplace", line_buffering=True)
 
 
 def escaped(text: str) -> str:

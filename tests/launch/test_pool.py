@@ -3,6 +3,7 @@
 The Slurm launcher runs here through submitit's real executor on stand-ins for sbatch, srun, sacct and scancel.
 """
 
+import errno
 import json
 import os
 import signal
@@ -338,13 +339,32 @@ def test_a_terminated_driver_says_what_goes_on_and_how_to_end_it(tmp_path: Path,
     process = driver(folder, jobs=SLOW, in_flight=2)
     wait_until(lambda: len(list(folder.glob("k*/shared/checkpoint.json"))) == 2)
     process.send_signal(number)
+    time.sleep(0.2)
+    for later in (signal.SIGTERM, signal.SIGINT):  # of somebody who is impatient; they change nothing
+        process.send_signal(later)
     _, error = process.communicate(timeout=20)
-    left = (
-        f"ended by {number.name}; 2 jobs go on by themselves; `harness stop study --cancel` has what runs save and end"
-    )
+    stop = f"`harness stop study --cancel out={tmp_path}`"
+    left = f"ended by {number.name}; 2 jobs go on by themselves; {stop} has what runs save and end"
     assert error.strip().splitlines()[-1].endswith(left)
     assert sorted(recall(folder)) == ["k0", "k1"]
     assert sorted(events(folder, "stopped")) == [("k0", "stopped"), ("k1", "stopped")]
+
+
+def test_jobs_go_on_where_the_terminal_is_gone_whatever_that_breaks(tmp_path: Path) -> None:
+    """The board that a driver shows cannot be cleared there, which is an error of its own."""
+    cancelled = []
+
+    def drive() -> None:
+        with Pool(tmp_path, LOCAL) as pool:
+            pool.stop = lambda *, cancel: cancelled.append(cancel)  # type: ignore[method-assign]
+            try:
+                os.kill(os.getpid(), signal.SIGHUP)
+            finally:
+                raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output error"):
+        drive()
+    assert cancelled == [False]
 
 
 def test_workers_outlive_a_killed_driver_and_are_found(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from rich.table import Table
 
 from harness.records.quantity import Counted, Failed, Measured, Predicted, Unavailable
-from harness.records.terminal import console, escape_unencodable, quantities_table, table
+from harness.records.terminal import console, prepare_streams, quantities_table, table
 
 SPREAD = "standard deviation over 100 random subsets of 256"
 QUANTITIES = {
@@ -42,7 +42,7 @@ def test_a_table_is_drawn_with_what_the_encoding_has(monkeypatch) -> None:
     for encoding, corner in (("utf-8", "┏"), ("ascii", "+"), ("latin-1", "+")):
         written = io.BytesIO()
         stream = io.TextIOWrapper(written, encoding=encoding)
-        escape_unencodable(stream)
+        prepare_streams(stream)
         monkeypatch.setattr(sys, "stdout", stream)
         print(table(("name", "value"), [("naïve ≈ 犬", 3)], "Ümlaute"), flush=True)
         console().print("a line ≈ [/b] :dog: 犬")
