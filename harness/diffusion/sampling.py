@@ -6,7 +6,8 @@ workers, and its uint8 values are bit-equal. Another micro-batch size makes othe
 at most one grey level.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -15,11 +16,13 @@ from torch import Tensor, nn
 from harness.diffusion.config import SamplingConfig
 from harness.diffusion.flow_matching import Prompts, to_uint8
 from harness.diffusion.solvers import SOLVERS, Velocity, solve
-from harness.diffusion.times import solver_times
 from harness.records.errors import UserError
 
 Progress = Callable[[int, int], None]
 """Called with (samples done, samples in all)."""
+
+Decode = Callable[[Tensor], Tensor]
+"""What the network denoises, (B, C, H, W) float on its device -> pictures, uint8 (B, C', H', W')."""
 
 
 def sample_noise(seed: int, indices: range, shape: tuple[int, ...]) -> Tensor:
@@ -44,30 +47,62 @@ def sample(
     *,
     shape: tuple[int, int, int],
     indices: range | None = None,
+    decode: Decode | None = None,
     on_progress: Progress | None = None,
 ) -> Tensor:
-    """Images of the samples `indices` (all of `labels` by default): uint8 (len(indices), C, H, W), on the CPU.
+    """As `sample_batches`, in one tensor: uint8 (len(indices), C, H, W) on the CPU."""
+    chosen = _checked(indices, len(labels))
+    images = torch.empty((0, *shape), dtype=torch.uint8)
+    for part, batch_images in sample_batches(
+        model, prompts, labels, config, shape=shape, indices=chosen, decode=decode
+    ):
+        if len(images) == 0:
+            images = torch.empty((len(chosen), *batch_images.shape[1:]), dtype=torch.uint8)
+        images[part.start - chosen.start : part.stop - chosen.start] = batch_images
+        if on_progress is not None:
+            on_progress(part.stop - chosen.start, len(chosen))
+    return images
 
-    `labels` (N,) has the class of every sample of the whole run; `shape` is (C, H, W). Micro-batches that the range
-    cuts, or that go past N, are computed whole. The model runs where its parameters are, in evaluation mode.
+
+def sample_batches(
+    model: nn.Module,
+    prompts: Prompts,
+    labels: Tensor,
+    config: SamplingConfig,
+    *,
+    shape: tuple[int, int, int],
+    indices: range | None = None,
+    decode: Decode | None = None,
+) -> Iterator[tuple[range, Tensor]]:
+    """The samples `indices` (all of `labels` by default), a micro-batch at a time: which they are, in order and without
+    gaps, and their pictures, uint8 (len(range), C, H, W) on the CPU. Memory is constant in their number.
+
+    `labels` (N,) has the class of every sample of the whole run; `shape` is (C, H, W) of what the network denoises, and
+    `decode` makes pictures of it: by default it is pictures, rounded by `config.rounding`. Micro-batches that the range
+    cuts, or that go past N, are computed whole: ranges that meet at multiples of `config.micro_batch` waste nothing.
+    The model runs where its parameters are, in evaluation mode, in which it stays until the iterator ends or is closed.
+
+    Raises UserError for indices out of range and guided channels that the network does not have.
     """
     chosen = _checked(indices, len(labels))
-    first, device = chosen.start // config.micro_batch, next(model.parameters()).device
-    past_last = -(-chosen.stop // config.micro_batch)
-    images = torch.empty((len(chosen), *shape), dtype=torch.uint8)
-    was_training = model.training
+    config.check_channels(shape[0])
+    device, was_training = next(model.parameters()).device, model.training
+    prompts, decode = prompts.to(device), decode or partial(to_uint8, rounding=config.rounding)
     model.eval()
     try:
-        for number in range(first, past_last):
-            batch = range(number * config.micro_batch, (number + 1) * config.micro_batch)
-            batch_images = _micro_batch(model, prompts, labels, config, shape, batch, device)
-            start, stop = max(batch.start, chosen.start), min(batch.stop, chosen.stop)
-            images[start - chosen.start : stop - chosen.start] = batch_images[start - batch.start : stop - batch.start]
-            if on_progress is not None:
-                on_progress(stop - chosen.start, len(chosen))
+        for batch in micro_batches(chosen, config):
+            v = _velocity(model, prompts, labels[torch.arange(batch.start, batch.stop) % len(labels)], config, device)
+            images = _pictures(v, batch, config, shape, decode, device)
+            part = range(max(batch.start, chosen.start), min(batch.stop, chosen.stop))
+            yield part, images[part.start - batch.start : part.stop - batch.start]
     finally:
         model.train(was_training)
-    return images
+
+
+def micro_batches(indices: range, config: SamplingConfig) -> Iterator[range]:
+    """The whole micro-batches that have a sample of `indices`; the first may begin before, the last end after them."""
+    first, past_last = indices.start // config.micro_batch, -(-indices.stop // config.micro_batch)
+    return (range(number * config.micro_batch, (number + 1) * config.micro_batch) for number in range(first, past_last))
 
 
 def _checked(indices: range | None, count: int) -> range:
@@ -78,26 +113,38 @@ def _checked(indices: range | None, count: int) -> range:
 
 
 @torch.inference_mode()
-def _micro_batch(
+def _pictures(
+    v: Velocity, batch: range, config: SamplingConfig, shape: tuple[int, int, int], decode: Decode, device: torch.device
+) -> Tensor:
+    """uint8 (micro_batch, C, H, W). Rows past the last sample are padding: they only keep the shapes the same."""
+    noise = sample_noise(config.seed, batch, shape).to(device)
+    return decode(solve(SOLVERS[config.solver], v, noise, config.solver_times)).cpu()
+
+
+def _velocity(
+    model: nn.Module, prompts: Prompts, labels: Tensor, config: SamplingConfig, device: torch.device
+) -> Velocity:
+    """The guided velocity, by the scale that guidance has at each time."""
+
+    @cache
+    def of_scale(scale: float) -> Velocity:
+        return guided_velocity(model, prompts, labels, scale, device, channels=config.legacy_guided_channels)
+
+    return lambda x, t: of_scale(config.scale_at(t))(x, t)
+
+
+def guided_velocity(
     model: nn.Module,
     prompts: Prompts,
     labels: Tensor,
-    config: SamplingConfig,
-    shape: tuple[int, int, int],
-    batch: range,
+    scale: float,
     device: torch.device,
-) -> Tensor:
-    """uint8 (micro_batch, C, H, W). Rows past the last sample are padding: they only keep the shapes the same."""
-    padded = labels[torch.arange(batch.start, batch.stop) % len(labels)]
-    v = guided_velocity(model, prompts.to(device), padded, config.guidance_scale, device)
-    noise = sample_noise(config.seed, batch, shape).to(device)
-    return to_uint8(solve(SOLVERS[config.solver], v, noise, solver_times(config))).cpu()
-
-
-def guided_velocity(model: nn.Module, prompts: Prompts, labels: Tensor, scale: float, device: torch.device) -> Velocity:
+    *,
+    channels: int | None = None,
+) -> Velocity:
     """v_empty + scale (v_prompt - v_empty), both in one batch; at scale 1 or 0 one of the two alone.
 
-    The prompts and the model are on `device`.
+    The prompts and the model are on `device`. With `channels` the channels after the first so many are v_prompt's.
     Ho and Salimans 2022 (arXiv 2207.12598), eq. 6 with scale = 1 + w, applied to the velocity.
     """
     count, labels = len(labels), labels.to(device)
@@ -110,6 +157,7 @@ def guided_velocity(model: nn.Module, prompts: Prompts, labels: Tensor, scale: f
     def guided(x: Tensor, t: float) -> Tensor:
         time = torch.full((2 * count,), t, device=device)
         prompted, empty = model(x.repeat(2, 1, 1, 1), time, both, both_mask).chunk(2)
-        return torch.lerp(empty, prompted, scale)
+        v = torch.lerp(empty, prompted, scale)
+        return v if channels is None else torch.cat([v[:, :channels], prompted[:, channels:]], dim=1)
 
     return guided

@@ -54,6 +54,7 @@ class Prepared:
                 f"{type(architecture).__name__} is none; leave it out"
             )
         check_sizes(self.settings, architecture)
+        self.settings.sampling.check_channels(self.data.channels)
         edits = {
             "latent_channels": self.data.channels,
             "context_width": self.prompts.width,

@@ -116,6 +116,7 @@ TINY_OVERRIDES = [f"{key}={value}".replace(" ", "") for key, value in SETTINGS.i
         ("space laptop --seed -1", "--seed is a whole number from 0"),
         ("evaluate nothing", "neither a folder of images nor the key of a trial"),
         ("train laptop/thin_sdxl quality=fid tracker=none", "quality.extractor.weights=PATH"),
+        ("train laptop/thin_sdxl sampling.guidance_scale=2 sampling.legacy_guided_channels=3", "the network has 1;"),
         ("train laptop/thin_sdxl text=huggingface text.name=/no/such", "text.name"),
     ],
 )

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from harness.diffusion.config import ROUNDINGS
 from harness.diffusion.flow_matching import (
+    ROUNDING,
     NotFiniteError,
     dropped,
     flow_matching_loss,
@@ -61,6 +63,28 @@ def test_every_grey_level_survives_the_round_trip() -> None:
     assert scaled.max() == 1
     assert torch.equal(to_uint8(scaled), levels)
     assert torch.equal(to_uint8(torch.tensor([-7.0, 7.0])), torch.tensor([0, 255], dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(("rounding", "zero", "below"), [("nearest", 128, 64), ("dit", 128, 64), ("truncate", 127, 63)])
+def test_rounding_is_the_rule_that_was_asked_for(rounding: str, zero: int, below: int) -> None:
+    """127.5, 63.75 and 191.25 levels, and what lies outside."""
+    x = torch.tensor([0.0, -0.5, 0.5, -1.0, 1.0, -3.0, 3.0])
+    assert to_uint8(x, rounding).tolist() == [zero, below, 191, 0, 255, 0, 255]
+
+
+def test_the_rules_of_published_code() -> None:
+    """DiT and SiT; ADM; REPA."""
+    x = torch.linspace(-1.1, 1.1, 100_001)
+    assert torch.equal(to_uint8(x, "dit"), torch.clamp(127.5 * x + 128.0, 0, 255).to(torch.uint8))
+    assert torch.equal(to_uint8(x, "truncate"), ((x + 1) * 127.5).clamp(0, 255).to(torch.uint8))
+    assert torch.equal(to_uint8(x, "truncate"), torch.clamp(255.0 * ((x + 1) / 2.0), 0, 255).to(torch.uint8))
+    means = {rounding: to_uint8(x, rounding).double().mean().item() for rounding in ROUNDING}
+    assert means["nearest"] - means["truncate"] == pytest.approx(0.5 / 1.1, abs=0.01)
+    assert means["dit"] == pytest.approx(means["nearest"], abs=1e-3)
+
+
+def test_what_a_rounding_may_be_called_exists() -> None:
+    assert tuple(ROUNDING) == ROUNDINGS
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.diffusion.config import SamplingConfig
+from harness.diffusion.config import EVALUATIONS, SamplingConfig
+from harness.diffusion.flow_matching import to_uint8
 from harness.diffusion.labels import sample_labels as labels_by_rule
-from harness.diffusion.sampling import guided_velocity, sample, sample_noise
+from harness.diffusion.sampling import guided_velocity, sample, sample_batches, sample_noise
 from harness.records.errors import UserError
+from harness.records.plain import identity
 
 SHAPE = (1, 8, 8)
 N_CLASSES = 10
@@ -74,6 +76,58 @@ def test_images_are_bit_equal_for_any_cut_into_workers(network: Network) -> None
     for cuts in ((0, 50), (0, 16, 32, 50), (0, 7, 19, 48, 50), tuple(range(0, 51, 5))):
         parts = [images(network, range(a, b)) for a, b in itertools.pairwise(cuts)]
         assert torch.equal(torch.cat(parts), whole)
+
+
+@pytest.mark.parametrize("solver", EVALUATIONS)
+def test_any_number_of_workers_makes_the_same_bits_in_micro_batches(network: Network, solver: str) -> None:
+    """Each worker has a range of indices that ends at a micro-batch's border."""
+    config = dataclasses.replace(CONFIG, solver=solver, steps=3, guidance_interval=(0.2, 0.9), micro_batch=6)
+    whole = images(network, config=config)
+    count, batches = len(whole), -(-len(whole) // config.micro_batch)
+    for workers in (1, 2, 7):
+        borders = [min(count, batches * worker // workers * config.micro_batch) for worker in range(workers + 1)]
+        parts = [
+            part
+            for start, stop in itertools.pairwise(borders)
+            for part in sample_batches(
+                network, TABLE, sample_labels(count), dataclasses.replace(config, seed=3), shape=SHAPE,
+                indices=range(start, stop),
+            )
+        ]  # fmt: skip
+        assert [index for part, _ in parts for index in part] == list(range(count))
+        assert max(len(batch) for _, batch in parts) == config.micro_batch
+        assert torch.equal(torch.cat([batch for _, batch in parts]), whole)
+
+
+def test_the_defaults_are_what_was_computed_before_they_could_be_chosen(network: Network) -> None:
+    config = dataclasses.replace(CONFIG, steps=3, seed=3)
+    context, _ = TABLE.context(sample_labels(50)[:16].repeat(2), torch.arange(32) >= 16)
+
+    def v(x: Tensor, t: float) -> Tensor:
+        prompted, empty = network(x.repeat(2, 1, 1, 1), torch.full((32,), t), context, None).chunk(2)
+        return torch.lerp(empty, prompted, 2.0)
+
+    x, times = sample_noise(3, range(16), SHAPE), [1 - index / 3 for index in range(4)]
+    with torch.inference_mode():
+        for t, t_next in itertools.pairwise(times[:-1]):
+            slope = v(x, t)
+            x = x + (t_next - t) * 0.5 * (slope + v(x + (t_next - t) * slope, t_next))
+        x = x + (times[-1] - times[-2]) * v(x, times[-2])
+    expected = ((x + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    assert torch.equal(images(network, range(16), config), expected)
+    assert set(identity(SamplingConfig())) == {
+        "solver", "steps", "times", "shift", "labels", "guidance_scale", "micro_batch", "seed"
+    }  # fmt: skip
+
+
+def test_a_decoder_makes_the_pictures(network: Network) -> None:
+    def decode(latents: Tensor) -> Tensor:
+        assert latents.shape[1:] == SHAPE
+        return to_uint8(latents.repeat(1, 3, 2, 2))
+
+    labels = sample_labels(20)
+    decoded = sample(network, TABLE, labels, CONFIG, shape=SHAPE, decode=decode)
+    assert torch.equal(decoded, sample(network, TABLE, labels, CONFIG, shape=SHAPE).repeat(1, 3, 2, 2))
 
 
 def test_noise_from_one_stream_a_worker_would_be_seen(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,6 +204,60 @@ def test_scale_one_costs_one_evaluation(network: Network, scale: float, batch: i
     assert config.evaluations == calls * batch // 16
 
 
+@pytest.mark.parametrize("solver", EVALUATIONS)
+@pytest.mark.parametrize("times", [{}, {"times": "shifted", "shift": 3.0}])
+@pytest.mark.parametrize("interval", [(0.0, 1.0), (0.0, 0.3), (0.25, 0.8), (0.8, 1.0)])
+def test_guidance_acts_inside_its_interval_alone(
+    network: Network, solver: str, times: dict[str, object], interval: tuple[float, float]
+) -> None:
+    """And costs one evaluation outside of it."""
+    config = dataclasses.replace(CONFIG, solver=solver, steps=10, guidance_interval=interval, **times)  # type: ignore[arg-type]
+    network.batches.clear()
+    images(network, range(16), config)
+    assert sum(network.batches) // 16 == config.evaluations
+    inside = [interval[0] - 1e-6 <= time <= interval[1] + 1e-6 for time in config.evaluated_at]
+    assert config.evaluations == len(inside) + sum(inside)
+    assert network.batches.count(32) == sum(inside) > 0
+
+
+def test_guidance_in_an_interval_is_one_velocity_inside_and_another_outside(network: Network) -> None:
+    """Two Euler steps, at t = 1 and t = 0.5: guidance at the first only is not guidance at the second only."""
+    config = dataclasses.replace(CONFIG, solver="euler", steps=2, seed=3)
+    late, early = (dataclasses.replace(config, guidance_interval=each) for each in ((0.0, 0.6), (0.6, 1.0)))
+    labels, cpu = sample_labels(50)[:16], torch.device("cpu")
+    with torch.inference_mode():
+        guided, prompted = (guided_velocity(network, TABLE, labels, scale, cpu) for scale in (2.0, 1.0))
+        x = sample_noise(3, range(16), SHAPE)
+        middle = x - 0.5 * prompted(x, 1.0)
+        expected = to_uint8(middle - 0.5 * guided(middle, 0.5))
+    assert torch.equal(images(network, range(16), late), expected)
+    assert not torch.equal(images(network, range(16), early), expected)
+
+
+def test_another_guidance_keeps_what_means_something_at_it() -> None:
+    config = SamplingConfig(guidance_scale=2.0, guidance_interval=(0.1, 0.7), legacy_guided_channels=3)
+    assert config.with_guidance(1.5) == dataclasses.replace(config, guidance_scale=1.5)
+    assert config.with_guidance(1.0) == SamplingConfig()
+    assert config.with_guidance(0.0) == SamplingConfig(guidance_scale=0.0, guidance_interval=(0.1, 0.7))
+
+
+def test_old_code_guided_the_first_channels_alone(network: Network) -> None:
+    """As DiT's `forward_with_cfg` did: the others are those of the prompt."""
+
+    class Repeated(nn.Module):
+        def forward(self, x: Tensor, time: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+            return network(x[:, :1], time, context, mask).repeat(1, 4, 1, 1)
+
+    x, labels, cpu = torch.randn(6, 4, 8, 8), sample_labels(6), torch.device("cpu")
+    all_of_it, prompted = (guided_velocity(Repeated(), TABLE, labels, scale, cpu)(x, 0.5) for scale in (3.0, 1.0))
+    legacy = guided_velocity(Repeated(), TABLE, labels, 3.0, cpu, channels=3)(x, 0.5)
+    assert torch.equal(legacy[:, :3], all_of_it[:, :3])
+    torch.testing.assert_close(legacy[:, 3:], prompted[:, 3:], atol=1e-5, rtol=1e-5)
+    assert (legacy[:, 3:] - all_of_it[:, 3:]).abs().max() > 0.01
+    with pytest.raises(UserError, match="legacy_guided_channels=1 is to leave some channels unguided, and the network"):
+        images(network, config=dataclasses.replace(CONFIG, legacy_guided_channels=1))
+
+
 def test_sampling_leaves_no_trace(network: Network) -> None:
     network.train()
     state = torch.get_rng_state()
@@ -172,7 +280,7 @@ def test_sampling_leaves_no_trace(network: Network) -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"solver": "hoin"}, "unknown solver 'hoin'; choose one of: heun, euler"),
+        ({"solver": "hoin"}, "unknown solver 'hoin'; choose one of: heun, "),
         ({"steps": 0}, "sampling.steps must be at least 1"),
         ({"times": "shift"}, "unknown sampling.times 'shift'; choose one of: shifted, uniform"),
         (
@@ -183,6 +291,17 @@ def test_sampling_leaves_no_trace(network: Network) -> None:
         ({"times": "shifted", "shift": 0.0}, "sampling.shift must be a number above 0"),
         ({"guidance_scale": -1.0}, "sampling.guidance_scale"),
         ({"guidance_scale": float("nan")}, "sampling.guidance_scale"),
+        ({"guidance_interval": (0.7, 0.2)}, r"guidance_interval is \[low, high\], times with .*, not \[0.7, 0.2\]"),
+        ({"guidance_interval": (0.0, 1.5)}, "sampling.guidance_interval"),
+        ({"guidance_interval": (0.0, float("nan"))}, "sampling.guidance_interval"),
+        ({"guidance_interval": (0.0, 0.5)}, "guidance_interval means nothing with guidance_scale=1"),
+        (
+            {"guidance_interval": (0.6, 0.9), "guidance_scale": 2.0, "steps": 2},
+            r"\[0.6, 0.9\] has none of the times of 2 steps \(0.5, 1\); widen it",
+        ),
+        ({"legacy_guided_channels": 3}, "legacy_guided_channels needs guidance, a guidance_scale other than 0 and 1"),
+        ({"legacy_guided_channels": 0, "guidance_scale": 2.0}, "legacy_guided_channels must be at least 1, or null"),
+        ({"rounding": "down"}, "unknown sampling.rounding 'down'; choose one of: "),
         ({"micro_batch": 0}, "sampling.micro_batch"),
         ({"seed": -1}, "sampling.seed must be a whole number from 0 to 4294967295, not -1"),
         ({"seed": 2**32}, "sampling.seed"),
