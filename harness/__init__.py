@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from harness.architecture.config import ArchitectureConfig
     from harness.data.config import TextConfig
     from harness.measure.cost import Cost
+    from harness.models.autoencoder_config import AutoencoderConfig
     from harness.models.weights import Weights
 
 __all__ = ["build", "config", "count", "edit", "load", "sample"]
@@ -88,14 +89,23 @@ def load(trial: str | Path, *, out: str | Path = "runs") -> Weights:
     return read_weights(path)
 
 
-def sample(trained: Weights, texts: Sequence[str], *, text: TextConfig | None = None, **settings: Any) -> Tensor:
+def sample(
+    trained: Weights,
+    texts: Sequence[str],
+    *,
+    text: TextConfig | None = None,
+    autoencoder: AutoencoderConfig | None = None,
+    **settings: Any,
+) -> Tensor:
     """One image for each text: uint8 (N, C, H, W) on the CPU, of the size that the network was trained at.
 
     `settings` are those of `harness settings sampling`: steps=20, seed=0, solver="heun", guidance_scale=1. `text` is
-    the encoder that it was trained with, by default the packaged one; UserError for another.
+    the encoder that it was trained with, by default the packaged one, `autoencoder` the one that made the latents that
+    it was trained on, by default none; UserError for another.
     """
     import tempfile
     from dataclasses import replace
+    from functools import partial
     from pathlib import Path
 
     import torch
@@ -105,6 +115,8 @@ def sample(trained: Weights, texts: Sequence[str], *, text: TextConfig | None = 
     from harness.data.prompts import class_prompts
     from harness.diffusion.config import SamplingConfig
     from harness.diffusion.sampling import sample as sampled
+    from harness.models.autoencoder import load_matching
+    from harness.models.autoencoder_config import PixelsAutoencoder
     from harness.records.errors import UserError
 
     if trained.training is None or not isinstance(trained.architecture, Denoiser):
@@ -119,7 +131,11 @@ def sample(trained: Weights, texts: Sequence[str], *, text: TextConfig | None = 
         raise UserError(f"{trained.path} was trained with another text encoder; give that one's settings as text=")
     labels = torch.tensor([distinct.index(each) for each in texts])
     shape = (config.latent_channels, of.latent, of.latent)
-    return sampled(trained.network(), prompts, labels, SamplingConfig(**settings), shape=shape)
+    sampling, decode = SamplingConfig(**settings), None
+    if of.autoencoder is not None:
+        loaded = load_matching(autoencoder or PixelsAutoencoder(), torch.device("cpu"), of.autoencoder)
+        decode = partial(loaded.decode, rounding=sampling.rounding)
+    return sampled(trained.network(), prompts, labels, sampling, shape=shape, decode=decode)
 
 
 def _config_of(architecture: ArchitectureConfig | str) -> ArchitectureConfig:

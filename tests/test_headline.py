@@ -46,14 +46,14 @@ def test_a_classifier_of_real_digits_reads_the_asked_class(trained):
 
 def test_with_shuffled_prompts_it_reads_the_asked_class_no_oftener_than_by_chance(trained):
     _, spec, prepared, reference = trained
-    data, prompts = prepared.training_data
+    _, prompts = prepared.training_data
     # a cycle: every class gets the prompt of another one, so a network that reads its prompt is always wrong
     moved = prompts.embeddings.roll(1, 0), prompts.mask.roll(1, 0)
     shuffled = dataclasses.replace(prompts, embeddings=moved[0], mask=moved[1])
     network = initialised_network(spec.architecture, spec.seed)
     network.load_state_dict(load_file(spec.store.artifact(spec.key, "ema.safetensors")))
     with torch.inference_mode():
-        images, labels = sample_images(network, data, shuffled, spec.settings.sampling, 256)
+        images, labels = sample_images(network, dataclasses.replace(prepared, prompts=shuffled), 256)
     assert quality(images, labels, reference)["class_agreement"].value <= 0.1
     was_asked = (labels - 1) % len(prompts)  # the class whose prompt it got
     assert quality(images, was_asked, reference)["class_agreement"].value >= 0.8

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from harness.data.decode import UnreadableError, decode, to_array
 from harness.data.listing import HIDDEN, Skipped
+from harness.models.pixels import to_model_range
 from harness.records.errors import UserError
 
 
@@ -96,6 +97,10 @@ class ImageData:
     def identity(self) -> dict[str, Any]:
         """What goes into a protocol: the settings that shape the data, and its content."""
         return {"kind": self.kind, "size": self.size, "channels": self.channels, "content": self.fingerprint}
+
+    def network_inputs(self, rows: Tensor, _random: torch.Generator) -> Tensor:
+        """What a network that is trained on pixels sees of them: grey levels as -1..1."""
+        return to_model_range(rows)
 
     @property
     def warning(self) -> str | None:

@@ -42,7 +42,7 @@ class SamplingConfig:
     """Only to repeat published numbers: guide the first so many channels, the others stay the prompt's, as the code of
     DiT did with 3 of 4 (Peebles and Xie 2023, arXiv 2212.09748). null: all channels."""
     rounding: Literal["nearest", "dit", "truncate"] = field(default="nearest", metadata=IDENTITY_UNLESS_DEFAULT)
-    """How a picture's -1..1 become 0..255, `harness.diffusion.flow_matching.to_uint8`: to the nearest level; `dit`:
+    """How a picture's -1..1 become 0..255, `harness.models.pixels.to_uint8`: to the nearest level; `dit`:
     127.5 x + 128 without its fraction, as DiT and SiT; `truncate`: 127.5 (x + 1) without its fraction, as ADM, REPA and
     EDM2, half a level darker."""
     micro_batch: int = 64

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.diffusion.config import SamplingConfig
-from harness.diffusion.flow_matching import Prompts, to_uint8
+from harness.diffusion.flow_matching import Prompts
 from harness.diffusion.solvers import SOLVERS, Velocity, solve
+from harness.models.pixels import to_uint8
 from harness.records.errors import UserError
 
 Progress = Callable[[int, int], None]

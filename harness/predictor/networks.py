@@ -100,10 +100,8 @@ TOKENS = 77
 
 
 def _stable_diffusion(row: PublishedRow) -> Network:
-    try:
-        from diffusers import UNet2DConditionModel
-    except ImportError as error:
-        raise UserError("published UNets need the extra `peers`; run: pip install 'unet-harness[peers]'") from error
+    from diffusers import UNet2DConditionModel
+
     is_xl, side = row.model.startswith("SDXL"), row.input_px // 8
     config = SDXL if is_xl else SD21
     with torch.device("meta"):

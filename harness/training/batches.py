@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from harness.diffusion.flow_matching import Prompts, dropped, to_model_range
+from harness.diffusion.flow_matching import Prompts, dropped
 from harness.diffusion.times import logit_normal_times
 from harness.records.errors import UserError
 from harness.training.randomness import DataOrder, generator
@@ -17,7 +17,7 @@ from harness.training.recipe import Recipe
 IN_MEMORY_BYTES = 512 * 2**20
 """Data up to this size is read once and kept; it is faster and gives the same batches."""
 
-Pair = tuple[Tensor, Tensor]  # uint8 images (B, C, H, W), class numbers (B,)
+Pair = tuple[Tensor, Tensor]  # rows as they are stored (B, C, H, W), class numbers (B,)
 
 
 class Images(Protocol):
@@ -26,7 +26,7 @@ class Images(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
-        """uint8 (C, H, W), class number."""
+        """A row as it is stored (C, H, W), class number."""
         ...
 
 
@@ -44,12 +44,17 @@ class TrainingData(Protocol):
         """Of the content: two data sets with the same one have the same images in the same order."""
         ...
 
+    def network_inputs(self, rows: Tensor, random: torch.Generator, /) -> Tensor:
+        """What the network sees of rows as they are stored: uint8 pixels as -1..1, or latents, drawn by `random` where
+        the encoder is a distribution."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """The arguments of `flow_matching_loss` behind the model, on the training's device."""
 
-    x0: Tensor  # (B, C, H, W), -1..1
+    x0: Tensor  # (B, C, H, W), of a size of about 1
     noise: Tensor  # (B, C, H, W)
     time: Tensor  # (B,)
     context: Tensor  # (B, T, D)
@@ -60,9 +65,10 @@ class Batch:
 
 
 def training_batches(
-    images: Images, prompts: Prompts, recipe: Recipe, seed: int, first_step: int, device: torch.device
+    data: TrainingData, prompts: Prompts, recipe: Recipe, seed: int, first_step: int, device: torch.device
 ) -> Iterator[Batch]:
     """The batches of the steps first_step, first_step + 1, ... up to the recipe's last."""
+    images = data.train
     if len(images) == 0:
         raise UserError("the data has no training images; check data.path and the held-out share")
     order = DataOrder(len(images), recipe.batch_size, seed)
@@ -71,20 +77,21 @@ def training_batches(
         random = generator(seed, "step", step)
         time = logit_normal_times(len(labels), random)
         drop = dropped(len(labels), recipe.cfg_dropout, random)
-        noise = torch.randn(chosen.shape, generator=random)
-        yield batch_of(chosen, labels, noise, time, drop, prompts, device)
+        x0 = data.network_inputs(chosen.to(device), generator(seed, "encoding", step))
+        noise = torch.randn(x0.shape, generator=random)
+        yield batch_of(x0, labels, noise, time, drop, prompts, device)
 
 
 def batch_of(
-    images: Tensor, labels: Tensor, noise: Tensor, time: Tensor, drop: Tensor, prompts: Prompts, device: torch.device
+    x0: Tensor, labels: Tensor, noise: Tensor, time: Tensor, drop: Tensor, prompts: Prompts, device: torch.device
 ) -> Batch:
-    """Move the parts to the device, where the prompts already are, and look the prompts up."""
+    """Move the parts to the device, where x0 and the prompts already are, and look the prompts up."""
     context, mask = prompts.context(labels.to(device), drop.to(device))
-    return Batch(to_model_range(images.to(device)), noise.to(device), time.to(device), context, mask)
+    return Batch(x0, noise.to(device), time.to(device), context, mask)
 
 
 def stacked(images: Images, numbers: Sequence[int]) -> Pair:
-    """The images of these numbers as uint8 (B, C, H, W), and their class numbers (B,)."""
+    """The rows of these numbers (B, C, H, W), and their class numbers (B,)."""
     items = [images[number] for number in numbers]
     return torch.stack([image for image, _ in items]), torch.tensor([int(label) for _, label in items])
 

@@ -107,9 +107,7 @@ class Training:
         self.ema = Ema(model)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = _adamw(model, recipe)
-        self.validation = validation_batches(
-            data.heldout, self.prompts, recipe.validation_images, recipe.batch_size, device
-        )
+        self.validation = validation_batches(data, self.prompts, recipe.validation_images, recipe.batch_size, device)
         self.step = 0
         self.saved_step = 0
         self.curve: list[CurvePoint] = []
@@ -122,7 +120,7 @@ class Training:
         self.clock = _Clock(device)
 
     def batches(self) -> Any:
-        return training_batches(self.data.train, self.prompts, self.recipe, self.seed, self.step + 1, self.device)
+        return training_batches(self.data, self.prompts, self.recipe, self.seed, self.step + 1, self.device)
 
     def advance(self, step: int, batch: Batch) -> None:
         """One optimiser step, then what is due after it."""

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from harness.diffusion.flow_matching import Prompts, flow_matching_loss
-from harness.training.batches import Batch, Images, batch_of, stacked
+from harness.training.batches import Batch, TrainingData, batch_of, stacked
 from harness.training.randomness import generator
 
 FIXED_SEED = 0
@@ -12,12 +12,13 @@ FIXED_SEED = 0
 
 
 def validation_batches(
-    images: Images, prompts: Prompts, count: int, batch_size: int, device: torch.device
+    data: TrainingData, prompts: Prompts, count: int, batch_size: int, device: torch.device
 ) -> list[Batch]:
     """`count` held-out images spread evenly over the data, with their times and noise.
 
     The times are the logit-normal's quantiles (i + 1/2) / n, shuffled: its stratified sample.
     """
+    images = data.heldout
     count = min(count, len(images))
     random = generator(FIXED_SEED, "validation", 0)
     quantiles = (torch.randperm(count, generator=random) + 0.5) / max(1, count)
@@ -25,10 +26,11 @@ def validation_batches(
     batches = []
     for start in range(0, count, batch_size):
         numbers = [number * len(images) // count for number in range(start, min(start + batch_size, count))]
-        pixels, labels = stacked(images, numbers)
-        noise = torch.randn(pixels.shape, generator=random)
+        rows, labels = stacked(images, numbers)
+        x0 = data.network_inputs(rows.to(device), generator(FIXED_SEED, "validation-encoding", start))
+        noise = torch.randn(x0.shape, generator=random)
         keep = torch.zeros(len(numbers), dtype=torch.bool)
-        batches.append(batch_of(pixels, labels, noise, times[start : start + len(numbers)], keep, prompts, device))
+        batches.append(batch_of(x0, labels, noise, times[start : start + len(numbers)], keep, prompts, device))
     return batches
 
 

@@ -25,7 +25,7 @@ from harness.trials.checks import check_sizes
 from harness.trials.controls import CONTROLS, control_key, submit_controls
 from harness.trials.costs import anatomy_of, measure_latency, measure_twin
 from harness.trials.outcomes import finished, rejected
-from harness.trials.prepared import Prepared, latent_of, prepare
+from harness.trials.prepared import Prepared, prepare
 from harness.trials.progress import Show
 from harness.trials.queue import TrialQueue, run_all
 from harness.trials.settings import Settings
@@ -102,7 +102,7 @@ class Ablation:
 
     def _touched(self) -> dict[str, dict[str, float]]:
         """Rung -> the share of the work of its `against` that its edits touch, at both sizes."""
-        latent = latent_of(self.settings, self.prepared.data)
+        latent = self.prepared.cost_latent
         sizes = {"network": {rung.name: (config, latent) for rung, config in self.rungs}}
         if self.twins:
             sizes["twin"] = {name: (twin.architecture, twin.latent) for name, twin in self.twins.items()}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness.architecture.config import ArchitectureConfig
 from harness.launch.config import LocalLauncher, SlurmLauncher
+from harness.models.autoencoder_config import PixelsAutoencoder
 from harness.records.errors import UserError
 from harness.records.manifest import STUDY_FILES, StudyKind, study_folder
 from harness.tracking.config import check_tracker
@@ -126,16 +127,37 @@ def check_backends(settings: Settings) -> None:
 
 
 def check_sizes(settings: Settings, architecture: ArchitectureConfig) -> None:
-    """Refuse an image's or a latent's size that the network cannot take; known without the data."""
+    """Refuse an image's or a latent's size that the network cannot take; known without the images."""
     latents = {
         "latent": settings.latent,
         "latency.latent": settings.latency.latent,
         "coreml.latent": getattr(settings.coreml, "latent", None),
     }
-    sizes = {} if settings.count_only else {"data.size": settings.data.size}
-    sizes |= {name: size for name, size in latents.items() if size is not None}
-    for name, size in sizes.items():
-        if reason := architecture.why_not_latent(size):
-            fits = sorted(range(1, 2 * size + 1), key=lambda other: abs(other - size))
-            near = next((other for other in fits if not architecture.why_not_latent(other)), architecture.native_latent)
-            raise UserError(f"{name}={size} does not fit the architecture: {reason}; give {name}={near}")
+    if not settings.count_only:
+        _check_size(architecture, "data.size", settings.data.size, downsampling=_downsampling(settings))
+    for name, size in latents.items():
+        if size is not None:
+            _check_size(architecture, name, size)
+
+
+def _check_size(architecture: ArchitectureConfig, name: str, size: int, *, downsampling: int = 1) -> None:
+    """`size` is of a latent, or of a picture whose latent is so many times smaller."""
+    latent = size // downsampling
+    if not (reason := architecture.why_not_latent(latent)):
+        return
+    fits = sorted(range(1, 2 * latent + 1), key=lambda other: abs(other - latent))
+    near = next((other for other in fits if not architecture.why_not_latent(other)), architecture.native_latent)
+    advice = f"give {name}={near * downsampling}" if near is not None else "name another architecture"
+    through = f", a latent of {latent}," if downsampling > 1 else ""
+    raise UserError(f"{name}={size}{through} does not fit the architecture: {reason}; {advice}")
+
+
+def _downsampling(settings: Settings) -> int:
+    """Of the autoencoder between pictures and network. UserError where the picture's size is none that it takes."""
+    if isinstance(settings.autoencoder, PixelsAutoencoder):
+        return 1
+    from harness.models.autoencoder import describe  # loads torch
+
+    autoencoder = describe(settings.autoencoder)
+    autoencoder.latent_shape(3, settings.data.size)
+    return autoencoder.downsampling

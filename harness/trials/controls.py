@@ -83,13 +83,13 @@ def _settings(name: str, protocol: Protocol, base: ArchitectureConfig) -> Mappin
 
 
 def _measure(name: str, prepared: Prepared, base: ArchitectureConfig, reference: Reference) -> Measurement:
-    settings, (data, prompts) = prepared.settings, prepared.training_data
+    settings, (data, _) = prepared.settings, prepared.training_data
     start = provenance(threads=threads_of(settings.launcher))
     under: Mapping[str, Any] = {}
     if name == "untrained":
         count = samples_for(settings.quality, data)
         network = initialised_network(base, UNTRAINED_SEED).to(resolve_device(settings.recipe.device))
-        images, labels = sample_images(network, data, prompts, settings.sampling, count)
+        images, labels = sample_images(network, prepared, count)
         under = sampling_conditions(settings.sampling)
     else:
         images, labels = control_images(name, data, settings.quality, settings.sampling)

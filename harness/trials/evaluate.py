@@ -19,10 +19,10 @@ from harness.data.folder import check_bits
 from harness.data.images import ImageData, unreadable_line
 from harness.data.index import by_threads
 from harness.data.listing import BESIDE, Skipped, left_out, list_images, prompt_name
-from harness.diffusion.flow_matching import NotFiniteError
 from harness.measure.quality import DISTANCES, quality, samples_for
 from harness.measure.quality_reference import load_reference
 from harness.measure.statistics import sampling_difference
+from harness.models.pixels import NotFiniteError
 from harness.models.weights import read_weights
 from harness.records.errors import UserError
 from harness.records.plain import from_plain
@@ -171,10 +171,15 @@ def _sampled_again(record: TrialRecord, prepared: Prepared, device: torch.device
             f"trial {record.key} was trained on other data or prompts ({record.protocol['data']['kind']}); "
             "give the settings that it was trained with: data=... text=..."
         )
+    if record.protocol.get("autoencoder") != prepared.protocol.sections.get("autoencoder"):
+        raise UserError(
+            f"trial {record.key} was trained on what another autoencoder makes of pictures; give the settings that it "
+            "was trained with: data=... autoencoder=..."
+        )
     network = read_weights(store_of(prepared.settings.out).artifact(record.key, "ema.safetensors"), config).network()
-    data, prompts = prepared.training_data
+    data, _ = prepared.training_data
     count = samples_for(prepared.settings.quality, data)
     try:
-        return sample_images(network.to(device), data, prompts, prepared.settings.sampling, count)
+        return sample_images(network.to(device), prepared, count)
     except NotFiniteError as error:
         raise UserError(f"trial {record.key} ({record.name}) cannot be scored: {error}") from error

@@ -1,9 +1,12 @@
-"""What all trials of a study share: the images, the prompts, the protocol they make, and specs that fit them."""
+"""What all trials of a study share: the images, the prompts, the sizes, the protocol they make, and specs that fit."""
 
 import socket
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from harness.architecture.config import ArchitectureConfig, Denoiser
 from harness.architecture.edits import with_edits
@@ -12,6 +15,8 @@ from harness.architecture.unet import UNetConfig
 from harness.data.dataset import load_dataset
 from harness.data.images import ImageData
 from harness.data.prompts import PromptTable, class_prompts
+from harness.diffusion.sampling import Decode
+from harness.models.autoencoder import Description, describe, load_matching
 from harness.models.extractor_config import extractor_identity
 from harness.models.feature_extractor import check_extractor
 from harness.records.errors import UserError
@@ -26,10 +31,21 @@ from harness.trials.spec import TrialSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Sizes:
+    """Two of the three that are not one (`harness.architecture.latents`); equal where networks see pixels."""
+
+    image: tuple[int, int, int]
+    """(C, H, W) of the pictures that a score sees."""
+    latent: tuple[int, int, int]
+    """(L, h, w) of what a network is trained on and samples."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
     settings: Settings
     data: ImageData | None  # None where trials only count
     prompts: PromptTable | None
+    autoencoder: Description | None
     protocol: Protocol
 
     @property
@@ -39,8 +55,34 @@ class Prepared:
             raise RuntimeError("a study that only counts has no data")
         return self.data, self.prompts
 
+    @property
+    def sizes(self) -> Sizes:
+        """Asked for only where trials train."""
+        if self.data is None or self.autoencoder is None:
+            raise RuntimeError("a study that only counts has no data")
+        image = (self.data.channels, self.data.size, self.data.size)
+        return Sizes(image=image, latent=self.autoencoder.latent_shape(self.data.channels, self.data.size))
+
+    @property
+    def cost_latent(self) -> int:
+        """Height and width of the latent that costs, exports and latencies are for: the setting, else the trained."""
+        if self.settings.latent is not None:
+            return self.settings.latent
+        return self.sizes.latent[-1] if self.data is not None else FULL_LATENT
+
+    def decode(self, device: torch.device) -> Decode | None:
+        """What makes pictures of samples, on that device; None where samples are pictures."""
+        section = self.protocol.sections.get("autoencoder")
+        if section is None:
+            return None
+        autoencoder = load_matching(self.settings.autoencoder, device, section)
+        return partial(autoencoder.decode, rounding=self.settings.sampling.rounding)
+
     def adapt_to_data(self, architecture: ArchitectureConfig) -> ArchitectureConfig:
-        """The architecture with the data's channels and the prompts' width and length; unchanged for counting only."""
+        """The architecture with the latents' channels and the prompts' width and length; unchanged for counting only.
+
+        UserError where it cannot take their size.
+        """
         if self.data is None or self.prompts is None:
             return architecture
         if not isinstance(architecture, Denoiser):
@@ -54,9 +96,9 @@ class Prepared:
                 f"{type(architecture).__name__} is none; leave it out"
             )
         check_sizes(self.settings, architecture)
-        self.settings.sampling.check_channels(self.data.channels)
+        self.settings.sampling.check_channels(self.sizes.latent[0])
         edits = {
-            "latent_channels": self.data.channels,
+            "latent_channels": self.sizes.latent[0],
             "context_width": self.prompts.width,
             "context_length": self.prompts.length,
         }
@@ -76,9 +118,9 @@ class Prepared:
 
     def _with_settings(self, settings: Settings) -> "Prepared":
         """The same data and prompts under other settings, which do not change either."""
-        if self.data is None or self.prompts is None:
+        if self.data is None or self.prompts is None or self.autoencoder is None:
             return replace(self, settings=settings)
-        return replace(self, settings=settings, protocol=protocol(settings, self.data, self.prompts))
+        return replace(self, settings=settings, protocol=protocol(settings, self.data, self.prompts, self.autoencoder))
 
     def spec(self, name: str, architecture: ArchitectureConfig, seed: int, **more: Any) -> TrialSpec:
         """The trial of `architecture`, fitted, with `seed`; `more` are further fields of TrialSpec."""
@@ -86,7 +128,7 @@ class Prepared:
             name=name,
             architecture=self.adapt_to_data(architecture),
             settings=self.settings,
-            latent=latent_of(self.settings, self.data),
+            latent=self.cost_latent,
             protocol=self.protocol,
             seed=seed,
             **more,
@@ -97,21 +139,39 @@ def prepare(settings: Settings) -> Prepared:
     """Load the data and embed its prompts, unless trials only count; refuse what would fail after hours of training."""
     check_tracker(settings.tracker)
     if settings.count_only:
-        sections: dict[str, Any] = {"count": {"latent": latent_of(settings, None)}}
-        return Prepared(settings=settings, data=None, prompts=None, protocol=Protocol(sections=sections))
+        sections: dict[str, Any] = {"count": {"latent": settings.latent or FULL_LATENT}}
+        counted = Protocol(sections=sections)
+        return Prepared(settings=settings, data=None, prompts=None, autoencoder=None, protocol=counted)
     check_extractor(settings.quality.extractor)
     data = load_dataset(settings.data, cache=cache_folder(settings.out))
+    autoencoder = _autoencoder_of(settings, data)
     prompts = class_prompts(settings.text, data.class_names, cache_folder(settings.out))
-    return Prepared(settings=settings, data=data, prompts=prompts, protocol=protocol(settings, data, prompts))
+    return Prepared(
+        settings=settings, data=data, prompts=prompts, autoencoder=autoencoder,
+        protocol=protocol(settings, data, prompts, autoencoder),
+    )  # fmt: skip
 
 
-def protocol(settings: Settings, data: ImageData, prompts: PromptTable) -> Protocol:
+def _autoencoder_of(settings: Settings, data: ImageData) -> Description:
+    """The configured one, which must be what made the data's latents."""
+    autoencoder = describe(settings.autoencoder)
+    if not autoencoder.is_pixels:
+        raise UserError(
+            f"a network is trained on latents that were prepared once, and the data '{data.kind}' has none; leave "
+            f"autoencoder={autoencoder.kind} out"
+        )
+    return autoencoder
+
+
+def protocol(settings: Settings, data: ImageData, prompts: PromptTable, autoencoder: Description) -> Protocol:
     """Every setting that can change a trial's result, and nothing else: contents, not paths; no `auto` precision."""
     recipe: Any = identity(settings.recipe)
     quality: Any = identity(settings.quality)
+    latents = {} if autoencoder.is_pixels else {"autoencoder": autoencoder.identity()}
     return Protocol(
         sections={
             "data": data.identity,
+            **latents,
             "text": prompts.identity,
             "recipe": {**recipe, "precision": planned_precision(settings.recipe)},
             "sampling": identity(settings.sampling),
@@ -138,13 +198,6 @@ def check_unchanged(planned: Protocol, prepared: Prepared) -> None:
         f"{' and '.join(changed)} changed since this study began; run the same command again to begin with what is "
         "there now, or put the old files back"
     )
-
-
-def latent_of(settings: Settings, data: ImageData | None) -> int:
-    """The latent's height and width that costs, exports and latencies are for: the setting, else the data's size."""
-    if settings.latent is not None:
-        return settings.latent
-    return data.size if data is not None else FULL_LATENT
 
 
 def cache_folder(out: Path) -> Path:

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from harness.diffusion.flow_matching import NotFiniteError
 from harness.launch.attempt import shared_folder
 from harness.launch.config import threads_of
 from harness.launch.events import log_steps, report_progress
 from harness.launch.worker import AttemptStopped
 from harness.measure.quality import quality, samples_for
 from harness.measure.quality_reference import load_reference
+from harness.models.pixels import NotFiniteError
 from harness.models.weights import Training, write_weights
 from harness.records.plain import to_plain
 from harness.records.provenance import completed_provenance, provenance
@@ -162,14 +162,12 @@ class Trial:
         self.tracking.log(point)
 
     def sample(self, network: nn.Module, prepared: Prepared) -> tuple[Tensor, Tensor]:
-        data, prompts = prepared.training_data
+        data, _ = prepared.training_data
         count = samples_for(self.spec.settings.quality, data)
         with self.phase("sample"):
             return sample_images(
                 network,
-                data,
-                prompts,
-                self.spec.settings.sampling,
+                prepared,
                 count,
                 on_progress=lambda done, of: report_progress(self.folder, "sample", done, of),
             )
@@ -199,8 +197,9 @@ class Trial:
 
     def keep_weights(self, network: nn.Module, prepared: Prepared) -> None:
         """The averaged weights, with what they are of: to sample from, export and promote."""
-        key, (data, prompts) = self.spec.key, prepared.training_data
-        training = Training(trial=key, latent=data.size, text=prompts.identity)
+        key, (_, prompts) = self.spec.key, prepared.training_data
+        made_by = prepared.protocol.sections.get("autoencoder")
+        training = Training(trial=key, latent=prepared.sizes.latent[-1], text=prompts.identity, autoencoder=made_by)
         path = self.spec.store.artifact(key, "ema.safetensors")
         write_weights(path, network.state_dict(), self.spec.architecture, training)
         self.artifacts[path.name] = path.name

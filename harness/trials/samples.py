@@ -12,14 +12,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from harness.architecture.config import ArchitectureConfig
-from harness.data.images import ImageData
-from harness.data.prompts import PromptTable
 from harness.diffusion.config import SamplingConfig
 from harness.diffusion.labels import sample_labels
 from harness.diffusion.sampling import sample
 from harness.models.build import build
 from harness.records.store import write_atomic
 from harness.training.randomness import stream_seed
+from harness.trials.prepared import Prepared
 
 COLUMNS = 10
 MIN_SIDE = 32  # smaller images are enlarged by a whole factor
@@ -41,18 +40,16 @@ def initialised_network(
 
 
 def sample_images(
-    network: nn.Module,
-    data: ImageData,
-    prompts: PromptTable,
-    config: SamplingConfig,
-    count: int,
-    *,
-    on_progress: Callable[[int, int], None] | None = None,
+    network: nn.Module, prepared: Prepared, count: int, *, on_progress: Callable[[int, int], None] | None = None
 ) -> tuple[Tensor, Tensor]:
     """uint8 images (count, C, H, W) and the labels (count,) they were asked to show; noise as everywhere."""
+    (data, prompts), config = prepared.training_data, prepared.settings.sampling
     labels = sample_labels(count, data.class_sizes, config)
-    shape = (data.channels, data.size, data.size)
-    return sample(network, prompts, labels, config, shape=shape, on_progress=on_progress), labels
+    decode = prepared.decode(next(network.parameters()).device)
+    images = sample(
+        network, prompts, labels, config, shape=prepared.sizes.latent, decode=decode, on_progress=on_progress
+    )
+    return images, labels
 
 
 def sampling_conditions(config: SamplingConfig) -> dict[str, Any]:

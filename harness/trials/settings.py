@@ -12,6 +12,7 @@ from harness.diffusion.config import SamplingConfig
 from harness.latency.config import LatencyConfig
 from harness.launch.config import LauncherConfig, SlurmLauncher
 from harness.measure.quality_config import QualityConfig
+from harness.models.autoencoder_config import AutoencoderConfig, PixelsAutoencoder
 from harness.records.errors import UserError
 from harness.records.plain import check_types, from_plain
 from harness.tracking.config import TrackerConfig
@@ -34,6 +35,7 @@ class Settings:
     coreml: CoremlConfig
     launcher: LauncherConfig
     tracker: TrackerConfig
+    autoencoder: AutoencoderConfig = field(default_factory=PixelsAutoencoder)
     out: Path = Path("runs")
     """Everything a study writes lies under it: OUT/store, OUT/cache, OUT/NAME."""
     seeds: tuple[int, ...] = (0, 1)
@@ -41,7 +43,7 @@ class Settings:
     limits: Limits = field(default_factory=dict)
     """Quantity known before training -> the most a network may have of it, or it is rejected."""
     latent: int | None = None
-    """Height and width of the latent that is counted at; null is the data's own size."""
+    """Height and width of the latent that is counted at; null is the trained one."""
     count_only: bool = False
     """Count the architectures and stop: no data, no training."""
     twin: DeploymentTwin | None = None
@@ -51,7 +53,7 @@ class Settings:
         if len(set(self.seeds)) < max(1, len(self.seeds)) or any(not 0 <= seed < SEEDS for seed in self.seeds):
             raise UserError(f"seeds are different whole numbers, at least one, 0 to 2^63 - 1, not {list(self.seeds)}")
         if self.latent is not None and not 1 <= self.latent <= LARGEST_LATENT:
-            raise UserError(f"latent is 1 to {LARGEST_LATENT}, or null for the data's own size, not {self.latent}")
+            raise UserError(f"latent is 1 to {LARGEST_LATENT}, or null for the trained one, not {self.latent}")
         check_limits(self.limits, has_twin=self.twin is not None)
         if isinstance(self.launcher, SlurmLauncher) and not self.count_only:
             _check_gpus(self.launcher, self.recipe)

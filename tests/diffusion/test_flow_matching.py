@@ -7,17 +7,9 @@ import torch
 from torch import nn
 
 from harness.diffusion.config import ROUNDINGS
-from harness.diffusion.flow_matching import (
-    ROUNDING,
-    NotFiniteError,
-    dropped,
-    flow_matching_loss,
-    interpolate,
-    to_model_range,
-    to_uint8,
-    velocity,
-)
+from harness.diffusion.flow_matching import dropped, flow_matching_loss, interpolate, velocity
 from harness.diffusion.times import logit_normal_times
+from harness.models.pixels import ROUNDING, NotFiniteError, to_model_range, to_uint8
 
 
 def generator(seed: int = 0) -> torch.Generator:

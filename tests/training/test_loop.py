@@ -53,7 +53,7 @@ def test_against_a_loop_written_out(tmp_path: Path, unbroken: Trained) -> None:
     optimizer = torch.optim.AdamW(groups, betas=RECIPE.betas, weight_decay=RECIPE.weight_decay, foreach=False)
     losses = []
     data = TinyData()
-    for step, batch in enumerate(training_batches(data.train, TinyPrompts(), RECIPE, SEED, 1, CPU), start=1):
+    for step, batch in enumerate(training_batches(data, TinyPrompts(), RECIPE, SEED, 1, CPU), start=1):
         torch.manual_seed(loop.stream_seed(SEED, "module", step))
         loss = flow_matching_loss(model, *batch.arguments())
         optimizer.zero_grad()
@@ -89,8 +89,8 @@ def test_decay_shrinks_kernels_and_matrices_and_no_norm_of_any_shape() -> None:
 
 
 def test_validation_is_of_the_averaged_model_on_fixed_pairs(unbroken: Trained) -> None:
-    pairs = validation_batches(TinyData().heldout, TinyPrompts(), 10, 8, CPU)
-    again = validation_batches(TinyData().heldout, TinyPrompts(), 10, 8, CPU)
+    pairs = validation_batches(TinyData(), TinyPrompts(), 10, 8, CPU)
+    again = validation_batches(TinyData(), TinyPrompts(), 10, 8, CPU)
     assert [len(batch.x0) for batch in pairs] == [8, 2]
     assert all(torch.equal(a.noise, b.noise) and torch.equal(a.time, b.time) for a, b in zip(pairs, again, strict=True))
     assert validation_loss(unbroken.model, pairs) == unbroken.validation_loss
@@ -100,7 +100,7 @@ def test_validation_is_of_the_averaged_model_on_fixed_pairs(unbroken: Trained) -
 
 
 def test_validation_does_not_depend_on_how_it_is_cut(unbroken: Trained) -> None:
-    cuts = [validation_batches(TinyData().heldout, TinyPrompts(), 10, size, CPU) for size in (1, 3, 10)]
+    cuts = [validation_batches(TinyData(), TinyPrompts(), 10, size, CPU) for size in (1, 3, 10)]
     losses = [validation_loss(unbroken.model, pairs) for pairs in cuts]
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.models.pixels import to_model_range
 from harness.training import checkpoint
 from harness.training.loop import train
 from harness.training.outcomes import Trained
@@ -60,6 +61,9 @@ class TinyData:
     def __init__(self) -> None:
         self.train, self.heldout = TinyImages(21, seed=0), TinyImages(12, seed=1)
         self.fingerprint = "tiny"
+
+    def network_inputs(self, rows: Tensor, _random: torch.Generator) -> Tensor:
+        return to_model_range(rows)
 
 
 class TinyPrompts:

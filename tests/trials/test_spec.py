@@ -3,12 +3,14 @@
 import dataclasses
 
 import pytest
+import torch
+from tiny_study import SETTINGS
 
 from harness.architecture.catalogue import architecture
 from harness.records.quantity import Failed
 from harness.records.record import why
 from harness.trials.outcomes import WORKER, failed_record, finished, is_final, record_of, rejected
-from harness.trials.prepared import prepare
+from harness.trials.prepared import Sizes, prepare
 from harness.trials.settings import settings_of
 
 
@@ -80,3 +82,12 @@ def test_a_crash_is_tried_again_and_a_divergence_is_not(spec):
 
 def test_a_rejection_is_not_the_last_word(spec):
     assert not is_final(rejected(dataclasses.replace(spec, limits={"params": 1000})))
+
+
+def test_pixels_add_nothing_to_a_protocol(monkeypatch, tmp_path):
+    """Records from before there were autoencoders keep their keys."""
+    monkeypatch.chdir(tmp_path)
+    prepared = prepare(settings_of((), SETTINGS))
+    assert set(prepared.protocol.sections) == {"data", "text", "recipe", "sampling", "quality"}
+    assert prepared.sizes == Sizes(image=(1, 8, 8), latent=(1, 8, 8))
+    assert prepared.decode(torch.device("cpu")) is None

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from harness.architecture.peers import LDMConfig
 from harness.models.embeddings import TIME_SCALE
 from harness.models.norms import GroupNorm, LayerNorm
-from harness.records.errors import UserError
 
 
 class LDM(nn.Module):
@@ -49,12 +48,7 @@ def _widen_norms(unet: nn.Module) -> None:
 
 
 def _diffusers() -> Any:
-    """Imported when it is first needed: an optional extra, and seconds to import."""
-    try:
-        import diffusers
-    except ImportError as error:
-        raise UserError(
-            "LDM's UNet is diffusers', which is not installed; install this project with its extra `peers`: "
-            "pip install -e '.[peers]'"
-        ) from error
+    """Imported when it is first needed: it takes seconds."""
+    import diffusers
+
     return diffusers

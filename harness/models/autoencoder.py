@@ -1,0 +1,336 @@
+"""Frozen autoencoders: pictures in, what a network sees of them out, and back. One interface over every kind.
+
+    z = (z_raw - shift) * scale          what is stored, trained on and sampled
+    z_raw = z / scale + shift            what is decoded
+
+A `Description` is what can be said without running the networks: sizes, input range, shift and scale, and the identity
+by the weights' hash. An `Autoencoder` is loaded: it encodes and decodes, without gradients. `pixels` is none: a network
+sees grey levels as -1..1.
+
+Shift and scale are the configuration's. A shift that it lacks is 0. A scale that it lacks is measured, one a channel,
+on training pictures by `measured_scale`, and travels with what was encoded with it.
+
+B batch, C picture channels, L latent channels, H W the picture's size, h w the latent's.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from harness.models.autoencoder_config import AutoencoderConfig, KlAutoencoder, PixelsAutoencoder, TinyAutoencoder
+from harness.models.pixels import to_model_range, to_uint8
+from harness.models.tiny_autoencoder import DOWNSAMPLING, latent_channels, load_pair
+from harness.models.weights import file_sha256, hub_folder
+from harness.records.errors import UserError
+
+FILE_PATTERNS = ("*.json", "*.safetensors")  # never a pickle
+STANDARD_DEVIATION = (0.5, 2.0)
+"""Of scaled latents, all channels together. Flow matching's path and its times are for data of about 1."""
+
+Scale: TypeAlias = tuple[float, ...]
+"""One a latent channel, or one for all."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Description:
+    kind: str
+    weights: str = ""
+    """The first 16 hex digits of the hash of the files; none for pixels."""
+    channels: int | None = None
+    """Of a latent; None: the picture's."""
+    downsampling: int = 1
+    input_range: tuple[float, float] = (-1.0, 1.0)
+    """Of the picture as the networks take it and give it back."""
+    encoding: str = "mean"
+    """`sampled`: a latent is a distribution, mean and standard deviation; `mean`: a point."""
+    shift: float = 0.0
+    scale: float | None = 1.0
+    """None: neither the configuration nor the files say; to be measured."""
+
+    def latent_shape(self, image_channels: int, image_size: int) -> tuple[int, int, int]:
+        """(L, h, w) of a picture of (C, image_size, image_size); UserError for one that it cannot take."""
+        if self.channels is None:
+            return image_channels, image_size, image_size
+        if image_channels != 3:
+            raise UserError(
+                f"autoencoder.kind={self.kind} encodes pictures of 3 channels, and these have {image_channels}; "
+                "prepare them with data.color=rgb"
+            )
+        if image_size % self.downsampling:
+            near = max(1, round(image_size / self.downsampling)) * self.downsampling
+            raise UserError(
+                f"autoencoder.kind={self.kind} takes pictures whose side is a multiple of {self.downsampling}, not "
+                f"{image_size}; give data.size={near}"
+            )
+        return self.channels, image_size // self.downsampling, image_size // self.downsampling
+
+    @property
+    def is_pixels(self) -> bool:
+        return self.channels is None
+
+    def identity(self, measured: Scale | None = None) -> dict[str, Any]:
+        """All that decides what it makes of a picture; `measured` is the scale where the files say none."""
+        return {
+            "kind": self.kind,
+            "weights": self.weights,
+            "channels": self.channels,
+            "downsampling": self.downsampling,
+            "input_range": list(self.input_range),
+            "encoding": self.encoding,
+            "shift": self.shift,
+            "scale": self.scale if measured is None else list(measured),
+        }
+
+
+def describe(config: AutoencoderConfig) -> Description:
+    """What the configured autoencoder is, from its files. UserError for files that are missing or of another kind."""
+    if isinstance(config, PixelsAutoencoder):
+        return Description(kind=config.kind)
+    if isinstance(config, TinyAutoencoder) and config.encoder is not None and config.decoder is not None:
+        pair = (config.encoder, config.decoder)
+        return Description(
+            kind=config.kind, weights=_hash(pair), channels=latent_channels(config.encoder), downsampling=DOWNSAMPLING,
+            input_range=(0.0, 1.0), scale=None,
+        )  # fmt: skip
+    folder = _folder(config)
+    plain = _configuration(folder, CLASSES[config.kind])
+    levels = plain.get("encoder_block_out_channels" if config.kind == "tiny" else "block_out_channels", ())
+    scale, shift = plain.get("scaling_factor"), plain.get("shift_factor")
+    return Description(
+        kind=config.kind,
+        weights=_hash(sorted(folder.glob("*.safetensors")), *_structure(plain)),
+        channels=int(plain["latent_channels"]),
+        downsampling=2 ** (len(levels) - 1),
+        encoding=config.encoding if isinstance(config, KlAutoencoder) else "mean",
+        shift=0.0 if shift is None else float(shift),
+        scale=None if scale is None else float(scale),
+    )
+
+
+CLASSES = {"kl": "AutoencoderKL", "tiny": "AutoencoderTiny"}
+"""Kind -> the class of diffusers' whose configuration it reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Scaled latents, float32."""
+
+    mean: Tensor  # (B, L, h, w)
+    std: Tensor | None  # the same, where the encoder is a distribution
+
+
+Raw: TypeAlias = tuple[Tensor, Tensor | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """The two networks of a kind, each as a function of float32 tensors on their device, in the input range."""
+
+    encode: Callable[[Tensor], Raw]  # (B, C, H, W) -> raw mean, and raw standard deviation or None
+    decode: Callable[[Tensor], Tensor]  # raw (B, L, h, w) -> (B, C, H, W)
+
+
+class Autoencoder:
+    """A loaded one, on `device`. `scale` is the measured one, where the description has none."""
+
+    def __init__(self, description: Description, codec: Codec, scale: Scale | None, device: torch.device) -> None:
+        if (description.scale is None) == (scale is None):
+            state = "has none of its own" if scale is None else "is its own"
+            raise ValueError(f"the scale of an autoencoder is either its own or measured; here it {state}")
+        self.description, self.codec, self.device = description, codec, device
+        given = scale if scale is not None else (description.scale,)
+        self.scale = torch.tensor(given, dtype=torch.float32, device=device).view(1, -1, 1, 1)  # 1 L 1 1, or 1 1 1 1
+
+    def latent_shape(self, image_channels: int, image_size: int) -> tuple[int, int, int]:
+        return self.description.latent_shape(image_channels, image_size)
+
+    def encode(self, images: Tensor) -> Encoded:
+        """uint8 (B, C, H, W) -> scaled latents on the device. UserError for shapes that it cannot take."""
+        self.latent_shape(images.shape[1], images.shape[2])
+        mean, std = _raw(self.codec, self.description, images.to(self.device))
+        return Encoded((mean - self.description.shift) * self.scale, None if std is None else std * self.scale)
+
+    def decode(self, latents: Tensor, rounding: str = "nearest") -> Tensor:
+        """Scaled (B, L, h, w) -> uint8 (B, C, H, W) on the CPU, by a rule of `harness.models.pixels.ROUNDING`.
+
+        NotFiniteError for latents, or pictures, with values that are NaN or infinite.
+        """
+        low, high = self.description.input_range
+        with torch.no_grad(), _full_precision():
+            decoded = self.codec.decode(latents.to(self.device, torch.float32) / self.scale + self.description.shift)
+        if (low, high) != (-1.0, 1.0):
+            decoded = (decoded - low) * (2 / (high - low)) - 1
+        return to_uint8(decoded, rounding).cpu()
+
+
+def load_autoencoder(config: AutoencoderConfig, device: torch.device, *, scale: Scale | None = None) -> Autoencoder:
+    """`scale` is the measured one, where the files say none."""
+    description = describe(config)
+    return Autoencoder(description, load_codec(config, device), scale, device)
+
+
+def load_matching(config: AutoencoderConfig, device: torch.device, identity: Mapping[str, Any]) -> Autoencoder:
+    """The configured one, if it is the one that made the latents with this `identity`; else a UserError."""
+    description = describe(config)
+    own = description.identity()
+    measured = own["scale"] is None and isinstance(identity["scale"], list | tuple)
+    differing = [
+        name for name, value in own.items() if identity.get(name) != value and not (name == "scale" and measured)
+    ]
+    if differing:
+        shown = "; ".join(f"{name} {own[name]} for {identity.get(name)}" for name in differing[:3])
+        raise UserError(
+            f"autoencoder={config.kind} is not the one that these latents were made with: {shown}; give that one's "
+            "settings, autoencoder=..."
+        )
+    scale = tuple(float(each) for each in identity["scale"]) if measured else None
+    return Autoencoder(description, load_codec(config, device), scale, device)
+
+
+def load_codec(config: AutoencoderConfig, device: torch.device) -> Codec:
+    """The networks in float32, in evaluation mode, without gradients. Errors: as `describe`."""
+    if isinstance(config, PixelsAutoencoder):
+        return Codec(lambda images: (images, None), lambda latents: latents)
+    if isinstance(config, TinyAutoencoder) and config.encoder is not None and config.decoder is not None:
+        encoder, decoder = load_pair(config.encoder, config.decoder)
+        encoder.to(device)
+        return Codec(lambda images: (encoder(images), None), decoder.to(device))
+    network = _diffusers_network(config, device)
+    if isinstance(config, TinyAutoencoder):
+        return Codec(lambda images: (network.encode(images).latents, None), lambda raw: network.decode(raw).sample)
+    return Codec(_distribution(network, config.encoding), lambda raw: network.decode(raw).sample)
+
+
+def measured_scale(codec: Codec, description: Description, images: Iterable[Tensor], device: torch.device) -> Scale:
+    """1 / the standard deviation of each channel of the raw latents of uint8 batches (B, C, H, W), in float64.
+
+    Where the encoder is a distribution, of what is drawn from it: var E[z] + E[var z].
+    """
+    count, sums = 0, torch.zeros(2, description.channels or 1, dtype=torch.float64)  # of z and of z^2, by channel
+    for batch in images:
+        mean, std = _raw(codec, description, batch.to(device))
+        squares = mean.double().square() if std is None else mean.double().square() + std.double().square()
+        count += mean.shape[0] * mean.shape[2] * mean.shape[3]
+        sums += torch.stack([mean.double().sum((0, 2, 3)), squares.sum((0, 2, 3))]).cpu()
+    variance = (sums[1] - sums[0].square() / count) / (count - 1)  # L
+    if not bool((variance > 0).all()):
+        raise UserError(
+            f"a channel of the {description.kind} autoencoder's latents is the same everywhere, so that no scale can "
+            "be measured; give other pictures, or another autoencoder"
+        )
+    return tuple(float(scale) for scale in variance.rsqrt())
+
+
+def check_standard_deviation(latents: Tensor, description: Description) -> float:
+    """Of scaled latents; UserError where it is not about 1: the scale is another autoencoder's."""
+    deviation, (low, high) = float(latents.double().std()), STANDARD_DEVIATION
+    if not low <= deviation <= high:
+        raise UserError(
+            f"the scaled latents of autoencoder.kind={description.kind} have a standard deviation of {deviation:.3g}, "
+            f"where {low} to {high} is right; its shift {description.shift} or scale {description.scale} is not that "
+            "of these weights: mend scaling_factor and shift_factor in its config.json, or leave scaling_factor out "
+            "there to have it measured"
+        )
+    return deviation
+
+
+def _raw(codec: Codec, description: Description, images: Tensor) -> Raw:
+    """Raw latents of uint8 pictures on the codec's device."""
+    low, high = description.input_range
+    pixels = to_model_range(images)
+    if (low, high) != (-1.0, 1.0):
+        pixels = low + (high - low) * images.to(torch.float32) / 255
+    with torch.no_grad(), _full_precision():
+        return codec.encode(pixels)
+
+
+def _full_precision() -> Any:
+    """No TF32, which NVIDIA's GPUs would choose: latents and pictures are to be those of any other device."""
+    return torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False)
+
+
+def _distribution(network: Any, encoding: str) -> Callable[[Tensor], Raw]:
+    def encode(images: Tensor) -> Raw:
+        distribution = network.encode(images).latent_dist
+        return distribution.mean, distribution.std if encoding == "sampled" else None
+
+    return encode
+
+
+def _folder(config: KlAutoencoder | TinyAutoencoder) -> Path:
+    if config.name is None:
+        files = "; or autoencoder.encoder=FILE and autoencoder.decoder=FILE" if config.kind == "tiny" else ""
+        raise UserError(f"autoencoder={config.kind} needs its weights; give autoencoder.name=FOLDER or hub name{files}")
+    inside = getattr(config, "subfolder", None) or ""
+    patterns = [f"{inside}/{pattern}" if inside else pattern for pattern in FILE_PATTERNS]
+    folder = hub_folder(config.name, patterns, what="autoencoder", setting="autoencoder.name") / inside
+    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
+        raise UserError(
+            f"{folder} has no config.json and *.safetensors; give the folder of an {CLASSES[config.kind]} as "
+            "autoencoder.name, and of a pipeline's the autoencoder.subfolder=vae"
+        )
+    return folder
+
+
+def _configuration(folder: Path, expected: str) -> Mapping[str, Any]:
+    path = folder / "config.json"
+    try:
+        plain = json.loads(path.read_text())
+        found, _ = plain["_class_name"], plain["latent_channels"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is no configuration of diffusers' autoencoders ({error}); fetch it again") from error
+    if found != expected:
+        kinds = ", ".join(f"autoencoder={kind} reads {name}" for kind, name in CLASSES.items())
+        raise UserError(f"{path} holds an {found}, and {kinds}; give another autoencoder.name")
+    assert isinstance(plain, dict)
+    return plain
+
+
+def _structure(plain: Mapping[str, Any]) -> list[str]:
+    """What of a configuration decides the networks; versions and paths do not."""
+    ignored = ("scaling_factor", "shift_factor")  # of the identity on their own
+    kept = {name: value for name, value in plain.items() if not name.startswith("_") and name not in ignored}
+    return [json.dumps(kept, sort_keys=True)]
+
+
+def _hash(files: Sequence[Path], *more: str) -> str:
+    lines = [*(file_sha256(path) for path in files), *more]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def _diffusers_network(config: KlAutoencoder | TinyAutoencoder, device: torch.device) -> Any:
+    """An nn.Module; diffusers is imported when it is first needed: it takes seconds."""
+    import diffusers
+
+    folder = _folder(config)
+    _configuration(folder, CLASSES[config.kind])
+    diffusers.utils.logging.disable_progress_bar()
+    try:
+        network, loaded = getattr(diffusers, CLASSES[config.kind]).from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False, torch_dtype=torch.float32,
+            output_loading_info=True,
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{folder} does not load as an {CLASSES[config.kind]}: {reason}") from error
+    _check_whole(folder, network, loaded)
+    return network.to(device).eval().requires_grad_(False)
+
+
+def _check_whole(folder: Path, network: nn.Module, loaded: Mapping[str, Any]) -> None:
+    """Refuse weights that are not the configuration's: diffusers draws at random what a file lacks."""
+    lacking = [*loaded["missing_keys"], *loaded["unexpected_keys"], *(key for key, *_ in loaded["mismatched_keys"])]
+    if lacking:
+        raise UserError(
+            f"the weights in {folder} are not those of its config.json: {len(lacking)} are missing, left over or of "
+            f"another shape, such as '{sorted(lacking)[0]}'; fetch the autoencoder again"
+        )
+    broken = next((name for name, tensor in network.state_dict().items() if not torch.isfinite(tensor).all()), None)
+    if broken is not None:
+        raise UserError(f"the weights in {folder} are not finite: '{broken}' has values that are no number")

@@ -1,0 +1,54 @@
+"""What a network's inputs are: the picture's own `pixels`, or an autoencoder's latents (`kl`, `tiny`). No torch."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from harness.records.errors import UserError
+from harness.records.plain import NOT_IDENTITY
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PixelsAutoencoder:
+    """None: a network sees the picture, its grey levels as -1..1."""
+
+    kind: Literal["pixels"] = "pixels"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KlAutoencoder:
+    """diffusers' AutoencoderKL: SD 1's and SDXL's with 4 channels, SD3's and Flux.1's with 16."""
+
+    kind: Literal["kl"] = "kl"
+    name: str | None = field(default=None, metadata=NOT_IDENTITY)
+    """A folder with config.json and safetensors, or a name on the Hugging Face hub; known by its weights' hash."""
+    subfolder: str | None = field(default=None, metadata=NOT_IDENTITY)
+    """Where in it the autoencoder lies: `vae` in a pipeline's."""
+    encoding: Literal["sampled", "mean"] = "sampled"
+    """sampled: training draws from the encoder's distribution each time; mean: its mean, always the same."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TinyAutoencoder:
+    """TAESD and its kin, which encode to a point: diffusers' AutoencoderTiny, or the taesd repository's two files."""
+
+    kind: Literal["tiny"] = "tiny"
+    name: str | None = field(default=None, metadata=NOT_IDENTITY)
+    """A folder of AutoencoderTiny, or a name on the Hugging Face hub."""
+    encoder: Path | None = field(default=None, metadata=NOT_IDENTITY)
+    """Instead of a name: the taesd repository's *_encoder.pth ..."""
+    decoder: Path | None = field(default=None, metadata=NOT_IDENTITY)
+    """... and its *_decoder.pth."""
+
+    def __post_init__(self) -> None:
+        if self.name is not None and (self.encoder is not None or self.decoder is not None):
+            raise UserError(
+                "autoencoder=tiny is given by autoencoder.name, or by autoencoder.encoder and autoencoder.decoder; "
+                f"leave out either '{self.name}' or the files"
+            )
+        if (self.encoder is None) != (self.decoder is None):
+            lacking = "encoder" if self.encoder is None else "decoder"
+            raise UserError(f"the taesd repository's files are a pair; give autoencoder.{lacking}=FILE.pth too")
+
+
+AutoencoderConfig: TypeAlias = PixelsAutoencoder | KlAutoencoder | TinyAutoencoder
