@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from harness.records.errors import UserError
-from harness.records.plain import NOT_IDENTITY
+from harness.records.plain import IDENTITY_UNLESS_DEFAULT, NOT_IDENTITY
 
 Color = Literal["auto", "grayscale", "rgb"]
+Crop = Literal["centre", "adm"]
 TEMPLATE = "a photo of a {}"  # the paper's: "a photo of a <class name>"
 
 
@@ -59,6 +60,9 @@ class ImageFolderConfig:
     """A text file of lines `FOLDER NAME`, e.g. `n01440764 tench`; null: the folders' own names."""
     bits: int | None = None
     """How many bits the values in 16-bit files use, e.g. 12 for many scanners; null: all 16, checked."""
+    crop: Crop = field(default="centre", metadata=IDENTITY_UNLESS_DEFAULT)
+    """How a picture becomes a square, by `harness.data.crop`: `centre`, or `adm` as published FIDs on ImageNet have
+    it, which reads files as RGB and does not turn them by EXIF."""
 
     def __post_init__(self) -> None:
         _check_size(self.size)
@@ -66,6 +70,10 @@ class ImageFolderConfig:
             raise UserError(f"data.heldout is a fraction between 0 and 1, not {self.heldout}")
         if self.bits is not None and not 8 <= self.bits <= 16:
             raise UserError(f"data.bits is how many bits 16-bit files use, 8 to 16, not {self.bits}")
+        if self.crop == "adm" and self.bits is not None:
+            raise UserError(f"data.crop=adm reads files as ADM does, by 8 bits; leave data.bits={self.bits} out")
+        if self.crop == "adm" and self.color == "grayscale":
+            raise UserError("data.crop=adm reads files as RGB; leave data.color=grayscale out")
 
 
 DataConfig: TypeAlias = DigitsConfig | FashionMnistConfig | ImageFolderConfig

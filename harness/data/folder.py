@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.config import ImageFolderConfig
-from harness.data.decode import TRANSFORM
+from harness.data.crop import TRANSFORMS
 from harness.data.images import ArrayImages, FileImages, ImageData, Images
 from harness.data.index import Entry, by_threads, index_images
 from harness.data.listing import Layout, layout_of
@@ -72,7 +72,9 @@ def _image_data(root: Path, folder: _Folder, names: tuple[str, ...], cache: Path
     class_index = {name: index for index, name in enumerate(layout.classes)}
     labels = np.array([class_index[layout.class_of(entry.name)] for entry in readable], np.int64)
     channels = _channels(config, readable)
-    images = FileImages(root, [entry.name for entry in readable], labels, config.size, channels, config.bits)
+    images = FileImages(
+        root, [entry.name for entry in readable], labels, config.size, channels, config.bits, config.crop
+    )
     identity = _fingerprint(folder, names, channels)
     train, heldout = _split(images, folder.heldout, identity, cache)
     return ImageData(
@@ -80,6 +82,7 @@ def _image_data(root: Path, folder: _Folder, names: tuple[str, ...], cache: Path
         channels=channels,
         size=config.size,
         class_names=names,
+        crop=config.crop,
         class_folders=tuple(layout.classes),
         train=train,
         heldout=heldout,
@@ -198,7 +201,7 @@ def _counted(entries: Sequence[Entry], what: str) -> list[str]:
 
 
 def _channels(config: ImageFolderConfig, readable: Sequence[Entry]) -> int:
-    if config.color == "auto":
+    if config.color == "auto" and config.crop == "centre":
         return 1 if all(entry.grayscale for entry in readable) else 3
     return 1 if config.color == "grayscale" else 3
 
@@ -206,7 +209,7 @@ def _channels(config: ImageFolderConfig, readable: Sequence[Entry]) -> int:
 def _fingerprint(folder: _Folder, names: Sequence[str], channels: int) -> str:
     config, readable = folder.config, folder.readable
     heldout = list(folder.layout.parts) if folder.layout.is_split else _fraction(folder)
-    transform = [TRANSFORM, channels, config.size, heldout]
+    transform = [TRANSFORMS[config.crop], channels, config.size, heldout]
     if config.bits is not None and any(entry.peak for entry in readable):
         transform.append(config.bits)
     content = [[entry.name, entry.digest] for entry in readable]

@@ -10,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.data.decode import UnreadableError, decode, to_array
+from harness.data.config import Crop
+from harness.data.crop import square
+from harness.data.decode import UnreadableError
 from harness.data.listing import HIDDEN, Skipped
 from harness.models.pixels import to_model_range
 from harness.records.errors import UserError
@@ -51,6 +53,7 @@ class FileImages:
     size: int
     channels: int
     bits: int | None = None  # as `decode` takes them
+    crop: Crop = "centre"
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -62,7 +65,7 @@ class FileImages:
         """(C, size, size). All were readable when the folder was indexed: one that is not now was changed since."""
         path = self.root / self.names[index]
         try:
-            return to_array(decode(path.read_bytes(), self.bits).image, self.size, self.channels)
+            return square(path.read_bytes(), self.crop, self.size, self.channels, self.bits)
         except (OSError, UnreadableError) as error:
             raise UserError(f"{path} changed while in use ({error}); run the same command again") from error
 
@@ -82,6 +85,8 @@ class ImageData:
     heldout: Images
     fingerprint: str
     """Of the content: every pixel's source, labels, names, split and transform; the same wherever the files lie."""
+    crop: Crop = "centre"
+    """How pictures became squares: others that are scored beside them become so too."""
     class_folders: tuple[str, ...] = ()
     """The classes as folders are called, where they are read from folders."""
     unreadable: tuple[str, ...] = ()  # "cat/x.png: image file is truncated", left out of both parts

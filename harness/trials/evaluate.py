@@ -14,6 +14,7 @@ from torch import Tensor
 
 from harness.architecture.config import ArchitectureConfig
 from harness.data.config import DataConfig, ImageFolderConfig
+from harness.data.crop import square
 from harness.data.decode import UnreadableError, decode, to_array
 from harness.data.folder import check_bits
 from harness.data.images import ImageData, unreadable_line
@@ -113,7 +114,11 @@ def read_images(folder: Path, data: ImageData, config: DataConfig) -> FolderImag
 def _read(folder: Path, name: str, data: ImageData, bits: int | None) -> tuple[bytes, NDArray[np.uint8], int] | str:
     """The pixels' hash, the pixels, and the largest value of a file of 16 bits; or why there are none."""
     try:
-        decoded = decode((folder / name).read_bytes(), bits)
+        content = (folder / name).read_bytes()
+        if data.crop != "centre":
+            pixels = square(content, data.crop, data.size, data.channels)
+            return hashlib.sha256(pixels.tobytes()).digest(), pixels, 0
+        decoded = decode(content, bits)
     except (UnreadableError, OSError) as error:
         return str(getattr(error, "strerror", None) or error)
     pixels = to_array(decoded.image, data.size, data.channels)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.diffusion.config import EVALUATIONS, SamplingConfig
-from harness.diffusion.flow_matching import to_uint8
 from harness.diffusion.labels import sample_labels as labels_by_rule
 from harness.diffusion.sampling import guided_velocity, sample, sample_batches, sample_noise
+from harness.models.pixels import to_uint8
 from harness.records.errors import UserError
 from harness.records.plain import identity
 
