@@ -70,6 +70,7 @@ NAMES = (
     "latency predict",
     "latency calibrate",
     "latency published",
+    "sample",
     "evaluate",
     "report",
     "clean",

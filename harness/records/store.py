@@ -73,21 +73,21 @@ class Store:
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all; a folder that cannot be written is a UserError."""
-    with _appearing(path) as file:
+    with appearing(path) as file:
         file.write(content)
 
 
 def copy_atomic(source: Path, path: Path) -> None:
     """Copy a file, with its time of change, so that it is there whole or not at all; errors as `write_atomic`."""
     with source.open("rb") as read:
-        with _appearing(path) as file:
+        with appearing(path) as file:
             shutil.copyfileobj(read, file)
         times = os.fstat(read.fileno())
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 @contextlib.contextmanager
-def _appearing(path: Path) -> Iterator[BinaryIO]:
+def appearing(path: Path) -> Iterator[BinaryIO]:
     """A file to write, which appears at `path` when the block ends well."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

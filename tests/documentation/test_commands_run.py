@@ -23,6 +23,7 @@ CUT = {
     "train": SHORT | {"recipe.steps": 8},
     "sweep": SHORT | {"trials": 3},
     "proxies": SHORT,  # scored as the sweep was
+    "sample": {"sampling.steps": 2},
 }
 """Verb -> the settings that make it short, in place of those that the page gives."""
 TRIALS = {"unselected": 24}  # `harness proxies` asks for so many

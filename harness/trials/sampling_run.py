@@ -1,0 +1,149 @@
+"""Samples of one trained network: which classes they show, and how they are made, as its trial did unless told else.
+
+The classes and their prompts come with the weights: the data is read only where its class frequencies are asked for.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.architecture.config import ArchitectureConfig, Denoiser
+from harness.data.dataset import load_dataset
+from harness.data.prompts import PromptTable, class_prompts
+from harness.diffusion.config import SamplingConfig
+from harness.diffusion.flow_matching import NotFiniteError
+from harness.diffusion.labels import sample_labels
+from harness.diffusion.sampling import sample_batches
+from harness.models.weights import Training, file_sha256, read_weights
+from harness.records.errors import UserError
+from harness.records.plain import canonical_json, from_plain, identity
+from harness.training.device import resolve_device
+from harness.trials.prepared import cache_folder
+from harness.trials.settings import Settings
+from harness.trials.trained import TrainedNetwork
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplingRun:
+    """A network with all that its samples are functions of."""
+
+    network: nn.Module  # on the device that it runs on
+    prompts: PromptTable
+    labels: Tensor  # (N,) class numbers
+    class_names: Sequence[str]
+    shape: tuple[int, int, int]  # (C, H, W) of what the network denoises
+    config: SamplingConfig
+    identity: Mapping[str, Any]
+    """What makes the samples what they are, plain: the same identity is the same sample i, whatever N."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def images(self, indices: range | None = None) -> Iterator[tuple[int, Tensor]]:
+        """(i, uint8 (C, H, W)) of the samples `indices`, or of all, in order; computed a micro-batch at a time.
+
+        UserError where the network's images are no numbers.
+        """
+        batches = sample_batches(
+            self.network, self.prompts, self.labels, self.config, shape=self.shape, indices=indices
+        )  # fmt: skip
+        try:
+            for part, images in batches:
+                yield from zip(part, images, strict=True)
+        except NotFiniteError as error:
+            raise UserError(f"trial {self.identity['trial']} cannot be sampled from: {error}") from error
+
+
+def sampling_run(
+    trained: TrainedNetwork, settings: Settings, count: int, classes: Sequence[str] | None = None
+) -> SamplingRun:
+    """`count` samples by `settings.sampling`, which the caller composes (`trained.sampling_of`).
+
+    Of `classes` (names or numbers) in turn, or of all by the rule `sampling.labels`. UserError for a class that there
+    is not, another text encoder than the one trained with, and class frequencies of other data.
+    """
+    expected = from_plain(ArchitectureConfig, trained.record.architecture) if trained.record else None
+    weights = read_weights(trained.weights, expected)
+    training, architecture = weights.training, weights.architecture
+    assert training is not None  # `trained_network` refuses such files
+    if not isinstance(architecture, Denoiser):
+        raise UserError(f"{trained.weights} holds a {type(architecture).__name__}, which makes no samples of its own")
+    settings.sampling.check_channels(architecture.latent_channels)
+    names = class_names(training)
+    labels = _labels(trained, settings, count, names, None if classes is None else class_numbers(classes, names))
+    return SamplingRun(
+        network=weights.network().to(resolve_device(settings.recipe.device)),
+        prompts=_prompts(trained.weights, training, settings, names),
+        labels=labels,
+        class_names=names,
+        shape=(architecture.latent_channels, training.latent, training.latent),
+        config=settings.sampling,
+        identity={
+            "trial": trained.key,
+            "weights_sha256": file_sha256(trained.weights),
+            "sampling": identity(settings.sampling),
+            "classes": "all" if classes is None else [names[number] for number in class_numbers(classes, names)],
+        },
+    )
+
+
+def class_names(training: Training) -> tuple[str, ...]:
+    """The classes that a network was trained on, as they stand in its prompts, by their numbers."""
+    before, _, after = str(training.text["template"]).partition("{}")
+    return tuple(prompt[len(before) : len(prompt) - len(after)] for prompt in training.text["prompts"])
+
+
+def class_numbers(classes: Sequence[str], names: Sequence[str]) -> tuple[int, ...]:
+    """By name, else by number from 0."""
+    return tuple(_number(text, names) for text in classes)
+
+
+def _number(text: str, names: Sequence[str]) -> int:
+    if text in names:
+        return names.index(text)
+    if text.isdecimal() and int(text) < len(names):
+        return int(text)
+    shown = get_close_matches(text, names, n=5, cutoff=0.4) or names[:5]
+    more = ", ..." if len(shown) < len(names) else ""
+    raise UserError(
+        f"there is no class '{text}'; give a number from 0 to {len(names) - 1}, or a name: {', '.join(shown)}{more}"
+    )
+
+
+def _prompts(file: Path, training: Training, settings: Settings, names: Sequence[str]) -> PromptTable:
+    """The prompts that the network was trained with, embedded anew."""
+    text = training.text
+    how = replace(
+        settings.text, template=text["template"], length=text["length"], mask_padding=text["mask_padding"]
+    )  # fmt: skip
+    prompts = class_prompts(how, names, cache_folder(settings.out))
+    if prompts.identity["encoder"] != text["encoder"]:
+        raise UserError(
+            f"{file} was trained with another text encoder than text={settings.text.kind}; give that one, "
+            "text=huggingface text.name=NAME"
+        )
+    return prompts
+
+
+def _labels(
+    trained: TrainedNetwork, settings: Settings, count: int, names: Sequence[str], numbers: Sequence[int] | None
+) -> Tensor:
+    """(count,) classes: `numbers` in turn, or all by the rule."""
+    if numbers is not None:
+        return torch.tensor(numbers)[torch.arange(count) % len(numbers)]
+    if settings.sampling.labels == "balanced":
+        return sample_labels(count, (1,) * len(names), settings.sampling)
+    data = load_dataset(settings.data, cache=cache_folder(settings.out))
+    recorded = trained.record.protocol["data"] if trained.record else data.identity
+    if data.class_names != names or canonical_json(recorded) != canonical_json(data.identity):
+        raise UserError(
+            f"sampling.labels={settings.sampling.labels} asks for the class frequencies of the data that trial "
+            f"{trained.key} was trained on, and that is not data={settings.data.kind} as it is; give its settings, "
+            "data=..., or sampling.labels=balanced, or --classes"
+        )
+    return sample_labels(count, data.class_sizes, settings.sampling)

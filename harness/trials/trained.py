@@ -1,0 +1,105 @@
+"""What a user names a trained network by: its trial's key or the beginning of it, its file of weights, or the YAML that
+it was promoted to; and the record of its trial.
+
+Torch is loaded for a file of weights alone.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.records.errors import UserError
+from harness.records.record import TrialRecord, why
+from harness.records.store import Store
+from harness.trials.spec import store_of
+
+KEY_PREFIX = re.compile(r"[0-9a-f]{4,16}")
+WEIGHTS = "ema.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainedNetwork:
+    weights: Path
+    """Its file: safetensors that say what they are of."""
+    key: str
+    """Of its trial."""
+    record: TrialRecord | None
+    """Of its trial; None for a file of weights whose trial is in no store here."""
+
+
+def trained_network(what: str, out: Path) -> TrainedNetwork:
+    """The network that `what` names; trials are looked for in the store under `out`, and in the one that a file of
+    weights lies in. UserError where there is none, or more than one."""
+    if what.endswith(".safetensors"):
+        return _of_weights(Path(what), out)
+    store = store_of(out)
+    if what.endswith((".yaml", ".yml")):
+        return _of_record(_promoted(Path(what), store), store)
+    return _of_record(trial_of(what, store), store)
+
+
+def sampling_of(trained: TrainedNetwork) -> dict[str, Any]:
+    """Defaults for `settings_of`: the sampling that the trial was scored with, setting by setting; empty without its
+    record."""
+    if trained.record is None:
+        return {}
+    return {f"sampling.{name}": value for name, value in trained.record.protocol["sampling"].items()}
+
+
+def trial_of(key: str, store: Store) -> TrialRecord:
+    """The record of the trial whose key is this, or begins so, with at least four digits."""
+    keys = [each for each in store.keys(TrialRecord) if each.startswith(key)] if KEY_PREFIX.fullmatch(key) else []
+    if len(keys) > 1:
+        raise UserError(f"'{key}' begins the keys of {len(keys)} trials; give more of the key: {', '.join(keys[:10])}")
+    record = store.trial(keys[0]) if keys else None
+    if record is None:
+        raise UserError(
+            f"'{key}' is neither the key of a trial in {store.root}, or its first digits, nor a file of weights "
+            "(.safetensors) or a promoted architecture (.yaml); the files in the store's folder trials/ are named by "
+            "their keys, and out=FOLDER says where it lies"
+        )
+    return record
+
+
+def _of_record(record: TrialRecord, store: Store) -> TrainedNetwork:
+    if WEIGHTS not in record.artifacts:
+        reason = f" ({why(record)})" if record.state != "complete" else ", and counted only"
+        raise UserError(f"trial {record.key} ({record.name}) is {record.state}{reason}: it left no weights to use")
+    return TrainedNetwork(weights=store.artifact(record.key, WEIGHTS), key=record.key, record=record)
+
+
+def _of_weights(path: Path, out: Path) -> TrainedNetwork:
+    from harness.models.weights import read_identity
+
+    training = read_identity(path)[1]
+    if training is None:
+        raise UserError(
+            f"{path} does not say how its weights were trained, which classes and which text encoder it knows; give a "
+            "trial's key, or a file that a trial wrote"
+        )
+    places = path.resolve().parents
+    around = [Store(places[2])] if len(places) > 2 and places[1].name == "artifacts" else []
+    found = (store.trial(training.trial) for store in (*around, store_of(out)))
+    return TrainedNetwork(weights=path, key=training.trial, record=next(filter(None, found), None))
+
+
+def _promoted(path: Path, store: Store) -> TrialRecord:
+    """The record of the trial that the file was promoted from, unless the file was edited since."""
+    from harness.architecture.catalogue import architecture
+    from harness.trials.promoted import origin_of
+
+    config, origin = architecture(str(path)), origin_of(path)
+    if origin is None or origin.fingerprint != config.fingerprint:
+        reason = "was edited since its promotion" if origin else "names no trial, as `harness promote` writes it"
+        raise UserError(
+            f"{path} {reason}, so there are no weights of it; train it with `harness train {path}`, and give the file "
+            "that it prints"
+        )
+    record = store.trial(origin.parent)
+    if record is None:
+        raise UserError(
+            f"{path} was promoted from trial {origin.parent}, which is not in {store.root}; say where it lies with "
+            "out=FOLDER"
+        )
+    return record
