@@ -6,6 +6,7 @@ The classes and their prompts come with the weights: the data is read only where
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from harness.architecture.config import ArchitectureConfig, Denoiser
 from harness.data.dataset import load_dataset
 from harness.data.prompts import PromptTable, class_prompts
 from harness.diffusion.config import SamplingConfig
-from harness.diffusion.flow_matching import NotFiniteError
 from harness.diffusion.labels import sample_labels
-from harness.diffusion.sampling import sample_batches
+from harness.diffusion.sampling import Decode, sample_batches
+from harness.models.autoencoder import load_matching
+from harness.models.pixels import NotFiniteError
 from harness.models.weights import Training, file_sha256, read_weights
 from harness.records.errors import UserError
 from harness.records.plain import canonical_json, from_plain, identity
@@ -37,6 +39,7 @@ class SamplingRun:
     labels: Tensor  # (N,) class numbers
     class_names: Sequence[str]
     shape: tuple[int, int, int]  # (C, H, W) of what the network denoises
+    decode: Decode | None  # what makes pictures of it; None where it is pictures
     config: SamplingConfig
     identity: Mapping[str, Any]
     """What makes the samples what they are, plain: the same identity is the same sample i, whatever N."""
@@ -50,7 +53,7 @@ class SamplingRun:
         UserError where the network's images are no numbers.
         """
         batches = sample_batches(
-            self.network, self.prompts, self.labels, self.config, shape=self.shape, indices=indices
+            self.network, self.prompts, self.labels, self.config, shape=self.shape, indices=indices, decode=self.decode
         )  # fmt: skip
         try:
             for part, images in batches:
@@ -74,14 +77,15 @@ def sampling_run(
     if not isinstance(architecture, Denoiser):
         raise UserError(f"{trained.weights} holds a {type(architecture).__name__}, which makes no samples of its own")
     settings.sampling.check_channels(architecture.latent_channels)
-    names = class_names(training)
+    names, device = class_names(training), resolve_device(settings.recipe.device)
     labels = _labels(trained, settings, count, names, None if classes is None else class_numbers(classes, names))
     return SamplingRun(
-        network=weights.network().to(resolve_device(settings.recipe.device)),
+        network=weights.network().to(device),
         prompts=_prompts(trained.weights, training, settings, names),
         labels=labels,
         class_names=names,
         shape=(architecture.latent_channels, training.latent, training.latent),
+        decode=_decoder(trained.weights, training, settings, device),
         config=settings.sampling,
         identity={
             "trial": trained.key,
@@ -128,6 +132,16 @@ def _prompts(file: Path, training: Training, settings: Settings, names: Sequence
             "text=huggingface text.name=NAME"
         )
     return prompts
+
+
+def _decoder(file: Path, training: Training, settings: Settings, device: torch.device) -> Decode | None:
+    """The autoencoder that made the latents that the network was trained on."""
+    if training.autoencoder is not None:
+        autoencoder = load_matching(settings.autoencoder, device, training.autoencoder)
+        return partial(autoencoder.decode, rounding=settings.sampling.rounding)
+    if settings.autoencoder.kind != "pixels":
+        raise UserError(f"{file} was trained on pixels; leave out autoencoder={settings.autoencoder.kind}")
+    return None
 
 
 def _labels(

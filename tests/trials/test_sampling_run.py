@@ -70,9 +70,9 @@ def sampled(tmp_path, capsys):
 
 def expected(spec, count=COUNT, **sampling):
     """What the trial is scored on."""
-    data, prompts = prepare(spec.settings).training_data
+    settings = replace(spec.settings, sampling=replace(spec.settings.sampling, **sampling))
     network = read_weights(spec.store.artifact(spec.key, "ema.safetensors")).network()
-    images, labels = sample_images(network, data, prompts, replace(spec.settings.sampling, **sampling), count)
+    images, labels = sample_images(network, prepare(settings), count)
     return images.permute(0, 2, 3, 1).numpy(), labels.numpy()
 
 
@@ -214,9 +214,10 @@ def refused(spec, capsys):
         (["KEY", "--count", "0"], "--count is at least 1, not 0"),
         (["KEY", "--count", "2000"], "a grid shows at most 1024 samples, not 2000; give a folder or an .npz"),
         (["KEY", "--to", "a.jpg"], "--to is FILE.png (a grid), FILE.npz or a folder, whose name has no dot in it"),
-        (["KEY", "quality.samples=3"], "samples depend on sampling.SETTING, data.SETTING, out, text, text.name,"),
+        (["KEY", "quality.samples=3"], "samples depend on sampling.SETTING, data.SETTING, autoencoder.SETTING, out,"),
         (["KEY", "sampling.stepz=3"], "unknown setting 'sampling.stepz'; choose one of: sampling.steps,"),
         (["KEY", "sampling.guidance_scale=1"], "guidance_interval means nothing with guidance_scale=1"),
+        (["KEY", "autoencoder=tiny"], "was trained on pixels; leave out autoencoder=tiny"),
         (["KEY", "data=image_folder", "data.path=/x"], "/x"),
         (["KEY", "text=huggingface", "text.name=/no/such"], "/no/such"),
     ],
