@@ -165,6 +165,7 @@ def test_every_knob_peer_and_decoder_passes(name, tmp_path):
     check(*exported(config, tmp_path, settings))
 
 
+@pytest.mark.xdist_group("gigabytes")
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_snapgen_exports_at_full_size_and_passes(tmp_path, capsys):

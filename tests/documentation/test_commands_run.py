@@ -1,7 +1,8 @@
 """Every `harness` command of README and docs/ runs, page after page, as it stands but for its length.
 
 A page's commands run in their order in one folder, because a later one reads what an earlier one wrote. Cut short are
-trainings and searches, without export and latency (CUT), and watching, which has no end.
+trainings and searches, without export and latency (CUT), and watching, which has no end. Pages share a store, so that
+what several of them train is trained once.
 """
 
 import shlex
@@ -26,6 +27,8 @@ CUT = {
     "sample": {"sampling.steps": 2},
 }
 """Verb -> the settings that make it short, in place of those that the page gives."""
+SHARED = ("store", "cache")
+"""What all pages' out= have in common."""
 TRIALS = {"unselected": 24}  # `harness proxies` asks for so many
 
 
@@ -40,6 +43,8 @@ def place(tmp_path_factory):
         for index in range(40):
             Image.fromarray(random.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(folder / f"{index}.png")
     (home / "from_cluster" / "runs" / "store" / "trials").mkdir(parents=True)
+    for part in SHARED:
+        (home / "shared" / part).mkdir(parents=True)
     return home
 
 
@@ -47,7 +52,7 @@ def cut_short(words: list[str], home: Path, work: Path) -> list[str]:
     """The command as it stands, but for placeholders and length."""
     words = [word.replace("~", str(home)) for word in words if word != "--watch"]
     if "KEY" in words:
-        keys = [record.key for record in Store(work / "runs" / "store").trials()]
+        keys = [each.key for each in Store(work / "runs" / "store").trials() if "ema.safetensors" in each.artifacts]
         words = [keys.pop() if word == "KEY" else word for word in words]
     words = [str(home / "my_images" / "red car") if word == "FOLDER" else word for word in words]
     cut = dict(CUT.get(words[0], {}))
@@ -68,6 +73,9 @@ def cut_short(words: list[str], home: Path, work: Path) -> list[str]:
 def test_commands_run(page, place, workplace, monkeypatch):
     monkeypatch.setenv("HOME", str(place))
     monkeypatch.setattr("harness.search.driver.floor_of", lambda *_: float("inf"))  # nothing beats it in four steps
+    (workplace / "runs").mkdir()
+    for part in SHARED:
+        (workplace / "runs" / part).symlink_to(place / "shared" / part)
     for path, content in files(page).items():
         file = workplace / path
         file.parent.mkdir(exist_ok=True)

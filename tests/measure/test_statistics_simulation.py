@@ -49,7 +49,7 @@ def test_a_page_states_something_false_at_most_one_time_in_twenty(world, noise, 
 @pytest.mark.parametrize("noise", NOISES)
 def test_a_page_states_something_false_at_most_one_time_in_twenty_at_length(world, noise):
     for seeds in SEEDS:
-        check_errors(world, noise, seeds, 2000)
+        check_errors(world, noise, seeds, 1000)
 
 
 def test_one_absolute_spread_would_state_false_things_where_noise_is_proportional(monkeypatch):

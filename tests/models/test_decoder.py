@@ -207,6 +207,7 @@ print(json.dumps([list(image.shape), bool(image.isfinite().all()), peak / 1e9]))
 """
 
 
+@pytest.mark.xdist_group("gigabytes")
 @pytest.mark.slow
 def test_the_tiny_decoder_runs_at_1024_pixels_in_under_5_5_gb():
     """Measured in float32 on the CPU: 4.6 GB at the peak, PyTorch included; a minute on one thread."""

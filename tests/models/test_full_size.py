@@ -31,6 +31,7 @@ print(json.dumps([size, sound, not torch.equal(before, weight), peak / 1e9]))
 """
 
 
+@pytest.mark.xdist_group("gigabytes")
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_snapgen_runs_forward_and_one_training_step_within_8_gigabytes():
