@@ -62,10 +62,9 @@ def _say(sentence: str) -> None:
 
 def _let_go(*streams: "TextIO | None") -> None:
     """Drop what a stream could not write: Python tries again when it ends, and would complain of it once more."""
-    for stream in streams:
+    for stream in filter(None, streams):  # None: closed by the shell, as with `>&-`
         try:
-            if stream is not None:  # closed by the shell: `>&-`
-                stream.flush()
+            stream.flush()
         except OSError:
             import os
 
