@@ -80,7 +80,7 @@ def resolve_ending(attempt: Attempt, handle: Handle, launcher: LauncherConfig, r
 
 def why_lost(attempt: Attempt, handle: Handle) -> str:
     when = "while it ran" if attempt.started else "before it began"
-    words = attempt.last_words() or "without a word, as from kill -9 or a lack of memory"
+    words = attempt.last_words() or "without a word, as from kill -9, or a lack of memory or disk space"
     return f"its worker ended {when}, {words} (job: {handle.state()})"
 
 

@@ -29,6 +29,7 @@ from harness.processes.lease import Heartbeat, LeaseWatch
 from harness.processes.locks import FileLock, holder
 from harness.records.errors import UserError
 from harness.records.plain import Plain, to_plain
+from harness.records.store import unwritable
 
 Call: TypeAlias = Callable[[Path], Plain]
 """`call(attempt_folder) -> plain value`: picklable, with all it needs inside."""
@@ -127,7 +128,10 @@ def earlier_run_is_over(attempt: Attempt, earlier: dict[str, Any], timeout_s: fl
 
 def save_call(attempt: Attempt, call: Call) -> None:
     """Pickle the callable into the attempt's folder, so that the job itself is light and takes its lock at once."""
-    DelayedSubmission(call).dump(attempt.call)
+    try:
+        DelayedSubmission(call).dump(attempt.call)
+    except OSError as error:
+        raise unwritable(attempt.call, error) from error
 
 
 def _run(attempt: Attempt, signals: "StopSignals") -> Result:

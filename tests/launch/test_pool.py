@@ -248,6 +248,15 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None
         Pool(tmp_path / "file" / "runs", LOCAL)
 
 
+def test_a_job_that_a_full_disk_does_not_take_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # of a write: without a file name
+
+    monkeypatch.setattr("harness.launch.worker.DelayedSubmission.dump", full)
+    with pytest.raises(UserError, match=r"cannot write .*call\.pkl: No space left on device; free some space"):
+        run(tmp_path, LOCAL, key=jobs.Steps(steps=1, seconds=0))
+
+
 def test_a_job_that_starts_too_late_refuses(tmp_path: Path) -> None:
     late, current = new_attempt(tmp_path / "key"), new_attempt(tmp_path / "key")
     current.make_current()
