@@ -10,6 +10,8 @@ from harness.records.terminal import escaped
 
 UNPRINTABLE = ("Cc", "Cs")  # Unicode categories: control characters, and bytes that are not UTF-8
 
+SEPARATORS = (",", ";", ":", "=", "|")  # of other formats
+
 
 def class_names(folders: Sequence[str], names_file: Path | None) -> tuple[str, ...]:
     """A name for each class folder: its own with spaces for underscores, or what the names file says."""
@@ -19,8 +21,9 @@ def class_names(folders: Sequence[str], names_file: Path | None) -> tuple[str, .
         named = named_folders(names_file, folders)
         for folder in folders:
             if folder not in named:
-                line = f"add a line `{escaped(folder)} NAME`"
-                raise UserError(f"{names_file} has no name for the class folder '{escaped(folder)}'; {line}")
+                raise UserError(
+                    f"{names_file} has no name for the class folder '{escaped(folder)}'; {_remedy(names_file, folder)}"
+                )
         names = tuple(named[folder] for folder in folders)
     _check(folders, names)
     return names
@@ -32,23 +35,29 @@ def named_folders(names_file: Path, folders: Sequence[str]) -> Mapping[str, str]
     A line is a folder's name, a tab or spaces, and the class's name; of synonyms after commas the first counts. A
     folder's name may hold spaces: the longest one that a line begins with is meant. Other lines are for other data.
     """
-    by_normal_form = {unicodedata.normalize("NFC", folder): folder for folder in folders}
+    by_normal_form: dict[str, str] = {}
+    for folder in folders:
+        if (other := by_normal_form.setdefault(_normal_form(folder), folder)) != folder:
+            raise UserError(
+                f"the class folders {other!a} and {folder!a} differ in how an accent is stored, or in spaces at an end, "
+                f"so that no line of {names_file} tells them apart; rename one of them, or put them together"
+            )
     names: dict[str, str] = {}
     lines: dict[str, int] = {}
     for number, line in enumerate(_lines(names_file), 1):
-        folder, name = _parted(line, by_normal_form)
-        if folder is None:
+        named, name = _parted(line, by_normal_form)
+        if named is None:
             continue
         if not name:
             raise UserError(
-                f"{names_file}, line {number}: '{escaped(folder)}' has no name; write `{escaped(folder)} NAME`"
+                f"{names_file}, line {number}: '{escaped(named)}' has no name; write `{escaped(named)} NAME`"
             )
-        if folder in lines:
+        if named in lines:
             raise UserError(
-                f"{names_file}, line {number}: '{escaped(folder)}' is named in line {lines[folder]} too; "
+                f"{names_file}, line {number}: '{escaped(named)}' is named in line {lines[named]} too; "
                 "keep one of them"
             )
-        names[folder], lines[folder] = name, number
+        names[named], lines[named] = name, number
     return names
 
 
@@ -62,6 +71,21 @@ def _lines(names_file: Path) -> list[str]:
             f"data.names must be a text file of lines `FOLDER NAME`, in UTF-8; {names_file}: {error.reason} at byte "
             f"{error.start}"
         ) from error
+
+
+def _normal_form(folder: str) -> str:
+    """As a line of a names file can say it."""
+    return unicodedata.normalize("NFC", folder).strip()
+
+
+def _remedy(names_file: Path, folder: str) -> str:
+    """What to write; where a line parts folder and name otherwise, as a CSV file does, which one."""
+    said = _normal_form(folder)
+    for number, line in enumerate(_lines(names_file), 1):
+        rest = line.strip().removeprefix(said).lstrip()
+        if line.strip().startswith(said) and rest.startswith(SEPARATORS):
+            return f"line {number} has a '{rest[0]}' after it, where a tab or spaces are to be"
+    return f"add a line `{escaped(folder.strip())} NAME`"
 
 
 def _parted(line: str, by_normal_form: Mapping[str, str]) -> tuple[str | None, str]:

@@ -291,6 +291,7 @@ def studies_in(out: Path, marks: Sequence[str] = MARKS) -> list[str]:
     """The names of the folders in `out` that hold one of the `marks`, sorted."""
     if not out.is_dir():
         return []
+    next(out.iterdir(), None)  # PermissionError, where `glob` would find nothing
     return sorted({path.parent.name for mark in marks for path in out.glob(f"*/{mark}")})
 
 

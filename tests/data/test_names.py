@@ -51,6 +51,27 @@ def test_a_folders_name_may_be_spelt_in_either_unicode_form(names):
 
 
 @pytest.mark.parametrize(
+    "folders", [(unicodedata.normalize("NFC", "café"), unicodedata.normalize("NFD", "café")), ("dog", "dog ")]
+)
+def test_folders_that_no_line_tells_apart_are_refused(names, folders):
+    names.write_text("café coffee\ndog Hund\n")
+    with pytest.raises(UserError, match=r"no line of .*names.txt tells them apart; rename one of them"):
+        class_names(folders, names)
+
+
+def test_a_folder_whose_name_ends_in_a_space_can_be_named(names):
+    names.write_text("dog  Hund\n")
+    assert class_names(["dog "], names) == ("Hund",)
+
+
+@pytest.mark.parametrize("line", ["dog,Hund", "dog, Hund", "dog: Hund", "dog=Hund"])
+def test_a_file_of_another_format_is_told_what_parts_folder_and_name(names, line):
+    names.write_text(f"black_cat Katze\n{line}\n")
+    with pytest.raises(UserError, match="'dog'; line 2 has a '[,:=]' after it, where a tab or spaces are to be"):
+        class_names(FOLDERS, names)
+
+
+@pytest.mark.parametrize(
     ("content", "sentence"),
     [
         ("dog Hund\nblack_cat Katze\ndog Rex\n", "names.txt, line 3: 'dog' is named in line 1 too; keep one of them"),
