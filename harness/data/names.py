@@ -39,8 +39,8 @@ def named_folders(names_file: Path, folders: Sequence[str]) -> Mapping[str, str]
     for folder in folders:
         if (other := by_normal_form.setdefault(_normal_form(folder), folder)) != folder:
             raise UserError(
-                f"the class folders {other!a} and {folder!a} differ in how an accent is stored, or in spaces at an end, "
-                f"so that no line of {names_file} tells them apart; rename one of them, or put them together"
+                f"the class folders {other!a} and {folder!a} differ in how an accent is stored, or in spaces at an "
+                f"end, so that no line of {names_file} tells them apart; rename one of them, or put them together"
             )
     names: dict[str, str] = {}
     lines: dict[str, int] = {}
@@ -54,8 +54,7 @@ def named_folders(names_file: Path, folders: Sequence[str]) -> Mapping[str, str]
             )
         if named in lines:
             raise UserError(
-                f"{names_file}, line {number}: '{escaped(named)}' is named in line {lines[named]} too; "
-                "keep one of them"
+                f"{names_file}, line {number}: '{escaped(named)}' is named in line {lines[named]} too; keep one of them"
             )
         names[named], lines[named] = name, number
     return names

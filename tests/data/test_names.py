@@ -67,7 +67,7 @@ def test_a_folder_whose_name_ends_in_a_space_can_be_named(names):
 @pytest.mark.parametrize("line", ["dog,Hund", "dog, Hund", "dog: Hund", "dog=Hund"])
 def test_a_file_of_another_format_is_told_what_parts_folder_and_name(names, line):
     names.write_text(f"black_cat Katze\n{line}\n")
-    with pytest.raises(UserError, match="'dog'; line 2 has a '[,:=]' after it, where a tab or spaces are to be"):
+    with pytest.raises(UserError, match=r"'dog'; line 2 has a '[,:=]' after it, where a tab or spaces are to be"):
         class_names(FOLDERS, names)
 
 
