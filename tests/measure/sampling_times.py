@@ -18,7 +18,7 @@ WAYS = [
     ("euler", 40, 1.0, False), ("euler", 19, 1.0, False), ("heun", 10, 1.0, False), ("heun", 10, 1.0, True),
     ("euler", 9, 1.0, False), ("heun", 5, 1.0, False), ("heun", 5, 1.0, True),
     ("heun", 10, 0.5, False), ("heun", 10, 2.0, False), ("euler", 10, 0.5, False), ("euler", 10, 1.0, False),
-    ("euler", 10, 2.0, False),
+    ("euler", 10, 2.0, False), ("dpmpp_2m", 19, 1.0, False), ("dpmpp_2m", 9, 1.0, False), ("dpmpp_2m", 5, 1.0, False),
 ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,12 @@ import torch
 from PIL import Image
 from tiny_study import share_cache, tiny_spec
 
+from harness.architecture.edits import with_edits
 from harness.cli import main
+from harness.diffusion.sampling import sample
+from harness.models import tiny_autoencoder
+from harness.models.autoencoder import describe, load_autoencoder
+from harness.models.autoencoder_config import TinyAutoencoder
 from harness.models.parameters import filled_copy
 from harness.models.weights import Training, read_weights, write_weights
 from harness.records.errors import UserError
@@ -22,6 +28,7 @@ from harness.trials.outcomes import record_of
 from harness.trials.prepared import prepare
 from harness.trials.samples import initialised_network, sample_images
 from harness.trials.sampling_run import class_numbers
+from harness.trials.settings import settings_of
 
 COUNT = 40  # of micro-batches of 16
 
@@ -188,6 +195,29 @@ def test_a_file_of_weights_without_its_record_says_what_it_takes(spec, tmp_path,
     words = ["sample", str(tmp_path / "mine.safetensors"), f"out={tmp_path / 'empty'}", "--to", str(tmp_path / "a.png")]
     assert main([*words, "--count", "2", "--classes", "1"]) == 0
     assert f"note: trial {spec.key} of" in capsys.readouterr().err
+
+
+def test_latents_are_decoded_by_the_autoencoder_that_made_them(spec, sampled, tmp_path, capsys):
+    torch.manual_seed(0)
+    for half in ("encoder", "decoder"):
+        torch.save(getattr(tiny_autoencoder, half)(5, pooled=False).state_dict(), tmp_path / f"{half}.pth")
+    chosen = TinyAutoencoder(encoder=tmp_path / "encoder.pth", decoder=tmp_path / "decoder.pth")
+    scale = (0.5, 1.0, 1.5, 2.0, 3.0)
+    architecture = with_edits(spec.architecture, {"latent_channels": 5})
+    network = filled_copy(initialised_network(architecture, 0))
+    text, made_by = prepare(spec.settings).training_data[1], describe(chosen).identity(scale)
+    training = Training(trial="0123456789abcdef", latent=4, text=text.identity, autoencoder=made_by)
+    write_weights(tmp_path / "latents.safetensors", network.state_dict(), architecture, training)
+    what = [str(tmp_path / "latents.safetensors"), "--classes", "4", "--count", "3"]
+    files = [f"autoencoder.{half}={tmp_path / half}.pth" for half in ("encoder", "decoder")]
+    images, _ = sampled(*what, "autoencoder=tiny", *files, "sampling.rounding=truncate", "out=nowhere")
+    decode = partial(load_autoencoder(chosen, torch.device("cpu"), scale=scale).decode, rounding="truncate")
+    config = settings_of(["sampling.rounding=truncate"]).sampling
+    by_hand = sample(network, text, torch.tensor([4, 4, 4]), config, shape=(5, 4, 4), decode=decode)
+    assert images.shape == (3, 32, 32, 3)
+    assert np.array_equal(images, by_hand.permute(0, 2, 3, 1).numpy())
+    assert main(["sample", *what]) == 2
+    assert "autoencoder=pixels is not the one that these latents were made with" in capsys.readouterr().err
 
 
 @pytest.fixture
