@@ -1,12 +1,16 @@
-"""How good generated images are: kernel distance, Frechet distance, and whether they show the class asked for.
+"""How good generated images are: distances to real ones, and whether they show the class asked for.
 
     KID   its expectation does not depend on N, so it ranks at any N; may be below 0 near its floor
     FD    biased upwards by about 1/N, so two of them compare at equal N only, and beside the floor of real images at
-          that N. FID is FD in the original Inception's features, and nothing else
+          that N. FID is FD in the original Inception's features, and nothing else; sFID in its spatial ones
+    FD-infinity, Inception Score, precision, recall    where `quality.metrics` asks for them
 
-Both are torch-fidelity's numbers (the tests hold them to that), computed by `quality_distances` for their replicates
-and for unequal numbers of images. Each has a 95% interval of the sampling noise of its N images. It is about the
-expectation at that N, for the reference images as they are, and says nothing of another training seed.
+All are torch-fidelity's numbers (the tests hold them to that), computed by `quality_distances` for their replicates
+and for unequal numbers of images. KID and FD have a 95% interval of the sampling noise of their N images. It is about
+the expectation at that N, for the reference images as they are, and says nothing of another training seed.
+
+Images may come in any number of parts (`Scorer`). Up to WHOLE of them, features are kept and scored at once; beyond,
+FD, sFID and Inception Score are of sums, in constant memory, and KID, precision and recall keep N D float32 features.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,29 +19,38 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.data.images import ImageData
 from harness.measure.quality_classifier import pixel_inputs
-from harness.measure.quality_config import QualityConfig
+from harness.measure.quality_config import QualityConfig, score_name
 from harness.measure.quality_distances import (
     Estimate,
     Groups,
     frechet_distance,
+    frechet_distance_at_infinity,
+    frechet_distance_of_gaussians,
+    frechet_distance_of_moments,
     jackknife_groups,
     kernel_distance,
     kernel_distance_over_subsets,
 )
-from harness.measure.quality_reference import Reference
+from harness.measure.quality_fidelity import NEIGHBOURS, InceptionScore, precision_and_recall
+from harness.measure.quality_moments import GroupedMoments, Moments, merged
+from harness.measure.quality_reference import WHOLE, Reference, ReferenceStatistics
+from harness.measure.quality_reference_files import Given
 from harness.measure.statistics import jackknife_interval, wilson
-from harness.models.extractor_config import InceptionV3Extractor, extractor_name
 from harness.records.quantity import Measured, Quantity, Unavailable
 
 KID_SEED = 2020  # which random subsets; torch-fidelity's own default
+State = dict[str, NDArray[np.generic]]
 
 
 def samples_for(config: QualityConfig, data: ImageData) -> int:
     """N for this data set: `samples`, or as many real images as there are for a floor at the same N, if fewer."""
+    if not config.fewer_for_floor:
+        return config.samples
     other = data.train if config.reference == "heldout" else data.heldout
     return min(config.samples, len(other))
 
@@ -47,26 +60,160 @@ def quality(
 ) -> dict[str, Quantity]:
     """Score uint8 images (N, C, H, W) that were asked to show the classes `labels` (N,).
 
-    Returns `kid`, `fd` and `class_agreement`, each with its label, N, reference and extractor as conditions; `under`
+    Returns the scores of `quality.metrics`, each with its label, N, reference and extractor as conditions; `under`
     are further ones, of how the images were made. With `what` the images are called, standard error says how far it is.
     """
-    if images.dtype != torch.uint8 or tuple(images.shape[1:]) != reference.shape or len(images) != len(labels):
-        raise ValueError(
-            f"quality needs uint8 images (N, {', '.join(map(str, reference.shape))}) and N labels, "
-            f"not {images.dtype} {tuple(images.shape)} and {len(labels)}"
-        )
-    images, labels = images.cpu(), labels.cpu()
-    features = reference.extractor.features(images, what).double()
-    scores: dict[str, Quantity] = {
-        **{name: distance(name, features, labels, reference) for name in DISTANCES},
-        "class_agreement": _class_agreement(images, features, labels, reference),
-    }
-    return {name: _with_conditions(quantity, under or {}) for name, quantity in scores.items()}
+    if len(images) != len(labels):
+        raise ValueError(f"quality needs uint8 images and as many labels, not {len(images)} and {len(labels)}")
+    scorer = Scorer(reference, labels, what=what)
+    scorer.add(images, range(len(images)))
+    return scorer.quantities(under)
 
 
 def distance(name: str, features: Tensor, labels: Tensor, reference: Reference) -> Measured:
     """`kid` or `fd` of images whose float64 features (N, D) and labels (N,) these are."""
     return DISTANCES[name](features, jackknife_groups(labels), reference)
+
+
+def distances_of_statistics(given: Given, reference: ReferenceStatistics) -> dict[str, Quantity]:
+    """The scores of `quality.metrics` of images that are known by mean and covariance alone: FD and sFD."""
+    assert given.statistics is not None
+    pairs = {
+        "fd": ("FD", given.statistics, reference.gaussian),
+        "sfd": ("sFD", given.spatial, reference.spatial),
+    }
+    scores: dict[str, Quantity] = {}
+    for name in reference.config.metrics:
+        score, statistics, real = pairs.get(name, ("", None, None))
+        if statistics is None or real is None:
+            scores[name] = Unavailable(reason=f"mean and covariance of features alone do not tell {name}")
+        else:
+            value = frechet_distance_of_gaussians(statistics.mean, statistics.covariance, real)
+            scores[name] = _measured(score, Estimate(value), statistics.samples, reference)
+    return scores
+
+
+class Scorer:
+    """The scores of images 0..N-1 that come in parts, in any order, here or in other processes.
+
+    `labels` (N,): the classes asked for, of all N. A process that has added its part hands `state` to the one that
+    merges them; every index must have been added once by then.
+    """
+
+    def __init__(self, reference: Reference, labels: Tensor, *, what: str = "") -> None:
+        self.reference, self.labels, self.what = reference, labels.cpu(), what
+        self.metrics = reference.config.metrics
+        self.groups = jackknife_groups(self.labels)
+        self.added = np.zeros(len(labels), dtype=np.bool_)
+        self.read = np.zeros(len(labels), dtype=np.int64)  # the classifier's answers
+        self.whole = len(labels) <= WHOLE
+        self.features: Tensor | None = None  # (N, D) float32, where they are kept
+        self.moments: GroupedMoments | None = None  # of features, where these are not
+        self.spatial: GroupedMoments | None = None
+        self.inception: InceptionScore | None = None
+
+    def add(self, images: Tensor, indices: range) -> None:
+        """uint8 images (n, C, H, W) with the numbers `indices`."""
+        self._check(images, indices)
+        images, at = images.cpu(), slice(indices.start, indices.stop)
+        layers = self.reference.extractor.layers(images, self.what)
+        self._prepare({name: rows.shape[1] for name, rows in layers.items()})
+        features = layers["features"]
+        if self.features is not None:
+            self.features[at] = features
+        if self.moments is not None:
+            self.moments.add(features, self.groups[at])
+        if self.spatial is not None:
+            self.spatial.add(layers["spatial"], np.zeros(len(images), dtype=np.int64))
+        if self.inception is not None:
+            self.inception.add(layers["logits"], indices)
+        classifier = self.reference.classifier
+        if classifier is not None and "class_agreement" in self.metrics:
+            inputs = pixel_inputs(images) if classifier.on_pixels else features.double().numpy()
+            self.read[at] = classifier.predict(inputs)
+        self.added[at] = True
+
+    def state(self) -> State:
+        """What was added here, for `merge` elsewhere."""
+        state: State = {"added": self.added, "read": self.read[self.added]}
+        if self.features is not None:
+            state["features"] = self.features.numpy()[self.added]
+        for name, sums in self._sums().items():
+            state |= {f"{name}.{key}": values for key, values in sums.state().items()}
+        return state
+
+    def merge(self, state: State) -> None:
+        """Add what another process has added: images with other numbers."""
+        added = np.asarray(state["added"], dtype=np.bool_)
+        if added.shape != self.added.shape or (added & self.added).any():
+            raise ValueError("parts of a score are of the same N images, and share none")
+        if not added.any():
+            return
+        widths = {layer: state[key].shape[-1] for layer, key in STATE_OF.items() if key in state}
+        if "features" not in widths and "features" in state:
+            widths["features"] = state["features"].shape[-1]
+        self._prepare(widths)
+        self.read[added] = state["read"]
+        if self.features is not None:
+            self.features[torch.from_numpy(added)] = torch.from_numpy(np.asarray(state["features"]))
+        for name, sums in self._sums().items():
+            prefix = f"{name}."
+            sums.merge({key.removeprefix(prefix): of for key, of in state.items() if key.startswith(prefix)})
+        self.added |= added
+
+    def quantities(self, under: Mapping[str, Any] | None = None) -> dict[str, Quantity]:
+        """The scores, once every image was added."""
+        if not self.added.all():
+            raise ValueError(f"a score needs all its images, and {int((~self.added).sum())} were not added")
+        scores = {name: SCORES[name](self) for name in self.metrics if name not in ("precision", "recall")}
+        if {"precision", "recall"} & set(self.metrics):
+            scores |= {name: score for name, score in _manifolds(self).items() if name in self.metrics}
+        return {name: _with_conditions(scores[name], under or {}) for name in self.metrics}
+
+    def feature_moments(self) -> list[Moments]:
+        """Of each group."""
+        if self.moments is not None:
+            return self.moments.parts()
+        assert self.features is not None
+        numbers = torch.from_numpy(self.groups)
+        return [Moments.of(self.features[numbers == group]) for group in range(int(self.groups.max()) + 1)]
+
+    def spatial_moments(self) -> Moments | None:
+        """Of spatial features, where a metric reads them."""
+        return None if self.spatial is None else merged(self.spatial.parts())
+
+    def _check(self, images: Tensor, indices: range) -> None:
+        shape = self.reference.shape
+        of_data = shape is None or tuple(images.shape[1:]) == shape
+        if images.dtype != torch.uint8 or images.dim() != 4 or not of_data or len(images) != len(indices):
+            wanted = "(N, C, H, W)" if shape is None else f"(N, {', '.join(map(str, shape))})"
+            raise ValueError(
+                f"quality needs uint8 images {wanted} and N numbers, "
+                f"not {images.dtype} {tuple(images.shape)} and {len(indices)}"
+            )
+        if indices.step != 1 or self.added[indices.start : indices.stop].any():
+            raise ValueError(f"images {indices} were added before, or are no range in steps of 1")
+
+    def _prepare(self, widths: Mapping[str, int]) -> None:
+        """Room for what the metrics need, as wide as the extractor's layers turn out to be."""
+        count = len(self.labels)
+        if self.features is None and (self.whole or self.reference.config.keeps_features) and "features" in widths:
+            self.features = torch.empty(count, widths["features"])
+        summed = not self.whole and (self.features is None or {"fd", "fd_infinity"} & set(self.metrics))
+        if self.moments is None and summed and "features" in widths:
+            self.moments = GroupedMoments(int(self.groups.max()) + 1, widths["features"])
+        if self.spatial is None and "spatial" in widths:
+            self.spatial = GroupedMoments(1, widths["spatial"])
+        if self.inception is None and "logits" in widths:
+            self.inception = InceptionScore(count, widths["logits"])
+
+    def _sums(self) -> dict[str, GroupedMoments | InceptionScore]:
+        named = {"moments": self.moments, "spatial": self.spatial, "inception": self.inception}
+        return {name: sums for name, sums in named.items() if sums is not None}
+
+
+STATE_OF = {"features": "moments.mean", "spatial": "spatial.mean", "logits": "inception.classes"}
+"""Layer -> the array of a state that is as wide."""
 
 
 def _with_conditions(quantity: Quantity, more: Mapping[str, Any]) -> Quantity:
@@ -75,8 +222,11 @@ def _with_conditions(quantity: Quantity, more: Mapping[str, Any]) -> Quantity:
     return replace(quantity, conditions={**quantity.conditions, **more})
 
 
+# One function a score
+
+
 def _fd(features: Tensor, groups: Groups, reference: Reference) -> Measured:
-    return _measured("FD", frechet_distance(features, reference.gaussian, groups), features, reference)
+    return _measured("FD", frechet_distance(features, reference.gaussian, groups), len(features), reference)
 
 
 def _kid(features: Tensor, groups: Groups, reference: Reference) -> Measured:
@@ -91,36 +241,96 @@ def _kid(features: Tensor, groups: Groups, reference: Reference) -> Measured:
         )
         estimator = f"unbiased, mean over {subsets} random subsets of {size} of {m} images and {size} of {n}"
     more = {"estimator": estimator, "kernel": "(x.y/D + 1)^3"}
-    return _measured("KID", estimate, features, reference, more)
+    return _measured("KID", estimate, m, reference, more)
 
 
 DISTANCES: Mapping[str, Callable[[Tensor, Groups, Reference], Measured]] = {"kid": _kid, "fd": _fd}
 
 
-def _measured(
-    name: str, estimate: Estimate, features: Tensor, reference: Reference, more: Mapping[str, Any] | None = None
-) -> Measured:
-    conditions = {**_conditions(name, len(features), reference), **(more or {})}
-    if not estimate.replicates:
-        return Measured(value=estimate.value, unit="1", conditions=conditions)
-    interval = jackknife_interval(estimate.value, estimate.replicates)
+def _kid_of(scorer: Scorer) -> Quantity:
+    if not len(scorer.reference.features):
+        return _statistics_alone(scorer.reference, "KID")
+    assert scorer.features is not None
+    return _kid(scorer.features.double(), scorer.groups, scorer.reference)
+
+
+def _fd_of(scorer: Scorer) -> Quantity:
+    reference = scorer.reference
+    if scorer.whole:
+        assert scorer.features is not None
+        return _fd(scorer.features.double(), scorer.groups, reference)
+    estimate = frechet_distance_of_moments(scorer.feature_moments(), reference.gaussian)
+    return _measured("FD", estimate, len(scorer.labels), reference)
+
+
+def _fd_infinity_of(scorer: Scorer) -> Quantity:
+    reference, count = scorer.reference, len(scorer.labels)
+    line = frechet_distance_at_infinity(scorer.feature_moments(), reference.gaussian)
+    if line is None:
+        return Unavailable(
+            reason=f"{count} images are too few to extrapolate FD from; quality.samples from about "
+            f"{4 * len(reference.gaussian.mean)} are enough"
+        )
+    more = {"sizes": list(line.sizes), "distances": list(line.distances), "estimator": "line in 1/N, least squares"}
+    return _measured("FD-infinity", Estimate(line.value), count, reference, more)
+
+
+def _sfd_of(scorer: Scorer) -> Quantity:
+    reference, moments = scorer.reference, scorer.spatial_moments()
+    if reference.spatial is None:
+        return Unavailable(
+            reason=f"the reference {reference.conditions['reference']} has no statistics of spatial features"
+        )
+    assert moments is not None
+    estimate = frechet_distance_of_moments([moments], reference.spatial)
+    return _measured("sFD", estimate, len(scorer.labels), reference)
+
+
+def _inception_score_of(scorer: Scorer) -> Quantity:
+    assert scorer.inception is not None
+    scores, conditions = scorer.inception.scores(), _conditions("IS", len(scorer.labels), scorer.reference)
+    mean, deviation = float(scores.mean()), float(scores.std())
+    conditions |= {"splits": len(scores)}
+    if len(scores) == 1:
+        return Measured(value=mean, unit="1", conditions=conditions)
     return Measured(
-        value=estimate.value,
-        unit="1",
-        low=interval.low,
-        high=interval.high,
-        spread=f"95%, sampling noise of {len(features)} images (jackknife, {len(estimate.replicates)} groups)",
-        replicates=estimate.replicates,
-        conditions=conditions,
-    )
+        value=mean, unit="1", low=mean - deviation, high=mean + deviation,
+        spread=f"one standard deviation of {len(scores)} splits", conditions=conditions,
+    )  # fmt: skip
 
 
-def _class_agreement(images: Tensor, features: Tensor, labels: Tensor, reference: Reference) -> Quantity:
+def _manifolds(scorer: Scorer) -> dict[str, Quantity]:
+    """Precision and recall; precision has the interval of a share of N images, these real ones given."""
+    reference, count = scorer.reference, len(scorer.labels)
+    if not len(reference.manifold):
+        alone = _statistics_alone(reference, "precision and recall")
+        return {"precision": alone, "recall": alone}
+    if min(count, len(reference.manifold)) <= NEIGHBOURS:
+        few = Unavailable(reason=f"precision and recall need more than {NEIGHBOURS} images on both sides")
+        return {"precision": few, "recall": few}
+    assert scorer.features is not None
+    precision, recall = precision_and_recall(scorer.features, reference.manifold)
+    low, high = wilson(round(precision * count), count)
+    more = {"neighbours": NEIGHBOURS, "manifold": len(reference.manifold)}
+    under = {name: _conditions(name, count, reference) | more for name in ("precision", "recall")}
+    for name, conditions in under.items():
+        conditions["label"] = (
+            f"{score_name(name, reference.config.extractor)}, N={count} against {len(reference.manifold)}"
+        )
+    return {
+        "precision": Measured(
+            value=precision, unit="fraction", low=low, high=high, spread="95% Wilson interval, these real images given",
+            conditions=under["precision"],
+        ),
+        "recall": Measured(value=recall, unit="fraction", conditions=under["recall"]),
+    }  # fmt: skip
+
+
+def _class_agreement_of(scorer: Scorer) -> Quantity:
+    reference, read, labels = scorer.reference, scorer.read, scorer.labels
     classifier = reference.classifier
     if classifier is None:
-        return Unavailable(reason="the data set has one class only: there is nothing to tell apart")
-    inputs = pixel_inputs(images) if classifier.on_pixels else features.numpy()
-    read = classifier.predict(inputs)
+        return Unavailable(reason=reference.unclassified)
     agreed = int(np.sum(read == labels.numpy()))
     label_share, read_share = (np.bincount(of, minlength=len(classifier.bias)) / len(of) for of in (labels, read))
     low, high = wilson(agreed, len(labels))
@@ -140,12 +350,55 @@ def _class_agreement(images: Tensor, features: Tensor, labels: Tensor, reference
     )  # fmt: skip
 
 
-def _conditions(distance: str, samples: int, reference: Reference) -> dict[str, Any]:
-    extractor = reference.config.extractor
-    if isinstance(extractor, InceptionV3Extractor):
-        name = {"FD": "FID", "KID": "KID"}[distance]
-    else:
-        name = f"{distance}-{extractor_name(extractor)}"
-    against = len(reference.features)
-    label = f"{name}, N={samples}" if samples == against else f"{name}, N={samples} against {against}"
+SCORES: Mapping[str, Callable[[Scorer], Quantity]] = {
+    "kid": _kid_of,
+    "fd": _fd_of,
+    "class_agreement": _class_agreement_of,
+    "fd_infinity": _fd_infinity_of,
+    "sfd": _sfd_of,
+    "inception_score": _inception_score_of,
+}
+"""All of `METRICS` but precision and recall, which are computed together."""
+
+
+def _statistics_alone(reference: Reference, score: str) -> Unavailable:
+    return Unavailable(
+        reason=f"{score} needs features of real images, and the reference {reference.conditions['reference']} has "
+        "none for it"
+    )
+
+
+# What a score is called
+
+
+def _measured(
+    name: str,
+    estimate: Estimate,
+    count: int | None,
+    reference: ReferenceStatistics,
+    more: Mapping[str, Any] | None = None,
+) -> Measured:
+    conditions = {**_conditions(name, count, reference), **(more or {})}
+    if not estimate.replicates:
+        return Measured(value=estimate.value, unit="1", conditions=conditions)
+    interval = jackknife_interval(estimate.value, estimate.replicates)
+    return Measured(
+        value=estimate.value,
+        unit="1",
+        low=interval.low,
+        high=interval.high,
+        spread=f"95%, sampling noise of {count} images (jackknife, {len(estimate.replicates)} groups)",
+        replicates=estimate.replicates,
+        conditions=conditions,
+    )
+
+
+def _conditions(score: str, samples: int | None, reference: ReferenceStatistics) -> dict[str, Any]:
+    """Of one reference's scores; an Inception Score is against none."""
+    name, against = score_name(score, reference.config.extractor), reference.conditions["reference_samples"]
+    label = f"{name}, N={'unknown' if samples is None else samples}"
+    if against is None and score != "IS":
+        label += f" against {reference.conditions['reference']}"
+    elif against != samples and score != "IS":
+        label += f" against {against}"
     return {"label": label, "samples": samples, **reference.conditions}

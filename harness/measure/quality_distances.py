@@ -1,9 +1,11 @@
-"""KID and FD of features, each with the sampling noise of the generated images. Pure functions of arrays.
+"""KID and FD of features, each with the sampling noise of the generated images. Pure functions of arrays and moments.
 
     KID     unbiased squared maximum mean discrepancy with the kernel k(x, y) = (x.y / D + 1)^3 (Binkowski et al. 2018,
             arXiv 1801.01401; Gretton et al. 2012, eq. 3, for m and n samples):
             sum_{i != j} k(x_i, x_j) / (m (m - 1)) + sum_{i != j} k(y_i, y_j) / (n (n - 1)) - 2 sum k(x_i, y_j) / (m n)
     FD      |mu_x - mu_y|^2 + tr S_x + tr S_y - 2 tr (S_x S_y)^(1/2) (Heusel et al. 2017, arXiv 1706.08500)
+    FD_inf  the intercept of FD_N over 1/N (Chong and Forsyth 2020, arXiv 1911.07023, section 4): FD is too high by
+            about a constant times 1/N, and the constant is the network's own, so an order at equal N may be wrong
 
 Replicates: the same distance without group g of the generated images, for each g; `statistics.jackknife_interval` makes
 an interval of them (delete-a-group jackknife). What it covers is which m images were drawn; the reference images are
@@ -14,6 +16,7 @@ x generated (m, D), y reference (n, D), G groups; float64.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -21,6 +24,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from harness.measure.quality_moments import Moments, merged
 
 Groups: TypeAlias = NDArray[np.int64]
 """(m,) the group of each generated image, 0..G-1."""
@@ -134,7 +139,11 @@ class Gaussian:
         centred = (y - mean) / math.sqrt(len(y) - 1)
         if len(y) <= y.shape[1]:
             return cls(mean, centred.T)
-        values, vectors = torch.linalg.eigh(centred.T @ centred)
+        return cls.of_statistics(mean, centred.T @ centred)
+
+    @classmethod
+    def of_statistics(cls, mean: Tensor, covariance: Tensor) -> "Gaussian":
+        values, vectors = torch.linalg.eigh(covariance)
         return cls(mean, vectors * values.clamp(min=0).sqrt())
 
 
@@ -188,3 +197,63 @@ class _ColumnSpectra:
 def _root_sum(gram: Tensor) -> Tensor:
     total: Tensor = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt().sum()
     return total
+
+
+# FD of moments, where there are too many images to keep their features
+
+
+def frechet_distance_of_moments(parts: Sequence[Moments], reference: Gaussian) -> Estimate:
+    """FD of the images whose groups have these moments; a replicate is it without one group."""
+    total = merged(parts)
+    value = _frechet(total, reference)
+    if total.count < FEWEST or len(parts) < 2:
+        return Estimate(value)
+    return Estimate(value, tuple(_frechet(total.without(part), reference) for part in parts))
+
+
+SIZES = 15  # the paper's
+SMALLEST = 0.1  # of the images: the paper's 5,000 of 50,000
+PER_FEATURE = 2  # images at least: with fewer the covariance has no full rank, and FD is no line in 1/N
+
+
+@dataclass(frozen=True, slots=True)
+class Extrapolation:
+    value: float
+    sizes: tuple[int, ...]  # images that the line was fitted through
+    distances: tuple[float, ...]  # FD at each
+
+
+def frechet_distance_at_infinity(parts: Sequence[Moments], reference: Gaussian) -> Extrapolation | None:
+    """FD of infinitely many generated images, against the reference as it is; None for too few images to say.
+
+    The sizes are numbers of whole groups; each takes up where the last ended, as the paper draws anew for each.
+    """
+    total, width = sum(part.count for part in parts), len(reference.mean)
+    fewest = max(total * SMALLEST, PER_FEATURE * width) / (total / len(parts))  # groups
+    chosen = sorted({round(each) for each in np.linspace(math.ceil(fewest), len(parts), SIZES)})
+    if len(chosen) < 3 or fewest > len(parts) / 2:
+        return None
+    start, sizes, distances = 0, [], []
+    for count in chosen:
+        taken = merged([parts[(start + step) % len(parts)] for step in range(count)])
+        start += count
+        sizes.append(taken.count)
+        distances.append(_frechet(taken, reference))
+    intercept = np.polyfit(1 / np.array(sizes), distances, 1)[1]
+    return Extrapolation(float(intercept), tuple(sizes), tuple(distances))
+
+
+def _frechet(moments: Moments, reference: Gaussian) -> float:
+    return frechet_distance_of_gaussians(moments.mean, moments.covariance, reference)
+
+
+def frechet_distance_of_gaussians(mean: Tensor, covariance: Tensor, reference: Gaussian) -> float:
+    """tr (S_x S_y)^(1/2) is the sum of the square roots of the eigenvalues of root^T S_x root.
+
+    Eigenvalues that are rounding are 0: the root of 1e-16 is 1e-8, and a thousand of them would be seen.
+    """
+    spectrum = torch.linalg.eigvalsh(reference.root.T @ covariance @ reference.root)
+    rounding = len(spectrum) * torch.finfo(spectrum.dtype).eps * spectrum.max()
+    cross = spectrum[spectrum > rounding].sqrt().sum()
+    apart = (mean - reference.mean).square().sum()
+    return float(apart + covariance.trace() + reference.root.square().sum() - 2 * cross)

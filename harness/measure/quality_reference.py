@@ -1,4 +1,8 @@
-"""The real images that generated ones are compared with: their features, computed once.
+"""The real images that generated ones are compared with: their features and statistics, computed once.
+
+A reference is a part of the data set, or what lies at a path (`quality_reference_files`). Up to WHOLE images, and where
+KID is over all images, every feature is kept; beyond, mean and covariance stream (`quality_moments`), and the features
+of `reference_kept` images stay for KID over subsets, precision and recall.
 
 The cache's key is everything that decides them: the content of the data set and its transform, which part, which of
 its images, and the extractor with its weights, resolution and resizing. Change any and the key is another, so an
@@ -6,6 +10,7 @@ entry can be missing but not stale.
 """
 
 import io
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,49 +20,81 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.data.images import ImageData, Images, stack
+from harness.data.images import ImageData, stack
+from harness.data.pictures import Pictures
 from harness.measure.quality_classifier import Classifier, load_classifier
 from harness.measure.quality_config import QualityConfig
 from harness.measure.quality_distances import Gaussian
-from harness.models.extractor_config import extractor_identity
+from harness.measure.quality_moments import GroupedMoments
+from harness.measure.quality_reference_files import Given, Statistics, check_size, open_given
+from harness.models.extractor_config import LAYERS, Layer, extractor_identity
 from harness.models.feature_extractor import FeatureExtractor, load_extractor
+from harness.records.errors import UserError
 from harness.records.eta import with_eta
 from harness.records.plain import fingerprint
 from harness.records.store import reading_cache, write_atomic
 
 CHUNK = 512  # images read at a time
+WHOLE = 4096
+"""Up to so many images all features are kept in float64, and scores are computed from them; beyond, from sums."""
+
+ONE_CLASS = "the data set has one class only: there is nothing to tell apart"
+NO_DATA = "no data set is named whose classes could be told apart"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reference:
-    """All that scoring a batch needs; the extractor is loaded."""
+class ReferenceStatistics:
+    """What a Frechet distance is to."""
 
     config: QualityConfig
-    extractor: FeatureExtractor
-    features: Tensor  # (N_reference, D) float64
-    gaussian: Gaussian  # of these features
-    classifier: Classifier | None  # None where there is one class only
-    shape: tuple[int, int, int]  # (C, H, W) of the data's images
+    gaussian: Gaussian  # of all features
+    spatial: Gaussian | None = None  # of spatial features, where they are asked for and known
     conditions: dict[str, Any]  # what is true of every score against this reference
 
 
-def load_reference(
-    config: QualityConfig, data: ImageData, *, cache: Path, device: torch.device | str = "cpu"
-) -> Reference:
-    """Load the extractor, and the reference from `cache` or from the images.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reference(ReferenceStatistics):
+    """All that scoring a batch needs; the extractor is loaded."""
 
-    Raises UserError for a missing or altered weight file.
+    extractor: FeatureExtractor
+    features: Tensor  # (N_kept, D) float64; those that KID is against
+    manifold: Tensor  # (n, D) float64; those that precision and recall are against
+    classifier: Classifier | None  # None where there is none
+    unclassified: str = ONE_CLASS  # why there is none
+    shape: tuple[int, int, int] | None  # (C, H, W) of the images to score; None where any will do
+
+
+def load_reference(
+    config: QualityConfig, data: ImageData | None, *, cache: Path, device: torch.device | str = "cpu"
+) -> Reference:
+    """Load the extractor, and the reference from `cache`, from the images or from its file.
+
+    Without `data` the reference is at a path, and nothing tells classes apart. Raises UserError for a missing or
+    altered weight file, and for a reference that must not be compared with.
     """
-    extractor = load_extractor(config.extractor, device)
+    extractor = load_extractor(config.extractor, device, config.layers)
+    classifier = load_classifier(config, data, extractor, cache) if data is not None else None
+    if config.reference_path is not None:
+        given = open_given(config.reference_path, config, config.reference_build)
+        return _from_given(config, data, given, extractor, classifier, cache)
+    if data is None:
+        raise UserError(
+            f"quality.reference={config.reference} is a part of a data set, and none is named; give "
+            "quality.reference=path with quality.reference_path=FILE"
+        )
     part = data.heldout if config.reference == "heldout" else data.train
     chosen = fixed_choice(len(part), config.reference_samples)
-    features = _cached_features(config, data, extractor, part, chosen, cache)
+    pieces = [chosen[start : start + CHUNK] for start in range(0, len(chosen), CHUNK)]
+    key = reference_key(config, data, chosen)
+    real = _cached(config, key, extractor, (stack(part, piece) for piece in pieces), len(chosen), cache)
     return Reference(
         config=config,
         extractor=extractor,
-        features=features,
-        gaussian=Gaussian.of(features),
-        classifier=load_classifier(config, data, extractor, cache),
+        features=real.features,
+        gaussian=real.gaussian,
+        spatial=real.spatial,
+        manifold=real.features,
+        classifier=classifier,
         shape=(data.channels, data.size, data.size),
         conditions={
             "data": data.kind,
@@ -69,18 +106,85 @@ def load_reference(
     )
 
 
+def load_statistics(
+    config: QualityConfig, data: ImageData | None, *, cache: Path, device: torch.device | str = "cpu"
+) -> ReferenceStatistics:
+    """`load_reference` for what has statistics alone: where the reference's lie in a file, no extractor is needed."""
+    if config.reference_path is None:
+        return load_reference(config, data, cache=cache, device=device)
+    given = open_given(config.reference_path, config, config.reference_build)
+    if given.statistics is None:
+        return load_reference(config, data, cache=cache, device=device)
+    return ReferenceStatistics(
+        config=config,
+        gaussian=given.statistics.gaussian,
+        spatial=_spatial(config, given, None),
+        conditions=_conditions(config, data, given),
+    )
+
+
+def _conditions(config: QualityConfig, data: ImageData | None, given: Given) -> dict[str, Any]:
+    return {
+        "data": given.name if data is None else data.kind,
+        "data_fingerprint": given.digest if data is None else data.fingerprint,
+        "reference": str(given),
+        "reference_samples": given.samples,
+        "reference_build": given.build or "recomputed",
+        "extractor": extractor_identity(config.extractor),
+    }
+
+
+def _from_given(
+    config: QualityConfig,
+    data: ImageData | None,
+    given: Given,
+    extractor: FeatureExtractor,
+    classifier: Classifier | None,
+    cache: Path,
+) -> Reference:
+    if data is not None:
+        check_size(given, data.size)
+    real = None if given.pictures is None else _of_pictures(config, given.pictures, extractor, cache)
+    nothing = torch.empty(0, 0, dtype=torch.float64)
+    if given.statistics is None:
+        assert real is not None
+        recomputed, gaussian = real, real.gaussian
+    else:
+        recomputed, gaussian = None, given.statistics.gaussian
+    return Reference(
+        config=config,
+        extractor=extractor,
+        features=recomputed.features if recomputed is not None else nothing,
+        gaussian=gaussian,
+        spatial=_spatial(config, given, recomputed),
+        manifold=real.features if real is not None else nothing,
+        classifier=classifier,
+        unclassified=NO_DATA if data is None else ONE_CLASS,
+        shape=None if data is None else (data.channels, data.size, data.size),
+        conditions=_conditions(config, data, given),
+    )
+
+
+def _spatial(config: QualityConfig, given: Given, recomputed: "Real | None") -> Gaussian | None:
+    if "spatial" not in config.layers:
+        return None
+    if recomputed is not None:
+        return recomputed.spatial
+    return None if given.spatial is None else given.spatial.gaussian
+
+
+def _of_pictures(config: QualityConfig, pictures: Pictures, extractor: FeatureExtractor, cache: Path) -> "Real":
+    what = {"pictures": pictures.digest, **_extraction(config, pictures.count)}
+    what["extractor"] = extractor_identity(config.extractor)
+    key = fingerprint(what, schema="quality-reference-pictures-1")
+    return _cached(config, key, extractor, pictures.batches(CHUNK), pictures.count, cache)
+
+
 def fixed_choice(count: int, limit: int | None) -> NDArray[np.int64]:
     """`limit` of `count` indices, sorted: always the same ones; all of them where there are no more, or for None."""
     if limit is None or limit >= count:
         return np.arange(count)
     return np.sort(np.random.RandomState(0).permutation(count)[:limit])  # this generator's stream is frozen
-
-
-def part_features(extractor: FeatureExtractor, images: Images, chosen: NDArray[np.int64]) -> Tensor:
-    """(len(chosen), D) float32; the images are read piece by piece."""
-    pieces = [chosen[start : start + CHUNK] for start in range(0, len(chosen), CHUNK)]
-    shown = with_eta(pieces, "features of the reference images, in parts", len(pieces)) if len(pieces) > 1 else pieces
-    return torch.cat([extractor.features(stack(images, piece)) for piece in shown])
 
 
 def reference_key(config: QualityConfig, data: ImageData, chosen: NDArray[np.int64]) -> str:
@@ -89,23 +193,88 @@ def reference_key(config: QualityConfig, data: ImageData, chosen: NDArray[np.int
         "part": config.reference,
         "images": len(chosen),
         "extractor": extractor_identity(config.extractor),
+        **_extraction(config, len(chosen)),
     }
     return fingerprint(what, schema="quality-reference-2")
 
 
-def _cached_features(
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Real:
+    """What is known of real images."""
+
+    features: Tensor  # (n, D) float64
+    gaussian: Gaussian
+    spatial: Gaussian | None
+
+
+def _kept(config: QualityConfig, count: int) -> int:
+    """How many of so many images have their features kept."""
+    if count <= WHOLE or (config.kid_full and "kid" in config.metrics):
+        return count
+    return min(count, config.reference_kept or count) if config.keeps_features else 0
+
+
+def _extraction(config: QualityConfig, count: int) -> dict[str, Any]:
+    """What is extracted beyond all features: empty where that is all."""
+    more: dict[str, Any] = {}
+    if _kept(config, count) < count:
+        more["kept"] = _kept(config, count)
+    if "spatial" in config.layers:
+        more["spatial"] = True
+    return more
+
+
+def _cached(
     config: QualityConfig,
-    data: ImageData,
+    key: str,
     extractor: FeatureExtractor,
-    part: Images,
-    chosen: NDArray[np.int64],
+    batches: Iterable[Tensor],
+    count: int,
     cache: Path,
-) -> Tensor:
-    path = cache / "references" / f"{reference_key(config, data, chosen)}.npz"
+) -> Real:
+    path = cache / "references" / f"{key}.npz"
     if not path.exists():
-        features = part_features(extractor, part, chosen)
+        shown = with_eta(batches, "features of the reference images, in parts", -(-count // CHUNK))
+        arrays = extracted(extractor, shown if count > CHUNK else batches, count, _kept(config, count))
         buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, features=features.numpy())
+        np.savez(buffer, allow_pickle=False, **arrays)
         write_atomic(path, buffer.getvalue())
     with reading_cache(path), np.load(path) as stored:
-        return torch.from_numpy(stored["features"]).double()
+        features = torch.from_numpy(stored["features"]).double()
+        statistics = {
+            layer: Statistics(
+                mean=torch.from_numpy(stored[f"{layer}_mean"]),
+                covariance=torch.from_numpy(stored[f"{layer}_covariance"]),
+                samples=count,
+            ).gaussian
+            for layer in LAYERS["inception_v3"]
+            if f"{layer}_mean" in stored
+        }
+        gaussian = statistics["features"] if "features" in statistics else Gaussian.of(features)
+        return Real(features=features, gaussian=gaussian, spatial=statistics.get("spatial"))
+
+
+def extracted(
+    extractor: FeatureExtractor, batches: Iterable[Tensor], count: int, kept: int
+) -> Mapping[str, NDArray[Any]]:
+    """`features` (kept, D) float32 of a fixed choice of the `count` images; mean and covariance of all features where
+    these are not all, and of spatial ones."""
+    chosen, start = fixed_choice(count, kept), 0
+    rows: list[Tensor] = []
+    moments: dict[Layer, GroupedMoments] = {}
+    needed: dict[Layer, bool] = {"features": kept < count, "spatial": True}
+    summed = [layer for layer in extractor.names if needed.get(layer)]
+    for batch in batches:
+        layers = extractor.layers(batch)
+        stop = start + len(batch)
+        here = chosen[(chosen >= start) & (chosen < stop)] - start
+        rows.append(layers["features"][torch.from_numpy(here)])
+        for layer in summed:
+            sums = moments.setdefault(layer, GroupedMoments(1, layers[layer].shape[1]))
+            sums.add(layers[layer], np.zeros(len(batch), dtype=np.int64))
+        start = stop
+    arrays: dict[str, NDArray[Any]] = {"features": torch.cat(rows).numpy()}
+    for name, sums in moments.items():
+        (total,) = sums.parts()
+        arrays |= {f"{name}_mean": total.mean.numpy(), f"{name}_covariance": total.covariance.numpy()}
+    return arrays

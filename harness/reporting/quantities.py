@@ -47,6 +47,22 @@ QUANTITIES = {
         "Share of the samples in which a classifier, fitted to real images, sees the requested class. More is better.",
         less_is_better=False,
     ),
+    "fd_infinity": _score(
+        "FD, infinite N",
+        "Fréchet distance extrapolated to infinitely many generated images, by a line in 1/N. Less is better.",
+    ),
+    "sfd": _score("sFID", "Fréchet distance in Inception's spatial features. Less is better."),
+    "inception_score": _score(
+        "Inception Score",
+        "How sure a classifier of ImageNet is of each image and how many classes it sees in all. More is better.",
+        less_is_better=False,
+    ),
+    "precision": _score(
+        "Precision", "Share of generated images that lie among the real ones. More is better.", less_is_better=False
+    ),
+    "recall": _score(
+        "Recall", "Share of real images that lie among the generated ones. More is better.", less_is_better=False
+    ),
     "validation_loss": _score("Validation loss", "Of the last validation, on held-out images. Less is better."),
     "train_seconds": _count("Training time", "Seconds of training on the machine that trained."),
     "params": _count("Parameters", "Weights of the network."),

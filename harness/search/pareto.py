@@ -28,7 +28,7 @@ Direction: TypeAlias = Literal["minimize", "maximize"]
 KID_KERNEL = 10.0
 """Times 1 / N: about what the KID of N real pictures differs from 0 (-0.02 at N = 512 for the digits). Chosen."""
 
-FRACTIONS = ("class_agreement",)
+FRACTIONS = ("class_agreement", "precision", "recall")
 """Of N samples; judged by what is missing to 1: 1% of errors against 2% is as much as 10% against 20%."""
 
 COUNTS_FROM_0 = ("twin.preflight",)

@@ -1,8 +1,13 @@
-"""Scores outside a trial: of a stored checkpoint sampled anew, or of any folder of images."""
+"""Scores outside a trial: of a stored checkpoint sampled anew, or of what others made.
+
+KEY          a trial's checkpoint, sampled anew
+FOLDER       any folder of images, brought to the data set's size; against a reference at a path, as they are
+FILE.npz     `arr_0`, images as they are; `mu` and `sigma`, statistics, of which FD and sFID alone can be told
+"""
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,52 +25,162 @@ from harness.data.folder import check_bits
 from harness.data.images import ImageData, unreadable_line
 from harness.data.index import by_threads
 from harness.data.listing import BESIDE, Skipped, left_out, list_images, prompt_name
-from harness.measure.quality import DISTANCES, quality, samples_for
-from harness.measure.quality_reference import load_reference
+from harness.data.pictures import Pictures, npz_labels, npz_names, open_folder, open_npz
+from harness.measure.quality import DISTANCES, Scorer, distances_of_statistics, samples_for
+from harness.measure.quality_config import Build
+from harness.measure.quality_moments import merged
+from harness.measure.quality_reference import load_reference, load_statistics
+from harness.measure.quality_reference_files import check_size, open_given, write_statistics
 from harness.measure.statistics import sampling_difference
 from harness.models.pixels import NotFiniteError
 from harness.models.weights import read_weights
 from harness.records.errors import UserError
+from harness.records.eta import with_eta
 from harness.records.plain import from_plain
 from harness.records.quantity import Measured, Quantity, Unavailable
 from harness.records.record import TrialRecord
 from harness.records.terminal import escaped
 from harness.training.device import resolve_device
-from harness.trials.prepared import Prepared, cache_folder
+from harness.trials.prepared import Prepared, cache_folder, prepare
 from harness.trials.samples import sample_images, sampling_conditions
+from harness.trials.settings import Settings
 from harness.trials.spec import store_of
 
+CHUNK = 512  # images read at a time
 
-def evaluate(name: str, prepared: Prepared) -> tuple[dict[str, Quantity], list[str]]:
-    """Score the folder of images `name`, or the trial of that key, against the data; and remarks, if there are any."""
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluated:
+    quantities: dict[str, Quantity]
+    against: str  # the data set, or the file or folder that the reference is
+    remarks: list[str]  # what was left out
+
+
+def evaluate(name: str, settings: Settings, *, to: Path | None = None, build: Build | None = None) -> Evaluated:
+    """Score what `name` is (see above) against the data set or `quality.reference_path`.
+
+    `to`: where to write the images' statistics, a file that can itself be a reference. `build`: who made a file of
+    statistics that does not say so. UserError for what cannot be read or must not be compared.
+    """
+    path, config = Path(name), settings.quality
+    if path.is_file() and (path.suffix == ".pt" or "mu" in npz_names(path)):
+        return _statistics(path, settings, to, build)
+    if build is not None:
+        raise UserError(f"--build names who made a file of statistics, and {name} is none; leave it out")
+    if path.exists() and config.reference_path is not None:
+        pictures = open_folder(path) if path.is_dir() else open_npz(path)
+        labels = None if path.is_dir() else npz_labels(path, pictures.count)
+        return _pictures(name, Shown(pictures=pictures, labels=labels, unlabelled=""), None, settings, to)
+    prepared = prepare(settings)
     data, _ = prepared.training_data
-    settings, device = prepared.settings, resolve_device(prepared.settings.recipe.device)
-    under: dict[str, Any] = {}
-    remarks: list[str] = []
-    unlabelled = ""
-    if Path(name).is_dir():
-        folder = read_images(Path(name), data, settings.data)
-        images, labels, unlabelled, remarks = folder.images, folder.labels, folder.unlabelled, folder.remarks
-    else:
-        record = _trial(name, prepared)
-        images, labels = _sampled_again(record, prepared, device)
-        trained = {"training_device": record.provenance["device"], "precision": record.provenance["precision"]}
-        under = {**trained, **sampling_conditions(settings.sampling)}
-    reference = load_reference(settings.quality, data, cache=cache_folder(settings.out), device=device)
-    expected_classes = torch.zeros(len(images), dtype=torch.int64) if labels is None else labels
-    scores = quality(images, expected_classes, reference, under, what=f"the images of {name}")
-    if labels is None:
-        scores["class_agreement"] = Unavailable(reason=unlabelled)
-    return scores, remarks
+    if path.is_dir():
+        return _pictures(name, read_images(path, data, settings.data).shown, data, settings, to)
+    if path.is_file():
+        return _pictures(name, _npz_of(path, data), data, settings, to)
+    record = _trial(name, settings)
+    images, labels = _sampled_again(record, prepared, resolve_device(settings.recipe.device))
+    trained = {"training_device": record.provenance["device"], "precision": record.provenance["precision"]}
+    shown = Shown(pictures=Held(images), labels=labels, unlabelled="")
+    return _pictures(name, shown, data, settings, to, {**trained, **sampling_conditions(settings.sampling)})
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Pictures that are in memory."""
+
+    images: Tensor  # uint8 (N, C, H, W)
+
+    @property
+    def count(self) -> int:
+        return len(self.images)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.images.numpy().tobytes()).hexdigest()[:16]
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        yield from torch.split(self.images, size)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shown:
+    """Pictures to score, and the classes that they should show."""
+
+    pictures: Pictures
+    labels: Tensor | None
+    unlabelled: str  # why there are none
+    remarks: Sequence[str] = ()
+
+
+def _pictures(
+    name: str,
+    shown: Shown,
+    data: ImageData | None,
+    settings: Settings,
+    to: Path | None,
+    under: Mapping[str, Any] | None = None,
+) -> Evaluated:
+    config, pictures, device = settings.quality, shown.pictures, resolve_device(settings.recipe.device)
+    reference = load_reference(config, data, cache=cache_folder(settings.out), device=device)
+    if config.reference_path is not None:
+        check_size(open_given(config.reference_path, config, config.reference_build), pictures.shape[1])
+    labels = torch.zeros(pictures.count, dtype=torch.int64) if shown.labels is None else shown.labels
+    scorer, start = Scorer(reference, labels), 0
+    batches = pictures.batches(CHUNK)
+    parts = -(-pictures.count // CHUNK)
+    for batch in with_eta(batches, f"features of the images of {name}, in parts", parts) if parts > 1 else batches:
+        scorer.add(batch, range(start, start + len(batch)))
+        start += len(batch)
+    scores = scorer.quantities(under)
+    if shown.labels is None and "class_agreement" in scores and shown.unlabelled:
+        scores["class_agreement"] = Unavailable(reason=shown.unlabelled)
+    if to is not None:
+        about = {"images": pictures.digest, "shape": list(pictures.shape), **(under or {})}
+        write_statistics(to, config, merged(scorer.feature_moments()), scorer.spatial_moments(), about)
+    against = data.kind if config.reference_path is None and data is not None else str(config.reference_path)
+    return Evaluated(quantities=scores, against=against, remarks=list(shown.remarks))
+
+
+def _statistics(path: Path, settings: Settings, to: Path | None, build: Build | None) -> Evaluated:
+    config = settings.quality
+    if to is not None:
+        raise UserError(f"{path} holds statistics already; leave out --to")
+    given = open_given(path, config, build)
+    data = None if config.reference_path is not None else prepare(settings).training_data[0]
+    device = resolve_device(settings.recipe.device)
+    reference = load_statistics(config, data, cache=cache_folder(settings.out), device=device)
+    ignored = [f"{path} has pictures too, which are not scored: its statistics are"] if given.pictures else []
+    against = data.kind if data is not None else str(config.reference_path)
+    return Evaluated(quantities=distances_of_statistics(given, reference), against=against, remarks=ignored)
+
+
+def _npz_of(path: Path, data: ImageData) -> Shown:
+    """The pictures of an .npz, which are of the data's size, and their labels, which are of its classes."""
+    pictures = open_npz(path)
+    if pictures.shape != (data.channels, data.size, data.size):
+        channels, height, width = pictures.shape
+        raise UserError(
+            f"{path} has pictures of {width} x {height} with {channels} channels, and the data's are {data.size} x "
+            f"{data.size} with {data.channels}; give the data that they are to be compared with"
+        )
+    labels, classes = npz_labels(path, pictures.count), len(data.class_names)
+    if labels is not None and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise UserError(f"{path} has labels from {labels.min()} to {labels.max()}, and the data has {classes} classes")
+    return Shown(pictures=pictures, labels=labels, unlabelled=f"{path} holds no labels, as arr_1 or labels")
 
 
 def differences(scores: Mapping[str, Quantity], others: Mapping[str, Quantity], of: str) -> dict[str, Quantity]:
     """`kid` and `fd` of trials sampled alike: one less the other, with the sampling noise that they do not share."""
     result: dict[str, Quantity] = {}
     for name in DISTANCES:
-        one, two = scores[name], others[name]
-        assert isinstance(one, Measured)
-        assert isinstance(two, Measured)
+        one, two = scores.get(name), others.get(name)
+        if not isinstance(one, Measured) or not isinstance(two, Measured):
+            continue
         interval = sampling_difference(one, two)
         result[f"{name} less that of {of}"] = Measured(
             value=interval.value,
@@ -84,6 +199,10 @@ class FolderImages:
     labels: Tensor | None  # (N,) where every image lies in a class's folder
     unlabelled: str  # why there are no labels
     remarks: list[str]  # what was left out, and how much of it
+
+    @property
+    def shown(self) -> "Shown":
+        return Shown(pictures=Held(self.images), labels=self.labels, unlabelled=self.unlabelled, remarks=self.remarks)
 
 
 def read_images(folder: Path, data: ImageData, config: DataConfig) -> FolderImages:
@@ -156,12 +275,12 @@ def _labels(owners: Sequence[str], data: ImageData) -> tuple[Tensor | None, str]
     )
 
 
-def _trial(name: str, prepared: Prepared) -> TrialRecord:
-    store = store_of(prepared.settings.out)
+def _trial(name: str, settings: Settings) -> TrialRecord:
+    store = store_of(settings.out)
     record = store.trial(name) if re.fullmatch(r"[0-9a-f]{16}", name) else None
     if record is None:
         raise UserError(
-            f"'{name}' is neither a folder of images nor the key of a trial in {store.root}; "
+            f"'{name}' is neither a folder or file of images nor the key of a trial in {store.root}; "
             "the files in its folder trials/ are named by their keys, and out=FOLDER says where it lies"
         )
     if "ema.safetensors" not in record.artifacts:

@@ -9,6 +9,7 @@ from typing import Any
 from harness.device.queue import FolderQueue
 from harness.device.targets import same_chip
 from harness.latency.backend import LatencyBackend, QueuedBackend
+from harness.measure.quality_config import METRICS
 from harness.records.errors import UserError
 from harness.records.plain import to_plain
 from harness.records.quantity import Failed, Known, Measured, Quantity, Unavailable
@@ -31,11 +32,10 @@ from harness.trials.settings import Settings
 from harness.trials.spec import TrialSpec
 from harness.trials.twins import PREFIX, PREFLIGHT, conditions_of_twin, under
 
-SCORES = ("kid", "fd", "class_agreement")
-"""The quantities of a network's samples."""
+TRAINED = ("validation_loss", "train_seconds")
 
-LEARNT = ("validation_loss", "train_seconds", *SCORES)
-"""The quantities that only a trained network has."""
+LEARNT = (*TRAINED, *METRICS)
+"""The quantities that only a trained network has, of any settings; `learnt` are those of some."""
 
 WORKER = "worker"
 """The phase of a failure that was no result of the trial: a crash, a lost machine. The same command tries it again."""
@@ -67,19 +67,25 @@ def rejected(spec: TrialSpec) -> TrialRecord | None:
     reason = first_refusal(quantities, spec.limits)
     if reason is None:
         return None
-    return record_of(spec, "rejected", quantities | all_unavailable(LEARNT, f"rejected before training: {reason}"))
+    absent = all_unavailable(learnt(spec.settings), f"rejected before training: {reason}")
+    return record_of(spec, "rejected", quantities | absent)
 
 
 def failed_record(spec: TrialSpec, phase: str, message: str) -> TrialRecord:
     """The record of a trial that failed outside its own phases."""
-    return record_of(spec, "failed", {name: Failed(phase=phase, message=message) for name in LEARNT})
+    return record_of(spec, "failed", {name: Failed(phase=phase, message=message) for name in learnt(spec.settings)})
+
+
+def learnt(settings: Settings) -> tuple[str, ...]:
+    """The quantities that only a trained network has: of its training, and the scores asked for of its samples."""
+    return (*TRAINED, *settings.quality.metrics)
 
 
 def quantity_names(settings: Settings) -> tuple[str, ...]:
     """The quantities that trials of these settings can have a value of."""
     exported = ("coreml_bytes",) if settings.coreml.kind != "none" else ()
     timed = tuple(backend.quantity for backend in latency_backends(settings))
-    return (*COUNTED, *exported, *timed, *_of_twin(settings), *(() if settings.count_only else LEARNT))
+    return (*COUNTED, *exported, *timed, *_of_twin(settings), *(() if settings.count_only else learnt(settings)))
 
 
 def _of_twin(settings: Settings) -> tuple[str, ...]:

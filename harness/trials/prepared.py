@@ -16,8 +16,8 @@ from harness.data.dataset import load_dataset
 from harness.data.images import ImageData
 from harness.data.prompts import PromptTable, class_prompts
 from harness.diffusion.sampling import Decode
+from harness.measure.quality_reference_files import quality_identity
 from harness.models.autoencoder import Description, describe, load_matching
-from harness.models.extractor_config import extractor_identity
 from harness.models.feature_extractor import check_extractor
 from harness.records.errors import UserError
 from harness.records.plain import canonical_json, identity
@@ -175,7 +175,7 @@ def protocol(settings: Settings, data: ImageData, prompts: PromptTable, autoenco
             "text": prompts.identity,
             "recipe": {**recipe, "precision": planned_precision(settings.recipe)},
             "sampling": identity(settings.sampling),
-            "quality": {**quality, "extractor": extractor_identity(settings.quality.extractor)},
+            "quality": {**quality, **quality_identity(settings.quality, data.size)},
         }
     )
 

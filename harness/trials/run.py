@@ -34,7 +34,7 @@ from harness.training.device import resolve_device, use_threads
 from harness.training.loop import train
 from harness.training.outcomes import Diverged, Effort, Interrupted, Trained
 from harness.trials.costs import before_training, measure_coreml, measure_latency, measure_twin
-from harness.trials.outcomes import LEARNT, SCORES, all_unavailable, finished, record_of, rejected, with_own_twin
+from harness.trials.outcomes import all_unavailable, finished, learnt, record_of, rejected, with_own_twin
 from harness.trials.prepared import Prepared, cache_folder, check_unchanged, prepare
 from harness.trials.samples import by_class, initialised_network, sample_images, sampling_conditions, write_grid
 from harness.trials.spec import TrialSpec
@@ -85,7 +85,7 @@ class Trial:
         if self.spec.settings.count_only:
             self.time()
             backends = self.spec.settings.latency.backends
-            absent = ("coreml_bytes", *(backend.quantity for backend in backends), *LEARNT)
+            absent = ("coreml_bytes", *(backend.quantity for backend in backends), *learnt(self.spec.settings))
             self.quantities = {**all_unavailable(absent, "this study counts only"), **self.quantities}
             return self.record("complete")
         self.export()
@@ -96,12 +96,14 @@ class Trial:
             trained = self.train(prepared)
         except Diverged as error:
             self.curve = {(point.step, point.name): point for point in error.curve}  # earlier attempts' points too
-            self.quantities |= {name: Failed(phase="train", message=str(error)) for name in LEARNT}
+            self.quantities |= {name: Failed(phase="train", message=str(error)) for name in learnt(self.spec.settings)}
             return self.record("failed", error.effort)
         try:
             images, labels = self.sample(trained.model, prepared)
         except NotFiniteError as error:
-            self.quantities |= {name: Failed(phase="sample", message=str(error)) for name in SCORES}
+            self.quantities |= {
+                name: Failed(phase="sample", message=str(error)) for name in self.spec.settings.quality.metrics
+            }
             return self.record("failed", trained.effort)
         self.score(images, labels, prepared, trained.effort)
         self.keep_samples(images, labels)

@@ -223,7 +223,7 @@ def test_a_damaged_cache_is_one_sentence(digits, reference, cache, tmp_path, kin
 
 
 def test_a_warm_cache_extracts_nothing_and_gives_the_same(digits, reference, cache, monkeypatch):
-    monkeypatch.setattr(quality_reference, "part_features", lambda *_: pytest.fail("extracted again"))
+    monkeypatch.setattr(quality_reference, "extracted", lambda *_: pytest.fail("extracted again"))
     warm = load_reference(CONFIG, digits, cache=cache)
     assert warm.features.equal(reference.features)
     assert warm.gaussian.root.equal(reference.gaussian.root)

@@ -21,6 +21,7 @@ from harness.latency.cpu import CpuLatency
 from harness.launch.config import DebugLauncher
 from harness.launch.events import read_steps
 from harness.launch.pool import Pool
+from harness.measure.quality_config import DEFAULT_METRICS
 from harness.measure.quality_reference import load_reference
 from harness.models import unet
 from harness.models.weights import read_weights
@@ -30,13 +31,15 @@ from harness.records.record import Protocol, why
 from harness.records.store import Store
 from harness.training import device, loop
 from harness.trials import costs, run
-from harness.trials.outcomes import LEARNT, SCORES
+from harness.trials.outcomes import TRAINED
 from harness.trials.prepared import prepare
 from harness.trials.progress import Show
 from harness.trials.queue import TrialQueue, run_all
 from harness.trials.run import run_trial
 from harness.trials.settings import settings_of
 
+SCORES = DEFAULT_METRICS
+LEARNT = (*TRAINED, *SCORES)
 TIMED = ("latency=cpu", "latency.cpu.iterations=5", "latency.cpu.warm_up=1")
 
 
