@@ -95,7 +95,7 @@ class NpzPictures:
                     pixels = np.frombuffer(content, np.uint8).reshape(rows, height, width, channels)
                 except DAMAGED as error:
                     raise UserError(f"{self.path} is damaged in its {ARRAY} ({error}); fetch it again") from error
-                yield torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+                yield torch.from_numpy(np.array(pixels.transpose(0, 3, 1, 2), order="C"))
 
 
 def open_folder(folder: Path) -> FolderPictures:

@@ -73,7 +73,9 @@ def load_reference(
     altered weight file, and for a reference that must not be compared with.
     """
     extractor = load_extractor(config.extractor, device, config.layers)
-    classifier = load_classifier(config, data, extractor, cache) if data is not None else None
+    classifier = None
+    if data is not None and "class_agreement" in config.metrics:
+        classifier = load_classifier(config, data, extractor, cache)
     if config.reference_path is not None:
         given = open_given(config.reference_path, config, config.reference_build)
         return _from_given(config, data, given, extractor, classifier, cache)
@@ -150,6 +152,7 @@ def _from_given(
         assert real is not None
         recomputed, gaussian = real, real.gaussian
     else:
+        _check_width(given, extractor)
         recomputed, gaussian = None, given.statistics.gaussian
     return Reference(
         config=config,
@@ -163,6 +166,18 @@ def _from_given(
         shape=None if data is None else (data.channels, data.size, data.size),
         conditions=_conditions(config, data, given),
     )
+
+
+def _check_width(given: Given, extractor: FeatureExtractor) -> None:
+    """Refuse statistics of more or fewer features than the extractor gives of an image."""
+    layers = extractor.layers(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+    held: dict[Layer, Statistics | None] = {"features": given.statistics, "spatial": given.spatial}
+    for layer, statistics in held.items():
+        if statistics is not None and layer in layers and layers[layer].shape[1] != len(statistics.mean):
+            raise UserError(
+                f"{given.name} has {layer} of {len(statistics.mean)} values, and the extractor's are of "
+                f"{layers[layer].shape[1]}; give statistics of the same network"
+            )
 
 
 def _spatial(config: QualityConfig, given: Given, recomputed: "Real | None") -> Gaussian | None:

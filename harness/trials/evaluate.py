@@ -20,6 +20,7 @@ from torch import Tensor
 from harness.architecture.config import ArchitectureConfig
 from harness.data.config import DataConfig, ImageFolderConfig
 from harness.data.crop import square
+from harness.data.dataset import load_dataset
 from harness.data.decode import UnreadableError, decode, to_array
 from harness.data.folder import check_bits
 from harness.data.images import ImageData, unreadable_line
@@ -71,13 +72,12 @@ def evaluate(name: str, settings: Settings, *, to: Path | None = None, build: Bu
         pictures = open_folder(path) if path.is_dir() else open_npz(path)
         labels = None if path.is_dir() else npz_labels(path, pictures.count)
         return _pictures(name, Shown(pictures=pictures, labels=labels, unlabelled=""), None, settings, to)
-    prepared = prepare(settings)
+    if path.exists():
+        data = _data(settings)
+        shown = read_images(path, data, settings.data).shown if path.is_dir() else _npz_of(path, data)
+        return _pictures(name, shown, data, settings, to)
+    record, prepared = _trial(name, settings), prepare(settings)
     data, _ = prepared.training_data
-    if path.is_dir():
-        return _pictures(name, read_images(path, data, settings.data).shown, data, settings, to)
-    if path.is_file():
-        return _pictures(name, _npz_of(path, data), data, settings, to)
-    record = _trial(name, settings)
     images, labels = _sampled_again(record, prepared, resolve_device(settings.recipe.device))
     trained = {"training_device": record.provenance["device"], "precision": record.provenance["precision"]}
     shown = Shown(pictures=Held(images), labels=labels, unlabelled="")
@@ -151,12 +151,16 @@ def _statistics(path: Path, settings: Settings, to: Path | None, build: Build | 
     if to is not None:
         raise UserError(f"{path} holds statistics already; leave out --to")
     given = open_given(path, config, build)
-    data = None if config.reference_path is not None else prepare(settings).training_data[0]
+    data = None if config.reference_path is not None else _data(settings)
     device = resolve_device(settings.recipe.device)
     reference = load_statistics(config, data, cache=cache_folder(settings.out), device=device)
     ignored = [f"{path} has pictures too, which are not scored: its statistics are"] if given.pictures else []
     against = data.kind if data is not None else str(config.reference_path)
     return Evaluated(quantities=distances_of_statistics(given, reference), against=against, remarks=ignored)
+
+
+def _data(settings: Settings) -> ImageData:
+    return load_dataset(settings.data, cache=cache_folder(settings.out))
 
 
 def _npz_of(path: Path, data: ImageData) -> Shown:

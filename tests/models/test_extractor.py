@@ -1,5 +1,6 @@
 """Frozen feature extractors: the right network, the right preprocessing, the right weights."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,13 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 
 from harness.models import feature_extractor
 from harness.models.efficientnet_lite0 import EfficientNetLite0, SameConv2d, load_efficientnet_lite0
-from harness.models.extractor_config import EfficientNetLite0Extractor, InceptionV3Extractor, extractor_identity
-from harness.models.feature_extractor import BATCH, REGISTERED_NAME, load_extractor
+from harness.models.extractor_config import (
+    DinoV2Extractor,
+    EfficientNetLite0Extractor,
+    InceptionV3Extractor,
+    extractor_identity,
+)
+from harness.models.feature_extractor import BATCH, REGISTERED_NAME, check_extractor, load_extractor
 from harness.records.errors import UserError
 from harness.records.plain import from_plain, identity
 
@@ -150,3 +156,89 @@ def test_a_long_extraction_says_how_far_it_is_where_it_is_told_of_what(extractor
     assert capsys.readouterr().err == ""
     assert extractor.features(images, "my folder").equal(silent)
     assert capsys.readouterr().err.startswith("features of my folder, in batches: 1 of 2, about ")
+
+
+# Layers
+
+
+def test_inceptions_layers_are_torch_fidelitys_and_the_spatial_one_is_as_tensorflow_lays_it_out(
+    inception_weights, monkeypatch
+):
+    """`mixed_6/conv` of the original graph: the 1 x 1 branch of the third of four 17 x 17 blocks, after its ReLU;
+    height, then width, then 7 channels."""
+    monkeypatch.setattr(feature_extractor, "INCEPTION_V3_SHA256", "")
+    images = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    ours = load_extractor(InceptionV3Extractor(weights=inception_weights), layers=("features", "spatial", "logits"))
+    branch = []
+    ours.module.Mixed_6d.branch1x1.register_forward_hook(lambda _module, _inputs, output: branch.append(output.clone()))
+    layers = ours.layers(images)
+    theirs = FeatureExtractorInceptionV3(
+        "x", ["2048", "logits_unbiased"], feature_extractor_weights_path=inception_weights
+    )(images)
+    assert layers["features"].equal(theirs[0])
+    assert layers["logits"].equal(theirs[1])
+    assert layers["spatial"].shape == (2, 2023)
+    for height, width, channel in ((0, 0, 0), (0, 0, 6), (0, 1, 0), (16, 16, 6), (3, 5, 2)):
+        at = (height * 17 + width) * 7 + channel
+        assert layers["spatial"][:, at].equal(branch[0][:, channel, height, width])
+    assert (branch[0] >= 0).all()
+
+
+def test_layers_that_an_extractor_has_not_are_refused(extractor):
+    images = torch.randint(0, 256, (2, 1, 8, 8), dtype=torch.uint8)
+    layers = load_extractor(EfficientNetLite0Extractor(), layers=("features", "logits")).layers(images)
+    assert layers["features"].equal(extractor.features(images))
+    assert layers["logits"].equal(extractor.module.network.logits(layers["features"]))
+    with pytest.raises(UserError, match="gives features, logits, and no spatial"):
+        load_extractor(EfficientNetLite0Extractor(), layers=("features", "spatial"))
+
+
+# DINOv2
+
+
+@pytest.fixture(scope="module")
+def dinov2(tmp_path_factory) -> Path:
+    """Random weights, two layers of 48."""
+    from transformers import Dinov2Config, Dinov2Model
+
+    torch.manual_seed(0)
+    config = Dinov2Config(hidden_size=48, num_hidden_layers=2, num_attention_heads=3, image_size=28, patch_size=14)
+    folder = tmp_path_factory.mktemp("dinov2")
+    Dinov2Model(config).save_pretrained(folder)
+    return folder
+
+
+def test_dinov2_gives_its_class_token(dinov2):
+    from transformers import Dinov2Model
+
+    images = torch.randint(0, 256, (3, 3, 42, 42), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    extractor = load_extractor(DinoV2Extractor(weights=dinov2, resolution=42))
+    mean, deviation = (torch.tensor(each)[:, None, None] for each in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    x = (images / 255 - mean) / deviation
+    with torch.inference_mode():
+        expected = Dinov2Model.from_pretrained(dinov2)(x).pooler_output
+    torch.testing.assert_close(extractor.features(images), expected, atol=1e-5, rtol=1e-4)
+    gray = images[:, :1]
+    assert extractor.features(gray).equal(extractor.features(gray.repeat(1, 3, 1, 1)))
+
+
+def test_dinov2_is_identified_by_its_content(dinov2, tmp_path):
+    shutil.copytree(dinov2, tmp_path / "copy")
+    one, copied = (extractor_identity(DinoV2Extractor(weights=folder)) for folder in (dinov2, tmp_path / "copy"))
+    assert one == copied
+    weights = tmp_path / "copy" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    assert extractor_identity(DinoV2Extractor(weights=tmp_path / "copy")) != one
+
+
+def test_dinov2_without_its_weights_is_one_sentence(dinov2, tmp_path):
+    with pytest.raises(UserError, match="no folder is named; give a folder"):
+        check_extractor(DinoV2Extractor())
+    with pytest.raises(UserError, match=r"has no config\.json and \*\.safetensors"):
+        check_extractor(DinoV2Extractor(weights=tmp_path))
+    shutil.copytree(dinov2, tmp_path / "other")
+    config = tmp_path / "other" / "config.json"
+    config.write_text(config.read_text().replace('"num_hidden_layers": 2', '"num_hidden_layers": 3'))
+    with pytest.raises(UserError, match="are not those of a Dinov2Model with its config"):
+        check_extractor(DinoV2Extractor(weights=tmp_path / "other"))
+    check_extractor(DinoV2Extractor(weights=dinov2))

@@ -1,12 +1,15 @@
 """A folder of images to score is read as a data set's is: the same files, the same names, the same words."""
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from harness.cli import main
 from harness.data.config import DigitsConfig, ImageFolderConfig
 from harness.data.dataset import load_dataset
 from harness.records.errors import UserError
@@ -99,3 +102,107 @@ def test_names_do_not_order_what_is_scored(config, tmp_path):
             image.save(tmp_path / folder / name)
     one, two = (read_images(tmp_path / folder, load_dataset(config), config).images for folder in ("one", "two"))
     assert one.equal(two)
+
+
+# What others made: files of images and of statistics, through the command
+
+
+@pytest.fixture
+def scored(tmp_path, capsys):
+    """`harness evaluate WORDS`, as JSON, with small features and without a classifier."""
+
+    def run(*words: str) -> dict[str, Any]:
+        fixed = ("quality.extractor.resolution=32", "quality.metrics=[fd,precision]", "quality.reference_samples=40")
+        assert main(["evaluate", *words, "--json", f"out={tmp_path / 'runs'}", *fixed]) == 0
+        result: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return result
+
+    return run
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    """Twenty held-out digits, in the field's form."""
+    heldout = load_dataset(DigitsConfig()).heldout
+    path = tmp_path / "samples.npz"
+    np.savez(path, arr_0=heldout.pixels[60:80].transpose(0, 2, 3, 1), arr_1=heldout.labels[60:80])
+    return path
+
+
+def at(path: Path) -> tuple[str, str]:
+    return "quality.reference=path", f"quality.reference_path={path}"
+
+
+def test_a_file_of_images_is_scored_like_a_folder_of_them(pictures, tmp_path, scored):
+    for number, image in enumerate(np.load(pictures)["arr_0"]):
+        (tmp_path / "folder").mkdir(exist_ok=True)
+        Image.fromarray(image[..., 0]).save(tmp_path / "folder" / f"{number}.png")
+    of_file, of_folder = scored(str(pictures)), scored(str(tmp_path / "folder"))
+    assert set(of_file) == {"fd", "precision"}
+    assert of_file["fd"]["conditions"]["label"] == "FD-EffLite0@32, N=20 against 40"
+    assert of_file["fd"]["value"] == pytest.approx(of_folder["fd"]["value"], rel=1e-5)
+    assert of_file["precision"]["value"] == of_folder["precision"]["value"]
+
+
+def test_statistics_that_were_written_are_a_reference_and_can_be_scored_without_images(pictures, tmp_path, scored):
+    own = tmp_path / "own.npz"
+    against_data = scored(str(pictures), "--to", str(own))
+    assert scored(str(own))["fd"]["value"] == pytest.approx(against_data["fd"]["value"], rel=1e-5)
+    for what in (pictures, own):
+        itself = scored(str(what), *at(own))
+        assert itself["fd"]["value"] == pytest.approx(0, abs=1e-3)
+        assert itself["fd"]["conditions"]["label"] == "FD-EffLite0@32, N=20"
+        assert itself["precision"]["kind"] == "unavailable"
+
+
+def test_statistics_of_inception_need_no_weights_to_be_compared(tmp_path, capsys):
+    """Two published files: FID by the closed form."""
+    for name, mean in (("one", 0.0), ("two", 3.0)):
+        np.savez(tmp_path / f"{name}.npz", mu=np.full(4, mean), sigma=np.diag([1.0, 4, 9, 16]) * (1 + mean))
+    words = ["quality=fid", *at(tmp_path / "two.npz"), "quality.reference_build=adm", f"out={tmp_path / 'runs'}"]
+    assert main(["evaluate", str(tmp_path / "one.npz"), "--build", "torch_fidelity", "--json", *words]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["fd"]["value"] == pytest.approx(4 * 9 + 30 * (2 - 1) ** 2)
+    assert scores["fd"]["conditions"]["label"].startswith("FID, N=unknown against two.npz (")
+    assert {name for name, of in scores.items() if of["kind"] == "measured"} == {"fd"}
+
+
+EIGHT = np.zeros((4, 8, 8, 1), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("make", "words", "sentence"),
+    [
+        ({"arr_0": np.zeros((4, 9, 9, 1), np.uint8)}, (), "and the data's are 8 x 8 with 1"),
+        ({"arr_0": np.zeros((4, 8, 8, 3), np.uint8)}, (), "8 x 8 with 3 channels, and the data's are"),
+        ({"arr_0": np.zeros((4, 8, 8), np.uint8)}, (), "must be uint8 (N, height, width, 1 or 3)"),
+        (
+            {"arr_0": EIGHT, "arr_1": np.arange(4) + 7},
+            (),
+            "labels from 7 to 10, and the data",
+        ),
+        ({"arr_0": EIGHT, "labels": np.zeros(3)}, (), "labels of"),
+        ({"arr_1": np.zeros(3)}, (), "has no arr_0 that can be read"),
+        ({"mu": np.zeros(3), "sigma": np.eye(3)}, (), "does not say which network its statistics are of"),
+        ({"mu": np.zeros(3), "sigma": np.eye(3)}, ("--to", "x.npz"), "holds statistics already; leave out --to"),
+        (
+            {"arr_0": EIGHT},
+            ("--build", "adm"),
+            "--build names who made a file of statistics",
+        ),
+        ({"arr_0": EIGHT}, ("--to", "x.txt"), "--to names an .npz file, not x.txt"),
+    ],
+)
+def test_what_cannot_be_scored_is_one_sentence(tmp_path, monkeypatch, capsys, make, words, sentence):
+    monkeypatch.chdir(tmp_path)
+    np.savez("made.npz", **make)
+    assert main(["evaluate", "made.npz", *words]) == 2
+    said = capsys.readouterr().err.strip()
+    assert sentence in said
+    assert "\n" not in said
+
+
+def test_pictures_of_another_size_than_the_references_are_refused(pictures, tmp_path, capsys):
+    np.savez(tmp_path / "large.npz", arr_0=np.zeros((4, 16, 16, 1), np.uint8))
+    assert main(["evaluate", str(pictures), *at(tmp_path / "large.npz"), f"out={tmp_path / 'runs'}"]) == 2
+    assert "has pictures of 16 x 16, and the images to score are 8 x 8" in capsys.readouterr().err
