@@ -11,7 +11,6 @@ import harness.diffusion.sampling as sampling
 from harness.diffusion.solvers import solve
 from harness.measure.statistics import sampling_difference
 from harness.trials.evaluate import evaluate
-from harness.trials.prepared import prepare
 from harness.trials.settings import settings_of
 
 WAYS = [
@@ -31,16 +30,16 @@ def to_the_end(step, v, noise, times):
 
 if __name__ == "__main__":
     out, key, *more = sys.argv[1:]
-    prepared, first = prepare(settings_of([f"out={out}", "count_only=false", *more])), None
+    settings, first = settings_of([f"out={out}", "count_only=false", *more]), None
     print("| solver | steps | shift | last step | evaluations | KID | less that of the first (95%) |")
     print("|---|---|---|---|---|---|---|")
     for solver, steps, shift, all_steps in WAYS:
         config = replace(
-            prepared.settings.sampling, solver=solver, steps=steps, shift=shift,
+            settings.sampling, solver=solver, steps=steps, shift=shift,
             times="uniform" if shift == 1 else "shifted", guidance_scale=1.0,
         )  # fmt: skip
         sampling.solve = to_the_end if all_steps else solve
-        kid = evaluate(key, replace(prepared, settings=replace(prepared.settings, sampling=config)))[0]["kid"]
+        kid = evaluate(key, replace(settings, sampling=config)).quantities["kid"]
         first = first or kid
         apart = sampling_difference(kid, first)
         print(

@@ -67,7 +67,7 @@ def test_a_trial_beside_another_has_less_sampling_noise_in_the_difference(folder
         run_trial(spec, folder.parent / name)
         keys.append(spec.key)
     prepared = prepare(tiny_spec("quality.samples=48").settings)
-    one, other = (evaluate.evaluate(key, prepared)[0] for key in keys)
+    one, other = (evaluate.evaluate(key, prepared.settings).quantities for key in keys)
     for name in ("kid", "fd"):
         difference = evaluate.differences(one, other, "b")[f"{name} less that of b"]
         assert difference.value == pytest.approx(one[name].value - other[name].value)
@@ -90,7 +90,7 @@ def test_a_stored_checkpoint_is_sampled_and_scored_on_the_device_that_trains(fol
     spec = tiny_spec("recipe.device=cpu")
     record = run_trial(spec, folder)
     devices = request.getfixturevalue("on_cpu_0")
-    scores, _ = evaluate.evaluate(spec.key, prepare(spec.settings))
+    scores = evaluate.evaluate(spec.key, spec.settings).quantities
     assert devices == {"scoring": [torch.device("cpu:0")], "sampling": [torch.device("cpu:0")]}
     assert scores["kid"] == record.quantities["kid"]
 
@@ -107,7 +107,7 @@ def test_a_checkpoint_that_samples_no_numbers_is_one_sentence(folder, monkeypatc
 
     monkeypatch.setattr(evaluate, "read_weights", read_weights)
     with pytest.raises(UserError, match=r"cannot be scored: 16 of 16 images have values that are NaN or infinite"):
-        evaluate.evaluate(spec.key, prepare(spec.settings))
+        evaluate.evaluate(spec.key, spec.settings)
 
 
 def test_controls_use_the_launchers_threads_in_the_drivers_own_process_too(folder, monkeypatch):
