@@ -114,6 +114,11 @@ def test_a_terminal_without_utf_8_shows_everything(words):
     assert ended.stdout.isascii()
 
 
+def test_the_command_that_a_study_keeps_can_be_typed_again():
+    words = ["my study.yaml", "seeds=[0,1]", "out=a b", "recipe.steps=4"]
+    assert shlex.split(parse("ablate", words).command) == ["harness", "ablate", *words]
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_of_a_verb_exits_0_and_shows_its_example(verb, capsys):
     with pytest.raises(SystemExit) as ending:

@@ -8,6 +8,7 @@ its name in NAMES.
 import argparse
 import itertools
 import re
+import shlex
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -156,7 +157,7 @@ def parse(name: str, words: Sequence[str]) -> argparse.Namespace:
     if twice := next((flag for flag in flags if flags.count(flag) > 1), None):
         raise UserError(f"{twice} is given twice; keep one of them")
     arguments.overrides = overrides
-    arguments.command = " ".join(["harness", name, *words])
+    arguments.command = shlex.join(["harness", *name.split(), *words])
     return arguments
 
 

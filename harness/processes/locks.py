@@ -8,6 +8,7 @@ holds says who locked it last.
 import fcntl
 import json
 import os
+import shlex
 import socket
 import sys
 import time
@@ -85,7 +86,7 @@ def lock_driver(folder: Path, launcher: Plain = None) -> FileLock:
     """
     path = folder / DRIVER_LOCK
     recorded = launcher or holder(path).get("launcher")
-    lock = FileLock.acquire(path, wait_s=0.5, command=" ".join(sys.argv), launcher=recorded)
+    lock = FileLock.acquire(path, wait_s=0.5, command=shlex.join(sys.argv), launcher=recorded)
     if lock is not None:
         return lock
     raise _driven(folder)

@@ -1,6 +1,7 @@
 """A lock is held exactly as long as its holder lives; a lease as long as it moves."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -30,6 +31,13 @@ def test_a_lock_is_exclusive_and_names_its_holder(tmp_path: Path) -> None:
     lock.release()
     assert not is_held(path)
     assert holder(path)["pid"] == os.getpid(), "who held it last stays readable"
+
+
+def test_a_drivers_lock_keeps_its_command_as_a_shell_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["harness", "sweep", "laptop", "seeds=[0]", "out=a b"]
+    monkeypatch.setattr(sys, "argv", words)
+    with lock_driver(tmp_path):
+        assert shlex.split(holder(tmp_path / DRIVER_LOCK)["command"]) == words
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"pid": 1, "comm', b'{"command": "caf\xc3', bytes(60), b"[1]\n"])

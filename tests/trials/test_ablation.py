@@ -44,7 +44,7 @@ def test_the_manifest_says_what_it_consists_of(workplace):
     assert [(rung.name, rung.against) for rung in manifest.rungs] == [("base", None), ("ffn2", "base")]
     assert manifest.rungs[1].edits == {"feed_forward.ratio": 2}
     assert manifest.seeds == (0, 1)
-    assert manifest.command == "harness ablate tiny seeds=[0,1]"
+    assert manifest.command == "harness ablate tiny 'seeds=[0,1]'"
 
 
 def test_every_rung_and_seed_has_its_record(workplace):
