@@ -229,7 +229,7 @@ def place(folder: Path, storage: str) -> str:
     if storage == "journal":
         return str(folder / JOURNAL)
     if re.match(r"sqlite(\+\w+)?:///", storage):
-        return str(folder.parent / storage.partition(":///")[2].partition("?")[0])
+        return str(folder.parent / Path(str(make_url(storage).database)).expanduser())  # `%20` is a blank in a URL
     head, _, tail = storage.rpartition("@")
     user = head.split("://")[-1].split(":")[0]
     return f"{storage.split('://')[0]}://{user}@{tail}" if head else storage

@@ -153,6 +153,13 @@ def test_a_folder_may_be_called_anything(tmp_path, name, storage):
     assert place(folder, storage) == str(file)
 
 
+def test_a_database_is_shown_by_the_path_that_is_opened(tmp_path):
+    """Of a URL, in which `%20` is a blank."""
+    storage = f"sqlite:///{tmp_path}/my%20study%23.db"
+    open_storage(tmp_path / "sweep", storage)
+    assert Path(place(tmp_path / "sweep", storage)).is_file()
+
+
 def test_a_relative_database_lies_below_the_output_folder_wherever_it_is_opened_from(tmp_path, monkeypatch):
     folder = tmp_path / "runs" / "study"
     folder.mkdir(parents=True)
