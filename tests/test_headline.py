@@ -16,7 +16,7 @@ from harness.trials.run import run_trial
 from harness.trials.samples import initialised_network, sample_images
 from harness.trials.settings import settings_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("headline")]  # one process trains once
 
 
 @pytest.fixture(scope="module")

@@ -65,6 +65,7 @@ def cut_short(words: list[str], home: Path, work: Path) -> list[str]:
     return kept + [f"{key}={value}" for key, value in cut.items()]
 
 
+@pytest.mark.xdist_group("documentation")  # one process, so that there is one store
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
