@@ -70,30 +70,38 @@ def sampling_run(
     Of `classes` (names or numbers) in turn, or of all by the rule `sampling.labels`. UserError for a class that there
     is not, another text encoder than the one trained with, and class frequencies of other data.
     """
-    expected = from_plain(ArchitectureConfig, trained.record.architecture) if trained.record else None
-    weights = read_weights(trained.weights, expected)
-    training, architecture = weights.training, weights.architecture
+    weights = read_weights(trained.weights, _architecture(trained))
+    training, channels = weights.training, _denoised_channels(trained.weights, weights.architecture)
     assert training is not None  # `trained_network` refuses such files
-    if not isinstance(architecture, Denoiser):
-        raise UserError(f"{trained.weights} holds a {type(architecture).__name__}, which makes no samples of its own")
-    settings.sampling.check_channels(architecture.latent_channels)
+    settings.sampling.check_channels(channels)
     names, device = class_names(training), resolve_device(settings.recipe.device)
-    labels = _labels(trained, settings, count, names, None if classes is None else class_numbers(classes, names))
+    numbers = None if classes is None else class_numbers(classes, names)
     return SamplingRun(
-        network=weights.network().to(device),
+        labels=_labels(trained, settings, count, names, numbers),
         prompts=_prompts(trained.weights, training, settings, names),
-        labels=labels,
+        network=weights.network().to(device),
         class_names=names,
-        shape=(architecture.latent_channels, training.latent, training.latent),
+        shape=(channels, training.latent, training.latent),
         decode=_decoder(trained.weights, training, settings, device),
         config=settings.sampling,
         identity={
             "trial": trained.key,
             "weights_sha256": file_sha256(trained.weights),
             "sampling": identity(settings.sampling),
-            "classes": "all" if classes is None else [names[number] for number in class_numbers(classes, names)],
+            "classes": "all" if numbers is None else [names[number] for number in numbers],
         },
     )
+
+
+def _architecture(trained: TrainedNetwork) -> ArchitectureConfig | None:
+    """What the weights are to be of, where that is known."""
+    return from_plain(ArchitectureConfig, trained.record.architecture) if trained.record else None
+
+
+def _denoised_channels(file: Path, architecture: ArchitectureConfig) -> int:
+    if not isinstance(architecture, Denoiser):
+        raise UserError(f"{file} holds a {type(architecture).__name__}, which makes no samples of its own")
+    return architecture.latent_channels
 
 
 def class_names(training: Training) -> tuple[str, ...]:
