@@ -44,10 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
     check_file_writable(path)
     data = load_dataset(settings.data, cache=cache_folder(settings.out))
     class_prompts(settings.text, data.class_names, cache_folder(settings.out))  # refuses classes that it reads alike
-    counts = [np.bincount(part.labels, minlength=len(data.class_names)) for part in (data.train, data.heldout)]
-    rows = [(name, int(counts[0][k]), int(counts[1][k])) for k, name in enumerate(data.class_names)]
+    heldout = np.bincount(data.heldout.labels, minlength=len(data.class_names)).tolist()
+    rows = list(zip(data.class_names, data.class_sizes, heldout, strict=True))
     title = f"{data.kind}: {data.size}x{data.size} pixels, {data.channels} channel(s), {data.fingerprint}"
-    print(table(("class", "train", "held out"), [*rows, ("all", len(data.train), len(data.heldout))], title))
+    print(table(("class", "train", "held out"), [*rows, ("all", sum(data.class_sizes), len(data.heldout))], title))
     print(f"unreadable files: {len(data.unreadable)}")
     for line in data.unreadable:
         print(f"  {line}")
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 VERB = Verb(
     summary="describe a data set: sizes, classes, unreadable files, a grid of samples",
-    name="a data set: digits, fashion_mnist, image_folder",
+    name="a data set: digits, fashion_mnist, image_folder, prepared",
     operands="[NAME]",
     example="harness data image_folder data.path=~/my_images",
     flags=flags,

@@ -77,6 +77,7 @@ NAMES = (
     "clean",
     "store merge",
     "data",
+    "data prepare",
     "settings",
     "knobs",
     "config",
@@ -108,7 +109,7 @@ def run(words: Sequence[str]) -> int:
         return 0
     if len(words) == 1 or words[1] in ("-h", "--help"):
         group = [name for name in NAMES if name.startswith(f"{words[0]} ")]
-        if group:
+        if group and words[0] not in NAMES:
             print(overview(group))
             return 0
     name, rest = split_verb(words)

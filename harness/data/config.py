@@ -76,7 +76,23 @@ class ImageFolderConfig:
             raise UserError("data.crop=adm reads files as RGB; leave data.color=grayscale out")
 
 
-DataConfig: TypeAlias = DigitsConfig | FashionMnistConfig | ImageFolderConfig
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreparedConfig:
+    """What `harness data prepare NAME to=FOLDER` made: latents to train on, pictures to score with."""
+
+    kind: Literal["prepared"] = "prepared"
+    path: Path | None = field(default=None, metadata=NOT_IDENTITY)
+    """The folder."""
+
+    @property
+    def size(self) -> int:
+        """Of its pictures, which its manifest says."""
+        from harness.data.prepared import folder_of, read_manifest  # loads torch
+
+        return int(read_manifest(folder_of(self)).plan.source["size"])
+
+
+DataConfig: TypeAlias = DigitsConfig | FashionMnistConfig | ImageFolderConfig | PreparedConfig
 
 
 def _check_size(size: int) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.config import DataConfig, DigitsConfig, FashionMnistConfig
+from harness.data.config import DataConfig, DigitsConfig, FashionMnistConfig, PreparedConfig
 from harness.data.decode import TRANSFORM, to_array
 from harness.data.folder import load_folder
 from harness.data.images import ArrayImages, ImageData
+from harness.data.prepared import load_prepared
 from harness.records.errors import UserError
 from harness.records.plain import fingerprint
 from harness.records.store import reading_cache, write_atomic
@@ -35,7 +36,7 @@ def load_dataset(config: DataConfig, *, cache: Path | None = None) -> ImageData:
         return _from_arrays("digits", DIGITS, *_digits(cache))
     if isinstance(config, FashionMnistConfig):
         return _fashion_mnist(config)
-    return load_folder(config, cache)
+    return load_prepared(config) if isinstance(config, PreparedConfig) else load_folder(config, cache)
 
 
 def _digits(cache: Path | None) -> list[ArrayImages]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from harness.data.decode import UnreadableError
 from harness.data.listing import HIDDEN, Skipped
 from harness.models.pixels import to_model_range
 from harness.records.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.data.prepared import Latents
 
 
 class Images(Protocol):
@@ -85,6 +88,10 @@ class ImageData:
     heldout: Images
     fingerprint: str
     """Of the content: every pixel's source, labels, names, split and transform; the same wherever the files lie."""
+    training_labels: NDArray[np.int64] | None = None
+    """Of all that is trained on, where `train` has only some of its pictures; None where it has all."""
+    latents: "Latents | None" = None
+    """What a network is trained on instead of the pictures."""
     crop: Crop = "centre"
     """How pictures became squares: others that are scored beside them become so too."""
     class_folders: tuple[str, ...] = ()
@@ -96,7 +103,8 @@ class ImageData:
     @property
     def class_sizes(self) -> tuple[int, ...]:
         """Training images of each class."""
-        return tuple(np.bincount(self.train.labels, minlength=len(self.class_names)).tolist())
+        labels = self.train.labels if self.training_labels is None else self.training_labels
+        return tuple(np.bincount(labels, minlength=len(self.class_names)).tolist())
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -128,3 +136,13 @@ def stack(images: Images, indices: Sequence[int] | NDArray[np.int64]) -> Tensor:
     if isinstance(images, ArrayImages):
         return torch.from_numpy(np.ascontiguousarray(images.pixels[np.asarray(indices)]))
     return torch.stack([images[int(index)][0] for index in indices])
+
+
+def balanced_choice(labels: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """About `count` indices, as many of each class as there are to have, always the same ones; sorted."""
+    if count >= len(labels):
+        return np.arange(len(labels))
+    shuffled = np.random.RandomState(0).permutation(len(labels))
+    each = max(1, count // len(np.unique(labels)))
+    parts = [shuffled[labels[shuffled] == label][:each] for label in np.unique(labels)]
+    return np.sort(np.concatenate(parts))

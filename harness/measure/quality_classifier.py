@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.data.images import ImageData, Images, stack
+from harness.data.images import ImageData, Images, balanced_choice, stack
 from harness.measure.quality_config import QualityConfig
 from harness.models.extractor_config import extractor_identity
 from harness.models.feature_extractor import FeatureExtractor
@@ -96,13 +96,3 @@ def _inputs(
     else:
         rows = [extractor.features(piece).double().numpy() for piece in pieces]
     return np.concatenate(rows), images.labels[chosen]
-
-
-def balanced_choice(labels: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """About `count` indices, as many of each class as there are to have, always the same ones; sorted."""
-    if count >= len(labels):
-        return np.arange(len(labels))
-    shuffled = np.random.RandomState(0).permutation(len(labels))
-    each = max(1, count // len(np.unique(labels)))
-    parts = [shuffled[labels[shuffled] == label][:each] for label in np.unique(labels)]
-    return np.sort(np.concatenate(parts))

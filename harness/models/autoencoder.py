@@ -178,19 +178,22 @@ def load_autoencoder(config: AutoencoderConfig, device: torch.device, *, scale: 
 def load_matching(config: AutoencoderConfig, device: torch.device, identity: Mapping[str, Any]) -> Autoencoder:
     """The configured one, if it is the one that made the latents with this `identity`; else a UserError."""
     description = describe(config)
-    own = description.identity()
-    measured = own["scale"] is None and isinstance(identity["scale"], list | tuple)
-    differing = [
-        name for name, value in own.items() if identity.get(name) != value and not (name == "scale" and measured)
-    ]
-    if differing:
-        shown = "; ".join(f"{name} {own[name]} for {identity.get(name)}" for name in differing[:3])
-        raise UserError(
-            f"autoencoder={config.kind} is not the one that these latents were made with: {shown}; give that one's "
-            "settings, autoencoder=..."
-        )
-    scale = tuple(float(each) for each in identity["scale"]) if measured else None
+    check_matching(description, identity)
+    scale = tuple(float(each) for each in identity["scale"]) if description.scale is None else None
     return Autoencoder(description, load_codec(config, device), scale, device)
+
+
+def check_matching(description: Description, identity: Mapping[str, Any]) -> None:
+    """UserError where latents with this `identity` are another autoencoder's."""
+    own = description.identity()
+    measured = own["scale"] is None and isinstance(identity.get("scale"), list | tuple)
+    differing = [name for name in own if identity.get(name) != own[name] and not (name == "scale" and measured)]
+    if differing:
+        shown = "; ".join(f"its {name} is {own[name]}, theirs {identity.get(name)}" for name in differing[:3])
+        raise UserError(
+            f"autoencoder={description.kind} did not make these latents: {shown}; give the settings that they were "
+            "prepared with, autoencoder=..."
+        )
 
 
 def load_codec(config: AutoencoderConfig, device: torch.device) -> Codec:
@@ -231,11 +234,15 @@ def check_standard_deviation(latents: Tensor, description: Description) -> float
     """Of scaled latents; UserError where it is not about 1: the scale is another autoencoder's."""
     deviation, (low, high) = float(latents.double().std()), STANDARD_DEVIATION
     if not low <= deviation <= high:
+        given = f"its shift {description.shift} or scale {description.scale} is not that of these weights: mend"
         raise UserError(
             f"the scaled latents of autoencoder.kind={description.kind} have a standard deviation of {deviation:.3g}, "
-            f"where {low} to {high} is right; its shift {description.shift} or scale {description.scale} is not that "
-            "of these weights: mend scaling_factor and shift_factor in its config.json, or leave scaling_factor out "
-            "there to have it measured"
+            f"where {low} to {high} is right; "
+            + (
+                "its channels, each scaled to 1, have means far from 0, and its files name no shift; give another"
+                if description.scale is None
+                else f"{given} scaling_factor and shift_factor in its config.json, or leave the first out"
+            )
         )
     return deviation
 

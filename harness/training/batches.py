@@ -97,7 +97,7 @@ def stacked(images: Images, numbers: Sequence[int]) -> Pair:
 
 
 def _pairs(images: Images, order: DataOrder, steps: range, recipe: Recipe) -> Iterator[Pair]:
-    size = len(images) * images[0][0].numel()
+    size = len(images) * images[0][0].nbytes
     samples = len(steps) * recipe.batch_size
     if size <= IN_MEMORY_BYTES and samples >= len(images):
         pixels, labels = stacked(images, range(len(images)))

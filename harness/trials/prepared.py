@@ -17,12 +17,13 @@ from harness.data.images import ImageData
 from harness.data.prompts import PromptTable, class_prompts
 from harness.diffusion.sampling import Decode
 from harness.measure.quality_reference_files import quality_identity
-from harness.models.autoencoder import Description, describe, load_matching
+from harness.models.autoencoder import Description, check_matching, describe, load_matching
 from harness.models.feature_extractor import check_extractor
 from harness.records.errors import UserError
 from harness.records.plain import canonical_json, identity
 from harness.records.record import Protocol
 from harness.tracking.config import check_tracker
+from harness.training.batches import TrainingData
 from harness.training.device import planned_precision
 from harness.training.recipe import Recipe
 from harness.trials.checks import check_sizes
@@ -54,6 +55,12 @@ class Prepared:
         if self.data is None or self.prompts is None:
             raise RuntimeError("a study that only counts has no data")
         return self.data, self.prompts
+
+    @property
+    def network_data(self) -> TrainingData:
+        """What networks are trained on: the pictures, or what an autoencoder made of them."""
+        data, _ = self.training_data
+        return data if data.latents is None else data.latents
 
     @property
     def sizes(self) -> Sizes:
@@ -155,11 +162,15 @@ def prepare(settings: Settings) -> Prepared:
 def _autoencoder_of(settings: Settings, data: ImageData) -> Description:
     """The configured one, which must be what made the data's latents."""
     autoencoder = describe(settings.autoencoder)
-    if not autoencoder.is_pixels:
+    made_by = {"kind": "pixels"} if data.latents is None else data.latents.autoencoder
+    if autoencoder.is_pixels and made_by["kind"] == "pixels":
+        return autoencoder
+    if data.latents is None:
         raise UserError(
-            f"a network is trained on latents that were prepared once, and the data '{data.kind}' has none; leave "
-            f"autoencoder={autoencoder.kind} out"
+            f"autoencoder={autoencoder.kind} makes latents, which are prepared once: `harness data prepare {data.kind} "
+            f"to=FOLDER autoencoder={autoencoder.kind} ...`, and then data=prepared data.path=FOLDER"
         )
+    check_matching(autoencoder, made_by)
     return autoencoder
 
 
@@ -167,7 +178,7 @@ def protocol(settings: Settings, data: ImageData, prompts: PromptTable, autoenco
     """Every setting that can change a trial's result, and nothing else: contents, not paths; no `auto` precision."""
     recipe: Any = identity(settings.recipe)
     quality: Any = identity(settings.quality)
-    latents = {} if autoencoder.is_pixels else {"autoencoder": autoencoder.identity()}
+    latents = {} if autoencoder.is_pixels or data.latents is None else {"autoencoder": dict(data.latents.autoencoder)}
     return Protocol(
         sections={
             "data": data.identity,

@@ -129,7 +129,7 @@ class Trial:
             ) | measure_twin(self.spec)
 
     def train(self, prepared: Prepared) -> Trained:
-        data, prompts = prepared.training_data
+        _, prompts = prepared.training_data
         recipe = self.spec.settings.recipe
         with self.phase("train"):
             try:
@@ -140,7 +140,7 @@ class Trial:
                         checkpointing=recipe.gradient_checkpointing,
                         depthwise_gain=recipe.depthwise_gain,
                     ),
-                    data,
+                    prepared.network_data,
                     prompts,
                     recipe,
                     architecture=self.spec.architecture.fingerprint,

@@ -10,13 +10,12 @@ import torch
 
 from harness.data.config import DigitsConfig
 from harness.data.dataset import load_dataset
-from harness.data.images import ArrayImages
+from harness.data.images import ArrayImages, balanced_choice
 from harness.diffusion.config import SamplingConfig
 from harness.diffusion.labels import sample_labels
 from harness.measure import quality as quality_module
 from harness.measure import quality_reference
 from harness.measure.quality import quality, samples_for
-from harness.measure.quality_classifier import balanced_choice
 from harness.measure.quality_config import QualityConfig
 from harness.measure.quality_controls import CONTROLS, control_images
 from harness.measure.quality_reference import load_reference

@@ -206,7 +206,7 @@ def test_identity_is_the_weights_and_not_the_place(tmp_path):
     measured = (1.0, 2.0, 3.0, 4.0, 5.0)
     first = TinyAutoencoder(encoder=tmp_path / "a" / "encoder.pth", decoder=tmp_path / "a" / "decoder.pth")
     assert load_matching(first, CPU, one.identity(measured)).scale.flatten().tolist() == list(measured)
-    with pytest.raises(UserError, match=r"not the one that these latents were made with: weights"):
+    with pytest.raises(UserError, match=r"did not make these latents: its weights"):
         load_matching(config, CPU, one.identity(measured))
 
 
