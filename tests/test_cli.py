@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from harness.architecture.catalogue import catalogue_names
 from harness.cli import main
+from harness.commands import data_prepare
 from harness.commands.verb import NAMES, overview, parse, split_verb, verb
 from harness.records.terminal import prepare_streams
 from harness.search.definition import sweep_study
@@ -233,6 +234,8 @@ def test_every_example_names_what_exists(line):
         assert settings_of(arguments.overrides, defaults)
     elif verb == "sweep":
         assert sweep_study(arguments.name, arguments.overrides)
+    elif verb == "data prepare":
+        assert data_prepare.check(arguments) is None
     elif verb == "promote":
         assert read_study("sweeps", arguments.name)
     elif verb == "space":

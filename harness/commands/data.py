@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 VERB = Verb(
     summary="describe a data set: sizes, classes, unreadable files, a grid of samples",
-    name="a data set: digits, fashion_mnist, image_folder, prepared",
+    name="a data set: digits, fashion_mnist, image_folder, imagenet, metadata, parquet, prepared",
     operands="[NAME]",
     example="harness data image_folder data.path=~/my_images",
     flags=flags,

@@ -66,14 +66,64 @@ class ImageFolderConfig:
 
     def __post_init__(self) -> None:
         _check_size(self.size)
-        if self.heldout is not None and not 0 < self.heldout < 1:
-            raise UserError(f"data.heldout is a fraction between 0 and 1, not {self.heldout}")
+        _check_fraction(self.heldout)
         if self.bits is not None and not 8 <= self.bits <= 16:
             raise UserError(f"data.bits is how many bits 16-bit files use, 8 to 16, not {self.bits}")
         if self.crop == "adm" and self.bits is not None:
             raise UserError(f"data.crop=adm reads files as ADM does, by 8 bits; leave data.bits={self.bits} out")
         if self.crop == "adm" and self.color == "grayscale":
             raise UserError("data.crop=adm reads files as RGB; leave data.color=grayscale out")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageNetConfig:
+    """ImageNet's 1,000 classes (ILSVRC 2012) as they lie on disk: tars, Kaggle's layout, or folders by WordNet id."""
+
+    kind: Literal["imagenet"] = "imagenet"
+    path: Path | None = field(default=None, metadata=NOT_IDENTITY)
+    size: int = 256
+    crop: Crop = "adm"
+
+    def __post_init__(self) -> None:
+        _check_size(self.size)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MetadataConfig:
+    """A folder of pictures with metadata.jsonl: `file_name`, and a class or a caption."""
+
+    kind: Literal["metadata"] = "metadata"
+    path: Path | None = field(default=None, metadata=NOT_IDENTITY)
+    size: int = 256
+    crop: Crop = "adm"
+    column: str = "label"
+    """The entry that is the condition: a class's name, or a caption (then text.template={} says it as it is)."""
+    heldout: float | None = None
+    """As `image_folder` has it."""
+
+    def __post_init__(self) -> None:
+        _check_size(self.size)
+        _check_fraction(self.heldout)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParquetConfig:
+    """Parquet files of a Hugging Face data set: encoded pictures and classes."""
+
+    kind: Literal["parquet"] = "parquet"
+    path: Path | None = field(default=None, metadata=NOT_IDENTITY)
+    size: int = 256
+    crop: Crop = "adm"
+    image: str = "image"
+    """The column of pictures."""
+    label: str = "label"
+    """The column of class numbers, whose names the schema has, or of texts."""
+    heldout: float | None = None
+    """As `image_folder` has it."""
+
+    def __post_init__(self) -> None:
+        _check_size(self.size)
+        _check_fraction(self.heldout)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +142,20 @@ class PreparedConfig:
         return int(read_manifest(folder_of(self)).plan.source["size"])
 
 
-DataConfig: TypeAlias = DigitsConfig | FashionMnistConfig | ImageFolderConfig | PreparedConfig
+DataConfig: TypeAlias = (
+    DigitsConfig
+    | FashionMnistConfig
+    | ImageFolderConfig
+    | ImageNetConfig
+    | MetadataConfig
+    | ParquetConfig
+    | PreparedConfig
+)
+
+
+def _check_fraction(heldout: float | None) -> None:
+    if heldout is not None and not 0 < heldout < 1:
+        raise UserError(f"data.heldout is a fraction between 0 and 1, not {heldout}")
 
 
 def _check_size(size: int) -> None:

@@ -10,11 +10,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.config import DataConfig, DigitsConfig, FashionMnistConfig, PreparedConfig
+from harness.data.config import (
+    DataConfig,
+    DigitsConfig,
+    FashionMnistConfig,
+    ImageNetConfig,
+    MetadataConfig,
+    ParquetConfig,
+    PreparedConfig,
+)
 from harness.data.decode import TRANSFORM, to_array
 from harness.data.folder import load_folder
 from harness.data.images import ArrayImages, ImageData
 from harness.data.prepared import load_prepared
+from harness.data.sources.imagenet import load_imagenet
+from harness.data.sources.metadata import load_metadata
+from harness.data.sources.parquet import load_parquet
 from harness.records.errors import UserError
 from harness.records.plain import fingerprint
 from harness.records.store import reading_cache, write_atomic
@@ -36,6 +47,12 @@ def load_dataset(config: DataConfig, *, cache: Path | None = None) -> ImageData:
         return _from_arrays("digits", DIGITS, *_digits(cache))
     if isinstance(config, FashionMnistConfig):
         return _fashion_mnist(config)
+    if isinstance(config, ImageNetConfig):
+        return load_imagenet(config, cache)
+    if isinstance(config, MetadataConfig):
+        return load_metadata(config, cache)
+    if isinstance(config, ParquetConfig):
+        return load_parquet(config, cache)
     return load_prepared(config) if isinstance(config, PreparedConfig) else load_folder(config, cache)
 
 

@@ -50,6 +50,7 @@ from harness.models.autoencoder import (
     load_codec,
     load_matching,
     measured_scale,
+    raw_latents,
 )
 from harness.models.autoencoder_config import AutoencoderConfig
 from harness.processes.locks import FileLock, holder
@@ -281,13 +282,13 @@ def _scale(
     description.latent_shape(data.channels, data.size)
     codec = load_codec(config, device)
     numbers = np.unique(np.linspace(0, len(data.train) - 1, how.scale_pictures).astype(int)).tolist()
-    batches = list(_batches(data.train, numbers, how.batch))
+    shown = with_eta(_batches(data.train, numbers, how.batch), "measuring the latents", -(-len(numbers) // how.batch))
+    raws = [raw_latents(codec, description, batch.to(device)) for batch in shown]
     scale = None
     if description.scale is None:
-        exact = measured_scale(codec, description, batches, device)
-        scale = tuple(float(f"{each:.6g}") for each in exact)
+        scale = tuple(float(f"{each:.6g}") for each in measured_scale(raws, description))
     scaled = Autoencoder(description, codec, scale, device)
-    check_standard_deviation(torch.cat([scaled.encode(batch).mean.cpu() for batch in batches]), description)
+    check_standard_deviation(torch.cat([scaled.scaled(raw).mean.cpu() for raw in raws]), description)
     return scale
 
 

@@ -153,7 +153,11 @@ class Autoencoder:
     def encode(self, images: Tensor) -> Encoded:
         """uint8 (B, C, H, W) -> scaled latents on the device. UserError for shapes that it cannot take."""
         self.latent_shape(images.shape[1], images.shape[2])
-        mean, std = _raw(self.codec, self.description, images.to(self.device))
+        return self.scaled(raw_latents(self.codec, self.description, images.to(self.device)))
+
+    def scaled(self, raw: Raw) -> Encoded:
+        """z = (z_raw - shift) * scale."""
+        mean, std = raw
         return Encoded((mean - self.description.shift) * self.scale, None if std is None else std * self.scale)
 
     def decode(self, latents: Tensor, rounding: str = "nearest") -> Tensor:
@@ -210,14 +214,13 @@ def load_codec(config: AutoencoderConfig, device: torch.device) -> Codec:
     return Codec(_distribution(network, config.encoding), lambda raw: network.decode(raw).sample)
 
 
-def measured_scale(codec: Codec, description: Description, images: Iterable[Tensor], device: torch.device) -> Scale:
-    """1 / the standard deviation of each channel of the raw latents of uint8 batches (B, C, H, W), in float64.
+def measured_scale(raws: Iterable[Raw], description: Description) -> Scale:
+    """1 / the standard deviation of each channel of raw latents, batch by batch as `raw_latents` has them, in float64.
 
     Where the encoder is a distribution, of what is drawn from it: var E[z] + E[var z].
     """
     count, sums = 0, torch.zeros(2, description.channels or 1, dtype=torch.float64)  # of z and of z^2, by channel
-    for batch in images:
-        mean, std = _raw(codec, description, batch.to(device))
+    for mean, std in raws:
         squares = mean.double().square() if std is None else mean.double().square() + std.double().square()
         count += mean.shape[0] * mean.shape[2] * mean.shape[3]
         sums += torch.stack([mean.double().sum((0, 2, 3)), squares.sum((0, 2, 3))]).cpu()
@@ -247,8 +250,8 @@ def check_standard_deviation(latents: Tensor, description: Description) -> float
     return deviation
 
 
-def _raw(codec: Codec, description: Description, images: Tensor) -> Raw:
-    """Raw latents of uint8 pictures on the codec's device."""
+def raw_latents(codec: Codec, description: Description, images: Tensor) -> Raw:
+    """Of uint8 pictures (B, C, H, W) on the codec's device: (B, L, h, w), not shifted and not scaled."""
     low, high = description.input_range
     pixels = to_model_range(images)
     if (low, high) != (-1.0, 1.0):

@@ -1,7 +1,7 @@
 """Networks by name on the meta device, with inputs that fit: the catalogue's, timm's, and the published ones.
 
 snapgen            an architecture of the catalogue, or a YAML file
-timm:repvit_m1_0   a timm model (the extra `timm`), folded into its inference form where it has one
+timm:repvit_m1_0   a timm model, folded into its inference form where it has one
 """
 
 from collections.abc import Sequence
@@ -31,11 +31,9 @@ def catalogue_network(name: str, latent: int, batch: int = 1) -> Network:
 
 def timm_network(name: str, shape: Sequence[int], batch: int = 1, *, folded: bool = True) -> Network:
     """shape: channels, height, width. folded: as it is deployed, with the branches of its training merged."""
-    try:
-        import timm
-        from timm.utils.model import reparameterize_model
-    except ImportError as error:
-        raise UserError("timm: models need the extra `timm`; run: pip install 'unet-harness[timm]'") from error
+    import timm
+    from timm.utils.model import reparameterize_model
+
     if not timm.is_model(name):
         near = get_close_matches(name, timm.list_models(), n=8, cutoff=0.4)  # of more than a thousand
         nearest = f"; the nearest: {', '.join(near)}" if near else ""

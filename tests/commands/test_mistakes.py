@@ -97,7 +97,7 @@ TINY_OVERRIDES = [f"{key}={value}".replace(" ", "") for key, value in SETTINGS.i
         ("sweep laptop budgets=40", "'budgets' must be a list, not 40; write [40]"),
         ("ablate fig3 launcher.partition=gpu", "a setting of launcher=slurm, and launcher is local; choose that, or"),
         ("ablate fig3 quality.extractor.weights=/x", "a setting of quality=fid, and quality is laptop"),
-        ("ablate fig3 data.path=/x", "a setting of data=fashion_mnist or data=image_folder, and data is digits"),
+        ("ablate fig3 data.path=/x", "a setting of data=fashion_mnist or data=image_folder or data=imagenet or"),
         ("ablate fig3 limits.params=1.5", "harness: 'limits.params' must be a whole number, not 1.5"),
         ("ablate fig3 limits.latency_ms={at_most:nan,chip:A14}", "limits.latency_ms.at_most' must be a finite number"),
         ("ablate fig3 limits.latency_ms={at_most:-1,chip:A14}", "harness: limits.latency_ms.at_most is above 0 ms"),

@@ -21,6 +21,7 @@ from harness.models.autoencoder import (
     load_codec,
     load_matching,
     measured_scale,
+    raw_latents,
 )
 from harness.models.autoencoder_config import KlAutoencoder, PixelsAutoencoder, TinyAutoencoder
 from harness.models.pixels import NotFiniteError, to_model_range, to_uint8
@@ -162,7 +163,7 @@ def test_a_missing_shift_is_0_and_a_missing_scale_is_measured(tmp_path):
     config, images = KlAutoencoder(name=str(tmp_path), encoding="mean"), pictures(9)
     description, codec = describe(config), load_codec(config, CPU)
     assert (description.shift, description.scale) == (0.0, None)
-    scale = measured_scale(codec, description, images.split(4), CPU)
+    scale = measured_scale([raw_latents(codec, description, part) for part in images.split(4)], description)
     made = Autoencoder(description, codec, scale, CPU)
     assert torch.allclose(made.encode(images).mean.std((0, 2, 3)), torch.ones(4), atol=1e-5)
     assert check_standard_deviation(made.encode(images).mean, description) < 2
@@ -175,7 +176,7 @@ def test_a_measured_scale_is_that_of_what_is_drawn(tmp_path):
     edited(tmp_path, scaling_factor=None)
     config, images = KlAutoencoder(name=str(tmp_path)), pictures(8)
     description, codec = describe(config), load_codec(config, CPU)
-    scale = measured_scale(codec, description, [images], CPU)
+    scale = measured_scale([raw_latents(codec, description, images)], description)
     encoded = Autoencoder(description, codec, scale, CPU).encode(images)
     drawn = encoded.mean + encoded.std * torch.randn(200, *encoded.mean.shape)
     assert torch.allclose(drawn.std((0, 1, 3, 4)), torch.ones(4), atol=0.02)
@@ -272,7 +273,7 @@ def test_real_pictures_survive_a_real_autoencoder():
     ])  # fmt: skip
     description, codec = describe(config), load_codec(config, CPU)
     assert description.latent_shape(3, 256) == (32, 32, 32)
-    made = Autoencoder(description, codec, measured_scale(codec, description, [images], CPU), CPU)
+    made = Autoencoder(description, codec, measured_scale([raw_latents(codec, description, images)], description), CPU)
     decoded = made.decode(made.encode(images).mean)
     error = (decoded.double() - images.double()).square().flatten(1).mean(1)
     assert float((10 * torch.log10(255**2 / error)).mean()) > 25

@@ -1,7 +1,6 @@
 """`harness latency predict`: one JSON object for every name and chip, and one sentence for a mistake."""
 
 import json
-import sys
 from time import perf_counter
 
 import pytest
@@ -74,12 +73,6 @@ def test_a_mistake_is_one_sentence(words, sentence, capsys):
     error = capsys.readouterr().err
     assert sentence in error
     assert len(error.splitlines()) == 1
-
-
-def test_without_timm_the_extra_is_named(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "timm", None)
-    assert main(["latency", "predict", "timm:resnet18", "--chip", "A15"]) == 2
-    assert "pip install 'unet-harness[timm]'" in capsys.readouterr().err
 
 
 def test_own_measurements_become_points_or_are_named(tmp_path):

@@ -1,0 +1,180 @@
+"""What every source of pictures in other people's layouts shares: files inside of files, their content's hash, a split.
+
+A source says which pictures there are, of which class, and how each is read; `source_data` makes an `ImageData` of
+that. Pictures stay where they are and are read when asked for. Every one's bytes are hashed once, by threads; the
+hashes are kept in a cache that is trusted while the files' sizes and times are what they were.
+"""
+
+import hashlib
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from harness.data.config import Crop
+from harness.data.crop import TRANSFORMS, square
+from harness.data.decode import UnreadableError
+from harness.data.folder import HELDOUT, is_heldout
+from harness.data.images import ImageData
+from harness.data.index import by_threads
+from harness.records.errors import UserError
+from harness.records.plain import fingerprint
+from harness.records.store import reading_cache, write_atomic
+from harness.records.terminal import escaped
+
+DIGEST = 16  # bytes of a sha256 that are kept
+
+
+class Blobs(Protocol):
+    """Encoded pictures by number."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """As a sentence calls them."""
+        ...
+
+    def read(self, number: int) -> bytes:
+        """OSError where it cannot be had any more."""
+        ...
+
+    def containers(self) -> Sequence[Path]:
+        """The files that hold them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Slices:
+    """Files, or uncompressed parts of files such as a tar's members."""
+
+    names: Sequence[str]
+    files: Sequence[Path]
+    file_of: NDArray[np.int64]  # (N,) which of the files
+    offsets: NDArray[np.int64]  # (N,)
+    sizes: NDArray[np.int64]  # (N,) in bytes; -1 for all that follows
+
+    @classmethod
+    def of_files(cls, root: Path, names: Sequence[str]) -> "Slices":
+        count = len(names)
+        whole = np.full(count, -1, np.int64)
+        return cls(names, [root / name for name in names], np.arange(count), np.zeros(count, np.int64), whole)
+
+    def read(self, number: int) -> bytes:
+        with self.files[int(self.file_of[number])].open("rb") as file:
+            file.seek(int(self.offsets[number]))
+            return file.read(int(self.sizes[number]))
+
+    def containers(self) -> Sequence[Path]:
+        return self.files
+
+
+@dataclass(frozen=True, slots=True)
+class BlobImages:
+    """Some of a source's pictures, as `Images`."""
+
+    blobs: Blobs
+    numbers: NDArray[np.int64]  # (N,) of the blobs
+    labels: NDArray[np.int64]  # (N,)
+    size: int
+    crop: Crop
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        number = int(self.numbers[index])
+        try:
+            pixels = square(self.blobs.read(number), self.crop, self.size, 3)
+        except (OSError, UnreadableError) as error:
+            name = escaped(self.blobs.names[number])
+            raise UserError(f"the picture {name} cannot be read ({error}); replace it, or take it out") from error
+        return torch.from_numpy(pixels), int(self.labels[index])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """What lies in a source."""
+
+    blobs: Blobs
+    labels: NDArray[np.int64]  # (N,)
+    heldout: NDArray[np.bool_] | None  # (N,); None: to be cut
+    class_names: tuple[str, ...]
+    class_folders: tuple[str, ...] = ()
+
+
+def source_data(
+    found: Found, *, kind: str, size: int, crop: Crop, fraction: float | None, where: Path, cache: Path | None
+) -> ImageData:
+    """The data set; `fraction` is held out, by a hash of a picture's bytes, where the source has no such part."""
+    if len(found.labels) == 0:
+        raise UserError(f"{where} holds no pictures; give another data.path")
+    if found.heldout is not None and fraction is not None:
+        raise UserError(f"{where} holds its own held-out part; leave data.heldout={fraction} out")
+    digests = _digests(found.blobs, where, cache)
+    share = fraction or HELDOUT
+    heldout = found.heldout
+    if heldout is None:
+        heldout = np.array([is_heldout(digest.tobytes().hex(), share) for digest in digests], bool)
+    _check_parts(found, heldout, where)
+    content = hashlib.sha256(digests.tobytes() + found.labels.tobytes() + heldout.tobytes()).hexdigest()
+    train, held = np.flatnonzero(~heldout), np.flatnonzero(heldout)
+    return ImageData(
+        kind=kind, channels=3, size=size, class_names=found.class_names, class_folders=found.class_folders, crop=crop,
+        train=BlobImages(found.blobs, train, found.labels[train], size, crop),
+        heldout=BlobImages(found.blobs, held, found.labels[held], size, crop),
+        fingerprint=fingerprint([kind, found.class_names, TRANSFORMS[crop], size, content], schema="data-source-1"),
+    )  # fmt: skip
+
+
+def _check_parts(found: Found, heldout: NDArray[np.bool_], where: Path) -> None:
+    counts = np.bincount(found.labels[~heldout], minlength=len(found.class_names))
+    if lacking := np.flatnonzero(counts == 0).tolist():
+        name = escaped(found.class_names[lacking[0]])
+        raise UserError(
+            f"{where} has {len(lacking)} of {len(counts)} classes without a training picture, such as '{name}'; add "
+            "pictures, or take the class out"
+        )
+    if heldout.sum() < 2:
+        raise UserError(f"{where} has {heldout.sum()} held-out pictures, and at least 2 are needed; raise data.heldout")
+
+
+def _digests(blobs: Blobs, where: Path, cache: Path | None) -> NDArray[np.uint8]:
+    """(N, DIGEST) of the pictures' bytes."""
+    path = None if cache is None else cache / "sources" / f"{_stamp(blobs, where)}.npy"
+    if path is not None and path.exists():
+        with reading_cache(path):
+            stored: NDArray[np.uint8] = np.load(path, allow_pickle=False)
+            return stored
+    hashed: Callable[[int], bytes] = lambda number: hashlib.sha256(_read(blobs, number)).digest()[:DIGEST]  # noqa: E731
+    with by_threads(hashed, range(len(blobs.names)), f"reading the pictures in {where}") as results:
+        digests = np.frombuffer(b"".join(results), np.uint8).reshape(-1, DIGEST)
+    if path is not None:
+        buffer = io.BytesIO()
+        np.save(buffer, digests)
+        write_atomic(path, buffer.getvalue())
+    return digests
+
+
+def _read(blobs: Blobs, number: int) -> bytes:
+    try:
+        return blobs.read(number)
+    except OSError as error:
+        raise UserError(f"the picture {escaped(blobs.names[number])} cannot be read ({error}); replace it") from error
+
+
+def _stamp(blobs: Blobs, where: Path) -> str:
+    """Of the files' sizes and times."""
+    stamps = hashlib.sha256()
+    for path in blobs.containers():
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror or error}; give another data.path") from error
+        stamps.update(f"{path} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\n".encode())
+    names = hashlib.sha256("\n".join(blobs.names).encode(errors="surrogateescape")).hexdigest()
+    return fingerprint([str(where.resolve()), stamps.hexdigest(), names], schema="source-digests-1")

@@ -1,0 +1,279 @@
+"""Golden files of every layout, small: read alike, whatever they lie in; what is damaged is one sentence."""
+
+import csv
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from harness.data.config import ImageNetConfig, MetadataConfig, ParquetConfig
+from harness.data.crop import square
+from harness.data.dataset import load_dataset
+from harness.data.sources.wordnet import class_names_of, names_by_wnid
+from harness.records.errors import UserError
+
+WNIDS = ("n01440764", "n02012849", "n03126707")  # tench, and both of the thousand that are called crane
+SIZE = 8
+
+
+def jpeg(seed: int, mode: str = "RGB") -> bytes:
+    random = np.random.default_rng(seed)
+    width, height = random.integers(9, 40, 2)
+    image = Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8)).convert(mode)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+PICTURES = {
+    f"{wnid}_{number}": (wnid, number == 3, jpeg(10 * place + number, ("RGB", "L", "CMYK", "RGB")[number]))
+    for place, wnid in enumerate(WNIDS)
+    for number in range(4)
+}
+"""Name -> class, whether it is held out, content. One of each class is held out."""
+
+
+def put(path: Path, content: bytes | str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def validation() -> dict[int, tuple[str, bytes]]:
+    held = [(wnid, content) for wnid, is_held, content in PICTURES.values() if is_held]
+    return dict(enumerate(reversed(held), start=1))  # not in the classes' order
+
+
+def write_folders(root: Path) -> None:
+    for name, (wnid, held, content) in PICTURES.items():
+        put(root / ("val" if held else "train") / wnid / f"{name}.JPEG", content)
+
+
+def write_kaggle(root: Path) -> None:
+    base = root / "ILSVRC" / "Data" / "CLS-LOC"
+    for name, (wnid, held, content) in PICTURES.items():
+        if not held:
+            put(base / "train" / wnid / f"{name}.JPEG", content)
+    lines = [("ImageId", "PredictionString")]
+    for number, (wnid, content) in validation().items():
+        put(base / "val" / f"ILSVRC2012_val_{number:08d}.JPEG", content)
+        lines.append((f"ILSVRC2012_val_{number:08d}", f"{wnid} 1 2 3 4 "))
+    buffer = io.StringIO()
+    csv.writer(buffer).writerows(lines)
+    put(root / "LOC_val_solution.csv", buffer.getvalue())
+
+
+def tar_of(files: dict[str, bytes], mode: str = "w") -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def write_tars(root: Path) -> None:
+    inner = {
+        f"{wnid}.tar": tar_of(
+            {f"{name}.JPEG": c for name, (of, held, c) in PICTURES.items() if of == wnid and not held}
+        )
+        for wnid in WNIDS
+    }
+    put(root / "ILSVRC2012_img_train.tar", tar_of(inner))
+    held = {f"ILSVRC2012_val_{number:08d}.JPEG": content for number, (_, content) in validation().items()}
+    put(root / "ILSVRC2012_img_val.tar", tar_of(held))
+    numbers = {wnid: 7 * (place + 1) for place, wnid in enumerate(reversed(WNIDS))}  # their own, in no order of ours
+    kind = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("gloss", "O"), ("num_children", "O")]
+    rows = [(numbers[wnid], wnid, "words", "gloss", 0) for wnid in WNIDS] + [(1001, "n00000001", "entity", "all", 3)]
+    meta = io.BytesIO()
+    savemat(meta, {"synsets": np.array(rows, dtype=kind)})
+    truth = "".join(f"{numbers[wnid]}\n" for wnid, _ in validation().values())
+    files = {"data/meta.mat": meta.getvalue(), "data/ILSVRC2012_validation_ground_truth.txt": truth.encode()}
+    files = {f"ILSVRC2012_devkit_t12/{name}": content for name, content in files.items()}
+    put(root / "ILSVRC2012_devkit_t12.tar.gz", tar_of(files, "w:gz"))
+
+
+def write_metadata(root: Path) -> None:
+    for part, is_held in (("train", False), ("validation", True)):
+        lines = []
+        for name, (wnid, held, content) in PICTURES.items():
+            if held == is_held:
+                put(root / part / f"{name}.jpg", content)
+                lines.append(json.dumps({"file_name": f"{name}.jpg", "label": wnid, "text": f"a photo  of {wnid}"}))
+        put(root / part / "metadata.jsonl", "\n".join(lines) + "\n\n")
+
+
+def write_parquet(root: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    features = {"info": {"features": {"label": {"names": list(WNIDS), "_type": "ClassLabel"}}}}
+    root.mkdir(exist_ok=True)
+    for part, is_held in (("train", False), ("validation", True)):
+        chosen = [(name, *rest) for name, *rest in ((n, *v) for n, v in PICTURES.items()) if rest[1] == is_held]
+        table = pa.table({
+            "image": [{"bytes": content, "path": f"{name}.jpg"} for name, _, _, content in chosen],
+            "label": [WNIDS.index(wnid) for _, wnid, _, _ in chosen],
+        })  # fmt: skip
+        table = table.replace_schema_metadata({"huggingface": json.dumps(features)})
+        parquet.write_table(table, root / f"{part}-00000-of-00001.parquet", row_group_size=4)
+
+
+LAYOUTS = {
+    "folders": (write_folders, ImageNetConfig),
+    "kaggle": (write_kaggle, ImageNetConfig),
+    "tars": (write_tars, ImageNetConfig),
+    "metadata": (write_metadata, MetadataConfig),
+    "parquet": (write_parquet, ParquetConfig),
+}
+
+
+def load(root: Path, layout: str, **more):
+    return load_dataset(LAYOUTS[layout][1](path=root, size=SIZE, **more), cache=root.parent / "cache")
+
+
+@pytest.fixture(params=LAYOUTS)
+def written(request, tmp_path):
+    LAYOUTS[request.param][0](tmp_path / "source")
+    return request.param, tmp_path / "source"
+
+
+def content_of(images, classes) -> set[tuple[str, bytes]]:
+    return {(classes[images[i][1]], images[i][0].numpy().tobytes()) for i in range(len(images))}
+
+
+def test_every_layout_holds_the_same_pictures_of_the_same_classes(written):
+    layout, root = written
+    data = load(root, layout)
+    classes = data.class_folders or data.class_names
+    assert classes == WNIDS
+    for part, is_held in (("train", False), ("heldout", True)):
+        expected = {(w, square(c, "adm", SIZE, 3).tobytes()) for w, held, c in PICTURES.values() if held == is_held}
+        assert content_of(getattr(data, part), classes) == expected
+    again = load(root, layout)  # from the cache
+    assert again.fingerprint == data.fingerprint
+
+
+def test_a_changed_picture_is_another_data_set(written):
+    layout, root = written
+    before = load(root, layout).fingerprint
+    changed = dict(PICTURES)
+    wnid, held, _ = PICTURES["n01440764_0"]
+    PICTURES["n01440764_0"] = (wnid, held, jpeg(99))
+    try:
+        LAYOUTS[layout][0](root)
+    finally:
+        PICTURES.update(changed)
+    assert load(root, layout).fingerprint != before
+
+
+def test_a_truncated_picture_is_named(written):
+    layout, root = written
+    kept = PICTURES["n01440764_0"]
+    PICTURES["n01440764_0"] = (*kept[:2], kept[2][:200])
+    try:
+        LAYOUTS[layout][0](root)
+    finally:
+        PICTURES["n01440764_0"] = kept
+    data = load(root, layout)
+    with pytest.raises(UserError, match=r"the picture .* cannot be read \(.*\); replace it, or take it out"):
+        [data.train[i] for i in range(len(data.train))]
+
+
+# ImageNet's names
+
+
+def test_the_thousand_names_differ_and_the_two_cranes_are_told_apart():
+    names = names_by_wnid()
+    assert len(names) == len(set(names.values())) == 1000
+    assert class_names_of(WNIDS) == ("tench", "crane bird", "crane")
+    with pytest.raises(UserError, match=r"'n99999999' is none of ImageNet-1k's"):
+        class_names_of(["n99999999"])
+
+
+# Damaged
+
+
+def test_a_folder_in_no_layout(tmp_path):
+    with pytest.raises(UserError, match=r"has neither ILSVRC2012_img_train.tar, nor ILSVRC/Data/CLS-LOC/, nor train/"):
+        load(tmp_path, "folders")
+    with pytest.raises(UserError, match=r"give data.path=FOLDER"):
+        load_dataset(ImageNetConfig())
+    with pytest.raises(UserError, match=r"no .parquet files"):
+        load(tmp_path, "parquet")
+    with pytest.raises(UserError, match=r"has no metadata.jsonl"):
+        load(tmp_path, "metadata")
+
+
+def test_folders_of_other_names_or_other_classes(tmp_path):
+    write_folders(tmp_path)
+    put(tmp_path / "val" / "n02088364" / "x.JPEG", jpeg(1))
+    with pytest.raises(UserError, match=r"holds out pictures of the class n02088364, of which it has no training"):
+        load(tmp_path, "folders")
+    put(tmp_path / "train" / "beagle" / "x.JPEG", jpeg(1))
+    with pytest.raises(UserError, match=r"lies in no folder that is called by a WordNet id"):
+        load(tmp_path, "folders")
+
+
+def test_tars_that_are_cut_off_or_do_not_belong_together(tmp_path):
+    write_tars(tmp_path)
+    train = tmp_path / "ILSVRC2012_img_train.tar"
+    content = train.read_bytes()
+    train.write_bytes(content[:700])
+    with pytest.raises(UserError, match=r"is no whole tar|is no class's tar"):
+        load(tmp_path, "tars")
+    train.write_bytes(content)
+    (tmp_path / "ILSVRC2012_img_val.tar").write_bytes(tar_of({"ILSVRC2012_val_00000001.JPEG": jpeg(1)}))
+    with pytest.raises(UserError, match=r"holds 1 pictures, and .* says the classes of 3"):
+        load(tmp_path, "tars")
+    (tmp_path / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(b"no tar")
+    with pytest.raises(UserError, match=r"does not say the classes of the validation pictures"):
+        load(tmp_path, "tars")
+
+
+def test_kaggle_without_its_solution(tmp_path):
+    write_kaggle(tmp_path)
+    put(tmp_path / "LOC_val_solution.csv", "ImageId,PredictionString\nILSVRC2012_val_00000001,n01440764 1\n")
+    with pytest.raises(UserError, match=r"has no class for the picture ILSVRC2012_val_00000002"):
+        load(tmp_path, "kaggle")
+    (tmp_path / "LOC_val_solution.csv").unlink()
+    with pytest.raises(UserError, match=r"LOC_val_solution.csv does not say the classes"):
+        load(tmp_path, "kaggle")
+
+
+@pytest.mark.parametrize(("line", "said"), [
+    ("no JSON", "line 1: no mapping with 'file_name' and 'label'"),
+    ('{"file_name": "n01440764_0.jpg"}', "line 1: no mapping with 'file_name' and 'label' .KeyError"),
+    ('{"file_name": "gone.jpg", "label": "x"}', "line 1: the picture gone.jpg is not there"),
+])  # fmt: skip
+def test_lines_of_metadata_that_are_wrong(tmp_path, line, said):
+    write_metadata(tmp_path)
+    put(tmp_path / "train" / "metadata.jsonl", line)
+    with pytest.raises(UserError, match=said):
+        load(tmp_path, "metadata")
+
+
+def test_captions_are_classes_of_their_own_and_a_fraction_can_be_held_out(tmp_path):
+    write_metadata(tmp_path)
+    data = load(tmp_path, "metadata", column="text")
+    assert data.class_names == tuple(f"a photo of {wnid}" for wnid in WNIDS)
+    with pytest.raises(UserError, match=r"holds its own held-out part; leave data.heldout=0.3 out"):
+        load(tmp_path, "metadata", heldout=0.3)
+    cut = load(tmp_path / "train", "metadata", heldout=0.4)
+    assert len(cut.train) + len(cut.heldout) == 9
+    assert len(cut.heldout) >= 2
+
+
+def test_parquet_that_is_wrong(tmp_path):
+    write_parquet(tmp_path)
+    with pytest.raises(UserError, match=r"has no column 'img', but image, label; give data.image=COLUMN"):
+        load(tmp_path, "parquet", image="img")
+    file = tmp_path / "train-00000-of-00001.parquet"
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(UserError, match=r"is no whole parquet file"):
+        load(tmp_path, "parquet")
