@@ -58,7 +58,7 @@ TINY_OVERRIDES = [f"{key}={value}".replace(" ", "") for key, value in SETTINGS.i
         ("measure laptop/thin_sdxl --latent 7", "multiple of 4"),
         ("measure laptop/thin_sdxl --latent 0", "--latent is 1 to 4096"),
         ("measure laptop/thin_sdxl --latent big", "--latent"),
-        ("ablate fig3 data=digts", "unknown data 'digts'; choose one of: digits, fashion_mnist, image_folder"),
+        ("ablate fig3 data=digts", "unknown data 'digts'; choose one of: digits, "),
         ("ablate fig3 launcher=slrum", "unknown launcher 'slrum'; choose one of: slurm,"),
         ("ablate fig3 recipe.stepz=3", "unknown setting 'recipe.stepz'; choose one of: recipe.steps,"),
         ("ablate fig3 recipe.steps=many", "'recipe.steps' must be a whole number, not 'many'"),
