@@ -27,8 +27,6 @@ CUT = {
     "sample": {"sampling.steps": 2},
 }
 """Verb -> the settings that make it short, in place of those that the page gives."""
-SHARED = ("store", "cache")
-"""What all pages' out= have in common."""
 TRIALS = {"unselected": 24}  # `harness proxies` asks for so many
 
 
@@ -43,8 +41,7 @@ def place(tmp_path_factory):
         for index in range(40):
             Image.fromarray(random.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(folder / f"{index}.png")
     (home / "from_cluster" / "runs" / "store" / "trials").mkdir(parents=True)
-    for part in SHARED:
-        (home / "shared" / part).mkdir(parents=True)
+    (home / "store").mkdir()
     return home
 
 
@@ -52,7 +49,8 @@ def cut_short(words: list[str], home: Path, work: Path) -> list[str]:
     """The command as it stands, but for placeholders and length."""
     words = [word.replace("~", str(home)) for word in words if word != "--watch"]
     if "KEY" in words:
-        keys = [each.key for each in Store(work / "runs" / "store").trials() if "ema.safetensors" in each.artifacts]
+        trained = [each for each in Store(work / "runs" / "store").trials() if "ema.safetensors" in each.artifacts]
+        keys = [each.key for each in trained if each.protocol["data"]["kind"] == "digits"]
         words = [keys.pop() if word == "KEY" else word for word in words]
     words = [str(home / "my_images" / "red car") if word == "FOLDER" else word for word in words]
     cut = dict(CUT.get(words[0], {}))
@@ -74,9 +72,7 @@ def cut_short(words: list[str], home: Path, work: Path) -> list[str]:
 def test_commands_run(page, place, workplace, monkeypatch):
     monkeypatch.setenv("HOME", str(place))
     monkeypatch.setattr("harness.search.driver.floor_of", lambda *_: float("inf"))  # nothing beats it in four steps
-    (workplace / "runs").mkdir()
-    for part in SHARED:
-        (workplace / "runs" / part).symlink_to(place / "shared" / part)
+    (workplace / "runs" / "store").symlink_to(place / "store")  # beside the cache, which all tests share
     for path, content in files(page).items():
         file = workplace / path
         file.parent.mkdir(exist_ok=True)
