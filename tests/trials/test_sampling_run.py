@@ -217,7 +217,7 @@ def test_latents_are_decoded_by_the_autoencoder_that_made_them(spec, sampled, tm
     assert images.shape == (3, 32, 32, 3)
     assert np.array_equal(images, by_hand.permute(0, 2, 3, 1).numpy())
     assert main(["sample", *what]) == 2
-    assert "autoencoder=pixels is not the one that these latents were made with" in capsys.readouterr().err
+    assert "its channels is None, theirs 5; give the settings" in capsys.readouterr().err
 
 
 @pytest.fixture
