@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.architecture.config import ArchitectureConfig
 from harness.data.config import DataConfig, ImageFolderConfig
@@ -30,7 +30,7 @@ from harness.data.pictures import Pictures, npz_labels, npz_names, open_folder, 
 from harness.measure.quality import DISTANCES, Scorer, distances_of_statistics, samples_for
 from harness.measure.quality_config import Build
 from harness.measure.quality_moments import merged
-from harness.measure.quality_reference import load_reference, load_statistics
+from harness.measure.quality_reference import WHOLE, load_reference, load_statistics
 from harness.measure.quality_reference_files import check_size, open_given, write_statistics
 from harness.measure.statistics import sampling_difference
 from harness.models.pixels import NotFiniteError
@@ -43,7 +43,7 @@ from harness.records.record import TrialRecord
 from harness.records.terminal import escaped
 from harness.training.device import resolve_device
 from harness.trials.prepared import Prepared, cache_folder, prepare
-from harness.trials.samples import sample_images, sampling_conditions
+from harness.trials.samples import sample_images, sampled_batches, sampling_conditions
 from harness.trials.settings import Settings
 from harness.trials.spec import store_of
 
@@ -78,10 +78,13 @@ def evaluate(name: str, settings: Settings, *, to: Path | None = None, build: Bu
         return _pictures(name, shown, data, settings, to)
     record, prepared = _trial(name, settings), prepare(settings)
     data, _ = prepared.training_data
-    images, labels = _sampled_again(record, prepared, resolve_device(settings.recipe.device))
+    network = _network(record, prepared).to(resolve_device(settings.recipe.device))
     trained = {"training_device": record.provenance["device"], "precision": record.provenance["precision"]}
-    shown = Shown(pictures=Held(images), labels=labels, unlabelled="")
-    return _pictures(name, shown, data, settings, to, {**trained, **sampling_conditions(settings.sampling)})
+    under = {**trained, **sampling_conditions(settings.sampling)}
+    try:
+        return _pictures(name, _sampled_again(network, record, prepared), data, settings, to, under)
+    except NotFiniteError as error:
+        raise UserError(f"trial {record.key} ({record.name}) cannot be scored: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,24 @@ class Held:
 
     def batches(self, size: int) -> Iterator[Tensor]:
         yield from torch.split(self.images, size)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampled:
+    """Pictures that are sampled while they are scored: more than memory should hold."""
+
+    network: nn.Module
+    prepared: Prepared
+    count: int
+    digest: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.prepared.sizes.image
+
+    def batches(self, _size: int) -> Iterator[Tensor]:
+        for _, images in sampled_batches(self.network, self.prepared, self.count)[0]:
+            yield images
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -292,7 +313,7 @@ def _trial(name: str, settings: Settings) -> TrialRecord:
     return record
 
 
-def _sampled_again(record: TrialRecord, prepared: Prepared, device: torch.device) -> tuple[Tensor, Tensor]:
+def _network(record: TrialRecord, prepared: Prepared) -> nn.Module:
     config = from_plain(ArchitectureConfig, record.architecture)
     if prepared.adapt_to_data(config) != config:
         raise UserError(
@@ -304,10 +325,15 @@ def _sampled_again(record: TrialRecord, prepared: Prepared, device: torch.device
             f"trial {record.key} was trained on what another autoencoder makes of pictures; give the settings that it "
             "was trained with: data=... autoencoder=..."
         )
-    network = read_weights(store_of(prepared.settings.out).artifact(record.key, "ema.safetensors"), config).network()
+    return read_weights(store_of(prepared.settings.out).artifact(record.key, "ema.safetensors"), config).network()
+
+
+def _sampled_again(network: nn.Module, record: TrialRecord, prepared: Prepared) -> Shown:
     data, _ = prepared.training_data
     count = samples_for(prepared.settings.quality, data)
-    try:
-        return sample_images(network.to(device), prepared, count)
-    except NotFiniteError as error:
-        raise UserError(f"trial {record.key} ({record.name}) cannot be scored: {error}") from error
+    if count > WHOLE:
+        _, labels = sampled_batches(network, prepared, count)
+        sampled = Sampled(network=network, prepared=prepared, count=count, digest=record.key)
+        return Shown(pictures=sampled, labels=labels, unlabelled="")
+    images, labels = sample_images(network, prepared, count)
+    return Shown(pictures=Held(images), labels=labels, unlabelled="")

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from harness.launch.attempt import shared_folder
 from harness.launch.config import threads_of
 from harness.launch.events import log_steps, report_progress
 from harness.launch.worker import AttemptStopped
-from harness.measure.quality import quality, samples_for
-from harness.measure.quality_reference import load_reference
+from harness.measure.quality import Scorer, quality, samples_for
+from harness.measure.quality_reference import WHOLE, Reference, load_reference
 from harness.models.pixels import NotFiniteError
 from harness.models.weights import Training, write_weights
 from harness.records.plain import to_plain
@@ -36,7 +37,14 @@ from harness.training.outcomes import Diverged, Effort, Interrupted, Trained
 from harness.trials.costs import before_training, measure_coreml, measure_latency, measure_twin
 from harness.trials.outcomes import all_unavailable, finished, learnt, record_of, rejected, with_own_twin
 from harness.trials.prepared import Prepared, cache_folder, check_unchanged, prepare
-from harness.trials.samples import by_class, initialised_network, sample_images, sampling_conditions, write_grid
+from harness.trials.samples import (
+    by_class,
+    initialised_network,
+    sample_images,
+    sampled_batches,
+    sampling_conditions,
+    write_grid,
+)
 from harness.trials.spec import TrialSpec
 
 CHECKPOINTS = "checkpoints"
@@ -44,6 +52,9 @@ CHECKPOINTS = "checkpoints"
 
 SHOWN_FLAT = ("recipe", "sampling", "quality")
 """Sections of the protocol whose settings a dashboard plots; the others have names of classes and prompts."""
+
+KEPT_SAMPLES = 1024
+"""Of a trial's samples, where there are too many to keep all."""
 
 GRID_ROWS = 8
 GRID_MOST_COLUMNS = 12
@@ -99,13 +110,12 @@ class Trial:
             self.quantities |= {name: Failed(phase="train", message=str(error)) for name in learnt(self.spec.settings)}
             return self.record("failed", error.effort)
         try:
-            images, labels = self.sample(trained.model, prepared)
+            images, labels = self.sample_and_score(trained, prepared)
         except NotFiniteError as error:
             self.quantities |= {
                 name: Failed(phase="sample", message=str(error)) for name in self.spec.settings.quality.metrics
             }
             return self.record("failed", trained.effort)
-        self.score(images, labels, prepared, trained.effort)
         self.keep_samples(images, labels)
         self.keep_weights(trained.model, prepared)
         return self.record("complete", trained.effort)
@@ -163,9 +173,17 @@ class Trial:
         self.curve[point.step, point.name] = point
         self.tracking.log(point)
 
-    def sample(self, network: nn.Module, prepared: Prepared) -> tuple[Tensor, Tensor]:
+    def sample_and_score(self, trained: Trained, prepared: Prepared) -> tuple[Tensor, Tensor]:
+        """The samples that are kept, with their labels: all of them, or of more than WHOLE the first KEPT_SAMPLES."""
         data, _ = prepared.training_data
         count = samples_for(self.spec.settings.quality, data)
+        if count > WHOLE:
+            return self.score_while_sampling(trained, prepared, count)
+        images, labels = self.sample(trained.model, prepared, count)
+        self.score(images, labels, prepared, trained.effort)
+        return images, labels
+
+    def sample(self, network: nn.Module, prepared: Prepared, count: int) -> tuple[Tensor, Tensor]:
         with self.phase("sample"):
             return sample_images(
                 network,
@@ -175,17 +193,31 @@ class Trial:
             )
 
     def score(self, images: Tensor, labels: Tensor, prepared: Prepared, effort: Effort) -> None:
-        data, _ = prepared.training_data
-        settings = self.spec.settings
         with self.phase("score"):
-            device, cache = resolve_device(settings.recipe.device), cache_folder(settings.out)
-            reference = load_reference(settings.quality, data, cache=cache, device=device)
-            under = {
-                "training_device": effort.device,
-                "precision": effort.precision,
-                **sampling_conditions(settings.sampling),
-            }
-            self.quantities |= quality(images, labels, reference, under)
+            self.quantities |= quality(images, labels, self.reference(prepared), self.made_under(effort))
+
+    def score_while_sampling(self, trained: Trained, prepared: Prepared, count: int) -> tuple[Tensor, Tensor]:
+        """No more than a micro-batch of images is held, beside the first ones."""
+        with self.phase("sample"):
+            batches, labels = sampled_batches(trained.model, prepared, count)
+            scorer, kept = Scorer(self.reference(prepared), labels), []
+            for part, images in batches:
+                scorer.add(images, part)
+                kept += [images] if part.start < KEPT_SAMPLES else []
+                report_progress(self.folder, "sample", part.stop, count)
+        with self.phase("score"):
+            self.quantities |= scorer.quantities(self.made_under(trained.effort))
+        return torch.cat(kept)[:KEPT_SAMPLES], labels[:KEPT_SAMPLES]
+
+    def reference(self, prepared: Prepared) -> Reference:
+        settings, (data, _) = self.spec.settings, prepared.training_data
+        device = resolve_device(settings.recipe.device)
+        return load_reference(settings.quality, data, cache=cache_folder(settings.out), device=device)
+
+    def made_under(self, effort: Effort) -> dict[str, Any]:
+        """Conditions of the scores: how the images were made."""
+        made_on = {"training_device": effort.device, "precision": effort.precision}
+        return {**made_on, **sampling_conditions(self.spec.settings.sampling)}
 
     def keep_samples(self, images: Tensor, labels: Tensor) -> None:
         """The grid for people, the samples for other scores."""

@@ -2,7 +2,7 @@
 grids as PNG, for people."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from harness.architecture.config import ArchitectureConfig
 from harness.diffusion.config import SamplingConfig
 from harness.diffusion.labels import sample_labels
-from harness.diffusion.sampling import sample
+from harness.diffusion.sampling import sample, sample_batches
 from harness.models.build import build
 from harness.records.store import write_atomic
 from harness.training.randomness import stream_seed
@@ -50,6 +50,16 @@ def sample_images(
         network, prompts, labels, config, shape=prepared.sizes.latent, decode=decode, on_progress=on_progress
     )
     return images, labels
+
+
+def sampled_batches(
+    network: nn.Module, prepared: Prepared, count: int
+) -> tuple[Iterator[tuple[range, Tensor]], Tensor]:
+    """The same images, a micro-batch at a time with their numbers, and all labels: for more than memory should hold."""
+    (data, prompts), config = prepared.training_data, prepared.settings.sampling
+    labels = sample_labels(count, data.class_sizes, config)
+    decode = prepared.decode(next(network.parameters()).device)
+    return sample_batches(network, prompts, labels, config, shape=prepared.sizes.latent, decode=decode), labels
 
 
 def sampling_conditions(config: SamplingConfig) -> dict[str, Any]:

@@ -3,19 +3,22 @@
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import torch
 from tiny_study import tiny_spec
 
 from harness.data.config import DigitsConfig
 from harness.launch.config import DebugLauncher
+from harness.measure import quality
 from harness.measure.quality_reference import load_reference
 from harness.models import weights
 from harness.models.unet import UNet
 from harness.records.errors import UserError
 from harness.training import device
-from harness.trials import controls, evaluate
+from harness.trials import controls, evaluate, run
 from harness.trials.controls import CONTROLS, ControlsJob
 from harness.trials.prepared import Prepared, prepare
 from harness.trials.run import run_trial
@@ -126,3 +129,24 @@ def test_controls_of_another_protocol_than_the_planned_one_are_refused(folder, m
     monkeypatch.setattr(device, "resolve_precision", lambda *_: torch.bfloat16)
     with pytest.raises(UserError, match=r"^recipe\.precision 'auto' was float32 on the machine that began this study"):
         controls_job(folder)
+
+
+def test_many_samples_are_scored_while_they_are_sampled(folder, monkeypatch):
+    """As many as are not kept: the record is that of all at once, and so is the score of the stored checkpoint."""
+    spec = tiny_spec("quality.samples=48")
+    whole = run_trial(spec, folder.parent / "whole")
+    spec.store.delete(whole)
+    monkeypatch.setattr(run, "KEPT_SAMPLES", 20)
+    for module in (run, evaluate, quality):
+        monkeypatch.setattr(module, "WHOLE", 40)
+    monkeypatch.setattr(run, "sample_images", Mock(side_effect=AssertionError("held at once")))
+    record = run_trial(spec, folder.parent / "streamed")
+    assert record.key == whole.key
+    again = evaluate.evaluate(record.key, spec.settings).quantities
+    for name in ("kid", "fd", "class_agreement"):
+        for quantity in (record.quantities[name], again[name]):
+            assert quantity.value == pytest.approx(whole.quantities[name].value, rel=1e-5), name
+            assert quantity.conditions["samples"] == 48
+    with np.load(spec.store.artifact(record.key, "samples.npz")) as kept:
+        assert kept["images"].shape == (20, 1, 8, 8)
+        assert kept["labels"].shape == (20,)
