@@ -69,6 +69,7 @@ class Given:
     statistics: Statistics | None = None
     spatial: Statistics | None = None
     pictures: Pictures | None = None
+    size: int | None = None  # of the images that the statistics are of; None where the file does not say
 
     @property
     def samples(self) -> int | None:
@@ -121,10 +122,10 @@ def quality_identity(config: QualityConfig, size: int) -> dict[str, Any]:
 
 def check_size(given: Given, size: int) -> None:
     """Refuse pictures of another size than the images that are to be scored."""
-    if given.pictures is not None and given.pictures.shape[1:] != (size, size):
-        _, height, width = given.pictures.shape
+    height, width = (given.size, given.size) if given.pictures is None else given.pictures.shape[1:]
+    if height is not None and (height, width) != (size, size):
         raise UserError(
-            f"{given.name} has pictures of {width} x {height}, and the images to score are {size} x {size}; give "
+            f"{given.name} is of pictures of {width} x {height}, and the images to score are {size} x {size}; give "
             "pictures or a reference of the same size"
         )
 
@@ -132,7 +133,8 @@ def check_size(given: Given, size: int) -> None:
 def write_statistics(
     path: Path, config: QualityConfig, features: Moments, spatial: Moments | None, about: Mapping[str, Any]
 ) -> None:
-    """An .npz in the field's form that also says what its features are; `about`: of which images they are."""
+    """An .npz in the field's form that also says what its features are; `about`: of which images they are, with their
+    `shape` (C, H, W)."""
     arrays: dict[str, NDArray[Any]] = {"mu": features.mean.numpy(), "sigma": features.covariance.numpy()}
     if spatial is not None:
         arrays |= {"mu_s": spatial.mean.numpy(), "sigma_s": spatial.covariance.numpy()}
@@ -157,8 +159,9 @@ def _with_statistics(
     spatial = _statistics(path, arrays, "_s", samples) if {"mu_s", "sigma_s"} & arrays.keys() else None
     statistics = _statistics(path, arrays, "", samples)
     return Given(
-        name=path.name, digest=digest, build=made_by, statistics=statistics, spatial=spatial, pictures=pictures
-    )
+        name=path.name, digest=digest, build=made_by, statistics=statistics, spatial=spatial, pictures=pictures,
+        size=None if about is None else about["size"],
+    )  # fmt: skip
 
 
 def _statistics(path: Path, arrays: Mapping[str, NDArray[Any]], suffix: str, samples: int | None) -> Statistics:
@@ -188,7 +191,8 @@ def _about(path: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any] | N
         about = json.loads(str(arrays[ABOUT]))
         if about["schema"] != SCHEMA:
             raise ValueError(f"its form is {about['schema']}, and {SCHEMA} is read")
-        return {"extractor": dict(about["extractor"]), "samples": int(about["samples"])}
+        size = int(about["shape"][-1])
+        return {"extractor": dict(about["extractor"]), "samples": int(about["samples"]), "size": size}
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path} does not say rightly what its statistics are of ({error}); write it again") from error
 

@@ -147,9 +147,9 @@ def _pictures(
     under: Mapping[str, Any] | None = None,
 ) -> Evaluated:
     config, pictures, device = settings.quality, shown.pictures, resolve_device(settings.recipe.device)
-    reference = load_reference(config, data, cache=cache_folder(settings.out), device=device)
     if config.reference_path is not None:
         check_size(open_given(config.reference_path, config, config.reference_build), pictures.shape[1])
+    reference = load_reference(config, data, cache=cache_folder(settings.out), device=device)
     labels = torch.zeros(pictures.count, dtype=torch.int64) if shown.labels is None else shown.labels
     scorer, start = Scorer(reference, labels), 0
     batches = pictures.batches(CHUNK)
@@ -173,6 +173,10 @@ def _statistics(path: Path, settings: Settings, to: Path | None, build: Build | 
         raise UserError(f"{path} holds statistics already; leave out --to")
     given = open_given(path, config, build)
     data = None if config.reference_path is not None else _data(settings)
+    if data is not None:
+        check_size(given, data.size)
+    if config.reference_path is not None and given.size is not None:
+        check_size(open_given(config.reference_path, config, config.reference_build), given.size)
     device = resolve_device(settings.recipe.device)
     reference = load_statistics(config, data, cache=cache_folder(settings.out), device=device)
     ignored = [f"{path} has pictures too, which are not scored: its statistics are"] if given.pictures else []

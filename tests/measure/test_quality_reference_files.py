@@ -144,7 +144,7 @@ def written(tmp_path, samples, config, digits) -> Path:
     scorer = Scorer(load_reference(replace(config, reference="train"), digits, cache=tmp_path), samples[1])
     scorer.add(samples[0], range(len(samples[0])))
     features, spatial = merged(scorer.feature_moments()), scorer.spatial_moments()
-    write_statistics(tmp_path / "own.npz", config, features, spatial, {"images": "x"})
+    write_statistics(tmp_path / "own.npz", config, features, spatial, {"images": "x", "shape": [1, 8, 8]})
     return tmp_path / "own.npz"
 
 
@@ -239,7 +239,7 @@ def test_another_width_of_features_is_refused(digits, samples, tiny, tmp_path):
 
 def test_pictures_of_another_size_are_refused_before_anything_is_trained(digits, tmp_path):
     np.savez(tmp_path / "large.npz", arr_0=np.zeros((4, 16, 16, 3), np.uint8))
-    with pytest.raises(UserError, match="has pictures of 16 x 16, and the images to score are 8 x 8"):
+    with pytest.raises(UserError, match="is of pictures of 16 x 16, and the images to score are 8 x 8"):
         quality_identity(at(tmp_path / "large.npz", build=None), digits.size)
 
 
@@ -264,3 +264,10 @@ def test_what_is_written_has_the_fields_form(digits, samples, tiny, tmp_path):
         features = tiny_extractor().features(samples[0]).double().numpy()
         assert np.allclose(stored["sigma"], np.cov(features, rowvar=False), rtol=1e-12, atol=1e-14)
         assert json.loads(str(stored[ABOUT]))["samples"] == 60
+
+
+def test_own_statistics_of_another_size_are_refused(digits, samples, tiny, tmp_path):
+    config = at(written(tmp_path, samples, INCEPTION, digits), build=None)
+    assert quality_identity(config, 8)
+    with pytest.raises(UserError, match=r"own\.npz is of pictures of 8 x 8, and the images to score are 16 x 16"):
+        quality_identity(config, 16)

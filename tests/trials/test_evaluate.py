@@ -148,6 +148,8 @@ def test_statistics_that_were_written_are_a_reference_and_can_be_scored_without_
     own = tmp_path / "own.npz"
     against_data = scored(str(pictures), "--to", str(own))
     assert scored(str(own))["fd"]["value"] == pytest.approx(against_data["fd"]["value"], rel=1e-5)
+    np.savez(tmp_path / "large.npz", arr_0=np.zeros((4, 16, 16, 1), np.uint8))
+    assert main(["evaluate", str(own), *at(tmp_path / "large.npz"), "quality.extractor.resolution=32"]) == 2
     for what in (pictures, own):
         itself = scored(str(what), *at(own))
         assert itself["fd"]["value"] == pytest.approx(0, abs=1e-3)
@@ -205,4 +207,4 @@ def test_what_cannot_be_scored_is_one_sentence(tmp_path, monkeypatch, capsys, ma
 def test_pictures_of_another_size_than_the_references_are_refused(pictures, tmp_path, capsys):
     np.savez(tmp_path / "large.npz", arr_0=np.zeros((4, 16, 16, 1), np.uint8))
     assert main(["evaluate", str(pictures), *at(tmp_path / "large.npz"), f"out={tmp_path / 'runs'}"]) == 2
-    assert "has pictures of 16 x 16, and the images to score are 8 x 8" in capsys.readouterr().err
+    assert "is of pictures of 16 x 16, and the images to score are 8 x 8" in capsys.readouterr().err
