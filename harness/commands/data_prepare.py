@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.data.prepare import PrepareConfig
     from harness.trials.settings import Settings
 
-OWN_SETTINGS = ("to", "flips", "shard", "batch", "pictures", "scale_pictures")
+OWN_SETTINGS = ("to", "flips", "shard", "batch", "pictures", "job_shards", "scale_pictures")
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -24,22 +24,15 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from harness.data.dataset import load_dataset
-    from harness.data.prepare import prepare_data
     from harness.data.prepared import HELDOUT, TRAIN
-    from harness.data.prompts import class_prompts
-    from harness.training.device import resolve_device
-    from harness.trials.prepared import cache_folder
+    from harness.trials.preparing import prepare_folder
 
     settings, own = _settings(arguments.name, arguments.overrides)
     config = _config(own)
-    cache = cache_folder(settings.out)
-    data = load_dataset(settings.data, cache=cache)
-    class_prompts(settings.text, data.class_names, cache)  # refuses classes that it reads alike
-    made = prepare_data(config, data, settings.autoencoder, resolve_device(settings.recipe.device))
+    made = prepare_folder(settings, config)
+    data, plan = made.data, made.plan
     if data.warning:
         print(data.warning)
-    plan = made.plan
     train, heldout = plan.parts[TRAIN], plan.parts[HELDOUT]
     print(
         f"{train.rows:,} training and {heldout.rows:,} held-out pictures of {data.size}x{data.size}, rows of "
@@ -52,7 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
 VERB = Verb(
     summary="encode every picture of a data set once, into a folder that trainings read (data=prepared)",
     name="a data set: digits, fashion_mnist, image_folder, imagenet, metadata, parquet",
-    settings="to=FOLDER, flips=true, shard=1024, batch=32, pictures=5000 (null: all), scale_pictures=512",
+    settings="to=FOLDER, flips=true, shard=1024, batch=32, pictures=5000 (null: all), job_shards=8 (null: in this "
+    "process), scale_pictures=512",
     example="harness data prepare image_folder data.path=~/my_images data.size=64 to=prepared/my_images",
     check=check,
     run=run,

@@ -79,12 +79,14 @@ class PrepareConfig:
     pictures: int | None = 5000
     """So many training pictures, balanced over the classes, are kept as pictures for scores: for the floor, for the
     classifier, and for quality.reference=train. null: all. The held-out ones are all kept."""
+    job_shards: int | None = None
+    """null: all in this process; a number: the launcher's jobs make so many shards each."""
     scale_pictures: int = 512
     """Training pictures that the latents' scale is measured on, where the autoencoder's files say none; and that show
     whether it is right, where they say one."""
 
     def __post_init__(self) -> None:
-        least = {"shard": 1, "batch": 1, "scale_pictures": 2, "pictures": 2}
+        least = {"shard": 1, "batch": 1, "scale_pictures": 2, "pictures": 2, "job_shards": 1}
         for name, bound in least.items():
             value = getattr(self, name)
             if value is not None and value < bound:
@@ -161,10 +163,18 @@ class Preparation:
         return (self.data.heldout if part in (HELDOUT, PICTURES[HELDOUT]) else self.data.train), rows
 
 
+Fill = Callable[[Preparation], None]
+"""Makes the missing shards."""
+
+
 def prepare_data(
-    config: PrepareConfig, data: ImageData, autoencoder: AutoencoderConfig, device: torch.device
+    config: PrepareConfig,
+    data: ImageData,
+    autoencoder: AutoencoderConfig,
+    device: torch.device,
+    fill: Fill | None = None,
 ) -> Preparation:
-    """Fill the folder with what is missing of it. Of one that is whole, check every sum.
+    """Fill the folder with what is missing of it, by `fill` or in this process. Of one that is whole, check every sum.
 
     Raises UserError for a folder that holds something else, or that another process fills, and for pictures that the
     autoencoder cannot take.
@@ -183,12 +193,21 @@ def prepare_data(
             check_files(config.to, preparation.plan)
             check_sums(config.to, read_manifest(config.to), with_eta(names, f"checking {config.to}", len(names)))
             return preparation
-        if missing := preparation.missing:
-            encode = encoder_of(preparation.plan, autoencoder, device)
-            for name in with_eta(missing, f"filling {config.to}, in shards", len(missing)):
-                preparation.make(name, encode)
+        if preparation.missing:
+            (fill or _fill_here(autoencoder, device))(preparation)
         preparation.finish()
     return preparation
+
+
+def _fill_here(autoencoder: AutoencoderConfig, device: torch.device) -> Fill:
+    """One shard after another, in this process."""
+
+    def fill(preparation: Preparation) -> None:
+        encode, missing = encoder_of(preparation.plan, autoencoder, device), preparation.missing
+        for name in with_eta(missing, f"filling {preparation.folder}, in shards", len(missing)):
+            preparation.make(name, encode)
+
+    return fill
 
 
 def begin(config: PrepareConfig, data: ImageData, autoencoder: AutoencoderConfig, device: torch.device) -> Preparation:
