@@ -5,6 +5,7 @@ how many kills, its bytes are the same, and only shards that are missing are mad
 the autoencoder encodes, a fixed batch at a time; memory holds one shard's rows.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -138,9 +139,14 @@ class Preparation:
     def logged(self) -> dict[str, str]:
         """Shard -> the sum that the log has of it."""
         path = self.folder / LOG
-        lines = path.read_text().splitlines() if path.exists() else []
-        entries = [json.loads(line) for line in lines if line.endswith("}")]  # a power loss may leave half a line
-        return {entry["shard"]: entry["sha256"] for entry in entries}
+        sums = {}
+        for line in path.read_text().splitlines() if path.exists() else []:
+            with contextlib.suppress(
+                ValueError
+            ):  # of half a line, which a power loss may leave: its shard is found anew
+                entry = json.loads(line)
+                sums[entry["shard"]] = entry["sha256"]
+        return sums
 
     def finish(self) -> None:
         """The manifest, once every shard is there; a shard that a kill kept from the log is added to it."""

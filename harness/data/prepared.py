@@ -148,10 +148,19 @@ class Rows:
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         if not -len(self) <= index < len(self):
             raise IndexError(index)
-        index = index % len(self)
-        file = int(np.searchsorted(self.firsts, index, side="right")) - 1
-        row = _mapped(self.files[file])[index - int(self.firsts[file])]
-        return torch.from_numpy(np.array(row)), int(self.labels[index])
+        rows, labels = self.rows([index % len(self)])
+        return rows[0], int(labels[0])
+
+    def rows(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Those of these numbers (B, ...), each copied once, and their classes (B,)."""
+        chosen = np.asarray(numbers, np.int64)
+        file_of = np.searchsorted(self.firsts, chosen, side="right") - 1
+        inside, files = (chosen - self.firsts[file_of]).tolist(), file_of.tolist()
+        mapped = {file: _mapped(self.files[file]) for file in set(files)}
+        read = np.empty((len(files), *mapped[files[0]].shape[1:]), mapped[files[0]].dtype)
+        for place, (file, row) in enumerate(zip(files, inside, strict=True)):
+            read[place] = mapped[file][row]
+        return torch.from_numpy(read), torch.from_numpy(self.labels[chosen])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,8 +186,8 @@ class Latents:
 
 @functools.cache
 def _mapped(path: Path) -> NDArray[Any]:
-    rows: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    return rows
+    rows = np.load(path, mmap_mode="r", allow_pickle=False)
+    return np.asarray(rows)  # the map as a plain array: a memmap's own slices take microseconds each
 
 
 def load_prepared(config: PreparedConfig) -> ImageData:

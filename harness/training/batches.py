@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -28,6 +28,13 @@ class Images(Protocol):
     def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
         """A row as it is stored (C, H, W), class number."""
         ...
+
+
+@runtime_checkable
+class ReadTogether(Protocol):
+    """Images that have a faster way to many rows."""
+
+    def rows(self, numbers: Sequence[int], /) -> Pair: ...
 
 
 class TrainingData(Protocol):
@@ -92,6 +99,8 @@ def batch_of(
 
 def stacked(images: Images, numbers: Sequence[int]) -> Pair:
     """The rows of these numbers (B, C, H, W), and their class numbers (B,)."""
+    if isinstance(images, ReadTogether):
+        return images.rows(numbers)
     items = [images[number] for number in numbers]
     return torch.stack([image for image, _ in items]), torch.tensor([int(label) for _, label in items])
 
