@@ -150,9 +150,8 @@ class Preparation:
 
     def finish(self) -> None:
         """The manifest, once every shard is there; a shard that a kill kept from the log is added to it."""
-        for name in self.plan.shards:
-            if name not in self.logged():
-                self.log(name, "found")
+        for name in self.plan.shards.keys() - self.logged().keys():
+            self.log(name, "found")
         check_files(self.folder, self.plan)
         sums = self.logged()
         manifest = Manifest(

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -245,3 +246,27 @@ def test_pictures_that_the_autoencoder_cannot_take(tmp_path, autoencoder):
     odd = load_dataset(ImageFolderConfig(path=folder, size=12, color="rgb"))
     with pytest.raises(UserError, match=r"give data.size=16|give data.size=8"):
         prepare_data(how(tmp_path / "to"), odd, autoencoder, CPU)
+
+
+# Real pictures
+
+SHARED = Path(os.environ.get("HARNESS_SHARED_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
+
+
+@pytest.mark.skipif(not (SHARED / "taef2_encoder.pth").exists(), reason="the real data are not here")
+def test_real_pictures_come_back_from_their_stored_latents(tmp_path):
+    """taef2's are worth 29.4 dB at 256 px (docs/evidence/latents.md); small pictures hold more detail a pixel."""
+    with tarfile.open(SHARED / "imagenet-samples.tar") as archive:
+        for member in [each for each in archive if each.name.endswith(".JPEG")][::7]:
+            path = tmp_path / "source" / "picture" / Path(member.name).name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(archive.extractfile(member).read())
+    data = load_dataset(ImageFolderConfig(path=tmp_path / "source", size=64, crop="adm"))
+    config = TinyAutoencoder(encoder=SHARED / "taef2_encoder.pth", decoder=SHARED / "taef2_decoder.pth")
+    prepare_data(PrepareConfig(to=tmp_path / "made", shard=16, batch=8), data, config, CPU)
+    made = read(tmp_path / "made")
+    loaded = load_matching(config, CPU, made.latents.autoencoder)
+    pictures, rows = (torch.stack([part[i][0] for i in range(len(part))]) for part in (made.train, made.latents.train))
+    decoded = loaded.decode(made.latents.network_inputs(rows, torch.Generator()))
+    error = (decoded.double() - pictures.double()).square().flatten(1).mean(1)
+    assert float((10 * torch.log10(255**2 / error)).mean()) > 22

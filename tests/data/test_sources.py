@@ -220,6 +220,16 @@ def test_folders_of_other_names_or_other_classes(tmp_path):
         load(tmp_path, "folders")
 
 
+def test_folders_of_one_part_are_cut_and_what_is_no_picture_is_said(tmp_path):
+    for name, (wnid, _, content) in PICTURES.items():
+        put(tmp_path / "source" / wnid / f"{name}.JPEG", content)
+    put(tmp_path / "source" / WNIDS[0] / "notes.txt", "")
+    data = load(tmp_path / "source", "folders")
+    assert len(data.train) + len(data.heldout) == len(PICTURES)
+    assert len(data.heldout) >= 2
+    assert "1 .txt file, e.g. n01440764/notes.txt" in data.warning
+
+
 def test_tars_that_are_cut_off_or_do_not_belong_together(tmp_path):
     write_tars(tmp_path)
     train = tmp_path / "ILSVRC2012_img_train.tar"

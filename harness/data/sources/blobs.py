@@ -23,6 +23,7 @@ from harness.data.decode import UnreadableError
 from harness.data.folder import HELDOUT, is_heldout
 from harness.data.images import ImageData
 from harness.data.index import by_threads
+from harness.data.listing import Skipped
 from harness.records.errors import UserError
 from harness.records.plain import fingerprint
 from harness.records.store import reading_cache, write_atomic
@@ -105,6 +106,7 @@ class Found:
     heldout: NDArray[np.bool_] | None  # (N,); None: to be cut
     class_names: tuple[str, ...]
     class_folders: tuple[str, ...] = ()
+    left_out: tuple[Skipped, ...] = ()
 
 
 def source_data(
@@ -126,7 +128,7 @@ def source_data(
     return ImageData(
         kind=kind, channels=3, size=size, class_names=found.class_names, class_folders=found.class_folders, crop=crop,
         train=BlobImages(found.blobs, train, found.labels[train], size, crop),
-        heldout=BlobImages(found.blobs, held, found.labels[held], size, crop),
+        heldout=BlobImages(found.blobs, held, found.labels[held], size, crop), left_out=found.left_out,
         fingerprint=fingerprint([kind, found.class_names, TRANSFORMS[crop], size, content], schema="data-source-1"),
     )  # fmt: skip
 

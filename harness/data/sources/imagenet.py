@@ -3,8 +3,10 @@
     ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar, ILSVRC2012_devkit_t12.tar.gz     as image-net.org gives it
     ILSVRC/Data/CLS-LOC/train/WNID/, .../val/, LOC_val_solution.csv                    as Kaggle gives it
     train/WNID/, val/WNID/                                                             class folders
+    WNID/                                                                              class folders of one part
 
-The validation part is held out. Tars are read in place: a picture is a stretch of the file.
+The validation part is held out; of one part a fifth, by a hash of each picture. Tars are read in place: a picture is a
+stretch of the file.
 """
 
 import csv
@@ -12,6 +14,7 @@ import io
 import re
 import tarfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ import numpy as np
 
 from harness.data.config import ImageNetConfig
 from harness.data.images import ImageData
-from harness.data.listing import list_images
+from harness.data.listing import Skipped, list_images
 from harness.data.sources.blobs import Found, Slices, source_data
 from harness.data.sources.wordnet import WNID, class_names_of
 from harness.records.errors import UserError
@@ -30,29 +33,40 @@ Picture = tuple[str, str, bool]
 """Name, WordNet id, whether it is held out."""
 
 
+@dataclass(frozen=True, slots=True)
+class OnDisk:
+    pictures: Sequence[Picture]
+    blobs: Slices
+    left_out: tuple[Skipped, ...] = ()
+    is_split: bool = True
+
+
 def load_imagenet(config: ImageNetConfig, cache: Path | None) -> ImageData:
     """UserError for a folder in none of the layouts, and for one of which something is missing."""
     root = config.path
     if root is None:
         raise UserError("data=imagenet needs the folder that it lies in; give data.path=FOLDER")
     if (root / TRAIN_TAR).exists():
-        pictures, blobs = _tars(root)
+        there = _tars(root)
     elif (root / KAGGLE).is_dir():
-        pictures, blobs = _kaggle(root)
+        there = _kaggle(root)
     elif (root / "train").is_dir() and (root / "val").is_dir():
-        pictures, blobs = _class_folders(root)
+        there = _class_folders(root, ("train", "val"))
+    elif root.is_dir() and (folders := list_images(root).folders) and all(map(WNID.fullmatch, folders)):
+        there = _class_folders(root, ("",))
     else:
         raise UserError(
-            f"{root} has neither {TRAIN_TAR}, nor {KAGGLE}/, nor train/ beside val/; give the folder of one of these "
-            "layouts as data.path"
+            f"{root} has neither {TRAIN_TAR}, nor {KAGGLE}/, nor train/ beside val/, nor folders that "
+            "are called by WordNet ids; give the folder of one of these layouts as data.path"
         )
-    found = _found(root, pictures, blobs)
+    found = _found(root, there)
     return source_data(
         found, kind=config.kind, size=config.size, crop=config.crop, fraction=None, where=root, cache=cache
     )
 
 
-def _found(root: Path, pictures: Sequence[Picture], blobs: Slices) -> Found:
+def _found(root: Path, there: OnDisk) -> Found:
+    pictures = there.pictures
     wnids = sorted({wnid for _, wnid, heldout in pictures if not heldout})
     number = {wnid: index for index, wnid in enumerate(wnids)}
     if new := sorted({wnid for _, wnid, _ in pictures} - set(wnids)):
@@ -60,24 +74,26 @@ def _found(root: Path, pictures: Sequence[Picture], blobs: Slices) -> Found:
             f"{root} holds out pictures of the class {new[0]}, of which it has no training pictures; add some"
         )
     return Found(
-        blobs=blobs,
+        blobs=there.blobs,
         labels=np.array([number[wnid] for _, wnid, _ in pictures], np.int64),
-        heldout=np.array([heldout for *_, heldout in pictures], bool),
+        heldout=np.array([heldout for *_, heldout in pictures], bool) if there.is_split else None,
         class_names=class_names_of(wnids),
         class_folders=tuple(wnids),
+        left_out=there.left_out,
     )
 
 
-def _class_folders(root: Path) -> tuple[list[Picture], Slices]:
-    pictures = [
-        (f"{part}/{name}", name.split("/")[0], part == "val")
-        for part in ("train", "val")
-        for name in _images(root / part)
-    ]
-    return pictures, Slices.of_files(root, [name for name, *_ in pictures])
+def _class_folders(root: Path, parts: Sequence[str]) -> OnDisk:
+    pictures, left_out = [], []
+    for part in parts:
+        names, skipped = _images(root / part)
+        pictures += [(f"{part}/{name}" if part else name, name.split("/")[0], part == "val") for name in names]
+        left_out += skipped
+    blobs = Slices.of_files(root, [name for name, *_ in pictures])
+    return OnDisk(pictures, blobs, tuple(left_out), is_split=len(parts) > 1)
 
 
-def _kaggle(root: Path) -> tuple[list[Picture], Slices]:
+def _kaggle(root: Path) -> OnDisk:
     solution = root / SOLUTION
     try:
         rows = list(csv.DictReader(solution.read_text().splitlines()))
@@ -86,25 +102,27 @@ def _kaggle(root: Path) -> tuple[list[Picture], Slices]:
         raise UserError(
             f"{solution} does not say the classes of the validation pictures ({error!r}); fetch it again"
         ) from error
-    train = [(f"train/{name}", name.split("/")[0], False) for name in _images(root / KAGGLE / "train")]
-    held = list_images(root / KAGGLE / "val").images
-    if unknown := [name for name in held if Path(name).stem not in classes]:
+    names, skipped = _images(root / KAGGLE / "train")
+    train = [(f"train/{name}", name.split("/")[0], False) for name in names]
+    held = list_images(root / KAGGLE / "val")
+    if unknown := [name for name in held.images if Path(name).stem not in classes]:
         raise UserError(f"{solution} has no class for the picture {unknown[0]}; fetch it again")
-    pictures = [*train, *((f"val/{name}", classes[Path(name).stem], True) for name in held)]
-    return pictures, Slices.of_files(root / KAGGLE, [name for name, *_ in pictures])
+    pictures = [*train, *((f"val/{name}", classes[Path(name).stem], True) for name in held.images)]
+    blobs = Slices.of_files(root / KAGGLE, [name for name, *_ in pictures])
+    return OnDisk(pictures, blobs, (*skipped, *held.skipped))
 
 
-def _images(folder: Path) -> list[str]:
-    """By class folders, which are called by WordNet ids."""
-    names = list_images(folder).images
-    if odd := [name for name in names if not WNID.fullmatch(name.split("/")[0])]:
+def _images(folder: Path) -> tuple[list[str], list[Skipped]]:
+    """Those in class folders, which are called by WordNet ids; and what is no picture."""
+    listing = list_images(folder)
+    if odd := [name for name in listing.images if not WNID.fullmatch(name.split("/")[0])]:
         raise UserError(
             f"{folder / odd[0]} lies in no folder that is called by a WordNet id, such as n01440764; move it"
         )
-    return names
+    return listing.images, listing.skipped
 
 
-def _tars(root: Path) -> tuple[list[Picture], Slices]:
+def _tars(root: Path) -> OnDisk:
     classes = _validation_classes(root / DEVKIT)
     train, val = root / TRAIN_TAR, root / VAL_TAR
     pictures: list[Picture] = []
@@ -122,7 +140,7 @@ def _tars(root: Path) -> tuple[list[Picture], Slices]:
         pictures.append((f"{val.name}/{name}", classes[_number(name)], True))
         places.append((1, offset, size))
     file_of, offsets, sizes = np.array(places, np.int64).T
-    return pictures, Slices([name for name, *_ in pictures], [train, val], file_of, offsets, sizes)
+    return OnDisk(pictures, Slices([name for name, *_ in pictures], [train, val], file_of, offsets, sizes))
 
 
 def _inner_members(path: Path) -> list[tuple[str, str, int, int]]:
