@@ -1,6 +1,8 @@
 """Sets of images, all of one shape: in memory, or read from files when asked for."""
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -132,10 +134,14 @@ def unreadable_line(unreadable: Sequence[str]) -> list[str]:
 
 
 def stack(images: Images, indices: Sequence[int] | NDArray[np.int64]) -> Tensor:
-    """The chosen images as one uint8 tensor (N, C, H, W)."""
+    """The chosen images as one uint8 tensor (N, C, H, W); files are decoded on all cores."""
     if isinstance(images, ArrayImages):
         return torch.from_numpy(np.ascontiguousarray(images.pixels[np.asarray(indices)]))
-    return torch.stack([images[int(index)][0] for index in indices])
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        return torch.stack(list(pool.map(lambda index: images[int(index)][0], indices)))
+    finally:
+        pool.shutdown(cancel_futures=True)  # an unreadable file, or Ctrl-C, does not wait for what is left
 
 
 def balanced_choice(labels: NDArray[np.int64], count: int) -> NDArray[np.int64]:
