@@ -13,6 +13,7 @@ on training pictures by `measured_scale`, and travels with what was encoded with
 B batch, C picture channels, L latent channels, H W the picture's size, h w the latent's.
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -310,8 +311,23 @@ def _structure(plain: Mapping[str, Any]) -> list[str]:
 
 
 def _hash(files: Sequence[Path], *more: str) -> str:
-    lines = [*(file_sha256(path) for path in files), *more]
+    lines = [*(_sha256_of(path, _stamp(path)) for path in files), *more]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def _sha256_of(path: Path, _stamp: tuple[int, int]) -> str:
+    """Once a process: every candidate of a search asks what the autoencoder is, whose file may have 300 MB."""
+    return file_sha256(path)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Size and time of change; zeros of a file that is not there, of which `file_sha256` says so."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
 
 
 def _diffusers_network(config: KlAutoencoder | TinyAutoencoder, device: torch.device) -> Any:

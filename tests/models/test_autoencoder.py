@@ -12,7 +12,7 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 from PIL import Image
 
-from harness.models import tiny_autoencoder
+from harness.models import autoencoder, tiny_autoencoder
 from harness.models.autoencoder import (
     Autoencoder,
     check_standard_deviation,
@@ -25,6 +25,7 @@ from harness.models.autoencoder import (
 )
 from harness.models.autoencoder_config import KlAutoencoder, PixelsAutoencoder, TinyAutoencoder
 from harness.models.pixels import NotFiniteError, to_model_range, to_uint8
+from harness.models.weights import file_sha256
 from harness.records.errors import UserError
 
 CPU = torch.device("cpu")
@@ -209,6 +210,16 @@ def test_identity_is_the_weights_and_not_the_place(tmp_path):
     assert load_matching(first, CPU, one.identity(measured)).scale.flatten().tolist() == list(measured)
     with pytest.raises(UserError, match=r"did not make these latents: its weights"):
         load_matching(config, CPU, one.identity(measured))
+
+
+def test_a_file_is_hashed_once_and_again_when_it_was_changed(tmp_path, monkeypatch):
+    config, hashed = write_pair(tmp_path), []
+    monkeypatch.setattr(autoencoder, "file_sha256", lambda path: hashed.append(path) or file_sha256(path))
+    before = describe(config)
+    assert describe(config) == before
+    assert len(hashed) == 2
+    write_pair(tmp_path, channels=7)
+    assert describe(config) != before
 
 
 # Mistakes, one sentence each
