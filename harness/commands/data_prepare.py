@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.commands.verb import Verb
@@ -58,7 +59,7 @@ def _settings(name: str, overrides: Sequence[str]) -> tuple[Settings, list[str]]
     from harness.trials.settings import settings_of
 
     own = [text for text in overrides if text.partition("=")[0] in OWN_SETTINGS]
-    if not any(text.startswith("to=") for text in own):
+    if not any(text.removeprefix("to=") for text in own if text.startswith("to=")):
         raise UserError("prepared data lie in a folder of their own; give to=FOLDER")
     return settings_of([f"data={name}", *(text for text in overrides if text not in own)]), own
 
@@ -68,4 +69,6 @@ def _config(own: Sequence[str]) -> PrepareConfig:
     from harness.trials.compose import parsed
 
     assert {field.name for field in dataclasses.fields(PrepareConfig)} == set(OWN_SETTINGS)
-    return from_plain(PrepareConfig, parsed(own))
+    folder = next(text for text in own if text.startswith("to=")).removeprefix("to=")
+    others = parsed([text for text in own if not text.startswith("to=")])
+    return from_plain(PrepareConfig, {**others, "to": str(Path(folder).expanduser())})

@@ -21,7 +21,7 @@ from harness.records.yaml_text import read_yaml
 CONF = Path(__file__).parent.parent / "conf"
 PATH_VALUE = re.compile(r"(?:~|/|\./|\.\./).*", re.DOTALL)
 PATHS = frozenset((
-    "out", "to", "data.path", "data.names", "latency.iphone.queue", "quality.extractor.weights",
+    "out", "data.path", "data.names", "latency.iphone.queue", "quality.extractor.weights",
     "quality.reference_path", "autoencoder.encoder", "autoencoder.decoder",
 ))  # fmt: skip
 """The settings that are paths: whatever they are called is taken as it is, unless it is quoted or null."""

@@ -113,6 +113,14 @@ def test_settings_that_do_not_go_together(place):
         prepare(settings(place, *made_by(place))).adapt_to_data(big)
 
 
-def test_a_folder_is_needed_to_prepare_into(capsys):
-    assert main(["data", "prepare", "digits"]) != 0
+@pytest.mark.parametrize("words", [[], ["to="]])
+def test_a_folder_is_needed_to_prepare_into(words, capsys):
+    assert main(["data", "prepare", "digits", *words]) != 0
     assert "give to=FOLDER" in capsys.readouterr().err
+
+
+def test_its_path_is_taken_as_it_is(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["data", "prepare", "digits", "to=~/my [own], data", "data_of=x"]) == 2  # a typo is answered first
+    assert main(["data", "prepare", "digits", "to=~/my [own], data", f"out={tmp_path}/runs", "pictures=20"]) == 0
+    assert (tmp_path / "my [own], data" / "manifest.json").is_file()
