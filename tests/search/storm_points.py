@@ -53,7 +53,7 @@ def worker_points() -> dict[str, Point]:
         "in a checkpoint's write": Point(checkpoint, "save_file", before=False),
         "before a checkpoint's rename": Point(checkpoint, "_write", before=False),
         "after a checkpoint's rename": Point(loop, "save", before=False),
-        "while sampling": Point(sampling, "_micro_batch", before=False),
+        "while sampling": Point(sampling, "_pictures", before=False),
         "before the record": Point(Store, "put", before=True),
         "after the record": Point(Store, "put", before=False),
         "before the result": Point(Attempt, "write_result", before=True),
