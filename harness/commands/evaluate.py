@@ -1,18 +1,25 @@
 """`harness evaluate (KEY | FOLDER | FILE)`: the quality of a stored checkpoint, or of images that others made."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import sys
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from harness.commands.verb import Verb
 from harness.measure.quality_config import Build
 from harness.records.errors import UserError
 from harness.records.plain import to_plain
-from harness.records.quantity import Measured
+from harness.records.quantity import Failed, Measured, Quantity
 from harness.records.store import check_file_writable
-from harness.records.terminal import quantities_table
+from harness.records.terminal import quantities_table, table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.trials.score_sweep import SweepPoint
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +28,14 @@ def flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--to", type=Path, metavar="FILE.npz", help="write the images' statistics, mu and sigma, too")
     parser.add_argument("--build", choices=get_args(Build), help="who made a FILE of statistics that does not say so")
+    parser.add_argument(
+        "--guidance", nargs="+", type=float, metavar="W",
+        help="score a trained network at these guidance scales, each with all of --steps; 1 is none",
+    )  # fmt: skip
+    parser.add_argument("--steps", nargs="+", type=int, metavar="N", help="the same with these numbers of solver steps")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE.html", help="where their picture goes; default OUT/scores/KEY.html"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 
@@ -29,6 +44,10 @@ def check(arguments: argparse.Namespace) -> None:
     from harness.trials.settings import settings_of
 
     check_device(settings_of(arguments.overrides))
+    if _is_sweep(arguments):
+        _check_sweep(arguments)
+    elif arguments.plot is not None:
+        raise UserError("--plot is the picture of scores over --guidance or --steps; give one of them, or leave it out")
     if arguments.to is not None and arguments.to.suffix != ".npz":
         raise UserError(f"--to names an .npz file, not {arguments.to}")
     if arguments.to is not None:
@@ -39,6 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
     from harness.trials.evaluate import differences, evaluate
     from harness.trials.settings import settings_of
 
+    if _is_sweep(arguments):
+        return _sweep(arguments)
     settings = settings_of([*arguments.overrides, "count_only=false"])
     evaluated = evaluate(arguments.name, settings, to=arguments.to, build=arguments.build)
     quantities = evaluated.quantities
@@ -57,6 +78,98 @@ def run(arguments: argparse.Namespace) -> int:
     )
     print(quantities_table(title, quantities))
     return 0
+
+
+def _is_sweep(arguments: argparse.Namespace) -> bool:
+    return arguments.guidance is not None or arguments.steps is not None
+
+
+def _check_sweep(arguments: argparse.Namespace) -> None:
+    """Find the network, and compose every point, before anything is sampled."""
+    from harness.trials.score_sweep import sampling_grid
+    from harness.trials.settings import settings_of
+    from harness.trials.trained import sampling_of, trained_network
+
+    for flag in ("beside", "to", "build"):
+        if getattr(arguments, flag) is not None:
+            raise UserError(f"--{flag} is of one score, and --guidance and --steps ask for several; leave one out")
+    settings = settings_of(arguments.overrides)
+    trained = trained_network(arguments.name, settings.out)
+    arguments.trained = trained
+    arguments.settings = settings_of([*arguments.overrides, "count_only=false"], sampling_of(trained))
+    arguments.grid = sampling_grid(arguments.settings.sampling, arguments.guidance, arguments.steps)
+    arguments.plot = arguments.plot or settings.out / "scores" / f"{trained.key}.html"
+    if arguments.plot.suffix != ".html":
+        raise UserError(f"--plot names an .html file, not {arguments.plot}")
+    check_file_writable(arguments.plot)
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    from harness.trials.score_sweep import best_of, ranked_by, score_sweep
+
+    points = score_sweep(arguments.trained, arguments.settings, arguments.grid)
+    score = ranked_by(arguments.settings.quality)
+    best = best_of(points, score)
+    _draw(arguments, points, score, best)
+    if arguments.json:
+        print(json.dumps([to_plain({"sampling": point.sampling, "scores": point.scores}) for point in points]))
+        return 0
+    print(_sweep_table(arguments.trained.key, points, score, best))
+    print(arguments.plot)
+    return 0
+
+
+def _sweep_table(key: str, points: Sequence[SweepPoint], score: str, best: SweepPoint | None) -> str:
+    from harness.trials.score_sweep import less_the_best
+
+    names = list(points[0].scores)
+    apart = less_the_best(points, score)
+    rows = [
+        (
+            f"{point.sampling.guidance_scale:g}",
+            point.sampling.steps,
+            point.sampling.evaluations,
+            *(_shown(point.scores[name]) for name in names),
+            "the best" if point is best else "-" if interval is None else f"{interval[0]:+.3g} to {interval[1]:+.3g}",
+        )
+        for point, interval in zip(points, apart, strict=True)
+    ]
+    columns = ("guidance", "steps", "NFE", *names, f"{score} less the best, 95%")
+    label = next((str(q.conditions["label"]) for p in points if isinstance(q := p.scores[score], Measured)), score)
+    return table(columns, rows, f"trial {key}, {label}; {_best_note(points, score, best)}")
+
+
+def _best_note(points: Sequence[SweepPoint], score: str, best: SweepPoint | None) -> str:
+    if best is None:
+        return f"no point has a {score}"
+    return f"best of {len(points)} tried: guidance {best.sampling.guidance_scale:g}, {best.sampling.steps} steps" + (
+        ", flattered by the choice" if len(points) > 1 else ""
+    )
+
+
+def _shown(quantity: Quantity) -> str:
+    if isinstance(quantity, Measured):
+        return f"{quantity.value:.4g}"
+    return "failed" if isinstance(quantity, Failed) else "unavailable"
+
+
+def _draw(arguments: argparse.Namespace, points: Sequence[SweepPoint], score: str, best: SweepPoint | None) -> None:
+    from harness.records.store import write_atomic
+    from harness.reporting.score_sweep import score_sweep_figure
+
+    lines: dict[int, list[tuple[float, Quantity]]] = {}
+    for point in sorted(points, key=lambda each: each.sampling.guidance_scale):
+        lines.setdefault(point.sampling.steps, []).append((point.sampling.guidance_scale, point.scores[score]))
+    chosen = None if best is None else best.scores[score]
+    label = str(chosen.conditions["label"]) if isinstance(chosen, Measured) else score
+    figure = score_sweep_figure(
+        lines,
+        title=f"Trial {arguments.trained.key}",
+        label=label,
+        best=(best.sampling.guidance_scale, chosen.value) if best and isinstance(chosen, Measured) else None,
+        best_note=_best_note(points, score, best),
+    )
+    write_atomic(arguments.plot, figure.to_html(include_plotlyjs=True).encode())
 
 
 VERB = Verb(

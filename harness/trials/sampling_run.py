@@ -47,16 +47,26 @@ class SamplingRun:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def with_sampling(self, config: SamplingConfig) -> "SamplingRun":
+        """The same classes, sampled otherwise: with another solver, steps or guidance."""
+        return replace(self, config=config, identity={**self.identity, "sampling": identity(config)})
+
+    def batches(self, indices: range | None = None) -> Iterator[tuple[range, Tensor]]:
+        """The samples `indices`, or all, a micro-batch at a time: which they are, and uint8 (n, C, H, W).
+
+        NotFiniteError where the network's images are no numbers.
+        """
+        return sample_batches(
+            self.network, self.prompts, self.labels, self.config, shape=self.shape, indices=indices, decode=self.decode
+        )  # fmt: skip
+
     def images(self, indices: range | None = None) -> Iterator[tuple[int, Tensor]]:
         """(i, uint8 (C, H, W)) of the samples `indices`, or of all, in order; computed a micro-batch at a time.
 
         UserError where the network's images are no numbers.
         """
-        batches = sample_batches(
-            self.network, self.prompts, self.labels, self.config, shape=self.shape, indices=indices, decode=self.decode
-        )  # fmt: skip
         try:
-            for part, images in batches:
+            for part, images in self.batches(indices):
                 yield from zip(part, images, strict=True)
         except NotFiniteError as error:
             raise UserError(f"trial {self.identity['trial']} cannot be sampled from: {error}") from error

@@ -23,6 +23,7 @@ CUT = {
     "ablate": SHORT | {"seeds": [0]},
     "train": SHORT | {"recipe.steps": 8},
     "sweep": SHORT | {"trials": 3},
+    "evaluate": {"quality.samples": 16},
     "proxies": SHORT,  # scored as the sweep was
     "sample": {"sampling.steps": 2},
 }

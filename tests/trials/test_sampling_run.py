@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_study import share_cache, tiny_spec
 
 from harness.architecture.edits import with_edits
 from harness.cli import main
@@ -22,42 +21,13 @@ from harness.models.parameters import filled_copy
 from harness.models.weights import Training, read_weights, write_weights
 from harness.records.errors import UserError
 from harness.records.store import Store
-from harness.search.promote import promoted_yaml
 from harness.trials import sample_files
-from harness.trials.outcomes import record_of
 from harness.trials.prepared import prepare
 from harness.trials.samples import initialised_network, sample_images
 from harness.trials.sampling_run import class_numbers
 from harness.trials.settings import settings_of
 
 COUNT = 40  # of micro-batches of 16
-
-
-@pytest.fixture(scope="module")
-def studied(tmp_path_factory, cache):
-    """A working directory whose store has one trial, as if trained; its spec."""
-    folder = tmp_path_factory.mktemp("studied")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        share_cache(Path("runs"), cache)
-        spec = tiny_spec("sampling.guidance_scale=2", "sampling.guidance_interval=[0,0.6]")
-        network = filled_copy(initialised_network(spec.architecture, 0))
-        _, prompts = prepare(spec.settings).training_data
-        training = Training(trial=spec.key, latent=8, text=prompts.identity)
-        file = spec.store.artifact(spec.key, "ema.safetensors")
-        file.parent.mkdir(parents=True)
-        write_weights(file, network.state_dict(), spec.architecture, training)
-        record = record_of(spec, "complete", {}, artifacts={file.name: file.name})
-        spec.store.put(record)
-        Path("winner.yaml").write_text(promoted_yaml(record))
-    return folder, spec
-
-
-@pytest.fixture
-def spec(studied, monkeypatch):
-    """The trial; the working directory is its study's."""
-    monkeypatch.chdir(studied[0])
-    return studied[1]
 
 
 @pytest.fixture

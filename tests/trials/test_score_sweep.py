@@ -1,0 +1,161 @@
+"""`harness evaluate --guidance --steps`: one checkpoint's scores over guidance and steps."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tiny_study import SETTINGS
+
+from harness.cli import main
+from harness.diffusion.config import SamplingConfig
+from harness.measure.quality import Scorer, quality
+from harness.measure.quality_config import QualityConfig
+from harness.measure.quality_reference import load_reference
+from harness.models.extractor_config import InceptionV3Extractor
+from harness.models.weights import read_weights
+from harness.records.errors import UserError
+from harness.records.quantity import Failed, Measured
+from harness.records.store import Store
+from harness.trials.prepared import cache_folder, prepare
+from harness.trials.samples import sample_images
+from harness.trials.score_sweep import SweepPoint, best_of, ranked_by, sampling_grid
+
+QUALITY = [f"{name}={value}" for name, value in SETTINGS.items() if name.startswith("quality.")]
+GRID = ["--guidance", "1", "2", "--steps", "2", "3"]
+
+
+def swept(spec, capsys, *words):
+    assert main(["evaluate", spec.key, *words, "--json", *QUALITY]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def scores_stored():
+    return [each for each in Store(Path("runs/store")).measurements() if each.subject == "score"]
+
+
+@pytest.fixture
+def empty(spec):
+    """The trial, of which no score is stored."""
+    store = Store(Path("runs/store"))
+    for each in scores_stored():
+        store.delete(each)
+    return spec
+
+
+def test_each_point_has_the_scores_of_its_own_samples(empty, capsys):
+    points = swept(empty, capsys, *GRID)
+    assert [(each["sampling"]["steps"], each["sampling"]["guidance_scale"]) for each in points] == [
+        (2, 1), (2, 2), (3, 1), (3, 2),
+    ]  # fmt: skip
+    base = empty.settings.sampling
+    prepared = prepare(replace(empty.settings, sampling=replace(base, steps=3, guidance_scale=2.0)))
+    network = read_weights(empty.store.artifact(empty.key, "ema.safetensors")).network()
+    data, _ = prepared.training_data
+    reference = load_reference(prepared.settings.quality, data, cache=cache_folder(Path("runs")))
+    expected = quality(*sample_images(network, prepared, prepared.settings.quality.samples), reference)
+    for name in ("kid", "fd", "class_agreement"):
+        assert points[3]["scores"][name]["value"] == expected[name].value
+    assert points[3]["sampling"]["guidance_interval"] == [0, 0.6], "the trial's own, where guidance acts"
+    assert points[2]["sampling"]["guidance_interval"] == [0, 1]
+    assert len({each["scores"]["kid"]["value"] for each in points}) == 4
+
+
+def test_an_interrupted_sweep_goes_on_and_a_wider_one_computes_what_is_new(empty, capsys, monkeypatch):
+    computed, add = [], Scorer.add
+
+    def interrupted(scorer, images, indices):
+        computed.append(scorer)
+        if len(computed) == 2:
+            raise KeyboardInterrupt
+        add(scorer, images, indices)
+
+    monkeypatch.setattr(Scorer, "add", interrupted)
+    assert main(["evaluate", empty.key, *GRID, *QUALITY]) == 130
+    assert len(scores_stored()) == 1
+    capsys.readouterr()
+    once = swept(empty, capsys, *GRID)
+    assert len(computed) == 5, "four points, one of which was begun twice"
+    assert swept(empty, capsys, *GRID) == once
+    assert len(computed) == 5
+    assert swept(empty, capsys, "--guidance", "1", "2", "4", "--steps", "2", "3")[:2] == once[:2]
+    assert len(computed) == 7
+
+
+def test_the_best_is_marked_with_how_many_were_tried_and_drawn(empty, capsys):
+    assert main(["evaluate", empty.key, *GRID, *QUALITY]) == 0
+    out = capsys.readouterr().out
+    kids = {(each.settings["sampling"]["guidance_scale"], each.settings["sampling"]["steps"]):
+            each.quantities["kid"].value for each in scores_stored()}  # fmt: skip
+    scale, steps = min(kids, key=kids.__getitem__)
+    assert f"best of 4 tried: guidance {scale:g}, {steps} steps, flattered by the choice" in out
+    page = Path(f"runs/scores/{empty.key}.html")
+    assert out.endswith(f"{page}\n")
+    assert f"guidance {scale:g}, {steps} steps" in page.read_text()
+
+
+def test_a_network_whose_images_are_no_numbers_fails_at_its_point_alone(empty, capsys, monkeypatch):
+    from harness.diffusion import sampling
+    from harness.models.pixels import NotFiniteError
+
+    to_uint8 = sampling.to_uint8
+    calls = []
+
+    def fails_first(*values, **more):
+        calls.append(values)
+        if len(calls) == 1:
+            raise NotFiniteError("2 of 16 images have values that are NaN or infinite")
+        return to_uint8(*values, **more)
+
+    monkeypatch.setattr(sampling, "to_uint8", fails_first)
+    first, second = swept(empty, capsys, "--guidance", "1", "2")
+    assert first["scores"]["kid"]["message"].startswith("2 of 16 images")
+    assert second["scores"]["kid"]["value"] > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--guidance", "1", "1"], "--guidance names a value twice: 1, 1; give it once"),
+        (["--guidance", "-1"], "sampling.guidance_scale must be a number from 0 (1 is none), not -1.0"),
+        (["--steps", "0"], "sampling.steps must be at least 1, not 0"),
+        (["--guidance", "2", "--beside", "0f3a"], "--beside is of one score, and --guidance and --steps ask for"),
+        (["--guidance", "2", "--plot", "x.png"], "--plot names an .html file, not x.png"),
+        (["--plot", "x.html"], "--plot is the picture of scores over --guidance or --steps; give one of them"),
+    ],
+)
+def test_what_cannot_be_swept_is_refused_before_anything_is_sampled(spec, capsys, words, sentence):
+    assert main(["evaluate", spec.key, *words]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_the_data_must_be_the_one_that_was_trained_on(spec, capsys):
+    assert main(["evaluate", spec.key, "--guidance", "2", "data=fashion_mnist"]) == 2
+    assert "harness: " in capsys.readouterr().err
+
+
+def test_a_grid_keeps_the_base_where_it_is_not_told_else():
+    base = SamplingConfig(steps=7, guidance_scale=3.0)
+    assert sampling_grid(base, None, None) == [base]
+    assert [(each.guidance_scale, each.steps) for each in sampling_grid(base, [1, 2], [5])] == [(1, 5), (2, 5)]
+    with pytest.raises(UserError, match="--steps names a value twice"):
+        sampling_grid(base, None, [5, 5])
+
+
+def point(scale, kid, agreement=0.5):
+    scores = {name: Measured(value=value, unit="1") for name, value in (("kid", kid), ("class_agreement", agreement))}
+    return SweepPoint(sampling=SamplingConfig(guidance_scale=scale), scores=scores)
+
+
+def test_the_best_is_the_lowest_distance_or_the_highest_share():
+    points = [point(1, 0.3, 0.9), point(2, 0.1, 0.4), point(3, 0.2, 0.5)]
+    failed = SweepPoint(sampling=SamplingConfig(), scores={"kid": Failed(phase="sample", message="NaN")})
+    assert best_of([failed, *points], "kid") is points[1]
+    assert best_of(points, "class_agreement") is points[0]
+    assert best_of([failed], "kid") is None
+
+
+def test_fid_ranks_where_it_is_fid():
+    assert ranked_by(QualityConfig()) == "kid"
+    assert ranked_by(QualityConfig(metrics=("fd",))) == "fd"
+    assert ranked_by(QualityConfig(extractor=InceptionV3Extractor(weights=Path("x")))) == "fd"
