@@ -22,6 +22,8 @@ from harness.launch.worker import Call
 from harness.processes.locks import holder, is_held
 
 FORKSERVER = "harness.launch.forkserver"
+ONE_THREAD = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
+"""Of a process that forks: where pyarrow is installed pandas loads it, and its allocator would start a thread."""
 CLOSE_S = 2.0  # for which the end of an idle server is waited for
 
 
@@ -38,7 +40,7 @@ class LocalWorkers:
         if not self._launcher.forks:
             return LocalProcess(attempt, self._start_cold(attempt, environment))
         if self._server is None or not self._server.lives:
-            self._server = ForkServer(self._root, os.environ | thread_variables(self._launcher))
+            self._server = ForkServer(self._root, os.environ | thread_variables(self._launcher) | ONE_THREAD)
         return LocalProcess(attempt, self._server.fork(attempt, call, environment, 60 * self._launcher.timeout_min))
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from tiny_study import tiny_spec
 
 from harness.cli import main
 from harness.launch.config import THREAD_VARIABLES
+from harness.launch.local import ONE_THREAD
 from harness.records.store import Store
 from harness.trials.queue import TrialJob
 
@@ -36,7 +37,7 @@ for name in {sorted(names | {"harness.trials.queue"})}:
 print(len(os.listdir("/proc/self/task")), torch.cuda.is_initialized())
 print([os.readlink(f"/proc/self/fd/{{n}}") for n in range(3, 64) if os.path.exists(f"/proc/self/fd/{{n}}")])
 """
-    environment = os.environ | dict.fromkeys(THREAD_VARIABLES, "1")
+    environment = os.environ | dict.fromkeys(THREAD_VARIABLES, "1") | ONE_THREAD
     out = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     threads, *opened = out.stdout.splitlines()
     assert threads == "1 False"
