@@ -43,9 +43,10 @@ def check(arguments: argparse.Namespace) -> None:
     from harness.trials.checks import check_device
     from harness.trials.settings import settings_of
 
-    check_device(settings_of(arguments.overrides))
+    settings = settings_of(arguments.overrides)
+    check_device(settings)
     if _is_sweep(arguments):
-        _check_sweep(arguments)
+        _check_sweep(arguments, settings.out)
     elif arguments.plot is not None:
         raise UserError("--plot is the picture of scores over --guidance or --steps; give one of them, or leave it out")
     if arguments.to is not None and arguments.to.suffix != ".npz":
@@ -84,7 +85,7 @@ def _is_sweep(arguments: argparse.Namespace) -> bool:
     return arguments.guidance is not None or arguments.steps is not None
 
 
-def _check_sweep(arguments: argparse.Namespace) -> None:
+def _check_sweep(arguments: argparse.Namespace, out: Path) -> None:
     """Find the network, and compose every point, before anything is sampled."""
     from harness.trials.score_sweep import sampling_grid
     from harness.trials.settings import settings_of
@@ -93,12 +94,11 @@ def _check_sweep(arguments: argparse.Namespace) -> None:
     for flag in ("beside", "to", "build"):
         if getattr(arguments, flag) is not None:
             raise UserError(f"--{flag} is of one score, and --guidance and --steps ask for several; leave one out")
-    settings = settings_of(arguments.overrides)
-    trained = trained_network(arguments.name, settings.out)
+    trained = trained_network(arguments.name, out)
     arguments.trained = trained
     arguments.settings = settings_of([*arguments.overrides, "count_only=false"], sampling_of(trained))
     arguments.grid = sampling_grid(arguments.settings.sampling, arguments.guidance, arguments.steps)
-    arguments.plot = arguments.plot or settings.out / "scores" / f"{trained.key}.html"
+    arguments.plot = arguments.plot or out / "scores" / f"{trained.key}.html"
     if arguments.plot.suffix != ".html":
         raise UserError(f"--plot names an .html file, not {arguments.plot}")
     check_file_writable(arguments.plot)

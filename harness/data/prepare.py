@@ -40,7 +40,6 @@ from harness.data.prepared import (
     check_sums,
     read_manifest,
     read_plan,
-    sha256_of,
 )
 from harness.models.autoencoder import (
     Autoencoder,
@@ -54,6 +53,7 @@ from harness.models.autoencoder import (
     raw_latents,
 )
 from harness.models.autoencoder_config import AutoencoderConfig
+from harness.models.weights import file_sha256
 from harness.processes.locks import FileLock, holder
 from harness.records.errors import UserError
 from harness.records.eta import with_eta
@@ -130,7 +130,7 @@ class Preparation:
 
     def log(self, name: str, event: str) -> None:
         line = {
-            "shard": name, "event": event, "sha256": sha256_of(self.folder / name), "time": time.time(),
+            "shard": name, "event": event, "sha256": file_sha256(self.folder / name), "time": time.time(),
             "pid": os.getpid(), "host": socket.gethostname(),
         }  # fmt: skip
         with (self.folder / LOG).open("a") as file:  # one write of one line: those of several processes do not mix

@@ -16,7 +16,6 @@ half done, and one whose files are not those of its manifest is damaged; both ar
 """
 
 import functools
-import hashlib
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,6 +31,7 @@ from torch import Tensor
 from harness.data.config import Crop, PreparedConfig
 from harness.data.images import ImageData
 from harness.models.pixels import to_model_range
+from harness.models.weights import file_sha256
 from harness.records.errors import UserError
 from harness.records.plain import fingerprint, from_plain
 
@@ -127,7 +127,7 @@ class Index:
     @classmethod
     def read(cls, path: Path, sha256: str) -> "Index":
         """UserError for a file that is missing, or has another content than the plan says."""
-        if not path.is_file() or sha256_of(path) != sha256:
+        if not path.is_file() or file_sha256(path) != sha256:
             raise _damaged(path, "it is missing, or not what was written")
         values: NDArray[np.int64] = np.load(path, allow_pickle=False)
         train, heldout, pictures = np.split(values[3:], np.cumsum(values[:2]))
@@ -282,7 +282,7 @@ def check_files(folder: Path, plan: Plan) -> None:
 def check_sums(folder: Path, manifest: Manifest, names: Iterable[str]) -> None:
     """The contents are those that were written."""
     for name in names:
-        if sha256_of(folder / name) != manifest.sha256.get(name):
+        if file_sha256(folder / name) != manifest.sha256.get(name):
             raise _damaged(folder / name, "its content is not what was written")
 
 
@@ -306,8 +306,3 @@ def _header_size(type_name: str, shape: tuple[int, ...]) -> int:
     description = {"descr": np.lib.format.dtype_to_descr(np.dtype(type_name)), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(buffer, description)
     return buffer.tell()
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -138,18 +138,16 @@ def less_the_best(points: Sequence[SweepPoint], score: str) -> list[tuple[float,
     """Of each point, the 95% interval of its score less the best one's: both are of the same noise and classes, so that
     the difference is known better than either. None for the best itself, and where it has none."""
     best = best_of(points, score)
-    intervals: list[tuple[float, float] | None] = []
-    for point in points:
-        one, two = point.scores[score], None if best is None else best.scores[score]
-        paired = isinstance(one, Measured) and isinstance(two, Measured) and one.replicates and two.replicates
-        if point is best or not paired:
-            intervals.append(None)
-            continue
-        assert isinstance(one, Measured)
-        assert isinstance(two, Measured)
-        interval = sampling_difference(one, two)
-        intervals.append((interval.low, interval.high))
-    return intervals
+    if best is None:
+        return [None] * len(points)
+    return [None if point is best else _difference(point.scores[score], best.scores[score]) for point in points]
+
+
+def _difference(one: Quantity, other: Quantity) -> tuple[float, float] | None:
+    if not (isinstance(one, Measured) and isinstance(other, Measured) and one.replicates and other.replicates):
+        return None
+    interval = sampling_difference(one, other)
+    return interval.low, interval.high
 
 
 def _measured(points: Sequence[SweepPoint], score: str) -> Iterator[SweepPoint]:
