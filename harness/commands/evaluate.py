@@ -19,7 +19,7 @@ from harness.records.terminal import quantities_table, table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.trials.score_sweep import SweepPoint
+    from harness.reporting.score_sweep import ScorePoint
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -105,71 +105,49 @@ def _check_sweep(arguments: argparse.Namespace, out: Path) -> None:
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
-    from harness.trials.score_sweep import best_of, ranked_by, score_sweep
+    from harness.records.store import write_atomic
+    from harness.reporting.score_sweep import ScorePoint, score_sweep_figure
+    from harness.trials.score_sweep import ranked_by, score_sweep
 
-    points = score_sweep(arguments.trained, arguments.settings, arguments.grid)
-    score = ranked_by(arguments.settings.quality)
-    best = best_of(points, score)
-    _draw(arguments, points, score, best)
+    swept = score_sweep(arguments.trained, arguments.settings, arguments.grid)
+    points = [
+        ScorePoint(guidance=each.sampling.guidance_scale, steps=each.sampling.steps, scores=each.scores)
+        for each in swept
+    ]
+    score, title = ranked_by(arguments.settings.quality), f"Trial {arguments.trained.key}"
+    page = score_sweep_figure(points, score, title=title).to_html(include_plotlyjs=True)
+    write_atomic(arguments.plot, page.encode())
     if arguments.json:
-        print(json.dumps([to_plain({"sampling": point.sampling, "scores": point.scores}) for point in points]))
+        print(json.dumps([to_plain({"sampling": each.sampling, "scores": each.scores}) for each in swept]))
         return 0
-    print(_sweep_table(arguments.trained.key, points, score, best))
+    print(_sweep_table(arguments.trained.key, points, [each.sampling.evaluations for each in swept], score))
     print(arguments.plot)
     return 0
 
 
-def _sweep_table(key: str, points: Sequence[SweepPoint], score: str, best: SweepPoint | None) -> str:
-    from harness.trials.score_sweep import less_the_best
+def _sweep_table(key: str, points: Sequence[ScorePoint], evaluations: Sequence[int], score: str) -> str:
+    from harness.reporting.score_sweep import best_note, best_of, less_the_best, score_label
 
     names = list(points[0].scores)
-    apart = less_the_best(points, score)
+    best, apart = best_of(points, score), less_the_best(points, score)
     rows = [
         (
-            f"{point.sampling.guidance_scale:g}",
-            point.sampling.steps,
-            point.sampling.evaluations,
+            f"{point.guidance:g}",
+            point.steps,
+            nfe,
             *(_shown(point.scores[name]) for name in names),
             "the best" if point is best else "-" if interval is None else f"{interval[0]:+.3g} to {interval[1]:+.3g}",
         )
-        for point, interval in zip(points, apart, strict=True)
+        for point, nfe, interval in zip(points, evaluations, apart, strict=True)
     ]
     columns = ("guidance", "steps", "NFE", *names, f"{score} less the best, 95%")
-    label = next((str(q.conditions["label"]) for p in points if isinstance(q := p.scores[score], Measured)), score)
-    return table(columns, rows, f"trial {key}, {label}; {_best_note(points, score, best)}")
-
-
-def _best_note(points: Sequence[SweepPoint], score: str, best: SweepPoint | None) -> str:
-    if best is None:
-        return f"no point has a {score}"
-    return f"best of {len(points)} tried: guidance {best.sampling.guidance_scale:g}, {best.sampling.steps} steps" + (
-        ", flattered by the choice" if len(points) > 1 else ""
-    )
+    return table(columns, rows, f"trial {key}, {score_label(points, score)}; {best_note(points, score)}")
 
 
 def _shown(quantity: Quantity) -> str:
     if isinstance(quantity, Measured):
         return f"{quantity.value:.4g}"
     return "failed" if isinstance(quantity, Failed) else "unavailable"
-
-
-def _draw(arguments: argparse.Namespace, points: Sequence[SweepPoint], score: str, best: SweepPoint | None) -> None:
-    from harness.records.store import write_atomic
-    from harness.reporting.score_sweep import score_sweep_figure
-
-    lines: dict[int, list[tuple[float, Quantity]]] = {}
-    for point in sorted(points, key=lambda each: each.sampling.guidance_scale):
-        lines.setdefault(point.sampling.steps, []).append((point.sampling.guidance_scale, point.scores[score]))
-    chosen = None if best is None else best.scores[score]
-    label = str(chosen.conditions["label"]) if isinstance(chosen, Measured) else score
-    figure = score_sweep_figure(
-        lines,
-        title=f"Trial {arguments.trained.key}",
-        label=label,
-        best=(best.sampling.guidance_scale, chosen.value) if best and isinstance(chosen, Measured) else None,
-        best_note=_best_note(points, score, best),
-    )
-    write_atomic(arguments.plot, figure.to_html(include_plotlyjs=True).encode())
 
 
 VERB = Verb(

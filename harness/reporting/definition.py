@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.records.better import MORE_IS_BETTER
 from harness.records.errors import UserError, unknown_name
 from harness.records.manifest import StudyKind
 from harness.records.plain import from_plain
@@ -64,7 +65,8 @@ class ClaimRule:
     def __post_init__(self) -> None:
         if not 0 < self.same_within < 1:
             raise UserError(f"same_within is a relative change between 0 and 1, not {self.same_within}; 0.05 is 5%")
-        if not known_quantity(self.quantity).less_is_better:
+        known_quantity(self.quantity)  # UserError for a name that there is not
+        if self.quantity.removeprefix(TWIN) in MORE_IS_BETTER:
             raise UserError(f"a claim is about a quantity of which less is better; of '{self.quantity}' more is")
 
 

@@ -18,11 +18,10 @@ class KnownQuantity:
     title: str
     explanation: str
     spread: Spread = "none"
-    less_is_better: bool = True
 
 
-def _score(title: str, explanation: str, *, less_is_better: bool = True) -> KnownQuantity:
-    return KnownQuantity(title=title, explanation=explanation, spread="seeds", less_is_better=less_is_better)
+def _score(title: str, explanation: str) -> KnownQuantity:
+    return KnownQuantity(title=title, explanation=explanation, spread="seeds")
 
 
 def _count(title: str, explanation: str) -> KnownQuantity:
@@ -45,7 +44,6 @@ QUANTITIES = {
     "class_agreement": _score(
         "Class agreement",
         "Share of the samples in which a classifier, fitted to real images, sees the requested class. More is better.",
-        less_is_better=False,
     ),
     "fd_infinity": _score(
         "FD, infinite N",
@@ -55,14 +53,9 @@ QUANTITIES = {
     "inception_score": _score(
         "Inception Score",
         "How sure a classifier of ImageNet is of each image and how many classes it sees in all. More is better.",
-        less_is_better=False,
     ),
-    "precision": _score(
-        "Precision", "Share of generated images that lie among the real ones. More is better.", less_is_better=False
-    ),
-    "recall": _score(
-        "Recall", "Share of real images that lie among the generated ones. More is better.", less_is_better=False
-    ),
+    "precision": _score("Precision", "Share of generated images that lie among the real ones. More is better."),
+    "recall": _score("Recall", "Share of real images that lie among the generated ones. More is better."),
     "validation_loss": _score("Validation loss", "Of the last validation, on held-out images. Less is better."),
     "train_seconds": _count("Training time", "Seconds of training on the machine that trained."),
     "params": _count("Parameters", "Weights of the network."),

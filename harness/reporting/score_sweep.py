@@ -1,9 +1,12 @@
-"""The picture of one checkpoint's scores over guidance and steps, as a page that needs nothing else to open."""
+"""One checkpoint's scores over guidance and steps: which is the best, how far the others are from it, the picture."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
+from harness.measure.statistics import sampling_difference
+from harness.records.better import best_place
 from harness.records.quantity import Measured, Quantity
 from harness.reporting.drawing import BLUE, GREY, ORANGE, PURPLE, RED
 
@@ -11,34 +14,86 @@ COLOURS = (BLUE, ORANGE, PURPLE, RED, GREY)
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x")
 
 
-def score_sweep_figure(
-    lines: Mapping[int, Sequence[tuple[float, Quantity]]],
-    *,
-    title: str,
-    label: str,
-    best: tuple[float, float] | None,
-    best_note: str,
-) -> go.Figure:
-    """A line a number of steps over the guidance scale, each score with its interval; scores that there are not, are
-    not drawn. `best` is the (guidance, score) that is marked, with `best_note` beside it."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScorePoint:
+    """What the samples of one guidance scale and number of solver steps score."""
+
+    guidance: float  # 1 is none
+    steps: int
+    scores: Mapping[str, Quantity]  # by name: kid, fd, ...
+
+
+def best_of(points: Sequence[ScorePoint], score: str) -> ScorePoint | None:
+    """The point with the best value of a score; None where none has a value. Chosen from many by the scores that are
+    shown, so its own score is flattered: a fresh sampling seed tells what it is worth."""
+    place = best_place([point.scores[score] for point in points], score)
+    return None if place is None else points[place]
+
+
+def less_the_best(points: Sequence[ScorePoint], score: str) -> list[tuple[float, float] | None]:
+    """Of each point, the 95% interval of its score less the best one's: both are of the same noise and classes, so that
+    the difference is known better than either. None for the best itself, and where it has none."""
+    best = best_of(points, score)
+    if best is None:
+        return [None] * len(points)
+    return [None if point is best else _difference(point.scores[score], best.scores[score]) for point in points]
+
+
+def _difference(one: Quantity, other: Quantity) -> tuple[float, float] | None:
+    if not (isinstance(one, Measured) and isinstance(other, Measured) and one.replicates and other.replicates):
+        return None
+    interval = sampling_difference(one, other)
+    return interval.low, interval.high
+
+
+def score_label(points: Sequence[ScorePoint], score: str) -> str:
+    """What the score is called: `KID-EffLite0@64, N=512`."""
+    measured = (quantity for point in points if isinstance(quantity := point.scores[score], Measured))
+    return next((str(each.conditions["label"]) for each in measured if "label" in each.conditions), score)
+
+
+def best_note(points: Sequence[ScorePoint], score: str) -> str:
+    """Which is the best of how many: a reader must know what it was chosen from."""
+    best = best_of(points, score)
+    if best is None:
+        return f"no point has a {score}"
+    flattered = ", flattered by the choice" if len(points) > 1 else ""
+    return f"best of {len(points)} tried: guidance {best.guidance:g}, {best.steps} steps{flattered}"
+
+
+def score_sweep_figure(points: Sequence[ScorePoint], score: str, *, title: str) -> go.Figure:
+    """A page's picture of its own: a line a number of steps over the guidance scale, the best marked."""
     figure = go.Figure()
-    for number, (steps, points) in enumerate(sorted(lines.items())):
-        drawn = [(scale, score) for scale, score in points if isinstance(score, Measured)]
-        figure.add_trace(_line(steps, drawn, COLOURS[number % len(COLOURS)], SYMBOLS[number % len(SYMBOLS)]))
-    if best is not None:
+    for trace in score_traces(points, score):
+        figure.add_trace(trace)
+    best = best_of(points, score)
+    if best is not None and isinstance(chosen := best.scores[score], Measured):
         figure.add_annotation(
-            x=best[0], y=best[1], text=best_note, showarrow=True, arrowhead=0, arrowcolor=GREY, ax=0, ay=48,
-            font={"size": 12},
+            x=best.guidance, y=chosen.value, text=best_note(points, score), showarrow=True, arrowhead=0,
+            arrowcolor=GREY, ax=0, ay=48, font={"size": 12},
         )  # fmt: skip
     figure.update_layout(
         title={"text": title, "font": {"size": 15}},
         xaxis_title="guidance scale (1 is none)",
-        yaxis_title=label,
+        yaxis_title=score_label(points, score),
         template="plotly_white",
         legend_title_text="solver steps",
         height=520,
     )
     return figure
+
+
+def score_traces(points: Sequence[ScorePoint], score: str) -> list[go.Scatter]:
+    """A line a number of steps, each score with its interval; scores that there are not, are not drawn."""
+    lines: dict[int, list[tuple[float, Measured]]] = {}
+    for point in sorted(points, key=lambda each: (each.steps, each.guidance)):
+        line = lines.setdefault(point.steps, [])
+        if isinstance(quantity := point.scores[score], Measured):
+            line.append((point.guidance, quantity))
+    return [
+        _line(steps, line, COLOURS[number % len(COLOURS)], SYMBOLS[number % len(SYMBOLS)])
+        for number, (steps, line) in enumerate(lines.items())
+    ]
 
 
 def _line(steps: int, points: Sequence[tuple[float, Measured]], colour: str, symbol: str) -> go.Scatter:

@@ -36,8 +36,8 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.measure.statistics import standard_error
+from harness.records.better import front_of
 from harness.records.plain import Plain, from_plain, to_plain
-from harness.search.pareto import front_of
 from harness.search.space import Parameters, Space
 from harness.search.study import directions_of, writing
 

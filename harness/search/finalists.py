@@ -28,13 +28,14 @@ from optuna.trial import FrozenTrial
 
 from harness.measure.statistics import LEVEL, Noise, Scores, noise_of, standard_error
 from harness.measure.statistics_joint import Difference, Margin, corrected
+from harness.records.better import front_of
 from harness.records.conclusions import Conclusions, Finalist, RescoredObjective
 from harness.records.quantity import value_of
 from harness.records.record import TrialRecord
 from harness.search.candidates import Candidate, FreshScore, candidate_name, columns, rescored_in
 from harness.search.definition import Finalists
 from harness.search.halving import Level
-from harness.search.pareto import Direction, front_of
+from harness.search.pareto import Direction
 from harness.search.problem import Problem, awaited
 from harness.search.study import directions_of
 from harness.search.sweep import Ending, Sweep

@@ -1,4 +1,5 @@
-"""Points of several objectives: dominance, fronts, the front kept up as points come, and the scale of distances.
+"""Points of several objectives: dominance, fronts kept up as points come, and the scale of distances. The front of
+points that are all there is `harness.records.better`.
 
 On that scale 0.1 against 0.2 is as much as 1 against 2:
 
@@ -62,24 +63,6 @@ def all_scaled(values: Mapping[str, float], samples: int) -> tuple[float, ...]:
 
 def glog(value: float, noise: float) -> float:
     return asinh(value / (2 * noise))
-
-
-def front_of(values: Sequence[tuple[float, ...]], directions: Sequence[Direction]) -> list[int]:
-    """Places of those that no other beats: nowhere worse and somewhere better; the best of the first objective first.
-
-    The lexicographically smallest that is left is beaten by nobody, and takes away all that it beats; of equals all
-    stay. That costs the front's size times the number of values.
-    """
-    if not values:
-        return []
-    losses = np.asarray(values, dtype=float) * np.where(np.asarray(directions) == "maximize", -1.0, 1.0)
-    left, front = np.lexsort(losses.T[::-1]), []
-    while len(left):
-        first = losses[left[0]]
-        equal = (losses[left] == first).all(axis=1)
-        front += left[equal].tolist()
-        left = left[(losses[left] < first).any(axis=1)]
-    return front
 
 
 class Front:

@@ -4,9 +4,8 @@ A score is a Measurement of (weights, sampling, quality), not a trial. Each is s
 was killed goes on with those that are missing, and a wider one computes only what is new.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from harness.data.dataset import load_dataset
@@ -17,13 +16,12 @@ from harness.measure.quality import Scorer, samples_for
 from harness.measure.quality_config import METRICS, QualityConfig
 from harness.measure.quality_reference import Reference, load_reference
 from harness.measure.quality_reference_files import quality_identity
-from harness.measure.statistics import sampling_difference
 from harness.models.extractor_config import InceptionV3Extractor
 from harness.models.pixels import NotFiniteError
 from harness.records.errors import UserError
 from harness.records.eta import with_eta
 from harness.records.provenance import completed_provenance, provenance
-from harness.records.quantity import Failed, Measured, Quantity
+from harness.records.quantity import Failed, Quantity
 from harness.records.record import Measurement, measurement_key
 from harness.training.device import resolve_device
 from harness.trials.prepared import cache_folder
@@ -32,8 +30,6 @@ from harness.trials.sampling_run import SamplingRun, sampling_run
 from harness.trials.settings import Settings
 from harness.trials.spec import store_of
 from harness.trials.trained import TrainedNetwork
-
-HIGHER_IS_BETTER = frozenset({"class_agreement", "inception_score", "precision", "recall"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,36 +121,3 @@ class _Sweep:
 def _conditions(config: SamplingConfig) -> Mapping[str, Any]:
     how = {"guidance_scale": config.guidance_scale, "steps": config.steps, "evaluations": config.evaluations}
     return {**sampling_conditions(config), "solver": config.solver, **how}
-
-
-def best_of(points: Sequence[SweepPoint], score: str) -> SweepPoint | None:
-    """The point with the best value of a score; None where none has a value. Chosen from many by the scores that are
-    shown, so its own score is flattered: a fresh sampling seed tells what it is worth."""
-    better = max if score in HIGHER_IS_BETTER else min
-    return better(_measured(points, score), key=partial(_value, score), default=None)
-
-
-def less_the_best(points: Sequence[SweepPoint], score: str) -> list[tuple[float, float] | None]:
-    """Of each point, the 95% interval of its score less the best one's: both are of the same noise and classes, so that
-    the difference is known better than either. None for the best itself, and where it has none."""
-    best = best_of(points, score)
-    if best is None:
-        return [None] * len(points)
-    return [None if point is best else _difference(point.scores[score], best.scores[score]) for point in points]
-
-
-def _difference(one: Quantity, other: Quantity) -> tuple[float, float] | None:
-    if not (isinstance(one, Measured) and isinstance(other, Measured) and one.replicates and other.replicates):
-        return None
-    interval = sampling_difference(one, other)
-    return interval.low, interval.high
-
-
-def _measured(points: Sequence[SweepPoint], score: str) -> Iterator[SweepPoint]:
-    return (point for point in points if isinstance(point.scores[score], Measured))
-
-
-def _value(score: str, point: SweepPoint) -> float:
-    quantity = point.scores[score]
-    assert isinstance(quantity, Measured)
-    return quantity.value

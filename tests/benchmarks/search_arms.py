@@ -24,12 +24,12 @@ from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import with_edits
 from harness.launch.events import read_steps
 from harness.launch.pool import Pool
+from harness.records.better import front_of
 from harness.records.errors import UserError
 from harness.records.plain import from_plain
 from harness.records.quantity import value_of
 from harness.records.record import TrialRecord
 from harness.search.driver import sweep
-from harness.search.pareto import front_of
 from harness.search.promote import candidates
 from harness.search.space import space
 from harness.trials.ablation import ablation, run_ablation

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from optuna.samplers._tpe.sampler import _split_trials
 from optuna.trial import create_trial
 
+from harness.records.better import front_of
 from harness.records.errors import UserError
 from harness.search.halving import Level
-from harness.search.pareto import front_of, losses_of, scaled
+from harness.search.pareto import losses_of, scaled
 
 N = 512
 KIDS = st.floats(-0.5, 50).map(lambda value: round(value, 6))

@@ -29,13 +29,13 @@ from harness.launch.observe import (
     work_log_of,
 )
 from harness.processes.locks import DRIVER_LOCK, FileLock, is_held
+from harness.records.better import front_of
 from harness.records.errors import UserError
 from harness.records.plain import to_plain
 from harness.search import status
 from harness.search.candidates import FreshScore, candidate_of
 from harness.search.definition import Finalists
 from harness.search.finalists import rescore_finalists
-from harness.search.pareto import front_of
 from harness.search.status import _final_round, grouped, read_stored, sweep_status
 from harness.search.study import DEFINITION, stored_study
 

@@ -15,11 +15,10 @@ from harness.measure.quality_reference import load_reference
 from harness.models.extractor_config import InceptionV3Extractor
 from harness.models.weights import read_weights
 from harness.records.errors import UserError
-from harness.records.quantity import Failed, Measured
 from harness.records.store import Store
 from harness.trials.prepared import cache_folder, prepare
 from harness.trials.samples import sample_images
-from harness.trials.score_sweep import SweepPoint, best_of, ranked_by, sampling_grid
+from harness.trials.score_sweep import ranked_by, sampling_grid
 
 QUALITY = [f"{name}={value}" for name, value in SETTINGS.items() if name.startswith("quality.")]
 GRID = ["--guidance", "1", "2", "--steps", "2", "3"]
@@ -140,19 +139,6 @@ def test_a_grid_keeps_the_base_where_it_is_not_told_else():
     assert [(each.guidance_scale, each.steps) for each in sampling_grid(base, [1, 2], [5])] == [(1, 5), (2, 5)]
     with pytest.raises(UserError, match="--steps names a value twice"):
         sampling_grid(base, None, [5, 5])
-
-
-def point(scale, kid, agreement=0.5):
-    scores = {name: Measured(value=value, unit="1") for name, value in (("kid", kid), ("class_agreement", agreement))}
-    return SweepPoint(sampling=SamplingConfig(guidance_scale=scale), scores=scores)
-
-
-def test_the_best_is_the_lowest_distance_or_the_highest_share():
-    points = [point(1, 0.3, 0.9), point(2, 0.1, 0.4), point(3, 0.2, 0.5)]
-    failed = SweepPoint(sampling=SamplingConfig(), scores={"kid": Failed(phase="sample", message="NaN")})
-    assert best_of([failed, *points], "kid") is points[1]
-    assert best_of(points, "class_agreement") is points[0]
-    assert best_of([failed], "kid") is None
 
 
 def test_fid_ranks_where_it_is_fid():

@@ -1,0 +1,42 @@
+"""Which of several results is better: the one table, and what is chosen by it."""
+
+import pytest
+
+from harness.measure.quality_config import METRICS
+from harness.records.better import MORE_IS_BETTER, best_place, front_of
+from harness.records.quantity import Counted, Failed, Measured, Unavailable
+from harness.reporting.quantities import QUANTITIES
+
+
+def measured(*values: float) -> list[Measured]:
+    return [Measured(value=value, unit="1") for value in values]
+
+
+def test_the_best_is_the_lowest_distance_or_the_highest_share() -> None:
+    assert best_place(measured(0.3, 0.1, 0.2), "kid") == 1
+    assert best_place(measured(0.3, 0.1, 0.2), "class_agreement") == 0
+    assert best_place(measured(0.1, 0.1), "fd") == 0
+
+
+def test_only_what_was_measured_can_be_the_best() -> None:
+    failed, absent = Failed(phase="sample", message="NaN"), Unavailable(reason="no reference")
+    assert best_place([failed, *measured(0.3), absent, Counted(value=0, unit="1")], "kid") == 1
+    assert best_place([failed, absent], "kid") is None
+    assert best_place([], "kid") is None
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_what_a_page_says_of_a_score_is_what_the_table_says(name: str) -> None:
+    said = "More is better" if name in MORE_IS_BETTER else "Less is better"
+    assert said in QUANTITIES[name].explanation
+
+
+def test_the_table_names_quantities_that_there_are() -> None:
+    assert set(QUANTITIES) >= MORE_IS_BETTER
+
+
+def test_a_front_is_what_no_other_beats() -> None:
+    points = [(3.0, 1.0), (1.0, 3.0), (2.0, 2.0), (3.0, 3.0), (1.0, 3.0)]
+    assert front_of(points, ("minimize", "minimize")) == [1, 4, 2, 0]
+    assert front_of(points, ("minimize", "maximize")) == [1, 4]
+    assert front_of([], ("minimize", "minimize")) == []
