@@ -109,8 +109,8 @@ class Noise:
 
     def p(self, one: str, other: str) -> float:
         """Of "no difference", two-sided, not yet corrected for other comparisons."""
-        values, errors = self._contrast(one, other, 1.0)
-        return 2 * min(self._above(values, errors), self._above(-values, errors))
+        ratios = ratio(*self._contrast(one, other, 1.0))
+        return 2 * float((special.stdtr(self.freedom, np.stack([-ratios, ratios])) @ self.weights).min())
 
     def relative(self, one: str, other: str) -> Interval | None:
         """one / other - 1 with its interval (Fieller 1954: all ratios r for which one - r other may be 0); None where
@@ -356,8 +356,8 @@ def _likelihoods(squares: Vector, freedom: int) -> Vector:
 
 def ratio(values: Vector, errors: Vector) -> Vector:
     """values / errors; a difference without any spread is infinitely clear, none is none."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.nan_to_num(values / errors, nan=0.0, posinf=math.inf, neginf=-math.inf)
+    without_spread = np.where(values == 0, 0.0, np.copysign(math.inf, values))
+    return np.asarray(np.divide(values, errors, out=without_spread, where=errors > 0))
 
 
 def standard_error(values: Sequence[float]) -> float | None:

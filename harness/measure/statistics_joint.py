@@ -29,7 +29,7 @@ from harness.measure.statistics import Noise, Vector
 K = TypeVar("K", bound=Hashable)
 
 DIRECTIONS = 256  # M
-LOG_RATIOS = np.linspace(-5, 12, 800)  # the grid on which the tail of F is tabulated
+LOG_RATIOS, STEP = np.linspace(-5, 12, 800, retstep=True)  # the grid on which the tail of F is tabulated
 RARE = 1e-4  # a crossover that is less likely than this is left out
 
 
@@ -111,9 +111,17 @@ class _Joint:
         remaining = len(self.places) - first
         if remaining < 2 or not 0 < p < 1:
             return remaining * p
-        log_ratios = math.log(max(stats.t.isf(p / 2, self.noise.freedom), 1e-300)) - self.log_largest[:, first]
-        chances = np.exp(np.interp(log_ratios, LOG_RATIOS, self.log_tail)).mean(-1)
+        log_quantile = math.log(max(-special.stdtrit(self.noise.freedom, p / 2), 1e-300))
+        chances = np.exp(_on_grid(self.log_tail, log_quantile - self.log_largest[:, first])).mean(-1)
         return min(remaining * p, float(self.weights @ chances))
+
+
+def _on_grid(values: Vector, at: Vector) -> Vector:
+    """What stands at these log ratios, between the grid's points on a line: np.interp looks for its place each time."""
+    place = np.clip((at - LOG_RATIOS[0]) / STEP, 0, len(values) - 1)
+    below = np.minimum(place.astype(np.int64), len(values) - 2)
+    share = place - below
+    return np.asarray(values[below] * (1 - share) + values[below + 1] * share)
 
 
 @lru_cache(maxsize=32)
