@@ -25,3 +25,8 @@ def workplace(tmp_path, monkeypatch, cache):
 
     monkeypatch.chdir(tmp_path)
     return lay_out(tmp_path, cache)
+
+
+def pytest_collection_modifyitems(items):
+    """The longest first, as their timeouts say: one that begins last would leave the other processes without work."""
+    items.sort(key=lambda item: -max((mark.args[0] for mark in item.iter_markers("timeout")), default=0))
