@@ -159,7 +159,7 @@ class Rows:
         mapped = {file: _mapped(self.files[file]) for file in set(files)}
         row = mapped[files[0]].row
         read, size = np.empty((len(files), *row.shape), row.dtype), row.nbytes
-        target = memoryview(read).cast("B")  # as bytes: an array's own slices take a microsecond each
+        target = read.data.cast("B")  # as bytes: an array's own slices take a microsecond each
         contents = [mapped[file].content for file in files]
         firsts = ((chosen - self.firsts[file_of]) * size).tolist()
         for content, first, place in zip(contents, firsts, range(0, read.nbytes, size), strict=True):
@@ -197,7 +197,7 @@ class _Mapped:
 @functools.cache
 def _mapped(path: Path) -> _Mapped:
     rows = np.load(path, mmap_mode="r", allow_pickle=False)
-    return _Mapped(rows[0], memoryview(rows).cast("B"))
+    return _Mapped(rows[0], rows.data.cast("B"))
 
 
 def load_prepared(config: PreparedConfig) -> ImageData:
