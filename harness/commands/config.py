@@ -23,6 +23,7 @@ KEY = re.compile(r"[0-9a-f]{16}")
 def run(arguments: argparse.Namespace) -> int:
     from harness.records.yaml_text import write_yaml
     from harness.trials.compose import groups
+    from harness.trials.protocols import protocol_name
 
     name, overrides = arguments.name, arguments.overrides
     if name in groups():
@@ -30,8 +31,9 @@ def run(arguments: argparse.Namespace) -> int:
     elif KEY.fullmatch(name):
         print(_trial(name, overrides), end="")
     else:
-        head, verb, content = _study(name, overrides)
+        head, verb, content, settings = _study(name, overrides)
         print(f"# {head}: every setting that it would run with; `harness {verb} THIS_FILE` runs it")
+        print(f"# protocol: {protocol_name(settings)}")
         print(write_yaml(content, flow=None), end="")
     return 0
 
@@ -45,8 +47,8 @@ VERB = Verb(
 )
 
 
-def _study(name: str, overrides: list[str]) -> tuple[str, str, dict[str, Any]]:
-    """What it is called, the verb that runs it, and its YAML with all settings filled in."""
+def _study(name: str, overrides: list[str]) -> tuple[str, str, dict[str, Any], Settings]:
+    """What it is called, the verb that runs it, its YAML with all settings filled in, and these."""
     from harness.architecture.catalogue import architecture
     from harness.commands.report import check_page
     from harness.search.definition import definition_of
@@ -64,7 +66,7 @@ def _study(name: str, overrides: list[str]) -> tuple[str, str, dict[str, Any]]:
         )
         page = study.report or (name if name in study_names("reports") else None)
         own = {"architecture": content["architecture"], **({"report": page} if page else {})}
-        return f"the ablation {name}", "ablate", {**own, "settings": _flat(settings)}
+        return f"the ablation {name}", "ablate", {**own, "settings": _flat(settings)}, settings
     definition, settings = definition_of(name, overrides)
     check_page("sweep", page_name, definition.report)
     _check(settings, [architecture(space(read_study("search_spaces", definition.space)).base)], page_name, "sweep")
@@ -73,7 +75,7 @@ def _study(name: str, overrides: list[str]) -> tuple[str, str, dict[str, Any]]:
     chosen = _flat(settings)
     if definition.budgets:
         del chosen["recipe.steps"]  # the budgets say how long
-    return f"the sweep {name}", "sweep", {**own, "settings": chosen}
+    return f"the sweep {name}", "sweep", {**own, "settings": chosen}, settings
 
 
 def _check(settings: Settings, architectures: list[ArchitectureConfig], name: str, kind: StudyKind) -> None:

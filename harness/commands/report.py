@@ -42,12 +42,14 @@ def report(out: Path, name: str, page: str | None = None) -> Path:
     """
     from harness.reporting.report import write_report
     from harness.trials.outcomes import collect
+    from harness.trials.protocols import protocol_name_of
     from harness.trials.spec import store_of
 
     source, store = _source(out, name), store_of(out)
     definition, published = read_page(name, page or source.report)
     collect(store)
-    return write_report(store, source, definition, published, study_folder(out, name) / "report.html")
+    path = study_folder(out, name) / "report.html"
+    return write_report(store, source, definition, published, path, protocol_name_of(source.protocol))
 
 
 def check_page(kind: StudyKind, name: str, page: str | None) -> None:

@@ -17,19 +17,22 @@ WIDTH = 118
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from harness.trials.compose import groups
+    from harness.trials.compose import PROTOCOL, groups
 
     if arguments.overrides:
         raise UserError(f"settings shows what there is, and takes none ('{arguments.overrides[0]}'); leave it out")
-    if arguments.name is not None and arguments.name not in groups():
-        raise unknown_name("group of settings", arguments.name, groups())
-    print("\n".join(overview() if arguments.name is None else group(arguments.name)))
+    if arguments.name not in (None, PROTOCOL, *groups()):
+        raise unknown_name("group of settings", arguments.name, [PROTOCOL, *groups()])
+    if arguments.name is None:
+        print("\n".join(overview()))
+    else:
+        print("\n".join(protocol_overview() if arguments.name == PROTOCOL else group(arguments.name)))
     return 0
 
 
 VERB = Verb(
     summary="list the groups of settings and their options, or a group's settings with type, default and meaning",
-    name="a group: data, autoencoder, text, recipe, sampling, quality, latency, coreml, launcher, tracker",
+    name="a group: data, autoencoder, text, recipe, sampling, quality, latency, coreml, launcher, tracker; or protocol",
     operands="[GROUP]",
     example="harness settings recipe",
     run=run,
@@ -38,9 +41,11 @@ VERB = Verb(
 
 def overview() -> Iterator[str]:
     """The groups with their options, then the settings outside groups."""
-    from harness.trials.compose import groups
+    from harness.trials.compose import PROTOCOL, groups, protocols
     from harness.trials.settings import Settings
 
+    yield f"{PROTOCOL}={', '.join(protocols())}"
+    yield f"    Options and settings of several groups under one word; `harness settings {PROTOCOL}`"
     chosen = default_options()
     for name, options in groups().items():
         listed = ", ".join(f"{option} (default)" if option == chosen[name] else option for option in options)
@@ -49,6 +54,19 @@ def overview() -> Iterator[str]:
     for line in describe_fields(Settings, ""):
         if line.path.partition(".")[0] not in groups() and "." not in line.path:
             yield from shown(line)
+
+
+def protocol_overview() -> Iterator[str]:
+    """Each protocol with what it is and the lines that it stands for."""
+    from harness.records.yaml_text import leading_comment
+    from harness.trials.compose import CONF, PROTOCOL, protocol_lines, protocols
+
+    yield "A protocol chooses options and sets settings; any of them may stand beside it, and wins."
+    yield f"Each file says of each line whether it is printed in the paper or ours: {CONF / PROTOCOL}"
+    for name in protocols():
+        yield from wrap(f"{PROTOCOL}={name}  {leading_comment(CONF / PROTOCOL / f'{name}.yaml')}", WIDTH)
+        lines = " ".join(f"{key}={value_text(value)}" for key, value in protocol_lines(name).items())
+        yield from wrap(lines, WIDTH, initial_indent="    ", subsequent_indent="    ")
 
 
 def group(name: str) -> Iterator[str]:

@@ -172,11 +172,12 @@ def _unrecognized(words: Sequence[str], prog: str) -> UserError:
     from dataclasses import fields
 
     from harness.search.definition import OWN_SETTINGS
+    from harness.trials.compose import PROTOCOL
     from harness.trials.settings import Settings
 
     name, _, value = words[0].lstrip("-~+").partition("=")
     value = value or (words[1] if len(words) > 1 and words[0].startswith("--") else "VALUE")
-    if name.split(".")[0].replace("-", "_") in {*OWN_SETTINGS, *(field.name for field in fields(Settings))}:
+    if name.split(".")[0].replace("-", "_") in {*OWN_SETTINGS, PROTOCOL, *(field.name for field in fields(Settings))}:
         advice = f"a setting is written without dashes, and with its value: {name.replace('-', '_')}={value}"
     elif not name:
         advice = "a setting is written key=value"

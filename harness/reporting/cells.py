@@ -10,6 +10,7 @@ from harness.reporting.frames import Estimate, Reading, flat
 from harness.reporting.published import Published, PublishedCell
 from harness.reporting.section import Frames
 
+MOST_NOTES = 8
 NO_VALUE = {"failed": "failed", "unavailable": "unavailable", "missing": "not measured"}
 
 
@@ -21,6 +22,7 @@ class Text:
     text: str
     data: Mapping[str, object] = field(default_factory=dict)
     hint: str = ""  # what a pointer over it shows
+    other_protocol: str = ""  # see `Reading`: the cell bears a mark
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,14 +73,16 @@ def _share(share: float) -> str:
 def reading_text(row: Reading) -> Text:
     data = {"subject": row.subject, "seed": "control" if row.seed is None else row.seed, "quantity": row.quantity}
     data |= {"kind": row.kind, "value": exact(row.value), "low": exact(row.low), "high": exact(row.high)}
-    return Text(kind=row.kind, text=shown(row), data=data, hint=row.note or _interval_hint(row))
+    hint = row.note or _interval_hint(row)
+    return Text(kind=row.kind, text=shown(row), data=data, hint=hint, other_protocol=row.other_protocol)
 
 
 def value_text(estimate: Estimate, column: Column) -> Text:
     low, high = interval(estimate, column)
     data = {"subject": estimate.subject, "quantity": estimate.quantity, "seed": "all", "kind": estimate.kind}
     data |= {"value": exact(estimate.value), "low": exact(low), "high": exact(high)}
-    return Text(kind=estimate.kind, text=shown(estimate), data=data, hint=estimate.note)
+    text, other = shown(estimate), estimate.other_protocol
+    return Text(kind=estimate.kind, text=text, data=data, hint=estimate.note, other_protocol=other)
 
 
 def change_text(estimate: Estimate, column: Column, tests: Corrected) -> Text | None:
@@ -123,6 +127,17 @@ def interval(estimate: Estimate, column: Column) -> tuple[float | None, float | 
 def exact(value: float | None) -> str:
     """Every digit: what a program reads back equals what the store holds."""
     return "" if value is None else repr(value)
+
+
+def protocol_notes(readings: Sequence[Reading]) -> list[str]:
+    """What the marks beside scores mean: `recipe.steps=100 (4 of 12 records)`; none where one protocol made all."""
+    scored: dict[str, set[tuple[str, int | None]]] = {}
+    for row in readings:
+        scored.setdefault(row.other_protocol, set()).add((row.subject, row.seed))
+    every = len({(row.subject, row.seed) for row in readings})
+    notes = [f"{other} ({len(records)} of {every} records)" for other, records in scored.items() if other]
+    more = len(notes) - MOST_NOTES
+    return [*notes[:MOST_NOTES], *([f"and {more} others"] if more > 0 else [])]
 
 
 def names_of(readings: Sequence[Reading]) -> dict[str, str]:

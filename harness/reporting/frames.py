@@ -10,10 +10,11 @@ from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 
+from harness.records.plain import differences, to_plain
 from harness.records.quantity import Failed, Predicted, Quantity, Unavailable
 from harness.records.record import Measurement, TrialRecord
 from harness.records.store import Store
-from harness.reporting.quantities import TWIN
+from harness.reporting.quantities import QUANTITIES, TWIN
 from harness.reporting.subjects import Study, Subject
 
 Kind = Literal["measured", "counted", "predicted", "failed", "unavailable", "missing"]
@@ -37,6 +38,7 @@ class Reading:
     replicates: tuple[float, ...] = ()  # a score's, without each group of its images
     conditions: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""  # why there is no value, or what to know of it
+    other_protocol: str = ""  # of a score: in what its record's protocol is not the study's, `recipe.steps=100`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +56,7 @@ class Estimate:
     against: str | None = None
     change: float | None = None  # relative to the same quantity of `against`; None where either is not known
     note: str = ""
+    other_protocol: str = ""  # of its readings, where one has any
 
     @property
     def seed_range(self) -> tuple[float, float]:
@@ -74,11 +77,30 @@ def controls_of(store: Store, study: Study) -> dict[str, Measurement | None]:
 def read_trials(records: Records, quantities: Sequence[str], study: Study) -> list[Reading]:
     """Every quantity of every record. One training may serve studies with different twins, and its record holds the
     costs of the twin that was measured last: those of another twin are missing here."""
-    subjects = {one.name: one for one in study.subjects}
-    rows = (
-        reading(name, seed, quantity, record) for (name, seed), record in records.items() for quantity in quantities
-    )
-    return [_of_this_twin(row, subjects[row.subject], study) for row in rows]
+    subjects, rows = {one.name: one for one in study.subjects}, []
+    for (name, seed), record in records.items():
+        other = "" if record is None else other_protocol(record.protocol, study.protocol)
+        for quantity in quantities:
+            row = reading(name, seed, quantity, record)
+            if other and row.value is not None and _is_score(quantity):
+                row = replace(row, other_protocol=other)
+            rows.append(_of_this_twin(row, subjects[name], study))
+    return rows
+
+
+REPLICATE = "sampling.seed"
+"""Other samples of the same distribution: a repetition, as another seed of training is, and not another protocol."""
+
+
+def other_protocol(own: Mapping[str, Any], study: Mapping[str, Any]) -> str:
+    """In what a record's protocol is not the study's, as one would set it: `recipe.steps=100`; empty where it is."""
+    changed = differences(to_plain(study), to_plain(own))
+    return ", ".join(f"{each.path}={each.after}" for each in changed if each.path != REPLICATE)
+
+
+def _is_score(quantity: str) -> bool:
+    """Counts and latencies are of the architecture, under whatever protocol it is trained."""
+    return quantity in QUANTITIES and QUANTITIES[quantity].spread == "seeds"
 
 
 def _of_this_twin(row: Reading, subject: Subject, study: Study) -> Reading:
@@ -226,6 +248,7 @@ def _estimate(rows: Sequence[Reading], against: str | None, reference: Estimate 
         against=against,
         change=relative(value, reference.value) if comparable and reference is not None else None,
         note=", ".join(_notes(chosen, len(rows))),
+        other_protocol="; ".join(dict.fromkeys(row.other_protocol for row in chosen if row.other_protocol)),
     )
 
 

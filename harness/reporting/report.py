@@ -1,6 +1,7 @@
 """From the store to one self-contained HTML file: records to frames, frames to sections, sections to a page."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def write_report(
     definition: Mapping[str, Any],
     published: Mapping[str, Any] | None,
     path: Path,
+    protocol_name: str = "",
 ) -> Path:
     """Write the report of a study as one HTML file that opens offline, and return its path.
 
@@ -43,8 +45,9 @@ def write_report(
     source:     the study: an ablation's manifest, a sweep's summary
     definition: what to show and how to judge: the content of reports/NAME.yaml; {} is the default page
     published:  the numbers to stand beside ours: the content of reports/published/NAME.yaml; None without any
+    protocol_name: what the study's protocol is called; a page cannot know, as names are the trials'
     """
-    study = study_of(source)
+    study = replace(study_of(source), protocol_name=protocol_name)
     page, numbers = checked_definition(definition, published, study.kind)
     frames = frames_of(store, study, page, numbers)
     path = Path(path)

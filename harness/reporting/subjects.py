@@ -39,6 +39,7 @@ class Study:
     protocol: Mapping[str, Any]
     protocol_fingerprint: str
     command: str  # what to type to repeat it
+    protocol_name: str = ""  # `fig3, but recipe.steps=20000`; empty where the caller does not say
     controls: Mapping[str, str] = field(default_factory=dict)  # `floor`, `noise`, ... -> key of a Measurement
     twin: Mapping[str, Any] | None = None  # {base, latent}: the deployment size that costs are counted at
     search: SweepSummary | None = None  # of a sweep: what its subjects alone do not say

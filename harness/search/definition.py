@@ -18,7 +18,7 @@ from harness.search.searcher import SAMPLERS
 from harness.search.space import Knob, Space, Value, every_architecture, varied
 from harness.search.study import check_storage
 from harness.training.recipe import Recipe
-from harness.trials.compose import parsed
+from harness.trials.compose import PROTOCOL, parsed
 from harness.trials.settings import Settings, settings_of
 from harness.trials.studies import read_kind
 from harness.trials.twins import DeploymentTwin, with_twin
@@ -132,7 +132,7 @@ def _check_key(key: str, name: str) -> None:
             f"'{outer}' stands in the YAML of the sweep {name}, since another {outer} is another study; copy the file, "
             "change it there, and run the copy: harness sweep COPY.yaml"
         )
-    if outer not in (names := (*OWN_SETTINGS, *(each.name for each in fields(Settings)))):
+    if outer not in (names := (*OWN_SETTINGS, PROTOCOL, *(each.name for each in fields(Settings)))):
         raise unknown_name("setting", key, names)
 
 

@@ -2,8 +2,11 @@
 
     harness/conf/config.yaml     which option of each group, and the settings outside groups
     harness/conf/GROUP/NAME.yaml the options: `data=image_folder` chooses one
+    harness/conf/protocol/NAME.yaml  options and settings of several groups under one word: `protocol=fig3`
     a study's `settings`         overrides of its own: {data: digits, recipe: laptop, recipe.steps: 600}
     the command line             overrides these: key=value ...
+
+A protocol's word stands for its lines and is gone once they are written out: identity is the settings, not the word.
 
 Names are checked where they are known best: an option against the group's files here, a setting's name and type by
 `from_plain` when the dataclass is made. Hydra is imported late: `harness --help` does without it.
@@ -27,10 +30,43 @@ PATHS = frozenset((
 """The settings that are paths: whatever they are called is taken as it is, unless it is quoted or null."""
 
 
+PROTOCOL = "protocol"
+"""The word that chooses one, and its folder in `CONF`."""
+
+NO_GROUPS = ("architecture", PROTOCOL)
+
+
 def groups() -> dict[str, tuple[str, ...]]:
     """Group name -> the names of its options."""
-    folders = [folder for folder in sorted(CONF.iterdir()) if folder.is_dir() and folder.name != "architecture"]
-    return {folder.name: tuple(sorted(path.stem for path in folder.glob("*.yaml"))) for folder in folders}
+    folders = [folder for folder in sorted(CONF.iterdir()) if folder.is_dir() and folder.name not in NO_GROUPS]
+    return {folder.name: _names_in(folder) for folder in folders}
+
+
+def protocols() -> tuple[str, ...]:
+    """The names of the protocols that there are."""
+    return _names_in(CONF / PROTOCOL)
+
+
+def protocol_lines(name: object) -> dict[str, Any]:
+    """What the protocol chooses and sets, as a study's `settings` have it; UserError for one that does not exist, or
+    whose file is no such mapping."""
+    if not isinstance(name, str):
+        names = ", ".join(protocols())
+        raise UserError(f"{PROTOCOL} is one of {names}, not {canonical_json(name)}; write {PROTOCOL}=NAME")
+    if name not in protocols():
+        raise unknown_name(PROTOCOL, name, protocols())
+    path = CONF / PROTOCOL / f"{name}.yaml"
+    lines = read_yaml(path)
+    if not isinstance(lines, Mapping):
+        raise UserError(f"{path} must hold settings, key: value, such as recipe: laptop; write some")
+    for key in lines:
+        if str(key).split(".")[0] not in groups():
+            raise unknown_name(f"group in {path}:", str(key), groups())
+    return {str(key): value for key, value in lines.items()}
+
+
+def _names_in(folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in folder.glob("*.yaml")))
 
 
 def default_of(group: str) -> str:
@@ -148,10 +184,24 @@ def _is_path(key: str, value: str) -> bool:
 
 
 def merged(defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The later wins; choosing another option of a group drops the defaults meant for the option it replaces."""
+    """The later wins; choosing another option of a group drops the defaults meant for the option it replaces, and
+    another protocol those of every group that it is about. A protocol is written out, under what stands beside it."""
     replaced = {key for key in overrides if key in groups() and defaults.get(key) != overrides[key]}
+    if PROTOCOL in overrides and defaults.get(PROTOCOL) != overrides[PROTOCOL]:
+        replaced |= {PROTOCOL, *(key.split(".")[0] for key in protocol_lines(overrides[PROTOCOL]))}
     remaining = {key: value for key, value in defaults.items() if key.split(".")[0] not in replaced}
-    return remaining | dict(overrides)
+    return _written_out(remaining | dict(overrides))
+
+
+def _written_out(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """The protocol's lines in its place; of a group whose option is chosen beside it, none."""
+    if inside := next((key for key in chosen if key.startswith(f"{PROTOCOL}.")), None):
+        raise UserError(f"a protocol has no settings of its own, such as '{inside}'; write the group's, recipe.steps=N")
+    if PROTOCOL not in chosen:
+        return dict(chosen)
+    lines = protocol_lines(chosen[PROTOCOL])
+    kept = {key: value for key, value in lines.items() if key.split(".")[0] not in chosen}
+    return kept | {key: value for key, value in chosen.items() if key != PROTOCOL}
 
 
 def _group_choices(chosen: Mapping[str, Any]) -> list[str]:

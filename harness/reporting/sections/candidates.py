@@ -4,14 +4,14 @@ import math
 from collections.abc import Sequence
 
 from harness.records.sweep_summary import CandidateSummary, SweepSummary
-from harness.reporting.cells import Text, exact, reading_text
+from harness.reporting.cells import Text, exact, protocol_notes, reading_text
 from harness.reporting.definition import Column
 from harness.reporting.section import Content, Frames, Section
 from harness.reporting.sections.finalists import knobs_text
 
 MOST = 500
 TEMPLATE = """
-{% from "macros.html.j2" import piece %}
+{% from "macros.html.j2" import piece, other_protocols %}
 <p>Trained candidates, the front first, then by training steps and {{ objectives[0][1] }}.{% if left_out %}
 {{ left_out }} more are in the study, {{ place }}.{% endif %}{% if same %} The same in all: {{ same }}.{% endif %}</p>
 <div class="wide"><table class="plain candidates">
@@ -30,6 +30,7 @@ TEMPLATE = """
 </td></tr>
 {% endfor %}
 </tbody></table></div>
+{{ other_protocols(notes, protocol_name) }}
 """
 
 
@@ -55,6 +56,8 @@ def content(frames: Frames) -> Content | None:
         "left_out": len(ordered) - len(rows),
         "place": search.place,
         "same": knobs_text(same),
+        "notes": protocol_notes([row for row in frames.shown if row.subject in {each.name for each in trained}]),
+        "protocol_name": frames.study.protocol_name,
     }
     return Content(context=context)
 
@@ -97,7 +100,8 @@ def _objective(candidate: CandidateSummary, at: int, frames: Frames) -> Text:
     if value is None:
         return Text(kind="missing", text="not known", data=data, hint=candidate.reason)
     kind = estimate.kind if estimate is not None and estimate.value is not None else "recorded"
-    return Text(kind=kind, text=frames.text(name, value), data=data)
+    other = estimate.other_protocol if estimate is not None else ""
+    return Text(kind=kind, text=frames.text(name, value), data=data, other_protocol=other)
 
 
 SECTION = Section(name="candidates", title="Candidates", template=TEMPLATE, content=content, kinds=("sweep",))

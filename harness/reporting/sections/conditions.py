@@ -17,7 +17,8 @@ interval</th>
 {%- for name, value in conditions %}<span class="pair"><i>{{ name }}</i> {{ value }}</span>{% endfor %}</td></tr>
 {% endfor %}
 </tbody></table></div>
-<details><summary>The protocol: every setting that can change a result (fingerprint {{ fingerprint }})</summary>
+<details><summary>The protocol{% if name %}, {{ name }}{% endif %}: every setting that can change a result (fingerprint
+{{ fingerprint }})</summary>
 <dl class="settings">
 {% for name, value in protocol.items() %}
 <div><dt>{{ name }}</dt><dd>{{ value }}</dd></div>
@@ -33,7 +34,12 @@ def content(frames: Frames) -> Content:
     rows = condition_rows(frames.definition, [*frames.readings, *frames.control_readings])
     study = frames.study
     return Content(
-        context={"rows": rows, "fingerprint": study.protocol_fingerprint, "protocol": flat(study.protocol)},
+        context={
+            "rows": rows,
+            "fingerprint": study.protocol_fingerprint,
+            "protocol": flat(study.protocol),
+            "name": study.protocol_name,
+        },
     )
 
 

@@ -1,10 +1,10 @@
 """Every number of every record, nothing averaged."""
 
-from harness.reporting.cells import Text, reading_text
+from harness.reporting.cells import Text, protocol_notes, reading_text
 from harness.reporting.section import Content, Frames, Section
 
 TEMPLATE = """
-{% from "macros.html.j2" import piece %}
+{% from "macros.html.j2" import piece, other_protocols %}
 <p>Every number of every record, nothing averaged.</p>
 <div class="wide"><table class="readings">
 <thead><tr><th scope="col">{{ noun | capitalize }}</th><th scope="col">Seed</th>
@@ -13,6 +13,7 @@ TEMPLATE = """
 <tr><th scope="row">{{ name }}</th><td>{{ seed }}</td>{% for cell in cells %}<td>{{ piece(cell) }}</td>{% endfor %}</tr>
 {% endfor %}
 </tbody></table></div>
+{{ other_protocols(notes, protocol_name) }}
 """
 
 
@@ -25,7 +26,8 @@ def content(frames: Frames) -> Content:
     for row in chosen:
         rows.setdefault((row.subject, row.seed), []).append(reading_text(row))
     quantities = list(dict.fromkeys(row.quantity for row in chosen))
-    return Content(context={"rows": rows, "quantities": quantities, "noun": frames.study.noun})
+    context = {"rows": rows, "quantities": quantities, "noun": frames.study.noun}
+    return Content(context={**context, "notes": protocol_notes(chosen), "protocol_name": frames.study.protocol_name})
 
 
 SECTION = Section(name="readings", title="All readings", template=TEMPLATE, content=content)

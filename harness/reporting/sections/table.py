@@ -3,7 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.reporting.cells import NO_VALUE, Text, change_text, heads, interval, names_of, published_text, value_text
+from harness.reporting.cells import (
+    NO_VALUE,
+    Text,
+    change_text,
+    heads,
+    interval,
+    names_of,
+    protocol_notes,
+    published_text,
+    value_text,
+)
 from harness.reporting.definition import Column
 from harness.reporting.format import inside, number, several
 from harness.reporting.frames import Estimate, Estimates
@@ -12,7 +22,7 @@ from harness.reporting.section import Content, Frames, Section
 from harness.reporting.subjects import Subject
 
 TEMPLATE = """
-{% from "macros.html.j2" import row_head, piece, printed %}
+{% from "macros.html.j2" import row_head, piece, printed, other_protocols %}
 <p>Large: this run, the mean over {{ seeds }} seed{{ "s" if seeds != 1 }}, with the range. Below it: the change against
 the rung named{% if published %}, and what is published of it{% endif %}. A score's change stands with its 95% interval,
 as a difference where the reference is too near 0 for a percentage.{% if twin %} Costs are the deployment twin's: the
@@ -46,6 +56,7 @@ same edits on {{ twin }}.{% endif %}{% if published %} A published cell that is 
 </tr>
 {% endfor %}
 </tbody></table></div>
+{{ other_protocols(notes, protocol_name) }}
 <div class="legends">
 <ul class="legend words">
 <li><span class="k-measured">1.23</span> measured</li>
@@ -109,6 +120,8 @@ def content(frames: Frames) -> Content:
             "absences": absences(frames.columns, frames.estimates),
             "published": frames.published if frames.published.rows else None,
             "labels": LABELS,
+            "notes": protocol_notes(frames.shown),
+            "protocol_name": frames.study.protocol_name,
         }
     )
 

@@ -1,0 +1,127 @@
+"""Which named protocol a trial was made under: `fig3`, or `fig3, but recipe.steps=20000`.
+
+Named protocols are files in `harness/conf/protocol/`. Identity is settings, not words: a record holds the settings, and
+its name is found by comparing them, so that it is right whoever typed what. The data is no part of a protocol.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.models.autoencoder_config import AutoencoderConfig, KlAutoencoder, PixelsAutoencoder
+from harness.records.fields import value_text
+from harness.records.plain import canonical_json, identity
+from harness.trials import compose
+from harness.trials.settings import Settings, settings_of
+
+SD3 = "stabilityai/stable-diffusion-3-medium-diffusers"
+PUBLISHED_LATENTS: Mapping[str, Mapping[str, Any]] = {
+    SD3: {"kind": "kl", "channels": 16, "downsampling": 8, "shift": 0.0609, "scale": 1.5305},
+}
+"""Hub name -> what the autoencoder's config.json says of its latents: what they are is known without its files."""
+
+MOST = 6
+"""Settings that may differ from a protocol for it to be named."""
+NO_NAME = "no named protocol"
+CONTENTS = ("reference_content", "weights", "resize")
+"""Of a record's section `quality`: what files hold, which settings do not say."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Named:
+    name: str
+    differing: tuple[str, ...]
+    """As one writes them on the command line: `recipe.steps=20000`."""
+
+    def __str__(self) -> str:
+        return self.name if not self.differing else f"{self.name}, but {', '.join(self.differing)}"
+
+
+def protocol_name(settings: Settings) -> str:
+    """Of a study's settings: the protocol that they are, or the nearest with what differs, or that there is none."""
+    if settings.count_only:
+        return NO_NAME
+    from harness.training.device import planned_precision  # loads torch
+
+    sections = _sections(settings)
+    sections["recipe"]["precision"] = planned_precision(settings.recipe)
+    return _name(sections, latents_of(settings.autoencoder))
+
+
+def protocol_name_of(sections: Mapping[str, Any]) -> str:
+    """The same of the sections that a record or a manifest holds; of one that only counted, there is none."""
+    if "recipe" not in sections:
+        return NO_NAME
+    return _name(sections, sections.get("autoencoder", {"kind": "pixels"}))
+
+
+def latents_of(config: AutoencoderConfig) -> Mapping[str, Any]:
+    """What is known of an autoencoder's latents: `kind`, `channels`, `downsampling`, `shift`, `scale`. UserError for
+    one of which neither the files are here nor the numbers published."""
+    if isinstance(config, PixelsAutoencoder):
+        return {"kind": "pixels"}
+    published = PUBLISHED_LATENTS.get(config.name or "")
+    if published is not None and isinstance(config, KlAutoencoder):
+        return {**published, "encoding": config.encoding}
+    from harness.models.autoencoder import describe  # loads torch
+
+    return describe(config).identity()
+
+
+def _name(sections: Mapping[str, Any], latents: Mapping[str, Any]) -> str:
+    nearest = min(_against_all(sections, latents), key=lambda named: len(named.differing))
+    return str(nearest) if len(nearest.differing) <= MOST else NO_NAME
+
+
+def _against_all(sections: Mapping[str, Any], latents: Mapping[str, Any]) -> list[Named]:
+    return [
+        Named(name=name, differing=(*_differing(own, sections), *_other_latents(expected, latents)))
+        for name, (own, expected) in _named(compose.CONF).items()
+    ]
+
+
+@functools.cache
+def _named(_conf: object) -> dict[str, tuple[dict[str, Any], Mapping[str, Any]]]:
+    """Protocol -> its sections and what it says of latents; of one folder of configurations, once a process."""
+    each = {name: settings_of([f"{compose.PROTOCOL}={name}"]) for name in compose.protocols()}
+    return {name: (_sections(settings), latents_of(settings.autoencoder)) for name, settings in each.items()}
+
+
+def _sections(settings: Settings) -> dict[str, Any]:
+    return {name: identity(getattr(settings, name)) for name in ("recipe", "sampling", "quality")}
+
+
+def _differing(own: Mapping[str, Any], sections: Mapping[str, Any]) -> list[str]:
+    """The settings in which the sections are not the protocol's `own`, in its order."""
+    differing = []
+    for section, expected in own.items():
+        wanted, found = _flat(expected, section), _flat(sections.get(section, {}), section)
+        changed = (path for path in {**wanted, **found} if not _same(wanted.get(path), found.get(path)))
+        differing += [f"{path}={value_text(found[path]) if path in found else 'its default'}" for path in changed]
+    return differing
+
+
+def _same(one: object, other: object) -> bool:
+    """1 and 1.0 are one value, a tuple and a list too."""
+    return canonical_json(one) == canonical_json(other)
+
+
+def _flat(section: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Path -> value. Of an extractor its kind, and its resolution where that is a setting: Inception has one size."""
+    flat: dict[str, Any] = {}
+    for key, value in section.items():
+        if key in CONTENTS or (key == "resolution" and section.get("kind") == "inception_v3"):
+            continue
+        flat |= _flat(value, f"{where}.{key}") if isinstance(value, Mapping) else {f"{where}.{key}": value}
+    return flat
+
+
+def _other_latents(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """Latents are told apart by their numbers. Not by the weights' hash: SD3's files need not be here to be named."""
+    if all(found.get(key) == value for key, value in expected.items()):
+        return []
+    if found.get("kind") == "pixels":
+        return ["autoencoder=pixels"]
+    of_latents = {name: found.get(name) for name in ("channels", "scale", "shift", "encoding")}
+    return [f"autoencoder={found.get('kind')} with {', '.join(f'{k} {value_text(v)}' for k, v in of_latents.items())}"]
