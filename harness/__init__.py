@@ -111,7 +111,7 @@ def sample(
     import torch
 
     from harness.architecture.config import Denoiser
-    from harness.data.config import MiniLmText
+    from harness.data.config import ClassTableText, MiniLmText
     from harness.data.prompts import class_prompts
     from harness.diffusion.config import SamplingConfig
     from harness.diffusion.sampling import sample as sampled
@@ -122,9 +122,12 @@ def sample(
     if trained.training is None or not isinstance(trained.architecture, Denoiser):
         raise UserError(f"{trained.path} does not say how it was trained, so it cannot be sampled from; give a trial's")
     of, config, distinct = trained.training, trained.architecture, list(dict.fromkeys(texts))
-    how = replace(
-        text or MiniLmText(), template="{}", length=config.context_length, mask_padding=of.text["mask_padding"]
-    )
+    if of.text["encoder"] == "class_table":
+        raise UserError(f"{trained.path} knows its classes and no text; `harness sample {trained.path}` samples them")
+    encoder = text or MiniLmText()
+    if isinstance(encoder, ClassTableText):
+        raise UserError("texts need a text encoder; leave out text=ClassTableText()")
+    how = replace(encoder, template="{}", length=config.context_length, mask_padding=of.text["mask_padding"])
     with tempfile.TemporaryDirectory() as cache:
         prompts = class_prompts(how, distinct, Path(cache))
     if prompts.identity["encoder"] != of.text["encoder"]:

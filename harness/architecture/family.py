@@ -15,6 +15,7 @@ In YAML the family is the value of `kind`; without one it is the study's UNet. B
 from collections.abc import Collection
 from typing import Any, ClassVar
 
+from harness.architecture.prediction import VELOCITY, Prediction
 from harness.records.plain import Plain, fingerprint, identity
 
 SCHEMA = "architecture-1"
@@ -52,7 +53,8 @@ class ArchitectureConfig:
 
 
 class Denoiser(ArchitectureConfig):
-    """Predicts the velocity of noisy latents, given the time and the text: what is trained and sampled from.
+    """Predicts the velocity of noisy latents, given the time and the text: what is trained and sampled from. Of weights
+    that others trained it may predict something else: `harness.architecture.prediction`.
 
     Its module is called with x (B, C, H, W), time (B,) in [0, 1], context (B, T, D), context_mask (B, T) bool or None.
     """
@@ -62,6 +64,16 @@ class Denoiser(ArchitectureConfig):
     """Width of the text encoder's tokens."""
     context_length: int
     """Tokens of a prompt: no weight depends on it, counts and latencies do."""
+
+    @property
+    def condition(self) -> str:
+        """What the context is; where a family has no choice, a text's tokens."""
+        return "text"
+
+    @property
+    def prediction(self) -> Prediction:
+        """What the output means; where a family has no choice, the velocity."""
+        return VELOCITY
 
 
 def identity_without(config: Any, settings: Collection[str]) -> dict[str, Plain]:

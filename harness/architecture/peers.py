@@ -1,7 +1,9 @@
 """The peers that the study's UNet is compared with (Tab. 1), as configurations: DiT and SiT, U-ViT, LDM.
 
-The originals take a class from a table; here, as everywhere in the study, the class comes as text. DiT and U-ViT get
-the mean of the tokens through one linear layer in the place of the row of a table, LDM attends to the tokens.
+The originals take a class from a table. In the study the class comes as text, and DiT and U-ViT get the mean of the
+tokens through one linear layer in the place of the row of a table; LDM attends to the tokens. With `condition:
+class_table` DiT and U-ViT have their table, as their published weights do (`published/` in the catalogue): the context
+is then one token that is 1 at the class's place and 0 elsewhere, at the last place for no class.
 """
 
 from collections.abc import Iterator
@@ -10,9 +12,10 @@ from typing import Any, Literal
 
 from harness.architecture.family import ArchitectureConfig, Denoiser
 from harness.architecture.kinds import kind_of
+from harness.architecture.prediction import VELOCITY, Prediction
 from harness.architecture.rules import SIZES, Rule, check
 from harness.architecture.sizes import SIZE
-from harness.records.plain import NOT_IDENTITY
+from harness.records.plain import IDENTITY_UNLESS_DEFAULT, NOT_IDENTITY
 
 
 @kind_of(ArchitectureConfig, built_by="harness.models.peers.dit:DiT")
@@ -23,7 +26,7 @@ class DiTConfig(Denoiser):
     latent_channels: int = field(metadata=SIZE)
     """Of the input and the output."""
     context_width: int = field(metadata=SIZE)
-    """Width of the text encoder's tokens."""
+    """Width of the text encoder's tokens; of a table of classes, their number and one more for no class."""
     context_length: int = field(metadata=SIZE)
     """Tokens of a prompt: no weight depends on it, counts and latencies do."""
     latent_size: int = field(metadata={**NOT_IDENTITY, **SIZE})
@@ -42,6 +45,10 @@ class DiTConfig(Denoiser):
     """Sines and cosines of the time."""
     predicts_variance: bool
     """The last layer has twice the channels, as in DiT and SiT as published; the second half is not used."""
+    condition: Literal["text", "class_table"] = field(default="text", metadata=IDENTITY_UNLESS_DEFAULT)
+    """What the context is: a prompt's tokens, whose mean passes a linear layer; or a class, which has a learned row."""
+    prediction: Prediction = field(default=VELOCITY, metadata=IDENTITY_UNLESS_DEFAULT)
+    """What its output means. Training is for the velocity; others are for weights that were trained elsewhere."""
     kind: Literal["dit"] = "dit"
 
     def __post_init__(self) -> None:
@@ -64,7 +71,7 @@ class UViTConfig(Denoiser):
     latent_channels: int = field(metadata=SIZE)
     """Of the input and the output."""
     context_width: int = field(metadata=SIZE)
-    """Width of the text encoder's tokens."""
+    """Width of the text encoder's tokens; of a table of classes, their number and one more for no class."""
     context_length: int = field(metadata=SIZE)
     """Tokens of a prompt: no weight depends on it, counts and latencies do."""
     latent_size: int = field(metadata=SIZE)
@@ -79,6 +86,12 @@ class UViTConfig(Denoiser):
     """Of every attention."""
     feed_forward_ratio: float
     """Hidden width of a feed-forward as a multiple of the token's."""
+    final_convolution: bool = field(default=True, metadata=IDENTITY_UNLESS_DEFAULT)
+    """Whether a 3 x 3 convolution follows the patches, as in U-ViT-L as published; U-ViT-H has none."""
+    condition: Literal["text", "class_table"] = field(default="text", metadata=IDENTITY_UNLESS_DEFAULT)
+    """What the context is: a prompt's tokens, whose mean passes a linear layer; or a class, which has a learned row."""
+    prediction: Prediction = field(default=VELOCITY, metadata=IDENTITY_UNLESS_DEFAULT)
+    """What its output means. Training is for the velocity; others are for weights that were trained elsewhere."""
     kind: Literal["uvit"] = "uvit"
 
     def __post_init__(self) -> None:
@@ -168,6 +181,16 @@ def _cut_patches(config: UViTConfig) -> Iterator[str]:
         yield f"latent_size is {config.latent_size}, patch_size is {config.patch_size}"
 
 
+def _long_class(config: Any) -> Iterator[str]:
+    if config.condition == "class_table" and config.context_length != 1:
+        yield f"context_length is {config.context_length}"
+
+
+def _no_class(config: Any) -> Iterator[str]:
+    if config.condition == "class_table" and config.context_width < 2:
+        yield f"context_width is {config.context_width}"
+
+
 def _stages_disagree(config: LDMConfig) -> Iterator[str]:
     if len(config.channels) != len(config.attention) or len(config.channels) < 2:
         yield f"channels has {len(config.channels)} entries, attention {len(config.attention)}"
@@ -182,10 +205,15 @@ def _channels_do_not_fit(config: LDMConfig) -> Iterator[str]:
 
 HEADS = Rule("heads divide the width", _heads_do_not_fit)
 FEED_FORWARD = Rule("a feed-forward's hidden width is whole", _feed_forward_not_whole)
+CLASS_TABLE = (
+    Rule("a table of classes reads one token, so its context_length is 1 (text=class_table)", _long_class),
+    Rule("a table of classes has a row for no class beside theirs, so its context_width is 2 or more", _no_class),
+)
 DIT_RULES = (
     SIZES,
     HEADS,
     FEED_FORWARD,
+    *CLASS_TABLE,
     Rule("positions are sines and cosines by row and by column, so 4 divides the width", _width_not_by_four),
     Rule("time features are pairs of sine and cosine, so their number is even", _odd_time_features),
 )
@@ -193,6 +221,7 @@ UVIT_RULES = (
     SIZES,
     HEADS,
     FEED_FORWARD,
+    *CLASS_TABLE,
     Rule("every second block has a skip, and time is pairs of sine and cosine, so both are even", _odd_depth_or_width),
     Rule("patches cover the latent", _cut_patches),
 )

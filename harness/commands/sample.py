@@ -58,9 +58,14 @@ def run(arguments: argparse.Namespace) -> int:
     trained: TrainedNetwork = arguments.trained
     check_writable(arguments.target)
     if trained.record is None:
+        whose = (
+            f"{trained.weights} is of no trial: others trained it"
+            if trained.by_others
+            else f"trial {trained.key} of {trained.weights} is in no store here"
+        )
         print(
-            f"note: trial {trained.key} of {trained.weights} is in no store here, so the settings of sampling are the "
-            "defaults, and not the trial's; sampling=NAME or sampling.SETTING=VALUE changes them",
+            f"note: {whose}, so the settings of sampling are the defaults, and not those that it was scored with; "
+            "sampling=NAME or sampling.SETTING=VALUE changes them",
             file=sys.stderr,
         )
     write_samples(sampling_run(trained, arguments.settings, arguments.count, arguments.classes), arguments.target)

@@ -64,6 +64,7 @@ NAMES = (
     "space",
     "export",
     "train",
+    "convert",
     "latency agent",
     "latency queue",
     "latency total",

@@ -193,7 +193,14 @@ class HuggingFaceText:
         _check_text(self.template, self.length)
 
 
-TextConfig: TypeAlias = MiniLmText | HuggingFaceText
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassTableText:
+    """No text: a class is one token, 1 at its place and 0 elsewhere, and no class is 1 at one place more."""
+
+    kind: Literal["class_table"] = "class_table"
+
+
+TextConfig: TypeAlias = MiniLmText | HuggingFaceText | ClassTableText
 
 
 def _check_text(template: str, length: int | None) -> None:

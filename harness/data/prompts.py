@@ -1,6 +1,7 @@
-"""Class prompts as token embeddings: computed once by a frozen text encoder, then read from a cache."""
+"""Class prompts as token embeddings: computed once by a frozen text encoder, then read from a cache; or, of a table of
+classes, none but each class's place in it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from harness.data.config import MiniLmText, TextConfig
+from harness.data.config import ClassTableText, HuggingFaceText, MiniLmText, TextConfig
 from harness.models.text_encoder import TextEncoder, TextEncoderFiles, huggingface_files, minilm_files
 from harness.records.errors import UserError
 from harness.records.plain import fingerprint
@@ -60,11 +61,14 @@ _TENSORS = ("embeddings", "mask", "empty", "empty_mask")
 
 
 def class_prompts(config: TextConfig, class_names: Sequence[str], cache: Path) -> PromptTable:
-    """Embed `template` filled with each class name, and the empty text; `cache` is a folder.
+    """Embed `template` filled with each class name, and the empty text; `cache` is a folder. Of a table of classes,
+    their places in it.
 
     Raises UserError for an encoder that is missing or altered, for two classes that it cannot tell apart, and for a
     prompt longer than `length`.
     """
+    if isinstance(config, ClassTableText):
+        return class_table(class_names)
     files = minilm_files() if isinstance(config, MiniLmText) else huggingface_files(config.name)
     prompts = [_prompt(config, name) for name in class_names]
     what = {"encoder": files.digest, "prompts": prompts, "length": config.length}
@@ -78,6 +82,30 @@ def class_prompts(config: TextConfig, class_names: Sequence[str], cache: Path) -
     return PromptTable(**tensors, mask_padding=config.mask_padding, identity=identity)
 
 
+CLASS_TABLE = "class_table"
+"""In the place of a text encoder's digest, in an identity."""
+MOST_CLASSES = 20_000  # a table of so many takes 1.6 GB; beyond it they are captions
+
+
+def class_table(class_names: Sequence[str]) -> PromptTable:
+    """Each class as one token of width K + 1 that is 1 at its place; no class is 1 at the last one."""
+    count = len(class_names)
+    if count > MOST_CLASSES:
+        raise UserError(
+            f"text=class_table is for at most {MOST_CLASSES:,} classes, and these are {count:,}; give a text encoder"
+        )
+    places = torch.eye(count + 1)[:, None]  # (K + 1, 1, K + 1)
+    mask = torch.ones(count + 1, 1, dtype=torch.bool)
+    parts = places[:-1], mask[:-1], places[-1:], mask[-1:]
+    what = {"encoder": CLASS_TABLE, "prompts": list(class_names), "length": 1, "template": "{}", "mask_padding": False}
+    return PromptTable(**dict(zip(_TENSORS, parts, strict=True)), mask_padding=False, identity=what)
+
+
+def is_class_table(identity: Mapping[str, Any]) -> bool:
+    """Whether prompts with this identity are a table of classes."""
+    return bool(identity["encoder"] == CLASS_TABLE)
+
+
 def _cached(path: Path, own: str, count: int) -> dict[str, Tensor]:
     """The tensors of a file in the cache; ValueError where they are not those of these prompts, or are no numbers."""
     with safe_open(path, "pt") as file:
@@ -89,11 +117,13 @@ def _cached(path: Path, own: str, count: int) -> dict[str, Tensor]:
     return tensors
 
 
-def _prompt(config: TextConfig, class_name: str) -> str:
+def _prompt(config: MiniLmText | HuggingFaceText, class_name: str) -> str:
     return config.template.replace("{}", class_name)
 
 
-def _embed(files: TextEncoderFiles, config: TextConfig, class_names: Sequence[str]) -> dict[str, Tensor]:
+def _embed(
+    files: TextEncoderFiles, config: MiniLmText | HuggingFaceText, class_names: Sequence[str]
+) -> dict[str, Tensor]:
     encoder = TextEncoder(files)
     texts = [*(_prompt(config, name) for name in class_names), ""]
     tokens = encoder.tokens(texts)

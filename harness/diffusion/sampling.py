@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from harness.architecture.prediction import Prediction
 from harness.diffusion.config import SamplingConfig
 from harness.diffusion.flow_matching import Prompts
+from harness.diffusion.prediction import path_of, prediction_of, straight_times, velocity_of
 from harness.diffusion.solvers import SOLVERS, Velocity, solve
 from harness.models.pixels import to_uint8
 from harness.records.errors import UserError
@@ -93,7 +95,7 @@ def sample_batches(
     try:
         for batch in micro_batches(chosen, config):
             v = _velocity(model, prompts, labels[torch.arange(batch.start, batch.stop) % len(labels)], config, device)
-            images = _pictures(v, batch, config, shape, decode, device)
+            images = _pictures(v, prediction_of(model), batch, config, shape, decode, device)
             part = range(max(batch.start, chosen.start), min(batch.stop, chosen.stop))
             yield part, images[part.start - batch.start : part.stop - batch.start]
     finally:
@@ -115,23 +117,30 @@ def _checked(indices: range | None, count: int) -> range:
 
 @torch.inference_mode()
 def _pictures(
-    v: Velocity, batch: range, config: SamplingConfig, shape: tuple[int, int, int], decode: Decode, device: torch.device
+    v: Velocity,
+    prediction: Prediction,
+    batch: range,
+    config: SamplingConfig,
+    shape: tuple[int, int, int],
+    decode: Decode,
+    device: torch.device,
 ) -> Tensor:
     """uint8 (micro_batch, C, H, W). Rows past the last sample are padding: they only keep the shapes the same."""
-    noise = sample_noise(config.seed, batch, shape).to(device)
-    return decode(solve(SOLVERS[config.solver], v, noise, config.solver_times)).cpu()
+    noise = path_of(prediction).start * sample_noise(config.seed, batch, shape).to(device)
+    return decode(solve(SOLVERS[config.solver], v, noise, straight_times(prediction, config.solver_times))).cpu()
 
 
 def _velocity(
     model: nn.Module, prompts: Prompts, labels: Tensor, config: SamplingConfig, device: torch.device
 ) -> Velocity:
-    """The guided velocity, by the scale that guidance has at each time."""
+    """The guided velocity, by the scale that guidance has at each of the network's own times."""
+    own = path_of(prediction_of(model)).own
 
     @cache
     def of_scale(scale: float) -> Velocity:
         return guided_velocity(model, prompts, labels, scale, device, channels=config.legacy_guided_channels)
 
-    return lambda x, t: of_scale(config.scale_at(t))(x, t)
+    return lambda x, t: of_scale(config.scale_at(own(t)))(x, t)
 
 
 def guided_velocity(
@@ -148,16 +157,15 @@ def guided_velocity(
     The prompts and the model are on `device`. With `channels` the channels after the first so many are v_prompt's.
     Ho and Salimans 2022 (arXiv 2207.12598), eq. 6 with scale = 1 + w, applied to the velocity.
     """
-    count, labels = len(labels), labels.to(device)
+    count, labels, velocity = len(labels), labels.to(device), velocity_of(model, prediction_of(model))
     if scale in (0, 1):
         context, mask = prompts.context(labels, torch.full((count,), scale == 0, device=device))
-        return lambda x, t: model(x, torch.full((count,), t, device=device), context, mask)
+        return lambda x, t: velocity(x, t, context, mask)
     drop = torch.arange(2 * count, device=device) >= count
     both, both_mask = prompts.context(labels.repeat(2), drop)
 
     def guided(x: Tensor, t: float) -> Tensor:
-        time = torch.full((2 * count,), t, device=device)
-        prompted, empty = model(x.repeat(2, 1, 1, 1), time, both, both_mask).chunk(2)
+        prompted, empty = velocity(x.repeat(2, 1, 1, 1), t, both, both_mask).chunk(2)
         v = torch.lerp(empty, prompted, scale)
         return v if channels is None else torch.cat([v[:, :channels], prompted[:, channels:]], dim=1)
 

@@ -3,9 +3,12 @@
     converted(Path("theirs.safetensors"), architecture("sdxl"), Path("ours.safetensors"), of="diffusers")
 
 A converter says what another program's tensors are called here. A new one is a function and its line in CONVERTERS.
+`harness convert` is this with what is needed to sample: the classes and the autoencoder.
 """
 
+from argparse import Namespace
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -16,30 +19,60 @@ from torch import Tensor
 
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.unet import UNetConfig
-from harness.models.weights import write_weights
+from harness.models.convert_peers import from_diffusers_dit, from_dit, from_uvit
+from harness.models.weights import Training, write_weights
 from harness.records.errors import UserError, unknown_name
 
-Converter = Callable[[Mapping[str, Tensor], ArchitectureConfig], dict[str, Tensor]]
+AVERAGED = "ema"
+"""Where the checkpoints of DiT's and SiT's training have the averaged weights, which are the ones that are sampled."""
 
 
-def converted(source: Path, architecture: ArchitectureConfig, to: Path, *, of: str) -> None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Converter:
+    """What one program's tensors are called here."""
+
+    rename: Callable[[Mapping[str, Tensor], ArchitectureConfig], dict[str, Tensor]]
+    mark: str
+    """A tensor that its files have and no other program's."""
+
+
+def converted(
+    source: Path, architecture: ArchitectureConfig, to: Path, *, of: str | None = None, training: Training | None = None
+) -> None:
     """Write the weights in `source`, a file of safetensors or of torch.save that the program `of` made, as a file of
     this project: weights of `architecture`, as the caller says, since the source itself does not.
 
-    Raises UserError where the source cannot be read, is another program's, or does not fit the architecture.
+    `of`: a name in CONVERTERS; None: by the names of the tensors. `training`: what sampling needs, as far as the caller
+    knows it. Raises UserError where the source cannot be read, is another program's, or does not fit the architecture.
     """
-    if of not in CONVERTERS:
+    if of is not None and of not in CONVERTERS:
         raise unknown_name("converter of weights", of, CONVERTERS)
-    write_weights(to, CONVERTERS[of](_tensors(source), architecture), architecture)
+    theirs = _tensors(source)
+    try:
+        ours = CONVERTERS[of or _program_of(theirs)].rename(theirs, architecture)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+    write_weights(to, ours, architecture, training)
+
+
+def _program_of(theirs: Mapping[str, Tensor]) -> str:
+    for name, converter in CONVERTERS.items():
+        if converter.mark in theirs:
+            return name
+    marks = ", ".join(f"{name} ('{converter.mark}')" for name, converter in CONVERTERS.items() if converter.mark)
+    raise UserError(f"its tensors are those of no program that is known, each of which has one: {marks}")
 
 
 def _tensors(source: Path) -> dict[str, Tensor]:
     try:
         if source.suffix == ".safetensors":
             return load_file(source)
-        tensors = torch.load(source, map_location="cpu", weights_only=True)  # never runs code
+        with torch.serialization.safe_globals([Namespace]):  # the command line that DiT's and SiT's checkpoints keep
+            tensors = torch.load(source, map_location="cpu", weights_only=True)  # never runs code
     except (OSError, SafetensorError, UnpicklingError, RuntimeError, EOFError) as error:
         raise UserError(f"cannot read the weights {source}: {' '.join(str(error).split())[:200]}") from error
+    if isinstance(tensors, dict) and isinstance(tensors.get(AVERAGED), dict):
+        tensors = tensors[AVERAGED]
     if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
         raise UserError(f"{source} is no mapping from names to tensors; save the module's state_dict() alone")
     return tensors
@@ -100,4 +133,10 @@ def _from_diffusers_name(key: str, stages: int) -> str:
     return ".".join(parts)
 
 
-CONVERTERS: dict[str, Converter] = {"diffusers": _from_diffusers, "state_dict": _as_they_are}
+CONVERTERS: dict[str, Converter] = {
+    "dit": Converter(rename=from_dit, mark="x_embedder.proj.weight"),
+    "uvit": Converter(rename=from_uvit, mark="patch_embed.proj.weight"),
+    "diffusers_dit": Converter(rename=from_diffusers_dit, mark="pos_embed.proj.weight"),
+    "diffusers": Converter(rename=_from_diffusers, mark="down_blocks.0.resnets.0.conv1.weight"),
+    "state_dict": Converter(rename=_as_they_are, mark=""),  # of our own names, which no name here tells apart
+}

@@ -39,13 +39,16 @@ class Training:
     """What a file says of the training that its weights come from; enough to sample from them as it did."""
 
     trial: str
-    """The trial's key."""
+    """The trial's key; see `source`."""
     latent: int
     """Height and width of the latents that it was trained on."""
     text: Mapping[str, Any]
     """The text encoder's digest, the prompts and how they are padded."""
     autoencoder: Mapping[str, Any] | None = field(default=None, metadata=IDENTITY_UNLESS_DEFAULT)
     """What made the latents and decodes them; None where a network sees pixels."""
+    source: str | None = field(default=None, metadata=IDENTITY_UNLESS_DEFAULT)
+    """Of weights that others trained, in no trial: the sha256 of the file that they were converted from, whose first 16
+    digits stand for the trial's key."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,7 +127,7 @@ def _opened(path: Path) -> Any:
         if head.startswith(PICKLES):
             raise UserError(
                 f"{path} is a file of torch.save, a pickle, and only safetensors with their architecture are read; "
-                "bring it in with harness.models.convert"
+                "bring it in with `harness convert`"
             )
         return safe_open(path, "pt")
     except OSError as error:
@@ -156,7 +159,7 @@ def _identity(path: Path, metadata: Mapping[str, str]) -> tuple[ArchitectureConf
     if FORMAT not in metadata:
         raise UserError(
             f"{path} does not say of which architecture its weights are; only files that a study or `harness train` "
-            "wrote do, and others are brought in with harness.models.convert"
+            "wrote do, and others are brought in with `harness convert`"
         )
     try:
         identity = json.loads(metadata[FORMAT])

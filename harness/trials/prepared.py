@@ -11,16 +11,17 @@ import torch
 from harness.architecture.config import ArchitectureConfig, Denoiser
 from harness.architecture.edits import with_edits
 from harness.architecture.latents import FULL_LATENT
+from harness.architecture.prediction import VELOCITY
 from harness.architecture.unet import UNetConfig
 from harness.data.dataset import load_dataset
 from harness.data.images import ImageData
-from harness.data.prompts import PromptTable, class_prompts
+from harness.data.prompts import PromptTable, class_prompts, is_class_table
 from harness.diffusion.sampling import Decode
 from harness.measure.quality_reference_files import quality_identity
 from harness.models.autoencoder import Description, check_matching, describe, load_matching
 from harness.models.feature_extractor import check_extractor
 from harness.records.errors import UserError
-from harness.records.plain import canonical_json, identity
+from harness.records.plain import canonical_json, identity, to_plain
 from harness.records.record import Protocol
 from harness.tracking.config import check_tracker
 from harness.training.batches import TrainingData
@@ -103,6 +104,7 @@ class Prepared:
                 f"{type(architecture).__name__} is none; leave it out"
             )
         check_sizes(self.settings, architecture)
+        _check_trained(architecture, self.prompts)
         self.settings.sampling.check_channels(self.sizes.latent[0])
         edits = {
             "latent_channels": self.sizes.latent[0],
@@ -139,6 +141,19 @@ class Prepared:
             protocol=self.protocol,
             seed=seed,
             **more,
+        )
+
+
+def _check_trained(architecture: Denoiser, prompts: PromptTable) -> None:
+    """Refuse what training does not know: another prediction than the velocity, a table of classes without classes."""
+    if architecture.prediction != VELOCITY:
+        raise UserError(
+            f"networks are trained to predict {to_plain(VELOCITY)}, and this architecture's prediction is "
+            f"{to_plain(architecture.prediction)}; set 'prediction={{kind: velocity}}'"
+        )
+    if architecture.condition == "class_table" and not is_class_table(prompts.identity):
+        raise UserError(
+            "condition=class_table learns a row for each class, and the classes come as text; give text=class_table"
         )
 
 

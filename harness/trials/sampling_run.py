@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.architecture.config import ArchitectureConfig, Denoiser
+from harness.data.config import ClassTableText
 from harness.data.dataset import load_dataset
-from harness.data.prompts import PromptTable, class_prompts
+from harness.data.prompts import PromptTable, class_prompts, class_table, is_class_table
 from harness.diffusion.config import SamplingConfig
 from harness.diffusion.labels import sample_labels
 from harness.diffusion.sampling import Decode, sample_batches
@@ -140,6 +141,10 @@ def _number(text: str, names: Sequence[str]) -> int:
 def _prompts(file: Path, training: Training, settings: Settings, names: Sequence[str]) -> PromptTable:
     """The prompts that the network was trained with, embedded anew."""
     text = training.text
+    if is_class_table(text):
+        return class_table(names)
+    if isinstance(settings.text, ClassTableText):
+        raise UserError(f"{file} was trained with a text encoder, not with text=class_table; leave that out")
     how = replace(
         settings.text, template=text["template"], length=text["length"], mask_padding=text["mask_padding"]
     )  # fmt: skip

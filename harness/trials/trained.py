@@ -23,9 +23,11 @@ class TrainedNetwork:
     weights: Path
     """Its file: safetensors that say what they are of."""
     key: str
-    """Of its trial."""
+    """Of its trial; of weights that others trained, what stands for it."""
     record: TrialRecord | None
-    """Of its trial; None for a file of weights whose trial is in no store here."""
+    """Of its trial; None for a file of weights whose trial is in no store here, or that are of none."""
+    by_others: bool = False
+    """Whether `harness convert` brought it in."""
 
 
 def trained_network(what: str, out: Path) -> TrainedNetwork:
@@ -81,7 +83,8 @@ def _of_weights(path: Path, out: Path) -> TrainedNetwork:
     places = path.resolve().parents
     around = [Store(places[2])] if len(places) > 2 and places[1].name == "artifacts" else []
     found = (store.trial(training.trial) for store in (*around, store_of(out)))
-    return TrainedNetwork(weights=path, key=training.trial, record=next(filter(None, found), None))
+    record = next(filter(None, found), None)
+    return TrainedNetwork(weights=path, key=training.trial, record=record, by_others=training.source is not None)
 
 
 def _promoted(path: Path, store: Store) -> TrialRecord:

@@ -43,7 +43,7 @@ def network(name):
 def kind(name):
     """By the names that the modules have: an independent reading of what a parameter is."""
     place, _, leaf = name.rpartition(".")
-    if re.search(r"norm", place.rpartition(".")[2]) or leaf in ("bias", "positions"):
+    if re.search(r"norm", place.rpartition(".")[2]) or leaf in ("bias", "positions", "rows"):
         return "not decayed"
     return "decayed"
 

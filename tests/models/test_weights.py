@@ -171,7 +171,7 @@ def test_other_files_enter_through_a_converter_that_names_their_architecture(tmp
     converted(tmp_path / "theirs.pt", ROPE, tmp_path / "ours.safetensors", of="state_dict")
     weights = read_weights(tmp_path / "ours.safetensors")
     assert (weights.architecture, weights.training) == (ROPE, None)
-    with pytest.raises(UserError, match="choose one of: diffusers, state_dict"):
+    with pytest.raises(UserError, match=r"choose one of: .*diffusers, .*state_dict"):
         converted(tmp_path / "theirs.pt", ROPE, tmp_path / "b.safetensors", of="keras")
     (tmp_path / "cut.pt").write_bytes((tmp_path / "theirs.pt").read_bytes()[:500])
     with pytest.raises(UserError, match="cannot read the weights"):

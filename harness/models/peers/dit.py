@@ -10,20 +10,21 @@ from harness.architecture.peers import DiTConfig
 from harness.models.embeddings import sinusoids
 from harness.models.feed_forward import Plain
 from harness.models.norms import LayerNorm, typed_as
-from harness.models.peers.vit import PooledText, SelfAttention, check_patches, positions_2d, to_map, to_tokens
+from harness.models.peers.vit import SelfAttention, check_patches, condition_of, positions_2d, to_map, to_tokens
 
 NORM_EPS = 1e-6
 
 
 class DiT(nn.Module):
-    """Patches, blocks, patches. Modules: `patches`, `time`, `text`, `block.I`, `modulation_out`, `out`."""
+    """Patches, blocks, patches. Modules: `patches`, `time`, `text` (or the table of classes in its place), `block.I`,
+    `modulation_out`, `out`."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         self.config, width = config, config.width
         self.patches = nn.Conv2d(config.latent_channels, width, config.patch_size, config.patch_size)
         self.time = nn.Sequential(nn.Linear(config.time_features, width), nn.SiLU(), nn.Linear(width, width))
-        self.text = PooledText(config.context_width, width)
+        self.text = condition_of(config)
         self.block = nn.ModuleList(DiTBlock(config) for _ in range(config.depth))
         self.norm_out = _norm(width)
         self.modulation_out = nn.Linear(width, 2 * width)
@@ -42,8 +43,8 @@ class DiT(nn.Module):
         for block in self.block:
             tokens = block(tokens, condition)
         shift, scale = self.modulation_out(condition)[:, None].chunk(2, dim=-1)
-        velocity = to_map(self.out(_modulated(self.norm_out(tokens), shift, scale)), rows, self.config.patch_size)
-        return velocity[:, : self.config.latent_channels] if self.config.predicts_variance else velocity
+        predicted = to_map(self.out(_modulated(self.norm_out(tokens), shift, scale)), rows, self.config.patch_size)
+        return predicted[:, : self.config.latent_channels] if self.config.predicts_variance else predicted
 
     def _initialise(self) -> None:
         """As published (section 3.2 and its code): adaLN-Zero, so every block begins as the identity."""

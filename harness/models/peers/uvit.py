@@ -13,14 +13,15 @@ from harness.architecture.peers import UViTConfig
 from harness.models.embeddings import sinusoids
 from harness.models.feed_forward import Plain
 from harness.models.norms import LayerNorm
-from harness.models.peers.vit import PooledText, SelfAttention, to_map, to_tokens
+from harness.models.peers.vit import SelfAttention, condition_of, to_map, to_tokens
 from harness.records.errors import UserError
 
 EXTRA_TOKENS = 2  # time and class
 
 
 class UViT(nn.Module):
-    """Modules: `patches`, `text`, `down.I`, `middle`, `up.I`, `norm_out`, `out`, `conv_out`."""
+    """Modules: `patches`, `text` (or the table of classes in its place), `down.I`, `middle`, `up.I`, `norm_out`, `out`,
+    `conv_out`."""
 
     weight_decay: ClassVar[dict[str, bool]] = {"positions": False}
 
@@ -29,14 +30,15 @@ class UViT(nn.Module):
         self.config, width = config, config.width
         half, patch = config.depth // 2, config.patch_size
         self.patches = nn.Conv2d(config.latent_channels, width, patch, patch)
-        self.text = PooledText(config.context_width, width)
+        self.text = condition_of(config)
         self.positions = nn.Parameter(torch.empty(1, EXTRA_TOKENS + (config.latent_size // patch) ** 2, width))
         self.down = nn.ModuleList(UViTBlock(config, skip=False) for _ in range(half))
         self.middle = UViTBlock(config, skip=False)
         self.up = nn.ModuleList(UViTBlock(config, skip=True) for _ in range(half))
         self.norm_out = LayerNorm(width)
         self.out = nn.Linear(width, patch**2 * config.latent_channels)
-        self.conv_out = nn.Conv2d(config.latent_channels, config.latent_channels, 3, padding=1)
+        channels = config.latent_channels
+        self.conv_out = nn.Conv2d(channels, channels, 3, padding=1) if config.final_convolution else None
         self._initialise()
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor, context_mask: Tensor | None = None) -> Tensor:
@@ -54,8 +56,7 @@ class UViT(nn.Module):
         for block in self.up:
             tokens = block(tokens, skips.pop())
         pixels = to_map(self.out(self.norm_out(tokens)[:, EXTRA_TOKENS:]), patches.shape[-2], self.config.patch_size)
-        out: Tensor = self.conv_out(pixels)
-        return out
+        return pixels if self.conv_out is None else self.conv_out(pixels)
 
     def _initialise(self) -> None:
         """As published: truncated normal of deviation 0.02, biases 0; convolutions as PyTorch's."""

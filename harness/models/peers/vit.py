@@ -3,6 +3,8 @@
 B batch, C latent channels, h w patches by row and column, P patch size, T = h w tokens, D width.
 """
 
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -43,6 +45,31 @@ class PooledText(nn.Module):
             pooled = (context * there).sum(1) / there.sum(1)
         out: Tensor = self.linear(pooled)
         return out
+
+
+class ClassTable(nn.Module):
+    """A learned row for each class, the last one for no class: in the place of the text.
+
+    The context says the class by a 1 at its place. So a table is called as a text is, its product is the row to the
+    bit, and an exported network has a product of matrices, where a phone's engine has no look-up.
+    """
+
+    weight_decay: ClassVar[dict[str, bool]] = {"rows": False}
+
+    def __init__(self, rows: int, width: int) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(torch.empty(rows, width))
+        nn.init.normal_(self.rows, std=0.02)  # as DiT's (section 3.2's code)
+
+    def forward(self, context: Tensor, _mask: Tensor | None) -> Tensor:  # (B, 1, rows) -> (B, D)
+        return context[:, 0] @ self.rows
+
+
+def condition_of(config: Any) -> nn.Module:
+    """What makes one vector of the context, as DiT's or U-ViT's config says. (B, T, context_width), mask -> (B, D)"""
+    if config.condition == "class_table":
+        return ClassTable(config.context_width, config.width)
+    return PooledText(config.context_width, config.width)
 
 
 def to_tokens(patches: Tensor) -> Tensor:  # (B, D, h, w) -> (B, h w, D)

@@ -1,0 +1,153 @@
+"""From what a network predicts to the velocity that the solvers follow, whatever it was trained on.
+
+The solvers' path is the straight one, y_t = (1 - t) x_0 + t e. A variance-preserving path, z = alpha x_0 + sigma e, is
+the same curve at another scale and pace: where both have the same ratio of noise to data,
+
+    t / (1 - t) = sigma / alpha,    so    t = sigma / (alpha + sigma)    and    z = (alpha + sigma) y             (1)
+
+and from what the network says of z there follow x_0 and e, and from them the straight path's velocity:
+
+    epsilon    e = out                        x_0 = (z - sigma e) / alpha                                         (2)
+    v          e = sigma z + alpha out        x_0 = alpha z - sigma out                                           (3)
+    velocity   dy/dt = e - x_0                                                                                    (4)
+
+So Euler's step on y is DDIM's on z (Song et al. 2021, arXiv 2010.02502, eq. 12), and DPM-Solver++(2M), which knows
+noise by log(alpha / sigma) alone, is the same in both.
+
+Steps are laid out in the network's own time s: 0 is data, 1 its last noise level, s = n / 1,000 the n-th. Between two
+levels log alpha is a straight line, as in DPM-Solver's discrete schedules (Lu et al. 2022, arXiv 2206.00927, app. D).
+At s = 1 the path of DDPM's betas has not quite come to the noise: t is 0.994 (linear) or 0.936 (scaled_linear) there,
+and samples start with z ~ N(0, I) nevertheless, as everybody's do.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from harness.architecture.prediction import (
+    TIMESTEPS,
+    VELOCITY,
+    Epsilon,
+    Prediction,
+    VariancePreserving,
+    Velocity,
+)
+
+BETAS = {"linear": (1e-4, 0.02, 1.0), "scaled_linear": (0.00085, 0.012, 0.5)}
+"""First beta, last beta, and the power of beta that is equally spaced between them."""
+
+Evaluate: TypeAlias = Callable[[Tensor, float, Tensor, Tensor | None], Tensor]
+"""The straight path's velocity: y (B, C, H, W), t shared by the batch, context (B, T, D), mask (B, T) or None -> the
+shape of y."""
+
+
+class Path(Protocol):
+    """A network's path beside the straight one."""
+
+    def straight(self, own: float) -> float:
+        """t of the straight path, for the network's own time s."""
+        ...
+
+    def own(self, straight: float) -> float:
+        """The network's own time s, for t."""
+        ...
+
+    @property
+    def start(self) -> float:
+        """What noise is multiplied by to be y at s = 1."""
+        ...
+
+
+class StraightPath:
+    """Flow matching's own."""
+
+    start = 1.0
+
+    def straight(self, own: float) -> float:
+        return own
+
+    def own(self, straight: float) -> float:
+        return straight
+
+
+class CurvedPath:
+    """The variance-preserving one of 1,000 betas."""
+
+    def __init__(self, betas: str) -> None:
+        first, last, power = BETAS[betas]
+        each = np.linspace(first**power, last**power, TIMESTEPS) ** (1 / power)
+        self.log_alphas: NDArray[np.float64] = np.concatenate([[0.0], 0.5 * np.cumsum(np.log1p(-each))])  # of s = n / N
+        self.times = np.arange(TIMESTEPS + 1) / TIMESTEPS
+
+    def alpha_sigma(self, own: float) -> tuple[float, float]:
+        log_alpha = float(np.interp(own, self.times, self.log_alphas))
+        return float(np.exp(log_alpha)), float(np.sqrt(-np.expm1(2 * log_alpha)))
+
+    def straight(self, own: float) -> float:  # (1)
+        alpha, sigma = self.alpha_sigma(own)
+        return sigma / (alpha + sigma)
+
+    def own(self, straight: float) -> float:
+        ratio = straight / (1 - straight)  # sigma / alpha; alpha^2 + sigma^2 = 1
+        return float(np.interp(-0.5 * np.log1p(ratio**2), self.log_alphas[::-1], self.times[::-1]))
+
+    @property
+    def start(self) -> float:
+        return 1 / sum(self.alpha_sigma(1.0))
+
+
+def prediction_of(network: nn.Module) -> Prediction:
+    """What a network predicts: what its architecture says, and the velocity where that has no such choice."""
+    chosen: Prediction = getattr(getattr(network, "config", None), "prediction", VELOCITY)
+    return chosen
+
+
+@cache
+def path_of(prediction: Prediction) -> Path:
+    return StraightPath() if isinstance(prediction, Velocity) else CurvedPath(prediction.betas)
+
+
+def straight_times(prediction: Prediction, own: Sequence[float]) -> tuple[float, ...]:
+    """A solver's times from s = 1 to s = 0 in the network's own, as t."""
+    return tuple(map(path_of(prediction).straight, own))
+
+
+def velocity_of(network: nn.Module, prediction: Prediction) -> Evaluate:
+    """The straight path's velocity, of the network's output."""
+    if isinstance(prediction, Velocity):
+        return _of_velocity(network, prediction)
+    return _of_noise(network, prediction)
+
+
+def _of_velocity(network: nn.Module, prediction: Velocity) -> Evaluate:
+    backwards = prediction.time == "from_noise"
+    scale = prediction.time_scale / TIMESTEPS  # networks multiply their time by 1,000 before their sinusoids
+
+    def evaluate(y: Tensor, t: float, context: Tensor, mask: Tensor | None) -> Tensor:
+        time = scale * (1 - t) if backwards else scale * t
+        out: Tensor = network(y, torch.full((len(y),), time, device=y.device), context, mask)
+        return -out if backwards else out
+
+    return evaluate
+
+
+def _of_noise(network: nn.Module, prediction: VariancePreserving) -> Evaluate:
+    path, first = CurvedPath(prediction.betas), 0 if prediction.timesteps == "from_0" else 1
+    predicts_noise = isinstance(prediction, Epsilon)
+
+    def evaluate(y: Tensor, t: float, context: Tensor, mask: Tensor | None) -> Tensor:
+        own = path.own(t)
+        alpha, sigma = path.alpha_sigma(own)
+        timestep = max(own * TIMESTEPS - 1, 0.0) + first  # below the first level it is asked as at the first
+        z = (alpha + sigma) * y
+        out: Tensor = network(z, torch.full((len(y),), timestep / TIMESTEPS, device=y.device), context, mask)
+        if predicts_noise:
+            return out - (z - sigma * out) / alpha  # (2), (4)
+        return (sigma * z + alpha * out) - (alpha * z - sigma * out)  # (3), (4)
+
+    return evaluate
