@@ -46,8 +46,9 @@ class Store:
         """All trial records, in the order of their keys."""
         return self._all(TrialRecord)
 
-    def measurements(self) -> Iterator[Measurement]:
-        return self._all(Measurement)
+    def measurements(self, subject: str | None = None) -> Iterator[Measurement]:
+        """All measurements, or those of one subject, in the order of their keys."""
+        return self._all(Measurement, subject)
 
     def keys(self, kind: type[TrialRecord] | type[Measurement]) -> list[str]:
         """The keys of all records of a kind, sorted, whether the records can be read or not."""
@@ -67,8 +68,9 @@ class Store:
         path = self._folder(kind) / f"{key}.json"
         return _read(kind, path) if path.exists() else None
 
-    def _all(self, kind: type[Record]) -> Iterator[Record]:
-        return (_read(kind, self._folder(kind) / f"{key}.json") for key in self.keys(kind))
+    def _all(self, kind: type[Record], subject: str | None = None) -> Iterator[Record]:
+        read = (_read(kind, self._folder(kind) / f"{key}.json", subject) for key in self.keys(kind))
+        return (record for record in read if record is not None)
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -142,9 +144,12 @@ def unwritable(path: Path, error: OSError) -> UserError:
     return UserError(f"cannot write {path}: {error.strerror or error}; {remedy} and run the same command again")
 
 
-def _read(kind: type[Record], path: Path) -> Record:
+def _read(kind: type[Record], path: Path, subject: str | None = None) -> Record | None:
+    """None where it is a record of another subject than the one that is asked for."""
     try:
         data = json.loads(path.read_text())
+        if subject is not None and data.get("subject", subject) != subject:
+            return None
         return from_plain(kind, {name: item for name, item in data.items() if name != "key"})
     except (ValueError, UserError, AttributeError) as error:  # ValueError: neither JSON nor text
         raise UserError(f"{path} is not a record this version can read ({error}); move it away") from error

@@ -94,8 +94,13 @@ REPLICATE = "sampling.seed"
 
 def other_protocol(own: Mapping[str, Any], study: Mapping[str, Any]) -> str:
     """In what a record's protocol is not the study's, as one would set it: `recipe.steps=100`; empty where it is."""
+    return ", ".join(departures(own, study))
+
+
+def departures(own: Mapping[str, Any], study: Mapping[str, Any]) -> list[str]:
+    """The same, setting by setting."""
     changed = differences(to_plain(study), to_plain(own))
-    return ", ".join(f"{each.path}={each.after}" for each in changed if each.path != REPLICATE)
+    return [f"{each.path}={each.after}" for each in changed if each.path != REPLICATE]
 
 
 def _is_score(quantity: str) -> bool:

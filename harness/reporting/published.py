@@ -64,6 +64,11 @@ class PublishedColumn:
     title: str
     unit: str = ""
 
+    @property
+    def factor(self) -> float:
+        """What a number of the column is multiplied by to be in the records' unit: 1e6 where it is printed in M."""
+        return {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}.get(self.unit, 1.0)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedRow:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from harness.reporting.section import Frames
 from harness.reporting.sections import SECTIONS
 from harness.reporting.subjects import Study, study_of
 
+SCORE = "score"
+"""The subject of a Measurement that scores one trained network, however it was sampled."""
 UNPUBLISHED = Published(title="", source="", conditions="", columns={}, rows={})
 
 
@@ -112,6 +115,7 @@ def frames_of(store: Store, study: Study, definition: ReportDefinition, publishe
         claims=claim_sheet(study, definition, published, estimated, changes),
         tests=tests,
         artifact=lambda key, name: _content(store.artifact(key, name)),
+        scores=cache(lambda: tuple(store.measurements(SCORE))),
     )
 
 

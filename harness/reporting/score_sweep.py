@@ -83,16 +83,20 @@ def score_sweep_figure(points: Sequence[ScorePoint], score: str, *, title: str) 
     return figure
 
 
-def score_traces(points: Sequence[ScorePoint], score: str) -> list[go.Scatter]:
-    """A line a number of steps, each score with its interval; scores that there are not, are not drawn."""
+def score_traces(points: Sequence[ScorePoint], score: str, every: Sequence[int] = ()) -> list[go.Scatter]:
+    """A line a number of steps, each score with its interval; scores that there are not, are not drawn.
+
+    `every` are the numbers of steps in order that have a colour of their own, where several pictures share them.
+    """
+    order = list(every) or sorted({point.steps for point in points})
     lines: dict[int, list[tuple[float, Measured]]] = {}
     for point in sorted(points, key=lambda each: (each.steps, each.guidance)):
         line = lines.setdefault(point.steps, [])
         if isinstance(quantity := point.scores[score], Measured):
             line.append((point.guidance, quantity))
     return [
-        _line(steps, line, COLOURS[number % len(COLOURS)], SYMBOLS[number % len(SYMBOLS)])
-        for number, (steps, line) in enumerate(lines.items())
+        _line(steps, line, COLOURS[(at := order.index(steps)) % len(COLOURS)], SYMBOLS[at % len(SYMBOLS)])
+        for steps, line in lines.items()
     ]
 
 

@@ -43,6 +43,7 @@ class Frames:
     claims: Sequence[Claim]
     tests: Corrected
     artifact: Callable[[str, str], bytes | None]  # (key of a record, file name) -> its content; None: there is none
+    scores: Callable[[], Sequence[Measurement]]  # every stored score of a network, read when a section asks for them
 
     @property
     def columns(self) -> tuple[Column, ...]:

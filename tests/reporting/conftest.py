@@ -3,6 +3,7 @@
 import math
 import random
 import struct
+import sys
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from harness.records.record import CurvePoint, Measurement, Protocol, TrialRecor
 from harness.records.store import Store, write_atomic
 from harness.reporting.report import write_report
 
+sys.path.insert(0, str(Path(__file__).parent))  # the synthetic study beside Tab. 1
 REPORTS = Path(__file__).parents[2] / "reports"
 # name, title, against, KID, FD, params, macs, macs without attention, ms
 RUNGS = (

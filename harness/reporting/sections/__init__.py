@@ -2,6 +2,8 @@
 
 from harness.reporting.section import Section
 from harness.reporting.sections import (
+    against_cost,
+    beside,
     candidates,
     claims,
     conditions,
@@ -11,7 +13,9 @@ from harness.reporting.sections import (
     failures,
     finalists,
     front,
+    guidance,
     ladder,
+    protocol,
     provenance,
     readings,
     refusals,
@@ -24,8 +28,12 @@ from harness.reporting.sections import (
 SECTIONS: dict[str, Section] = {
     module.SECTION.name: module.SECTION
     for module in (
+        protocol,
         summary,
         ladder,
+        beside,
+        against_cost,
+        guidance,
         table,
         effects,
         claims,

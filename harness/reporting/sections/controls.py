@@ -1,8 +1,6 @@
 """What the scores mean: between real images and what needs no network."""
 
 import html
-import math
-from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -10,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from harness.reporting.cells import Text, heads, names_of, reading_text, value_text
-from harness.reporting.drawing import BLUE, GREY, ORANGE, headed, is_number, label_of, rows_of
+from harness.reporting.drawing import BLUE, GREY, ORANGE, headed, is_number, label_of, log_ticks, rows_of
 from harness.reporting.format import number
 from harness.reporting.section import Content, Frames, Section
 
@@ -117,20 +115,11 @@ def controls_figure(frame: pd.DataFrame) -> go.Figure:
     order = [label_of(name) for name in controls]
     order.insert(1, "the rungs")
     for index, name in enumerate(panels, start=1):
-        ticks = _log_ticks(frame[frame["quantity"] == name]["value"])
+        ticks = log_ticks([value for value in frame[frame["quantity"] == name]["value"] if is_number(value)])
         figure.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks], col=index)
     figure.update_yaxes(categoryorder="array", categoryarray=order[::-1], range=[-0.6, len(order) - 0.4])
     figure.update_layout(height=90 + 36 * len(order), margin={"l": 10, "r": 10, "t": 34, "b": 30}, showlegend=False)
     return headed(figure)
-
-
-def _log_ticks(values: Iterable[Any]) -> list[float]:
-    """1, 2, 5, 10, ... over the range of the values that are above 0."""
-    above = [value for value in values if is_number(value) and value > 0]
-    if not above:
-        return [1.0]
-    decades = range(math.floor(math.log10(min(above))), math.ceil(math.log10(max(above))) + 1)
-    return [float(f"{step}e{decade}") for decade in decades for step in (1, 2, 5)]
 
 
 SECTION = Section(name="controls", title="Controls", template=TEMPLATE, content=content, kinds=("ablation",))

@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 
 from harness.records.conclusions import Conclusions
 from harness.records.sweep_summary import SweepSummary
-from harness.reporting.drawing import BLUE, GREY, ORANGE, PURPLE, headed, is_number, rows_of
+from harness.reporting.drawing import BLUE, GREY, ORANGE, PURPLE, headed, is_logarithmic, is_number, rows_of
 from harness.reporting.section import Content, Frames, Section
 
 TEMPLATE = """
@@ -169,8 +169,7 @@ def _hover(row: dict[Any, Any]) -> str:
 def _scale(frame: pd.DataFrame, rescored: pd.DataFrame, objective: str) -> dict[str, object]:
     """Logarithmic where the values span more than a decade and all are above 0."""
     values = [*frame[objective], *(rescored[objective] if not rescored.empty else ())]
-    numbers = [value for value in values if is_number(value)]
-    return {"type": "log"} if numbers and min(numbers) > 0 and max(numbers) > 10 * min(numbers) else {}
+    return {"type": "log"} if is_logarithmic([value for value in values if is_number(value)]) else {}
 
 
 def _unit_text(quantity: str, frames: Frames) -> str:

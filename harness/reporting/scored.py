@@ -1,0 +1,109 @@
+"""The score sweeps in the store of what a page is about: one network's scores over guidance and steps, all else alike.
+
+`harness evaluate KEY --guidance ... --steps ...` stores a Measurement a point, whose settings say which network, how it
+was sampled, and how and against which data it was scored.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.records.better import best_place
+from harness.records.plain import canonical_json
+from harness.records.record import Measurement
+from harness.reporting.frames import Reading, other_protocol, reading
+from harness.reporting.score_sweep import ScorePoint
+from harness.reporting.subjects import Study
+
+VARIED = ("guidance_scale", "steps")
+ONLY_GUIDED = ("guidance_interval", "legacy_guided_channels")
+"""Settings of sampling that a scale without guidance does not have."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoreSweep:
+    """The stored scores of one trained network that differ in guidance and steps alone."""
+
+    subject: str
+    seed: int
+    measurements: tuple[Measurement, ...]  # by steps, then by guidance
+
+    @property
+    def points(self) -> list[ScorePoint]:
+        return [
+            ScorePoint(guidance=sampling["guidance_scale"], steps=sampling["steps"], scores=each.quantities)
+            for each in self.measurements
+            for sampling in [each.settings["sampling"]]
+        ]
+
+    @property
+    def conditions(self) -> Mapping[str, Any]:
+        """What all of its points have in common."""
+        settings = self.measurements[-1].settings
+        sampling = {name: value for name, value in settings["sampling"].items() if name not in VARIED}
+        return {"samples": settings["samples"], **sampling}
+
+    @property
+    def scores(self) -> list[str]:
+        """The names of those that every point has, or has failed at."""
+        first, *others = (each.quantities for each in self.measurements)
+        return [name for name in first if all(name in each for each in others)]
+
+    def best(self, score: str) -> Measurement | None:
+        """The point that is best by a score; None where none has a value."""
+        if score not in self.scores:
+            return None
+        place = best_place([each.quantities[score] for each in self.measurements], score)
+        return None if place is None else self.measurements[place]
+
+
+def score_sweeps(study: Study, scores: Sequence[Measurement]) -> list[ScoreSweep]:
+    """Those of the study's trials, in its order; scores at a single point are a sweep of one."""
+    trials = {key: (one.name, seed) for one in study.subjects for seed, key in one.trials.items()}
+    alike: dict[tuple[str, str], list[Measurement]] = {}
+    for each in scores:
+        if each.settings["trial"] in trials:
+            alike.setdefault((each.settings["trial"], _fixed(each)), []).append(each)
+    order = list(trials)
+    return [
+        ScoreSweep(subject=trials[key][0], seed=trials[key][1], measurements=tuple(sorted(group, key=_place)))
+        for (key, _), several in sorted(alike.items(), key=lambda item: order.index(item[0][0]))
+        for group in _with_unguided(several)
+    ]
+
+
+def reading_of(sweep: ScoreSweep, measurement: Measurement, name: str, quantity: str, study: Study) -> Reading:
+    """A quantity of one of its points, under a name of its own: it is not the trial's, which was sampled otherwise."""
+    row = reading(name, sweep.seed, quantity, measurement)
+    other = other_protocol(protocol_of(measurement, study), study.protocol)
+    return row if row.value is None else replace(row, other_protocol=other)
+
+
+def protocol_of(measurement: Measurement, study: Study) -> dict[str, Any]:
+    """The protocol under which one of the study's networks has this score: trained as there, sampled and scored so."""
+    return {**study.protocol, **{part: measurement.settings[part] for part in ("data", "sampling", "quality")}}
+
+
+def _fixed(measurement: Measurement) -> str:
+    """What points of one sweep have in common, as a text."""
+    settings = measurement.settings
+    sampling = {
+        name: value for name, value in settings["sampling"].items() if name not in (*VARIED, *ONLY_GUIDED)
+    }  # fmt: skip
+    return canonical_json({**settings, "sampling": sampling})
+
+
+def _with_unguided(measurements: Sequence[Measurement]) -> list[list[Measurement]]:
+    """A sweep for each way of guiding that there is; points without guidance belong to all of them."""
+    unguided = [each for each in measurements if each.settings["sampling"]["guidance_scale"] == 1]
+    ways: dict[str, list[Measurement]] = {}
+    for each in measurements:
+        if each not in unguided:
+            sampling = each.settings["sampling"]
+            ways.setdefault(canonical_json({name: sampling.get(name) for name in ONLY_GUIDED}), []).append(each)
+    return [[*unguided, *guided] for guided in ways.values()] or [unguided]
+
+
+def _place(measurement: Measurement) -> tuple[int, float]:
+    sampling = measurement.settings["sampling"]
+    return sampling["steps"], sampling["guidance_scale"]

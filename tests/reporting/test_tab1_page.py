@@ -1,0 +1,272 @@
+"""The page of Tab. 1: printed and own networks in one table, told apart; the score against costs; other protocols."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tab1_study import LAPTOP, NETWORKS, SEEDS, Tab1, build
+
+from harness.records.sweep_summary import CandidateSummary, SweepSummary
+from harness.reporting.drawing import ORANGE, axis_of, label_sides
+from harness.reporting.report import write_report
+from harness.reporting.section import Content
+from harness.reporting.sections import against_cost, beside, guidance
+from harness.reporting.sections import protocol as head
+
+Cells = Callable[[str], list[dict[str, str]]]
+MARK = "\u2020"
+GRID = {(g, n): 3.0 + abs(g - 1.5) + 2 / n for g in (1.0, 1.5, 2.0) for n in (10, 50)}
+BEST = "best of 6 tried: guidance 1.5, 50 steps, flattered by the choice"
+
+
+@pytest.fixture
+def tab1(tmp_path: Path) -> Tab1:
+    return build(tmp_path)
+
+
+def table_rows(page: str) -> dict[tuple[str, str], str]:
+    """(name, where from) -> its row of the table."""
+    rows = re.findall(r'<tr data-entry="(\w+)" data-source="(\w+)"(.*?)</tr>', page, re.DOTALL)
+    return {(name, source): text for name, source, text in rows}
+
+
+def drawn(tab1: Tab1) -> Content:
+    content = against_cost.content(tab1.frames())
+    assert content is not None
+    assert content.figure is not None
+    return content
+
+
+def test_the_printed_numbers_on_the_page_are_those_of_the_file(tab1: Tab1, page_cells: Cells) -> None:
+    cells = [c for c in page_cells(tab1.write()) if "data-published" in c]
+    shown = {
+        (c["data-subject"], c["data-published"]): (float(c["data-published-value"]), c["data-source"]) for c in cells
+    }
+    assert len(cells) == len(shown), "each once"
+    rows = yaml.safe_load((Path(__file__).parents[2] / "reports/published/tab1.yaml").read_text())["rows"]
+    assert shown == {
+        (row, column): (float(cell["value"]), "".join(f"[{label}]" for label in cell["labels"]))
+        for row, content in rows.items()
+        for column, cell in content["cells"].items()
+    }
+    texts = {(c["data-subject"], c["data-published"]): c["text"] for c in cells}
+    assert texts["ldm_4", "fid"] == "3.60 [P]"
+    assert texts["ldm_4", "params"] == "400 M [P]"
+
+
+def test_a_printed_number_that_is_not_known_stays_empty(tab1: Tab1, page_cells: Cells) -> None:
+    del tab1.published["rows"]["uvit_l"]["cells"]["fid"]
+    page = tab1.write()
+    assert ("uvit_l", "fid") not in {
+        (c["data-subject"], c["data-published"]) for c in page_cells(page) if "data-published" in c
+    }
+    assert table_rows(page)["uvit_l", "printed"].count("<td></td>") == 2, "FID, and the latency that nobody printed"
+    assert "U-ViT-L" not in {text for trace in drawn(tab1).figure.data for text in trace.text or ()}  # type: ignore[union-attr]
+
+
+def test_each_row_says_where_it_comes_from_and_ours_stand_below_the_printed_one(tab1: Tab1) -> None:
+    tab1.sweep("snapgen", GRID)
+    rows = table_rows(tab1.write())
+    assert list(rows) == [
+        ("ldm_4", "printed"), ("uvit_l", "printed"), ("uvit_h", "printed"), ("uvit_h", "study"),
+        ("dit_xl_2", "printed"), ("dit_xl_2", "study"), ("sit_xl_2", "printed"), ("snapgen", "printed"),
+        ("snapgen", "study"), ("snapgen", "best"), ("thin_sdxl", "study"),
+    ]  # fmt: skip
+    looks = {"printed": {"published"}, "study": {"measured", "counted", "predicted"}}
+    for (name, source), row in rows.items():
+        found = set(re.findall(r'class="k-(\w+)"', row))
+        assert found == looks.get(source, looks["study"]), name
+    assert "trained here" in rows["dit_xl_2", "study"]
+    assert "scored here" in rows["snapgen", "best"]
+
+
+def test_our_numbers_are_the_means_over_the_seeds(tab1: Tab1, page_cells: Cells) -> None:
+    cells = {
+        (c["data-subject"], c["data-quantity"]): c for c in page_cells(tab1.write()) if c.get("data-seed") == "all"
+    }
+    for name, _, score, params, *_ in NETWORKS:
+        assert float(cells[name, "fd"]["data-value"]) == pytest.approx(score + 0.025)
+        assert int(cells[name, "params"]["data-value"]) == params
+
+
+def test_printed_points_are_hollow_and_never_joined_with_ours(tab1: Tab1) -> None:
+    figure = drawn(tab1).figure
+    printed = [trace for trace in figure.data if trace.name == "printed"]  # type: ignore[union-attr]
+    assert [trace.xaxis for trace in printed] == ["x", "x2"]
+    assert {(trace.marker.symbol, trace.marker.color) for trace in printed} == {("diamond-open", ORANGE)}
+    places = {text: (x, y) for text, x, y in zip(printed[0].text, printed[0].x, printed[0].y, strict=True)}
+    assert places["DiT-XL/2"] == (119e9, 2.27), "multiply-adds, in the unit of ours"
+    assert dict(zip(printed[1].text, printed[1].x, strict=True))["LDM-4"] == 400e6
+    theirs = {(x, y) for trace in printed for x, y in zip(trace.x, trace.y, strict=True)}
+    lines = [trace for trace in figure.data if trace.mode == "lines"]  # type: ignore[union-attr]
+    assert lines
+    for line in lines:
+        joined = set(zip(line.x, line.y, strict=True))
+        assert joined <= theirs or not joined & theirs
+
+
+def test_each_front_is_what_no_other_of_its_kind_beats(tab1: Tab1) -> None:
+    networks = [*NETWORKS, ("tiny", "tiny", 8.0, 90_000_000, 9_000_000_000, 20.0)]
+    tab1 = build(tab1.path.parent / "more", networks=networks)
+    marks = against_cost.cost_marks(tab1.frames())
+    for cost in ("macs", "params"):
+        for printed in (True, False):
+            group = [mark for mark in marks if mark.cost == cost and (mark.look == "printed") == printed]
+            beaten = {a.title for a in group for b in group if b.x <= a.x and b.y <= a.y and (b.x, b.y) != (a.x, a.y)}
+            assert {mark.title for mark in group if mark.on_front} == {mark.title for mark in group} - beaten
+    assert {mark.title for mark in marks if mark.on_front and mark.look == "study"} == {"tiny", "the efficient UNet"}
+
+
+def test_another_score_shares_no_axis_with_a_printed_one(tab1: Tab1) -> None:
+    tab1 = build(tab1.path.parent / "laptop", label=LAPTOP["label"])
+    content = drawn(tab1)
+    assert "printed" not in {trace.name for trace in content.figure.data}  # type: ignore[union-attr]
+    assert content.context["apart"] == "their FID is not FD-EffLite0@64, N=512"
+    page = tab1.write()
+    assert "The printed networks are in the table alone: their FID is not FD-EffLite0@64, N=512" in page
+    assert "3.60" in table_rows(page)["ldm_4", "printed"]
+
+
+def test_at_laptop_size_nothing_printed_is_drawn_whatever_the_score_is_called(tab1: Tab1) -> None:
+    tab1.definition |= {"scale": "laptop", "claims": []}
+    assert "printed" not in {trace.name for trace in drawn(tab1).figure.data}  # type: ignore[union-attr]
+
+
+def test_the_best_of_a_sweep_says_from_how_many_and_is_marked_as_of_another_protocol(tab1: Tab1) -> None:
+    tab1.sweep("snapgen", GRID)
+    page = tab1.write()
+    rows = table_rows(page)
+    best = rows["snapgen", "best"]
+    assert BEST in best
+    assert 'data-value="3.04"' in best
+    assert best.count(f'title="another protocol: sampling.steps=50">{MARK}</abbr>') == 1, (
+        "the score; costs are the same"
+    )
+    assert f"{MARK} sampling.steps=50" in best
+    assert MARK not in rows["snapgen", "study"]
+    line = re.search(r'<tr data-protocol="Sampling">.*?</tr>', page, re.DOTALL)
+    assert line is not None
+    assert "sampling.steps=50 in the efficient UNet, seed 0, best of 6" in line[0]
+    marks = {(mark.title, mark.look, mark.on_front) for mark in against_cost.cost_marks(tab1.frames())}
+    assert ("the efficient UNet, seed 0, best of 6", "best", False) in marks
+    assert ("the efficient UNet", "study", True) in marks
+
+
+def test_a_network_trained_under_another_protocol_is_marked_everywhere(tab1: Tab1) -> None:
+    longer = {**tab1.manifest.protocol, "recipe": {**tab1.manifest.protocol["recipe"], "steps": 2_000_000}}
+    for seed in SEEDS:
+        tab1.store.put(replace(tab1.record("dit_xl_2", seed), protocol=longer))
+    page = tab1.write()
+    assert f"{MARK} recipe.steps=2000000" in table_rows(page)["dit_xl_2", "study"]
+    assert "recipe.steps=2000000 in DiT-XL/2" in page
+    looks = {
+        mark.title: (mark.look, mark.label) for mark in against_cost.cost_marks(tab1.frames()) if mark.look != "printed"
+    }
+    assert looks["DiT-XL/2"] == ("other", f"DiT-XL/2 {MARK}")
+
+
+def test_the_head_has_a_line_for_each_part_of_the_protocol(tab1: Tab1) -> None:
+    lines = {title: dict(pairs) for title, pairs, _ in head.content(tab1.frames()).context["lines"]}
+    assert list(lines) == ["Networks", "Data", "Latents", "Text", "Training", "Sampling", "Score"]
+    assert lines["Training"]["steps"] == "1,250,000"
+    assert lines["Sampling"] == {"": "heun", "steps": "25", "times": "uniform", "guidance scale": "1.5"}
+
+
+def test_a_sweep_of_scores_is_a_table_and_a_picture_with_its_best_in_a_ring(tab1: Tab1, page_cells: Cells) -> None:
+    tab1.sweep("snapgen", {**GRID, (2.0, 10): None})
+    tab1.sweep("dit_xl_2", {each: value + 1 for each, value in GRID.items()}, seed=1)
+    content = guidance.content(tab1.frames())
+    assert content is not None
+    first, second = content.context["sweeps"]
+    assert (first["title"], second["title"]) == ("the efficient UNet, seed 0", "DiT-XL/2, seed 1")
+    assert first["note"] == BEST
+    shown = {
+        (float(scale), steps): cell.value.text
+        for steps, cells in first["rows"]
+        for scale, cell in zip(first["scales"], cells, strict=True)
+    }
+    assert shown == {each: f"{value:.2f}" for each, value in GRID.items()} | {(2.0, 10): "failed"}
+    rings = [trace for trace in content.figure.data if trace.name == "best"]  # type: ignore[union-attr]
+    assert [ring.y[0] for ring in rings] == pytest.approx([min(GRID.values()), min(GRID.values()) + 1])
+    cells = [c for c in page_cells(tab1.write()) if c.get("data-subject", "").startswith("snapgen, guidance")]
+    assert len(cells) == len(GRID)
+
+
+def test_only_points_that_differ_in_guidance_and_steps_alone_are_one_sweep(tab1: Tab1) -> None:
+    tab1.sweep("snapgen", {(1.0, 10): 4.0, (1.5, 10): 3.0})
+    tab1.sweep("snapgen", {(1.5, 10): 3.2, (2.0, 10): 3.1}, guidance_interval=[0.0, 0.6])
+    tab1.sweep("snapgen", {(1.5, 10): 3.3, (2.0, 10): 3.4}, solver="euler")
+    tab1.score("0123456789abcdef", 1.0)  # another study's network
+    content = guidance.content(tab1.frames())
+    assert content is not None
+    tried = {tuple(each["scales"]): each["note"] for each in content.context["sweeps"]}
+    assert tried == {
+        ("1", "1.5"): "best of 2 tried: guidance 1.5, 10 steps, flattered by the choice",
+        ("1", "1.5", "2"): "best of 3 tried: guidance 2, 10 steps, flattered by the choice",  # 1 is in both
+        ("1.5", "2"): "best of 2 tried: guidance 1.5, 10 steps, flattered by the choice",
+    }
+    titles = [each["title"] for each in content.context["sweeps"]]
+    assert len(set(titles)) == 3
+
+
+def test_a_page_of_which_nothing_has_run_has_the_printed_rows_and_says_how_to_go_on(tab1: Tab1) -> None:
+    for record in list(tab1.store.trials()):
+        tab1.store.delete(record)
+    page = tab1.write()
+    assert "harness evaluate KEY --guidance" in page
+    assert "not measured" in table_rows(page)["dit_xl_2", "study"]
+    assert {trace.name for trace in drawn(tab1).figure.data} == {"printed", "front, printed"}  # type: ignore[union-attr]
+
+
+def test_the_sections_stand_on_a_search_s_page_too(tab1: Tab1) -> None:
+    tab1.sweep("snapgen", GRID)
+    candidates = tuple(
+        CandidateSummary(name=f"trial-{number}", state="complete", parameters={}, steps=9, values=(1.0,),
+                         key=tab1.record(name).key)
+        for number, name in enumerate(("snapgen", "dit_xl_2"))
+    )  # fmt: skip
+    search = SweepSummary(
+        name="mine", place="", command="harness sweep mine", driver_runs=False, objectives={"fd": "minimize"},
+        levels=(9,), samplers=(), seed=0, trials=9, candidates=candidates, front=("trial-0",), reasons={},
+        conclusions=None, protocol=tab1.manifest.protocol, protocol_fingerprint=tab1.manifest.protocol_fingerprint,
+    )  # fmt: skip
+    definition = {"sections": ["protocol", "beside", "against_cost", "guidance"]}
+    rows = table_rows(
+        write_report(tab1.store, search, definition, None, tab1.path).read_text().replace("trial-", "trial_")
+    )
+    assert list(rows) == [("trial_0", "study"), ("trial_0", "best"), ("trial_1", "study")]
+
+
+@pytest.mark.parametrize("name", ["tab1_imagenet", "peers"])
+def test_the_pages_of_tab_1_have_its_sections(name: str) -> None:
+    page = yaml.safe_load((Path(__file__).parents[2] / f"reports/{name}.yaml").read_text())
+    assert page["published"] == "tab1"
+    assert {"protocol", "beside", "against_cost", "guidance"} <= set(page["sections"])
+
+
+def test_labels_are_placed_where_they_cover_nothing() -> None:
+    marks = [(100.0, 100.0), (104.0, 100.0), (290.0, 100.0)]
+    sides = label_sides(marks, ["left one", "right one", "at the border"], 300, 200)
+    assert len({sides[0], sides[1]}) == 2
+    assert sides[2].endswith("left")
+    assert label_sides(marks[:1], ["alone"], 300, 200) == ["middle right"]
+
+
+def test_an_axis_is_logarithmic_beyond_a_decade_and_has_room() -> None:
+    linear, log = axis_of([2.0, 4.0]), axis_of([1.0, 100.0])
+    assert (linear.low, linear.high, linear.log) == pytest.approx((1.68, 4.32, False))
+    assert (log.low, log.high, log.log) == pytest.approx((-0.32, 2.32, True))
+    assert log.share(10.0) == pytest.approx(0.5)
+    assert not axis_of([-0.01, 5.0]).log
+    for value in (0.0, 3.0):  # a single point
+        assert axis_of([value]).share(value) == pytest.approx(0.5)
+
+
+def test_what_a_table_says_below_itself_is_of_what_it_shows(tab1: Tab1) -> None:
+    context: dict[str, Any] = dict(beside.content(tab1.frames()).context)
+    assert list(context["labels"]) == ["P"]
+    assert [what for what, _ in context["absences"]] == []
