@@ -1,4 +1,5 @@
-"""`harness evaluate (KEY | FOLDER | FILE)`: the quality of a stored checkpoint, or of images that others made."""
+"""`harness evaluate (KEY | FOLDER | FILE)`: the quality of a stored checkpoint, or of images or networks that others
+made."""
 
 from __future__ import annotations
 
@@ -82,7 +83,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _is_sweep(arguments: argparse.Namespace) -> bool:
-    return arguments.guidance is not None or arguments.steps is not None
+    """Also of a file of weights, which is one point of a sweep: its samples are no trial's."""
+    is_file = arguments.name.endswith(".safetensors")
+    return is_file or arguments.guidance is not None or arguments.steps is not None
 
 
 def _check_sweep(arguments: argparse.Namespace, out: Path) -> None:
@@ -91,9 +94,13 @@ def _check_sweep(arguments: argparse.Namespace, out: Path) -> None:
     from harness.trials.settings import settings_of
     from harness.trials.trained import sampling_of, trained_network
 
+    asked = arguments.guidance is not None or arguments.steps is not None
     for flag in ("beside", "to", "build"):
         if getattr(arguments, flag) is not None:
-            raise UserError(f"--{flag} is of one score, and --guidance and --steps ask for several; leave one out")
+            several = (
+                "--guidance and --steps ask for several" if asked else "a file of weights has its scores in a table"
+            )
+            raise UserError(f"--{flag} is of one score, and {several}; leave one out")
     trained = trained_network(arguments.name, out)
     arguments.trained = trained
     arguments.settings = settings_of([*arguments.overrides, "count_only=false"], sampling_of(trained))
@@ -152,7 +159,8 @@ def _shown(quantity: Quantity) -> str:
 
 VERB = Verb(
     summary="score a trial's checkpoint, or images that others made, against a data set or a reference file",
-    name="a trial's key, a folder of images, an .npz of images (arr_0) or of statistics (mu, sigma)",
+    name="a trial's key, a file of weights, a folder of images or of a diffusers pipeline, an .npz of images (arr_0) "
+    "or of statistics (mu, sigma)",
     example="harness evaluate ~/generated data=digits --json",
     flags=flags,
     check=check,

@@ -1,7 +1,8 @@
 """Scores outside a trial: of a stored checkpoint sampled anew, or of what others made.
 
 KEY          a trial's checkpoint, sampled anew
-FOLDER       any folder of images, brought to the data set's size; against a reference at a path, as they are
+FOLDER       any folder of images, brought to the data set's size; against a reference at a path, as they are;
+             a diffusers pipeline (model_index.json), sampled by its own call
 FILE.npz     `arr_0`, images as they are; `mu` and `sigma`, statistics, of which FD and sFID alone can be told
 """
 
@@ -42,6 +43,7 @@ from harness.records.quantity import Measured, Quantity, Unavailable
 from harness.records.record import TrialRecord
 from harness.records.terminal import escaped
 from harness.training.device import resolve_device
+from harness.trials.pipeline import is_pipeline, open_pipeline
 from harness.trials.prepared import Prepared, cache_folder, prepare
 from harness.trials.samples import sample_images, sampled_batches, sampling_conditions
 from harness.trials.settings import Settings
@@ -68,6 +70,8 @@ def evaluate(name: str, settings: Settings, *, to: Path | None = None, build: Bu
         return _statistics(path, settings, to, build)
     if build is not None:
         raise UserError(f"--build names who made a file of statistics, and {name} is none; leave it out")
+    if is_pipeline(path):
+        return _pipeline(path, settings, to)
     if path.exists() and config.reference_path is not None:
         pictures = open_folder(path) if path.is_dir() else open_npz(path)
         labels = None if path.is_dir() else npz_labels(path, pictures.count)
@@ -165,6 +169,22 @@ def _pictures(
         write_statistics(to, config, merged(scorer.feature_moments()), scorer.spatial_moments(), about)
     against = data.kind if config.reference_path is None and data is not None else str(config.reference_path)
     return Evaluated(quantities=scores, against=against, remarks=list(shown.remarks))
+
+
+def _pipeline(folder: Path, settings: Settings, to: Path | None) -> Evaluated:
+    config, device = settings.quality, resolve_device(settings.recipe.device)
+    data = _data(settings) if config.reference_path is None else None
+    count = config.samples if data is None else samples_for(config, data)
+    made = open_pipeline(folder, settings.sampling, count, data, device)
+    shown = Shown(
+        pictures=made, labels=made.labels, unlabelled=f"{folder} knows no classes", remarks=[made.how]
+    )  # fmt: skip
+    conditions = sampling_conditions(settings.sampling)
+    under = {**conditions, "sampling_seed": f"{conditions['sampling_seed']} of {made.sampler}", "sampled_by": made.how}
+    try:
+        return _pictures(str(folder), shown, data, settings, to, under)
+    except NotFiniteError as error:
+        raise UserError(f"{folder} cannot be scored: {error}") from error
 
 
 def _statistics(path: Path, settings: Settings, to: Path | None, build: Build | None) -> Evaluated:

@@ -1,0 +1,220 @@
+"""A folder of a diffusers pipeline, sampled by the pipeline's own call and scored like everybody's samples.
+
+What is chosen here is what every such call takes: the classes, the number of steps, the guidance scale, and the noise,
+which for sample i is a function of (seed, i) alone. The solver and its times are the pipeline's: its scheduler. Only
+pipelines that make pictures of nothing or of a class are sampled; those that need a prompt or a picture are refused.
+"""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.data.images import ImageData
+from harness.diffusion.config import EVERYWHERE, SamplingConfig
+from harness.diffusion.labels import sample_labels
+from harness.diffusion.sampling import micro_batches
+from harness.models.pixels import to_uint8
+from harness.models.weights import file_sha256
+from harness.records.errors import UserError
+from harness.records.plain import canonical_json, identity
+
+INDEX = "model_index.json"
+"""What makes a folder a pipeline's."""
+NO_CLASS = 1000
+"""The row that DiTPipeline's guidance takes, whatever table it has."""
+
+
+def is_pipeline(folder: Path) -> bool:
+    return (folder / INDEX).is_file()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PipelinePictures:
+    """Its samples, a micro-batch at a time; `harness.data.pictures.Pictures`."""
+
+    folder: Path
+    call: Callable[[range, Tensor | None], Tensor]
+    """Of a whole micro-batch: which samples, and their classes (n,) or None -> uint8 (n, C, H, W)."""
+    labels: Tensor | None
+    """(N,) classes; None: it knows none."""
+    config: SamplingConfig
+    count: int
+    shape: tuple[int, int, int]
+    sampler: str
+    """The pipeline's class: samples with the same seed share their noise with this one's alone."""
+    how: str
+    """By what it samples, in words."""
+
+    @property
+    def digest(self) -> str:
+        """Of the pipeline's files and the sampling."""
+        files = sorted(path for path in self.folder.rglob("*") if path.suffix in (".json", ".safetensors"))
+        sums = {path.relative_to(self.folder).as_posix(): file_sha256(path) for path in files}
+        what = {"files": sums, "sampling": identity(self.config), "count": self.count}
+        return hashlib.sha256(canonical_json(what).encode()).hexdigest()[:16]
+
+    def batches(self, _size: int) -> Iterator[Tensor]:
+        for batch in micro_batches(range(self.count), self.config):
+            images = self.call(batch, _classes_of(self.labels, batch))
+            yield images[: self.count - batch.start]
+
+
+def open_pipeline(
+    folder: Path, config: SamplingConfig, count: int, data: ImageData | None, device: torch.device
+) -> PipelinePictures:
+    """The pipeline, ready to make `count` samples; with `data` of its classes and of its pictures' size.
+
+    UserError for one that needs more than a class, knows other classes or makes pictures of another size, and for
+    settings that its call has not.
+    """
+    parameters = _parameters(folder)
+    _check_settings(folder, config, parameters)
+    pipeline = _loaded(folder, device)
+    classes = _classes(pipeline) if "class_labels" in parameters else None
+    if "class_labels" in parameters and config.guidance_scale > 1 and classes != NO_CLASS:
+        raise UserError(
+            f"{type(pipeline).__name__} takes row {NO_CLASS:,} of its table for no class, and {folder} knows {classes} "
+            "classes; give sampling.guidance_scale=1"
+        )
+    labels = None if classes is None else _labels(folder, config, count, classes, data)
+    call = _call(pipeline, parameters, config)
+    first = range(config.micro_batch)
+    shape = tuple(call(range(1), _classes_of(labels, first[:1])).shape[1:])
+    if data is not None and shape != (data.channels, data.size, data.size):
+        raise UserError(
+            f"{folder} makes pictures of {shape[2]} x {shape[1]} with {shape[0]} channels, and the data's are "
+            f"{data.size} x {data.size} with {data.channels}; give the data that they are to be compared with"
+        )
+    scale = f", guidance {config.guidance_scale:g}" if "guidance_scale" in parameters else ""
+    return PipelinePictures(
+        folder=folder,
+        call=call,
+        labels=labels,
+        config=config,
+        count=count,
+        shape=(shape[0], shape[1], shape[2]),
+        sampler=type(pipeline).__name__,
+        how=f"sampled by {type(pipeline).__name__}'s own call, {type(pipeline.scheduler).__name__}, {config.steps} "
+        f"steps{scale}; sampling.solver is not asked for",
+    )
+
+
+def _parameters(folder: Path) -> Mapping[str, inspect.Parameter]:
+    """Of its class's call; UserError where it is none of diffusers' that makes pictures of nothing or of a class."""
+    import diffusers
+
+    try:
+        name = json.loads((folder / INDEX).read_text())["_class_name"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / INDEX} names no pipeline ({error}); fetch the folder again") from error
+    cls = getattr(diffusers, name, None) if isinstance(name, str) else None
+    if not (isinstance(cls, type) and issubclass(cls, diffusers.DiffusionPipeline)):
+        raise UserError(f"{folder} is of {name}, which is no pipeline of diffusers {diffusers.__version__}")
+    parameters = dict(inspect.signature(cls.__call__).parameters)
+    del parameters["self"]
+    taken = {"class_labels", "batch_size"}
+    needed = [each for each, it in parameters.items() if it.default is it.empty and it.kind is it.POSITIONAL_OR_KEYWORD]
+    needed += [each for each in ("prompt", "image") if each in parameters and each not in needed]
+    if wanted := [each for each in needed if each not in taken]:
+        raise UserError(
+            f"{name} needs {' and '.join(wanted)}, which no data set here has; sample it with diffusers, and give the "
+            "folder of its pictures"
+        )
+    if missing := {"num_inference_steps", "generator", "output_type"} - parameters.keys():
+        raise UserError(f"{name}'s call has no {min(missing)}; sample it with diffusers, and give its pictures")
+    return parameters
+
+
+def _check_settings(folder: Path, config: SamplingConfig, parameters: Mapping[str, Any]) -> None:
+    """Refuse settings that the pipeline's call has not, rather than leave them out."""
+    scale, takes_scale = config.guidance_scale, "guidance_scale" in parameters
+    if scale < 1 or (scale > 1 and not takes_scale):
+        raise UserError(
+            f"{folder} is sampled by its own call, which "
+            f"{'guides by scales from 1' if takes_scale else 'knows no guidance'}; give sampling.guidance_scale=1"
+        )
+    own = {
+        "guidance_interval": config.guidance_interval != EVERYWHERE,
+        "legacy_guided_channels": config.legacy_guided_channels is not None,
+        "times": config.times != "uniform",
+    }
+    if asked := [name for name, is_asked in own.items() if is_asked]:
+        raise UserError(f"{folder} is sampled by its own call, which has no such sampling.{asked[0]}; leave it out")
+
+
+def _loaded(folder: Path, device: torch.device) -> Any:
+    """The pipeline in float32, from safetensors alone, without its own bars."""
+    import diffusers
+
+    diffusers.utils.logging.disable_progress_bar()
+    try:
+        pipeline = diffusers.DiffusionPipeline.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, torch_dtype=torch.float32
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{folder} does not load as a diffusers pipeline: {reason}") from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device)
+
+
+def _classes(pipeline: Any) -> int | None:
+    """How many it was trained on; None: none."""
+    for part in ("transformer", "unet"):
+        config = getattr(getattr(pipeline, part, None), "config", {})
+        for name in ("num_embeds_ada_norm", "num_class_embeds"):
+            if config.get(name) is not None:
+                return int(config[name])
+    return None
+
+
+def _labels(folder: Path, config: SamplingConfig, count: int, classes: int, data: ImageData | None) -> Tensor:
+    """(count,) by `sampling.labels`; of the data's frequencies where there is data, else all classes alike."""
+    if data is not None and len(data.class_names) != classes:
+        raise UserError(
+            f"{folder} knows {classes:,} classes, and the data has {len(data.class_names):,}; give its data"
+        )
+    if data is None and config.labels != "balanced":
+        raise UserError(
+            f"sampling.labels={config.labels} asks for the class frequencies of data, and there are none beside a "
+            "reference at a path; give sampling.labels=balanced"
+        )
+    return sample_labels(count, (1,) * classes if data is None else data.class_sizes, config)
+
+
+def _classes_of(labels: Tensor | None, batch: range) -> Tensor | None:
+    """Of a whole micro-batch: past the last sample the first ones' again, which only keeps the shapes the same."""
+    return None if labels is None else labels[torch.arange(batch.start, batch.stop) % len(labels)]
+
+
+def _call(
+    pipeline: Any, parameters: Mapping[str, Any], config: SamplingConfig
+) -> Callable[[range, Tensor | None], Tensor]:
+    fixed: dict[str, Any] = {"num_inference_steps": config.steps, "output_type": "np"}
+    if "guidance_scale" in parameters:
+        fixed["guidance_scale"] = config.guidance_scale
+
+    def call(batch: range, classes: Tensor | None) -> Tensor:
+        varying: dict[str, Any] = {"generator": [_generator(config.seed, index) for index in batch]}
+        if "batch_size" in parameters:
+            varying["batch_size"] = len(batch)
+        if classes is not None:
+            varying["class_labels"] = classes.tolist()
+        made = torch.from_numpy(np.asarray(pipeline(**fixed, **varying).images, dtype=np.float32))  # 0..1, (n, H, W, C)
+        return to_uint8(2 * made.permute(0, 3, 1, 2) - 1, config.rounding)
+
+    return call
+
+
+def _generator(seed: int, index: int) -> torch.Generator:
+    """Of sample `index`: on the CPU, from which diffusers moves the noise to the device."""
+    (state,) = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state >> np.uint64(1)))  # which takes 63 bits

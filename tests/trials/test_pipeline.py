@@ -1,0 +1,151 @@
+"""A diffusers pipeline's folder is sampled by its own call and scored; what it cannot be asked is one sentence."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+
+from harness.cli import main
+from harness.data.config import DigitsConfig
+from harness.data.dataset import load_dataset
+from harness.diffusion.config import SamplingConfig
+from harness.records.errors import UserError
+from harness.trials.pipeline import is_pipeline, open_pipeline
+
+CPU = torch.device("cpu")
+CONFIG = SamplingConfig(steps=2, micro_batch=4, seed=3)
+
+
+def dit_pipeline(classes):
+    """Small and random: 8 x 8 pictures of 3 channels."""
+    torch.manual_seed(0)
+    transformer = diffusers.DiTTransformer2DModel(
+        num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=8, num_layers=1, sample_size=4,
+        num_embeds_ada_norm=classes,
+    )  # fmt: skip
+    with torch.no_grad():
+        for parameter in transformer.parameters():
+            parameter.normal_(std=0.3)
+    vae = diffusers.AutoencoderKL(
+        block_out_channels=(8, 8), norm_num_groups=4, latent_channels=4, layers_per_block=1,
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+    )  # fmt: skip
+    return diffusers.DiTPipeline(transformer=transformer.eval(), vae=vae.eval(), scheduler=diffusers.DDIMScheduler())
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """One of ten classes, one of a thousand, one of none: a DDPM of greyscale 8 x 8 pictures."""
+    root = tmp_path_factory.mktemp("pipelines")
+    dit_pipeline(10).save_pretrained(root / "ten")
+    dit_pipeline(1000).save_pretrained(root / "thousand")
+    torch.manual_seed(0)
+    unet = diffusers.UNet2DModel(
+        sample_size=8, in_channels=1, out_channels=1, layers_per_block=1, block_out_channels=(8, 8), norm_num_groups=4,
+        down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2,
+    )  # fmt: skip
+    diffusers.DDPMPipeline(unet=unet, scheduler=diffusers.DDPMScheduler()).save_pretrained(root / "none")
+    return root
+
+
+def pictures(folder, count=6, data=None, **settings):
+    made = open_pipeline(folder, replace(CONFIG, **settings), count, data, CPU)
+    return made, torch.cat(list(made.batches(0)))
+
+
+def test_samples_are_the_pipelines_own(folders):
+    """Asked by hand, for the same classes from the same noise, it makes the same pictures."""
+    made, images = pictures(folders / "thousand", guidance_scale=2.0, labels="balanced")
+    assert is_pipeline(folders / "thousand")
+    assert (images.dtype, images.shape) == (torch.uint8, (6, 3, 8, 8))
+    pipeline = diffusers.DiTPipeline.from_pretrained(folders / "thousand")
+    pipeline.set_progress_bar_config(disable=True)
+
+    def generator(index):
+        (state,) = np.random.SeedSequence([3, index]).generate_state(1, np.uint64)
+        return torch.Generator().manual_seed(int(state) >> 1)
+
+    by_hand = pipeline(
+        class_labels=made.labels[:4].tolist(), guidance_scale=2.0, num_inference_steps=2, output_type="np",
+        generator=[generator(index) for index in range(4)],
+    ).images  # fmt: skip
+    rounded = np.rint(255 * by_hand).astype(np.uint8).transpose(0, 3, 1, 2)
+    assert np.abs(rounded.astype(int) - images[:4].numpy()).max() <= 1
+    assert images.float().std() > 5
+
+
+def test_a_sample_is_a_function_of_the_seed_and_its_number(folders):
+    images = pictures(folders / "ten", count=6, labels="balanced")[1]
+    assert torch.equal(pictures(folders / "ten", count=3, labels="balanced")[1], images[:3])
+    assert not torch.equal(pictures(folders / "ten", count=6, labels="balanced", seed=4)[1], images)
+    assert len({image.numpy().tobytes() for image in images}) == 6
+
+
+def test_a_pipeline_without_classes_is_sampled_too(folders):
+    made, images = pictures(folders / "none", data=load_dataset(DigitsConfig()))
+    assert (made.labels, images.shape) == (None, (6, 1, 8, 8))
+    assert made.how.startswith("sampled by DDPMPipeline's own call, DDPMScheduler, 2 steps;")
+
+
+def index_of(folder, **content):
+    folder.mkdir()
+    (folder / "model_index.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("StableDiffusion3Pipeline", "StableDiffusion3Pipeline needs prompt, which no data set here has"),
+        ("LDMTextToImagePipeline", "needs prompt"),
+        ("LDMSuperResolutionPipeline", "needs image"),
+        ("NoSuchPipeline", "which is no pipeline of diffusers"),
+        ("UNet2DModel", "which is no pipeline of diffusers"),
+        (["module", "Pipeline"], "which is no pipeline of diffusers"),
+        ("DiTPipeline", "does not load as a diffusers pipeline"),
+    ],
+)
+def test_what_needs_more_than_a_class_is_refused(name, sentence, tmp_path):
+    with pytest.raises(UserError, match=sentence) as refused:
+        pictures(index_of(tmp_path / "pipeline", _class_name=name))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("which", "settings", "with_data", "sentence"),
+    [
+        ("ten", {"guidance_scale": 2.0}, False, r"takes row 1,000 of its table for no class, and .* knows 10 classes"),
+        ("ten", {}, False, "sampling.labels=proportional asks for the class frequencies of data"),
+        ("ten", {}, True, "makes pictures of 8 x 8 with 3 channels, and the data's are 8 x 8 with 1"),
+        ("thousand", {}, True, "knows 1,000 classes, and the data has 10"),
+        ("none", {"guidance_scale": 2.0}, True, "knows no guidance; give sampling.guidance_scale=1"),
+        ("thousand", {"guidance_scale": 0.5}, True, "guides by scales from 1; give sampling.guidance_scale=1"),
+        ("none", {"times": "shifted", "shift": 3.0}, True, "no such sampling.times"),
+        ("ten", {"guidance_scale": 2.0, "guidance_interval": (0.0, 0.5)}, True, "no such sampling.guidance_interval"),
+        ("ten", {"guidance_scale": 2.0, "legacy_guided_channels": 3}, True, "no such sampling.legacy_guided_channels"),
+    ],
+)
+def test_what_it_cannot_be_asked_is_one_sentence(which, settings, with_data, sentence, folders):
+    with pytest.raises(UserError, match=sentence):
+        pictures(folders / which, data=load_dataset(DigitsConfig()) if with_data else None, **settings)
+
+
+def test_the_command_scores_a_pipeline(folders, tmp_path, capsys):
+    fixed = [
+        "quality.extractor.resolution=32", "quality.metrics=[fd,kid]", "quality.reference_samples=40",
+        "quality.samples=24", "quality.kid_subset_size=8", "quality.kid_subsets=3", "sampling.steps=2",
+        "sampling.guidance_scale=1",
+        f"out={tmp_path / 'runs'}", "recipe.device=cpu",
+    ]  # fmt: skip
+    assert main(["evaluate", str(folders / "none"), "--json", "data=digits", *fixed]) == 0
+    printed = capsys.readouterr()
+    scores: dict[str, Any] = json.loads(printed.out)
+    assert "sampled by DDPMPipeline's own call" in printed.err
+    assert scores["fd"]["value"] > 0
+    assert scores["fd"]["conditions"]["sampling_seed"] == "0 of DDPMPipeline"
+    assert main(["evaluate", str(folders / "ten"), "--json", "data=digits", *fixed]) == 2
+    assert "give the data that they are to be compared with" in capsys.readouterr().err
