@@ -97,10 +97,8 @@ def _check_sweep(arguments: argparse.Namespace, out: Path) -> None:
     asked = arguments.guidance is not None or arguments.steps is not None
     for flag in ("beside", "to", "build"):
         if getattr(arguments, flag) is not None:
-            several = (
-                "--guidance and --steps ask for several" if asked else "a file of weights has its scores in a table"
-            )
-            raise UserError(f"--{flag} is of one score, and {several}; leave one out")
+            others = "--guidance and --steps ask for several" if asked else "a file of weights has its own table"
+            raise UserError(f"--{flag} is of one score, and {others}; leave one out")
     trained = trained_network(arguments.name, out)
     arguments.trained = trained
     arguments.settings = settings_of([*arguments.overrides, "count_only=false"], sampling_of(trained))
@@ -121,18 +119,18 @@ def _sweep(arguments: argparse.Namespace) -> int:
         ScorePoint(guidance=each.sampling.guidance_scale, steps=each.sampling.steps, scores=each.scores)
         for each in swept
     ]
-    score, title = ranked_by(arguments.settings.quality), f"Trial {arguments.trained.key}"
-    page = score_sweep_figure(points, score, title=title).to_html(include_plotlyjs=True)
+    score, title = ranked_by(arguments.settings.quality), arguments.trained.title
+    page = score_sweep_figure(points, score, title=f"{title[0].upper()}{title[1:]}").to_html(include_plotlyjs=True)
     write_atomic(arguments.plot, page.encode())
     if arguments.json:
         print(json.dumps([to_plain({"sampling": each.sampling, "scores": each.scores}) for each in swept]))
         return 0
-    print(_sweep_table(arguments.trained.key, points, [each.sampling.evaluations for each in swept], score))
+    print(_sweep_table(title, points, [each.sampling.evaluations for each in swept], score))
     print(arguments.plot)
     return 0
 
 
-def _sweep_table(key: str, points: Sequence[ScorePoint], evaluations: Sequence[int], score: str) -> str:
+def _sweep_table(title: str, points: Sequence[ScorePoint], evaluations: Sequence[int], score: str) -> str:
     from harness.reporting.score_sweep import best_note, best_of, less_the_best, score_label
 
     names = list(points[0].scores)
@@ -148,7 +146,7 @@ def _sweep_table(key: str, points: Sequence[ScorePoint], evaluations: Sequence[i
         for point, nfe, interval in zip(points, evaluations, apart, strict=True)
     ]
     columns = ("guidance", "steps", "NFE", *names, f"{score} less the best, 95%")
-    return table(columns, rows, f"trial {key}, {score_label(points, score)}; {best_note(points, score)}")
+    return table(columns, rows, f"{title}, {score_label(points, score)}; {best_note(points, score)}")
 
 
 def _shown(quantity: Quantity) -> str:

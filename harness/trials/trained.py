@@ -29,6 +29,11 @@ class TrainedNetwork:
     by_others: bool = False
     """Whether `harness convert` brought it in."""
 
+    @property
+    def title(self) -> str:
+        """What tables and pictures call it."""
+        return self.weights.name if self.by_others else f"trial {self.key}"
+
 
 def trained_network(what: str, out: Path) -> TrainedNetwork:
     """The network that `what` names; trials are looked for in the store under `out`, and in the one that a file of
