@@ -155,8 +155,9 @@ def _loaded(folder: Path, device: torch.device) -> Any:
     import diffusers
 
     diffusers.utils.logging.disable_progress_bar()
+    cls: Any = diffusers.DiffusionPipeline
     try:
-        pipeline = diffusers.DiffusionPipeline.from_pretrained(
+        pipeline = cls.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, torch_dtype=torch.float32
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
