@@ -157,9 +157,7 @@ def _loaded(folder: Path, device: torch.device) -> Any:
     diffusers.utils.logging.disable_progress_bar()
     cls: Any = diffusers.DiffusionPipeline
     try:
-        pipeline = cls.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, torch_dtype=torch.float32
-        )
+        pipeline = cls.from_pretrained(folder, local_files_only=True, use_safetensors=True, torch_dtype=torch.float32)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{folder} does not load as a diffusers pipeline: {reason}") from error
