@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.commands.verb import Verb
 from harness.records.errors import UserError
 from harness.records.manifest import StudyKind, read_manifest, study_folder
+from harness.records.plain import from_plain
 
 if TYPE_CHECKING:
+    from harness.architecture.config import ArchitectureConfig
     from harness.records.manifest import Manifest
+    from harness.records.quantity import Quantity
     from harness.records.sweep_summary import SweepSummary
 
 PAGES, NUMBERS = "reports", "reports/published"
@@ -49,7 +52,8 @@ def report(out: Path, name: str, page: str | None = None) -> Path:
     definition, published = read_page(name, page or source.report)
     collect(store)
     path = study_folder(out, name) / "report.html"
-    return write_report(store, source, definition, published, path, protocol_name_of(source.protocol))
+    name_of = protocol_name_of(source.protocol)
+    return write_report(store, source, definition, published, path, name_of, others_cost(definition))
 
 
 def check_page(kind: StudyKind, name: str, page: str | None) -> None:
@@ -60,10 +64,32 @@ def check_page(kind: StudyKind, name: str, page: str | None) -> None:
 
         try:
             checked_definition(definition, published, kind)
+            others_architectures(definition)
         except UserError as error:
             from harness.trials.studies import find_study
 
             raise UserError(f"{find_study(PAGES, page or name)}: {error}") from error
+
+
+def others_cost(definition: Mapping[str, Any]) -> dict[str, Mapping[str, Quantity]]:
+    """Name of others' weights on the page -> what their architecture counts at the latent that it is made for."""
+    from harness.architecture.latents import FULL_LATENT
+
+    if not (others := others_architectures(definition)):
+        return {}
+    from harness.trials.costs import counted  # loads torch
+
+    return {name: counted(config, config.native_latent or FULL_LATENT) for name, config in others.items()}
+
+
+def others_architectures(definition: Mapping[str, Any]) -> dict[str, ArchitectureConfig]:
+    """Name of others' weights on the page -> their architecture; UserError for one that the catalogue does not have."""
+    from harness.architecture.catalogue import architecture
+    from harness.reporting.definition import OthersWeights
+
+    plain = definition.get("others", {}).items()
+    others = {name: from_plain(OthersWeights, each, where=f"others.{name}") for name, each in plain}
+    return {name: architecture(each.architecture) for name, each in others.items()}
 
 
 def read_page(name: str, page: str | None) -> tuple[dict[str, Any], dict[str, Any] | None]:

@@ -5,6 +5,7 @@ file leaves out is as on that page: the sections, facts, controls and observed c
 columns, with all that is built on them, where it has no columns.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -81,6 +82,22 @@ class Fact:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class OthersWeights:
+    """Weights that others trained: converted and scored here, they stand beside the study's own networks."""
+
+    architecture: str  # the catalogue's name of their form: `published/dit_xl_2`; its costs are counted
+    key: str  # what stands for a trial's key: 16 digits, with which the sha256 of the published file begins
+    title: str = ""  # where it is left out, the printed row's, with "published weights"
+
+    def __post_init__(self) -> None:
+        if re.fullmatch("[0-9a-f]{16}", self.key) is None:
+            raise UserError(
+                "others' weights have a key of 16 hex digits, with which the sha256 of the published file begins and "
+                f"`harness evaluate FILE --guidance ...` names its picture, not '{self.key}'"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ReportDefinition:
     sections: tuple[str, ...]  # their names in harness/reporting/sections, in the order of the page
     columns: tuple[Column, ...]
@@ -96,6 +113,7 @@ class ReportDefinition:
     must_beat: tuple[str, ...] = ()  # the controls that a trained network has to beat before its quality counts
     observed: tuple[str, ...] = ()  # conditions that were seen, not set: rungs that differ in them are comparable
     published: str = ""  # the name in reports/published/ of the numbers to stand beside; the caller reads them
+    others: Mapping[str, OthersWeights] = field(default_factory=dict)  # by the printed row that they stand below
     train_curve: str = "train_loss"
     validation_curve: str = "validation_loss"
     samples: str = "samples.png"  # the artifact of a trial that shows its samples

@@ -1,23 +1,29 @@
-"""The networks of a page as one list: printed ones, those of the study, and the best point of each stored score sweep.
+"""The networks of a page as one list: printed ones, those of the study, others' weights that were scored here, and the
+best point of each stored score sweep.
 
 Printed and own numbers have other trainings, other samples and often another score. So an entry says where its numbers
 come from, and whether they may share an axis is decided here: only where both are the same score, at full size.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from harness.records.quantity import Counted
 from harness.records.record import Measurement
 from harness.reporting.cells import names_of
 from harness.reporting.definition import Column
-from harness.reporting.frames import Estimate, Reading, departures
+from harness.reporting.frames import Estimate, Reading, departures, reading
 from harness.reporting.published import PublishedCell
 from harness.reporting.score_sweep import best_note
-from harness.reporting.scored import ScoreSweep, protocol_of, reading_of, score_sweeps
+from harness.reporting.scored import Scored, ScoreSweep, protocol_of, score_sweeps
 from harness.reporting.section import Frames
 
-Source = Literal["printed", "study", "best"]
+Source = Literal["printed", "study", "best", "others"]
+OWN = "its own"
+"""What is known of a protocol's parts that others' weights were trained under."""
+TRAINING = ("autoencoder", "text", "recipe")
+"""A protocol's parts that make the weights."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +35,7 @@ class Entry:
     title: str
     printed: Mapping[str, PublishedCell] = field(default_factory=dict)  # by published column
     estimates: Mapping[str, Estimate] = field(default_factory=dict)  # by quantity: of a subject, over its seeds
-    readings: Mapping[str, Reading] = field(default_factory=dict)  # by quantity: scores of the best point
+    readings: Mapping[str, Reading] = field(default_factory=dict)  # by quantity: scores of one point of a sweep
     chosen: str = ""  # from how many points the best was chosen, and which it is
     departures: tuple[str, ...] = ()  # in what its protocol is not the page's: `sampling.steps=50`
 
@@ -53,8 +59,8 @@ def entries(frames: Frames) -> list[Entry]:
     """Printed rows in their order, each followed by the subject of its name and that one's best points; then the other
     subjects with theirs."""
     own: dict[str, list[Entry]] = {one.name: [] for one in frames.study.subjects}
-    for entry in (*_of_study(frames), *_best(frames)):
-        own[entry.name].append(entry)
+    for entry in (*_of_study(frames), *_scored(frames)):
+        own.setdefault(entry.name, []).append(entry)
     rows: list[Entry] = []
     for name, row in frames.published.rows.items():
         rows.append(Entry(source="printed", name=name, title=row.title or name, printed=row.cells))
@@ -72,34 +78,74 @@ def _of_study(frames: Frames) -> Iterator[Entry]:
         yield Entry(source="study", name=one.name, title=one.title, estimates=values, departures=tuple(others))
 
 
-def _best(frames: Frames) -> Iterator[Entry]:
+def _scored(frames: Frames) -> Iterator[Entry]:
+    """The best point of each sweep of several points; of others' weights of any, or an entry without scores."""
     column = score_column(frames)
-    for sweep in swept(frames) if column is not None else ():
-        best = sweep.best(column.quantity) if column is not None and len(sweep.measurements) > 1 else None
-        if column is not None and best is not None:
-            yield _best_point(frames, sweep, best, column.quantity)
+    if column is None:
+        return
+    best = [(sweep, point) for sweep in swept(frames) if (point := sweep.best(column.quantity)) is not None]
+    for sweep, point in best:
+        if sweep.of.seed is None or len(sweep.measurements) > 1:
+            yield _best_point(frames, sweep, point, column.quantity)
+    scored = {sweep.of.name for sweep, _ in best if sweep.of.seed is None}
+    for each in _others(frames).values():
+        if each.name not in scored:
+            costs = _counted(frames, each.name)
+            yield Entry(source="others", name=each.name, title=each.title, estimates=costs, departures=(OWN,))
 
 
 def _best_point(frames: Frames, sweep: ScoreSweep, best: Measurement, score: str) -> Entry:
     """Its scores, and what the network costs."""
-    study, name = frames.study, sweep.subject
+    of, study = sweep.of, frames.study
+    apart = departures(protocol_of(sweep, best), study.protocol)
     scores = [c.quantity for c in frames.columns if c.spread == "seeds" and c.quantity in best.quantities]
     costs = [c.quantity for c in frames.columns if c.spread != "seeds"]
-    seed = f", seed {sweep.seed}" if len(study.seeds) > 1 else ""
+    rows = {each: reading(f"{of.title}, best", of.seed, each, best) for each in scores}
+    several = len(sweep.measurements) > 1
     return Entry(
-        source="best",
-        name=name,
-        title=f"{study.titles[name]}{seed}, best of {len(sweep.measurements)}",
-        estimates={each: frames.estimates[name, each] for each in costs},
-        readings={each: reading_of(sweep, best, f"{name}, best", each, study) for each in scores},
-        chosen=best_note(sweep.points, score),
-        departures=tuple(departures(protocol_of(best, study), study.protocol)),
+        source="others" if of.seed is None else "best",
+        name=of.name,
+        title=f"{of.title}, best of {len(sweep.measurements)}" if several else of.title,
+        estimates=_counted(frames, of.name) if of.seed is None else {c: frames.estimates[of.name, c] for c in costs},
+        readings={each: replace(row, other_protocol=", ".join(apart)) for each, row in rows.items()},
+        chosen=best_note(sweep.points, score) if several else "",
+        departures=tuple(apart),
     )
 
 
+def _counted(frames: Frames, name: str) -> dict[str, Estimate]:
+    """What the architecture of others' weights costs, as far as it is counted."""
+    return {
+        quantity: Estimate(
+            subject=f"{name}, others", quantity=quantity, kind=known.kind, values=(known.value,), value=known.value,
+            unit=known.unit,
+        )
+        for quantity, known in frames.counted.get(name, {}).items()
+        if isinstance(known, Counted)
+    }  # fmt: skip
+
+
 def swept(frames: Frames) -> list[ScoreSweep]:
-    """The stored score sweeps of the page's trials."""
-    return score_sweeps(frames.study, frames.scores())
+    """The stored score sweeps of the page's trials, and of others' weights that it names."""
+    study, networks = frames.study, dict[str, Scored]()
+    for one in study.subjects:
+        for seed, key in one.trials.items():
+            title = f"{one.title}, seed {seed}" if len(study.seeds) > 1 else one.title
+            networks[key] = Scored(name=one.name, title=title, seed=seed, protocol=study.protocol)
+    return score_sweeps({**networks, **_others(frames)}, frames.scores())
+
+
+def _others(frames: Frames) -> dict[str, Scored]:
+    """Key -> others' weights, of whose training no more is known than that it is not the study's."""
+    study, rows = frames.study.protocol, frames.published.rows
+    trained = {**study, **{part: OWN for part in TRAINING if part in study}}
+    return {
+        each.key: Scored(
+            name=name, title=each.title or f"{rows[name].title if name in rows else name}, published weights",
+            seed=None, protocol=trained,
+        )
+        for name, each in frames.definition.others.items()
+    }  # fmt: skip
 
 
 def same_score(frames: Frames, column: Column) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from harness.records.errors import UserError, unknown_name
 from harness.records.manifest import Manifest, StudyKind
 from harness.records.plain import from_plain
+from harness.records.quantity import Quantity
 from harness.records.store import Store, write_atomic
 from harness.records.sweep_summary import SweepSummary
 from harness.reporting.checks import training_checks
@@ -29,6 +30,7 @@ from harness.reporting.section import Frames
 from harness.reporting.sections import SECTIONS
 from harness.reporting.subjects import Study, study_of
 
+NOTHING: Mapping[str, Mapping[str, Quantity]] = {}
 SCORE = "score"
 """The subject of a Measurement that scores one trained network, however it was sampled."""
 UNPUBLISHED = Published(title="", source="", conditions="", columns={}, rows={})
@@ -41,6 +43,7 @@ def write_report(
     published: Mapping[str, Any] | None,
     path: Path,
     protocol_name: str = "",
+    counted: Mapping[str, Mapping[str, Quantity]] = NOTHING,
 ) -> Path:
     """Write the report of a study as one HTML file that opens offline, and return its path.
 
@@ -49,10 +52,11 @@ def write_report(
     definition: what to show and how to judge: the content of reports/NAME.yaml; {} is the default page
     published:  the numbers to stand beside ours: the content of reports/published/NAME.yaml; None without any
     protocol_name: what the study's protocol is called; a page cannot know, as names are the trials'
+    counted:    what others' weights cost, by their name in the definition; a page cannot count
     """
     study = replace(study_of(source), protocol_name=protocol_name)
     page, numbers = checked_definition(definition, published, study.kind)
-    frames = frames_of(store, study, page, numbers)
+    frames = frames_of(store, study, page, numbers, counted)
     path = Path(path)
     write_atomic(path, render(frames, [SECTIONS[name] for name in frames.definition.sections]).encode())
     return path
@@ -87,7 +91,13 @@ def _check_published(page: ReportDefinition, published: Published) -> None:
             raise UserError(f"the report asks for the published column '{name}'; '{published.title}' has: {columns}")
 
 
-def frames_of(store: Store, study: Study, definition: ReportDefinition, published: Published) -> Frames:
+def frames_of(
+    store: Store,
+    study: Study,
+    definition: ReportDefinition,
+    published: Published,
+    counted: Mapping[str, Mapping[str, Quantity]] = NOTHING,
+) -> Frames:
     """All that the study's sections are computed from."""
     records, controls = records_of(store, study), controls_of(store, study)
     recorded = sorted({name for record in records.values() if record is not None for name in record.quantities})
@@ -116,6 +126,7 @@ def frames_of(store: Store, study: Study, definition: ReportDefinition, publishe
         tests=tests,
         artifact=lambda key, name: _content(store.artifact(key, name)),
         scores=cache(lambda: tuple(store.measurements(SCORE))),
+        counted=counted,
     )
 
 

@@ -5,15 +5,13 @@ was sampled, and how and against which data it was scored.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from harness.records.better import best_place
 from harness.records.plain import canonical_json
 from harness.records.record import Measurement
-from harness.reporting.frames import Reading, other_protocol, reading
 from harness.reporting.score_sweep import ScorePoint
-from harness.reporting.subjects import Study
 
 VARIED = ("guidance_scale", "steps")
 ONLY_GUIDED = ("guidance_interval", "legacy_guided_channels")
@@ -21,11 +19,20 @@ ONLY_GUIDED = ("guidance_interval", "legacy_guided_channels")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Scored:
+    """A trained network, of which scores are stored under its key."""
+
+    name: str  # the subject's, or that of others' weights
+    title: str
+    seed: int | None  # None for others' weights
+    protocol: Mapping[str, Any]  # that it was trained under
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreSweep:
     """The stored scores of one trained network that differ in guidance and steps alone."""
 
-    subject: str
-    seed: int
+    of: Scored
     measurements: tuple[Measurement, ...]  # by steps, then by guidance
 
     @property
@@ -57,31 +64,23 @@ class ScoreSweep:
         return None if place is None else self.measurements[place]
 
 
-def score_sweeps(study: Study, scores: Sequence[Measurement]) -> list[ScoreSweep]:
-    """Those of the study's trials, in its order; scores at a single point are a sweep of one."""
-    trials = {key: (one.name, seed) for one in study.subjects for seed, key in one.trials.items()}
+def score_sweeps(networks: Mapping[str, Scored], scores: Sequence[Measurement]) -> list[ScoreSweep]:
+    """Those of the networks, by their keys and in their order; scores at a single point are a sweep of one."""
     alike: dict[tuple[str, str], list[Measurement]] = {}
     for each in scores:
-        if each.settings["trial"] in trials:
+        if each.settings["trial"] in networks:
             alike.setdefault((each.settings["trial"], _fixed(each)), []).append(each)
-    order = list(trials)
+    order = list(networks)
     return [
-        ScoreSweep(subject=trials[key][0], seed=trials[key][1], measurements=tuple(sorted(group, key=_place)))
+        ScoreSweep(of=networks[key], measurements=tuple(sorted(group, key=_place)))
         for (key, _), several in sorted(alike.items(), key=lambda item: order.index(item[0][0]))
         for group in _with_unguided(several)
     ]
 
 
-def reading_of(sweep: ScoreSweep, measurement: Measurement, name: str, quantity: str, study: Study) -> Reading:
-    """A quantity of one of its points, under a name of its own: it is not the trial's, which was sampled otherwise."""
-    row = reading(name, sweep.seed, quantity, measurement)
-    other = other_protocol(protocol_of(measurement, study), study.protocol)
-    return row if row.value is None else replace(row, other_protocol=other)
-
-
-def protocol_of(measurement: Measurement, study: Study) -> dict[str, Any]:
-    """The protocol under which one of the study's networks has this score: trained as there, sampled and scored so."""
-    return {**study.protocol, **{part: measurement.settings[part] for part in ("data", "sampling", "quality")}}
+def protocol_of(sweep: ScoreSweep, measurement: Measurement) -> dict[str, Any]:
+    """The protocol that the score was made under: its network's training, and how it was sampled and scored."""
+    return {**sweep.of.protocol, **{part: measurement.settings[part] for part in ("data", "sampling", "quality")}}
 
 
 def _fixed(measurement: Measurement) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import plotly.graph_objects as go
 
 from harness.records.manifest import StudyKind
+from harness.records.quantity import Quantity
 from harness.records.record import Measurement
 from harness.reporting.checks import TrainingChecks
 from harness.reporting.claims import Claim
@@ -44,6 +45,7 @@ class Frames:
     tests: Corrected
     artifact: Callable[[str, str], bytes | None]  # (key of a record, file name) -> its content; None: there is none
     scores: Callable[[], Sequence[Measurement]]  # every stored score of a network, read when a section asks for them
+    counted: Mapping[str, Mapping[str, Quantity]]  # name in the definition's `others` -> what its architecture costs
 
     @property
     def columns(self) -> tuple[Column, ...]:

@@ -14,7 +14,7 @@ from harness.records.quantity import Counted, Failed, Measured, Predicted, Quant
 from harness.records.record import Measurement, Protocol, TrialRecord
 from harness.records.store import Store
 from harness.reporting.published import Published
-from harness.reporting.report import checked_definition, frames_of, write_report
+from harness.reporting.report import NOTHING, checked_definition, frames_of, write_report
 from harness.reporting.section import Frames
 from harness.reporting.subjects import study_of
 
@@ -35,6 +35,7 @@ PROTOCOL: dict[str, Any] = {
     "quality": {"samples": 50_000, "reference": "train", "extractor": {"kind": "inception_v3", "resolution": 299}},
 }
 SEEDS = (0, 1)
+Costs = Mapping[str, Mapping[str, Quantity]]
 FID = "FID, N=50000 against all of the training set"
 LAPTOP = {"score": "fd", "label": "FD-EffLite0@64, N=512"}
 
@@ -47,12 +48,13 @@ class Tab1:
     published: dict[str, Any]
     path: Path
 
-    def write(self) -> str:
-        return write_report(self.store, self.manifest, self.definition, self.published, self.path).read_text()
+    def write(self, counted: Costs = NOTHING) -> str:
+        page = (self.definition, self.published, self.path)
+        return write_report(self.store, self.manifest, *page, counted=counted).read_text()
 
-    def frames(self) -> Frames:
+    def frames(self, counted: Costs = NOTHING) -> Frames:
         definition, published = checked_definition(self.definition, self.published, "ablation")
-        return frames_of(self.store, study_of(self.manifest), definition, published)
+        return frames_of(self.store, study_of(self.manifest), definition, published, counted)
 
     @property
     def printed(self) -> Published:

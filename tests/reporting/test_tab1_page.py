@@ -10,6 +10,9 @@ import pytest
 import yaml
 from tab1_study import LAPTOP, NETWORKS, SEEDS, Tab1, build
 
+from harness.commands import report
+from harness.records.errors import UserError
+from harness.records.quantity import Counted
 from harness.records.sweep_summary import CandidateSummary, SweepSummary
 from harness.reporting.drawing import ORANGE, axis_of, label_sides
 from harness.reporting.report import write_report
@@ -169,6 +172,55 @@ def test_a_network_trained_under_another_protocol_is_marked_everywhere(tab1: Tab
     assert looks["DiT-XL/2"] == ("other", f"DiT-XL/2 {MARK}")
 
 
+OTHERS = {"dit_xl_2": {"architecture": "published/dit_xl_2", "key": "00112233aabbccdd"}}
+
+
+def test_others_weights_that_were_scored_here_stand_below_the_printed_row(tab1: Tab1) -> None:
+    tab1.definition["others"] = OTHERS
+    counted = {"dit_xl_2": {"params": Counted(value=675_129_632, unit="parameters"),
+                            "macs": Counted(value=118_641_000_000, unit="multiply-adds")}}  # fmt: skip
+    page = tab1.write(counted)
+    assert "not measured" in table_rows(page)["dit_xl_2", "others"], "no score of its key is stored yet"
+    for guidance_scale, value in ((1.25, 2.6), (1.5, 2.4)):
+        tab1.score("00112233aabbccdd", value, guidance_scale=guidance_scale, steps=50)
+    page = tab1.write(counted)
+    assert list(table_rows(page))[4:7] == [("dit_xl_2", "printed"), ("dit_xl_2", "study"), ("dit_xl_2", "others")]
+    row = table_rows(page)["dit_xl_2", "others"]
+    assert "DiT-XL/2, published weights, best of 2" in row
+    assert "others&#39; weights, scored here" in row
+    assert 'data-value="2.4"' in row
+    assert 'data-value="675129632"' in row
+    for departure in ("recipe=its own", "text=its own", "autoencoder=its own", "sampling.steps=50"):
+        assert departure in row
+    mark = next(mark for mark in against_cost.cost_marks(tab1.frames(counted)) if "published weights" in mark.title)
+    assert (mark.look, mark.on_front, mark.x, mark.y) == ("other", False, 118_641_000_000, 2.4)
+    assert "DiT-XL/2, published weights" in {
+        each["title"] for each in guidance.content(tab1.frames()).context["sweeps"]
+    }  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("others", "sentence"),
+    [
+        ({"architecture": "published/dit_xl_2", "key": "dit.safetensors"}, "a key of 16 hex digits"),
+        ({"architecture": "published/dit_xl_3", "key": "00112233aabbccdd"}, "published/dit_xl_3"),
+    ],
+)
+def test_others_weights_that_cannot_be_are_one_sentence(
+    tab1: Tab1, others: dict[str, str], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    definition = {**tab1.definition, "others": {"dit_xl_2": others}}
+    monkeypatch.setattr(report, "read_page", lambda *_: (definition, tab1.published))
+    with pytest.raises(UserError, match=sentence):
+        report.check_page("ablation", "tab1_imagenet", None)
+
+
+def test_what_others_weights_cost_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = report.others_cost({"others": {"mine": {"architecture": "laptop/dit", "key": "00112233aabbccdd"}}})
+    assert counted["mine"]["params"].kind == "counted"
+    assert report.others_cost({}) == {}
+
+
 def test_the_head_has_a_line_for_each_part_of_the_protocol(tab1: Tab1) -> None:
     lines = {title: dict(pairs) for title, pairs, _ in head.content(tab1.frames()).context["lines"]}
     assert list(lines) == ["Networks", "Data", "Latents", "Text", "Training", "Sampling", "Score"]
@@ -192,7 +244,11 @@ def test_a_sweep_of_scores_is_a_table_and_a_picture_with_its_best_in_a_ring(tab1
     assert shown == {each: f"{value:.2f}" for each, value in GRID.items()} | {(2.0, 10): "failed"}
     rings = [trace for trace in content.figure.data if trace.name == "best"]  # type: ignore[union-attr]
     assert [ring.y[0] for ring in rings] == pytest.approx([min(GRID.values()), min(GRID.values()) + 1])
-    cells = [c for c in page_cells(tab1.write()) if c.get("data-subject", "").startswith("snapgen, guidance")]
+    cells = [
+        c
+        for c in page_cells(tab1.write())
+        if c.get("data-subject", "").startswith("the efficient UNet, seed 0, guidance")
+    ]
     assert len(cells) == len(GRID)
 
 

@@ -152,8 +152,8 @@ def _printed(entry: Entry, cost: Column, score: Column, frames: Frames) -> Mark 
 
 
 def _own(entry: Entry, cost: Column, score: Column, frames: Frames) -> Mark | None:
-    x, y, known = entry.value(cost), entry.value(score), entry.estimates[cost.quantity]
-    if x is None or y is None:
+    x, y, known = entry.value(cost), entry.value(score), entry.estimates.get(cost.quantity)
+    if x is None or y is None or known is None:
         return None
     if (reading := entry.readings.get(score.quantity)) is not None:
         low, high = reading.low, reading.high
@@ -166,7 +166,7 @@ def _own(entry: Entry, cost: Column, score: Column, frames: Frames) -> Mark | No
 
 
 def _look(entry: Entry, x_kind: str, frames: Frames) -> Look:
-    if entry.name in frames.checks.beaten:
+    if entry.source != "others" and entry.name in frames.checks.beaten:
         return "beaten"
     if entry.source == "best":
         return "best"

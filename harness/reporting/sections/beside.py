@@ -73,6 +73,13 @@ is flattered by the choice.{% endif %}</p>
 </div>
 """
 
+ORIGINS = {
+    "printed": "printed",
+    "study": "trained here",
+    "best": "scored here",
+    "others": "others' weights, scored here",
+}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cell:
@@ -84,7 +91,7 @@ class Cell:
 def content(frames: Frames) -> Content:
     rows = entries(frames)
     published = frames.published if frames.published.rows else None
-    best = [row for each in rows if each.source == "best" for row in each.readings.values()]
+    points = [row for each in rows for row in each.readings.values()]
     return Content(
         context={
             "rows": [_row(each, frames) for each in rows],
@@ -92,8 +99,8 @@ def content(frames: Frames) -> Content:
             "extra": printed_only(frames),
             "names": names_of(frames.shown),
             "seeds": len(frames.study.seeds),
-            "best": bool(best),
-            "notes": protocol_notes([*frames.shown, *best]),
+            "best": any(each.chosen for each in rows),
+            "notes": protocol_notes([*frames.shown, *points]),
             "protocol_name": frames.study.protocol_name,
             "absences": absences(frames.columns, frames.estimates),
             "published": published,
@@ -113,8 +120,8 @@ def _row(entry: Entry, frames: Frames) -> dict[str, object]:
         "source": entry.source,
         "title": entry.title,
         "note": entry.chosen or (entry.name if entry.source == "study" else ""),
-        "beaten": "" if entry.source == "printed" else frames.checks.beaten.get(entry.name, ""),
-        "origin": {"printed": "printed", "study": "trained here", "best": "scored here"}[entry.source],
+        "beaten": frames.checks.beaten.get(entry.name, "") if entry.source in ("study", "best") else "",
+        "origin": ORIGINS[entry.source],
         "cells": cells,
         "protocol": _protocol(entry),
     }
@@ -136,9 +143,15 @@ def _cell(entry: Entry, column: Column, frames: Frames) -> Cell:
         row = entry.readings[column.quantity]
         return Cell(own=reading_text(row), spreads=_between(row.low, row.high))
     if column.quantity not in entry.estimates:
-        return Cell()
+        return Cell(own=_nothing(entry, column)) if column.spread == "seeds" else Cell()
     estimate = entry.estimates[column.quantity]
     return Cell(own=value_text(estimate, column), spreads=_between(*interval(estimate, column)))
+
+
+def _nothing(entry: Entry, column: Column) -> Text:
+    """Of others' weights without a stored score."""
+    data = {"subject": f"{entry.name}, others", "quantity": column.quantity, "kind": "missing"}
+    return Text(kind="missing", text="not measured", data=data, hint="no score of its key is stored")
 
 
 def _printed(entry: Entry, column: str, cell: PublishedCell, frames: Frames) -> Text:

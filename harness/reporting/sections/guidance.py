@@ -82,19 +82,19 @@ def _sweeps(frames: Frames) -> dict[str, tuple[ScoreSweep, str]]:
     assert score is not None
     for sweep in (each for each in swept(frames) if len(each.measurements) > 1 and each.scores):
         name = score.quantity if score.quantity in sweep.scores else sweep.scores[0]
-        title = f"{frames.study.titles[sweep.subject]}, seed {sweep.seed}"
+        title = sweep.of.title
         again = sum(other == title or other.startswith(f"{title}, sweep") for other in titled)
         titled[f"{title}, sweep {again + 1}" if again else title] = (sweep, name)
     return titled
 
 
 def _table(title: str, sweep: ScoreSweep, score: str, frames: Frames) -> dict[str, object]:
-    points, own = sweep.points, protocol_of(sweep.measurements[-1], frames.study)
+    points, own = sweep.points, protocol_of(sweep, sweep.measurements[-1])
     best, apart = best_of(points, score), less_the_best(points, score)
     cells: dict[tuple[int, float], Cell] = {}
     for point, measurement, interval in zip(points, sweep.measurements, apart, strict=True):
-        name = f"{sweep.subject}, guidance {point.guidance:g}, {point.steps} steps"
-        text = reading_text(reading(name, sweep.seed, score, measurement))  # its head says under what
+        name = f"{sweep.of.title}, guidance {point.guidance:g}, {point.steps} steps"
+        text = reading_text(reading(name, sweep.of.seed, score, measurement))  # its head says under what
         between = "" if interval is None else f"{signed(interval[0])} to {signed(interval[1])}"
         cells[point.steps, point.guidance] = Cell(value=text, best=point == best, apart=between)
     scales = sorted({guidance for _, guidance in cells})

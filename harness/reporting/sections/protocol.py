@@ -56,7 +56,7 @@ def _differing(rows: Sequence[Entry], section: str) -> list[str]:
     """`sampling.steps=50 in thin SDXL, best of 12`: each way in which networks depart from the section, and which."""
     ways: dict[str, list[str]] = {}
     for each in rows:
-        if parts := [part for part in each.departures if part.startswith(f"{section}.")]:
+        if parts := [part for part in each.departures if part.startswith((f"{section}.", f"{section}="))]:
             ways.setdefault(", ".join(parts), []).append(each.title)
     return [f"{way} in {listed(titles)}" for way, titles in ways.items()]
 
