@@ -14,6 +14,9 @@ from harness.records.record import why
 from harness.records.terminal import table
 
 if TYPE_CHECKING:
+    from harness.trials.ablation import Ablation
+    from harness.trials.ablation_study import AblationStudy
+    from harness.trials.settings import Settings
     from harness.trials.spec import TrialSpec
 
 
@@ -23,11 +26,13 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 def check(arguments: argparse.Namespace) -> None:
     from harness.trials.ablation_study import ablation_study, twins_of
-    from harness.trials.checks import check_study
+    from harness.trials.checks import check_study, lacks_data
 
     study, settings = ablation_study(arguments.name, arguments.overrides)
     check_page("ablation", Path(arguments.name).stem, study.report)
     twins_of(study, settings)
+    if arguments.dry_run and lacks_data(settings):
+        return  # nothing of this machine is asked: the study is counted, and would run where the data is
     rungs = study.architecture.architectures()
     check_study(settings, (architecture for _, architecture in rungs), name=Path(arguments.name).stem)
 
@@ -67,24 +72,76 @@ VERB = Verb(
 
 
 def planned_ablation(name: str, overrides: Sequence[str]) -> str:
-    """Every (rung, seed): whether the store has it, a limit refuses it, or it would be trained; and how."""
+    """Every (rung, seed): whether the store has it, a limit refuses it, or it would be trained; how; and what that
+    takes, as an estimate."""
     from harness.launch.executors import submission_of
     from harness.trials.ablation import ablation
     from harness.trials.ablation_study import ablation_study
+    from harness.trials.checks import lacks_data
     from harness.trials.spec import scratch_copy
 
-    out = ablation_study(name, overrides)[1].out
+    study, settings = ablation_study(name, overrides)
+    if lacks_data(settings):
+        return _without_data(study, settings)
+    out = settings.out
     with scratch_copy(out) as place:
         job = ablation(name, [*overrides, f"out={place}"], "")
         specs = {spec.key: spec for spec in job.specs()}
         fates = {key: _expected_ending(spec) for key, spec in specs.items()}
         rows = [(spec.name, str(spec.seed), fates[key]) for key, spec in specs.items()]
-        keys = [key for key, fate in fates.items() if fate == "would run"] or ["KEY"]
-        submission = submission_of(job.settings.launcher, job.folder / "attempts", keys)
+        waiting = [spec for key, spec in specs.items() if fates[key] == "would run"]
+        submission = submission_of(
+            job.settings.launcher, job.folder / "attempts", [each.key for each in waiting] or ["KEY"]
+        )
         submission = submission.replace(str(place), str(Path(out).absolute()))
-    runs = sum(fate == "would run" for fate in fates.values())
-    lines = [table(("rung", "seed", "what becomes of it"), rows), f"{runs} of {len(rows)} would run", *job.remarks]
-    return "\n".join([*lines, f"\njobs: {submission}", "dry run: nothing was run or written"])
+        estimated = _estimated(job, waiting)
+    lines = [table(("rung", "seed", "what becomes of it"), rows), f"{len(waiting)} of {len(rows)} would run"]
+    lines += [*job.remarks, *estimated]
+    return "\n".join([*lines, f"\nhow: {submission}", "dry run: nothing was run or written"])
+
+
+def _estimated(job: Ablation, waiting: Sequence[TrialSpec]) -> list[str]:
+    """What the trainings take; nothing where there are none."""
+    from harness.trials.estimates import estimate, estimate_lines, pictures_of, training_of
+    from harness.trials.spec import store_of
+
+    if not waiting or job.settings.count_only:
+        return []
+    latent, steps = job.prepared.sizes.latent[-1], job.settings.recipe.steps
+    each = {spec.architecture: training_of(spec.architecture, latent, steps) for spec in waiting}
+    trainings = [each[spec.architecture] for spec in waiting]
+    store = store_of(job.settings.out)
+    return estimate_lines(estimate(trainings, job.settings, pictures_of(job.settings), store), job.settings)
+
+
+def _without_data(study: AblationStudy, settings: Settings) -> str:
+    """The same of a study whose prepared data is not here: its networks counted, ImageNet's pictures assumed."""
+    from harness.trials.estimates import (
+        estimate,
+        estimate_lines,
+        fitted_to_latents,
+        how_to_prepare,
+        latent_of,
+        pictures_of,
+        training_of,
+    )
+    from harness.trials.spec import store_of
+
+    pictures = pictures_of(settings)
+    channels, side = latent_of(settings, pictures)
+    each = {
+        rung.name: training_of(fitted_to_latents(architecture, channels), side, settings.recipe.steps)
+        for rung, architecture in study.architecture.architectures()
+    }
+    rows = [(name, f"{one.params / 1e6:.4g} M", f"{one.macs / 1e9:.4g} G") for name, one in each.items()]
+    trainings = [one for one in each.values() for _ in settings.seeds]
+    lines = [
+        how_to_prepare(settings),
+        table(("rung", "params", f"multiply-adds at {side}x{side}x{channels}"), rows),
+        f"{len(trainings)} trainings of {settings.recipe.steps:,} steps, {len(settings.seeds)} a rung",
+        *estimate_lines(estimate(trainings, settings, pictures, store_of(settings.out)), settings),
+    ]
+    return "\n".join([*lines, "dry run: nothing was run or written"])
 
 
 def _expected_ending(spec: TrialSpec) -> str:

@@ -73,8 +73,8 @@ def _study(name: str, overrides: list[str]) -> tuple[str, str, dict[str, Any], S
     plain: Any = to_plain(definition)
     own = {key: value for key, value in plain.items() if key not in ("settings", "twin") and value not in (None, [])}
     chosen = _flat(settings)
-    if definition.budgets:
-        del chosen["recipe.steps"]  # the budgets say how long
+    if definition.says_how_long:
+        del chosen["recipe.steps"]  # the budgets, or the epochs, do
     return f"the sweep {name}", "sweep", {**own, "settings": chosen}, settings
 
 

@@ -35,14 +35,16 @@ def check(arguments: argparse.Namespace) -> None:
     from harness.architecture.catalogue import architecture
     from harness.commands.report import check_page
     from harness.search.definition import sweep_study
-    from harness.trials.checks import check_study
+    from harness.trials.checks import check_study, lacks_data
     from harness.trials.studies import read_study
 
     definition, settings = sweep_study(arguments.name, arguments.overrides)
     base = read_study("search_spaces", definition.space).get("base")
     architectures = [architecture(base)] if isinstance(base, str) else []
-    check_study(settings, architectures, name=Path(arguments.name).stem, kind="sweep")
     check_page("sweep", Path(arguments.name).stem, definition.report)
+    if arguments.dry_run is not None and lacks_data(settings):
+        return  # nothing of this machine is asked: the sweep is counted, and would run where the data is
+    check_study(settings, architectures, name=Path(arguments.name).stem, kind="sweep")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -74,7 +76,7 @@ VERB = Verb(
     summary="search an architecture space with Optuna",
     name="a sweep in sweeps/, or the path of its YAML",
     example="harness sweep laptop trials=20",
-    settings="trials, sampler, sampler_seed, max_rejections, budgets, reduction, enqueue, storage, hours, "
+    settings="trials, sampler, sampler_seed, max_rejections, budgets, epochs, reduction, enqueue, storage, hours, "
     "gpu_hours, wait_hours, finalists, report",
     lists="sweeps",
     flags=flags,
@@ -84,10 +86,17 @@ VERB = Verb(
 
 
 def _dry_run(arguments: argparse.Namespace) -> int:
+    from harness.search.definition import sweep_study
     from harness.search.driver import dry_run
+    from harness.search.estimate import without_data
+    from harness.trials.checks import lacks_data
 
     if arguments.dry_run < 1:
         raise UserError(f"--dry-run shows at least 1 training, not {arguments.dry_run}")
+    definition, settings = sweep_study(arguments.name, arguments.overrides)
+    if lacks_data(settings):
+        print(without_data(definition, settings))
+        return 0
     print(dry_run_text(dry_run(arguments.name, arguments.overrides, arguments.dry_run)))
     return 0
 
@@ -224,7 +233,7 @@ def dry_run_text(planned: DryRun) -> str:
     ]
     proposed = [line for each in planned.proposed for line in _candidate(each)]
     ending = [f"then it ends: {planned.ending}"] if planned.ending else []
-    last = [f"jobs: {planned.submission}", "dry run: nothing was run or written"]
+    last = [*planned.estimate, "", f"how: {planned.submission}", "dry run: nothing was run or written"]
     return "\n".join([*filter(None, lines), "", *proposed, *ending, "", *last])
 
 

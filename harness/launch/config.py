@@ -29,10 +29,14 @@ class DebugLauncher:
     threads: int | None = None
     """Informational here: the process already runs, so the callee sets torch's threads. null: leave them."""
     poll_interval_s: float = 0.05
+    tflops: float | None = None
+    """What a job reaches in training, 10^12 floating-point operations a second, for the hours of `--dry-run` alone; null:
+    what the store's trainings reached, or an assumption that is named."""
 
     def __post_init__(self) -> None:
         _at_least("launcher.threads", self.threads, 1)
         _above_zero("launcher.poll_interval_s", self.poll_interval_s)
+        _above_zero("launcher.tflops", self.tflops)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,11 +60,14 @@ class LocalLauncher:
     stop_grace_s: float = 20.0
     """How long a worker may take to end after SIGTERM before it is killed."""
     poll_interval_s: float = 0.1
+    tflops: float | None = None
+    """What a job reaches in training, 10^12 floating-point operations a second, for the hours of `--dry-run` alone; null:
+    what the store's trainings reached, or an assumption that is named."""
 
     def __post_init__(self) -> None:
         _at_least("launcher.threads", self.threads, 1)
         _at_least("launcher.max_in_flight", self.max_in_flight, 1)
-        for name in ("timeout_min", "start_grace_s", "stop_grace_s", "poll_interval_s"):
+        for name in ("timeout_min", "start_grace_s", "stop_grace_s", "poll_interval_s", "tflops"):
             _above_zero(f"launcher.{name}", getattr(self, name))
         if self.warm and sys.platform != "linux":
             raise UserError(
@@ -110,6 +117,9 @@ class SlurmLauncher:
     start_grace_s: float = 60.0
     """How long Slurm's accounting may not know how a job ended that has left the queue."""
     poll_interval_s: float = 2.0
+    tflops: float | None = None
+    """What a job reaches in training, 10^12 floating-point operations a second, for the hours of `--dry-run` alone; null:
+    what the store's trainings reached, or an assumption that is named."""
 
     def __post_init__(self) -> None:
         for name, low in (
@@ -121,7 +131,7 @@ class SlurmLauncher:
             ("array_parallelism", 1),
         ):
             _at_least(f"launcher.{name}", getattr(self, name), low)
-        for name in ("timeout_min", "mem_gb", "heartbeat_s", "start_grace_s", "poll_interval_s"):
+        for name in ("timeout_min", "mem_gb", "heartbeat_s", "start_grace_s", "poll_interval_s", "tflops"):
             _above_zero(f"launcher.{name}", getattr(self, name))
         if not 0 <= self.signal_delay_s < 60 * self.timeout_min:
             raise UserError(

@@ -1,6 +1,7 @@
 """A sweep's YAML, with the command line's settings; all that can be refused without data is refused here."""
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -44,8 +45,8 @@ class Finalists:
 
 
 OWN_SETTINGS = (
-    "trials", "sampler", "sampler_seed", "max_rejections", "budgets", "reduction", "enqueue", "storage", "hours",
-    "gpu_hours", "wait_hours", "finalists", "report",
+    "trials", "sampler", "sampler_seed", "max_rejections", "budgets", "epochs", "reduction", "enqueue", "storage",
+    "hours", "gpu_hours", "wait_hours", "finalists", "report",
 )  # fmt: skip
 """Settings of the sweep itself that the command line may override; every other is one of config.yaml's."""
 
@@ -73,6 +74,9 @@ class SweepStudy:
     budgets: tuple[int, ...] = ()
     """Training steps, lowest first: every candidate is trained to the lowest, the best 1 / reduction of those to the
     next, and so on. None: `recipe.steps` for all."""
+    epochs: tuple[float, ...] = ()
+    """Instead of `budgets`, the same in passes over the training pictures (mirrored ones are no more of them), by
+    `steps_of` in the data's pictures and the recipe's batch size: `budgets` of so many steps, which trials know."""
     reduction: int = 3
     enqueue: str | None = None
     """The ablation whose rungs are the first candidates: sweeps/NAME.yaml."""
@@ -110,6 +114,35 @@ class SweepStudy:
             raise UserError(f"wait_hours is at least 0, not {self.wait_hours:g}")
         if any(low >= high for low, high in zip((0, *self.budgets), self.budgets, strict=False)):
             raise UserError(f"budgets are numbers of training steps, each above the last, not {list(self.budgets)}")
+        if any(not low < high < math.inf for low, high in zip((0, *self.epochs), self.epochs, strict=False)):
+            raise UserError(f"epochs are numbers above 0, each above the last, not {list(self.epochs)}")
+        if self.budgets and self.epochs:
+            raise UserError(
+                f"budgets {list(self.budgets)} and epochs {list(self.epochs)} both say how long candidates are "
+                "trained; leave out one of them, budgets=[] or epochs=[]"
+            )
+
+    @property
+    def says_how_long(self) -> bool:
+        """Whether the sweep does, and not the recipe."""
+        return bool(self.budgets or self.epochs)
+
+    def budgets_for(self, pictures: int, batch_size: int) -> tuple[int, ...]:
+        """The budgets in steps, for data of so many training pictures; none where the recipe says how long. UserError
+        where two numbers of epochs are one number of steps."""
+        steps = self.budgets or tuple(steps_of(each, pictures, batch_size) for each in self.epochs)
+        if len(set(steps)) < len(steps):
+            raise UserError(
+                f"epochs {list(self.epochs)} of {pictures:,} pictures in batches of {batch_size:,} are "
+                f"{list(steps)} steps, and budgets differ; give fewer, or larger ones"
+            )
+        return steps
+
+
+def steps_of(epochs: float, pictures: int, batch_size: int) -> int:
+    """The number of steps nearest to so many epochs, half a step up, at least one: 120 epochs of 1,281,167 pictures in
+    batches of 1,024 are 150,137."""
+    return max(1, math.floor(epochs * pictures / batch_size + 0.5))
 
 
 def sweep_study(name: str, overrides: Sequence[str]) -> tuple[SweepStudy, Settings]:
@@ -178,7 +211,7 @@ def definition_of(name: str, overrides: Sequence[str]) -> tuple[SweepStudy, Sett
         raise UserError(f"a sweep trains each candidate once; give one seed: seeds=[0], not {list(settings.seeds)}")
     check_objectives(definition.objectives, quantity_names(settings))
     check_queues(definition.objectives, queued_backends(settings))
-    if definition.budgets:
+    if definition.says_how_long:
         _check_budgets(definition, settings, "recipe.steps" in {**definition.settings, **parsed(overrides)})
     if definition.finalists is not None and not set(definition.objectives) & set(LEARNT):
         raise UserError(
@@ -196,15 +229,26 @@ def check_finalists(definition: SweepStudy, space: Space) -> None:
         raise unknown_name("knob in finalists.each:", each, space.knobs)
 
 
+def check_epochs(definition: SweepStudy, space: Space) -> None:
+    """Refuse epochs where candidates differ in their batch size: each would have budgets of its own."""
+    turning = [name for name, knob in space.knobs.items() if "batch_size" in knob.of_recipe]
+    if definition.epochs and turning:
+        raise UserError(
+            f"epochs {list(definition.epochs)} are steps by the recipe's batch size, and the knob '{turning[0]}' turns "
+            "it; give budgets in steps"
+        )
+
+
 def _check_budgets(definition: SweepStudy, settings: Settings, steps_given: bool) -> None:
+    name, given = ("budgets", definition.budgets) if definition.budgets else ("epochs", definition.epochs)
     if settings.count_only:
-        raise UserError("budgets are training steps, and count_only trains nothing; leave out one of them")
+        raise UserError(f"{name} say how long to train, and count_only trains nothing; leave out one of them")
     if steps_given:
         raise UserError(
-            f"this sweep's budgets {list(definition.budgets)} say how long candidates are trained, not the recipe; "
-            "leave out recipe.steps, or give budgets=[STEPS,...] instead"
+            f"this sweep's {name} {list(given)} say how long candidates are trained, not the recipe; leave out "
+            f"recipe.steps, or give {name}=[NUMBER,...] instead"
         )
-    if len(definition.budgets) > 1 and not settings.recipe.is_extendable:
+    if len(given) > 1 and not settings.recipe.is_extendable:
         raise UserError(
             f"{settings.recipe.named_schedule} depends on the last step, so a shorter training is no "
             "beginning of a longer one; give one budget, or recipe.schedule=constant recipe.cooldown=0"

@@ -39,12 +39,14 @@ from harness.search.candidates import Candidates, candidate_of
 from harness.search.definition import (
     SweepStudy,
     check_carries_over,
+    check_epochs,
     check_finalists,
     check_recipes,
     check_types_of_values,
     check_values_possible,
     definition_of,
 )
+from harness.search.estimate import sweep_estimate
 from harness.search.finalists import rescore_finalists
 from harness.search.problem import Placed, Problem, rungs_of
 from harness.search.space import Parameters, Space
@@ -68,6 +70,7 @@ from harness.search.study import (
 from harness.search.sweep import Ending, Sweep
 from harness.trials.controls import control_key, submit_controls
 from harness.trials.costs import latency_backends, twin_latency_backends
+from harness.trials.estimates import training_of
 from harness.trials.outcomes import finished, measurements_to_queue, queued_backends
 from harness.trials.prepared import prepare
 from harness.trials.progress import Show
@@ -132,16 +135,18 @@ def problem_of(
     check_values_possible(space)
     if twin is not None:
         check_carries_over(space, twin)
-    check_recipes(space, settings, several_budgets=len(definition.budgets) > 1)
+    check_recipes(space, settings, several_budgets=len(definition.budgets or definition.epochs) > 1)
+    check_epochs(definition, space)
     check_finalists(definition, space)
     prepared = prepare(settings)
+    budgets = definition.budgets_for(prepared.training_pictures, settings.recipe.batch_size)
     problem = Problem(
         name=name,
         space=space,
         base=architecture(space.base),
         twin_base=None if twin is None else twin.read(),
         objectives=definition.objectives,
-        levels=tuple(prepared.with_steps(steps) for steps in definition.budgets) or (prepared,),
+        levels=tuple(prepared.with_steps(steps) for steps in budgets) or (prepared,),
         folder=folder,
     )
     remarks = grid_remarks(space, definition) if definition.sampler == "grid" else []
@@ -237,6 +242,7 @@ class DryRun:
     measurements: Mapping[str, int]  # quantity -> how many a queue would be asked for, or has been; one an architecture
     ending: str  # why it would end then; empty where it would go on
     remarks: tuple[str, ...]
+    estimate: tuple[str, ...]  # what the whole sweep takes
     submission: str
 
 
@@ -321,8 +327,22 @@ def dry_run(name: str, overrides: Sequence[str], most: int) -> DryRun:
             measurements={name: asked_for[name] for name in queued_backends(problem.levels[0].settings)},
             ending=ending,
             remarks=tuple(remarks),
+            estimate=_estimate(definition, problem, queue, kept),
             submission=_submission(settings.launcher, folder, kept, queue, most),
         )
+
+
+def _estimate(definition: SweepStudy, problem: Problem, queue: DryQueue, kept: Path) -> tuple[str, ...]:
+    """Of networks like those that would be trained next, else like the space's base."""
+    prepared = problem.levels[-1]
+    if prepared.settings.count_only:
+        return ()
+    next_ones = [spec.architecture for spec in queue.submitted[queue.again or 0 :]]
+    counted = next_ones or [prepared.adapt_to_data(problem.base)]
+    latent = prepared.sizes.latent[-1]
+    networks = [training_of(each, latent, problem.steps[-1]) for each in counted]
+    store = store_of(kept.parent)
+    return tuple(sweep_estimate(definition, prepared.settings, problem.steps, networks, store))
 
 
 def _copy(kept: Path, folder: Path, name: str) -> str:

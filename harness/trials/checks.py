@@ -41,6 +41,16 @@ def check_study(
         check_sizes(settings, architecture)
 
 
+def lacks_data(settings: Settings) -> bool:
+    """Whether the study is about prepared data that is not here. A dry run counts it all the same, of ImageNet."""
+    if settings.data.kind != "prepared" or settings.count_only:
+        return False
+    from harness.data.prepared import MANIFEST  # loads torch
+
+    path = settings.data.path
+    return path is None or not (path / MANIFEST).is_file()
+
+
 def check_name(settings: Settings, name: str, kind: StudyKind) -> None:
     """The study's folder is its own, also where a file system does not tell TINY from tiny."""
     folder = study_folder(settings.out, name)

@@ -58,6 +58,11 @@ class Prepared:
         return self.data, self.prompts
 
     @property
+    def training_pictures(self) -> int:
+        """How many an epoch has: mirrored ones that are rows of their own are no more of them. 0 for counting only."""
+        return 0 if self.data is None else sum(self.data.class_sizes)
+
+    @property
     def network_data(self) -> TrainingData:
         """What networks are trained on: the pictures, or what an autoencoder made of them."""
         data, _ = self.training_data

@@ -1,7 +1,7 @@
 """Every `harness` command of README and docs/ runs, page after page, as it stands but for its length.
 
 A page's commands run in their order in one folder, because a later one reads what an earlier one wrote. Cut short are
-trainings and searches, without export and latency (CUT), and watching, which has no end. Pages share a store, so that
+trainings and searches, without export and latency (CUT), and watching, which has no end; a dry run is as it stands. Pages share a store, so that
 what several of them train is trained once.
 """
 
@@ -54,6 +54,8 @@ def cut_short(words: list[str], home: Path, work: Path) -> list[str]:
         keys = [each.key for each in trained if each.protocol["data"]["kind"] == "digits"]
         words = [keys.pop() if word == "KEY" else word for word in words]
     words = [str(home / "my_images" / "red car") if word == "FOLDER" else word for word in words]
+    if "--dry-run" in words:  # trains nothing
+        return words
     cut = dict(CUT.get(words[0], {}))
     if words[0] == "sweep":
         cut["trials"] = TRIALS.get(words[1], cut["trials"])

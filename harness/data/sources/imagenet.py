@@ -29,6 +29,7 @@ from harness.records.errors import UserError
 
 TRAIN_TAR, VAL_TAR, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
 KAGGLE, SOLUTION = "ILSVRC/Data/CLS-LOC", "LOC_val_solution.csv"
+TRAINING_PICTURES, VALIDATION_PICTURES = 1_281_167, 50_000  # of ILSVRC 2012 (Russakovsky et al. 2015, Tab. 2)
 Picture = tuple[str, str, bool]
 """Name, WordNet id, whether it is held out."""
 

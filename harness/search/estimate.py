@@ -1,0 +1,87 @@
+"""What a sweep would take: the estimate of `harness.trials.estimates` over its candidates, budgets and finalists.
+
+Who is promoted is not known, how many are: of n results at a budget ceil(n / reduction), at most. A promoted candidate
+goes on from its checkpoint, finalists train from step 0. Which networks come is not known either: they are taken to be
+like the next ones, or like the space's base.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import fmean
+
+from harness.architecture.catalogue import architecture
+from harness.records.store import Store
+from harness.search.definition import SweepStudy, check_epochs
+from harness.search.halving import places
+from harness.search.space import Space
+from harness.search.space import space as space_of
+from harness.trials.estimates import (
+    Pictures,
+    Training,
+    estimate,
+    estimate_lines,
+    fitted_to_latents,
+    how_to_prepare,
+    latent_of,
+    pictures_of,
+    training_of,
+)
+from harness.trials.settings import Settings
+from harness.trials.spec import store_of
+from harness.trials.studies import read_study
+
+
+def sweep_trainings(definition: SweepStudy, steps: Sequence[int], network: Training, space: Space) -> list[Training]:
+    """Every training of the whole sweep, at most, all of networks like this one."""
+    trainings, candidates, before = [], definition.trials, 0
+    for level, budget in enumerate(steps):
+        candidates = candidates if level == 0 else places(candidates, definition.reduction, drained=True)
+        trainings += [replace(network, steps=budget, begins_at=before)] * candidates
+        before = budget
+    if (finalists := definition.finalists) is not None:
+        values = space.knobs[finalists.each].values() if finalists.each is not None else None
+        most = min(candidates, finalists.most * len(values or (None,)))
+        trainings += [replace(network, steps=steps[-1], begins_at=0)] * (most * finalists.seeds)
+    return trainings
+
+
+def like_all(networks: Sequence[Training]) -> Training:
+    """One in their middle."""
+    params, macs = (round(fmean(getattr(each, name) for each in networks)) for name in ("params", "macs"))
+    return replace(networks[0], params=params, macs=macs)
+
+
+def sweep_estimate(
+    definition: SweepStudy, settings: Settings, steps: Sequence[int], networks: Sequence[Training], store: Store
+) -> list[str]:
+    """Lines on the whole sweep, of which nothing has run."""
+    network, space = like_all(networks), space_of(read_study("search_spaces", definition.space))
+    trainings, pictures = sweep_trainings(definition, steps, network, space), pictures_of(settings)
+    kept = definition.trials if settings.recipe.is_extendable else 0
+    lines = estimate_lines(estimate(trainings, settings, pictures, store, kept=kept), settings)
+    like = f"like these {len(networks)}" if len(networks) > 1 else "like this one"
+    size = f"{network.params / 1e6:.4g} M parameters, {network.macs / 1e9:.4g} G multiply-adds as trained"
+    return [f"the whole sweep, {definition.trials:,} candidates {like} ({size}):", *lines]
+
+
+def without_data(definition: SweepStudy, settings: Settings) -> str:
+    """A dry run where the prepared data is not here: the space's base counted, ImageNet's pictures assumed."""
+    space, pictures = space_of(read_study("search_spaces", definition.space)), pictures_of(settings)
+    check_epochs(definition, space)
+    steps = definition.budgets_for(pictures.train, settings.recipe.batch_size) or (settings.recipe.steps,)
+    channels, side = latent_of(settings, pictures)
+    base = training_of(fitted_to_latents(architecture(space.base), channels), side, steps[-1])
+    lines = [
+        how_to_prepare(settings),
+        f"budgets: {', '.join(f'{each:,}' for each in steps)} steps{_epochs(definition, pictures, settings)}",
+        "candidates are proposed where the data is; this is the space's base",
+        *sweep_estimate(definition, settings, steps, [base], store_of(settings.out)),
+    ]
+    return "\n".join([*lines, "dry run: nothing was run or written"])
+
+
+def _epochs(definition: SweepStudy, pictures: Pictures, settings: Settings) -> str:
+    if not definition.epochs:
+        return ""
+    epochs = ", ".join(f"{each:g}" for each in definition.epochs)
+    return f", {epochs} epochs of {pictures.train:,} pictures in batches of {settings.recipe.batch_size:,}"

@@ -1,0 +1,299 @@
+"""What a study would take, before it runs: compute, hours, disk, jobs. Estimates, by formulas that are printed with them.
+
+A forward pass of one picture takes M multiply-adds, counted at the trained latent; each is two floating-point
+operations (FLOP), and a backward pass takes two forward passes:
+
+    training   6 M B S    B pictures a step, S steps; 8 M B S where blocks are recomputed (recipe.gradient_checkpointing)
+    scores     2 M E N    N samples of E evaluations each, guidance among them (`SamplingConfig.evaluations`)
+    hours      (training + scores) / throughput
+
+Not counted: validation, the autoencoder's decoder and the feature extractor, reading data, waiting in queues.
+
+    checkpoint      16 bytes a parameter: weights, their average, AdamW's two moments, float32 (`training/loop.py`);
+                    KEPT of them a training, and one more while it is written
+    store           4 bytes a parameter and trial, its averaged weights; and the samples that are kept, uncompressed
+    prepared data   rows and pictures as `harness data prepare` stores them
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from harness.architecture.config import ArchitectureConfig, Denoiser
+from harness.architecture.edits import with_edits
+from harness.data.config import PreparedConfig
+from harness.data.prepared import read_manifest
+from harness.data.sources.imagenet import TRAINING_PICTURES, VALIDATION_PICTURES
+from harness.launch.config import SlurmLauncher, jobs_at_once
+from harness.measure.quality_reference import WHOLE
+from harness.records.eta import duration
+from harness.records.quantity import value_of
+from harness.records.record import TrialRecord
+from harness.records.store import Store
+from harness.training.checkpoint import KEPT
+from harness.training.recipe import Recipe
+from harness.trials.checks import lacks_data
+from harness.trials.costs import cost_of
+from harness.trials.protocols import latents_of
+from harness.trials.run import KEPT_SAMPLES
+from harness.trials.settings import Settings
+
+FORWARD, WITH_BACKWARD, RECOMPUTED = 2, 6, 8
+"""FLOP a multiply-add of one forward pass: sampling; training; training that computes blocks twice."""
+CHECKPOINT_BYTES, WEIGHT_BYTES = 16, 4
+"""A parameter."""
+ASSUMED_TFLOPS = 100.0
+"""Where nobody says and nothing was measured. An H100's dense bfloat16 peak is 989, an A100's 312 (NVIDIA's data
+sheets): a tenth and a third."""
+PICTURES_KEPT = 5000  # training pictures, by default, of `harness data prepare`
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pictures:
+    """How many a study trains on and holds out, and of which size."""
+
+    train: int
+    heldout: int
+    size: int
+    is_here: bool = True
+    """False: the data is not here, and these are ImageNet's."""
+
+
+IMAGENET = Pictures(train=TRAINING_PICTURES, heldout=VALIDATION_PICTURES, size=256, is_here=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """One training to come, of a network that is counted at the trained latent."""
+
+    params: int
+    macs: int
+    steps: int
+    """Of its recipe."""
+    begins_at: int = 0
+    """The step of the checkpoint that it goes on from."""
+
+    def flops(self, recipe: Recipe) -> float:
+        a_mac = RECOMPUTED if recipe.gradient_checkpointing else WITH_BACKWARD
+        return float(a_mac * self.macs) * recipe.batch_size * (self.steps - self.begins_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    flops: float | None
+    """A second; None: not known."""
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    trainings: int
+    training_flops: float
+    scoring_flops: float
+    longest_flops: float
+    """Of the largest single job: a training and its scores."""
+    throughput: Throughput
+    checkpoint_bytes: int
+    store_bytes: int
+    data_bytes: int | None
+    """None: the study's data is not prepared data."""
+    at_once: int
+
+    @property
+    def hours(self) -> float | None:
+        """Of one device, over all jobs."""
+        return self._hours(self.training_flops + self.scoring_flops)
+
+    @property
+    def longest_hours(self) -> float | None:
+        return self._hours(self.longest_flops)
+
+    def _hours(self, flops: float) -> float | None:
+        return None if self.throughput.flops is None else flops / self.throughput.flops / 3600
+
+
+def estimate(
+    trainings: Sequence[Training], settings: Settings, pictures: Pictures, store: Store, *, kept: int = 0
+) -> Estimate:
+    """Of these trainings, each scored at its end. `kept`: checkpoints that outlive their trainings, at most."""
+    scoring = [scoring_flops(each.macs, settings) for each in trainings]
+    training = [each.flops(settings.recipe) for each in trainings]
+    at_once = min(len(trainings), jobs_at_once(settings.launcher))
+    largest = max((each.params for each in trainings), default=0)
+    checkpoints = at_once * (KEPT + 1) + kept * KEPT
+    samples = KEPT_SAMPLES if settings.quality.samples > WHOLE else settings.quality.samples
+    return Estimate(
+        trainings=len(trainings),
+        training_flops=math.fsum(training),
+        scoring_flops=math.fsum(scoring),
+        longest_flops=max(map(math.fsum, zip(training, scoring, strict=True)), default=0.0),
+        throughput=throughput_of(settings, store),
+        checkpoint_bytes=CHECKPOINT_BYTES * largest * checkpoints,
+        store_bytes=sum(WEIGHT_BYTES * each.params + samples * 3 * pictures.size**2 for each in trainings),
+        data_bytes=data_bytes(settings, pictures),
+        at_once=at_once,
+    )
+
+
+def scoring_flops(macs: int, settings: Settings) -> float:
+    return float(FORWARD * macs) * settings.sampling.evaluations * settings.quality.samples
+
+
+def training_of(architecture: ArchitectureConfig, latent: int, steps: int) -> Training:
+    """Of a network that is fitted to the data, counted on the meta device."""
+    cost = cost_of(architecture, latent)
+    return Training(params=cost.params, macs=cost.macs, steps=steps)
+
+
+def fitted_to_latents(architecture: ArchitectureConfig, channels: int) -> ArchitectureConfig:
+    """What would be trained, but for prompts: without the data, these have the length and width that it is made for."""
+    return with_edits(architecture, {"latent_channels": channels}) if isinstance(architecture, Denoiser) else architecture
+
+
+def how_to_prepare(settings: Settings) -> str:
+    """A sentence for a study whose data is not here."""
+    assert isinstance(settings.data, PreparedConfig)
+    where = settings.data.path or "FOLDER"
+    encoder = settings.autoencoder
+    pictures = " pictures=null" if _scores_against_all(settings) else ""
+    files = {name: getattr(encoder, name, None) for name in ("name", "subfolder", "encoder", "decoder")}
+    named = "".join(f" autoencoder.{key}={value}" for key, value in files.items() if value is not None)
+    return (
+        f"data.path={settings.data.path or 'null'} holds no prepared data, so this counts ImageNet's "
+        f"{TRAINING_PICTURES:,} training and {VALIDATION_PICTURES:,} held-out pictures; make it with `harness data "
+        f"prepare imagenet data.path=IMAGENET data.crop=adm to={where}{pictures} autoencoder={encoder.kind}{named}`"
+    )
+
+
+def _scores_against_all(settings: Settings) -> bool:
+    """Whether the reference is the whole training set, which then has to be kept as pictures too."""
+    return settings.quality.reference == "train" and settings.quality.reference_samples is None
+
+
+def pictures_of(settings: Settings) -> Pictures:
+    """Of the study's prepared data; ImageNet's where that is not here. UserError for a folder that is damaged."""
+    if lacks_data(settings) or not isinstance(settings.data, PreparedConfig) or settings.data.path is None:
+        return IMAGENET
+    plan = read_manifest(settings.data.path).plan
+    return Pictures(
+        train=plan.parts["train"].rows, heldout=plan.parts["heldout"].rows, size=int(plan.source["size"])
+    )
+
+
+def latent_of(settings: Settings, pictures: Pictures) -> tuple[int, int]:
+    """(channels, height and width) of what a network is trained on."""
+    latents = latents_of(settings.autoencoder)
+    if latents["kind"] == "pixels":
+        return 3, pictures.size
+    return int(latents["channels"]), pictures.size // int(latents["downsampling"])
+
+
+def data_bytes(settings: Settings, pictures: Pictures) -> int | None:
+    """Of the folder of prepared data: as it is, or as `how_to_prepare` would fill it."""
+    if not isinstance(settings.data, PreparedConfig):
+        return None
+    if settings.data.path is not None and pictures.is_here:
+        return sum(path.stat().st_size for path in settings.data.path.glob("*.npy"))
+    (channels, side), picture = latent_of(settings, pictures), 3 * pictures.size**2
+    if settings.autoencoder.kind == "pixels":
+        row = picture
+    else:
+        values = 2 if getattr(settings.autoencoder, "encoding", "mean") == "sampled" else 1  # mean, and deviation
+        row = 2 * values * channels * side**2  # float16
+    kept = pictures.train if _scores_against_all(settings) else min(PICTURES_KEPT, pictures.train)
+    return (pictures.train + pictures.heldout) * row + (pictures.heldout + kept) * picture
+
+
+def throughput_of(settings: Settings, store: Store) -> Throughput:
+    """The launcher's own; else what this store's trainings reached; else, for GPUs, an assumption that says so."""
+    if settings.launcher.tflops is not None:
+        return Throughput(settings.launcher.tflops * 1e12, "launcher.tflops")
+    on_cpu = settings.recipe.device == "cpu"
+    reached = _reached(store.trials(), on_cpu=on_cpu)
+    if reached:
+        device, rates = max(reached.items(), key=lambda each: len(each[1]))
+        count = f"{len(rates)} training{'s' * (len(rates) != 1)}"
+        return Throughput(median(rates), f"the median of {count} in the store on {device}")
+    if on_cpu:
+        return Throughput(None, "no training in the store tells what this processor reaches; launcher.tflops=T says so")
+    source = "assumed, a tenth of an H100's dense bfloat16 peak; launcher.tflops=T sets it"
+    return Throughput(ASSUMED_TFLOPS * 1e12, source)
+
+
+def _reached(records: Iterable[TrialRecord], *, on_cpu: bool) -> Mapping[str, list[float]]:
+    """Device -> FLOP a second of each training on it, where the record counts at the latent that it trained on."""
+    rates: dict[str, list[float]] = {}
+    for record in records:
+        seconds, macs = (record.quantities.get(name) for name in ("train_seconds", "macs"))
+        taken, counted = value_of(seconds), value_of(macs)
+        if record.state != "complete" or not taken or not counted or "recipe" not in record.protocol:
+            continue
+        device = str(getattr(seconds, "conditions", {}).get("device", ""))
+        at = getattr(macs, "conditions", {}).get("latent")
+        if device and (device == "cpu") == on_cpu and at == _trained_latent(record.protocol):
+            recipe = record.protocol["recipe"]
+            rates.setdefault(device, []).append(
+                WITH_BACKWARD * counted * recipe["batch_size"] * recipe["steps"] / taken
+            )
+    return rates
+
+
+def _trained_latent(sections: Mapping[str, Any]) -> int:
+    return int(sections["data"]["size"]) // int(sections.get("autoencoder", {}).get("downsampling", 1))
+
+
+def estimate_lines(estimated: Estimate, settings: Settings) -> list[str]:
+    """The estimate, with how it was made, for a terminal."""
+    rate = estimated.throughput
+    flops = f"{_flop(estimated.training_flops)} of training, {_flop(estimated.scoring_flops)} of sampling for scores"
+    lines = [f"compute: {flops} (6 and 2 FLOP a multiply-add)"]
+    device = "hours of one processor" if settings.recipe.device == "cpu" else "GPU-hours"
+    if rate.flops is None or estimated.hours is None or estimated.longest_hours is None:
+        lines.append(f"{device}: not known, {rate.source}")
+    else:
+        longest = duration(3600 * estimated.longest_hours)
+        lines.append(
+            f"{device}, an estimate: {_three(estimated.hours)}, the longest job {longest}, at "
+            f"{rate.flops / 1e12:.3g} TFLOP/s ({rate.source})"
+        )
+        lines += _time_limit(estimated.longest_hours, settings)
+    disk = [
+        f"{_size(estimated.checkpoint_bytes)} of checkpoints at most",
+        f"{_size(estimated.store_bytes)} of weights and samples in the store",
+    ]
+    if estimated.data_bytes is not None:
+        disk.append(f"{_size(estimated.data_bytes)} of prepared data")
+    lines.append(f"disk: {', '.join(disk)}")
+    lines.append(f"jobs: {estimated.trainings:,} trainings and one of controls, {estimated.at_once} at once")
+    return lines
+
+
+def _time_limit(hours: float, settings: Settings) -> list[str]:
+    """Of Slurm's: how often the longest job goes on after it, and whether the launcher lets it."""
+    launcher = settings.launcher
+    if not isinstance(launcher, SlurmLauncher) or hours * 60 <= launcher.timeout_min:
+        return []
+    needed = math.ceil(hours * 60 / launcher.timeout_min) - 1
+    said = f"a time limit of {duration(60 * launcher.timeout_min)} has it go on {needed} times"
+    if needed <= launcher.max_requeues:
+        return [said]
+    return [f"{said}, and launcher.max_requeues={launcher.max_requeues} allows fewer: raise it to {needed} or more"]
+
+
+def _flop(flops: float) -> str:
+    """`3.21 EFLOP`."""
+    size, unit = next(((s, u) for s, u in ((1e18, "E"), (1e15, "P"), (1e12, "T")) if flops >= s), (1e9, "G"))
+    return f"{_three(flops / size)} {unit}FLOP"
+
+
+def _three(number: float) -> str:
+    """Three digits, and never an exponent for thousands: `1,230`, `96.1`."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def _size(count: int) -> str:
+    """`42.0 GB`."""
+    size, unit = next(((s, u) for s, u in ((1e12, "T"), (1e9, "G"), (1e6, "M")) if count >= s), (1e3, "k"))
+    return f"{_three(count / size)} {unit}B"

@@ -1,0 +1,173 @@
+"""What a study would take: by arithmetic, and against what trainings, checkpoints and prepared folders really have."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_study import tiny_spec
+
+from harness.cli import main
+from harness.data.prepare import PrepareConfig
+from harness.records.quantity import Counted, Measured
+from harness.records.store import Store
+from harness.trials.checks import lacks_data
+from harness.trials.estimates import (
+    ASSUMED_TFLOPS,
+    CHECKPOINT_BYTES,
+    IMAGENET,
+    Training,
+    data_bytes,
+    estimate,
+    estimate_lines,
+    latent_of,
+    pictures_of,
+    scoring_flops,
+    throughput_of,
+    training_of,
+)
+from harness.trials.outcomes import record_of
+from harness.trials.preparing import prepare_folder
+from harness.trials.settings import settings_of
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+
+FIG3 = ("protocol=fig3", "data=prepared")
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+def test_compute_is_the_formula_of_the_page(store):
+    """One forward pass of 10 G multiply-adds; 150,000 steps of 1,024; 50,000 samples of 49 evaluations by Heun."""
+    settings = settings_of(["launcher.tflops=400"], {"protocol": "fig3", "data": "prepared"})
+    one = Training(params=300_000_000, macs=10_000_000_000, steps=150_000)
+    estimated = estimate([one, one], settings, IMAGENET, store)
+    assert estimated.training_flops == 2 * 6 * 1e10 * 1024 * 150_000
+    assert settings.sampling.evaluations == 49
+    assert estimated.scoring_flops == 2 * 2 * 1e10 * 49 * 50_000
+    assert estimated.hours == pytest.approx((estimated.training_flops + estimated.scoring_flops) / 400e12 / 3600)
+    assert estimated.longest_hours == pytest.approx(estimated.hours / 2)
+    recomputed = replace(settings, recipe=replace(settings.recipe, gradient_checkpointing=True))
+    assert estimate([one], recomputed, IMAGENET, store).training_flops == 8 * 1e10 * 1024 * 150_000
+    half = replace(one, begins_at=75_000)
+    assert estimate([half], settings, IMAGENET, store).training_flops == 6 * 1e10 * 1024 * 75_000
+
+
+def test_guidance_doubles_what_scores_take():
+    plain, guided = (settings_of([*FIG3, f"sampling.guidance_scale={scale}"]) for scale in (1, 1.5))
+    assert scoring_flops(10, guided) == 2 * scoring_flops(10, plain)
+
+
+def test_a_checkpoint_has_the_bytes_that_are_reckoned(tmp_path):
+    from tiny_training import run
+
+    trained = run(tmp_path)
+    params = sum(each.numel() for each in trained.model.parameters())
+    (newest, *_) = sorted(tmp_path.rglob("tensors.safetensors"), reverse=True)
+    overhead = 200 * 4 * len(list(trained.model.parameters()))  # names and shapes, and AdamW's step numbers
+    assert CHECKPOINT_BYTES * params <= newest.stat().st_size <= CHECKPOINT_BYTES * params + overhead
+
+
+def test_imagenet_s_latents_are_as_large_as_the_formats_say():
+    """Means and deviations of 16 channels at 32 x 32, float16: 42 GB of means, as much of deviations."""
+    settings = settings_of([*FIG3, "quality.reference=heldout"])
+    assert latent_of(settings, IMAGENET) == (16, 32)
+    means = 1_281_167 * 16 * 32 * 32 * 2
+    assert means == pytest.approx(42e9, rel=0.01)
+    pictures = (50_000 + 5_000) * 3 * 256 * 256
+    assert data_bytes(settings, IMAGENET) == 2 * (means + 50_000 * 32_768) + pictures
+    assert data_bytes(settings_of([*FIG3, "quality.reference=heldout", "autoencoder.encoding=mean"]), IMAGENET) == (
+        means + 50_000 * 32_768 + pictures
+    )
+    all_kept = data_bytes(settings_of(FIG3), IMAGENET)
+    assert all_kept == 2 * (means + 50_000 * 32_768) + (1_281_167 + 50_000) * 3 * 256 * 256
+
+
+def test_a_prepared_folder_has_the_bytes_that_are_reckoned(tmp_path):
+    random = np.random.default_rng(0)
+    for number in range(40):
+        path = tmp_path / "images" / ("red", "blue")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+    source = ["data=image_folder", f"data.path={tmp_path / 'images'}", "data.size=16", f"out={tmp_path / 'runs'}"]
+    prepare_folder(settings_of([*source, "launcher=debug"]), PrepareConfig(to=tmp_path / "prepared"))
+    settings = settings_of(["data=prepared", f"data.path={tmp_path / 'prepared'}"])
+    pictures = pictures_of(settings)
+    assert pictures.is_here
+    assert pictures.train + pictures.heldout == 40
+    really = data_bytes(settings, pictures)
+    reckoned = data_bytes(settings, replace(pictures, is_here=False))
+    index = (tmp_path / "prepared" / "index.npy").stat().st_size
+    assert really == reckoned + 4 * 128 + index, "and the headers of four files, and the classes"
+    assert not lacks_data(settings)
+    assert lacks_data(settings_of(["data=prepared", f"data.path={tmp_path}"]))
+    assert not lacks_data(settings_of(["data=prepared", "count_only=true"]))
+    assert not lacks_data(settings_of())
+
+
+def test_throughput_is_what_is_said_else_measured_else_assumed(store, workplace):
+    gpu, cpu = settings_of(FIG3), settings_of(["recipe.device=cpu"])
+    assert throughput_of(gpu, store).flops == ASSUMED_TFLOPS * 1e12
+    assert "assumed" in throughput_of(gpu, store).source
+    assert throughput_of(cpu, store).flops is None, "no processor is assumed"
+    for seed, (device, seconds) in enumerate((("cpu", 50.0), ("NVIDIA H100", 2.0), ("NVIDIA H100", 4.0))):
+        spec = tiny_spec(seed=seed)
+        macs, taken = 1_000_000_000, Measured(value=seconds, unit="s", conditions={"device": device})
+        counts = {"macs": Counted(value=macs, unit="multiply-adds", conditions={"latent": 8}), "train_seconds": taken}
+        store.put(record_of(spec, "complete", counts))
+    flops = 6 * 1e9 * 8 * 6  # six steps of eight pictures
+    on_gpu = throughput_of(gpu, store)
+    assert on_gpu.flops == pytest.approx((flops / 2 + flops / 4) / 2)
+    assert on_gpu.source == "the median of 2 trainings in the store on NVIDIA H100"
+    assert throughput_of(cpu, store).flops == pytest.approx(flops / 50)
+    assert throughput_of(settings_of([*FIG3, "launcher.tflops=7"]), store).flops == 7e12
+
+
+def test_a_count_at_another_latent_than_the_trained_one_tells_no_throughput(store, workplace):
+    counts = {
+        "macs": Counted(value=10, unit="multiply-adds", conditions={"latent": 128}),
+        "train_seconds": Measured(value=1.0, unit="s", conditions={"device": "cpu"}),
+    }
+    store.put(record_of(tiny_spec(), "complete", counts))
+    assert throughput_of(settings_of(["recipe.device=cpu"]), store).flops is None
+
+
+def test_a_job_longer_than_slurm_s_limits_is_told(store):
+    settings = settings_of([*FIG3, "launcher=slurm", "launcher.gpus=1", "launcher.timeout_min=60"])
+    ten_hours = Training(params=1, macs=round(10 * 3600 * 1e14 / (6 * 1024 * 150_000)), steps=150_000)
+    told = "\n".join(estimate_lines(estimate([ten_hours], settings, IMAGENET, store), settings))
+    assert "a time limit of 60 min has it go on 10 times" in told or "has it go on 9 times" in told
+    shorter = replace(settings, launcher=replace(settings.launcher, max_requeues=3))
+    told = "\n".join(estimate_lines(estimate([ten_hours], shorter, IMAGENET, store), shorter))
+    assert "launcher.max_requeues=3 allows fewer: raise it to" in told
+
+
+def test_a_dry_run_shows_hours_disk_and_jobs(workplace, capsys):
+    assert main(["ablate", "tiny", "--dry-run", "launcher.tflops=0.001"]) == 0
+    printed = capsys.readouterr().out
+    assert "2 of 2 would run" in printed
+    spec = tiny_spec()
+    one = training_of(spec.architecture, 8, 6)
+    assert one.params > 0
+    assert "hours of one processor, an estimate: " in printed
+    assert "at 0.001 TFLOP/s (launcher.tflops)" in printed
+    assert "jobs: 2 trainings and one of controls, 1 at once" in printed
+    assert "disk: " in printed
+
+
+def test_without_the_data_a_dry_run_counts_imagenet_and_says_how_to_prepare_it(workplace, capsys):
+    words = ["ablate", "tiny", "--dry-run", "protocol=fig3", "data=prepared", "data.path=nowhere"]
+    assert main(words) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "data.path=nowhere holds no prepared data, so this counts ImageNet's 1,281,167 training" in printed
+    assert "`harness data prepare imagenet data.path=IMAGENET data.crop=adm to=nowhere pictures=null" in printed
+    assert "multiply-adds at 32x32x16" in printed
+    assert "2 trainings of 150,000 steps, 1 a rung" in printed
+    assert "GPU-hours, an estimate: " in printed
+    assert not Path("nowhere").exists()
+    assert not Path("runs/tiny").exists()
