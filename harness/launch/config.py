@@ -30,8 +30,8 @@ class DebugLauncher:
     """Informational here: the process already runs, so the callee sets torch's threads. null: leave them."""
     poll_interval_s: float = 0.05
     tflops: float | None = None
-    """What a job reaches in training, 10^12 floating-point operations a second, for the hours of `--dry-run` alone; null:
-    what the store's trainings reached, or an assumption that is named."""
+    """What a job reaches in training, 10^12 floating-point operations a second, for the hours of `--dry-run` alone.
+    null: what the store's trainings reached, or an assumption that is named."""
 
     def __post_init__(self) -> None:
         _at_least("launcher.threads", self.threads, 1)
@@ -61,8 +61,8 @@ class LocalLauncher:
     """How long a worker may take to end after SIGTERM before it is killed."""
     poll_interval_s: float = 0.1
     tflops: float | None = None
-    """What a job reaches in training, 10^12 floating-point operations a second, for the hours of `--dry-run` alone; null:
-    what the store's trainings reached, or an assumption that is named."""
+    """What a job reaches in training, 10^12 floating-point operations a second, for the hours of `--dry-run` alone.
+    null: what the store's trainings reached, or an assumption that is named."""
 
     def __post_init__(self) -> None:
         _at_least("launcher.threads", self.threads, 1)
@@ -118,8 +118,8 @@ class SlurmLauncher:
     """How long Slurm's accounting may not know how a job ended that has left the queue."""
     poll_interval_s: float = 2.0
     tflops: float | None = None
-    """What a job reaches in training, 10^12 floating-point operations a second, for the hours of `--dry-run` alone; null:
-    what the store's trainings reached, or an assumption that is named."""
+    """What a job reaches in training, 10^12 floating-point operations a second, for the hours of `--dry-run` alone.
+    null: what the store's trainings reached, or an assumption that is named."""
 
     def __post_init__(self) -> None:
         for name, low in (

@@ -1,9 +1,9 @@
-"""What a study would take, before it runs: compute, hours, disk, jobs. Estimates, by formulas that are printed with them.
+"""What a study would take, before it runs: compute, hours, disk, jobs. Estimates; a dry run says what they rest on.
 
 A forward pass of one picture takes M multiply-adds, counted at the trained latent; each is two floating-point
 operations (FLOP), and a backward pass takes two forward passes:
 
-    training   6 M B S    B pictures a step, S steps; 8 M B S where blocks are recomputed (recipe.gradient_checkpointing)
+    training   6 M B S    B pictures a step, S steps; 8 M B S with recipe.gradient_checkpointing, a second forward
     scores     2 M E N    N samples of E evaluations each, guidance among them (`SamplingConfig.evaluations`)
     hours      (training + scores) / throughput
 
@@ -149,7 +149,9 @@ def training_of(architecture: ArchitectureConfig, latent: int, steps: int) -> Tr
 
 def fitted_to_latents(architecture: ArchitectureConfig, channels: int) -> ArchitectureConfig:
     """What would be trained, but for prompts: without the data, these have the length and width that it is made for."""
-    return with_edits(architecture, {"latent_channels": channels}) if isinstance(architecture, Denoiser) else architecture
+    return (
+        with_edits(architecture, {"latent_channels": channels}) if isinstance(architecture, Denoiser) else architecture
+    )
 
 
 def how_to_prepare(settings: Settings) -> str:
@@ -177,9 +179,7 @@ def pictures_of(settings: Settings) -> Pictures:
     if lacks_data(settings) or not isinstance(settings.data, PreparedConfig) or settings.data.path is None:
         return IMAGENET
     plan = read_manifest(settings.data.path).plan
-    return Pictures(
-        train=plan.parts["train"].rows, heldout=plan.parts["heldout"].rows, size=int(plan.source["size"])
-    )
+    return Pictures(train=plan.parts["train"].rows, heldout=plan.parts["heldout"].rows, size=int(plan.source["size"]))
 
 
 def latent_of(settings: Settings, pictures: Pictures) -> tuple[int, int]:

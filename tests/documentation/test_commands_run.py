@@ -1,8 +1,8 @@
 """Every `harness` command of README and docs/ runs, page after page, as it stands but for its length.
 
 A page's commands run in their order in one folder, because a later one reads what an earlier one wrote. Cut short are
-trainings and searches, without export and latency (CUT), and watching, which has no end; a dry run is as it stands. Pages share a store, so that
-what several of them train is trained once.
+trainings and searches, without export and latency (CUT), and watching, which has no end; a dry run is as it stands.
+Pages share a store, so that what several of them train is trained once.
 """
 
 import shlex
