@@ -66,7 +66,7 @@ def protocol_overview() -> Iterator[str]:
     for name in protocols():
         yield from wrap(f"{PROTOCOL}={name}  {leading_comment(CONF / PROTOCOL / f'{name}.yaml')}", WIDTH)
         lines = " ".join(f"{key}={value_text(value)}" for key, value in protocol_lines(name).items())
-        yield from wrap(lines, WIDTH, initial_indent="    ", subsequent_indent="    ")
+        yield from wrap(lines, WIDTH, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
 
 
 def group(name: str) -> Iterator[str]:
