@@ -101,7 +101,7 @@ def label_sides(
     """The side of its mark on which each text stands, so that few lie over another text, a mark or the border.
 
     `marks` are in px from the lower left of a panel of `width` x `height`, and so are `bars`, what else is drawn there.
-    Texts are placed one after the other, each on the first side where it covers least.
+    Texts, whose lines `<br>` ends, are placed one after the other, each on the first side where it covers least.
     """
     taken: list[Box] = [*bars, *((x - MARK_PX, x + MARK_PX, y - MARK_PX, y + MARK_PX) for x, y in marks)]
     sides = []
@@ -115,7 +115,9 @@ def label_sides(
 
 
 def _text_box(mark: tuple[float, float], text: str, way: tuple[int, int]) -> Box:
-    (x, y), (right, up), half, tall = mark, way, len(text) * LETTER_PX / 2, LINE_PX / 2
+    lines = text.split("<br>")
+    (x, y), (right, up) = mark, way
+    half, tall = max(map(len, lines)) * LETTER_PX / 2, len(lines) * LINE_PX / 2
     x, y = x + right * (half + MARK_PX), y + up * (tall + MARK_PX)
     return x - half, x + half, y - tall, y + tall
 

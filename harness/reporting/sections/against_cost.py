@@ -86,7 +86,10 @@ class Mark:
 
     @property
     def label(self) -> str:
-        return f"{self.title} \u2020" if self.look in ("other", "best") else self.title
+        """In lines, with the mark of another protocol."""
+        name, best, tried = html.escape(self.title).partition(", best of")
+        mark = " \u2020" if self.look in ("other", "best") else ""
+        return f"{name}{'<br>best of' if best else ''}{tried}{mark}"
 
 
 def content(frames: Frames) -> Content | None:
@@ -229,10 +232,10 @@ def _trace(placed: Sequence[tuple[Mark, str]], look: Mapping[str, Any]) -> go.Sc
         mode="markers+text",
         marker=look,
         error_y=errors if any([*above, *below]) else None,
-        text=[html.escape(mark.label) for mark in marks],
+        text=[mark.label for mark in marks],
         textposition=[side for _, side in placed],
         textfont={"size": 10.5, "color": look["color"]},
-        hovertext=[html.escape(mark.label) for mark in marks],
+        hovertext=[mark.label for mark in marks],
         hoverinfo="text+x+y",
     )
 

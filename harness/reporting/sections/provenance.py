@@ -53,7 +53,8 @@ def facts_of(frames: Frames) -> list[tuple[str, str]]:
     """The head of the page: the definition's facts, how many subjects, the seeds, the machine, the records."""
     study, definition = frames.study, frames.definition
     protocol = flat(study.protocol)
-    rows = [("Protocol", study.protocol_name)] if study.protocol_name else []
+    named = study.protocol_name and "protocol" not in definition.sections  # which says it too
+    rows = [("Protocol", study.protocol_name)] if named else []
     for fact in definition.facts:
         value = protocol.get(fact.setting)
         if value is not None or not fact.optional:
