@@ -304,6 +304,15 @@ def test_the_pages_of_tab_1_have_its_sections(name: str) -> None:
     assert {"protocol", "beside", "against_cost", "guidance"} <= set(page["sections"])
 
 
+def test_each_network_of_the_study_of_tab_1_has_a_printed_row() -> None:
+    root = Path(__file__).parents[2]
+    study = yaml.safe_load((root / "sweeps/tab1_imagenet.yaml").read_text())
+    printed = yaml.safe_load((root / "reports/published/tab1.yaml").read_text())["rows"]
+    names = [rung["name"] for rung in study["architecture"]["rungs"]]
+    assert set(names) <= set(printed)
+    assert set(printed) - set(names) == {"ldm_4"}, "its latents are another autoencoder's"
+
+
 def test_labels_are_placed_where_they_cover_nothing() -> None:
     marks = [(100.0, 100.0), (104.0, 100.0), (290.0, 100.0)]
     sides = label_sides(marks, ["left one", "right one", "at the border"], 300, 200)
