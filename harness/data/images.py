@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,11 +16,9 @@ from harness.data.config import Crop
 from harness.data.crop import square
 from harness.data.decode import UnreadableError
 from harness.data.listing import HIDDEN, Skipped
+from harness.data.rows import Latents
 from harness.models.pixels import to_model_range
 from harness.records.errors import UserError
-
-if TYPE_CHECKING:
-    from harness.data.prepared import Latents
 
 
 class Images(Protocol):
@@ -92,7 +90,7 @@ class ImageData:
     """Of the content: every pixel's source, labels, names, split and transform; the same wherever the files lie."""
     training_labels: NDArray[np.int64] | None = None
     """Of all that is trained on, where `train` has only some of its pictures; None where it has all."""
-    latents: "Latents | None" = None
+    latents: Latents | None = None
     """What a network is trained on instead of the pictures."""
     crop: Crop = "centre"
     """How pictures became squares: others that are scored beside them become so too."""

@@ -5,8 +5,7 @@
     L   = E || v_theta(x_t, t, context) - v ||^2,    t = sigmoid(z), z ~ N(0, 1)          (loss)
 
 Lipman et al. 2023 (arXiv 2210.02747) with the path of Liu et al. 2023 (arXiv 2209.03003) and the logit-normal(0, 1)
-times of Esser et al. 2024 (arXiv 2403.03206, eq. 19; `harness.diffusion.times`). SnapGen (arXiv 2412.09619) trains on
-this objective.
+times of Esser et al. 2024 (arXiv 2403.03206, eq. 19). SnapGen (arXiv 2412.09619) trains on this objective.
 
 B batch, C channels, H W size, T tokens, D context width.
 """
@@ -39,6 +38,12 @@ def interpolate(x0: Tensor, noise: Tensor, time: Tensor) -> Tensor:
 def velocity(x0: Tensor, noise: Tensor) -> Tensor:
     """v = dx_t / dt = e - x_0: the same at every t, because the path is straight."""
     return noise - x0
+
+
+def logit_normal_times(count: int, generator: torch.Generator) -> Tensor:
+    """(count,) times of a training batch, t = sigmoid(z), z ~ N(0, 1): the middle of the path is drawn most often. A
+    solver's times are `SamplingConfig.solver_times`."""
+    return torch.sigmoid(torch.randn(count, generator=generator))
 
 
 def dropped(count: int, probability: float, generator: torch.Generator) -> Tensor:

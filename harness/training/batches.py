@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from harness.diffusion.flow_matching import Prompts, dropped
-from harness.diffusion.times import logit_normal_times
+from harness.diffusion.flow_matching import Prompts, dropped, logit_normal_times
 from harness.records.errors import UserError
 from harness.training.randomness import DataOrder, generator
 from harness.training.recipe import Recipe

@@ -12,7 +12,7 @@ import torch
 
 from harness.data.images import ArrayImages, ImageData
 from harness.data.prepare import Preparation, PrepareConfig, encoder_of, prepare_data
-from harness.data.prepared import Rows
+from harness.data.rows import Rows
 from harness.models import tiny_autoencoder
 from harness.models.autoencoder import load_codec
 from harness.models.autoencoder_config import PixelsAutoencoder, TinyAutoencoder

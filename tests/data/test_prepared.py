@@ -116,7 +116,7 @@ def test_pixels_without_an_autoencoder(tmp_path, source):
 
 def test_a_distribution_is_drawn_from_anew(tmp_path):
     """Rows are mean and standard deviation; what is drawn has them, and depends on the generator alone."""
-    from harness.data.prepared import Latents, Rows
+    from harness.data.rows import Latents, Rows
 
     empty = Rows((), np.zeros(0, np.int64), np.zeros(0, np.int64))
     latents = Latents(train=empty, heldout=empty, fingerprint="", autoencoder={}, is_sampled=True)

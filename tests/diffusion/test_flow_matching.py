@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from harness.diffusion.config import ROUNDINGS
-from harness.diffusion.flow_matching import dropped, flow_matching_loss, interpolate, velocity
-from harness.diffusion.times import logit_normal_times
+from harness.diffusion.flow_matching import dropped, flow_matching_loss, interpolate, logit_normal_times, velocity
 from harness.models.pixels import ROUNDING, NotFiniteError, to_model_range, to_uint8
 
 
