@@ -97,7 +97,8 @@ def sample(
     autoencoder: AutoencoderConfig | None = None,
     **settings: Any,
 ) -> Tensor:
-    """One image for each text: uint8 (N, C, H, W) on the CPU, of the size that the network was trained at.
+    """One image for each text, or name of a class where the network has a table of them: uint8 (N, C, H, W) on the CPU,
+    of the size that the network was trained at.
 
     `settings` are those of `harness settings sampling`: steps=20, seed=0, solver="heun", guidance_scale=1. `text` is
     the encoder that it was trained with, by default the packaged one, `autoencoder` the one that made the latents that
@@ -112,7 +113,7 @@ def sample(
 
     from harness.architecture.config import Denoiser
     from harness.data.config import ClassTableText, MiniLmText
-    from harness.data.prompts import class_prompts
+    from harness.data.prompts import class_prompts, is_class_table
     from harness.diffusion.config import SamplingConfig
     from harness.diffusion.sampling import sample as sampled
     from harness.models.autoencoder import load_matching
@@ -122,14 +123,15 @@ def sample(
     if trained.training is None or not isinstance(trained.architecture, Denoiser):
         raise UserError(f"{trained.path} does not say how it was trained, so it cannot be sampled from; give a trial's")
     of, config, distinct = trained.training, trained.architecture, list(dict.fromkeys(texts))
-    if of.text["encoder"] == "class_table":
-        raise UserError(f"{trained.path} knows its classes and no text; `harness sample {trained.path}` samples them")
-    encoder = text or MiniLmText()
+    encoder = ClassTableText() if is_class_table(of.text) else text or MiniLmText()
     if isinstance(encoder, ClassTableText):
-        raise UserError("texts need a text encoder; leave out text=ClassTableText()")
-    how = replace(encoder, template="{}", length=config.context_length, mask_padding=of.text["mask_padding"])
+        distinct = list(of.text["prompts"])  # of no other texts does it have a row
+        if other := next((each for each in texts if each not in distinct), None):
+            raise UserError(f"{trained.path} knows no texts but its classes, and '{other}' is none; give one of them")
+    else:
+        encoder = replace(encoder, template="{}", length=config.context_length, mask_padding=of.text["mask_padding"])
     with tempfile.TemporaryDirectory() as cache:
-        prompts = class_prompts(how, distinct, Path(cache))
+        prompts = class_prompts(encoder, distinct, Path(cache))
     if prompts.identity["encoder"] != of.text["encoder"]:
         raise UserError(f"{trained.path} was trained with another text encoder; give that one's settings as text=")
     labels = torch.tensor([distinct.index(each) for each in texts])

@@ -1,7 +1,7 @@
 """What a network's output means, and on which path between data and noise: part of an architecture.
 
     velocity   v = dx_t/dt of the straight path      x_t = (1 - t) x_0 + t e               flow matching
-    epsilon    the noise e of the curved path        x_n = alpha_n x_0 + sigma_n e         DDPM, and so DiT, U-ViT, LDM
+    epsilon    the noise e of the curved path        x_n = alpha_n x_0 + sigma_n e         DDPM, and so DiT, U-ViT
     v          alpha_n e - sigma_n x_0 on the same                                         Salimans and Ho 2022
 
 Networks are trained here to predict the default, the velocity. The others are for what others trained: the sampler
@@ -35,7 +35,7 @@ class VariancePreserving:
 
     betas: Literal["linear", "scaled_linear"]
     """linear: beta from 1e-4 to 0.02, as DDPM and DiT; scaled_linear: its root from the root of 0.00085 to that of
-    0.012, as LDM, Stable Diffusion and U-ViT."""
+    0.012, as Stable Diffusion and U-ViT."""
     timesteps: Literal["from_0", "from_1"] = "from_0"
     """What the network sees of the first of the 1,000 noise levels: 0, as DDPM, DiT and diffusers count; or 1, as U-ViT
     does."""

@@ -29,6 +29,9 @@ def test_an_unknown_family_is_refused_with_those_that_exist():
 
 def test_fingerprints_of_the_first_release_stay():
     assert architecture("dit_xl_2").fingerprint == "bd8912f8d0078f64"
+    assert architecture("uvit_h").fingerprint == "f031dc83668b276b"
+    assert architecture("laptop/dit").fingerprint == "eebd4a22d42f59f6"
+    assert architecture("laptop/uvit").fingerprint == "64c35d742c0ca5a5"
     assert SD3.fingerprint == "010b769f924aa202"
 
 
@@ -55,6 +58,14 @@ def test_denoisers_fit_the_data_and_the_prompts(name):
 @pytest.mark.parametrize(
     ("name", "edits", "sentence"),
     [
+        (
+            "dit_xl_2",
+            {"condition": "class_table"},
+            "one token, so its context_length is 1 .*: context_length is 77",
+        ),
+        ("published/uvit_l", {"context_width": 1}, "so its context_width is 2 or more: context_width is 1"),
+        ("dit_xl_2", {"prediction": {"kind": "epsilon"}}, "missing setting 'prediction.betas'"),
+        ("dit_xl_2", {"prediction": {"kind": "score"}}, "'score'; choose one of: epsilon, v, velocity"),
         ("dit_xl_2", {"heads": 7}, "heads divide the width: width is 1152, heads is 7"),
         ("dit_xl_2", {"depth": 0}, "at most 65,536: depth is 0"),
         ("dit_xl_2", {"width": 1154, "heads": 2}, "4 divides the width: width is 1154"),

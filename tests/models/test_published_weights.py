@@ -22,6 +22,7 @@ from harness.diffusion.config import SamplingConfig
 from harness.diffusion.sampling import sample_batches
 from harness.models.build import build
 from harness.models.convert import converted
+from harness.models.convert_peers import from_dit, from_uvit
 from harness.models.peers.vit import positions_2d
 from harness.models.weights import read_identity, read_weights
 from harness.records.errors import UserError
@@ -34,7 +35,7 @@ UVIT_L = with_edits(architecture("published/uvit_l"), SMALL)
 UVIT_H = with_edits(architecture("published/uvit_h"), SMALL)
 
 
-def dit_state(width=32, depth=2, hidden=128, classes=CLASSES, channels=4, seed=0):
+def dit_state(width=32, depth=2, hidden=128, classes=CLASSES, channels=4, seed=0, size=SIZE):
     """A state dict with the names and shapes of facebookresearch/DiT's and willisma/SiT's models.py."""
     shapes = {
         "x_embedder.proj.weight": (width, channels, 2, 2), "x_embedder.proj.bias": (width,),
@@ -54,19 +55,19 @@ def dit_state(width=32, depth=2, hidden=128, classes=CLASSES, channels=4, seed=0
             f"{block}.mlp.fc2.weight": (width, hidden), f"{block}.mlp.fc2.bias": (width,),
             f"{block}.adaLN_modulation.1.weight": (6 * width, width), f"{block}.adaLN_modulation.1.bias": (6 * width,),
         }  # fmt: skip
-    positions = positions_2d(SIZE // 2, SIZE // 2, width, torch.empty(0))[None]
+    positions = positions_2d(size // 2, size // 2, width, torch.empty(0))[None]
     return {"pos_embed": positions, **drawn(shapes, seed)}
 
 
 def drawn(shapes, seed):
-    generator = torch.Generator().manual_seed(seed)
-    return {name: 0.2 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    torch.manual_seed(seed)
+    return {name: 0.2 * torch.randn(shape) for name, shape in shapes.items()}
 
 
-def uvit_state(*, convolution, width=32, depth=2, hidden=128, classes=CLASSES, channels=4):
+def uvit_state(*, convolution, width=32, depth=2, hidden=128, classes=CLASSES, channels=4, size=SIZE):
     """A state dict with the names and shapes of baofff/U-ViT's libs/uvit.py."""
     shapes = {
-        "pos_embed": (1, 2 + (SIZE // 2) ** 2, width),
+        "pos_embed": (1, 2 + (size // 2) ** 2, width),
         "patch_embed.proj.weight": (width, channels, 2, 2), "patch_embed.proj.bias": (width,),
         "label_emb.weight": (classes + 1, width), "norm.weight": (width,), "norm.bias": (width,),
         "decoder_pred.weight": (4 * channels, width), "decoder_pred.bias": (4 * channels,),
@@ -208,6 +209,25 @@ def test_parameters_are_the_published_ones(name):
         convolution = 0 if name == "uvit_h" else 4 * 4 * 9 + 4
         assert counted == (depth + 1) * block + skips + ends + convolution
         assert counted / 1e6 == pytest.approx({"uvit_h": 501, "uvit_l": 287}[name], rel=0.005)
+
+
+@pytest.mark.parametrize(
+    ("name", "state"),
+    [
+        ("dit_xl_2", {"width": 1152, "depth": 28, "hidden": 4608}),
+        ("uvit_h", {"width": 1152, "depth": 28, "hidden": 4608, "convolution": False}),
+        ("uvit_l", {"width": 1024, "depth": 20, "hidden": 4096, "convolution": True}),
+    ],
+)
+def test_at_full_size_every_name_and_shape_has_its_place(name, state):
+    """Without memory: 32 x 32 latents, as published."""
+    config, rename = architecture(f"published/{name}"), from_dit if name == "dit_xl_2" else from_uvit
+    with torch.device("meta"):
+        theirs = dit_state(**state, size=32) if name == "dit_xl_2" else uvit_state(**state, size=32)
+        shapes = {key: tensor.shape for key, tensor in build(config).state_dict().items()}
+    if name == "dit_xl_2":
+        theirs["pos_embed"] = positions_2d(16, 16, config.width, torch.empty(0))[None]
+    assert {key: tensor.shape for key, tensor in rename(theirs, config).items()} == shapes
 
 
 def diffusers_dit():
