@@ -43,7 +43,7 @@ from harness.records.quantity import Measured, Quantity, Unavailable
 from harness.records.record import TrialRecord
 from harness.records.terminal import escaped
 from harness.training.device import resolve_device
-from harness.trials.pipeline import is_pipeline, open_pipeline
+from harness.trials.pipeline import Pipeline, is_pipeline
 from harness.trials.prepared import Prepared, cache_folder, prepare
 from harness.trials.samples import sample_images, sampled_batches, sampling_conditions
 from harness.trials.settings import Settings
@@ -175,14 +175,11 @@ def _pipeline(folder: Path, settings: Settings, to: Path | None) -> Evaluated:
     config, device = settings.quality, resolve_device(settings.recipe.device)
     data = _data(settings) if config.reference_path is None else None
     count = config.samples if data is None else samples_for(config, data)
-    made = open_pipeline(folder, settings.sampling, count, data, device)
-    shown = Shown(
-        pictures=made, labels=made.labels, unlabelled=f"{folder} knows no classes", remarks=[made.how]
-    )  # fmt: skip
-    conditions = sampling_conditions(settings.sampling)
-    under = {**conditions, "sampling_seed": f"{conditions['sampling_seed']} of {made.sampler}", "sampled_by": made.how}
+    made = Pipeline(folder, device).pictures(settings.sampling, count, data)
+    unlabelled = f"{folder} knows no classes"
+    shown = Shown(pictures=made, labels=made.labels, unlabelled=unlabelled, remarks=[made.how])
     try:
-        return _pictures(str(folder), shown, data, settings, to, under)
+        return _pictures(str(folder), shown, data, settings, to, made.conditions)
     except NotFiniteError as error:
         raise UserError(f"{folder} cannot be scored: {error}") from error
 

@@ -10,6 +10,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,13 @@ from harness.models.pixels import to_uint8
 from harness.models.weights import file_sha256
 from harness.records.errors import UserError
 from harness.records.plain import canonical_json, identity
+from harness.trials.samples import sampling_conditions
 
 INDEX = "model_index.json"
 """What makes a folder a pipeline's."""
 NO_CLASS = 1000
 """The row that DiTPipeline's guidance takes, whatever table it has."""
+DIGITS = 16  # of a sha256, as a trial's key has
 
 
 def is_pipeline(folder: Path) -> bool:
@@ -40,7 +43,6 @@ def is_pipeline(folder: Path) -> bool:
 class PipelinePictures:
     """Its samples, a micro-batch at a time; `harness.data.pictures.Pictures`."""
 
-    folder: Path
     call: Callable[[range, Tensor | None], Tensor]
     """Of a whole micro-batch: which samples, and their classes (n,) or None -> uint8 (n, C, H, W)."""
     labels: Tensor | None
@@ -48,18 +50,18 @@ class PipelinePictures:
     config: SamplingConfig
     count: int
     shape: tuple[int, int, int]
-    sampler: str
-    """The pipeline's class: samples with the same seed share their noise with this one's alone."""
+    files: str
+    """The digest of the pipeline's files."""
     how: str
     """By what it samples, in words."""
+    conditions: Mapping[str, Any]
+    """Of a score: samples with the same seed share their noise with those of the same pipeline class alone."""
 
     @property
     def digest(self) -> str:
         """Of the pipeline's files and the sampling."""
-        files = sorted(path for path in self.folder.rglob("*") if path.suffix in (".json", ".safetensors"))
-        sums = {path.relative_to(self.folder).as_posix(): file_sha256(path) for path in files}
-        what = {"files": sums, "sampling": identity(self.config), "count": self.count}
-        return hashlib.sha256(canonical_json(what).encode()).hexdigest()[:16]
+        what = {"files": self.files, "sampling": identity(self.config), "count": self.count}
+        return hashlib.sha256(canonical_json(what).encode()).hexdigest()[:DIGITS]
 
     def batches(self, _size: int) -> Iterator[Tensor]:
         for batch in micro_batches(range(self.count), self.config):
@@ -67,44 +69,69 @@ class PipelinePictures:
             yield images[: self.count - batch.start]
 
 
-def open_pipeline(
-    folder: Path, config: SamplingConfig, count: int, data: ImageData | None, device: torch.device
-) -> PipelinePictures:
-    """The pipeline, ready to make `count` samples; with `data` of its classes and of its pictures' size.
+class Pipeline:
+    """A loaded one, on `device`. UserError for a folder of none, and for one that needs more than a class."""
 
-    UserError for one that needs more than a class, knows other classes or makes pictures of another size, and for
-    settings that its call has not.
-    """
-    parameters = _parameters(folder)
-    _check_settings(folder, config, parameters)
-    pipeline = _loaded(folder, device)
-    classes = _classes(pipeline) if "class_labels" in parameters else None
-    if "class_labels" in parameters and config.guidance_scale > 1 and classes != NO_CLASS:
-        raise UserError(
-            f"{type(pipeline).__name__} takes row {NO_CLASS:,} of its table for no class, and {folder} knows {classes} "
-            "classes; give sampling.guidance_scale=1"
+    def __init__(self, folder: Path, device: torch.device) -> None:
+        self.folder, self.parameters = folder, _parameters(folder)
+        self._pipeline = _loaded(folder, device)
+        self.classes = _classes(self._pipeline) if "class_labels" in self.parameters else None
+
+    @property
+    def name(self) -> str:
+        return type(self._pipeline).__name__
+
+    @cached_property
+    def files(self) -> str:
+        """The first digits of the hash of its files, which stand for a trial's key."""
+        files = sorted(path for path in self.folder.rglob("*") if path.suffix in (".json", ".safetensors"))
+        sums = {path.relative_to(self.folder).as_posix(): file_sha256(path) for path in files}
+        return hashlib.sha256(canonical_json(sums).encode()).hexdigest()[:DIGITS]
+
+    def pictures(self, config: SamplingConfig, count: int, data: ImageData | None) -> PipelinePictures:
+        """`count` samples; with `data` of its classes and of its pictures' size.
+
+        UserError where it knows other classes or makes pictures of another size, and for settings that its call has
+        not.
+        """
+        _check_settings(self.folder, config, self.parameters)
+        if "class_labels" in self.parameters and config.guidance_scale > 1 and self.classes != NO_CLASS:
+            raise UserError(
+                f"{self.name} takes row {NO_CLASS:,} of its table for no class, and {self.folder} knows {self.classes} "
+                "classes; give sampling.guidance_scale=1"
+            )
+        labels = None if self.classes is None else _labels(self.folder, config, count, self.classes, data)
+        shape = self._shape
+        if data is not None and shape != (data.channels, data.size, data.size):
+            raise UserError(
+                f"{self.folder} makes pictures of {shape[2]} x {shape[1]} with {shape[0]} channels, and the data's are "
+                f"{data.size} x {data.size} with {data.channels}; give the data that they are to be compared with"
+            )
+        conditions = {**sampling_conditions(config), "sampling_seed": f"{config.seed} of {self.name}"}
+        return PipelinePictures(
+            call=_call(self._pipeline, self.parameters, config),
+            labels=labels,
+            config=config,
+            count=count,
+            shape=shape,
+            files=self.files,
+            how=self._how(config),
+            conditions={**conditions, "sampled_by": self._how(config)},
         )
-    labels = None if classes is None else _labels(folder, config, count, classes, data)
-    call = _call(pipeline, parameters, config)
-    first = range(config.micro_batch)
-    shape = tuple(call(range(1), _classes_of(labels, first[:1])).shape[1:])
-    if data is not None and shape != (data.channels, data.size, data.size):
-        raise UserError(
-            f"{folder} makes pictures of {shape[2]} x {shape[1]} with {shape[0]} channels, and the data's are "
-            f"{data.size} x {data.size} with {data.channels}; give the data that they are to be compared with"
-        )
-    scale = f", guidance {config.guidance_scale:g}" if "guidance_scale" in parameters else ""
-    return PipelinePictures(
-        folder=folder,
-        call=call,
-        labels=labels,
-        config=config,
-        count=count,
-        shape=(shape[0], shape[1], shape[2]),
-        sampler=type(pipeline).__name__,
-        how=f"sampled by {type(pipeline).__name__}'s own call, {type(pipeline.scheduler).__name__}, {config.steps} "
-        f"steps{scale}; sampling.solver is not asked for",
-    )
+
+    @cached_property
+    def _shape(self) -> tuple[int, int, int]:
+        """Of a picture, from one in a single step."""
+        classes = None if self.classes is None else torch.zeros(1, dtype=torch.int64)
+        call = _call(self._pipeline, self.parameters, SamplingConfig(steps=1))
+        _, channels, height, width = call(range(1), classes).shape
+        return channels, height, width
+
+    def _how(self, config: SamplingConfig) -> str:
+        scale = f", guidance {config.guidance_scale:g}" if "guidance_scale" in self.parameters else ""
+        scheduler = type(self._pipeline.scheduler).__name__
+        own = f"sampled by {self.name}'s own call, {scheduler}, {config.steps} steps{scale}"
+        return f"{own}; sampling.solver is not asked for"
 
 
 def _parameters(folder: Path) -> Mapping[str, inspect.Parameter]:

@@ -14,7 +14,7 @@ from harness.data.config import DigitsConfig
 from harness.data.dataset import load_dataset
 from harness.diffusion.config import SamplingConfig
 from harness.records.errors import UserError
-from harness.trials.pipeline import is_pipeline, open_pipeline
+from harness.trials.pipeline import Pipeline, is_pipeline
 
 CPU = torch.device("cpu")
 CONFIG = SamplingConfig(steps=2, micro_batch=4, seed=3)
@@ -53,7 +53,7 @@ def folders(tmp_path_factory):
 
 
 def pictures(folder, count=6, data=None, **settings):
-    made = open_pipeline(folder, replace(CONFIG, **settings), count, data, CPU)
+    made = Pipeline(folder, CPU).pictures(replace(CONFIG, **settings), count, data)
     return made, torch.cat(list(made.batches(0)))
 
 
