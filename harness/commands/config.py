@@ -80,8 +80,11 @@ def _study(name: str, overrides: list[str]) -> tuple[str, str, dict[str, Any], S
 
 def _check(settings: Settings, architectures: list[ArchitectureConfig], name: str, kind: StudyKind) -> None:
     """Refuse what no machine could run; what this one cannot is a word beside the YAML, which may be for another."""
-    from harness.trials.checks import check_sizes, check_study
+    from harness.trials.checks import check_sizes, check_study, lacks_data
 
+    if lacks_data(settings):
+        print(f"harness: here it would not run: data.path={settings.data.path} holds no prepared data", file=sys.stderr)
+        return
     for architecture in architectures:
         check_sizes(settings, architecture)
     try:

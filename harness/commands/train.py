@@ -16,19 +16,26 @@ if TYPE_CHECKING:
     from harness.architecture.config import ArchitectureConfig
     from harness.trials.progress import Show
     from harness.trials.promoted import Origin
+    from harness.trials.settings import Settings
     from harness.trials.spec import TrialSpec
 
 DEFAULTS = {"seeds": [0]}
 WEIGHTS = "ema.safetensors"
 
 
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="show what it would take; run and write nothing")
+
+
 def check(arguments: argparse.Namespace) -> None:
     from harness.architecture.catalogue import architecture
-    from harness.trials.checks import check_study
+    from harness.trials.checks import check_study, lacks_data
     from harness.trials.settings import settings_of
 
-    config = architecture(arguments.name)
-    check_study(settings_of(arguments.overrides), [config])
+    config, settings = architecture(arguments.name), settings_of(arguments.overrides)
+    if arguments.dry_run and lacks_data(settings):
+        return  # nothing of this machine is asked: it is counted, and would run where the data is
+    check_study(settings, [config])
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -53,6 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
         show.note(
             f"trains by the recipe in {arguments.name}; recipe.SETTING=VALUE changes it, and recipe=NAME replaces it"
         )
+    if arguments.dry_run:
+        print(planned_training(config, composed))
+        return 0
     prepared = prepare(composed)
     settings, name = prepared.settings, Path(arguments.name).stem
     specs = [
@@ -78,9 +88,40 @@ VERB = Verb(
     name="an architecture of the catalogue, or the path of its YAML",
     example="harness train winner.yaml recipe.steps=20000",
     lists="architectures",
+    flags=flags,
     check=check,
     run=run,
 )
+
+
+def planned_training(config: ArchitectureConfig, settings: Settings) -> str:
+    """What a training of each seed would take, from step 0."""
+    from harness.trials.checks import lacks_data
+    from harness.trials.estimates import (
+        estimate,
+        estimate_lines,
+        fitted_to_latents,
+        how_to_prepare,
+        latent_of,
+        pictures_of,
+        training_of,
+    )
+    from harness.trials.prepared import prepare
+    from harness.trials.spec import store_of
+
+    pictures, steps, lines = pictures_of(settings), settings.recipe.steps, []
+    if lacks_data(settings):
+        channels, side = latent_of(settings, pictures)
+        one, lines = training_of(fitted_to_latents(config, channels), side, steps), [how_to_prepare(settings)]
+    else:
+        prepared = prepare(settings)
+        one = training_of(prepared.adapt_to_data(config), prepared.sizes.latent[-1], steps)
+    lines.append(
+        f"{one.params / 1e6:.4g} M parameters, {one.macs / 1e9:.4g} G multiply-adds as trained, {steps:,} steps"
+    )
+    estimated = estimate([one] * len(settings.seeds), settings, pictures, store_of(settings.out))
+    lines += estimate_lines(estimated, settings, with_controls=False)
+    return "\n".join([*lines, "dry run: nothing was run or written"])
 
 
 def _train(folder: Path, specs: list[TrialSpec], origin: Origin | None, show: Show) -> list[TrialRecord]:

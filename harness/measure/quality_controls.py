@@ -24,6 +24,7 @@ from harness.records.errors import unknown_name
 Batch = tuple[Tensor, Tensor]  # uint8 images (N, C, H, W), labels (N,)
 FIT_IMAGES = 10_000
 FIT_VALUES = 2**27  # at most so many pixel values are fitted at once
+DRAWN_VALUES = 2**28  # at most so many are drawn at once: 2 GB of float64. 50,000 pictures of 256 px would be 79
 
 
 def control_images(name: str, data: ImageData, config: QualityConfig, sampling: SamplingConfig) -> Batch:
@@ -57,9 +58,13 @@ def _pixel_gaussian(data: ImageData, config: QualityConfig, sampling: SamplingCo
     mean: NDArray[np.float32] = rows.mean(0)
     count = samples_for(config, data)
     normal = np.random.RandomState(sampling.seed).standard_normal((count, len(rows))).astype(np.float32)
-    drawn = mean + normal @ (rows - mean) / np.sqrt(len(rows) - 1)
-    pixels = np.rint(np.clip(drawn, 0, 255)).astype(np.uint8).reshape(count, data.channels, data.size, data.size)
-    return torch.from_numpy(pixels), sample_labels(count, data.class_sizes, sampling)
+    around, pixels = rows - mean, np.empty((count, values), np.uint8)
+    block = max(1, DRAWN_VALUES // values)
+    for start in range(0, count, block):
+        drawn = mean + normal[start : start + block] @ around / np.sqrt(len(rows) - 1)
+        pixels[start : start + block] = np.rint(np.clip(drawn, 0, 255))
+    images = pixels.reshape(count, data.channels, data.size, data.size)
+    return torch.from_numpy(images), sample_labels(count, data.class_sizes, sampling)
 
 
 CONTROLS: dict[str, Callable[[ImageData, QualityConfig, SamplingConfig], Batch]] = {

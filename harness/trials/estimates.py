@@ -175,8 +175,11 @@ def _scores_against_all(settings: Settings) -> bool:
 
 
 def pictures_of(settings: Settings) -> Pictures:
-    """Of the study's prepared data; ImageNet's where that is not here. UserError for a folder that is damaged."""
-    if lacks_data(settings) or not isinstance(settings.data, PreparedConfig) or settings.data.path is None:
+    """Of the study's prepared data; ImageNet's where that is not here; of other data, which is not reckoned, the size.
+    UserError for a folder that is damaged."""
+    if not isinstance(settings.data, PreparedConfig):
+        return Pictures(train=0, heldout=0, size=settings.data.size)
+    if lacks_data(settings) or settings.data.path is None:
         return IMAGENET
     plan = read_manifest(settings.data.path).plan
     return Pictures(train=plan.parts["train"].rows, heldout=plan.parts["heldout"].rows, size=int(plan.source["size"]))
@@ -244,8 +247,8 @@ def _trained_latent(sections: Mapping[str, Any]) -> int:
     return int(sections["data"]["size"]) // int(sections.get("autoencoder", {}).get("downsampling", 1))
 
 
-def estimate_lines(estimated: Estimate, settings: Settings) -> list[str]:
-    """The estimate, with how it was made, for a terminal."""
+def estimate_lines(estimated: Estimate, settings: Settings, *, with_controls: bool = True) -> list[str]:
+    """The estimate, with how it was made, for a terminal. `with_controls`: a study has a job that scores them."""
     rate = estimated.throughput
     flops = f"{_flop(estimated.training_flops)} of training, {_flop(estimated.scoring_flops)} of sampling for scores"
     lines = [f"compute: {flops} (6 and 2 FLOP a multiply-add)"]
@@ -266,7 +269,8 @@ def estimate_lines(estimated: Estimate, settings: Settings) -> list[str]:
     if estimated.data_bytes is not None:
         disk.append(f"{_size(estimated.data_bytes)} of prepared data")
     lines.append(f"disk: {', '.join(disk)}")
-    lines.append(f"jobs: {estimated.trainings:,} trainings and one of controls, {estimated.at_once} at once")
+    trainings = f"{estimated.trainings:,} training{'s' * (estimated.trainings != 1)}"
+    lines.append(f"jobs: {trainings}{', and one of controls' * with_controls}, {estimated.at_once} at once")
     return lines
 
 

@@ -9,6 +9,7 @@ from harness.data.config import DigitsConfig
 from harness.data.dataset import load_dataset
 from harness.data.images import ArrayImages
 from harness.diffusion.config import SamplingConfig
+from harness.measure import quality_controls
 from harness.measure.quality_config import QualityConfig
 from harness.measure.quality_controls import CONTROLS, control_images
 from harness.records.errors import UserError
@@ -49,6 +50,16 @@ def test_noise_is_uniform(digits):
     assert ((counts - expected) ** 2 / expected).sum() < 330  # chi-squared of 255 degrees: 99.9% are below 330
     share = 1000 * np.array(digits.class_sizes) / len(digits.train)
     assert np.abs(np.bincount(labels.numpy()) - share).max() < 1
+
+
+def test_the_gaussian_is_drawn_in_blocks_where_pictures_are_many_or_large(digits, monkeypatch):
+    whole, labels = control_images("pixel_gaussian", digits, CONFIG, SamplingConfig())
+    monkeypatch.setattr(quality_controls, "DRAWN_VALUES", 64 * 300)
+    blocks, labels_of_blocks = control_images("pixel_gaussian", digits, CONFIG, SamplingConfig())
+    assert labels.equal(labels_of_blocks)
+    off = (whole.int() - blocks.int()).abs()
+    assert off.max() <= 1, "sums of another order round otherwise"
+    assert (off > 0).double().mean() < 1e-3
 
 
 def test_the_gaussian_has_the_training_pixels_mean_and_covariance(digits):

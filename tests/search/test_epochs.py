@@ -102,4 +102,4 @@ def test_a_dry_run_shows_hours_disk_and_jobs_of_the_whole_sweep(workplace, capsy
     printed = capsys.readouterr().out
     assert "the whole sweep, 4 candidates like these 2 (" in printed
     assert "hours of one processor, an estimate: " in printed
-    assert "jobs: 4 trainings and one of controls, 1 at once" in printed
+    assert "jobs: 4 trainings, and one of controls, 1 at once" in printed

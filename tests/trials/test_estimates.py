@@ -156,7 +156,7 @@ def test_a_dry_run_shows_hours_disk_and_jobs(workplace, capsys):
     assert one.params > 0
     assert "hours of one processor, an estimate: " in printed
     assert "at 0.001 TFLOP/s (launcher.tflops)" in printed
-    assert "jobs: 2 trainings and one of controls, 1 at once" in printed
+    assert "jobs: 2 trainings, and one of controls, 1 at once" in printed
     assert "disk: " in printed
 
 
@@ -171,3 +171,16 @@ def test_without_the_data_a_dry_run_counts_imagenet_and_says_how_to_prepare_it(w
     assert "GPU-hours, an estimate: " in printed
     assert not Path("nowhere").exists()
     assert not Path("runs/tiny").exists()
+
+
+def test_a_single_training_can_be_rehearsed_too(workplace, capsys):
+    words = ["train", "snapgen", "--dry-run", "protocol=fig3", "data=prepared", "seeds=[0,1]"]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "M parameters, 36." in printed
+    assert "150,000 steps" in printed
+    assert "jobs: 2 trainings, 2 at once" in printed or "jobs: 2 trainings, 1 at once" in printed
+    assert "make it with `harness data prepare imagenet" in printed
+    assert main(["train", "tiny_base.yaml", "--dry-run", "recipe.steps=7", "tracker=none", "latency=none"]) == 0
+    assert "as trained, 7 steps" in capsys.readouterr().out
+    assert not list(Path("runs").glob("train-*"))
