@@ -83,7 +83,7 @@ def _check(settings: Settings, architectures: list[ArchitectureConfig], name: st
     from harness.trials.checks import check_sizes, check_study, lacks_data
 
     if lacks_data(settings):
-        print(f"harness: here it would not run: data.path={settings.data.path} holds no prepared data", file=sys.stderr)
+        print("harness: here it would not run: data.path has no prepared data", file=sys.stderr)
         return
     for architecture in architectures:
         check_sizes(settings, architecture)
