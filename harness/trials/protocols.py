@@ -124,4 +124,6 @@ def _other_latents(expected: Mapping[str, Any], found: Mapping[str, Any]) -> lis
     if found.get("kind") == "pixels":
         return ["autoencoder=pixels"]
     of_latents = {name: found.get(name) for name in ("channels", "scale", "shift", "encoding")}
+    if isinstance(of_latents["scale"], list | tuple):
+        of_latents["scale"] = "measured"  # one a channel
     return [f"autoencoder={found.get('kind')} with {', '.join(f'{k} {value_text(v)}' for k, v in of_latents.items())}"]

@@ -174,6 +174,10 @@ def test_a_record_in_sd3_s_latents_is_told_from_one_in_others():
     assert protocol_name_of({**sections, "autoencoder": sdxl}) == (
         "fig3, but autoencoder=kl with channels 4, scale 0.13025, shift 0, encoding sampled"
     )
+    taef2 = {**SD3_LATENTS, "kind": "tiny", "channels": 32, "shift": 0.0, "scale": [1.33, 1.07], "encoding": "mean"}
+    assert protocol_name_of({**sections, "autoencoder": taef2}) == (
+        "fig3, but autoencoder=tiny with channels 32, scale measured, shift 0, encoding mean"
+    )
     del sections["autoencoder"]
     assert protocol_name_of(sections) == "fig3, but autoencoder=pixels"
     adm = {**sections["quality"], "reference": "path", "reference_build": "adm", "reference_content": "abc"}
