@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.reporting.score_sweep import ScorePoint
+    from harness.trials.score_sweep import SweepPoint
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -88,6 +89,24 @@ def _is_sweep(arguments: argparse.Namespace) -> bool:
     return is_file or arguments.guidance is not None or arguments.steps is not None
 
 
+def _is_pipeline(arguments: argparse.Namespace) -> bool:
+    """Of diffusers; torch is loaded for a folder alone."""
+    if not Path(arguments.name).is_dir():
+        return False
+    from harness.trials.pipeline import is_pipeline
+
+    return is_pipeline(Path(arguments.name))
+
+
+def _swept(arguments: argparse.Namespace) -> list[SweepPoint]:
+    from harness.trials.pipeline_sweep import pipeline_sweep
+    from harness.trials.score_sweep import score_sweep
+
+    if _is_pipeline(arguments):
+        return pipeline_sweep(Path(arguments.name), arguments.settings, arguments.grid)
+    return score_sweep(arguments.trained, arguments.settings, arguments.grid)
+
+
 def _check_sweep(arguments: argparse.Namespace, out: Path) -> None:
     """Find the network, and compose every point, before anything is sampled."""
     from harness.trials.score_sweep import sampling_grid
@@ -99,11 +118,16 @@ def _check_sweep(arguments: argparse.Namespace, out: Path) -> None:
         if getattr(arguments, flag) is not None:
             others = "--guidance and --steps ask for several" if asked else "a file of weights has its own table"
             raise UserError(f"--{flag} is of one score, and {others}; leave one out")
-    trained = trained_network(arguments.name, out)
-    arguments.trained = trained
-    arguments.settings = settings_of([*arguments.overrides, "count_only=false"], sampling_of(trained))
+    overrides = [*arguments.overrides, "count_only=false"]
+    if _is_pipeline(arguments):
+        arguments.title = name = Path(arguments.name).resolve().name
+        arguments.settings = settings_of(overrides)
+    else:
+        arguments.trained = trained_network(arguments.name, out)
+        arguments.title, name = arguments.trained.title, arguments.trained.key
+        arguments.settings = settings_of(overrides, sampling_of(arguments.trained))
     arguments.grid = sampling_grid(arguments.settings.sampling, arguments.guidance, arguments.steps)
-    arguments.plot = arguments.plot or out / "scores" / f"{trained.key}.html"
+    arguments.plot = arguments.plot or out / "scores" / f"{name}.html"
     if arguments.plot.suffix != ".html":
         raise UserError(f"--plot names an .html file, not {arguments.plot}")
     check_file_writable(arguments.plot)
@@ -112,15 +136,15 @@ def _check_sweep(arguments: argparse.Namespace, out: Path) -> None:
 def _sweep(arguments: argparse.Namespace) -> int:
     from harness.records.store import write_atomic
     from harness.reporting.score_sweep import ScorePoint, score_sweep_figure
-    from harness.trials.score_sweep import ranked_by, score_sweep
+    from harness.trials.score_sweep import ranked_by
 
-    swept = score_sweep(arguments.trained, arguments.settings, arguments.grid)
+    swept = _swept(arguments)
     points = [
         ScorePoint(guidance=each.sampling.guidance_scale, steps=each.sampling.steps, scores=each.scores)
         for each in swept
     ]
-    score, title = ranked_by(arguments.settings.quality), arguments.trained.title
-    page = score_sweep_figure(points, score, title=f"{title[0].upper()}{title[1:]}").to_html(include_plotlyjs=True)
+    score, title = ranked_by(arguments.settings.quality), arguments.title
+    page = score_sweep_figure(points, score, title=title).to_html(include_plotlyjs=True)
     write_atomic(arguments.plot, page.encode())
     if arguments.json:
         print(json.dumps([to_plain({"sampling": each.sampling, "scores": each.scores}) for each in swept]))

@@ -9,7 +9,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ INDEX = "model_index.json"
 """What makes a folder a pipeline's."""
 NO_CLASS = 1000
 """The row that DiTPipeline's guidance takes, whatever table it has."""
+ONE_A_STEP = "euler"
+"""What stands for the scheduler, which asks the network once a step: its name is in `how`."""
 DIGITS = 16  # of a sha256, as a trial's key has
 
 
@@ -95,6 +97,7 @@ class Pipeline:
         not.
         """
         _check_settings(self.folder, config, self.parameters)
+        config = replace(config, solver=ONE_A_STEP)
         if "class_labels" in self.parameters and config.guidance_scale > 1 and self.classes != NO_CLASS:
             raise UserError(
                 f"{self.name} takes row {NO_CLASS:,} of its table for no class, and {self.folder} knows {self.classes} "
@@ -184,7 +187,9 @@ def _loaded(folder: Path, device: torch.device) -> Any:
     diffusers.utils.logging.disable_progress_bar()
     cls: Any = diffusers.DiffusionPipeline
     try:
-        pipeline = cls.from_pretrained(folder, local_files_only=True, use_safetensors=True, torch_dtype=torch.float32)
+        pipeline = cls.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, torch_dtype=torch.float32, low_cpu_mem_usage=False
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{folder} does not load as a diffusers pipeline: {reason}") from error

@@ -32,7 +32,7 @@ class TrainedNetwork:
     @property
     def title(self) -> str:
         """What tables and pictures call it."""
-        return self.weights.name if self.by_others else f"trial {self.key}"
+        return self.weights.name if self.by_others else f"Trial {self.key}"
 
 
 def trained_network(what: str, out: Path) -> TrainedNetwork:

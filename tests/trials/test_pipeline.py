@@ -15,6 +15,9 @@ from harness.data.dataset import load_dataset
 from harness.diffusion.config import SamplingConfig
 from harness.records.errors import UserError
 from harness.trials.pipeline import Pipeline, is_pipeline
+from harness.trials.pipeline_sweep import pipeline_sweep
+from harness.trials.score_sweep import sampling_grid
+from harness.trials.settings import settings_of
 
 CPU = torch.device("cpu")
 CONFIG = SamplingConfig(steps=2, micro_batch=4, seed=3)
@@ -134,6 +137,21 @@ def test_what_it_cannot_be_asked_is_one_sentence(which, settings, with_data, sen
         pictures(folders / which, data=load_dataset(DigitsConfig()) if with_data else None, **settings)
 
 
+def test_scores_over_guidance_and_steps_are_stored_one_by_one(folders, tmp_path, monkeypatch):
+    words = ["quality.extractor.resolution=32", "quality.metrics=[fd,class_agreement]", "quality.reference_samples=40"]
+    settings = settings_of([*words, "quality.samples=24", f"out={tmp_path}", "recipe.device=cpu"])
+    grid = sampling_grid(replace(CONFIG, guidance_scale=1.0), None, [1, 2])
+    one, two = pipeline_sweep(folders / "none", settings, grid)
+    assert (one.sampling.steps, two.sampling.steps) == (1, 2)
+    assert one.scores["fd"].value != two.scores["fd"].value
+    assert one.scores["class_agreement"].reason == "the pipeline knows no classes"
+    monkeypatch.setattr("harness.trials.pipeline_sweep.Scorer", lambda *_: pytest.fail("scored again"))
+    again = pipeline_sweep(folders / "none", settings, grid[1:])
+    assert again[0].scores["fd"].value == two.scores["fd"].value
+    with pytest.raises(UserError, match="knows no guidance"):  # before anything is scored
+        pipeline_sweep(folders / "none", settings, sampling_grid(CONFIG, [1, 2], None))
+
+
 def test_the_command_scores_a_pipeline(folders, tmp_path, capsys):
     fixed = [
         "quality.extractor.resolution=32", "quality.metrics=[fd,kid]", "quality.reference_samples=40",
@@ -147,5 +165,10 @@ def test_the_command_scores_a_pipeline(folders, tmp_path, capsys):
     assert "sampled by DDPMPipeline's own call" in printed.err
     assert scores["fd"]["value"] > 0
     assert scores["fd"]["conditions"]["sampling_seed"] == "0 of DDPMPipeline"
+    steps = ["evaluate", str(folders / "none"), "--steps", "1", "2", *(word for word in fixed if "steps" not in word)]
+    assert main(steps) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("none, KID-EffLite0@32")
+    assert (tmp_path / "runs" / "scores" / "none.html").is_file()
     assert main(["evaluate", str(folders / "ten"), "--json", "data=digits", *fixed]) == 2
     assert "give the data that they are to be compared with" in capsys.readouterr().err
