@@ -11,7 +11,6 @@ from typing import Literal
 
 from harness.records.quantity import Counted
 from harness.records.record import Measurement
-from harness.reporting.cells import names_of
 from harness.reporting.definition import Column
 from harness.reporting.frames import Estimate, Reading, departures, reading
 from harness.reporting.published import PublishedCell
@@ -148,14 +147,23 @@ def _others(frames: Frames) -> dict[str, Scored]:
     }  # fmt: skip
 
 
-def same_score(frames: Frames, column: Column) -> bool:
-    """Whether the printed column beside ours is the same score, so that both may share an axis: the definition says
-    that the page is at full size, and our scores, where there are any, bear the printed name (`FID`)."""
-    if frames.definition.scale != "full" or column.published is None:
-        return False
-    ours = names_of([row for row in frames.shown if row.value is not None and row.quantity == column.quantity])
-    name = ours.get(column.quantity, "")
-    return not name or name.split(",")[0] == frames.published.columns[column.published].title
+def why_apart(frames: Frames, column: Column) -> str:
+    """Why printed networks share no axis with ours in this score; empty where they do. They do only where the page says
+    that it is at full size, and all of our scores bear the printed one's name (`FID`) and number of samples."""
+    if frames.definition.scale != "full":
+        return "they are of another size"
+    if column.published is None:
+        return f"their score is not {column.title}"
+    printed = frames.published.columns[column.published]
+    for row in frames.shown:
+        if row.quantity != column.quantity or row.value is None:
+            continue
+        label, samples = str(row.conditions.get("label", column.title)), row.conditions.get("samples")
+        if label.split(",")[0] != printed.title:
+            return f"their {printed.title} is not {label}"
+        if printed.samples not in (None, samples):
+            return f"their {printed.title} is of {printed.samples:,} samples, ours of {samples}"
+    return ""
 
 
 def printed_only(frames: Frames) -> list[str]:

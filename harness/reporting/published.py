@@ -63,6 +63,7 @@ class PublishedCell:
 class PublishedColumn:
     title: str
     unit: str = ""
+    samples: int | None = None  # of a score: of how many generated images it is; None where that does not matter
 
     @property
     def factor(self) -> float:

@@ -86,8 +86,8 @@ class Tab1:
         )  # fmt: skip
 
 
-def fid(value: float, *, label: str = FID) -> Measured:
-    conditions = dict.fromkeys(SHARED, "the same") | {"label": label, "samples": 50_000}
+def fid(value: float, *, label: str = FID, samples: int = 50_000) -> Measured:
+    conditions = dict.fromkeys(SHARED, "the same") | {"label": label, "samples": samples}
     replicates = tuple(value + offset / 100 for offset in range(-5, 6))
     return Measured(value=value, unit="1", low=value - 0.06, high=value + 0.06, replicates=replicates,
                     spread="95%, sampling noise of 50000 images", conditions=conditions)  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tab1_study import LAPTOP, NETWORKS, SEEDS, Tab1, build
+from tab1_study import LAPTOP, NETWORKS, SEEDS, Tab1, build, fid
 
 from harness.commands import report
 from harness.records.errors import UserError
@@ -132,6 +132,18 @@ def test_another_score_shares_no_axis_with_a_printed_one(tab1: Tab1) -> None:
     page = tab1.write()
     assert "The printed networks are in the table alone: their FID is not FD-EffLite0@64, N=512" in page
     assert "3.60" in table_rows(page)["ldm_4", "printed"]
+
+
+def test_a_score_of_fewer_samples_shares_no_axis_with_the_printed_one(tab1: Tab1) -> None:
+    """FID falls with the number of samples."""
+    for name, *_ in NETWORKS:
+        for seed in SEEDS:
+            trial = tab1.record(name, seed)
+            few = fid(4.0, label="FID, N=5000", samples=5_000)
+            tab1.store.put(replace(trial, quantities={**trial.quantities, "fd": few}))
+    content = drawn(tab1)
+    assert "printed" not in {trace.name for trace in content.figure.data}  # type: ignore[union-attr]
+    assert content.context["apart"] == "their FID is of 50,000 samples, ours of 5000"
 
 
 def test_at_laptop_size_nothing_printed_is_drawn_whatever_the_score_is_called(tab1: Tab1) -> None:
@@ -333,5 +345,5 @@ def test_an_axis_is_logarithmic_beyond_a_decade_and_has_room() -> None:
 
 def test_what_a_table_says_below_itself_is_of_what_it_shows(tab1: Tab1) -> None:
     context: dict[str, Any] = dict(beside.content(tab1.frames()).context)
-    assert list(context["labels"]) == ["P"]
+    assert list(context["labels"]) == ["P", "R"], "of the printed cells, and of the note on their FLOPs"
     assert [what for what, _ in context["absences"]] == []

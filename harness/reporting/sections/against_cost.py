@@ -12,7 +12,7 @@ from harness.records.better import MORE_IS_BETTER, front_of
 from harness.reporting.cells import interval, names_of
 from harness.reporting.definition import Column
 from harness.reporting.drawing import BLUE, GREY, ORANGE, PURPLE, axis_of, headed, label_sides, wrapped
-from harness.reporting.entries import Entry, cost_columns, entries, same_score, score_column
+from harness.reporting.entries import Entry, cost_columns, entries, score_column, why_apart
 from harness.reporting.format import inside, listed
 from harness.reporting.section import Content, Frames, Section
 
@@ -97,37 +97,27 @@ def content(frames: Frames) -> Content | None:
     marks = [] if score is None else cost_marks(frames)
     if score is None or not marks:
         return None
-    looks, shared = {mark.look for mark in marks}, same_score(frames, score)
+    looks, apart = {mark.look for mark in marks}, why_apart(frames, score)
     drawn = {(mark.title, mark.look == "printed") for mark in marks}
-    expected = [each for each in entries(frames) if shared or each.source != "printed"]
+    expected = [each for each in entries(frames) if not apart or each.source != "printed"]
     name = names_of(frames.shown).get(score.quantity, score.title)
     context = {
         "score": score.title,
         "costs": listed([inside(column.title) for column in costs]),
         "more": score.quantity in MORE_IS_BETTER,
         "drawn": looks,
-        "apart": "" if shared else _why_apart(frames, score, name),
+        "apart": apart if frames.published.rows else "",
         "missing": "; ".join(e.title for e in expected if (e.title, e.source == "printed") not in drawn),
     }
     titles = {column.quantity: _axis_title(column, frames) for column in costs}
     return Content(context=context, figure=cost_figure(marks, titles, name))
 
 
-def _why_apart(frames: Frames, score: Column, name: str) -> str:
-    """Why printed networks are not drawn beside ours; empty where there are none."""
-    if not frames.published.rows:
-        return ""
-    if score.published is None:
-        return f"their score is not {name}"
-    printed = frames.published.columns[score.published].title
-    return f"their {printed} is not {name}" if frames.definition.scale == "full" else "they are of another size"
-
-
 def cost_marks(frames: Frames) -> list[Mark]:
     """Every network in every panel where both numbers are known; printed ones only where the score is the same."""
     score, marks = score_column(frames), []
     assert score is not None
-    shared, rows = same_score(frames, score), entries(frames)
+    shared, rows = not why_apart(frames, score), entries(frames)
     for column in cost_columns(frames):
         own = [_own(each, column, score, frames) for each in rows if each.source != "printed"]
         printed = [_printed(each, column, score, frames) for each in rows if each.source == "printed" and shared]

@@ -104,7 +104,7 @@ def content(frames: Frames) -> Content:
             "protocol_name": frames.study.protocol_name,
             "absences": absences(frames.columns, frames.estimates),
             "published": published,
-            "labels": _labels(rows),
+            "labels": _labels(rows, frames.published.notes),
         },
         title="" if published else "Table",
     )
@@ -166,9 +166,10 @@ def _between(low: float | None, high: float | None) -> tuple[str, ...]:
     return () if low is None or high is None else (f"{number(float(low))} to {number(float(high))}",)
 
 
-def _labels(rows: Sequence[Entry]) -> dict[str, str]:
+def _labels(rows: Sequence[Entry], notes: Sequence[str]) -> dict[str, str]:
     """The labels that stand on the page, with their meaning."""
     used = {label for row in rows for cell in row.printed.values() for label in cell.labels}
+    used |= {label for label in LABELS for note in notes if f"[{label}]" in note}
     return {label: meaning for label, meaning in LABELS.items() if label in used}
 
 
