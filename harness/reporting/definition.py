@@ -86,14 +86,16 @@ class OthersWeights:
     """Weights that others trained: converted and scored here, they stand beside the study's own networks."""
 
     architecture: str  # the catalogue's name of their form: `published/dit_xl_2`; its costs are counted
-    key: str  # what stands for a trial's key: 16 digits, with which the sha256 of the published file begins
+    key: str
+    """What stands for a trial's key in their scores' records: of a converted file the first 16 digits of the published
+    file's sha256, of a diffusers pipeline those of its files' digest."""
     title: str = ""  # where it is left out, the printed row's, with "published weights"
 
     def __post_init__(self) -> None:
         if re.fullmatch("[0-9a-f]{16}", self.key) is None:
             raise UserError(
-                "others' weights have a key of 16 hex digits, with which the sha256 of the published file begins and "
-                f"`harness evaluate FILE --guidance ...` names its picture, not '{self.key}'"
+                "others' weights have a key of 16 hex digits, the `trial` of their scores in the store's measurements, "
+                f"not '{self.key}'"
             )
 
 

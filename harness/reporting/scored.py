@@ -84,8 +84,9 @@ def protocol_of(sweep: ScoreSweep, measurement: Measurement) -> dict[str, Any]:
 
 
 def _fixed(measurement: Measurement) -> str:
-    """What points of one sweep have in common, as a text."""
-    settings = measurement.settings
+    """What points of one sweep have in common, as a text. `sampled_by` says of a pipeline's own call what the sampling
+    says, in words."""
+    settings = {name: value for name, value in measurement.settings.items() if name != "sampled_by"}
     sampling = {
         name: value for name, value in settings["sampling"].items() if name not in (*VARIED, *ONLY_GUIDED)
     }  # fmt: skip
