@@ -37,7 +37,7 @@ class SamplingConfig:
     guidance_interval: tuple[float, float] = field(default=EVERYWHERE, metadata=IDENTITY_UNLESS_DEFAULT)
     """[low, high]: guidance acts at times low <= t <= high, distances from data (t = 0); elsewhere the scale is 1,
     which costs one evaluation (Kynkäänniemi et al. 2024, arXiv 2404.07724). Papers whose t is 0 at noise count from
-    the other end: their [a, b] is [1 - b, 1 - a] here."""
+    the other end: their [a, b] is [1 - b, 1 - a] here. On DDPM's path t is the share of the network's timesteps."""
     legacy_guided_channels: int | None = field(default=None, metadata=IDENTITY_UNLESS_DEFAULT)
     """Only to repeat published numbers: guide the first so many channels, the others stay the prompt's, as the code of
     DiT did with 3 of 4 (Peebles and Xie 2023, arXiv 2212.09748). null: all channels."""
@@ -116,7 +116,7 @@ class SamplingConfig:
 
     @property
     def solver_times(self) -> tuple[float, ...]:
-        """steps + 1 times, from 1 (noise) down to 0 (data)."""
+        """steps + 1 times, from 1 (noise) down to 0 (data), in the network's own time."""
         uniform = tuple(1 - index / self.steps for index in range(self.steps + 1))
         if self.times == "uniform":
             return uniform

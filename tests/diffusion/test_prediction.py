@@ -183,6 +183,27 @@ def test_sampling_is_diffusers_ddim_and_dpm_solver(betas, kind, theirs_name, sol
     assert (ours(Small(VELOCITY), config, labels) - expected).abs().max() > 0.1  # another meaning is another picture
 
 
+@pytest.mark.parametrize("broken", ["the start", "the betas", "the scale"])
+def test_a_wrong_part_of_the_seam_is_seen(broken, monkeypatch):
+    """What the test above holds, broken on purpose."""
+    if broken == "the start":
+        monkeypatch.setattr(CurvedPath, "start", 1.0)
+    elif broken == "the betas":
+        monkeypatch.setitem(seam.BETAS, "linear", seam.BETAS["scaled_linear"])
+    else:
+        right = CurvedPath.alpha_sigma
+        monkeypatch.setattr(CurvedPath, "alpha_sigma", lambda path, own: tuple(0.9 * each for each in right(path, own)))
+    seam.path_of.cache_clear()
+    prediction, labels = Epsilon(betas="linear"), torch.tensor([0, 1])
+    network, config = Small(prediction), SamplingConfig(solver="euler", steps=10, guidance_scale=1.7, micro_batch=2)
+    scheduler = diffusers.DDIMScheduler(
+        beta_start=1e-4, beta_end=0.02, timestep_spacing="trailing", clip_sample=False, set_alpha_to_one=True
+    )
+    expected = theirs(network, scheduler, 10, labels, 1.7, prediction)
+    assert (ours(network, config, labels) - expected).abs().max() > 0.01
+    seam.path_of.cache_clear()
+
+
 def test_sits_velocity_is_ours_run_backwards():
     """A network of SiT's that answers as one of ours does, seen from the other end."""
     config, labels = SamplingConfig(solver="heun", steps=7, micro_batch=4), torch.tensor([0, 1, 2, 3])
