@@ -38,18 +38,34 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plot", type=Path, metavar="FILE.html", help="where their picture goes; default OUT/scores/KEY.html"
     )
+    parser.add_argument(
+        "--workers", type=int, metavar="N",
+        help="sample a network in N jobs of the launcher; default: in this process, on Slurm launcher.max_in_flight",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 
 def check(arguments: argparse.Namespace) -> None:
     from harness.trials.checks import check_device
     from harness.trials.settings import settings_of
+    from harness.trials.trained import OTHERS, names_network, network_and_settings
 
-    settings = settings_of(arguments.overrides)
-    check_device(settings)
+    overrides = [*arguments.overrides, "count_only=false"]
+    arguments.trained = None
+    if names_network(arguments.name):
+        arguments.trained, arguments.settings = network_and_settings(arguments.name, overrides, OTHERS)
+    else:
+        arguments.settings = settings_of(overrides)
+    check_device(arguments.settings)
+    _check_flags(arguments)
     if _is_sweep(arguments):
-        _check_sweep(arguments, settings.out)
-    elif arguments.plot is not None:
+        _check_sweep(arguments)
+
+
+def _check_flags(arguments: argparse.Namespace) -> None:
+    if arguments.workers is not None and arguments.workers < 1:
+        raise UserError(f"--workers is a whole number from 1, not {arguments.workers}")
+    if arguments.plot is not None and not _is_sweep(arguments):
         raise UserError("--plot is the picture of scores over --guidance or --steps; give one of them, or leave it out")
     if arguments.to is not None and arguments.to.suffix != ".npz":
         raise UserError(f"--to names an .npz file, not {arguments.to}")
@@ -59,15 +75,14 @@ def check(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from harness.trials.evaluate import differences, evaluate
-    from harness.trials.settings import settings_of
 
     if _is_sweep(arguments):
         return _sweep(arguments)
-    settings = settings_of([*arguments.overrides, "count_only=false"])
-    evaluated = evaluate(arguments.name, settings, to=arguments.to, build=arguments.build)
+    settings, workers = arguments.settings, arguments.workers
+    evaluated = evaluate(arguments.name, settings, to=arguments.to, build=arguments.build, workers=workers)
     quantities = evaluated.quantities
     if arguments.beside is not None:
-        other = evaluate(arguments.beside, settings)
+        other = evaluate(arguments.beside, settings, workers=workers)
         quantities |= differences(quantities, other.quantities, arguments.beside)
     for remark in evaluated.remarks:
         print(remark, file=sys.stderr)
@@ -84,9 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _is_sweep(arguments: argparse.Namespace) -> bool:
-    """Also of a file of weights, which is one point of a sweep: its samples are no trial's."""
-    is_file = arguments.name.endswith(".safetensors")
-    return is_file or arguments.guidance is not None or arguments.steps is not None
+    return arguments.guidance is not None or arguments.steps is not None
 
 
 def _is_pipeline(arguments: argparse.Namespace) -> bool:
@@ -104,30 +117,29 @@ def _swept(arguments: argparse.Namespace) -> list[SweepPoint]:
 
     if _is_pipeline(arguments):
         return pipeline_sweep(Path(arguments.name), arguments.settings, arguments.grid)
-    return score_sweep(arguments.trained, arguments.settings, arguments.grid)
+    return score_sweep(arguments.trained, arguments.settings, arguments.grid, arguments.workers)
 
 
-def _check_sweep(arguments: argparse.Namespace, out: Path) -> None:
-    """Find the network, and compose every point, before anything is sampled."""
+def _check_sweep(arguments: argparse.Namespace) -> None:
+    """Compose every point before anything is sampled."""
     from harness.trials.score_sweep import sampling_grid
-    from harness.trials.settings import settings_of
-    from harness.trials.trained import sampling_of, trained_network
 
-    asked = arguments.guidance is not None or arguments.steps is not None
     for flag in ("beside", "to", "build"):
         if getattr(arguments, flag) is not None:
-            others = "--guidance and --steps ask for several" if asked else "a file of weights has its own table"
-            raise UserError(f"--{flag} is of one score, and {others}; leave one out")
-    overrides = [*arguments.overrides, "count_only=false"]
-    if _is_pipeline(arguments):
-        arguments.title = name = Path(arguments.name).resolve().name
-        arguments.settings = settings_of(overrides)
-    else:
-        arguments.trained = trained_network(arguments.name, out)
+            raise UserError(f"--{flag} is of one score, and --guidance and --steps ask for several; leave one out")
+    if arguments.trained is not None:
         arguments.title, name = arguments.trained.title, arguments.trained.key
-        arguments.settings = settings_of(overrides, sampling_of(arguments.trained))
-    arguments.grid = sampling_grid(arguments.settings.sampling, arguments.guidance, arguments.steps)
-    arguments.plot = arguments.plot or out / "scores" / f"{name}.html"
+    elif _is_pipeline(arguments):
+        arguments.title = name = Path(arguments.name).resolve().name
+    else:
+        raise UserError(
+            f"--guidance and --steps sample a trained network, and {arguments.name} is none; leave them out"
+        )
+    if arguments.trained is None and arguments.workers is not None:
+        raise UserError(f"--workers sample a trained network, and {arguments.name} is a pipeline; leave it out")
+    settings = arguments.settings
+    arguments.grid = sampling_grid(settings.sampling, arguments.guidance, arguments.steps)
+    arguments.plot = arguments.plot or settings.out / "scores" / f"{name}.html"
     if arguments.plot.suffix != ".html":
         raise UserError(f"--plot names an .html file, not {arguments.plot}")
     check_file_writable(arguments.plot)
@@ -181,8 +193,8 @@ def _shown(quantity: Quantity) -> str:
 
 VERB = Verb(
     summary="score a trial's checkpoint, or images that others made, against a data set or a reference file",
-    name="a trial's key, a file of weights, a folder of images or of a diffusers pipeline, an .npz of images (arr_0) "
-    "or of statistics (mu, sigma)",
+    name="a trial's key or its first digits, a file of weights, a promoted YAML, a folder of images or of a diffusers "
+    "pipeline, an .npz of images (arr_0) or of statistics (mu, sigma)",
     example="harness evaluate ~/generated data=digits --json",
     flags=flags,
     check=check,

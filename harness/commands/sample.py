@@ -11,7 +11,6 @@ from harness.commands.verb import Verb
 from harness.records.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.trials.settings import Settings
     from harness.trials.trained import TrainedNetwork
 
 GROUPS = ("sampling", "data", "autoencoder")
@@ -38,13 +37,15 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def check(arguments: argparse.Namespace) -> None:
+    from harness.trials.trained import network_and_settings
+
     if arguments.count < 1:
         raise UserError(f"--count is at least 1, not {arguments.count}")
     for key in (text.partition("=")[0].lstrip("+~") for text in arguments.overrides):
         if key.split(".")[0] not in GROUPS and key not in SINGLE:
             listed = ", ".join([*(f"{group}.SETTING" for group in GROUPS), *SINGLE])
             raise UserError(f"samples depend on {listed}, not on {key}; leave it out")
-    arguments.trained, arguments.settings = _composed(arguments)
+    arguments.trained, arguments.settings = network_and_settings(arguments.name, arguments.overrides)
     default = arguments.settings.out / "samples" / f"{arguments.trained.key}.png"
     arguments.target = Path(arguments.to) if arguments.to else default
     _check_target(arguments.target, arguments.count)
@@ -82,17 +83,6 @@ VERB = Verb(
     check=check,
     run=run,
 )
-
-
-def _composed(arguments: argparse.Namespace) -> tuple[TrainedNetwork, Settings]:
-    """The network that is meant, and the settings: its trial's sampling, changed by the command line."""
-    from harness.trials.compose import compose_plain
-    from harness.trials.settings import settings_of
-    from harness.trials.trained import sampling_of, trained_network
-
-    out = Path(str(compose_plain(arguments.overrides)["out"]))
-    trained = trained_network(arguments.name, out)
-    return trained, settings_of(arguments.overrides, sampling_of(trained))
 
 
 def _check_target(path: Path, count: int) -> None:

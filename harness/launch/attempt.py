@@ -4,8 +4,8 @@
     FOLDER/driver.lock                  held by the one driver
     FOLDER/KEY/lock                     held by the worker that runs KEY, or by the driver while it names another
     FOLDER/KEY/current                  the attempt that may run; any other refuses to
-    FOLDER/KEY/shared/                  what outlives an attempt: checkpoints
-    FOLDER/KEY/steps.log                which steps each attempt trained (see `events`)
+    FOLDER/KEY/shared/                  what outlives an attempt: checkpoints, samples
+    FOLDER/KEY/steps.log, samples.log   which steps each attempt trained, which samples it computed (see `events`)
     FOLDER/KEY/attempt-001/lock         held by the worker of this attempt while it runs
                           /lease        counts up while the worker lives (where locks do not reach)
                           /submitted.json, call.pkl, progress.json, traceback.txt, logs/

@@ -2,6 +2,7 @@
 
     FOLDER/attempts.log     what became of every attempt
     FOLDER/KEY/steps.log    which steps each attempt at the key trained, and which of them a checkpoint has
+    FOLDER/KEY/samples.log  which samples each attempt at the key computed, in parts
 
 Nothing is decided by reading them; they are the proof, after any number of kills, of what ran when and how often.
 Each line is one `write` to a file opened with O_APPEND, which a local file system keeps whole and in order. A line that
@@ -49,6 +50,11 @@ def log_steps(attempt_folder: Path, event: Literal["began", "saved", "ended"], a
     `began`: both are the step that the attempt goes on from."""
     stretch = {"event": event, "attempt": attempt_folder.name, "after": after, "to": to}
     _append(attempt_folder.parent / "steps.log", stretch, {})
+
+
+def log_part(path: Path, event: Literal["began", "made"], score: str, part: range) -> None:
+    """Append one line to a log of samples: this part of a score's is sampled from now on, or is there."""
+    _append(path, {"event": event, "score": score, "first": part.start, "to": part.stop}, {})
 
 
 def _append(path: Path, line: Mapping[str, Any], more: Mapping[str, Any]) -> None:

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.data.images import ImageData
-from harness.measure.quality_classifier import pixel_inputs
 from harness.measure.quality_config import QualityConfig, score_name
 from harness.measure.quality_distances import (
     Estimate,
@@ -36,6 +35,7 @@ from harness.measure.quality_distances import (
     kernel_distance,
     kernel_distance_over_subsets,
 )
+from harness.measure.quality_features import Features, extract
 from harness.measure.quality_fidelity import NEIGHBOURS, InceptionScore, precision_and_recall
 from harness.measure.quality_moments import GroupedMoments, Moments, merged
 from harness.measure.quality_reference import WHOLE, Reference, ReferenceStatistics
@@ -114,23 +114,23 @@ class Scorer:
 
     def add(self, images: Tensor, indices: range) -> None:
         """uint8 images (n, C, H, W) with the numbers `indices`."""
-        self._check(images, indices)
-        images, at = images.cpu(), slice(indices.start, indices.stop)
-        layers = self.reference.extractor.layers(images, self.what)
+        self.put(extract(images, self.reference, self.what), indices)
+
+    def put(self, features: Features, indices: range) -> None:
+        """Features of the images with the numbers `indices`, whoever extracted them."""
+        self._check(len(features), indices)
+        at, layers = slice(indices.start, indices.stop), features.layers
         self._prepare({name: rows.shape[1] for name, rows in layers.items()})
-        features = layers["features"]
         if self.features is not None:
-            self.features[at] = features
+            self.features[at] = layers["features"]
         if self.moments is not None:
-            self.moments.add(features, self.groups[at])
+            self.moments.add(layers["features"], self.groups[at])
         if self.spatial is not None:
-            self.spatial.add(layers["spatial"], np.zeros(len(images), dtype=np.int64))
+            self.spatial.add(layers["spatial"], np.zeros(len(features), dtype=np.int64))
         if self.inception is not None:
             self.inception.add(layers["logits"], indices)
-        classifier = self.reference.classifier
-        if classifier is not None and "class_agreement" in self.metrics:
-            inputs = pixel_inputs(images) if classifier.on_pixels else features.double().numpy()
-            self.read[at] = classifier.predict(inputs)
+        if features.read is not None:
+            self.read[at] = features.read
         self.added[at] = True
 
     def state(self) -> State:
@@ -182,15 +182,9 @@ class Scorer:
         """Of spatial features, where a metric reads them."""
         return None if self.spatial is None else merged(self.spatial.parts())
 
-    def _check(self, images: Tensor, indices: range) -> None:
-        shape = self.reference.shape
-        of_data = shape is None or tuple(images.shape[1:]) == shape
-        if images.dtype != torch.uint8 or images.dim() != 4 or not of_data or len(images) != len(indices):
-            wanted = "(N, C, H, W)" if shape is None else f"(N, {', '.join(map(str, shape))})"
-            raise ValueError(
-                f"quality needs uint8 images {wanted} and N numbers, "
-                f"not {images.dtype} {tuple(images.shape)} and {len(indices)}"
-            )
+    def _check(self, count: int, indices: range) -> None:
+        if count != len(indices):
+            raise ValueError(f"{count} images have as many numbers, and not {len(indices)}")
         if indices.step != 1 or self.added[indices.start : indices.stop].any():
             raise ValueError(f"images {indices} were added before, or are no range in steps of 1")
 

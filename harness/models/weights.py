@@ -79,7 +79,7 @@ def write_weights(
     identity = {
         "architecture": to_plain(architecture),
         "fingerprint": architecture.fingerprint,
-        "tensors_sha256": _tensors_sha256(cpu_tensors),
+        "tensors_sha256": tensors_sha256(cpu_tensors),
         "training": content_identity(training),
         "training_fingerprint": _training_fingerprint(training),
     }
@@ -100,7 +100,7 @@ def read_weights(path: Path, expected: ArchitectureConfig | None = None) -> Weig
             f"{path} holds weights of another architecture: {_differences(expected, architecture)}; "
             f"`harness export {path}` exports the one that it is of"
         )
-    if _tensors_sha256(tensors) != sha256:
+    if tensors_sha256(tensors) != sha256:
         raise UserError(f"{path} was altered: its tensors are not those that were written; fetch or train it again")
     _check_tensors(str(path), tensors, architecture)
     return Weights(path=path, architecture=architecture, training=training, tensors=tensors)
@@ -217,11 +217,11 @@ def _differences(expected: ArchitectureConfig, actual: ArchitectureConfig) -> st
     return "; ".join(shown) + (f"; and {len(changes) - 3} more" if len(changes) > 3 else "")
 
 
-def _tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     """Of names, types, shapes and bytes, in the order of the names."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        tensor = tensors[name]
+        tensor = tensors[name].cpu()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -1,13 +1,12 @@
 """Scores outside a trial: of a stored checkpoint sampled anew, or of what others made.
 
-KEY          a trial's checkpoint, sampled anew
+KEY          a trial's checkpoint, sampled anew; or a file of weights, or the YAML that a trial was promoted to
 FOLDER       any folder of images, brought to the data set's size; against a reference at a path, as they are;
              a diffusers pipeline (model_index.json), sampled by its own call
 FILE.npz     `arr_0`, images as they are; `mu` and `sigma`, statistics, of which FD and sFID alone can be told
 """
 
 import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from harness.architecture.config import ArchitectureConfig
 from harness.data.config import DataConfig, ImageFolderConfig
 from harness.data.crop import square
 from harness.data.dataset import load_dataset
@@ -31,23 +29,21 @@ from harness.data.pictures import Pictures, npz_labels, npz_names, open_folder, 
 from harness.measure.quality import DISTANCES, Scorer, distances_of_statistics, samples_for
 from harness.measure.quality_config import Build
 from harness.measure.quality_moments import merged
-from harness.measure.quality_reference import WHOLE, load_reference, load_statistics
+from harness.measure.quality_reference import load_reference, load_statistics
 from harness.measure.quality_reference_files import check_size, open_given, write_statistics
 from harness.measure.statistics import sampling_difference
 from harness.models.pixels import NotFiniteError
-from harness.models.weights import read_weights
 from harness.records.errors import UserError
 from harness.records.eta import with_eta
-from harness.records.plain import from_plain
-from harness.records.quantity import Measured, Quantity, Unavailable
-from harness.records.record import TrialRecord
+from harness.records.quantity import Failed, Measured, Quantity, Unavailable
 from harness.records.terminal import escaped
 from harness.training.device import resolve_device
 from harness.trials.pipeline import Pipeline, is_pipeline
-from harness.trials.prepared import Prepared, cache_folder, prepare
-from harness.trials.samples import sample_images, sampled_batches, sampling_conditions
+from harness.trials.prepared import cache_folder
+from harness.trials.score_jobs import scores
+from harness.trials.scoring import ScoreRequest
 from harness.trials.settings import Settings
-from harness.trials.spec import store_of
+from harness.trials.trained import OTHERS, TrainedNetwork, names_network, trained_network
 
 CHUNK = 512  # images read at a time
 
@@ -59,36 +55,55 @@ class Evaluated:
     remarks: list[str]  # what was left out
 
 
-def evaluate(name: str, settings: Settings, *, to: Path | None = None, build: Build | None = None) -> Evaluated:
+def evaluate(
+    name: str, settings: Settings, *, to: Path | None = None, build: Build | None = None, workers: int | None = None
+) -> Evaluated:
     """Score what `name` is (see above) against the data set or `quality.reference_path`.
 
     `to`: where to write the images' statistics, a file that can itself be a reference. `build`: who made a file of
-    statistics that does not say so. UserError for what cannot be read or must not be compared.
+    statistics that does not say so. `workers`: the jobs that sample a network; by default this process does. UserError
+    for what cannot be read or must not be compared.
     """
     path, config = Path(name), settings.quality
-    if path.is_file() and (path.suffix == ".pt" or "mu" in npz_names(path)):
-        return _statistics(path, settings, to, build)
-    if build is not None:
+    is_network = names_network(name)
+    is_statistics = not is_network and path.is_file() and (path.suffix == ".pt" or "mu" in npz_names(path))
+    if build is not None and not is_statistics:
         raise UserError(f"--build names who made a file of statistics, and {name} is none; leave it out")
+    if is_network:
+        return _trained(trained_network(name, settings.out, OTHERS), settings, to, workers)
+    if workers is not None:
+        raise UserError(f"--workers sample a trained network, and {name} is there already; leave it out")
+    if is_statistics:
+        return _statistics(path, settings, to, build)
     if is_pipeline(path):
         return _pipeline(path, settings, to)
-    if path.exists() and config.reference_path is not None:
+    if config.reference_path is not None:
         pictures = open_folder(path) if path.is_dir() else open_npz(path)
         labels = None if path.is_dir() else npz_labels(path, pictures.count)
         return _pictures(name, Shown(pictures=pictures, labels=labels, unlabelled=""), None, settings, to)
-    if path.exists():
-        data = _data(settings)
-        shown = read_images(path, data, settings.data).shown if path.is_dir() else _npz_of(path, data)
-        return _pictures(name, shown, data, settings, to)
-    record, prepared = _trial(name, settings), prepare(settings)
-    data, _ = prepared.training_data
-    network = _network(record, prepared).to(resolve_device(settings.recipe.device))
-    trained = {"training_device": record.provenance["device"], "precision": record.provenance["precision"]}
-    under = {**trained, **sampling_conditions(settings.sampling)}
-    try:
-        return _pictures(name, _sampled_again(network, record, prepared), data, settings, to, under)
-    except NotFiniteError as error:
-        raise UserError(f"trial {record.key} ({record.name}) cannot be scored: {error}") from error
+    data = _data(settings)
+    shown = read_images(path, data, settings.data).shown if path.is_dir() else _npz_of(path, data)
+    return _pictures(name, shown, data, settings, to)
+
+
+def _trained(trained: TrainedNetwork, settings: Settings, to: Path | None, workers: int | None) -> Evaluated:
+    request = ScoreRequest(trained=trained, settings=settings, grid=(settings.sampling,))
+    written: list[Path] = []
+
+    def write(scorer: Scorer, under: Mapping[str, Any]) -> None:
+        assert to is not None
+        about = {"images": trained.key, "shape": list(scorer.reference.shape or ()), **under}
+        write_statistics(to, settings.quality, merged(scorer.feature_moments()), scorer.spatial_moments(), about)
+        written.append(to)
+
+    (quantities,) = scores(request, workers, None if to is None else write)
+    failed = next((each for each in quantities.values() if isinstance(each, Failed)), None)
+    if failed is not None:
+        raise UserError(f"{trained.title} cannot be scored: {failed.message}")
+    if to is not None and not written:
+        raise UserError(f"another command scored {trained.title} meanwhile; run the same command again for {to}")
+    against = settings.data.kind if settings.quality.reference_path is None else str(settings.quality.reference_path)
+    return Evaluated(quantities=dict(quantities), against=against, remarks=[])
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,24 +127,6 @@ class Held:
 
     def batches(self, size: int) -> Iterator[Tensor]:
         yield from torch.split(self.images, size)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sampled:
-    """Pictures that are sampled while they are scored: more than memory should hold."""
-
-    network: nn.Module
-    prepared: Prepared
-    count: int
-    digest: str
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.prepared.sizes.image
-
-    def batches(self, _size: int) -> Iterator[Tensor]:
-        for _, images in sampled_batches(self.network, self.prepared, self.count)[0]:
-            yield images
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -319,42 +316,3 @@ def _labels(owners: Sequence[str], data: ImageData) -> tuple[Tensor | None, str]
         if other
         else "some lie in no folder"
     )
-
-
-def _trial(name: str, settings: Settings) -> TrialRecord:
-    store = store_of(settings.out)
-    record = store.trial(name) if re.fullmatch(r"[0-9a-f]{16}", name) else None
-    if record is None:
-        raise UserError(
-            f"'{name}' is neither a folder or file of images nor the key of a trial in {store.root}; "
-            "the files in its folder trials/ are named by their keys, and out=FOLDER says where it lies"
-        )
-    if "ema.safetensors" not in record.artifacts:
-        raise UserError(f"trial {name} ({record.name}) is {record.state}: it left no weights to sample from")
-    return record
-
-
-def _network(record: TrialRecord, prepared: Prepared) -> nn.Module:
-    config = from_plain(ArchitectureConfig, record.architecture)
-    if prepared.adapt_to_data(config) != config:
-        raise UserError(
-            f"trial {record.key} was trained on other data or prompts ({record.protocol['data']['kind']}); "
-            "give the settings that it was trained with: data=... text=..."
-        )
-    if record.protocol.get("autoencoder") != prepared.protocol.sections.get("autoencoder"):
-        raise UserError(
-            f"trial {record.key} was trained on what another autoencoder makes of pictures; give the settings that it "
-            "was trained with: data=... autoencoder=..."
-        )
-    return read_weights(store_of(prepared.settings.out).artifact(record.key, "ema.safetensors"), config).network()
-
-
-def _sampled_again(network: nn.Module, record: TrialRecord, prepared: Prepared) -> Shown:
-    data, _ = prepared.training_data
-    count = samples_for(prepared.settings.quality, data)
-    if count > WHOLE:
-        _, labels = sampled_batches(network, prepared, count)
-        sampled = Sampled(network=network, prepared=prepared, count=count, digest=record.key)
-        return Shown(pictures=sampled, labels=labels, unlabelled="")
-    images, labels = sample_images(network, prepared, count)
-    return Shown(pictures=Held(images), labels=labels, unlabelled="")

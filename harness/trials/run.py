@@ -21,10 +21,11 @@ from harness.launch.attempt import shared_folder
 from harness.launch.config import threads_of
 from harness.launch.events import log_steps, report_progress
 from harness.launch.worker import AttemptStopped
-from harness.measure.quality import Scorer, quality, samples_for
+from harness.measure.quality import quality, samples_for
+from harness.measure.quality_features import extract
 from harness.measure.quality_reference import WHOLE, Reference, load_reference
 from harness.models.pixels import NotFiniteError
-from harness.models.weights import Training, write_weights
+from harness.models.weights import Training, tensors_sha256, write_weights
 from harness.records.plain import to_plain
 from harness.records.provenance import completed_provenance, provenance
 from harness.records.quantity import Failed, Measured, Quantity, value_of
@@ -40,15 +41,20 @@ from harness.trials.prepared import Prepared, cache_folder, check_unchanged, pre
 from harness.trials.samples import (
     by_class,
     initialised_network,
-    sample_images,
     sampled_batches,
+    sampled_labels,
     sampling_conditions,
     write_grid,
 )
+from harness.trials.score_parts import Arrays, Parts, part_ranges, scorer_of
 from harness.trials.spec import TrialSpec
 
 CHECKPOINTS = "checkpoints"
 """Where they lie in the folder that a trial's attempts share, unless the spec says where."""
+SAMPLES = "samples"
+"""There too: the parts of the samples, until the record is stored."""
+SAMPLES_LOG = "samples.log"
+"""Beside that folder: which attempt sampled which part."""
 
 SHOWN_FLAT = ("recipe", "sampling", "quality")
 """Sections of the protocol whose settings a dashboard plots; the others have names of classes and prompts."""
@@ -174,40 +180,45 @@ class Trial:
         self.tracking.log(point)
 
     def sample_and_score(self, trained: Trained, prepared: Prepared) -> tuple[Tensor, Tensor]:
-        """The samples that are kept, with their labels: all of them, or of more than WHOLE the first KEPT_SAMPLES."""
+        """The samples that are kept, with their labels: all of them, or of more than WHOLE the first KEPT_SAMPLES.
+
+        No more than a part of them is held at once, beside those; each is sampled once, whatever ends the attempt.
+        """
         data, _ = prepared.training_data
-        count = samples_for(self.spec.settings.quality, data)
-        if count > WHOLE:
-            return self.score_while_sampling(trained, prepared, count)
-        images, labels = self.sample(trained.model, prepared, count)
-        self.score(images, labels, prepared, trained.effort)
-        return images, labels
-
-    def sample(self, network: nn.Module, prepared: Prepared, count: int) -> tuple[Tensor, Tensor]:
+        labels = sampled_labels(prepared, samples_for(self.spec.settings.quality, data))
+        kept = len(labels) if len(labels) <= WHOLE else KEPT_SAMPLES
         with self.phase("sample"):
-            return sample_images(
-                network,
-                prepared,
-                count,
-                on_progress=lambda done, of: report_progress(self.folder, "sample", done, of),
-            )
-
-    def score(self, images: Tensor, labels: Tensor, prepared: Prepared, effort: Effort) -> None:
+            reference = None if kept == len(labels) else self.reference(prepared)
+            parts = self.sample(trained.model, prepared, labels, kept, reference)
         with self.phase("score"):
-            self.quantities |= quality(images, labels, self.reference(prepared), self.made_under(effort))
+            images = torch.cat([torch.from_numpy(arrays["images"]) for _, arrays in parts.read(range(kept))])[:kept]
+            under = self.made_under(trained.effort)
+            if reference is None:
+                self.quantities |= quality(images, labels, self.reference(prepared), under)
+            else:
+                self.quantities |= scorer_of(parts, labels, reference).quantities(under)
+        return images, labels[:kept]
 
-    def score_while_sampling(self, trained: Trained, prepared: Prepared, count: int) -> tuple[Tensor, Tensor]:
-        """No more than a micro-batch of images is held, beside the first ones."""
-        with self.phase("sample"):
-            batches, labels = sampled_batches(trained.model, prepared, count)
-            scorer, kept = Scorer(self.reference(prepared), labels), []
-            for part, images in batches:
-                scorer.add(images, part)
-                kept += [images] if part.start < KEPT_SAMPLES else []
-                report_progress(self.folder, "sample", part.stop, count)
-        with self.phase("score"):
-            self.quantities |= scorer.quantities(self.made_under(trained.effort))
-        return torch.cat(kept)[:KEPT_SAMPLES], labels[:KEPT_SAMPLES]
+    def sample(
+        self, network: nn.Module, prepared: Prepared, labels: Tensor, kept: int, reference: Reference | None
+    ) -> Parts:
+        """The parts of the samples, all there: of the first `kept` the images, with a reference the features of all."""
+        config, count = self.spec.settings.sampling, len(labels)
+        folder, sections = shared_folder(self.folder) / SAMPLES, prepared.protocol.sections
+        identity = {"weights_sha256": tensors_sha256(network.state_dict()), "protocol": sections, "kept": kept}
+        ranges = part_ranges(count, config.micro_batch)
+        parts = Parts(folder, self.folder.parent / SAMPLES_LOG, identity, ranges)
+        parts.begin()
+
+        def arrays(part: range) -> Arrays:
+            images = torch.cat([each for _, each in sampled_batches(network, prepared, labels, part)])
+            features = {} if reference is None else extract(images, reference).arrays()
+            return features if part.start >= kept else {**features, "images": images.numpy()}
+
+        for part in ranges:
+            parts.make(part, arrays, lambda: False)
+            report_progress(self.folder, "sample", part.stop, count)
+        return parts
 
     def reference(self, prepared: Prepared) -> Reference:
         settings, (data, _) = self.spec.settings, prepared.training_data

@@ -43,8 +43,8 @@ def sample_images(
     network: nn.Module, prepared: Prepared, count: int, *, on_progress: Callable[[int, int], None] | None = None
 ) -> tuple[Tensor, Tensor]:
     """uint8 images (count, C, H, W) and the labels (count,) they were asked to show; noise as everywhere."""
-    (data, prompts), config = prepared.training_data, prepared.settings.sampling
-    labels = sample_labels(count, data.class_sizes, config)
+    (_, prompts), config = prepared.training_data, prepared.settings.sampling
+    labels = sampled_labels(prepared, count)
     decode = prepared.decode(next(network.parameters()).device)
     images = sample(
         network, prompts, labels, config, shape=prepared.sizes.latent, decode=decode, on_progress=on_progress
@@ -52,14 +52,21 @@ def sample_images(
     return images, labels
 
 
+def sampled_labels(prepared: Prepared, count: int) -> Tensor:
+    """(count,) the classes that `count` samples are asked to show."""
+    data, _ = prepared.training_data
+    return sample_labels(count, data.class_sizes, prepared.settings.sampling)
+
+
 def sampled_batches(
-    network: nn.Module, prepared: Prepared, count: int
-) -> tuple[Iterator[tuple[range, Tensor]], Tensor]:
-    """The same images, a micro-batch at a time with their numbers, and all labels: for more than memory should hold."""
-    (data, prompts), config = prepared.training_data, prepared.settings.sampling
-    labels = sample_labels(count, data.class_sizes, config)
+    network: nn.Module, prepared: Prepared, labels: Tensor, indices: range | None = None
+) -> Iterator[tuple[range, Tensor]]:
+    """The samples `indices` of those with these labels, or all, a micro-batch at a time with their numbers."""
+    (_, prompts), config = prepared.training_data, prepared.settings.sampling
     decode = prepared.decode(next(network.parameters()).device)
-    return sample_batches(network, prompts, labels, config, shape=prepared.sizes.latent, decode=decode), labels
+    return sample_batches(
+        network, prompts, labels, config, shape=prepared.sizes.latent, indices=indices, decode=decode
+    )  # fmt: skip
 
 
 def sampling_conditions(config: SamplingConfig) -> dict[str, Any]:

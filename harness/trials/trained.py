@@ -5,6 +5,7 @@ Torch is loaded for a file of weights alone.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,14 @@ from typing import Any
 from harness.records.errors import UserError
 from harness.records.record import TrialRecord, why
 from harness.records.store import Store
+from harness.trials.compose import compose_plain
+from harness.trials.settings import Settings, settings_of
 from harness.trials.spec import store_of
 
+OTHERS = "a folder or a file of images or statistics"
+"""What else can be scored, for the sentence about a name that is nothing."""
+FILES = (".safetensors", ".yaml", ".yml")
+"""How the names of a network's files end."""
 KEY_PREFIX = re.compile(r"[0-9a-f]{4,16}")
 WEIGHTS = "ema.safetensors"
 
@@ -35,15 +42,27 @@ class TrainedNetwork:
         return self.weights.name if self.by_others else f"Trial {self.key}"
 
 
-def trained_network(what: str, out: Path) -> TrainedNetwork:
+def names_network(what: str) -> bool:
+    """Whether it can name a network: it ends like a network's file, or there is no file and no folder of that name."""
+    return what.endswith(FILES) or not Path(what).exists()
+
+
+def trained_network(what: str, out: Path, others: str = "") -> TrainedNetwork:
     """The network that `what` names; trials are looked for in the store under `out`, and in the one that a file of
-    weights lies in. UserError where there is none, or more than one."""
+    weights lies in. UserError where there is none, or more than one; `others` are what it could have been beside."""
     if what.endswith(".safetensors"):
         return _of_weights(Path(what), out)
     store = store_of(out)
     if what.endswith((".yaml", ".yml")):
         return _of_record(_promoted(Path(what), store), store)
-    return _of_record(trial_of(what, store), store)
+    return _of_record(trial_of(what, store, others), store)
+
+
+def network_and_settings(what: str, overrides: Sequence[str], others: str = "") -> tuple[TrainedNetwork, Settings]:
+    """The network that is meant, and the settings of a command about its samples: its trial's sampling, changed by the
+    command line. Errors: as `trained_network` and `settings_of`."""
+    trained = trained_network(what, Path(str(compose_plain(overrides)["out"])), others)
+    return trained, settings_of(overrides, sampling_of(trained))
 
 
 def sampling_of(trained: TrainedNetwork) -> dict[str, Any]:
@@ -54,7 +73,7 @@ def sampling_of(trained: TrainedNetwork) -> dict[str, Any]:
     return {f"sampling.{name}": value for name, value in trained.record.protocol["sampling"].items()}
 
 
-def trial_of(key: str, store: Store) -> TrialRecord:
+def trial_of(key: str, store: Store, others: str = "") -> TrialRecord:
     """The record of the trial whose key is this, or begins so, with at least four digits."""
     keys = [each for each in store.keys(TrialRecord) if each.startswith(key)] if KEY_PREFIX.fullmatch(key) else []
     if len(keys) > 1:
@@ -63,8 +82,8 @@ def trial_of(key: str, store: Store) -> TrialRecord:
     if record is None:
         raise UserError(
             f"'{key}' is neither the key of a trial in {store.root}, or its first digits, nor a file of weights "
-            "(.safetensors) or a promoted architecture (.yaml); the files in the store's folder trials/ are named by "
-            "their keys, and out=FOLDER says where it lies"
+            f"(.safetensors) or a promoted architecture (.yaml){others and f', nor {others}'}; the files in the "
+            "store's folder trials/ are named by their keys, and out=FOLDER says where it lies"
         )
     return record
 

@@ -196,7 +196,9 @@ def test_what_a_killed_study_trained_is_gone_on_with(workplace, monkeypatch):
     """Its driver had the trial in its own process, so nobody goes on with it but whoever takes over."""
     spec, losses = tiny_spec(), []
     with monkeypatch.context() as patched, Pool(Path("runs/one/attempts"), DebugLauncher()) as pool:
-        patched.setattr("harness.trials.run.sample_images", Mock(side_effect=KeyboardInterrupt))  # after the last step
+        patched.setattr(
+            "harness.trials.run.sampled_batches", Mock(side_effect=KeyboardInterrupt)
+        )  # after the last step
         queue = TrialQueue(pool)
         queue.submit(spec)
         with pytest.raises(KeyboardInterrupt):

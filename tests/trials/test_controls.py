@@ -18,7 +18,7 @@ from harness.models import weights
 from harness.models.unet import UNet
 from harness.records.errors import UserError
 from harness.training import device
-from harness.trials import controls, evaluate, run
+from harness.trials import controls, evaluate, run, sampling_run, scoring
 from harness.trials.controls import CONTROLS, ControlsJob
 from harness.trials.prepared import Prepared, prepare
 from harness.trials.run import run_trial
@@ -45,8 +45,9 @@ def on_cpu_0(monkeypatch):
         devices["sampling"].append(where)
         return torch.nn.Module.to(network, where)
 
-    for module in (controls, evaluate):
+    for module in (controls, scoring):
         monkeypatch.setattr(module, "load_reference", reference)
+    for module in (controls, scoring, sampling_run):
         monkeypatch.setattr(module, "resolve_device", lambda name: torch.device(f"{name}:0"))
     monkeypatch.setattr(UNet, "to", to)
     return devices
@@ -95,7 +96,9 @@ def test_a_stored_checkpoint_is_sampled_and_scored_on_the_device_that_trains(fol
     devices = request.getfixturevalue("on_cpu_0")
     scores = evaluate.evaluate(spec.key, spec.settings).quantities
     assert devices == {"scoring": [torch.device("cpu:0")], "sampling": [torch.device("cpu:0")]}
-    assert scores["kid"] == record.quantities["kid"]
+    kid, own = scores["kid"], record.quantities["kid"]
+    assert (kid.value, kid.replicates) == (own.value, own.replicates)
+    assert own.conditions.items() <= kid.conditions.items()
 
 
 def test_a_checkpoint_that_samples_no_numbers_is_one_sentence(folder, monkeypatch):
@@ -103,12 +106,13 @@ def test_a_checkpoint_that_samples_no_numbers_is_one_sentence(folder, monkeypatc
     run_trial(spec, folder)
 
     def read_weights(path, config):
-        network = weights.read_weights(path, config).network()
+        read = weights.read_weights(path, config)
+        network = read.network()
         for parameter in network.parameters():
             parameter.data.fill_(torch.nan)
-        return SimpleNamespace(network=lambda: network)
+        return SimpleNamespace(network=lambda: network, training=read.training, architecture=read.architecture)
 
-    monkeypatch.setattr(evaluate, "read_weights", read_weights)
+    monkeypatch.setattr(sampling_run, "read_weights", read_weights)
     with pytest.raises(UserError, match=r"cannot be scored: 16 of 16 images have values that are NaN or infinite"):
         evaluate.evaluate(spec.key, spec.settings)
 
@@ -137,9 +141,9 @@ def test_many_samples_are_scored_while_they_are_sampled(folder, monkeypatch):
     whole = run_trial(spec, folder.parent / "whole")
     spec.store.delete(whole)
     monkeypatch.setattr(run, "KEPT_SAMPLES", 20)
-    for module in (run, evaluate, quality):
+    for module in (run, quality):
         monkeypatch.setattr(module, "WHOLE", 40)
-    monkeypatch.setattr(run, "sample_images", Mock(side_effect=AssertionError("held at once")))
+    monkeypatch.setattr(run, "quality", Mock(side_effect=AssertionError("held at once")))
     record = run_trial(spec, folder.parent / "streamed")
     assert record.key == whole.key
     again = evaluate.evaluate(record.key, spec.settings).quantities

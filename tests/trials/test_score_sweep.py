@@ -9,13 +9,14 @@ from tiny_study import SETTINGS
 
 from harness.cli import main
 from harness.diffusion.config import SamplingConfig
-from harness.measure.quality import Scorer, quality
+from harness.measure.quality import quality
 from harness.measure.quality_config import QualityConfig
 from harness.measure.quality_reference import load_reference
 from harness.models.extractor_config import InceptionV3Extractor
 from harness.models.weights import read_weights
 from harness.records.errors import UserError
 from harness.records.store import Store
+from harness.trials import scoring
 from harness.trials.prepared import cache_folder, prepare
 from harness.trials.samples import sample_images
 from harness.trials.score_sweep import ranked_by, sampling_grid
@@ -61,15 +62,15 @@ def test_each_point_has_the_scores_of_its_own_samples(empty, capsys):
 
 
 def test_an_interrupted_sweep_goes_on_and_a_wider_one_computes_what_is_new(empty, capsys, monkeypatch):
-    computed, add = [], Scorer.add
+    computed, extract = [], scoring.extract
 
-    def interrupted(scorer, images, indices):
-        computed.append(scorer)
+    def interrupted(images, reference):
+        computed.append(images)
         if len(computed) == 2:
             raise KeyboardInterrupt
-        add(scorer, images, indices)
+        return extract(images, reference)
 
-    monkeypatch.setattr(Scorer, "add", interrupted)
+    monkeypatch.setattr(scoring, "extract", interrupted)
     assert main(["evaluate", empty.key, *GRID, *QUALITY]) == 130
     assert len(scores_stored()) == 1
     capsys.readouterr()
