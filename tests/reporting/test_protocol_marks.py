@@ -13,7 +13,7 @@ from harness.records.quantity import Counted, Measured
 from harness.records.record import Protocol, TrialRecord
 from harness.records.store import Store
 from harness.records.sweep_summary import CandidateSummary, SweepSummary
-from harness.reporting.frames import other_protocol
+from harness.reporting.frames import departures
 from harness.reporting.report import write_report
 
 STUDY: dict[str, Any] = {"recipe": {"steps": 300, "batch_size": 64}, "sampling": {"steps": 10, "seed": 0}}
@@ -36,9 +36,10 @@ def trained(store: Store, name: str, **recipe: Any) -> str:
 def page(tmp_path: Path) -> Any:
     store = Store(tmp_path / "store")
 
-    def of(*recipes: dict[str, Any], protocol_name: str = "") -> str:
+    def of(*recipes: dict[str, Any], protocol_name: str = "", knobs: dict[str, Any] | None = None) -> str:
+        knobs = knobs or {}
         candidates = tuple(
-            CandidateSummary(name=f"trial-{n}", state="complete", parameters={"ffn": n}, steps=300,
+            CandidateSummary(name=f"trial-{n}", state="complete", parameters={"ffn": n, **knobs}, steps=300,
                              key=trained(store, f"trial-{n}", **recipe), values=(0.5,))
             for n, recipe in enumerate(recipes)
         )  # fmt: skip
@@ -65,10 +66,7 @@ def test_a_column_with_two_protocols_marks_the_cells_of_the_other(page: Any) -> 
     assert MARK not in table["trial-0"]
     assert table["trial-1"].count(MARK) == 2, "KID and FD; the count is of the architecture, under any protocol"
     assert 'title="another protocol: recipe.steps=100"' in table["trial-1"]
-    assert (
-        f"{MARK} of another protocol than this page's, laptop; such scores do not compare: recipe.steps=100 (1 of 2"
-        in text
-    )
+    assert f"{MARK} made under another protocol than this page's (laptop): recipe.steps=100 (1 of 2 records)." in text
 
 
 def test_where_one_protocol_made_all_there_is_no_mark(page: Any) -> None:
@@ -76,6 +74,14 @@ def test_where_one_protocol_made_all_there_is_no_mark(page: Any) -> None:
     assert MARK not in text
     assert "<dt>Protocol</dt><dd>laptop, but recipe.steps=300</dd>" in text
     assert "The protocol, laptop, but recipe.steps=300: every setting" in text
+
+
+def test_what_a_search_varies_of_the_recipe_is_what_it_compares(page: Any) -> None:
+    """It stands with the knobs; only what is beside them marks a score."""
+    recipe = {"learning_rate": 0.004}
+    assert MARK not in page({}, recipe, knobs={"recipe.learning_rate": 0.004})
+    text = page({}, {**recipe, "steps": 100}, knobs={"recipe.learning_rate": 0.004})
+    assert 'title="another protocol: recipe.steps=100"' in text
 
 
 def test_several_other_protocols_are_listed_and_many_are_counted(page: Any) -> None:
@@ -95,7 +101,7 @@ def test_several_other_protocols_are_listed_and_many_are_counted(page: Any) -> N
     ],
 )
 def test_what_differs_is_said_as_one_sets_it(own: Plain, said: str) -> None:
-    assert other_protocol({**STUDY, **own}, STUDY) == said  # type: ignore[dict-item]
+    assert ", ".join(departures({**STUDY, **own}, STUDY)) == said  # type: ignore[dict-item]
 
 
 def test_an_ablation_s_table_marks_what_a_record_of_another_protocol_says(synthetic: Any) -> None:
