@@ -28,7 +28,7 @@ from harness.measure.quality_distances import Gaussian
 from harness.measure.quality_moments import Moments
 from harness.models.extractor_config import ExtractorConfig, InceptionV3Extractor, extractor_identity, extractor_name
 from harness.records.errors import UserError
-from harness.records.plain import canonical_json
+from harness.records.plain import canonical_json, identity
 from harness.records.store import write_atomic
 
 ABOUT = "unet_harness"
@@ -108,11 +108,12 @@ def open_given(path: Path, config: QualityConfig, build: Build | None) -> Given:
 
 
 def quality_identity(config: QualityConfig, size: int) -> dict[str, Any]:
-    """What a protocol says of the extractor and of a reference at a path: contents, not paths.
+    """What a protocol says of scoring; of the extractor and of a reference at a path contents, not paths.
 
     UserError for a reference that images of `size` px cannot be compared with.
     """
-    what: dict[str, Any] = {"extractor": extractor_identity(config.extractor)}
+    settings: Any = identity(config)
+    what: dict[str, Any] = {**settings, "extractor": extractor_identity(config.extractor)}
     if config.reference_path is not None:
         given = open_given(config.reference_path, config, config.reference_build)
         check_size(given, size)

@@ -197,7 +197,6 @@ def _autoencoder_of(settings: Settings, data: ImageData) -> Description:
 def protocol(settings: Settings, data: ImageData, prompts: PromptTable, autoencoder: Description) -> Protocol:
     """Every setting that can change a trial's result, and nothing else: contents, not paths; no `auto` precision."""
     recipe: Any = identity(settings.recipe)
-    quality: Any = identity(settings.quality)
     latents = {} if autoencoder.is_pixels or data.latents is None else {"autoencoder": dict(data.latents.autoencoder)}
     return Protocol(
         sections={
@@ -206,7 +205,7 @@ def protocol(settings: Settings, data: ImageData, prompts: PromptTable, autoenco
             "text": prompts.identity,
             "recipe": {**recipe, "precision": planned_precision(settings.recipe)},
             "sampling": identity(settings.sampling),
-            "quality": {**quality, **quality_identity(settings.quality, data.size)},
+            "quality": quality_identity(settings.quality, data.size),
         }
     )
 

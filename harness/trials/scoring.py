@@ -30,7 +30,6 @@ from harness.models.autoencoder import describe
 from harness.models.pixels import NotFiniteError
 from harness.processes.locks import FileLock
 from harness.records.errors import UserError
-from harness.records.plain import identity
 from harness.records.provenance import completed_provenance, provenance
 from harness.records.quantity import Failed, Quantity
 from harness.records.record import Measurement, measurement_key
@@ -70,11 +69,10 @@ class Score:
         self._scoring, self.run, self.config = scoring, run, run.config
         self._finished: Mapping[str, Quantity] | None = None
         settings = scoring.request.settings
-        quality: Any = identity(settings.quality)
         self.identity: Mapping[str, Any] = {
             **run.identity,
             "samples": len(run),
-            "quality": {**quality, **quality_identity(settings.quality, scoring.data.size)},
+            "quality": quality_identity(settings.quality, scoring.data.size),
             "data": scoring.data.identity,
         }
         self.key = measurement_key("score", self.identity)
