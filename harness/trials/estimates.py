@@ -33,6 +33,7 @@ from harness.records.quantity import value_of
 from harness.records.record import TrialRecord
 from harness.records.store import Store
 from harness.training.checkpoint import KEPT
+from harness.training.device import resolve_device
 from harness.training.recipe import Recipe
 from harness.trials.checks import lacks_data
 from harness.trials.costs import cost_of
@@ -262,6 +263,8 @@ def estimate_lines(estimated: Estimate, settings: Settings, *, with_controls: bo
             f"{rate.flops / 1e12:.3g} TFLOP/s ({rate.source})"
         )
         lines += _time_limit(estimated.longest_hours, settings)
+        if not isinstance(settings.launcher, SlurmLauncher) and settings.recipe.device == "auto" and not has_gpu():
+            lines.append("this machine has no GPU: begun here, it would compute on the processor, for far longer")
     disk = [
         f"{_size(estimated.checkpoint_bytes)} of checkpoints at most",
         f"{_size(estimated.store_bytes)} of weights and samples in the store",
@@ -272,6 +275,10 @@ def estimate_lines(estimated: Estimate, settings: Settings, *, with_controls: bo
     trainings = f"{estimated.trainings:,} training{'s' * (estimated.trainings != 1)}"
     lines.append(f"jobs: {trainings}{', and one of controls' * with_controls}, {estimated.at_once} at once")
     return lines
+
+
+def has_gpu() -> bool:
+    return resolve_device("auto").type != "cpu"
 
 
 def _time_limit(hours: float, settings: Settings) -> list[str]:

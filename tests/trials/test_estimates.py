@@ -13,6 +13,7 @@ from harness.cli import main
 from harness.data.prepare import PrepareConfig
 from harness.records.quantity import Counted, Measured
 from harness.records.store import Store
+from harness.trials import estimates
 from harness.trials.checks import lacks_data
 from harness.trials.estimates import (
     ASSUMED_TFLOPS,
@@ -135,6 +136,20 @@ def test_a_count_at_another_latent_than_the_trained_one_tells_no_throughput(stor
     }
     store.put(record_of(tiny_spec(), "complete", counts))
     assert throughput_of(settings_of(["recipe.device=cpu"]), store).flops is None
+
+
+def test_hours_of_gpus_that_are_not_here_say_so(store, monkeypatch):
+    one, told = Training(params=1, macs=10**9, steps=10), "this machine has no GPU"
+
+    def lines(*words):
+        settings = settings_of([*FIG3, *words])
+        return "\n".join(estimate_lines(estimate([one], settings, IMAGENET, store), settings))
+
+    monkeypatch.setattr(estimates, "has_gpu", lambda: False)
+    assert told in lines()
+    assert told not in lines("launcher=slurm", "launcher.gpus=1")
+    monkeypatch.setattr(estimates, "has_gpu", lambda: True)
+    assert told not in lines()
 
 
 def test_a_job_longer_than_slurm_s_limits_is_told(store):
