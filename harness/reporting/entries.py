@@ -12,7 +12,7 @@ from typing import Literal
 from harness.records.quantity import Counted
 from harness.records.record import Measurement
 from harness.reporting.definition import Column
-from harness.reporting.frames import Estimate, Reading, departures, reading
+from harness.reporting.frames import Estimate, Reading, departures, own_departures, reading
 from harness.reporting.published import PublishedCell
 from harness.reporting.score_sweep import best_note
 from harness.reporting.scored import Scored, ScoreSweep, protocol_of, score_sweeps
@@ -71,9 +71,7 @@ def _of_study(frames: Frames) -> Iterator[Entry]:
     for one in frames.study.subjects:
         values = {column.quantity: frames.estimates[one.name, column.quantity] for column in frames.columns}
         records = [record for seed in one.trials if (record := frames.records[one.name, seed]) is not None]
-        others = dict.fromkeys(
-            each for record in records for each in departures(record.protocol, frames.study.protocol)
-        )
+        others = dict.fromkeys(each for record in records for each in own_departures(record, one, frames.study))
         yield Entry(source="study", name=one.name, title=one.title, estimates=values, departures=tuple(others))
 
 

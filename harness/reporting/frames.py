@@ -79,7 +79,7 @@ def read_trials(records: Records, quantities: Sequence[str], study: Study) -> li
     costs of the twin that was measured last: those of another twin are missing here."""
     subjects, rows = {one.name: one for one in study.subjects}, []
     for (name, seed), record in records.items():
-        other = "" if record is None else _other_protocol(record, subjects[name], study)
+        other = "" if record is None else ", ".join(own_departures(record, subjects[name], study))
         for quantity in quantities:
             row = reading(name, seed, quantity, record)
             if other and row.value is not None and _is_score(quantity):
@@ -92,11 +92,11 @@ REPLICATE = "sampling.seed"
 """Other samples of the same distribution: a repetition, as another seed of training is, and not another protocol."""
 
 
-def _other_protocol(record: TrialRecord, subject: Subject, study: Study) -> str:
+def own_departures(record: TrialRecord, subject: Subject, study: Study) -> list[str]:
     """In what the record's protocol is not the study's; what the study itself varies of it, as a knob of its space, is
     what it compares, and stands with the knobs."""
     apart = departures(record.protocol, study.protocol)
-    return ", ".join(each for each in apart if each.partition("=")[0] not in subject.edits)
+    return [each for each in apart if each.partition("=")[0] not in subject.edits]
 
 
 def departures(own: Mapping[str, Any], study: Mapping[str, Any]) -> list[str]:

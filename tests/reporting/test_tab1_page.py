@@ -293,8 +293,11 @@ def test_a_page_of_which_nothing_has_run_has_the_printed_rows_and_says_how_to_go
 
 def test_the_sections_stand_on_a_search_s_page_too(tab1: Tab1) -> None:
     tab1.sweep("snapgen", GRID)
+    varied = {**tab1.manifest.protocol, "recipe": {**tab1.manifest.protocol["recipe"], "learning_rate": 0.5}}
+    tab1.store.put(replace(tab1.record("dit_xl_2"), protocol=varied))
+    knobs = {"recipe.learning_rate": 0.5}
     candidates = tuple(
-        CandidateSummary(name=f"trial-{number}", state="complete", parameters={}, steps=9, values=(1.0,),
+        CandidateSummary(name=f"trial-{number}", state="complete", parameters=knobs, steps=9, values=(1.0,),
                          key=tab1.record(name).key)
         for number, name in enumerate(("snapgen", "dit_xl_2"))
     )  # fmt: skip
@@ -308,6 +311,7 @@ def test_the_sections_stand_on_a_search_s_page_too(tab1: Tab1) -> None:
         write_report(tab1.store, search, definition, None, tab1.path).read_text().replace("trial-", "trial_")
     )
     assert list(rows) == [("trial_0", "study"), ("trial_0", "best"), ("trial_1", "study")]
+    assert MARK not in rows["trial_1", "study"], "what the search varies is compared, not marked"
 
 
 @pytest.mark.parametrize("name", ["tab1_imagenet", "peers"])

@@ -148,6 +148,9 @@ def test_scores_over_guidance_and_steps_are_stored_one_by_one(folders, tmp_path,
     monkeypatch.setattr("harness.trials.pipeline_sweep.Scorer", lambda *_: pytest.fail("scored again"))
     again = pipeline_sweep(folders / "none", settings, grid[1:])
     assert again[0].scores["fd"].value == two.scores["fd"].value
+    other = replace(settings, quality=replace(settings.quality, reference_samples=30))
+    with pytest.raises(pytest.fail.Exception, match="scored again"):  # against another reference it is another score
+        pipeline_sweep(folders / "none", other, grid[1:])
     with pytest.raises(UserError, match="knows no guidance"):  # before anything is scored
         pipeline_sweep(folders / "none", settings, sampling_grid(CONFIG, [1, 2], None))
 
