@@ -51,6 +51,14 @@ class TrialRecord:
     def key(self) -> str:
         return trial_key(self.architecture_fingerprint, self.protocol_fingerprint, self.seed)
 
+    @property
+    def trained_latent(self) -> int | None:
+        """Height and width of what the network was trained on: of the latent, where an autoencoder made one of the
+        picture. None for one that was not to be trained."""
+        if "data" not in self.protocol:
+            return None
+        return int(self.protocol["data"]["size"]) // int(self.protocol.get("autoencoder", {}).get("downsampling", 1))
+
 
 def trial_key(architecture_fingerprint: str, protocol_fingerprint: str, seed: int) -> str:
     """The identity of a trial: the same three are measured once."""

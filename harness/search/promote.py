@@ -153,7 +153,7 @@ def promoted_yaml(
         f"# parent: {record.key}",
         f"# fingerprint: {config.fingerprint}",
         f"# recipe: {canonical_json(record.protocol.get('recipe', {}))}",
-        *([latent_line(record.protocol["data"]["size"])] if "data" in record.protocol else []),
+        *([] if record.trained_latent is None else [latent_line(record.trained_latent)]),
         *([] if checkpoints is None else [f"# checkpoints: {checkpoints}"]),
         "# harness train THIS_FILE recipe.steps=N trains it longer",
     ]

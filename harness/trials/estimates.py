@@ -19,7 +19,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 from harness.architecture.config import ArchitectureConfig, Denoiser
 from harness.architecture.edits import with_edits
@@ -236,16 +235,12 @@ def _reached(records: Iterable[TrialRecord], *, on_cpu: bool) -> Mapping[str, li
             continue
         device = str(getattr(seconds, "conditions", {}).get("device", ""))
         at = getattr(macs, "conditions", {}).get("latent")
-        if device and (device == "cpu") == on_cpu and at == _trained_latent(record.protocol):
+        if device and (device == "cpu") == on_cpu and at == record.trained_latent:
             recipe = record.protocol["recipe"]
             rates.setdefault(device, []).append(
                 WITH_BACKWARD * counted * recipe["batch_size"] * recipe["steps"] / taken
             )
     return rates
-
-
-def _trained_latent(sections: Mapping[str, Any]) -> int:
-    return int(sections["data"]["size"]) // int(sections.get("autoencoder", {}).get("downsampling", 1))
 
 
 def estimate_lines(estimated: Estimate, settings: Settings, *, with_controls: bool = True) -> list[str]:
