@@ -41,7 +41,7 @@ is flattered by the choice.{% endif %}</p>
 {%- for spread in cell.spreads %}<span class="spread">{{ spread }}</span>{% endfor %}
 {%- if cell.printed %}{{ printed(cell.printed) }}{% endif %}</td>
 {% endfor %}
-<td class="from">{{ row.protocol }}</td></tr>
+<td class="from under">{{ row.protocol }}</td></tr>
 {% endfor %}
 </tbody></table></div>
 {{ other_protocols(notes, protocol_name) }}
