@@ -28,12 +28,14 @@ from harness.trials import score_jobs, scoring
 from harness.trials.prepared import cache_folder, prepare
 from harness.trials.samples import sample_images
 from harness.trials.score_jobs import scores
-from harness.trials.score_parts import part_ranges
+from harness.trials.score_parts import Parts, part_ranges
 from harness.trials.scoring import ScoreRequest, Scoring
 from harness.trials.settings import settings_of
 from harness.trials.trained import trained_network
 
 COUNT = 140  # in parts of 64, 64 and 12, of micro-batches of 16
+CHEAP = [f"{name}={value}" for name, value in SETTINGS.items() if name.startswith(("quality", "sampling"))]
+CHEAP = [word for word in CHEAP if not word.startswith("quality.samples=")]
 METRICS = "quality.metrics=[kid,fd,class_agreement,precision,recall]"
 
 
@@ -84,6 +86,12 @@ def test_one_two_or_seven_workers_make_the_same_score(request_, monkeypatch, who
     assert set(logged("began").values()) == set(logged("made").values()) == {3}, "once a score"
     assert len(logged("made")) == 3
     assert not any(Path("runs/scores/parts").iterdir()), "parts go when the score is there"
+
+
+def test_the_proof_sees_red_where_nobody_looks_what_others_have(request_, monkeypatch):
+    monkeypatch.setattr(Parts, "has", lambda *_: False)
+    by_workers(request_, 2)
+    assert max(logged("made").values()) == 2
 
 
 def test_it_is_the_score_of_all_samples_at_once(request_):
@@ -222,9 +230,7 @@ sys.exit(main(sys.argv[2:]))
 
 def test_after_kill_9_the_same_command_goes_on_and_samples_nothing_twice(request_, spec, capsys):
     """In the middle of the third part of three; then with another number of workers."""
-    of_quality = [f"{name}={value}" for name, value in SETTINGS.items() if name.startswith(("quality", "sampling"))]
-    of_quality = [word for word in of_quality if not word.startswith("quality.samples=")]
-    words = ["evaluate", spec.key, f"quality.samples={COUNT}", METRICS, *of_quality, "--json"]
+    words = ["evaluate", spec.key, f"quality.samples={COUNT}", METRICS, *CHEAP, "--json"]
     killed = subprocess.run([sys.executable, "-c", KILL, "3", *words], check=False, env=os.environ)
     assert killed.returncode == -signal.SIGKILL
     assert len(logged("made")) == 2
@@ -241,8 +247,9 @@ def test_after_kill_9_the_same_command_goes_on_and_samples_nothing_twice(request
 @pytest.mark.timeout(600)
 def test_real_workers_killed_with_their_driver(request_, spec, capsys):
     """Three processes; one of them and the driver die, the others finish what they are at and are taken over."""
-    words = [sys.executable, "-m", "harness.cli", "evaluate", spec.key, "quality.samples=2000", "--workers", "3"]
-    driver = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    words = ["evaluate", spec.key, "quality.samples=1000", *CHEAP, "launcher=local", "--workers", "3"]
+    command = [sys.executable, "-m", "harness.cli", *words]
+    driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 240
     while len(logged("made")) < 3:
         assert time.monotonic() < deadline
@@ -252,8 +259,8 @@ def test_real_workers_killed_with_their_driver(request_, spec, capsys):
     os.kill(next(iter(pids)), signal.SIGKILL)
     driver.kill()
     driver.communicate()
-    assert main(words[3:]) == 0
+    assert main(words) == 0
     made, began = logged("made"), logged("began")
     assert set(made.values()) == {1}
-    assert len(made) == 32
+    assert len(made) == 16
     assert sum(began.values()) - len(began) <= 1, "the part of the worker that was killed"
