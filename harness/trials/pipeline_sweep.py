@@ -68,14 +68,13 @@ class _Sweep:
 
     def _identity(self, made: PipelinePictures) -> Mapping[str, Any]:
         """All that can change the scores."""
-        quality: Any = identity(self.settings.quality)
         return {
             "trial": made.files,
             "sampled_by": made.how,
             "sampling": identity(made.config),
             "classes": "all",
             "samples": made.count,
-            "quality": {**quality, **quality_identity(self.settings.quality, self.data.size)},
+            "quality": quality_identity(self.settings.quality, self.data.size),
             "data": self.data.identity,
         }
 

@@ -111,7 +111,7 @@ def _sample_in_jobs(
         for number in range(workers):
             job = ScoreJob(request, number, workers)
             pool.submit(f"worker-{number + 1}-of-{workers}", job, holds=lambda _: not scoring.missing)
-        what = f"samples in parts, workers of launcher={launcher.kind}: {workers}, parts"
+        what = f"samples by {launcher.kind} workers ({workers}), in parts"
         for _ in with_eta(_appearing(pool, unfinished, inspect), what, parts):
             pass
         pool.stop(cancel=True)  # those that have not begun, and find nothing to do
