@@ -114,7 +114,7 @@ TINY_OVERRIDES = [f"{key}={value}".replace(" ", "") for key, value in SETTINGS.i
         ("config fig3 latent=9", "latent=9 does not fit the architecture"),
         ("config laptop report=nothing", "unknown name in reports/: 'nothing'"),
         ("space laptop --seed -1", "--seed is a whole number from 0"),
-        ("evaluate nothing", "neither a folder or file of images nor the key of a trial"),
+        ("evaluate nothing", "nor a folder or a file of images or statistics"),
         ("train laptop/thin_sdxl quality=fid tracker=none", "quality.extractor.weights=PATH"),
         ("train laptop/thin_sdxl sampling.guidance_scale=2 sampling.legacy_guided_channels=3", "the network has 1;"),
         ("train laptop/thin_sdxl text=huggingface text.name=/no/such", "text.name"),
