@@ -137,7 +137,8 @@ def _of_velocity(network: nn.Module, prediction: Velocity) -> Evaluate:
 
 
 def _of_noise(network: nn.Module, prediction: VariancePreserving) -> Evaluate:
-    path, first = CurvedPath(prediction.betas), 0 if prediction.timesteps == "from_0" else 1
+    path, first = path_of(prediction), 0 if prediction.timesteps == "from_0" else 1
+    assert isinstance(path, CurvedPath)
     predicts_noise = isinstance(prediction, Epsilon)
 
     def evaluate(y: Tensor, t: float, context: Tensor, mask: Tensor | None) -> Tensor:

@@ -4,6 +4,7 @@ default changes nothing."""
 import math
 from itertools import pairwise
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import diffusers
 import numpy as np
@@ -244,6 +245,14 @@ def test_guidance_intervals_are_of_the_networks_own_time():
     guided = [round(1000 * time) for rows, time in seen if rows == 4]
     assert guided == [699, 599, 499, 399, 299]
     assert sum(rows // 2 for rows, _ in seen) == config.evaluations
+
+
+def test_a_path_is_computed_once(monkeypatch):
+    """Not anew for each micro-batch."""
+    prediction = Epsilon(betas="scaled_linear")
+    path_of(prediction)
+    monkeypatch.setattr(CurvedPath, "__init__", Mock(side_effect=AssertionError))
+    velocity_of(Small(prediction), prediction)
 
 
 def test_betas_are_diffusers():
