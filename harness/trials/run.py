@@ -26,6 +26,7 @@ from harness.measure.quality_features import extract
 from harness.measure.quality_reference import WHOLE, Reference, load_reference
 from harness.models.pixels import NotFiniteError
 from harness.models.weights import Training, tensors_sha256, write_weights
+from harness.records.errors import UserError
 from harness.records.plain import to_plain
 from harness.records.provenance import completed_provenance, provenance
 from harness.records.quantity import Failed, Measured, Quantity, value_of
@@ -216,7 +217,11 @@ class Trial:
             return features if part.start >= kept else {**features, "images": images.numpy()}
 
         for part in ranges:
-            parts.make(part, arrays, lambda: False)
+            if not parts.make(part, arrays, lambda: False):
+                raise UserError(
+                    f"another process samples this trial, {folder}; wait for it or stop it, then run the "
+                    "same command again"
+                )
             report_progress(self.folder, "sample", part.stop, count)
         return parts
 

@@ -15,6 +15,8 @@ from tiny_study import share_cache, tiny_spec
 from harness.launch.events import lines_of
 from harness.measure import quality as quality_module
 from harness.models.weights import read_weights
+from harness.processes.locks import FileLock
+from harness.records.errors import UserError
 from harness.trials import run
 from harness.trials.prepared import prepare
 from harness.trials.run import SAMPLES_LOG, run_trial
@@ -128,3 +130,12 @@ def test_samples_of_other_weights_are_sampled_anew_and_said(key_folder, undistur
     assert_equal(run_trial(spec, key_folder / "attempt-002"), undisturbed[1])
     assert "holds another score; its samples are sampled anew" in capsys.readouterr().err
     assert set(logged(key_folder, "made").values()) == {2}
+
+
+def test_a_part_that_another_process_samples_is_a_sentence(key_folder, workplace, cache):
+    """Not a part that was lost, which the same command would find again."""
+    share_cache(Path("elsewhere"), cache)
+    spec = tiny_spec(*SETTINGS, "out=elsewhere")
+    lock = FileLock.acquire(key_folder / "shared" / "samples" / "000064-000128.lock")
+    with lock, pytest.raises(UserError, match=r"another process samples this trial, .*wait for it or stop it"):
+        run_trial(spec, key_folder / "attempt-001")
