@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.data.images import ImageData
@@ -44,7 +43,6 @@ from harness.measure.statistics import jackknife_interval, wilson
 from harness.records.quantity import Measured, Quantity, Unavailable
 
 KID_SEED = 2020  # which random subsets; torch-fidelity's own default
-State = dict[str, NDArray[np.generic]]
 
 
 def samples_for(config: QualityConfig, data: ImageData) -> int:
@@ -94,10 +92,9 @@ def distances_of_statistics(given: Given, reference: ReferenceStatistics) -> dic
 
 
 class Scorer:
-    """The scores of images 0..N-1 that come in parts, in any order, here or in other processes.
+    """The scores of images 0..N-1 that come in parts, in any order, or whose features do, whoever extracted them.
 
-    `labels` (N,): the classes asked for, of all N. A process that has added its part hands `state` to the one that
-    merges them; every index must have been added once by then.
+    `labels` (N,): the classes asked for, of all N; every index must have been added once before the scores are told.
     """
 
     def __init__(self, reference: Reference, labels: Tensor, *, what: str = "") -> None:
@@ -132,34 +129,6 @@ class Scorer:
         if features.read is not None:
             self.read[at] = features.read
         self.added[at] = True
-
-    def state(self) -> State:
-        """What was added here, for `merge` elsewhere."""
-        state: State = {"added": self.added, "read": self.read[self.added]}
-        if self.features is not None:
-            state["features"] = self.features.numpy()[self.added]
-        for name, sums in self._sums().items():
-            state |= {f"{name}.{key}": values for key, values in sums.state().items()}
-        return state
-
-    def merge(self, state: State) -> None:
-        """Add what another process has added: images with other numbers."""
-        added = np.asarray(state["added"], dtype=np.bool_)
-        if added.shape != self.added.shape or (added & self.added).any():
-            raise ValueError("parts of a score are of the same N images, and share none")
-        if not added.any():
-            return
-        widths = {layer: state[key].shape[-1] for layer, key in STATE_OF.items() if key in state}
-        if "features" not in widths and "features" in state:
-            widths["features"] = state["features"].shape[-1]
-        self._prepare(widths)
-        self.read[added] = state["read"]
-        if self.features is not None:
-            self.features[torch.from_numpy(added)] = torch.from_numpy(np.asarray(state["features"]))
-        for name, sums in self._sums().items():
-            prefix = f"{name}."
-            sums.merge({key.removeprefix(prefix): of for key, of in state.items() if key.startswith(prefix)})
-        self.added |= added
 
     def quantities(self, under: Mapping[str, Any] | None = None) -> dict[str, Quantity]:
         """The scores, once every image was added."""
@@ -200,14 +169,6 @@ class Scorer:
             self.spatial = GroupedMoments(1, widths["spatial"])
         if self.inception is None and "logits" in widths:
             self.inception = InceptionScore(count, widths["logits"])
-
-    def _sums(self) -> dict[str, GroupedMoments | InceptionScore]:
-        named = {"moments": self.moments, "spatial": self.spatial, "inception": self.inception}
-        return {name: sums for name, sums in named.items() if sums is not None}
-
-
-STATE_OF = {"features": "moments.mean", "spatial": "spatial.mean", "logits": "inception.classes"}
-"""Layer -> the array of a state that is as wide."""
 
 
 def _with_conditions(quantity: Quantity, more: Mapping[str, Any]) -> Quantity:

@@ -9,8 +9,6 @@
 N generated images, C classes, S splits; sums in float64, kept by split, so constant memory in N.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -41,13 +39,6 @@ class InceptionScore:
         np.add.at(self.certain, splits, (p * log_p).sum(1).numpy())
         for split in np.unique(splits):
             self.classes[split] += p[torch.from_numpy(splits == split)].sum(0).numpy()
-
-    def state(self) -> dict[str, NDArray[np.generic]]:
-        return {"certain": self.certain, "classes": self.classes}
-
-    def merge(self, state: Mapping[str, NDArray[np.generic]]) -> None:
-        self.certain += state["certain"].astype(np.float64)
-        self.classes += state["classes"].astype(np.float64)
 
     def scores(self) -> NDArray[np.float64]:
         """(S,) KL = E sum_c p log p - sum_c q log q, q = E p."""

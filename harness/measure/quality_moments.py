@@ -4,14 +4,14 @@
             (Chan, Golub and LeVeque 1983, eq. 2.1 for vectors); S is the sum of (x - mean)(x - mean)^T
 
 Every part is centred on its own mean before it is squared, so nothing cancels however far the mean lies from 0: any cut
-of the images into parts agrees with any other to about 1e-15 times the number of merges, and the tests hold 1, 2 and 7
-workers to 1e-12. Rows of a group wait until there are BLOCK of them, so the size of the batches that they come in
+of the images into parts agrees with any other to about 1e-15 times the number of merges, and the tests hold them to
+1e-12. Rows of a group wait until there are BLOCK of them, so the size of the batches that they come in
 changes no bit.
 
 D features, G groups of images (of the jackknife).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -89,17 +89,6 @@ class GroupedMoments:
         for group in range(len(self._waiting)):
             self._sum_up(group)
         return [self._part(int(group)) for group in np.flatnonzero(self.count)]
-
-    def state(self) -> dict[str, NDArray[np.generic]]:
-        """All there is, as arrays: what one worker hands to another."""
-        self.parts()
-        return {"count": self.count, "mean": self.mean.numpy(), "scatter": self.scatter.numpy()}
-
-    def merge(self, state: Mapping[str, NDArray[np.generic]]) -> None:
-        """Add what another has summed, of other images."""
-        for group, count in enumerate(state["count"]):
-            mean, scatter = (torch.from_numpy(np.array(state[name][group])) for name in ("mean", "scatter"))
-            self._put(group, Moments(int(count), mean, scatter))
 
     def _part(self, group: int) -> Moments:
         return Moments(int(self.count[group]), self.mean[group], self.scatter[group])

@@ -6,8 +6,9 @@
 
 A part is cut at multiples of the sampling's micro-batch and of the extractor's batch, so its numbers are those of all
 samples at once, to the bit; and scores are computed of the parts in their order, so that the number of workers changes
-nothing. What is kept are features (4 D bytes a sample, 0.4 GB for 50,000 in Inception's), since the sums of one part
-alone would be D x D for each group of the jackknife. They go when the score is there.
+nothing. What is kept are the extractor's layers that the metrics read, in float32, since the sums of one part alone
+would be D x D for each group of the jackknife: of 50,000 samples 0.41 GB where Inception's 2,048 features are all, 1.02
+GB with its 2,023 spatial ones and 1,008 logits. They go when the score is there.
 
 An append-only log has a line when a part is begun and one when it is there: the proof, after any number of kills, of
 what was sampled how often.

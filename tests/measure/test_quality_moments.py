@@ -1,7 +1,5 @@
 """Means and covariances that stream: equal to those of all rows at once, however the rows are cut."""
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
@@ -62,26 +60,20 @@ def test_a_part_can_be_taken_out_again():
     assert same(merged(parts).without(parts[1]), merged([parts[0], parts[2]]))
 
 
-def streamed(x: torch.Tensor, groups: np.ndarray, batch: int, workers: int = 1) -> list[Moments]:
-    """Each worker adds a range of the images; one merges what the others hand over."""
-    sums = [GroupedMoments(int(groups.max()) + 1, WIDTH) for _ in range(workers)]
-    cuts = np.linspace(0, len(x), workers + 1).astype(int)
-    for worker, (first, end) in enumerate(itertools.pairwise(cuts)):
-        for start in range(first, end, batch):
-            at = slice(start, min(start + batch, end))
-            sums[worker].add(x[at], groups[at])
-    for other in sums[1:]:
-        sums[0].merge(other.state())
-    return sums[0].parts()
+def streamed(x: torch.Tensor, groups: np.ndarray, batch: int) -> list[Moments]:
+    sums = GroupedMoments(int(groups.max()) + 1, WIDTH)
+    for start in range(0, len(x), batch):
+        at = slice(start, start + batch)
+        sums.add(x[at], groups[at])
+    return sums.parts()
 
 
-@pytest.mark.parametrize("workers", [1, 2, 7])
-def test_workers_and_batches_change_nothing(workers, monkeypatch):
+def test_batches_change_nothing(monkeypatch):
     monkeypatch.setattr(quality_moments, "BLOCK", 32)
     x = rows(1000, mean=3.0)
     groups = jackknife_groups(torch.arange(1000) % 10)
     expected = [Moments.of(x[torch.from_numpy(groups == group)]) for group in range(groups.max() + 1)]
-    results = [streamed(x, groups, batch, workers) for batch in (1, 64, 999)]
+    results = [streamed(x, groups, batch) for batch in (1, 64, 999)]
     for parts in results:
         assert all(same(part, of) for part, of in zip(parts, expected, strict=True))
     for part, other in zip(results[0], results[1], strict=True):

@@ -79,16 +79,14 @@ def streaming(monkeypatch):
         monkeypatch.setattr(module, "WHOLE", 10)
 
 
-def in_parts(reference, batch, workers: int, cut: int):
-    """Each worker scores a range, cut at multiples of the extractor's batch as sampling cuts its own."""
+def in_parts(reference, batch, cut: int, order=sorted):
+    """The parts are cut at multiples of the extractor's batch, as sampling cuts its own."""
     images, labels = batch
-    scorers = [Scorer(reference, labels) for _ in range(workers)]
-    for number, start in enumerate(range(0, len(images), cut)):
+    scorer = Scorer(reference, labels)
+    for start in order(range(0, len(images), cut)):
         stop = min(start + cut, len(images))
-        scorers[number % workers].add(images[start:stop], range(start, stop))
-    for other in scorers[1:]:
-        scorers[0].merge(other.state())
-    return scorers[0].quantities()
+        scorer.add(images[start:stop], range(start, stop))
+    return scorer.quantities()
 
 
 def numbers(scores):
@@ -109,21 +107,21 @@ def test_what_was_scored_before_is_scored_alike(digits, batch, tmp_path):
     assert "metrics" not in identity(config)
 
 
-@pytest.mark.parametrize("workers", [2, 7])
-def test_workers_change_nothing(reference, batch, workers):
-    whole, parts = quality(*batch, reference), in_parts(reference, batch, workers, 64)
+@pytest.mark.parametrize("order", [sorted, reversed])
+def test_parts_and_their_order_change_nothing(reference, batch, order):
+    whole, parts = quality(*batch, reference), in_parts(reference, batch, 64, order)
     for name, values in numbers(whole).items():
         assert numbers(parts)[name] == pytest.approx(values, rel=1e-12, abs=1e-12), name
 
 
-def test_workers_and_batches_change_nothing_where_sums_stream(reference, batch, streaming):
+def test_parts_change_nothing_where_sums_stream(reference, batch, streaming):
     expected = numbers(quality(*batch, reference))
-    for workers, cut in ((1, 64), (2, 64), (7, 64)):
-        parts = numbers(in_parts(reference, batch, workers, cut))
+    for order in (sorted, reversed):
+        parts = numbers(in_parts(reference, batch, 64, order))
         for name, values in expected.items():
             assert parts[name] == pytest.approx(values, rel=1e-12, abs=1e-12), name
     for cut in (1, 33, 210):  # other matrix shapes in the extractor: other roundings of float32
-        parts = numbers(in_parts(reference, batch, 1, cut))
+        parts = numbers(in_parts(reference, batch, cut))
         for name, values in expected.items():
             assert parts[name] == pytest.approx(values, rel=1e-6, abs=1e-6), name
 
@@ -136,7 +134,7 @@ def test_batches_change_nothing_in_a_real_extractor(digits, batch, tmp_path):
     real, far = load_reference(config, digits, cache=tmp_path), (255 - batch[0], batch[1])
     expected = numbers(quality(*far, real))
     for cut in (1, 17):
-        parts = numbers(in_parts(real, far, 1, cut))
+        parts = numbers(in_parts(real, far, cut))
         for name, values in expected.items():
             assert parts[name] == pytest.approx(values, rel=1e-6), name
 
@@ -158,9 +156,11 @@ def test_memory_does_not_grow_with_the_images(digits, reference, batch, streamin
         scorer = Scorer(replace(reference, config=config), torch.zeros(count))
         for start in range(0, count, 50):
             scorer.add(batch[0][start : start + 50], range(start, start + 50))
-        state = scorer.state()
-        assert "features" not in state
-        sizes.append(sum(array.nbytes for name, array in state.items() if name not in ("added", "read")))
+        assert scorer.features is None
+        assert scorer.moments is not None
+        assert scorer.inception is not None
+        sums = (scorer.moments.count, scorer.moments.mean, scorer.moments.scatter)
+        sizes.append(sum(each.nbytes for each in (*sums, scorer.inception.classes, scorer.inception.certain)))
     assert sizes[0] == sizes[1]
 
 
@@ -172,8 +172,6 @@ def test_images_are_counted_once_and_all(reference, batch):
         scorer.quantities()
     with pytest.raises(ValueError, match="added before"):
         scorer.add(images[:64], range(64))
-    with pytest.raises(ValueError, match="share none"):
-        scorer.merge(scorer.state())
 
 
 def test_a_large_reference_keeps_some_features_and_sums_all(digits, batch, tmp_path, tiny, streaming):
