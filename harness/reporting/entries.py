@@ -17,6 +17,7 @@ from harness.reporting.published import PublishedCell
 from harness.reporting.score_sweep import best_note
 from harness.reporting.scored import Scored, ScoreSweep, protocol_of, score_sweeps
 from harness.reporting.section import Frames
+from harness.reporting.subjects import Study
 
 Source = Literal["printed", "study", "best", "others"]
 OWN = "its own"
@@ -94,7 +95,7 @@ def _scored(frames: Frames) -> Iterator[Entry]:
 def _best_point(frames: Frames, sweep: ScoreSweep, best: Measurement, score: str) -> Entry:
     """Its scores, and what the network costs."""
     of, study = sweep.of, frames.study
-    apart = departures(protocol_of(sweep, best), study.protocol)
+    apart = sweep_departures(sweep, best, study)
     scores = [c.quantity for c in frames.columns if c.spread == "seeds" and c.quantity in best.quantities]
     costs = [c.quantity for c in frames.columns if c.spread != "seeds"]
     rows = {each: reading(f"{of.title}, best", of.seed, each, best) for each in scores}
@@ -128,8 +129,17 @@ def swept(frames: Frames) -> list[ScoreSweep]:
     for one in study.subjects:
         for seed, key in one.trials.items():
             title = f"{one.title}, seed {seed}" if len(study.seeds) > 1 else one.title
-            networks[key] = Scored(name=one.name, title=title, seed=seed, protocol=study.protocol)
+            record, varied = frames.records[one.name, seed], frozenset(one.edits)
+            trained = study.protocol if record is None else record.protocol
+            networks[key] = Scored(name=one.name, title=title, seed=seed, protocol=trained, compared=varied)
     return score_sweeps({**networks, **_others(frames)}, frames.scores())
+
+
+def sweep_departures(sweep: ScoreSweep, point: Measurement, study: Study) -> list[str]:
+    """In what the protocol of a sweep's point is not the study's. What the study varies of the training is what it
+    compares; the point's sampling is the sweep's choice."""
+    apart = [(each, each.partition("=")[0]) for each in departures(protocol_of(sweep, point), study.protocol)]
+    return [each for each, path in apart if path not in sweep.of.compared or path.startswith("sampling.")]
 
 
 def _others(frames: Frames) -> dict[str, Scored]:

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 
+from harness.records.fields import value_text
 from harness.records.plain import differences, to_plain
 from harness.records.quantity import Failed, Predicted, Quantity, Unavailable
 from harness.records.record import Measurement, TrialRecord
@@ -101,8 +102,13 @@ def own_departures(record: TrialRecord, subject: Subject, study: Study) -> list[
 
 def departures(own: Mapping[str, Any], study: Mapping[str, Any]) -> list[str]:
     """In what a record's protocol is not the study's, as one would set it: `recipe.steps=100`; none where it is."""
-    changed = differences(to_plain(study), to_plain(own))
-    return [f"{each.path}={each.after}" for each in changed if each.path != REPLICATE]
+    theirs, changed = flat(own), differences(to_plain(study), to_plain(own))
+    settings = {path: value for each in changed for path, value in flat({each.path: each.after}).items()}
+    return [
+        f"{path}={'its default' if value is None and path not in theirs else value_text(value)}"
+        for path, value in settings.items()
+        if path != REPLICATE
+    ]
 
 
 def _is_score(quantity: str) -> bool:

@@ -26,6 +26,7 @@ class Scored:
     title: str
     seed: int | None  # None for others' weights
     protocol: Mapping[str, Any]  # that it was trained under
+    compared: frozenset[str] = frozenset()  # paths of it that the study varies, `recipe.learning_rate`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

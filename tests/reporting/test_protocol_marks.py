@@ -96,8 +96,11 @@ def test_several_other_protocols_are_listed_and_many_are_counted(page: Any) -> N
         ({}, ""),
         ({"sampling": {"steps": 10, "seed": 7}}, ""),  # fresh samples, as of a finalist: a repetition
         ({"sampling": {"steps": 25, "seed": 7}}, "sampling.steps=25"),
-        ({"recipe": {"steps": 300}}, "recipe.batch_size=None"),
-        ({"quality": {"samples": 5000}}, "quality={'samples': 5000}"),
+        ({"recipe": {"steps": 300}}, "recipe.batch_size=its default"),
+        ({"recipe": {"steps": 300, "batch_size": None}}, "recipe.batch_size=null"),
+        ({"recipe": {"steps": 300, "batch_size": 32.0}}, "recipe.batch_size=32"),
+        ({"sampling": {"steps": 10, "seed": 0, "guidance_interval": [0.0, 0.6]}}, "sampling.guidance_interval=[0,0.6]"),
+        ({"quality": {"samples": 5000, "metrics": ["fd"]}}, 'quality.samples=5000, quality.metrics=["fd"]'),
     ],
 )
 def test_what_differs_is_said_as_one_sets_it(own: Plain, said: str) -> None:

@@ -184,6 +184,16 @@ def test_a_network_trained_under_another_protocol_is_marked_everywhere(tab1: Tab
     assert looks["DiT-XL/2"] == ("other", f"DiT-XL/2 {MARK}")
 
 
+def test_the_best_of_a_sweep_says_in_what_its_training_departs_too(tab1: Tab1) -> None:
+    longer = {**tab1.manifest.protocol, "recipe": {**tab1.manifest.protocol["recipe"], "steps": 2_000_000}}
+    tab1.store.put(replace(tab1.record("dit_xl_2"), protocol=longer))
+    tab1.sweep("dit_xl_2", GRID)
+    row = table_rows(tab1.write())["dit_xl_2", "best"]
+    assert f"{MARK} recipe.steps=2000000, sampling.steps=50" in row
+    (table,) = guidance.content(tab1.frames()).context["sweeps"]  # type: ignore[union-attr]
+    assert table["departures"] == "recipe.steps=2000000"
+
+
 OTHERS = {"dit_xl_2": {"architecture": "published/dit_xl_2", "key": "00112233aabbccdd"}}
 
 
@@ -295,6 +305,7 @@ def test_the_sections_stand_on_a_search_s_page_too(tab1: Tab1) -> None:
     tab1.sweep("snapgen", GRID)
     varied = {**tab1.manifest.protocol, "recipe": {**tab1.manifest.protocol["recipe"], "learning_rate": 0.5}}
     tab1.store.put(replace(tab1.record("dit_xl_2"), protocol=varied))
+    tab1.sweep("dit_xl_2", {(1.5, 25): 3.0, (2.0, 25): 4.0})
     knobs = {"recipe.learning_rate": 0.5}
     candidates = tuple(
         CandidateSummary(name=f"trial-{number}", state="complete", parameters=knobs, steps=9, values=(1.0,),
@@ -310,8 +321,9 @@ def test_the_sections_stand_on_a_search_s_page_too(tab1: Tab1) -> None:
     rows = table_rows(
         write_report(tab1.store, search, definition, None, tab1.path).read_text().replace("trial-", "trial_")
     )
-    assert list(rows) == [("trial_0", "study"), ("trial_0", "best"), ("trial_1", "study")]
-    assert MARK not in rows["trial_1", "study"], "what the search varies is compared, not marked"
+    assert list(rows) == [("trial_0", "study"), ("trial_0", "best"), ("trial_1", "study"), ("trial_1", "best")]
+    for source in ("study", "best"):
+        assert MARK not in rows["trial_1", source], "what the search varies is compared, not marked"
 
 
 @pytest.mark.parametrize("name", ["tab1_imagenet", "peers"])

@@ -11,11 +11,11 @@ from plotly.subplots import make_subplots
 from harness.records.quantity import Measured
 from harness.reporting.cells import Text, reading_text
 from harness.reporting.drawing import INK_GREY, headed, wrapped
-from harness.reporting.entries import score_column, swept
+from harness.reporting.entries import score_column, sweep_departures, swept
 from harness.reporting.format import signed
-from harness.reporting.frames import departures, reading
+from harness.reporting.frames import reading
 from harness.reporting.score_sweep import ScorePoint, best_note, best_of, less_the_best, score_label, score_traces
-from harness.reporting.scored import VARIED, ScoreSweep, protocol_of
+from harness.reporting.scored import VARIED, ScoreSweep
 from harness.reporting.section import Content, Frames, Section
 
 TEMPLATE = """
@@ -89,7 +89,7 @@ def _sweeps(frames: Frames) -> dict[str, tuple[ScoreSweep, str]]:
 
 
 def _table(title: str, sweep: ScoreSweep, score: str, frames: Frames) -> dict[str, object]:
-    points, own = sweep.points, protocol_of(sweep, sweep.measurements[-1])
+    points, apart_from = sweep.points, sweep_departures(sweep, sweep.measurements[-1], frames.study)
     best, apart = best_of(points, score), less_the_best(points, score)
     cells: dict[tuple[int, float], Cell] = {}
     for point, measurement, interval in zip(points, sweep.measurements, apart, strict=True):
@@ -107,7 +107,7 @@ def _table(title: str, sweep: ScoreSweep, score: str, frames: Frames) -> dict[st
             for name, value in sweep.conditions.items()
             if name not in HIDDEN
         ],
-        "departures": ", ".join(each for each in departures(own, frames.study.protocol) if not _is_varied(each)),
+        "departures": ", ".join(each for each in apart_from if not _is_varied(each)),
         "scales": [f"{scale:g}" for scale in scales],
         "rows": [
             (steps, [cells.get((steps, scale)) for scale in scales]) for steps in sorted({each for each, _ in cells})
