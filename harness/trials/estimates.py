@@ -7,7 +7,9 @@ operations (FLOP), and a backward pass takes two forward passes:
     scores     2 M E N    N samples of E evaluations each, guidance among them (`SamplingConfig.evaluations`)
     hours      (training + scores) / throughput
 
-Not counted: validation, the autoencoder's decoder and the feature extractor, reading data, waiting in queues.
+Not counted, as the lines say too (`NOT_COUNTED`): validation, the autoencoder's encoder and decoder, the feature
+extractor's work on samples and reference, and scores over guidance and steps, which are a command of their own with a
+grid that no study knows; nor reading data, nor waiting in queues.
 
     checkpoint      16 bytes a parameter: weights, their average, AdamW's two moments, float32 (`training/loop.py`);
                     KEPT of them a training, and one more while it is written
@@ -17,7 +19,7 @@ Not counted: validation, the autoencoder's decoder and the feature extractor, re
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from statistics import median
 
 from harness.architecture.config import ArchitectureConfig, Denoiser
@@ -42,11 +44,17 @@ from harness.trials.settings import Settings
 
 FORWARD, WITH_BACKWARD, RECOMPUTED = 2, 6, 8
 """FLOP a multiply-add of one forward pass: sampling; training; training that computes blocks twice."""
+CHECKPOINTING = "gradient_checkpointing"
+"""Among the conditions of `train_seconds` where blocks were computed twice, and there alone."""
 CHECKPOINT_BYTES, WEIGHT_BYTES = 16, 4
 """A parameter."""
 ASSUMED_TFLOPS = 100.0
 """Where nobody says and nothing was measured. An H100's dense bfloat16 peak is 989, an A100's 312 (NVIDIA's data
 sheets): a tenth and a third."""
+NOT_COUNTED = (
+    "not counted: validation, encoding and decoding, features of samples and of the reference, and scores over "
+    "guidance and steps (`harness evaluate KEY --guidance ... --steps ...`)"
+)
 PICTURES_KEPT = 5000  # training pictures, by default, of `harness data prepare`
 
 
@@ -76,8 +84,8 @@ class Training:
     """The step of the checkpoint that it goes on from."""
 
     def flops(self, recipe: Recipe) -> float:
-        a_mac = RECOMPUTED if recipe.gradient_checkpointing else WITH_BACKWARD
-        return float(a_mac * self.macs) * recipe.batch_size * (self.steps - self.begins_at)
+        a_picture = float(_of_training(recipe.gradient_checkpointing) * self.macs)
+        return a_picture * recipe.batch_size * (self.steps - self.begins_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +168,9 @@ def how_to_prepare(settings: Settings) -> str:
     where = settings.data.path or "FOLDER"
     encoder = settings.autoencoder
     pictures = " pictures=null" if _scores_against_all(settings) else ""
-    files = {name: getattr(encoder, name, None) for name in ("name", "subfolder", "encoder", "decoder")}
-    named = "".join(f" autoencoder.{key}={value}" for key, value in files.items() if value is not None)
+    chosen = {each.name: getattr(encoder, each.name) for each in fields(encoder) if each.name != "kind"}
+    defaults = {each.name: each.default for each in fields(encoder)}
+    named = "".join(f" autoencoder.{key}={value}" for key, value in chosen.items() if value != defaults[key])
     return (
         f"data.path={settings.data.path or 'null'} holds no prepared data, so this counts ImageNet's "
         f"{TRAINING_PICTURES:,} training and {VALIDATION_PICTURES:,} held-out pictures; make it with `harness data "
@@ -233,21 +242,25 @@ def _reached(records: Iterable[TrialRecord], *, on_cpu: bool) -> Mapping[str, li
         taken, counted = value_of(seconds), value_of(macs)
         if record.state != "complete" or not taken or not counted or "recipe" not in record.protocol:
             continue
-        device = str(getattr(seconds, "conditions", {}).get("device", ""))
+        under = getattr(seconds, "conditions", {})
+        device, a_mac = str(under.get("device", "")), _of_training(bool(under.get(CHECKPOINTING)))
         at = getattr(macs, "conditions", {}).get("latent")
         if device and (device == "cpu") == on_cpu and at == record.trained_latent:
             recipe = record.protocol["recipe"]
-            rates.setdefault(device, []).append(
-                WITH_BACKWARD * counted * recipe["batch_size"] * recipe["steps"] / taken
-            )
+            rates.setdefault(device, []).append(a_mac * counted * recipe["batch_size"] * recipe["steps"] / taken)
     return rates
+
+
+def _of_training(recomputes: bool) -> int:
+    """FLOP a multiply-add."""
+    return RECOMPUTED if recomputes else WITH_BACKWARD
 
 
 def estimate_lines(estimated: Estimate, settings: Settings, *, with_controls: bool = True) -> list[str]:
     """The estimate, with how it was made, for a terminal. `with_controls`: a study has a job that scores them."""
     rate = estimated.throughput
     flops = f"{_flop(estimated.training_flops)} of training, {_flop(estimated.scoring_flops)} of sampling for scores"
-    lines = [f"compute: {flops} (6 and 2 FLOP a multiply-add)"]
+    lines = [f"compute: {flops} ({_of_training(settings.recipe.gradient_checkpointing)} and 2 FLOP a multiply-add)"]
     device = "hours of one processor" if settings.recipe.device == "cpu" else "GPU-hours"
     if rate.flops is None or estimated.hours is None or estimated.longest_hours is None:
         lines.append(f"{device}: not known, {rate.source}")
@@ -269,7 +282,7 @@ def estimate_lines(estimated: Estimate, settings: Settings, *, with_controls: bo
     lines.append(f"disk: {', '.join(disk)}")
     trainings = f"{estimated.trainings:,} training{'s' * (estimated.trainings != 1)}"
     lines.append(f"jobs: {trainings}{', and one of controls' * with_controls}, {estimated.at_once} at once")
-    return lines
+    return [*lines, NOT_COUNTED]
 
 
 def has_gpu() -> bool:

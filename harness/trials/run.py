@@ -173,6 +173,7 @@ class Trial:
         effort = trained.effort
         under = {"device": effort.device, "precision": effort.precision, "steps": trained.steps}
         self.quantities["validation_loss"] = Measured(value=trained.validation_loss, unit="1", conditions=under)
+        under = {**under, **({"gradient_checkpointing": True} if recipe.gradient_checkpointing else {})}
         self.quantities["train_seconds"] = Measured(value=effort.seconds, unit="s", conditions=under)
         return trained
 

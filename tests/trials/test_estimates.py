@@ -23,6 +23,7 @@ from harness.trials.estimates import (
     data_bytes,
     estimate,
     estimate_lines,
+    how_to_prepare,
     latent_of,
     pictures_of,
     scoring_flops,
@@ -31,6 +32,7 @@ from harness.trials.estimates import (
 )
 from harness.trials.outcomes import record_of
 from harness.trials.preparing import prepare_folder
+from harness.trials.score_sweep import sampling_grid
 from harness.trials.settings import settings_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
@@ -127,6 +129,43 @@ def test_throughput_is_what_is_said_else_measured_else_assumed(store, workplace)
     assert on_gpu.source == "the median of 2 trainings in the store on NVIDIA H100"
     assert throughput_of(cpu, store).flops == pytest.approx(flops / 50)
     assert throughput_of(settings_of([*FIG3, "launcher.tflops=7"]), store).flops == 7e12
+
+
+def test_a_training_that_recomputed_its_blocks_did_more_in_its_seconds(store, workplace):
+    """A third more: 8 FLOP a multiply-add in place of 6."""
+    for seed, more in enumerate(({}, {"gradient_checkpointing": True})):
+        counts = {
+            "macs": Counted(value=1_000_000_000, unit="multiply-adds", conditions={"latent": 8}),
+            "train_seconds": Measured(value=50.0, unit="s", conditions={"device": "cpu", **more}),
+        }
+        store.put(record_of(tiny_spec(seed=seed), "complete", counts))
+    told = throughput_of(settings_of(["recipe.device=cpu"]), store)
+    assert told.flops == pytest.approx((6 + 8) / 2 * 1e9 * 8 * 6 / 50)
+
+
+def test_the_printed_command_prepares_for_the_study_s_own_autoencoder():
+    """Every setting of it that is not the default: prepared otherwise, the training would refuse the folder."""
+    kl = ("autoencoder=kl", "autoencoder.name=my/vae", "autoencoder.subfolder=vae", "autoencoder.encoding=mean")
+    tiny = ("autoencoder=tiny", "autoencoder.encoder=a_encoder.pth", "autoencoder.decoder=a_decoder.pth")
+    for words in (kl, tiny, ("protocol=fig3",), ("autoencoder=pixels",)):
+        settings = settings_of(["data=prepared", *words])
+        command = how_to_prepare(settings).split("`")[1].split()
+        printed = [word for word in command if word.startswith("autoencoder")]
+        assert settings_of(printed).autoencoder == settings.autoencoder, printed
+    assert "encoding" not in how_to_prepare(settings_of(FIG3)), "which draws by default"
+
+
+def test_what_is_not_counted_is_said_and_tab1_s_sweep_is_the_most_of_it(store):
+    """The grid of its file, 15 points: 15 times what the trial's own score takes."""
+    settings = settings_of(["protocol=tab1", "data=prepared"])
+    one = Training(params=300_000_000, macs=10_000_000_000, steps=1_250_000)
+    lines = estimate_lines(estimate([one], settings, IMAGENET, store), settings)
+    assert lines[-1].startswith("not counted: ")
+    for each in ("validation", "encoding and decoding", "of the reference", "evaluate KEY --guidance ... --steps ..."):
+        assert each in lines[-1]
+    grid = sampling_grid(settings.sampling, (1, 1.25, 1.5, 1.75, 2), (10, 25, 50))
+    of_grid = sum(scoring_flops(one.macs, replace(settings, sampling=point)) for point in grid)
+    assert of_grid / scoring_flops(one.macs, settings) == pytest.approx(15.3, rel=0.01)
 
 
 def test_a_count_at_another_latent_than_the_trained_one_tells_no_throughput(store, workplace):

@@ -198,14 +198,17 @@ def test_recomputed_blocks_train_the_same_network(workplace, monkeypatch):
 
     def weights(out, *overrides):
         spec = tiny_spec(f"out={out}", *overrides)
-        key = run_trial(spec, attempt(f"{out}-1")).key
-        return key, load_file(spec.store.artifact(key, "ema.safetensors"))
+        record = run_trial(spec, attempt(f"{out}-1"))
+        under = {name: record.quantities[name].conditions for name in ("train_seconds", "validation_loss", "kid")}
+        return record.key, load_file(spec.store.artifact(record.key, "ema.safetensors")), under
 
-    key, kept = weights("kept")
+    key, kept, under = weights("kept")
     assert not recomputed
-    same_key, again = weights("again", "recipe.gradient_checkpointing=true")
+    same_key, again, recomputed_under = weights("again", "recipe.gradient_checkpointing=true")
     assert recomputed
     assert same_key == key
+    assert recomputed_under.pop("train_seconds") == {**under.pop("train_seconds"), "gradient_checkpointing": True}
+    assert recomputed_under == under, "it changes the time alone"
     for name, tensor in kept.items():
         torch.testing.assert_close(again[name], tensor, msg=name)
 
