@@ -12,7 +12,9 @@ Names are checked where they are known best: an option against the group's files
 `from_plain` when the dataclass is made. Hydra is imported late: `harness --help` does without it.
 """
 
+import functools
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -194,14 +196,27 @@ def merged(defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[st
 
 
 def _written_out(chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """The protocol's lines in its place; of a group whose option is chosen beside it, none."""
+    """The protocol's lines in its place; of a group for which another option than the protocol's is chosen beside it,
+    none, and standard error names the settings that fall."""
     if inside := next((key for key in chosen if key.startswith(f"{PROTOCOL}.")), None):
         raise UserError(f"a protocol has no settings of its own, such as '{inside}'; write the group's, recipe.steps=N")
     if PROTOCOL not in chosen:
         return dict(chosen)
     lines = protocol_lines(chosen[PROTOCOL])
-    kept = {key: value for key, value in lines.items() if key.split(".")[0] not in chosen}
+    named = {group for group in groups() if group in chosen}
+    other = {group for group in named if chosen[group] != lines.get(group, default_of(group))}
+    kept = {key: value for key, value in lines.items() if key.split(".")[0] not in other}
+    for group in sorted(other):
+        fallen = [f"{key}={value}" for key, value in lines.items() if key.startswith(f"{group}.")]
+        if fallen:
+            _say(f"{group}={chosen[group]} is not {PROTOCOL}={chosen[PROTOCOL]}'s own: without its {', '.join(fallen)}")
     return kept | {key: value for key, value in chosen.items() if key != PROTOCOL}
+
+
+@functools.cache
+def _say(text: str) -> None:
+    """Once a process: a command composes its settings several times."""
+    print(f"harness: {text}", file=sys.stderr)
 
 
 def _group_choices(chosen: Mapping[str, Any]) -> list[str]:

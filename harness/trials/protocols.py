@@ -5,11 +5,12 @@ its name is found by comparing them, so that it is right whoever typed what. The
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from harness.models.autoencoder_config import AutoencoderConfig, KlAutoencoder, PixelsAutoencoder
+from harness.records.errors import UserError
 from harness.records.fields import value_text
 from harness.records.plain import canonical_json, identity
 from harness.trials import compose
@@ -70,22 +71,33 @@ def latents_of(config: AutoencoderConfig) -> Mapping[str, Any]:
 
 
 def _name(sections: Mapping[str, Any], latents: Mapping[str, Any]) -> str:
-    nearest = min(_against_all(sections, latents), key=lambda named: len(named.differing))
-    return str(nearest) if len(nearest.differing) <= MOST else NO_NAME
+    near = (named for named in _against_all(sections, latents) if len(named.differing) <= MOST)
+    nearest = min(near, key=lambda named: len(named.differing), default=NO_NAME)
+    return str(nearest)
 
 
-def _against_all(sections: Mapping[str, Any], latents: Mapping[str, Any]) -> list[Named]:
-    return [
-        Named(name=name, differing=(*_differing(own, sections), *_other_latents(expected, latents)))
-        for name, (own, expected) in _named(compose.CONF).items()
-    ]
+def _against_all(sections: Mapping[str, Any], latents: Mapping[str, Any]) -> Iterator[Named]:
+    """Every protocol that can be compared: not one whose autoencoder is needed for it and not here."""
+    for name, (own, autoencoder) in _named(compose.CONF).items():
+        differing = _differing(own, sections)
+        if len(differing) <= MOST and (others := _other_latents(autoencoder, latents)) is not None:
+            yield Named(name=name, differing=(*differing, *others))
 
 
 @functools.cache
-def _named(_conf: object) -> dict[str, tuple[dict[str, Any], Mapping[str, Any]]]:
-    """Protocol -> its sections and what it says of latents; of one folder of configurations, once a process."""
+def _named(_conf: object) -> dict[str, tuple[dict[str, Any], AutoencoderConfig]]:
+    """Protocol -> its sections and its autoencoder; of one folder of configurations, once a process."""
     each = {name: settings_of([f"{compose.PROTOCOL}={name}"]) for name in compose.protocols()}
-    return {name: (_sections(settings), latents_of(settings.autoencoder)) for name, settings in each.items()}
+    return {name: (_sections(settings), settings.autoencoder) for name, settings in each.items()}
+
+
+@functools.cache
+def _known_latents(config: AutoencoderConfig) -> Mapping[str, Any] | None:
+    """Those of `latents_of`; None where they are not known here."""
+    try:
+        return latents_of(config)
+    except UserError:
+        return None
 
 
 def _sections(settings: Settings) -> dict[str, Any]:
@@ -117,10 +129,17 @@ def _flat(section: Mapping[str, Any], where: str) -> dict[str, Any]:
     return flat
 
 
-def _other_latents(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """Latents are told apart by their numbers. Not by the weights' hash: SD3's files need not be here to be named."""
-    if all(found.get(key) == value for key, value in expected.items()):
-        return []
+def _other_latents(expected: AutoencoderConfig, found: Mapping[str, Any]) -> list[str] | None:
+    """Latents are told apart by their numbers, not by the weights' hash: SD3's files need not be here to be named.
+
+    None: not known here, and of the same kind. Another kind is told without looking at files.
+    """
+    if expected.kind == found.get("kind"):
+        latents = _known_latents(expected)
+        if latents is None:
+            return None
+        if all(found.get(key) == value for key, value in latents.items()):
+            return []
     if found.get("kind") == "pixels":
         return ["autoencoder=pixels"]
     of_latents = {name: found.get(name) for name in ("channels", "scale", "shift", "encoding")}

@@ -69,8 +69,29 @@ def test_what_stands_beside_a_protocol_wins_in_either_order(turned):
 
     assert settings("protocol=fig3", "recipe.steps=7").recipe.steps == 7
     assert settings("protocol=fig3", "recipe=laptop").recipe == settings_of().recipe
-    assert settings("protocol=fig3", "sampling=full").sampling.guidance_scale == 1.5, "the option, not fig3's change"
     assert settings("protocol=fig3", "autoencoder=pixels").autoencoder.kind == "pixels"
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_protocol_keeps_its_settings_beside_its_own_option_and_says_which_fall_beside_another(turned, capsys):
+    """Naming what it chooses anyway changes nothing: 1,000 epochs stay 1,000."""
+
+    def settings(*words):
+        return settings_of(words[::-1] if turned else words)
+
+    compose._say.cache_clear()
+    tab1 = settings_of(["protocol=tab1"])
+    assert settings("protocol=tab1", "recipe=full", "sampling=full", "autoencoder=kl") == tab1
+    assert settings_of(["recipe=full"], {"protocol": "tab1"}) == tab1
+    assert settings("protocol=tab1", "recipe=full", "recipe.steps=5").recipe.steps == 5
+    assert capsys.readouterr().err == ""
+    other = settings("protocol=tab1", "recipe=laptop")
+    assert settings("protocol=tab1", "recipe=laptop") == other
+    assert other.recipe == settings_of().recipe
+    assert other.sampling == tab1.sampling
+    assert capsys.readouterr().err == (
+        "harness: recipe=laptop is not protocol=tab1's own: without its recipe.steps=1250000\n"
+    ), "once"
 
 
 def test_a_protocol_on_the_command_line_replaces_what_a_study_sets_in_its_groups_and_nothing_else():
@@ -184,6 +205,30 @@ def test_a_record_in_sd3_s_latents_is_told_from_one_in_others():
     assert protocol_name_of({**sections, "autoencoder": SD3_LATENTS, "quality": adm}) == (
         "fig3, but quality.reference=path, quality.reference_build=adm"
     )
+
+
+@pytest.fixture
+def with_my_vae(tmp_path, monkeypatch):
+    """A protocol of one's own, of an autoencoder that is not on this machine."""
+    conf = tmp_path / "conf"
+    conf.mkdir()
+    for path in compose.CONF.iterdir():
+        (conf / path.name).symlink_to(path) if path.name != "protocol" else (conf / "protocol").mkdir()
+    for path in (compose.CONF / "protocol").iterdir():
+        (conf / "protocol" / path.name).symlink_to(path)
+    mine = "recipe: full\nsampling: full\nsampling.guidance_scale: 3\nquality: fid\nautoencoder: kl\n"
+    (conf / "protocol" / "mine.yaml").write_text(f"{mine}autoencoder.name: /nowhere/my_vae\n")
+    monkeypatch.setattr(compose, "CONF", conf)
+
+
+def test_a_protocol_whose_autoencoder_is_not_here_leaves_the_others_their_names(with_my_vae):
+    """Where it could be the nearest it is passed over; where settings differ anyway its files are not asked for."""
+    for name in ("fig3", "tab1", "quick", "laptop"):
+        assert protocol_name(settings_of([f"protocol={name}"])) == name
+    near_mine = settings_of(["protocol=fig3", "sampling.guidance_scale=3"])
+    assert protocol_name(near_mine) == "fig3, but sampling.guidance_scale=3"
+    with pytest.raises(UserError, match="my_vae"):
+        protocol_name(settings_of(["protocol=mine"]))
 
 
 def test_every_line_of_a_protocol_says_whose_it_is():
