@@ -23,7 +23,6 @@ KEY = re.compile(r"[0-9a-f]{16}")
 def run(arguments: argparse.Namespace) -> int:
     from harness.records.yaml_text import write_yaml
     from harness.trials.compose import groups
-    from harness.trials.protocols import protocol_name
 
     name, overrides = arguments.name, arguments.overrides
     if name in groups():
@@ -32,8 +31,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(_trial(name, overrides), end="")
     else:
         head, verb, content, settings = _study(name, overrides)
+        protocol = _protocol(settings)
         print(f"# {head}: every setting that it would run with; `harness {verb} THIS_FILE` runs it")
-        print(f"# protocol: {protocol_name(settings)}")
+        print(f"# protocol: {protocol}")
         print(write_yaml(content, flow=None), end="")
     return 0
 
@@ -76,6 +76,17 @@ def _study(name: str, overrides: list[str]) -> tuple[str, str, dict[str, Any], S
     if definition.says_how_long:
         del chosen["recipe.steps"]  # the budgets, or the epochs, do
     return f"the sweep {name}", "sweep", {**own, "settings": chosen}, settings
+
+
+def _protocol(settings: Settings) -> str:
+    """Its name; where the autoencoder is not here, and its latents are not known, a word in its place."""
+    from harness.trials.protocols import protocol_name
+
+    try:
+        return protocol_name(settings)
+    except UserError as error:
+        print(f"harness: the protocol is not known here: {error}", file=sys.stderr)
+        return "not known here"
 
 
 def _check(settings: Settings, architectures: list[ArchitectureConfig], name: str, kind: StudyKind) -> None:

@@ -65,6 +65,15 @@ def test_a_group_that_is_printed_makes_the_same_settings(group, printed):
         assert all(line.split(".")[0] == group for line in lines)
 
 
+def test_a_study_whose_autoencoder_is_not_here_is_printed_whole(capsys):
+    """All but its protocol's name, which the latents decide."""
+    assert main(["config", "fig3_imagenet", "autoencoder.name=/nowhere"]) == 0
+    printed = capsys.readouterr()
+    assert "# protocol: not known here\n" in printed.out
+    assert yaml.safe_load(printed.out)["settings"]["autoencoder.name"] == "/nowhere"
+    assert "harness: the protocol is not known here: " in printed.err
+
+
 @pytest.mark.slow
 def test_what_is_printed_runs(workplace, printed):
     """An ablation, a sweep and a trial of them; the same trials are found in the store, so nothing is trained twice."""
