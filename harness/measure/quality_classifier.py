@@ -16,6 +16,7 @@ from harness.data.images import ImageData, Images, balanced_choice, stack
 from harness.measure.quality_config import QualityConfig
 from harness.models.extractor_config import extractor_identity
 from harness.models.feature_extractor import FeatureExtractor
+from harness.processes.locks import waited_for
 from harness.records.plain import fingerprint
 from harness.records.store import reading_cache, write_atomic
 
@@ -53,9 +54,11 @@ def load_classifier(
     what = [data.identity, config.classifier_images, None if on_pixels else extractor_identity(config.extractor)]
     path = cache / "classifiers" / f"{fingerprint(what, schema='quality-classifier-1')}.npz"
     if not path.exists():
-        buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **_fit(config, data, None if on_pixels else extractor))
-        write_atomic(path, buffer.getvalue())
+        with waited_for(path.with_suffix(".lock"), "the classifier of the samples"):
+            if not path.exists():
+                buffer = io.BytesIO()
+                np.savez(buffer, allow_pickle=False, **_fit(config, data, None if on_pixels else extractor))
+                write_atomic(path, buffer.getvalue())
     with reading_cache(path), np.load(path) as stored:
         return Classifier(stored["weight"], stored["bias"], float(stored["accuracy"]), on_pixels)
 

@@ -29,6 +29,7 @@ from harness.measure.quality_moments import GroupedMoments
 from harness.measure.quality_reference_files import Given, Statistics, check_size, open_given
 from harness.models.extractor_config import LAYERS, Layer, extractor_identity
 from harness.models.feature_extractor import FeatureExtractor, load_extractor
+from harness.processes.locks import waited_for
 from harness.records.errors import UserError
 from harness.records.eta import with_eta
 from harness.records.plain import fingerprint
@@ -249,11 +250,9 @@ def _cached(
 ) -> Real:
     path = cache / "references" / f"{key}.npz"
     if not path.exists():
-        shown = with_eta(batches, "features of the reference images, in parts", -(-count // CHUNK))
-        arrays = extracted(extractor, shown if count > CHUNK else batches, count, _kept(config, count))
-        buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **arrays)
-        write_atomic(path, buffer.getvalue())
+        with waited_for(path.with_suffix(".lock"), "features of the reference images"):
+            if not path.exists():
+                _compute(path, config, extractor, batches, count)
     with reading_cache(path), np.load(path) as stored:
         features = torch.from_numpy(stored["features"]).double()
         statistics = {
@@ -267,6 +266,16 @@ def _cached(
         }
         gaussian = statistics["features"] if "features" in statistics else Gaussian.of(features)
         return Real(features=features, gaussian=gaussian, spatial=statistics.get("spatial"))
+
+
+def _compute(
+    path: Path, config: QualityConfig, extractor: FeatureExtractor, batches: Iterable[Tensor], count: int
+) -> None:
+    shown = with_eta(batches, "features of the reference images, in parts", -(-count // CHUNK))
+    arrays = extracted(extractor, shown if count > CHUNK else batches, count, _kept(config, count))
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    write_atomic(path, buffer.getvalue())
 
 
 def extracted(

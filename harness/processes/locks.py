@@ -36,7 +36,11 @@ class FileLock:
         """
         deadline = time.monotonic() + wait_s
         descriptor = _open(path)
-        while not _try_lock(descriptor, path):
+        while not _try_lock(descriptor, path) or not _is_at(descriptor, path):
+            if not _is_at(descriptor, path):  # its folder went, with what was done in it: nobody else looks at this one
+                os.close(descriptor)
+                descriptor = _open(path)
+                continue
             if time.monotonic() >= deadline:
                 os.close(descriptor)
                 return None
@@ -75,7 +79,26 @@ class FileLock:
         self.release()
 
 
+WAIT_S = 0.5  # between looks at a lock that another process holds
+
+
+def waited_for(path: Path, what: str) -> FileLock:
+    """The lock at `path`, once nobody else holds it; where that takes a while, one line says for whose `what`."""
+    lock = FileLock.acquire(path, wait_s=WAIT_S)
+    if lock is None:
+        other = holder(path)
+        where = f"process {other.get('pid')} on {other.get('host')}"
+        print(f"waiting for {where}, which computes {what}", file=sys.stderr)
+    while lock is None:
+        lock = FileLock.acquire(path, wait_s=WAIT_S)
+    return lock
+
+
 DRIVER_LOCK = "driver.lock"
+
+
+class DrivenError(UserError):
+    """Another driver has the folder."""
 
 
 def lock_driver(folder: Path, launcher: Plain = None) -> FileLock:
@@ -98,9 +121,9 @@ def check_no_driver(folder: Path) -> None:
         raise _driven(folder)
 
 
-def _driven(folder: Path) -> UserError:
+def _driven(folder: Path) -> DrivenError:
     other = holder(folder / DRIVER_LOCK)
-    return UserError(
+    return DrivenError(
         f"another driver (process {other.get('pid')} on {other.get('host')}) already works in {folder}; "
         "wait for it or stop it, then run the same command again"
     )
@@ -137,6 +160,14 @@ def _open(path: Path) -> int:
         return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether that is the file that everybody opens under this name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _try_lock(descriptor: int, path: Path, kind: int = fcntl.LOCK_EX) -> bool:

@@ -11,19 +11,20 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from harness.launch.config import DebugLauncher, LauncherConfig, SlurmLauncher, jobs_at_once, threads_of
 from harness.launch.events import report_progress
 from harness.launch.pool import Pool
-from harness.processes.locks import DRIVER_LOCK, holder, is_held
+from harness.processes.locks import DRIVER_LOCK, WAIT_S, DrivenError, holder
 from harness.records.errors import UserError
 from harness.records.eta import with_eta
 from harness.records.manifest import study_folder
 from harness.records.plain import Plain, fingerprint
 from harness.records.quantity import Quantity
 from harness.training.device import use_threads
-from harness.trials.scoring import WAIT_S, Inspect, Score, ScoreRequest, Scoring
+from harness.trials.scoring import Inspect, Score, ScoreRequest, Scoring
 
 SCORE = "score-"
 """Begins the name of the jobs' folder, as TRAINING does that of a training's."""
@@ -63,16 +64,20 @@ def scores(
         workers = jobs_at_once(launcher)
     scoring = Scoring(request if workers is None else _seen_from_here(request))
     if inspect is not None:
-        for score in scoring.scores:
-            score.forget()
-    unfinished = [score for score in scoring.scores if score.stored is None]
+        scoring.replace_stored()
+        request = replace(request, replaced=scoring.request.replaced)
+    stored = [score.stored for score in scoring.scores]
+    unfinished = [score for score, quantities in zip(scoring.scores, stored, strict=True) if quantities is None]
     for score in unfinished:
         score.parts.begin()
     if workers is None:
         _sample_here(scoring, unfinished, inspect)
     elif unfinished:
         _sample_in_jobs(scoring, request, unfinished, workers, inspect)
-    return [score.finish(inspect) for score in scoring.scores]
+    return [
+        score.finish(inspect) if quantities is None else quantities
+        for score, quantities in zip(scoring.scores, stored, strict=True)
+    ]
 
 
 def check_workers(workers: int | None) -> None:
@@ -105,32 +110,36 @@ def _sample_in_jobs(
         enough = max(1, parts)
         _say(f"{enough} of {workers} workers begin, one for each part of the samples that is missing")
         workers = enough
-    name = f"{SCORE}{fingerprint([score.key for score in unfinished], schema='score-jobs-1')}"
-    folder = study_folder(request.settings.out, name)
+    folder = jobs_folder(scoring)
     with _pool(folder / "attempts", launcher, workers) as pool:
         for number in range(workers):
             job = ScoreJob(request, number, workers)
-            pool.submit(f"worker-{number + 1}-of-{workers}", job, holds=lambda _: not scoring.missing)
+            pool.submit(f"worker-{number + 1}", job, holds=lambda _: not scoring.missing)
         what = f"samples by {launcher.kind} workers ({workers}), in parts"
         for _ in with_eta(_appearing(pool, unfinished, inspect), what, parts):
             pass
+        pool.on_close.append(partial(shutil.rmtree, folder, ignore_errors=True))  # while nobody else drives it
         pool.stop(cancel=True)  # those that have not begun, and find nothing to do
-    shutil.rmtree(folder, ignore_errors=True)
+
+
+def jobs_folder(scoring: Scoring) -> Path:
+    """Of a request, whatever of it is there already: the jobs of a driver that was killed are found in it."""
+    what = {"scores": [score.key for score in scoring.scores], "replaced": list(scoring.request.replaced)}
+    return study_folder(scoring.request.settings.out, f"{SCORE}{fingerprint(what, schema='score-jobs-2')}")
 
 
 def _pool(folder: Path, launcher: LauncherConfig, workers: int) -> Pool:
     """Once no other command drives these jobs: what it had sampled is found."""
-    at_once = None if isinstance(launcher, DebugLauncher) else workers
+    at_once, has_waited = None if isinstance(launcher, DebugLauncher) else workers, False
     while True:
         try:
             return Pool(folder, launcher, max_in_flight=at_once)
-        except UserError:
-            if not is_held(folder / DRIVER_LOCK):
-                raise
-        other = holder(folder / DRIVER_LOCK)
-        _say(f"process {other.get('pid')} on {other.get('host')} has these scores sampled; waiting for it")
-        while is_held(folder / DRIVER_LOCK):
-            time.sleep(WAIT_S)
+        except DrivenError:
+            other = holder(folder / DRIVER_LOCK)
+        if not has_waited:
+            _say(f"process {other.get('pid')} on {other.get('host')} has these scores sampled; waiting for it")
+        has_waited = True
+        time.sleep(WAIT_S)
 
 
 def _appearing(pool: Pool, unfinished: list[Score], inspect: Inspect | None) -> Iterator[None]:

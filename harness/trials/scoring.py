@@ -12,9 +12,8 @@ One process makes the score of them: whoever first finds them all.
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
@@ -28,8 +27,9 @@ from harness.measure.quality_reference import Reference, load_reference
 from harness.measure.quality_reference_files import quality_identity
 from harness.models.autoencoder import describe
 from harness.models.pixels import NotFiniteError
-from harness.processes.locks import FileLock
+from harness.processes.locks import WAIT_S, waited_for
 from harness.records.errors import UserError
+from harness.records.plain import fingerprint, to_plain
 from harness.records.provenance import completed_provenance, provenance
 from harness.records.quantity import Failed, Quantity
 from harness.records.record import Measurement, measurement_key
@@ -45,7 +45,6 @@ from harness.trials.trained import TrainedNetwork
 
 FAILED = "failed.txt"
 """In the folder of parts: why there are no more of them."""
-WAIT_S = 0.5  # between looks at what other processes do
 
 
 Inspect: TypeAlias = Callable[[Scorer, Mapping[str, Any]], None]
@@ -60,6 +59,9 @@ class ScoreRequest:
     settings: Settings
     grid: tuple[SamplingConfig, ...]
     """The settings of sampling, in place of `settings.sampling`."""
+    replaced: tuple[str, ...] = ()
+    """Stored scores that are made again, since more is wanted of their samples, which are not kept: each stays until
+    the new one is stored. By `content_of`."""
 
 
 class Score:
@@ -87,8 +89,14 @@ class Score:
 
     @property
     def stored(self) -> Mapping[str, Quantity] | None:
-        measurement = self._scoring.store.measurement(self.key)
-        return None if measurement is None else measurement.quantities
+        measurement, replaced = self.measurement, self._scoring.request.replaced
+        if measurement is None or (replaced and content_of(measurement) in replaced):
+            return None
+        return measurement.quantities
+
+    @property
+    def measurement(self) -> Measurement | None:
+        return self._scoring.store.measurement(self.key)
 
     @property
     def is_over(self) -> bool:
@@ -98,12 +106,6 @@ class Score:
     @property
     def missing(self) -> list[range]:
         return [] if self.is_over else self.parts.missing
-
-    def forget(self) -> None:
-        """Have it sampled again: more is wanted of its samples than the score, and they are not kept."""
-        measurement = self._scoring.store.measurement(self.key)
-        if measurement is not None:
-            self._scoring.store.delete(measurement)
 
     def sample(self, part: range) -> bool:
         """Have that part; False while another process samples it."""
@@ -119,7 +121,7 @@ class Score:
             return self._finished
         self._finished = self.stored
         if self._finished is None:
-            with _waited_for(self.parts.folder / "lock"):
+            with waited_for(self.parts.folder / "lock", "this score"):
                 self._finished = self.stored or self._stored(inspect)
         self.parts.remove()
         return self._finished
@@ -134,11 +136,11 @@ class Score:
         return quantities
 
     def _made(self, inspect: Inspect | None) -> Mapping[str, Quantity]:
-        reference, failed = self._scoring.reference, self.parts.folder / FAILED
+        failed = self.parts.folder / FAILED
         if failed.is_file():
-            message = failed.read_text()
-            return {name: Failed(phase="sample", message=message) for name in reference.config.metrics}
-        scorer = scorer_of(self.parts, self.run.labels, reference)
+            metrics, message = self._scoring.request.settings.quality.metrics, failed.read_text()
+            return {name: Failed(phase="sample", message=message) for name in metrics}
+        scorer = scorer_of(self.parts, self.run.labels, self._scoring.reference)
         under = self._scoring.conditions(self.config)
         if inspect is not None:
             inspect(scorer, under)
@@ -165,10 +167,13 @@ class Scoring:
 
     @cached_property
     def reference(self) -> Reference:
-        """Where the cache does not have it, one process computes it, and the others wait."""
         settings, cache = self.request.settings, cache_folder(self.request.settings.out)
-        with _waited_for(cache / "references" / "lock"):
-            return load_reference(settings.quality, self.data, cache=cache, device=self.device)
+        return load_reference(settings.quality, self.data, cache=cache, device=self.device)
+
+    def replace_stored(self) -> None:
+        """Have all scores made again, those too that the store has."""
+        there = tuple(content_of(each.measurement) for each in self.scores if each.measurement is not None)
+        self.request = replace(self.request, replaced=there)
 
     @property
     def missing(self) -> int:
@@ -220,11 +225,9 @@ class Scoring:
             )
 
 
-def _waited_for(path: Path) -> FileLock:
-    lock = None
-    while lock is None:
-        lock = FileLock.acquire(path, wait_s=WAIT_S)
-    return lock
+def content_of(measurement: Measurement) -> str:
+    """The same score made again has another: when it was made is part of it."""
+    return fingerprint(to_plain(measurement), schema="stored-score-1")
 
 
 def _rotated(parts: list[range], first: int, of: int) -> list[range]:

@@ -1,5 +1,7 @@
 """Scores of images that come in parts, and the scores beside the distances, by torch-fidelity's numbers."""
 
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -172,6 +174,27 @@ def test_images_are_counted_once_and_all(reference, batch):
         scorer.quantities()
     with pytest.raises(ValueError, match="added before"):
         scorer.add(images[:64], range(64))
+
+
+def test_a_reference_is_computed_by_one_and_waited_for_by_others(digits, tmp_path, tiny, monkeypatch, capsys):
+    calls, extracted = [], quality_reference.extracted
+
+    def slow(*arguments):
+        calls.append(arguments)
+        time.sleep(1.0)
+        return extracted(*arguments)
+
+    monkeypatch.setattr(quality_reference, "extracted", slow)
+    config = replace(CONFIG, metrics=("fd",))
+    threads = [
+        threading.Thread(target=load_reference, args=(config, digits), kwargs={"cache": tmp_path}) for _ in "123"
+    ]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert len(calls) == 1
+    assert "which computes features of the reference images" in capsys.readouterr().err
 
 
 def test_a_large_reference_keeps_some_features_and_sums_all(digits, batch, tmp_path, tiny, streaming):

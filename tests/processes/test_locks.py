@@ -2,9 +2,11 @@
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,8 +14,9 @@ import pytest
 
 from harness.launch.attempt import Attempt, new_attempt
 from harness.launch.worker import heartbeat_of
+from harness.processes import locks
 from harness.processes.lease import LeaseWatch
-from harness.processes.locks import DRIVER_LOCK, FileLock, holder, is_held, lock_driver
+from harness.processes.locks import DRIVER_LOCK, FileLock, holder, is_held, lock_driver, waited_for
 from harness.records.errors import UserError
 
 HOLD = "import sys, time; from pathlib import Path; from harness.processes.locks import FileLock\n"
@@ -101,6 +104,37 @@ def test_who_waits_gets_a_lock_that_was_only_probed(tmp_path: Path) -> None:
     assert time.monotonic() - before >= 0.2
     lock.release()
     assert FileLock.acquire(tmp_path / "lock", wait_s=0.2) is not None
+
+
+def test_a_lock_whose_folder_went_is_not_the_one_that_the_next_takes(tmp_path: Path) -> None:
+    """Who waited for it would else share the name with whoever makes the folder anew."""
+    path = tmp_path / "work" / "lock"
+    held, got = FileLock.acquire(path), list[FileLock | None]()
+    assert held is not None
+    waiting = threading.Thread(target=lambda: got.append(FileLock.acquire(path, wait_s=10)))
+    waiting.start()
+    time.sleep(0.1)
+    shutil.rmtree(path.parent)
+    held.release()
+    waiting.join()
+    assert got[0] is not None
+    assert is_held(path)
+    assert FileLock.acquire(path) is None
+    got[0].release()
+
+
+def test_who_waits_long_says_for_whom_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(locks, "WAIT_S", 0.05)
+    held = FileLock.acquire(tmp_path / "lock")
+    assert held is not None
+    threading.Timer(0.3, held.release).start()
+    with waited_for(tmp_path / "lock", "features"):
+        assert is_held(tmp_path / "lock")
+    assert capsys.readouterr().err.count(f"waiting for process {os.getpid()} on ") == 1
+    with waited_for(tmp_path / "lock", "features"):
+        assert capsys.readouterr().err == ""
 
 
 def test_a_lock_in_no_folder_is_one_sentence(tmp_path: Path) -> None:

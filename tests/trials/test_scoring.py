@@ -20,8 +20,9 @@ from harness.launch.events import lines_of
 from harness.measure import quality as quality_module
 from harness.measure.quality import quality
 from harness.measure.quality_reference import load_reference
+from harness.models.pixels import NotFiniteError
 from harness.models.weights import read_weights
-from harness.processes.locks import FileLock, lock_driver
+from harness.processes.locks import DRIVER_LOCK, DrivenError, FileLock, is_held, lock_driver
 from harness.records.errors import UserError
 from harness.records.store import Store
 from harness.trials import score_jobs, scoring
@@ -166,6 +167,79 @@ def test_a_second_command_waits_for_the_jobs_of_the_first(request_, capsys, monk
     assert f"process {os.getpid()} on" in capsys.readouterr().err
 
 
+def test_a_driver_that_lets_go_meanwhile_is_no_error(request_, monkeypatch):
+    """Between the refusal and the look at who has the lock; another error is one."""
+    pool, refusals = score_jobs.Pool, [DrivenError("another driver already works in it")]
+
+    def begun(*arguments, **more):
+        if refusals:
+            raise refusals.pop()
+        return pool(*arguments, **more)
+
+    monkeypatch.setattr(score_jobs, "Pool", begun)
+    monkeypatch.setattr(score_jobs, "WAIT_S", 0)
+    assert len(scores(request_, 2)) == 1
+    delete_scores()
+    refusals.append(UserError("no disk"))
+    with pytest.raises(UserError, match="no disk"):
+        scores(request_, 2)
+
+
+def test_the_jobs_folder_goes_while_its_driver_has_it(request_, monkeypatch):
+    held, remove = [], shutil.rmtree
+
+    def removed(path, **more):
+        held.append(is_held(path / "attempts" / DRIVER_LOCK))
+        remove(path, **more)
+
+    monkeypatch.setattr(score_jobs.shutil, "rmtree", lambda path, **more: (
+        removed(path, **more) if path.name.startswith(score_jobs.SCORE) else remove(path, **more)
+    ))  # fmt: skip
+    scores(request_, 2)
+    assert held == [True]
+
+
+def test_a_sweep_that_goes_on_finds_the_jobs_of_its_beginning(request_, monkeypatch):
+    names, study_folder = [], score_jobs.study_folder
+    monkeypatch.setattr(score_jobs, "study_folder", lambda *at: names.append(study_folder(*at)) or names[-1])
+    sweep = replace(request_, grid=tuple(request_.settings.sampling.with_guidance(scale) for scale in (1.0, 2.0)))
+    scores(replace(sweep, grid=sweep.grid[:1]))
+    scores(sweep, 2)
+    delete_scores()
+    scores(sweep, 2)
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_what_is_scored_again_stays_until_it_is_there(request_, workers):
+    (expected,) = scores(request_)
+    (before,) = Store(Path("runs/store")).measurements("score")
+
+    def fails(*_):
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        scores(request_, workers, fails)
+    assert list(Store(Path("runs/store")).measurements("score")) == [before]
+    seen = []
+    assert scores(request_, workers, lambda scorer, _: seen.append(len(scorer.labels))) == [expected]
+    assert seen == [COUNT]
+    (after,) = Store(Path("runs/store")).measurements("score")
+    assert after.provenance["finished"] > before.provenance["finished"]
+    assert set(logged("made").values()) == {2}, "the parts of the failed command are used"
+
+
+def test_a_failed_score_needs_no_reference(request_, monkeypatch):
+    def not_finite(*_):
+        raise NotFiniteError("no numbers")
+
+    monkeypatch.setattr(scoring.SamplingRun, "batches", not_finite)
+    monkeypatch.setattr(scoring, "load_reference", not_finite)
+    (found,) = scores(request_)
+    assert {each.message for each in found.values()} == {"no numbers"}
+    assert set(found) == set(request_.settings.quality.metrics)
+
+
 def test_no_more_workers_than_parts_and_at_least_one(request_, spec, capsys):
     scores(request_, 9)
     assert "3 of 9 workers begin, one for each part of the samples that is missing" in capsys.readouterr().err
@@ -182,7 +256,7 @@ def test_a_job_that_fails_is_the_commands_sentence(request_, monkeypatch):
         raise UserError("the disk is full")
 
     monkeypatch.setattr(scoring, "extract", refuses)
-    with pytest.raises(UserError, match=r"worker-1-of-2 failed: the disk is full"):
+    with pytest.raises(UserError, match=r"worker-1 failed: the disk is full"):
         scores(request_, 2)
 
 
