@@ -2,12 +2,14 @@
 best point of each stored score sweep.
 
 Printed and own numbers have other trainings, other samples and often another score. So an entry says where its numbers
-come from, and whether they may share an axis is decided here: only where both are the same score, at full size.
+come from, and whether they may share an axis is decided here: only where both are the same score, at full size. Ours
+too are of one column only where they are one score: what is not, stands with its own name beside the column's values.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from harness.records.quantity import Counted
 from harness.records.record import Measurement
@@ -20,10 +22,29 @@ from harness.reporting.section import Frames
 from harness.reporting.subjects import Study
 
 Source = Literal["printed", "study", "best", "others"]
+BASIS = ("label", "samples", "reference", "reference_samples")
+"""Conditions in which scores of one name must agree to be one score."""
 OWN = "its own"
 """What is known of a protocol's parts that others' weights were trained under."""
 TRAINING = ("autoencoder", "text", "recipe")
 """A protocol's parts that make the weights."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Basis:
+    """What a score is, and what it is of."""
+
+    conditions: tuple[Any, ...]  # by `BASIS`
+    whole: bool  # its reference is all of the training set, or ADM's
+
+    @property
+    def label(self) -> str:
+        """`FID, N=50000`; empty where the record does not say."""
+        return str(self.conditions[0] or "")
+
+    @property
+    def samples(self) -> int | None:
+        return self.conditions[1]  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,13 +57,21 @@ class Entry:
     printed: Mapping[str, PublishedCell] = field(default_factory=dict)  # by published column
     estimates: Mapping[str, Estimate] = field(default_factory=dict)  # by quantity: of a subject, over its seeds
     readings: Mapping[str, Reading] = field(default_factory=dict)  # by quantity: scores of one point of a sweep
+    bases: Mapping[str, tuple[Basis, ...]] = field(default_factory=dict)  # by quantity: what its scores are
+    elsewhere: Mapping[str, str] = field(
+        default_factory=dict
+    )  # by quantity: how a score that is not the column's is called
+    sweep: tuple[Any, ...] = ()  # of a best point of a study's network: its seed, what all points share, and the points
     chosen: str = ""  # from how many points the best was chosen, and which it is
     departures: tuple[str, ...] = ()  # in what its protocol is not the page's: `sampling.steps=50`
 
     def value(self, column: Column) -> float | None:
-        """Our own number in the column; None where there is none, and of a printed entry."""
-        own = self.readings.get(column.quantity) or self.estimates.get(column.quantity)
-        return None if own is None else own.value
+        """Our own number in the column; None where there is none, where it is another score, and of a printed entry."""
+        own = self.own(column.quantity)
+        return None if own is None or column.quantity in self.elsewhere else own.value
+
+    def own(self, quantity: str) -> Reading | Estimate | None:
+        return self.readings.get(quantity) or self.estimates.get(quantity)
 
 
 def score_column(frames: Frames) -> Column | None:
@@ -65,7 +94,42 @@ def entries(frames: Frames) -> list[Entry]:
     for name, row in frames.published.rows.items():
         rows.append(Entry(source="printed", name=name, title=row.title or name, printed=row.cells))
         rows += own.pop(name, [])
-    return [*rows, *(entry for several in own.values() for entry in several)]
+    return _told_apart([*rows, *(entry for several in own.values() for entry in several)], frames)
+
+
+def column_basis(rows: Sequence[Entry], column: Column, frames: Frames) -> Basis | None:
+    """What score a column has: that of most of the study's networks; where it has none yet, the printed one's, or else
+    the first. None where nothing is scored."""
+    studied = [basis for each in rows if each.source == "study" for basis in each.bases.get(column.quantity, ())]
+    if studied:
+        return Counter(studied).most_common(1)[0][0]
+    scored = [basis for each in rows for basis in each.bases.get(column.quantity, ())]
+    return next((basis for basis in scored if not _why_not_printed(basis, column, frames)), next(iter(scored), None))
+
+
+def _told_apart(rows: Sequence[Entry], frames: Frames) -> list[Entry]:
+    """The same, in which scores that are not their column's are named."""
+    bases = {c.quantity: column_basis(rows, c, frames) for c in frames.columns if c.spread == "seeds"}
+    return [replace(each, elsewhere=_elsewhere(each, bases)) for each in rows]
+
+
+def _elsewhere(entry: Entry, bases: Mapping[str, Basis | None]) -> dict[str, str]:
+    other = {
+        quantity: [basis for basis in several if basis != bases.get(quantity)]
+        for quantity, several in entry.bases.items()
+    }
+    return {
+        quantity: " and ".join(dict.fromkeys(basis.label or "another score" for basis in several))
+        for quantity, several in other.items()
+        if several
+    }
+
+
+def _basis(row: Reading, quality: Mapping[str, Any]) -> Basis:
+    """Of a score that was made under these settings of quality."""
+    whole = quality.get("reference") == "train" and quality.get("reference_samples") is None
+    adm = quality.get("reference") == "path" and quality.get("reference_build") == "adm"
+    return Basis(conditions=tuple(row.conditions.get(name) for name in BASIS), whole=whole or adm)
 
 
 def _of_study(frames: Frames) -> Iterator[Entry]:
@@ -73,7 +137,21 @@ def _of_study(frames: Frames) -> Iterator[Entry]:
         values = {column.quantity: frames.estimates[one.name, column.quantity] for column in frames.columns}
         records = [record for seed in one.trials if (record := frames.records[one.name, seed]) is not None]
         others = dict.fromkeys(each for record in records for each in own_departures(record, one, frames.study))
-        yield Entry(source="study", name=one.name, title=one.title, estimates=values, departures=tuple(others))
+        bases = {c.quantity: _bases_of(frames, one.name, c.quantity) for c in frames.columns if c.spread == "seeds"}
+        yield Entry(
+            source="study", name=one.name, title=one.title, estimates=values, bases=bases, departures=tuple(others)
+        )  # fmt: skip
+
+
+def _bases_of(frames: Frames, name: str, quantity: str) -> tuple[Basis, ...]:
+    """Of the scores of a subject's seeds, each once."""
+    several = []
+    for row in frames.shown:
+        if (row.subject, row.quantity) == (name, quantity) and row.value is not None and row.seed is not None:
+            record = frames.records[name, row.seed]
+            protocol = frames.study.protocol if record is None else record.protocol
+            several.append(_basis(row, protocol.get("quality", {})))
+    return tuple(dict.fromkeys(several))
 
 
 def _scored(frames: Frames) -> Iterator[Entry]:
@@ -106,6 +184,8 @@ def _best_point(frames: Frames, sweep: ScoreSweep, best: Measurement, score: str
         title=f"{of.title}, best of {len(sweep.measurements)}" if several else of.title,
         estimates=_counted(frames, of.name) if of.seed is None else {c: frames.estimates[of.name, c] for c in costs},
         readings={each: replace(row, other_protocol=", ".join(apart)) for each, row in rows.items()},
+        bases={each: (_basis(row, best.settings["quality"]),) for each, row in rows.items() if row.value is not None},
+        sweep=() if of.seed is None else (of.seed, sweep.shared, frozenset(sweep.places)),
         chosen=best_note(sweep.points, score) if several else "",
         departures=tuple(apart),
     )
@@ -157,21 +237,27 @@ def _others(frames: Frames) -> dict[str, Scored]:
 
 def why_apart(frames: Frames, column: Column) -> str:
     """Why printed networks share no axis with ours in this score; empty where they do. They do only where the page says
-    that it is at full size, and all of our scores bear the printed one's name (`FID`) and number of samples."""
+    that it is at full size, and our scores in the column bear the printed one's name (`FID`) and number of samples, and
+    are against all of the training set or ADM's reference."""
     if frames.definition.scale != "full":
         return "they are of another size"
     if column.published is None:
         return f"their score is not {column.title}"
-    printed = frames.published.columns[column.published]
-    for row in frames.shown:
-        if row.quantity != column.quantity or row.value is None:
-            continue
-        label, samples = str(row.conditions.get("label", column.title)), row.conditions.get("samples")
-        if label.split(",")[0] != printed.title:
-            return f"their {printed.title} is not {label}"
-        if printed.samples not in (None, samples):
-            return f"their {printed.title} is of {printed.samples:,} samples, ours of {samples}"
-    return ""
+    drawn = [each for each in entries(frames) if each.value(column) is not None]
+    bases = dict.fromkeys(basis for each in drawn for basis in each.bases.get(column.quantity, ()))
+    return next(filter(None, (_why_not_printed(basis, column, frames) for basis in bases)), "")
+
+
+def _why_not_printed(basis: Basis, column: Column, frames: Frames) -> str:
+    """Why a score is not the printed one of its column; empty where it is, or nothing is printed."""
+    if column.published is None:
+        return ""
+    printed, label = frames.published.columns[column.published], basis.label or column.title
+    if label.split(",")[0] != printed.title:
+        return f"their {printed.title} is not {label}"
+    if printed.samples not in (None, basis.samples):
+        return f"their {printed.title} is of {printed.samples:,} samples, ours of {basis.samples}"
+    return "" if basis.whole else f"their {printed.title} is against all of the training set, and ours is not"
 
 
 def printed_only(frames: Frames) -> list[str]:

@@ -45,6 +45,17 @@ class ScoreSweep:
         ]
 
     @property
+    def places(self) -> list[tuple[int, float]]:
+        """(steps, guidance scale) of each point."""
+        return [_place(each) for each in self.measurements]
+
+    @property
+    def shared(self) -> str:
+        """What all of its points have in common, but which network they are of, as a text."""
+        settings = {part: self.measurements[-1].settings[part] for part in ("sampling", "quality", "data")}
+        return _fixed_of(settings)
+
+    @property
     def conditions(self) -> Mapping[str, Any]:
         """What all of its points have in common."""
         settings = self.measurements[-1].settings
@@ -87,7 +98,10 @@ def protocol_of(sweep: ScoreSweep, measurement: Measurement) -> dict[str, Any]:
 def _fixed(measurement: Measurement) -> str:
     """What points of one sweep have in common, as a text. `sampled_by` says of a pipeline's own call what the sampling
     says, in words."""
-    settings = {name: value for name, value in measurement.settings.items() if name != "sampled_by"}
+    return _fixed_of({name: value for name, value in measurement.settings.items() if name != "sampled_by"})
+
+
+def _fixed_of(settings: Mapping[str, Any]) -> str:
     sampling = {
         name: value for name, value in settings["sampling"].items() if name not in (*VARIED, *ONLY_GUIDED)
     }  # fmt: skip

@@ -70,16 +70,21 @@ class Tab1:
         for (guidance, steps), value in scores.items():
             self.score(self.record(name, seed).key, value, guidance_scale=guidance, steps=steps, **sampling)
 
-    def score(self, trial: str, value: float | None, *, sampled_by: str = "", **sampling: Any) -> None:
+    def score(
+        self, trial: str, value: float | None, *, sampled_by: str = "", label: str = FID, samples: int = 50_000,
+        **sampling: Any,
+    ) -> None:  # fmt: skip
         failed = Failed(phase="sample", message="NaN")
-        quantities: dict[str, Quantity] = {"fd": failed if value is None else fid(value)}
+        scored = failed if value is None else fid(value, label=label, samples=samples)
+        quantities: dict[str, Quantity] = {"fd": scored}
         self.store.put(
             Measurement(
                 subject="score",
                 settings={
-                    "trial": trial, "weights_sha256": "ab", "classes": "all", "samples": 50_000,
-                    "sampling": {**PROTOCOL["sampling"], **sampling}, "quality": PROTOCOL["quality"],
-                    "data": PROTOCOL["data"], **({"sampled_by": sampled_by} if sampled_by else {}),
+                    "trial": trial, "weights_sha256": "ab", "classes": "all", "samples": samples,
+                    "sampling": {**PROTOCOL["sampling"], **sampling}, "data": PROTOCOL["data"],
+                    "quality": {**PROTOCOL["quality"], "samples": samples},
+                    **({"sampled_by": sampled_by} if sampled_by else {}),
                 },
                 quantities=quantities,
             )

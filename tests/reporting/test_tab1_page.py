@@ -26,6 +26,9 @@ GRID = {(g, n): 3.0 + abs(g - 1.5) + 2 / n for g in (1.0, 1.5, 2.0) for n in (10
 BEST = "best of 6 tried: guidance 1.5, 50 steps, flattered by the choice"
 
 
+OTHERS = {"dit_xl_2": {"architecture": "published/dit_xl_2", "key": "00112233aabbccdd"}}
+
+
 @pytest.fixture
 def tab1(tmp_path: Path) -> Tab1:
     return build(tmp_path)
@@ -146,6 +149,104 @@ def test_a_score_of_fewer_samples_shares_no_axis_with_the_printed_one(tab1: Tab1
     assert content.context["apart"] == "their FID is of 50,000 samples, ours of 5000"
 
 
+LAPTOP_SCORE = {"label": LAPTOP["label"], "samples": 512}
+FEW = {"label": "FID, N=5000 against all of the training set", "samples": 5_000}
+
+
+@pytest.mark.parametrize("score", [LAPTOP_SCORE, FEW])
+@pytest.mark.parametrize("whose", ["a trial's", "others'"])
+def test_a_sweep_of_another_score_is_on_no_axis_and_in_no_column(
+    tab1: Tab1, score: dict[str, Any], whose: str, page_cells: Cells
+) -> None:
+    tab1.definition["others"] = OTHERS
+    key = OTHERS["dit_xl_2"]["key"] if whose == "others'" else tab1.record("dit_xl_2").key
+    for scale in (1.0, 1.5):
+        tab1.score(key, 41.5 + scale, guidance_scale=scale, steps=50, **score)
+    content = drawn(tab1)
+    assert content.context["apart"] == "", "ours that are drawn are the printed score"
+    assert not [mark for mark in against_cost.cost_marks(tab1.frames()) if mark.y > 40]
+    assert f"best of 2 ({score['label']})" in content.context["elsewhere"]
+    page = tab1.write()
+    row = table_rows(page)["dit_xl_2", "others" if whose == "others'" else "best"]
+    assert f"{score['label']}: 42.5" in re.sub(r"\s+", " ", row)
+    assert 'data-quantity="fd"' not in row
+    assert not [c for c in page_cells(row) if c.get("data-value") == "42.5"]
+
+
+def test_a_trial_of_another_score_than_the_others_is_told_apart(tab1: Tab1) -> None:
+    for seed in SEEDS:
+        trial = tab1.record("dit_xl_2", seed)
+        other = {**trial.quantities, "fd": fid(41.5, **LAPTOP_SCORE)}  # type: ignore[arg-type]
+        tab1.store.put(replace(trial, quantities=other))
+    assert "DiT-XL/2" not in {m.title for m in against_cost.cost_marks(tab1.frames()) if m.look != "printed"}
+    page = tab1.write()
+    assert f"{LAPTOP['label']}: 41.5" in table_rows(page)["dit_xl_2", "study"]
+    head = page[page.index('<table class="ladder beside">') :].partition("</thead>")[0]
+    assert LAPTOP["label"] not in head
+
+
+def test_where_nothing_but_a_sweep_is_scored_it_shares_the_printed_axis_only_as_the_printed_score(tab1: Tab1) -> None:
+    for record in list(tab1.store.trials()):
+        left = {name: each for name, each in record.quantities.items() if name != "fd"}
+        tab1.store.put(replace(record, quantities=left))
+    tab1.sweep("snapgen", {(1.5, 10): 4.0, (1.5, 50): 3.0}, **LAPTOP_SCORE)
+    assert drawn(tab1).context["apart"] == f"their FID is not {LAPTOP['label']}"
+    tab1.sweep("dit_xl_2", {(1.5, 10): 4.5, (1.5, 50): 3.5})
+    content = drawn(tab1)
+    assert content.context["apart"] == ""
+    assert {mark.title for mark in against_cost.cost_marks(tab1.frames()) if mark.look == "best"} == {
+        "DiT-XL/2, seed 0, best of 2"
+    }
+
+
+@pytest.mark.parametrize(
+    ("reference", "shared"),
+    [
+        ({"reference": "heldout"}, False),
+        ({"reference": "train", "reference_samples": 10_000}, False),
+        ({"reference": "path"}, False),
+        ({"reference": "path", "reference_build": "adm", "reference_samples": 10_000}, True),
+        ({"reference": "train", "reference_samples": None}, True),
+    ],
+)
+def test_only_scores_against_all_of_the_training_set_or_adm_s_share_the_printed_axis(
+    tab1: Tab1, reference: dict[str, Any], shared: bool
+) -> None:
+    protocol = {**tab1.manifest.protocol, "quality": {**tab1.manifest.protocol["quality"], **reference}}
+    tab1.manifest = replace(tab1.manifest, protocol=protocol)
+    for record in list(tab1.store.trials()):
+        tab1.store.put(replace(record, protocol=protocol))
+    said = "" if shared else "their FID is against all of the training set, and ours is not"
+    assert drawn(tab1).context["apart"] == said
+
+
+def test_best_points_of_one_grid_have_a_front_and_else_the_page_says_that_ours_is_at_one_guidance(tab1: Tab1) -> None:
+    values = {"snapgen": 3.0, "dit_xl_2": 1.0, "uvit_h": 2.0, "thin_sdxl": 0.5}  # other orders than at one guidance
+
+    def fronts() -> tuple[set[str], str]:
+        marks = against_cost.cost_marks(tab1.frames())
+        front = {m.title for m in marks if m.cost == "macs" and m.look == "best" and m.on_front}
+        return front, drawn(tab1).context["guided"]
+
+    fixed = "Our front of trained networks is at one setting for all, guidance 1.5 and 25 steps"
+    assert fronts() == (
+        set(), f"{fixed}, not of best points: not every network has a score sweep over the same points.",
+    )  # fmt: skip
+    for name, value in values.items():
+        grid = {each: score + value for each, score in GRID.items()}
+        tab1.sweep(name, grid if name != "uvit_h" else dict(list(grid.items())[1:]))
+    assert fronts()[0] == set(), "one was swept over fewer points"
+    tab1.sweep("uvit_h", {each: score + 2 for each, score in GRID.items()})
+    front, said = fronts()
+    assert front == {"the efficient UNet, seed 0, best of 6", "thin SDXL, seed 0, best of 6"}
+    assert said == f"{fixed}; the front of best points is of one sweep a network, each over the same 6 points."
+    names = {trace.name for trace in drawn(tab1).figure.data}  # type: ignore[union-attr]
+    assert {"front, best", "front, printed"} <= names
+    longer = {**tab1.manifest.protocol, "recipe": {**tab1.manifest.protocol["recipe"], "steps": 2_000_000}}
+    tab1.store.put(replace(tab1.record("uvit_h"), protocol=longer))
+    assert fronts()[0] == set(), "one was trained otherwise"
+
+
 def test_at_laptop_size_nothing_printed_is_drawn_whatever_the_score_is_called(tab1: Tab1) -> None:
     tab1.definition |= {"scale": "laptop", "claims": []}
     assert "printed" not in {trace.name for trace in drawn(tab1).figure.data}  # type: ignore[union-attr]
@@ -192,9 +293,6 @@ def test_the_best_of_a_sweep_says_in_what_its_training_departs_too(tab1: Tab1) -
     assert f"{MARK} recipe.steps=2000000, sampling.steps=50" in row
     (table,) = guidance.content(tab1.frames()).context["sweeps"]  # type: ignore[union-attr]
     assert table["departures"] == "recipe.steps=2000000"
-
-
-OTHERS = {"dit_xl_2": {"architecture": "published/dit_xl_2", "key": "00112233aabbccdd"}}
 
 
 def test_others_weights_that_were_scored_here_stand_below_the_printed_row(tab1: Tab1) -> None:

@@ -12,7 +12,7 @@ from harness.records.better import MORE_IS_BETTER, front_of
 from harness.reporting.cells import interval, names_of
 from harness.reporting.definition import Column
 from harness.reporting.drawing import BLUE, GREY, ORANGE, PURPLE, axis_of, headed, label_sides, wrapped
-from harness.reporting.entries import Entry, cost_columns, entries, score_column, why_apart
+from harness.reporting.entries import Entry, column_basis, cost_columns, entries, score_column, why_apart
 from harness.reporting.format import inside, listed
 from harness.reporting.section import Content, Frames, Section
 
@@ -35,7 +35,9 @@ predicted, not measured</li>
 {% endif %}
 {% if "best" in drawn %}
 <li><svg viewBox="0 0 30 14" aria-hidden="true"><rect x="10" y="2" width="10" height="10" fill="none" stroke="#2f86c1"
-stroke-width="2"/></svg>&dagger; best point of a score sweep: flattered by the choice, and on no front</li>
+stroke-width="2"/></svg>&dagger; best point of a score sweep: flattered by the choice
+{%- if "best" in ranked %}; dashed: no other best point of such a sweep is better in both{% else %}, and on no front
+{%- endif %}</li>
 {% endif %}
 {% if "beaten" in drawn %}
 <li><svg viewBox="0 0 30 14" aria-hidden="true"><circle cx="15" cy="7" r="5" class="s-beaten"/></svg>grey: beaten by a
@@ -50,6 +52,8 @@ stroke-width="2"/></svg>&dagger; of another protocol than this page's: does not 
 d="M15 1l6 6-6 6-6-6z" class="s-published"/></svg>printed; dotted: no other printed one is better in both</li>
 {% endif %}
 </ul>
+{% if guided %}<p class="scale">{{ guided }}</p>{% endif %}
+{% if elsewhere %}<p class="scale">Not drawn, since their scores are not this one: {{ elsewhere }}.</p>{% endif %}
 {% if missing %}<p class="scale">Not drawn, without a number on one of the axes: {{ missing }}.</p>{% endif %}
 """
 Look = Literal["printed", "other", "beaten", "best", "predicted", "study"]
@@ -68,6 +72,8 @@ LOOKS: Mapping[Look, Mapping[str, Any]] = {
 
 
 RANKED: tuple[Look, ...] = ("study", "predicted")
+BEST: tuple[Look, ...] = ("best",)
+PRINTED: tuple[Look, ...] = ("printed",)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,7 +88,7 @@ class Mark:
     y: float
     low: float | None = None  # of y
     high: float | None = None
-    on_front: bool = False  # of the printed networks, or of ours
+    on_front: bool = False  # of the printed networks, of ours, or of the best points of our sweeps
 
     @property
     def label(self) -> str:
@@ -98,15 +104,20 @@ def content(frames: Frames) -> Content | None:
     if score is None or not marks:
         return None
     looks, apart = {mark.look for mark in marks}, why_apart(frames, score)
-    drawn = {(mark.title, mark.look == "printed") for mark in marks}
-    expected = [each for each in entries(frames) if not apart or each.source != "printed"]
-    name = names_of(frames.shown).get(score.quantity, score.title)
+    drawn, rows = {(mark.title, mark.look == "printed") for mark in marks}, entries(frames)
+    elsewhere = [each for each in rows if score.quantity in each.elsewhere]
+    expected = [each for each in rows if each not in elsewhere and (not apart or each.source != "printed")]
+    basis = column_basis(rows, score, frames)
+    name = (basis.label if basis is not None else "") or names_of(frames.shown).get(score.quantity, score.title)
     context = {
         "score": score.title,
         "costs": listed([inside(column.title) for column in costs]),
         "more": score.quantity in MORE_IS_BETTER,
         "drawn": looks,
         "apart": apart if frames.published.rows else "",
+        "ranked": {mark.look for mark in marks if mark.on_front},
+        "guided": _guided(frames, marks, rows, score),
+        "elsewhere": "; ".join(f"{each.title} ({each.elsewhere[score.quantity]})" for each in elsewhere),
         "missing": "; ".join(e.title for e in expected if (e.title, e.source == "printed") not in drawn),
     }
     titles = {column.quantity: _axis_title(column, frames) for column in costs}
@@ -118,17 +129,52 @@ def cost_marks(frames: Frames) -> list[Mark]:
     score, marks = score_column(frames), []
     assert score is not None
     shared, rows = not why_apart(frames, score), entries(frames)
+    ranked = swept_alike(rows, score, frames)
     for column in cost_columns(frames):
-        own = [_own(each, column, score, frames) for each in rows if each.source != "printed"]
+        others = [each for each in rows if each.source != "printed" and each not in ranked]
+        own = [_own(each, column, score, frames) for each in others]
+        best = [_own(each, column, score, frames) for each in ranked]
         printed = [_printed(each, column, score, frames) for each in rows if each.source == "printed" and shared]
-        for several in (own, printed):
-            marks += _with_front([mark for mark in several if mark is not None], score)
+        for several, looks in ((own, RANKED), (best, BEST), (printed, PRINTED)):
+            marks += _with_front([mark for mark in several if mark is not None], looks, score)
     return marks
 
 
-def _with_front(marks: Sequence[Mark], score: Column) -> list[Mark]:
+def swept_alike(rows: Sequence[Entry], score: Column, frames: Frames) -> list[Entry]:
+    """The best points that compare: of each of the study's networks one, of the same seed, chosen from the same points;
+    empty unless all of the study that no control beats have one, and are two or more."""
+    names = [one.name for one in frames.study.subjects if one.name not in frames.checks.beaten]
+    alike: dict[tuple[Any, ...], dict[str, Entry]] = {}
+    for each in rows:
+        if each.source == "best" and each.value(score) is not None and not _otherwise_made(each):
+            alike.setdefault(each.sweep, {})[each.name] = each
+    whole = (group for group in alike.values() if len(names) > 1 and all(name in group for name in names))
+    return next(([group[name] for name in names] for group in whole), [])
+
+
+def _otherwise_made(entry: Entry) -> bool:
+    """Whether its protocol is not the page's in more than how it was sampled."""
+    return any(not each.startswith("sampling.") for each in entry.departures)
+
+
+def _guided(frames: Frames, marks: Sequence[Mark], rows: Sequence[Entry], score: Column) -> str:
+    """At which guidance our front is, and whether there is one of best points too."""
+    sampling = frames.study.protocol.get("sampling", {})
+    if "guidance_scale" not in sampling or not any(mark.look in RANKED for mark in marks):
+        return ""
+    fixed = (
+        f"Our front of trained networks is at one setting for all, guidance {sampling['guidance_scale']:g} and "
+        f"{sampling['steps']} steps"
+    )
+    if ranked := swept_alike(rows, score, frames):
+        points = len(ranked[0].sweep[-1])
+        return f"{fixed}; the front of best points is of one sweep a network, each over the same {points} points."
+    return f"{fixed}, not of best points: not every network has a score sweep over the same points."
+
+
+def _with_front(marks: Sequence[Mark], looks: Sequence[Look], score: Column) -> list[Mark]:
     """Those that no other beats in score and cost are told so; none where their costs are known in different ways."""
-    ranked = [mark for mark in marks if mark.look in (*RANKED, "printed")]
+    ranked = [mark for mark in marks if mark.look in looks]
     if len({mark.x_kind for mark in ranked}) != 1:
         return list(marks)
     way = "maximize" if score.quantity in MORE_IS_BETTER else "minimize"
@@ -196,10 +242,10 @@ def cost_figure(marks: Sequence[Mark], titles: Mapping[str, str], score: str) ->
 
 def _panel(figure: go.Figure, placed: Sequence[tuple[Mark, str]], index: int) -> None:
     """The fronts, and above them the marks with their labels, kind by kind."""
-    for together in (("printed",), RANKED):
+    for together, dash in ((PRINTED, "dot"), (BEST, "dash"), (RANKED, "dot")):
         front = sorted((mark.x, mark.y) for mark, _ in placed if mark.on_front and mark.look in together)
         if len(front) > 1:
-            line = {"color": LOOKS[together[0]]["color"], "width": 1.2, "dash": "dot"}
+            line = {"color": LOOKS[together[0]]["color"], "width": 1.2, "dash": dash}
             xs, ys = zip(*front, strict=True)
             figure.add_trace(
                 go.Scatter(x=xs, y=ys, mode="lines", line=line, hoverinfo="skip", name=f"front, {together[0]}"),

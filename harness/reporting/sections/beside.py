@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from harness.reporting.cells import Text, interval, names_of, protocol_notes, published_text, reading_text, value_text
 from harness.reporting.definition import Column
-from harness.reporting.entries import Entry, entries, printed_only
+from harness.reporting.entries import Entry, column_basis, entries, printed_only
 from harness.reporting.format import number
 from harness.reporting.published import LABELS, PublishedCell
 from harness.reporting.section import Content, Frames, Section
@@ -97,7 +97,7 @@ def content(frames: Frames) -> Content:
             "rows": [_row(each, frames) for each in rows],
             "columns": frames.columns,
             "extra": printed_only(frames),
-            "names": names_of(frames.shown),
+            "names": names_of(frames.shown) | _score_names(rows, frames),
             "seeds": len(frames.study.seeds),
             "best": any(each.chosen for each in rows),
             "notes": protocol_notes([*frames.shown, *points]),
@@ -108,6 +108,12 @@ def content(frames: Frames) -> Content:
         },
         title="" if published else "Table",
     )
+
+
+def _score_names(rows: Sequence[Entry], frames: Frames) -> dict[str, str]:
+    """Quantity -> what the column's score is called."""
+    bases = {column.quantity: column_basis(rows, column, frames) for column in frames.columns}
+    return {quantity: basis.label for quantity, basis in bases.items() if basis is not None and basis.label}
 
 
 def _row(entry: Entry, frames: Frames) -> dict[str, object]:
@@ -139,6 +145,8 @@ def _cell(entry: Entry, column: Column, frames: Frames) -> Cell:
         if cell is None or column.published is None:
             return Cell()
         return Cell(printed=_printed(entry, column.published, cell, frames))
+    if column.quantity in entry.elsewhere:
+        return _elsewhere(entry, column)
     if column.quantity in entry.readings:
         row = entry.readings[column.quantity]
         return Cell(own=reading_text(row), spreads=_between(row.low, row.high))
@@ -146,6 +154,13 @@ def _cell(entry: Entry, column: Column, frames: Frames) -> Cell:
         return Cell(own=_nothing(entry, column)) if column.spread == "seeds" else Cell()
     estimate = entry.estimates[column.quantity]
     return Cell(own=value_text(estimate, column), spreads=_between(*interval(estimate, column)))
+
+
+def _elsewhere(entry: Entry, column: Column) -> Cell:
+    """Another score than the column's: its name and value, and no number in the column."""
+    own = entry.own(column.quantity)
+    value = "" if own is None or own.value is None else f": {number(own.value)}"
+    return Cell(spreads=(f"{entry.elsewhere[column.quantity]}{value}",))
 
 
 def _nothing(entry: Entry, column: Column) -> Text:
