@@ -6,25 +6,30 @@ A converter says what another program's tensors are called here. A new one is a 
 `harness convert` is this with what is needed to sample: the classes and the autoencoder.
 """
 
-from argparse import Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.unet import UNetConfig
-from harness.models.convert_peers import from_diffusers_dit, from_dit, from_uvit
-from harness.models.weights import Training, write_weights
+from harness.models.convert_files import tensors_of
+from harness.models.convert_peers import (
+    DIFFUSERS_DIT_NAMES,
+    DIT_NAMES,
+    UVIT_NAMES,
+    from_diffusers_dit,
+    from_dit,
+    from_uvit,
+    original,
+)
+from harness.models.weights import Misfit, Training, misfit, write_weights
 from harness.records.errors import UserError, unknown_name
 
-AVERAGED = "ema"
-"""Where the checkpoints of DiT's and SiT's training have the averaged weights, which are the ones that are sampled."""
+TABLE = "text.rows"
+"""A row for each class and one for none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +39,8 @@ class Converter:
     rename: Callable[[Mapping[str, Tensor], ArchitectureConfig], dict[str, Tensor]]
     mark: str
     """A tensor that its files have and no other program's."""
+    names: tuple[tuple[str, str], ...] = ()
+    """Theirs and ours, where they tell what a tensor of ours is called there."""
 
 
 def converted(
@@ -47,9 +54,12 @@ def converted(
     """
     if of is not None and of not in CONVERTERS:
         raise unknown_name("converter of weights", of, CONVERTERS)
-    theirs = _tensors(source)
+    theirs = tensors_of(source)
     try:
-        ours = CONVERTERS[of or _program_of(theirs)].rename(theirs, architecture)
+        converter = CONVERTERS[of or _program_of(theirs)]
+        ours = converter.rename(theirs, architecture)
+        if (found := misfit(ours, architecture)) is not None:
+            raise _does_not_fit(found, _their_name(found.name, theirs, ours, converter), ours)
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
     write_weights(to, ours, architecture, training)
@@ -63,19 +73,24 @@ def _program_of(theirs: Mapping[str, Tensor]) -> str:
     raise UserError(f"its tensors are those of no program that is known, each of which has one: {marks}")
 
 
-def _tensors(source: Path) -> dict[str, Tensor]:
-    try:
-        if source.suffix == ".safetensors":
-            return load_file(source)
-        with torch.serialization.safe_globals([Namespace]):  # the command line that DiT's and SiT's checkpoints keep
-            tensors = torch.load(source, map_location="cpu", weights_only=True)  # never runs code
-    except (OSError, SafetensorError, UnpicklingError, RuntimeError, EOFError) as error:
-        raise UserError(f"cannot read the weights {source}: {' '.join(str(error).split())[:200]}") from error
-    if isinstance(tensors, dict) and isinstance(tensors.get(AVERAGED), dict):
-        tensors = tensors[AVERAGED]
-    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
-        raise UserError(f"{source} is no mapping from names to tensors; save the module's state_dict() alone")
-    return tensors
+def _their_name(name: str, theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor], converter: Converter) -> str:
+    """What the tensor that is called `name` here is called in their file; if it is not there, would be."""
+    own = ours.get(name)
+    known = (key for key, tensor in theirs.items() if tensor is own)
+    return next(known, None) or original(name, converter.names)
+
+
+def _does_not_fit(found: Misfit, name: str, ours: Mapping[str, Tensor]) -> UserError:
+    if found.is_value:
+        return UserError(f"its weights are not finite: '{name}' {found.reason}; give another checkpoint")
+    if found.name == TABLE and found.name in ours:
+        rows = len(ours[found.name])
+        return UserError(
+            f"'{name}' {found.reason}: a table of {rows - 1} classes and a row for none is the architecture's with "
+            f"`edits: {{context_width: {rows}}}` in a YAML, and then --names names its classes"
+        )
+    advice = "name the architecture that the weights are of, or fetch them again"
+    return UserError(f"its weights do not fit the architecture: '{name}' {found.reason}; {advice}")
 
 
 def _as_they_are(theirs: Mapping[str, Tensor], _architecture: ArchitectureConfig) -> dict[str, Tensor]:
@@ -134,9 +149,9 @@ def _from_diffusers_name(key: str, stages: int) -> str:
 
 
 CONVERTERS: dict[str, Converter] = {
-    "dit": Converter(rename=from_dit, mark="x_embedder.proj.weight"),
-    "uvit": Converter(rename=from_uvit, mark="patch_embed.proj.weight"),
-    "diffusers_dit": Converter(rename=from_diffusers_dit, mark="pos_embed.proj.weight"),
+    "dit": Converter(rename=from_dit, mark="x_embedder.proj.weight", names=DIT_NAMES),
+    "uvit": Converter(rename=from_uvit, mark="patch_embed.proj.weight", names=UVIT_NAMES),
+    "diffusers_dit": Converter(rename=from_diffusers_dit, mark="pos_embed.proj.weight", names=DIFFUSERS_DIT_NAMES),
     "diffusers": Converter(rename=_from_diffusers, mark="down_blocks.0.resnets.0.conv1.weight"),
     "state_dict": Converter(rename=_as_they_are, mark=""),  # of our own names, which no name here tells apart
 }

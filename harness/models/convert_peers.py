@@ -9,6 +9,7 @@
 Which parameters there must be, and of which shapes, `harness.models.weights` checks for every file.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -114,6 +115,15 @@ def _renamed(name: str, names: Sequence[tuple[str, str]]) -> str:
     for theirs, ours in names:
         name = name.replace(theirs, ours)
     return name
+
+
+def original(name: str, names: Sequence[tuple[str, str]]) -> str:
+    """What a tensor that is called `name` here is called there, as far as that is the renaming's way back: itself
+    where it is not."""
+    theirs = "norm." + name.removeprefix("norm_out.") if name.startswith("norm_out.") else name
+    for there, here in sorted(names, key=lambda pair: -len(pair[1])):  # `attention.out` before `out`
+        theirs = re.sub(rf"\b{re.escape(here.rstrip('.'))}\b", there.rstrip("."), theirs)
+    return theirs if name in (_renamed(theirs, names), _final_norm(_renamed(theirs, names))) else name
 
 
 def _final_norm(name: str) -> str:

@@ -135,10 +135,10 @@ def _opened(path: Path) -> Any:
             f"cannot read {path}: {error.strerror or error}; `harness train` prints where weights are"
         ) from error
     except SafetensorError as error:
-        raise UserError(f"{path} is {_damage(path, head)} ({error}); copy or train it again") from error
+        raise UserError(f"{path} is {damage(path, head)} ({error}); copy or train it again") from error
 
 
-def _damage(path: Path, head: bytes) -> str:
+def damage(path: Path, head: bytes) -> str:
     """What is wrong with a file that safetensors does not read: too short for what its header promises, or no such."""
     size, header = path.stat().st_size, int.from_bytes(head, "little")
     if len(head) < 8 or header > size - 8:
@@ -195,19 +195,39 @@ def _check_place(path: Path, training: Training | None) -> None:
         )
 
 
-def _check_tensors(what: str, tensors: Mapping[str, Tensor], architecture: ArchitectureConfig) -> None:
-    """Names and shapes are the architecture's, and every value is a number."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Misfit:
+    """The first tensor that cannot be one of an architecture's, and why."""
+
+    name: str
+    reason: str
+    """`is missing`, the first word of a sentence being the tensor."""
+    is_value: bool = False
+    """Name and shape are right, and a value is no number."""
+
+
+def misfit(tensors: Mapping[str, Tensor], architecture: ArchitectureConfig) -> Misfit | None:
+    """What is wrong with the tensors: names and shapes that are not the architecture's, or values that are no number;
+    None where all is right."""
     with torch.device("meta"):
         shapes_of = {name: tensor.shape for name, tensor in build(architecture).state_dict().items()}
     if odd := sorted(shapes_of.keys() ^ tensors.keys()):
-        where = "is missing" if odd[0] in shapes_of else "is none of its parameters"
-        raise UserError(f"{what} do not fit the architecture that they are to be of: '{odd[0]}' {where}")
+        return Misfit(name=odd[0], reason="is missing" if odd[0] in shapes_of else "is none of its parameters")
     for name, tensor in tensors.items():
         if tensor.shape != shapes_of[name]:
-            shapes = f"{tuple(tensor.shape)}, and {tuple(shapes_of[name])} is right"
-            raise UserError(f"{what} do not fit the architecture that they are to be of: '{name}' is {shapes}")
+            return Misfit(name=name, reason=f"is {tuple(tensor.shape)}, and {tuple(shapes_of[name])} is right")
         if not torch.isfinite(tensor).all():
-            raise UserError(f"{what} are not finite: '{name}' has values that are no number; train it again")
+            return Misfit(name=name, reason="has values that are no number", is_value=True)
+    return None
+
+
+def _check_tensors(what: str, tensors: Mapping[str, Tensor], architecture: ArchitectureConfig) -> None:
+    """Names and shapes are the architecture's, and every value is a number."""
+    if (found := misfit(tensors, architecture)) is None:
+        return
+    if found.is_value:
+        raise UserError(f"{what} are not finite: '{found.name}' {found.reason}; train it again")
+    raise UserError(f"{what} do not fit the architecture that they are to be of: '{found.name}' {found.reason}")
 
 
 def _differences(expected: ArchitectureConfig, actual: ArchitectureConfig) -> str:

@@ -4,6 +4,7 @@ DiT is held against diffusers' own, alone and through its whole pipeline; SiT an
 from their papers' equations, on state dicts of their names and shapes.
 """
 
+import io
 import json
 from argparse import Namespace
 
@@ -11,7 +12,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch.nn import functional as F
 
 from harness.architecture.catalogue import architecture
@@ -22,7 +23,7 @@ from harness.diffusion.config import SamplingConfig
 from harness.diffusion.sampling import sample_batches
 from harness.models.build import build
 from harness.models.convert import converted
-from harness.models.convert_peers import from_dit, from_uvit
+from harness.models.convert_peers import DIT_NAMES, UVIT_NAMES, from_dit, from_uvit, original
 from harness.models.peers.vit import positions_2d
 from harness.models.weights import read_identity, read_weights
 from harness.records.errors import UserError
@@ -288,23 +289,38 @@ def without(state, name):
     return {key: tensor for key, tensor in state.items() if key != name}
 
 
+NOT_FINITE = "'x_embedder.proj.bias' has values that are no number; give another checkpoint"
 DAMAGED = {
     "missing": (
         DIT,
         without(dit_state(), "blocks.1.attn.qkv.bias"),
-        "'block.1.attention.query_key_value.bias' is missing",
+        "'blocks.1.attn.qkv.bias' is missing; name the architecture that the weights are of",
     ),
-    "left over": (DIT, {**dit_state(), "blocks.2.attn.qkv.bias": torch.zeros(96)}, "is none of its parameters"),
-    "another shape": (DIT, dit_state(classes=10), r"'text.rows' is \(11, 32\), and \(1001, 32\) is right"),
+    "left over": (
+        DIT,
+        {**dit_state(), "blocks.2.attn.qkv.bias": torch.zeros(96)},
+        "'blocks.2.attn.qkv.bias' is none of its",
+    ),
+    "another shape": (
+        DIT,
+        {**dit_state(), "blocks.0.mlp.fc1.bias": torch.zeros(5)},
+        r"'blocks.0.mlp.fc1.bias' is \(5,\), and \(128,\) is right",
+    ),
+    "another table": (
+        DIT,
+        dit_state(classes=10),
+        r"'y_embedder.embedding_table.weight' is \(11, 32\), and \(1001, 32\) is right: a table of 10 classes and a "
+        r"row for none is .* `edits: \{context_width: 11\}` .* --names",
+    ),
     "no positions": (DIT, without(dit_state(), "pos_embed"), "'pos_embed' is missing"),
     "odd positions": (DIT, {**dit_state(), "pos_embed": torch.zeros(1, 15, 32)}, r"'pos_embed' is \(1, 15, 32\)"),
     "other positions": (DIT, {**dit_state(), "pos_embed": torch.zeros(1, 16, 32)}, "are not the sines and cosines"),
-    "not finite": (DIT, {**dit_state(), "x_embedder.proj.bias": torch.full((32,), torch.nan)}, "are not finite"),
+    "not finite": (DIT, {**dit_state(), "x_embedder.proj.bias": torch.full((32,), torch.nan)}, NOT_FINITE),
     "text": (architecture("laptop/dit"), dit_state(), "with a table of classes, and the architecture is none"),
     "another family": (UVIT_H, dit_state(), "weights of a DiT with a table of classes"),
     "unknown": (DIT, {"a": torch.zeros(1)}, "no program that is known"),
-    "no convolution": (UVIT_L, uvit_state(convolution=False), "'conv_out.bias' is missing"),
-    "one convolution more": (UVIT_H, uvit_state(convolution=True), "is none of its parameters"),
+    "no convolution": (UVIT_L, uvit_state(convolution=False), "'final_layer.bias' is missing"),
+    "one convolution more": (UVIT_H, uvit_state(convolution=True), "'final_layer.bias' is none of its"),
 }
 
 
@@ -315,7 +331,58 @@ def test_what_does_not_fit_is_one_sentence(name, tmp_path):
     with pytest.raises(UserError, match=sentence) as refused:
         converted(tmp_path / "theirs.pt", config, tmp_path / "ours.safetensors")
     assert "\n" not in str(refused.value)
+    assert "theirs.pt" in str(refused.value)
+    assert "ours.safetensors" not in str(refused.value)
     assert not (tmp_path / "ours.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "state", "rename", "config"),
+    [(DIT_NAMES, dit_state(), from_dit, DIT), (UVIT_NAMES, uvit_state(convolution=True), from_uvit, UVIT_L)],
+    ids=["dit", "uvit"],
+)
+def test_every_name_of_ours_is_told_back_as_theirs(names, state, rename, config):
+    kept = state.keys() - {"pos_embed"} if config is DIT else state.keys()
+    assert {original(name, names) for name in rename(state, config)} == kept
+    assert original("something.else", names) == "something.else"
+
+
+def saved(content, **how):
+    buffer = io.BytesIO()
+    torch.save(content, buffer, **how)
+    return buffer.getvalue()
+
+
+def npz():
+    buffer = io.BytesIO()
+    np.savez(buffer, a=np.zeros(3))
+    return buffer.getvalue()
+
+
+WHOLE = {"a": torch.zeros(1000)}
+BAD_FILES = {
+    "junk.pt": (b"hello world" * 50, "it is no file of torch.save"),
+    "words.pt": (b"base: published/dit_xl_2\nedits: {}\n", "it is no file of torch.save"),
+    "empty.pt": (b"", "it is empty; fetch it again"),
+    "empty.safetensors": (b"", "it is empty; fetch it again"),
+    "cut.pt": (saved(WHOLE)[:2000], "it is cut off, or damaged; fetch it again"),
+    "old.pt": (saved(WHOLE, _use_new_zipfile_serialization=False)[:2000], "it is cut off; fetch it again"),
+    "arrays.npz": (npz(), "it is an .npz of NumPy's arrays; give a file of safetensors"),
+    "module.pt": (saved(torch.nn.Linear(2, 2)), r"it holds Python objects \(torch.nn.modules.linear.Linear\)"),
+    "numbers.pt": (saved({"a": 1}), "is no mapping from names to tensors"),
+    "cut.safetensors": (save(WHOLE)[:2000], r"it is cut off: 2,000 of 4,\d\d\d bytes are there; fetch it again"),
+    "text.safetensors": (b"hello, these are no weights", "it is no safetensors file; fetch it again, or give"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_file_that_holds_no_weights_says_why_and_what_to_do(name, tmp_path):
+    content, sentence = BAD_FILES[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=sentence) as refused:
+        converted(tmp_path / name, DIT, tmp_path / "ours.safetensors")
+    assert name in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_code_in_a_pickle_is_not_run(tmp_path):
