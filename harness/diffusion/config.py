@@ -67,8 +67,11 @@ class SamplingConfig:
                 f"sampling.shift {self.shift} does not fit sampling.times={self.times}; give times=shifted with a "
                 "shift other than 1, or times=uniform with shift=1"
             )
-        if not self.guidance_scale >= 0 or self.guidance_scale == float("inf"):
-            raise UserError(f"sampling.guidance_scale must be a number from 0 (1 is none), not {self.guidance_scale}")
+        if not 1 <= self.guidance_scale < float("inf"):
+            raise UserError(
+                f"sampling.guidance_scale must be a number from 1, which is no guidance, not {self.guidance_scale}; "
+                "papers that write w for the 1 + w here (U-ViT: 0.4) mean 1 more (1.4)"
+            )
         if self.rounding not in ROUNDINGS:
             raise unknown_name("sampling.rounding", self.rounding, ROUNDINGS)
         self._check_guidance()
@@ -94,10 +97,9 @@ class SamplingConfig:
             )
         if channels is not None and channels < 1:
             raise UserError(f"sampling.legacy_guided_channels must be at least 1, or null for all, not {channels}")
-        if channels is not None and self.guidance_scale in (0, 1):
+        if channels is not None and self.guidance_scale == 1:
             raise UserError(
-                "sampling.legacy_guided_channels needs guidance, a guidance_scale other than 0 and 1, not "
-                f"{self.guidance_scale}; leave it out"
+                "sampling.legacy_guided_channels needs guidance, a guidance_scale above 1; leave it out, or give one"
             )
 
     def check_channels(self, channels: int) -> None:
@@ -111,7 +113,7 @@ class SamplingConfig:
     def with_guidance(self, scale: float) -> "SamplingConfig":
         """The same with another guidance scale; without the settings that mean nothing at it."""
         interval = EVERYWHERE if scale == 1 else self.guidance_interval
-        channels = None if scale in (0, 1) else self.legacy_guided_channels
+        channels = None if scale == 1 else self.legacy_guided_channels
         return replace(self, guidance_scale=scale, guidance_interval=interval, legacy_guided_channels=channels)
 
     @property
@@ -139,4 +141,4 @@ class SamplingConfig:
     @property
     def evaluations(self) -> int:
         """Evaluations of the network for one sample (NFE)."""
-        return sum(1 if self.scale_at(time) in (0, 1) else 2 for time in self.evaluated_at)
+        return sum(1 if self.scale_at(time) == 1 else 2 for time in self.evaluated_at)

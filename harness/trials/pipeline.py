@@ -165,12 +165,8 @@ def _parameters(folder: Path) -> Mapping[str, inspect.Parameter]:
 
 def _check_settings(folder: Path, config: SamplingConfig, parameters: Mapping[str, Any]) -> None:
     """Refuse settings that the pipeline's call has not, rather than leave them out."""
-    scale, takes_scale = config.guidance_scale, "guidance_scale" in parameters
-    if scale < 1 or (scale > 1 and not takes_scale):
-        raise UserError(
-            f"{folder} is sampled by its own call, which "
-            f"{'guides by scales from 1' if takes_scale else 'knows no guidance'}; give sampling.guidance_scale=1"
-        )
+    if config.guidance_scale > 1 and "guidance_scale" not in parameters:
+        raise UserError(f"{folder} is sampled by its own call, which knows no guidance; give sampling.guidance_scale=1")
     own = {
         "guidance_interval": config.guidance_interval != EVERYWHERE,
         "legacy_guided_channels": config.legacy_guided_channels is not None,

@@ -195,7 +195,7 @@ def test_ignoring_guidance_or_the_prompt_is_seen(network: Network, monkeypatch: 
     assert (images(network).int() - unguided.int()).abs().max() <= 1  # the mutation makes guidance do nothing
 
 
-@pytest.mark.parametrize(("scale", "batch", "calls"), [(1.0, 16, 7), (0.0, 16, 7), (2.0, 32, 7)])
+@pytest.mark.parametrize(("scale", "batch", "calls"), [(1.0, 16, 7), (2.0, 32, 7)])
 def test_scale_one_costs_one_evaluation(network: Network, scale: float, batch: int, calls: int) -> None:
     network.batches.clear()
     config = dataclasses.replace(CONFIG, guidance_scale=scale)
@@ -238,7 +238,6 @@ def test_another_guidance_keeps_what_means_something_at_it() -> None:
     config = SamplingConfig(guidance_scale=2.0, guidance_interval=(0.1, 0.7), legacy_guided_channels=3)
     assert config.with_guidance(1.5) == dataclasses.replace(config, guidance_scale=1.5)
     assert config.with_guidance(1.0) == SamplingConfig()
-    assert config.with_guidance(0.0) == SamplingConfig(guidance_scale=0.0, guidance_interval=(0.1, 0.7))
 
 
 def test_old_code_guided_the_first_channels_alone(network: Network) -> None:
@@ -290,6 +289,9 @@ def test_sampling_leaves_no_trace(network: Network) -> None:
         ({"shift": 3.0}, "sampling.shift 3.0 does not fit sampling.times=uniform"),
         ({"times": "shifted", "shift": 0.0}, "sampling.shift must be a number above 0"),
         ({"guidance_scale": -1.0}, "sampling.guidance_scale"),
+        ({"guidance_scale": 0.0}, "guidance_scale must be a number from 1, which is no guidance, not 0.0"),
+        ({"guidance_scale": 0.4}, r"not 0.4; papers that write w for the 1 \+ w here \(U-ViT: 0.4\) mean 1 more"),
+        ({"guidance_scale": float("inf")}, "sampling.guidance_scale"),
         ({"guidance_scale": float("nan")}, "sampling.guidance_scale"),
         ({"guidance_interval": (0.7, 0.2)}, r"guidance_interval is \[low, high\], times with .*, not \[0.7, 0.2\]"),
         ({"guidance_interval": (0.0, 1.5)}, "sampling.guidance_interval"),
@@ -299,7 +301,7 @@ def test_sampling_leaves_no_trace(network: Network) -> None:
             {"guidance_interval": (0.6, 0.9), "guidance_scale": 2.0, "steps": 2},
             r"\[0.6, 0.9\] has none of the times of 2 steps \(0.5, 1\); widen it",
         ),
-        ({"legacy_guided_channels": 3}, "legacy_guided_channels needs guidance, a guidance_scale other than 0 and 1"),
+        ({"legacy_guided_channels": 3}, "legacy_guided_channels needs guidance, a guidance_scale above 1"),
         ({"legacy_guided_channels": 0, "guidance_scale": 2.0}, "legacy_guided_channels must be at least 1, or null"),
         ({"rounding": "down"}, "unknown sampling.rounding 'down'; choose one of: "),
         ({"micro_batch": 0}, "sampling.micro_batch"),

@@ -126,7 +126,6 @@ def test_what_needs_more_than_a_class_is_refused(name, sentence, tmp_path):
         ("ten", {}, True, "makes pictures of 8 x 8 with 3 channels, and the data's are 8 x 8 with 1"),
         ("thousand", {}, True, "knows 1,000 classes, and the data has 10"),
         ("none", {"guidance_scale": 2.0}, True, "knows no guidance; give sampling.guidance_scale=1"),
-        ("thousand", {"guidance_scale": 0.5}, True, "guides by scales from 1; give sampling.guidance_scale=1"),
         ("none", {"times": "shifted", "shift": 3.0}, True, "no such sampling.times"),
         ("ten", {"guidance_scale": 2.0, "guidance_interval": (0.0, 0.5)}, True, "no such sampling.guidance_interval"),
         ("ten", {"guidance_scale": 2.0, "legacy_guided_channels": 3}, True, "no such sampling.legacy_guided_channels"),

@@ -117,7 +117,7 @@ def test_a_network_whose_images_are_no_numbers_fails_at_its_point_alone(empty, c
     ("words", "sentence"),
     [
         (["--guidance", "1", "1"], "--guidance names a value twice: 1, 1; give it once"),
-        (["--guidance", "-1"], "sampling.guidance_scale must be a number from 0 (1 is none), not -1.0"),
+        (["--guidance", "-1"], "sampling.guidance_scale must be a number from 1, which is no guidance, not -1.0"),
         (["--steps", "0"], "sampling.steps must be at least 1, not 0"),
         (["--guidance", "2", "--beside", "0f3a"], "--beside is of one score, and --guidance and --steps ask for"),
         (["--guidance", "2", "--plot", "x.png"], "--plot names an .html file, not x.png"),
