@@ -58,6 +58,8 @@ def check(arguments: argparse.Namespace) -> None:
         arguments.settings = settings_of(overrides)
     check_device(arguments.settings)
     _check_flags(arguments)
+    if _is_pipeline(arguments):
+        _check_pipeline(arguments)
     if _is_sweep(arguments):
         _check_sweep(arguments)
 
@@ -71,6 +73,20 @@ def _check_flags(arguments: argparse.Namespace) -> None:
         raise UserError(f"--to names an .npz file, not {arguments.to}")
     if arguments.to is not None:
         check_file_writable(arguments.to)
+
+
+def _check_pipeline(arguments: argparse.Namespace) -> None:
+    """Refuse what a pipeline is sampled without, rather than leave it out."""
+    from harness.launch.config import SlurmLauncher
+
+    asked = next((each for each in arguments.overrides if each.lstrip("+~").startswith("sampling.solver=")), None)
+    if asked is not None:
+        raise UserError(f"{arguments.name} is sampled by its own call, with its own scheduler; leave out {asked}")
+    if isinstance(arguments.settings.launcher, SlurmLauncher):
+        raise UserError(
+            f"{arguments.name} is a pipeline, which is sampled in this process; leave out launcher=slurm, and submit "
+            "this command as a job of your own where it shall run on a cluster"
+        )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -156,17 +172,19 @@ def _sweep(arguments: argparse.Namespace) -> int:
         for each in swept
     ]
     score, title = ranked_by(arguments.settings.quality), arguments.title
+    if solver := next((each.own["solver"] for each in swept if each.own is not None), ""):
+        print(f"sampled by the pipeline's own call, {solver}; sampling.solver is not asked for", file=sys.stderr)
     page = score_sweep_figure(points, score, title=title).to_html(include_plotlyjs=True)
     write_atomic(arguments.plot, page.encode())
     if arguments.json:
-        print(json.dumps([to_plain({"sampling": each.sampling, "scores": each.scores}) for each in swept]))
+        print(json.dumps([to_plain({"sampling": each.settings, "scores": each.scores}) for each in swept]))
         return 0
-    print(_sweep_table(title, points, [each.sampling.evaluations for each in swept], score))
+    print(_sweep_table(title, points, [each.evaluations for each in swept], score))
     print(arguments.plot)
     return 0
 
 
-def _sweep_table(title: str, points: Sequence[ScorePoint], evaluations: Sequence[int], score: str) -> str:
+def _sweep_table(title: str, points: Sequence[ScorePoint], evaluations: Sequence[int | None], score: str) -> str:
     from harness.reporting.score_sweep import best_note, best_of, less_the_best, score_label
 
     names = list(points[0].scores)
@@ -175,7 +193,7 @@ def _sweep_table(title: str, points: Sequence[ScorePoint], evaluations: Sequence
         (
             f"{point.guidance:g}",
             point.steps,
-            nfe,
+            "-" if nfe is None else nfe,
             *(_shown(point.scores[name]) for name in names),
             "the best" if point is best else "-" if interval is None else f"{interval[0]:+.3g} to {interval[1]:+.3g}",
         )

@@ -9,7 +9,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,8 @@ INDEX = "model_index.json"
 """What makes a folder a pipeline's."""
 NO_CLASS = 1000
 """The row that DiTPipeline's guidance takes, whatever table it has."""
-ONE_A_STEP = "euler"
-"""What stands for the scheduler, which asks the network once a step: its name is in `how`."""
+OWN_TIMES = "its scheduler's"
+"""Where the steps lie, which the pipeline's files say."""
 DIGITS = 16  # of a sha256, as a trial's key has
 
 
@@ -50,6 +50,8 @@ class PipelinePictures:
     labels: Tensor | None
     """(N,) classes; None: it knows none."""
     config: SamplingConfig
+    solver: str
+    """What samples, in the place of `config.solver`: `DDIMScheduler of DiTPipeline`."""
     count: int
     shape: tuple[int, int, int]
     files: str
@@ -62,8 +64,14 @@ class PipelinePictures:
     @property
     def digest(self) -> str:
         """Of the pipeline's files and the sampling."""
-        what = {"files": self.files, "sampling": identity(self.config), "count": self.count}
+        what = {"files": self.files, "sampling": self.sampling, "count": self.count}
         return hashlib.sha256(canonical_json(what).encode()).hexdigest()[:DIGITS]
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """All that it was sampled with: the settings, of which the solver and its times are the pipeline's own."""
+        settings: Any = identity(self.config)
+        return {**settings, "solver": self.solver, "times": OWN_TIMES}
 
     def batches(self, _size: int) -> Iterator[Tensor]:
         for batch in micro_batches(range(self.count), self.config):
@@ -97,7 +105,6 @@ class Pipeline:
         not.
         """
         _check_settings(self.folder, config, self.parameters)
-        config = replace(config, solver=ONE_A_STEP)
         if "class_labels" in self.parameters and config.guidance_scale > 1 and self.classes != NO_CLASS:
             raise UserError(
                 f"{self.name} takes row {NO_CLASS:,} of its table for no class, and {self.folder} knows {self.classes} "
@@ -115,12 +122,18 @@ class Pipeline:
             call=_call(self._pipeline, self.parameters, config),
             labels=labels,
             config=config,
+            solver=self.solver,
             count=count,
             shape=shape,
             files=self.files,
             how=self._how(config),
-            conditions={**conditions, "sampled_by": self._how(config)},
+            conditions={**conditions, "solver": self.solver, "sampled_by": self._how(config)},
         )
+
+    @property
+    def solver(self) -> str:
+        """What samples: `DDIMScheduler of DiTPipeline`."""
+        return f"{type(self._pipeline.scheduler).__name__} of {self.name}"
 
     @cached_property
     def _shape(self) -> tuple[int, int, int]:

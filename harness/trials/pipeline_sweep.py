@@ -20,7 +20,6 @@ from harness.measure.quality_reference import Reference, load_reference
 from harness.measure.quality_reference_files import quality_identity
 from harness.models.pixels import NotFiniteError
 from harness.records.eta import with_eta
-from harness.records.plain import identity
 from harness.records.provenance import completed_provenance, provenance
 from harness.records.quantity import Failed, Quantity, Unavailable
 from harness.records.record import Measurement, measurement_key
@@ -40,7 +39,7 @@ def pipeline_sweep(folder: Path, settings: Settings, grid: Sequence[SamplingConf
     several = [pipeline.pictures(config, count, data) for config in grid]
     sweep = _Sweep(data, settings)
     return [
-        SweepPoint(sampling=made.config, scores=sweep.scores(made, f"[{number}/{len(several)}] "))
+        SweepPoint(sampling=made.config, own=made.sampling, scores=sweep.scores(made, f"[{number}/{len(several)}] "))
         for number, made in enumerate(several, start=1)
     ]
 
@@ -71,7 +70,7 @@ class _Sweep:
         return {
             "trial": made.files,
             "sampled_by": made.how,
-            "sampling": identity(made.config),
+            "sampling": made.sampling,
             "classes": "all",
             "samples": made.count,
             "quality": quality_identity(self.settings.quality, self.data.size),

@@ -6,11 +6,13 @@ sweep that was killed goes on with what is missing, and a wider one computes onl
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from harness.diffusion.config import SamplingConfig
 from harness.measure.quality_config import METRICS, QualityConfig
 from harness.models.extractor_config import InceptionV3Extractor
 from harness.records.errors import UserError
+from harness.records.plain import to_plain
 from harness.records.quantity import Quantity
 from harness.trials.score_jobs import scores
 from harness.trials.scoring import ScoreRequest
@@ -22,6 +24,19 @@ from harness.trials.trained import TrainedNetwork
 class SweepPoint:
     sampling: SamplingConfig
     scores: Mapping[str, Quantity]
+    own: Mapping[str, Any] | None = None
+    """Of a pipeline: what it was sampled with, its own solver among it."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Of sampling, for people and programs."""
+        plain: Any = to_plain(self.sampling)
+        return plain if self.own is None else self.own
+
+    @property
+    def evaluations(self) -> int | None:
+        """Of the network for one sample (NFE); None where a pipeline's scheduler decides that."""
+        return self.sampling.evaluations if self.own is None else None
 
 
 def sampling_grid(

@@ -303,7 +303,8 @@ def test_others_weights_that_were_scored_here_stand_below_the_printed_row(tab1: 
     assert "not measured" in table_rows(page)["dit_xl_2", "others"], "no score of its key is stored yet"
     for guidance_scale, value in ((1.25, 2.6), (1.5, 2.4)):  # as of a pipeline, whose own call says how
         how = f"sampled by its own call, DDIMScheduler, guidance {guidance_scale}"
-        tab1.score("00112233aabbccdd", value, guidance_scale=guidance_scale, steps=50, sampled_by=how)
+        sampling = {"guidance_scale": guidance_scale, "steps": 50, "solver": "DDIMScheduler of DiTPipeline"}
+        tab1.score("00112233aabbccdd", value, sampled_by=how, **sampling)
     page = tab1.write(counted)
     assert list(table_rows(page))[4:7] == [("dit_xl_2", "printed"), ("dit_xl_2", "study"), ("dit_xl_2", "others")]
     row = table_rows(page)["dit_xl_2", "others"]
@@ -311,7 +312,8 @@ def test_others_weights_that_were_scored_here_stand_below_the_printed_row(tab1: 
     assert "others&#39; weights, scored here" in row
     assert 'data-value="2.4"' in row
     assert 'data-value="675129632"' in row
-    for departure in ("recipe=its own", "text=its own", "autoencoder=its own", "sampling.steps=50"):
+    for departure in ("recipe=its own", "text=its own", "autoencoder=its own", "sampling.steps=50",
+                      "sampling.solver=DDIMScheduler of DiTPipeline"):  # fmt: skip
         assert departure in row
     mark = next(mark for mark in against_cost.cost_marks(tab1.frames(counted)) if "published weights" in mark.title)
     assert (mark.look, mark.on_front, mark.x, mark.y) == ("other", False, 118_641_000_000, 2.4)

@@ -1,6 +1,7 @@
 """A diffusers pipeline's folder is sampled by its own call and scored; what it cannot be asked is one sentence."""
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from harness.data.config import DigitsConfig
 from harness.data.dataset import load_dataset
 from harness.diffusion.config import SamplingConfig
 from harness.records.errors import UserError
+from harness.records.store import Store
 from harness.trials.pipeline import Pipeline, is_pipeline
 from harness.trials.pipeline_sweep import pipeline_sweep
 from harness.trials.score_sweep import sampling_grid
@@ -94,6 +96,27 @@ def test_a_pipeline_without_classes_is_sampled_too(folders):
     assert made.how.startswith("sampled by DDPMPipeline's own call, DDPMScheduler, 2 steps;")
 
 
+def test_what_sampled_it_is_its_scheduler_and_none_of_our_solvers(folders):
+    made = pictures(folders / "none", solver="heun")[0]
+    assert made.sampling["solver"] == made.conditions["solver"] == "DDPMScheduler of DDPMPipeline"
+    assert made.sampling["times"] == "its scheduler's"
+    assert "evaluations" not in made.conditions
+    assert made.digest == pictures(folders / "none", solver="euler")[0].digest, "it is asked for neither"
+
+
+@pytest.mark.parametrize("route", [[], ["--steps", "1", "2"]])
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("sampling.solver=euler", "its own scheduler; leave out sampling.solver=euler"),
+        ("launcher=slurm", "which is sampled in this process; leave out launcher=slurm"),
+    ],
+)
+def test_a_solver_and_jobs_are_refused(folders, tmp_path, capsys, route, word, sentence):
+    assert main(["evaluate", str(folders / "none"), *route, "data=digits", f"out={tmp_path}", word]) == 2
+    assert sentence in capsys.readouterr().err
+
+
 def index_of(folder, **content):
     folder.mkdir()
     (folder / "model_index.json").write_text(json.dumps(content))
@@ -169,8 +192,17 @@ def test_the_command_scores_a_pipeline(folders, tmp_path, capsys):
     assert scores["fd"]["conditions"]["sampling_seed"] == "0 of DDPMPipeline"
     steps = ["evaluate", str(folders / "none"), "--steps", "1", "2", *(word for word in fixed if "steps" not in word)]
     assert main(steps) == 0
-    printed = capsys.readouterr().out
+    captured = capsys.readouterr()
+    printed = captured.out
     assert printed.startswith("none, KID-EffLite0@32")
+    assert "sampled by the pipeline's own call, DDPMScheduler of DDPMPipeline;" in captured.err
+    rows = [re.findall(r"[^\s│|]+", line)[:3] for line in printed.splitlines() if line[:1] in "│|"]
+    assert rows == [["1", "1", "-"], ["1", "2", "-"]], "NFE is not known"
+    (stored, _) = [each for each in Store(tmp_path / "runs" / "store").measurements() if each.subject == "score"]
+    assert stored.settings["sampling"]["solver"] == "DDPMScheduler of DDPMPipeline"
+    assert main([*steps, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {each["sampling"]["solver"] for each in told} == {"DDPMScheduler of DDPMPipeline"}
     assert (tmp_path / "runs" / "scores" / "none.html").is_file()
     assert main(["evaluate", str(folders / "ten"), "--json", "data=digits", *fixed]) == 2
     assert "give the data that they are to be compared with" in capsys.readouterr().err
