@@ -3,17 +3,20 @@
 Each is a Measurement of its own, computed once for a protocol: subject `control`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
 from harness.architecture.config import ArchitectureConfig
 from harness.launch.config import threads_of
 from harness.launch.events import report_progress
-from harness.measure.quality import quality, samples_for
-from harness.measure.quality_controls import control_images
+from harness.measure.quality import Scorer, samples_for
+from harness.measure.quality_controls import Part, control_parts, images_at_once
 from harness.measure.quality_reference import Reference, load_reference
 from harness.records.errors import UserError
 from harness.records.plain import Plain, from_plain, to_plain
@@ -23,7 +26,7 @@ from harness.records.store import Store
 from harness.training.device import resolve_device, use_threads
 from harness.trials.prepared import Prepared, cache_folder, check_unchanged, prepare
 from harness.trials.queue import TrialQueue
-from harness.trials.samples import initialised_network, sample_images, sampling_conditions
+from harness.trials.samples import initialised_network, sampled_batches, sampled_labels, sampling_conditions
 from harness.trials.settings import Settings
 from harness.trials.spec import store_of
 
@@ -87,15 +90,29 @@ def _measure(name: str, prepared: Prepared, base: ArchitectureConfig, reference:
     start = provenance(threads=threads_of(settings.launcher))
     under: Mapping[str, Any] = {}
     if name == "untrained":
-        count = samples_for(settings.quality, data)
+        labels = sampled_labels(prepared, samples_for(settings.quality, data))
         network = initialised_network(base, UNTRAINED_SEED).to(resolve_device(settings.recipe.device))
-        images, labels = sample_images(network, prepared, count)
+        parts = _sampled_parts(network, prepared, labels)
         under = sampling_conditions(settings.sampling)
     else:
-        images, labels = control_images(name, data, settings.quality, settings.sampling)
-    quantities = quality(images, labels, reference, under)
+        labels, parts = control_parts(name, data, settings.quality, settings.sampling)
+    scorer = Scorer(reference, labels)
+    for indices, images in parts:
+        scorer.add(images, indices)
+    quantities = scorer.quantities(under)
     what = _settings(name, prepared.protocol, base)
     return Measurement(subject="control", settings=what, quantities=quantities, provenance=completed_provenance(start))
+
+
+def _sampled_parts(network: nn.Module, prepared: Prepared, labels: Tensor) -> Iterator[Part]:
+    """All samples, as many at a time as the other controls are."""
+    data, _ = prepared.training_data
+    size, begin, held = images_at_once(data, prepared.settings.sampling.micro_batch), 0, []
+    for indices, images in sampled_batches(network, prepared, labels):
+        held.append(images)
+        if indices.stop % size == 0 or indices.stop == len(labels):
+            yield range(begin, indices.stop), torch.cat(held)
+            begin, held = indices.stop, []
 
 
 def _collect(store: Store, plain: Plain) -> None:

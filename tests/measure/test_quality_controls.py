@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from harness.data.config import DigitsConfig
 from harness.data.dataset import load_dataset
@@ -11,7 +12,7 @@ from harness.data.images import ArrayImages
 from harness.diffusion.config import SamplingConfig
 from harness.measure import quality_controls
 from harness.measure.quality_config import QualityConfig
-from harness.measure.quality_controls import CONTROLS, control_images
+from harness.measure.quality_controls import CONTROLS, control_images, control_parts
 from harness.records.errors import UserError
 
 CONFIG = QualityConfig(samples=1000)
@@ -52,13 +53,19 @@ def test_noise_is_uniform(digits):
     assert np.abs(np.bincount(labels.numpy()) - share).max() < 1
 
 
-def test_the_gaussian_is_drawn_in_blocks_where_pictures_are_many_or_large(digits, monkeypatch):
-    whole, labels = control_images("pixel_gaussian", digits, CONFIG, SamplingConfig())
+@pytest.mark.parametrize("name", CONTROLS)
+def test_a_control_comes_in_parts_where_pictures_are_many_or_large(digits, name, monkeypatch):
+    """Of multiples of the extractor's batch; the same pictures, but for the Gaussian's sums, which round otherwise."""
+    whole, labels = control_images(name, digits, CONFIG, SamplingConfig())
+    (only,) = control_parts(name, digits, CONFIG, SamplingConfig())[1]
+    assert only[0] == range(len(whole)), "few and small: one part"
     monkeypatch.setattr(quality_controls, "DRAWN_VALUES", 64 * 300)
-    blocks, labels_of_blocks = control_images("pixel_gaussian", digits, CONFIG, SamplingConfig())
-    assert labels.equal(labels_of_blocks)
-    off = (whole.int() - blocks.int()).abs()
-    assert off.max() <= 1, "sums of another order round otherwise"
+    labels_of_parts, parts = control_parts(name, digits, CONFIG, SamplingConfig())
+    numbers, images = zip(*parts, strict=True)
+    assert numbers == tuple(range(start, min(start + 256, len(whole))) for start in range(0, len(whole), 256))
+    assert labels.equal(labels_of_parts)
+    off = (whole.int() - torch.cat(images).int()).abs()
+    assert off.max() <= (1 if name == "pixel_gaussian" else 0)
     assert (off > 0).double().mean() < 1e-3
 
 

@@ -12,14 +12,14 @@ from tiny_study import tiny_spec
 
 from harness.data.config import DigitsConfig
 from harness.launch.config import DebugLauncher
-from harness.measure import quality
+from harness.measure import quality, quality_controls
 from harness.measure.quality_reference import load_reference
 from harness.models import weights
 from harness.models.unet import UNet
 from harness.records.errors import UserError
 from harness.training import device
 from harness.trials import controls, evaluate, run, sampling_run, scoring
-from harness.trials.controls import CONTROLS, ControlsJob
+from harness.trials.controls import CONTROLS, ControlsJob, control_key
 from harness.trials.prepared import Prepared, prepare
 from harness.trials.run import run_trial
 from harness.trials.samples import write_grid
@@ -62,6 +62,35 @@ def test_controls_are_sampled_and_scored_on_the_device_that_trains(folder, on_cp
     controls_job, _ = job(tiny_spec("recipe.device=cpu"))
     assert len(controls_job(folder)) == len(CONTROLS)
     assert on_cpu_0 == {"scoring": [torch.device("cpu:0")], "sampling": [torch.device("cpu:0")]}
+
+
+def test_no_control_holds_more_pictures_than_a_part(folder, monkeypatch):
+    """150 of them, a part of 64 at most; the measurements are those of all at once to the last digit, but for the
+    Gaussian's, whose sums round otherwise."""
+    held, add = [], quality.Scorer.add
+    monkeypatch.setattr(quality.Scorer, "add", lambda of, images, at: held.append(len(images)) or add(of, images, at))
+    spec = tiny_spec("quality.samples=150", "sampling.micro_batch=32")
+    controls_job, prepared = job(spec)
+    controls_job(folder)
+    whole = measured(spec, prepared)
+    assert held == [150] * len(CONTROLS)
+    for measurement in list(spec.store.measurements()):
+        spec.store.delete(measurement)
+    held.clear()
+    monkeypatch.setattr(quality_controls, "DRAWN_VALUES", 64 * 64)
+    controls_job(folder)
+    assert held == [64, 64, 22] * len(CONTROLS)
+    in_parts = measured(spec, prepared)
+    for name in CONTROLS:
+        if name == "pixel_gaussian":
+            assert in_parts[name]["kid"].value == pytest.approx(whole[name]["kid"].value, rel=1e-2)
+        else:
+            assert in_parts[name] == whole[name], name
+
+
+def measured(spec, prepared):
+    keys = {name: control_key(name, prepared, spec.architecture) for name in CONTROLS}
+    return {name: spec.store.measurement(key).quantities for name, key in keys.items()}
 
 
 def test_a_trial_beside_another_has_less_sampling_noise_in_the_difference(folder):
