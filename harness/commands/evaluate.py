@@ -53,7 +53,7 @@ def check(arguments: argparse.Namespace) -> None:
     overrides = [*arguments.overrides, "count_only=false"]
     arguments.trained = None
     if names_network(arguments.name):
-        arguments.trained, arguments.settings = network_and_settings(arguments.name, overrides, OTHERS)
+        arguments.trained, arguments.settings = network_and_settings(arguments.name, overrides, OTHERS, scored=True)
     else:
         arguments.settings = settings_of(overrides)
     check_device(arguments.settings)

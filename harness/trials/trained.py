@@ -6,19 +6,23 @@ Torch is loaded for a file of weights alone.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from harness.measure.quality_config import QualityConfig
+from harness.models.extractor_config import EfficientNetLite0Extractor, InceptionV3Extractor
 from harness.records.errors import UserError
+from harness.records.plain import to_plain
 from harness.records.record import TrialRecord, why
 from harness.records.store import Store
-from harness.trials.compose import compose_plain
+from harness.trials.compose import compose_plain, parsed
 from harness.trials.settings import Settings, settings_of
 from harness.trials.spec import store_of
 
 OTHERS = "a folder or a file of images or statistics"
 """What else can be scored, for the sentence about a name that is nothing."""
+QUALITY = "quality"
 FILES = (".safetensors", ".yaml", ".yml")
 """How the names of a network's files end."""
 KEY_PREFIX = re.compile(r"[0-9a-f]{4,16}")
@@ -58,11 +62,16 @@ def trained_network(what: str, out: Path, others: str = "") -> TrainedNetwork:
     return _of_record(trial_of(what, store, others), store)
 
 
-def network_and_settings(what: str, overrides: Sequence[str], others: str = "") -> tuple[TrainedNetwork, Settings]:
-    """The network that is meant, and the settings of a command about its samples: its trial's sampling, changed by the
-    command line. Errors: as `trained_network` and `settings_of`."""
+def network_and_settings(
+    what: str, overrides: Sequence[str], others: str = "", *, scored: bool = False
+) -> tuple[TrainedNetwork, Settings]:
+    """The network that is meant, and the settings of a command about its samples: its trial's sampling, and with
+    `scored` its scoring too, changed by the command line. Errors: as `trained_network` and `settings_of`."""
     trained = trained_network(what, Path(str(compose_plain(overrides)["out"])), others)
-    return trained, settings_of(overrides, sampling_of(trained))
+    defaults = sampling_of(trained)
+    if scored and QUALITY not in parsed(overrides):
+        defaults |= quality_of(trained)
+    return trained, settings_of(overrides, defaults)
 
 
 def sampling_of(trained: TrainedNetwork) -> dict[str, Any]:
@@ -71,6 +80,25 @@ def sampling_of(trained: TrainedNetwork) -> dict[str, Any]:
     if trained.record is None:
         return {}
     return {f"sampling.{name}": value for name, value in trained.record.protocol["sampling"].items()}
+
+
+def quality_of(trained: TrainedNetwork) -> dict[str, Any]:
+    """The same of scoring. Not the paths of a reference and of an extractor's weights, which records do not hold:
+    where they are needed and not given, that is refused."""
+    recorded = None if trained.record is None else trained.record.protocol.get(QUALITY)
+    if recorded is None:
+        return {}
+    settings = (each for each in fields(QualityConfig) if each.name not in ("extractor", "reference_path"))
+    defaults = {each.name: to_plain(each.default) for each in settings}
+    extractor = {name: recorded["extractor"][name] for name in ("kind", "resolution")}
+    small = extractor["kind"] == EfficientNetLite0Extractor().kind
+    if extractor["kind"] == InceptionV3Extractor().kind:
+        del extractor["resolution"]  # which is no setting of it
+    return {
+        QUALITY: "laptop" if small else "fid",  # for the form of the extractor's settings alone
+        **{f"{QUALITY}.{name}": recorded.get(name, default) for name, default in defaults.items()},
+        **{f"{QUALITY}.extractor.{name}": value for name, value in extractor.items()},
+    }
 
 
 def trial_of(key: str, store: Store, others: str = "") -> TrialRecord:

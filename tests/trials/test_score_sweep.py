@@ -12,7 +12,8 @@ from harness.diffusion.config import SamplingConfig
 from harness.measure.quality import quality
 from harness.measure.quality_config import QualityConfig
 from harness.measure.quality_reference import load_reference
-from harness.models.extractor_config import InceptionV3Extractor
+from harness.measure.quality_reference_files import quality_identity
+from harness.models.extractor_config import EfficientNetLite0Extractor, InceptionV3Extractor
 from harness.models.weights import read_weights
 from harness.records.errors import UserError
 from harness.records.store import Store
@@ -20,6 +21,8 @@ from harness.trials import scoring
 from harness.trials.prepared import cache_folder, prepare
 from harness.trials.samples import sample_images
 from harness.trials.score_sweep import ranked_by, sampling_grid
+from harness.trials.settings import settings_of
+from harness.trials.trained import network_and_settings, quality_of, trained_network
 
 QUALITY = [f"{name}={value}" for name, value in SETTINGS.items() if name.startswith("quality.")]
 GRID = ["--guidance", "1", "2", "--steps", "2", "3"]
@@ -146,3 +149,29 @@ def test_fid_ranks_where_it_is_fid():
     assert ranked_by(QualityConfig()) == "kid"
     assert ranked_by(QualityConfig(metrics=("fd",))) == "fd"
     assert ranked_by(QualityConfig(extractor=InceptionV3Extractor(weights=Path("x")))) == "fd"
+
+
+def test_a_trial_is_scored_again_as_it_was_scored(spec, capsys):
+    """What its page prints, without a word of settings, is its trial's protocol; the command line changes it."""
+    assert main(["evaluate", spec.key, "--json"]) == 0
+    label = json.loads(capsys.readouterr().out)["kid"]["conditions"]["label"]
+    assert label == "KID-EffLite0@32, N=16 against 64"
+    _, settings = network_and_settings(spec.key, ["quality.samples=20"], scored=True)
+    assert settings.quality == replace(spec.settings.quality, samples=20)
+    _, settings = network_and_settings(spec.key, ["quality=laptop"], scored=True)
+    assert settings.quality.samples == 512
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        QualityConfig(),
+        QualityConfig(metrics=("fd",), extractor=InceptionV3Extractor(), fewer_for_floor=False, kid_full=False),
+        settings_of(["quality=fid", "quality.samples=100"]).quality,
+        QualityConfig(reference_samples=None, extractor=EfficientNetLite0Extractor(resolution=224)),
+    ],
+)
+def test_recorded_scoring_is_read_again_whole(spec, config, monkeypatch):
+    record = replace(spec.store.trial(spec.key), protocol={"quality": quality_identity(config, 8)})
+    trained = replace(trained_network(spec.key, Path("runs")), record=record)
+    assert settings_of((), quality_of(trained)).quality == config
