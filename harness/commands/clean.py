@@ -3,6 +3,7 @@
     OUT/NAME/checkpoints/KEY     of candidates that are none of those that `search.halving` keeps
     OUT/NAME/attempts/           see `launch.cleaning`
     OUT/store/artifacts/KEY      where the store has no record KEY, and no study a job that could bring it back
+    OUT/scores/parts/KEY         of a score that is stored; and of one that nobody has gone on with for a week
     temporary files              anywhere below, an hour old
     OUT/cache/*                  if asked for: it is computed again
 
@@ -22,15 +23,25 @@ from typing import TYPE_CHECKING
 
 from harness.commands.operands import out_of
 from harness.commands.verb import Verb
-from harness.processes.locks import check_no_driver, lock_driver
+from harness.processes.locks import check_no_driver, is_held, lock_driver
 from harness.records.errors import UserError, unknown_name
-from harness.records.removal import Removable, outermost, removable, remove, temporaries
+from harness.records.removal import (
+    STALE_S,
+    Removable,
+    last_change,
+    outermost,
+    removable,
+    remove,
+    temporaries,
+)
 from harness.records.terminal import table
 
 if TYPE_CHECKING:
     from harness.records.store import Store
 
 ATTEMPTS = "attempts"
+ABANDONED_S = 7 * 24 * 3600.0
+"""Since anybody sampled a part of a score: a queue's jobs may begin that late."""
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -103,7 +114,7 @@ def plan(out: Path, studies: Sequence[Path], *, whole: bool, cache: bool) -> lis
     items = [item for study in studies for item in (*_checkpoints(study), *_attempts(study, store))]
     items += [item for study in studies for item in temporaries(study, now)]
     if whole:
-        items += [*_orphans(store, studies), *temporaries(out, now)]
+        items += [*_orphans(store, studies), *_parts(out, store, now), *temporaries(out, now)]
     if cache and not cache_folder(out).is_symlink():
         items += [removable(path, "caches") for path in sorted(cache_folder(out).glob("*"))]
     return outermost(items)
@@ -146,6 +157,17 @@ def _orphans(store: Store, studies: Sequence[Path]) -> Iterator[Removable]:
     for folder in sorted((store.root / "artifacts").glob("[!.]*")):
         if folder.name not in owners:
             yield removable(folder, "artifacts without a record")
+
+
+def _parts(out: Path, store: Store, now: float) -> Iterator[Removable]:
+    """Of scores, which no process is at: between two of them nothing is locked, but something was just written."""
+    from harness.records.record import Measurement
+
+    stored = set(store.keys(Measurement))
+    for folder in sorted((out / "scores" / "parts").glob("[!.]*")):
+        least = STALE_S if folder.name in stored else ABANDONED_S
+        if now - last_change(folder) > least and not any(map(is_held, folder.glob("*lock"))):
+            yield removable(folder, "parts of scores")
 
 
 def _remove(items: Sequence[Removable]) -> None:

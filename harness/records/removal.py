@@ -57,7 +57,7 @@ def temporaries(root: Path, now: float) -> Iterator[Removable]:
         for name in [*names, *files]:
             path = Path(folder, name)
             half_removed = REMOVED.fullmatch(name) is not None
-            if half_removed or (TEMPORARY.fullmatch(name) and now - _last_change(path) > STALE_S):
+            if half_removed or (TEMPORARY.fullmatch(name) and now - last_change(path) > STALE_S):
                 yield removable(path, "temporary files")
         names[:] = [name for name in names if not REMOVED.fullmatch(name) and not TEMPORARY.fullmatch(name)]
 
@@ -79,5 +79,6 @@ def _statuses(path: Path) -> Iterator[os.stat_result]:
             yield from (Path(folder, name).lstat() for name in names if Path(folder, name).is_symlink())
 
 
-def _last_change(path: Path) -> float:
+def last_change(path: Path) -> float:
+    """Unix seconds, of the path or anything below it."""
     return max(status.st_mtime for status in _statuses(path))

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from tiny_study import SETTINGS, SWEEP, lay_out, share_cache, write_yaml
 from harness.cli import main
 from harness.commands import clean
 from harness.launch.events import read_events
-from harness.processes.locks import lock_driver
+from harness.processes.locks import FileLock, lock_driver
+from harness.records.record import Measurement
 from harness.records.store import Store
 from harness.search import driver
 from harness.search.study import stored_study
@@ -108,6 +110,26 @@ def test_records_studies_reports_and_the_proof_stay_and_nothing_runs_again(litte
     events = read_events(Path("runs/tiny/attempts"))
     assert main(["ablate", "tiny", "count_only=true"]) == 0
     assert read_events(Path("runs/tiny/attempts")) == events
+
+
+def test_parts_of_scores_go_when_the_score_is_stored_or_nobody_goes_on_with_them(finished, capsys):
+    store, day = Store(Path("runs/store")), 24 * 3600.0
+    measured = Measurement(subject="score", settings={}, quantities={}, provenance={})
+    store.put(measured)
+    ages = {measured.key: 2 * 3600.0, "0" * 16: 2 * 3600.0, "1" * 16: 8 * day, "2" * 16: 8 * day}
+    for key, age in ages.items():
+        folder = Path("runs/scores/parts") / key
+        folder.mkdir(parents=True)
+        for path in (folder / "000000-000064.npz", folder / "000064-000128.lock", folder):
+            if path != folder:
+                path.touch()
+            os.utime(path, (time.time() - age,) * 2)
+    with FileLock.acquire(Path("runs/scores/parts") / ("2" * 16) / "000064-000128.lock") as lock:
+        os.utime(lock.path, (1, 1))
+        removed = [path for path in listed(capsys) if "scores" in path]
+    assert set(removed) == {f"runs/scores/parts/{key}" for key in ("1" * 16, measured.key)}
+    assert listed(capsys) == [f"runs/scores/parts/{'2' * 16}"]
+    assert Path("runs/scores/parts", "0" * 16).is_dir(), "the same command goes on with them"
 
 
 def test_a_lost_record_still_comes_back_from_its_jobs_result(littered):
