@@ -219,14 +219,14 @@ def results(out: str):
 
 def interrupted_once(monkeypatch, *, before: int):
     """The scoring number `before` is interrupted, after its training."""
-    score, scorings = run.Trial.score, iter(range(99))
+    score, scorings = run.Trial.sample_and_score, iter(range(99))
 
     def score_or_stop(self, *arguments):
         if next(scorings) == before:
             raise KeyboardInterrupt
         return score(self, *arguments)
 
-    monkeypatch.setattr(run.Trial, "score", score_or_stop)
+    monkeypatch.setattr(run.Trial, "sample_and_score", score_or_stop)
 
 
 @pytest.mark.slow

@@ -62,7 +62,7 @@ def test_promoted_is_bit_identical_to_trained_to_the_top_straight(budgeted, cach
 @pytest.mark.slow
 def test_a_restart_between_and_in_the_budgets_trains_no_step_twice(budgeted, monkeypatch):
     """Stopped in every scoring once: the next driver goes on from the checkpoint, and ends with the same study."""
-    score, seen = run.Trial.score, set()
+    score, seen = run.Trial.sample_and_score, set()
 
     def interrupted(self, *arguments):
         if self.spec.key not in seen:
@@ -70,7 +70,7 @@ def test_a_restart_between_and_in_the_budgets_trains_no_step_twice(budgeted, mon
             raise KeyboardInterrupt
         return score(self, *arguments)
 
-    monkeypatch.setattr(run.Trial, "score", interrupted)
+    monkeypatch.setattr(run.Trial, "sample_and_score", interrupted)
     while main(["sweep", "search"]) == 130:
         assert len(seen) < 9
     assert len(study().get_trials(states=(TrialState.COMPLETE,))) == 1

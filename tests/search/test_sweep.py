@@ -42,7 +42,7 @@ def trainings(monkeypatch):
 
 
 def test_a_budget_holds_over_a_stop_and_a_restart(workplace, trainings, monkeypatch):
-    poll, polls = run.Trial.score, iter(range(9))
+    poll, polls = run.Trial.sample_and_score, iter(range(9))
 
     def interrupted(self, *arguments):
         if next(polls) == 1:
@@ -50,7 +50,7 @@ def test_a_budget_holds_over_a_stop_and_a_restart(workplace, trainings, monkeypa
         return poll(self, *arguments)
 
     with monkeypatch.context() as stopping:
-        stopping.setattr(run.Trial, "score", interrupted)
+        stopping.setattr(run.Trial, "sample_and_score", interrupted)
         assert main(["sweep", "search"]) == 130
     assert [trial.state for trial in trials()] == [TrialState.COMPLETE, TrialState.RUNNING]
     assert main(["sweep", "search"]) == 0
