@@ -31,10 +31,14 @@ def check(arguments: argparse.Namespace) -> None:
     study, settings = ablation_study(arguments.name, arguments.overrides)
     check_page("ablation", Path(arguments.name).stem, study.report)
     twins_of(study, settings)
-    if arguments.dry_run and lacks_data(settings):
-        return  # nothing of this machine is asked: the study is counted, and would run where the data is
-    rungs = study.architecture.architectures()
-    check_study(settings, (architecture for _, architecture in rungs), name=Path(arguments.name).stem)
+    architectures = [architecture for _, architecture in study.architecture.architectures()]
+    name = Path(arguments.name).stem
+    if arguments.dry_run and lacks_data(settings):  # counted: it would run where the data is, which is asked nothing
+        from harness.trials.estimates import check_without_data
+
+        check_without_data(settings, architectures, name=name)
+    else:
+        check_study(settings, architectures, name=name)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -116,31 +120,43 @@ def _estimated(job: Ablation, waiting: Sequence[TrialSpec]) -> list[str]:
 
 def _without_data(study: AblationStudy, settings: Settings) -> str:
     """The same of a study whose prepared data is not here: its networks counted, ImageNet's pictures assumed."""
+    from harness.trials.ablation_study import twins_of
     from harness.trials.estimates import (
         estimate,
         estimate_lines,
         fitted_to_latents,
         how_to_prepare,
         latent_of,
+        limits_left,
         pictures_of,
+        refusal_by_counts,
         training_of,
     )
     from harness.trials.spec import store_of
 
     pictures = pictures_of(settings)
     channels, side = latent_of(settings, pictures)
-    each = {
-        rung.name: training_of(fitted_to_latents(architecture, channels), side, settings.recipe.steps)
+    rungs = {
+        rung.name: fitted_to_latents(architecture, channels)
         for rung, architecture in study.architecture.architectures()
     }
-    rows = [(name, f"{one.params / 1e6:.4g} M", f"{one.macs / 1e9:.4g} G") for name, one in each.items()]
-    trainings = [one for one in each.values() for _ in settings.seeds]
+    each = {name: training_of(one, side, settings.recipe.steps) for name, one in rungs.items()}
+    twins = twins_of(study, settings)
+    refused = {
+        name: refusal_by_counts(one, settings.latent or side, settings.limits, twins.get(name))
+        for name, one in rungs.items()
+    }
+    fates = {name: "would run" if reason is None else f"refused: {reason}" for name, reason in refused.items()}
+    rows = [(name, f"{one.params / 1e6:.4g} M", f"{one.macs / 1e9:.4g} G", fates[name]) for name, one in each.items()]
+    trainings = [one for name, one in each.items() if refused[name] is None for _ in settings.seeds]
     lines = [
         how_to_prepare(settings),
-        table(("rung", "params", f"multiply-adds at {side}x{side}x{channels}"), rows),
+        table(("rung", "params", f"multiply-adds at {side}x{side}x{channels}", "what becomes of it"), rows),
         f"{len(trainings)} trainings of {settings.recipe.steps:,} steps, {len(settings.seeds)} a rung",
-        *estimate_lines(estimate(trainings, settings, pictures, store_of(settings.out)), settings),
+        *limits_left(settings.limits),
     ]
+    if trainings:
+        lines += estimate_lines(estimate(trainings, settings, pictures, store_of(settings.out)), settings)
     return "\n".join([*lines, "dry run: nothing was run or written"])
 
 

@@ -42,9 +42,13 @@ def check(arguments: argparse.Namespace) -> None:
     base = read_study("search_spaces", definition.space).get("base")
     architectures = [architecture(base)] if isinstance(base, str) else []
     check_page("sweep", Path(arguments.name).stem, definition.report)
-    if arguments.dry_run is not None and lacks_data(settings):
-        return  # nothing of this machine is asked: the sweep is counted, and would run where the data is
-    check_study(settings, architectures, name=Path(arguments.name).stem, kind="sweep")
+    name = Path(arguments.name).stem
+    if arguments.dry_run is not None and lacks_data(settings):  # counted: it would run where the data is
+        from harness.trials.estimates import check_without_data
+
+        check_without_data(settings, architectures, name=name, kind="sweep")
+    else:
+        check_study(settings, architectures, name=name, kind="sweep")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -33,9 +33,12 @@ def check(arguments: argparse.Namespace) -> None:
     from harness.trials.settings import settings_of
 
     config, settings = architecture(arguments.name), settings_of(arguments.overrides)
-    if arguments.dry_run and lacks_data(settings):
-        return  # nothing of this machine is asked: it is counted, and would run where the data is
-    check_study(settings, [config])
+    if arguments.dry_run and lacks_data(settings):  # counted: it would run where the data is
+        from harness.trials.estimates import check_without_data
+
+        check_without_data(settings, [config])
+    else:
+        check_study(settings, [config])
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -103,7 +106,9 @@ def planned_training(config: ArchitectureConfig, settings: Settings) -> str:
         fitted_to_latents,
         how_to_prepare,
         latent_of,
+        limits_left,
         pictures_of,
+        refusal_by_counts,
         training_of,
     )
     from harness.trials.prepared import prepare
@@ -112,13 +117,17 @@ def planned_training(config: ArchitectureConfig, settings: Settings) -> str:
     pictures, steps, lines = pictures_of(settings), settings.recipe.steps, []
     if lacks_data(settings):
         channels, side = latent_of(settings, pictures)
-        one, lines = training_of(fitted_to_latents(config, channels), side, steps), [how_to_prepare(settings)]
+        fitted, lines = fitted_to_latents(config, channels), [how_to_prepare(settings)]
     else:
         prepared = prepare(settings)
-        one = training_of(prepared.adapt_to_data(config), prepared.sizes.latent[-1], steps)
+        fitted, side = prepared.adapt_to_data(config), prepared.sizes.latent[-1]
+    one = training_of(fitted, side, steps)
     lines.append(
         f"{one.params / 1e6:.4g} M parameters, {one.macs / 1e9:.4g} G multiply-adds as trained, {steps:,} steps"
     )
+    lines += limits_left(settings.limits)
+    if (why := refusal_by_counts(fitted, settings.latent or side, settings.limits)) is not None:
+        return "\n".join([*lines, f"refused: {why}", "dry run: nothing was run or written"])
     estimated = estimate([one] * len(settings.seeds), settings, pictures, store_of(settings.out))
     lines += estimate_lines(estimated, settings, with_controls=False)
     return "\n".join([*lines, "dry run: nothing was run or written"])

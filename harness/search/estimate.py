@@ -23,7 +23,9 @@ from harness.trials.estimates import (
     fitted_to_latents,
     how_to_prepare,
     latent_of,
+    limits_left,
     pictures_of,
+    refusal_by_counts,
     training_of,
 )
 from harness.trials.settings import Settings
@@ -70,13 +72,21 @@ def without_data(definition: SweepStudy, settings: Settings) -> str:
     check_epochs(definition, space)
     steps = definition.budgets_for(pictures.train, settings.recipe.batch_size) or (settings.recipe.steps,)
     channels, side = latent_of(settings, pictures)
-    base = training_of(fitted_to_latents(architecture(space.base), channels), side, steps[-1])
+    base = fitted_to_latents(architecture(space.base), channels)
     lines = [
         how_to_prepare(settings),
         f"budgets: {', '.join(f'{each:,}' for each in steps)} steps{_epochs(definition, pictures, settings)}",
-        "candidates are proposed where the data is; this is the space's base",
-        *sweep_estimate(definition, settings, steps, [base], store_of(settings.out)),
+        *limits_left(settings.limits),
     ]
+    twin = settings.twin.of(settings.twin.read()) if settings.twin is not None else None
+    if (why := refusal_by_counts(base, settings.latent or side, settings.limits, twin)) is not None:
+        lines.append(
+            f"the space's base is refused, and tells nothing of candidates, which come where the data is: {why}"
+        )
+    else:
+        lines.append("candidates are proposed where the data is; this is the space's base")
+        network = training_of(base, side, steps[-1])
+        lines += sweep_estimate(definition, settings, steps, [network], store_of(settings.out))
     return "\n".join([*lines, "dry run: nothing was run or written"])
 
 

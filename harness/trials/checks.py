@@ -41,6 +41,25 @@ def check_study(
         check_sizes(settings, architecture)
 
 
+def check_elsewhere(
+    settings: Settings,
+    architectures: Iterable[ArchitectureConfig],
+    *,
+    size: int,
+    latent: int,
+    name: str | None = None,
+    kind: StudyKind = "ablation",
+) -> None:
+    """The same of a study whose prepared data is on another machine: what holds on any, nothing of this one. Its
+    pictures are `size` pixels wide, and a network is trained on `latent`."""
+    if name is not None:
+        check_name(settings, name, kind)
+    check_gpus(settings)
+    for architecture in architectures:
+        _check_size(architecture, "data.size", size, downsampling=size // latent)
+        _check_latents(settings, architecture)
+
+
 def lacks_data(settings: Settings) -> bool:
     """Whether the study is about prepared data that is not here. A dry run counts it all the same, of ImageNet."""
     if settings.data.kind != "prepared" or settings.count_only:
@@ -97,6 +116,17 @@ def _check_pattern(settings: Settings, path: Path) -> None:
 
 def check_launcher(settings: Settings) -> None:
     """Slurm is here, and no job is given a GPU that its training leaves idle."""
+    on_slurm = isinstance(settings.launcher, SlurmLauncher)
+    if on_slurm and (missing := [command for command in SLURM_COMMANDS if shutil.which(command) is None]):
+        raise UserError(
+            f"launcher 'slurm' needs Slurm's srun and sbatch on this machine, and {' and '.join(missing)} cannot be "
+            "found; use launcher=local here"
+        )
+    check_gpus(settings)
+
+
+def check_gpus(settings: Settings) -> None:
+    """GPUs are given to trainings that use them."""
     launcher, device = settings.launcher, settings.recipe.device
     if isinstance(launcher, LocalLauncher) and launcher.cuda_devices is not None and device not in ("auto", "cuda"):
         raise UserError(
@@ -104,11 +134,6 @@ def check_launcher(settings: Settings) -> None:
         )
     if not isinstance(launcher, SlurmLauncher):
         return
-    if missing := [command for command in SLURM_COMMANDS if shutil.which(command) is None]:
-        raise UserError(
-            f"launcher 'slurm' needs Slurm's srun and sbatch on this machine, and {' and '.join(missing)} cannot be "
-            "found; use launcher=local here"
-        )
     if launcher.gpus and device in ("cpu", "mps") and not settings.count_only:
         raise UserError(
             f"launcher.gpus={launcher.gpus} asks Slurm for a GPU, and recipe.device is '{device}', which leaves it "
@@ -138,13 +163,17 @@ def check_backends(settings: Settings) -> None:
 
 def check_sizes(settings: Settings, architecture: ArchitectureConfig) -> None:
     """Refuse an image's or a latent's size that the network cannot take; known without the images."""
+    if not settings.count_only:
+        _check_size(architecture, "data.size", settings.data.size, downsampling=_downsampling(settings))
+    _check_latents(settings, architecture)
+
+
+def _check_latents(settings: Settings, architecture: ArchitectureConfig) -> None:
     latents = {
         "latent": settings.latent,
         "latency.latent": settings.latency.latent,
         "coreml.latent": getattr(settings.coreml, "latent", None),
     }
-    if not settings.count_only:
-        _check_size(architecture, "data.size", settings.data.size, downsampling=_downsampling(settings))
     for name, size in latents.items():
         if size is not None:
             _check_size(architecture, name, size)

@@ -30,17 +30,20 @@ from harness.data.sources.imagenet import TRAINING_PICTURES, VALIDATION_PICTURES
 from harness.launch.config import SlurmLauncher, jobs_at_once
 from harness.measure.quality_reference import WHOLE
 from harness.records.eta import duration
-from harness.records.quantity import value_of
+from harness.records.manifest import StudyKind
+from harness.records.quantity import Quantity, value_of
 from harness.records.record import TrialRecord
 from harness.records.store import Store
 from harness.training.checkpoint import KEPT
 from harness.training.device import resolve_device
 from harness.training.recipe import Recipe
-from harness.trials.checks import lacks_data
-from harness.trials.costs import cost_of
+from harness.trials.checks import check_elsewhere, lacks_data
+from harness.trials.costs import cost_of, counted
+from harness.trials.limits import LatencyLimit, Limits, first_refusal
 from harness.trials.protocols import latents_of
 from harness.trials.run import KEPT_SAMPLES
 from harness.trials.settings import Settings
+from harness.trials.twins import Twin
 
 FORWARD, WITH_BACKWARD, RECOMPUTED = 2, 6, 8
 """FLOP a multiply-add of one forward pass: sampling; training; training that computes blocks twice."""
@@ -162,6 +165,39 @@ def fitted_to_latents(architecture: ArchitectureConfig, channels: int) -> Archit
     )
 
 
+def check_without_data(
+    settings: Settings,
+    architectures: Iterable[ArchitectureConfig],
+    *,
+    name: str | None = None,
+    kind: StudyKind = "ablation",
+) -> None:
+    """UserError for what a study could not have on any machine, ImageNet's pictures assumed."""
+    pictures = pictures_of(settings)
+    _, side = latent_of(settings, pictures)
+    check_elsewhere(settings, architectures, size=pictures.size, latent=side, name=name, kind=kind)
+
+
+def refusal_by_counts(
+    architecture: ArchitectureConfig, latent: int, limits: Limits, twin: Twin | None = None
+) -> str | None:
+    """The sentence for the first limit on a count that is not met; None where all are. Latency is not looked at: it
+    may be measured yet."""
+    held = {name: limit for name, limit in limits.items() if not isinstance(limit, LatencyLimit)}
+    if not held:
+        return None
+    quantities: dict[str, Quantity] = {**counted(architecture, latent)}
+    if twin is not None:
+        quantities |= twin.named(counted(twin.architecture, twin.latent))
+    return first_refusal(quantities, held)
+
+
+def limits_left(limits: Limits) -> list[str]:
+    """A line for each limit that `refusal_by_counts` leaves."""
+    left = [name for name, limit in limits.items() if isinstance(limit, LatencyLimit)]
+    return [f"limits.{name} is held where the study runs, and is not looked at here" for name in left]
+
+
 def how_to_prepare(settings: Settings) -> str:
     """A sentence for a study whose data is not here."""
     assert isinstance(settings.data, PreparedConfig)
@@ -239,15 +275,15 @@ def _reached(records: Iterable[TrialRecord], *, on_cpu: bool) -> Mapping[str, li
     rates: dict[str, list[float]] = {}
     for record in records:
         seconds, macs = (record.quantities.get(name) for name in ("train_seconds", "macs"))
-        taken, counted = value_of(seconds), value_of(macs)
-        if record.state != "complete" or not taken or not counted or "recipe" not in record.protocol:
+        taken, forward = value_of(seconds), value_of(macs)
+        if record.state != "complete" or not taken or not forward or "recipe" not in record.protocol:
             continue
         under = getattr(seconds, "conditions", {})
         device, a_mac = str(under.get("device", "")), _of_training(bool(under.get(CHECKPOINTING)))
         at = getattr(macs, "conditions", {}).get("latent")
         if device and (device == "cpu") == on_cpu and at == record.trained_latent:
             recipe = record.protocol["recipe"]
-            rates.setdefault(device, []).append(a_mac * counted * recipe["batch_size"] * recipe["steps"] / taken)
+            rates.setdefault(device, []).append(a_mac * forward * recipe["batch_size"] * recipe["steps"] / taken)
     return rates
 
 

@@ -14,6 +14,7 @@ from harness.data.prepare import PrepareConfig
 from harness.records.quantity import Counted, Measured
 from harness.records.store import Store
 from harness.trials import estimates
+from harness.trials.ablation_study import ablation_study
 from harness.trials.checks import lacks_data
 from harness.trials.estimates import (
     ASSUMED_TFLOPS,
@@ -23,6 +24,7 @@ from harness.trials.estimates import (
     data_bytes,
     estimate,
     estimate_lines,
+    fitted_to_latents,
     how_to_prepare,
     latent_of,
     pictures_of,
@@ -225,6 +227,58 @@ def test_without_the_data_a_dry_run_counts_imagenet_and_says_how_to_prepare_it(w
     assert "GPU-hours, an estimate: " in printed
     assert not Path("nowhere").exists()
     assert not Path("runs/tiny").exists()
+
+
+ELSEWHERE = ("--dry-run", "protocol=fig3", "data=prepared")
+
+
+def dry_run(capsys, *words, ends=0):
+    capsys.readouterr()
+    assert main([*words[:2], *ELSEWHERE, *words[2:]]) == ends
+    printed = capsys.readouterr()
+    return " ".join((printed.err if ends else printed.out).split())
+
+
+def test_without_the_data_what_a_limit_refuses_is_told_and_not_counted(workplace, capsys):
+    study, _ = ablation_study("tiny", ELSEWHERE[1:])
+    params = [training_of(fitted_to_latents(one, 16), 32, 1).params for _, one in study.architecture.architectures()]
+    assert len(set(params)) == 2
+    everything = dry_run(capsys, "ablate", "tiny")
+    assert "2 trainings of" in everything
+    assert "refused" not in everything
+    smaller = dry_run(capsys, "ablate", "tiny", f"limits.params={min(params)}")
+    assert "1 trainings of" in smaller
+    assert "jobs: 1 training," in smaller
+    assert f"refused: params is {max(params):,}, above" in smaller
+    none = dry_run(capsys, "ablate", "tiny", "limits.macs=1", "limits.latency_ms={at_most: 1, chip: A17 Pro}")
+    assert "0 trainings of" in none
+    assert "GPU-hours" not in none
+    assert "limits.latency_ms is held where the study runs, and is not looked at here" in none
+
+
+def test_without_the_data_a_sweep_says_of_its_base_that_a_limit_refuses_it(workplace, capsys):
+    assert "the whole sweep, 4 candidates like this one" in dry_run(capsys, "sweep", "search")
+    refused = dry_run(capsys, "sweep", "search", "limits.params=1000")
+    assert "the space's base is refused, and tells nothing of candidates" in refused
+    assert "above the limit of 1,000" in refused
+    assert "candidates like this one" not in refused
+
+
+@pytest.mark.parametrize("where", [("protocol=fig3", "data=prepared"), ("tracker=none", "latency=none")])
+def test_a_single_training_that_a_limit_refuses_says_so(workplace, capsys, where):
+    assert main(["train", "tiny_base.yaml", "--dry-run", *where, "limits.params=1000"]) == 0
+    printed = capsys.readouterr().out
+    assert "refused: params is " in printed
+    assert "hours" not in printed
+
+
+@pytest.mark.parametrize("words", [("ablate", "tiny"), ("sweep", "search"), ("train", "tiny_base.yaml")])
+def test_without_the_data_what_no_machine_could_run_is_refused(workplace, capsys, words):
+    """And nothing is asked of this one: Slurm need not be here."""
+    assert "latent=7 does not fit the architecture" in dry_run(capsys, *words, "latent=7", ends=2)
+    idle = dry_run(capsys, *words, "launcher=slurm", "launcher.gpus=1", "recipe.device=cpu", ends=2)
+    assert "asks Slurm for a GPU, and recipe.device is 'cpu'" in idle
+    dry_run(capsys, *words, "launcher=slurm", "launcher.gpus=1", "recipe.device=cuda")
 
 
 def test_a_single_training_can_be_rehearsed_too(workplace, capsys):
