@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from harness.commands.verb import Verb
+from harness.diffusion.config import SamplingConfig
 from harness.measure.quality_config import Build
 from harness.records.errors import UserError
 from harness.records.plain import to_plain
@@ -31,10 +32,12 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", type=Path, metavar="FILE.npz", help="write the images' statistics, mu and sigma, too")
     parser.add_argument("--build", choices=get_args(Build), help="who made a FILE of statistics that does not say so")
     parser.add_argument(
-        "--guidance", nargs="+", type=float, metavar="W",
+        "--guidance", nargs="+", type=_number, metavar="W",
         help="score a trained network at these guidance scales, each with all of --steps; 1 is none",
     )  # fmt: skip
-    parser.add_argument("--steps", nargs="+", type=int, metavar="N", help="the same with these numbers of solver steps")
+    parser.add_argument(
+        "--steps", nargs="+", type=_whole_number, metavar="N", help="the same with these numbers of solver steps"
+    )
     parser.add_argument(
         "--plot", type=Path, metavar="FILE.html", help="where their picture goes; default OUT/scores/KEY.html"
     )
@@ -45,6 +48,20 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number; separate several by spaces: 1 1.5 2") from error
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number; separate several by spaces: 10 25") from error
+
+
 def check(arguments: argparse.Namespace) -> None:
     from harness.trials.checks import check_device
     from harness.trials.settings import settings_of
@@ -52,12 +69,12 @@ def check(arguments: argparse.Namespace) -> None:
 
     overrides = [*arguments.overrides, "count_only=false"]
     arguments.trained = None
+    _check_flags(arguments)
     if names_network(arguments.name):
         arguments.trained, arguments.settings = network_and_settings(arguments.name, overrides, OTHERS, scored=True)
     else:
         arguments.settings = settings_of(overrides)
     check_device(arguments.settings)
-    _check_flags(arguments)
     if _is_pipeline(arguments):
         _check_pipeline(arguments)
     if _is_sweep(arguments):
@@ -65,6 +82,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def _check_flags(arguments: argparse.Namespace) -> None:
+    """What the command line alone tells, before anything is loaded."""
     if arguments.workers is not None and arguments.workers < 1:
         raise UserError(f"--workers is a whole number from 1, not {arguments.workers}")
     if arguments.plot is not None and not _is_sweep(arguments):
@@ -73,6 +91,15 @@ def _check_flags(arguments: argparse.Namespace) -> None:
         raise UserError(f"--to names an .npz file, not {arguments.to}")
     if arguments.to is not None:
         check_file_writable(arguments.to)
+    if not _is_sweep(arguments):
+        return
+    for flag in ("beside", "to", "build"):
+        if getattr(arguments, flag) is not None:
+            raise UserError(f"--{flag} is of one score, and --guidance and --steps ask for several; leave one out")
+    for scale in arguments.guidance or ():
+        SamplingConfig(guidance_scale=scale)
+    for steps in arguments.steps or ():
+        SamplingConfig(steps=steps)
 
 
 def _check_pipeline(arguments: argparse.Namespace) -> None:
@@ -140,9 +167,6 @@ def _check_sweep(arguments: argparse.Namespace) -> None:
     """Compose every point before anything is sampled."""
     from harness.trials.score_sweep import sampling_grid
 
-    for flag in ("beside", "to", "build"):
-        if getattr(arguments, flag) is not None:
-            raise UserError(f"--{flag} is of one score, and --guidance and --steps ask for several; leave one out")
     if arguments.trained is not None:
         arguments.title, name = arguments.trained.title, arguments.trained.key
     elif _is_pipeline(arguments):

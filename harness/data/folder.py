@@ -107,7 +107,8 @@ def _check_counts(folder: _Folder) -> None:
     for name in layout.classes:
         if counts[name] < MIN_PER_CLASS:
             raise UserError(
-                f"class folder '{escaped(name)}' in {root} has {counts[name]} readable images{_why_few(folder, name)}, "
+                f"class folder '{escaped(name)}' in {root} has {counts[name]} readable "
+                f"{'image' if counts[name] == 1 else 'images'}{_why_few(folder, name)}, "
                 f"but a class needs at least {MIN_PER_CLASS}; add images or move the folder away"
             )
         if name not in trained:

@@ -229,9 +229,10 @@ def check_sums(folder: Path, manifest: Manifest, names: Iterable[str]) -> None:
 
 
 def _damaged(path: Path, why: str) -> UserError:
+    remove = f"that file and {MANIFEST}" if path.exists() else MANIFEST
     return UserError(
-        f"the prepared data in {path.parent} are damaged: {path.name}: {why}; remove that file and {MANIFEST}, and run "
-        "the same `harness data prepare` again"
+        f"the prepared data in {path.parent} are damaged: {path.name}: {why}; remove {remove}, and run the "
+        "same `harness data prepare` again"
     )
 
 

@@ -13,6 +13,7 @@ Images may come in any number of parts (`Scorer`). Up to WHOLE of them, features
 FD, sFID and Inception Score are of sums, in constant memory, and KID, precision and recall keep N D float32 features.
 """
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -51,6 +52,16 @@ def samples_for(config: QualityConfig, data: ImageData) -> int:
         return config.samples
     other = data.train if config.reference == "heldout" else data.heldout
     return min(config.samples, len(other))
+
+
+def say_if_fewer(config: QualityConfig, data: ImageData) -> None:
+    """One line on standard error where N is lowered."""
+    if (count := samples_for(config, data)) < config.samples:
+        print(
+            f"note: {count} samples are scored, and not quality.samples={config.samples}: {data.kind} has no more "
+            "images outside the reference, for a floor of as many; quality.fewer_for_floor=false keeps the number",
+            file=sys.stderr,
+        )
 
 
 def quality(

@@ -26,7 +26,7 @@ from harness.data.images import ImageData, unreadable_line
 from harness.data.index import by_threads
 from harness.data.listing import BESIDE, Skipped, left_out, list_images, prompt_name
 from harness.data.pictures import Pictures, npz_labels, npz_names, open_folder, open_npz
-from harness.measure.quality import DISTANCES, Scorer, distances_of_statistics, samples_for
+from harness.measure.quality import DISTANCES, Scorer, distances_of_statistics, samples_for, say_if_fewer
 from harness.measure.quality_config import Build
 from harness.measure.quality_moments import merged
 from harness.measure.quality_reference import load_reference, load_statistics
@@ -172,6 +172,8 @@ def _pipeline(folder: Path, settings: Settings, to: Path | None) -> Evaluated:
     config, device = settings.quality, resolve_device(settings.recipe.device)
     data = _data(settings) if config.reference_path is None else None
     count = config.samples if data is None else samples_for(config, data)
+    if data is not None:
+        say_if_fewer(config, data)
     made = Pipeline(folder, device).pictures(settings.sampling, count, data)
     unlabelled = f"{folder} knows no classes"
     shown = Shown(pictures=made, labels=made.labels, unlabelled=unlabelled, remarks=[made.how])
@@ -264,7 +266,8 @@ def read_images(folder: Path, data: ImageData, config: DataConfig) -> FolderImag
     if len(images) < 2:
         why = f" ({'; '.join(remarks)})" if remarks else ""
         raise UserError(
-            f"{folder} has {len(images)} readable images{why}, and a score needs at least 2; give another folder"
+            f"{folder} has {len(images)} readable image{'s' * (len(images) != 1)}{why}, and a score needs at least 2; "
+            "give another folder"
         )
     check_bits(folder, [peak for _, _, peak, _ in images], bits, can_be_given=isinstance(config, ImageFolderConfig))
     images.sort(key=lambda image: (image[0], image[3]))

@@ -15,7 +15,7 @@ from harness.data.dataset import load_dataset
 from harness.data.images import ImageData
 from harness.diffusion.config import SamplingConfig
 from harness.launch.config import threads_of
-from harness.measure.quality import Scorer, samples_for
+from harness.measure.quality import Scorer, samples_for, say_if_fewer
 from harness.measure.quality_reference import Reference, load_reference
 from harness.measure.quality_reference_files import quality_identity
 from harness.models.pixels import NotFiniteError
@@ -36,6 +36,7 @@ def pipeline_sweep(folder: Path, settings: Settings, grid: Sequence[SamplingConf
     them before anything is scored."""
     data = load_dataset(settings.data, cache=cache_folder(settings.out))
     pipeline, count = Pipeline(folder, resolve_device(settings.recipe.device)), samples_for(settings.quality, data)
+    say_if_fewer(settings.quality, data)
     several = [pipeline.pictures(config, count, data) for config in grid]
     sweep = _Sweep(data, settings)
     return [

@@ -21,7 +21,7 @@ from harness.launch.attempt import shared_folder
 from harness.launch.config import threads_of
 from harness.launch.events import log_steps, report_progress
 from harness.launch.worker import AttemptStopped
-from harness.measure.quality import quality, samples_for
+from harness.measure.quality import quality, samples_for, say_if_fewer
 from harness.measure.quality_features import extract
 from harness.measure.quality_reference import WHOLE, Reference, load_reference
 from harness.models.pixels import NotFiniteError
@@ -187,6 +187,7 @@ class Trial:
         No more than a part of them is held at once, beside those; each is sampled once, whatever ends the attempt.
         """
         data, _ = prepared.training_data
+        say_if_fewer(self.spec.settings.quality, data)
         labels = sampled_labels(prepared, samples_for(self.spec.settings.quality, data))
         kept = len(labels) if len(labels) <= WHOLE else KEPT_SAMPLES
         with self.phase("sample"):

@@ -176,6 +176,12 @@ def _labels(
     if settings.sampling.labels == "balanced":
         return sample_labels(count, (1,) * len(names), settings.sampling)
     data = load_dataset(settings.data, cache=cache_folder(settings.out))
+    if trained.by_others and data.class_names != names:
+        raise UserError(
+            f"sampling.labels={settings.sampling.labels} asks for the class frequencies of data={settings.data.kind}, "
+            f"whose classes are not those of {trained.weights}, which others trained; give sampling.labels=balanced "
+            "(all classes alike), --classes to `harness sample`, or data=... with its classes"
+        )
     recorded = trained.record.protocol["data"] if trained.record else data.identity
     if data.class_names != names or canonical_json(recorded) != canonical_json(data.identity):
         raise UserError(

@@ -17,6 +17,7 @@ from pathlib import Path
 from harness.launch.config import DebugLauncher, LauncherConfig, SlurmLauncher, jobs_at_once, threads_of
 from harness.launch.events import report_progress
 from harness.launch.pool import Pool
+from harness.measure.quality import say_if_fewer
 from harness.processes.locks import DRIVER_LOCK, WAIT_S, DrivenError, holder
 from harness.records.errors import UserError
 from harness.records.eta import with_eta
@@ -63,6 +64,7 @@ def scores(
     if workers is None and isinstance(launcher, SlurmLauncher):
         workers = jobs_at_once(launcher)
     scoring = Scoring(request if workers is None else _seen_from_here(request))
+    say_if_fewer(request.settings.quality, scoring.data)
     if inspect is not None:
         scoring.replace_stored()
         request = replace(request, replaced=scoring.request.replaced)

@@ -207,7 +207,7 @@ def make_empty_class(root: Path) -> Path:
         (make_file, "must be a folder of class folders"),
         (make_empty, "has no class folders"),
         (make_flat, "has no class folders"),
-        (make_small_class, "'rare' .* has 1 readable images"),
+        (make_small_class, "'rare' .* has 1 readable image,"),
         (make_empty_class, "'nothing' .* has 0 readable images"),
     ],
 )

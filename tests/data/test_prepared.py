@@ -199,7 +199,7 @@ def test_what_is_damaged_is_named(filled, source, autoencoder):
     with pytest.raises(UserError, match=r"train-00001.npy: its content is not what was written"):
         prepare_data(how(filled, flips=True), source, autoencoder, CPU)
     shard.unlink()
-    with pytest.raises(UserError, match=r"train-00001.npy: it is missing"):
+    with pytest.raises(UserError, match=r"train-00001.npy: it is missing; remove manifest.json, and run"):
         read(filled)
     (filled / MANIFEST).unlink()  # as the sentence advises
     prepare_data(how(filled, flips=True), source, autoencoder, CPU)

@@ -446,6 +446,17 @@ def test_converted_weights_are_sampled_by_their_class(small, vae, tmp_path, caps
         assert not np.array_equal(one["arr_0"], other["arr_0"])
 
 
+def test_without_the_data_classes_are_asked_for_by_name_or_all_alike(small, vae, tmp_path, capsys):
+    decoder = ["autoencoder=kl", f"autoencoder.name={vae}"]
+    assert main([*small, *decoder, "--latent-scale", "0.18215"]) == 0
+    words = ["sample", "dit.safetensors", *decoder, "out=runs", "recipe.device=cpu", "--to", "a.npz", "--count", "2"]
+    assert main(words) == 2
+    printed = capsys.readouterr().err
+    assert "whose classes are not those of dit.safetensors, which others trained; give sampling.labels=bal" in printed
+    assert "trained on" not in printed
+    assert main([*words, "sampling.labels=balanced", "sampling.steps=1", "sampling.solver=euler"]) == 0
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -72,7 +72,7 @@ class Tab1:
 
     def score(
         self, trial: str, value: float | None, *, sampled_by: str = "", label: str = FID, samples: int = 50_000,
-        **sampling: Any,
+        asked: int | None = None, **sampling: Any,
     ) -> None:  # fmt: skip
         failed = Failed(phase="sample", message="NaN")
         scored = failed if value is None else fid(value, label=label, samples=samples)
@@ -83,7 +83,7 @@ class Tab1:
                 settings={
                     "trial": trial, "weights_sha256": "ab", "classes": "all", "samples": samples,
                     "sampling": {**PROTOCOL["sampling"], **sampling}, "data": PROTOCOL["data"],
-                    "quality": {**PROTOCOL["quality"], "samples": samples},
+                    "quality": {**PROTOCOL["quality"], "samples": asked or samples},
                     **({"sampled_by": sampled_by} if sampled_by else {}),
                 },
                 quantities=quantities,

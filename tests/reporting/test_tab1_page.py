@@ -295,6 +295,13 @@ def test_the_best_of_a_sweep_says_in_what_its_training_departs_too(tab1: Tab1) -
     assert table["departures"] == "recipe.steps=2000000"
 
 
+def test_a_departure_says_how_many_samples_were_used_where_the_data_had_no_more(tab1: Tab1) -> None:
+    for scale in (1.5, 2.0):
+        tab1.score(tab1.record("dit_xl_2").key, 2.0, samples=1285, asked=2000, guidance_scale=scale, steps=50)
+    (table,) = guidance.content(tab1.frames()).context["sweeps"]  # type: ignore[union-attr]
+    assert table["departures"] == "quality.samples=2000 (1285 used)"
+
+
 def test_others_weights_that_were_scored_here_stand_below_the_printed_row(tab1: Tab1) -> None:
     tab1.definition["others"] = OTHERS
     counted = {"dit_xl_2": {"params": Counted(value=675_129_632, unit="parameters"),

@@ -79,7 +79,7 @@ def test_images_of_no_class_say_why(config, tmp_path, folders, reason):
 def test_a_folder_with_nothing_to_score_says_what_lies_in_it(config, tmp_path):
     root = write_folder(tmp_path / "generated", ("n01",), each=1)
     (root / "n01" / "a.txt").write_text("x")
-    with pytest.raises(UserError, match=r"has 1 readable images \(left out: 1 \.txt file, .*, and a score needs"):
+    with pytest.raises(UserError, match=r"has 1 readable image \(left out: 1 \.txt file, .*, and a score needs"):
         read_images(root, load_dataset(config), config)
 
 

@@ -8,6 +8,7 @@ import pytest
 from tiny_study import SETTINGS
 
 from harness.cli import main
+from harness.data.dataset import load_dataset
 from harness.diffusion.config import SamplingConfig
 from harness.measure.quality import quality
 from harness.measure.quality_config import QualityConfig
@@ -121,6 +122,8 @@ def test_a_network_whose_images_are_no_numbers_fails_at_its_point_alone(empty, c
     [
         (["--guidance", "1", "1"], "--guidance names a value twice: 1, 1; give it once"),
         (["--guidance", "-1"], "sampling.guidance_scale must be a number from 1, which is no guidance, not -1.0"),
+        (["--guidance", "1,2"], "argument --guidance: '1,2' is no number; separate several by spaces: 1 1.5 2"),
+        (["--steps", "10,25"], "'10,25' is no whole number; separate several by spaces: 10 25"),
         (["--steps", "0"], "sampling.steps must be at least 1, not 0"),
         (["--guidance", "2", "--beside", "0f3a"], "--beside is of one score, and --guidance and --steps ask for"),
         (["--guidance", "2", "--plot", "x.png"], "--plot names an .html file, not x.png"),
@@ -130,6 +133,13 @@ def test_a_network_whose_images_are_no_numbers_fails_at_its_point_alone(empty, c
 def test_what_cannot_be_swept_is_refused_before_anything_is_sampled(spec, capsys, words, sentence):
     assert main(["evaluate", spec.key, *words]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_what_the_words_alone_tell_is_refused_before_anything_is_loaded(spec, capsys, monkeypatch):
+    monkeypatch.setattr("harness.trials.trained.network_and_settings", lambda *_: pytest.fail("loaded"))
+    for words in (["--steps", "0"], ["--guidance", "-2"], ["--guidance", "2", "--beside", "0f3a"]):
+        assert main(["evaluate", spec.key, *words]) == 2
+        assert capsys.readouterr().err.startswith("harness: ")
 
 
 def test_the_data_must_be_the_one_that_was_trained_on(spec, capsys):
@@ -175,3 +185,27 @@ def test_recorded_scoring_is_read_again_whole(spec, config, monkeypatch):
     record = replace(spec.store.trial(spec.key), protocol={"quality": quality_identity(config, 8)})
     trained = replace(trained_network(spec.key, Path("runs")), record=record)
     assert settings_of((), quality_of(trained)).quality == config
+
+
+def test_fewer_samples_than_were_asked_for_is_said(empty, capsys):
+    """The digits have so many images outside the reference, and the floor is of as many."""
+    data = load_dataset(empty.settings.data)
+    others = [word for word in QUALITY if not word.startswith(("quality.samples", "quality.metrics"))]
+    words = [
+        "evaluate",
+        empty.key,
+        "--guidance",
+        "1",
+        "--steps",
+        "2",
+        *others,
+        "quality.metrics=[fd]",
+        "sampling.solver=euler",
+    ]
+    assert main([*words, "quality.samples=2000"]) == 0
+    printed = capsys.readouterr()
+    count = len(data.train)
+    assert f"note: {count} samples are scored, and not quality.samples=2000: digits has no more" in printed.err
+    assert f"N={count}" in printed.out
+    assert main([*words, "quality.samples=16"]) == 0
+    assert "samples are scored" not in capsys.readouterr().err
