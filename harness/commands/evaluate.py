@@ -13,7 +13,7 @@ from harness.commands.verb import Verb
 from harness.diffusion.config import SamplingConfig
 from harness.measure.quality_config import Build
 from harness.records.errors import UserError
-from harness.records.plain import to_plain
+from harness.records.plain import fingerprint, to_plain
 from harness.records.quantity import Failed, Measured, Quantity
 from harness.records.store import check_file_writable
 from harness.records.terminal import quantities_table, table
@@ -39,7 +39,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
         "--steps", nargs="+", type=_whole_number, metavar="N", help="the same with these numbers of solver steps"
     )
     parser.add_argument(
-        "--plot", type=Path, metavar="FILE.html", help="where their picture goes; default OUT/scores/KEY.html"
+        "--plot", type=Path, metavar="FILE.html", help="where their picture goes; default OUT/scores/KEY-SETTINGS.html"
     )
     parser.add_argument(
         "--workers", type=int, metavar="N",
@@ -179,7 +179,10 @@ def _check_sweep(arguments: argparse.Namespace) -> None:
         raise UserError(f"--workers sample a trained network, and {arguments.name} is a pipeline; leave it out")
     settings = arguments.settings
     arguments.grid = sampling_grid(settings.sampling, arguments.guidance, arguments.steps)
-    arguments.plot = arguments.plot or settings.out / "scores" / f"{name}.html"
+    asked = to_plain({"grid": arguments.grid, "quality": settings.quality, "data": settings.data})
+    asked_key = fingerprint(asked, schema="score-plot-1")  # a picture with other settings is another file
+    arguments.plot = arguments.plot or settings.out / "scores" / f"{name}-{asked_key}.html"
+    arguments.title = f"{arguments.title}, {settings.data.kind}"
     if arguments.plot.suffix != ".html":
         raise UserError(f"--plot names an .html file, not {arguments.plot}")
     check_file_writable(arguments.plot)

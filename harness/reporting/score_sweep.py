@@ -69,11 +69,11 @@ def score_sweep_figure(points: Sequence[ScorePoint], score: str, *, title: str) 
     best = best_of(points, score)
     if best is not None and isinstance(chosen := best.scores[score], Measured):
         figure.add_annotation(
-            x=best.guidance, y=chosen.value, text=best_note(points, score), showarrow=True, arrowhead=0,
+            x=best.guidance, y=chosen.value, text="best", showarrow=True, arrowhead=0,
             arrowcolor=GREY, ax=0, ay=48, font={"size": 12},
         )  # fmt: skip
     figure.update_layout(
-        title={"text": title, "font": {"size": 15}},
+        title={"text": f"{title}<br>{best_note(points, score)}", "font": {"size": 15}},
         xaxis_title="guidance scale (1 is none)",
         yaxis_title=score_label(points, score),
         template="plotly_white",

@@ -52,4 +52,5 @@ def test_the_picture_has_a_line_a_number_of_steps_with_each_scores_interval() ->
     assert figure.data[0].error_y.array == pytest.approx((0.02, 0.02))
     assert figure.data[0].error_y.arrayminus == pytest.approx((0.01, 0.01))
     assert figure.layout.yaxis.title.text == "KID-X, N=8"
-    assert [(a.x, a.y) for a in figure.layout.annotations] == [(2.0, 0.1)]
+    assert [(a.x, a.y, a.text) for a in figure.layout.annotations] == [(2.0, 0.1, "best")]
+    assert "<br>best of " in figure.layout.title.text, "not over the axes"

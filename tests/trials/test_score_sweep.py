@@ -93,8 +93,13 @@ def test_the_best_is_marked_with_how_many_were_tried_and_drawn(empty, capsys):
             each.quantities["kid"].value for each in scores_stored()}  # fmt: skip
     scale, steps = min(kids, key=kids.__getitem__)
     assert f"best of 4 tried: guidance {scale:g}, {steps} steps, flattered by the choice" in out
-    page = Path(f"runs/scores/{empty.key}.html")
-    assert out.endswith(f"{page}\n")
+    page = Path(out.splitlines()[-1])
+    assert page.parent == Path("runs/scores")
+    assert page.name.startswith(f"{empty.key}-")
+    assert main(["evaluate", empty.key, *GRID[:3], *QUALITY]) == 0
+    other = Path(capsys.readouterr().out.splitlines()[-1])
+    assert other.exists()
+    assert other != page, "of other settings, beside it"
     assert f"guidance {scale:g}, {steps} steps" in page.read_text()
 
 
