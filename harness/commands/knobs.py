@@ -34,6 +34,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.name is not None:
         paths = {line.path for of_family in lines.values() for line in of_family}
         lines = {name: [line for line in own if _matches(line.path, arguments.name)] for name, own in lines.items()}
+        others = {family: own for family, own in _families().items() if family not in chosen}
+        having = [name for name, own in others.items() if any(_matches(line.path, arguments.name) for line in own)]
+        if not any(lines.values()) and having:
+            raise UserError(
+                f"knob '{arguments.name}' is none of {' and '.join(chosen)}, but of {', '.join(having)}; give --family "
+                f"{having[0]}"
+            )
         if not any(lines.values()):
             raise unknown_name("knob", arguments.name, paths)
     for name, own in lines.items():

@@ -38,3 +38,11 @@ def test_one_knob_is_shown_with_what_is_inside_it(capsys):
 def test_a_wrong_word_is_one_sentence(words, capsys):
     assert main(["knobs", *words]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_knob_of_another_family_says_which(capsys):
+    assert main(["knobs", "patch_size"]) == 2
+    assert (
+        "knob 'patch_size' is none of unet and recipe, but of dit, uvit; give --family dit" in capsys.readouterr().err
+    )
+    assert main(["knobs", "patch_size", "--family", "dit"]) == 0
