@@ -63,6 +63,7 @@ from harness.records.store import appearing, write_atomic
 
 LOCK = "preparing.lock"
 AHEAD = 4  # batches of pictures that are decoded before they are encoded
+PICTURES_KEPT = 5000  # training pictures, by default
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +78,7 @@ class PrepareConfig:
     """Rows of a shard: what a kill loses, and what one file holds."""
     batch: int = 32
     """Pictures encoded together."""
-    pictures: int | None = 5000
+    pictures: int | None = PICTURES_KEPT
     """So many training pictures, balanced over the classes, are kept as pictures for scores: for the floor, for the
     classifier, and for quality.reference=train. null: all. The held-out ones are all kept."""
     job_shards: int | None = None

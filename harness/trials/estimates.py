@@ -25,6 +25,7 @@ from statistics import median
 from harness.architecture.config import ArchitectureConfig, Denoiser
 from harness.architecture.edits import with_edits
 from harness.data.config import PreparedConfig
+from harness.data.prepare import PICTURES_KEPT
 from harness.data.prepared import read_manifest
 from harness.data.sources.imagenet import TRAINING_PICTURES, VALIDATION_PICTURES
 from harness.launch.config import SlurmLauncher, jobs_at_once
@@ -58,7 +59,6 @@ NOT_COUNTED = (
     "not counted: validation, encoding and decoding, features of samples and of the reference, and scores over "
     "guidance and steps (`harness evaluate KEY --guidance ... --steps ...`)"
 )
-PICTURES_KEPT = 5000  # training pictures, by default, of `harness data prepare`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

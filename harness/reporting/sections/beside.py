@@ -12,7 +12,7 @@ from harness.reporting.section import Content, Frames, Section
 from harness.reporting.sections.table import absences
 
 TEMPLATE = """
-{% from "macros.html.j2" import piece, printed, other_protocols %}
+{% from "macros.html.j2" import kinds, piece, printed, other_protocols %}
 <p>{% if published %}What is printed stands as printed, in orange, with the label of its source; what is not known is
 empty. {% endif %}Ours: the mean over {{ seeds }} seed{{ "s" if seeds != 1 }}, with the range.
 {%- if best %} &ldquo;Best of&rdquo;: the best point of a stored score sweep over guidance and steps, of one network; it
@@ -47,12 +47,7 @@ is flattered by the choice.{% endif %}</p>
 {{ other_protocols(notes, protocol_name) }}
 <div class="legends">
 <ul class="legend words">
-<li><span class="k-measured">1.23</span> measured</li>
-<li><span class="k-counted">1.23 M</span> counted, exact</li>
-<li><span class="k-predicted">1.23</span> predicted</li>
-<li><span class="k-unavailable">unavailable</span> nobody could know it here</li>
-<li><span class="k-failed">failed</span> tried, did not work</li>
-<li><span class="k-missing">not measured</span> no record has it</li>
+{{ kinds() }}
 {% if published %}<li><span class="k-published">1.23 <span class="source">[P]</span></span> printed</li>{% endif %}
 </ul>
 <dl class="notes">

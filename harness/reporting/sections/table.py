@@ -22,7 +22,7 @@ from harness.reporting.section import Content, Frames, Section
 from harness.reporting.subjects import Subject
 
 TEMPLATE = """
-{% from "macros.html.j2" import row_head, piece, printed, other_protocols %}
+{% from "macros.html.j2" import row_head, kinds, piece, printed, other_protocols %}
 <p>Large: this run, the mean over {{ seeds }} seed{{ "s" if seeds != 1 }}, with the range. Below it: the change against
 the rung named{% if published %}, and what is published of it{% endif %}. A score's change stands with its 95% interval,
 as a difference where the reference is too near 0 for a percentage.{% if twin %} Costs are the deployment twin's: the
@@ -59,12 +59,7 @@ same edits on {{ twin }}.{% endif %}{% if published %} A published cell that is 
 {{ other_protocols(notes, protocol_name) }}
 <div class="legends">
 <ul class="legend words">
-<li><span class="k-measured">1.23</span> measured</li>
-<li><span class="k-counted">1.23 M</span> counted, exact</li>
-<li><span class="k-predicted">1.23</span> predicted</li>
-<li><span class="k-unavailable">unavailable</span> nobody could know it here</li>
-<li><span class="k-failed">failed</span> tried, did not work</li>
-<li><span class="k-missing">not measured</span> no record has it</li>
+{{ kinds() }}
 <li><span class="k-change">\u221212.3%</span> change here</li>
 {% if published %}
 <li><span class="k-published">\u221212% <span class="source">[P]</span></span> published</li>
