@@ -1,7 +1,7 @@
 """Sets of images, all of one shape: in memory, or read from files when asked for."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -111,7 +111,7 @@ class ImageData:
         """What goes into a protocol: the settings that shape the data, and its content."""
         return {"kind": self.kind, "size": self.size, "channels": self.channels, "content": self.fingerprint}
 
-    def network_inputs(self, rows: Tensor, _random: torch.Generator) -> Tensor:
+    def network_inputs(self, rows: Tensor, _normal: Callable[[Sequence[int]], Tensor]) -> Tensor:
         """What a network that is trained on pixels sees of them: grey levels as -1..1."""
         return to_model_range(rows)
 

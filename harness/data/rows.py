@@ -1,7 +1,7 @@
 """Rows of prepared data, mapped into memory: what training reads."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,14 +58,15 @@ class Latents:
     """The identity of what made them."""
     is_sampled: bool
 
-    def network_inputs(self, rows: Tensor, random: torch.Generator) -> Tensor:
-        """(B, L, h, w) float32 of rows as they are stored; drawn, where they are means and standard deviations."""
+    def network_inputs(self, rows: Tensor, normal: Callable[[Sequence[int]], Tensor]) -> Tensor:
+        """(B, L, h, w) float32 of rows as they are stored; drawn by `normal`, where they are means and
+        standard deviations."""
         if rows.dtype == torch.uint8:
             return to_model_range(rows)
         if not self.is_sampled:
             return rows.float()
         mean, std = rows.float().chunk(2, dim=1)
-        return mean + std * torch.randn(mean.shape, generator=random).to(mean.device)
+        return mean + std * normal(mean.shape[1:]).to(mean.device)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -40,20 +40,15 @@ def velocity(x0: Tensor, noise: Tensor) -> Tensor:
     return noise - x0
 
 
-def logit_normal_times(count: int, generator: torch.Generator) -> Tensor:
-    """(count,) times of a training batch, t = sigmoid(z), z ~ N(0, 1): the middle of the path is drawn most often. A
-    solver's times are `SamplingConfig.solver_times`."""
-    return torch.sigmoid(torch.randn(count, generator=generator))
-
-
-def dropped(count: int, probability: float, generator: torch.Generator) -> Tensor:
-    """(count,) True where the prompt is replaced by the empty one, for classifier-free guidance (arXiv 2207.12598)."""
-    return torch.rand(count, generator=generator) < probability
+def logit_normal_times(normal: Tensor) -> Tensor:
+    """Times of a training batch, t = sigmoid(z) of z ~ N(0, 1): the middle of the path is drawn most often. A solver's
+    times are `SamplingConfig.solver_times`."""
+    return torch.sigmoid(normal)
 
 
 def flow_matching_loss(
     model: nn.Module, x0: Tensor, noise: Tensor, time: Tensor, context: Tensor, context_mask: Tensor | None
 ) -> Tensor:
-    """The mean squared error of the model's velocity, over all elements: a scalar in float32."""
+    """The mean squared error of the model's velocity, over all elements: a scalar in the precision of x0."""
     predicted = model(interpolate(x0, noise, time), time, context, context_mask)  # (B, C, H, W)
-    return F.mse_loss(predicted.to(torch.float32), velocity(x0, noise))
+    return F.mse_loss(predicted.to(x0.dtype), velocity(x0, noise))

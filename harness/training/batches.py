@@ -1,16 +1,14 @@
-"""The batches of a training, from any step on: images, prompts, times and noise, all functions of (seed, step)."""
+"""The rows of a training's batches, from any step on: functions of (seed, step)."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from harness.diffusion.flow_matching import Prompts, dropped, logit_normal_times
 from harness.records.errors import UserError
-from harness.training.randomness import DataOrder, generator
+from harness.training.randomness import DataOrder
 from harness.training.recipe import Recipe
 
 IN_MEMORY_BYTES = 512 * 2**20
@@ -50,50 +48,19 @@ class TrainingData(Protocol):
         """Of the content: two data sets with the same one have the same images in the same order."""
         ...
 
-    def network_inputs(self, rows: Tensor, random: torch.Generator, /) -> Tensor:
-        """What the network sees of rows as they are stored: uint8 pixels as -1..1, or latents, drawn by `random` where
-        the encoder is a distribution."""
+    def network_inputs(self, rows: Tensor, normal: Callable[[Sequence[int]], Tensor], /) -> Tensor:
+        """What the network sees of rows as they are stored: uint8 pixels as -1..1, or latents. Where the encoder is a
+        distribution they are drawn: `normal` gives N(0, 1), (B, *row) for the shape of a row."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """The arguments of `flow_matching_loss` behind the model, on the training's device."""
-
-    x0: Tensor  # (B, C, H, W), of a size of about 1
-    noise: Tensor  # (B, C, H, W)
-    time: Tensor  # (B,)
-    context: Tensor  # (B, T, D)
-    context_mask: Tensor | None  # (B, T)
-
-    def arguments(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
-        return self.x0, self.noise, self.time, self.context, self.context_mask
-
-
-def training_batches(
-    data: TrainingData, prompts: Prompts, recipe: Recipe, seed: int, first_step: int, device: torch.device
-) -> Iterator[Batch]:
-    """The batches of the steps first_step, first_step + 1, ... up to the recipe's last."""
+def training_rows(data: TrainingData, recipe: Recipe, seed: int, first_step: int) -> Iterator[Pair]:
+    """The rows of the steps first_step, first_step + 1, ... up to the recipe's last."""
     images = data.train
     if len(images) == 0:
         raise UserError("the data has no training images; check data.path and the held-out share")
     order = DataOrder(len(images), recipe.batch_size, seed)
-    steps = range(first_step, recipe.steps + 1)
-    for step, (chosen, labels) in zip(steps, _pairs(images, order, steps, recipe), strict=True):
-        random = generator(seed, "step", step)
-        time = logit_normal_times(len(labels), random)
-        drop = dropped(len(labels), recipe.cfg_dropout, random)
-        x0 = data.network_inputs(chosen.to(device), generator(seed, "encoding", step))
-        noise = torch.randn(x0.shape, generator=random)
-        yield batch_of(x0, labels, noise, time, drop, prompts, device)
-
-
-def batch_of(
-    x0: Tensor, labels: Tensor, noise: Tensor, time: Tensor, drop: Tensor, prompts: Prompts, device: torch.device
-) -> Batch:
-    """Move the parts to the device, where x0 and the prompts already are, and look the prompts up."""
-    context, mask = prompts.context(labels.to(device), drop.to(device))
-    return Batch(x0, noise.to(device), time.to(device), context, mask)
+    return _pairs(images, order, range(first_step, recipe.steps + 1), recipe)
 
 
 def stacked(images: Images, numbers: Sequence[int]) -> Pair:

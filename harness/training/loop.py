@@ -1,33 +1,33 @@
 """The training loop. A run killed at any moment and called again ends, on the CPU, bit-identical to one never stopped.
 
 Why it can: everything random is a function of (seed, step) (see `randomness`), and a checkpoint has the rest: weights,
-averaged weights, optimiser moments, and the losses since the last point of the curve.
+averaged weights, optimiser moments, what the objective trains beside the network, and the losses since the last point
+of the curve.
 """
 
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from harness.diffusion.flow_matching import Prompts, flow_matching_loss
-from harness.models.parameters import weight_decays
 from harness.records.errors import UserError
 from harness.records.plain import fingerprint, identity
 from harness.records.record import CurvePoint
-from harness.training.batches import Batch, TrainingData, training_batches
+from harness.training.batches import TrainingData, training_rows
 from harness.training.checkpoint import Checkpoint, latest, named_tensors, restore, save
-from harness.training.device import autocast, device_name, precision_name, resolve_device, resolve_precision
+from harness.training.device import device_name, precision_name, resolve_device, resolve_precision
 from harness.training.ema import Ema
+from harness.training.objective import Objective, TrainingBatch
 from harness.training.outcomes import Diverged, Effort, Interrupted, Trained
-from harness.training.randomness import stream_seed
+from harness.training.randomness import HostDraws, stream_seed
 from harness.training.recipe import Recipe
 from harness.training.stopping import SigtermFlag
-from harness.training.validation import validation_batches, validation_loss
+from harness.training.update import Update
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,8 @@ OnSteps: TypeAlias = Callable[[Literal["began", "saved", "ended"], int, int], No
 
 def train(
     model: nn.Module,
+    objective: Objective[Any],
     data: TrainingData,
-    prompts: Prompts,
     recipe: Recipe,
     *,
     architecture: str,
@@ -67,7 +67,7 @@ def train(
     device = resolve_device(recipe.device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []), SigtermFlag() as stop:
         training = Training(
-            model.to(device), data, prompts, recipe, architecture, seed, folder, device, on_point, on_steps
+            model.to(device), objective, data, recipe, architecture, seed, folder, device, on_point, on_steps
         )
         training.resume()
         began = training.step
@@ -90,8 +90,8 @@ class Training:
     def __init__(
         self,
         model: nn.Module,
+        objective: Objective[Any],
         data: TrainingData,
-        prompts: Prompts,
         recipe: Recipe,
         architecture: str,
         seed: int,
@@ -100,32 +100,35 @@ class Training:
         on_point: Callable[[CurvePoint], None],
         on_steps: OnSteps,
     ) -> None:
-        self.model, self.data, self.prompts, self.recipe = model.train(), data, prompts.to(device), recipe
+        self.model, self.objective, self.data, self.recipe = model.train(), objective, data, recipe
         self.architecture = architecture
         self.seed, self.folder, self.device, self.on_point, self.on_steps = seed, folder, device, on_point, on_steps
         self.precision = resolve_precision(recipe, device)
         self.ema = Ema(model)
-        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.optimizer = _adamw(model, recipe)
-        self.validation = validation_batches(data, self.prompts, recipe.validation_images, recipe.batch_size, device)
+        self.update = Update(model, objective, recipe, device, self.precision)
         self.step = 0
         self.saved_step = 0
         self.curve: list[CurvePoint] = []
-        self.unread: list[Tensor] = []  # (loss, gradient norm) of the newest steps, still on the device
-        self.interval: list[tuple[float, float]] = []  # the same since the last point of the curve
+        self.unread: list[dict[str, Tensor]] = []  # losses and gradient norms of the newest steps, still on the device
+        self.interval: list[dict[str, float]] = []  # the same since the last point of the curve
         self.first_loss: float | None = None
         self.last_good_loss: float | None = None
         self.continued_from: list[int] = []
         self.notes: list[str] = []
         self.clock = _Clock(device)
 
-    def batches(self) -> Any:
-        return training_batches(self.data, self.prompts, self.recipe, self.seed, self.step + 1, self.device)
+    def batches(self) -> Iterator[TrainingBatch]:
+        """Those of the steps that are left."""
+        whole = range(self.recipe.batch_size)
+        rows_of_steps = training_rows(self.data, self.recipe, self.seed, self.step + 1)
+        for step, (rows, labels) in enumerate(rows_of_steps, start=self.step + 1):
+            yield self.objective.batch(rows, labels, HostDraws(self.seed, step, whole, self.recipe.batch_size))
 
-    def advance(self, step: int, batch: Batch) -> None:
+    def advance(self, step: int, batch: TrainingBatch) -> None:
         """One optimiser step, then what is due after it."""
         torch.manual_seed(stream_seed(self.seed, "module", step))  # for modules that draw, as dropout does
-        self.unread.append(self._optimise(step, batch))
+        self.unread.append(self.update(step, batch))
+        self.ema.update(self.model, self.recipe.ema_decay_at(step))
         self.step = step
         due = {name: self._due(name) for name in ("log_every", "validate_every", "checkpoint_every")}
         if self.device.type in READ_AT_ONCE or any(due.values()):
@@ -143,48 +146,33 @@ class Training:
     def _due_at(self, step: int, setting: str) -> bool:
         return step == self.recipe.steps or step % getattr(self.recipe, setting) == 0
 
-    def _optimise(self, step: int, batch: Batch) -> Tensor:
-        """Forward, backward, clip, AdamW, EMA; (2,) the loss and the gradient's norm before clipping."""
-        with autocast(self.device, self.precision):
-            loss = flow_matching_loss(self.model, *batch.arguments())
-        loss.backward()  # type: ignore[no-untyped-call]
-        limit = math.inf if self.recipe.clip is None else self.recipe.clip
-        norm = nn.utils.clip_grad_norm_(self.parameters, limit)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.learning_rate_at(step)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.ema.update(self.model, self.recipe.ema_decay_at(step))
-        return torch.stack([loss.detach(), norm])
-
     def _read_losses(self) -> None:
         """Move the newest losses to the host and stop at the first bad one."""
         if not self.unread:
             return
-        values = torch.stack(self.unread).tolist()
-        first_step = self.step - len(values) + 1
+        names = list(self.unread[0])
+        rows = torch.stack([torch.stack(list(values.values())) for values in self.unread]).tolist()
+        first_step = self.step - len(rows) + 1
         self.unread.clear()
-        for step, (loss, norm) in enumerate(values, start=first_step):
+        for step, row in enumerate(rows, start=first_step):
+            values = dict(zip(names, row, strict=True))
+            loss = values["train_loss"]
             self.first_loss = loss if self.first_loss is None else self.first_loss
-            finite = math.isfinite(loss) and math.isfinite(norm)
-            if not finite or loss > self.recipe.divergence * self.first_loss:
+            if not all(map(math.isfinite, row)) or loss > self.recipe.divergence * self.first_loss:
                 raise self._diverged(step)
             self.last_good_loss = loss
-            self.interval.append((loss, norm))
+            self.interval.append(values)
 
     def _log(self) -> None:
         """A point of the curve. Where only the last step asks for it, a longer training still needs the interval."""
-        n = len(self.interval)
-        self._point("train_loss", math.fsum(loss for loss, _ in self.interval) / n)
-        self._point("gradient_norm", math.fsum(norm for _, norm in self.interval) / n)
+        for name in self.interval[0]:
+            self._point(name, math.fsum(values[name] for values in self.interval) / len(self.interval))
         self._point("learning_rate", self.recipe.learning_rate_at(self.step))
         if self.step % self.recipe.log_every == 0:
             self.interval.clear()
 
     def _validate(self) -> None:
-        if not self.validation:
-            raise UserError("the data has no held-out images to validate on; raise the held-out share")
-        loss = validation_loss(self.ema.model, self.validation)
+        loss = self.objective.validation_loss(self.ema.model)
         if not math.isfinite(loss):
             raise self._diverged(self.step)
         self._point("validation_loss", loss)
@@ -202,8 +190,7 @@ class Training:
         self._read_losses()
         if self.saved_step == self.step:
             return
-        tensors = named_tensors(self.model, "model.") | named_tensors(self.ema.model, "ema.")
-        tensors |= _optimizer_tensors(self.optimizer)
+        tensors = self.update.tensors() | named_tensors(self.ema.model, "ema.")
         if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
             raise self._diverged(self.step)
         save(self.folder, Checkpoint(step=self.step, tensors=tensors, state=self._state()))
@@ -218,7 +205,7 @@ class Training:
             "first_loss": self.first_loss,
             "last_good_loss": self.last_good_loss,
             "continued_from": self.continued_from,
-            "notes": self.notes,
+            "notes": [*self.notes, *self.update.notes],
             "seconds": self.clock.read(),
         }
 
@@ -240,16 +227,15 @@ class Training:
                 f"{self.folder} holds a training of another model, recipe, data, seed or precision; choose another "
                 "folder, or remove it to start anew"
             )
-        restore(self.model, checkpoint.tensors, "model.")
+        self.update.restore(checkpoint.tensors)
         restore(self.ema.model, checkpoint.tensors, "ema.")
-        _restore_optimizer(self.optimizer, checkpoint.tensors)
         self.step = self.saved_step = checkpoint.step
         self.curve = [
             CurvePoint(step=step, name=name, value=value)
             for step, name, value in state["curve"]
             if self._due_at(step, "validate_every" if name == "validation_loss" else "log_every")
         ]
-        self.interval = [(loss, norm) for loss, norm in state["interval"]]
+        self.interval = [dict(values) for values in state["interval"]]
         self.first_loss, self.last_good_loss = state["first_loss"], state["last_good_loss"]
         self.notes = list(state["notes"])
         is_complete = checkpoint.step == self.recipe.steps
@@ -262,8 +248,8 @@ class Training:
         recipe: Any = identity(self.recipe)
         if self.recipe.is_extendable_at(step):
             recipe = {name: value for name, value in recipe.items() if name != "steps"}
-        parts = [recipe, str(self.precision), self.seed, self.data.fingerprint, self.architecture, weights]
-        return fingerprint(parts, schema="training-4")
+        model = [self.architecture, weights, self.objective.identity]
+        return fingerprint([recipe, str(self.precision), self.seed, self.data.fingerprint, *model], schema="training-5")
 
     def result(self) -> Trained:
         validation = [point.value for point in self.curve if point.name == "validation_loss"]
@@ -284,7 +270,7 @@ class Training:
             cpu_seconds=seconds["cpu"],
             gpu_seconds=seconds["gpu"],
             continued_from=tuple(self.continued_from),
-            notes=tuple(self.notes),
+            notes=(*self.notes, *self.update.notes),
         )
 
 
@@ -300,34 +286,3 @@ class _Clock:
         wall, cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
         since = {"wall": wall, "cpu": cpu, "gpu": wall if self.on_gpu else 0.0}
         return {name: self.earlier[name] + value for name, value in since.items()}
-
-
-def _adamw(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW (arXiv 1711.05101); weight decay on kernels and matrices, as `weight_decays` tells them from the rest."""
-    decays = weight_decays(model)
-    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for name, p in trained if decays[name]], "weight_decay": recipe.weight_decay},
-        {"params": [p for name, p in trained if not decays[name]], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
-
-
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """`optimizer.NUMBER.NAME` -> tensor, on the CPU."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"optimizer.{number}.{name}": tensor.cpu().contiguous()
-        for number, tensors in state.items()
-        for name, tensor in tensors.items()
-    }
-
-
-def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    states: dict[int, dict[str, Tensor]] = {}
-    for path, tensor in tensors.items():
-        if path.startswith("optimizer."):
-            _, number, name = path.split(".")
-            states.setdefault(int(number), {})[name] = tensor.clone()
-    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})

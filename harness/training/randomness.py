@@ -4,6 +4,8 @@ Generators are on the CPU, so every device trains on the same images, times and 
 """
 
 import hashlib
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +19,44 @@ def stream_seed(seed: int, stream: str, number: int) -> int:
 
 def generator(seed: int, stream: str, number: int) -> torch.Generator:
     return torch.Generator().manual_seed(stream_seed(seed, stream, number))
+
+
+def normals(random: torch.Generator, count: int) -> Callable[[Sequence[int]], Tensor]:
+    """Draws of N(0, 1) from that generator, (count, *row) for the shape of a row."""
+    return lambda row: torch.randn((count, *row), generator=random)
+
+
+class Draws(Protocol):
+    """The random numbers of one step, for the samples that this process has of its batch."""
+
+    def normal(self, row: Sequence[int], /) -> Tensor:
+        """N(0, 1), (samples, *row)."""
+        ...
+
+    def uniform(self) -> Tensor:
+        """From 0 to below 1, (samples,)."""
+        ...
+
+    def encoding(self, row: Sequence[int], /) -> Tensor:
+        """N(0, 1), (samples, *row), from a stream of its own: for what an encoder's distribution needs."""
+        ...
+
+
+class HostDraws:
+    """From generators on the CPU: every process draws the whole batch's numbers and keeps those of its `samples`."""
+
+    def __init__(self, seed: int, step: int, samples: range, batch_size: int) -> None:
+        self._random, self._encoding = generator(seed, "step", step), generator(seed, "encoding", step)
+        self._kept, self._batch_size = slice(samples.start, samples.stop), batch_size
+
+    def normal(self, row: Sequence[int]) -> Tensor:
+        return normals(self._random, self._batch_size)(row)[self._kept]
+
+    def uniform(self) -> Tensor:
+        return torch.rand(self._batch_size, generator=self._random)[self._kept]
+
+    def encoding(self, row: Sequence[int]) -> Tensor:
+        return normals(self._encoding, self._batch_size)(row)[self._kept]
 
 
 class DataOrder:

@@ -54,6 +54,9 @@ class Recipe:
     """Steps between checkpoints. A continued run ends bit-identical whatever this is."""
     device: Literal["auto", "cpu", "cuda", "mps"] = field(default="auto", metadata=NOT_IDENTITY)
     """Where to train; `auto` is CUDA, else MPS, else the CPU. Recorded with the result, not part of its identity."""
+    micro_batch: int | Literal["auto"] | None = field(default=None, metadata=NOT_IDENTITY)
+    """Images computed together, whose gradients are added up to the batch's: less memory, the same training beyond
+    rounding. null: the whole batch; `auto`: that, and half as many whenever memory does not suffice."""
     gradient_checkpointing: bool = field(default=False, metadata=NOT_IDENTITY)
     """Recompute every UNet block in the backward pass instead of keeping what it made: less memory, about a third more
     time, the same gradients."""
@@ -75,6 +78,10 @@ class Recipe:
         _check(0 < self.depthwise_gain < math.inf, "depthwise_gain", "a number above 0", self.depthwise_gain)
         _check(0 <= self.cooldown < 1, "cooldown", "from 0 to below 1", self.cooldown)
         _check(all(0 <= beta < 1 for beta in self.betas), "betas", "two numbers from 0 to below 1", self.betas)
+        if self.micro_batch not in (None, "auto"):
+            fits = isinstance(self.micro_batch, int) and 1 <= self.micro_batch <= self.batch_size
+            rule = f"from 1 to recipe.batch_size={self.batch_size}, auto or null"
+            _check(fits, "micro_batch", rule, self.micro_batch)
         for name, choices in _CHOICES.items():
             _check(getattr(self, name) in choices, name, f"one of {', '.join(choices)}", getattr(self, name))
         _check(self.cooldown == 0 or self.schedule == "constant", "cooldown", "0 with a cosine", self.cooldown)

@@ -26,6 +26,7 @@ from harness.records.record import Protocol
 from harness.tracking.config import check_tracker
 from harness.training.batches import TrainingData
 from harness.training.device import planned_precision
+from harness.training.objective_config import FlowMatchingConfig
 from harness.training.recipe import Recipe
 from harness.trials.checks import check_sizes
 from harness.trials.settings import Settings
@@ -198,10 +199,13 @@ def protocol(settings: Settings, data: ImageData, prompts: PromptTable, autoenco
     """Every setting that can change a trial's result, and nothing else: contents, not paths; no `auto` precision."""
     recipe: Any = identity(settings.recipe)
     latents = {} if autoencoder.is_pixels or data.latents is None else {"autoencoder": dict(data.latents.autoencoder)}
+    plain = identity(settings.objective)
+    objective = {} if plain == identity(FlowMatchingConfig()) else {"objective": plain}
     return Protocol(
         sections={
             "data": data.identity,
             **latents,
+            **objective,
             "text": prompts.identity,
             "recipe": {**recipe, "precision": planned_precision(settings.recipe)},
             "sampling": identity(settings.sampling),

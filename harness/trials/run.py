@@ -35,6 +35,7 @@ from harness.records.store import write_atomic
 from harness.tracking.tracker import Run, Tracker, flat, tracker
 from harness.training.device import resolve_device, use_threads
 from harness.training.loop import train
+from harness.training.objectives import build_objective
 from harness.training.outcomes import Diverged, Effort, Interrupted, Trained
 from harness.trials.costs import before_training, measure_coreml, measure_latency, measure_twin
 from harness.trials.outcomes import all_unavailable, finished, learnt, record_of, rejected, with_own_twin
@@ -147,7 +148,7 @@ class Trial:
 
     def train(self, prepared: Prepared) -> Trained:
         _, prompts = prepared.training_data
-        recipe = self.spec.settings.recipe
+        recipe, data = self.spec.settings.recipe, prepared.network_data
         with self.phase("train"):
             try:
                 trained = train(
@@ -157,8 +158,8 @@ class Trial:
                         checkpointing=recipe.gradient_checkpointing,
                         depthwise_gain=recipe.depthwise_gain,
                     ),
-                    prepared.network_data,
-                    prompts,
+                    build_objective(self.spec.settings.objective, data, prompts, recipe),
+                    data,
                     recipe,
                     architecture=self.spec.architecture.fingerprint,
                     seed=self.spec.seed,

@@ -16,6 +16,7 @@ from harness.models.autoencoder_config import AutoencoderConfig, PixelsAutoencod
 from harness.records.errors import UserError
 from harness.records.plain import check_types, from_plain
 from harness.tracking.config import TrackerConfig
+from harness.training.objective_config import FlowMatchingConfig, ObjectiveConfig
 from harness.training.recipe import Recipe
 from harness.trials.compose import compose_plain, default_of, groups, merged, parsed
 from harness.trials.limits import Limits, check_limits, flattened
@@ -36,6 +37,7 @@ class Settings:
     launcher: LauncherConfig
     tracker: TrackerConfig
     autoencoder: AutoencoderConfig = field(default_factory=PixelsAutoencoder)
+    objective: ObjectiveConfig = field(default_factory=FlowMatchingConfig)
     out: Path = Path("runs")
     """Everything a study writes lies under it: OUT/store, OUT/cache, OUT/NAME."""
     seeds: tuple[int, ...] = (0, 1)

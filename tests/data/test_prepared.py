@@ -22,8 +22,13 @@ from harness.models.autoencoder import load_matching
 from harness.models.autoencoder_config import PixelsAutoencoder, TinyAutoencoder
 from harness.models.pixels import to_model_range
 from harness.records.errors import UserError
+from harness.training.randomness import generator, normals
 
 CPU = torch.device("cpu")
+
+
+def no_draws(_row):
+    pytest.fail("nothing is drawn here")
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +116,7 @@ def test_pixels_without_an_autoencoder(tmp_path, source):
     rows = torch.stack([latents.train[i][0] for i in range(5)])
     expected = torch.stack([source.train[i][0] for i in range(5)])
     assert torch.equal(rows, expected)
-    assert torch.equal(latents.network_inputs(rows, torch.Generator()), to_model_range(expected))
+    assert torch.equal(latents.network_inputs(rows, no_draws), to_model_range(expected))
 
 
 def test_a_distribution_is_drawn_from_anew(tmp_path):
@@ -121,12 +126,12 @@ def test_a_distribution_is_drawn_from_anew(tmp_path):
     empty = Rows((), np.zeros(0, np.int64), np.zeros(0, np.int64))
     latents = Latents(train=empty, heldout=empty, fingerprint="", autoencoder={}, is_sampled=True)
     rows = torch.cat([torch.full((4000, 1, 2, 2), 3.0), torch.full((4000, 1, 2, 2), 0.5)], dim=1).half()
-    drawn = latents.network_inputs(rows, torch.Generator().manual_seed(0))
+    drawn = latents.network_inputs(rows, normals(generator(0, "encoding", 0), len(rows)))
     assert drawn.shape == (4000, 1, 2, 2)
     assert float(drawn.mean()) == pytest.approx(3, abs=0.02)
     assert float(drawn.std()) == pytest.approx(0.5, abs=0.02)
-    assert torch.equal(drawn, latents.network_inputs(rows, torch.Generator().manual_seed(0)))
-    assert not torch.equal(drawn, latents.network_inputs(rows, torch.Generator().manual_seed(1)))
+    assert torch.equal(drawn, latents.network_inputs(rows, normals(generator(0, "encoding", 0), len(rows))))
+    assert not torch.equal(drawn, latents.network_inputs(rows, normals(generator(1, "encoding", 0), len(rows))))
 
 
 # Killed and started again
@@ -267,6 +272,6 @@ def test_real_pictures_come_back_from_their_stored_latents(tmp_path):
     made = read(tmp_path / "made")
     loaded = load_matching(config, CPU, made.latents.autoencoder)
     pictures, rows = (torch.stack([part[i][0] for i in range(len(part))]) for part in (made.train, made.latents.train))
-    decoded = loaded.decode(made.latents.network_inputs(rows, torch.Generator()))
+    decoded = loaded.decode(made.latents.network_inputs(rows, no_draws))
     error = (decoded.double() - pictures.double()).square().flatten(1).mean(1)
     assert float((10 * torch.log10(255**2 / error)).mean()) > 22

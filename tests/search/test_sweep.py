@@ -13,7 +13,7 @@ from harness.launch.events import read_events
 from harness.records.store import Store
 from harness.search.definition import sweep_study
 from harness.search.space import space as space_of
-from harness.training import loop
+from harness.training.objectives import flow_matching
 from harness.trials import run
 from harness.trials.costs import counted
 from harness.trials.prepared import prepare
@@ -111,9 +111,9 @@ def test_a_limit_that_nothing_meets_ends_in_one_sentence(workplace, trainings, c
 
 
 def test_a_sweep_whose_every_training_fails_ends_in_a_sentence_and_status_1(workplace, trainings, monkeypatch, capsys):
-    loss = loop.flow_matching_loss
+    loss = flow_matching.flow_matching_loss
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "flow_matching_loss", lambda *arguments: loss(*arguments) * torch.nan)
+        patch.setattr(flow_matching, "flow_matching_loss", lambda *arguments: loss(*arguments) * torch.nan)
         assert main(["sweep", "search", "trials=2"]) == 1
     assert "; all 2 failed, the last because train: training diverged at step" in capsys.readouterr().err
     assert main(["sweep", "search", "trials=3"]) == 0

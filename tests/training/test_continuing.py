@@ -6,16 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import tiny_training
 import torch
-from tiny_training import RECIPE, run, tiny_network
+from tiny_training import RECIPE, Judged, run, tiny_network
 from torch import nn
 
 from harness.records.errors import UserError
-from harness.training import loop
+from harness.training import loop, update
 from harness.training.outcomes import Interrupted, Trained
 from harness.training.randomness import DataOrder, generator
 
@@ -24,13 +25,17 @@ class KilledError(Exception):
     """Ends a training at a step, without a word to it."""
 
 
-def break_off(folder: Path, step: int, recipe: tiny_training.Recipe = RECIPE) -> None:
+def _kill_at(step: int) -> Callable[[int, int], None]:
     def on_progress(at: int, _of: int) -> None:
         if at == step:
             raise KilledError
 
+    return on_progress
+
+
+def break_off(folder: Path, step: int, recipe: tiny_training.Recipe = RECIPE) -> None:
     with pytest.raises(KilledError):
-        run(folder, recipe, on_progress=on_progress)
+        run(folder, recipe, on_progress=_kill_at(step))
 
 
 def same(a: Trained, b: Trained) -> bool:
@@ -76,6 +81,39 @@ def test_it_does_not_matter_when(tmp_path: Path, unbroken: Trained, step: int, c
     assert same(run(tmp_path, recipe), unbroken)
 
 
+def test_what_an_objective_trains_beside_the_network_is_continued_too(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", objective=Judged())
+    with pytest.raises(KilledError):
+        run(tmp_path / "cut", objective=Judged(), on_progress=_kill_at(7))
+    again = Judged()
+    assert same(run(tmp_path / "cut", objective=again), whole)
+    assert again.judge.weight.equal(weights(tmp_path / "whole")["judge.weight"])
+    tensors = weights(tmp_path / "cut")
+    assert tensors.keys() == weights(tmp_path / "whole").keys()
+    assert all(torch.equal(tensor, weights(tmp_path / "whole")[name]) for name, tensor in tensors.items())
+
+
+@pytest.mark.parametrize("forgotten", ["judge", "uncertainty", "optimizer.judge", "optimizer.uncertainty"])
+def test_forgetting_what_an_objective_trains_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgotten: str
+) -> None:
+    whole = run(tmp_path / "whole", objective=Judged())
+    with pytest.raises(KilledError):
+        run(tmp_path / "cut", objective=Judged(), on_progress=_kill_at(7))
+    restore, restore_optimizer = update.restore, update.Optimizer.restore
+    monkeypatch.setattr(update, "restore", lambda *given: given[2] != f"{forgotten}." and restore(*given))
+    monkeypatch.setattr(
+        update.Optimizer, "restore", lambda *given: given[2] != f"{forgotten}." and restore_optimizer(*given)
+    )
+    assert not same(run(tmp_path / "cut", objective=Judged()), whole)
+
+
+def test_a_training_with_another_objective_is_not_continued(tmp_path: Path) -> None:
+    run(tmp_path)
+    with pytest.raises(UserError, match="holds a training of another model"):
+        run(tmp_path, objective=Judged())
+
+
 def forget_ema(monkeypatch: pytest.MonkeyPatch) -> None:
     restore = loop.restore
     monkeypatch.setattr(
@@ -84,12 +122,12 @@ def forget_ema(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def forget_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "_restore_optimizer", lambda _optimizer, _tensors: None)
+    monkeypatch.setattr(update.Optimizer, "restore", lambda _self, _tensors, _prefix: None)
 
 
 def restart_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "harness.training.batches.generator",
+        "harness.training.randomness.generator",
         lambda seed, stream, number: generator(seed, stream, number - 5 if stream == "step" else number),
     )
 
@@ -113,7 +151,7 @@ whole_restore = loop.Training._restore
 
 def _restore_without_interval(self: loop.Training, checkpoint: loop.Checkpoint) -> None:
     whole_restore(self, checkpoint)
-    self.interval = [(loss, norm) for loss, norm in self.interval[:-1]]
+    self.interval = self.interval[:-1]
 
 
 MUTATIONS = (

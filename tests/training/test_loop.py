@@ -7,7 +7,18 @@ from typing import ClassVar
 
 import pytest
 import torch
-from tiny_training import RECIPE, SEED, TinyData, TinyImages, TinyNetwork, TinyPrompts, run, tiny_network
+from tiny_training import (
+    RECIPE,
+    SEED,
+    Judged,
+    TinyData,
+    TinyImages,
+    TinyNetwork,
+    TinyPrompts,
+    flow_matching,
+    run,
+    tiny_network,
+)
 from torch import Tensor
 
 from harness.architecture.catalogue import architecture
@@ -17,11 +28,12 @@ from harness.models.build import build
 from harness.models.parameters import fill_weights
 from harness.records.errors import UserError
 from harness.training import batches, loop
-from harness.training.batches import training_batches
+from harness.training.batches import training_rows
+from harness.training.objective_config import FlowMatchingConfig
+from harness.training.objectives.flow_matching import FlowMatching, NoisedImages
+from harness.training.optimizer import AdamW, Optimizer
 from harness.training.outcomes import Diverged, Trained
-from harness.training.validation import validation_batches, validation_loss
-
-CPU = torch.device("cpu")
+from harness.training.randomness import HostDraws
 
 
 def values(trained: Trained, name: str) -> dict[int, float]:
@@ -52,8 +64,9 @@ def test_against_a_loop_written_out(tmp_path: Path, unbroken: Trained) -> None:
     groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, betas=RECIPE.betas, weight_decay=RECIPE.weight_decay, foreach=False)
     losses = []
-    data = TinyData()
-    for step, batch in enumerate(training_batches(data, TinyPrompts(), RECIPE, SEED, 1, CPU), start=1):
+    objective = flow_matching()
+    for step, (rows, labels) in enumerate(training_rows(TinyData(), RECIPE, SEED, 1), start=1):
+        batch = objective.batch(rows, labels, HostDraws(SEED, step, range(8), 8))
         torch.manual_seed(loop.stream_seed(SEED, "module", step))
         loss = flow_matching_loss(model, *batch.arguments())
         optimizer.zero_grad()
@@ -78,10 +91,10 @@ def test_decay_shrinks_kernels_and_matrices_and_no_norm_of_any_shape() -> None:
     model = build(config)
     fill_weights(model)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    optimizer = loop._adamw(model, dataclasses.replace(RECIPE, weight_decay=0.1, learning_rate=0.5))
+    optimizer = Optimizer(model, AdamW(learning_rate=0.5, weight_decay=0.1))
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
+    optimizer.step(0.5)
     shrunk = {name for name, p in model.named_parameters() if torch.allclose(p, 0.95 * before[name], rtol=1e-6, atol=0)}
     kept = {name for name, p in model.named_parameters() if torch.equal(p, before[name])}
     assert shrunk | kept == before.keys()
@@ -89,19 +102,18 @@ def test_decay_shrinks_kernels_and_matrices_and_no_norm_of_any_shape() -> None:
 
 
 def test_validation_is_of_the_averaged_model_on_fixed_pairs(unbroken: Trained) -> None:
-    pairs = validation_batches(TinyData(), TinyPrompts(), 10, 8, CPU)
-    again = validation_batches(TinyData(), TinyPrompts(), 10, 8, CPU)
-    assert [len(batch.x0) for batch in pairs] == [8, 2]
+    pairs, again = flow_matching().validation, flow_matching().validation
+    assert [len(batch) for batch in pairs] == [8, 2]
     assert all(torch.equal(a.noise, b.noise) and torch.equal(a.time, b.time) for a, b in zip(pairs, again, strict=True))
-    assert validation_loss(unbroken.model, pairs) == unbroken.validation_loss
+    assert flow_matching().validation_loss(unbroken.model) == unbroken.validation_loss
     # stratified: one time in each tenth of the logit-normal distribution
     tenths = torch.special.ndtr(torch.logit(torch.cat([batch.time for batch in pairs]))) * 10
     assert sorted(tenths.int().tolist()) == list(range(10))
 
 
 def test_validation_does_not_depend_on_how_it_is_cut(unbroken: Trained) -> None:
-    cuts = [validation_batches(TinyData(), TinyPrompts(), 10, size, CPU) for size in (1, 3, 10)]
-    losses = [validation_loss(unbroken.model, pairs) for pairs in cuts]
+    cuts = [flow_matching(dataclasses.replace(RECIPE, batch_size=size)) for size in (1, 3, 10)]
+    losses = [objective.validation_loss(unbroken.model) for objective in cuts]
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
 
 
@@ -226,7 +238,7 @@ def test_data_without_images_is_refused_in_a_sentence(
     data = TinyData()
     monkeypatch.setattr(data, part, [])
     with pytest.raises(UserError, match="the data has no"):
-        loop.train(tiny_network(), data, TinyPrompts(), RECIPE, architecture="tiny", seed=0, folder=tmp_path)
+        run(tmp_path, data=data)
 
 
 def test_bfloat16_trains_with_float32_weights(tmp_path: Path, unbroken: Trained) -> None:
@@ -235,6 +247,98 @@ def test_bfloat16_trains_with_float32_weights(tmp_path: Path, unbroken: Trained)
     assert all(parameter.dtype == torch.float32 for parameter in trained.model.parameters())
     assert trained.validation_loss == pytest.approx(unbroken.validation_loss, rel=0.02)
     assert trained.curve != unbroken.curve
+
+
+def test_an_objective_trains_its_own_modules_by_their_own_losses(tmp_path: Path) -> None:
+    """Held against a loop written out: the uncertainty with the network, the judge after it and by its own loss."""
+    objective, written_out = Judged(), Judged()
+    network, model = undropped(tiny_network()), undropped(tiny_network()).train()
+    trained = run(tmp_path, model=network, objective=objective)
+    modules = (model, written_out.uncertainty, written_out.judge)
+    optimizers = [
+        torch.optim.AdamW(module.parameters(), lr=1.0, betas=RECIPE.betas, weight_decay=0, foreach=False)
+        for module in modules
+    ]
+    optimizers[0] = torch.optim.AdamW(
+        [{"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": 0.01},
+         {"params": [p for p in model.parameters() if p.ndim == 1], "weight_decay": 0.0}], betas=RECIPE.betas,
+    )  # fmt: skip
+    for step, (rows, labels) in enumerate(training_rows(TinyData(), RECIPE, SEED, 1), start=1):
+        batch = written_out.batch(rows, labels, HostDraws(SEED, step, range(8), 8))
+        for which, loss in (((0, 1), written_out.loss), ((2,), written_out.judged)):
+            for module in modules:
+                module.zero_grad()
+            loss(model, batch).total.backward()
+            for number in which:
+                if number != 1:
+                    torch.nn.utils.clip_grad_norm_(modules[number].parameters(), 1.0)
+                rate = {0: RECIPE.learning_rate, 1: 1e-3, 2: 1e-2}[number] / RECIPE.learning_rate
+                for group in optimizers[number].param_groups:
+                    group["lr"] = rate * RECIPE.learning_rate_at(step)
+                optimizers[number].step()
+    for ours, theirs in zip((network, objective.uncertainty, objective.judge), modules, strict=True):
+        torch.testing.assert_close(dict(ours.named_parameters()), dict(theirs.named_parameters()), atol=1e-5, rtol=1e-4)
+    names = ("train_loss", "train_loss.velocity", "train_loss.fooled", "judge_loss")
+    norms = ("gradient_norm", "uncertainty_gradient_norm", "judge_gradient_norm")
+    assert all(list(values(trained, name)) == [4, 8, 12, 14] for name in (*names, *norms))
+    assert trained.model.state_dict().keys() == network.state_dict().keys()  # what it trained beside is not in it
+
+
+def undropped(network: TinyNetwork) -> TinyNetwork:
+    """Without what depends on how a batch is cut: dropout's bits, and the statistics of a batch."""
+    network.dropout.p, network.norm = 0.0, torch.nn.GroupNorm(2, 8)
+    return network
+
+
+@pytest.mark.parametrize("objective", [flow_matching, Judged])
+@pytest.mark.parametrize("micro_batch", [1, 3, 8])
+def test_micro_batches_change_nothing_but_rounding(tmp_path: Path, micro_batch: int, objective: type) -> None:
+    whole, cut = (
+        run(tmp_path / name, recipe, model=undropped(tiny_network()).double(), objective=doubled(objective()))
+        for name, recipe in (("whole", RECIPE), ("cut", dataclasses.replace(RECIPE, micro_batch=micro_batch)))
+    )
+    ours, theirs = whole.model.state_dict(), cut.model.state_dict()
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-10, atol=1e-12)
+    assert [point.value for point in whole.curve] == pytest.approx([point.value for point in cut.curve], rel=1e-10)
+
+
+def doubled(objective: FlowMatching) -> FlowMatching:
+    """The same in float64."""
+    batch = objective.batch
+    objective.batch = lambda *arguments: in_float64(batch(*arguments))
+    objective.validation = [in_float64(pairs) for pairs in objective.validation]
+    for each in objective.auxiliaries:
+        each.module.double()
+    return objective
+
+
+def in_float64(batch: NoisedImages) -> NoisedImages:
+    return NoisedImages(batch.x0.double(), batch.noise.double(), batch.time.double(), batch.context.double(), None)
+
+
+def test_where_memory_does_not_suffice_auto_halves_the_micro_batch_and_says_so(tmp_path: Path) -> None:
+    class Large(FlowMatching):
+        """Holds three images at once, from step 5 on."""
+
+        def loss(self, network, batch):
+            self.count = getattr(self, "count", 0) + 1
+            if self.count > 4 and len(batch) > 3:
+                raise torch.OutOfMemoryError
+            return super().loss(network, batch)
+
+    def large(recipe):
+        return Large(FlowMatchingConfig(), TinyData(), TinyPrompts(), recipe, torch.device("cpu"))
+
+    auto = dataclasses.replace(RECIPE, micro_batch="auto")
+    trained = run(tmp_path / "auto", auto, model=undropped(tiny_network()), objective=large(auto))
+    whole = run(tmp_path / "whole", model=undropped(tiny_network()))
+    assert trained.effort.notes == (
+        "from step 5 on in micro-batches of 4, which fit", "from step 5 on in micro-batches of 2, which fit",
+    )  # fmt: skip
+    assert trained.validation_loss == pytest.approx(whole.validation_loss, rel=1e-5)
+    with pytest.raises(UserError, match=r"cpu has no memory for 8 images at once; set recipe\.micro_batch=auto"):
+        run(tmp_path / "refused", objective=large(RECIPE))
 
 
 @pytest.mark.gpu

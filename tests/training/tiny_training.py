@@ -7,6 +7,7 @@ checkpoint of step N is half written.
 import os
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.diffusion.flow_matching import interpolate, velocity
 from harness.models.pixels import to_model_range
 from harness.training import checkpoint
 from harness.training.loop import train
+from harness.training.objective import Auxiliary, Losses, Objective
+from harness.training.objective_config import FlowMatchingConfig
+from harness.training.objectives.flow_matching import FlowMatching, NoisedImages
+from harness.training.optimizer import AdamW
 from harness.training.outcomes import Trained
 from harness.training.recipe import Recipe
 
@@ -62,7 +68,7 @@ class TinyData:
         self.train, self.heldout = TinyImages(21, seed=0), TinyImages(12, seed=1)
         self.fingerprint = "tiny"
 
-    def network_inputs(self, rows: Tensor, _random: torch.Generator) -> Tensor:
+    def network_inputs(self, rows: Tensor, _normal: Callable[[Sequence[int]], Tensor]) -> Tensor:
         return to_model_range(rows)
 
 
@@ -97,19 +103,60 @@ def tiny_network() -> TinyNetwork:
     return TinyNetwork()
 
 
+def flow_matching(recipe: Recipe = RECIPE, data: TinyData | None = None) -> FlowMatching:
+    return FlowMatching(FlowMatchingConfig(), data or TinyData(), TinyPrompts(), recipe, torch.device(recipe.device))
+
+
+class Judged(FlowMatching):
+    """Beside the velocity: a weight of the loss, learnt with the network (Kendall et al. 2018, arXiv 1705.07115), and a
+    judge of velocities, which has a loss of its own and whose verdict is part of the network's."""
+
+    def __init__(self, recipe: Recipe = RECIPE) -> None:
+        super().__init__(FlowMatchingConfig(), TinyData(), TinyPrompts(), recipe, torch.device("cpu"))
+        self.identity = "judged"
+        torch.manual_seed(3)
+        self.uncertainty, self.judge = nn.Linear(1, 1), nn.Conv2d(1, 1, 3)
+        self.auxiliaries = (
+            Auxiliary(name="uncertainty", module=self.uncertainty, optimizer=AdamW(learning_rate=1e-3)),
+            Auxiliary(name="judge", module=self.judge, optimizer=AdamW(learning_rate=1e-2, clip=1.0), loss=self.judged),
+        )
+
+    def loss(self, network: nn.Module, batch: NoisedImages) -> Losses:
+        x_t = interpolate(batch.x0, batch.noise, batch.time)
+        predicted = network(x_t, batch.time, batch.context, batch.context_mask)
+        errors = (predicted - velocity(batch.x0, batch.noise)).square().mean((1, 2, 3))  # (B,)
+        fooled = -self.judge(self._denoised(network, batch)).mean()
+        log_variance = self.uncertainty(batch.time[:, None])[:, 0]
+        return Losses(
+            total=(torch.exp(-log_variance) * errors + log_variance).mean() + 0.1 * fooled,
+            parts={"velocity": errors.mean(), "fooled": fooled},
+        )
+
+    def judged(self, network: nn.Module, batch: NoisedImages) -> Losses:
+        with torch.no_grad():
+            denoised = self._denoised(network, batch)
+        return Losses(total=F.relu(1 + self.judge(denoised)).mean() + F.relu(1 - self.judge(batch.x0)).mean())
+
+    def _denoised(self, network: nn.Module, batch: NoisedImages) -> Tensor:
+        ones = torch.ones_like(batch.time)
+        return batch.noise - network(batch.noise, ones, batch.context, batch.context_mask)
+
+
 def run(
     folder: Path,
     recipe: Recipe = RECIPE,
     *,
     model: nn.Module | None = None,
+    objective: Objective[Any] | None = None,
+    data: TinyData | None = None,
     architecture: str = "tiny",
     **listeners: Any,
 ) -> Trained:
     """Train, or go on, in the folder."""
     return train(
         tiny_network() if model is None else model,
-        TinyData(),
-        TinyPrompts(),
+        flow_matching(recipe, data) if objective is None else objective,
+        TinyData() if data is None else data,
         recipe,
         architecture=architecture,
         seed=SEED,

@@ -29,7 +29,8 @@ from harness.records.errors import UserError
 from harness.records.quantity import Counted, Failed, Measured, Unavailable
 from harness.records.record import Protocol, why
 from harness.records.store import Store
-from harness.training import device, loop
+from harness.training import device, update
+from harness.training.objectives import flow_matching
 from harness.trials import costs, run
 from harness.trials.outcomes import TRAINED
 from harness.trials.prepared import prepare
@@ -230,13 +231,13 @@ def test_a_limit_rejects_before_training_and_names_itself(workplace, trainings):
 
 
 def test_a_divergence_is_a_failed_record_with_its_step_and_last_good_loss(workplace, trainings, monkeypatch):
-    losses, loss = [], loop.flow_matching_loss
+    losses, loss = [], flow_matching.flow_matching_loss
 
     def poisoned(*arguments):
         losses.append(loss(*arguments))
         return losses[-1] * torch.nan if len(losses) == 4 else losses[-1]
 
-    monkeypatch.setattr(loop, "flow_matching_loss", poisoned)
+    monkeypatch.setattr(flow_matching, "flow_matching_loss", poisoned)
     spec = tiny_spec("recipe.log_every=1")
     record = run_trial(spec, attempt())
     assert record.state == "failed"
@@ -370,9 +371,9 @@ def test_checkpoints_outlive_the_training_until_the_record_is_stored(workplace, 
         dying.setattr(Store, "put", dies)
         with pytest.raises(SystemExit):
             run_trial(spec, folder)
-    steps, optimise = [], loop.Training._optimise
+    steps, whole_update = [], update.Update.__call__
     monkeypatch.setattr(
-        loop.Training, "_optimise", lambda self, step, batch: (steps.append(step), optimise(self, step, batch))[1]
+        update.Update, "__call__", lambda self, step, batch: (steps.append(step), whole_update(self, step, batch))[1]
     )
     assert run_trial(spec, folder.with_name("attempt-002")).state == "complete"
     assert steps == []

@@ -1,0 +1,127 @@
+"""One optimiser step: of the network, and of what the objective trains beside it.
+
+gradients of the network's loss    -> AdamW of the network, and of the modules that are trained by its loss
+gradients of a module's own loss   -> AdamW of that module; the network stands still
+"""
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.records.errors import UserError
+from harness.training.checkpoint import named_tensors, restore
+from harness.training.device import autocast, device_name
+from harness.training.objective import Loss, Objective, TrainingBatch
+from harness.training.optimizer import AdamW, Optimizer
+from harness.training.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+
+class Update:
+    """Called with each step and its batch. What it returns is on the device: () the losses by name, means over the
+    batch, and the norms of the gradients before clipping."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        objective: Objective[Any],
+        recipe: Recipe,
+        device: torch.device,
+        precision: torch.dtype,
+    ) -> None:
+        self.network, self.objective, self.recipe = network, objective, recipe
+        self.device, self.precision = device, precision
+        beside = objective.auxiliaries
+        self.modules = {"model": network} | {each.name: each.module for each in beside}
+        settings = {"model": _adamw(recipe)} | {each.name: each.optimizer for each in beside}
+        self.optimizers = {name: Optimizer(module, settings[name]) for name, module in self.modules.items()}
+        self.with_network = [each for each in beside if each.loss is None]
+        self.alone = [(each, each.loss) for each in beside if each.loss is not None]
+        self.micro_batch = recipe.micro_batch if isinstance(recipe.micro_batch, int) else recipe.batch_size
+        self.notes: list[str] = []
+
+    def __call__(self, step: int, batch: TrainingBatch) -> dict[str, Tensor]:
+        with standing_still(*(each.module for each, _ in self.alone)):
+            values = self._backward("train_loss", self.objective.loss, batch, step)
+        values["gradient_norm"] = self._step("model", step)
+        for each in self.with_network:
+            values[f"{each.name}_gradient_norm"] = self._step(each.name, step)
+        for each, own_loss in self.alone:
+            with standing_still(self.network):
+                values |= self._backward(f"{each.name}_loss", own_loss, batch, step)
+            values[f"{each.name}_gradient_norm"] = self._step(each.name, step)
+        return values
+
+    def _step(self, name: str, step: int) -> Tensor:
+        optimizer = self.optimizers[name]
+        share = optimizer.settings.learning_rate / self.recipe.learning_rate
+        return optimizer.step(share * self.recipe.learning_rate_at(step))
+
+    def _backward(self, name: str, loss: Loss, batch: TrainingBatch, step: int) -> dict[str, Tensor]:
+        """Add the gradients of the loss. Where `recipe.micro_batch` is `auto`, in smaller micro-batches from here on
+        when memory does not suffice."""
+        while True:
+            try:
+                return self._in_micro_batches(name, loss, batch)
+            except torch.OutOfMemoryError as error:
+                if self.recipe.micro_batch != "auto" or self.micro_batch == 1:
+                    raise UserError(
+                        f"{device_name(self.device)} has no memory for {self.micro_batch} images at once; set "
+                        "recipe.micro_batch=auto, recipe.gradient_checkpointing=true, or a smaller network"
+                    ) from error
+            for module in self.modules.values():
+                module.zero_grad()
+            self.micro_batch = -(-self.micro_batch // 2)
+            self.notes.append(f"from step {step} on in micro-batches of {self.micro_batch}, which fit")
+            log.warning(self.notes[-1])
+
+    def _in_micro_batches(self, name: str, loss: Loss, batch: TrainingBatch) -> dict[str, Tensor]:
+        means: dict[str, Tensor] = {}
+        for start in range(0, len(batch), self.micro_batch):
+            part = batch[start : start + self.micro_batch]
+            share = len(part) / len(batch)
+            with autocast(self.device, self.precision):
+                losses = loss(self.network, part)
+            (share * losses.total).backward()  # type: ignore[no-untyped-call]
+            named = {name: losses.total} | {f"{name}.{each}": value for each, value in losses.parts.items()}
+            for each, value in named.items():
+                means[each] = means.get(each, 0) + share * value.detach()
+        return means
+
+    def tensors(self) -> dict[str, Tensor]:
+        """For a checkpoint: `MODULE.NAME` the weights, `optimizer.MODULE.NUMBER.NAME` the moments."""
+        tensors: dict[str, Tensor] = {}
+        for name, module in self.modules.items():
+            tensors |= named_tensors(module, f"{name}.") | self.optimizers[name].tensors(f"optimizer.{name}.")
+        return tensors
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """UserError for tensors of other modules."""
+        for name, module in self.modules.items():
+            restore(module, tensors, f"{name}.")
+            self.optimizers[name].restore(tensors, f"optimizer.{name}.")
+
+
+def _adamw(recipe: Recipe) -> AdamW:
+    """Of the network."""
+    return AdamW(
+        learning_rate=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay, clip=recipe.clip
+    )
+
+
+@contextlib.contextmanager
+def standing_still(*modules: nn.Module) -> Iterator[None]:
+    """Inside, gradients go through the modules, and not to their parameters that are trained."""
+    trained = [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
+    try:
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
