@@ -1,9 +1,25 @@
-"""The exponential moving average of the weights (Polyak and Juditsky 1992): the model that is evaluated."""
+"""Averages of the weights over training: the one that is evaluated, and snapshots of which others are made afterwards.
+
+The first is exponential (Polyak and Juditsky 1992), with the decay of `Recipe.ema_decay_at`. The others have the
+power-function profile of Karras et al. 2024 (arXiv 2312.02696, section 3.1), whose width grows with training:
+
+    average_t = sum over k <= t of p_t(k) weights_k,   p_t(k) = (g + 1) k^g / t^(g + 1)           (eq. 121)
+              = b_t average_(t-1) + (1 - b_t) weights_t,   b_t = (1 - 1/t)^(g + 1)               (eq. 127)
+    span      = sqrt(g + 1) / ((g + 2) sqrt(g + 3))                                             (eq. 123)
+
+t counts steps. The span is the standard deviation of p_t as a share of t; the paper calls it sigma_rel.
+"""
 
 import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from harness.records.errors import UserError
+from harness.training.checkpoint import named_tensors, restore
+from harness.training.post_hoc import Profile, write_snapshot
 
 
 class Ema:
@@ -19,3 +35,37 @@ class Ema:
         torch._foreach_lerp_(self._averaged, list(model.parameters()), 1 - decay)
         if self._buffers:
             torch._foreach_copy_(self._buffers, list(model.buffers()))
+
+
+class PowerAverages:
+    """Those that snapshots are kept of."""
+
+    def __init__(self, model: nn.Module, spans: Sequence[float]) -> None:
+        self._by_span = {span: (Ema(model), Profile(1, span).exponent) for span in spans}
+
+    def update(self, model: nn.Module, step: int) -> None:
+        for average, exponent in self._by_span.values():
+            average.update(model, (1 - 1 / step) ** (exponent + 1))
+
+    def write(self, folder: Path, step: int, architecture: str) -> None:
+        """A snapshot of each. UserError where they cannot be written."""
+        for span, (average, _) in self._by_span.items():
+            write_snapshot(folder, Profile(step, span), named_tensors(average.model), architecture)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """For a checkpoint: `average-SPAN.NAME`."""
+        tensors: dict[str, Tensor] = {}
+        for span, (average, _) in self._by_span.items():
+            tensors |= named_tensors(average.model, f"average-{span:.3f}.")
+        return tensors
+
+    def restore(self, tensors: Mapping[str, Tensor], step: int) -> None:
+        """UserError where a training began without some of these averages."""
+        for span, (average, _) in self._by_span.items():
+            prefix = f"average-{span:.3f}."
+            if not any(name.startswith(prefix) for name in tensors):
+                raise UserError(
+                    f"recipe.ema_spans asks for an average of span {span:g} from the first step on, and this training "
+                    f"was without one up to step {step}; leave it out, or train anew in another folder"
+                )
+            restore(average.model, tensors, prefix)

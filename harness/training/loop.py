@@ -21,9 +21,10 @@ from harness.records.record import CurvePoint
 from harness.training.batches import TrainingData, training_rows
 from harness.training.checkpoint import Checkpoint, latest, named_tensors, restore, save
 from harness.training.device import device_name, precision_name, resolve_device, resolve_precision
-from harness.training.ema import Ema
+from harness.training.ema import Ema, PowerAverages
 from harness.training.objective import Objective, TrainingBatch
 from harness.training.outcomes import Diverged, Effort, Interrupted, Trained
+from harness.training.post_hoc import snapshots_in
 from harness.training.randomness import HostDraws, stream_seed
 from harness.training.recipe import Recipe
 from harness.training.stopping import SigtermFlag
@@ -33,6 +34,9 @@ log = logging.getLogger(__name__)
 
 READ_AT_ONCE = ("cpu",)
 """Devices whose losses are read after every step; elsewhere that would wait for the device, so only when due."""
+
+SNAPSHOTS = "snapshots"
+"""Of averages, in a training's folder."""
 
 OnSteps: TypeAlias = Callable[[Literal["began", "saved", "ended"], int, int], None]
 """`began` AT AT: the first step is AT + 1; `saved` AFTER TO: these are in a checkpoint and never trained again;
@@ -103,8 +107,10 @@ class Training:
         self.model, self.objective, self.data, self.recipe = model.train(), objective, data, recipe
         self.architecture = architecture
         self.seed, self.folder, self.device, self.on_point, self.on_steps = seed, folder, device, on_point, on_steps
+        self.snapshots = folder / SNAPSHOTS
         self.precision = resolve_precision(recipe, device)
         self.ema = Ema(model)
+        self.averages = PowerAverages(model, recipe.ema_spans)
         self.update = Update(model, objective, recipe, device, self.precision)
         self.step = 0
         self.saved_step = 0
@@ -129,6 +135,7 @@ class Training:
         torch.manual_seed(stream_seed(self.seed, "module", step))  # for modules that draw, as dropout does
         self.unread.append(self.update(step, batch))
         self.ema.update(self.model, self.recipe.ema_decay_at(step))
+        self.averages.update(self.model, step)
         self.step = step
         due = {name: self._due(name) for name in ("log_every", "validate_every", "checkpoint_every")}
         if self.device.type in READ_AT_ONCE or any(due.values()):
@@ -137,6 +144,8 @@ class Training:
             self._log()
         if due["validate_every"]:
             self._validate()
+        if self._due("ema_snapshot_every"):
+            self.averages.write(self.snapshots, step, self.architecture)
         if due["checkpoint_every"]:
             self.save()
 
@@ -190,7 +199,7 @@ class Training:
         self._read_losses()
         if self.saved_step == self.step:
             return
-        tensors = self.update.tensors() | named_tensors(self.ema.model, "ema.")
+        tensors = self.update.tensors() | named_tensors(self.ema.model, "ema.") | self.averages.tensors()
         if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
             raise self._diverged(self.step)
         save(self.folder, Checkpoint(step=self.step, tensors=tensors, state=self._state()))
@@ -229,6 +238,7 @@ class Training:
             )
         self.update.restore(checkpoint.tensors)
         restore(self.ema.model, checkpoint.tensors, "ema.")
+        self.averages.restore(checkpoint.tensors, checkpoint.step)
         self.step = self.saved_step = checkpoint.step
         self.curve = [
             CurvePoint(step=step, name=name, value=value)
@@ -255,6 +265,7 @@ class Training:
         validation = [point.value for point in self.curve if point.name == "validation_loss"]
         return Trained(
             model=self.ema.model,
+            snapshots=tuple(snapshots_in(self.snapshots)),
             curve=tuple(self.curve),
             validation_loss=validation[-1],
             steps=self.step,

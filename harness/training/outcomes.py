@@ -1,6 +1,7 @@
 """How a training can end: trained, diverged, or interrupted."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import nn
 
@@ -31,6 +32,8 @@ class Effort:
 class Trained:
     model: nn.Module
     """With the averaged (EMA) weights, in evaluation mode, on the training's device."""
+    snapshots: tuple[Path, ...]
+    """The files of averages that `recipe.ema_spans` asked for; `harness.training.post_hoc` reads them."""
     curve: tuple[CurvePoint, ...]
     """train_loss (mean over the log interval), gradient_norm (likewise), learning_rate, validation_loss (EMA)."""
     validation_loss: float

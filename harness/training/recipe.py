@@ -34,6 +34,11 @@ class Recipe:
     ema_warmup: float = 9.0
     """While `ema_decay` is larger, the decay at step n is (1 + n) / (1 + n + ema_warmup): the average then spans about
     the last n / ema_warmup steps."""
+    ema_spans: tuple[float, ...] = field(default=(), metadata=NOT_IDENTITY)
+    """Spans of further averages, of which snapshots are kept: an average of any span can be made of those of two, such
+    as [0.05, 0.1], once training is over (`harness.training.ema`). They take as much memory as the network, each."""
+    ema_snapshot_every: int = field(default=1000, metadata=NOT_IDENTITY)
+    """Steps between those snapshots; the last step has one."""
     depthwise_gain: float = 1.0
     """Depthwise kernels start as PyTorch's times this. Each of PyTorch's layers keeps a third of its input's variance,
     and a separable convolution is two layers; the square root of 3 has the depthwise one keep all of it."""
@@ -64,7 +69,7 @@ class Recipe:
     """Processes that read images which do not fit in memory; 0 reads them in the training process."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "log_every", "validate_every", "validation_images", "checkpoint_every"):
+        for name in _COUNTS:
             _check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         for name in ("warmup_steps", "data_workers"):
             _check(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
@@ -75,6 +80,9 @@ class Recipe:
         _check(0 <= self.cfg_dropout <= 1, "cfg_dropout", "from 0 to 1", self.cfg_dropout)
         _check(0 <= self.ema_decay < 1, "ema_decay", "from 0 to below 1", self.ema_decay)
         _check(1 <= self.ema_warmup < math.inf, "ema_warmup", "from 1", self.ema_warmup)
+        rule = f"different spans above 0 and below {_WIDEST_SPAN:.4f}, to three digits behind the point"
+        digits = {f"{span:.3f}" for span in self.ema_spans if 0.001 <= span < _WIDEST_SPAN and round(span, 3) == span}
+        _check(len(digits) == len(self.ema_spans), "ema_spans", rule, list(self.ema_spans))
         _check(0 < self.depthwise_gain < math.inf, "depthwise_gain", "a number above 0", self.depthwise_gain)
         _check(0 <= self.cooldown < 1, "cooldown", "from 0 to below 1", self.cooldown)
         _check(all(0 <= beta < 1 for beta in self.betas), "betas", "two numbers from 0 to below 1", self.betas)
@@ -121,6 +129,10 @@ class Recipe:
         return min(self.ema_decay, (1 + step) / (1 + step + self.ema_warmup))
 
 
+_COUNTS = (
+    "steps", "batch_size", "log_every", "validate_every", "validation_images", "checkpoint_every", "ema_snapshot_every",
+)  # fmt: skip
+_WIDEST_SPAN = 12**-0.5  # of the plain mean
 _CHOICES = {
     "schedule": ("constant", "cosine"),
     "precision": ("float32", "bfloat16", "auto"),

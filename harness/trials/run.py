@@ -125,7 +125,7 @@ class Trial:
             }
             return self.record("failed", trained.effort)
         self.keep_samples(images, labels)
-        self.keep_weights(trained.model, prepared)
+        self.keep_weights(trained, prepared)
         return self.record("complete", trained.effort)
 
     def count(self) -> None:
@@ -248,14 +248,17 @@ class Trial:
         write_atomic(store.artifact(key, "samples.npz"), buffer.getvalue())
         self.artifacts |= {name: name for name in ("samples.png", "samples.npz")}
 
-    def keep_weights(self, network: nn.Module, prepared: Prepared) -> None:
-        """The averaged weights, with what they are of: to sample from, export and promote."""
+    def keep_weights(self, trained: Trained, prepared: Prepared) -> None:
+        """The averaged weights, with what they are of: to sample from, export and promote; snapshots of others."""
         key, (_, prompts) = self.spec.key, prepared.training_data
         made_by = prepared.protocol.sections.get("autoencoder")
         training = Training(trial=key, latent=prepared.sizes.latent[-1], text=prompts.identity, autoencoder=made_by)
         path = self.spec.store.artifact(key, "ema.safetensors")
-        write_weights(path, network.state_dict(), self.spec.architecture, training)
+        write_weights(path, trained.model.state_dict(), self.spec.architecture, training)
         self.artifacts[path.name] = path.name
+        for snapshot in trained.snapshots:
+            write_atomic(self.spec.store.artifact(key, snapshot.name), snapshot.read_bytes())
+            self.artifacts[snapshot.name] = snapshot.name
 
     def pictures(self) -> dict[str, Path]:
         """What a dashboard shows."""
