@@ -25,7 +25,7 @@ from harness.training.ema import Ema, PowerAverages
 from harness.training.objective import Objective, TrainingBatch
 from harness.training.outcomes import Diverged, Effort, Interrupted, Trained
 from harness.training.post_hoc import snapshots_in
-from harness.training.randomness import HostDraws, stream_seed
+from harness.training.randomness import draws_of, stream_seed
 from harness.training.recipe import Recipe
 from harness.training.stopping import SigtermFlag
 from harness.training.update import Update
@@ -128,7 +128,7 @@ class Training:
         whole = range(self.recipe.batch_size)
         rows_of_steps = training_rows(self.data, self.recipe, self.seed, self.step + 1)
         for step, (rows, labels) in enumerate(rows_of_steps, start=self.step + 1):
-            yield self.objective.batch(rows, labels, HostDraws(self.seed, step, whole, self.recipe.batch_size))
+            yield self.objective.batch(rows, labels, draws_of(self.recipe, self.seed, step, whole, self.device))
 
     def advance(self, step: int, batch: TrainingBatch) -> None:
         """One optimiser step, then what is due after it."""

@@ -1,14 +1,20 @@
 """All randomness of training, as functions of (seed, step): there is no state to save, and none to forget.
 
-Generators are on the CPU, so every device trains on the same images, times and noise.
+The order of the images, and by default times and noise too (`recipe.noise`: host), come from generators on the CPU, so
+every device trains on the same ones. `indexed` ones are computed on the device, and differ between devices in their
+last digit.
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from harness.training.counter import on_device, uniforms
+from harness.training.recipe import Recipe
 
 
 def stream_seed(seed: int, stream: str, number: int) -> int:
@@ -57,6 +63,47 @@ class HostDraws:
 
     def encoding(self, row: Sequence[int]) -> Tensor:
         return normals(self._encoding, self._batch_size)(row)[self._kept]
+
+
+class IndexedDraws:
+    """On the device, each sample's numbers a function of (seed, its number in the training) alone: how a batch is cut
+    over processes changes none, and nobody draws for others."""
+
+    def __init__(self, seed: int, step: int, samples: range, batch_size: int, device: torch.device) -> None:
+        first = (step - 1) * batch_size
+        self._samples = torch.arange(first + samples.start, first + samples.stop, device=device)
+        self._keys = {stream: _words_of(stream_seed(seed, stream, 0)) for stream in ("indexed", "indexed-encoding")}
+        self._draws = dict.fromkeys(self._keys, 0)
+
+    def normal(self, row: Sequence[int]) -> Tensor:
+        return self._normal("indexed", row)
+
+    def uniform(self) -> Tensor:
+        return uniforms(self._samples, self._next("indexed"), self._keys["indexed"])
+
+    def encoding(self, row: Sequence[int]) -> Tensor:
+        return self._normal("indexed-encoding", row)
+
+    def _normal(self, stream: str, row: Sequence[int]) -> Tensor:
+        draw = on_device(self._samples.device.type)
+        numbers: Tensor = draw(self._samples, self._next(stream), self._keys[stream], math.prod(row))
+        return numbers.unflatten(1, tuple(row)) if row else numbers[:, 0]
+
+    def _next(self, stream: str) -> int:
+        """The number of a draw in its step."""
+        self._draws[stream] += 1
+        return self._draws[stream] - 1
+
+
+def _words_of(seed: int) -> tuple[int, int]:
+    return seed & 0xFFFFFFFF, seed >> 32
+
+
+def draws_of(recipe: Recipe, seed: int, step: int, samples: range, device: torch.device) -> Draws:
+    """For those samples of the step's batch."""
+    if recipe.noise == "host":
+        return HostDraws(seed, step, samples, recipe.batch_size)
+    return IndexedDraws(seed, step, samples, recipe.batch_size, device)
 
 
 class DataOrder:

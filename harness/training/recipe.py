@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from harness.records.errors import UserError
-from harness.records.plain import NOT_IDENTITY
+from harness.records.plain import IDENTITY_UNLESS_DEFAULT, NOT_IDENTITY
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +44,9 @@ class Recipe:
     and a separable convolution is two layers; the square root of 3 has the depthwise one keep all of it."""
     cfg_dropout: float = 0.1
     """Probability that an image's prompt is replaced by the empty one, for classifier-free guidance."""
+    noise: Literal["host", "indexed"] = field(default="host", metadata=IDENTITY_UNLESS_DEFAULT)
+    """What draws times and noise. host: generators on the CPU, where every process draws the whole batch's; indexed: a
+    function of each sample's number, on the device, for batches that take long to draw."""
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     """Of the forward pass; weights stay float32. `auto`: bfloat16 where the device computes in it, else float32; which
     of the two is decided where a study begins and is part of its trials' identity."""
@@ -135,6 +138,7 @@ _COUNTS = (
 _WIDEST_SPAN = 12**-0.5  # of the plain mean
 _CHOICES = {
     "schedule": ("constant", "cosine"),
+    "noise": ("host", "indexed"),
     "precision": ("float32", "bfloat16", "auto"),
     "device": ("auto", "cpu", "cuda", "mps"),
 }
