@@ -54,13 +54,15 @@ class TrainingData(Protocol):
         ...
 
 
-def training_rows(data: TrainingData, recipe: Recipe, seed: int, first_step: int) -> Iterator[Pair]:
-    """The rows of the steps first_step, first_step + 1, ... up to the recipe's last."""
+def training_rows(data: TrainingData, recipe: Recipe, seed: int, first_step: int, samples: range) -> Iterator[Pair]:
+    """Of the steps first_step, first_step + 1, ... up to the recipe's last: the rows of those samples of the batch."""
     images = data.train
     if len(images) == 0:
         raise UserError("the data has no training images; check data.path and the held-out share")
     order = DataOrder(len(images), recipe.batch_size, seed)
-    return _pairs(images, order, range(first_step, recipe.steps + 1), recipe)
+    steps = range(first_step, recipe.steps + 1)
+    numbers = _Numbers(order, steps, slice(samples.start, samples.stop))
+    return _pairs(images, numbers, len(steps) * len(samples), recipe)
 
 
 def stacked(images: Images, numbers: Sequence[int]) -> Pair:
@@ -71,15 +73,14 @@ def stacked(images: Images, numbers: Sequence[int]) -> Pair:
     return torch.stack([image for image, _ in items]), torch.tensor([int(label) for _, label in items])
 
 
-def _pairs(images: Images, order: DataOrder, steps: range, recipe: Recipe) -> Iterator[Pair]:
+def _pairs(images: Images, batches: "_Numbers", samples: int, recipe: Recipe) -> Iterator[Pair]:
     size = len(images) * images[0][0].nbytes
-    samples = len(steps) * recipe.batch_size
     if size <= IN_MEMORY_BYTES and samples >= len(images):
         pixels, labels = stacked(images, range(len(images)))
-        return ((pixels[numbers], labels[numbers]) for numbers in map(order.at, steps))
+        return ((pixels[numbers], labels[numbers]) for numbers in batches)
     loader: DataLoader[Any] = DataLoader(
         _Batches(images),
-        batch_sampler=_Numbers(order, steps),
+        batch_sampler=batches,
         num_workers=recipe.data_workers,
         collate_fn=_as_is,
     )
@@ -110,13 +111,13 @@ def _raised(batch: Pair | UserError) -> Pair:
 
 
 class _Numbers:
-    """A DataLoader's batch sampler that starts at any step."""
+    """A DataLoader's batch sampler that starts at any step, and has some samples of each batch."""
 
-    def __init__(self, order: DataOrder, steps: range) -> None:
-        self.order, self.steps = order, steps
+    def __init__(self, order: DataOrder, steps: range, samples: slice) -> None:
+        self.order, self.steps, self.samples = order, steps, samples
 
     def __iter__(self) -> Iterator[list[int]]:
-        return (self.order.at(step).tolist() for step in self.steps)
+        return (self.order.at(step)[self.samples].tolist() for step in self.steps)
 
     def __len__(self) -> int:
         return len(self.steps)

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from harness.records.errors import UserError
 from harness.records.store import unwritable
+from harness.training.parallel import assign, whole
 
 KEPT = 2  # the newest, and the one before in case the disk damages it
 TENSORS, STATE = "tensors.safetensors", "state.json"
@@ -114,29 +115,28 @@ def _whole_step(path: Path) -> int | None:
 
 
 def named_tensors(module: nn.Module, prefix: str = "") -> dict[str, Tensor]:
-    """Parameters and saved buffers by name, on the CPU, row by row; a tensor with two names appears once."""
+    """Parameters and saved buffers by name, whole, on the CPU, row by row; a tensor with two names appears once."""
+    return {prefix + name: whole(tensor.detach()).cpu().contiguous() for name, tensor in _tensors(module)}
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     tensor_ids: set[int] = set()
-    tensors = {}
     for name, tensor in module.state_dict(keep_vars=True).items():
         if id(tensor) not in tensor_ids:
             tensor_ids.add(id(tensor))
-            tensors[prefix + name] = tensor.detach().cpu().contiguous()
-    return tensors
+            yield name, tensor
 
 
 @torch.no_grad()
 def restore(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str = "") -> None:
     """Copy tensors that `named_tensors` named into the module. Errors: UserError on another set of names or shapes."""
-    parameters = module.state_dict(keep_vars=True)
-    targets = {
-        prefix + name: parameters[name] for name in (key[len(prefix) :] for key in named_tensors(module, prefix))
-    }
+    targets = {prefix + name: tensor for name, tensor in _tensors(module)}
     sources = {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     if {name: t.shape for name, t in targets.items()} != {name: t.shape for name, t in sources.items()}:
         odd = sorted(targets.keys() ^ sources.keys()) or [n for n in targets if targets[n].shape != sources[n].shape]
         raise UserError(f"these weights are of another architecture: '{odd[0]}' differs; rebuild the one they are of")
     for name, tensor in targets.items():
-        tensor.copy_(sources[name])
+        assign(tensor, sources[name])
 
 
 def has_checkpoints(folder: Path) -> bool:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from harness.records.errors import UserError
 from harness.training.checkpoint import named_tensors, restore
+from harness.training.parallel import World
 from harness.training.post_hoc import Profile, write_snapshot
 
 
@@ -27,14 +28,12 @@ class Ema:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = copy.deepcopy(model).requires_grad_(False).eval()
-        self._averaged: list[Tensor] = list(self.model.parameters())
-        self._buffers: list[Tensor] = list(self.model.buffers())
 
     @torch.no_grad()
     def update(self, model: nn.Module, decay: float) -> None:
-        torch._foreach_lerp_(self._averaged, list(model.parameters()), 1 - decay)
-        if self._buffers:
-            torch._foreach_copy_(self._buffers, list(model.buffers()))
+        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
+        if buffers := list(self.model.buffers()):
+            torch._foreach_copy_(buffers, list(model.buffers()))
 
 
 class PowerAverages:
@@ -43,14 +42,20 @@ class PowerAverages:
     def __init__(self, model: nn.Module, spans: Sequence[float]) -> None:
         self._by_span = {span: (Ema(model), Profile(1, span).exponent) for span in spans}
 
+    @property
+    def models(self) -> list[nn.Module]:
+        return [average.model for average, _ in self._by_span.values()]
+
     def update(self, model: nn.Module, step: int) -> None:
         for average, exponent in self._by_span.values():
             average.update(model, (1 - 1 / step) ** (exponent + 1))
 
-    def write(self, folder: Path, step: int, architecture: str) -> None:
-        """A snapshot of each. UserError where they cannot be written."""
+    def write(self, folder: Path, step: int, architecture: str, world: World) -> None:
+        """A snapshot of each, by the first process. UserError where they cannot be written."""
         for span, (average, _) in self._by_span.items():
-            write_snapshot(folder, Profile(step, span), named_tensors(average.model), architecture)
+            tensors = named_tensors(average.model)
+            if world.is_first:
+                write_snapshot(folder, Profile(step, span), tensors, architecture)
 
     def tensors(self) -> dict[str, Tensor]:
         """For a checkpoint: `average-SPAN.NAME`."""

@@ -24,6 +24,8 @@ from harness.training.device import device_name, precision_name, resolve_device,
 from harness.training.ema import Ema, PowerAverages
 from harness.training.objective import Objective, TrainingBatch
 from harness.training.outcomes import Diverged, Effort, Interrupted, Trained
+from harness.training.parallel import check_world, current_world, parallelize
+from harness.training.parallel_config import FsdpParallel, NoParallel, ParallelConfig
 from harness.training.post_hoc import snapshots_in
 from harness.training.randomness import draws_of, stream_seed
 from harness.training.recipe import Recipe
@@ -52,6 +54,7 @@ def train(
     architecture: str,
     seed: int,
     folder: Path,
+    parallel: ParallelConfig | None = None,
     on_point: Callable[[CurvePoint], None] = lambda _point: None,
     on_progress: Callable[[int, int], None] = lambda _step, _of: None,
     on_steps: OnSteps = lambda _what, _after, _to: None,
@@ -65,13 +68,19 @@ def train(
     each step, `on_steps` which stretch of steps was trained and saved, so that a log of it proves that none was trained
     twice. Called again when all is done, it returns at once.
 
+    In several processes (`parallel`; the process group is there) all call it alike; the first writes and is heard.
+
     Errors: Diverged; Interrupted on SIGTERM, after a checkpoint; UserError if the folder cannot be written, holds
     another training, or the device is missing.
     """
-    device = resolve_device(recipe.device)
+    device, world = resolve_device(recipe.device), current_world()
+    parallel = NoParallel() if parallel is None else parallel
+    check_world(world, parallel, recipe.batch_size)
+    if not world.is_first:
+        on_point, on_progress, on_steps = _unheard, _unheard, _unheard
     with torch.random.fork_rng([device] if device.type == "cuda" else []), SigtermFlag() as stop:
         training = Training(
-            model.to(device), objective, data, recipe, architecture, seed, folder, device, on_point, on_steps
+            model.to(device), objective, data, recipe, architecture, seed, folder, device, parallel, on_point, on_steps
         )
         training.resume()
         began = training.step
@@ -80,7 +89,7 @@ def train(
             for step, batch in enumerate(training.batches(), start=began + 1):
                 training.advance(step, batch)
                 on_progress(step, recipe.steps)
-                if stop.requested:
+                if world.any(stop.requested):
                     training.save()
                     raise Interrupted(step)
             return training.result()
@@ -101,6 +110,7 @@ class Training:
         seed: int,
         folder: Path,
         device: torch.device,
+        parallel: ParallelConfig,
         on_point: Callable[[CurvePoint], None],
         on_steps: OnSteps,
     ) -> None:
@@ -111,7 +121,11 @@ class Training:
         self.precision = resolve_precision(recipe, device)
         self.ema = Ema(model)
         self.averages = PowerAverages(model, recipe.ema_spans)
-        self.update = Update(model, objective, recipe, device, self.precision)
+        self.world = current_world()
+        self.update = Update(model, objective, recipe, device, self.precision, parallel, self.world)
+        if isinstance(parallel, FsdpParallel):
+            for average in (self.ema.model, *self.averages.models):
+                parallelize(average, parallel, self.world, is_trained=False)
         self.step = 0
         self.saved_step = 0
         self.curve: list[CurvePoint] = []
@@ -124,11 +138,11 @@ class Training:
         self.clock = _Clock(device)
 
     def batches(self) -> Iterator[TrainingBatch]:
-        """Those of the steps that are left."""
-        whole = range(self.recipe.batch_size)
-        rows_of_steps = training_rows(self.data, self.recipe, self.seed, self.step + 1)
+        """Of the steps that are left, this process's shares."""
+        own = self.world.share(self.recipe.batch_size)
+        rows_of_steps = training_rows(self.data, self.recipe, self.seed, self.step + 1, own)
         for step, (rows, labels) in enumerate(rows_of_steps, start=self.step + 1):
-            yield self.objective.batch(rows, labels, draws_of(self.recipe, self.seed, step, whole, self.device))
+            yield self.objective.batch(rows, labels, draws_of(self.recipe, self.seed, step, own, self.device))
 
     def advance(self, step: int, batch: TrainingBatch) -> None:
         """One optimiser step, then what is due after it."""
@@ -145,7 +159,7 @@ class Training:
         if due["validate_every"]:
             self._validate()
         if self._due("ema_snapshot_every"):
-            self.averages.write(self.snapshots, step, self.architecture)
+            self.averages.write(self.snapshots, step, self.architecture, self.world)
         if due["checkpoint_every"]:
             self.save()
 
@@ -160,7 +174,8 @@ class Training:
         if not self.unread:
             return
         names = list(self.unread[0])
-        rows = torch.stack([torch.stack(list(values.values())) for values in self.unread]).tolist()
+        values_of_steps = torch.stack([torch.stack(list(values.values())) for values in self.unread])
+        rows = self.world.mean(values_of_steps).tolist()
         first_step = self.step - len(rows) + 1
         self.unread.clear()
         for step, row in enumerate(rows, start=first_step):
@@ -181,10 +196,23 @@ class Training:
             self.interval.clear()
 
     def _validate(self) -> None:
-        loss = self.objective.validation_loss(self.ema.model)
+        loss = self._validation_loss()
         if not math.isfinite(loss):
             raise self._diverged(self.step)
         self._point("validation_loss", loss)
+
+    @torch.no_grad()
+    def _validation_loss(self) -> float:
+        """Of the averaged weights, over all held-out samples."""
+        total, batches = 0.0, self.objective.validation
+        for batch in batches:
+            own = self.world.share(len(batch))
+            own_samples = batch[own.start : own.stop] if own else batch[:1]
+            for part, samples in self.update.cut(own_samples, len(batch)):
+                loss = self.objective.validation_loss(self.ema.model, part)
+                total += float(loss) * (samples if own else 0)
+        mean = self.world.mean(torch.tensor(total, dtype=torch.float64))
+        return float(mean) * self.world.size / sum(map(len, batches))
 
     def _diverged(self, step: int) -> Diverged:
         return Diverged(step, self.last_good_loss, tuple(self.curve), self._effort())
@@ -202,7 +230,10 @@ class Training:
         tensors = self.update.tensors() | named_tensors(self.ema.model, "ema.") | self.averages.tensors()
         if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
             raise self._diverged(self.step)
-        save(self.folder, Checkpoint(step=self.step, tensors=tensors, state=self._state()))
+        state = self._state()
+        if self.world.is_first:
+            save(self.folder, Checkpoint(step=self.step, tensors=tensors, state=state))
+        self.world.wait()
         self.on_steps("saved", self.saved_step, self.step)
         self.saved_step = self.step
 
@@ -220,7 +251,12 @@ class Training:
 
     def resume(self) -> None:
         """Go on from the newest whole checkpoint, if there is one: of this training, or of a shorter one like it."""
+        self.world.check_alike("model, recipe, data or seed", self._identity(0))
+        if not self.world.is_first:
+            self.world.wait()  # for the first, which removes what is damaged
         checkpoint, notes = latest(self.folder, at_most=self.recipe.steps)
+        if self.world.is_first:
+            self.world.wait()
         for note in notes:
             log.warning(note)
         if checkpoint is not None:
@@ -297,3 +333,7 @@ class _Clock:
         wall, cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
         since = {"wall": wall, "cpu": cpu, "gpu": wall if self.on_gpu else 0.0}
         return {name: self.earlier[name] + value for name, value in since.items()}
+
+
+def _unheard(*_: object) -> None:
+    """Of a process that is not the first."""

@@ -75,7 +75,12 @@ class Objective(Protocol[Batch]):
         """In training mode, under the recipe's precision. It may call the network several times."""
         ...
 
-    def validation_loss(self, network: nn.Module) -> float:
-        """Of a network in evaluation mode: held-out samples, and always the same draws, so that two numbers differ by
-        the network only. UserError where there are no such samples."""
+    @property
+    def validation(self) -> Sequence[Batch]:
+        """Held-out samples, with always the same draws, so that two numbers differ by the network only. UserError where
+        there are none."""
+        ...
+
+    def validation_loss(self, network: nn.Module, batch: Batch) -> Tensor:
+        """() of a network in evaluation mode: a mean over the samples, in float32."""
         ...

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.models.parameters import weight_decays
+from harness.training.parallel import like, whole
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,10 +39,15 @@ class Optimizer:
             [group for group in groups if group["params"]], betas=settings.betas, fused=True
         )
 
+    @property
+    def _numbered(self) -> list[Tensor]:
+        """The parameters in the order of the optimiser's state."""
+        return [parameter for group in self._adamw.param_groups for parameter in group["params"]]
+
     def step(self, learning_rate: float) -> Tensor:
         """Clip the gradients, step, and clear them; () their norm before clipping."""
         limit = math.inf if self.settings.clip is None else self.settings.clip
-        norm = nn.utils.clip_grad_norm_(self.parameters, limit)
+        norm = whole(nn.utils.clip_grad_norm_(self.parameters, limit))
         for group in self._adamw.param_groups:
             group["lr"] = learning_rate
         self._adamw.step()
@@ -52,7 +58,7 @@ class Optimizer:
         """`PREFIXNUMBER.NAME` -> the moments of a parameter, on the CPU."""
         state = self._adamw.state_dict()["state"]
         return {
-            f"{prefix}{number}.{name}": tensor.cpu().contiguous()
+            f"{prefix}{number}.{name}": whole(tensor).cpu().contiguous()
             for number, tensors in state.items()
             for name, tensor in tensors.items()
         }
@@ -62,5 +68,6 @@ class Optimizer:
         for path, tensor in tensors.items():
             if path.startswith(prefix):
                 number, name = path.removeprefix(prefix).split(".")
-                states.setdefault(int(number), {})[name] = tensor.clone()
+                of = self._numbered[int(number)]
+                states.setdefault(int(number), {})[name] = tensor.clone() if tensor.ndim == 0 else like(tensor, of)
         self._adamw.load_state_dict({"state": states, "param_groups": self._adamw.state_dict()["param_groups"]})

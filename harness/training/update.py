@@ -17,14 +17,16 @@ from harness.training.checkpoint import named_tensors, restore
 from harness.training.device import autocast, device_name
 from harness.training.objective import Loss, Objective, TrainingBatch
 from harness.training.optimizer import AdamW, Optimizer
+from harness.training.parallel import World, check_independent, gradients_kept, parallelize
+from harness.training.parallel_config import ParallelConfig
 from harness.training.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
 
 class Update:
-    """Called with each step and its batch. What it returns is on the device: () the losses by name, means over the
-    batch, and the norms of the gradients before clipping."""
+    """Called with each step and this process's share of its batch. What it returns is on the device: () the losses by
+    name, whose means over processes are means over the batch, and the norms of the gradients before clipping."""
 
     def __init__(
         self,
@@ -33,16 +35,24 @@ class Update:
         recipe: Recipe,
         device: torch.device,
         precision: torch.dtype,
+        parallel: ParallelConfig,
+        world: World,
     ) -> None:
-        self.network, self.objective, self.recipe = network, objective, recipe
-        self.device, self.precision = device, precision
+        self.objective, self.recipe = objective, recipe
+        self.device, self.precision, self.world = device, precision, world
         beside = objective.auxiliaries
         self.modules = {"model": network} | {each.name: each.module for each in beside}
+        if world.size > 1 or recipe.micro_batch is not None:
+            what = "recipe.micro_batch" if world.size == 1 else f"parallel={parallel.kind}"
+            for module in self.modules.values():
+                check_independent(module, what)
+        self.network = parallelize(network, parallel, world)
         settings = {"model": _adamw(recipe)} | {each.name: each.optimizer for each in beside}
         self.optimizers = {name: Optimizer(module, settings[name]) for name, module in self.modules.items()}
         self.with_network = [each for each in beside if each.loss is None]
         self.alone = [(each, each.loss) for each in beside if each.loss is not None]
-        self.micro_batch = recipe.micro_batch if isinstance(recipe.micro_batch, int) else recipe.batch_size
+        largest = world.largest_share(recipe.batch_size)
+        self.micro_batch = recipe.micro_batch if isinstance(recipe.micro_batch, int) else largest
         self.notes: list[str] = []
 
     def __call__(self, step: int, batch: TrainingBatch) -> dict[str, Tensor]:
@@ -59,6 +69,8 @@ class Update:
 
     def _step(self, name: str, step: int) -> Tensor:
         optimizer = self.optimizers[name]
+        if name != "model":
+            self.world.mean_gradients(self.modules[name])
         share = optimizer.settings.learning_rate / self.recipe.learning_rate
         return optimizer.step(share * self.recipe.learning_rate_at(step))
 
@@ -69,7 +81,7 @@ class Update:
             try:
                 return self._in_micro_batches(name, loss, batch)
             except torch.OutOfMemoryError as error:
-                if self.recipe.micro_batch != "auto" or self.micro_batch == 1:
+                if self.recipe.micro_batch != "auto" or self.micro_batch == 1 or self.world.size > 1:
                     raise UserError(
                         f"{device_name(self.device)} has no memory for {self.micro_batch} images at once; set "
                         "recipe.micro_batch=auto, recipe.gradient_checkpointing=true, or a smaller network"
@@ -82,16 +94,25 @@ class Update:
 
     def _in_micro_batches(self, name: str, loss: Loss, batch: TrainingBatch) -> dict[str, Tensor]:
         means: dict[str, Tensor] = {}
-        for start in range(0, len(batch), self.micro_batch):
-            part = batch[start : start + self.micro_batch]
-            share = len(part) / len(batch)
-            with autocast(self.device, self.precision):
-                losses = loss(self.network, part)
-            (share * losses.total).backward()  # type: ignore[no-untyped-call]
+        parts = list(self.cut(batch, self.recipe.batch_size))
+        for number, (part, samples) in enumerate(parts, start=1):
+            share = self.world.size * samples / self.recipe.batch_size
+            with gradients_kept(self.network, number < len(parts)):
+                with autocast(self.device, self.precision):
+                    losses = loss(self.network, part)
+                (share * losses.total).backward()  # type: ignore[no-untyped-call]
             named = {name: losses.total} | {f"{name}.{each}": value for each, value in losses.parts.items()}
             for each, value in named.items():
                 means[each] = means.get(each, 0) + share * value.detach()
         return means
+
+    def cut(self, own: TrainingBatch, batch_size: int) -> Iterator[tuple[TrainingBatch, int]]:
+        """Micro-batches of this process's samples of a batch, and how many samples of each count. As many micro-batches
+        in every process, since they wait for each other: one without samples has the first again, which counts 0."""
+        parts = -(-self.world.largest_share(batch_size) // self.micro_batch)
+        for number in range(parts):
+            start, stop = number * len(own) // parts, (number + 1) * len(own) // parts
+            yield (own[start:stop], stop - start) if stop > start else (own[:1], 0)
 
     def tensors(self) -> dict[str, Tensor]:
         """For a checkpoint: `MODULE.NAME` the weights, `optimizer.MODULE.NUMBER.NAME` the moments."""

@@ -15,7 +15,7 @@ from harness.training.randomness import HostDraws, generator
 
 
 def first_rows():
-    return next(training_rows(TinyData(), RECIPE, SEED, 1))
+    return next(training_rows(TinyData(), RECIPE, SEED, 1, range(8)))
 
 
 def test_flow_matching_draws_times_then_prompts_then_noise_of_one_stream() -> None:

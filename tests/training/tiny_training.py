@@ -90,7 +90,7 @@ class TinyNetwork(nn.Module):
         super().__init__()
         self.enter, self.leave = nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.Conv2d(8, 1, 3, padding=1)
         self.condition = nn.Linear(6, 8)
-        self.norm = nn.BatchNorm2d(8)
+        self.norm: nn.Module = nn.BatchNorm2d(8)
         self.dropout = nn.Dropout(0.2)
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor, _mask: Tensor | None) -> Tensor:
@@ -140,6 +140,26 @@ class Judged(FlowMatching):
     def _denoised(self, network: nn.Module, batch: NoisedImages) -> Tensor:
         ones = torch.ones_like(batch.time)
         return batch.noise - network(batch.noise, ones, batch.context, batch.context_mask)
+
+
+def undropped(network: TinyNetwork) -> TinyNetwork:
+    """Without what depends on how a batch is cut: dropout's bits, and the statistics of a batch."""
+    network.dropout.p, network.norm = 0.0, nn.GroupNorm(2, 8)
+    return network
+
+
+def in_float64(objective: FlowMatching) -> FlowMatching:
+    """The same in float64."""
+    batch = objective.batch
+    objective.batch = lambda *arguments: doubled(batch(*arguments))
+    objective.validation = [doubled(pairs) for pairs in objective.validation]
+    for each in objective.auxiliaries:
+        each.module.double()
+    return objective
+
+
+def doubled(batch: NoisedImages) -> NoisedImages:
+    return NoisedImages(batch.x0.double(), batch.noise.double(), batch.time.double(), batch.context.double(), None)
 
 
 def run(

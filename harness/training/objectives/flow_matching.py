@@ -63,11 +63,8 @@ class FlowMatching:
     def loss(self, network: nn.Module, batch: NoisedImages) -> Losses:
         return Losses(total=flow_matching_loss(network, *batch.arguments()))
 
-    @torch.no_grad()
-    def validation_loss(self, network: nn.Module) -> float:
-        """In float32."""
-        total = sum(float(flow_matching_loss(network, *pairs.arguments())) * len(pairs) for pairs in self.validation)
-        return total / sum(len(pairs) for pairs in self.validation)
+    def validation_loss(self, network: nn.Module, batch: NoisedImages) -> Tensor:
+        return flow_matching_loss(network, *batch.arguments())
 
     @cached_property
     def validation(self) -> list[NoisedImages]:

@@ -1,0 +1,168 @@
+"""One training in several processes. Each has a share of every batch; after every step all have the same weights.
+
+    loss of a batch  = mean over its samples = sum over processes of  (own samples / batch) x (mean over them)
+    its gradient     = the same sum, which DDP and FSDP form as a mean over processes: each multiplies its own by their
+                       number
+
+Whoever starts the processes makes the process group; without one there is a single process, which imports nothing of
+all this.
+"""
+
+import contextlib
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from harness.models.unet import Blocks
+from harness.records.errors import UserError
+from harness.records.plain import Plain, canonical_json
+from harness.training.parallel_config import DdpParallel, NoParallel, ParallelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The processes of a training, and which of them this is."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """The one that writes files and tells progress."""
+        return self.rank == 0
+
+    def share(self, count: int) -> range:
+        """Those of `count` samples that are this process's."""
+        return range(self.rank * count // self.size, (self.rank + 1) * count // self.size)
+
+    def largest_share(self, count: int) -> int:
+        return -(-count // self.size)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Over processes, in each of them."""
+        if self.size == 1:
+            return values
+        total = values.clone()
+        dist.all_reduce(total)
+        return total / self.size
+
+    def mean_gradients(self, module: nn.Module) -> None:
+        """Of a module that every process has whole, in place: what DDP does for the one that it is around."""
+        if self.size > 1:
+            for parameter in module.parameters():
+                if parameter.grad is not None:
+                    dist.all_reduce(parameter.grad)
+                    parameter.grad /= self.size
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is true in one of them; all must ask."""
+        if self.size == 1:
+            return flag
+        flags: list[Any] = [None] * self.size
+        dist.all_gather_object(flags, flag)
+        return any(flags)
+
+    def wait(self) -> None:
+        """Until all are here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def check_alike(self, what: str, value: Plain) -> None:
+        """UserError where a process has another value than the first."""
+        if self.size == 1:
+            return
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, canonical_json(value))
+        other = next((rank for rank, each in enumerate(values) if each != values[0]), None)
+        if other is not None:
+            raise UserError(
+                f"process {other} of {self.size} has another {what} than process 0; start all of them on the same "
+                "code and the same files"
+            )
+
+
+def current_world() -> World:
+    if not (dist.is_available() and dist.is_initialized()):
+        return World()
+    return World(dist.get_rank(), dist.get_world_size())
+
+
+def check_world(world: World, config: ParallelConfig, batch_size: int) -> None:
+    if world.size > 1 and isinstance(config, NoParallel):
+        raise UserError(f"parallel=none trains in one process, and there are {world.size}; give parallel=ddp or fsdp")
+    if world.size > batch_size:
+        raise UserError(
+            f"{world.size} processes share a batch of recipe.batch_size={batch_size} images, which leaves some without "
+            f"any; use at most {batch_size}"
+        )
+
+
+def check_independent(module: nn.Module, what: str) -> None:
+    """Refuse what makes a sample's result depend on the others it is computed with, where batches are cut."""
+    for name, part in module.named_modules():
+        draws = isinstance(part, nn.Dropout) and part.p > 0
+        if draws or isinstance(part, nn.modules.batchnorm._BatchNorm):
+            raise UserError(
+                f"{what} cuts batches, and {type(part).__name__} at '{name}' depends on how they are cut; train whole "
+                "batches in one process, or take another layer"
+            )
+
+
+def parallelize(module: nn.Module, config: ParallelConfig, world: World, *, is_trained: bool = True) -> nn.Module:
+    """What is called in the module's place. Its parameters stay its own; under FSDP they become shards, which one that
+    is not trained is again after every call."""
+    if world.size == 1:
+        return module
+    if isinstance(config, DdpParallel):
+        from torch.nn.parallel import DistributedDataParallel
+
+        return DistributedDataParallel(module, broadcast_buffers=False)
+    from torch.distributed.fsdp import fully_shard
+
+    for blocks in [part for part in module.modules() if isinstance(part, Blocks)]:
+        for block in (*blocks.block, *blocks.attention):
+            fully_shard(block)
+    fully_shard(module, reshard_after_forward=None if is_trained else True)  # one that is trained: after backward
+    return module
+
+
+def gradients_kept(called: nn.Module, kept: bool) -> AbstractContextManager[None]:
+    """Inside, if `kept`, gradients are added up in this process; a backward pass outside sums them over all."""
+    if hasattr(called, "set_requires_gradient_sync"):  # FSDP's
+        called.set_requires_gradient_sync(not kept)
+    if kept and hasattr(called, "no_sync"):  # DDP's
+        return called.no_sync()  # type: ignore[no-any-return, operator]
+    return contextlib.nullcontext()
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Of a shard all of it, in every process; all must ask."""
+    return tensor.full_tensor() if _is_shard(tensor) else tensor  # type: ignore[attr-defined, no-any-return]
+
+
+def _is_shard(tensor: Tensor) -> bool:
+    if current_world().size == 1:
+        return False
+    from torch.distributed.tensor import DTensor
+
+    return isinstance(tensor, DTensor)
+
+
+@torch.no_grad()
+def assign(target: Tensor, source: Tensor) -> None:
+    """Copy a whole tensor into one that may be a shard."""
+    target.copy_(like(source, target))
+
+
+def like(source: Tensor, target: Tensor) -> Tensor:
+    """A whole tensor on another one's device, sharded as that is."""
+    moved = source.to(target.device)
+    if not _is_shard(target):
+        return moved.clone() if moved is source else moved
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(moved, target.device_mesh, target.placements)  # type: ignore[attr-defined]

@@ -1,0 +1,150 @@
+"""A training is the same function however it is cut over processes: DDP and FSDP over gloo, on this CPU."""
+
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import parallel_training
+import pytest
+import torch
+from tiny_training import RECIPE, Judged, TinyData, flow_matching, in_float64, run, tiny_network, undropped
+from torch import nn
+
+from harness.records.errors import UserError
+from harness.training.batches import training_rows
+from harness.training.outcomes import Trained
+from harness.training.parallel import World, check_independent
+from harness.training.parallel_config import DdpParallel
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def job(folder: Path, size: int, parallel: str = "ddp", **more: Any) -> dict[str, Any]:
+    folder.mkdir(exist_ok=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    own = {"folder": str(folder), "size": size, "parallel": parallel, "port": port}
+    return {"recipe": {}, "objective": "flow_matching", "double": False, "dies": None, **own, **more}
+
+
+def train_together(work: Path, jobs: list[dict[str, Any]]) -> list[int]:
+    """All jobs one after the other, in as many processes as the largest wants; their exit codes."""
+    (work / "jobs.json").write_text(json.dumps(jobs))
+    program = [sys.executable, parallel_training.__file__, str(work / "jobs.json")]
+    here = str(Path(__file__).parent)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([here, *sys.path])}
+    processes = [
+        subprocess.Popen([*program, str(rank)], env=environment) for rank in range(max(each["size"] for each in jobs))
+    ]
+    return [process.wait(timeout=600) for process in processes]
+
+
+def result(folder: Path) -> dict[str, Any]:
+    return torch.load(folder / "result.pt", weights_only=True)
+
+
+def assert_alike(folder: Path, one: Trained, rtol: float) -> None:
+    found, expected = result(folder), one.model.state_dict()
+    assert found["tensors"].keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found["tensors"][name], tensor, rtol=rtol, atol=rtol)
+    points = [(point.step, point.name, point.value) for point in one.curve]
+    assert [point[:2] for point in found["curve"]] == [point[:2] for point in points]
+    assert [point[2] for point in found["curve"]] == pytest.approx([point[2] for point in points], rel=max(rtol, 1e-6))
+
+
+CUTS = [(2, "ddp", None), (2, "fsdp", 1), (3, "ddp", 2), (4, "fsdp", None), (4, "ddp", 1)]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every cut, in float64; two objectives; and three that are refused."""
+    work = tmp_path_factory.mktemp("parallel")
+    cuts = [
+        job(work / f"{size}-{parallel}-{micro}", size, parallel, double=True, recipe={"micro_batch": micro})
+        for size, parallel, micro in CUTS
+    ]
+    others = [
+        job(work / "judged", 2, "ddp", objective="judged", double=True),
+        job(work / "float32", 2, "fsdp"),
+        job(work / "none", 2, "none"),
+        job(work / "few", 3, "ddp", recipe={"batch_size": 2}),
+    ]
+    assert train_together(work, [*cuts, *others]) == [0] * 4
+    return work
+
+
+@pytest.mark.parametrize(("size", "parallel", "micro"), CUTS)
+def test_in_float64_it_is_the_training_of_one_process(
+    tmp_path: Path, trained: Path, size: int, parallel: str, micro: int | None
+) -> None:
+    one = run(tmp_path, model=undropped(tiny_network()).double(), objective=in_float64(flow_matching()))
+    assert_alike(trained / f"{size}-{parallel}-{micro}", one, rtol=1e-10)
+
+
+def test_in_float32_it_is_to_rounding(tmp_path: Path, trained: Path) -> None:
+    assert_alike(trained / "float32", run(tmp_path, model=undropped(tiny_network())), rtol=2e-4)
+
+
+def test_what_an_objective_trains_beside_is_shared_too(tmp_path: Path, trained: Path) -> None:
+    one = run(tmp_path, model=undropped(tiny_network()).double(), objective=in_float64(Judged()))
+    assert_alike(trained / "judged", one, rtol=1e-10)
+
+
+def test_what_cannot_be_is_one_sentence(trained: Path) -> None:
+    assert (trained / "none" / "refused-1.txt").read_text() == (
+        "parallel=none trains in one process, and there are 2; give parallel=ddp or fsdp"
+    )
+    assert (trained / "few" / "refused-0.txt").read_text() == (
+        "3 processes share a batch of recipe.batch_size=2 images, which leaves some without any; use at most 2"
+    )
+
+
+def test_killed_in_one_process_it_goes_on_in_another_number_of_them(tmp_path: Path) -> None:
+    """Before step 8 of 14, with a checkpoint every 5; then two by FSDP to step 11, then one."""
+    one = run(tmp_path / "one", model=undropped(tiny_network()).double(), objective=in_float64(flow_matching()))
+    folder = tmp_path / "killed"
+    codes = train_together(tmp_path, [job(folder, 2, "ddp", double=True, dies=[1, 8])])
+    assert codes[1] == -9
+    assert codes[0] != 0
+    codes = train_together(tmp_path, [job(folder, 3, "fsdp", double=True, dies=[0, 7])])
+    assert codes[0] == -9
+    rest = run(folder, model=undropped(tiny_network()).double(), objective=in_float64(flow_matching()))
+    assert rest.effort.continued_from == (5, 10)
+    for name, tensor in one.model.state_dict().items():
+        torch.testing.assert_close(rest.model.state_dict()[name], tensor, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 1024])
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_shares_have_every_sample_once(size: int, count: int) -> None:
+    shares = [World(rank, size).share(count) for rank in range(size)]
+    assert [sample for share in shares for sample in share] == list(range(count))
+    assert max(map(len, shares)) == World(0, size).largest_share(count)
+
+
+def test_processes_read_the_rows_of_their_share() -> None:
+    whole = [rows for rows, _ in training_rows(TinyData(), RECIPE, 0, 1, range(8))]
+    parts = [
+        [rows for rows, _ in training_rows(TinyData(), RECIPE, 0, 1, World(rank, 3).share(8))] for rank in range(3)
+    ]
+    assert all(torch.equal(rows, torch.cat(own)) for rows, *own in zip(whole, *parts, strict=True))
+
+
+@pytest.mark.parametrize("layer", [nn.Dropout(0.1), nn.BatchNorm2d(2)])
+def test_what_depends_on_the_cut_is_refused(tmp_path: Path, layer: nn.Module) -> None:
+    with pytest.raises(UserError, match=f"parallel=ddp cuts batches, and {type(layer).__name__} at '1' depends on how"):
+        check_independent(nn.Sequential(nn.Identity(), layer), "parallel=ddp")
+    check_independent(nn.Sequential(nn.Dropout(0.0), nn.GroupNorm(1, 2)), "parallel=ddp")
+    with pytest.raises(UserError, match=r"recipe\.micro_batch cuts batches"):
+        run(tmp_path, dataclasses.replace(RECIPE, micro_batch=4))
+
+
+def test_one_process_may_ask_for_ddp(tmp_path: Path, unbroken: Trained) -> None:
+    assert run(tmp_path, parallel=DdpParallel()).curve == unbroken.curve
