@@ -132,16 +132,17 @@ def parallelize(module: nn.Module, config: ParallelConfig, world: World, *, is_t
 
 def gradients_kept(called: nn.Module, kept: bool) -> AbstractContextManager[None]:
     """Inside, if `kept`, gradients are added up in this process; a backward pass outside sums them over all."""
-    if hasattr(called, "set_requires_gradient_sync"):  # FSDP's
-        called.set_requires_gradient_sync(not kept)
-    if kept and hasattr(called, "no_sync"):  # DDP's
-        return called.no_sync()  # type: ignore[no-any-return, operator]
-    return contextlib.nullcontext()
+    fsdp_sync: Any = getattr(called, "set_requires_gradient_sync", None)
+    if fsdp_sync is not None:
+        fsdp_sync(not kept)
+    no_sync: Any = getattr(called, "no_sync", contextlib.nullcontext)  # DDP's
+    own: AbstractContextManager[None] = no_sync() if kept else contextlib.nullcontext()
+    return own
 
 
 def whole(tensor: Tensor) -> Tensor:
     """Of a shard all of it, in every process; all must ask."""
-    return tensor.full_tensor() if _is_shard(tensor) else tensor  # type: ignore[attr-defined, no-any-return]
+    return tensor.full_tensor() if _is_shard(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def _is_shard(tensor: Tensor) -> bool:

@@ -67,8 +67,8 @@ def coefficients(snapshots: Sequence[Profile], wanted: Profile) -> NDArray[np.fl
     wanted_step, wanted_exponent = _columns([wanted])
     among = _products(step[:, None], exponent[:, None], step[None], exponent[None])
     with_wanted = _products(step, exponent, wanted_step, wanted_exponent)
-    solution: NDArray[np.float64] = np.linalg.lstsq(among, with_wanted, rcond=None)[0]
-    return solution / solution.sum()
+    solution = np.linalg.lstsq(among, with_wanted, rcond=None)[0]
+    return np.asarray(solution / solution.sum(), np.float64)
 
 
 def profile_error(snapshots: Sequence[Profile], wanted: Profile) -> float:

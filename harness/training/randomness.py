@@ -87,7 +87,7 @@ class IndexedDraws:
     def _normal(self, stream: str, row: Sequence[int]) -> Tensor:
         draw = on_device(self._samples.device.type)
         numbers: Tensor = draw(self._samples, self._next(stream), self._keys[stream], math.prod(row))
-        return numbers.unflatten(1, tuple(row)) if row else numbers[:, 0]
+        return numbers.reshape(len(numbers), *row)
 
     def _next(self, stream: str) -> int:
         """The number of a draw in its step."""
