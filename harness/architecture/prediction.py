@@ -33,9 +33,9 @@ class VariancePreserving:
     """x_n = alpha_n x_0 + sigma_n e with alpha_n^2 = prod_{i <= n} (1 - beta_i) = 1 - sigma_n^2, n = 1 to 1,000
     (Ho et al. 2020, arXiv 2006.11239, eq. 4)."""
 
-    betas: Literal["linear", "scaled_linear"]
-    """linear: beta from 1e-4 to 0.02, as DDPM and DiT; scaled_linear: its root from the root of 0.00085 to that of
-    0.012, as Stable Diffusion and U-ViT."""
+    beta_schedule: Literal["linear", "scaled_linear"]
+    """By diffusers' names; linear: beta from 1e-4 to 0.02, as DDPM and DiT; scaled_linear: its root from the root of
+    0.00085 to that of 0.012, as Stable Diffusion and U-ViT."""
     timesteps: Literal["from_0", "from_1"] = "from_0"
     """What the network sees of the first of the 1,000 noise levels: 0, as DDPM, DiT and diffusers count; or 1, as U-ViT
     does."""

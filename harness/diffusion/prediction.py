@@ -78,8 +78,8 @@ class StraightPath:
 class CurvedPath:
     """The variance-preserving one of 1,000 betas."""
 
-    def __init__(self, betas: str) -> None:
-        first, last, power = BETAS[betas]
+    def __init__(self, beta_schedule: str) -> None:
+        first, last, power = BETAS[beta_schedule]
         each = np.linspace(first**power, last**power, TIMESTEPS) ** (1 / power)
         self.log_alphas: NDArray[np.float64] = np.concatenate([[0.0], 0.5 * np.cumsum(np.log1p(-each))])  # of s = n / N
         self.times = np.arange(TIMESTEPS + 1) / TIMESTEPS
@@ -109,7 +109,7 @@ def prediction_of(network: nn.Module) -> Prediction:
 
 @cache
 def path_of(prediction: Prediction) -> Path:
-    return StraightPath() if isinstance(prediction, Velocity) else CurvedPath(prediction.betas)
+    return StraightPath() if isinstance(prediction, Velocity) else CurvedPath(prediction.beta_schedule)
 
 
 def straight_times(prediction: Prediction, own: Sequence[float]) -> tuple[float, ...]:

@@ -64,7 +64,7 @@ def test_denoisers_fit_the_data_and_the_prompts(name):
             "one token, so its context_length is 1 .*: context_length is 77",
         ),
         ("published/uvit_l", {"context_width": 1}, "so its context_width is 2 or more: context_width is 1"),
-        ("dit_xl_2", {"prediction": {"kind": "epsilon"}}, "missing setting 'prediction.betas'"),
+        ("dit_xl_2", {"prediction": {"kind": "epsilon"}}, "missing setting 'prediction.beta_schedule'"),
         ("dit_xl_2", {"prediction": {"kind": "score"}}, "'score'; choose one of: epsilon, v, velocity"),
         ("dit_xl_2", {"heads": 7}, "heads divide the width: width is 1152, heads is 7"),
         ("dit_xl_2", {"depth": 0}, "at most 65,536: depth is 0"),

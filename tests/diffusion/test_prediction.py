@@ -22,9 +22,9 @@ from harness.diffusion.solvers import SOLVERS, solve
 PREDICTIONS = {
     "velocity": VELOCITY,
     "sit": Velocity(time="from_noise", time_scale=1),
-    "dit": Epsilon(betas="linear"),
-    "uvit": Epsilon(betas="scaled_linear", timesteps="from_1"),
-    "v": VPrediction(betas="scaled_linear"),
+    "dit": Epsilon(beta_schedule="linear"),
+    "uvit": Epsilon(beta_schedule="scaled_linear", timesteps="from_1"),
+    "v": VPrediction(beta_schedule="scaled_linear"),
 }
 MEAN, SPREAD = 0.7, 0.4
 """The data: every value N(MEAN, SPREAD^2), of which all predictions are known exactly."""
@@ -32,7 +32,7 @@ MEAN, SPREAD = 0.7, 0.4
 
 def alpha_sigma(prediction, number):
     """Of the noise level number 1 to 1,000, from the betas, one after the other."""
-    root = prediction.betas == "scaled_linear"
+    root = prediction.beta_schedule == "scaled_linear"
     first, last = (0.00085**0.5, 0.012**0.5) if root else (1e-4, 0.02)
     kept = 1.0
     for index in range(number):
@@ -163,20 +163,20 @@ def theirs(network, scheduler, steps, labels, scale, prediction):
     return z
 
 
-@pytest.mark.parametrize("betas", ["linear", "scaled_linear"])
+@pytest.mark.parametrize("beta_schedule", ["linear", "scaled_linear"])
 @pytest.mark.parametrize(("kind", "theirs_name"), [(Epsilon, "epsilon"), (VPrediction, "v_prediction")])
 @pytest.mark.parametrize("solver", ["euler", "dpmpp_2m"])
-def test_sampling_is_diffusers_ddim_and_dpm_solver(betas, kind, theirs_name, solver):
-    first, last, _ = seam.BETAS[betas]
+def test_sampling_is_diffusers_ddim_and_dpm_solver(beta_schedule, kind, theirs_name, solver):
+    first, last, _ = seam.BETAS[beta_schedule]
     common = {
-        "beta_schedule": betas, "beta_start": first, "beta_end": last, "prediction_type": theirs_name,
+        "beta_schedule": beta_schedule, "beta_start": first, "beta_end": last, "prediction_type": theirs_name,
         "timestep_spacing": "trailing",
     }  # fmt: skip
     if solver == "euler":
         scheduler = diffusers.DDIMScheduler(**common, clip_sample=False, set_alpha_to_one=True)
     else:
         scheduler = diffusers.DPMSolverMultistepScheduler(**common, euler_at_final=True)
-    prediction, labels = kind(betas=betas), torch.tensor([0, 1, 4])
+    prediction, labels = kind(beta_schedule=beta_schedule), torch.tensor([0, 1, 4])
     network = Small(prediction)
     config = SamplingConfig(solver=solver, steps=20, guidance_scale=1.7, micro_batch=3)
     found, expected = ours(network, config, labels), theirs(network, scheduler, 20, labels, 1.7, prediction)
@@ -195,7 +195,7 @@ def test_a_wrong_part_of_the_seam_is_seen(broken, monkeypatch):
         right = CurvedPath.alpha_sigma
         monkeypatch.setattr(CurvedPath, "alpha_sigma", lambda path, own: tuple(0.9 * each for each in right(path, own)))
     seam.path_of.cache_clear()
-    prediction, labels = Epsilon(betas="linear"), torch.tensor([0, 1])
+    prediction, labels = Epsilon(beta_schedule="linear"), torch.tensor([0, 1])
     network, config = Small(prediction), SamplingConfig(solver="euler", steps=10, guidance_scale=1.7, micro_batch=2)
     scheduler = diffusers.DDIMScheduler(
         beta_start=1e-4, beta_end=0.02, timestep_spacing="trailing", clip_sample=False, set_alpha_to_one=True
@@ -236,7 +236,7 @@ def test_the_default_is_bit_for_bit_what_it_was():
 
 def test_guidance_intervals_are_of_the_networks_own_time():
     """NFE are counted before any network is known, so the interval is on the axis of the steps."""
-    prediction = Epsilon(betas="linear")
+    prediction = Epsilon(beta_schedule="linear")
     network, seen = Small(prediction), []
     forward = network.forward
     network.forward = lambda x, time, *more: seen.append((len(x), float(time[0]))) or forward(x, time, *more)
@@ -249,15 +249,15 @@ def test_guidance_intervals_are_of_the_networks_own_time():
 
 def test_a_path_is_computed_once(monkeypatch):
     """Not anew for each micro-batch."""
-    prediction = Epsilon(betas="scaled_linear")
+    prediction = Epsilon(beta_schedule="scaled_linear")
     path_of(prediction)
     monkeypatch.setattr(CurvedPath, "__init__", Mock(side_effect=AssertionError))
     velocity_of(Small(prediction), prediction)
 
 
 def test_betas_are_diffusers():
-    for betas, (first, last, _) in seam.BETAS.items():
-        scheduler = diffusers.DDPMScheduler(beta_schedule=betas, beta_start=first, beta_end=last)
-        kept = np.exp(2 * CurvedPath(betas).log_alphas[1:])
+    for beta_schedule, (first, last, _) in seam.BETAS.items():
+        scheduler = diffusers.DDPMScheduler(beta_schedule=beta_schedule, beta_start=first, beta_end=last)
+        kept = np.exp(2 * CurvedPath(beta_schedule).log_alphas[1:])
         torch.testing.assert_close(torch.from_numpy(kept).float(), scheduler.alphas_cumprod, rtol=1e-4, atol=0)
     assert math.sqrt(1.0) == path_of(VELOCITY).start

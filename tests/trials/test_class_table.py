@@ -90,7 +90,7 @@ def by_text(tmp_path_factory):
     [
         (TABLE, "condition=class_table learns a row for each class, and the classes come as text; give text="),
         (
-            {"prediction": {"kind": "epsilon", "betas": "linear"}},
+            {"prediction": {"kind": "epsilon", "beta_schedule": "linear"}},
             "networks are trained to predict {'kind': 'velocity'",
         ),
         ({"prediction": {"kind": "velocity", "time": "from_noise"}}, "this architecture's prediction is"),
