@@ -1,19 +1,20 @@
-"""Pictures to be scored as they are, a batch at a time: a folder of image files, or an .npz in the field's form.
+"""Pictures to be scored as they are, by index: a folder of image files, or an .npz in the field's form.
 
     FOLDER      every image below it, as RGB, all square and of one size; nothing is resized or cropped
     FILE.npz    `arr_0` uint8 (N, H, W, C); labels as `arr_1` (guided-diffusion's) or `labels`, where there are any
 
-Memory is constant in N: files are decoded, and the array inside the zip file read, when their batch is asked for.
+Memory is constant in N: files are decoded, and the array inside the zip file read, when their indices are asked for.
 """
 
 import functools
 import hashlib
+import io
+import math
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,7 +46,7 @@ class Pictures(Protocol):
     @property
     def digest(self) -> str: ...  # of the content
 
-    def batches(self, size: int) -> Iterator[Tensor]: ...  # uint8 (<= size, C, H, W)
+    def read(self, indices: range) -> Tensor: ...  # uint8 (len(indices), C, H, W)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,10 +62,9 @@ class FolderPictures:
     def count(self) -> int:
         return len(self.names)
 
-    def batches(self, size: int) -> Iterator[Tensor]:
+    def read(self, indices: range) -> Tensor:
         with ThreadPoolExecutor() as pool:
-            for start in range(0, len(self.names), size):
-                yield torch.from_numpy(np.stack(list(pool.map(self._read, self.names[start : start + size]))))
+            return torch.from_numpy(np.stack(list(pool.map(self._read, self.names[indices.start : indices.stop]))))
 
     def _read(self, name: str) -> NDArray[np.uint8]:
         try:
@@ -77,25 +77,36 @@ class FolderPictures:
             ) from None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True, eq=False)
 class NpzPictures:
+    """Read on from where the last indices ended, or from the beginning: a zip file has no way into its middle."""
+
     path: Path
     count: int
     shape: tuple[int, int, int]
     digest: str
+    _member: Any = None  # the open array
+    _next: int = 0  # the picture at which it stands
 
-    def batches(self, size: int) -> Iterator[Tensor]:
+    def read(self, indices: range) -> Tensor:
         channels, height, width = self.shape
-        with zipfile.ZipFile(self.path) as file, file.open(f"{ARRAY}.npy") as member:
-            _header(member)
-            for start in range(0, self.count, size):
-                rows = min(size, self.count - start)
-                try:
-                    content = member.read(rows * height * width * channels)
-                    pixels = np.frombuffer(content, np.uint8).reshape(rows, height, width, channels)
-                except DAMAGED as error:
-                    raise UserError(f"{self.path} is damaged in its {ARRAY} ({error}); fetch it again") from error
-                yield torch.from_numpy(np.array(pixels.transpose(0, 3, 1, 2), order="C"))
+        try:
+            self._stand_at(indices.start)
+            content = self._member.read(len(indices) * height * width * channels)
+            pixels = np.frombuffer(content, np.uint8).reshape(len(indices), height, width, channels)
+        except DAMAGED as error:
+            raise UserError(f"{self.path} is damaged in its {ARRAY} ({error}); fetch it again") from error
+        self._next = indices.stop
+        return torch.from_numpy(np.array(pixels.transpose(0, 3, 1, 2), order="C"))
+
+    def _stand_at(self, index: int) -> None:
+        if self._member is None or index < self._next:
+            file = zipfile.ZipFile(self.path)
+            self._member, self._next = file.open(f"{ARRAY}.npy"), 0
+            _header(self._member)
+        if index > self._next:
+            self._member.seek((index - self._next) * math.prod(self.shape), io.SEEK_CUR)
+            self._next = index
 
 
 def open_folder(folder: Path) -> FolderPictures:
@@ -196,7 +207,7 @@ def _inspected(path: Path) -> tuple[tuple[int, int], str]:
     """Width and height, and the content's hash."""
     try:
         content = path.read_bytes()
-        with Image.open(BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content)) as image:
             return image.size, hashlib.sha256(content).hexdigest()
     except Exception as error:  # Pillow's plugins raise nearly anything
         raise UserError(f"{path} cannot be read ({error}); remove it or put a whole one there") from None

@@ -193,7 +193,8 @@ def _of_pictures(config: QualityConfig, pictures: Pictures, extractor: FeatureEx
     what = {"pictures": pictures.digest, **_extraction(config, pictures.count)}
     what["extractor"] = extractor_identity(config.extractor)
     key = fingerprint(what, schema="quality-reference-pictures-1")
-    return _cached(config, key, extractor, pictures.batches(CHUNK), pictures.count, cache)
+    parts = (range(start, min(start + CHUNK, pictures.count)) for start in range(0, pictures.count, CHUNK))
+    return _cached(config, key, extractor, map(pictures.read, parts), pictures.count, cache)
 
 
 def fixed_choice(count: int, limit: int | None) -> NDArray[np.int64]:

@@ -16,8 +16,7 @@ from harness.records.record import Measurement
 from harness.reporting.definition import Column
 from harness.reporting.frames import Estimate, Reading, departures, own_departures, reading
 from harness.reporting.published import PublishedCell
-from harness.reporting.score_sweep import best_note
-from harness.reporting.scored import Scored, ScoreSweep, protocol_of, score_sweeps
+from harness.reporting.score_sweeps import Scored, ScoreSweep, best_note, protocol_of, score_sweeps
 from harness.reporting.section import Frames
 from harness.reporting.subjects import Study
 

@@ -32,7 +32,7 @@ from harness.reporting.subjects import Study, study_of
 
 NOTHING: Mapping[str, Mapping[str, Quantity]] = {}
 SCORE = "score"
-"""The subject of a Measurement that scores one trained network, however it was sampled."""
+"""The subject of a Measurement that scores a network's or a pipeline's samples, or pictures at hand."""
 UNPUBLISHED = Published(title="", source="", conditions="", columns={}, rows={})
 
 

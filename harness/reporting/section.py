@@ -44,7 +44,7 @@ class Frames:
     claims: Sequence[Claim]
     tests: Corrected
     artifact: Callable[[str, str], bytes | None]  # (key of a record, file name) -> its content; None: there is none
-    scores: Callable[[], Sequence[Measurement]]  # every stored score of a network, read when a section asks for them
+    scores: Callable[[], Sequence[Measurement]]  # every stored score, read when a section asks for them
     counted: Mapping[str, Mapping[str, Quantity]]  # name in the definition's `others` -> what its architecture costs
 
     @property

@@ -48,7 +48,7 @@ from harness.trials.samples import (
     sampling_conditions,
     write_grid,
 )
-from harness.trials.score_parts import Arrays, Parts, part_ranges, scorer_of
+from harness.trials.scores.parts import Arrays, Parts, part_ranges, scorer_of
 from harness.trials.spec import TrialSpec
 
 CHECKPOINTS = "checkpoints"

@@ -11,9 +11,9 @@ from harness.models.parameters import filled_copy
 from harness.models.weights import Training, write_weights
 from harness.trials.prepared import prepare
 from harness.trials.samples import initialised_network
-from harness.trials.score_jobs import scores
-from harness.trials.score_parts import Parts
-from harness.trials.scoring import ScoreRequest
+from harness.trials.scores.parts import Parts
+from harness.trials.scores.request import ScoreRequest
+from harness.trials.scores.workers import scores
 from harness.trials.trained import trained_network
 
 from .test_bench_prepared import _resident
@@ -36,7 +36,7 @@ def request_(tmp_path, monkeypatch):
     training = Training(trial=spec.key, latent=8, text=prompts.identity)
     write_weights(file, network.state_dict(), spec.architecture, training)
     trained = trained_network(str(file), Path("runs"))
-    return ScoreRequest(trained=trained, settings=spec.settings, grid=(spec.settings.sampling,))
+    return ScoreRequest(what=trained, settings=spec.settings, grid=(spec.settings.sampling,))
 
 
 def test_memory_does_not_grow_with_the_number_of_samples(benchmark, request_, monkeypatch):

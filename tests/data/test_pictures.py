@@ -1,4 +1,4 @@
-"""Pictures that are scored as they are: in batches, in an order of their content, from folders and .npz files."""
+"""Pictures that are scored as they are: by index, in an order of their content, from folders and .npz files."""
 
 import numpy as np
 import pytest
@@ -12,15 +12,15 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (7, 6, 6, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_an_npz_is_read_in_batches_and_whole(tmp_path, compressed):
+def test_an_npz_is_read_by_index_in_any_order(tmp_path, compressed):
     (np.savez_compressed if compressed else np.savez)(
         tmp_path / "a.npz", arr_0=PIXELS, arr_1=np.arange(7, dtype=np.int32)
     )
     pictures = open_npz(tmp_path / "a.npz")
     assert (pictures.count, pictures.shape) == (7, (3, 6, 6))
-    batches = list(pictures.batches(3))
-    assert [len(batch) for batch in batches] == [3, 3, 1]
-    assert torch.cat(batches).equal(torch.from_numpy(PIXELS.transpose(0, 3, 1, 2).copy()))
+    whole = torch.from_numpy(PIXELS.transpose(0, 3, 1, 2).copy())
+    for indices in (range(0, 3), range(3, 6), range(6, 7), range(2, 4), range(5, 7), range(7)):
+        assert pictures.read(indices).equal(whole[indices.start : indices.stop]), indices
     assert npz_labels(tmp_path / "a.npz", 7).equal(torch.arange(7))
     with pytest.raises(UserError, match="must be 8 whole numbers, one a picture"):
         npz_labels(tmp_path / "a.npz", 8)
@@ -38,8 +38,8 @@ def test_a_folder_is_read_as_it_is_in_an_order_that_names_do_not_change(tmp_path
     two = open_folder(folder(tmp_path / "two", "gcafbde"))
     assert (one.count, one.shape) == (7, (3, 6, 6))
     assert one.digest == two.digest
-    read = torch.cat(list(one.batches(2)))
-    assert read.equal(torch.cat(list(two.batches(5))))
+    read = one.read(range(7))
+    assert read.equal(torch.cat([two.read(range(5)), two.read(range(5, 7))]))
     rows = {picture.numpy().tobytes() for picture in read.permute(0, 2, 3, 1).contiguous()}
     assert rows == {picture.tobytes() for picture in PIXELS}
     Image.fromarray(PIXELS[0] + 1).save(tmp_path / "two" / "a.png")
@@ -61,7 +61,7 @@ def test_a_picture_that_is_cut_off_is_named(tmp_path):
     root = folder(tmp_path / "one", "abcdefg")
     (root / "c.png").write_bytes((root / "c.png").read_bytes()[:-40])
     with pytest.raises(UserError, match=r"c\.png cannot be read \(.*; remove it or put a whole one there"):
-        list(open_folder(root).batches(3))
+        open_folder(root).read(range(3))
     (root / "c.png").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"c\.png cannot be read"):
         open_folder(root)

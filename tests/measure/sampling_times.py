@@ -11,7 +11,8 @@ import harness.diffusion.sampling as sampling
 from harness.diffusion.solvers import solve
 from harness.measure.quality import Scorer
 from harness.measure.statistics import sampling_difference
-from harness.trials.scoring import ScoreRequest, Scoring
+from harness.trials.scores.request import ScoreRequest
+from harness.trials.scores.score import Scoring
 from harness.trials.settings import settings_of
 from harness.trials.trained import trained_network
 
@@ -33,9 +34,9 @@ def to_the_end(step, v, noise, times):
 def kid_of(scoring: Scoring):
     """Of its one point; not through the store, which knows no solver that is no setting."""
     (score,) = scoring.scores
-    scorer = Scorer(scoring.reference, score.run.labels)
-    for part, images in score.run.batches():
-        scorer.add(images, part)
+    scorer = Scorer(scoring.reference, score.source.labels)
+    for part in score.parts.ranges:
+        scorer.add(score.source.read(part), part)
     return scorer.quantities()["kid"]
 
 
@@ -51,7 +52,7 @@ if __name__ == "__main__":
             times="uniform" if shift == 1 else "shifted", guidance_scale=1.0,
         )  # fmt: skip
         sampling.solve = to_the_end if all_steps else solve
-        kid = kid_of(Scoring(ScoreRequest(trained=trained, settings=settings, grid=(config,))))
+        kid = kid_of(Scoring(ScoreRequest(what=trained, settings=settings, grid=(config,))))
         first = first or kid
         apart = sampling_difference(kid, first)
         print(

@@ -20,7 +20,7 @@ from harness.measure.quality import Scorer
 from harness.measure.quality_config import QualityConfig
 from harness.measure.quality_features import Features, extract
 from harness.measure.quality_reference import load_reference
-from harness.trials.score_parts import Parts, part_ranges
+from harness.trials.scores.parts import Parts, part_ranges
 
 METRICS = ("fd", "fd_infinity", "inception_score")  # what is told from sums alone
 

@@ -18,11 +18,13 @@ from harness.models import weights
 from harness.models.unet import UNet
 from harness.records.errors import UserError
 from harness.training import device
-from harness.trials import controls, evaluate, run, sampling_run, scoring
+from harness.trials import controls, run, sampling_run
 from harness.trials.controls import CONTROLS, ControlsJob, control_key
 from harness.trials.prepared import Prepared, prepare
 from harness.trials.run import run_trial
 from harness.trials.samples import write_grid
+from harness.trials.scores import evaluate, score
+from harness.trials.scores.pictures import read_images
 
 
 @pytest.fixture
@@ -45,9 +47,9 @@ def on_cpu_0(monkeypatch):
         devices["sampling"].append(where)
         return torch.nn.Module.to(network, where)
 
-    for module in (controls, scoring):
+    for module in (controls, score):
         monkeypatch.setattr(module, "load_reference", reference)
-    for module in (controls, scoring, sampling_run):
+    for module in (controls, score, sampling_run):
         monkeypatch.setattr(module, "resolve_device", lambda name: torch.device(f"{name}:0"))
     monkeypatch.setattr(UNet, "to", to)
     return devices
@@ -113,10 +115,8 @@ def test_images_are_scored_in_the_order_of_their_content(tmp_path):
         (tmp_path / folder).mkdir()
         for at, name in enumerate(names):
             write_grid(data.train[at][0][None], tmp_path / folder / f"{name}.png")
-    first, second = (
-        evaluate.read_images(tmp_path / folder, data, DigitsConfig()).images for folder in ("one", "other")
-    )
-    assert torch.equal(first, second)
+    first, second = (read_images(tmp_path / folder, data, DigitsConfig()) for folder in ("one", "other"))
+    assert torch.equal(first.read(range(6)), second.read(range(6)))
 
 
 def test_a_stored_checkpoint_is_sampled_and_scored_on_the_device_that_trains(folder, monkeypatch, request):

@@ -34,7 +34,7 @@ from harness.trials.estimates import (
 )
 from harness.trials.outcomes import record_of
 from harness.trials.preparing import prepare_folder
-from harness.trials.score_sweep import sampling_grid
+from harness.trials.scores.request import sampling_grid
 from harness.trials.settings import settings_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))

@@ -128,7 +128,7 @@ def test_samples_of_other_weights_are_sampled_anew_and_said(key_folder, undistur
         with pytest.raises(SystemExit):
             run_trial(spec, key_folder / "attempt-001")
     assert_equal(run_trial(spec, key_folder / "attempt-002"), undisturbed[1])
-    assert "holds another score; its samples are sampled anew" in capsys.readouterr().err
+    assert "holds another score; its pictures are made anew" in capsys.readouterr().err
     assert set(logged(key_folder, "made").values()) == {2}
 
 

@@ -14,8 +14,16 @@ from harness.reporting.drawing import INK_GREY, headed, wrapped
 from harness.reporting.entries import score_column, sweep_departures, swept
 from harness.reporting.format import signed
 from harness.reporting.frames import reading
-from harness.reporting.score_sweep import ScorePoint, best_note, best_of, less_the_best, score_label, score_traces
-from harness.reporting.scored import VARIED, ScoreSweep
+from harness.reporting.score_sweeps import (
+    VARIED,
+    ScorePoint,
+    ScoreSweep,
+    best_note,
+    best_of,
+    less_the_best,
+    score_label,
+    score_traces,
+)
 from harness.reporting.section import Content, Frames, Section
 
 TEMPLATE = """

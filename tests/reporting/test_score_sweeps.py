@@ -3,8 +3,18 @@
 import pytest
 
 from harness.measure.statistics import SHARED, jackknife_difference
-from harness.records.quantity import Failed, Measured
-from harness.reporting.score_sweep import ScorePoint, best_note, best_of, less_the_best, score_label, score_sweep_figure
+from harness.records.quantity import Failed, Measured, Quantity
+from harness.records.record import Measurement
+from harness.reporting.score_sweeps import (
+    Scored,
+    ScorePoint,
+    best_note,
+    best_of,
+    less_the_best,
+    score_label,
+    score_sweep_figure,
+    score_sweeps,
+)
 
 FAILED = Failed(phase="sample", message="NaN")
 
@@ -54,3 +64,18 @@ def test_the_picture_has_a_line_a_number_of_steps_with_each_scores_interval() ->
     assert figure.layout.yaxis.title.text == "KID-X, N=8"
     assert [(a.x, a.y, a.text) for a in figure.layout.annotations] == [(2.0, 0.1, "best")]
     assert "<br>best of " in figure.layout.title.text, "not over the axes"
+
+
+def test_no_network_has_the_score_of_a_folder_or_of_another_network() -> None:
+    quality = {"samples": 8, "quality": {}, "data": {}}
+    sampling = [{"guidance_scale": scale, "steps": 5} for scale in (1.0, 2.0)]
+    settings: list[dict[str, object]] = [
+        *({"trial": "0" * 16, "sampling": each, **quality} for each in sampling),
+        {"trial": "1" * 16, "sampling": sampling[0], **quality},
+        {"pictures": "0" * 16, **quality},
+    ]
+    quantities: dict[str, Quantity] = {"kid": score(0.1)}
+    stored = [Measurement(subject="score", settings=each, quantities=quantities) for each in settings]
+    network = Scored(name="thin", title="Thin", seed=0, protocol={})
+    (sweep,) = score_sweeps({"0" * 16: network}, stored)
+    assert sweep.measurements == tuple(stored[:2])

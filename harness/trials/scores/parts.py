@@ -1,17 +1,17 @@
-"""The samples of one score in parts: each is sampled once, whoever does it and however often they are killed.
+"""The pictures of one score in parts: each is made once, whoever does it and however often they are killed.
 
-    FOLDER/score.json             what the samples, and what is kept of them, are functions of
-    FOLDER/000064-000128.npz      what is kept of the samples 64 to 127; appears whole or not at all
-    FOLDER/000064-000128.lock     held by the process that samples them
+    FOLDER/score.json             what the pictures, and what is kept of them, are functions of
+    FOLDER/000064-000128.npz      what is kept of the pictures 64 to 127; appears whole or not at all
+    FOLDER/000064-000128.lock     held by the process that makes them
 
-A part is cut at multiples of the sampling's micro-batch and of the extractor's batch, so its numbers are those of all
-samples at once, to the bit; and scores are computed of the parts in their order, so that the number of workers changes
-nothing. What is kept are the extractor's layers that the metrics read, in float32, since the sums of one part alone
-would be D x D for each group of the jackknife: of 50,000 samples 0.41 GB where Inception's 2,048 features are all, 1.02
-GB with its 2,023 spatial ones and 1,008 logits. They go when the score is there.
+A part is cut at multiples of what is made together (sampling's micro-batch) and of the extractor's batch, so its
+numbers are those of all pictures at once, to the bit; and scores are computed of the parts in their order, so that the
+number of workers changes nothing. What is kept are the extractor's layers that the metrics read, in float32, since the
+sums of one part alone would be D x D for each group of the jackknife: of 50,000 pictures 0.41 GB where Inception's
+2,048 features are all, 1.02 GB with its 2,023 spatial ones and 1,008 logits. They go when the score is there.
 
 An append-only log has a line when a part is begun and one when it is there: the proof, after any number of kills, of
-what was sampled how often.
+what was made how often.
 """
 
 import io
@@ -45,7 +45,7 @@ Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 
 
 def part_ranges(count: int, micro_batch: int) -> list[range]:
-    """The parts of the samples 0..count-1, in their order."""
+    """The parts of the pictures 0..count-1, in their order."""
     size = math.lcm(micro_batch, BATCH)
     return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
@@ -67,13 +67,13 @@ class Parts:
 
     def begin(self) -> None:
         """Before the first `make` of a process that nobody began for: remove what is of another score, and parts that
-        are damaged, with a line for each. They are sampled anew."""
+        are damaged, with a line for each. They are made anew."""
         if (why := self._foreign()) is not None:
-            _say(f"{self.folder} holds {why}; its samples are sampled anew")
+            _say(f"{self.folder} holds {why}; its pictures are made anew")
             self.remove()
         for part in self.ranges:
             if self.has(part) and (why := self._damage(part)) is not None:
-                _say(f"{self._file(part)} is {why}; it is sampled anew")
+                _say(f"{self._file(part)} is {why}; it is made anew")
                 self._file(part).unlink(missing_ok=True)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(self.folder / SCORE, json.dumps(to_plain(self.identity), indent=1).encode())
@@ -95,18 +95,18 @@ class Parts:
                 log_part(self.log, "made", self.key, part)
         return True
 
-    def read(self, samples: range | None = None) -> Iterator[tuple[range, Arrays]]:
-        """Every part that has some of `samples`, or all, in their order; one in memory at a time.
+    def read(self, pictures: range | None = None) -> Iterator[tuple[range, Arrays]]:
+        """Every part that has some of `pictures`, or all, in their order; one in memory at a time.
 
-        UserError for one that was lost since it was sampled.
+        UserError for one that was lost since it was made.
         """
         for part in self.ranges:
-            if samples is None or (part.start < samples.stop and samples.start < part.stop):
+            if pictures is None or (part.start < pictures.stop and pictures.start < part.stop):
                 try:
                     arrays = self._read(part)
                 except (ValueError, FileNotFoundError) as error:
                     raise UserError(
-                        f"{self._file(part)} was lost since it was sampled ({error}); run the same command again"
+                        f"{self._file(part)} was lost since it was made ({error}); run the same command again"
                     ) from error
                 yield part, arrays
 
@@ -133,7 +133,7 @@ class Parts:
         if str(arrays.pop(KEY, "")) != self.key:
             raise ValueError("of another score")
         if any(len(array) != len(part) for array in arrays.values()):
-            raise ValueError(f"damaged (it does not have {len(part)} samples)")
+            raise ValueError(f"damaged (it does not have {len(part)} pictures)")
         return arrays
 
     def _damage(self, part: range) -> str | None:
@@ -158,7 +158,7 @@ class Parts:
 
 
 def scorer_of(parts: Parts, labels: Tensor, reference: Reference) -> Scorer:
-    """What scores the samples with these labels, of the features that the parts have, in their order."""
+    """What scores the pictures with these labels, of the features that the parts have, in their order."""
     scorer = Scorer(reference, labels)
     for part, arrays in parts.read():
         scorer.put(Features.of_arrays(arrays, reference), part)

@@ -16,9 +16,9 @@ from harness.data.dataset import load_dataset
 from harness.diffusion.config import SamplingConfig
 from harness.records.errors import UserError
 from harness.records.store import Store
-from harness.trials.pipeline import Pipeline, is_pipeline
-from harness.trials.pipeline_sweep import pipeline_sweep
-from harness.trials.score_sweep import sampling_grid
+from harness.trials.scores.pipeline import Pipeline
+from harness.trials.scores.request import ScoreRequest, is_pipeline, sampling_grid
+from harness.trials.scores.workers import scores
 from harness.trials.settings import settings_of
 
 CPU = torch.device("cpu")
@@ -58,8 +58,8 @@ def folders(tmp_path_factory):
 
 
 def pictures(folder, count=6, data=None, **settings):
-    made = Pipeline(folder, CPU).pictures(replace(CONFIG, **settings), count, data)
-    return made, torch.cat(list(made.batches(0)))
+    source = Pipeline(folder, CPU).source(replace(CONFIG, **settings), count, data)
+    return source, source.read(range(count))
 
 
 def test_samples_are_the_pipelines_own(folders):
@@ -88,33 +88,31 @@ def test_a_sample_is_a_function_of_the_seed_and_its_number(folders):
     assert torch.equal(pictures(folders / "ten", count=3, labels="balanced")[1], images[:3])
     assert not torch.equal(pictures(folders / "ten", count=6, labels="balanced", seed=4)[1], images)
     assert len({image.numpy().tobytes() for image in images}) == 6
+    source = pictures(folders / "ten", count=6, labels="balanced")[0]
+    assert torch.equal(source.read(range(4, 6)), images[4:]), "whoever is asked for the second micro-batch alone"
 
 
 def test_a_pipeline_without_classes_is_sampled_too(folders):
     made, images = pictures(folders / "none", data=load_dataset(DigitsConfig()))
     assert (made.labels, images.shape) == (None, (6, 1, 8, 8))
-    assert made.how.startswith("sampled by DDPMPipeline's own call, DDPMScheduler, 2 steps;")
+    own = "sampled by the pipeline's own call, DDPMScheduler of DDPMPipeline; sampling.solver is not asked for"
+    assert made.remarks == (own,)
 
 
 def test_what_sampled_it_is_its_scheduler_and_none_of_our_solvers(folders):
     made = pictures(folders / "none", solver="heun")[0]
-    assert made.sampling["solver"] == made.conditions["solver"] == "DDPMScheduler of DDPMPipeline"
-    assert made.sampling["times"] == "its scheduler's"
+    sampling = made.identity["sampling"]
+    assert sampling["solver"] == made.conditions["solver"] == "DDPMScheduler of DDPMPipeline"
+    assert sampling["times"] == "its scheduler's"
     assert "evaluations" not in made.conditions
-    assert made.digest == pictures(folders / "none", solver="euler")[0].digest, "it is asked for neither"
+    assert made.identity == pictures(folders / "none", solver="euler")[0].identity, "it is asked for neither"
 
 
 @pytest.mark.parametrize("route", [[], ["--steps", "1", "2"]])
-@pytest.mark.parametrize(
-    ("word", "sentence"),
-    [
-        ("sampling.solver=euler", "its own scheduler; leave out sampling.solver=euler"),
-        ("launcher=slurm", "which is sampled in this process; leave out launcher=slurm"),
-    ],
-)
-def test_a_solver_and_jobs_are_refused(folders, tmp_path, capsys, route, word, sentence):
-    assert main(["evaluate", str(folders / "none"), *route, "data=digits", f"out={tmp_path}", word]) == 2
-    assert sentence in capsys.readouterr().err
+def test_a_solver_is_refused(folders, tmp_path, capsys, route):
+    words = ["evaluate", str(folders / "none"), *route, "data=digits", f"out={tmp_path}", "sampling.solver=euler"]
+    assert main(words) == 2
+    assert "its own scheduler; leave out sampling.solver=euler" in capsys.readouterr().err
 
 
 def index_of(folder, **content):
@@ -159,22 +157,29 @@ def test_what_it_cannot_be_asked_is_one_sentence(which, settings, with_data, sen
         pictures(folders / which, data=load_dataset(DigitsConfig()) if with_data else None, **settings)
 
 
-def test_scores_over_guidance_and_steps_are_stored_one_by_one(folders, tmp_path, monkeypatch):
+def test_scores_are_stored_one_by_one_whoever_makes_them(folders, tmp_path, monkeypatch):
     words = ["quality.extractor.resolution=32", "quality.metrics=[fd,class_agreement]", "quality.reference_samples=40"]
-    settings = settings_of([*words, "quality.samples=24", f"out={tmp_path}", "recipe.device=cpu"])
-    grid = sampling_grid(replace(CONFIG, guidance_scale=1.0), None, [1, 2])
-    one, two = pipeline_sweep(folders / "none", settings, grid)
-    assert (one.sampling.steps, two.sampling.steps) == (1, 2)
-    assert one.scores["fd"].value != two.scores["fd"].value
-    assert one.scores["class_agreement"].reason == "the pipeline knows no classes"
-    monkeypatch.setattr("harness.trials.pipeline_sweep.Scorer", lambda *_: pytest.fail("scored again"))
-    again = pipeline_sweep(folders / "none", settings, grid[1:])
-    assert again[0].scores["fd"].value == two.scores["fd"].value
+    settings = settings_of([*words, "quality.samples=70", f"out={tmp_path}", "recipe.device=cpu", "launcher=debug"])
+    base = replace(CONFIG, guidance_scale=1.0)
+
+    def scored(grid, workers=None, settings=settings):
+        return scores(ScoreRequest(what=folders / "none", settings=settings, grid=grid), workers)
+
+    grid = sampling_grid(base, None, [1, 2])
+    one, two = scored(grid, 2)
+    assert one.quantities["fd"].value != two.quantities["fd"].value
+    assert one.quantities["class_agreement"].reason == "the pipeline knows no classes"
+    Store(tmp_path / "store").delete(next(
+        each for each in Store(tmp_path / "store").measurements() if each.settings["sampling"]["steps"] == 1
+    ))  # fmt: skip
+    assert scored(grid)[0].quantities == one.quantities, "in this process as by two workers, of parts of 64 and 6"
+    monkeypatch.setattr("harness.trials.scores.score.load_reference", lambda *_, **__: pytest.fail("scored again"))
+    assert scored(grid[1:])[0].quantities == two.quantities
     other = replace(settings, quality=replace(settings.quality, reference_samples=30))
     with pytest.raises(pytest.fail.Exception, match="scored again"):  # against another reference it is another score
-        pipeline_sweep(folders / "none", other, grid[1:])
+        scored(grid[1:], settings=other)
     with pytest.raises(UserError, match="knows no guidance"):  # before anything is scored
-        pipeline_sweep(folders / "none", settings, sampling_grid(CONFIG, [1, 2], None))
+        scored(sampling_grid(base, [1, 2], None))
 
 
 def test_the_command_scores_a_pipeline(folders, tmp_path, capsys):
@@ -187,19 +192,19 @@ def test_the_command_scores_a_pipeline(folders, tmp_path, capsys):
     assert main(["evaluate", str(folders / "none"), "--json", "data=digits", *fixed]) == 0
     printed = capsys.readouterr()
     scores: dict[str, Any] = json.loads(printed.out)
-    assert "sampled by DDPMPipeline's own call" in printed.err
+    assert "sampled by the pipeline's own call, DDPMScheduler of DDPMPipeline;" in printed.err
     assert scores["fd"]["value"] > 0
     assert scores["fd"]["conditions"]["sampling_seed"] == "0 of DDPMPipeline"
     steps = ["evaluate", str(folders / "none"), "--steps", "1", "2", *(word for word in fixed if "steps" not in word)]
     assert main(steps) == 0
     captured = capsys.readouterr()
     printed = captured.out
-    assert printed.startswith("none, digits, KID-EffLite0@32")
+    assert printed.startswith("none, against digits, KID-EffLite0@32")
     assert "sampled by the pipeline's own call, DDPMScheduler of DDPMPipeline;" in captured.err
     rows = [re.findall(r"[^\s│|]+", line)[:3] for line in printed.splitlines() if line[:1] in "│|"]
     assert rows == [["1", "1", "-"], ["1", "2", "-"]], "NFE is not known"
-    (stored, _) = [each for each in Store(tmp_path / "runs" / "store").measurements() if each.subject == "score"]
-    assert stored.settings["sampling"]["solver"] == "DDPMScheduler of DDPMPipeline"
+    stored = list(Store(tmp_path / "runs" / "store").measurements("score"))
+    assert sorted(each.settings["sampling"]["steps"] for each in stored) == [1, 2], "2 steps are those of one score"
     assert main([*steps, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert {each["sampling"]["solver"] for each in told} == {"DDPMScheduler of DDPMPipeline"}

@@ -13,7 +13,9 @@ from harness.cli import main
 from harness.data.config import DigitsConfig, ImageFolderConfig
 from harness.data.dataset import load_dataset
 from harness.records.errors import UserError
-from harness.trials.evaluate import read_images
+from harness.records.plain import to_plain
+from harness.records.store import Store
+from harness.trials.scores.pictures import NOT_BY_CLASS, read_images
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "data"))
 from pictures import deep_png, write_folder, write_image
@@ -42,8 +44,9 @@ def test_what_training_reads_is_what_is_scored(config):
     folder = read_images(root, data, config)
     assert folder.labels is not None
     trained = {(image.numpy().tobytes(), label) for part in (data.train, data.heldout) for image, label in part}
-    scored = {(image.numpy().tobytes(), int(label)) for image, label in zip(folder.images, folder.labels, strict=True)}
-    assert len(folder.images) == 45
+    images = zip(folder.read(range(45)), folder.labels, strict=True)
+    scored = {(image.numpy().tobytes(), int(label)) for image, label in images}
+    assert folder.count == 45
     assert scored == trained
     assert folder.remarks[0] == "1 unreadable image is left out: n02/broken.png: not an image"
     assert sorted(folder.remarks[1:]) == [
@@ -68,12 +71,13 @@ def test_folders_may_be_called_as_the_datas_or_as_the_classes(config, tmp_path, 
         (("000000", "001000"), "'000000' is none of hot dog, cat"),
         (("n01", "dog"), "'dog' is none of hot dog, cat"),
         ((".",), "some lie in no folder"),
+        (("n01", "cat"), "some are called as the data's folders, others as its classes"),
     ],
 )
 def test_images_of_no_class_say_why(config, tmp_path, folders, reason):
     folder = read_images(write_folder(tmp_path / "generated", folders, each=3), load_dataset(config), config)
-    assert folder.labels is None
-    assert folder.unlabelled.endswith(reason)
+    assert (folder.labels, folder.unlabelled) == (None, NOT_BY_CLASS), "the stored reason names no folder"
+    assert folder.remarks == (f"no classes are known, since {NOT_BY_CLASS}: {reason}",)
 
 
 def test_a_folder_with_nothing_to_score_says_what_lies_in_it(config, tmp_path):
@@ -100,8 +104,23 @@ def test_names_do_not_order_what_is_scored(config, tmp_path):
         for folder, name in (("one", f"{number}.png"), ("two", f"{5 - number}.png")):
             (tmp_path / folder).mkdir(exist_ok=True)
             image.save(tmp_path / folder / name)
-    one, two = (read_images(tmp_path / folder, load_dataset(config), config).images for folder in ("one", "two"))
-    assert one.equal(two)
+    one, two = (read_images(tmp_path / folder, load_dataset(config), config) for folder in ("one", "two"))
+    assert one.read(range(6)).equal(two.read(range(6)))
+    assert one.identity == two.identity
+
+
+def test_names_and_equal_pictures_change_nothing_of_what_is_scored_and_classes_do(config, tmp_path):
+    """Two classes have an equal picture: their order is that of the classes, whatever the folders are called."""
+    data = load_dataset(config)
+    for root, names in (("one", ("n01", "n02")), ("two", ("hot dog", "cat")), ("other", ("cat", "hot dog"))):
+        for at, name in enumerate(names):
+            (tmp_path / root / name).mkdir(parents=True)
+            for number in range(at, at + 2):
+                grey = Image.fromarray(np.full((8, 8, 3), 40 * number, np.uint8))
+                grey.save(tmp_path / root / name / f"{root}{number}.png")
+    one, two, other = (read_images(tmp_path / root, data, config) for root in ("one", "two", "other"))
+    assert one.labels.equal(two.labels)
+    assert one.identity == two.identity != other.identity
 
 
 # What others made: files of images and of statistics, through the command
@@ -142,6 +161,33 @@ def test_a_file_of_images_is_scored_like_a_folder_of_them(pictures, tmp_path, sc
     assert of_file["fd"]["conditions"]["label"] == "FD-EffLite0@32, N=20 against 40"
     assert of_file["fd"]["value"] == pytest.approx(of_folder["fd"]["value"], rel=1e-5)
     assert of_file["precision"]["value"] == of_folder["precision"]["value"]
+
+
+def test_a_folders_score_is_stored_and_asked_again_needs_no_extractor(pictures, tmp_path, capsys, monkeypatch):
+    """By content: a copy under other names is the same, and the same reason stands where there are no classes."""
+    for copy in ("one", "two"):
+        (tmp_path / copy).mkdir()
+        for number, image in enumerate(np.load(pictures)["arr_0"]):
+            Image.fromarray(image[..., 0]).save(tmp_path / copy / f"{copy}{number}.png")
+        (tmp_path / copy / "notes.txt").write_text("x")
+
+    def scored(copy: str) -> tuple[str, str]:
+        fixed = ("quality.extractor.resolution=32", "quality.metrics=[fd,class_agreement]", "quality.samples=16")
+        words = ("evaluate", str(tmp_path / copy), "--json", f"out={tmp_path / 'runs'}", *fixed)
+        assert main([*words, "quality.reference_samples=40"]) == 0
+        printed = capsys.readouterr()
+        return printed.out, printed.err
+
+    first, said = scored("one")
+    agreement = json.loads(first)["class_agreement"]
+    assert (agreement["kind"], agreement["reason"]) == ("unavailable", NOT_BY_CLASS)
+    (stored,) = Store(tmp_path / "runs" / "store").measurements("score")
+    assert set(stored.settings) == {"pictures", "samples", "quality", "data"}
+    assert str(tmp_path) not in json.dumps(to_plain(stored.settings)) + first
+    assert not any((tmp_path / "runs" / "scores" / "parts").iterdir())
+    monkeypatch.setattr("harness.trials.scores.score.load_reference", lambda *_, **__: pytest.fail("scored again"))
+    assert scored("two") == (first, said.replace("one", "two")), "remarks are of the folder, and said each time"
+    assert "left out: 1 .txt file" in said
 
 
 def test_statistics_that_were_written_are_a_reference_and_can_be_scored_without_images(pictures, tmp_path, scored):
@@ -193,6 +239,8 @@ EIGHT = np.zeros((4, 8, 8, 1), np.uint8)
             "--build names who made a file of statistics",
         ),
         ({"arr_0": EIGHT}, ("--to", "x.txt"), "--to names an .npz file, not x.txt"),
+        ({"arr_0": EIGHT}, ("--guidance", "2"), "sample a trained network or a pipeline, and made.npz is neither"),
+        ({"arr_0": EIGHT}, ("launcher=slurm",), "is there already and scored in this process; leave out launcher"),
     ],
 )
 def test_what_cannot_be_scored_is_one_sentence(tmp_path, monkeypatch, capsys, make, words, sentence):

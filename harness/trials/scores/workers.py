@@ -1,9 +1,9 @@
-"""Who samples the parts of a score: this process, or jobs of the launcher (`scoring` has the parts).
+"""Who makes the parts of a score: this process, or jobs of the launcher (`score` has the parts).
 
     OUT/score-KEY/attempts/    the workers' jobs, until the scores are there
 
 The driver makes each score as soon as all its parts are there, and keeps it: a sweep that is killed loses only the
-parts that were being sampled.
+parts that were being made.
 """
 
 import shutil
@@ -25,7 +25,9 @@ from harness.records.manifest import study_folder
 from harness.records.plain import Plain, fingerprint
 from harness.records.quantity import Quantity
 from harness.training.device import use_threads
-from harness.trials.scoring import Inspect, Score, ScoreRequest, Scoring
+from harness.trials.scores.request import ScoreRequest, check_jobs, check_workers, is_sampled
+from harness.trials.scores.score import Inspect, Score, Scoring
+from harness.trials.scores.source import Source
 
 SCORE = "score-"
 """Begins the name of the jobs' folder, as TRAINING does that of a training's."""
@@ -33,7 +35,7 @@ SCORE = "score-"
 
 @dataclass(frozen=True, slots=True)
 class ScoreJob:
-    """What a worker calls: the parts that nobody else samples, until all are there."""
+    """What a worker calls: the parts that nobody else makes, until all are there."""
 
     request: ScoreRequest
     number: int
@@ -43,48 +45,45 @@ class ScoreJob:
         use_threads(threads_of(self.request.settings.launcher))
         scoring = Scoring(self.request)
         parts = scoring.missing
-        for done, _ in enumerate(scoring.sampled(scoring.scores, self.number, self.of), 1):
+        for done, _ in enumerate(scoring.made(scoring.scores, self.number, self.of), 1):
             report_progress(attempt_folder, "sample", done, parts)
         return parts
 
 
-def scores(
-    request: ScoreRequest, workers: int | None = None, inspect: Inspect | None = None
-) -> list[Mapping[str, Quantity]]:
-    """The scores at each point of the request's grid, from the store where it has them.
+@dataclass(frozen=True, slots=True)
+class Scored:
+    source: Source
+    quantities: Mapping[str, Quantity]
 
-    Sampled in this process, or by `workers` jobs of the launcher; by default by jobs on a cluster alone. `inspect` sees
+
+def scores(request: ScoreRequest, workers: int | None = None, inspect: Inspect | None = None) -> list[Scored]:
+    """The scores at each point of the request's grid, from the store where it has them; of pictures at hand one.
+
+    Made in this process, or by `workers` jobs of the launcher; by default by jobs on a cluster alone. `inspect` sees
     the scorer of each score, which is made anew for it. A point whose images are no numbers has failed; the others are
     scored.
 
-    UserError where the data is not the network's, and for a job that fails.
+    UserError for what cannot be scored, where jobs have nothing to do, and for a job that fails.
     """
     launcher = request.settings.launcher
     check_workers(workers)
+    check_jobs(request.what, request.settings, workers)
     if workers is None and isinstance(launcher, SlurmLauncher):
         workers = jobs_at_once(launcher)
     scoring = Scoring(request if workers is None else _seen_from_here(request))
-    say_if_fewer(request.settings.quality, scoring.data)
+    if scoring.data is not None and is_sampled(request.what):
+        say_if_fewer(request.settings.quality, scoring.data)
     if inspect is not None:
         scoring.replace_stored()
         request = replace(request, replaced=scoring.request.replaced)
-    stored = [score.stored for score in scoring.scores]
-    unfinished = [score for score, quantities in zip(scoring.scores, stored, strict=True) if quantities is None]
+    unfinished = [score for score in scoring.scores if score.stored is None]
     for score in unfinished:
         score.parts.begin()
     if workers is None:
-        _sample_here(scoring, unfinished, inspect)
+        _make_here(scoring, unfinished, inspect)
     elif unfinished:
-        _sample_in_jobs(scoring, request, unfinished, workers, inspect)
-    return [
-        score.finish(inspect) if quantities is None else quantities
-        for score, quantities in zip(scoring.scores, stored, strict=True)
-    ]
-
-
-def check_workers(workers: int | None) -> None:
-    if workers is not None and workers < 1:
-        raise UserError(f"--workers is a whole number from 1, not {workers}")
+        _make_in_jobs(scoring, request, unfinished, workers, inspect)
+    return [Scored(score.source, score.finish(inspect)) for score in scoring.scores]
 
 
 def _seen_from_here(request: ScoreRequest) -> ScoreRequest:
@@ -93,31 +92,31 @@ def _seen_from_here(request: ScoreRequest) -> ScoreRequest:
     return replace(request, settings=replace(request.settings, recipe=recipe))
 
 
-def _sample_here(scoring: Scoring, unfinished: list[Score], inspect: Inspect | None) -> None:
+def _make_here(scoring: Scoring, unfinished: list[Score], inspect: Inspect | None) -> None:
     """One point after another."""
     for number, score in enumerate(unfinished, 1):
         place = f"[{number}/{len(unfinished)}] " if len(unfinished) > 1 else ""
         parts = len(score.missing)
-        for _ in with_eta(scoring.sampled([score]), f"{place}{score.label}: samples, in parts", parts):
+        for _ in with_eta(scoring.made([score]), f"{place}{score.source.title}: pictures, in parts", parts):
             pass
         score.finish(inspect)
 
 
-def _sample_in_jobs(
+def _make_in_jobs(
     scoring: Scoring, request: ScoreRequest, unfinished: list[Score], workers: int, inspect: Inspect | None
 ) -> None:
     """All points at once, since a job may wait for hours until it begins."""
     parts, launcher = scoring.missing, request.settings.launcher
     if workers > max(1, parts):
         enough = max(1, parts)
-        _say(f"{enough} of {workers} workers begin, one for each part of the samples that is missing")
+        _say(f"{enough} of {workers} workers begin, one for each part of the pictures that is missing")
         workers = enough
     folder = jobs_folder(scoring)
     with _pool(folder / "attempts", launcher, workers) as pool:
         for number in range(workers):
             job = ScoreJob(request, number, workers)
             pool.submit(f"worker-{number + 1}", job, holds=lambda _: not scoring.missing)
-        what = f"samples by {launcher.kind} workers ({workers}), in parts"
+        what = f"pictures by {launcher.kind} workers ({workers}), in parts"
         for _ in with_eta(_appearing(pool, unfinished, inspect), what, parts):
             pass
         pool.on_close.append(partial(shutil.rmtree, folder, ignore_errors=True))  # while nobody else drives it
@@ -131,7 +130,7 @@ def jobs_folder(scoring: Scoring) -> Path:
 
 
 def _pool(folder: Path, launcher: LauncherConfig, workers: int) -> Pool:
-    """Once no other command drives these jobs: what it had sampled is found."""
+    """Once no other command drives these jobs: what it had made is found."""
     at_once, has_waited = None if isinstance(launcher, DebugLauncher) else workers, False
     while True:
         try:
@@ -139,7 +138,7 @@ def _pool(folder: Path, launcher: LauncherConfig, workers: int) -> Pool:
         except DrivenError:
             other = holder(folder / DRIVER_LOCK)
         if not has_waited:
-            _say(f"process {other.get('pid')} on {other.get('host')} has these scores sampled; waiting for it")
+            _say(f"process {other.get('pid')} on {other.get('host')} has these scores made; waiting for it")
         has_waited = True
         time.sleep(WAIT_S)
 
@@ -161,7 +160,7 @@ def _appearing(pool: Pool, unfinished: list[Score], inspect: Inspect | None) -> 
         yield from (None for _ in range(before - now))
         before = min(before, now)
         if waiting and not runs:
-            raise UserError(f"{now} parts of samples are gone since they were sampled; run the same command again")
+            raise UserError(f"{now} parts of pictures are gone since they were made; run the same command again")
 
 
 def _say(text: str) -> None:

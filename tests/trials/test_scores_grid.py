@@ -12,16 +12,16 @@ from harness.data.dataset import load_dataset
 from harness.diffusion.config import SamplingConfig
 from harness.measure.quality import quality
 from harness.measure.quality_config import QualityConfig
+from harness.measure.quality_features import extract
 from harness.measure.quality_reference import load_reference
 from harness.measure.quality_reference_files import quality_identity
 from harness.models.extractor_config import EfficientNetLite0Extractor, InceptionV3Extractor
 from harness.models.weights import read_weights
 from harness.records.errors import UserError
 from harness.records.store import Store
-from harness.trials import scoring
 from harness.trials.prepared import cache_folder, prepare
 from harness.trials.samples import sample_images
-from harness.trials.score_sweep import ranked_by, sampling_grid
+from harness.trials.scores.request import ranked_by, sampling_grid
 from harness.trials.settings import settings_of
 from harness.trials.trained import network_and_settings, quality_of, trained_network
 
@@ -66,7 +66,7 @@ def test_each_point_has_the_scores_of_its_own_samples(empty, capsys):
 
 
 def test_an_interrupted_sweep_goes_on_and_a_wider_one_computes_what_is_new(empty, capsys, monkeypatch):
-    computed, extract = [], scoring.extract
+    computed = []
 
     def interrupted(images, reference):
         computed.append(images)
@@ -74,7 +74,7 @@ def test_an_interrupted_sweep_goes_on_and_a_wider_one_computes_what_is_new(empty
             raise KeyboardInterrupt
         return extract(images, reference)
 
-    monkeypatch.setattr(scoring, "extract", interrupted)
+    monkeypatch.setattr("harness.trials.scores.score.extract", interrupted)
     assert main(["evaluate", empty.key, *GRID, *QUALITY]) == 130
     assert len(scores_stored()) == 1
     capsys.readouterr()
@@ -100,7 +100,9 @@ def test_the_best_is_marked_with_how_many_were_tried_and_drawn(empty, capsys):
     other = Path(capsys.readouterr().out.splitlines()[-1])
     assert other.exists()
     assert other != page, "of other settings, beside it"
-    assert f"guidance {scale:g}, {steps} steps" in page.read_text()
+    content = page.read_text()
+    assert f"guidance {scale:g}, {steps} steps" in content
+    assert f"{empty.name}, trial {empty.key}, against digits" in content
 
 
 def test_a_network_whose_images_are_no_numbers_fails_at_its_point_alone(empty, capsys, monkeypatch):
@@ -125,13 +127,13 @@ def test_a_network_whose_images_are_no_numbers_fails_at_its_point_alone(empty, c
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--guidance", "1", "1"], "--guidance names a value twice: 1, 1; give it once"),
         (["--guidance", "-1"], "sampling.guidance_scale must be a number from 1, which is no guidance, not -1.0"),
         (["--guidance", "1,2"], "argument --guidance: '1,2' is no number; separate several by spaces: 1 1.5 2"),
         (["--steps", "10,25"], "'10,25' is no whole number; separate several by spaces: 10 25"),
         (["--steps", "0"], "sampling.steps must be at least 1, not 0"),
         (["--guidance", "2", "--beside", "0f3a"], "--beside is of one score, and --guidance and --steps ask for"),
         (["--guidance", "2", "--plot", "x.png"], "--plot names an .html file, not x.png"),
+        (["--guidance", "2", "sampling.guidance_scale=3"], "and so does sampling.guidance_scale=3; leave one out"),
         (["--plot", "x.html"], "--plot is the picture of scores over --guidance or --steps; give one of them"),
     ],
 )
@@ -142,7 +144,8 @@ def test_what_cannot_be_swept_is_refused_before_anything_is_sampled(spec, capsys
 
 def test_what_the_words_alone_tell_is_refused_before_anything_is_loaded(spec, capsys, monkeypatch):
     monkeypatch.setattr("harness.trials.trained.network_and_settings", lambda *_: pytest.fail("loaded"))
-    for words in (["--steps", "0"], ["--guidance", "-2"], ["--guidance", "2", "--beside", "0f3a"]):
+    grids = (["--steps", "0"], ["--guidance", "-2"], ["--guidance", "1", "1.0"], ["--steps", "5", "5"])
+    for words in (*grids, ["--guidance", "2", "--beside", "0f3a"], ["--guidance", "2", "--plot", "x.png"]):
         assert main(["evaluate", spec.key, *words]) == 2
         assert capsys.readouterr().err.startswith("harness: ")
 
@@ -154,7 +157,7 @@ def test_the_data_must_be_the_one_that_was_trained_on(spec, capsys):
 
 def test_a_grid_keeps_the_base_where_it_is_not_told_else():
     base = SamplingConfig(steps=7, guidance_scale=3.0)
-    assert sampling_grid(base, None, None) == [base]
+    assert sampling_grid(base, None, None) == (base,)
     assert [(each.guidance_scale, each.steps) for each in sampling_grid(base, [1, 2], [5])] == [(1, 5), (2, 5)]
     with pytest.raises(UserError, match="--steps names a value twice"):
         sampling_grid(base, None, [5, 5])

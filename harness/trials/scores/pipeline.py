@@ -8,8 +8,7 @@ pipelines that make pictures of nothing or of a class are sampled; those that ne
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,61 +21,33 @@ from harness.data.images import ImageData
 from harness.diffusion.config import EVERYWHERE, SamplingConfig
 from harness.diffusion.labels import sample_labels
 from harness.diffusion.sampling import micro_batches
+from harness.measure.quality import samples_for
 from harness.models.pixels import to_uint8
 from harness.models.weights import file_sha256
 from harness.records.errors import UserError
 from harness.records.plain import canonical_json, identity
+from harness.training.device import resolve_device
 from harness.trials.samples import sampling_conditions
+from harness.trials.scores.request import PIPELINE_INDEX
+from harness.trials.scores.source import Source, sampled_title
+from harness.trials.settings import Settings
 
-INDEX = "model_index.json"
-"""What makes a folder a pipeline's."""
 NO_CLASS = 1000
 """The row that DiTPipeline's guidance takes, whatever table it has."""
 OWN_TIMES = "its scheduler's"
 """Where the steps lie, which the pipeline's files say."""
 DIGITS = 16  # of a sha256, as a trial's key has
+UNLABELLED = "the pipeline knows no classes"
 
 
-def is_pipeline(folder: Path) -> bool:
-    return (folder / INDEX).is_file()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PipelinePictures:
-    """Its samples, a micro-batch at a time; `harness.data.pictures.Pictures`."""
-
-    call: Callable[[range, Tensor | None], Tensor]
-    """Of a whole micro-batch: which samples, and their classes (n,) or None -> uint8 (n, C, H, W)."""
-    labels: Tensor | None
-    """(N,) classes; None: it knows none."""
-    config: SamplingConfig
-    solver: str
-    """What samples, in the place of `config.solver`: `DDIMScheduler of DiTPipeline`."""
-    count: int
-    shape: tuple[int, int, int]
-    files: str
-    """The digest of the pipeline's files."""
-    how: str
-    """By what it samples, in words."""
-    conditions: Mapping[str, Any]
-    """Of a score: samples with the same seed share their noise with those of the same pipeline class alone."""
-
-    @property
-    def digest(self) -> str:
-        """Of the pipeline's files and the sampling."""
-        what = {"files": self.files, "sampling": self.sampling, "count": self.count}
-        return hashlib.sha256(canonical_json(what).encode()).hexdigest()[:DIGITS]
-
-    @property
-    def sampling(self) -> dict[str, Any]:
-        """All that it was sampled with: the settings, of which the solver and its times are the pipeline's own."""
-        settings: Any = identity(self.config)
-        return {**settings, "solver": self.solver, "times": OWN_TIMES}
-
-    def batches(self, _size: int) -> Iterator[Tensor]:
-        for batch in micro_batches(range(self.count), self.config):
-            images = self.call(batch, _classes_of(self.labels, batch))
-            yield images[: self.count - batch.start]
+def pipeline_sources(
+    folder: Path, settings: Settings, grid: Sequence[SamplingConfig], data: ImageData | None
+) -> list[Source]:
+    """One a setting of sampling; with `data` of its classes and of its pictures' size. Errors: as `Pipeline`'s, all of
+    them before anything is sampled."""
+    count = settings.quality.samples if data is None else samples_for(settings.quality, data)
+    pipeline = Pipeline(folder, resolve_device(settings.recipe.device))
+    return [pipeline.source(config, count, data) for config in grid]
 
 
 class Pipeline:
@@ -89,6 +60,7 @@ class Pipeline:
 
     @property
     def name(self) -> str:
+        """Of its class."""
         return type(self._pipeline).__name__
 
     @cached_property
@@ -98,37 +70,47 @@ class Pipeline:
         sums = {path.relative_to(self.folder).as_posix(): file_sha256(path) for path in files}
         return hashlib.sha256(canonical_json(sums).encode()).hexdigest()[:DIGITS]
 
-    def pictures(self, config: SamplingConfig, count: int, data: ImageData | None) -> PipelinePictures:
+    def source(self, config: SamplingConfig, count: int, data: ImageData | None) -> Source:
         """`count` samples; with `data` of its classes and of its pictures' size.
 
         UserError where it knows other classes or makes pictures of another size, and for settings that its call has
         not.
         """
+        self._check(config, data)
+        labels = None if self.classes is None else _labels(config, count, self.classes, data)
+        sampling: Any = identity(config)
+        own = {"solver": self.solver, "times": OWN_TIMES}
+        asked = {"guidance_scale": config.guidance_scale, "steps": config.steps}
+        seed = {"sampling_seed": f"{config.seed} of {self.name}"}  # its noise is shared by pipelines of its class alone
+        return Source(
+            title=sampled_title(self.folder.resolve().name, config),
+            identity={"trial": self.files, "sampling": {**sampling, **own}, "classes": "all"},
+            read=_reader(_call(self._pipeline, self.parameters, config), labels, config, count),
+            count=count,
+            shape=self._shape,
+            labels=labels,
+            unlabelled=UNLABELLED,
+            micro_batch=config.micro_batch,
+            conditions={**sampling_conditions(config), **seed, "solver": self.solver, **asked},
+            remarks=(f"sampled by the pipeline's own call, {self.solver}; sampling.solver is not asked for",),
+        )
+
+    def _check(self, config: SamplingConfig, data: ImageData | None) -> None:
         _check_settings(self.folder, config, self.parameters)
         if "class_labels" in self.parameters and config.guidance_scale > 1 and self.classes != NO_CLASS:
             raise UserError(
                 f"{self.name} takes row {NO_CLASS:,} of its table for no class, and {self.folder} knows {self.classes} "
                 "classes; give sampling.guidance_scale=1"
             )
-        labels = None if self.classes is None else _labels(self.folder, config, count, self.classes, data)
-        shape = self._shape
-        if data is not None and shape != (data.channels, data.size, data.size):
+        if data is not None and self.classes is not None and len(data.class_names) != self.classes:
+            known, given = f"{self.classes:,}", f"{len(data.class_names):,}"
+            raise UserError(f"{self.folder} knows {known} classes, and the data has {given}; give its data")
+        if data is not None and self._shape != (data.channels, data.size, data.size):
+            channels, height, width = self._shape
             raise UserError(
-                f"{self.folder} makes pictures of {shape[2]} x {shape[1]} with {shape[0]} channels, and the data's are "
+                f"{self.folder} makes pictures of {width} x {height} with {channels} channels, and the data's are "
                 f"{data.size} x {data.size} with {data.channels}; give the data that they are to be compared with"
             )
-        conditions = {**sampling_conditions(config), "sampling_seed": f"{config.seed} of {self.name}"}
-        return PipelinePictures(
-            call=_call(self._pipeline, self.parameters, config),
-            labels=labels,
-            config=config,
-            solver=self.solver,
-            count=count,
-            shape=shape,
-            files=self.files,
-            how=self._how(config),
-            conditions={**conditions, "solver": self.solver, "sampled_by": self._how(config)},
-        )
 
     @property
     def solver(self) -> str:
@@ -143,21 +125,15 @@ class Pipeline:
         _, channels, height, width = call(range(1), classes).shape
         return channels, height, width
 
-    def _how(self, config: SamplingConfig) -> str:
-        scale = f", guidance {config.guidance_scale:g}" if "guidance_scale" in self.parameters else ""
-        scheduler = type(self._pipeline.scheduler).__name__
-        own = f"sampled by {self.name}'s own call, {scheduler}, {config.steps} steps{scale}"
-        return f"{own}; sampling.solver is not asked for"
-
 
 def _parameters(folder: Path) -> Mapping[str, inspect.Parameter]:
     """Of its class's call; UserError where it is none of diffusers' that makes pictures of nothing or of a class."""
     import diffusers
 
     try:
-        name = json.loads((folder / INDEX).read_text())["_class_name"]
+        name = json.loads((folder / PIPELINE_INDEX).read_text())["_class_name"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / INDEX} names no pipeline ({error}); fetch the folder again") from error
+        raise UserError(f"{folder / PIPELINE_INDEX} names no pipeline ({error}); fetch the folder again") from error
     cls = getattr(diffusers, name, None) if isinstance(name, str) else None
     if not (isinstance(cls, type) and issubclass(cls, diffusers.DiffusionPipeline)):
         raise UserError(f"{folder} is of {name}, which is no pipeline of diffusers {diffusers.__version__}")
@@ -216,12 +192,8 @@ def _classes(pipeline: Any) -> int | None:
     return None
 
 
-def _labels(folder: Path, config: SamplingConfig, count: int, classes: int, data: ImageData | None) -> Tensor:
+def _labels(config: SamplingConfig, count: int, classes: int, data: ImageData | None) -> Tensor:
     """(count,) by `sampling.labels`; of the data's frequencies where there is data, else all classes alike."""
-    if data is not None and len(data.class_names) != classes:
-        raise UserError(
-            f"{folder} knows {classes:,} classes, and the data has {len(data.class_names):,}; give its data"
-        )
     if data is None and config.labels != "balanced":
         raise UserError(
             f"sampling.labels={config.labels} asks for the class frequencies of data, and there are none beside a "
@@ -230,14 +202,26 @@ def _labels(folder: Path, config: SamplingConfig, count: int, classes: int, data
     return sample_labels(count, (1,) * classes if data is None else data.class_sizes, config)
 
 
-def _classes_of(labels: Tensor | None, batch: range) -> Tensor | None:
-    """Of a whole micro-batch: past the last sample the first ones' again, which only keeps the shapes the same."""
-    return None if labels is None else labels[torch.arange(batch.start, batch.stop) % len(labels)]
+def _reader(
+    call: Callable[[range, Tensor | None], Tensor], labels: Tensor | None, config: SamplingConfig, count: int
+) -> Callable[[range], Tensor]:
+    """Samples in whole micro-batches: past the last of all `count` the first ones' classes again, which only keeps the
+    shapes the same."""
+
+    def read(indices: range) -> Tensor:
+        made = []
+        for batch in micro_batches(indices, config):
+            classes = None if labels is None else labels[torch.arange(batch.start, batch.stop) % count]
+            made.append(call(batch, classes))
+        return torch.cat(made)[: len(indices)]
+
+    return read
 
 
 def _call(
     pipeline: Any, parameters: Mapping[str, Any], config: SamplingConfig
 ) -> Callable[[range, Tensor | None], Tensor]:
+    """Of a whole micro-batch: which samples, and their classes (n,) or None -> uint8 (n, C, H, W)."""
     fixed: dict[str, Any] = {"num_inference_steps": config.steps, "output_type": "np"}
     if "guidance_scale" in parameters:
         fixed["guidance_scale"] = config.guidance_scale
