@@ -16,11 +16,14 @@ class Recipe:
     """Images a step."""
     learning_rate: float = 1e-3
     """AdamW's peak learning rate."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """After the warm-up: stay at the peak, or fall as half a cosine that would reach 0 one step after the last."""
+    schedule: Literal["constant", "cosine", "inverse_sqrt"] = "constant"
+    """After the warm-up: stay at the peak; fall as half a cosine that would reach 0 one step after the last; or stay
+    until `decay_start` and fall as 1 / sqrt(step) from there (Karras et al. 2024, arXiv 2312.02696, appendix B)."""
+    decay_start: int | None = field(default=None, metadata=IDENTITY_UNLESS_DEFAULT)
+    """The last step at the peak with schedule=inverse_sqrt, which needs one; null with the others."""
     cooldown: float = 0.0
-    """The last share of the steps, over which a constant learning rate falls as 1 - sqrt (Hägele et al. 2024, arXiv
-    2405.18392, section 3): warm-up, stable, decay. 0 leaves it at its peak."""
+    """The last share of the steps, over which the learning rate falls as 1 - sqrt (Hägele et al. 2024, arXiv
+    2405.18392, section 3): warm-up, stable, decay. 0 leaves it as the schedule has it; a cosine takes none."""
     warmup_steps: int = 0
     """Steps over which the learning rate rises linearly."""
     betas: tuple[float, float] = (0.9, 0.99)
@@ -95,15 +98,20 @@ class Recipe:
             _check(fits, "micro_batch", rule, self.micro_batch)
         for name, choices in _CHOICES.items():
             _check(getattr(self, name) in choices, name, f"one of {', '.join(choices)}", getattr(self, name))
-        _check(self.cooldown == 0 or self.schedule == "constant", "cooldown", "0 with a cosine", self.cooldown)
+        _check(self.cooldown == 0 or self.schedule != "cosine", "cooldown", "0 with a cosine", self.cooldown)
+        if self.schedule == "inverse_sqrt":
+            _check((self.decay_start or 0) >= 1, "decay_start", "a step from 1 with inverse_sqrt", self.decay_start)
+        else:
+            _check(self.decay_start is None, "decay_start", f"null with schedule={self.schedule}", self.decay_start)
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of step `step`, counted from 1."""
         if step <= self.warmup_steps:
             return self.learning_rate * step / self.warmup_steps
-        if self.schedule == "constant":
+        if self.schedule != "cosine":
             falling = max(0, step - self.stable_steps) / (self.steps - self.stable_steps + 1)
-            return self.learning_rate * (1 - math.sqrt(falling))
+            kept = 1.0 if self.decay_start is None else math.sqrt(self.decay_start / max(self.decay_start, step))
+            return self.learning_rate * kept * (1 - math.sqrt(falling))
         progress = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps + 1)
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
@@ -125,7 +133,7 @@ class Recipe:
     def is_extendable_at(self, step: int) -> bool:
         """Whether the state after `step` is one that every longer training by it comes through: one with a cool-down
         does before it begins."""
-        return self.schedule == "constant" and step <= self.stable_steps
+        return self.schedule != "cosine" and step <= self.stable_steps
 
     def ema_decay_at(self, step: int) -> float:
         """The decay of the averaged weights after step `step`, counted from 1."""
@@ -137,7 +145,7 @@ _COUNTS = (
 )  # fmt: skip
 _WIDEST_SPAN = 12**-0.5  # of the plain mean
 _CHOICES = {
-    "schedule": ("constant", "cosine"),
+    "schedule": ("constant", "cosine", "inverse_sqrt"),
     "noise": ("host", "indexed"),
     "precision": ("float32", "bfloat16", "auto"),
     "device": ("auto", "cpu", "cuda", "mps"),

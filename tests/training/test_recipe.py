@@ -39,6 +39,20 @@ def test_learning_rate_rises_linearly_then_falls_as_half_a_cosine() -> None:
     assert {constant.learning_rate_at(step) for step in (1, 50, 100)} == {0.1}
 
 
+def test_an_inverse_square_root_falls_from_its_step_on_and_is_begun_by_every_shorter_training() -> None:
+    recipe = dataclasses.replace(RECIPE, schedule="inverse_sqrt", decay_start=25)
+    assert [recipe.learning_rate_at(step) for step in (5, 10, 25)] == pytest.approx([0.05, 0.1, 0.1])
+    assert recipe.learning_rate_at(100) == pytest.approx(0.1 * 0.5)
+    assert recipe.is_extendable
+    longer = dataclasses.replace(recipe, steps=400)
+    assert [longer.learning_rate_at(step) for step in range(1, 101)] == [
+        recipe.learning_rate_at(s) for s in range(1, 101)
+    ]
+    cooled = dataclasses.replace(longer, cooldown=0.5)
+    assert cooled.learning_rate_at(200) == longer.learning_rate_at(200)
+    assert cooled.learning_rate_at(300) < 0.5 * longer.learning_rate_at(300)
+
+
 def test_a_cooldown_falls_over_its_share_and_not_before() -> None:
     recipe = Recipe(steps=100, batch_size=8, learning_rate=0.1, warmup_steps=10, cooldown=0.25)
     assert recipe.stable_steps == 75
@@ -106,7 +120,7 @@ def test_streams_have_their_own_seeds() -> None:
         ({"batch_size": -1}, "recipe.batch_size"),
         ({"learning_rate": 0.0}, "recipe.learning_rate must be a number above 0"),
         ({"learning_rate": float("nan")}, "recipe.learning_rate"),
-        ({"schedule": "linear"}, "recipe.schedule must be one of constant, cosine, not 'linear'"),
+        ({"schedule": "linear"}, "recipe.schedule must be one of constant, cosine, inverse_sqrt, not 'linear'"),
         ({"warmup_steps": -1}, "recipe.warmup_steps"),
         ({"betas": (0.9, 1.0)}, "recipe.betas"),
         ({"weight_decay": -0.1}, "recipe.weight_decay"),
@@ -114,6 +128,8 @@ def test_streams_have_their_own_seeds() -> None:
         ({"ema_decay": 1.0}, "recipe.ema_decay"),
         ({"ema_warmup": 0.5}, "recipe.ema_warmup must be from 1, not 0.5"),
         ({"depthwise_gain": 0.0}, "recipe.depthwise_gain must be a number above 0"),
+        ({"schedule": "inverse_sqrt"}, "recipe.decay_start must be a step from 1 with inverse_sqrt, not None"),
+        ({"decay_start": 5}, "recipe.decay_start must be null with schedule=constant, not 5"),
         ({"cooldown": 1.0}, "recipe.cooldown must be from 0 to below 1"),
         ({"cooldown": 0.2, "schedule": "cosine"}, "recipe.cooldown must be 0 with a cosine, not 0.2"),
         ({"cfg_dropout": 1.1}, "recipe.cfg_dropout"),
