@@ -39,6 +39,10 @@ def flags(parser: argparse.ArgumentParser) -> None:
         "--steps", nargs="+", type=_whole_number, metavar="N", help="the same with these numbers of solver steps"
     )
     parser.add_argument(
+        "--ema", nargs="+", type=_number, metavar="SPAN",
+        help="the same with averages of these spans of its weights, of a training with recipe.ema_spans",
+    )  # fmt: skip
+    parser.add_argument(
         "--plot", type=Path, metavar="FILE.html", help="where their picture goes; default OUT/scores/KEY-SETTINGS.html"
     )
     parser.add_argument(
@@ -88,7 +92,7 @@ def _check_flags(arguments: argparse.Namespace) -> None:
 
     check_workers(arguments.workers)
     if arguments.plot is not None and not _is_sweep(arguments):
-        raise UserError("--plot is the picture of scores over --guidance or --steps; give one of them, or leave it out")
+        raise UserError("--plot is the picture of scores over --guidance, --steps or --ema; give one, or leave it out")
     for flag, file, suffix in (("to", arguments.to, ".npz"), ("plot", arguments.plot, ".html")):
         if file is not None and file.suffix != suffix:
             raise UserError(f"--{flag} names an {suffix} file, not {file}")
@@ -98,7 +102,9 @@ def _check_flags(arguments: argparse.Namespace) -> None:
         return
     for flag in ("beside", "to", "build"):
         if getattr(arguments, flag) is not None:
-            raise UserError(f"--{flag} is of one score, and --guidance and --steps ask for several; leave one out")
+            raise UserError(
+                f"--{flag} is of one score, and --guidance, --steps and --ema ask for several; leave one out"
+            )
     sampling_grid(SamplingConfig(), arguments.guidance, arguments.steps)
     for flag, setting in (("guidance", "guidance_scale"), ("steps", "steps")):
         if getattr(arguments, flag) is not None and (word := _override(arguments, f"sampling.{setting}")) is not None:
@@ -114,8 +120,8 @@ def _check_at_hand(arguments: argparse.Namespace) -> None:
         raise UserError(f"{arguments.name} is sampled by its own call, with its own scheduler; leave out {solver}")
     if _is_sweep(arguments) and not is_pipeline(arguments.what):
         raise UserError(
-            f"--guidance and --steps sample a trained network or a pipeline, and {arguments.name} is neither; leave "
-            "them out"
+            f"--guidance, --steps and --ema are of a trained network or a pipeline, and {arguments.name} is neither; "
+            "leave them out"
         )
 
 
@@ -150,16 +156,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _is_sweep(arguments: argparse.Namespace) -> bool:
-    return arguments.guidance is not None or arguments.steps is not None
+    return any(each is not None for each in (arguments.guidance, arguments.steps, arguments.ema))
 
 
 def _check_sweep(arguments: argparse.Namespace) -> None:
     """Compose every point before anything is sampled."""
-    from harness.trials.scores.request import against, sampling_grid
+    from harness.trials.scores.request import against, check_averages, sampling_grid
 
     settings, what = arguments.settings, arguments.what
     arguments.grid = sampling_grid(settings.sampling, arguments.guidance, arguments.steps)
-    asked = to_plain({"grid": arguments.grid, "quality": settings.quality, "data": settings.data})
+    arguments.averages = check_averages(what, arguments.ema)
+    varied = {"grid": arguments.grid, "averages": arguments.averages}
+    asked = to_plain({**varied, "quality": settings.quality, "data": settings.data})
     asked_key = fingerprint(asked, schema="score-plot-1")  # a picture with other settings is another file
     if isinstance(what, Path):
         name = title = what.resolve().name
@@ -177,12 +185,15 @@ def _sweep(arguments: argparse.Namespace) -> int:
     from harness.trials.scores.request import ScoreRequest, ranked_by
     from harness.trials.scores.workers import scores
 
-    settings, grid, title = arguments.settings, arguments.grid, arguments.title
-    request = ScoreRequest(what=arguments.what, settings=settings, grid=grid)
+    settings, title = arguments.settings, arguments.title
+    request = ScoreRequest(
+        what=arguments.what, settings=settings, grid=arguments.grid, averages=arguments.averages
+    )  # fmt: skip
     swept, score = scores(request, arguments.workers), ranked_by(settings.quality)
+    asked = [(span, config) for span in arguments.averages for config in arguments.grid]
     points = [
-        ScorePoint(guidance=config.guidance_scale, steps=config.steps, scores=each.quantities)
-        for config, each in zip(grid, swept, strict=True)
+        ScorePoint(guidance=config.guidance_scale, steps=config.steps, span=span, scores=each.quantities)
+        for (span, config), each in zip(asked, swept, strict=True)
     ]
     for remark in dict.fromkeys(remark for each in swept for remark in each.source.remarks):
         print(remark, file=sys.stderr)
@@ -190,8 +201,12 @@ def _sweep(arguments: argparse.Namespace) -> int:
     write_atomic(arguments.plot, page.encode())
     if arguments.json:
         told = [
-            {"sampling": {**asdict(config), **each.source.identity["sampling"]}, "scores": each.quantities}
-            for config, each in zip(grid, swept, strict=True)
+            {
+                "sampling": {**asdict(config), **each.source.identity["sampling"]},
+                **({} if span is None else {"average_span": span}),
+                "scores": each.quantities,
+            }
+            for (span, config), each in zip(asked, swept, strict=True)
         ]
         print(json.dumps(to_plain(told)))
         return 0
@@ -203,10 +218,11 @@ def _sweep(arguments: argparse.Namespace) -> int:
 def _sweep_table(title: str, points: Sequence[ScorePoint], evaluations: Sequence[int | None], score: str) -> str:
     from harness.reporting.score_sweeps import best_note, best_of, less_the_best, score_label
 
-    names = list(points[0].scores)
+    names, spans = list(points[0].scores), any(point.span is not None for point in points)
     best, apart = best_of(points, score), less_the_best(points, score)
     rows = [
         (
+            *((f"{point.span:g}",) if spans else ()),
             f"{point.guidance:g}",
             point.steps,
             "-" if nfe is None else nfe,
@@ -215,7 +231,7 @@ def _sweep_table(title: str, points: Sequence[ScorePoint], evaluations: Sequence
         )
         for point, nfe, interval in zip(points, evaluations, apart, strict=True)
     ]
-    columns = ("guidance", "steps", "NFE", *names, f"{score} less the best, 95%")
+    columns = (*(("EMA span",) if spans else ()), "guidance", "steps", "NFE", *names, f"{score} less the best, 95%")
     return table(columns, rows, f"{title}, {score_label(points, score)}; {best_note(points, score)}")
 
 

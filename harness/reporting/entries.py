@@ -175,12 +175,12 @@ def _best_point(frames: Frames, sweep: ScoreSweep, best: Measurement, score: str
     apart = sweep_departures(sweep, best, study)
     scores = [c.quantity for c in frames.columns if c.spread == "seeds" and c.quantity in best.quantities]
     costs = [c.quantity for c in frames.columns if c.spread != "seeds"]
-    rows = {each: reading(f"{of.title}, best", of.seed, each, best) for each in scores}
+    rows = {each: reading(f"{sweep.title}, best", of.seed, each, best) for each in scores}
     several = len(sweep.measurements) > 1
     return Entry(
         source="others" if of.seed is None else "best",
         name=of.name,
-        title=f"{of.title}, best of {len(sweep.measurements)}" if several else of.title,
+        title=f"{sweep.title}, best of {len(sweep.measurements)}" if several else sweep.title,
         estimates=_counted(frames, of.name) if of.seed is None else {c: frames.estimates[of.name, c] for c in costs},
         readings={each: replace(row, other_protocol=", ".join(apart)) for each, row in rows.items()},
         bases={each: (_basis(row, best.settings["quality"]),) for each, row in rows.items() if row.value is not None},

@@ -22,6 +22,7 @@ from harness.reporting.drawing import BLUE, GREY, ORANGE, PURPLE, RED
 COLOURS = (BLUE, ORANGE, PURPLE, RED, GREY)
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x")
 VARIED = ("guidance_scale", "steps")
+SHARED = ("sampling", "quality", "data", "average")
 ONLY_GUIDED = ("guidance_interval", "legacy_guided_channels")
 """Settings of sampling that a scale without guidance does not have."""
 
@@ -32,6 +33,7 @@ class ScorePoint:
 
     guidance: float  # 1 is none
     steps: int
+    span: float | None = None  # of the average of the weights, where it is not the training's own
     scores: Mapping[str, Quantity]  # by name: kid, fd, ...
 
 
@@ -70,26 +72,28 @@ def best_note(points: Sequence[ScorePoint], score: str) -> str:
     if best is None:
         return f"no point has a {score}"
     flattered = ", flattered by the choice" if len(points) > 1 else ""
-    return f"best of {len(points)} tried: guidance {best.guidance:g}, {best.steps} steps{flattered}"
+    average = "" if best.span is None else f", average of span {best.span:g}"
+    return f"best of {len(points)} tried: guidance {best.guidance:g}, {best.steps} steps{average}{flattered}"
 
 
 def score_sweep_figure(points: Sequence[ScorePoint], score: str, *, title: str) -> go.Figure:
-    """A page's picture of its own: a line a number of steps over the guidance scale, the best marked."""
-    figure = go.Figure()
-    for trace in score_traces(points, score):
+    """A page's picture of its own: a line a number of steps over the guidance scale, the best marked. Of averages of
+    several spans: over the span, a line a number of steps and a guidance scale."""
+    figure, over_span = go.Figure(), len({point.span for point in points}) > 1
+    for trace in _span_traces(points, score) if over_span else score_traces(points, score):
         figure.add_trace(trace)
     best = best_of(points, score)
     if best is not None and isinstance(chosen := best.scores[score], Measured):
         figure.add_annotation(
-            x=best.guidance, y=chosen.value, text="best", showarrow=True, arrowhead=0,
+            x=best.span if over_span else best.guidance, y=chosen.value, text="best", showarrow=True, arrowhead=0,
             arrowcolor=GREY, ax=0, ay=48, font={"size": 12},
         )  # fmt: skip
     figure.update_layout(
         title={"text": f"{title}<br>{best_note(points, score)}", "font": {"size": 15}},
-        xaxis_title="guidance scale (1 is none)",
+        xaxis_title="span of the average, a share of the training" if over_span else "guidance scale (1 is none)",
         yaxis_title=score_label(points, score),
         template="plotly_white",
-        legend_title_text="solver steps",
+        legend_title_text="solver steps, guidance" if over_span else "solver steps",
         height=520,
     )
     return figure
@@ -106,23 +110,29 @@ def score_traces(points: Sequence[ScorePoint], score: str, every: Sequence[int] 
         line = lines.setdefault(point.steps, [])
         if isinstance(quantity := point.scores[score], Measured):
             line.append((point.guidance, quantity))
-    return [
-        _line(steps, line, COLOURS[(at := order.index(steps)) % len(COLOURS)], SYMBOLS[at % len(SYMBOLS)])
-        for steps, line in lines.items()
-    ]
+    return [_line(str(steps), line, order.index(steps)) for steps, line in lines.items()]
 
 
-def _line(steps: int, points: Sequence[tuple[float, Measured]], colour: str, symbol: str) -> go.Scatter:
+def _span_traces(points: Sequence[ScorePoint], score: str) -> list[go.Scatter]:
+    lines: dict[tuple[int, float], list[tuple[float, Measured]]] = {}
+    for point in sorted(points, key=lambda each: (each.steps, each.guidance, each.span or 0)):
+        line = lines.setdefault((point.steps, point.guidance), [])
+        if point.span is not None and isinstance(quantity := point.scores[score], Measured):
+            line.append((point.span, quantity))
+    return [_line(f"{steps}, {scale:g}", line, at) for at, ((steps, scale), line) in enumerate(lines.items())]
+
+
+def _line(name: str, points: Sequence[tuple[float, Measured]], number: int) -> go.Scatter:
     values = [score.value for _, score in points]
     above = [0.0 if score.high is None else score.high - score.value for _, score in points]
     below = [0.0 if score.low is None else score.value - score.low for _, score in points]
     return go.Scatter(
-        x=[scale for scale, _ in points],
+        x=[place for place, _ in points],
         y=values,
-        name=str(steps),
+        name=name,
         mode="lines+markers",
-        line={"color": colour, "width": 1.5},
-        marker={"symbol": symbol, "size": 8},
+        line={"color": COLOURS[number % len(COLOURS)], "width": 1.5},
+        marker={"symbol": SYMBOLS[number % len(SYMBOLS)], "size": 8},
         error_y={"type": "data", "array": above, "arrayminus": below, "thickness": 1, "width": 3},
     )
 
@@ -149,9 +159,21 @@ class ScoreSweep:
     measurements: tuple[Measurement, ...]  # by steps, then by guidance
 
     @property
+    def title(self) -> str:
+        """The network's, and which average of its weights it is, where that is not the training's own."""
+        return self.of.title if self.span is None else f"{self.of.title}, average of span {self.span:g}"
+
+    @property
+    def span(self) -> float | None:
+        average = self.measurements[0].settings.get("average")
+        return None if average is None else float(average["span"])
+
+    @property
     def points(self) -> list[ScorePoint]:
         return [
-            ScorePoint(guidance=sampling["guidance_scale"], steps=sampling["steps"], scores=each.quantities)
+            ScorePoint(
+                guidance=sampling["guidance_scale"], steps=sampling["steps"], span=self.span, scores=each.quantities
+            )
             for each in self.measurements
             for sampling in [each.settings["sampling"]]
         ]
@@ -164,15 +186,16 @@ class ScoreSweep:
     @property
     def shared(self) -> str:
         """What all of its points have in common, but which network they are of, as a text."""
-        settings = {part: self.measurements[-1].settings[part] for part in ("sampling", "quality", "data")}
-        return _fixed_of(settings)
+        settings = self.measurements[-1].settings
+        return _fixed_of({part: settings[part] for part in SHARED if part in settings})
 
     @property
     def conditions(self) -> Mapping[str, Any]:
         """What all of its points have in common."""
         settings = self.measurements[-1].settings
         sampling = {name: value for name, value in settings["sampling"].items() if name not in VARIED}
-        return {"samples": settings["samples"], **sampling}
+        average = {} if self.span is None else {"average_span": self.span}
+        return {"samples": settings["samples"], **average, **sampling}
 
     @property
     def scores(self) -> list[str]:
@@ -204,7 +227,8 @@ def score_sweeps(networks: Mapping[str, Scored], scores: Sequence[Measurement]) 
 
 def protocol_of(sweep: ScoreSweep, measurement: Measurement) -> dict[str, Any]:
     """The protocol that the score was made under: its network's training, and how it was sampled and scored."""
-    return {**sweep.of.protocol, **{part: measurement.settings[part] for part in ("data", "sampling", "quality")}}
+    settings = measurement.settings
+    return {**sweep.of.protocol, **{part: settings[part] for part in SHARED if part in settings}}
 
 
 def _fixed_of(settings: Mapping[str, Any]) -> str:

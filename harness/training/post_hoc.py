@@ -15,6 +15,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from harness.models.weights import tensors_sha256
 from harness.records.errors import UserError
+from harness.records.plain import fingerprint
 from harness.records.store import write_atomic
 
 WIDEST = 12**-0.5
@@ -109,17 +111,29 @@ def write_snapshot(folder: Path, profile: Profile, tensors: Mapping[str, Tensor]
 
 def read_snapshot(path: Path, architecture: str) -> tuple[Profile, dict[str, Tensor]]:
     """UserError for a file that is damaged, or of another architecture."""
-    try:
-        with safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {})[METADATA])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise UserError(f"{path} is no average that a training wrote ({error}); train again") from error
+    about = _about(path)
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if tensors_sha256(tensors) != about["tensors_sha256"]:
         raise UserError(f"{path} was altered: its tensors are not those that were written; train again")
     if about["architecture"] != architecture:
         raise UserError(f"{path} is an average of another network's weights; give that network's")
     return Profile(about["step"], about["span"]), tensors
+
+
+def snapshots_identity(files: Iterable[Path]) -> str:
+    """Of what averages are made of: a digest of the files' own sums, which reading them verifies."""
+    return fingerprint([_about(path) for path in files], schema="averages-1")
+
+
+def _about(path: Path) -> dict[str, Any]:
+    """What a file says of itself. UserError for one that is damaged, or of another program."""
+    try:
+        with safe_open(path, "pt") as file:
+            about: dict[str, Any] = json.loads((file.metadata() or {})[METADATA])
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise UserError(f"{path} is no average that a training wrote ({error}); train again") from error
+    return about
 
 
 def snapshots_in(folder: Path) -> list[Path]:

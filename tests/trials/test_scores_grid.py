@@ -131,10 +131,10 @@ def test_a_network_whose_images_are_no_numbers_fails_at_its_point_alone(empty, c
         (["--guidance", "1,2"], "argument --guidance: '1,2' is no number; separate several by spaces: 1 1.5 2"),
         (["--steps", "10,25"], "'10,25' is no whole number; separate several by spaces: 10 25"),
         (["--steps", "0"], "sampling.steps must be at least 1, not 0"),
-        (["--guidance", "2", "--beside", "0f3a"], "--beside is of one score, and --guidance and --steps ask for"),
+        (["--guidance", "2", "--beside", "0f3a"], "--beside is of one score, and --guidance, --steps and --ema"),
         (["--guidance", "2", "--plot", "x.png"], "--plot names an .html file, not x.png"),
         (["--guidance", "2", "sampling.guidance_scale=3"], "and so does sampling.guidance_scale=3; leave one out"),
-        (["--plot", "x.html"], "--plot is the picture of scores over --guidance or --steps; give one of them"),
+        (["--plot", "x.html"], "--plot is the picture of scores over --guidance, --steps or --ema; give one"),
     ],
 )
 def test_what_cannot_be_swept_is_refused_before_anything_is_sampled(spec, capsys, words, sentence):

@@ -90,7 +90,7 @@ def _sweeps(frames: Frames) -> dict[str, tuple[ScoreSweep, str]]:
     assert score is not None
     for sweep in (each for each in swept(frames) if len(each.measurements) > 1 and each.scores):
         name = score.quantity if score.quantity in sweep.scores else sweep.scores[0]
-        title = sweep.of.title
+        title = sweep.title
         again = sum(other == title or other.startswith(f"{title}, sweep") for other in titled)
         titled[f"{title}, sweep {again + 1}" if again else title] = (sweep, name)
     return titled
@@ -101,7 +101,7 @@ def _table(title: str, sweep: ScoreSweep, score: str, frames: Frames) -> dict[st
     best, apart = best_of(points, score), less_the_best(points, score)
     cells: dict[tuple[int, float], Cell] = {}
     for point, measurement, interval in zip(points, sweep.measurements, apart, strict=True):
-        name = f"{sweep.of.title}, guidance {point.guidance:g}, {point.steps} steps"
+        name = f"{sweep.title}, guidance {point.guidance:g}, {point.steps} steps"
         text = reading_text(reading(name, sweep.of.seed, score, measurement))  # its head says under what
         between = "" if interval is None else f"{signed(interval[0])} to {signed(interval[1])}"
         cells[point.steps, point.guidance] = Cell(value=text, best=point == best, apart=between)

@@ -1,16 +1,22 @@
-"""A trained network to score: its samples at settings of sampling, against the data that it was trained on."""
+"""A trained network to score: its samples at settings of sampling, against the data that it was trained on; with the
+weights that its training averaged, or with averages of other spans that are made of its snapshots."""
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.data.images import ImageData
 from harness.diffusion.config import SamplingConfig
 from harness.measure.quality import samples_for
 from harness.models.autoencoder import describe
+from harness.models.weights import read_identity
 from harness.records.errors import UserError
+from harness.training.post_hoc import reconstructed, snapshots_identity, snapshots_in
 from harness.trials.samples import sampling_conditions
 from harness.trials.sampling_run import SamplingRun, sampling_run
 from harness.trials.scores.source import Source, sampled_title
@@ -19,28 +25,57 @@ from harness.trials.trained import TrainedNetwork
 
 
 def network_sources(
-    trained: TrainedNetwork, settings: Settings, grid: Sequence[SamplingConfig], data: ImageData
+    trained: TrainedNetwork,
+    settings: Settings,
+    grid: Sequence[SamplingConfig],
+    averages: Sequence[float | None],
+    data: ImageData,
 ) -> list[Source]:
-    """One a setting of sampling, all of the same noise and classes. UserError where the data is not the one that the
-    network was trained on."""
+    """One a setting of sampling and an average, all of the same noise and classes. UserError where the data is not the
+    one that the network was trained on, and for averages that it has no snapshots for."""
     run = sampling_run(trained, settings, samples_for(settings.quality, data))
     _check(trained, run, settings, data)
-    return [_source(trained, run.with_sampling(config), data) for config in grid]
+
+    @lru_cache(maxsize=1)  # one after another: each takes the memory of a network
+    def network_of(span: float | None) -> nn.Module:
+        return run.network if span is None else averaged_network(trained, span, run.network)
+
+    several = [(span, run.with_sampling(config)) for span in averages for config in grid]
+    return [_source(trained, each, span, network_of, data) for span, each in several]
 
 
-def _source(trained: TrainedNetwork, run: SamplingRun, data: ImageData) -> Source:
+def averaged_network(trained: TrainedNetwork, span: float, network: nn.Module) -> nn.Module:
+    """With the average of that span of the weights, beside the network's own."""
+    other = copy.deepcopy(network)
+    files, architecture = snapshots_in(trained.weights.parent), read_identity(trained.weights)[0].fingerprint
+    other.load_state_dict(reconstructed(files, span, architecture))
+    return other
+
+
+def _source(
+    trained: TrainedNetwork,
+    run: SamplingRun,
+    span: float | None,
+    network_of: Callable[[float | None], nn.Module],
+    data: ImageData,
+) -> Source:
     def read(indices: range) -> Tensor:
-        return torch.cat([images for _, images in run.batches(indices)])
+        return torch.cat([images for _, images in replace(run, network=network_of(span)).batches(indices)])
 
+    title, average, conditions = sampled_title(trained.title, run.config), {}, {}
+    if span is not None:
+        title = f"{title}, average of span {span:g}"
+        average = {"average": {"span": span, "of": snapshots_identity(snapshots_in(trained.weights.parent))}}
+        conditions = {"average_span": span}
     return Source(
-        title=sampled_title(trained.title, run.config),
-        identity=run.identity,
+        title=title,
+        identity={**run.identity, **average},
         read=read,
         count=len(run),
         shape=(data.channels, data.size, data.size),
         labels=run.labels,
         micro_batch=run.config.micro_batch,
-        conditions=_conditions(trained, run.config),
+        conditions={**_conditions(trained, run.config), **conditions},
     )
 
 

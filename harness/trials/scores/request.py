@@ -1,4 +1,4 @@
-"""What a command asks for: what is scored, at which settings of sampling, by how many workers. No torch."""
+"""What a command asks for: what is scored, at which settings of sampling, by how many workers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +28,9 @@ class ScoreRequest:
     settings: Settings
     grid: tuple[SamplingConfig, ...]
     """The settings of sampling, in place of `settings.sampling`; pictures at hand take no notice of them."""
+    averages: tuple[float | None, ...] = (None,)
+    """Of a network: the spans of the averages of its weights that are scored, each at all of `grid`; None is the one
+    that its training evaluated."""
     replaced: tuple[str, ...] = ()
     """Stored scores that are made again, since more is wanted of their pictures' features, which are not kept: each
     stays until the new one is stored. By `score.content_of`."""
@@ -52,6 +55,26 @@ def sampling_grid(
         if len(set(values)) < len(values):
             raise UserError(f"{name} names a value twice: {', '.join(f'{value:g}' for value in values)}; give it once")
     return tuple(replace(base, steps=number).with_guidance(scale) for number in numbers for scale in scales)
+
+
+def check_averages(what: Scorable, spans: Sequence[float] | None) -> tuple[float | None, ...]:
+    """The spans, or the network's own average where none is asked for. UserError for spans that cannot be made."""
+    from harness.training.post_hoc import check_span, snapshots_in
+
+    if spans is None:
+        return (None,)
+    if len(set(spans)) < len(spans):
+        raise UserError(f"--ema names a span twice: {', '.join(f'{span:g}' for span in spans)}; give it once")
+    for span in spans:
+        check_span(span)
+    if not isinstance(what, TrainedNetwork):
+        raise UserError(f"--ema makes averages of a trained network's weights, and {what} is none; leave it out")
+    if not snapshots_in(what.weights.parent):
+        raise UserError(
+            f"{what.title} kept no averages to make others of; leave out --ema, or train with "
+            "'recipe.ema_spans=[0.05,0.1]' and another seed, since this trial is not trained again"
+        )
+    return tuple(spans)
 
 
 def check_workers(workers: int | None) -> None:

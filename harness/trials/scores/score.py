@@ -198,7 +198,7 @@ def _sources(request: ScoreRequest, data: ImageData | None) -> list[Source]:
     what, settings = request.what, request.settings
     if isinstance(what, TrainedNetwork):
         assert data is not None
-        return network_sources(what, settings, request.grid, data)
+        return network_sources(what, settings, request.grid, request.averages, data)
     if is_pipeline(what):
         return pipeline_sources(what, settings, request.grid, data)
     return [pictures_source(what, data, settings.data)]
