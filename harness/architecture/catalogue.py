@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import parse_edits, with_edits
-from harness.records.errors import UserError, unknown_name
+from harness.records.errors import UserError, of_file, unknown_name
 from harness.records.plain import from_plain, to_plain
 from harness.records.yaml_text import read_yaml, write_yaml
 
@@ -76,7 +76,5 @@ def _read(path: Path, through: tuple[Path, ...]) -> ArchitectureConfig:
         way = f" ({circle})" if len(through) > 1 else ""
         raise UserError(f"{place} is its own base{way}; name another")
     data = read_yaml(path, "the architecture ")
-    try:
+    with of_file(path):
         return _architecture_of(data, (*through, place), where="architecture")
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error

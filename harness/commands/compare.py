@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness.architecture.latents import FULL_LATENT
 from harness.commands.measure import PLACES
 from harness.commands.operands import latent_of, say_latent
+from harness.commands.report import published_numbers
 from harness.commands.verb import Verb
 from harness.records.errors import UserError
-from harness.records.plain import from_plain
 from harness.records.terminal import table
 
 if TYPE_CHECKING:
@@ -267,10 +267,7 @@ def _latent_size(check: Check) -> str:
 
 def checks_of(sheet: Sheet) -> Iterator[Check]:
     """A check for every published number of the sheet that counting can answer, in its order."""
-    from harness.reporting.published import Published
-    from harness.trials.studies import read_study
-
-    published = from_plain(Published, read_study("reports/published", sheet.name))
+    published = published_numbers(sheet.name)
     costs: dict[str, Cost | str] = {}
     for name, row in published.rows.items():
         for column, cell in row.cells.items():

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from math import exp
 from typing import TYPE_CHECKING
 
+from harness.commands.report import published_numbers
 from harness.commands.verb import Verb
 from harness.records.errors import UserError
-from harness.records.plain import from_plain
 from harness.records.quantity import Predicted
 from harness.records.terminal import table
 
@@ -112,10 +112,9 @@ def _ladder(calibration: Calibration) -> str:
     from harness.predictor.operators import operators_of
     from harness.predictor.predict import predict_operators
     from harness.reporting.format import change
-    from harness.reporting.published import LABELS, Published
-    from harness.trials.studies import read_study
+    from harness.reporting.published import LABELS
 
-    published = from_plain(Published, read_study("reports/published", LADDER))
+    published = published_numbers(LADDER)
     predicted: dict[str, float] = {}
     for name in published.rows:
         operators = operators_of(count(*catalogue_network(name, FULL_LATENT)).rows)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.commands.operands import latent_of, say_latent
+from harness.commands.report import published_numbers
 from harness.commands.verb import Verb
-from harness.records.plain import from_plain
 from harness.records.quantity import Measured, Predicted, Quantity, Unavailable
 from harness.records.terminal import table
 
@@ -91,13 +91,11 @@ def published_of(unet: str, decoder: str, chip: str, latent: int) -> Mapping[str
     """`unet`, `decoder` or a number of steps -> (ms, label), where the paper prints it of this very pair."""
     from harness.architecture.catalogue import architecture
     from harness.device.targets import same_chip
-    from harness.reporting.published import Published
-    from harness.trials.studies import read_study
 
     papers_latent = latent_of(None, architecture(unet), unet)
     if (unet, decoder) != PAPERS or not same_chip(chip, PAPERS_CHIP) or latent != papers_latent:
         return {}
-    published = from_plain(Published, read_study("reports/published", "on_device"))
+    published = published_numbers("on_device")
     printed: dict[str | int, tuple[float, str]] = {}
     for key, column in COLUMNS.items():
         cell = published.cell(unet, column)

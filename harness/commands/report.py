@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.commands.verb import Verb
-from harness.records.errors import UserError
-from harness.records.manifest import StudyKind, read_manifest, study_folder
+from harness.records.errors import of_file
+from harness.records.manifest import Manifest, StudyKind, read_manifest, study_folder
 from harness.records.plain import from_plain
 
 if TYPE_CHECKING:
     from harness.architecture.config import ArchitectureConfig
-    from harness.records.manifest import Manifest
     from harness.records.quantity import Quantity
     from harness.records.sweep_summary import SweepSummary
+    from harness.reporting.published import Published
 
 PAGES, NUMBERS = "reports", "reports/published"
 """Where pages and published numbers lie."""
@@ -49,6 +49,7 @@ def report(out: Path, name: str, page: str | None = None) -> Path:
     from harness.trials.spec import store_of
 
     source, store = _source(out, name), store_of(out)
+    check_page("ablation" if isinstance(source, Manifest) else "sweep", name, page or source.report)
     definition, published = read_page(name, page or source.report)
     collect(store)
     path = study_folder(out, name) / "report.html"
@@ -57,18 +58,16 @@ def report(out: Path, name: str, page: str | None = None) -> Path:
 
 
 def check_page(kind: StudyKind, name: str, page: str | None) -> None:
-    """UserError where the page of a study that is about to run cannot be made: before anything is trained."""
+    """UserError where the page of a study cannot be made, which is asked before anything is trained."""
+    from harness.trials.studies import find_study
+
     definition, published = read_page(name, page)
     if definition:
         from harness.reporting.report import checked_definition
 
-        try:
+        with of_file(find_study(PAGES, page or name)):
             checked_definition(definition, published, kind)
             others_architectures(definition)
-        except UserError as error:
-            from harness.trials.studies import find_study
-
-            raise UserError(f"{find_study(PAGES, page or name)}: {error}") from error
 
 
 def others_cost(definition: Mapping[str, Any]) -> dict[str, Mapping[str, Quantity]]:
@@ -94,13 +93,27 @@ def others_architectures(definition: Mapping[str, Any]) -> dict[str, Architectur
 
 def read_page(name: str, page: str | None) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """The content of the study's page, empty for the default one, and of the published numbers that it names."""
-    from harness.trials.studies import read_study, study_names
+    from harness.trials.studies import find_study, read_study, study_names
 
     if page is None and name not in study_names(PAGES):
         return {}, None
     definition = read_study(PAGES, page or name)
-    numbers = definition.get("published")
-    return definition, read_study(NUMBERS, str(numbers)) if numbers else None
+    if not (numbers := definition.get("published")):
+        return definition, None
+    with of_file(find_study(PAGES, page or name)):
+        path = find_study(NUMBERS, str(numbers))
+    published_numbers(str(path))
+    return definition, read_study(NUMBERS, str(path))
+
+
+def published_numbers(name: str) -> Published:
+    """reports/published/NAME.yaml; UserError names the file."""
+    from harness.reporting.published import Published
+    from harness.trials.studies import find_study, read_study
+
+    content = read_study(NUMBERS, name)
+    with of_file(find_study(NUMBERS, name)):
+        return from_plain(Published, content)
 
 
 def _source(out: Path, name: str) -> Manifest | SweepSummary:

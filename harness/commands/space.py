@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.commands.verb import Verb
-from harness.records.errors import UserError
+from harness.records.errors import UserError, of_file
 from harness.records.terminal import table
 
 if TYPE_CHECKING:
     from harness.architecture.config import ArchitectureConfig
-    from harness.search.space import Parameters, Space
+    from harness.search.knob import Parameters
+    from harness.search.space import Space
     from harness.trials.twins import DeploymentTwin
 
 ENUMERATED = 10_000
@@ -55,9 +56,9 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from harness.diffusion.config import LAST_SEED
-    from harness.search.definition import check_carries_over, check_types_of_values
-    from harness.search.space import space as space_of
-    from harness.trials.studies import read_study
+    from harness.search.knob_checks import check_carries_over, check_types_of_values
+    from harness.search.space import SPACES, read_space
+    from harness.trials.studies import find_study
 
     if arguments.overrides:
         raise UserError(f"space takes no settings, not '{arguments.overrides[0]}'; edit a copy of its YAML")
@@ -65,12 +66,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--samples is at least 0, not {arguments.samples}")
     if not 0 <= arguments.seed <= LAST_SEED:
         raise UserError(f"--seed is a whole number from 0 to {LAST_SEED}, not {arguments.seed}")
-    space = space_of(read_study("search_spaces", arguments.name))
-    check_types_of_values(space)
-    if arguments.twin is not None:
-        check_carries_over(space, _twin(arguments.twin))
-    combinations = space.count()
-    enumerated = census(space) if combinations is not None and combinations <= ENUMERATED else None
+    space = read_space(arguments.name)
+    with of_file(find_study(SPACES, arguments.name)):
+        check_types_of_values(space)
+        if arguments.twin is not None:
+            check_carries_over(space, _twin(arguments.twin))
+        combinations = space.count()
+        enumerated = census(space) if combinations is not None and combinations <= ENUMERATED else None
     drawn = itertools.islice(draws(space, arguments.seed), arguments.samples)
     samples = [_sampled(parameters, config, arguments.latent) for parameters, config in drawn]
     overview = Overview(

@@ -210,7 +210,7 @@ def _ends(trial: FrozenTrial) -> dict[str, tuple[float, float]]:
     """The lowest and highest value of each knob that is a number of the recipe's."""
     from optuna.distributions import CategoricalDistribution
 
-    from harness.search.space import RECIPE
+    from harness.search.knob import RECIPE
 
     ends = {}
     for name, each in trial.distributions.items():

@@ -43,7 +43,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from harness.architecture.catalogue import architecture
-    from harness.search.space import RECIPE
+    from harness.search.knob import RECIPE
     from harness.trials.checks import TRAINING
     from harness.trials.prepared import prepare
     from harness.trials.progress import Show

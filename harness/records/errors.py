@@ -1,11 +1,24 @@
 """Errors a user can cause. The command line prints them as one sentence and exits with 2."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class UserError(Exception):
     """A mistake the user can mend: the rule, the value, what to do, in one sentence."""
+
+
+@contextmanager
+def of_file(path: Path) -> Iterator[None]:
+    """What is refused inside is wrong in this file: the sentence begins with its path, once."""
+    try:
+        yield
+    except UserError as error:
+        if str(path) in str(error):
+            raise
+        raise UserError(f"{path}: {error}") from error
 
 
 def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UserError:

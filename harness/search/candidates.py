@@ -38,7 +38,8 @@ from optuna.trial import FrozenTrial, TrialState
 from harness.measure.statistics import standard_error
 from harness.records.better import front_of
 from harness.records.plain import Plain, from_plain, to_plain
-from harness.search.space import Parameters, Space
+from harness.search.knob import Parameters
+from harness.search.space import Space
 from harness.search.study import directions_of, writing
 
 

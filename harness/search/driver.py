@@ -29,28 +29,20 @@ from harness.launch.events import Progress, read_events
 from harness.launch.executors import submission_of
 from harness.launch.pool import Pool
 from harness.launch.stopping import DriverStopped
-from harness.records.errors import UserError
+from harness.records.errors import UserError, of_file
 from harness.records.manifest import study_folder
 from harness.records.plain import identity, to_plain
 from harness.records.quantity import Known, Quantity
 from harness.records.record import TrialRecord
 from harness.records.terminal import console
 from harness.search.candidates import Candidates, candidate_of
-from harness.search.definition import (
-    SweepStudy,
-    check_carries_over,
-    check_epochs,
-    check_finalists,
-    check_recipes,
-    check_types_of_values,
-    check_values_possible,
-    definition_of,
-)
+from harness.search.definition import SweepStudy, check_epochs, check_finalists, definition_of
 from harness.search.estimate import sweep_estimate
 from harness.search.finalists import rescore_finalists
+from harness.search.knob import Parameters
+from harness.search.knob_checks import check_carries_over, check_recipes, check_types_of_values, check_values_possible
 from harness.search.problem import Placed, Problem, rungs_of
-from harness.search.space import Parameters, Space
-from harness.search.space import space as space_of
+from harness.search.space import SPACES, Space, read_space
 from harness.search.study import (
     DEFINITION,
     FLOOR,
@@ -77,7 +69,7 @@ from harness.trials.progress import Show
 from harness.trials.queue import POLL_S, TrialQueue
 from harness.trials.settings import Settings
 from harness.trials.spec import TrialSpec, scratch_copy, store_of
-from harness.trials.studies import read_study
+from harness.trials.studies import find_study
 from harness.trials.twins import PREFIX
 
 
@@ -130,12 +122,13 @@ def problem_of(
     name: str, definition: SweepStudy, settings: Settings, folder: Path
 ) -> tuple[Problem, list[Placed], list[str]]:
     """What is searched; the candidates that the sweep begins with; sentences on those that could not be placed."""
-    space, twin = space_of(read_study("search_spaces", definition.space)), settings.twin
-    check_types_of_values(space)
-    check_values_possible(space)
-    if twin is not None:
-        check_carries_over(space, twin)
-    check_recipes(space, settings, several_budgets=len(definition.budgets or definition.epochs) > 1)
+    space, twin = read_space(definition.space), settings.twin
+    with of_file(find_study(SPACES, definition.space)):
+        check_types_of_values(space)
+        check_values_possible(space)
+        if twin is not None:
+            check_carries_over(space, twin)
+        check_recipes(space, settings, several_budgets=len(definition.budgets or definition.epochs) > 1)
     check_epochs(definition, space)
     check_finalists(definition, space)
     prepared = prepare(settings)

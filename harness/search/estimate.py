@@ -13,8 +13,7 @@ from harness.architecture.catalogue import architecture
 from harness.records.store import Store
 from harness.search.definition import SweepStudy, check_epochs
 from harness.search.halving import places
-from harness.search.space import Space
-from harness.search.space import space as space_of
+from harness.search.space import Space, read_space
 from harness.trials.estimates import (
     Pictures,
     Training,
@@ -30,7 +29,6 @@ from harness.trials.estimates import (
 )
 from harness.trials.settings import Settings
 from harness.trials.spec import store_of
-from harness.trials.studies import read_study
 
 
 def sweep_trainings(definition: SweepStudy, steps: Sequence[int], network: Training, space: Space) -> list[Training]:
@@ -57,7 +55,7 @@ def sweep_estimate(
     definition: SweepStudy, settings: Settings, steps: Sequence[int], networks: Sequence[Training], store: Store
 ) -> list[str]:
     """Lines on the whole sweep, of which nothing has run."""
-    network, space = like_all(networks), space_of(read_study("search_spaces", definition.space))
+    network, space = like_all(networks), read_space(definition.space)
     trainings, pictures = sweep_trainings(definition, steps, network, space), pictures_of(settings)
     kept = definition.trials if settings.recipe.is_extendable else 0
     lines = estimate_lines(estimate(trainings, settings, pictures, store, kept=kept), settings)
@@ -68,7 +66,7 @@ def sweep_estimate(
 
 def without_data(definition: SweepStudy, settings: Settings) -> str:
     """A dry run where the prepared data is not here: the space's base counted, ImageNet's pictures assumed."""
-    space, pictures = space_of(read_study("search_spaces", definition.space)), pictures_of(settings)
+    space, pictures = read_space(definition.space), pictures_of(settings)
     check_epochs(definition, space)
     steps = definition.budgets_for(pictures.train, settings.recipe.batch_size) or (settings.recipe.steps,)
     channels, side = latent_of(settings, pictures)

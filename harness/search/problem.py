@@ -27,8 +27,9 @@ from harness.records.plain import fingerprint, identity
 from harness.records.quantity import Counted, Failed, Quantity, Unavailable, value_of
 from harness.records.record import TrialRecord, why
 from harness.search.candidates import Candidate
+from harness.search.knob import Knob, Parameters, Value, varied
 from harness.search.pareto import Direction, Losses, all_scaled, losses_of
-from harness.search.space import Knob, Parameters, Space, Value, varied
+from harness.search.space import Space
 from harness.search.study import CHECKPOINTS
 from harness.training.recipe import Recipe
 from harness.trials.ablation_study import read_ablation

@@ -25,8 +25,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from harness.records.errors import UserError
 from harness.search.candidates import Candidate
+from harness.search.knob import Parameters
 from harness.search.pareto import Direction
-from harness.search.space import Parameters, Space
+from harness.search.space import Space
 
 
 class TPE(TPESampler):

@@ -28,8 +28,8 @@ from harness.records.record import Protocol
 from harness.records.sweep_summary import CandidateSummary, ReasonCount, SweepSummary
 from harness.search.candidates import HOURS, REASONS, Candidate, FreshScore, candidate_of, rescored_in
 from harness.search.halving import places
+from harness.search.knob import Knob, Parameters
 from harness.search.pareto import Direction
-from harness.search.space import Knob, Parameters
 from harness.search.study import DEFINITION, FLOOR, SAMPLERS_USED, read_trials, stored_study
 from harness.trials.claims import Claims
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from harness.architecture.factorial import Factorial
 from harness.architecture.ladder import Ladder
-from harness.records.errors import UserError, unknown_name
+from harness.records.errors import UserError, of_file, unknown_name
 from harness.records.plain import from_plain, to_plain
-from harness.trials.settings import Settings, settings_of
-from harness.trials.studies import read_kind
+from harness.trials.settings import Settings, settings_of, study_from
+from harness.trials.studies import SWEEPS, find_study, read_kind
 from harness.trials.twins import DeploymentTwin, Twin, with_twin
 
 MODES = ("cumulative", "one_at_a_time", "factorial")
@@ -31,12 +31,15 @@ class AblationStudy:
 def ablation_study(name: str, overrides: Sequence[str]) -> tuple[AblationStudy, Settings]:
     """sweeps/NAME.yaml, and its settings with the command line's."""
     study = read_ablation(name)
-    return study, settings_of(overrides, with_twin(study.settings, study.twin))
+    file = find_study(SWEEPS, name)
+    return study, settings_of(overrides, with_twin(study.settings, study.twin), file=file)
 
 
 def read_ablation(name: str) -> AblationStudy:
     """sweeps/NAME.yaml, a ladder that it names filled in."""
-    return from_plain(AblationStudy, _written_out(read_kind("ablation", name), name, ()))
+    content, file = read_kind("ablation", name), find_study(SWEEPS, name)
+    with of_file(file):
+        return study_from(AblationStudy, _written_out(content, name, ()), file)
 
 
 def twins_of(study: AblationStudy, settings: Settings) -> dict[str, Twin]:

@@ -1,9 +1,9 @@
 """All settings of a study, one field a Hydra group, and the few that belong to no group."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from harness.architecture.latents import LARGEST_LATENT
 from harness.coreml.config import CoremlConfig
@@ -13,15 +13,16 @@ from harness.latency.config import LatencyConfig
 from harness.launch.config import LauncherConfig, SlurmLauncher
 from harness.measure.quality_config import QualityConfig
 from harness.models.autoencoder_config import AutoencoderConfig, PixelsAutoencoder
-from harness.records.errors import UserError
+from harness.records.errors import UserError, of_file
 from harness.records.plain import check_types, from_plain
 from harness.tracking.config import TrackerConfig
 from harness.training.objective_config import FlowMatchingConfig, ObjectiveConfig
 from harness.training.recipe import Recipe
-from harness.trials.compose import compose_plain, default_of, groups, merged, parsed
+from harness.trials.compose import PROTOCOL, compose_plain, default_of, groups, merged, parsed
 from harness.trials.limits import Limits, check_limits, flattened
 from harness.trials.twins import DeploymentTwin
 
+T = TypeVar("T")
 SEEDS = 2**63
 
 
@@ -72,8 +73,29 @@ def _check_gpus(launcher: SlurmLauncher, recipe: Recipe) -> None:
         raise UserError("recipe.device=cuda needs a GPU and launcher.gpus=0 asks Slurm for none; set launcher.gpus=1")
 
 
-def settings_of(overrides: Sequence[str] = (), defaults: Mapping[str, Any] | None = None) -> Settings:
-    """Settings from config.yaml, a study's `defaults`, `overrides` (key=value); UserError names what is wrong."""
+def settings_of(
+    overrides: Sequence[str] = (), defaults: Mapping[str, Any] | None = None, *, file: Path | None = None
+) -> Settings:
+    """Settings from config.yaml, a study's `defaults`, `overrides` (key=value); UserError names what is wrong, and the
+    `file` of the defaults where they are it."""
+    try:
+        return _settings(overrides, defaults)
+    except UserError as error:
+        if file is None or str(error) != _refusal(defaults):
+            raise
+        raise UserError(f"{file}: {error}") from error
+
+
+def _refusal(defaults: Mapping[str, Any] | None) -> str:
+    """What is wrong with the defaults, whatever the command line says; "" where nothing is."""
+    try:
+        _settings((), defaults)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def _settings(overrides: Sequence[str], defaults: Mapping[str, Any] | None) -> Settings:
     plain = compose_plain(overrides, defaults)
     plain["limits"] = flattened(plain.get("limits"))
     try:
@@ -106,3 +128,18 @@ def _exists(group: str, option: str, key: str) -> bool:
     except UserError as error:
         return not str(error).startswith("unknown setting")
     return True
+
+
+def study_from(cls: type[T], content: Mapping[str, Any], file: Path) -> T:
+    """A study from the content of its YAML. UserError names the file, and of a line that stands at the wrong place, at
+    its top or under `settings`, the right one."""
+    own, of_trainings = {each.name for each in fields(cls)}, {PROTOCOL, *(each.name for each in fields(Settings))}  # type: ignore[arg-type]
+    settings = content.get("settings")
+    with of_file(file):
+        for key in content:
+            if (name := key.split(".")[0]) not in own and name in of_trainings:
+                raise UserError(f"'{key}' is one of the settings; write it under them, settings: {{{key}: ...}}")
+        for key in settings if isinstance(settings, Mapping) else ():
+            if (name := str(key).split(".")[0]) in own and name not in of_trainings:
+                raise UserError(f"'{key}' is the study's own, and none of its settings; write it at the file's top")
+        return from_plain(cls, content)

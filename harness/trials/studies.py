@@ -10,6 +10,8 @@ from typing import Any
 from harness.records.errors import UserError, unknown_name
 from harness.records.yaml_text import read_yaml
 
+SWEEPS = "sweeps"
+"""Where ablations and sweeps lie."""
 KINDS = {"ablation": "architecture", "sweep": "space"}
 """What sweeps/ holds -> the key that only that kind has."""
 
@@ -33,7 +35,7 @@ def _kind_of(content: Any) -> str:
 
 def read_kind(kind: str, name: str) -> dict[str, Any]:
     """The mapping in sweeps/NAME.yaml, which is of that kind: `ablation` or `sweep`."""
-    content = read_study("sweeps", name)
+    content = read_study(SWEEPS, name)
     actual = next((one for one, key in KINDS.items() if key in content), None)
     if actual == kind:
         return content

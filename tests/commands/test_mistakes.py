@@ -154,6 +154,8 @@ def test_a_file_where_the_output_should_go(verb, refused, workplace):
 
 
 EMPTY, LIST, BINARY = b"", b"- a\n- b\n", bytes(range(256))
+LADDER, SEARCH = b"architecture: {ladder: fig3}\n", b"space: laptop\nobjectives: {kid: minimize}\n"
+KNOB = b"base: laptop/thin_sdxl\nknobs:\n  mine: "
 PREDICT = "latency predict laptop/thin_sdxl --latent 8 --chip A15 --calibration"
 
 
@@ -169,6 +171,17 @@ PREDICT = "latency predict laptop/thin_sdxl --latent 8 --chip A15 --calibration"
         ("sweep file.yaml", b"spaces: laptop\n", "it has spaces"),
         ("sweep file.yaml", BINARY, "file.yaml is not YAML"),
         ("space file.yaml", LIST, "file.yaml must hold a mapping of settings, key: value, not a list"),
+        ("ablate file.yaml", LADDER + b"protocol: fig3", "file.yaml: 'protocol' is one of the settings; write it under"),
+        ("ablate file.yaml", LADDER + b"recipe.steps: 3", "under them, settings: {recipe.steps: ...}"),
+        ("ablate file.yaml", LADDER + b"settings: {recipe.stepz: 3}", "file.yaml: unknown setting 'recipe.stepz'"),
+        ("ablate file.yaml seeds=[3]", LADDER + b"settings: {data: digts}", "file.yaml: unknown data 'digts'"),
+        ("ablate file.yaml", b"architecture: {ladder: fig3, bas: x}", "file.yaml: unknown setting 'architecture.bas'"),
+        ("sweep file.yaml", SEARCH + b"seeds: [0]", "file.yaml: 'seeds' is one of the settings"),
+        ("sweep file.yaml", SEARCH + b"settings: {trials: 3}", "file.yaml: 'trials' is the study's own, and none of its"),
+        ("sweep file.yaml trials=3", SEARCH + b"sampler: tpee", "file.yaml: unknown sampler 'tpee'"),
+        ("config file.yaml", SEARCH + b"latent: 8", "file.yaml: 'latent' is one of the settings"),
+        ("space file.yaml", KNOB + b"{path: condition}", "file.yaml: knob 'mine': a knob has exactly one of choices"),
+        ("space file.yaml", KNOB + b"{path: nothing, choices: [1]}", "file.yaml: knob 'mine', value 1: unknown"),
         (f"{PREDICT} file.yaml", EMPTY, "file.yaml is not a calibration"),
         (f"{PREDICT} file.yaml", BINARY, "file.yaml is not a calibration"),
         ("export laptop/thin_sdxl --latent 8 --weights file.yaml", LIST, "is no safetensors file"),

@@ -14,8 +14,9 @@ from harness.records.errors import UserError
 from harness.records.store import Store
 from harness.records.yaml_text import parse_yaml
 from harness.search.candidates import rescored_in
-from harness.search.definition import check_recipes, definition_of
+from harness.search.definition import definition_of
 from harness.search.driver import problem_of
+from harness.search.knob_checks import check_recipes
 from harness.search.problem import parameters_of
 from harness.search.space import space
 from harness.search.study import stored_study

@@ -6,7 +6,7 @@ from harness.cli import main
 from harness.commands.space import Census, census
 from harness.records.errors import UserError
 from harness.records.yaml_text import parse_yaml
-from harness.search.definition import check_types_of_values, check_values_possible
+from harness.search.knob_checks import check_types_of_values, check_values_possible
 from harness.search.space import space
 from harness.trials.studies import read_study
 

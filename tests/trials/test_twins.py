@@ -15,8 +15,9 @@ from harness.records.errors import UserError
 from harness.records.manifest import read_manifest
 from harness.records.quantity import Counted, Measured, Predicted, Unavailable
 from harness.records.store import Store
-from harness.search.definition import check_carries_over, definition_of
+from harness.search.definition import definition_of
 from harness.search.driver import problem_of
+from harness.search.knob_checks import check_carries_over
 from harness.search.space import space
 from harness.trials.ablation import ablation
 from harness.trials.costs import before_training, cost_of, counted, measure_latency, measure_twin
