@@ -26,19 +26,13 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 def check(arguments: argparse.Namespace) -> None:
     from harness.trials.ablation_study import ablation_study, twins_of
-    from harness.trials.checks import check_study, lacks_data
+    from harness.trials.checks import check_study
 
     study, settings = ablation_study(arguments.name, arguments.overrides)
     check_page("ablation", Path(arguments.name).stem, study.report)
     twins_of(study, settings)
     architectures = [architecture for _, architecture in study.architecture.architectures()]
-    name = Path(arguments.name).stem
-    if arguments.dry_run and lacks_data(settings):  # counted: it would run where the data is, which is asked nothing
-        from harness.trials.estimates import check_without_data
-
-        check_without_data(settings, architectures, name=name)
-    else:
-        check_study(settings, architectures, name=name)
+    check_study(settings, architectures, name=Path(arguments.name).stem, dry_run=arguments.dry_run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -81,11 +75,11 @@ def planned_ablation(name: str, overrides: Sequence[str]) -> str:
     from harness.launch.executors import submission_of
     from harness.trials.ablation import ablation
     from harness.trials.ablation_study import ablation_study
-    from harness.trials.checks import lacks_data
+    from harness.trials.rehearsal import NOTHING_DONE
     from harness.trials.spec import scratch_copy
 
     study, settings = ablation_study(name, overrides)
-    if lacks_data(settings):
+    if settings.lacks_data:
         return _without_data(study, settings)
     out = settings.out
     with scratch_copy(out) as place:
@@ -101,63 +95,46 @@ def planned_ablation(name: str, overrides: Sequence[str]) -> str:
         estimated = _estimated(job, waiting)
     lines = [table(("rung", "seed", "what becomes of it"), rows), f"{len(waiting)} of {len(rows)} would run"]
     lines += [*job.remarks, *estimated]
-    return "\n".join([*lines, f"\nhow: {submission}", "dry run: nothing was run or written"])
+    return "\n".join([*lines, f"\nhow: {submission}", NOTHING_DONE])
 
 
 def _estimated(job: Ablation, waiting: Sequence[TrialSpec]) -> list[str]:
     """What the trainings take; nothing where there are none."""
-    from harness.trials.estimates import estimate, estimate_lines, pictures_of, training_of
-    from harness.trials.spec import store_of
+    from harness.trials.estimates import lines_of, training_of
 
-    if not waiting or job.settings.count_only:
+    if job.settings.count_only:
         return []
     latent, steps = job.prepared.sizes.latent[-1], job.settings.recipe.steps
-    each = {spec.architecture: training_of(spec.architecture, latent, steps) for spec in waiting}
-    trainings = [each[spec.architecture] for spec in waiting]
-    store = store_of(job.settings.out)
-    return estimate_lines(estimate(trainings, job.settings, pictures_of(job.settings), store), job.settings)
+    each = {one: training_of(one, latent, steps) for one in {spec.architecture for spec in waiting}}
+    return lines_of([each[spec.architecture] for spec in waiting], job.settings)
 
 
 def _without_data(study: AblationStudy, settings: Settings) -> str:
-    """The same of a study whose prepared data is not here: its networks counted, ImageNet's pictures assumed."""
+    """The same of a study that names no data: its networks counted, ImageNet's pictures assumed."""
     from harness.trials.ablation_study import twins_of
-    from harness.trials.estimates import (
-        estimate,
-        estimate_lines,
-        fitted_to_latents,
-        how_to_prepare,
-        latent_of,
-        limits_left,
-        pictures_of,
-        refusal_by_counts,
-        training_of,
-    )
-    from harness.trials.spec import store_of
+    from harness.trials.estimates import lines_of
+    from harness.trials.rehearsal import NOTHING_DONE, rehearse
 
-    pictures = pictures_of(settings)
-    channels, side = latent_of(settings, pictures)
-    rungs = {
-        rung.name: fitted_to_latents(architecture, channels)
-        for rung, architecture in study.architecture.architectures()
-    }
-    each = {name: training_of(one, side, settings.recipe.steps) for name, one in rungs.items()}
-    twins = twins_of(study, settings)
-    refused = {
-        name: refusal_by_counts(one, settings.latent or side, settings.limits, twins.get(name))
-        for name, one in rungs.items()
-    }
-    fates = {name: "would run" if reason is None else f"refused: {reason}" for name, reason in refused.items()}
-    rows = [(name, f"{one.params / 1e6:.4g} M", f"{one.macs / 1e9:.4g} G", fates[name]) for name, one in each.items()]
-    trainings = [one for name, one in each.items() if refused[name] is None for _ in settings.seeds]
-    lines = [
-        how_to_prepare(settings),
-        table(("rung", "params", f"multiply-adds at {side}x{side}x{channels}", "what becomes of it"), rows),
-        f"{len(trainings)} trainings of {settings.recipe.steps:,} steps, {len(settings.seeds)} a rung",
-        *limits_left(settings.limits),
+    rungs = {rung.name: architecture for rung, architecture in study.architecture.architectures()}
+    rehearsed = rehearse(settings, rungs, twins=twins_of(study, settings))
+    rows = [
+        (
+            name,
+            f"{one.params / 1e6:.4g} M",
+            f"{one.macs / 1e9:.4g} G",
+            f"refused: {rehearsed.refused[name]}" if name in rehearsed.refused else "would run",
+        )
+        for name, one in rehearsed.trainings.items()
     ]
-    if trainings:
-        lines += estimate_lines(estimate(trainings, settings, pictures, store_of(settings.out)), settings)
-    return "\n".join([*lines, "dry run: nothing was run or written"])
+    trainings = [one for one in rehearsed.left.values() for _ in settings.seeds]
+    lines = [
+        *rehearsed.about_data,
+        table(("rung", "params", f"multiply-adds at {rehearsed.latent}", "what becomes of it"), rows),
+        f"{len(trainings)} trainings of {settings.recipe.steps:,} steps, {len(settings.seeds)} a rung",
+        *rehearsed.about_limits,
+        *lines_of(trainings, settings),
+    ]
+    return "\n".join([*lines, NOTHING_DONE])
 
 
 def _expected_ending(spec: TrialSpec) -> str:

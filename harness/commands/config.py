@@ -91,17 +91,16 @@ def _protocol(settings: Settings) -> str:
 
 def _check(settings: Settings, architectures: list[ArchitectureConfig], name: str, kind: StudyKind) -> None:
     """Refuse what no machine could run; what this one cannot is a word beside the YAML, which may be for another."""
-    from harness.trials.checks import check_sizes, check_study, lacks_data
+    from harness.trials.checks import check_network_sizes, check_study, training_sizes
 
-    if lacks_data(settings):
-        print("harness: here it would not run: data.path has no prepared data", file=sys.stderr)
-        return
-    for architecture in architectures:
-        check_sizes(settings, architecture)
+    sizes = None
     try:
+        sizes = training_sizes(settings)
         check_study(settings, [], name=name, kind=kind)
-    except UserError as error:
+    except UserError as error:  # the data or the autoencoder, Slurm or a GPU: not here
         print(f"harness: here it would not run: {error}", file=sys.stderr)
+    for architecture in architectures:
+        check_network_sizes(settings, architecture, sizes)
 
 
 def _group(name: str, overrides: list[str]) -> dict[str, Any]:

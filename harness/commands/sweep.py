@@ -35,20 +35,15 @@ def check(arguments: argparse.Namespace) -> None:
     from harness.architecture.catalogue import architecture
     from harness.commands.report import check_page
     from harness.search.definition import sweep_study
-    from harness.trials.checks import check_study, lacks_data
+    from harness.trials.checks import check_study
     from harness.trials.studies import read_study
 
     definition, settings = sweep_study(arguments.name, arguments.overrides)
     base = read_study("search_spaces", definition.space).get("base")
     architectures = [architecture(base)] if isinstance(base, str) else []
     check_page("sweep", Path(arguments.name).stem, definition.report)
-    name = Path(arguments.name).stem
-    if arguments.dry_run is not None and lacks_data(settings):  # counted: it would run where the data is
-        from harness.trials.estimates import check_without_data
-
-        check_without_data(settings, architectures, name=name, kind="sweep")
-    else:
-        check_study(settings, architectures, name=name, kind="sweep")
+    name, is_dry = Path(arguments.name).stem, arguments.dry_run is not None
+    check_study(settings, architectures, name=name, kind="sweep", dry_run=is_dry)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -93,12 +88,11 @@ def _dry_run(arguments: argparse.Namespace) -> int:
     from harness.search.definition import sweep_study
     from harness.search.driver import dry_run
     from harness.search.estimate import without_data
-    from harness.trials.checks import lacks_data
 
     if arguments.dry_run < 1:
         raise UserError(f"--dry-run shows at least 1 training, not {arguments.dry_run}")
     definition, settings = sweep_study(arguments.name, arguments.overrides)
-    if lacks_data(settings):
+    if settings.lacks_data:
         print(without_data(definition, settings))
         return 0
     print(dry_run_text(dry_run(arguments.name, arguments.overrides, arguments.dry_run)))

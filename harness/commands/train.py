@@ -29,16 +29,11 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 def check(arguments: argparse.Namespace) -> None:
     from harness.architecture.catalogue import architecture
-    from harness.trials.checks import check_study, lacks_data
+    from harness.trials.checks import check_study
     from harness.trials.settings import settings_of
 
     config, settings = architecture(arguments.name), settings_of(arguments.overrides)
-    if arguments.dry_run and lacks_data(settings):  # counted: it would run where the data is
-        from harness.trials.estimates import check_without_data
-
-        check_without_data(settings, [config])
-    else:
-        check_study(settings, [config])
+    check_study(settings, [config], dry_run=arguments.dry_run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -99,38 +94,22 @@ VERB = Verb(
 
 def planned_training(config: ArchitectureConfig, settings: Settings) -> str:
     """What a training of each seed would take, from step 0."""
-    from harness.trials.checks import lacks_data
-    from harness.trials.estimates import (
-        estimate,
-        estimate_lines,
-        fitted_to_latents,
-        how_to_prepare,
-        latent_of,
-        limits_left,
-        pictures_of,
-        refusal_by_counts,
-        training_of,
-    )
-    from harness.trials.prepared import prepare
-    from harness.trials.spec import store_of
+    from harness.trials.estimates import lines_of
+    from harness.trials.rehearsal import NOTHING_DONE, rehearse
 
-    pictures, steps, lines = pictures_of(settings), settings.recipe.steps, []
-    if lacks_data(settings):
-        channels, side = latent_of(settings, pictures)
-        fitted, lines = fitted_to_latents(config, channels), [how_to_prepare(settings)]
-    else:
-        prepared = prepare(settings)
-        fitted, side = prepared.adapt_to_data(config), prepared.sizes.latent[-1]
-    one = training_of(fitted, side, steps)
-    lines.append(
-        f"{one.params / 1e6:.4g} M parameters, {one.macs / 1e9:.4g} G multiply-adds as trained, {steps:,} steps"
-    )
-    lines += limits_left(settings.limits)
-    if (why := refusal_by_counts(fitted, settings.latent or side, settings.limits)) is not None:
-        return "\n".join([*lines, f"refused: {why}", "dry run: nothing was run or written"])
-    estimated = estimate([one] * len(settings.seeds), settings, pictures, store_of(settings.out))
-    lines += estimate_lines(estimated, settings, with_controls=False)
-    return "\n".join([*lines, "dry run: nothing was run or written"])
+    rehearsed = rehearse(settings, {"": config})
+    (one,), trains = rehearsed.trainings.values(), not settings.count_only
+    size = f"{one.params / 1e6:.4g} M parameters, {one.macs / 1e9:.4g} G multiply-adds"
+    fate = f"as trained, {one.steps:,} steps" if trains else f"at {rehearsed.latent}; count_only trains nothing"
+    trainings = [*rehearsed.left.values()] * len(settings.seeds) if trains else []
+    lines = [
+        *rehearsed.about_data,
+        f"{size} {fate}",
+        *rehearsed.about_limits,
+        *(f"refused: {why}" for why in rehearsed.refused.values()),
+        *lines_of(trainings, settings, with_controls=False),
+    ]
+    return "\n".join([*lines, NOTHING_DONE])
 
 
 def _train(folder: Path, specs: list[TrialSpec], origin: Origin | None, show: Show) -> list[TrialRecord]:

@@ -320,12 +320,12 @@ def dry_run(name: str, overrides: Sequence[str], most: int) -> DryRun:
             measurements={name: asked_for[name] for name in queued_backends(problem.levels[0].settings)},
             ending=ending,
             remarks=tuple(remarks),
-            estimate=_estimate(definition, problem, queue, kept),
+            estimate=_estimate(definition, problem, queue),
             submission=_submission(settings.launcher, folder, kept, queue, most),
         )
 
 
-def _estimate(definition: SweepStudy, problem: Problem, queue: DryQueue, kept: Path) -> tuple[str, ...]:
+def _estimate(definition: SweepStudy, problem: Problem, queue: DryQueue) -> tuple[str, ...]:
     """Of networks like those that would be trained next, else like the space's base."""
     prepared = problem.levels[-1]
     if prepared.settings.count_only:
@@ -334,8 +334,7 @@ def _estimate(definition: SweepStudy, problem: Problem, queue: DryQueue, kept: P
     counted = next_ones or [prepared.adapt_to_data(problem.base)]
     latent = prepared.sizes.latent[-1]
     networks = [training_of(each, latent, problem.steps[-1]) for each in counted]
-    store = store_of(kept.parent)
-    return tuple(sweep_estimate(definition, prepared.settings, problem.steps, networks, store))
+    return tuple(sweep_estimate(definition, prepared.settings, problem.steps, networks))
 
 
 def _copy(kept: Path, folder: Path, name: str) -> str:

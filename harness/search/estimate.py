@@ -10,25 +10,15 @@ from dataclasses import replace
 from statistics import fmean
 
 from harness.architecture.catalogue import architecture
-from harness.records.store import Store
 from harness.search.definition import SweepStudy, check_epochs
 from harness.search.halving import places
 from harness.search.space import Space, read_space
-from harness.trials.estimates import (
-    Pictures,
-    Training,
-    estimate,
-    estimate_lines,
-    fitted_to_latents,
-    how_to_prepare,
-    latent_of,
-    limits_left,
-    pictures_of,
-    refusal_by_counts,
-    training_of,
-)
+from harness.trials.estimates import Training, lines_of
+from harness.trials.rehearsal import NOTHING_DONE, rehearse
 from harness.trials.settings import Settings
-from harness.trials.spec import store_of
+from harness.trials.study_data import Pictures, pictures_of
+
+BASE = "base"
 
 
 def sweep_trainings(definition: SweepStudy, steps: Sequence[int], network: Training, space: Space) -> list[Training]:
@@ -52,40 +42,36 @@ def like_all(networks: Sequence[Training]) -> Training:
 
 
 def sweep_estimate(
-    definition: SweepStudy, settings: Settings, steps: Sequence[int], networks: Sequence[Training], store: Store
+    definition: SweepStudy, settings: Settings, steps: Sequence[int], networks: Sequence[Training]
 ) -> list[str]:
     """Lines on the whole sweep, of which nothing has run."""
-    network, space = like_all(networks), read_space(definition.space)
-    trainings, pictures = sweep_trainings(definition, steps, network, space), pictures_of(settings)
-    kept = definition.trials if settings.recipe.is_extendable else 0
-    lines = estimate_lines(estimate(trainings, settings, pictures, store, kept=kept), settings)
+    network = like_all(networks)
+    trainings = sweep_trainings(definition, steps, network, read_space(definition.space))
+    lines = lines_of(trainings, settings, kept=definition.trials if settings.recipe.is_extendable else 0)
     like = f"like these {len(networks)}" if len(networks) > 1 else "like this one"
     size = f"{network.params / 1e6:.4g} M parameters, {network.macs / 1e9:.4g} G multiply-adds as trained"
     return [f"the whole sweep, {definition.trials:,} candidates {like} ({size}):", *lines]
 
 
 def without_data(definition: SweepStudy, settings: Settings) -> str:
-    """A dry run where the prepared data is not here: the space's base counted, ImageNet's pictures assumed."""
+    """A dry run of a sweep that names no data: the space's base counted, ImageNet's pictures assumed."""
     space, pictures = read_space(definition.space), pictures_of(settings)
     check_epochs(definition, space)
     steps = definition.budgets_for(pictures.train, settings.recipe.batch_size) or (settings.recipe.steps,)
-    channels, side = latent_of(settings, pictures)
-    base = fitted_to_latents(architecture(space.base), channels)
+    twins = {BASE: settings.twin.of(settings.twin.read())} if settings.twin is not None else {}
+    rehearsed = rehearse(settings, {BASE: architecture(space.base)}, steps=steps[-1], twins=twins)
     lines = [
-        how_to_prepare(settings),
+        *rehearsed.about_data,
         f"budgets: {', '.join(f'{each:,}' for each in steps)} steps{_epochs(definition, pictures, settings)}",
-        *limits_left(settings.limits),
+        *rehearsed.about_limits,
     ]
-    twin = settings.twin.of(settings.twin.read()) if settings.twin is not None else None
-    if (why := refusal_by_counts(base, settings.latent or side, settings.limits, twin)) is not None:
-        lines.append(
-            f"the space's base is refused, and tells nothing of candidates, which come where the data is: {why}"
-        )
+    if BASE in rehearsed.refused:
+        nothing = "the space's base is refused, and tells nothing of candidates, which come where the data is"
+        lines.append(f"{nothing}: {rehearsed.refused[BASE]}")
     else:
         lines.append("candidates are proposed where the data is; this is the space's base")
-        network = training_of(base, side, steps[-1])
-        lines += sweep_estimate(definition, settings, steps, [network], store_of(settings.out))
-    return "\n".join([*lines, "dry run: nothing was run or written"])
+        lines += sweep_estimate(definition, settings, steps, [rehearsed.trainings[BASE]])
+    return "\n".join([*lines, NOTHING_DONE])
 
 
 def _epochs(definition: SweepStudy, pictures: Pictures, settings: Settings) -> str:

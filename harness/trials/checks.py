@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from harness.architecture.config import ArchitectureConfig
+from harness.data.config import PreparedConfig
 from harness.launch.config import LocalLauncher, SlurmLauncher
 from harness.models.autoencoder_config import PixelsAutoencoder
 from harness.records.errors import UserError
@@ -28,9 +29,18 @@ def check_study(
     *,
     name: str | None = None,
     kind: StudyKind = "ablation",
+    dry_run: bool = False,
 ) -> None:
     """UserError for the first thing that cannot be had. `architectures` are those that are known before it begins,
-    `name` and `kind` are those of an ablation or a sweep."""
+    `name` and `kind` are those of an ablation or a sweep. A `dry_run` asks nothing of this machine where the study
+    names no data: it would run where that is."""
+    if dry_run and settings.lacks_data:
+        _check_elsewhere(settings, architectures, name, kind)
+        return
+    if dry_run and isinstance(settings.data, PreparedConfig) and not settings.count_only:
+        from harness.trials.study_data import check_here  # loads torch
+
+        check_here(settings.data)
     check_out(settings)
     if name is not None:
         check_name(settings, name, kind)
@@ -41,33 +51,20 @@ def check_study(
         check_sizes(settings, architecture)
 
 
-def check_elsewhere(
-    settings: Settings,
-    architectures: Iterable[ArchitectureConfig],
-    *,
-    size: int,
-    latent: int,
-    name: str | None = None,
-    kind: StudyKind = "ablation",
+def _check_elsewhere(
+    settings: Settings, architectures: Iterable[ArchitectureConfig], name: str | None, kind: StudyKind
 ) -> None:
-    """The same of a study whose prepared data is on another machine: what holds on any, nothing of this one. Its
-    pictures are `size` pixels wide, and a network is trained on `latent`."""
+    """The same of a study whose data is on another machine: what holds on any, nothing of this one; its pictures are
+    ImageNet's."""
+    from harness.trials.study_data import latent_of, pictures_of  # loads torch
+
     if name is not None:
         check_name(settings, name, kind)
     check_gpus(settings)
+    pictures = pictures_of(settings)
+    _, latent = latent_of(settings, pictures)
     for architecture in architectures:
-        _check_size(architecture, "data.size", size, downsampling=size // latent)
-        _check_latents(settings, architecture)
-
-
-def lacks_data(settings: Settings) -> bool:
-    """Whether the study is about prepared data that is not here. A dry run counts it all the same, of ImageNet."""
-    if settings.data.kind != "prepared" or settings.count_only:
-        return False
-    from harness.data.prepared import MANIFEST  # loads torch
-
-    path = settings.data.path
-    return path is None or not (path / MANIFEST).is_file()
+        check_network_sizes(settings, architecture, (pictures.size, pictures.size // latent))
 
 
 def check_name(settings: Settings, name: str, kind: StudyKind) -> None:
@@ -163,9 +160,22 @@ def check_backends(settings: Settings) -> None:
 
 def check_sizes(settings: Settings, architecture: ArchitectureConfig) -> None:
     """Refuse an image's or a latent's size that the network cannot take; known without the images."""
-    if not settings.count_only:
-        _check_size(architecture, "data.size", settings.data.size, downsampling=_downsampling(settings))
+    check_network_sizes(settings, architecture, training_sizes(settings))
+
+
+def check_network_sizes(settings: Settings, architecture: ArchitectureConfig, training: tuple[int, int] | None) -> None:
+    """The same of sizes that are known: `training` is the picture's, and how many times smaller the latent is that a
+    network is trained on; None where it is not trained, or they are not known here."""
+    if training is not None:
+        size, downsampling = training
+        _check_size(architecture, "data.size", size, downsampling=downsampling)
     _check_latents(settings, architecture)
+
+
+def training_sizes(settings: Settings) -> tuple[int, int] | None:
+    """The picture's size, and the autoencoder's downsampling; None where nothing is trained. UserError where prepared
+    data or the autoencoder is not here, or the picture's size is none that it takes."""
+    return None if settings.count_only else (settings.data.size, _downsampling(settings))
 
 
 def _check_latents(settings: Settings, architecture: ArchitectureConfig) -> None:

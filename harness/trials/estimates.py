@@ -19,32 +19,24 @@ grid that no study knows; nor reading data, nor waiting in queues.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from statistics import median
 
-from harness.architecture.config import ArchitectureConfig, Denoiser
-from harness.architecture.edits import with_edits
-from harness.data.config import PreparedConfig
-from harness.data.prepare import PICTURES_KEPT
-from harness.data.prepared import read_manifest
-from harness.data.sources.imagenet import TRAINING_PICTURES, VALIDATION_PICTURES
+from harness.architecture.config import ArchitectureConfig
 from harness.launch.config import SlurmLauncher, jobs_at_once
 from harness.measure.quality_reference import WHOLE
 from harness.records.eta import duration
-from harness.records.manifest import StudyKind
-from harness.records.quantity import Quantity, value_of
+from harness.records.quantity import value_of
 from harness.records.record import TrialRecord
 from harness.records.store import Store
 from harness.training.checkpoint import KEPT
 from harness.training.device import resolve_device
 from harness.training.recipe import Recipe
-from harness.trials.checks import check_elsewhere, lacks_data
-from harness.trials.costs import cost_of, counted
-from harness.trials.limits import LatencyLimit, Limits, first_refusal
-from harness.trials.protocols import latents_of
+from harness.trials.costs import cost_of
 from harness.trials.run import KEPT_SAMPLES
 from harness.trials.settings import Settings
-from harness.trials.twins import Twin
+from harness.trials.spec import store_of
+from harness.trials.study_data import Pictures, data_bytes, pictures_of
 
 FORWARD, WITH_BACKWARD, RECOMPUTED = 2, 6, 8
 """FLOP a multiply-add of one forward pass: sampling; training; training that computes blocks twice."""
@@ -59,20 +51,6 @@ NOT_COUNTED = (
     "not counted: validation, encoding and decoding, features of samples and of the reference, and scores over "
     "guidance and steps (`harness evaluate KEY --guidance ... --steps ...`)"
 )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pictures:
-    """How many a study trains on and holds out, and of which size."""
-
-    train: int
-    heldout: int
-    size: int
-    is_here: bool = True
-    """False: the data is not here, and these are ImageNet's."""
-
-
-IMAGENET = Pictures(train=TRAINING_PICTURES, heldout=VALIDATION_PICTURES, size=256, is_here=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,102 +136,6 @@ def training_of(architecture: ArchitectureConfig, latent: int, steps: int) -> Tr
     return Training(params=cost.params, macs=cost.macs, steps=steps)
 
 
-def fitted_to_latents(architecture: ArchitectureConfig, channels: int) -> ArchitectureConfig:
-    """What would be trained, but for prompts: without the data, these have the length and width that it is made for."""
-    return (
-        with_edits(architecture, {"latent_channels": channels}) if isinstance(architecture, Denoiser) else architecture
-    )
-
-
-def check_without_data(
-    settings: Settings,
-    architectures: Iterable[ArchitectureConfig],
-    *,
-    name: str | None = None,
-    kind: StudyKind = "ablation",
-) -> None:
-    """UserError for what a study could not have on any machine, ImageNet's pictures assumed."""
-    pictures = pictures_of(settings)
-    _, side = latent_of(settings, pictures)
-    check_elsewhere(settings, architectures, size=pictures.size, latent=side, name=name, kind=kind)
-
-
-def refusal_by_counts(
-    architecture: ArchitectureConfig, latent: int, limits: Limits, twin: Twin | None = None
-) -> str | None:
-    """The sentence for the first limit on a count that is not met; None where all are. Latency is not looked at: it
-    may be measured yet."""
-    held = {name: limit for name, limit in limits.items() if not isinstance(limit, LatencyLimit)}
-    if not held:
-        return None
-    quantities: dict[str, Quantity] = {**counted(architecture, latent)}
-    if twin is not None:
-        quantities |= twin.named(counted(twin.architecture, twin.latent))
-    return first_refusal(quantities, held)
-
-
-def limits_left(limits: Limits) -> list[str]:
-    """A line for each limit that `refusal_by_counts` leaves."""
-    left = [name for name, limit in limits.items() if isinstance(limit, LatencyLimit)]
-    return [f"limits.{name} is held where the study runs, and is not looked at here" for name in left]
-
-
-def how_to_prepare(settings: Settings) -> str:
-    """A sentence for a study whose data is not here."""
-    assert isinstance(settings.data, PreparedConfig)
-    where = settings.data.path or "FOLDER"
-    encoder = settings.autoencoder
-    pictures = " pictures=null" if _scores_against_all(settings) else ""
-    chosen = {each.name: getattr(encoder, each.name) for each in fields(encoder) if each.name != "kind"}
-    defaults = {each.name: each.default for each in fields(encoder)}
-    named = "".join(f" autoencoder.{key}={value}" for key, value in chosen.items() if value != defaults[key])
-    return (
-        f"data.path={settings.data.path or 'null'} holds no prepared data, so this counts ImageNet's "
-        f"{TRAINING_PICTURES:,} training and {VALIDATION_PICTURES:,} held-out pictures; make it with `harness data "
-        f"prepare imagenet data.path=IMAGENET data.crop=adm to={where}{pictures} autoencoder={encoder.kind}{named}`"
-    )
-
-
-def _scores_against_all(settings: Settings) -> bool:
-    """Whether the reference is the whole training set, which then has to be kept as pictures too."""
-    return settings.quality.reference == "train" and settings.quality.reference_samples is None
-
-
-def pictures_of(settings: Settings) -> Pictures:
-    """Of the study's prepared data; ImageNet's where that is not here; of other data, which is not reckoned, the size.
-    UserError for a folder that is damaged."""
-    if not isinstance(settings.data, PreparedConfig):
-        return Pictures(train=0, heldout=0, size=settings.data.size)
-    if lacks_data(settings) or settings.data.path is None:
-        return IMAGENET
-    plan = read_manifest(settings.data.path).plan
-    return Pictures(train=plan.parts["train"].rows, heldout=plan.parts["heldout"].rows, size=int(plan.source["size"]))
-
-
-def latent_of(settings: Settings, pictures: Pictures) -> tuple[int, int]:
-    """(channels, height and width) of what a network is trained on."""
-    latents = latents_of(settings.autoencoder)
-    if latents["kind"] == "pixels":
-        return 3, pictures.size
-    return int(latents["channels"]), pictures.size // int(latents["downsampling"])
-
-
-def data_bytes(settings: Settings, pictures: Pictures) -> int | None:
-    """Of the folder of prepared data: as it is, or as `how_to_prepare` would fill it."""
-    if not isinstance(settings.data, PreparedConfig):
-        return None
-    if settings.data.path is not None and pictures.is_here:
-        return sum(path.stat().st_size for path in settings.data.path.glob("*.npy"))
-    (channels, side), picture = latent_of(settings, pictures), 3 * pictures.size**2
-    if settings.autoencoder.kind == "pixels":
-        row = picture
-    else:
-        values = 2 if getattr(settings.autoencoder, "encoding", "mean") == "sampled" else 1  # mean, and deviation
-        row = 2 * values * channels * side**2  # float16
-    kept = pictures.train if _scores_against_all(settings) else min(PICTURES_KEPT, pictures.train)
-    return (pictures.train + pictures.heldout) * row + (pictures.heldout + kept) * picture
-
-
 def throughput_of(settings: Settings, store: Store) -> Throughput:
     """The launcher's own; else what this store's trainings reached; else, for GPUs, an assumption that says so."""
     if settings.launcher.tflops is not None:
@@ -319,6 +201,16 @@ def estimate_lines(estimated: Estimate, settings: Settings, *, with_controls: bo
     trainings = f"{estimated.trainings:,} training{'s' * (estimated.trainings != 1)}"
     lines.append(f"jobs: {trainings}{', and one of controls' * with_controls}, {estimated.at_once} at once")
     return [*lines, NOT_COUNTED]
+
+
+def lines_of(
+    trainings: Sequence[Training], settings: Settings, *, kept: int = 0, with_controls: bool = True
+) -> list[str]:
+    """The estimate of these trainings, for a terminal; nothing where there are none."""
+    if not trainings:
+        return []
+    estimated = estimate(trainings, settings, pictures_of(settings), store_of(settings.out), kept=kept)
+    return estimate_lines(estimated, settings, with_controls=with_controls)
 
 
 def has_gpu() -> bool:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from harness.architecture.latents import LARGEST_LATENT
 from harness.coreml.config import CoremlConfig
-from harness.data.config import DataConfig, TextConfig
+from harness.data.config import DataConfig, PreparedConfig, TextConfig
 from harness.diffusion.config import SamplingConfig
 from harness.latency.config import LatencyConfig
 from harness.launch.config import LauncherConfig, SlurmLauncher
@@ -51,6 +51,12 @@ class Settings:
     """Count the architectures and stop: no data, no training."""
     twin: DeploymentTwin | None = None
     """The deployment size that a study's costs are for: {base: thin_sdxl, latent: 128}."""
+
+    @property
+    def lacks_data(self) -> bool:
+        """Whether the study trains on prepared data and names no folder: it is for another machine, and a dry run
+        counts ImageNet's pictures (`harness.trials.study_data`)."""
+        return isinstance(self.data, PreparedConfig) and self.data.path is None and not self.count_only
 
     def __post_init__(self) -> None:
         if len(set(self.seeds)) < max(1, len(self.seeds)) or any(not 0 <= seed < SEEDS for seed in self.seeds):

@@ -15,19 +15,12 @@ from harness.records.quantity import Counted, Measured
 from harness.records.store import Store
 from harness.trials import estimates
 from harness.trials.ablation_study import ablation_study
-from harness.trials.checks import lacks_data
 from harness.trials.estimates import (
     ASSUMED_TFLOPS,
     CHECKPOINT_BYTES,
-    IMAGENET,
     Training,
-    data_bytes,
     estimate,
     estimate_lines,
-    fitted_to_latents,
-    how_to_prepare,
-    latent_of,
-    pictures_of,
     scoring_flops,
     throughput_of,
     training_of,
@@ -36,6 +29,14 @@ from harness.trials.outcomes import record_of
 from harness.trials.preparing import prepare_folder
 from harness.trials.scores.request import sampling_grid
 from harness.trials.settings import settings_of
+from harness.trials.study_data import (
+    IMAGENET,
+    data_bytes,
+    fitted_to_latents,
+    how_to_prepare,
+    latent_of,
+    pictures_of,
+)
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
@@ -109,10 +110,10 @@ def test_a_prepared_folder_has_the_bytes_that_are_reckoned(tmp_path):
     reckoned = data_bytes(settings, replace(pictures, is_here=False))
     index = (tmp_path / "prepared" / "index.npy").stat().st_size
     assert really == reckoned + 4 * 128 + index, "and the headers of four files, and the classes"
-    assert not lacks_data(settings)
-    assert lacks_data(settings_of(["data=prepared", f"data.path={tmp_path}"]))
-    assert not lacks_data(settings_of(["data=prepared", "count_only=true"]))
-    assert not lacks_data(settings_of())
+    assert not settings.lacks_data
+    assert settings_of(["data=prepared"]).lacks_data
+    assert not settings_of(["data=prepared", "count_only=true"]).lacks_data
+    assert not settings_of().lacks_data
 
 
 def test_throughput_is_what_is_said_else_measured_else_assumed(store, workplace):
@@ -217,15 +218,14 @@ def test_a_dry_run_shows_hours_disk_and_jobs(workplace, capsys):
 
 
 def test_without_the_data_a_dry_run_counts_imagenet_and_says_how_to_prepare_it(workplace, capsys):
-    words = ["ablate", "tiny", "--dry-run", "protocol=fig3", "data=prepared", "data.path=nowhere"]
+    words = ["ablate", "tiny", "--dry-run", "protocol=fig3", "data=prepared"]
     assert main(words) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "data.path=nowhere holds no prepared data, so this counts ImageNet's 1,281,167 training" in printed
-    assert "`harness data prepare imagenet data.path=IMAGENET data.crop=adm to=nowhere pictures=null" in printed
+    assert "data.path=null holds no prepared data, so this counts ImageNet's 1,281,167 training" in printed
+    assert "`harness data prepare imagenet data.path=IMAGENET data.crop=adm to=FOLDER pictures=null" in printed
     assert "multiply-adds at 32x32x16" in printed
     assert "2 trainings of 150,000 steps, 1 a rung" in printed
     assert "GPU-hours, an estimate: " in printed
-    assert not Path("nowhere").exists()
     assert not Path("runs/tiny").exists()
 
 
@@ -279,6 +279,24 @@ def test_without_the_data_what_no_machine_could_run_is_refused(workplace, capsys
     idle = dry_run(capsys, *words, "launcher=slurm", "launcher.gpus=1", "recipe.device=cpu", ends=2)
     assert "asks Slurm for a GPU, and recipe.device is 'cpu'" in idle
     dry_run(capsys, *words, "launcher=slurm", "launcher.gpus=1", "recipe.device=cuda")
+
+
+@pytest.mark.parametrize("words", [("ablate", "tiny"), ("sweep", "search"), ("train", "tiny_base.yaml")])
+def test_a_folder_that_is_named_and_holds_no_prepared_data_is_refused_and_not_priced_as_imagenet(
+    workplace, capsys, words
+):
+    Path("begun").mkdir()
+    for place in ("nowhere", "begun"):
+        refused = dry_run(capsys, *words, f"data.path={place}", ends=2)
+        assert f"{place} is no folder of prepared data: it has no manifest.json" in refused
+        assert "or leave out data.path, and a dry run counts ImageNet's pictures" in refused
+
+
+def test_a_training_that_only_counts_is_rehearsed_without_data(workplace, capsys):
+    assert main(["train", "tiny_base.yaml", "--dry-run", "count_only=true", "latent=16", "tracker=none"]) == 0
+    printed = capsys.readouterr().out
+    assert "G multiply-adds at 16x16; count_only trains nothing" in printed
+    assert "jobs" not in printed
 
 
 def test_a_single_training_can_be_rehearsed_too(workplace, capsys):

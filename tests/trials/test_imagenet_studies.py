@@ -9,9 +9,9 @@ from harness.search.definition import sweep_study
 from harness.search.problem import rungs_of
 from harness.search.space import space
 from harness.trials.ablation_study import ablation_study
-from harness.trials.estimates import IMAGENET
 from harness.trials.protocols import protocol_name
 from harness.trials.studies import read_study
+from harness.trials.study_data import IMAGENET
 
 
 @pytest.mark.parametrize(("name", "protocol"), [("fig3_imagenet", "fig3"), ("tab1_imagenet", "tab1")])
