@@ -35,6 +35,8 @@ PATHS = frozenset((
 PROTOCOL = "protocol"
 """The word that chooses one, and its folder in `CONF`."""
 
+KIND = ".kind"
+"""How the path of a setting ends that says which of several forms a mapping has."""
 NO_GROUPS = ("architecture", PROTOCOL)
 
 
@@ -85,13 +87,14 @@ def compose_plain(overrides: Sequence[str] = (), defaults: Mapping[str, Any] | N
     from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
     from yaml import YAMLError
 
-    chosen = merged(dict(defaults or {}), parsed(overrides))
+    typed = parsed(overrides)
+    chosen = merged(dict(defaults or {}), typed)
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             config = compose("config", overrides=_group_choices(chosen))
-        for key, value in chosen.items():
-            if key not in groups():  # added even where the YAML does not list it: `from_plain` knows what exists
-                OmegaConf.update(config, key, value, force_add=True)
+        for key in sorted(chosen, key=lambda key: (key in typed, not key.endswith(KIND))):  # a kind, then its settings
+            if key not in groups() or isinstance(chosen[key], Mapping):
+                _set(config, key, chosen[key])
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
         missing = error.full_key
@@ -107,6 +110,19 @@ def compose_plain(overrides: Sequence[str] = (), defaults: Mapping[str, Any] | N
         raise
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
+
+
+def _set(config: Any, key: str, value: Any) -> None:
+    """Set it even where the YAML does not list it, as `from_plain` knows what exists. A mapping joins what is there;
+    of another kind (`quality.extractor={kind: dinov2}`, `quality.extractor.kind=dinov2`) it has nothing of that."""
+    from omegaconf import OmegaConf
+
+    if key.endswith(KIND):
+        key, value = key.removesuffix(KIND), {"kind": value}
+    kind = value.get("kind") if isinstance(value, Mapping) else None
+    before = None if kind is None else OmegaConf.select(config, key)
+    is_of_another = isinstance(before, Mapping) and before.get("kind", kind) != kind
+    OmegaConf.update(config, key, value, merge=not is_of_another, force_add=True)
 
 
 def parsed(overrides: Sequence[str]) -> dict[str, Any]:
@@ -222,6 +238,8 @@ def _say(text: str) -> None:
 def _group_choices(chosen: Mapping[str, Any]) -> list[str]:
     options = groups()
     for key, value in chosen.items():
+        if key in options and isinstance(value, Mapping) and "kind" in value:
+            continue  # a whole group, written out
         if key in options and not isinstance(value, str):
             raise UserError(
                 f"{key} is one of {', '.join(options[key])}, not {canonical_json(value)}; "
@@ -229,7 +247,7 @@ def _group_choices(chosen: Mapping[str, Any]) -> list[str]:
             )
         if key in options and value not in options[key]:
             raise unknown_name(key, value, options[key])
-    return [f"{key}={value}" for key, value in chosen.items() if key in options]
+    return [f"{key}={value}" for key, value in chosen.items() if key in options and isinstance(value, str)]
 
 
 def _unquoted(value: Any) -> Any:

@@ -74,6 +74,26 @@ def test_a_study_whose_autoencoder_is_not_here_is_printed_whole(capsys):
     assert "harness: the protocol is not known here: " in printed.err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("quality.extractor={kind: dinov2, weights: dino}",),
+        ("quality.extractor={kind: inception_v3}", "seeds=[4]"),
+        ("quality=fid", "quality.extractor={kind: efficientnet_lite0}", "quality.metrics=[fd]"),
+        ("autoencoder={kind: tiny, encoder: e.pth, decoder: d.pth}", "data=prepared", "data.path=latents"),
+        ("data={kind: prepared, path: latents}", "autoencoder=kl", "autoencoder.name=/nowhere"),
+    ],
+)
+def test_what_is_not_here_is_said_beside_a_study_that_is_printed_and_is_the_same(words, capsys, tmp_path):
+    """Neither data nor the autoencoder's files nor an extractor's: the YAML may be for another machine."""
+    assert main(["config", "fig3", *words]) == 0
+    printed = capsys.readouterr()
+    file = tmp_path / "printed.yaml"
+    file.write_text(printed.out)
+    assert ablation_study(str(file), [])[1] == ablation_study("fig3", words)[1]
+    assert ("harness: here it would not run: " in printed.err) == any("data=" in word for word in words)
+
+
 @pytest.mark.slow
 def test_what_is_printed_runs(workplace, printed):
     """An ablation, a sweep and a trial of them; the same trials are found in the store, so nothing is trained twice."""

@@ -52,6 +52,31 @@ def test_another_option_of_a_group_drops_the_values_meant_for_the_first():
     assert merged(study, {"data": "image_folder", "data.size": 32})["data.path"] == "/a"
 
 
+DINOV2 = ["quality.extractor={kind: dinov2, weights: dino}"]
+
+
+@pytest.mark.parametrize("words", [DINOV2, ["quality.extractor.kind=dinov2", "quality.extractor.weights=dino"]])
+def test_another_kind_has_nothing_of_the_settings_of_the_kind_it_replaces(words):
+    """The laptop's extractor looks at 64 pixels, which is no size of DINOv2's."""
+    for study in ({}, {"quality.extractor.resolution": 96}, {"quality": "fid", "quality.metrics": ["fd"]}):
+        extractor = settings_of(words, study).quality.extractor
+        assert (extractor.kind, extractor.resolution, str(extractor.weights)) == ("dinov2", 224, "dino")
+    before = settings_of(["quality.extractor.resolution=448", *words]).quality.extractor
+    assert before.resolution == (448 if len(words) == 2 else 224), "the settings of one line are of one extractor"
+    same = settings_of(["quality.extractor={kind: efficientnet_lite0}"], {"quality.extractor.resolution": 96})
+    assert same.quality.extractor.resolution == 96
+
+
+def test_a_group_can_be_written_out_whole():
+    words = ["autoencoder={kind: tiny, encoder: e.pth, decoder: d.pth}", "data={kind: image_folder, path: pictures}"]
+    settings = settings_of(words, {"protocol": "fig3", "data": "prepared", "data.path": "latents"})
+    parts = ["autoencoder=tiny", "autoencoder.encoder=e.pth", "autoencoder.decoder=d.pth", "data=image_folder"]
+    apart = settings_of([*parts, "data.path=pictures"], {"protocol": "fig3"})
+    assert (settings.autoencoder, settings.data) == (apart.autoencoder, apart.data)
+    with pytest.raises(UserError, match=r"unknown value for 'autoencoder.kind': 'tinny'; choose one of: tiny"):
+        settings_of(["autoencoder={kind: tinny}"])
+
+
 @pytest.mark.parametrize("path", ["/a b/c", "/a(1)/[b]", 'say "no"', "/a\\b", "a,b", "ü/ß"])
 def test_paths_of_any_kind_arrive_whole(path):
     quoted = "'" + path + "'"

@@ -69,4 +69,4 @@ def test_the_settings_of_a_study_whose_data_is_elsewhere_are_printed(capsys):
     printed = capsys.readouterr()
     assert "# protocol: fig3\n" in printed.out
     assert "recipe.steps: 150000" in printed.out
-    assert "here it would not run: data.path has no prepared data" in printed.err
+    assert "here it would not run: data=prepared needs the folder that `harness data prepare` filled" in printed.err
