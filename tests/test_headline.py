@@ -5,15 +5,15 @@ import dataclasses
 import pytest
 import torch
 from safetensors.torch import load_file
+from whole_images import control_images, sample_images
 
 from harness.architecture.catalogue import architecture
 from harness.diffusion.config import SamplingConfig
 from harness.measure.quality import quality
-from harness.measure.quality_controls import control_images
 from harness.measure.quality_reference import load_reference
 from harness.trials.prepared import cache_folder, prepare
 from harness.trials.run import run_trial
-from harness.trials.samples import initialised_network, sample_images
+from harness.trials.samples import initialised_network
 from harness.trials.settings import settings_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("headline")]  # one process trains once

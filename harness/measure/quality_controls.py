@@ -45,14 +45,6 @@ def control_parts(name: str, data: ImageData, config: QualityConfig, sampling: S
     return CONTROLS[name](data, config, sampling)
 
 
-def control_images(
-    name: str, data: ImageData, config: QualityConfig, sampling: SamplingConfig
-) -> tuple[Tensor, Tensor]:
-    """The same in one tensor: uint8 images (N, C, H, W), labels (N,)."""
-    labels, parts = control_parts(name, data, config, sampling)
-    return torch.cat([images for _, images in parts]), labels
-
-
 def images_at_once(data: ImageData, batch: int = 1) -> int:
     """How many pictures DRAWN_VALUES holds, a multiple of `batch` and of the extractor's batch: scores of such parts
     are to the bit those of all at once, while features are kept."""

@@ -2,7 +2,7 @@
 grids as PNG, for people."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from harness.architecture.config import ArchitectureConfig
 from harness.diffusion.config import SamplingConfig
 from harness.diffusion.labels import sample_labels
-from harness.diffusion.sampling import sample, sample_batches
+from harness.diffusion.sampling import sample_batches
 from harness.models.build import build
 from harness.records.store import write_atomic
 from harness.training.randomness import stream_seed
@@ -37,19 +37,6 @@ def initialised_network(
             if isinstance(part, nn.Conv2d) and part.groups > 1:
                 part.weight.mul_(depthwise_gain)
     return network
-
-
-def sample_images(
-    network: nn.Module, prepared: Prepared, count: int, *, on_progress: Callable[[int, int], None] | None = None
-) -> tuple[Tensor, Tensor]:
-    """uint8 images (count, C, H, W) and the labels (count,) they were asked to show; noise as everywhere."""
-    (_, prompts), config = prepared.training_data, prepared.settings.sampling
-    labels = sampled_labels(prepared, count)
-    decode = prepared.decode(next(network.parameters()).device)
-    images = sample(
-        network, prompts, labels, config, shape=prepared.sizes.latent, decode=decode, on_progress=on_progress
-    )
-    return images, labels
 
 
 def sampled_labels(prepared: Prepared, count: int) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from whole_images import control_images
 
 from harness.data.config import DigitsConfig
 from harness.data.dataset import load_dataset
@@ -17,7 +18,7 @@ from harness.measure import quality as quality_module
 from harness.measure import quality_reference
 from harness.measure.quality import quality, samples_for
 from harness.measure.quality_config import QualityConfig
-from harness.measure.quality_controls import CONTROLS, control_images
+from harness.measure.quality_controls import CONTROLS
 from harness.measure.quality_reference import load_reference
 from harness.models.extractor_config import EfficientNetLite0Extractor, InceptionV3Extractor
 from harness.records.errors import UserError

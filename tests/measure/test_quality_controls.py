@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from whole_images import control_images
 
 from harness.data.config import DigitsConfig
 from harness.data.dataset import load_dataset
@@ -12,7 +13,7 @@ from harness.data.images import ArrayImages
 from harness.diffusion.config import SamplingConfig
 from harness.measure import quality_controls
 from harness.measure.quality_config import QualityConfig
-from harness.measure.quality_controls import CONTROLS, control_images, control_parts
+from harness.measure.quality_controls import CONTROLS, control_parts
 from harness.records.errors import UserError
 
 CONFIG = QualityConfig(samples=1000)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from whole_images import sample_images
 
 from harness.architecture.edits import with_edits
 from harness.cli import main
@@ -23,7 +24,7 @@ from harness.records.errors import UserError
 from harness.records.store import Store
 from harness.trials import sample_files
 from harness.trials.prepared import prepare
-from harness.trials.samples import initialised_network, sample_images
+from harness.trials.samples import initialised_network
 from harness.trials.sampling_run import class_numbers
 from harness.trials.settings import settings_of
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from tiny_study import SETTINGS
+from whole_images import sample_images
 
 from harness.cli import main
 from harness.data.dataset import load_dataset
@@ -20,7 +21,6 @@ from harness.models.weights import read_weights
 from harness.records.errors import UserError
 from harness.records.store import Store
 from harness.trials.prepared import cache_folder, prepare
-from harness.trials.samples import sample_images
 from harness.trials.scores.request import ranked_by, sampling_grid
 from harness.trials.settings import settings_of
 from harness.trials.trained import network_and_settings, quality_of, trained_network

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from tiny_study import SETTINGS
+from whole_images import sample_images
 
 from harness.cli import main
 from harness.data.dataset import load_dataset
@@ -30,7 +31,6 @@ from harness.records.plain import identity
 from harness.records.record import measurement_key
 from harness.records.store import Store
 from harness.trials.prepared import cache_folder, prepare
-from harness.trials.samples import sample_images
 from harness.trials.sampling_run import SamplingRun
 from harness.trials.scores.parts import Parts, part_ranges
 from harness.trials.scores.request import ScoreRequest

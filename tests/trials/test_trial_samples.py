@@ -11,6 +11,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 from tiny_study import share_cache, tiny_spec
+from whole_images import sample_images
 
 from harness.launch.events import lines_of
 from harness.measure import quality as quality_module
@@ -20,7 +21,6 @@ from harness.records.errors import UserError
 from harness.trials import run
 from harness.trials.prepared import prepare
 from harness.trials.run import SAMPLES_LOG, run_trial
-from harness.trials.samples import sample_images
 
 SETTINGS = ("quality.samples=140", "launcher.threads=1")  # in parts of 64, 64 and 12, of micro-batches of 16
 PARTS = [(0, 64), (64, 128), (128, 140)]
