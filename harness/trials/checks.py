@@ -33,7 +33,7 @@ def check_study(
 ) -> None:
     """UserError for the first thing that cannot be had. `architectures` are those that are known before it begins,
     `name` and `kind` are those of an ablation or a sweep. A `dry_run` asks nothing of this machine where the study
-    names no data: it would run where that is."""
+    names no data: it would run where that is. What it names has to be here."""
     if dry_run and settings.lacks_data:
         _check_elsewhere(settings, architectures, name, kind)
         return
@@ -61,10 +61,22 @@ def _check_elsewhere(
     if name is not None:
         check_name(settings, name, kind)
     check_gpus(settings)
+    _check_files(settings)
     pictures = pictures_of(settings)
     _, latent = latent_of(settings, pictures)
     for architecture in architectures:
         check_network_sizes(settings, architecture, (pictures.size, pictures.size // latent))
+
+
+def _check_files(settings: Settings) -> None:
+    """The files of scores that are named are here, as a folder of data has to be; null stands for those elsewhere."""
+    files = {
+        "quality.extractor.weights": getattr(settings.quality.extractor, "weights", None),
+        "quality.reference_path": settings.quality.reference_path,
+    }
+    for name, path in files.items():
+        if path is not None and not path.exists():
+            raise UserError(f"{name}={path} is not there; give a path that exists, or leave it out of a dry run")
 
 
 def check_name(settings: Settings, name: str, kind: StudyKind) -> None:

@@ -36,14 +36,22 @@ def _kind_of(content: Any) -> str:
 def read_kind(kind: str, name: str) -> dict[str, Any]:
     """The mapping in sweeps/NAME.yaml, which is of that kind: `ablation` or `sweep`."""
     content = read_study(SWEEPS, name)
+    if all(key in content for key in KINDS.values()):
+        keys = ", and ".join(f"'{key}', as {_a(one)} has it" for one, key in KINDS.items())
+        raise UserError(f"'{name}' has both {keys}; a file is one study; leave out one of them")
     actual = next((one for one, key in KINDS.items() if key in content), None)
     if actual == kind:
         return content
     if actual is None:
-        rules = ", nor ".join(f"a{'n' * (one[0] == 'a')} {one}, which has '{key}'" for one, key in KINDS.items())
+        rules = ", nor ".join(f"{_a(one)}, which has '{key}'" for one, key in KINDS.items())
         raise UserError(f"'{name}' is neither {rules}; it has {', '.join(content) or 'nothing'}")
     verbs = {"ablation": f"`harness ablate {name}` runs an ablation", "sweep": f"`harness sweep {name}` runs a sweep"}
     raise UserError(f"'{name}' is no {kind}: it has no '{KINDS[kind]}'; {verbs[actual]}")
+
+
+def _a(kind: str) -> str:
+    """`an ablation`, `a sweep`."""
+    return f"a{'n' * (kind[0] == 'a')} {kind}"
 
 
 def find_study(folder: str, name: str) -> Path:

@@ -180,6 +180,7 @@ PREDICT = "latency predict laptop/thin_sdxl --latent 8 --chip A15 --calibration"
         ("ablate file.yaml", LADDER + b"settings: {recipe.stepz: 3}", "file.yaml: unknown setting 'recipe.stepz'"),
         ("ablate file.yaml seeds=[3]", LADDER + b"settings: {data: digts}", "file.yaml: unknown data 'digts'"),
         ("ablate file.yaml", b"architecture: {ladder: fig3, bas: x}", "file.yaml: unknown setting 'architecture.bas'"),
+        ("sweep file.yaml", SEARCH + LADDER, "has both 'architecture', as an ablation has it, and 'space', as a sweep"),
         ("sweep file.yaml", SEARCH + b"seeds: [0]", "file.yaml: 'seeds' is one of the settings"),
         (
             "sweep file.yaml",

@@ -292,6 +292,14 @@ def test_a_folder_that_is_named_and_holds_no_prepared_data_is_refused_and_not_pr
         assert "or leave out data.path, and a dry run counts ImageNet's pictures" in refused
 
 
+@pytest.mark.parametrize("words", [("ablate", "tiny"), ("train", "tiny_base.yaml")])
+def test_without_the_data_a_file_of_scores_that_is_named_and_not_here_is_refused(workplace, capsys, words):
+    refused = dry_run(capsys, *words, "quality.extractor.weights=inception.pth", ends=2)
+    assert "quality.extractor.weights=inception.pth is not there; give a path that exists, or leave it out" in refused
+    Path("inception.pth").touch()
+    dry_run(capsys, *words, "quality.extractor.weights=inception.pth")
+
+
 def test_a_training_that_only_counts_is_rehearsed_without_data(workplace, capsys):
     assert main(["train", "tiny_base.yaml", "--dry-run", "count_only=true", "latent=16", "tracker=none"]) == 0
     printed = capsys.readouterr().out
