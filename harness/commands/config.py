@@ -52,7 +52,7 @@ def _study(name: str, overrides: list[str]) -> tuple[str, str, dict[str, Any], S
     from harness.architecture.catalogue import architecture
     from harness.commands.report import check_page
     from harness.search.definition import definition_of
-    from harness.search.space import space
+    from harness.search.space import read_space
     from harness.trials.ablation_study import ablation_study, twins_of
     from harness.trials.studies import KINDS, read_study, study_names
 
@@ -69,7 +69,7 @@ def _study(name: str, overrides: list[str]) -> tuple[str, str, dict[str, Any], S
         return f"the ablation {name}", "ablate", {**own, "settings": _flat(settings)}, settings
     definition, settings = definition_of(name, overrides)
     check_page("sweep", page_name, definition.report)
-    _check(settings, [architecture(space(read_study("search_spaces", definition.space)).base)], page_name, "sweep")
+    _check(settings, [architecture(read_space(definition.space).base)], page_name, "sweep")
     plain: Any = to_plain(definition)
     own = {key: value for key, value in plain.items() if key not in ("settings", "twin") and value not in (None, [])}
     chosen = _flat(settings)
