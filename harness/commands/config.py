@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.commands.verb import Verb
-from harness.records.errors import UserError
+from harness.records.errors import UserError, unknown_name
 from harness.records.manifest import StudyKind
 from harness.records.plain import to_plain
 
@@ -54,8 +54,11 @@ def _study(name: str, overrides: list[str]) -> tuple[str, str, dict[str, Any], S
     from harness.search.definition import definition_of
     from harness.search.space import read_space
     from harness.trials.ablation_study import ablation_study, twins_of
-    from harness.trials.studies import KINDS, read_study, study_names
+    from harness.trials.compose import groups
+    from harness.trials.studies import KINDS, SWEEPS, read_study, study_names
 
+    if not name.endswith((".yaml", ".yml")) and name not in (studies := study_names(SWEEPS)):
+        raise unknown_name("study or group of settings", name, [*studies, *groups()])
     content, page_name = read_study("sweeps", name), Path(name).stem
     if KINDS["ablation"] in content:
         study, settings = ablation_study(name, overrides)

@@ -67,10 +67,11 @@ def run(arguments: argparse.Namespace) -> int:
     if not 0 <= arguments.seed <= LAST_SEED:
         raise UserError(f"--seed is a whole number from 0 to {LAST_SEED}, not {arguments.seed}")
     space = read_space(arguments.name)
+    twin = _twin(arguments.twin) if arguments.twin is not None else None
     with of_file(find_study(SPACES, arguments.name)):
         check_types_of_values(space)
-        if arguments.twin is not None:
-            check_carries_over(space, _twin(arguments.twin))
+        if twin is not None:
+            check_carries_over(space, twin)
         combinations = space.count()
         enumerated = census(space) if combinations is not None and combinations <= ENUMERATED else None
     drawn = itertools.islice(draws(space, arguments.seed), arguments.samples)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.commands.verb import Verb
 from harness.records.conclusions import Conclusions, RescoredObjective
-from harness.records.errors import UserError
+from harness.records.errors import UserError, of_file
 
 if TYPE_CHECKING:
     import optuna
@@ -36,10 +36,11 @@ def check(arguments: argparse.Namespace) -> None:
     from harness.commands.report import check_page
     from harness.search.definition import sweep_study
     from harness.trials.checks import check_study
-    from harness.trials.studies import read_study
+    from harness.trials.studies import SWEEPS, find_study, read_study
 
     definition, settings = sweep_study(arguments.name, arguments.overrides)
-    base = read_study("search_spaces", definition.space).get("base")
+    with of_file(find_study(SWEEPS, arguments.name)):
+        base = read_study("search_spaces", definition.space).get("base")
     architectures = [architecture(base)] if isinstance(base, str) else []
     check_page("sweep", Path(arguments.name).stem, definition.report)
     name, is_dry = Path(arguments.name).stem, arguments.dry_run is not None

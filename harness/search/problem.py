@@ -38,7 +38,7 @@ from harness.trials.limits import LatencyLimit, Limits, checks, first_refusal
 from harness.trials.outcomes import queued_backends
 from harness.trials.prepared import Prepared
 from harness.trials.spec import TrialSpec
-from harness.trials.studies import read_study
+from harness.trials.studies import SWEEPS, read_study
 from harness.trials.twins import Twin
 
 UNKNOWN = 1.0
@@ -263,7 +263,11 @@ def rungs_of(
 ) -> tuple[list[Placed], list[str]]:
     """The rungs of sweeps/NAME.yaml, trained by the sweep's `recipe`, as combinations of the space's knobs; a sentence
     for each that is none."""
-    if "architecture" not in read_study("sweeps", name):
+    try:
+        content = read_study(SWEEPS, name)
+    except UserError as error:
+        raise UserError(f"enqueue: {error}") from error
+    if "architecture" not in content:
         raise UserError(f"enqueue: {name} is no ablation; name one whose rungs are to be the first candidates")
     placed, remarks = [], []
     for rung, config in read_ablation(name).architecture.architectures():

@@ -47,7 +47,10 @@ class DeploymentTwin:
 
     def read(self) -> ArchitectureConfig:
         """The base itself."""
-        return architecture(self.base)
+        try:
+            return architecture(self.base)
+        except UserError as error:
+            raise UserError(f"twin.base: {error}") from error
 
     def of(self, config: ArchitectureConfig) -> "Twin":
         """A candidate's twin, config by its edits of the base."""

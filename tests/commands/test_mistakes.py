@@ -113,6 +113,9 @@ TINY_OVERRIDES = [f"{key}={value}".replace(" ", "") for key, value in SETTINGS.i
         ("config fig3 data.path=/x", "a setting of data=fashion_mnist or"),
         ("config fig3 latent=9", "latent=9 does not fit the architecture"),
         ("config laptop report=nothing", "unknown name in reports/: 'nothing'"),
+        ("config recipee", "unknown study or group of settings 'recipee'; choose one of: recipe,"),
+        ("space laptop --twin nothing", "harness: unknown architecture 'nothing'"),
+        ("ablate fig3 twin.base=nothing", "harness: twin.base: unknown architecture 'nothing'"),
         ("space laptop --seed -1", "--seed is a whole number from 0"),
         ("evaluate nothing", "nor a folder or a file of images or statistics"),
         ("train laptop/thin_sdxl quality=fid tracker=none", "quality.extractor.weights=PATH"),
@@ -180,6 +183,11 @@ PREDICT = "latency predict laptop/thin_sdxl --latent 8 --chip A15 --calibration"
         ("ablate file.yaml", LADDER + b"settings: {recipe.stepz: 3}", "file.yaml: unknown setting 'recipe.stepz'"),
         ("ablate file.yaml seeds=[3]", LADDER + b"settings: {data: digts}", "file.yaml: unknown data 'digts'"),
         ("ablate file.yaml", b"architecture: {ladder: fig3, bas: x}", "file.yaml: unknown setting 'architecture.bas'"),
+        (
+            "sweep file.yaml",
+            b"space: no\nobjectives: {kid: minimize}",
+            "file.yaml: unknown name in search_spaces/: 'no'",
+        ),
         ("sweep file.yaml", SEARCH + LADDER, "has both 'architecture', as an ablation has it, and 'space', as a sweep"),
         ("sweep file.yaml", SEARCH + b"seeds: [0]", "file.yaml: 'seeds' is one of the settings"),
         (
