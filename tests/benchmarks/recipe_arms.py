@@ -9,7 +9,7 @@ they are for, and what was fixed beforehand, stands in `test_bench_recipe`.
 
 import gzip
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, median
@@ -43,6 +43,8 @@ COMMON: dict[str, Any] = {
     "tracker": "none",
 }
 RECORDS = Path(__file__).parents[2] / "docs" / "evidence" / "records" / "recipe.jsonl.gz"
+FRESH = RECORDS.with_name("fig3_long.jsonl.gz")
+"""The same of `harness ablate fig3_long`: a training of each rung with each of five seeds that chose nothing."""
 STANDING = {
     "learning_rate": 0.004,
     "warmup_steps": 20,
@@ -106,21 +108,43 @@ def run_arm(arm: Arm, work: Path, launcher: Mapping[str, Any]) -> list[Row]:
 def restore(store: Store) -> None:
     """Put the kept records into a store that lacks them. Their weights and pictures are not kept."""
     there = set(store.keys(TrialRecord))
-    for line in gzip.decompress(RECORDS.read_bytes()).splitlines() if RECORDS.exists() else ():
-        record = from_plain(TrialRecord, json.loads(line))
+    for record in kept(RECORDS):
         if record.key not in there:
-            store.put(replace(record, artifacts={}))
+            store.put(record)
 
 
-def keep(store: Store) -> int:
-    """Keep the store's complete trials, without what names the machine; how many there are."""
-    records = [record for record in store.trials() if record.state == "complete"]
+def kept(path: Path) -> list[TrialRecord]:
+    lines = gzip.decompress(path.read_bytes()).splitlines() if path.exists() else []
+    return [replace(from_plain(TrialRecord, json.loads(line)), artifacts={}) for line in lines]
+
+
+def keep(records: Iterable[TrialRecord], path: Path) -> int:
+    """Keep those that are complete, without what names the machine; how many there are. None: what was kept stays."""
+    complete = [record for record in records if record.state == "complete"]
     lines = [
-        canonical_json(to_plain(replace(each, provenance=_of_any_machine(each), artifacts={}))) for each in records
+        canonical_json(to_plain(replace(each, provenance=_of_any_machine(each), artifacts={}))) for each in complete
     ]
-    RECORDS.parent.mkdir(parents=True, exist_ok=True)
-    RECORDS.write_bytes(gzip.compress("\n".join(lines).encode(), mtime=0))
-    return len(records)
+    if complete:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress("\n".join(lines).encode(), mtime=0))
+    return len(complete)
+
+
+def fresh_rows(out: Path) -> list[Row]:
+    """Every training of `harness ablate fig3_long out=OUT`, from its store, else from those that are kept; empty until
+    all are there."""
+    study, settings = ablation_study("fig3_long", [f"out={out}"])
+    prepared, elsewhere = prepare(settings), {record.key: record for record in kept(FRESH)}
+    rows = []
+    for seed in settings.seeds:
+        for rung, config in study.architecture.architectures():
+            spec = prepared.spec(rung.name, config, seed)
+            record = spec.store.trial(spec.key) or elsewhere.get(spec.key)
+            if record is None or record.state != "complete":
+                return []
+            kernel = config.convolution.kernel_size if config.convolution.kind == "separable" else None
+            rows.append(Row(rung=rung.name, kernel=kernel, seed=seed, record=record))
+    return rows
 
 
 def _of_any_machine(record: TrialRecord) -> dict[str, Any]:
