@@ -31,7 +31,7 @@ from harness.processes.locks import holder
 from harness.records.plain import Plain
 from harness.records.store import unwritable, write_atomic
 
-End = Literal["done", "failed", "stopped", "refused"]
+End = Literal["done", "failed", "stopped", "refused", "lost"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

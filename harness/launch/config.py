@@ -46,10 +46,12 @@ class LocalLauncher:
     kind: Literal["local"] = "local"
     threads: int = 1
     """Threads a worker may use (OMP, MKL, ... are set before its Python starts)."""
+    processes: int = 1
+    """Of one training, which share its batches (`parallel`): one a GPU; each has `threads`."""
     max_in_flight: int | None = None
-    """Jobs at once; null: the cores of this machine divided by `threads`."""
+    """Jobs at once; null: the cores of this machine divided by `threads` and `processes`."""
     cuda_devices: tuple[int, ...] | None = None
-    """CUDA devices dealt out in turn, one a job; null: every job sees what the driver sees."""
+    """CUDA devices dealt out in turn, one a process; null: every job sees what the driver sees."""
     warm: bool | None = None
     """Fork workers from a process that has imported what trials need, so that they start at once; false: each starts a
     Python of its own. null: true on Linux. On macOS a fork is not safe once torch is imported."""
@@ -66,6 +68,7 @@ class LocalLauncher:
 
     def __post_init__(self) -> None:
         _at_least("launcher.threads", self.threads, 1)
+        _at_least("launcher.processes", self.processes, 1)
         _at_least("launcher.max_in_flight", self.max_in_flight, 1)
         for name in ("timeout_min", "start_grace_s", "stop_grace_s", "poll_interval_s", "tflops"):
             _above_zero(f"launcher.{name}", getattr(self, name))
@@ -154,7 +157,12 @@ def jobs_at_once(launcher: LauncherConfig) -> int:
         return 1
     if launcher.max_in_flight is not None:
         return launcher.max_in_flight
-    return max(1, usable_cores() // (launcher.threads or 1))
+    return max(1, usable_cores() // ((launcher.threads or 1) * processes_of(launcher)))
+
+
+def processes_of(launcher: LauncherConfig) -> int:
+    """Of one training."""
+    return launcher.processes if isinstance(launcher, LocalLauncher) else 1
 
 
 def threads_of(launcher: LauncherConfig) -> int | None:

@@ -54,7 +54,9 @@ class LocalWorkers:
         devices = self._launcher.cuda_devices
         if devices is None:
             return {}
-        return {"CUDA_VISIBLE_DEVICES": str(devices[slot % len(devices)]) if devices else ""}
+        count = self._launcher.processes
+        dealt = [devices[(slot * count + number) % len(devices)] for number in range(count)] if devices else []
+        return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, dealt))}
 
     def _start_cold(self, attempt: Attempt, environment: dict[str, str]) -> "ColdProcess":
         limit = str(60 * self._launcher.timeout_min)

@@ -45,6 +45,10 @@ class AttemptStopped(BaseException):
     """
 
 
+class ProcessDied(Exception):  # noqa: N818 (what became of a process, not a programming error)
+    """One of several processes that work together ended: the attempt is lost, and another goes on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """The picklable job that submitit runs: it knows its attempt's folder, and finds the callable there."""
@@ -143,6 +147,9 @@ def _run(attempt: Attempt, signals: "StopSignals") -> Result:
             return Result(state="done", value=to_plain(call(attempt.folder)))
         except AttemptStopped:
             return Result(state="stopped", error="asked to end before it had a result")
+        except ProcessDied as error:
+            _keep_traceback(attempt)
+            return Result(state="lost", error=str(error))
         except UserError as error:
             _keep_traceback(attempt)
             return Result(state="failed", error=str(error), user_error=True)

@@ -5,6 +5,7 @@ averaged weights, optimiser moments, what the objective trains beside the networ
 of the curve.
 """
 
+import copy
 import logging
 import math
 import time
@@ -24,7 +25,7 @@ from harness.training.device import device_name, precision_name, resolve_device,
 from harness.training.ema import Ema, PowerAverages
 from harness.training.objective import Objective, TrainingBatch
 from harness.training.outcomes import Diverged, Effort, Interrupted, Trained
-from harness.training.parallel import check_world, current_world, parallelize
+from harness.training.parallel import World, check_world, current_world, parallelize
 from harness.training.parallel_config import FsdpParallel, NoParallel, ParallelConfig
 from harness.training.post_hoc import snapshots_in
 from harness.training.randomness import draws_of, stream_seed
@@ -119,11 +120,13 @@ class Training:
         self.seed, self.folder, self.device, self.on_point, self.on_steps = seed, folder, device, on_point, on_steps
         self.snapshots = folder / SNAPSHOTS
         self.precision = resolve_precision(recipe, device)
+        self.world = current_world()
+        sharded = self.world.size > 1 and isinstance(parallel, FsdpParallel)
+        self.unsharded = copy.deepcopy(model).cpu() if sharded else None
         self.ema = Ema(model)
         self.averages = PowerAverages(model, recipe.ema_spans)
-        self.world = current_world()
         self.update = Update(model, objective, recipe, device, self.precision, parallel, self.world)
-        if isinstance(parallel, FsdpParallel):
+        if sharded:
             for average in (self.ema.model, *self.averages.models):
                 parallelize(average, parallel, self.world, is_trained=False)
         self.step = 0
@@ -246,7 +249,7 @@ class Training:
             "last_good_loss": self.last_good_loss,
             "continued_from": self.continued_from,
             "notes": [*self.notes, *self.update.notes],
-            "seconds": self.clock.read(),
+            "seconds": self.clock.read(self.world),
         }
 
     def resume(self) -> None:
@@ -300,7 +303,7 @@ class Training:
     def result(self) -> Trained:
         validation = [point.value for point in self.curve if point.name == "validation_loss"]
         return Trained(
-            model=self.ema.model,
+            model=self._averaged(),
             snapshots=tuple(snapshots_in(self.snapshots)),
             curve=tuple(self.curve),
             validation_loss=validation[-1],
@@ -308,8 +311,15 @@ class Training:
             effort=self._effort(),
         )
 
+    def _averaged(self) -> nn.Module:
+        """The averaged model, whole, also where its processes have shares of it."""
+        if self.unsharded is None:
+            return self.ema.model
+        restore(self.unsharded, named_tensors(self.ema.model))
+        return self.unsharded.requires_grad_(False).eval().to(self.device)
+
     def _effort(self) -> Effort:
-        seconds = self.clock.read()
+        seconds = self.clock.read(self.world)
         return Effort(
             device=device_name(self.device),
             precision=precision_name(self.precision),
@@ -329,9 +339,11 @@ class _Clock:
         self.on_gpu = device.type != "cpu"
         self.wall, self.cpu = time.perf_counter(), time.process_time()
 
-    def read(self) -> dict[str, float]:
+    def read(self, world: World) -> dict[str, float]:
+        """Wall time of this process; what all of them used of processors and accelerators. All must ask."""
         wall, cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
-        since = {"wall": wall, "cpu": cpu, "gpu": wall if self.on_gpu else 0.0}
+        used = world.mean(torch.tensor([cpu, wall if self.on_gpu else 0.0], dtype=torch.float64)) * world.size
+        since = dict(zip(("wall", "cpu", "gpu"), (wall, *used.tolist()), strict=True))
         return {name: self.earlier[name] + value for name, value in since.items()}
 
 

@@ -9,6 +9,7 @@ all this.
 """
 
 import contextlib
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -62,9 +63,9 @@ class World:
         """Whether it is true in one of them; all must ask."""
         if self.size == 1:
             return flag
-        flags: list[Any] = [None] * self.size
-        dist.all_gather_object(flags, flag)
-        return any(flags)
+        flags = torch.tensor(int(flag))  # on the CPU, where nothing waits for a device
+        dist.all_reduce(flags, dist.ReduceOp.MAX)
+        return bool(flags)
 
     def wait(self) -> None:
         """Until all are here."""
@@ -83,6 +84,23 @@ class World:
                 f"process {other} of {self.size} has another {what} than process 0; start all of them on the same "
                 "code and the same files"
             )
+
+
+@contextlib.contextmanager
+def process_group(rank: int, size: int, address: str, device: torch.device) -> Iterator[None]:
+    """Inside, this is one of `size` processes that meet at `tcp://HOST:PORT`; on CUDA, by the device of its number."""
+    if size == 1:
+        yield
+        return
+    backend = "gloo"
+    if device.type == "cuda":
+        torch.cuda.set_device(rank % torch.cuda.device_count())
+        backend = "cpu:gloo,cuda:nccl"
+    dist.init_process_group(backend, init_method=address, rank=rank, world_size=size)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
 
 
 def current_world() -> World:
@@ -120,7 +138,7 @@ def parallelize(module: nn.Module, config: ParallelConfig, world: World, *, is_t
     if isinstance(config, DdpParallel):
         from torch.nn.parallel import DistributedDataParallel
 
-        return DistributedDataParallel(module, broadcast_buffers=False)
+        return DistributedDataParallel(module, forward_sync_buffers=False)
     from torch.distributed.fsdp import fully_shard
 
     for blocks in [part for part in module.modules() if isinstance(part, Blocks)]:

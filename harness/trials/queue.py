@@ -16,6 +16,7 @@ from harness.architecture.kinds import builder_module
 from harness.launch.attempt import shared_of
 from harness.launch.events import Progress
 from harness.launch.pool import Outcome, Pool
+from harness.launch.together import Place
 from harness.launch.worker import Call
 from harness.records.errors import UserError
 from harness.records.plain import Plain, from_plain, to_plain
@@ -35,7 +36,7 @@ from harness.trials.outcomes import (
     with_own_twin,
 )
 from harness.trials.progress import Show
-from harness.trials.run import CHECKPOINTS, run_trial
+from harness.trials.run import CHECKPOINTS, follow_trial, run_trial
 from harness.trials.spec import TrialSpec
 
 POLL_S = 0.5
@@ -59,6 +60,10 @@ class TrialJob:
 
     def __call__(self, attempt_folder: Path) -> Plain:
         return to_plain(run_trial(self.spec, attempt_folder))
+
+    def follow(self, attempt_folder: Path, place: Place) -> None:
+        """What the training's other processes call."""
+        follow_trial(self.spec, attempt_folder, place)
 
 
 class Trials(Protocol):

@@ -4,6 +4,7 @@ Each phase adds its quantities. A phase that fails for the network's sake (it do
 `Failed` where its numbers would be; a mistake of the user's and a broken machine are errors and end the attempt.
 """
 
+import contextlib
 import io
 import shutil
 import time
@@ -18,8 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.launch.attempt import shared_folder
-from harness.launch.config import threads_of
+from harness.launch.config import processes_of, threads_of
 from harness.launch.events import log_steps, report_progress
+from harness.launch.together import Place, followed
 from harness.launch.worker import AttemptStopped
 from harness.measure.quality import quality, samples_for, say_if_fewer
 from harness.measure.quality_features import extract
@@ -37,6 +39,7 @@ from harness.training.device import resolve_device, use_threads
 from harness.training.loop import train
 from harness.training.objectives import build_objective
 from harness.training.outcomes import Diverged, Effort, Interrupted, Trained
+from harness.training.parallel import process_group
 from harness.trials.costs import before_training, measure_coreml, measure_latency, measure_twin
 from harness.trials.outcomes import all_unavailable, finished, learnt, record_of, rejected, with_own_twin
 from harness.trials.prepared import Prepared, cache_folder, check_unchanged, prepare
@@ -85,6 +88,43 @@ def run_trial(spec: TrialSpec, attempt_folder: Path) -> TrialRecord:
     spec.store.put(record)
     shutil.rmtree(shared_folder(attempt_folder), ignore_errors=True)  # last: a death before this repeats no training
     return record
+
+
+def follow_trial(spec: TrialSpec, attempt_folder: Path, place: Place) -> None:
+    """In a process beside the one that runs the trial: its share of the training. Errors: as `run_trial`."""
+    use_threads(threads_of(spec.settings.launcher))
+    prepared = prepare(spec.settings)
+    check_unchanged(spec.protocol, prepared)
+    with contextlib.suppress(Diverged):  # which the other process tells
+        train_share(spec, prepared, attempt_folder, place)
+
+
+def train_share(spec: TrialSpec, prepared: Prepared, attempt_folder: Path, place: Place, **listeners: Any) -> Trained:
+    """The training, as one of the processes that share it. Raises AttemptStopped where it was asked to end, and
+    Diverged."""
+    recipe, data, (_, prompts) = spec.settings.recipe, prepared.network_data, prepared.training_data
+    network = initialised_network(
+        spec.architecture,
+        spec.seed,
+        checkpointing=recipe.gradient_checkpointing,
+        depthwise_gain=recipe.depthwise_gain,
+    )
+    where, device = f"tcp://{place.host}:{place.port}", resolve_device(recipe.device)
+    try:
+        with process_group(place.rank, place.size, where, device):
+            return train(
+                network,
+                build_objective(spec.settings.objective, data, prompts, recipe),
+                data,
+                recipe,
+                architecture=spec.architecture.fingerprint,
+                seed=spec.seed,
+                folder=spec.checkpoints or shared_folder(attempt_folder) / CHECKPOINTS,
+                parallel=spec.settings.parallel,
+                **listeners,
+            )
+    except Interrupted as error:
+        raise AttemptStopped(str(error)) from error
 
 
 class Trial:
@@ -147,34 +187,24 @@ class Trial:
             ) | measure_twin(self.spec)
 
     def train(self, prepared: Prepared) -> Trained:
-        _, prompts = prepared.training_data
-        recipe, data = self.spec.settings.recipe, prepared.network_data
-        with self.phase("train"):
-            try:
-                trained = train(
-                    initialised_network(
-                        self.spec.architecture,
-                        self.spec.seed,
-                        checkpointing=recipe.gradient_checkpointing,
-                        depthwise_gain=recipe.depthwise_gain,
-                    ),
-                    build_objective(self.spec.settings.objective, data, prompts, recipe),
-                    data,
-                    recipe,
-                    architecture=self.spec.architecture.fingerprint,
-                    seed=self.spec.seed,
-                    folder=self.spec.checkpoints or shared_folder(self.folder) / CHECKPOINTS,
-                    on_point=self.point,
-                    on_progress=lambda step, of: report_progress(self.folder, "train", step, of),
-                    on_steps=partial(log_steps, self.folder),
-                )
-            except Interrupted as error:
-                raise AttemptStopped(str(error)) from error
+        recipe, processes = self.spec.settings.recipe, processes_of(self.spec.settings.launcher)
+        with self.phase("train"), followed(self.folder, processes) as place:
+            trained = train_share(
+                self.spec,
+                prepared,
+                self.folder,
+                place,
+                on_point=self.point,
+                on_progress=lambda step, of: report_progress(self.folder, "train", step, of),
+                on_steps=partial(log_steps, self.folder),
+            )
         self.curve = {(point.step, point.name): point for point in trained.curve}
         effort = trained.effort
         under = {"device": effort.device, "precision": effort.precision, "steps": trained.steps}
         self.quantities["validation_loss"] = Measured(value=trained.validation_loss, unit="1", conditions=under)
         under = {**under, **({"gradient_checkpointing": True} if recipe.gradient_checkpointing else {})}
+        if processes > 1:
+            under = {**under, "processes": processes, "parallel": self.spec.settings.parallel.kind}
         self.quantities["train_seconds"] = Measured(value=effort.seconds, unit="s", conditions=under)
         return trained
 

@@ -10,13 +10,14 @@ from harness.coreml.config import CoremlConfig
 from harness.data.config import DataConfig, PreparedConfig, TextConfig
 from harness.diffusion.config import SamplingConfig
 from harness.latency.config import LatencyConfig
-from harness.launch.config import LauncherConfig, SlurmLauncher
+from harness.launch.config import LauncherConfig, SlurmLauncher, processes_of
 from harness.measure.quality_config import QualityConfig
 from harness.models.autoencoder_config import AutoencoderConfig, PixelsAutoencoder
 from harness.records.errors import UserError, of_file
 from harness.records.plain import check_types, from_plain
 from harness.tracking.config import TrackerConfig
 from harness.training.objective_config import FlowMatchingConfig, ObjectiveConfig
+from harness.training.parallel_config import NoParallel, ParallelConfig
 from harness.training.recipe import Recipe
 from harness.trials.compose import PROTOCOL, compose_plain, default_of, groups, merged, parsed
 from harness.trials.limits import Limits, check_limits, flattened
@@ -39,6 +40,7 @@ class Settings:
     tracker: TrackerConfig
     autoencoder: AutoencoderConfig = field(default_factory=PixelsAutoencoder)
     objective: ObjectiveConfig = field(default_factory=FlowMatchingConfig)
+    parallel: ParallelConfig = field(default_factory=NoParallel)
     out: Path = Path("runs")
     """Everything a study writes lies under it: OUT/store, OUT/cache, OUT/NAME."""
     seeds: tuple[int, ...] = (0, 1)
@@ -64,8 +66,25 @@ class Settings:
         if self.latent is not None and not 1 <= self.latent <= LARGEST_LATENT:
             raise UserError(f"latent is 1 to {LARGEST_LATENT}, or null for the trained one, not {self.latent}")
         check_limits(self.limits, has_twin=self.twin is not None)
+        _check_processes(self.launcher, self.parallel, self.recipe)
         if isinstance(self.launcher, SlurmLauncher) and not self.count_only:
             _check_gpus(self.launcher, self.recipe)
+
+
+def _check_processes(launcher: LauncherConfig, parallel: ParallelConfig, recipe: Recipe) -> None:
+    count = processes_of(launcher)
+    if count > 1 and isinstance(parallel, NoParallel):
+        raise UserError(f"launcher.processes={count} is {count} of one training; say how they share it: parallel=ddp")
+    if count > recipe.batch_size:
+        raise UserError(
+            f"launcher.processes={count} share a batch of recipe.batch_size={recipe.batch_size} images, which leaves "
+            f"some without any; use at most {recipe.batch_size}"
+        )
+    if count > 1 and recipe.micro_batch == "auto":
+        raise UserError(
+            "recipe.micro_batch=auto is found by a training of one process, since several wait for each other; give a "
+            f"number, or launcher.processes=1 instead of {count}"
+        )
 
 
 def _check_gpus(launcher: SlurmLauncher, recipe: Recipe) -> None:

@@ -14,6 +14,7 @@ import numpy
 from harness.launch import worker
 from harness.launch.attempt import Attempt, Result, shared_folder
 from harness.launch.events import report_progress
+from harness.launch.together import Place
 from harness.records.errors import UserError
 from harness.records.plain import Plain
 from harness.records.store import write_atomic
@@ -170,3 +171,25 @@ class Imports:
         import counts_imports
 
         return counts_imports.IMPORTED_BY
+
+
+@dataclass(frozen=True)
+class Followed:
+    """What its followers do, once they said where they are: ends, waits, fails, refuses, stops."""
+
+    what: str
+
+    def follow(self, folder: Path, place: Place) -> None:
+        (folder / f"place-{place.rank}").write_text(f"{place.host}:{place.port} of {place.size}")
+        write_atomic(folder / f"here-{place.rank}", str(os.getpid()).encode())
+        match self.what:
+            case "waits":
+                time.sleep(1000)
+            case "fails":
+                raise RuntimeError("out of luck")
+            case "refuses":
+                raise UserError("the data changed")
+            case "stops":
+                time.sleep(0.3)
+                (folder / f"stopped-{place.rank}").touch()
+                raise worker.AttemptStopped

@@ -1,0 +1,117 @@
+"""Trials that several processes train: the same trial, also where one of them is killed."""
+
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tiny_study import tiny_spec
+
+from harness.launch.events import read_steps
+from harness.launch.pool import Pool
+from harness.records.errors import UserError
+from harness.records.quantity import Measured
+from harness.trials.progress import Show
+from harness.trials.queue import TrialQueue, run_all
+from harness.trials.run import run_trial
+from harness.trials.settings import settings_of
+
+FOLDER = Path("runs/processes/attempts")
+
+
+def trained_together(*overrides: str, losses: list[str] | None = None, attempts: Path = FOLDER, **more):
+    spec = tiny_spec("launcher=local", "launcher.processes=2", *overrides, **more)
+    with Pool(attempts, spec.settings.launcher) as pool:
+        heard = [] if losses is None else losses
+        return run_all(TrialQueue(pool, on_loss=lambda _label, why: heard.append(why)), [spec], Show())[spec.key]
+
+
+def trained_alone(*overrides: str):
+    spec = tiny_spec(*overrides)
+    alone = replace(spec, settings=replace(spec.settings, out=Path("alone")))
+    folder = Path("alone/attempts/x/attempt-001")
+    folder.mkdir(parents=True)
+    return run_trial(alone, folder)
+
+
+def follower_of(folder: Path) -> int | None:
+    """The process that follows a worker of that folder."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"harness.launch.together" in words and any(str(folder).encode() in word for word in words):
+            return int(path.parent.name)
+    return None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_a_trial_of_two_processes_is_that_of_one(workplace, parallel):
+    alone, together = trained_alone(), trained_together(f"parallel={parallel}")
+    assert together.state == "complete"
+    assert together.key == alone.key
+    for name, within in (("validation_loss", 1e-4), ("fd", 1e-2)):
+        ours, theirs = together.quantities[name], alone.quantities[name]
+        assert isinstance(ours, Measured)
+        assert isinstance(theirs, Measured)
+        assert ours.value == pytest.approx(theirs.value, rel=within)
+    assert together.quantities["train_seconds"].conditions["processes"] == 2
+    assert [(point.step, point.name) for point in together.curve] == [(point.step, point.name) for point in alone.curve]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_one_that_is_killed_is_named_and_the_next_attempt_goes_on(workplace):
+    steps = ("recipe.steps=400", "recipe.checkpoint_every=5", "recipe.validate_every=400")
+    losses: list[str] = []
+
+    def kill() -> None:
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline:
+            logs = list(FOLDER.glob("*/steps.log"))
+            if logs and any(line["event"] == "saved" for log in logs for line in read_steps(log.parent)):
+                pid = follower_of(FOLDER)
+                if pid is not None:
+                    os.kill(pid, signal.SIGKILL)
+                    return
+            time.sleep(0.05)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    record = trained_together("parallel=ddp", *steps, losses=losses)
+    killer.join()
+    assert record.state == "complete"
+    assert losses == ["process 1 of 2 was ended by SIGKILL"]
+    (continued,) = record.provenance["continued_from"]
+    assert continued % 5 == 0
+    (attempts,) = FOLDER.glob("*/steps.log")
+    saved = [line for line in read_steps(attempts.parent) if line["event"] == "saved"]
+    assert continued == max(line["to"] for line in saved if line["attempt"] == "attempt-001")
+    assert not any(line["after"] < continued for line in saved if line["attempt"] == "attempt-002")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["launcher=local", "launcher.processes=2"], "launcher.processes=2 is 2 of one training; say how they share"),
+        (["launcher=local", "launcher.processes=65", "parallel=ddp"], "launcher.processes=65 share a batch of"),
+        (
+            ["launcher=local", "launcher.processes=2", "parallel=ddp", "recipe.micro_batch=auto"],
+            "found by a training of",
+        ),
+        (["launcher=local", "launcher.processes=0"], "launcher.processes must be at least 1, not 0"),
+    ],
+)
+def test_processes_that_cannot_share_are_refused(overrides, sentence):
+    with pytest.raises(UserError, match=sentence):
+        settings_of(overrides)
+
+
+def test_processes_are_no_part_of_a_trial(workplace):
+    more = tiny_spec("launcher=local", "launcher.processes=2", "parallel=fsdp", "recipe.micro_batch=2")
+    assert more.key == tiny_spec().key
