@@ -71,8 +71,8 @@ class Tab1:
             self.score(self.record(name, seed).key, value, guidance_scale=guidance, steps=steps, **sampling)
 
     def score(
-        self, trial: str, value: float | None, *, sampled_by: str = "", label: str = FID, samples: int = 50_000,
-        asked: int | None = None, **sampling: Any,
+        self, trial: str, value: float | None, *, label: str = FID, samples: int = 50_000, asked: int | None = None,
+        **sampling: Any,
     ) -> None:  # fmt: skip
         failed = Failed(phase="sample", message="NaN")
         scored = failed if value is None else fid(value, label=label, samples=samples)
@@ -84,7 +84,6 @@ class Tab1:
                     "trial": trial, "weights_sha256": "ab", "classes": "all", "samples": samples,
                     "sampling": {**PROTOCOL["sampling"], **sampling}, "data": PROTOCOL["data"],
                     "quality": {**PROTOCOL["quality"], "samples": asked or samples},
-                    **({"sampled_by": sampled_by} if sampled_by else {}),
                 },
                 quantities=quantities,
             )

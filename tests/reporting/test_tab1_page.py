@@ -308,10 +308,9 @@ def test_others_weights_that_were_scored_here_stand_below_the_printed_row(tab1: 
                             "macs": Counted(value=118_641_000_000, unit="multiply-adds")}}  # fmt: skip
     page = tab1.write(counted)
     assert "not measured" in table_rows(page)["dit_xl_2", "others"], "no score of its key is stored yet"
-    for guidance_scale, value in ((1.25, 2.6), (1.5, 2.4)):  # as of a pipeline, whose own call says how
-        how = f"sampled by its own call, DDIMScheduler, guidance {guidance_scale}"
+    for guidance_scale, value in ((1.25, 2.6), (1.5, 2.4)):  # as of a pipeline
         sampling = {"guidance_scale": guidance_scale, "steps": 50, "solver": "DDIMScheduler of DiTPipeline"}
-        tab1.score("00112233aabbccdd", value, sampled_by=how, **sampling)
+        tab1.score("00112233aabbccdd", value, **sampling)
     page = tab1.write(counted)
     assert list(table_rows(page))[4:7] == [("dit_xl_2", "printed"), ("dit_xl_2", "study"), ("dit_xl_2", "others")]
     row = table_rows(page)["dit_xl_2", "others"]

@@ -239,7 +239,7 @@ EIGHT = np.zeros((4, 8, 8, 1), np.uint8)
             "--build names who made a file of statistics",
         ),
         ({"arr_0": EIGHT}, ("--to", "x.txt"), "--to names an .npz file, not x.txt"),
-        ({"arr_0": EIGHT}, ("--guidance", "2"), "sample a trained network or a pipeline, and made.npz is neither"),
+        ({"arr_0": EIGHT}, ("--guidance", "2"), "are of a trained network or a pipeline, and made.npz is neither"),
         ({"arr_0": EIGHT}, ("launcher=slurm",), "is there already and scored in this process; leave out launcher"),
     ],
 )
