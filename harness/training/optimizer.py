@@ -27,10 +27,9 @@ class Optimizer:
     """AdamW (arXiv 1711.05101); weight decay on kernels and matrices, as `weight_decays` tells them from the rest."""
 
     def __init__(self, module: nn.Module, settings: AdamW) -> None:
-        self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        self.settings = settings
         decays = weight_decays(module)
         trained = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
+        self.settings, self.parameters = settings, [parameter for _, parameter in trained]
         groups = [
             {"params": [p for name, p in trained if decays[name]], "weight_decay": settings.weight_decay},
             {"params": [p for name, p in trained if not decays[name]], "weight_decay": 0.0},
