@@ -27,7 +27,6 @@ VERBS = {name: verb(name) for name in NAMES}
 README = Path(__file__).parent.parent / "README.md"
 HEAVY = ("torch", "coremltools", "transformers", "hydra", "optuna", "sklearn", "wandb")
 ARCHITECTURE_VERBS = ("measure", "export", "train", "compare")
-STUDY_VERBS = ("ablate", "report")  # their settings are those of the study, then the command line's
 
 
 @pytest.mark.parametrize("words", [["--help"], ["-h"], ["help"], []])
@@ -229,14 +228,14 @@ def test_every_example_names_what_exists(line):
     """Parsed, its study or architecture found, its settings composed and made; nothing is run."""
     verb, words = split_verb(shlex.split(line)[1:])
     arguments = parse(verb, words)
-    if verb in STUDY_VERBS:
+    if verb == "ablate":
         defaults = read_study("sweeps", arguments.name).get("settings", {})
         assert settings_of(arguments.overrides, defaults)
     elif verb == "sweep":
         assert sweep_study(arguments.name, arguments.overrides)
     elif verb == "data prepare":
         assert data_prepare.check(arguments) is None
-    elif verb == "promote":
+    elif verb in ("promote", "report"):
         assert read_study("sweeps", arguments.name)
     elif verb == "space":
         assert read_study("search_spaces", arguments.name)

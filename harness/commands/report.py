@@ -128,15 +128,10 @@ def _source(out: Path, name: str) -> Manifest | SweepSummary:
 def _study(name: str, overrides: Sequence[str]) -> tuple[Path, str | None]:
     """Where the study lies, and the page that its YAML names; one that ran from a file elsewhere goes by its name."""
     from harness.commands.operands import begun_study, is_defined, out_of
-    from harness.search.definition import sweep_study
-    from harness.trials.ablation_study import ablation_study
-    from harness.trials.studies import KINDS, read_study
+    from harness.trials.studies import read_study
 
-    if not is_defined(name) and "/" not in name and (study_folder(out := out_of(overrides), name)).is_dir():
+    out = out_of(overrides, name)
+    if not is_defined(name) and "/" not in name and study_folder(out, name).is_dir():
         begun_study(out, name)
         return out, None
-    if KINDS["sweep"] in read_study("sweeps", name):
-        sweep, settings = sweep_study(name, overrides)
-        return settings.out, sweep.report
-    study, settings = ablation_study(name, overrides)
-    return settings.out, study.report
+    return out, read_study("sweeps", name).get("report")

@@ -55,6 +55,8 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from harness.architecture.catalogue import architecture
+    from harness.architecture.latents import deployment_latent
     from harness.diffusion.config import LAST_SEED
     from harness.search.knob_checks import check_carries_over, check_types_of_values
     from harness.search.space import SPACES, read_space
@@ -67,6 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not 0 <= arguments.seed <= LAST_SEED:
         raise UserError(f"--seed is a whole number from 0 to {LAST_SEED}, not {arguments.seed}")
     space = read_space(arguments.name)
+    if arguments.samples:
+        deployment_latent(arguments.latent, architecture(space.base))
     twin = _twin(arguments.twin) if arguments.twin is not None else None
     with of_file(find_study(SPACES, arguments.name)):
         check_types_of_values(space)

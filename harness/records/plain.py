@@ -92,7 +92,9 @@ def from_plain(cls: type[T], data: Any, *, where: str = "") -> T:
             raise unknown_name("setting", _join(where, str(key)), (_join(where, name) for name in fields))
     missing = [name for name, field in fields.items() if name not in data and _required(field)]
     if missing:
-        raise UserError(f"missing setting '{_join(where, missing[0])}', which has no default; give it a value")
+        choices = get_args(hints[missing[0]]) if get_origin(hints[missing[0]]) is Literal else ()
+        advice = f"choose one of: {', '.join(map(str, choices))}" if choices else "give it a value"
+        raise UserError(f"missing setting '{_join(where, missing[0])}', which has no default; {advice}")
     values = {key: _cast(hints[key], item, _join(where, str(key))) for key, item in data.items()}
     return typing.cast(T, None) if _types_alone.get() else cls(**values)
 

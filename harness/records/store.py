@@ -73,9 +73,13 @@ class Store:
         return (record for record in read if record is not None)
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all; a folder that cannot be written is a UserError."""
-    with appearing(path) as file:
+def write_atomic(path: Path, content: bytes, *, synced: bool = True) -> None:
+    """Write a file so that it is there whole or not at all; a folder that cannot be written is a UserError.
+
+    `synced` waits for the disk, so that a power failure too leaves it whole. What is checked whenever it is read, and
+    can be made again, need not wait.
+    """
+    with appearing(path, synced=synced) as file:
         file.write(content)
 
 
@@ -89,7 +93,7 @@ def copy_atomic(source: Path, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def appearing(path: Path) -> Iterator[BinaryIO]:
+def appearing(path: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
     """A file to write, which appears at `path` when the block ends well."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,8 +101,9 @@ def appearing(path: Path) -> Iterator[BinaryIO]:
         try:
             with temporary.open("xb") as file:
                 yield file
-                file.flush()
-                os.fsync(file.fileno())
+                if synced:
+                    file.flush()
+                    os.fsync(file.fileno())
             temporary.replace(path)
         except BaseException:
             with contextlib.suppress(OSError):

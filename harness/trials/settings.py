@@ -19,7 +19,7 @@ from harness.tracking.config import TrackerConfig
 from harness.training.objective_config import FlowMatchingConfig, ObjectiveConfig
 from harness.training.parallel_config import NoParallel, ParallelConfig
 from harness.training.recipe import Recipe
-from harness.trials.compose import PROTOCOL, compose_plain, default_of, groups, merged, parsed
+from harness.trials.compose import CONF, PROTOCOL, compose_plain, default_of, groups, merged, parsed
 from harness.trials.limits import Limits, check_limits, flattened
 from harness.trials.twins import DeploymentTwin
 
@@ -126,7 +126,8 @@ def _settings(overrides: Sequence[str], defaults: Mapping[str, Any] | None) -> S
     try:
         return from_plain(Settings, plain)
     except UserError as error:
-        raise _of_another_option(str(error), merged(dict(defaults or {}), parsed(overrides))) or error from None
+        chosen = merged(dict(defaults or {}), parsed(overrides))
+        raise _of_another_option(str(error), chosen) or _of_a_group(str(error), chosen) or error from None
 
 
 def _of_another_option(said: str, chosen: Mapping[str, Any]) -> UserError | None:
@@ -145,14 +146,27 @@ def _of_another_option(said: str, chosen: Mapping[str, Any]) -> UserError | None
     return None
 
 
+def _of_a_group(said: str, chosen: Mapping[str, Any]) -> UserError | None:
+    """For a line that the file of a group's option has, as somebody edited it: the file beside what was said."""
+    for group in groups():
+        option = chosen.get(group, default_of(group))
+        if isinstance(option, str) and _refused(group, {group: option}) == said:
+            return UserError(f"{CONF / group / option}.yaml: {said}")
+    return None
+
+
 def _exists(group: str, option: str, key: str) -> bool:
     """Whether this option has the setting, whatever its value."""
+    return not _refused(group, {group: option, key: None}).startswith("unknown setting")
+
+
+def _refused(group: str, chosen: Mapping[str, Any]) -> str:
+    """What is wrong with the names and types of the group's settings; "" where nothing is."""
     try:
-        content = compose_plain((), {group: option, key: None})[group]
-        check_types(get_type_hints(Settings)[group], content, where=group)
+        check_types(get_type_hints(Settings)[group], compose_plain((), chosen)[group], where=group)
     except UserError as error:
-        return not str(error).startswith("unknown setting")
-    return True
+        return str(error)
+    return ""
 
 
 def study_from(cls: type[T], content: Mapping[str, Any], file: Path) -> T:

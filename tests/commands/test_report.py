@@ -13,6 +13,8 @@ TRAINED = ["trials=2", "sampler=random"]
 def test_a_sweep_has_a_page_without_any_file_of_its_own(workplace, capsys):
     assert main(["sweep", "search", *TRAINED]) == 0
     capsys.readouterr()
+    assert main(["report", "search", "trials=3"]) == 2
+    assert "the only setting here is out=FOLDER" in capsys.readouterr().err
     assert main(["report", "search"]) == 0
     page = Path(capsys.readouterr().out.strip())
     assert page == Path("runs/search/report.html")

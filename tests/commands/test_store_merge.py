@@ -28,7 +28,7 @@ def test_after_it_the_same_study_finds_its_trials_finished(workplace, capsys):
     assert main(["store", "merge", "brought"]) == 0
     assert main(["ablate", "tiny", "count_only=true"]) == 0
     assert read_events(Path("runs/tiny/attempts")) == [], "no job was begun"
-    assert main(["report", "tiny", "count_only=true"]) == 0
+    assert main(["report", "tiny"]) == 0
 
 
 def test_conflicts_and_damage_are_listed_and_the_status_is_1(workplace, capsys):

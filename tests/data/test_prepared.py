@@ -13,6 +13,7 @@ import pytest
 import torch
 from pictures import write_folder
 
+from harness.cli import main
 from harness.data.config import ImageFolderConfig, PreparedConfig
 from harness.data.dataset import load_dataset
 from harness.data.prepare import PrepareConfig, prepare_data
@@ -226,6 +227,25 @@ def test_another_preparation_is_not_mixed_in(filled, source, autoencoder, tmp_pa
         load_dataset(PreparedConfig())
     with pytest.raises(UserError, match=r"is prepared already"):
         prepare_data(how(tmp_path / "twice"), read(filled), autoencoder, CPU)
+
+
+def test_prepared_data_whose_autoencoder_is_not_here(filled, autoencoder, tmp_path, monkeypatch, capsys):
+    """What needs it is refused in one sentence, before anything is trained; a study of it is printed."""
+    monkeypatch.chdir(tmp_path)
+    gone = tmp_path / "gone.pth"
+    words = [
+        "data=prepared", f"data.path={filled}", "autoencoder=tiny", f"autoencoder.encoder={gone}",
+        f"autoencoder.decoder={autoencoder.decoder}", "coreml=none", "latency=none", "tracker=none", f"out={tmp_path}",
+    ]  # fmt: skip
+    assert main(["train", "laptop/thin_sdxl", *words]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("harness: ")
+    assert str(gone) in said
+    assert not (tmp_path / "store" / "trials").exists()
+    assert main(["config", "fig3", *words]) == 0
+    printed = capsys.readouterr()
+    assert f"autoencoder.encoder: {gone}" in printed.out
+    assert "harness: " in printed.err
 
 
 @pytest.mark.parametrize(("change", "said"), [

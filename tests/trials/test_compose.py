@@ -7,7 +7,7 @@ import pytest
 
 from harness.records.errors import UserError
 from harness.records.fields import describe_fields
-from harness.trials import compose
+from harness.trials import compose, settings
 from harness.trials.compose import PATHS, compose_plain, groups, merged, parsed, repeated_key
 from harness.trials.settings import Settings, settings_of
 
@@ -173,3 +173,15 @@ def test_an_option_of_ones_own_that_is_broken_is_one_sentence(content, sentence,
     monkeypatch.setattr(compose, "CONF", tmp_path / "conf")
     with pytest.raises(UserError, match=sentence):
         compose.compose_plain(["recipe=mine"])
+
+
+def test_a_wrong_line_in_the_file_of_a_group_is_told_with_the_file(tmp_path, monkeypatch):
+    mine = tmp_path / "conf"
+    shutil.copytree(compose.CONF, mine)
+    with (mine / "recipe" / "laptop.yaml").open("a") as file:
+        file.write("stepz: 4\n")
+    for module in (compose, settings):
+        monkeypatch.setattr(module, "CONF", mine)
+    with pytest.raises(UserError, match=rf"^{mine}/recipe/laptop.yaml: unknown setting 'recipe.stepz'"):
+        settings_of(["recipe=laptop"])
+    assert settings_of(["recipe=full"])

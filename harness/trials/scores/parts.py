@@ -119,7 +119,7 @@ class Parts:
     def _write(self, part: range, arrays: Arrays) -> None:
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **{**arrays, KEY: np.array(self.key)})
-        write_atomic(self._file(part), buffer.getvalue())
+        write_atomic(self._file(part), buffer.getvalue(), synced=False)  # `_read` checks it
 
     def _read(self, part: range) -> Arrays:
         """ValueError says what is wrong with it."""
