@@ -166,5 +166,5 @@ def test_a_wrong_ladder_is_one_sentence(change, message):
 
 
 def test_a_ladder_without_a_mode_is_told_which_there_are():
-    with pytest.raises(UserError, match=r"missing setting 'mode', which has no default; choose one of: cumulative, one_"):
+    with pytest.raises(UserError, match=r"missing setting 'mode', which has no default; choose one of: cumulative, "):
         from_plain(Ladder, {"base": "laptop/thin_sdxl", "rungs": [{"name": "a"}]})
