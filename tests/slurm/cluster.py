@@ -63,7 +63,8 @@ AccountingStorageEnforce=associations
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 ReturnToService=2
-KillWait=3
+# from SIGTERM to SIGKILL: time to save and to ask Slurm, on a busy machine
+KillWait=15
 Epilog={folder}/epilog
 MinJobAge=300
 SchedulerParameters=sched_interval=2,sched_min_interval=0,bf_interval=2,batch_sched_delay=0
@@ -72,7 +73,7 @@ NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} RealMemory={memory} Feature=plai
 PartitionName=main Nodes={host} Default=YES PriorityTier=5 PreemptMode=OFF
 PartitionName=low Nodes={host} PriorityTier=1 PreemptMode=REQUEUE
 PartitionName=spot Nodes={host} PriorityTier=1 PreemptMode=CANCEL
-PartitionName=graced Nodes={host} PriorityTier=1 PreemptMode=CANCEL GraceTime=10
+PartitionName=graced Nodes={host} PriorityTier=1 PreemptMode=CANCEL GraceTime=30
 PartitionName=high Nodes={host} PriorityTier=9 PreemptMode=OFF
 """
 EPILOG = """\
@@ -157,7 +158,7 @@ class Cluster:
         if "slurmctld" in self._daemons:
             self.ok("scancel", "--user=root")
             with contextlib.suppress(CannotStartError):
-                self._wait("slurmctld", lambda: self.run("squeue", "-h", check=False) == "", seconds=15)
+                self._wait("slurmctld", lambda: self.run("squeue", "-h", check=False) == "", seconds=60)
         for name in reversed(list(self._daemons)):
             self.end(name)
         end_all(self.folder)
@@ -190,14 +191,14 @@ class Cluster:
 
     def run(self, *command: str, check: bool = True) -> str:
         """What a Slurm command prints."""
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ | self.environment)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | self.environment)
         if check and done.returncode:
             raise CannotStartError(f"`{' '.join(command)}` failed: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout
 
     def ok(self, *command: str) -> bool:
         return not subprocess.run(
-            command, capture_output=True, timeout=60, env=os.environ | self.environment
+            command, capture_output=True, timeout=120, env=os.environ | self.environment
         ).returncode
 
     # how
@@ -247,7 +248,7 @@ class Cluster:
                 start_new_session=True,
             )  # fmt: skip
 
-    def _wait(self, name: str, ready: Callable[[], bool], seconds: float = 60) -> None:
+    def _wait(self, name: str, ready: Callable[[], bool], seconds: float = 180) -> None:
         deadline = time.monotonic() + seconds
         while not ready():
             if self._daemons[name].poll() is not None or time.monotonic() > deadline:

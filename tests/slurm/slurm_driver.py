@@ -21,9 +21,10 @@ from harness.launch.pool import Pool
 from harness.records.errors import UserError
 
 HELD = 4  # the step at which jobs of these tests are held
+PATIENCE_S = 300.0  # for what takes ten seconds on an idle machine
 SETTINGS = {
-    "partition": "main", "cpus": 1, "mem_gb": 0.2, "timeout_min": 5, "signal_delay_s": 10, "max_in_flight": 8,
-    "poll_interval_s": 0.2, "heartbeat_s": 0.5, "lease_timeout_s": 2.0, "start_grace_s": 10.0,
+    "partition": "main", "cpus": 1, "mem_gb": 0.2, "timeout_min": 10, "signal_delay_s": 10, "max_in_flight": 8,
+    "poll_interval_s": 0.2, "heartbeat_s": 0.5, "lease_timeout_s": 2.0, "start_grace_s": 60.0,
 }  # fmt: skip
 
 
@@ -38,14 +39,14 @@ class Driver:
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
 
-    def ended(self, seconds: float = 120) -> dict[str, dict[str, Any]]:
+    def ended(self, seconds: float = PATIENCE_S) -> dict[str, dict[str, Any]]:
         """Wait for the end; the final outcome of each key."""
         out, err = self.process.communicate(timeout=seconds)
         assert self.process.returncode == 0, f"{out}{err}\n{self.log()}"
         outcomes = [json.loads(line) for line in out.splitlines()]
         return {outcome["key"]: outcome for outcome in outcomes if outcome["state"] != "lost"}
 
-    def said(self, seconds: float = 120) -> str:
+    def said(self, seconds: float = PATIENCE_S) -> str:
         """Wait for the end; its last words."""
         return self.process.communicate(timeout=seconds)[1]
 
@@ -81,7 +82,7 @@ class Driver:
         """Slurm's number of the key's newest job."""
         return str(self.events("started", "resumed", key=key)[-1]["job"])
 
-    def wait(self, true: Callable[[], object], seconds: float = 120) -> None:
+    def wait(self, true: Callable[[], object], seconds: float = PATIENCE_S) -> None:
         """Until it is true, while the driver lives."""
         eventually(lambda: true() or self.process.poll() is not None, seconds)
         assert true(), f"{self.process.communicate()}\n{self.log()}"
@@ -90,7 +91,7 @@ class Driver:
         return "\n".join(map(str, self.events()))
 
 
-def eventually(true: Callable[[], object], seconds: float = 120) -> None:
+def eventually(true: Callable[[], object], seconds: float = PATIENCE_S) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, "waited in vain"

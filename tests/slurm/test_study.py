@@ -14,10 +14,10 @@ from tiny_study import SETTINGS, lay_out
 from harness.launch.events import read_events
 from harness.records.store import Store
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1200)]
 
 SLURM = [
-    "launcher=slurm", "launcher.gpus=0", "launcher.cpus=1", "launcher.mem_gb=1.8", "launcher.timeout_min=5",
+    "launcher=slurm", "launcher.gpus=0", "launcher.cpus=1", "launcher.mem_gb=1.8", "launcher.timeout_min=20",
     "launcher.partition=main",
 ]  # fmt: skip
 TRAINING = [
@@ -45,9 +45,9 @@ def test_a_trial_is_requeued_in_the_middle_of_its_training(cluster: Cluster, wor
     Plan(trials=1, held={"tiny_base": HELD}, budgets=(60,)).write(own)
     driver = start_driver(own, log, None, *COMMAND, cwd=workplace)
     try:
-        eventually(lambda: driver.poll() is not None or noted(own / "held.log"), 240)
+        eventually(lambda: driver.poll() is not None or noted(own / "held.log"), 500)
         cluster.run("scontrol", "requeue", read_events(ATTEMPTS)[-1]["job"])
-        assert driver.wait(240) == 0, log.read_text()
+        assert driver.wait(500) == 0, log.read_text()
     finally:
         driver.kill()
     story = [line["event"] for line in read_events(ATTEMPTS)]

@@ -27,8 +27,8 @@ PLAN = Plan(
 )
 SLURM = [
     "launcher=slurm", "launcher.partition=main", "launcher.gpus=0", "launcher.cpus=1", "launcher.mem_gb=1.8",
-    "launcher.timeout_min=5", "launcher.max_in_flight=3", "launcher.poll_interval_s=0.2", "launcher.heartbeat_s=1",
-    "launcher.lease_timeout_s=5", "launcher.start_grace_s=10",
+    "launcher.timeout_min=20", "launcher.max_in_flight=3", "launcher.poll_interval_s=0.2", "launcher.heartbeat_s=1",
+    "launcher.lease_timeout_s=5", "launcher.start_grace_s=60",
 ]  # fmt: skip
 
 
