@@ -80,7 +80,7 @@ def submit_slurm(attempts: Sequence[Attempt], launcher: SlurmLauncher) -> list[S
 
 
 def _executor(logs: Path, name: str, root: Path, launcher: SlurmLauncher) -> submitit.SlurmExecutor:
-    python = shlex.join(python_command(root))
+    python = shlex.join(python_command(root, hold_signals=True))
     executor = submitit.SlurmExecutor(logs, max_num_timeout=launcher.max_requeues, python=python)
     executor.update_parameters(job_name=name, **slurm_parameters(launcher))
     return executor

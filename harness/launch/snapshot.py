@@ -23,6 +23,8 @@ START = (
     'runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)'
 )
 """What `python -m` does, with the first argument first in the path."""
+HOLD_SIGNALS = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR2)); "
+"""Before all else: they wait until the worker listens (`StopSignals`), where they would have ended its imports."""
 
 
 @cache
@@ -42,10 +44,11 @@ def snapshot(folder: Path) -> Path:
     return target
 
 
-def python_command(folder: Path) -> list[str]:
+def python_command(folder: Path, *, hold_signals: bool = False) -> list[str]:
     """A Python that imports the copy before the installed package, and nothing from the working directory; `-m MODULE
     ARGUMENTS` follow. The path of the copy is an argument, since PYTHONPATH would split it at a colon."""
-    return [sys.executable, "-u", "-P", "-c", START, str(snapshot(folder))]
+    start = HOLD_SIGNALS + START if hold_signals else START
+    return [sys.executable, "-u", "-P", "-c", start, str(snapshot(folder))]
 
 
 def _copy(files: dict[Path, bytes], target: Path, state: dict[str, str]) -> None:

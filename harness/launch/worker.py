@@ -143,6 +143,7 @@ def _run(attempt: Attempt, signals: "StopSignals") -> Result:
     attempt.mark_resumed()
     with signals:
         try:
+            signals.hear_held()
             call: Call = DelayedSubmission.load(attempt.call).function
             return Result(state="done", value=to_plain(call(attempt.folder)))
         except AttemptStopped:
@@ -206,6 +207,8 @@ class StopSignals:
     SIGTERM is the driver's or Slurm's, SIGUSR1 the heartbeat's, SIGUSR2 the warning before the time limit. A callable
     that wants to save first listens for SIGTERM itself, so the warning is passed on as SIGTERM. In the driver's own
     process none of them is touched. After the block all are ignored: the result is about to be written.
+
+    On Slurm a signal may come while the worker still imports; it is held from the first line on (`HOLD_SIGNALS`).
     """
 
     def __init__(self, *, listens: bool) -> None:
@@ -219,6 +222,10 @@ class StopSignals:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._on(signal.SIG_IGN)
+
+    def hear_held(self) -> None:
+        """What was held until now arrives in this call."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)
 
     def _stop(self, signum: int, _frame: FrameType | None) -> None:
         self.first = self.first or signal.Signals(signum)

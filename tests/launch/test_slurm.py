@@ -8,14 +8,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+import launch_jobs as jobs
 import pytest
+from test_pool import wait_until
 
 from harness.launch import endings, executors, slurm_queue, worker
 from harness.launch.attempt import Attempt, Result, new_attempt
 from harness.launch.config import SlurmLauncher
 from harness.launch.endings import Ending, Policy
+from harness.launch.events import read_events
 from harness.launch.slurm import SlurmHandle
 from harness.launch.slurm_queue import STATES, SlurmQueue, is_alive, policy_of
+from harness.launch.snapshot import python_command
 from harness.launch.worker import Job, earlier_run_is_over, heartbeat_of, save_call
 from harness.records.errors import UserError
 
@@ -314,6 +318,22 @@ def test_a_job_that_was_replaced_does_not_requeue_itself(attempt: Attempt, comma
     left = worker.requeue_or_stop(attempt, SLURM, signal.SIGUSR1, time.monotonic())
     assert isinstance(left, Result)
     assert commands["calls"] == []
+
+
+@pytest.mark.parametrize(("number", "ending"), [(signal.SIGUSR2, "requeued"), (signal.SIGTERM, "stopped")])
+def test_a_signal_that_comes_while_the_worker_imports_is_heard_once_it_can_be(
+    attempt: Attempt, number: signal.Signals, ending: str
+) -> None:
+    """By its default action it would end the process there: a job without a result, which counts as lost."""
+    save_call(attempt, jobs.Steps())
+    command = [*python_command(attempt.root, hold_signals=True), "-m", "worker_imports_slowly", str(attempt.folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        wait_until((attempt.folder / "imports").exists)
+        process.send_signal(number)
+        (attempt.folder / "go").touch()
+        assert process.communicate(timeout=120)[0].split() == [ending]
+    assert [line["event"] for line in read_events(attempt.root)] == ["started", ending]
+    assert not (attempt.folder.parent / "shared" / "steps.log").exists(), "no step was begun"
 
 
 def test_a_requeued_run_waits_for_the_lease_of_the_run_on_another_host(attempt: Attempt) -> None:

@@ -3,6 +3,7 @@
 from harness.launch.config import SlurmLauncher
 from harness.launch.executors import submission_of
 from harness.launch.pool import Pool
+from harness.launch.snapshot import HOLD_SIGNALS
 
 
 def test_the_script_shown_is_the_one_that_submitit_submits(tmp_path, slurm_stand_in):
@@ -18,3 +19,4 @@ def test_the_script_shown_is_the_one_that_submitit_submits(tmp_path, slurm_stand
             pool.poll()
         scripts = sorted(slurm_stand_in.glob("script*"))
         assert shown == scripts[-1].read_text()
+        assert HOLD_SIGNALS in shown, "a signal does not end a worker that still imports"
