@@ -12,6 +12,7 @@ Names are checked where they are known best: an option against the group's files
 `from_plain` when the dataclass is made. Hydra is imported late: `harness --help` does without it.
 """
 
+import copy
 import functools
 import re
 import sys
@@ -81,7 +82,6 @@ def default_of(group: str) -> str:
 
 def compose_plain(overrides: Sequence[str] = (), defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """All settings as plain data: config.yaml, then the study's `defaults`, then `overrides` (`key=value` each)."""
-    from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
@@ -90,8 +90,7 @@ def compose_plain(overrides: Sequence[str] = (), defaults: Mapping[str, Any] | N
     typed = parsed(overrides)
     chosen = merged(dict(defaults or {}), typed)
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose("config", overrides=_group_choices(chosen))
+        config = copy.deepcopy(_composed(CONF, tuple(_group_choices(chosen))))
         for key in sorted(chosen, key=lambda key: (key in typed, not key.endswith(KIND))):  # a kind, then its settings
             if key not in groups() or isinstance(chosen[key], Mapping):
                 _set(config, key, chosen[key])
@@ -110,6 +109,15 @@ def compose_plain(overrides: Sequence[str] = (), defaults: Mapping[str, Any] | N
         raise
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
+
+
+@functools.cache
+def _composed(conf: Path, choices: tuple[str, ...]) -> Any:
+    """The groups' files under one config, as an OmegaConf: tenths of a second, and a command asks several times."""
+    from hydra import compose, initialize_config_dir
+
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        return compose("config", overrides=list(choices))
 
 
 def _set(config: Any, key: str, value: Any) -> None:
