@@ -311,7 +311,8 @@ def _stage(job: Job) -> str:
     progress = job.progress
     if progress is None:
         return job.worker
-    return f"{progress.phase} {progress.step:,}/{progress.of:,}" if progress.of > 1 else progress.phase
+    stage = f"{progress.phase} {progress.step:,}/{progress.of:,}" if progress.of > 1 else progress.phase
+    return f"{stage}, {progress.speed}" if progress.speed else stage
 
 
 def _cell(cell: Cell) -> str:

@@ -112,9 +112,10 @@ class Progress:
     step: int
     of: int
     time: float  # Unix seconds
+    speed: str = ""  # `1,230 images/s, MFU 41.2%`, where the phase has one
 
 
-def report_progress(attempt_folder: Path, phase: str, step: int, of: int) -> None:
+def report_progress(attempt_folder: Path, phase: str, step: int, of: int, speed: str = "") -> None:
     """Say how far the attempt is; cheap enough for every step (at most one write each half second and phase).
 
     A full disk is not reported here: what matters will meet it too, and says so.
@@ -124,7 +125,7 @@ def report_progress(attempt_folder: Path, phase: str, step: int, of: int) -> Non
     if phase == last_phase and step < of and now - last_time < EVERY_S:
         return
     _last[attempt_folder] = (phase, now)
-    plain = to_plain(Progress(phase=phase, step=step, of=of, time=time.time()))
+    plain = to_plain(Progress(phase=phase, step=step, of=of, time=time.time(), speed=speed))
     with suppress(OSError):
         partial = attempt_folder / ".progress.json"  # one writer: the attempt's own worker
         partial.write_text(json.dumps(plain))

@@ -25,6 +25,19 @@ def build(config: ArchitectureConfig, *, checkpointing: bool = False) -> nn.Modu
     return module
 
 
+def blocks_of(network: nn.Module) -> list[nn.Module]:
+    """What it repeats, in order: the blocks and transformers of a UNet's stages, the members of another network's
+    lists."""
+    blocks: list[nn.Module] = []
+    for part in network.children():
+        for each in part if isinstance(part, nn.ModuleList) else [part]:
+            if isinstance(each, Blocks):
+                blocks += blocks_of(each)
+            elif each is not part:
+                blocks.append(each)
+    return blocks
+
+
 def example_inputs(
     config: ArchitectureConfig, *, latent: int, batch: int = 1, device: str | torch.device = "cpu"
 ) -> tuple[Tensor, ...]:

@@ -1,7 +1,10 @@
-"""The rows of a training's batches, from any step on: functions of (seed, step)."""
+"""The rows of a training's batches, from any step on: functions of (seed, step); and batches that are made while the
+device computes."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -14,6 +17,10 @@ from harness.training.recipe import Recipe
 IN_MEMORY_BYTES = 512 * 2**20
 """Data up to this size is read once and kept; it is faster and gives the same batches."""
 
+AHEAD = 2
+"""Batches that are made before they are needed: one is read and copied while the device has another."""
+
+T = TypeVar("T")
 Pair = tuple[Tensor, Tensor]  # rows as they are stored (B, C, H, W), class numbers (B,)
 
 
@@ -63,6 +70,21 @@ def training_rows(data: TrainingData, recipe: Recipe, seed: int, first_step: int
     steps = range(first_step, recipe.steps + 1)
     numbers = _Numbers(order, steps, slice(samples.start, samples.stop))
     return _pairs(images, numbers, len(steps) * len(samples), recipe)
+
+
+def made_ahead(batches: Iterator[T], count: int, device: torch.device) -> Generator[T, None, None]:
+    """The same ones, `count` of them made by a thread while others are trained on. What making one raises is raised
+    where it is due."""
+    with_device = torch.cuda.set_device if device.type == "cuda" else lambda _number: None  # which is a thread's own
+    number = torch.cuda.current_device() if device.type == "cuda" else 0
+    thread, end = ThreadPoolExecutor(1, "batches", with_device, (number,)), object()
+    try:
+        coming: deque[Future[Any]] = deque(thread.submit(next, batches, end) for _ in range(count))
+        while (batch := coming.popleft().result()) is not end:
+            coming.append(thread.submit(next, batches, end))
+            yield batch
+    finally:
+        thread.shutdown(cancel_futures=True)
 
 
 def stacked(images: Images, numbers: Sequence[int]) -> Pair:

@@ -1,11 +1,13 @@
-"""Where training runs, in what precision, with how many threads."""
+"""Where training runs, in what precision, with how many threads; how a network and its inputs get there."""
 
 import contextlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 import torch
+from torch import Tensor, nn
 
+from harness.models.build import blocks_of
 from harness.records.errors import UserError
 from harness.training.recipe import Recipe
 
@@ -66,6 +68,39 @@ def use_threads(threads: int | None) -> None:
 def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[object]:
     """The forward pass in `precision`; weights, loss and optimiser stay float32."""
     return contextlib.nullcontext() if precision == torch.float32 else torch.autocast(device.type, precision)
+
+
+def placed(network: nn.Module, recipe: Recipe, device: torch.device) -> nn.Module:
+    """The network itself on the device, its kernels in the recipe's order."""
+    order = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    return network.to(device=device, memory_format=order)  # type: ignore[call-overload, no-any-return]
+
+
+COMPILER = "inductor"
+MOST_VARIANTS = 256
+"""Blocks of different shapes that one training compiles; all share one piece of code, and beyond PyTorch's default of 8
+the rest would run as they are, which nobody would see."""
+
+
+def compile_blocks(network: nn.Module) -> None:
+    """Have each block compiled when it is first called, in place: their names stay, and copies are not compiled.
+
+    Block by block, as torchtitan does: equal ones share their code, and a whole UNet would take many times as long.
+    """
+    blocks = blocks_of(network)
+    if not blocks:
+        raise UserError(f"recipe.compile compiles blocks, and {type(network).__name__} has none; leave it out")
+    torch._dynamo.config.recompile_limit = MOST_VARIANTS
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
+    for block in blocks:
+        block.compile(backend=COMPILER)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """On that device. CUDA copies from page-locked memory while this process goes on; it waits for nothing."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def device_name(device: torch.device) -> str:

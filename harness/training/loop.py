@@ -5,11 +5,12 @@ averaged weights, optimiser moments, what the objective trains beside the networ
 of the curve.
 """
 
+import contextlib
 import copy
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -19,9 +20,9 @@ from torch import Tensor, nn
 from harness.records.errors import UserError
 from harness.records.plain import fingerprint, identity
 from harness.records.record import CurvePoint
-from harness.training.batches import TrainingData, training_rows
+from harness.training.batches import AHEAD, TrainingData, made_ahead, training_rows
 from harness.training.checkpoint import Checkpoint, latest, named_tensors, restore, save
-from harness.training.device import device_name, precision_name, resolve_device, resolve_precision
+from harness.training.device import device_name, placed, precision_name, resolve_device, resolve_precision
 from harness.training.ema import Ema, PowerAverages
 from harness.training.objective import Objective, TrainingBatch
 from harness.training.outcomes import Diverged, Effort, Interrupted, Trained
@@ -30,6 +31,7 @@ from harness.training.parallel_config import FsdpParallel, NoParallel, ParallelC
 from harness.training.post_hoc import snapshots_in
 from harness.training.randomness import draws_of, stream_seed
 from harness.training.recipe import Recipe
+from harness.training.speed import Pace, Speed, stated_peak
 from harness.training.stopping import SigtermFlag
 from harness.training.update import Update
 
@@ -37,6 +39,9 @@ log = logging.getLogger(__name__)
 
 READ_AT_ONCE = ("cpu",)
 """Devices whose losses are read after every step; elsewhere that would wait for the device, so only when due."""
+
+MADE_AHEAD = ("cuda",)
+"""Devices whose batches a thread makes while they compute; a processor would only be shared."""
 
 SNAPSHOTS = "snapshots"
 """Of averages, in a training's folder."""
@@ -56,18 +61,22 @@ def train(
     seed: int,
     folder: Path,
     parallel: ParallelConfig | None = None,
+    macs: int | None = None,
     on_point: Callable[[CurvePoint], None] = lambda _point: None,
     on_progress: Callable[[int, int], None] = lambda _step, _of: None,
+    on_speed: Callable[[int, Speed], None] = lambda _step, _speed: None,
     on_steps: OnSteps = lambda _what, _after, _to: None,
 ) -> Trained:
     """Train `model` (initialised by the caller) by the recipe, or go on from the newest checkpoint in `folder`.
 
     `architecture` is the fingerprint of what the model is: networks of equal shapes can compute different things.
+    `macs` are its multiply-adds for one sample, for the utilisation of the device.
 
     `on_point` hears every point of the curve as it arises, first those of the checkpoint that it goes on from; after a
     kill it hears those behind the last checkpoint again, with equal values. `on_progress` hears (step, steps) after
-    each step, `on_steps` which stretch of steps was trained and saved, so that a log of it proves that none was trained
-    twice. Called again when all is done, it returns at once.
+    each step; `on_speed` with the points of the curve (step, how fast the newest ones were), where that is known;
+    `on_steps` which stretch of steps was trained and saved, so that a log of it proves that none was trained twice.
+    Called again when all is done, it returns at once.
 
     In several processes (`parallel`; the process group is there) all call it alike; the first writes and is heard.
 
@@ -78,21 +87,23 @@ def train(
     parallel = NoParallel() if parallel is None else parallel
     check_world(world, parallel, recipe.batch_size)
     if not world.is_first:
-        on_point, on_progress, on_steps = _unheard, _unheard, _unheard
+        on_point, on_progress, on_speed, on_steps = _unheard, _unheard, _unheard, _unheard
     with torch.random.fork_rng([device] if device.type == "cuda" else []), SigtermFlag() as stop:
         training = Training(
-            model.to(device), objective, data, recipe, architecture, seed, folder, device, parallel, on_point, on_steps
-        )
+            placed(model, recipe, device),
+            objective, data, recipe, architecture, seed, folder, device, parallel, macs, on_point, on_speed, on_steps,
+        )  # fmt: skip
         training.resume()
         began = training.step
         on_steps("began", began, began)
         try:
-            for step, batch in enumerate(training.batches(), start=began + 1):
-                training.advance(step, batch)
-                on_progress(step, recipe.steps)
-                if world.any(stop.requested):
-                    training.save()
-                    raise Interrupted(step)
+            with contextlib.closing(training.batches()) as batches:
+                for step, batch in enumerate(batches, start=began + 1):
+                    training.advance(step, batch)
+                    on_progress(step, recipe.steps)
+                    if world.any(stop.requested):
+                        training.save()
+                        raise Interrupted(step)
             return training.result()
         finally:
             on_steps("ended", began, training.step)
@@ -112,12 +123,15 @@ class Training:
         folder: Path,
         device: torch.device,
         parallel: ParallelConfig,
+        macs: int | None,
         on_point: Callable[[CurvePoint], None],
+        on_speed: Callable[[int, Speed], None],
         on_steps: OnSteps,
     ) -> None:
         self.model, self.objective, self.data, self.recipe = model.train(), objective, data, recipe
         self.architecture = architecture
-        self.seed, self.folder, self.device, self.on_point, self.on_steps = seed, folder, device, on_point, on_steps
+        self.seed, self.folder, self.device = seed, folder, device
+        self.on_point, self.on_speed, self.on_steps = on_point, on_speed, on_steps
         self.snapshots = folder / SNAPSHOTS
         self.precision = resolve_precision(recipe, device)
         self.world = current_world()
@@ -139,9 +153,15 @@ class Training:
         self.continued_from: list[int] = []
         self.notes: list[str] = []
         self.clock = _Clock(device)
+        peak = stated_peak(device_name(device), precision_name(self.precision))
+        self.pace = Pace(recipe.batch_size, macs, None if peak is None else peak * self.world.size)
 
-    def batches(self) -> Iterator[TrainingBatch]:
+    def batches(self) -> Generator[TrainingBatch, None, None]:
         """Of the steps that are left, this process's shares."""
+        batches = self._batches()
+        return made_ahead(batches, AHEAD, self.device) if self.device.type in MADE_AHEAD else batches
+
+    def _batches(self) -> Generator[TrainingBatch, None, None]:
         own = self.world.share(self.recipe.batch_size)
         rows_of_steps = training_rows(self.data, self.recipe, self.seed, self.step + 1, own)
         for step, (rows, labels) in enumerate(rows_of_steps, start=self.step + 1):
@@ -157,6 +177,8 @@ class Training:
         due = {name: self._due(name) for name in ("log_every", "validate_every", "checkpoint_every")}
         if self.device.type in READ_AT_ONCE or any(due.values()):
             self._read_losses()
+        if any(due.values()):
+            self.pace.end(step)
         if due["log_every"]:
             self._log()
         if due["validate_every"]:
@@ -165,6 +187,8 @@ class Training:
             self.averages.write(self.snapshots, step, self.architecture, self.world)
         if due["checkpoint_every"]:
             self.save()
+        if any(due.values()):
+            self.pace.begin(step)
 
     def _due(self, setting: str) -> bool:
         return self._due_at(self.step, setting)
@@ -195,6 +219,8 @@ class Training:
         for name in self.interval[0]:
             self._point(name, math.fsum(values[name] for values in self.interval) / len(self.interval))
         self._point("learning_rate", self.recipe.learning_rate_at(self.step))
+        if self.pace.newest is not None:
+            self.on_speed(self.step, self.pace.newest)
         if self.step % self.recipe.log_every == 0:
             self.interval.clear()
 
@@ -312,9 +338,9 @@ class Training:
         )
 
     def _averaged(self) -> nn.Module:
-        """The averaged model, whole, also where its processes have shares of it."""
+        """The averaged model, whole, also where its processes have shares of it; its kernels row by row."""
         if self.unsharded is None:
-            return self.ema.model
+            return self.ema.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload, no-any-return]
         restore(self.unsharded, named_tensors(self.ema.model))
         return self.unsharded.requires_grad_(False).eval().to(self.device)
 
@@ -328,6 +354,7 @@ class Training:
             gpu_seconds=seconds["gpu"],
             continued_from=tuple(self.continued_from),
             notes=(*self.notes, *self.update.notes),
+            speed=self.pace.typical,
         )
 
 

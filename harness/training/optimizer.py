@@ -68,5 +68,10 @@ class Optimizer:
             if path.startswith(prefix):
                 number, name = path.removeprefix(prefix).split(".")
                 of = self._numbered[int(number)]
-                states.setdefault(int(number), {})[name] = tensor.clone() if tensor.ndim == 0 else like(tensor, of)
+                states.setdefault(int(number), {})[name] = tensor.clone() if tensor.ndim == 0 else _moment(tensor, of)
         self._adamw.load_state_dict({"state": states, "param_groups": self._adamw.state_dict()["param_groups"]})
+
+
+def _moment(tensor: Tensor, of: Tensor) -> Tensor:
+    """A parameter's, as that is sharded and in the order of its numbers."""
+    return torch.empty_like(of).copy_(like(tensor, of))

@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from harness.records.record import CurvePoint
+from harness.training.speed import Speed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +27,8 @@ class Effort:
     """The steps at which earlier attempts were continued."""
     notes: tuple[str, ...]
     """Sentences on what went wrong and was mended: an unreadable checkpoint."""
+    speed: Speed | None
+    """Of the last attempt's steps, the median over its curve; None where it has fewer than two points behind them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -71,6 +71,11 @@ class Recipe:
     gradient_checkpointing: bool = field(default=False, metadata=NOT_IDENTITY)
     """Recompute every UNet block in the backward pass instead of keeping what it made: less memory, about a third more
     time, the same gradients."""
+    compile: bool = field(default=False, metadata=NOT_IDENTITY)
+    """Every block by `torch.compile`, in training: its first steps take minutes, the others less time and memory. As on
+    another device the same numbers are rounded in another order, so it is recorded and no part of the identity."""
+    channels_last: bool = field(default=False, metadata=NOT_IDENTITY)
+    """Kernels in the order (out, height, width, in), which tensor cores read as it is: the same numbers, likewise."""
     data_workers: int = field(default=0, metadata=NOT_IDENTITY)
     """Processes that read images which do not fit in memory; 0 reads them in the training process."""
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from harness.records.errors import UserError
 from harness.training.checkpoint import named_tensors, restore
-from harness.training.device import autocast, device_name
+from harness.training.device import autocast, compile_blocks, device_name
 from harness.training.objective import Loss, Objective, TrainingBatch
 from harness.training.optimizer import AdamW, Optimizer
 from harness.training.parallel import World, check_independent, gradients_kept, parallelize
@@ -46,6 +46,8 @@ class Update:
             what = "recipe.micro_batch" if world.size == 1 else f"parallel={parallel.kind}"
             for module in self.modules.values():
                 check_independent(module, what)
+        if recipe.compile:
+            compile_blocks(network)
         self.network = parallelize(network, parallel, world)
         settings = {"model": _adamw(recipe)} | {each.name: each.optimizer for each in beside}
         self.optimizers = {name: Optimizer(module, settings[name]) for name, module in self.modules.items()}

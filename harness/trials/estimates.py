@@ -1,7 +1,6 @@
 """What a study would take, before it runs: compute, hours, disk, jobs. Estimates; a dry run says what they rest on.
 
-A forward pass of one picture takes M multiply-adds, counted at the trained latent; each is two floating-point
-operations (FLOP), and a backward pass takes two forward passes:
+A forward pass of one picture takes M multiply-adds, counted at the trained latent (`training/speed.py` has the FLOP):
 
     training   6 M B S    B pictures a step, S steps; 8 M B S with recipe.gradient_checkpointing, a second forward
     scores     2 M E N    N samples of E evaluations each, guidance among them (`SamplingConfig.evaluations`)
@@ -32,14 +31,13 @@ from harness.records.store import Store
 from harness.training.checkpoint import KEPT
 from harness.training.device import resolve_device
 from harness.training.recipe import Recipe
+from harness.training.speed import FORWARD, RECOMPUTED, WITH_BACKWARD
 from harness.trials.costs import cost_of
 from harness.trials.run import KEPT_SAMPLES
 from harness.trials.settings import Settings
 from harness.trials.spec import store_of
 from harness.trials.study_data import Pictures, data_bytes, pictures_of
 
-FORWARD, WITH_BACKWARD, RECOMPUTED = 2, 6, 8
-"""FLOP a multiply-add of one forward pass: sampling; training; training that computes blocks twice."""
 CHECKPOINTING = "gradient_checkpointing"
 """Among the conditions of `train_seconds` where blocks were computed twice, and there alone."""
 CHECKPOINT_BYTES, WEIGHT_BYTES = 16, 4

@@ -41,6 +41,7 @@ class Show:
         self._live: Live | None = None
         self._specs: dict[str, TrialSpec] = {}  # by trial key
         self._cells: dict[str, str] = {}  # trial key -> what its cell says
+        self._speeds: dict[str, str] = {}  # trial key -> what a line says behind that
         self._rows: dict[str, dict[int, str]] = {}  # name -> seed -> trial key, the newest name last
         self._seeds: dict[int, None] = {}  # a set in order
         self._ended: set[str] = set()
@@ -58,6 +59,7 @@ class Show:
     def board(self, specs: Sequence[TrialSpec] = (), *, total: int | None = None) -> Iterator[None]:
         """While inside, a terminal shows a table of trials; `total` is how many will come, where that is known."""
         self._specs, self._cells, self._rows, self._seeds, self._ended, self._total = {}, {}, {}, {}, set(), total
+        self._speeds = {}
         for spec in specs:
             self.add(spec)
         if not self.console.is_terminal:
@@ -80,11 +82,12 @@ class Show:
         for key, last in progress.items():
             if key in self._cells:
                 self._cells[key] = f"{last.phase} {last.step}/{last.of}" if last.of > 1 else last.phase
+                self._speeds[key] = f", {last.speed}" if last.speed else ""
         if self._live is not None:
             self._live.update(self._table())
         elif progress and self._running_line.due():
             reported = [key for key in progress if key in self._specs]
-            self.note("; ".join(f"{self._specs[key].label}: {self._cells[key]}" for key in reported))
+            self.note("; ".join(f"{self._specs[key].label}: {self._cells[key]}{self._speeds[key]}" for key in reported))
 
     def refused(self, in_a_row: int, reason: str) -> None:
         """A candidate that is not trained: a long row of them is worth a line, a few are not."""

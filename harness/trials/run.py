@@ -31,7 +31,7 @@ from harness.models.weights import Training, tensors_sha256, write_weights
 from harness.records.errors import UserError
 from harness.records.plain import to_plain
 from harness.records.provenance import completed_provenance, provenance
-from harness.records.quantity import Failed, Measured, Quantity, value_of
+from harness.records.quantity import Counted, Failed, Measured, Quantity, value_of
 from harness.records.record import CurvePoint, State, TrialRecord
 from harness.records.store import write_atomic
 from harness.tracking.tracker import Run, Tracker, flat, tracker
@@ -40,7 +40,8 @@ from harness.training.loop import train
 from harness.training.objectives import build_objective
 from harness.training.outcomes import Diverged, Effort, Interrupted, Trained
 from harness.training.parallel import process_group
-from harness.trials.costs import before_training, measure_coreml, measure_latency, measure_twin
+from harness.training.speed import Speed
+from harness.trials.costs import before_training, cost_of, measure_coreml, measure_latency, measure_twin
 from harness.trials.outcomes import all_unavailable, finished, learnt, record_of, rejected, with_own_twin
 from harness.trials.prepared import Prepared, cache_folder, check_unchanged, prepare
 from harness.trials.samples import (
@@ -66,6 +67,9 @@ SHOWN_FLAT = ("recipe", "sampling", "quality")
 
 KEPT_SAMPLES = 1024
 """Of a trial's samples, where there are too many to keep all."""
+
+HOW_COMPUTED = ("gradient_checkpointing", "compile", "channels_last")
+"""Settings of a recipe that change the time of a training and nothing it finds: conditions of that time, where on."""
 
 GRID_ROWS = 8
 GRID_MOST_COLUMNS = 12
@@ -137,6 +141,7 @@ class Trial:
         self.artifacts: dict[str, str] = {}
         self.curve: dict[tuple[int, str], CurvePoint] = {}
         self.seconds: dict[str, float] = {}
+        self.speed = ""  # of the newest steps, for people
         self.start = provenance(threads=threads_of(spec.settings.launcher))
 
     def run(self) -> TrialRecord:
@@ -195,18 +200,34 @@ class Trial:
                 self.folder,
                 place,
                 on_point=self.point,
-                on_progress=lambda step, of: report_progress(self.folder, "train", step, of),
+                macs=self.trained_macs(prepared),
+                on_progress=lambda step, of: report_progress(self.folder, "train", step, of, self.speed),
+                on_speed=self.hear_speed,
                 on_steps=partial(log_steps, self.folder),
             )
         self.curve = {(point.step, point.name): point for point in trained.curve}
         effort = trained.effort
         under = {"device": effort.device, "precision": effort.precision, "steps": trained.steps}
         self.quantities["validation_loss"] = Measured(value=trained.validation_loss, unit="1", conditions=under)
-        under = {**under, **({"gradient_checkpointing": True} if recipe.gradient_checkpointing else {})}
+        under |= {name: True for name in HOW_COMPUTED if getattr(recipe, name)}
         if processes > 1:
             under = {**under, "processes": processes, "parallel": self.spec.settings.parallel.kind}
         self.quantities["train_seconds"] = Measured(value=effort.seconds, unit="s", conditions=under)
         return trained
+
+    def trained_macs(self, prepared: Prepared) -> int:
+        """Multiply-adds of the network for one sample of the size that it is trained on."""
+        latent, counted = prepared.sizes.latent[-1], self.quantities["macs"]
+        if isinstance(counted, Counted) and counted.conditions.get("latent") == latent:
+            return int(counted.value)
+        return cost_of(self.spec.architecture, latent).macs
+
+    def hear_speed(self, step: int, speed: Speed) -> None:
+        """For people and dashboards: no part of the curve, which is the same however fast it was drawn."""
+        self.speed = str(speed)
+        for name, value in speed_fields(speed).items():
+            if value is not None:
+                self.tracking.log(CurvePoint(step=step, name=name, value=value))
 
     def point(self, point: CurvePoint) -> None:
         self.curve[point.step, point.name] = point
@@ -305,6 +326,7 @@ class Trial:
                 "gpu_seconds": effort.gpu_seconds,
                 "continued_from": list(effort.continued_from),
                 "notes": list(effort.notes),
+                **({} if effort.speed is None else speed_fields(effort.speed)),
             }
         size = sum(self.spec.store.artifact(self.spec.key, name).stat().st_size for name in self.artifacts)
         origin = completed_provenance(self.start, stage_seconds=self.seconds, artifact_bytes=size, **learnt)
@@ -319,6 +341,10 @@ class Trial:
         started = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - started, 3)
+
+
+def speed_fields(speed: Speed) -> dict[str, float | None]:
+    return {"images_per_second": speed.images_per_second, "model_flops_utilisation": speed.mfu}
 
 
 def _tracked(spec: TrialSpec) -> Run:

@@ -17,7 +17,7 @@ from harness.records.errors import UserError, of_file
 from harness.records.plain import check_types, from_plain
 from harness.tracking.config import TrackerConfig
 from harness.training.objective_config import FlowMatchingConfig, ObjectiveConfig
-from harness.training.parallel_config import NoParallel, ParallelConfig
+from harness.training.parallel_config import FsdpParallel, NoParallel, ParallelConfig
 from harness.training.recipe import Recipe
 from harness.trials.compose import CONF, PROTOCOL, compose_plain, default_of, groups, merged, parsed
 from harness.trials.limits import Limits, check_limits, flattened
@@ -79,6 +79,10 @@ def _check_processes(launcher: LauncherConfig, parallel: ParallelConfig, recipe:
         raise UserError(
             f"launcher.processes={count} share a batch of recipe.batch_size={recipe.batch_size} images, which leaves "
             f"some without any; use at most {recipe.batch_size}"
+        )
+    if count > 1 and recipe.channels_last and isinstance(parallel, FsdpParallel):
+        raise UserError(
+            "recipe.channels_last orders kernels as parallel=fsdp cannot share them; leave it out, or take parallel=ddp"
         )
     if count > 1 and recipe.micro_batch == "auto":
         raise UserError(

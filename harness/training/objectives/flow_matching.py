@@ -10,6 +10,7 @@ from harness.diffusion.flow_matching import Prompts, flow_matching_loss, logit_n
 from harness.records.errors import UserError
 from harness.records.plain import Plain, identity
 from harness.training.batches import TrainingData, stacked
+from harness.training.device import to_device
 from harness.training.objective import Auxiliary, Losses
 from harness.training.objective_config import FlowMatchingConfig
 from harness.training.randomness import Draws, generator, normals
@@ -57,7 +58,9 @@ class FlowMatching:
     def batch(self, rows: Tensor, labels: Tensor, draws: Draws) -> NoisedImages:
         time = logit_normal_times(draws.normal(()))
         drop = draws.uniform() < self.recipe.cfg_dropout  # for classifier-free guidance (arXiv 2207.12598)
-        x0 = self.data.network_inputs(rows.to(self.device), draws.encoding)
+        x0 = self.data.network_inputs(
+            to_device(rows, self.device), lambda row: to_device(draws.encoding(row), self.device)
+        )
         return self._with_prompts(x0, labels, draws.normal(x0.shape[1:]), time, drop)
 
     def loss(self, network: nn.Module, batch: NoisedImages) -> Losses:
@@ -92,5 +95,6 @@ class FlowMatching:
 
     def _with_prompts(self, x0: Tensor, labels: Tensor, noise: Tensor, time: Tensor, drop: Tensor) -> NoisedImages:
         """All parts on the device, where x0 already is; `drop` is True where the prompt is the empty one."""
-        context, mask = self.prompts.context(labels.to(self.device), drop.to(self.device))
-        return NoisedImages(x0, noise.to(self.device), time.to(self.device), context, mask)
+        labels, noise, time, drop = (to_device(each, self.device) for each in (labels, noise, time, drop))
+        context, mask = self.prompts.context(labels, drop)
+        return NoisedImages(x0, noise, time, context, mask)
