@@ -21,8 +21,8 @@ test-slow: $(VENV)/.installed-test  ## minutes-long tests and those that need Ch
 test-slurm: $(VENV)/.installed-test  ## tests on a real one-node Slurm, which they start; skipped without root or its packages
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/slurm -m "slurm and not gpu" -rs
 
-test-gpu: $(VENV)/.installed-test  ## tests that need CUDA or MPS
-	$(BIN)/python -m pytest tests -m gpu
+test-gpu: $(VENV)/.installed-test  ## tests that need CUDA, then what a training step takes there: minutes
+	$(BIN)/python -m pytest tests/gpu -m gpu -s -rs
 
 bench: $(VENV)/.installed-test  ## time against peers, in interleaved runs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/benchmarks -m benchmark -s

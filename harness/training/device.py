@@ -70,8 +70,15 @@ def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextMan
     return contextlib.nullcontext() if precision == torch.float32 else torch.autocast(device.type, precision)
 
 
+def peak_memory(device: torch.device) -> int | None:
+    """The most bytes that tensors took on CUDA at once since a training was `placed`."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
+
 def placed(network: nn.Module, recipe: Recipe, device: torch.device) -> nn.Module:
-    """The network itself on the device, its kernels in the recipe's order."""
+    """The network itself on the device, its kernels in the recipe's order; memory is counted from here on."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     order = torch.channels_last if recipe.channels_last else torch.contiguous_format
     return network.to(device=device, memory_format=order)  # type: ignore[call-overload, no-any-return]
 

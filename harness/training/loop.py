@@ -22,7 +22,14 @@ from harness.records.plain import fingerprint, identity
 from harness.records.record import CurvePoint
 from harness.training.batches import AHEAD, TrainingData, made_ahead, training_rows
 from harness.training.checkpoint import Checkpoint, latest, named_tensors, restore, save
-from harness.training.device import device_name, placed, precision_name, resolve_device, resolve_precision
+from harness.training.device import (
+    device_name,
+    peak_memory,
+    placed,
+    precision_name,
+    resolve_device,
+    resolve_precision,
+)
 from harness.training.ema import Ema, PowerAverages
 from harness.training.objective import Objective, TrainingBatch
 from harness.training.outcomes import Diverged, Effort, Interrupted, Trained
@@ -354,6 +361,7 @@ class Training:
             gpu_seconds=seconds["gpu"],
             continued_from=tuple(self.continued_from),
             notes=(*self.notes, *self.update.notes),
+            peak_memory_bytes=peak_memory(self.device),
             speed=self.pace.typical,
         )
 

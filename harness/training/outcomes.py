@@ -27,6 +27,9 @@ class Effort:
     """The steps at which earlier attempts were continued."""
     notes: tuple[str, ...]
     """Sentences on what went wrong and was mended: an unreadable checkpoint."""
+    peak_memory_bytes: int | None
+    """The most that PyTorch's tensors took of the accelerator at once, in the last attempt and this process; None on a
+    device that does not tell."""
     speed: Speed | None
     """Of the last attempt's steps, the median over its curve; None where it has fewer than two points behind them."""
 

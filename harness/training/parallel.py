@@ -131,10 +131,13 @@ def check_independent(module: nn.Module, what: str) -> None:
 
 
 def parallelize(module: nn.Module, config: ParallelConfig, world: World, *, is_trained: bool = True) -> nn.Module:
-    """What is called in the module's place. Its parameters stay its own; under FSDP they become shards, which one that
-    is not trained is again after every call."""
-    if world.size == 1:
-        return module
+    """What is called in the module's place: itself, where there is one process."""
+    return module if world.size == 1 else wrapped(module, config, is_trained=is_trained)
+
+
+def wrapped(module: nn.Module, config: ParallelConfig, *, is_trained: bool = True) -> nn.Module:
+    """By DDP or FSDP. Its parameters stay its own; under FSDP they become shards, which one that is not trained is
+    again after every call."""
     if isinstance(config, DdpParallel):
         from torch.nn.parallel import DistributedDataParallel
 

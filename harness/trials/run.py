@@ -326,6 +326,7 @@ class Trial:
                 "gpu_seconds": effort.gpu_seconds,
                 "continued_from": list(effort.continued_from),
                 "notes": list(effort.notes),
+                **({} if effort.peak_memory_bytes is None else {"peak_memory_bytes": effort.peak_memory_bytes}),
                 **({} if effort.speed is None else speed_fields(effort.speed)),
             }
         size = sum(self.spec.store.artifact(self.spec.key, name).stat().st_size for name in self.artifacts)

@@ -40,7 +40,7 @@ def thin_twin() -> ArchitectureConfig:
 
 
 class Peer(nn.Module):
-    """Called like ours: x (B, C, H, W), time (B,) in [0, 1], context (B, T, D)."""
+    """Called like ours: x (B, C, H, W), time (B,) in [0, 1], context (B, T, D); no mask."""
 
     def __init__(self, config: ArchitectureConfig) -> None:
         from diffusers import UNet2DConditionModel
@@ -64,7 +64,7 @@ class Peer(nn.Module):
             use_linear_projection=True,
         )
 
-    def forward(self, x: Tensor, time: Tensor, context: Tensor) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, context: Tensor, _mask: None = None) -> Tensor:
         out: Tensor = self.unet(x, 1000 * time, context, return_dict=False)[0]
         return out
 

@@ -80,12 +80,3 @@ def test_training_by_it_is_another_training_that_learns_too(tmp_path: Path) -> N
     indexed = run(tmp_path / "indexed", dataclasses.replace(recipe, noise="indexed"))
     assert indexed.curve != host.curve
     assert indexed.validation_loss == pytest.approx(host.validation_loss, rel=0.1)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_on_cuda_the_numbers_are_the_cpus() -> None:
-    on_cuda = IndexedDraws(0, 3, range(1000), 1000, torch.device("cuda"))
-    on_cpu = draws(range(1000))
-    torch.testing.assert_close(on_cuda.normal((4, 8, 8)).cpu(), on_cpu.normal((4, 8, 8)), atol=1e-5, rtol=1e-4)
-    assert torch.equal(on_cuda.uniform().cpu(), on_cpu.uniform())

@@ -327,16 +327,3 @@ def test_where_memory_does_not_suffice_auto_halves_the_micro_batch_and_says_so(t
     assert trained.validation_loss == pytest.approx(whole.validation_loss, rel=1e-5)
     with pytest.raises(UserError, match=r"cpu has no memory for 8 images at once; set recipe\.micro_batch=auto"):
         run(tmp_path / "refused", objective=large(RECIPE))
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not (torch.cuda.is_available() or torch.backends.mps.is_available()), reason="needs CUDA or MPS")
-def test_an_accelerator_trains_as_the_cpu_does(tmp_path: Path, unbroken: Trained) -> None:
-    network = tiny_network()
-    network.dropout.p = 0.0  # its bits are the device's own
-    on_cpu = run(tmp_path / "cpu", model=network)
-    network = tiny_network()
-    network.dropout.p = 0.0
-    trained = run(tmp_path / "gpu", dataclasses.replace(RECIPE, device="auto"), model=network)
-    assert trained.effort.gpu_seconds > 0
-    assert trained.validation_loss == pytest.approx(on_cpu.validation_loss, rel=1e-2)
