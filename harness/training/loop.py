@@ -347,7 +347,7 @@ class Training:
     def _averaged(self) -> nn.Module:
         """The averaged model, whole, also where its processes have shares of it; its kernels row by row."""
         if self.unsharded is None:
-            return self.ema.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload, no-any-return]
+            return self.ema.model.to(memory_format=torch.contiguous_format)
         restore(self.unsharded, named_tensors(self.ema.model))
         return self.unsharded.requires_grad_(False).eval().to(self.device)
 
