@@ -120,8 +120,11 @@ def sample(
     from harness.models.autoencoder_config import PixelsAutoencoder
     from harness.records.errors import UserError
 
-    if trained.training is None or not isinstance(trained.architecture, Denoiser):
-        raise UserError(f"{trained.path} does not say how it was trained, so it cannot be sampled from; give a trial's")
+    if trained.training is None or not isinstance(trained.architecture, Denoiser) or trained.training.task != "denoise":
+        raise UserError(
+            f"{trained.path} does not say that it was trained to denoise, and how: it cannot be sampled from; give a "
+            "trial's"
+        )
     of, config, distinct = trained.training, trained.architecture, list(dict.fromkeys(texts))
     encoder = ClassTableText() if is_class_table(of.text) else text or MiniLmText()
     if isinstance(encoder, ClassTableText):

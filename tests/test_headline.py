@@ -11,10 +11,11 @@ from harness.architecture.catalogue import architecture
 from harness.diffusion.config import SamplingConfig
 from harness.measure.quality import quality
 from harness.measure.quality_reference import load_reference
-from harness.trials.prepared import cache_folder, prepare
+from harness.trials.prepared import prepare
 from harness.trials.run import run_trial
 from harness.trials.samples import initialised_network
 from harness.trials.settings import settings_of
+from harness.trials.spec import cache_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("headline")]  # one process trains once
 
@@ -27,13 +28,13 @@ def trained(tmp_path_factory):
     prepared = prepare(settings)
     spec = prepared.spec("thin_sdxl", architecture("laptop/thin_sdxl"), seed=0)
     record = run_trial(spec, out / "attempt")
-    reference = load_reference(settings.quality, prepared.data, cache=cache_folder(out))
+    reference = load_reference(settings.quality, prepared.task.images, cache=cache_folder(out))
     return record, spec, prepared, reference
 
 
 def test_samples_beat_the_pixel_gaussian_in_kid_and_fd(trained):
     record, _, prepared, reference = trained
-    images, labels = control_images("pixel_gaussian", prepared.data, prepared.settings.quality, SamplingConfig())
+    images, labels = control_images("pixel_gaussian", prepared.task.images, prepared.settings.quality, SamplingConfig())
     gaussian = quality(images, labels, reference)
     assert record.quantities["kid"].value < gaussian["kid"].value / 2
     assert record.quantities["fd"].value < gaussian["fd"].value / 2
@@ -46,7 +47,7 @@ def test_a_classifier_of_real_digits_reads_the_asked_class(trained):
 
 def test_with_shuffled_prompts_it_reads_the_asked_class_no_oftener_than_by_chance(trained):
     _, spec, prepared, reference = trained
-    _, prompts = prepared.training_data
+    prompts = prepared.task.prompts
     # a cycle: every class gets the prompt of another one, so a network that reads its prompt is always wrong
     moved = prompts.embeddings.roll(1, 0), prompts.mask.roll(1, 0)
     shuffled = dataclasses.replace(prompts, embeddings=moved[0], mask=moved[1])

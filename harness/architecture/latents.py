@@ -2,7 +2,7 @@
 
     image               height and width of the pictures that a score sees: `data.size`
     latent              of what a network is trained on and samples: the image's own where it sees pixels, else what the
-                        autoencoder makes of it; both are in `harness.trials.prepared.Sizes`
+                        autoencoder makes of it; both are in `harness.trials.tasks.denoise.Sizes`
     deployment latent   of what a cost, an export or a latency is for; the trained one unless another is named
 
 Nothing else decides which of them is meant.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.commands.report import check_page, report
 from harness.commands.verb import Verb
+from harness.records.quantities import title_of
 from harness.records.quantity import value_of
 from harness.records.record import why
 from harness.records.terminal import table
@@ -29,7 +30,7 @@ def check(arguments: argparse.Namespace) -> None:
     from harness.trials.checks import check_study
 
     study, settings = ablation_study(arguments.name, arguments.overrides)
-    check_page("ablation", Path(arguments.name).stem, study.report)
+    check_page("ablation", Path(arguments.name).stem, study.report, settings.task.judging)
     twins_of(study, settings)
     architectures = [architecture for _, architecture in study.architecture.architectures()]
     check_study(settings, architectures, name=Path(arguments.name).stem, dry_run=arguments.dry_run)
@@ -104,7 +105,7 @@ def _estimated(job: Ablation, waiting: Sequence[TrialSpec]) -> list[str]:
 
     if job.settings.count_only:
         return []
-    latent, steps = job.prepared.sizes.latent[-1], job.settings.recipe.steps
+    latent, steps = job.prepared.task.shape[-1], job.settings.recipe.steps
     each = {one: training_of(one, latent, steps) for one in {spec.architecture for spec in waiting}}
     return lines_of([each[spec.architecture] for spec in waiting], job.settings)
 
@@ -141,8 +142,9 @@ def _expected_ending(spec: TrialSpec) -> str:
     from harness.trials.outcomes import finished, rejected
 
     if (record := finished(spec)) is not None:
-        kid = value_of(record.quantities.get("kid"))
-        return f"in the store: {record.state}" + (f", KID {kid:.4g}" if kid is not None else "")
+        score = spec.settings.task.judging.first
+        value = value_of(record.quantities.get(score))
+        return f"in the store: {record.state}" + (f", {title_of(score)} {value:.4g}" if value is not None else "")
     if (refused := rejected(spec)) is not None:
         return f"refused: {why(refused)}"
     return "would run"

@@ -107,8 +107,7 @@ def _undriven(studies: Sequence[Path], *, dry_run: bool) -> Iterator[None]:
 
 def plan(out: Path, studies: Sequence[Path], *, whole: bool, cache: bool) -> list[Removable]:
     """All that may go of the studies; with `whole` of what they share, too; with `cache` of the cache."""
-    from harness.trials.prepared import cache_folder
-    from harness.trials.spec import store_of
+    from harness.trials.spec import cache_folder, store_of
 
     store, now = store_of(out), time.time()
     items = [item for study in studies for item in (*_checkpoints(study), *_attempts(study, store))]

@@ -62,7 +62,7 @@ def _study(name: str, overrides: list[str]) -> tuple[str, str, dict[str, Any], S
     content, page_name = read_study("sweeps", name), Path(name).stem
     if KINDS["ablation"] in content:
         study, settings = ablation_study(name, overrides)
-        check_page("ablation", page_name, study.report)
+        check_page("ablation", page_name, study.report, settings.task.judging)
         twins_of(study, settings)
         _check(
             settings, [architecture for _, architecture in study.architecture.architectures()], page_name, "ablation"
@@ -71,7 +71,7 @@ def _study(name: str, overrides: list[str]) -> tuple[str, str, dict[str, Any], S
         own = {"architecture": content["architecture"], **({"report": page} if page else {})}
         return f"the ablation {name}", "ablate", {**own, "settings": _flat(settings)}, settings
     definition, settings = definition_of(name, overrides)
-    check_page("sweep", page_name, definition.report)
+    check_page("sweep", page_name, definition.report, settings.task.judging)
     _check(settings, [architecture(read_space(definition.space).base)], page_name, "sweep")
     plain: Any = to_plain(definition)
     own = {key: value for key, value in plain.items() if key not in ("settings", "twin") and value not in (None, [])}
@@ -94,7 +94,7 @@ def _protocol(settings: Settings) -> str:
 
 def _check(settings: Settings, architectures: list[ArchitectureConfig], name: str, kind: StudyKind) -> None:
     """Refuse what no machine could run; what this one cannot is a word beside the YAML, which may be for another."""
-    from harness.trials.checks import check_network_sizes, check_study, training_sizes
+    from harness.trials.checks import check_network_sizes, check_study, check_task, training_sizes
 
     sizes = None
     try:
@@ -103,6 +103,7 @@ def _check(settings: Settings, architectures: list[ArchitectureConfig], name: st
     except UserError as error:  # the data or the autoencoder, Slurm or a GPU: not here
         print(f"harness: here it would not run: {error}", file=sys.stderr)
     for architecture in architectures:
+        check_task(settings, architecture)
         check_network_sizes(settings, architecture, sizes)
 
 
@@ -118,11 +119,18 @@ def _flat(settings: Settings) -> dict[str, Any]:
     """As a study's `settings:` has them: the option of each group, then each of its settings by its path."""
     from harness.records.yaml_text import read_yaml
     from harness.trials.compose import CONF, groups
+    from harness.trials.task_config import groups_of_tasks
 
     plain: Any = to_plain(settings)
     flat: dict[str, Any] = {}
     for group, options in groups().items():
+        if group in groups_of_tasks() and group not in settings.task.groups:
+            continue
+        kind = plain[group].get("kind")
         contents = {option: read_yaml(CONF / group / f"{option}.yaml") or {} for option in options}
+        if all(content.get("kind") != kind for content in contents.values()):  # of a kind that is no option
+            flat[group] = plain[group]
+            continue
         flat[group] = max(options, key=lambda option: _alike(contents[option], plain[group]))
         flat |= {f"{group}.{key}": value for key, value in plain[group].items() if key != "kind"}
     return flat | {key: value for key, value in plain.items() if key not in groups()}

@@ -34,9 +34,9 @@ def run(arguments: argparse.Namespace) -> int:
     from harness.data.dataset import load_dataset
     from harness.data.images import stack
     from harness.data.prompts import class_prompts
-    from harness.trials.prepared import cache_folder
     from harness.trials.samples import write_grid
     from harness.trials.settings import settings_of
+    from harness.trials.spec import cache_folder
 
     chosen = [f"data={arguments.name}"] if arguments.name else []
     settings = settings_of([*chosen, *arguments.overrides])

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("trial", metavar="TRIAL", nargs="?", help="the trial's name or key, as the report shows it")
     parser.add_argument(
-        "--best", action="store_true", help="the lowest KID; of a sweep with finalists, their lowest re-scored mean"
+        "--best",
+        action="store_true",
+        help="the best by the task's first score, KID; of a sweep with finalists, by their re-scored means",
     )
     parser.add_argument("--to", metavar="FILE", help="the YAML to write; default NAME-TRIAL.yaml here")
 
@@ -66,12 +68,13 @@ VERB = Verb(
 def _chosen_by(out: Path, study: str, record: TrialRecord, again: Scores) -> str:
     """By what the best was chosen."""
     from harness.search.finalists import conclude
-    from harness.search.promote import rescored_text
+    from harness.search.promote import rescored_text, score_of
     from harness.search.study import stored_study
 
-    kids, stored = list(again[record.name].values()), stored_study(study_folder(out, study), study)
+    scores, stored = list(again[record.name].values()), stored_study(study_folder(out, study), study)
     conclusions = conclude(stored) if stored else None
     finalists = {finalist.name: finalist for finalist in conclusions.finalists} if conclusions else {}
-    ties = finalists[record.name].objectives["kid"].ties if record.name in finalists else ()
+    objective = finalists[record.name].objectives.get(score_of(record)) if record.name in finalists else None
+    ties = objective.ties if objective is not None else ()
     apart = f"; not told apart from {', '.join(ties)}" if ties else ""
-    return f"the best of {len(again)} re-scored finalists is {record.name}: {rescored_text(record, kids)}{apart}"
+    return f"the best of {len(again)} re-scored finalists is {record.name}: {rescored_text(record, scores)}{apart}"

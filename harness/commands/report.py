@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.commands.verb import Verb
 from harness.records.errors import of_file
+from harness.records.judging import Judging
 from harness.records.manifest import Manifest, StudyKind, read_manifest, study_folder
 from harness.records.plain import from_plain
 
@@ -49,7 +50,8 @@ def report(out: Path, name: str, page: str | None = None) -> Path:
     from harness.trials.spec import store_of
 
     source, store = _source(out, name), store_of(out)
-    check_page("ablation" if isinstance(source, Manifest) else "sweep", name, page or source.report)
+    kind: StudyKind = "ablation" if isinstance(source, Manifest) else "sweep"
+    check_page(kind, name, page or source.report, source.judging)
     definition, published = read_page(name, page or source.report)
     collect(store)
     path = study_folder(out, name) / "report.html"
@@ -57,8 +59,8 @@ def report(out: Path, name: str, page: str | None = None) -> Path:
     return write_report(store, source, definition, published, path, name_of, others_cost(definition))
 
 
-def check_page(kind: StudyKind, name: str, page: str | None) -> None:
-    """UserError where the page of a study cannot be made, which is asked before anything is trained."""
+def check_page(kind: StudyKind, name: str, page: str | None, judging: Judging) -> None:
+    """UserError where the page of a study that is judged so cannot be made; asked before anything is trained."""
     from harness.trials.studies import find_study
 
     definition, published = read_page(name, page)
@@ -66,7 +68,7 @@ def check_page(kind: StudyKind, name: str, page: str | None) -> None:
         from harness.reporting.report import checked_definition
 
         with of_file(find_study(PAGES, page or name)):
-            checked_definition(definition, published, kind)
+            checked_definition(definition, published, kind, judging)
             others_architectures(definition)
 
 

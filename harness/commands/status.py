@@ -13,6 +13,7 @@ from harness.commands.operands import begun_study, out_of
 from harness.commands.verb import Verb
 from harness.records.errors import UserError
 from harness.records.plain import to_plain
+from harness.records.quantities import floor_text, title_of
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -199,7 +200,7 @@ def _sweep(status: SweepStatus) -> RenderableType:
     if status.rescored:
         lines.append(("finalists", "; ".join(map(_finalist, status.rescored))))
     if status.floor is not None:
-        lines.append(("floor", f"promoted below a KID of {status.floor:.4g}"))
+        lines.append(("floor", f"promoted {floor_text(status.score, status.floor)}"))
     lines += [*_times(status), ("driven", _spent(status))]
     jobs = [(each.name, f"{each.steps:,} steps", each.job, each.other_study) for each in status.running]
     return Group(_lines(lines), *_remarks(status.remarks), "", *_jobs("budget", jobs), *_front(status))
@@ -218,7 +219,7 @@ def _ablation(status: AblationStatus) -> RenderableType:
     table = _table("rung", *(f"seed {seed}" for seed in seeds))
     cells = {(cell.rung, cell.seed): cell for cell in status.cells}
     for rung in dict.fromkeys(cell.rung for cell in status.cells):
-        table.add_row(rung, *(_cell(cells[rung, seed]) for seed in seeds))
+        table.add_row(rung, *(_cell(cells[rung, seed], status.score) for seed in seeds))
     others = [(job.key, "", job, "") for job in status.other_jobs]
     return Group(_lines(lines), *_remarks(status.remarks), "", table, *(_jobs("", others) if others else ()))
 
@@ -315,11 +316,11 @@ def _stage(job: Job) -> str:
     return f"{stage}, {progress.speed}" if progress.speed else stage
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: Cell, score: str) -> str:
     if cell.job is not None and cell.state == "running":
         return f"{_stage(cell.job)}{', worker is gone' if cell.job.worker == 'is gone' else ''}"
     if cell.state == "complete":
-        return "done" if cell.kid is None else f"done, KID {cell.kid:.4g}"
+        return "done" if cell.score is None else f"done, {title_of(score)} {cell.score:.4g}"
     return f"{cell.state}: {cell.reason}" if cell.reason else cell.state
 
 

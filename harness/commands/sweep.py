@@ -42,7 +42,7 @@ def check(arguments: argparse.Namespace) -> None:
     with of_file(find_study(SWEEPS, arguments.name)):
         base = read_study("search_spaces", definition.space).get("base")
     architectures = [architecture(base)] if isinstance(base, str) else []
-    check_page("sweep", Path(arguments.name).stem, definition.report)
+    check_page("sweep", Path(arguments.name).stem, definition.report, settings.task.judging)
     name, is_dry = Path(arguments.name).stem, arguments.dry_run is not None
     check_study(settings, architectures, name=name, kind="sweep", dry_run=is_dry)
 

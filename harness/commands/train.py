@@ -30,31 +30,32 @@ def flags(parser: argparse.ArgumentParser) -> None:
 def check(arguments: argparse.Namespace) -> None:
     from harness.architecture.catalogue import architecture
     from harness.trials.checks import check_study
+    from harness.trials.promoted import settings_in
     from harness.trials.settings import settings_of
 
-    config, settings = architecture(arguments.name), settings_of(arguments.overrides)
+    config = architecture(arguments.name)
+    settings = settings_of(arguments.overrides, settings_in(Path(arguments.name)))
     check_study(settings, [config], dry_run=arguments.dry_run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     from harness.architecture.catalogue import architecture
-    from harness.search.knob import RECIPE
     from harness.trials.checks import TRAINING
     from harness.trials.prepared import prepare
     from harness.trials.progress import Show
-    from harness.trials.promoted import recipe_of
+    from harness.trials.promoted import settings_in
     from harness.trials.settings import settings_of
 
     show, config = Show(), architecture(arguments.name)
     origin = _origin(arguments.name, config, show)
-    recipe = {f"{RECIPE}{setting}": value for setting, value in recipe_of(Path(arguments.name)).items()}
-    composed = settings_of(arguments.overrides, {**DEFAULTS, **recipe})
+    of_file = settings_in(Path(arguments.name))
+    composed = settings_of(arguments.overrides, {**DEFAULTS, **of_file})
     if composed.twin is not None:
         raise UserError(
             "a deployment twin is what a study's edits make of another base, and `harness train` edits nothing; leave "
             "out twin, and count an architecture at its size with `harness measure NAME --latent N`"
         )
-    if recipe:
+    if of_file:
         show.note(
             f"trains by the recipe in {arguments.name}; recipe.SETTING=VALUE changes it, and recipe=NAME replaces it"
         )

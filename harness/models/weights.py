@@ -46,6 +46,8 @@ class Training:
     """The text encoder's digest, the prompts and how they are padded."""
     autoencoder: Mapping[str, Any] | None = field(default=None, metadata=IDENTITY_UNLESS_DEFAULT)
     """What made the latents and decodes them; None where a network sees pixels."""
+    task: str = field(default="denoise", metadata=IDENTITY_UNLESS_DEFAULT)
+    """What it was trained for; pictures are sampled from a network that denoises."""
     source: str | None = field(default=None, metadata=IDENTITY_UNLESS_DEFAULT)
     """Of weights that others trained, in no trial: the sha256 of the file that they were converted from, whose first 16
     digits stand for the trial's key."""

@@ -1,13 +1,17 @@
-"""Which of several results is better: one table of which way a quantity goes, the best of one, the front of several."""
+"""Which of several results is better: the best of one quantity, the front of several. Which way each goes, its line in
+`harness.records.quantities` says."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
+from harness.records.quantities import more_is_better
 from harness.records.quantity import Measured, Quantity
 
-MORE_IS_BETTER = frozenset({"class_agreement", "inception_score", "precision", "recall"})
-"""Of every other quantity of the records less is better."""
+
+def is_better(name: str, one: float, other: float) -> bool:
+    """Whether `one` value of the quantity is better than the `other`."""
+    return one > other if more_is_better(name) else one < other
 
 
 def best_place(scores: Sequence[Quantity], name: str) -> int | None:
@@ -15,7 +19,7 @@ def best_place(scores: Sequence[Quantity], name: str) -> int | None:
 
     Chosen from many by the scores that are compared, so its own score is flattered.
     """
-    better = max if name in MORE_IS_BETTER else min
+    better = max if more_is_better(name) else min
     measured = {place: score.value for place, score in enumerate(scores) if isinstance(score, Measured)}
     return better(measured, key=measured.__getitem__, default=None)
 

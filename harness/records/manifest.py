@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from harness.records.errors import UserError
+from harness.records.judging import GENERATED_PICTURES, Judging
 from harness.records.plain import from_plain, to_plain
 from harness.records.store import write_atomic
 
@@ -38,9 +39,10 @@ class Manifest:
     seeds: tuple[int, ...]
     protocol: Mapping[str, Any]
     protocol_fingerprint: str
-    controls: Mapping[str, str]  # `floor`, `untrained`, `noise`, `pixel_gaussian` -> key of a Measurement
+    controls: Mapping[str, str]  # those of its task, `floor`, `noise`, ... -> key of a Measurement
     command: str  # what to type to repeat it
     twin: Mapping[str, Any] | None = None  # {base, latent}: the deployment size that costs are counted at
+    judging: Judging = GENERATED_PICTURES  # of its task
     report: str | None = None  # the page that the study names: reports/NAME.yaml
     refused: Mapping[str, str] = field(default_factory=dict)  # combinations that a rule refuses -> why
 

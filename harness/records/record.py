@@ -13,7 +13,7 @@ State = Literal["complete", "failed", "rejected"]  # rejected: a cheap gate's li
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Protocol:
-    """Every setting that can change a trial's result, and nothing else: data, text, recipe, sampling, quality."""
+    """Every setting that can change a trial's result, and nothing else: data, recipe, and what its task has."""
 
     sections: Mapping[str, Any]
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from harness.records.conclusions import Conclusions
+from harness.records.judging import GENERATED_PICTURES, Judging
 
 CandidateState = Literal["running", "complete", "refused", "stopped", "failed"]
 
@@ -45,7 +46,8 @@ class SweepSummary:
     protocol: Mapping[str, Any]
     protocol_fingerprint: str
     twin: Mapping[str, Any] | None = None  # {base, latent}: the deployment size that costs are counted at
-    floor: float | None = None  # the KID below which a candidate is promoted
+    judging: Judging = GENERATED_PICTURES  # of its task
+    floor: float | None = None  # the first score that a candidate has to beat to be promoted
     hours: float = 0.0  # of driving
     gpu_hours: float = 0.0
     report: str | None = None  # the page that the study names: reports/NAME.yaml

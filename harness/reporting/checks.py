@@ -1,7 +1,7 @@
 """Whether a training counts: a control that beats it, and a loss that still falls.
 
-Beaten        A control that needs no trained network (noise, a Gaussian fitted to the pixels) has a score at most the
-              subject's mean, in any of the scores that controls have. Such a subject is drawn grey, not ranked, not
+Beaten        A control that needs no trained network (noise, a Gaussian fitted to the pixels) has a score no worse than
+              the subject's mean, in any of the scores that controls have. Such a subject is drawn grey, not ranked, not
               compared.
 Undertrained  The validation loss falls over the last third of the steps by more than its own jitter: a straight line
               through each seed's points, from the last one at or before two thirds of the steps; the fall is what the
@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.measure.statistics_trends import Fall, falls
+from harness.records.better import is_better
 from harness.reporting.definition import ReportDefinition
 from harness.reporting.format import change, listed, number
 from harness.reporting.frames import Estimates, Reading, Records
@@ -108,7 +109,7 @@ def _beaten_by(subject: str, bars: Sequence[Bar], definition: ReportDefinition, 
     reasons = []
     for bar in bars:
         ours = estimates[subject, bar.quantity].value
-        if ours is not None and bar.value is not None and ours >= bar.value:
+        if ours is not None and bar.value is not None and not is_better(bar.quantity, ours, bar.value):
             title = definition.column(bar.quantity).title
             reasons.append(f"by {bar.name}, {title} {number(ours)} against {number(bar.value)}")
     return "; ".join(reasons)

@@ -12,16 +12,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.records.better import MORE_IS_BETTER
 from harness.records.errors import UserError, unknown_name
+from harness.records.judging import GENERATED_PICTURES, Judging
 from harness.records.manifest import StudyKind
 from harness.records.plain import from_plain
+from harness.records.quantities import TWIN, Spread, known_quantity, more_is_better
 from harness.records.yaml_text import read_yaml
-from harness.reporting.quantities import TWIN, Spread, known_quantity
 from harness.reporting.subjects import Study
 
 DEFAULTS = Path(__file__).parent / "defaults"
-GENERAL = ("sections", "facts", "observed", "controls")
+GENERAL = ("sections", "facts", "observed", "controls", "samples")
 """What is taken from the default page whichever columns a file has."""
 
 
@@ -67,7 +67,7 @@ class ClaimRule:
         if not 0 < self.same_within < 1:
             raise UserError(f"same_within is a relative change between 0 and 1, not {self.same_within}; 0.05 is 5%")
         known_quantity(self.quantity)  # UserError for a name that there is not
-        if self.quantity.removeprefix(TWIN) in MORE_IS_BETTER:
+        if more_is_better(self.quantity):
             raise UserError(f"a claim is about a quantity of which less is better; of '{self.quantity}' more is")
 
 
@@ -118,7 +118,7 @@ class ReportDefinition:
     others: Mapping[str, OthersWeights] = field(default_factory=dict)  # by the printed row that they stand below
     train_curve: str = "train_loss"
     validation_curve: str = "validation_loss"
-    samples: str = "samples.png"  # the artifact of a trial that shows its samples
+    samples: str = "samples.png"  # the artifact of a trial that shows what its network makes; empty: none
     machine: str = "processor"  # the dotted name in a record's provenance that names the machine
 
     def __post_init__(self) -> None:
@@ -168,12 +168,33 @@ class ReportDefinition:
         return shown if shown.main(study) else self
 
 
-def read_definition(plain: Mapping[str, Any], kind: StudyKind) -> ReportDefinition:
-    """The definition of a page for a study of this kind; UserError names the key that is wrong."""
-    default = default_page(kind)
+def read_definition(
+    plain: Mapping[str, Any], kind: StudyKind, judging: Judging = GENERATED_PICTURES
+) -> ReportDefinition:
+    """The definition of a page for a study of this kind, of a task that is judged so; UserError names the key that is
+    wrong."""
+    default = page_of(kind, judging)
     if "columns" in plain:
         default = {key: default[key] for key in GENERAL if key in default}
     return from_plain(ReportDefinition, {**default, **plain})
+
+
+def page_of(kind: StudyKind, judging: Judging) -> dict[str, Any]:
+    """The default page of a study whose task is judged so: with its scores, its controls, its picture."""
+    page = {**default_page(kind), "samples": judging.picture}
+    if kind == "ablation":
+        page["controls"] = judging.controls
+    if any(column["quantity"] in judging.scores for column in page["columns"]):
+        return page
+    costs = [column for column in page["columns"] if known_quantity(column["quantity"]).spread != "seeds"]
+    scores = [{"quantity": name, "optional": True, "summary": name == judging.first} for name in judging.scores]
+    page["columns"] = scores + costs
+    if kind == "ablation":
+        rule = {"quantity": judging.first, "title": "Quality", "rule": "seeds", "same_within": 0.1}
+        page["claims"] = [] if more_is_better(judging.first) else [rule]
+        page["control_quantities"] = list(judging.scores) if judging.controls else []
+        page["must_beat"] = list(judging.must_beat)
+    return page
 
 
 @cache

@@ -12,10 +12,10 @@ import pandas as pd
 
 from harness.records.fields import value_text
 from harness.records.plain import differences, to_plain
+from harness.records.quantities import QUANTITIES, TWIN
 from harness.records.quantity import Failed, Predicted, Quantity, Unavailable
 from harness.records.record import Measurement, TrialRecord
 from harness.records.store import Store
-from harness.reporting.quantities import QUANTITIES, TWIN
 from harness.reporting.subjects import Study, Subject
 
 Kind = Literal["measured", "counted", "predicted", "failed", "unavailable", "missing"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.records.errors import UserError, unknown_name
+from harness.records.judging import GENERATED_PICTURES, Judging
 from harness.records.manifest import Manifest, StudyKind
 from harness.records.plain import from_plain
 from harness.records.quantity import Quantity
@@ -55,7 +56,7 @@ def write_report(
     counted:    what others' weights cost, by their name in the definition; a page cannot count
     """
     study = replace(study_of(source), protocol_name=protocol_name)
-    page, numbers = checked_definition(definition, published, study.kind)
+    page, numbers = checked_definition(definition, published, study.kind, study.judging)
     frames = frames_of(store, study, page, numbers, counted)
     path = Path(path)
     write_atomic(path, render(frames, [SECTIONS[name] for name in frames.definition.sections]).encode())
@@ -63,10 +64,13 @@ def write_report(
 
 
 def checked_definition(
-    definition: Mapping[str, Any], published: Mapping[str, Any] | None, kind: StudyKind
+    definition: Mapping[str, Any],
+    published: Mapping[str, Any] | None,
+    kind: StudyKind,
+    judging: Judging = GENERATED_PICTURES,
 ) -> tuple[ReportDefinition, Published]:
     """Both as they are read; UserError names what a page of such a study cannot have. Nothing needs to have run."""
-    page = read_definition(definition, kind)
+    page = read_definition(definition, kind, judging)
     numbers = UNPUBLISHED if published is None else from_plain(Published, published)
     section_names = [name for name, section in SECTIONS.items() if kind in section.kinds]
     for name in page.sections:

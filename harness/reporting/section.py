@@ -11,6 +11,7 @@ from typing import Any, Literal
 import plotly.graph_objects as go
 
 from harness.records.manifest import StudyKind
+from harness.records.quantities import TWIN, title_of
 from harness.records.quantity import Quantity
 from harness.records.record import Measurement
 from harness.reporting.checks import TrainingChecks
@@ -20,7 +21,6 @@ from harness.reporting.findings import Corrected
 from harness.reporting.format import number
 from harness.reporting.frames import Estimates, Reading, Records
 from harness.reporting.published import Published
-from harness.reporting.quantities import TWIN, title_of
 from harness.reporting.subjects import Study
 
 KINDS: tuple[StudyKind, ...] = ("ablation", "sweep")

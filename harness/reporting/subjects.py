@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.records.errors import UserError
+from harness.records.judging import GENERATED_PICTURES, Judging
 from harness.records.manifest import Manifest, StudyKind
 from harness.records.record import trial_key
 from harness.records.sweep_summary import CandidateSummary, SweepSummary
@@ -42,6 +43,7 @@ class Study:
     protocol_name: str = ""  # `fig3, but recipe.steps=20000`; empty where the caller does not say
     controls: Mapping[str, str] = field(default_factory=dict)  # `floor`, `noise`, ... -> key of a Measurement
     twin: Mapping[str, Any] | None = None  # {base, latent}: the deployment size that costs are counted at
+    judging: Judging = GENERATED_PICTURES  # of its task
     search: SweepSummary | None = None  # of a sweep: what its subjects alone do not say
 
     @property
@@ -97,6 +99,7 @@ def _planned(manifest: Manifest) -> Study:
         command=manifest.command,
         controls=manifest.controls,
         twin=manifest.twin,
+        judging=manifest.judging,
     )
 
 
@@ -111,6 +114,7 @@ def _searched(summary: SweepSummary) -> Study:
         protocol_fingerprint=summary.protocol_fingerprint,
         command=summary.command,
         twin=summary.twin,
+        judging=summary.judging,
         search=summary,
     )
 

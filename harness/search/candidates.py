@@ -67,7 +67,7 @@ class FreshScore:
     seed: int  # of the training, and of its samples
     key: str  # of the trial record
     values: tuple[float, ...] | None = None  # the objectives; None while it runs, and where it failed
-    kid: float | None = None
+    score: float | None = None  # the task's first
     gpu_seconds: float = 0.0  # spent on it by this sweep
     failed: str = ""  # why it has no values
 
@@ -123,7 +123,7 @@ class LevelResult:
     """The objectives with predictions for those awaited, for the sampler alone; None where nothing is awaited, or one
     cannot be predicted."""
     awaits: tuple[str, ...] = ()  # the objectives whose measurements a queue has yet to bring
-    kid: float | None = None
+    score: float | None = None  # the task's first
     gpu_seconds: float = 0.0  # spent at this budget, not at lower ones
 
 

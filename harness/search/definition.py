@@ -197,7 +197,7 @@ def check_queues(objectives: Iterable[str], queued: Mapping[str, QueuedBackend])
 def definition_of(name: str, overrides: Sequence[str]) -> tuple[SweepStudy, Settings]:
     """sweeps/NAME.yaml with the command line's settings; all that can be refused without data is refused here."""
     from harness.trials.outcomes import (  # loads torch, and a mistyped word needs none
-        LEARNT,
+        learnt,
         quantity_names,
         queued_backends,
     )
@@ -209,10 +209,11 @@ def definition_of(name: str, overrides: Sequence[str]) -> tuple[SweepStudy, Sett
     check_queues(definition.objectives, queued_backends(settings))
     if definition.says_how_long:
         _check_budgets(definition, settings, "recipe.steps" in {**definition.settings, **parsed(overrides)})
-    if definition.finalists is not None and not set(definition.objectives) & set(LEARNT):
+    of_training = learnt(settings)
+    if definition.finalists is not None and not set(definition.objectives) & set(of_training):
         raise UserError(
-            f"finalists are trained again for objectives that a seed changes ({', '.join(LEARNT)}), and this sweep has "
-            f"{', '.join(definition.objectives)}; leave out finalists"
+            f"finalists are trained again for objectives that a seed changes ({', '.join(of_training)}), and this "
+            f"sweep has {', '.join(definition.objectives)}; leave out finalists"
         )
     if definition.gpu_hours is not None and settings.recipe.device == "cpu":
         raise UserError("gpu_hours counts hours on accelerators, and recipe.device is cpu; limit hours instead")

@@ -30,8 +30,10 @@ from harness.launch.executors import submission_of
 from harness.launch.pool import Pool
 from harness.launch.stopping import DriverStopped
 from harness.records.errors import UserError, of_file
+from harness.records.judging import Floor
 from harness.records.manifest import study_folder
 from harness.records.plain import identity, to_plain
+from harness.records.quantities import floor_text, more_is_better, title_of
 from harness.records.quantity import Known, Quantity
 from harness.records.record import TrialRecord
 from harness.records.terminal import console
@@ -179,33 +181,38 @@ def began(problem: Problem, definition: SweepStudy) -> dict[str, Any]:
     }
 
 
-def floor_of(problem: Problem, queue: TrialQueue, show: Show) -> float:
-    """The KID of a Gaussian fitted to the pixels, under the protocol of the top budget; computed now if it never was.
+def floor_of(problem: Problem, queue: TrialQueue, show: Show) -> float | None:
+    """What the task's floor scores, under the protocol of the top budget; computed now if it never was. None for a
+    task without one.
 
     Budgets share all of the protocol that it depends on. Errors: UserError where it has no value.
     """
-    if _stored_floor(problem) is None:
-        show.note("computing the controls: what a Gaussian fitted to the pixels scores is the floor for promotions")
+    judging = problem.judging
+    if judging.floor is None:
+        return None
+    if _stored_floor(problem, judging.floor) is None:
+        show.note(f"computing the controls: what {judging.floor.what} scores is the floor for promotions")
         submit_controls(queue, problem.levels[-1], problem.levels[-1].adapt_to_data(problem.base))
         while queue.in_flight:
             queue.poll(POLL_S)
-    kid = _stored_floor(problem)
-    if not isinstance(kid, Known):
-        why = "; ".join(queue.failures) or str(kid)
+    score = _stored_floor(problem, judging.floor)
+    if not isinstance(score, Known):
+        why = "; ".join(queue.failures) or str(score)
         raise UserError(
-            f"budgets need a floor, the KID of a Gaussian fitted to the pixels, and it is not known: {why}; mend that, "
-            "or give one budget"
+            f"budgets need a floor, the {title_of(judging.first)} of {judging.floor.what}, and it is not known: {why}; "
+            "mend that, or give one budget"
         )
-    show.note(f"floor: candidates are promoted below a KID of {kid.value:.4g}, a pixel Gaussian's")
-    return float(kid.value)
+    text = floor_text(judging.first, float(score.value))
+    show.note(f"floor: candidates are promoted {text}, which {judging.floor.what} reaches")
+    return float(score.value)
 
 
-def _stored_floor(problem: Problem) -> Quantity | None:
+def _stored_floor(problem: Problem, floor: Floor) -> Quantity | None:
     """What the store has; None where it was never computed."""
     prepared = problem.levels[-1]
-    key = control_key("pixel_gaussian", prepared, prepared.adapt_to_data(problem.base))
+    key = control_key(floor.control, prepared, prepared.adapt_to_data(problem.base))
     control = store_of(prepared.settings.out).measurement(key)
-    return None if control is None else control.quantities.get("kid")
+    return None if control is None else control.quantities.get(problem.judging.first)
 
 
 COUNTED_FIRST = ("params", "macs", "twin.params", "twin.macs")
@@ -301,7 +308,7 @@ def dry_run(name: str, overrides: Sequence[str], most: int) -> DryRun:
         study = open_study(folder, name, definition.storage, storage, definition.objectives)
         check_unchanged(study, began(problem, definition))
         candidates = Candidates(study, storage, problem.space, place(folder, definition.storage), time.time)
-        before, queue, (floor, floor_text) = len(candidates), DryQueue(most), _floor_so_far(problem)
+        before, queue, (floor, about_floor) = len(candidates), DryQueue(most), _floor_so_far(problem)
         show, ending = Show(console(file=io.StringIO())), ""
         driver = Sweep(problem, definition, candidates, queue, time.time, show, floor=floor, enqueued=enqueued)
         with suppress(_EnoughError):
@@ -316,7 +323,7 @@ def dry_run(name: str, overrides: Sequence[str], most: int) -> DryRun:
             in_flight=again,
             promoted=tuple(f"{spec.name} to {spec.settings.recipe.steps:,} steps" for spec in promoted),
             proposed=tuple(_proposed(trial, queue.in_store, problem) for trial in new),
-            floor=floor_text,
+            floor=about_floor,
             measurements={name: asked_for[name] for name in queued_backends(problem.levels[0].settings)},
             ending=ending,
             remarks=tuple(remarks),
@@ -332,7 +339,7 @@ def _estimate(definition: SweepStudy, problem: Problem, queue: DryQueue) -> tupl
         return ()
     next_ones = [spec.architecture for spec in queue.submitted[queue.again or 0 :]]
     counted = next_ones or [prepared.adapt_to_data(problem.base)]
-    latent = prepared.sizes.latent[-1]
+    latent = prepared.task.shape[-1]
     networks = [training_of(each, latent, problem.steps[-1]) for each in counted]
     return tuple(sweep_estimate(definition, prepared.settings, problem.steps, networks))
 
@@ -359,12 +366,15 @@ def _copy(kept: Path, folder: Path, name: str) -> str:
 
 def _floor_so_far(problem: Problem) -> tuple[float | None, str]:
     """The floor, and where it comes from."""
+    judging, worst = problem.judging, float("-inf" if more_is_better(problem.judging.first) else "inf")
     if problem.top == 0:
         return None, "none: there is one budget"
-    kid = _stored_floor(problem)
-    if not isinstance(kid, Known):
-        return float("inf"), "not known yet: the KID of a Gaussian fitted to the pixels is computed first"
-    return float(kid.value), f"a KID of {kid.value:.4g}, a pixel Gaussian's, from the store"
+    if judging.floor is None:
+        return None, f"none: task={problem.levels[0].settings.task.name} has none"
+    score, title = _stored_floor(problem, judging.floor), title_of(judging.first)
+    if not isinstance(score, Known):
+        return worst, f"not known yet: the {title} of {judging.floor.what} is computed first"
+    return float(score.value), f"a {title} of {score.value:.4g}, that of {judging.floor.what}, from the store"
 
 
 def _proposed(trial: FrozenTrial, in_store: set[str], problem: Problem) -> Proposed:

@@ -30,6 +30,7 @@ from harness.measure.statistics import LEVEL, Noise, Scores, noise_of, standard_
 from harness.measure.statistics_joint import Difference, Margin, corrected
 from harness.records.better import front_of
 from harness.records.conclusions import Conclusions, Finalist, RescoredObjective
+from harness.records.quantities import is_learnt
 from harness.records.quantity import value_of
 from harness.records.record import TrialRecord
 from harness.search.candidates import Candidate, FreshScore, candidate_name, columns, rescored_in
@@ -39,7 +40,6 @@ from harness.search.pareto import Direction
 from harness.search.problem import Problem, awaited
 from harness.search.study import directions_of
 from harness.search.sweep import Ending, Sweep
-from harness.trials.outcomes import LEARNT
 from harness.trials.queue import POLL_S
 from harness.trials.spec import TrialSpec
 
@@ -86,7 +86,8 @@ def _best(complete: Sequence[Candidate], problem: Problem, most: int) -> list[Ca
 
 def fresh_seeds(problem: Problem, number: int) -> tuple[int, ...]:
     """The lowest numbers that are neither the seed of the search's trainings nor that of its samples."""
-    used = {problem.seed, problem.levels[-1].settings.sampling.seed}
+    settings = problem.levels[-1].settings
+    used = {problem.seed, settings.task.scoring(settings).seed}
     return tuple(islice((seed for seed in count() if seed not in used), number))
 
 
@@ -141,7 +142,7 @@ class FinalRound:
             seed=spec.seed,
             key=spec.key,
             values=outcome.values,
-            kid=value_of(record.quantities.get("kid")),
+            score=value_of(record.quantities.get(spec.settings.task.judging.first)),
             gpu_seconds=spent + (before.gpu_seconds if before else 0.0),
             failed=outcome.failed,
         )
@@ -161,7 +162,7 @@ def conclude(study: optuna.Study) -> Conclusions | None:
         return None
     trials = {candidate_name(trial.number): trial for trial in study.get_trials(deepcopy=False)}
     scored = {name: scores for name, scores in rescored.items() if columns(scores)}
-    varying = tuple(name for name in directions if name in LEARNT)
+    varying = tuple(name for name in directions if is_learnt(name))
     values = {name: _by_objective(directions, trials[name], scores) for name, scores in scored.items()}
     compared = Compared.of({name: {each: of[name][1] for each, of in values.items()} for name in varying})
     objectives = {name: _objective(name, values, directions[name], compared) for name in directions}

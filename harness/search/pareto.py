@@ -18,6 +18,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from harness.records.errors import UserError
+from harness.records.quantities import Scale, scale_of
 
 Losses: TypeAlias = tuple[float, ...]
 """One number an objective, lower is better: a maximised objective comes negated."""
@@ -26,14 +27,8 @@ Losses: TypeAlias = tuple[float, ...]
 Direction: TypeAlias = Literal["minimize", "maximize"]
 
 
-KID_KERNEL = 10.0
+KERNEL = 10.0
 """Times 1 / N: about what the KID of N real pictures differs from 0 (-0.02 at N = 512 for the digits). Chosen."""
-
-FRACTIONS = ("class_agreement", "precision", "recall")
-"""Of N samples; judged by what is missing to 1: 1% of errors against 2% is as much as 10% against 20%."""
-
-COUNTS_FROM_0 = ("twin.preflight",)
-"""Where 0 against 1 is no more than a few apart: linear up to about 1, a logarithm beyond."""
 
 ABOVE_ZERO = 1e-6
 """The s of what is above 0 by its nature (counts, times, losses, Fréchet distances): a plain logarithm."""
@@ -43,17 +38,19 @@ def noise_of(objective: str, samples: int) -> float:
     """The s of an objective that is scored on so many samples."""
     if samples < 1:
         raise UserError(f"a score is of at least 1 sample, not {samples}")
-    if objective == "kid":
-        return KID_KERNEL / samples
-    if objective in COUNTS_FROM_0:
-        return 0.5
-    return 1 / samples if objective in FRACTIONS else ABOVE_ZERO
+    noise: Mapping[Scale, float] = {
+        "ratio": ABOVE_ZERO,
+        "fraction": 1 / samples,  # judged by what is missing to 1: 1% of errors against 2% is as 10% against 20%
+        "kernel_distance": KERNEL / samples,
+        "few": 0.5,  # 0 against 1 is no more than a few apart: linear up to about 1, a logarithm beyond
+    }
+    return noise[scale_of(objective)]
 
 
 def scaled(objective: str, value: float, samples: int) -> float:
     """The value on its scale; rises strictly with the value."""
     noise = noise_of(objective, samples)
-    return -glog(1 - value, noise) if objective in FRACTIONS else glog(value, noise)
+    return -glog(1 - value, noise) if scale_of(objective) == "fraction" else glog(value, noise)
 
 
 def all_scaled(values: Mapping[str, float], samples: int) -> tuple[float, ...]:

@@ -21,8 +21,8 @@ from pathlib import Path
 from harness.architecture.catalogue import architecture
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import with_edits
-from harness.measure.quality import samples_for
 from harness.records.errors import UserError
+from harness.records.judging import Judging
 from harness.records.plain import fingerprint, identity
 from harness.records.quantity import Counted, Failed, Quantity, Unavailable, value_of
 from harness.records.record import TrialRecord, why
@@ -167,6 +167,10 @@ class Problem:
         return self.levels[0].settings.seeds[0]
 
     @property
+    def judging(self) -> Judging:
+        return self.levels[0].settings.task.judging
+
+    @property
     def checkpoints(self) -> Path:
         """Of candidates that may be trained longer: a folder each, named by the key of its trial at the first level."""
         return self.folder / CHECKPOINTS
@@ -218,7 +222,7 @@ class Problem:
         """The top budget's trial with another seed and other samples, both of this fresh number; it re-scores the trial
         `parent`."""
         point = self.point(parameters)
-        level = self.prepared(point, self.top).with_sampling_seed(number)
+        level = self.prepared(point, self.top).with_scoring_seed(number)
         return level.spec(
             name,
             point.architecture,
@@ -237,8 +241,7 @@ class Problem:
     @property
     def samples(self) -> int:
         """How many a candidate is scored on."""
-        level = self.levels[-1]
-        return level.settings.quality.samples if level.data is None else samples_for(level.settings.quality, level.data)
+        return self.levels[-1].samples
 
     def scaled(self, values: tuple[float, ...]) -> tuple[float, ...]:
         """Every objective on the scale on which its distances are judged; the order stays."""

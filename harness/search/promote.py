@@ -20,7 +20,8 @@ from harness.measure.statistics import Scores, standard_error
 from harness.records.errors import UserError, unknown_name
 from harness.records.manifest import MANIFEST_FILE, read_manifest, study_folder
 from harness.records.plain import canonical_json, from_plain
-from harness.records.quantity import value_of
+from harness.records.quantities import more_is_better, title_of
+from harness.records.quantity import known, value_of
 from harness.records.record import TrialRecord, trial_key, why
 from harness.search.candidates import Candidate, candidate_of, checkpoints_key, rescored_in
 from harness.search.status import grouped
@@ -28,7 +29,10 @@ from harness.search.study import CHECKPOINTS, stored_study, studies_in
 from harness.training.checkpoint import has_checkpoints
 from harness.trials.spec import store_of
 from harness.trials.studies import study_names
+from harness.trials.task_config import task_of
 
+OTHERWISE = ("task", "objective")
+"""Sections of a protocol that are there where they are not the default."""
 KEY_PREFIX = re.compile(r"[0-9a-f]{4,16}")
 
 
@@ -100,27 +104,30 @@ def _no_study(out: Path, name: str) -> UserError:
 
 
 def rescored(out: Path, name: str) -> dict[str, dict[int, float]]:
-    """Candidate -> fresh seed -> KID of a sweep's finalists; none where there was no such round."""
+    """Candidate -> fresh seed -> first score of a sweep's finalists; none where there was no such round."""
     study = stored_study(study_folder(out, name), name)
     finalists = {} if study is None else rescored_in(study.user_attrs)
-    kids = {
-        each: {score.seed: score.kid for score in scores if score.kid is not None} for each, scores in finalists.items()
+    scores = {
+        name: {each.seed: each.score for each in fresh if each.score is not None} for name, fresh in finalists.items()
     }
-    return {each: values for each, values in kids.items() if values}
+    return {name: values for name, values in scores.items() if values}
 
 
 def choose(records: Sequence[TrialRecord], trial: str | None, again: Scores) -> TrialRecord:
-    """The record of that name or key, or whose key begins so (the seed of lowest KID, if a name has several); None:
-    the lowest KID of all.
+    """The record of that name or key, or whose key begins so (the best seed, if a name has several); None: the best of
+    all, by the first score of their task.
 
-    `again` has the finalists' re-scored KIDs: where there are some, the lowest is the lowest mean of those, since the
-    lowest of the search's own is partly luck.
+    `again` has the finalists' re-scored ones: where there are some, the best is that of the best mean of those, since
+    the best of the search's own is partly luck.
     """
+    first = score_of(records[0])
+    sign = -1.0 if more_is_better(first) else 1.0
     if trial is None and (scored := [record for record in records if record.name in again]):
-        return min(scored, key=lambda record: fmean(again[record.name].values()))
+        return min(scored, key=lambda record: sign * fmean(again[record.name].values()))
     names = sorted({record.name for record in records})
-    if trial is None and all(math.isinf(_kid(record)) for record in records):
-        raise UserError(f"--best is the lowest KID, and no trial here has one; name a trial: {', '.join(names)}")
+    if trial is None and all(_value(record, first) is None for record in records):
+        best = f"{'highest' if more_is_better(first) else 'lowest'} {title_of(first)}"
+        raise UserError(f"--best is the {best}, and no trial here has one; name a trial: {', '.join(names)}")
     named = [record for record in records if trial is None or trial in (record.name, record.key)]
     if not named and KEY_PREFIX.fullmatch(str(trial)):
         named = [record for record in records if record.key.startswith(str(trial))]
@@ -129,7 +136,12 @@ def choose(records: Sequence[TrialRecord], trial: str | None, again: Scores) -> 
             raise UserError(f"'{trial}' begins the keys of {len(named)} trials; give more of the key: {keys}")
     if not named:
         raise unknown_name("trial", str(trial), names)
-    return min(named, key=lambda record: _kid(record))
+    return min(named, key=lambda record: math.inf if (value := _value(record, first)) is None else sign * value)
+
+
+def score_of(record: TrialRecord) -> str:
+    """The quantity that ranks: the first score of its task."""
+    return task_of(record.protocol).judging.first
 
 
 def kept_checkpoints(out: Path, study: str, record: TrialRecord) -> str | None:
@@ -146,12 +158,14 @@ def promoted_yaml(
     """The architecture, whole, under a head that says where it comes from; `again` are its re-scored KIDs. A record
     itself does not say of which `study` it is: several may have asked for it."""
     config = from_plain(ArchitectureConfig, record.architecture)
-    shown = [f"{name} {value:.6g}" for name in ("kid", "fd", "params", "macs") if (value := _value(record, name))]
+    names = (*task_of(record.protocol).judging.scores, "params", "macs")
+    shown = [f"{name} {value:.6g}" for name in names if (value := _value(record, name))]
     head = [
         f"# {record.name}{study and f' of {study}'}, seed {record.seed}: {', '.join(shown)}",
         *([f"# re-scored: {rescored_text(record, again)}"] if again else []),
         f"# parent: {record.key}",
         f"# fingerprint: {config.fingerprint}",
+        *(f"# {name}: {canonical_json(record.protocol[name])}" for name in OTHERWISE if name in record.protocol),
         f"# recipe: {canonical_json(record.protocol.get('recipe', {}))}",
         *([] if record.trained_latent is None else [latent_line(record.trained_latent)]),
         *([] if checkpoints is None else [f"# checkpoints: {checkpoints}"]),
@@ -164,16 +178,13 @@ def rescored_text(record: TrialRecord, again: Sequence[float]) -> str:
     """`kid 0.412 ± 0.031 with 3 fresh seeds, 0.35 in the search`."""
     error = standard_error(again)
     spread = "" if error is None else f" ± {error:.2g}"
-    return f"kid {fmean(again):.4g}{spread} with {len(again)} fresh seeds, {_kid(record):.4g} in the search"
+    first = score_of(record)
+    searched = known(record.quantities[first]).value
+    return f"{first} {fmean(again):.4g}{spread} with {len(again)} fresh seeds, {searched:.4g} in the search"
 
 
 def _complete(study: optuna.Study) -> list[Candidate]:
     return [candidate_of(trial) for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
-
-
-def _kid(record: TrialRecord) -> float:
-    value = _value(record, "kid")
-    return float("inf") if value is None else value
 
 
 def _value(record: TrialRecord, name: str) -> float | None:

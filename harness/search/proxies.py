@@ -31,7 +31,7 @@ from optuna.trial import TrialState
 from torch import Tensor
 
 from harness.measure.quality import DISTANCES, distance
-from harness.measure.quality_reference import Reference, load_reference
+from harness.measure.quality_reference import Reference
 from harness.measure.statistics_ranks import Tau, tau
 from harness.records.errors import UserError, unknown_name
 from harness.records.manifest import study_folder
@@ -43,12 +43,12 @@ from harness.records.store import Store
 from harness.search.definition import definition_of
 from harness.search.promote import candidates
 from harness.search.study import samplers_used, stored_study
-from harness.training.device import resolve_device
 from harness.trials.ablation import ablation
-from harness.trials.prepared import Prepared, cache_folder, prepare
+from harness.trials.prepared import Prepared, prepare
 from harness.trials.progress import Show
 from harness.trials.spec import store_of
 from harness.trials.studies import read_study
+from harness.trials.tasks.denoise import Denoise
 
 Vector: TypeAlias = NDArray[np.float64]
 First: TypeAlias = Literal["smallest", "largest"]
@@ -126,11 +126,14 @@ def part_scores(
     """Trial key -> part's name -> `kid` or `fd` of that part, under the protocol that the trials were scored by."""
     if score not in DISTANCES:
         raise unknown_name("score", score, DISTANCES)
+    denoise = prepared.task
+    if not isinstance(denoise, Denoise):
+        raise UserError(f"parts of samples are scored, and task={prepared.settings.task.name} samples nothing")
     for record in records:
         _check_protocol(record, prepared)
     store, scores = store_of(prepared.settings.out), {}
     missing = [record for record in records if store.measurement(_key(record, score, parts)) is None]
-    reference = _reference(prepared) if missing else None
+    reference = denoise.reference if missing else None
     for number, record in enumerate(missing):
         assert reference is not None
         show.note(f"{score} of parts of the samples of {record.name} [{number + 1}/{len(missing)}]")
@@ -140,12 +143,6 @@ def part_scores(
         assert measurement is not None
         scores[record.key] = {name: float(quantity.value) for name, quantity in measurement.quantities.items()}  # type: ignore[union-attr]
     return scores
-
-
-def _reference(prepared: Prepared) -> Reference:
-    settings, (data, _) = prepared.settings, prepared.training_data
-    device = resolve_device(settings.recipe.device)
-    return load_reference(settings.quality, data, cache=cache_folder(settings.out), device=device)
 
 
 def _check_protocol(record: TrialRecord, prepared: Prepared) -> None:

@@ -32,6 +32,7 @@ from harness.search.knob import Knob, Parameters
 from harness.search.pareto import Direction
 from harness.search.study import DEFINITION, FLOOR, SAMPLERS_USED, read_trials, stored_study
 from harness.trials.claims import Claims
+from harness.trials.task_config import task_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,7 +171,8 @@ class SweepStatus:
     reasons: Mapping[str, tuple[ReasonCount, ...]]  # why refused, stopped, failed: the most frequent first
     budgets: tuple[BudgetStatus, ...]  # lowest first
     awaited: Mapping[str, int]  # objective -> how many candidates wait for a queue to bring it
-    floor: float | None  # the KID below which a candidate is promoted
+    score: str  # that ranks: what the floor is of
+    floor: float | None  # what a candidate has to beat to be promoted
     front: tuple[FrontPoint, ...]  # of the complete ones, by the search's own values
     rescored: tuple[RescoredStatus, ...]  # the finalists
     running: tuple[Running, ...]
@@ -218,6 +220,7 @@ def _status(folder: Path, name: str, stored: StoredSweep, now: float) -> SweepSt
         reasons=stored.reasons,
         budgets=budgets,
         awaited=dict(Counter(name for each in candidates if each.awaiting for name in each.awaiting.awaits)),
+        score=task_of(stored.began.get("protocol", {})).judging.first,
         floor=stored.floor,
         front=tuple(map(_point, stored.front)),
         rescored=tuple(_rescored(name, scores) for name, scores in stored.rescored.items()),
@@ -354,6 +357,7 @@ def sweep_summary(folder: Path, name: str) -> SweepSummary:
         protocol=began["protocol"],
         protocol_fingerprint=Protocol(sections=began["protocol"]).fingerprint,
         twin=definition.get("twin"),
+        judging=task_of(began["protocol"]).judging,
         floor=stored.floor,
         hours=stored.hours,
         gpu_hours=stored.gpu_hours,

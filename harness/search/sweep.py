@@ -20,8 +20,10 @@ from dataclasses import dataclass, replace
 
 import optuna
 
+from harness.records.better import is_better
 from harness.records.errors import UserError
 from harness.records.plain import Plain, to_plain
+from harness.records.quantities import better_side, title_of
 from harness.records.quantity import value_of
 from harness.records.record import TrialRecord
 from harness.search.candidates import Candidate, Candidates, LevelResult, Proposal, checkpoints_key
@@ -62,9 +64,9 @@ class Sweep:
         floor: float | None = None,
         enqueued: Sequence[Placed] = (),
     ) -> None:
-        """`clock` gives Unix seconds; `floor` is the KID that a candidate must be below to be promoted, needed where
-        there are several budgets; `enqueued` are proposed before the sampler's own."""
-        if problem.top > 0 and floor is None:
+        """`clock` gives Unix seconds; `floor` is what a candidate's first score must beat for it to be promoted, needed
+        where there are several budgets and the task has one; `enqueued` are proposed before the sampler's own."""
+        if problem.top > 0 and floor is None and problem.judging.floor is not None:
             raise ValueError("promotions need a floor")
         self.problem, self.definition, self.candidates = problem, definition, candidates
         self.queue, self.clock, self.show, self.floor = queue, clock, show, floor
@@ -249,7 +251,7 @@ class Sweep:
             values=outcome.values,
             stand_in=outcome.stand_in,
             awaits=outcome.awaits,
-            kid=value_of(record.quantities.get("kid")),
+            score=value_of(record.quantities.get(self.problem.judging.first)),
             gpu_seconds=spent if before is None else before.gpu_seconds,
         )
         if outcome.failed:
@@ -286,9 +288,8 @@ class Sweep:
         if last.steps == self.problem.steps[-1]:
             self.candidates.complete(candidate)
             self.problem.drop_checkpoints(self.retention.complete(candidate))
-        elif not self._above_floor(last):
-            had = "it has no KID" if last.kid is None else f"its KID of {last.kid:.4g} is not below {self.floor:.4g}"
-            self._stop(candidate, f"{had}, which a Gaussian fitted to the pixels reaches", waiting=False)
+        elif not self._beats_floor(last):
+            self._stop(candidate, self._why_below(last), waiting=False)
 
     def _enter(self, candidate: Candidate, level: int) -> None:
         """Into the competition for the next budget: a result, new or of an earlier driver."""
@@ -296,13 +297,26 @@ class Sweep:
         if result.values is None:
             return
         promoted = len(candidate.levels) > level + 1
-        eligible = promoted or (candidate.state == "running" and self._above_floor(result))
+        eligible = promoted or (candidate.state == "running" and self._beats_floor(result))
         self.levels[level].add(candidate.number, self.problem.losses(result.values), eligible=eligible)
         if promoted:
             self.levels[level].promote(candidate.number)
 
-    def _above_floor(self, result: LevelResult) -> bool:
-        return self.floor is not None and result.kid is not None and result.kid < self.floor
+    def _beats_floor(self, result: LevelResult) -> bool:
+        """Anything does, where the task has none."""
+        if self.problem.judging.floor is None:
+            return True
+        first = self.problem.judging.first
+        return self.floor is not None and result.score is not None and is_better(first, result.score, self.floor)
+
+    def _why_below(self, last: LevelResult) -> str:
+        judging = self.problem.judging
+        assert judging.floor is not None
+        title, side = title_of(judging.first), better_side(judging.first)
+        had = f"it has no {title}"
+        if last.score is not None:
+            had = f"its {title} of {last.score:.4g} is not {side} {self.floor:.4g}"
+        return f"{had}, which {judging.floor.what} reaches"
 
     def _expected(self, level: int) -> int:
         """Results at this level when all candidates were trained, at most."""
@@ -344,8 +358,9 @@ class Sweep:
             return replace(ending, reason=f"{ending.reason}; {why}", failed=True)
         if ending.halts or self.floor is None or any(each.state == "complete" for each in trained):
             return ending
-        low = sum(each.state != "failed" and not self._above_floor(each.levels[-1]) for each in trained)
-        why = f"{low} of {len(trained)} are not below the floor, a KID of {self.floor:.4g}"
+        low = sum(each.state != "failed" and not self._beats_floor(each.levels[-1]) for each in trained)
+        first = self.problem.judging.first
+        why = f"{low} of {len(trained)} are not {better_side(first)} the floor, a {title_of(first)} of {self.floor:.4g}"
         return replace(ending, reason=f"{ending.reason}; none is complete, {why}: raise the budgets")
 
     # earlier drivers, limits

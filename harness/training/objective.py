@@ -6,7 +6,8 @@ projection of features by the network's own loss, a discriminator by a loss of i
 from one step to the next but those modules and their optimisers, which the loop saves and restores; all else that is
 random is drawn from `Draws`.
 
-An implementation is one file in `harness/training/objectives/`.
+An implementation is one file in `harness/training/objectives/`, registered with its settings in `objective_config`; the
+tasks that it suits name those (`harness.trials.task_config`).
 """
 
 from collections.abc import Callable, Mapping, Sequence

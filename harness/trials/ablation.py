@@ -21,8 +21,8 @@ from harness.records.manifest import Manifest, Rung, study_folder, write_manifes
 from harness.records.plain import to_plain
 from harness.records.record import TrialRecord
 from harness.trials.ablation_study import AblationStudy, ablation_study, refusals, twins_of
-from harness.trials.checks import check_sizes
-from harness.trials.controls import CONTROLS, control_key, submit_controls
+from harness.trials.checks import check_sizes, check_task
+from harness.trials.controls import control_key, control_names, submit_controls
 from harness.trials.costs import anatomy_of, measure_latency, measure_twin
 from harness.trials.outcomes import finished, rejected
 from harness.trials.prepared import Prepared, prepare
@@ -53,8 +53,8 @@ class Ablation:
     @property
     def remarks(self) -> list[str]:
         """A line about images that could not be read, and one about each combination that a rule refuses."""
-        data = self.prepared.data
-        return [*([data.warning] if data is not None and data.warning is not None else []), *refusals(self.study)]
+        task = self.prepared.loaded
+        return [*([task.warning] if task is not None and task.warning is not None else []), *refusals(self.study)]
 
     def specs(self) -> list[TrialSpec]:
         """Every (rung, seed), the first seed of all rungs first: a stopped study has compared them all once."""
@@ -73,7 +73,7 @@ class Ablation:
         ]
 
     def manifest(self) -> Manifest:
-        trained = not self.settings.count_only
+        settings, base = self.settings, self.rungs[0][1]
         touched = self._touched()
         return Manifest(
             name=self.name,
@@ -93,7 +93,8 @@ class Ablation:
             seeds=self.settings.seeds,
             protocol=self.prepared.protocol.sections,
             protocol_fingerprint=self.prepared.protocol.fingerprint,
-            controls={name: control_key(name, self.prepared, self.rungs[0][1]) for name in CONTROLS if trained},
+            judging=settings.task.judging,
+            controls={name: control_key(name, self.prepared, base) for name in control_names(settings)},
             command=self.command,
             twin=_plain(self.settings.twin) if self.settings.twin is not None else None,
             report=self.study.report,
@@ -120,6 +121,7 @@ def ablation(name: str, overrides: Sequence[str], command: str) -> Ablation:
     study, settings = ablation_study(name, overrides)
     twins = twins_of(study, settings)
     for _, architecture in study.architecture.architectures():
+        check_task(settings, architecture)
         check_sizes(settings, architecture)
     prepared = prepare(settings)
     rungs = tuple((rung, prepared.adapt_to_data(config)) for rung, config in study.architecture.architectures())

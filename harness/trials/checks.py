@@ -17,6 +17,7 @@ from harness.records.errors import UserError
 from harness.records.manifest import STUDY_FILES, StudyKind, study_folder
 from harness.tracking.config import check_tracker
 from harness.trials.settings import Settings
+from harness.trials.task_config import check_takes
 
 SLURM_COMMANDS = ("sbatch", "srun")
 TRAINING = "train-"
@@ -48,7 +49,14 @@ def check_study(
         check(settings)
     check_tracker(settings.tracker)
     for architecture in architectures:
+        check_task(settings, architecture)
         check_sizes(settings, architecture)
+
+
+def check_task(settings: Settings, architecture: ArchitectureConfig) -> None:
+    """The task trains such networks, where anything is trained."""
+    if not settings.count_only:
+        check_takes(settings.task, architecture)
 
 
 def _check_elsewhere(
@@ -65,6 +73,7 @@ def _check_elsewhere(
     pictures = pictures_of(settings)
     _, latent = latent_of(settings, pictures)
     for architecture in architectures:
+        check_task(settings, architecture)
         check_network_sizes(settings, architecture, (pictures.size, pictures.size // latent))
 
 

@@ -3,7 +3,7 @@
 A forward pass of one picture takes M multiply-adds, counted at the trained latent (`training/speed.py` has the FLOP):
 
     training   6 M B S    B pictures a step, S steps; 8 M B S with recipe.gradient_checkpointing, a second forward
-    scores     2 M E N    N samples of E evaluations each, guidance among them (`SamplingConfig.evaluations`)
+    scores     2 M E N    N samples of E forward passes each (`SamplingConfig.evaluations`, guidance among them)
     hours      (training + scores) / throughput
 
 Not counted, as the lines say too (`NOT_COUNTED`): validation, the autoencoder's encoder and decoder, the feature
@@ -23,7 +23,6 @@ from statistics import median
 
 from harness.architecture.config import ArchitectureConfig
 from harness.launch.config import SlurmLauncher, jobs_at_once
-from harness.measure.quality_reference import WHOLE
 from harness.records.eta import duration
 from harness.records.quantity import value_of
 from harness.records.record import TrialRecord
@@ -33,7 +32,6 @@ from harness.training.device import resolve_device
 from harness.training.recipe import Recipe
 from harness.training.speed import FORWARD, RECOMPUTED, WITH_BACKWARD
 from harness.trials.costs import cost_of
-from harness.trials.run import KEPT_SAMPLES
 from harness.trials.settings import Settings
 from harness.trials.spec import store_of
 from harness.trials.study_data import Pictures, data_bytes, pictures_of
@@ -110,7 +108,7 @@ def estimate(
     at_once = min(len(trainings), jobs_at_once(settings.launcher))
     largest = max((each.params for each in trainings), default=0)
     checkpoints = at_once * (KEPT + 1) + kept * KEPT
-    samples = KEPT_SAMPLES if settings.quality.samples > WHOLE else settings.quality.samples
+    kept_pictures = settings.task.scoring(settings).pictures_kept
     return Estimate(
         trainings=len(trainings),
         training_flops=math.fsum(training),
@@ -118,14 +116,15 @@ def estimate(
         longest_flops=max(map(math.fsum, zip(training, scoring, strict=True)), default=0.0),
         throughput=throughput_of(settings, store),
         checkpoint_bytes=CHECKPOINT_BYTES * largest * checkpoints,
-        store_bytes=sum(WEIGHT_BYTES * each.params + samples * 3 * pictures.size**2 for each in trainings),
+        store_bytes=sum(WEIGHT_BYTES * each.params + kept_pictures * 3 * pictures.size**2 for each in trainings),
         data_bytes=data_bytes(settings, pictures),
         at_once=at_once,
     )
 
 
 def scoring_flops(macs: int, settings: Settings) -> float:
-    return float(FORWARD * macs) * settings.sampling.evaluations * settings.quality.samples
+    scoring = settings.task.scoring(settings)
+    return float(FORWARD * macs) * scoring.passes * scoring.samples
 
 
 def training_of(architecture: ArchitectureConfig, latent: int, steps: int) -> Training:

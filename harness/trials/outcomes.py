@@ -9,7 +9,6 @@ from typing import Any
 from harness.device.queue import FolderQueue
 from harness.device.targets import same_chip
 from harness.latency.backend import LatencyBackend, QueuedBackend
-from harness.measure.quality_config import METRICS
 from harness.records.errors import UserError
 from harness.records.plain import to_plain
 from harness.records.quantity import Failed, Known, Measured, Quantity, Unavailable
@@ -33,9 +32,6 @@ from harness.trials.spec import TrialSpec
 from harness.trials.twins import PREFIX, PREFLIGHT, conditions_of_twin, under
 
 TRAINED = ("validation_loss", "train_seconds")
-
-LEARNT = (*TRAINED, *METRICS)
-"""The quantities that only a trained network has, of any settings; `learnt` are those of some."""
 
 WORKER = "worker"
 """The phase of a failure that was no result of the trial: a crash, a lost machine. The same command tries it again."""
@@ -77,8 +73,8 @@ def failed_record(spec: TrialSpec, phase: str, message: str) -> TrialRecord:
 
 
 def learnt(settings: Settings) -> tuple[str, ...]:
-    """The quantities that only a trained network has: of its training, and the scores asked for of its samples."""
-    return (*TRAINED, *settings.quality.metrics)
+    """The quantities that only a trained network has: of its training, and its task's scores."""
+    return (*TRAINED, *settings.task.scoring(settings).scores)
 
 
 def quantity_names(settings: Settings) -> tuple[str, ...]:

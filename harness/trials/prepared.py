@@ -1,123 +1,71 @@
-"""What all trials of a study share: the images, the prompts, the sizes, the protocol they make, and specs that fit."""
+"""What all trials of a study share: the task with its data, the protocol that they make, and specs that fit."""
 
 import socket
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-import torch
-
-from harness.architecture.config import ArchitectureConfig, Denoiser
-from harness.architecture.edits import with_edits
+from harness.architecture.config import ArchitectureConfig
+from harness.architecture.kinds import builder_of
 from harness.architecture.latents import FULL_LATENT
-from harness.architecture.prediction import VELOCITY
 from harness.architecture.unet import UNetConfig
-from harness.data.dataset import load_dataset
-from harness.data.images import ImageData
-from harness.data.prompts import PromptTable, class_prompts, is_class_table
-from harness.diffusion.sampling import Decode
-from harness.measure.quality_reference_files import quality_identity
-from harness.models.autoencoder import Description, check_matching, describe, load_matching
-from harness.models.feature_extractor import check_extractor
 from harness.records.errors import UserError
-from harness.records.plain import canonical_json, identity, to_plain
+from harness.records.plain import canonical_json, identity
 from harness.records.record import Protocol
 from harness.tracking.config import check_tracker
-from harness.training.batches import TrainingData
 from harness.training.device import planned_precision
-from harness.training.objective_config import FlowMatchingConfig
 from harness.training.recipe import Recipe
 from harness.trials.checks import check_sizes
 from harness.trials.settings import Settings
 from harness.trials.spec import TrialSpec
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sizes:
-    """Two of the three that are not one (`harness.architecture.latents`); equal where networks see pixels."""
-
-    image: tuple[int, int, int]
-    """(C, H, W) of the pictures that a score sees."""
-    latent: tuple[int, int, int]
-    """(L, h, w) of what a network is trained on and samples."""
+from harness.trials.task import Task
+from harness.trials.task_config import check_takes, objective_section, task_section
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
     settings: Settings
-    data: ImageData | None  # None where trials only count
-    prompts: PromptTable | None
-    autoencoder: Description | None
+    loaded: Task | None  # None where trials only count
     protocol: Protocol
 
     @property
-    def training_data(self) -> tuple[ImageData, PromptTable]:
-        """The images and prompts; asked for only where trials train."""
-        if self.data is None or self.prompts is None:
+    def task(self) -> Task:
+        """With its data; asked for only where trials train."""
+        if self.loaded is None:
             raise RuntimeError("a study that only counts has no data")
-        return self.data, self.prompts
+        return self.loaded
 
     @property
     def training_pictures(self) -> int:
-        """How many an epoch has: mirrored ones that are rows of their own are no more of them. 0 for counting only."""
-        return 0 if self.data is None else sum(self.data.class_sizes)
+        """How many an epoch has; 0 for counting only."""
+        return 0 if self.loaded is None else self.loaded.pictures
 
     @property
-    def network_data(self) -> TrainingData:
-        """What networks are trained on: the pictures, or what an autoencoder made of them."""
-        data, _ = self.training_data
-        return data if data.latents is None else data.latents
-
-    @property
-    def sizes(self) -> Sizes:
-        """Asked for only where trials train."""
-        if self.data is None or self.autoencoder is None:
-            raise RuntimeError("a study that only counts has no data")
-        image = (self.data.channels, self.data.size, self.data.size)
-        return Sizes(image=image, latent=self.autoencoder.latent_shape(self.data.channels, self.data.size))
+    def samples(self) -> int:
+        """How many a score is computed from; for counting only, would be."""
+        return self.settings.task.scoring(self.settings).samples if self.loaded is None else self.loaded.samples
 
     @property
     def cost_latent(self) -> int:
         """Height and width of the latent that costs, exports and latencies are for: the setting, else the trained."""
         if self.settings.latent is not None:
             return self.settings.latent
-        return self.sizes.latent[-1] if self.data is not None else FULL_LATENT
-
-    def decode(self, device: torch.device) -> Decode | None:
-        """What makes pictures of samples, on that device; None where samples are pictures."""
-        section = self.protocol.sections.get("autoencoder")
-        if section is None:
-            return None
-        autoencoder = load_matching(self.settings.autoencoder, device, section)
-        return partial(autoencoder.decode, rounding=self.settings.sampling.rounding)
+        return FULL_LATENT if self.loaded is None else self.loaded.shape[-1]
 
     def adapt_to_data(self, architecture: ArchitectureConfig) -> ArchitectureConfig:
-        """The architecture with the latents' channels and the prompts' width and length; unchanged for counting only.
+        """The architecture with what the data decides, as its channels; unchanged for counting only.
 
-        UserError where it cannot take their size.
+        UserError where it cannot take the data's size, or the task does not train such ones.
         """
-        if self.data is None or self.prompts is None:
+        if self.loaded is None:
             return architecture
-        if not isinstance(architecture, Denoiser):
-            raise UserError(
-                f"{type(architecture).__name__} does not denoise, so it is not trained here; "
-                "count it (`harness measure`, or count_only=true in a study) or name a denoiser"
-            )
+        check_takes(self.settings.task, architecture)
         if self.settings.recipe.gradient_checkpointing and not isinstance(architecture, UNetConfig):
             raise UserError(
                 "recipe.gradient_checkpointing recomputes the blocks of a UNet, and "
                 f"{type(architecture).__name__} is none; leave it out"
             )
         check_sizes(self.settings, architecture)
-        _check_trained(architecture, self.prompts)
-        self.settings.sampling.check_channels(self.sizes.latent[0])
-        edits = {
-            "latent_channels": self.sizes.latent[0],
-            "context_width": self.prompts.width,
-            "context_length": self.prompts.length,
-        }
-        return with_edits(architecture, edits)
+        return self.loaded.fitted(architecture)
 
     def with_steps(self, steps: int) -> "Prepared":
         """The same study with another budget: optimiser steps. What it trains is what `recipe.steps=STEPS` trains."""
@@ -127,15 +75,19 @@ class Prepared:
         """The same study with another recipe."""
         return self._with_settings(replace(self.settings, recipe=recipe))
 
-    def with_sampling_seed(self, sampling_seed: int) -> "Prepared":
-        """The same study with other samples: what `sampling.seed=SAMPLING_SEED` scores. Training is the same."""
-        return self._with_settings(replace(self.settings, sampling=replace(self.settings.sampling, seed=sampling_seed)))
+    def with_scoring_seed(self, seed: int) -> "Prepared":
+        """The same study with other draws in its scores, where they draw something: of samples, what
+        `sampling.seed=SEED` scores. Training is the same."""
+        if self.settings.task.scoring(self.settings).seed is None:
+            return self
+        return self._with_settings(self.settings.task.with_scoring_seed(self.settings, seed))
 
     def _with_settings(self, settings: Settings) -> "Prepared":
-        """The same data and prompts under other settings, which do not change either."""
-        if self.data is None or self.prompts is None or self.autoencoder is None:
+        """The same data under other settings, which do not change it."""
+        if self.loaded is None:
             return replace(self, settings=settings)
-        return replace(self, settings=settings, protocol=protocol(settings, self.data, self.prompts, self.autoencoder))
+        task = self.loaded.under(settings)
+        return replace(self, settings=settings, loaded=task, protocol=protocol(settings, task))
 
     def spec(self, name: str, architecture: ArchitectureConfig, seed: int, **more: Any) -> TrialSpec:
         """The trial of `architecture`, fitted, with `seed`; `more` are further fields of TrialSpec."""
@@ -150,66 +102,26 @@ class Prepared:
         )
 
 
-def _check_trained(architecture: Denoiser, prompts: PromptTable) -> None:
-    """Refuse what training does not know: another prediction than the velocity, a table of classes without classes."""
-    if architecture.prediction != VELOCITY:
-        raise UserError(
-            f"networks are trained to predict {to_plain(VELOCITY)}, and this architecture's prediction is "
-            f"{to_plain(architecture.prediction)}; set 'prediction={{kind: velocity}}'"
-        )
-    if architecture.condition == "class_table" and not is_class_table(prompts.identity):
-        raise UserError(
-            "condition=class_table learns a row for each class, and the classes come as text; give text=class_table"
-        )
-
-
 def prepare(settings: Settings) -> Prepared:
-    """Load the data and embed its prompts, unless trials only count; refuse what would fail after hours of training."""
+    """Load the task's data, unless trials only count; refuse what would fail after hours of training."""
     check_tracker(settings.tracker)
     if settings.count_only:
-        sections: dict[str, Any] = {"count": {"latent": settings.latent or FULL_LATENT}}
-        counted = Protocol(sections=sections)
-        return Prepared(settings=settings, data=None, prompts=None, autoencoder=None, protocol=counted)
-    check_extractor(settings.quality.extractor)
-    data = load_dataset(settings.data, cache=cache_folder(settings.out))
-    autoencoder = _autoencoder_of(settings, data)
-    prompts = class_prompts(settings.text, data.class_names, cache_folder(settings.out))
-    return Prepared(
-        settings=settings, data=data, prompts=prompts, autoencoder=autoencoder,
-        protocol=protocol(settings, data, prompts, autoencoder),
-    )  # fmt: skip
+        counted = Protocol(sections={"count": {"latent": settings.latent or FULL_LATENT}})
+        return Prepared(settings=settings, loaded=None, protocol=counted)
+    task: Task = builder_of(settings.task)(settings)
+    return Prepared(settings=settings, loaded=task, protocol=protocol(settings, task))
 
 
-def _autoencoder_of(settings: Settings, data: ImageData) -> Description:
-    """The configured one, which must be what made the data's latents."""
-    autoencoder = describe(settings.autoencoder)
-    made_by = {"kind": "pixels"} if data.latents is None else data.latents.autoencoder
-    if autoencoder.is_pixels and made_by["kind"] == "pixels":
-        return autoencoder
-    if data.latents is None:
-        raise UserError(
-            f"autoencoder={autoencoder.kind} makes latents, which are prepared once: `harness data prepare {data.kind} "
-            f"to=FOLDER autoencoder={autoencoder.kind} ...`, and then data=prepared data.path=FOLDER"
-        )
-    check_matching(autoencoder, made_by)
-    return autoencoder
-
-
-def protocol(settings: Settings, data: ImageData, prompts: PromptTable, autoencoder: Description) -> Protocol:
+def protocol(settings: Settings, task: Task) -> Protocol:
     """Every setting that can change a trial's result, and nothing else: contents, not paths; no `auto` precision."""
     recipe: Any = identity(settings.recipe)
-    latents = {} if autoencoder.is_pixels or data.latents is None else {"autoencoder": dict(data.latents.autoencoder)}
-    plain = identity(settings.objective)
-    objective = {} if plain == identity(FlowMatchingConfig()) else {"objective": plain}
     return Protocol(
         sections={
-            "data": data.identity,
-            **latents,
-            **objective,
-            "text": prompts.identity,
+            **task_section(settings.task),
+            **task.trained_on,
+            **objective_section(settings.task, settings.objective),
             "recipe": {**recipe, "precision": planned_precision(settings.recipe)},
-            "sampling": identity(settings.sampling),
-            "quality": quality_identity(settings.quality, data.size),
+            **task.scored_by,
         }
     )
 
@@ -232,8 +144,3 @@ def check_unchanged(planned: Protocol, prepared: Prepared) -> None:
         f"{' and '.join(changed)} changed since this study began; run the same command again to begin with what is "
         "there now, or put the old files back"
     )
-
-
-def cache_folder(out: Path) -> Path:
-    """What can be computed again: embedded prompts, decoded pixels, reference statistics."""
-    return Path(out) / "cache"

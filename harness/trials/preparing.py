@@ -20,8 +20,8 @@ from harness.records.errors import UserError
 from harness.records.eta import with_eta
 from harness.records.plain import Plain
 from harness.training.device import resolve_device, use_threads
-from harness.trials.prepared import cache_folder
 from harness.trials.settings import Settings
+from harness.trials.spec import cache_folder
 
 JOBS = "jobs"
 """In the folder of prepared data, while jobs fill it."""

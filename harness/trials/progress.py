@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.table import Table
 
 from harness.launch.events import Progress
+from harness.records.quantities import title_of
 from harness.records.quantity import Unavailable, value_of
 from harness.records.record import TrialRecord, why
 from harness.records.terminal import console as console_of
@@ -99,19 +100,19 @@ class Show:
     def ended(self, spec: TrialSpec, record: TrialRecord) -> None:
         self.add(spec)
         self._ended.add(spec.key)
-        self._cells[spec.key] = self._summary(record)
+        self._cells[spec.key] = self._summary(record, spec.settings.task.judging.first)
         if self._live is not None:
             self._live.update(self._table())
         else:
             place = f"[{len(self._ended)}/{self._total or len(self._cells)}]"
             self.note(f"{place} {spec.label}: {self._cells[spec.key]}")
 
-    def _summary(self, record: TrialRecord) -> str:
+    def _summary(self, record: TrialRecord, score: str) -> str:
         if record.state != "complete":
             return f"{record.state}: {why(record)}"
-        if (kid := value_of(record.quantities.get("kid"))) is not None:
+        if (value := value_of(record.quantities.get(score))) is not None:
             awaits = [name for name, each in record.quantities.items() if isinstance(each, Unavailable) and each.awaits]
-            return f"done, KID {kid:.4g}" + (f", awaits {', '.join(awaits)}" if awaits else "")
+            return f"done, {title_of(score)} {value:.4g}" + (f", awaits {', '.join(awaits)}" if awaits else "")
         macs = value_of(record.quantities.get("macs"))
         return "counted" if macs is None else f"counted, {macs / 1e9:.4g} G multiply-adds"
 

@@ -17,12 +17,8 @@ from harness.launch.attempt import shared_of
 from harness.records.errors import UserError
 from harness.records.plain import Plain, differences, to_plain
 from harness.records.record import TrialRecord
-from harness.training.checkpoint import copy_newest, has_checkpoints
-from harness.trials.run import CHECKPOINTS
 from harness.trials.spec import TrialSpec
-
-TRAINING = ("data", "text", "recipe")
-"""The sections of a protocol that a training depends on: how samples are drawn and scored, it does not."""
+from harness.trials.task_config import task_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +41,30 @@ def origin_of(path: Path) -> Origin | None:
     return Origin(parent[1], fingerprint[1], checkpoints[1] if checkpoints else None)
 
 
-def recipe_of(path: Path) -> dict[str, Any]:
-    """The recipe in the file's head, setting -> value; empty for a file that no promotion wrote."""
+def settings_in(path: Path) -> dict[str, Any]:
+    """What the file's head says of how it was trained, as defaults of `settings_of`: the recipe's settings, and task
+    and objective where they are not the default; empty for a file that no promotion wrote."""
     text = path.read_text() if path.is_file() else ""
-    line = re.search(r"^# recipe: (.*)$", text, re.MULTILINE)
+    whole = {name: group for name in ("task", "objective") if (group := _group_in(text, name, path))}
+    return {**whole, **{f"recipe.{name}": value for name, value in _group_in(text, "recipe", path).items()}}
+
+
+def _group_in(text: str, name: str, path: Path) -> dict[str, Any]:
+    line = re.search(rf"^# {name}: (.*)$", text, re.MULTILINE)
     try:
-        recipe = json.loads(line[1]) if line else {}
+        group = json.loads(line[1]) if line else {}
     except json.JSONDecodeError as error:
-        raise UserError(f"the line '# recipe:' of {path} is no JSON ({error}); mend it, or take it out") from error
-    if not isinstance(recipe, dict):
-        raise UserError(f"the line '# recipe:' of {path} must be a mapping of settings, not {recipe!r}; take it out")
-    return recipe
+        raise UserError(f"the line '# {name}:' of {path} is no JSON ({error}); mend it, or take it out") from error
+    if not isinstance(group, dict):
+        raise UserError(f"the line '# {name}:' of {path} must be a mapping of settings, not {group!r}; take it out")
+    return group
 
 
 def go_on(spec: TrialSpec, origin: Origin, attempts: Path) -> str:
     """Lay the kept checkpoint where the trial, submitted to the pool in `attempts`, begins; a sentence about it."""
+    from harness.training.checkpoint import copy_newest, has_checkpoints  # loads torch
+    from harness.trials.run import CHECKPOINTS
+
     target = shared_of(attempts / spec.key) / CHECKPOINTS
     if has_checkpoints(target):
         return f"{spec.label}: goes on from its own checkpoints, which an earlier run of this command left"
@@ -91,6 +96,7 @@ def why_not(spec: TrialSpec, parent: TrialRecord | None, origin: Origin) -> str 
 
 
 def _trained_by(protocol: Mapping[str, Any]) -> Plain:
-    """What must be equal: all that a training depends on, but for its length."""
-    sections = {name: protocol.get(name, {}) for name in TRAINING}
-    return to_plain({**sections, "recipe": {**sections["recipe"], "steps": None}})
+    """What must be equal: all that a training depends on, but for its length; how it is scored, it does not."""
+    scored_by = task_of(protocol).scored_by
+    sections = {name: section for name, section in protocol.items() if name not in scored_by}
+    return to_plain({**sections, "recipe": {**sections.get("recipe", {}), "steps": None}})

@@ -15,6 +15,7 @@ from harness.records.fields import value_text
 from harness.records.plain import canonical_json, identity
 from harness.trials import compose
 from harness.trials.settings import Settings, settings_of
+from harness.trials.task_config import objective_section, task_section
 
 SD3 = "stabilityai/stable-diffusion-3-medium-diffusers"
 PUBLISHED_LATENTS: Mapping[str, Mapping[str, Any]] = {
@@ -45,7 +46,7 @@ def protocol_name(settings: Settings) -> str:
         return NO_NAME
     from harness.training.device import planned_precision  # loads torch
 
-    sections = _sections(settings)
+    sections = _sections(settings) | objective_section(settings.task, settings.objective)
     sections["recipe"]["precision"] = planned_precision(settings.recipe)
     return _name(sections, latents_of(settings.autoencoder))
 
@@ -79,7 +80,9 @@ def _name(sections: Mapping[str, Any], latents: Mapping[str, Any]) -> str:
 def _against_all(sections: Mapping[str, Any], latents: Mapping[str, Any]) -> Iterator[Named]:
     """Every protocol that can be compared: not one whose autoencoder is needed for it and not here."""
     for name, (own, autoencoder) in _named(compose.CONF).items():
-        differing = _differing(own, sections)
+        if own.get("task") != sections.get("task"):
+            continue
+        differing = [*_differing(own, sections), *_other_objective(own, sections)]
         if len(differing) <= MOST and (others := _other_latents(autoencoder, latents)) is not None:
             yield Named(name=name, differing=(*differing, *others))
 
@@ -101,7 +104,9 @@ def _known_latents(config: AutoencoderConfig) -> Mapping[str, Any] | None:
 
 
 def _sections(settings: Settings) -> dict[str, Any]:
-    return {name: identity(getattr(settings, name)) for name in ("recipe", "sampling", "quality")}
+    """Those that a protocol is named by; settings that the task does not have are in none."""
+    named = {name: identity(getattr(settings, name)) for name in ("recipe", *settings.task.scored_by)}
+    return task_section(settings.task) | named
 
 
 def _differing(own: Mapping[str, Any], sections: Mapping[str, Any]) -> list[str]:
@@ -112,6 +117,12 @@ def _differing(own: Mapping[str, Any], sections: Mapping[str, Any]) -> list[str]
         changed = (path for path in {**wanted, **found} if not _same(wanted.get(path), found.get(path)))
         differing += [f"{path}={value_text(found[path]) if path in found else 'its default'}" for path in changed]
     return differing
+
+
+def _other_objective(own: Mapping[str, Any], sections: Mapping[str, Any]) -> list[str]:
+    """Of a protocol that names none and sections that do; one that names one has it among its own."""
+    objective = sections.get("objective")
+    return [] if objective is None or "objective" in own else [f"objective={objective['kind']}"]
 
 
 def _same(one: object, other: object) -> bool:

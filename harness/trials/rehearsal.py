@@ -77,7 +77,7 @@ def _fitting(settings: Settings) -> tuple[Callable[[ArchitectureConfig], Archite
         channels, side = latent_of(settings, pictures_of(settings))
         return partial(fitted_to_latents, channels=channels), side, [channels]
     prepared = prepare(settings)
-    channels, *_, side = prepared.sizes.latent
+    channels, *_, side = prepared.task.shape
     return prepared.adapt_to_data, side, [channels]
 
 

@@ -1,11 +1,10 @@
-"""One trial, the cheap phases first: count, check the limits, export, time, train, sample, score, store.
+"""One trial, the cheap phases first: count, check the limits, export, time, train, the stages of its task, store.
 
 Each phase adds its quantities. A phase that fails for the network's sake (it does not convert, it diverges) leaves
 `Failed` where its numbers would be; a mistake of the user's and a broken machine are errors and end the attempt.
 """
 
 import contextlib
-import io
 import shutil
 import time
 from collections.abc import Iterator
@@ -14,21 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
-
 from harness.launch.attempt import shared_folder
 from harness.launch.config import processes_of, threads_of
 from harness.launch.events import log_steps, report_progress
 from harness.launch.together import Place, followed
 from harness.launch.worker import AttemptStopped
-from harness.measure.quality import quality, samples_for, say_if_fewer
-from harness.measure.quality_features import extract
-from harness.measure.quality_reference import WHOLE, Reference, load_reference
 from harness.models.pixels import NotFiniteError
-from harness.models.weights import Training, tensors_sha256, write_weights
-from harness.records.errors import UserError
+from harness.models.weights import write_weights
 from harness.records.plain import to_plain
 from harness.records.provenance import completed_provenance, provenance
 from harness.records.quantity import Counted, Failed, Measured, Quantity, value_of
@@ -37,42 +28,25 @@ from harness.records.store import write_atomic
 from harness.tracking.tracker import Run, Tracker, flat, tracker
 from harness.training.device import resolve_device, use_threads
 from harness.training.loop import train
-from harness.training.objectives import build_objective
 from harness.training.outcomes import Diverged, Effort, Interrupted, Trained
 from harness.training.parallel import process_group
 from harness.training.speed import Speed
 from harness.trials.costs import before_training, cost_of, measure_coreml, measure_latency, measure_twin
 from harness.trials.outcomes import all_unavailable, finished, learnt, record_of, rejected, with_own_twin
-from harness.trials.prepared import Prepared, cache_folder, check_unchanged, prepare
-from harness.trials.samples import (
-    by_class,
-    initialised_network,
-    sampled_batches,
-    sampled_labels,
-    sampling_conditions,
-    write_grid,
-)
-from harness.trials.scores.parts import Arrays, Parts, part_ranges, scorer_of
+from harness.trials.prepared import Prepared, check_unchanged, prepare
+from harness.trials.samples import initialised_network
 from harness.trials.spec import TrialSpec
+from harness.trials.task import Task
+from harness.trials.trained import WEIGHTS
 
 CHECKPOINTS = "checkpoints"
 """Where they lie in the folder that a trial's attempts share, unless the spec says where."""
-SAMPLES = "samples"
-"""There too: the parts of the samples, until the record is stored."""
-SAMPLES_LOG = "samples.log"
-"""Beside that folder: which attempt sampled which part."""
 
-SHOWN_FLAT = ("recipe", "sampling", "quality")
-"""Sections of the protocol whose settings a dashboard plots; the others have names of classes and prompts."""
-
-KEPT_SAMPLES = 1024
-"""Of a trial's samples, where there are too many to keep all."""
+NOT_PLOTTED = ("data", "autoencoder", "text")
+"""Sections of the protocol that have names of classes and prompts; the settings of the others a dashboard plots."""
 
 HOW_COMPUTED = ("gradient_checkpointing", "compile", "channels_last")
 """Settings of a recipe that change the time of a training and nothing it finds: conditions of that time, where on."""
-
-GRID_ROWS = 8
-GRID_MOST_COLUMNS = 12
 
 
 def run_trial(spec: TrialSpec, attempt_folder: Path) -> TrialRecord:
@@ -106,7 +80,7 @@ def follow_trial(spec: TrialSpec, attempt_folder: Path, place: Place) -> None:
 def train_share(spec: TrialSpec, prepared: Prepared, attempt_folder: Path, place: Place, **listeners: Any) -> Trained:
     """The training, as one of the processes that share it. Raises AttemptStopped where it was asked to end, and
     Diverged."""
-    recipe, data, (_, prompts) = spec.settings.recipe, prepared.network_data, prepared.training_data
+    recipe, task = spec.settings.recipe, prepared.task
     network = initialised_network(
         spec.architecture,
         spec.seed,
@@ -118,8 +92,8 @@ def train_share(spec: TrialSpec, prepared: Prepared, attempt_folder: Path, place
         with process_group(place.rank, place.size, where, device):
             return train(
                 network,
-                build_objective(spec.settings.objective, data, prompts, recipe),
-                data,
+                task.objective(),
+                task.data,
                 recipe,
                 architecture=spec.architecture.fingerprint,
                 seed=spec.seed,
@@ -132,8 +106,8 @@ def train_share(spec: TrialSpec, prepared: Prepared, attempt_folder: Path, place
 
 
 class Trial:
-    """Of a denoiser: that is what `train`, `sample` and `score` are for, with the quantities that `outcomes` names for
-    them. Counting, export, latency and records are of any network."""
+    """Counting, export, latency, training, weights and record are of any network; the rest is its task's. It is the
+    task's `Work`."""
 
     def __init__(self, spec: TrialSpec, attempt_folder: Path, tracking: Tracker) -> None:
         self.spec, self.folder, self.tracking = spec, attempt_folder, tracking
@@ -142,6 +116,7 @@ class Trial:
         self.curve: dict[tuple[int, str], CurvePoint] = {}
         self.seconds: dict[str, float] = {}
         self.speed = ""  # of the newest steps, for people
+        self.stage = ""
         self.start = provenance(threads=threads_of(spec.settings.launcher))
 
     def run(self) -> TrialRecord:
@@ -156,21 +131,20 @@ class Trial:
         self.time()
         prepared = prepare(self.spec.settings)
         check_unchanged(self.spec.protocol, prepared)
+        settings, task = self.spec.settings, prepared.task
         try:
             trained = self.train(prepared)
         except Diverged as error:
             self.curve = {(point.step, point.name): point for point in error.curve}  # earlier attempts' points too
-            self.quantities |= {name: Failed(phase="train", message=str(error)) for name in learnt(self.spec.settings)}
+            self.quantities |= {name: Failed(phase=self.stage, message=str(error)) for name in learnt(settings)}
             return self.record("failed", error.effort)
         try:
-            images, labels = self.sample_and_score(trained, prepared)
+            self.quantities |= task.score(trained, self)
         except NotFiniteError as error:
-            self.quantities |= {
-                name: Failed(phase="sample", message=str(error)) for name in self.spec.settings.quality.metrics
-            }
+            failed = Failed(phase=self.stage, message=str(error))
+            self.quantities |= dict.fromkeys(settings.task.scoring(settings).scores, failed)
             return self.record("failed", trained.effort)
-        self.keep_samples(images, labels)
-        self.keep_weights(trained, prepared)
+        self.keep_weights(trained, task)
         return self.record("complete", trained.effort)
 
     def count(self) -> None:
@@ -217,7 +191,7 @@ class Trial:
 
     def trained_macs(self, prepared: Prepared) -> int:
         """Multiply-adds of the network for one sample of the size that it is trained on."""
-        latent, counted = prepared.sizes.latent[-1], self.quantities["macs"]
+        latent, counted = prepared.task.shape[-1], self.quantities["macs"]
         if isinstance(counted, Counted) and counted.conditions.get("latent") == latent:
             return int(counted.value)
         return cost_of(self.spec.architecture, latent).macs
@@ -233,83 +207,16 @@ class Trial:
         self.curve[point.step, point.name] = point
         self.tracking.log(point)
 
-    def sample_and_score(self, trained: Trained, prepared: Prepared) -> tuple[Tensor, Tensor]:
-        """The samples that are kept, with their labels: all of them, or of more than WHOLE the first KEPT_SAMPLES.
-
-        No more than a part of them is held at once, beside those; each is sampled once, whatever ends the attempt.
-        """
-        data, _ = prepared.training_data
-        say_if_fewer(self.spec.settings.quality, data)
-        labels = sampled_labels(prepared, samples_for(self.spec.settings.quality, data))
-        kept = len(labels) if len(labels) <= WHOLE else KEPT_SAMPLES
-        with self.phase("sample"):
-            reference = None if kept == len(labels) else self.reference(prepared)
-            parts = self.sample(trained.model, prepared, labels, kept, reference)
-        with self.phase("score"):
-            images = torch.cat([torch.from_numpy(arrays["images"]) for _, arrays in parts.read(range(kept))])[:kept]
-            under = self.made_under(trained.effort)
-            if reference is None:
-                self.quantities |= quality(images, labels, self.reference(prepared), under)
-            else:
-                self.quantities |= scorer_of(parts, labels, reference).quantities(under)
-        return images, labels[:kept]
-
-    def sample(
-        self, network: nn.Module, prepared: Prepared, labels: Tensor, kept: int, reference: Reference | None
-    ) -> Parts:
-        """The parts of the samples, all there: of the first `kept` the images, with a reference the features of all."""
-        config, count = self.spec.settings.sampling, len(labels)
-        folder, sections = shared_folder(self.folder) / SAMPLES, prepared.protocol.sections
-        identity = {"weights_sha256": tensors_sha256(network.state_dict()), "protocol": sections, "kept": kept}
-        ranges = part_ranges(count, config.micro_batch)
-        parts = Parts(folder, self.folder.parent / SAMPLES_LOG, identity, ranges)
-        parts.begin()
-
-        def arrays(part: range) -> Arrays:
-            images = torch.cat([each for _, each in sampled_batches(network, prepared, labels, part)])
-            features = {} if reference is None else extract(images, reference).arrays()
-            return features if part.start >= kept else {**features, "images": images.numpy()}
-
-        for part in ranges:
-            if not parts.make(part, arrays, lambda: False):
-                raise UserError(
-                    f"another process samples this trial, {folder}; wait for it or stop it, then run the "
-                    "same command again"
-                )
-            report_progress(self.folder, "sample", part.stop, count)
-        return parts
-
-    def reference(self, prepared: Prepared) -> Reference:
-        settings, (data, _) = self.spec.settings, prepared.training_data
-        device = resolve_device(settings.recipe.device)
-        return load_reference(settings.quality, data, cache=cache_folder(settings.out), device=device)
-
-    def made_under(self, effort: Effort) -> dict[str, Any]:
-        """Conditions of the scores: how the images were made."""
-        made_on = {"training_device": effort.device, "precision": effort.precision}
-        return {**made_on, **sampling_conditions(self.spec.settings.sampling)}
-
-    def keep_samples(self, images: Tensor, labels: Tensor) -> None:
-        """The grid for people, the samples for other scores."""
-        store, key = self.spec.store, self.spec.key
-        shown, columns = by_class(images, labels, rows=GRID_ROWS, most_columns=GRID_MOST_COLUMNS)
-        write_grid(shown, store.artifact(key, "samples.png"), columns=columns)
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, images=images.numpy(), labels=labels.numpy())
-        write_atomic(store.artifact(key, "samples.npz"), buffer.getvalue())
-        self.artifacts |= {name: name for name in ("samples.png", "samples.npz")}
-
-    def keep_weights(self, trained: Trained, prepared: Prepared) -> None:
+    def keep_weights(self, trained: Trained, task: Task) -> None:
         """The averaged weights, with what they are of: to sample from, export and promote; snapshots of others."""
-        key, (_, prompts) = self.spec.key, prepared.training_data
-        made_by = prepared.protocol.sections.get("autoencoder")
-        training = Training(trial=key, latent=prepared.sizes.latent[-1], text=prompts.identity, autoencoder=made_by)
-        path = self.spec.store.artifact(key, "ema.safetensors")
-        write_weights(path, trained.model.state_dict(), self.spec.architecture, training)
-        self.artifacts[path.name] = path.name
+        path = self.artifact(WEIGHTS)
+        write_weights(path, trained.model.state_dict(), self.spec.architecture, task.told(self.spec.key))
         for snapshot in trained.snapshots:
-            write_atomic(self.spec.store.artifact(key, snapshot.name), snapshot.read_bytes())
-            self.artifacts[snapshot.name] = snapshot.name
+            write_atomic(self.artifact(snapshot.name), snapshot.read_bytes())
+
+    def artifact(self, name: str) -> Path:
+        self.artifacts[name] = name
+        return self.spec.store.artifact(self.spec.key, name)
 
     def pictures(self) -> dict[str, Path]:
         """What a dashboard shows."""
@@ -339,6 +246,7 @@ class Trial:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         report_progress(self.folder, name, 0, 1)
+        self.stage = name  # still, where this one fails
         started = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - started, 3)
@@ -353,8 +261,8 @@ def _tracked(spec: TrialSpec) -> Run:
     sections: Any = to_plain(spec.protocol.sections)
     config: dict[str, Any] = {
         **flat(to_plain(spec.architecture)),
-        **flat({name: sections[name] for name in SHOWN_FLAT if name in sections}),
-        **{name: section for name, section in sections.items() if name not in SHOWN_FLAT},
+        **flat({name: section for name, section in sections.items() if name not in NOT_PLOTTED}),
+        **{name: sections[name] for name in NOT_PLOTTED if name in sections},
         **{f"knob.{name}": value for name, value in spec.knobs.items()},
         "name": spec.name,
         "seed": spec.seed,

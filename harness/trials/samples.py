@@ -1,10 +1,7 @@
-"""From an architecture to a network with its first weights, from a network to images and labels, and from images to
-grids as PNG, for people."""
+"""From an architecture to a network with its first weights, and from images to grids as PNG, for people."""
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,13 +9,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from harness.architecture.config import ArchitectureConfig
-from harness.diffusion.config import SamplingConfig
-from harness.diffusion.labels import sample_labels
-from harness.diffusion.sampling import sample_batches
 from harness.models.build import build
 from harness.records.store import write_atomic
 from harness.training.randomness import stream_seed
-from harness.trials.prepared import Prepared
 
 COLUMNS = 10
 MIN_SIDE = 32  # smaller images are enlarged by a whole factor
@@ -37,29 +30,6 @@ def initialised_network(
             if isinstance(part, nn.Conv2d) and part.groups > 1:
                 part.weight.mul_(depthwise_gain)
     return network
-
-
-def sampled_labels(prepared: Prepared, count: int) -> Tensor:
-    """(count,) the classes that `count` samples are asked to show."""
-    data, _ = prepared.training_data
-    return sample_labels(count, data.class_sizes, prepared.settings.sampling)
-
-
-def sampled_batches(
-    network: nn.Module, prepared: Prepared, labels: Tensor, indices: range | None = None
-) -> Iterator[tuple[range, Tensor]]:
-    """The samples `indices` of those with these labels, or all, a micro-batch at a time with their numbers."""
-    (_, prompts), config = prepared.training_data, prepared.settings.sampling
-    decode = prepared.decode(next(network.parameters()).device)
-    return sample_batches(
-        network, prompts, labels, config, shape=prepared.sizes.latent, indices=indices, decode=decode
-    )  # fmt: skip
-
-
-def sampling_conditions(config: SamplingConfig) -> dict[str, Any]:
-    """Conditions of a score: samples with the same ones start from the same noise and are asked for the same classes,
-    whatever the network, so that scores of two of them can be compared sample by sample."""
-    return {"sampling_seed": config.seed, "labels": config.labels}
 
 
 def write_grid(images: Tensor, path: Path, *, columns: int = COLUMNS, gap: int = 2) -> None:

@@ -26,8 +26,9 @@ from harness.models.weights import Training, file_sha256, read_weights
 from harness.records.errors import UserError
 from harness.records.plain import canonical_json, from_plain, identity
 from harness.training.device import resolve_device
-from harness.trials.prepared import cache_folder
 from harness.trials.settings import Settings
+from harness.trials.spec import cache_folder
+from harness.trials.task_config import DEFAULT
 from harness.trials.trained import TrainedNetwork
 
 
@@ -84,6 +85,8 @@ def sampling_run(
     weights = read_weights(trained.weights, _architecture(trained))
     training, channels = weights.training, _denoised_channels(trained.weights, weights.architecture)
     assert training is not None  # `trained_network` refuses such files
+    if training.task != DEFAULT.name:
+        raise UserError(f"{trained.weights} is of task={training.task}, and no pictures are sampled from such networks")
     settings.sampling.check_channels(channels)
     names, device = class_names(training), resolve_device(settings.recipe.device)
     numbers = None if classes is None else class_numbers(classes, names)

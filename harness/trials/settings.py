@@ -14,13 +14,14 @@ from harness.launch.config import LauncherConfig, SlurmLauncher, processes_of
 from harness.measure.quality_config import QualityConfig
 from harness.models.autoencoder_config import AutoencoderConfig, PixelsAutoencoder
 from harness.records.errors import UserError, of_file
-from harness.records.plain import check_types, from_plain
+from harness.records.plain import check_types, from_plain, tag_of
 from harness.tracking.config import TrackerConfig
 from harness.training.objective_config import FlowMatchingConfig, ObjectiveConfig
 from harness.training.parallel_config import FsdpParallel, NoParallel, ParallelConfig
 from harness.training.recipe import Recipe
 from harness.trials.compose import CONF, PROTOCOL, compose_plain, default_of, groups, merged, parsed
 from harness.trials.limits import Limits, check_limits, flattened
+from harness.trials.task_config import DenoiseConfig, TaskConfig, check_objective, groups_of_tasks
 from harness.trials.twins import DeploymentTwin
 
 T = TypeVar("T")
@@ -39,7 +40,9 @@ class Settings:
     launcher: LauncherConfig
     tracker: TrackerConfig
     autoencoder: AutoencoderConfig = field(default_factory=PixelsAutoencoder)
+    task: TaskConfig = field(default_factory=DenoiseConfig)
     objective: ObjectiveConfig = field(default_factory=FlowMatchingConfig)
+    """The task's own unless another is chosen."""
     parallel: ParallelConfig = field(default_factory=NoParallel)
     out: Path = Path("runs")
     """Everything a study writes lies under it: OUT/store, OUT/cache, OUT/NAME."""
@@ -66,6 +69,7 @@ class Settings:
         if self.latent is not None and not 1 <= self.latent <= LARGEST_LATENT:
             raise UserError(f"latent is 1 to {LARGEST_LATENT}, or null for the trained one, not {self.latent}")
         check_limits(self.limits, has_twin=self.twin is not None)
+        check_objective(self.task, self.objective)
         _check_processes(self.launcher, self.parallel, self.recipe)
         if isinstance(self.launcher, SlurmLauncher) and not self.count_only:
             _check_gpus(self.launcher, self.recipe)
@@ -125,13 +129,23 @@ def _refusal(defaults: Mapping[str, Any] | None) -> str:
 
 
 def _settings(overrides: Sequence[str], defaults: Mapping[str, Any] | None) -> Settings:
-    plain = compose_plain(overrides, defaults)
+    plain, chosen = compose_plain(overrides, defaults), merged(dict(defaults or {}), parsed(overrides))
     plain["limits"] = flattened(plain.get("limits"))
     try:
-        return from_plain(Settings, plain)
+        task = from_plain(TaskConfig, plain["task"], where="task")
+        own = {"kind": tag_of(task.objectives[0])}
+        settings = from_plain(Settings, {**plain, "objective": {**own, **(plain.get("objective") or {})}})
     except UserError as error:
-        chosen = merged(dict(defaults or {}), parsed(overrides))
         raise _of_another_option(str(error), chosen) or _of_a_group(str(error), chosen) or error from None
+    _check_groups(task, chosen)
+    return settings
+
+
+def _check_groups(task: TaskConfig, chosen: Mapping[str, Any]) -> None:
+    """Refuse settings that nothing of the task would read."""
+    for key in chosen:
+        if (group := key.partition(".")[0]) in groups_of_tasks() and group not in task.groups:
+            raise UserError(f"{key} says something of a task's {group}, and task={task.name} has none; leave it out")
 
 
 def _of_another_option(said: str, chosen: Mapping[str, Any]) -> UserError | None:

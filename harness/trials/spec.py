@@ -56,6 +56,11 @@ def store_of(out: Path) -> Store:
     return Store(Path(out) / "store")
 
 
+def cache_folder(out: Path) -> Path:
+    """What can be computed again: embedded prompts, decoded pixels, reference statistics."""
+    return Path(out) / "cache"
+
+
 @contextmanager
 def scratch_copy(out: Path) -> Iterator[Path]:
     """A folder to try things in: it shows the cache and the records of `out`, and takes what is written.

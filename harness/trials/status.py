@@ -35,7 +35,7 @@ class Cell:
     seed: int
     key: str
     state: str  # one of STATES
-    kid: float | None = None
+    score: float | None = None  # the one that ranks
     reason: str = ""  # why it failed or was rejected; of a waiting one, which study trains it
     job: Job | None = None
 
@@ -44,6 +44,7 @@ class Cell:
 class AblationStatus:
     name: str
     place: str  # of the manifest
+    score: str  # the quantity that ranks
     driver: Driver
     states: Mapping[str, int]  # of (rung, seed)
     cells: tuple[Cell, ...]
@@ -65,7 +66,8 @@ def ablation_status(out: Path, name: str) -> AblationStatus:
     }
     jobs = {job.key: job for job in jobs_of(folder)}
     claims = Claims(store.root, folder)
-    cells = tuple(_cell(store, claims, key, *keys[key], jobs.get(key)) for key in keys)
+    score = manifest.judging.first
+    cells = tuple(_cell(store, claims, key, *keys[key], jobs.get(key), score) for key in keys)
     states = Counter(cell.state for cell in cells)
     kind = JobGroup(
         name="",
@@ -77,6 +79,7 @@ def ablation_status(out: Path, name: str) -> AblationStatus:
     return AblationStatus(
         name=name,
         place=str(out / name / "manifest.json"),
+        score=score,
         driver=driver,
         states={state: states[state] for state in STATES},
         cells=cells,
@@ -88,18 +91,15 @@ def ablation_status(out: Path, name: str) -> AblationStatus:
     )
 
 
-def _cell(store: Store, claims: Claims, key: str, rung: str, seed: int, job: Job | None) -> Cell:
+def _cell(store: Store, claims: Claims, key: str, rung: str, seed: int, job: Job | None, score: str) -> Cell:
     record = store.trial(key)
     if record is None or (record.state != "complete" and job is not None):  # what failed is tried again
         state = "waiting" if job is None else "running"
         other = claims.holder(key) if job is None else None
         reason = f"study {other} trains it" if other else ""
         return Cell(rung=rung, seed=seed, key=key, state=state, reason=reason, job=job)
-    return Cell(rung=rung, seed=seed, key=key, state=record.state, kid=_kid(record), reason=_reason(record))
-
-
-def _kid(record: TrialRecord) -> float | None:
-    return value_of(record.quantities.get("kid"))
+    value = value_of(record.quantities.get(score))
+    return Cell(rung=rung, seed=seed, key=key, state=record.state, score=value, reason=_reason(record))
 
 
 def _reason(record: TrialRecord) -> str:

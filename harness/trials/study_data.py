@@ -6,7 +6,7 @@ ImageNet then, and a dry run counts its pictures. A folder that is named is look
 
 from dataclasses import dataclass, fields
 
-from harness.architecture.config import ArchitectureConfig, Denoiser
+from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import with_edits
 from harness.data.config import PreparedConfig
 from harness.data.prepare import PICTURES_KEPT
@@ -61,9 +61,7 @@ def check_here(config: PreparedConfig) -> None:
 
 def fitted_to_latents(architecture: ArchitectureConfig, channels: int) -> ArchitectureConfig:
     """What would be trained, but for prompts: without the data, these have the length and width that it is made for."""
-    return (
-        with_edits(architecture, {"latent_channels": channels}) if isinstance(architecture, Denoiser) else architecture
-    )
+    return with_edits(architecture, {"latent_channels": channels})
 
 
 def data_bytes(settings: Settings, pictures: Pictures) -> int | None:

@@ -19,6 +19,7 @@ from harness.records.store import Store
 from harness.trials.compose import compose_plain, parsed
 from harness.trials.settings import Settings, settings_of
 from harness.trials.spec import store_of
+from harness.trials.task_config import task_of
 
 OTHERS = "a folder or a file of images or statistics"
 """What else can be scored, for the sentence about a name that is nothing."""
@@ -76,9 +77,14 @@ def network_and_settings(
 
 def sampling_of(trained: TrainedNetwork) -> dict[str, Any]:
     """Defaults for `settings_of`: the sampling that the trial was scored with, setting by setting; empty without its
-    record."""
+    record. UserError for a trial whose task samples nothing."""
     if trained.record is None:
         return {}
+    if "sampling" not in trained.record.protocol:
+        name = task_of(trained.record.protocol).name
+        raise UserError(
+            f"{trained.title} is of task={name}, and no pictures are sampled from its network; name another"
+        )
     return {f"sampling.{name}": value for name, value in trained.record.protocol["sampling"].items()}
 
 

@@ -189,7 +189,7 @@ class Arm:
 
     def _fresh_specs(self, number: int) -> list[TrialSpec]:
         seed = self.design.fresh_seed(self.seed, number)
-        prepared = self.prepared().with_sampling_seed(seed)
+        prepared = self.prepared().with_scoring_seed(seed)
         return [prepared.spec(f"front-{at}", config, seed) for at, config in enumerate(self.again())]
 
     def prepared(self) -> Prepared:

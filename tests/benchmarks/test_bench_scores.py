@@ -30,7 +30,7 @@ def request_(tmp_path, monkeypatch):
     """The samples of a network that has learnt nothing."""
     monkeypatch.chdir(tmp_path)
     spec = tiny_spec(*SETTINGS)
-    _, prompts = prepare(spec.settings).training_data
+    prompts = prepare(spec.settings).task.prompts
     network = filled_copy(initialised_network(spec.architecture, 0))
     file = Path("ema.safetensors")
     training = Training(trial=spec.key, latent=8, text=prompts.identity)

@@ -18,7 +18,7 @@ from harness.records.record import Measurement
 from harness.records.store import Store
 from harness.search import driver
 from harness.search.study import stored_study
-from harness.trials import run
+from harness.trials.tasks import denoise
 
 HEX = "0123456789abcdef" * 2
 TIMES = ("train_seconds",)
@@ -219,14 +219,14 @@ def results(out: str):
 
 def interrupted_once(monkeypatch, *, before: int):
     """The scoring number `before` is interrupted, after its training."""
-    score, scorings = run.Trial.sample_and_score, iter(range(99))
+    score, scorings = denoise.Denoise.score, iter(range(99))
 
     def score_or_stop(self, *arguments):
         if next(scorings) == before:
             raise KeyboardInterrupt
         return score(self, *arguments)
 
-    monkeypatch.setattr(run.Trial, "sample_and_score", score_or_stop)
+    monkeypatch.setattr(denoise.Denoise, "score", score_or_stop)
 
 
 @pytest.mark.slow

@@ -1,11 +1,11 @@
-"""Which of several results is better: the one table, and what is chosen by it."""
+"""Which of several results is better: the table of quantities, and what is chosen by it."""
 
 import pytest
 
 from harness.measure.quality_config import METRICS
-from harness.records.better import MORE_IS_BETTER, best_place, front_of
+from harness.records.better import best_place, front_of, is_better
+from harness.records.quantities import QUANTITIES, KnownQuantity, more_is_better, register
 from harness.records.quantity import Counted, Failed, Measured, Unavailable
-from harness.reporting.quantities import QUANTITIES
 
 
 def measured(*values: float) -> list[Measured]:
@@ -27,12 +27,24 @@ def test_only_what_was_measured_can_be_the_best() -> None:
 
 @pytest.mark.parametrize("name", METRICS)
 def test_what_a_page_says_of_a_score_is_what_the_table_says(name: str) -> None:
-    said = "More is better" if name in MORE_IS_BETTER else "Less is better"
+    said = "More is better" if more_is_better(name) else "Less is better"
     assert said in QUANTITIES[name].explanation
 
 
-def test_the_table_names_quantities_that_there_are() -> None:
-    assert set(QUANTITIES) >= MORE_IS_BETTER
+def test_which_way_a_quantity_goes_is_asked_of_the_table() -> None:
+    assert is_better("kid", 0.1, 0.2)
+    assert is_better("recall", 0.2, 0.1)
+    assert not is_better("recall", 0.1, 0.1)
+    assert not more_is_better("twin.params")
+
+
+def test_a_name_means_one_quantity(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.records.quantities.QUANTITIES", dict(QUANTITIES))
+    own = KnownQuantity(title="Sharpness", explanation="Of edges. More is better.", more_is_better=True)
+    register({"sharpness": own, "kid": QUANTITIES["kid"]})
+    assert more_is_better("sharpness")
+    with pytest.raises(ValueError, match="there is a quantity 'kid' already, KID"):
+        register({"kid": own})
 
 
 def test_a_front_is_what_no_other_beats() -> None:

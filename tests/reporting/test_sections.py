@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from harness.records.errors import UserError
+from harness.records.quantities import QUANTITIES
 from harness.records.quantity import Measured
 from harness.reporting.definition import default_page, read_definition
-from harness.reporting.quantities import QUANTITIES
 from harness.reporting.report import checked_definition, write_report
 from harness.reporting.section import KINDS, Content, Frames, Section
 from harness.reporting.sections import SECTIONS

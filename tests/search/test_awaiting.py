@@ -95,16 +95,16 @@ def test_the_sampler_learns_the_prediction_until_the_measurement_comes(tmp_path,
     for each in world.candidates:
         level, latency = each.levels[-1], world.phone.latencies[each.fingerprint]
         if level.awaits:
-            assert (level.values, level.stand_in) == (None, (level.kid, 1.5 * latency)), "marked in the study"
+            assert (level.values, level.stand_in) == (None, (level.score, 1.5 * latency)), "marked in the study"
             assert level.awaits == ("latency_iphone",)
-            assert told(driver)[each.number] == driver.problem.scaled((level.kid, 1.5 * latency))
+            assert told(driver)[each.number] == driver.problem.scaled((level.score, 1.5 * latency))
         else:
-            assert told(driver)[each.number] == driver.problem.scaled((level.kid, latency))
+            assert told(driver)[each.number] == driver.problem.scaled((level.score, latency))
     assert told(world.driver(trials=16, **ASKED)) == told(driver), "the same to the next driver"
     driver = world.driver(trials=16, wait_hours=1000.0, **ASKED)
     driver.run()
     for each in world.candidates:
-        values = (each.levels[-1].kid, world.phone.latencies[each.fingerprint])
+        values = (each.levels[-1].score, world.phone.latencies[each.fingerprint])
         assert told(driver)[each.number] == driver.problem.scaled(values), "the measured one has taken its place"
 
 
@@ -134,7 +134,7 @@ def test_halving_and_finalists_know_measured_candidates_only(tmp_path, cheap, mo
 
     def measured_only(self, number, losses, *, eligible):
         each = world.candidates[number]
-        assert each.levels[0].values == (each.levels[0].kid, world.phone.latencies[each.fingerprint])
+        assert each.levels[0].values == (each.levels[0].score, world.phone.latencies[each.fingerprint])
         assert world.clock() >= world.phone.asked[each.fingerprint]
         entered.append(number)
         add(self, number, losses, eligible=eligible)

@@ -11,7 +11,8 @@ from harness.launch.events import read_events
 from harness.records.store import Store
 from harness.search import driver
 from harness.search.study import stored_study
-from harness.trials import controls, run
+from harness.trials import controls
+from harness.trials.tasks import denoise
 
 WITHOUT_STEPS = {name: value for name, value in SETTINGS.items() if name != "recipe.steps"}
 BUDGETS = {**SWEEP, "trials": 3, "budgets": [4, 7], "settings": WITHOUT_STEPS}
@@ -62,15 +63,15 @@ def test_promoted_is_bit_identical_to_trained_to_the_top_straight(budgeted, cach
 @pytest.mark.slow
 def test_a_restart_between_and_in_the_budgets_trains_no_step_twice(budgeted, monkeypatch):
     """Stopped in every scoring once: the next driver goes on from the checkpoint, and ends with the same study."""
-    score, seen = run.Trial.sample_and_score, set()
+    score, seen = denoise.Denoise.score, set()
 
-    def interrupted(self, *arguments):
-        if self.spec.key not in seen:
-            seen.add(self.spec.key)
+    def interrupted(self, trained, work):
+        if work.spec.key not in seen:
+            seen.add(work.spec.key)
             raise KeyboardInterrupt
-        return score(self, *arguments)
+        return score(self, trained, work)
 
-    monkeypatch.setattr(run.Trial, "sample_and_score", interrupted)
+    monkeypatch.setattr(denoise.Denoise, "score", interrupted)
     while main(["sweep", "search"]) == 130:
         assert len(seen) < 9
     assert len(study().get_trials(states=(TrialState.COMPLETE,))) == 1

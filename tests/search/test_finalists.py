@@ -70,7 +70,7 @@ def test_fresh_numbers_avoid_the_searchs_sampling_too(tmp_path, cheap):
     problem = World(tmp_path).driver().problem
     assert fresh_seeds(problem, 3) == (1, 2, 3)
     (tmp_path / "other").mkdir()
-    level = World(tmp_path / "other").driver().problem.levels[0].with_sampling_seed(2)
+    level = World(tmp_path / "other").driver().problem.levels[0].with_scoring_seed(2)
     object.__setattr__(problem, "levels", (level,))
     assert fresh_seeds(problem, 3) == (1, 3, 4)
 
@@ -112,7 +112,7 @@ def test_a_planted_lucky_candidate_wins_the_search_and_loses_after_re_scoring(tm
     planted = check_the_lucky_one_loses(world)
     assert planted.objectives["kid"].search_minus_mean < -1
     searched = [record for record in world.workers.records.values() if record.fidelity == "search"]
-    again = {name: {each.seed: each.kid for each in found} for name, found in scores(world).items()}
+    again = {name: {each.seed: each.score for each in found} for name, found in scores(world).items()}
     assert choose(searched, None, {}).name == planted.name, "--best without a final round"
     assert choose(searched, None, again).name == conclude(world.study).finalists[0].name
 

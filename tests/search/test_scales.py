@@ -108,7 +108,7 @@ def test_the_sweep_promotes_and_learns_on_the_scale_and_stores_plain_values(tmp_
     ranked = {tuple(row) for _, rows in driver.levels[0]._fronts for row in rows.tolist()}
     assert ranked <= told, "halving has the same"
     assert {each.values[0] for each in world.trials() if each.values} <= {
-        each.levels[-1].kid for each in world.candidates
+        each.levels[-1].score for each in world.candidates
     }
 
 

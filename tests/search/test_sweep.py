@@ -18,6 +18,7 @@ from harness.trials import run
 from harness.trials.costs import counted
 from harness.trials.prepared import prepare
 from harness.trials.settings import settings_of
+from harness.trials.tasks import denoise
 
 
 def study(name="search"):
@@ -42,7 +43,7 @@ def trainings(monkeypatch):
 
 
 def test_a_budget_holds_over_a_stop_and_a_restart(workplace, trainings, monkeypatch):
-    poll, polls = run.Trial.sample_and_score, iter(range(9))
+    poll, polls = denoise.Denoise.score, iter(range(9))
 
     def interrupted(self, *arguments):
         if next(polls) == 1:
@@ -50,7 +51,7 @@ def test_a_budget_holds_over_a_stop_and_a_restart(workplace, trainings, monkeypa
         return poll(self, *arguments)
 
     with monkeypatch.context() as stopping:
-        stopping.setattr(run.Trial, "sample_and_score", interrupted)
+        stopping.setattr(denoise.Denoise, "score", interrupted)
         assert main(["sweep", "search"]) == 130
     assert [trial.state for trial in trials()] == [TrialState.COMPLETE, TrialState.RUNNING]
     assert main(["sweep", "search"]) == 0

@@ -1,15 +1,16 @@
 """What an objective draws, and how a new one comes to be chosen."""
 
 import dataclasses
+from typing import Literal
 
 import pytest
 import torch
 from tiny_training import RECIPE, SEED, Judged, TinyData, TinyPrompts, flow_matching
 
-from harness.training import objectives
+from harness.architecture.kinds import builder_of, kind_of
+from harness.records.plain import from_plain
 from harness.training.batches import training_rows
-from harness.training.objective_config import FlowMatchingConfig
-from harness.training.objectives import build_objective
+from harness.training.objective_config import FlowMatchingConfig, ObjectiveConfig
 from harness.training.objectives.flow_matching import FlowMatching
 from harness.training.randomness import HostDraws, generator
 
@@ -48,13 +49,15 @@ def test_prompts_are_dropped_at_the_asked_rate(rate: float) -> None:
     assert is_empty.mean().item() == pytest.approx(rate, abs=5e-3 if rate == 0.1 else 0)
 
 
-def test_a_new_objective_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    @dataclasses.dataclass(frozen=True)
-    class ToyConfig:
-        kind: str = "toy"
+def test_an_objective_is_built_by_its_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = (TinyData(), TinyPrompts(), RECIPE, torch.device("cpu"))
+    assert isinstance(builder_of(FlowMatchingConfig())(FlowMatchingConfig(), *given), FlowMatching)
+    monkeypatch.setattr(ObjectiveConfig, "forms", dict(ObjectiveConfig.forms))
 
-    assert isinstance(build_objective(FlowMatchingConfig(), TinyData(), TinyPrompts(), RECIPE), FlowMatching)
-    monkeypatch.setattr(
-        objectives, "OBJECTIVES", {**objectives.OBJECTIVES, ToyConfig: lambda _config, *_, **__: Judged()}
-    )
-    assert isinstance(build_objective(ToyConfig(), TinyData(), TinyPrompts(), RECIPE), Judged)
+    @kind_of(ObjectiveConfig, built_by=lambda _config, *_: Judged())
+    @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+    class ToyConfig(ObjectiveConfig):
+        kind: Literal["toy"] = "toy"
+
+    config = from_plain(ObjectiveConfig, {"kind": "toy"})
+    assert isinstance(builder_of(config)(config, *given), Judged)

@@ -20,7 +20,7 @@ def studied(tmp_path_factory, cache):
         share_cache(Path("runs"), cache)
         spec = tiny_spec("sampling.guidance_scale=2", "sampling.guidance_interval=[0,0.6]")
         network = filled_copy(initialised_network(spec.architecture, 0))
-        _, prompts = prepare(spec.settings).training_data
+        prompts = prepare(spec.settings).task.prompts
         training = Training(trial=spec.key, latent=8, text=prompts.identity)
         file = spec.store.artifact(spec.key, "ema.safetensors")
         file.parent.mkdir(parents=True)

@@ -13,7 +13,7 @@ from harness.records.quantity import Measured
 from harness.records.record import trial_key
 from harness.records.store import Store
 from harness.trials.ablation import ablation
-from harness.trials.controls import CONTROLS
+from harness.trials.task_config import DEFAULT
 
 TWO = {"base": "tiny_base.yaml", "knobs": {"ffn": SPACE["knobs"]["ffn"] | {"choices": [2, 4]}}}
 """The two rungs, as a search space."""
@@ -63,7 +63,7 @@ def test_every_rung_and_seed_has_its_record(workplace):
 
 def test_the_controls_are_measured_once_under_the_manifests_keys(workplace):
     manifest = read_manifest(Path("runs"), "tiny")
-    assert tuple(manifest.controls) == CONTROLS
+    assert tuple(manifest.controls) == tuple(DEFAULT.judging.controls)
     controls = [measurement for measurement in store().measurements() if measurement.subject == "control"]
     assert {measurement.key for measurement in controls} == set(manifest.controls.values())
     assert all(set(measurement.quantities) == {"kid", "fd", "class_agreement"} for measurement in controls)

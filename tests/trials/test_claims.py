@@ -197,7 +197,7 @@ def test_what_a_killed_study_trained_is_gone_on_with(workplace, monkeypatch):
     spec, losses = tiny_spec(), []
     with monkeypatch.context() as patched, Pool(Path("runs/one/attempts"), DebugLauncher()) as pool:
         patched.setattr(
-            "harness.trials.run.sampled_batches", Mock(side_effect=KeyboardInterrupt)
+            "harness.trials.tasks.denoise.Denoise.batches", Mock(side_effect=KeyboardInterrupt)
         )  # after the last step
         queue = TrialQueue(pool)
         queue.submit(spec)

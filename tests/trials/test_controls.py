@@ -18,13 +18,17 @@ from harness.models import weights
 from harness.models.unet import UNet
 from harness.records.errors import UserError
 from harness.training import device
-from harness.trials import controls, run, sampling_run
-from harness.trials.controls import CONTROLS, ControlsJob, control_key
+from harness.trials import sampling_run
+from harness.trials.controls import ControlsJob, control_key
 from harness.trials.prepared import Prepared, prepare
 from harness.trials.run import run_trial
 from harness.trials.samples import write_grid
 from harness.trials.scores import evaluate, score
 from harness.trials.scores.pictures import read_images
+from harness.trials.task_config import DEFAULT
+from harness.trials.tasks import denoise
+
+CONTROLS = tuple(DEFAULT.judging.controls)
 
 
 @pytest.fixture
@@ -47,9 +51,9 @@ def on_cpu_0(monkeypatch):
         devices["sampling"].append(where)
         return torch.nn.Module.to(network, where)
 
-    for module in (controls, score):
+    for module in (denoise, score):
         monkeypatch.setattr(module, "load_reference", reference)
-    for module in (controls, score, sampling_run):
+    for module in (denoise, score, sampling_run):
         monkeypatch.setattr(module, "resolve_device", lambda name: torch.device(f"{name}:0"))
     monkeypatch.setattr(UNet, "to", to)
     return devices
@@ -110,7 +114,7 @@ def test_a_trial_beside_another_has_less_sampling_noise_in_the_difference(folder
 
 
 def test_images_are_scored_in_the_order_of_their_content(tmp_path):
-    data = prepare(tiny_spec().settings).data
+    data = prepare(tiny_spec().settings).task.images
     for folder, names in (("one", "abcdef"), ("other", "fadbec")):
         (tmp_path / folder).mkdir()
         for at, name in enumerate(names):
@@ -169,10 +173,10 @@ def test_many_samples_are_scored_while_they_are_sampled(folder, monkeypatch):
     spec = tiny_spec("quality.samples=48")
     whole = run_trial(spec, folder.parent / "whole")
     spec.store.delete(whole)
-    monkeypatch.setattr(run, "KEPT_SAMPLES", 20)
-    for module in (run, quality):
+    monkeypatch.setattr(denoise, "KEPT_SAMPLES", 20)
+    for module in (denoise, quality):
         monkeypatch.setattr(module, "WHOLE", 40)
-    monkeypatch.setattr(run, "quality", Mock(side_effect=AssertionError("held at once")))
+    monkeypatch.setattr(denoise, "quality", Mock(side_effect=AssertionError("held at once")))
     record = run_trial(spec, folder.parent / "streamed")
     assert record.key == whole.key
     again = evaluate.evaluate(record.key, spec.settings).quantities

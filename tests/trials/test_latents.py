@@ -17,9 +17,10 @@ from harness.models.weights import read_weights
 from harness.records.errors import UserError
 from harness.records.plain import to_plain
 from harness.search.promote import promoted_yaml
-from harness.trials.prepared import Sizes, prepare
+from harness.trials.prepared import prepare
 from harness.trials.run import run_trial
 from harness.trials.settings import settings_of
+from harness.trials.tasks.denoise import Sizes
 
 LATENT_CHANNELS = 6
 
@@ -69,7 +70,7 @@ def trained(place):
 
 def test_the_network_fits_the_latent_and_the_score_the_picture(trained):
     prepared, spec, record = trained
-    assert prepared.sizes == Sizes(image=(3, 32, 32), latent=(LATENT_CHANNELS, 4, 4))
+    assert prepared.task.sizes == Sizes(image=(3, 32, 32), latent=(LATENT_CHANNELS, 4, 4))
     assert (spec.architecture.latent_channels, spec.latent) == (LATENT_CHANNELS, 4)
     assert record.state == "complete"
     with np.load(spec.store.artifact(record.key, "samples.npz")) as samples:

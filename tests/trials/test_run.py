@@ -38,6 +38,7 @@ from harness.trials.progress import Show
 from harness.trials.queue import TrialQueue, run_all
 from harness.trials.run import run_trial
 from harness.trials.settings import settings_of
+from harness.trials.tasks import denoise
 
 SCORES = DEFAULT_METRICS
 LEARNT = (*TRAINED, *SCORES)
@@ -121,18 +122,20 @@ def test_scores_are_computed_on_the_device_that_trains(workplace, monkeypatch):
         devices.append(device)
         return load_reference(*arguments, device=device, **more)
 
-    monkeypatch.setattr(run, "load_reference", spy)
-    monkeypatch.setattr(run, "resolve_device", lambda name: torch.device(f"{name}:0"))
+    monkeypatch.setattr(denoise, "load_reference", spy)
+    monkeypatch.setattr(denoise, "resolve_device", lambda name: torch.device(f"{name}:0"))
     run_trial(tiny_spec("recipe.device=cpu"), attempt())
     assert devices == [torch.device("cpu:0")]
 
 
 def test_the_grid_has_a_class_a_column(workplace, monkeypatch):
     grids = []
-    monkeypatch.setattr(run, "write_grid", lambda images, _, *, columns: grids.append((images[:, 0, 0, 0], columns)))
+    monkeypatch.setattr(
+        denoise, "write_grid", lambda images, _, *, columns: grids.append((images[:, 0, 0, 0], columns))
+    )
     trial = run.Trial(tiny_spec(), attempt(), tracking=None)
     labels = torch.tensor([2, 0, 0, 2, 0])
-    trial.keep_samples(labels.to(torch.uint8).view(-1, 1, 1, 1), labels)
+    denoise.keep_samples(labels.to(torch.uint8).view(-1, 1, 1, 1), labels, trial)
     assert [(shown.tolist(), columns) for shown, columns in grids] == [([0, 2, 0, 2, 0, 255], 2)]
 
 

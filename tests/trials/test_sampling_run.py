@@ -176,7 +176,7 @@ def test_latents_are_decoded_by_the_autoencoder_that_made_them(spec, sampled, tm
     scale = (0.5, 1.0, 1.5, 2.0, 3.0)
     architecture = with_edits(spec.architecture, {"latent_channels": 5})
     network = filled_copy(initialised_network(architecture, 0))
-    text, made_by = prepare(spec.settings).training_data[1], describe(chosen).identity(scale)
+    text, made_by = prepare(spec.settings).task.prompts, describe(chosen).identity(scale)
     training = Training(trial="0123456789abcdef", latent=4, text=text.identity, autoencoder=made_by)
     write_weights(tmp_path / "latents.safetensors", network.state_dict(), architecture, training)
     what = [str(tmp_path / "latents.safetensors"), "--classes", "4", "--count", "3"]

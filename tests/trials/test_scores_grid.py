@@ -20,9 +20,10 @@ from harness.models.extractor_config import EfficientNetLite0Extractor, Inceptio
 from harness.models.weights import read_weights
 from harness.records.errors import UserError
 from harness.records.store import Store
-from harness.trials.prepared import cache_folder, prepare
+from harness.trials.prepared import prepare
 from harness.trials.scores.request import ranked_by, sampling_grid
 from harness.trials.settings import settings_of
+from harness.trials.spec import cache_folder
 from harness.trials.trained import network_and_settings, quality_of, trained_network
 
 QUALITY = [f"{name}={value}" for name, value in SETTINGS.items() if name.startswith("quality.")]
@@ -55,7 +56,7 @@ def test_each_point_has_the_scores_of_its_own_samples(empty, capsys):
     base = empty.settings.sampling
     prepared = prepare(replace(empty.settings, sampling=replace(base, steps=3, guidance_scale=2.0)))
     network = read_weights(empty.store.artifact(empty.key, "ema.safetensors")).network()
-    data, _ = prepared.training_data
+    data = prepared.task.images
     reference = load_reference(prepared.settings.quality, data, cache=cache_folder(Path("runs")))
     expected = quality(*sample_images(network, prepared, prepared.settings.quality.samples), reference)
     for name in ("kid", "fd", "class_agreement"):

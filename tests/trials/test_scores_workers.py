@@ -30,13 +30,14 @@ from harness.records.errors import UserError
 from harness.records.plain import identity
 from harness.records.record import measurement_key
 from harness.records.store import Store
-from harness.trials.prepared import cache_folder, prepare
+from harness.trials.prepared import prepare
 from harness.trials.sampling_run import SamplingRun
 from harness.trials.scores.parts import Parts, part_ranges
 from harness.trials.scores.request import ScoreRequest
 from harness.trials.scores.score import Scoring
 from harness.trials.scores.workers import SCORE, Pool, scores, study_folder
 from harness.trials.settings import settings_of
+from harness.trials.spec import cache_folder
 from harness.trials.trained import trained_network
 
 COUNT = 140  # in parts of 64, 64 and 12, of micro-batches of 16
@@ -109,7 +110,7 @@ def test_it_is_the_score_of_all_samples_at_once(request_):
     """As a trial has it: parts are cut where the extractor's batches are, so its features are the same to the bit."""
     prepared = prepare(request_.settings)
     network = read_weights(request_.what.weights).network()
-    data, _ = prepared.training_data
+    data = prepared.task.images
     reference = load_reference(request_.settings.quality, data, cache=cache_folder(Path("runs")))
     expected = quality(*sample_images(network, prepared, COUNT), reference)
     (found,) = quantities(request_)

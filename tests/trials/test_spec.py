@@ -10,8 +10,9 @@ from harness.architecture.catalogue import architecture
 from harness.records.quantity import Failed
 from harness.records.record import why
 from harness.trials.outcomes import WORKER, failed_record, finished, is_final, record_of, rejected
-from harness.trials.prepared import Sizes, prepare
+from harness.trials.prepared import prepare
 from harness.trials.settings import settings_of
+from harness.trials.tasks.denoise import Sizes
 
 
 @pytest.fixture
@@ -61,8 +62,8 @@ def test_other_samples_are_another_protocol_and_the_default_ones_are_those_of_ev
     """Records lie in stores under this fingerprint: a default that changed would train all of them again."""
     prepared = prepare(settings_of([f"out='{tmp_path}'", "recipe.precision=float32"]))
     assert prepared.protocol.sections["sampling"]["seed"] == 0
-    assert prepared.with_sampling_seed(0).protocol == prepared.protocol
-    other = prepared.with_sampling_seed(3)
+    assert prepared.with_scoring_seed(0).protocol == prepared.protocol
+    other = prepared.with_scoring_seed(3)
     assert other.protocol == prepare(settings_of([f"out='{tmp_path}'", "sampling.seed=3"])).protocol
     changed = {name for name, section in prepared.protocol.sections.items() if other.protocol.sections[name] != section}
     assert changed == {"sampling"}
@@ -90,5 +91,5 @@ def test_pixels_add_nothing_to_a_protocol(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     prepared = prepare(settings_of((), SETTINGS))
     assert set(prepared.protocol.sections) == {"data", "text", "recipe", "sampling", "quality"}
-    assert prepared.sizes == Sizes(image=(1, 8, 8), latent=(1, 8, 8))
-    assert prepared.decode(torch.device("cpu")) is None
+    assert prepared.task.sizes == Sizes(image=(1, 8, 8), latent=(1, 8, 8))
+    assert prepared.task.decode(torch.device("cpu")) is None

@@ -18,9 +18,10 @@ from harness.measure import quality as quality_module
 from harness.models.weights import read_weights
 from harness.processes.locks import FileLock
 from harness.records.errors import UserError
-from harness.trials import run
 from harness.trials.prepared import prepare
-from harness.trials.run import SAMPLES_LOG, run_trial
+from harness.trials.run import run_trial
+from harness.trials.tasks import denoise
+from harness.trials.tasks.denoise import SAMPLES_LOG
 
 SETTINGS = ("quality.samples=140", "launcher.threads=1")  # in parts of 64, 64 and 12, of micro-batches of 16
 PARTS = [(0, 64), (64, 128), (128, 140)]
@@ -30,7 +31,8 @@ from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from tiny_study import tiny_spec
 from harness.trials import run
-batches, calls = run.sampled_batches, []
+from harness.trials.tasks.denoise import Denoise
+batches, calls = Denoise.batches, []
 
 def dies(*arguments):
     calls.append(arguments)
@@ -39,7 +41,7 @@ def dies(*arguments):
             os.kill(os.getpid(), signal.SIGKILL)
         yield batch
 
-run.sampled_batches = dies
+Denoise.batches = dies
 run.run_trial(tiny_spec(*{SETTINGS!r}), Path("jobs/key/attempt-001"))
 """
 
@@ -97,10 +99,10 @@ def test_after_kill_9_while_it_samples_no_part_is_sampled_twice(key_folder, undi
 
 def test_features_of_many_samples_outlive_an_attempt_too(key_folder, undisturbed, monkeypatch):
     """More than are held at once: their features are kept, and the images of the first for people."""
-    for module in (run, quality_module):
+    for module in (denoise, quality_module):
         monkeypatch.setattr(module, "WHOLE", 40)
-    monkeypatch.setattr(run, "KEPT_SAMPLES", 70)
-    spec, extract = tiny_spec(*SETTINGS), run.extract
+    monkeypatch.setattr(denoise, "KEPT_SAMPLES", 70)
+    spec, extract = tiny_spec(*SETTINGS), denoise.extract
 
     def ends(images, reference):
         if len(images) == 12:
@@ -108,7 +110,7 @@ def test_features_of_many_samples_outlive_an_attempt_too(key_folder, undisturbed
         return extract(images, reference)
 
     with monkeypatch.context() as patched:
-        patched.setattr(run, "extract", ends)
+        patched.setattr(denoise, "extract", ends)
         with pytest.raises(SystemExit):
             run_trial(spec, key_folder / "attempt-001")
     record = run_trial(spec, key_folder / "attempt-002")
@@ -123,8 +125,8 @@ def test_samples_of_other_weights_are_sampled_anew_and_said(key_folder, undistur
     """Such as a device leaves that does not compute the same twice."""
     spec = tiny_spec(*SETTINGS)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(run, "tensors_sha256", lambda _: "other")
-        patched.setattr(run, "quality", Mock(side_effect=SystemExit))
+        patched.setattr(denoise, "tensors_sha256", lambda _: "other")
+        patched.setattr(denoise, "quality", Mock(side_effect=SystemExit))
         with pytest.raises(SystemExit):
             run_trial(spec, key_folder / "attempt-001")
     assert_equal(run_trial(spec, key_folder / "attempt-002"), undisturbed[1])

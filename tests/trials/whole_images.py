@@ -8,13 +8,12 @@ from harness.diffusion.config import SamplingConfig
 from harness.measure.quality_config import QualityConfig
 from harness.measure.quality_controls import control_parts
 from harness.trials.prepared import Prepared
-from harness.trials.samples import sampled_batches, sampled_labels
 
 
 def sample_images(network: nn.Module, prepared: Prepared, count: int) -> tuple[Tensor, Tensor]:
     """uint8 images (count, C, H, W) and the labels (count,) they were asked to show."""
-    labels = sampled_labels(prepared, count)
-    return torch.cat([images for _, images in sampled_batches(network, prepared, labels)]), labels
+    labels = prepared.task.labels(count)
+    return torch.cat([images for _, images in prepared.task.batches(network, labels)]), labels
 
 
 def control_images(

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from harness.records.better import MORE_IS_BETTER, front_of
+from harness.records.better import front_of
+from harness.records.quantities import more_is_better
 from harness.reporting.cells import interval, names_of
 from harness.reporting.definition import Column
 from harness.reporting.drawing import BLUE, GREY, ORANGE, PURPLE, axis_of, headed, label_sides, wrapped
@@ -112,7 +113,7 @@ def content(frames: Frames) -> Content | None:
     context = {
         "score": score.title,
         "costs": listed([inside(column.title) for column in costs]),
-        "more": score.quantity in MORE_IS_BETTER,
+        "more": more_is_better(score.quantity),
         "drawn": looks,
         "apart": apart if frames.published.rows else "",
         "ranked": {mark.look for mark in marks if mark.on_front},
@@ -177,7 +178,7 @@ def _with_front(marks: Sequence[Mark], looks: Sequence[Look], score: Column) -> 
     ranked = [mark for mark in marks if mark.look in looks]
     if len({mark.x_kind for mark in ranked}) != 1:
         return list(marks)
-    way = "maximize" if score.quantity in MORE_IS_BETTER else "minimize"
+    way = "maximize" if more_is_better(score.quantity) else "minimize"
     front = [ranked[place] for place in front_of([(mark.x, mark.y) for mark in ranked], ("minimize", way))]
     return [replace(mark, on_front=mark in front) for mark in marks]
 

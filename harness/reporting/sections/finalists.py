@@ -8,7 +8,7 @@ from harness.reporting.section import Content, Frames, Section
 from harness.reporting.sections.sweep_summary import mean_of
 
 TEMPLATE = """
-<p>The lowest of many noisy scores is low partly by luck. So the best were trained again with fresh seeds and scored
+<p>The best of many noisy scores is good partly by luck. So the best were trained again with fresh seeds and scored
 with
 fresh samples, which chose nobody; the search's own value stands beside. Best first, by the mean of
 {{ objectives[0].title }}.</p>

@@ -1,4 +1,4 @@
-"""What the networks draw: the same noise and the same requested classes for all of a seed."""
+"""What the networks make: a picture of each trial."""
 
 import base64
 from collections.abc import Sequence
@@ -12,7 +12,9 @@ from harness.reporting.subjects import Subject
 
 TEMPLATE = """
 {% from "macros.html.j2" import attributes %}
-<p>Same place, same noise, same requested class in every picture of a seed: what differs is the network.</p>
+{% if caption %}
+<p>{{ caption }}</p>
+{% endif %}
 {% for seed, row in pictures.items() %}
 <details{% if loop.first %} open{% endif %}><summary>Seed {{ seed }}</summary>
 <div class="grid">
@@ -42,14 +44,14 @@ class Picture:
 
 def content(frames: Frames) -> Content | None:
     subjects = _chosen(frames)
-    if not trained(frames) or not subjects:
+    if not trained(frames) or not subjects or not frames.definition.samples:
         return None
     numbers = {name: head.number for name, head in heads(frames).items()} if frames.study.kind == "ablation" else {}
     pictures: dict[int, list[Picture]] = {}
     for subject in subjects:
         for seed in subject.trials:
             pictures.setdefault(seed, []).append(_picture(frames, subject, seed, numbers.get(subject.name, "")))
-    return Content(context={"pictures": pictures})
+    return Content(context={"pictures": pictures, "caption": frames.study.judging.caption})
 
 
 def _chosen(frames: Frames) -> Sequence[Subject]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from statistics import fmean
 
 from harness.records.conclusions import Conclusions, RescoredObjective
+from harness.records.quantities import better_side
 from harness.records.sweep_summary import CandidateState, SweepSummary
 from harness.reporting.format import duration, inside, listed, number, signed
 from harness.reporting.section import Content, Frames, Section
@@ -31,7 +32,7 @@ TEMPLATE = """
 def content(frames: Frames) -> Content | None:
     if (search := frames.study.search) is None:
         return None
-    lines = [*_warnings(search), _counts(search), *_front(search, frames), *_finalists(search, frames)]
+    lines = [*_warnings(search, frames), _counts(search), *_front(search, frames), *_finalists(search, frames)]
     context = {"lines": lines, "facts": _facts(search, frames), "scale_note": frames.definition.scale_note}
     return Content(context=context)
 
@@ -51,16 +52,19 @@ def _facts(search: SweepSummary, frames: Frames) -> list[tuple[str, str]]:
     ]
 
 
-def _warnings(search: SweepSummary) -> Iterable[Line]:
+def _warnings(search: SweepSummary, frames: Frames) -> Iterable[Line]:
     if search.driver_runs:
         yield Line(lead="Not finished", text="a driver runs; this page is of the moment it was made.", kind="warning")
     if not search.front:
-        floor = "" if search.floor is None else f" Candidates are promoted below a KID of {number(search.floor)}."
+        first, floor = search.judging.first, ""
+        if search.floor is not None:
+            score = inside(frames.title(first))
+            floor = f" Candidates are promoted {better_side(first)} a {score} of {number(search.floor)}."
         text = f"no candidate is trained to {search.levels[-1]:,} steps, so that there is no front.{floor}"
         yield Line(lead="No front", text=text, kind="warning")
     elif search.conclusions is None:
         text = (
-            "every value here is of one training. The lowest of many noisy scores is low partly by luck; "
+            "every value here is of one training. The best of many noisy scores is good partly by luck; "
             "`finalists` in the sweep's YAML trains the best again with fresh seeds."
         )
         yield Line(lead="Not re-scored", text=text, kind="warning")

@@ -21,12 +21,12 @@ from harness.measure.statistics import sampling_difference
 from harness.records.errors import UserError
 from harness.records.quantity import Failed, Measured, Quantity
 from harness.training.device import resolve_device
-from harness.trials.prepared import cache_folder
 from harness.trials.scores.request import ScoreRequest, check_jobs
 from harness.trials.scores.score import Inspect, data_of
 from harness.trials.scores.source import Source
 from harness.trials.scores.workers import scores
 from harness.trials.settings import Settings
+from harness.trials.spec import cache_folder
 from harness.trials.trained import OTHERS, names_network, trained_network
 
 

@@ -17,10 +17,10 @@ from harness.models.autoencoder import describe
 from harness.models.weights import read_identity
 from harness.records.errors import UserError
 from harness.training.post_hoc import reconstructed, snapshots_identity, snapshots_in
-from harness.trials.samples import sampling_conditions
 from harness.trials.sampling_run import SamplingRun, sampling_run
 from harness.trials.scores.source import Source, sampled_title
 from harness.trials.settings import Settings
+from harness.trials.tasks.denoise import sampling_conditions
 from harness.trials.trained import TrainedNetwork
 
 

@@ -27,10 +27,10 @@ from harness.models.weights import file_sha256
 from harness.records.errors import UserError
 from harness.records.plain import canonical_json, identity
 from harness.training.device import resolve_device
-from harness.trials.samples import sampling_conditions
 from harness.trials.scores.request import PIPELINE_INDEX
 from harness.trials.scores.source import Source, sampled_title
 from harness.trials.settings import Settings
+from harness.trials.tasks.denoise import sampling_conditions
 
 NO_CLASS = 1000
 """The row that DiTPipeline's guidance takes, whatever table it has."""

@@ -33,7 +33,6 @@ from harness.records.quantity import Failed, Quantity, Unavailable
 from harness.records.record import Measurement, measurement_key
 from harness.records.store import write_atomic
 from harness.training.device import resolve_device
-from harness.trials.prepared import cache_folder
 from harness.trials.scores.network import network_sources
 from harness.trials.scores.parts import Arrays, Parts, part_ranges, scorer_of
 from harness.trials.scores.pictures import pictures_source
@@ -41,7 +40,7 @@ from harness.trials.scores.pipeline import pipeline_sources
 from harness.trials.scores.request import Scorable, ScoreRequest, is_pipeline
 from harness.trials.scores.source import Source
 from harness.trials.settings import Settings
-from harness.trials.spec import store_of
+from harness.trials.spec import cache_folder, store_of
 from harness.trials.trained import TrainedNetwork
 
 FAILED = "failed.txt"

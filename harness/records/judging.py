@@ -1,0 +1,53 @@
+"""By what the trials of a task are judged: the scores, what they mean, and which picture shows what a network makes.
+
+A task says it in its settings (`harness.trials.task_config`), a study writes it down beside its protocol, and a page
+reads it there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Floor:
+    """What a candidate of a search has to be better than before more is spent on it."""
+
+    control: str
+    what: str
+    """It as sentences call it: `a Gaussian fitted to the pixels`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judging:
+    scores: tuple[str, ...]
+    """Quantities of the records (`harness.records.quantities`); the first is the one that ranks."""
+    controls: Mapping[str, str] = field(default_factory=dict)
+    """What needs no trained network, or is the best that can be, scored beside: its name -> what it is."""
+    must_beat: tuple[str, ...] = ()
+    """The controls that a trained network has to beat before its scores count."""
+    floor: Floor | None = None
+    """None: every candidate of a search may be promoted."""
+    picture: str = ""
+    """The artifact of a trial that shows what its network makes, a PNG; empty where there is none."""
+    caption: str = ""
+    """What such pictures of several networks have in common."""
+
+    @property
+    def first(self) -> str:
+        return self.scores[0]
+
+
+GENERATED_PICTURES = Judging(
+    scores=("kid", "fd"),
+    controls={
+        "floor": "real images against other real images, at the same N; the best that can be",
+        "pixel_gaussian": "a Gaussian fitted to the training images' pixels; what needs no network",
+        "untrained": "the base rung before training",
+        "noise": "pure noise",
+    },
+    must_beat=("pixel_gaussian", "noise"),
+    floor=Floor(control="pixel_gaussian", what="a Gaussian fitted to the pixels"),
+    picture="samples.png",
+    caption="Same place, same noise, same requested class in every picture of a seed: what differs is the network.",
+)
+"""Of networks that pictures are sampled from; what a study means that does not say."""

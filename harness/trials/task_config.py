@@ -1,0 +1,148 @@
+"""What a trial trains and how it is scored: the settings. No torch.
+
+A task is one file in `harness/trials/tasks/` and its configuration here, which registers it:
+
+    @kind_of(TaskConfig, built_by="harness.trials.tasks.denoise:load")
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class DenoiseConfig(TaskConfig):
+        kind: Literal["denoise"] = "denoise"
+
+`harness/conf/task/` has its option. Whatever else asks about a trial asks its task: the configuration for what is known
+without data, what is built of it (`harness.trials.task`) for the rest.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from harness.architecture.config import ArchitectureConfig, Denoiser
+from harness.architecture.kinds import kind_of
+from harness.records.errors import UserError
+from harness.records.judging import GENERATED_PICTURES, Judging
+from harness.records.plain import from_plain, identity, tag_of
+from harness.training.objective_config import FlowMatchingConfig, ObjectiveConfig
+
+if TYPE_CHECKING:
+    from harness.trials.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scoring:
+    """How a trained network is scored, as far as settings tell."""
+
+    scores: tuple[str, ...]
+    """The quantities that are measured of it. Their lines are in `harness.records.quantities`."""
+    samples: int
+    """How many a score is computed from, at most."""
+    passes: int = 1
+    """Forward passes for each of these."""
+    pictures_kept: int = 0
+    """Of each trial, uncompressed."""
+    seed: int | None = None
+    """Of what scores draw; None where they draw nothing."""
+
+
+class TaskConfig:
+    """What a trial trains and how it is scored. Builder: (settings) -> `harness.trials.task.Task`, its data loaded."""
+
+    __slots__ = ()
+    forms: ClassVar[dict[str, type["TaskConfig"]]] = {}
+
+    takes: ClassVar[type[ArchitectureConfig]]
+    """The architectures that it trains."""
+    objectives: ClassVar[tuple[type[ObjectiveConfig], ...]]
+    """Those that suit it; the first unless another is chosen."""
+    groups: ClassVar[tuple[str, ...]]
+    """The groups of settings, of those that tasks may have (`groups_of_tasks`), that it has."""
+    scored_by: ClassVar[tuple[str, ...]] = ()
+    """The sections of its protocol that scores depend on, and no training."""
+    judging: ClassVar[Judging]
+
+    @property
+    def name(self) -> str:
+        return str(tag_of(type(self)))
+
+    def scoring(self, settings: "Settings") -> Scoring:
+        """How a trained network is scored under these settings."""
+        raise NotImplementedError
+
+    def with_scoring_seed(self, settings: "Settings", seed: int) -> "Settings":
+        """The same but for what scores draw; asked only where they draw something."""
+        raise NotImplementedError
+
+
+@kind_of(TaskConfig, built_by="harness.trials.tasks.denoise:load")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DenoiseConfig(TaskConfig):
+    """A network that pictures are sampled from, scored by them against real ones."""
+
+    kind: Literal["denoise"] = "denoise"
+
+    takes: ClassVar[type[ArchitectureConfig]] = Denoiser
+    objectives: ClassVar[tuple[type[ObjectiveConfig], ...]] = (FlowMatchingConfig,)
+    groups: ClassVar[tuple[str, ...]] = ("data", "autoencoder", "text", "sampling", "quality")
+    scored_by: ClassVar[tuple[str, ...]] = ("sampling", "quality")
+    judging: ClassVar[Judging] = GENERATED_PICTURES
+
+    def scoring(self, settings: "Settings") -> Scoring:
+        from harness.trials.tasks.denoise import kept_of  # loads torch
+
+        return Scoring(
+            scores=settings.quality.metrics,
+            samples=settings.quality.samples,
+            passes=settings.sampling.evaluations,
+            pictures_kept=kept_of(settings.quality.samples),
+            seed=settings.sampling.seed,
+        )
+
+    def with_scoring_seed(self, settings: "Settings", seed: int) -> "Settings":
+        return replace(settings, sampling=replace(settings.sampling, seed=seed))
+
+
+DEFAULT = DenoiseConfig()
+"""The task of settings, records and files of weights that name none."""
+
+
+def task_section(task: TaskConfig) -> dict[str, Any]:
+    """Of a protocol: nothing for the default, so that records of before there were others keep their keys."""
+    return {} if task == DEFAULT else {"task": identity(task)}
+
+
+def task_of(protocol: Mapping[str, Any]) -> TaskConfig:
+    """Of a record's or a study's protocol. UserError for one that is not known here."""
+    return from_plain(TaskConfig, protocol["task"], where="task") if "task" in protocol else DEFAULT
+
+
+def objective_section(task: TaskConfig, objective: ObjectiveConfig) -> dict[str, Any]:
+    """Of a protocol: nothing for the task's own, as its defaults have it."""
+    own, plain = task.objectives[0], identity(objective)
+    return {} if isinstance(objective, own) and plain == identity(own()) else {"objective": plain}
+
+
+def groups_of_tasks() -> tuple[str, ...]:
+    """The groups of settings that some tasks have and others may not."""
+    return tuple(dict.fromkeys(group for form in TaskConfig.forms.values() for group in form.groups))
+
+
+def takers(architecture: ArchitectureConfig) -> list[str]:
+    """The tasks that train it."""
+    return [name for name, form in TaskConfig.forms.items() if isinstance(architecture, form.takes)]
+
+
+def check_takes(task: TaskConfig, architecture: ArchitectureConfig) -> None:
+    if isinstance(architecture, task.takes):
+        return
+    others = takers(architecture)
+    taken = f"task={' and task='.join(others)} {'do' if len(others) > 1 else 'does'}" if others else "no task does"
+    raise UserError(
+        f"task={task.name} trains no {type(architecture).__name__}, and {taken}; "
+        f"{'give that task' if others else 'name another architecture'}, or count this one: `harness measure`, or "
+        "count_only=true in a study"
+    )
+
+
+def check_objective(task: TaskConfig, objective: ObjectiveConfig) -> None:
+    if isinstance(objective, task.objectives):
+        return
+    suited = " or ".join(f"objective={tag_of(each)}" for each in task.objectives)
+    raise UserError(f"task={task.name} is trained by {suited}, not by {tag_of(type(objective))}; give that one")
