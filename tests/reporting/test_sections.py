@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from harness.records.errors import UserError
+from harness.records.judging import Judging
 from harness.records.quantities import QUANTITIES
 from harness.records.quantity import Measured
 from harness.reporting.definition import default_page, read_definition
@@ -98,6 +99,25 @@ def test_what_a_file_leaves_out_is_as_on_the_default_page() -> None:
     assert [column.title for column in own.columns] == ["Parameters"]
     assert own.claims == ()
     assert own.sections == mine.sections
+
+
+def test_a_page_has_the_scores_and_controls_of_its_task():
+    ours = read_definition({}, "ablation")
+    assert [column.quantity for column in ours.columns][:2] == ["kid", "fd"]
+    assert [(rule.quantity, rule.beside) for rule in ours.claims] == [("kid", "fd")]
+    assert (set(ours.must_beat), ours.samples) == ({"pixel_gaussian", "noise"}, "samples.png")
+
+    loss = Judging(scores=("validation_loss", "recall"), controls={"idle": "as it came"}, must_beat=("idle",))
+    page = read_definition({}, "ablation", loss)
+    scores = [column.quantity for column in page.columns if column.spread == "seeds"]
+    assert scores == ["validation_loss", "recall"] == list(page.control_quantities)
+    assert [column for column in page.columns if column.spread != "seeds"] == [*ours.columns][2:]
+    assert [rule.quantity for rule in page.claims] == ["validation_loss"]
+    assert (dict(page.controls), page.must_beat, page.samples) == ({"idle": "as it came"}, ("idle",), "")
+    own = read_definition({"columns": [{"quantity": "recall"}]}, "ablation", loss)
+    assert (dict(own.controls), own.samples) == ({"idle": "as it came"}, "")
+    assert read_definition({}, "ablation", Judging(scores=("recall",))).claims == (), "a claim is of what is to fall"
+    assert [column.quantity for column in read_definition({}, "sweep", loss).columns][:2] == scores
 
 
 @pytest.mark.parametrize("kind", KINDS)

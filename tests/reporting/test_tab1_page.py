@@ -12,6 +12,7 @@ from tab1_study import LAPTOP, NETWORKS, SEEDS, Tab1, build, fid
 
 from harness.commands import report
 from harness.records.errors import UserError
+from harness.records.judging import GENERATED_PICTURES
 from harness.records.quantity import Counted
 from harness.records.sweep_summary import CandidateSummary, SweepSummary
 from harness.reporting.drawing import ORANGE, axis_of, label_sides
@@ -341,7 +342,7 @@ def test_others_weights_that_cannot_be_are_one_sentence(
     definition = {**tab1.definition, "others": {"dit_xl_2": others}}
     monkeypatch.setattr(report, "read_page", lambda *_: (definition, tab1.published))
     with pytest.raises(UserError, match=sentence):
-        report.check_page("ablation", "tab1_imagenet", None)
+        report.check_page("ablation", "tab1_imagenet", None, GENERATED_PICTURES)
 
 
 def test_what_others_weights_cost_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
