@@ -29,7 +29,7 @@ import datetime
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import optuna
 from optuna.storages import BaseStorage
@@ -37,10 +37,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness.measure.statistics import standard_error
 from harness.records.better import front_of
+from harness.records.errors import UserError
 from harness.records.plain import Plain, from_plain, to_plain
 from harness.search.knob import Parameters
 from harness.search.space import Space
 from harness.search.study import directions_of, writing
+
+Form = TypeVar("Form")
 
 
 def constraint_attributes(violations: Mapping[str, float]) -> dict[str, Any]:
@@ -99,10 +102,20 @@ def attribute_of(name: str, scores: Sequence[FreshScore]) -> tuple[str, Plain]:
 def rescored_in(study_attributes: Mapping[str, Any]) -> dict[str, tuple[FreshScore, ...]]:
     """What `attribute_of` wrote: the name of each candidate that was trained again -> its scores."""
     return {
-        name.removeprefix(PREFIX): tuple(from_plain(FreshScore, score) for score in content["scores"])
+        name.removeprefix(PREFIX): tuple(_read(FreshScore, score) for score in content["scores"])
         for name, content in study_attributes.items()
         if name.startswith(PREFIX)
     }
+
+
+def _read(form: type[Form], plain: Any) -> Form:
+    try:
+        return from_plain(form, plain)
+    except UserError as error:
+        raise UserError(
+            f"this study was written by another version ({error}); move its folder away and run the sweep again, which "
+            "takes from the store what was trained"
+        ) from error
 
 
 HOURS = "hours"  # the study's user attribute
@@ -345,7 +358,7 @@ def state_of(state: TrialState, attributes: Mapping[str, Any]) -> State:
 
 def levels_in(attributes: Mapping[str, Any]) -> list[LevelResult]:
     """The budgets that a trial with these user attributes was submitted at."""
-    return [from_plain(LevelResult, result) for result in attributes.get("levels", ())]
+    return [_read(LevelResult, result) for result in attributes.get("levels", ())]
 
 
 def candidate_of(trial: FrozenTrial) -> Candidate:

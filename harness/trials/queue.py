@@ -56,7 +56,8 @@ class TrialJob:
         settings = self.spec.settings
         tracking = ("harness.tracking.wandb_run", "wandb.sdk.launch") if settings.tracker.kind == "wandb" else ()
         export = ("coremltools", "harness.coreml.layout") if settings.coreml.kind == "mlprogram" else ()
-        return ("torch._dynamo", builder_module(self.spec.architecture), *tracking, *export)
+        built = map(builder_module, (self.spec.architecture, settings.task, settings.objective))
+        return ("torch._dynamo", *built, *tracking, *export)
 
     def __call__(self, attempt_folder: Path) -> Plain:
         return to_plain(run_trial(self.spec, attempt_folder))

@@ -7,6 +7,7 @@ from fake_sweep import OBJECTIVES, World, score
 
 from harness.records.errors import UserError
 from harness.records.plain import to_plain
+from harness.search.candidates import levels_in
 from harness.search.finalists import Finalists, conclude, rescore_finalists
 from harness.search.status import sweep_status, sweep_summary
 from harness.search.study import DEFINITION
@@ -56,3 +57,8 @@ def test_the_summary_is_the_study_in_every_state(tmp_path, cheap):
 def test_a_folder_without_a_study_is_one_sentence(tmp_path):
     with pytest.raises(UserError, match="has no study yet; `harness sweep fake` begins it"):
         sweep_summary(tmp_path, "fake")
+
+
+def test_a_study_of_another_version_is_a_sentence():
+    with pytest.raises(UserError, match=r"^this study was written by another version \(unknown setting 'kid'"):
+        levels_in({"levels": [{"steps": 4, "key": "0" * 16, "kid": 0.5}]})
