@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
 DEFAULTS = {"seeds": [0]}
 WEIGHTS = "ema.safetensors"
+UNDER_TORCHRUN = "torchrun --nproc-per-node 2 -m harness train winner.yaml launcher=debug parallel=ddp"
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="show what it would take; run and write nothing")
+    parser.epilog = f"{parser.epilog}\nin the processes that torchrun starts, for example\n  {UNDER_TORCHRUN}"
 
 
 def check(arguments: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
+from harness.launch.config import torchrun_size
 from harness.records.errors import UserError, unknown_name
 from harness.records.plain import covers
 
@@ -121,6 +122,14 @@ def run(words: Sequence[str]) -> int:
         print(listing(chosen.lists, name))
         return 0
     arguments = parse(name, rest)
+    if torchrun_size() == 1:
+        return _checked(chosen, arguments)
+    from harness.training.torchrun import run_together
+
+    return run_together(lambda: _checked(chosen, arguments))
+
+
+def _checked(chosen: Verb, arguments: argparse.Namespace) -> int:
     chosen.check(arguments)
     return chosen.run(arguments)
 

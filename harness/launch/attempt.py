@@ -12,6 +12,7 @@
                           /timeouts      on Slurm: how often it reached its time limit
                           /suspended     on Slurm: its last run saved and left without a result, to go on
                           /recalled      its driver asked it to end
+                          /meeting-JOB.RUN.json  on Slurm: where the first of several tasks leads the others
                           /result.json  appears by rename: the end of the attempt
 
 The worker writes the result before it lets go of its locks. So: a result means ended; no result and a held lock (or
@@ -32,6 +33,17 @@ from harness.records.plain import Plain
 from harness.records.store import unwritable, write_atomic
 
 End = Literal["done", "failed", "stopped", "refused", "lost"]
+
+
+class AttemptStopped(BaseException):
+    """SIGTERM reached the worker: save what the next attempt needs, and let this through.
+
+    Like KeyboardInterrupt no Exception, so that no callable takes it for a failure of its work.
+    """
+
+
+class ProcessDied(Exception):  # noqa: N818 (what became of a process, not a programming error)
+    """One of several processes that work together ended: the attempt is lost, and another goes on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,7 +181,8 @@ class Attempt:
     def last_words(self) -> str:
         """The last line the job wrote to its standard error, if any: why it ended without a result."""
         one = "*.err" if self.job_id is None else f"{self.job_id}_*.err"  # the tasks of a Slurm array share one folder
-        logs = [*self.logs.glob(one), *self.logs.glob("job.err")]
+        tasks = sorted(self.logs.glob(one), reverse=True)  # of several the first one's word is the last
+        logs = [*tasks, *self.logs.glob("job.err")]
         lines = [line for log in logs for line in log.read_text(errors="replace").splitlines() if line.strip()]
         return lines[-1].strip() if lines else ""
 

@@ -6,7 +6,7 @@ No launcher setting is part of a trial's identity: where a job ran is provenance
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from harness.records.errors import UserError
@@ -23,15 +23,16 @@ WEEK_MIN = 7 * 24 * 60.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DebugLauncher:
-    """One job after another in the driver's own process: breakpoints and profilers work."""
+    """One job after another in the driver's own process: breakpoints and profilers work. Under torchrun its other
+    processes share each training (`parallel`)."""
 
     kind: Literal["debug"] = "debug"
     threads: int | None = None
     """Informational here: the process already runs, so the callee sets torch's threads. null: leave them."""
     poll_interval_s: float = 0.05
     tflops: float | None = None
-    """What a job reaches in training, 10^12 floating-point operations a second, for the hours of `--dry-run` alone.
-    null: what the store's trainings reached, or an assumption that is named."""
+    """What one process reaches in training, 10^12 floating-point operations a second, for the hours of `--dry-run`
+    alone. null: what the store's trainings reached, or an assumption that is named."""
 
     def __post_init__(self) -> None:
         _at_least("launcher.threads", self.threads, 1)
@@ -63,8 +64,8 @@ class LocalLauncher:
     """How long a worker may take to end after SIGTERM before it is killed."""
     poll_interval_s: float = 0.1
     tflops: float | None = None
-    """What a job reaches in training, 10^12 floating-point operations a second, for the hours of `--dry-run` alone.
-    null: what the store's trainings reached, or an assumption that is named."""
+    """What one process reaches in training, 10^12 floating-point operations a second, for the hours of `--dry-run`
+    alone. null: what the store's trainings reached, or an assumption that is named."""
 
     def __post_init__(self) -> None:
         _at_least("launcher.threads", self.threads, 1)
@@ -93,11 +94,16 @@ class SlurmLauncher:
     qos: str | None = None
     constraint: str | None = None
     exclude: str | None = None
+    nodes: int = 1
+    """Of one training."""
     gpus: int = 0
-    """GPUs a job."""
+    """GPUs a node, each for one process of a training, which share its batches (`parallel`)."""
+    processes: int | None = None
+    """Of one training on each node; null: one a GPU, or one."""
     cpus: int = 4
-    """Cores a job."""
+    """Cores a process."""
     mem_gb: float | None = None
+    """A node."""
     timeout_min: int = 240
     signal_delay_s: int = 120
     """How long before the time limit Slurm tells the job to checkpoint; it requeues itself then."""
@@ -121,13 +127,15 @@ class SlurmLauncher:
     """How long Slurm's accounting may not know how a job ended that has left the queue."""
     poll_interval_s: float = 2.0
     tflops: float | None = None
-    """What a job reaches in training, 10^12 floating-point operations a second, for the hours of `--dry-run` alone.
-    null: what the store's trainings reached, or an assumption that is named."""
+    """What one process reaches in training, 10^12 floating-point operations a second, for the hours of `--dry-run`
+    alone. null: what the store's trainings reached, or an assumption that is named."""
 
     def __post_init__(self) -> None:
         for name, low in (
-            ("cpus", 1),
+            ("nodes", 1),
             ("gpus", 0),
+            ("processes", 1),
+            ("cpus", 1),
             ("threads", 1),
             ("max_in_flight", 1),
             ("max_requeues", 0),
@@ -136,6 +144,11 @@ class SlurmLauncher:
             _at_least(f"launcher.{name}", getattr(self, name), low)
         for name in ("timeout_min", "mem_gb", "heartbeat_s", "start_grace_s", "poll_interval_s", "tflops"):
             _above_zero(f"launcher.{name}", getattr(self, name))
+        if self.gpus and self.processes not in (None, self.gpus):
+            raise UserError(
+                f"each process uses one GPU, and launcher.processes={self.processes} on a node are not "
+                f"launcher.gpus={self.gpus}; leave out launcher.processes"
+            )
         if not 0 <= self.signal_delay_s < 60 * self.timeout_min:
             raise UserError(
                 f"launcher.signal_delay_s must lie between 0 and the time limit of {60 * self.timeout_min} s, "
@@ -146,6 +159,15 @@ class SlurmLauncher:
                 f"launcher.lease_timeout_s must be at least three heartbeats ({3 * self.heartbeat_s:g} s), "
                 f"not {self.lease_timeout_s:g}; raise it, or lower launcher.heartbeat_s"
             )
+
+    @property
+    def processes_a_node(self) -> int:
+        return self.processes or max(1, self.gpus)
+
+    @property
+    def alone(self) -> "SlurmLauncher":
+        """The same, for a job that is no training and runs in one process."""
+        return replace(self, nodes=1, gpus=min(self.gpus, 1), processes=None)
 
 
 LauncherConfig: TypeAlias = DebugLauncher | LocalLauncher | SlurmLauncher
@@ -162,7 +184,38 @@ def jobs_at_once(launcher: LauncherConfig) -> int:
 
 def processes_of(launcher: LauncherConfig) -> int:
     """Of one training."""
-    return launcher.processes if isinstance(launcher, LocalLauncher) else 1
+    if isinstance(launcher, DebugLauncher):
+        return torchrun_size()
+    if isinstance(launcher, SlurmLauncher):
+        return launcher.nodes * launcher.processes_a_node
+    return launcher.processes
+
+
+def processes_here(launcher: LauncherConfig) -> int:
+    """Those of one training that are on this machine, where it runs here."""
+    if isinstance(launcher, DebugLauncher) and torchrun_size() > 1:
+        return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return processes_of(launcher)
+
+
+def who_shares(launcher: LauncherConfig) -> str:
+    """Where their number comes from, for a sentence: `launcher.nodes=2 launcher.gpus=4`."""
+    if isinstance(launcher, DebugLauncher):
+        return f"torchrun's WORLD_SIZE={torchrun_size()}"
+    if isinstance(launcher, LocalLauncher):
+        return f"launcher.processes={launcher.processes}"
+    nodes = f"launcher.nodes={launcher.nodes} " if launcher.nodes > 1 else ""
+    name = "gpus" if launcher.gpus else "processes"
+    return f"{nodes}launcher.{name}={launcher.processes_a_node}"
+
+
+TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""The variables by which torchrun, or another launcher like it, tells each process of its place."""
+
+
+def torchrun_size() -> int:
+    """How many processes torchrun started; 1 without it."""
+    return int(os.environ["WORLD_SIZE"]) if all(name in os.environ for name in TORCHRUN) else 1
 
 
 def threads_of(launcher: LauncherConfig) -> int | None:

@@ -17,6 +17,7 @@ from harness.launch.local import LocalWorkers, Orphan
 from harness.launch.slurm import LARGEST_ARRAY, SlurmHandle, script_of, submit_slurm
 from harness.launch.snapshot import snapshot
 from harness.launch.worker import Call, Job
+from harness.records.errors import UserError
 
 
 def start(attempt: Attempt, launcher: LauncherConfig, call: Call, slot: int, local: LocalWorkers | None) -> Handle:
@@ -27,7 +28,7 @@ def start(attempt: Attempt, launcher: LauncherConfig, call: Call, slot: int, loc
     if isinstance(launcher, LocalLauncher):
         assert local is not None
         return local.start(attempt, call, slot)
-    return submit_slurm([attempt], launcher)[0]
+    return start_array([attempt], launcher, [call])[0]
 
 
 def code_of(attempt: Attempt, launcher: LauncherConfig) -> str | None:
@@ -40,10 +41,15 @@ def largest_array(launcher: LauncherConfig) -> int:
     return LARGEST_ARRAY if isinstance(launcher, SlurmLauncher) else 1
 
 
-def start_array(attempts: Sequence[Attempt], launcher: LauncherConfig) -> Sequence[Handle]:
-    """Hand the attempts' jobs to the launcher as one array."""
+def start_array(attempts: Sequence[Attempt], launcher: LauncherConfig, calls: Sequence[Call]) -> Sequence[Handle]:
+    """Hand the attempts' jobs to the launcher as one array; calls that no processes share have one each."""
     assert isinstance(launcher, SlurmLauncher), launcher
-    return submit_slurm(attempts, launcher)
+    return submit_slurm(attempts, launcher if any(map(is_shared, calls)) else launcher.alone)
+
+
+def is_shared(call: Call) -> bool:
+    """Whether the job is a training, which several processes may share."""
+    return bool(getattr(call, "is_shared", False))
 
 
 def find(attempt: Attempt, launcher: LauncherConfig) -> Handle:
@@ -61,8 +67,13 @@ class InProcess:
 
     def __init__(self, attempt: Attempt) -> None:
         self.job_id: str | None = "0"
-        if Job(attempt.folder)() == "stopped":  # a SIGTERM that the job heard meant this process
-            raise KeyboardInterrupt
+        match Job(attempt.folder)():
+            case "stopped":  # a SIGTERM that the job heard meant this process
+                raise KeyboardInterrupt
+            case "lost":  # under torchrun, which started all processes and must start them again
+                result = attempt.result()
+                assert result is not None
+                raise UserError(f"{result.error}; the same command goes on from the newest checkpoint")
 
     def may_live(self) -> bool:
         return False

@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -216,19 +217,25 @@ class Pool:
         while self._waiting and self._stopping is None and (room := self.max_in_flight - len(self._running)) > 0:
             most = min(room, executors.largest_array(self.launcher))
             with uninterrupted() if self._local is not None else contextlib.nullcontext():
-                self._start([self._waiting.popleft() for _ in range(min(most, len(self._waiting)))])
+                self._start(self._next_alike(most))
             if isinstance(self.launcher, DebugLauncher):
                 return
+
+    def _next_alike(self, most: int) -> list[str]:
+        """The next keys whose jobs ask for the same machines."""
+        alike = groupby(self._waiting, key=lambda key: executors.is_shared(self._submissions[key].call))
+        keys = list(islice(next(alike)[1], most))
+        return [self._waiting.popleft() for _ in keys]
 
     def _start(self, keys: list[str]) -> None:
         attempts = [attempt for key in keys if (attempt := self._name_attempt(key)) is not None]
         for attempt in attempts:
             log_event(self.folder, "submitted", key=attempt.key, attempt=attempt.name)
         handles: Sequence[Handle]
+        calls = [self._submissions[attempt.key].call for attempt in attempts]
         if len(attempts) > 1:
-            handles = executors.start_array(attempts, self.launcher)
+            handles = executors.start_array(attempts, self.launcher, calls)
         else:
-            calls = [self._submissions[attempt.key].call for attempt in attempts]
             handles = [
                 executors.start(attempt, self.launcher, call, self._free_slot(), self._local)
                 for attempt, call in zip(attempts, calls, strict=True)

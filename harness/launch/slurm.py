@@ -114,8 +114,9 @@ def slurm_parameters(launcher: SlurmLauncher) -> dict[str, Any]:
     return {
         "time": launcher.timeout_min,
         "cpus_per_task": launcher.cpus,
-        "ntasks_per_node": 1,
-        "nodes": 1,
+        "ntasks_per_node": launcher.processes_a_node,
+        "nodes": launcher.nodes,
+        "srun_args": ["--kill-on-bad-exit=1"],  # one that dies ends them all, whatever the cluster's default
         "signal_delay_s": launcher.signal_delay_s,
         "array_parallelism": launcher.array_parallelism or launcher.max_in_flight,
         "setup": [*(f"export {name}='{value}'" for name, value in thread_variables(launcher).items()), *launcher.setup],

@@ -1,11 +1,13 @@
-"""The processes of one job that work together on this machine: its worker, which holds the attempt's locks and writes
-its result, and others that follow it.
+"""Who leads and who follows in a training of several processes, under each launcher.
 
-    worker      with followed(ATTEMPT, size) as place: ...                   starts the others, and sees them end
-    follower    python -m harness.launch.together ATTEMPT RANK SIZE PORT     the call's `follow(ATTEMPT, place)`
+    local       a worker starts its followers when the training begins: python -m harness.launch.together RANK
+    slurm       the tasks of one job: the first is the worker, the others follow it from the start
+    torchrun    its processes (`harness.training.torchrun`): the first is the driver, and the worker
 
-One that dies ends the work of all: the worker leaves with ProcessDied, which is a lost attempt and no failed one, or
-where it hangs in what it waits for, it ends with the reason as its last words. Followers end when their worker does.
+    worker      with followed(ATTEMPT, size) as place: ...    its share; the others call its call's `follow`
+
+The worker alone holds the attempt's locks and writes its result. A follower that dies is a lost attempt and no failed
+one; a worker that dies takes its followers along.
 """
 
 import contextlib
@@ -17,163 +19,144 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from submitit.core.utils import DelayedSubmission
-
-from harness.launch.attempt import Attempt
+from harness.launch.attempt import Attempt, AttemptStopped, ProcessDied
 from harness.launch.snapshot import python_command
-from harness.launch.worker import AttemptStopped, ProcessDied
-from harness.records.errors import UserError
+from harness.launch.team import CAUSE_S, END_S, JOIN_S, LOOK_S, LOOPBACK, Meeting, Place, Team, follow
+from harness.records.store import write_atomic
 
 MODULE = "harness.launch.together"
-HOST = "127.0.0.1"
-LEAVE_S = 15.0
-"""How long a worker may take to notice that a follower died."""
-END_S = 60.0
-"""How long followers may take to end after their worker's work."""
-CAUSE_S = 2.0
-"""How long after an error here a follower's death may show that was its cause."""
-LOOK_S = 0.5
+STOP_S = 5.0
+"""How long followers of a worker that was asked to end, and saved, may take to end in good order."""
+
+_led: Team | None = None
+"""What this process leads from its start to its end."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
-    """Of one process among those that work together; where they meet."""
-
-    rank: int = 0  # 0 is the worker
-    size: int = 1
-    host: str = HOST
-    port: int = 0
+@contextlib.contextmanager
+def leading(team: Team) -> Iterator[None]:
+    """Inside, the trainings of this process are shared by that team."""
+    global _led
+    _led = team
+    try:
+        yield
+    finally:
+        _led = None
 
 
 @contextlib.contextmanager
 def followed(attempt_folder: Path, size: int) -> Iterator[Place]:
-    """The worker's place, once `size` - 1 followers are started; they run the same call's `follow`.
+    """The worker's place in a training of `size` processes; where this process leads a team, in one of that team's.
 
-    UserError where a follower met one; ProcessDied where one ended otherwise.
+    Errors: UserError where a follower met one; ProcessDied where one ended otherwise.
     """
-    if size == 1:
-        yield Place()
-        return
-    place = Place(size=size, port=_free_port())
-    watch = _Watch(attempt_folder, [_start(attempt_folder, replace(place, rank=rank)) for rank in range(1, size)])
-    try:
-        yield place
-        watch.wait(END_S)
-    except AttemptStopped:
-        watch.wait(END_S, quietly=True)  # they were asked to end too
-        raise
-    except BaseException as error:
-        watch.look(wait_s=CAUSE_S)
-        if watch.death is not None:
-            raise watch.death from error
-        raise
-    finally:
-        watch.end()
-
-
-class _Watch:
-    """Over the followers, by a thread: this process may be waiting for one that is dead."""
-
-    def __init__(self, attempt_folder: Path, followers: "list[subprocess.Popen[bytes]]") -> None:
-        self._folder, self._followers = attempt_folder, followers
-        self._left = threading.Event()
-        self.death: Exception | None = None
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def look(self, wait_s: float = 0.0) -> None:
-        """Whether one of them died, or does so within `wait_s`; the first one counts."""
-        deadline = time.monotonic() + wait_s
-        while self.death is None:
-            for rank, process in enumerate(self._followers, start=1):
-                if self.death is None and process.poll() not in (None, 0):
-                    self.death = _death(self._folder, rank, len(self._followers) + 1, process.returncode)
-            if time.monotonic() >= deadline:
-                return
-            time.sleep(0.05)
-
-    def wait(self, seconds: float, *, quietly: bool = False) -> None:
-        """Until all have ended; an error for one that did not, or died, unless `quietly`."""
-        deadline = time.monotonic() + seconds
-        for process in self._followers:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.0, deadline - time.monotonic()))
-        self.look()
-        if self.death is not None and not quietly:
-            raise self.death
-
-    def end(self) -> None:
-        self._left.set()
-        for process in self._followers:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
-
-    def _run(self) -> None:
-        while not self._left.wait(LOOK_S):
-            self.look()
-            if self.death is not None:
-                if not self._left.wait(LEAVE_S):
-                    print(self.death, file=sys.stderr, flush=True)
-                    os._exit(1)
-                return
-
-
-def _death(folder: Path, rank: int, size: int, code: int) -> Exception:
-    said: dict[str, Any] = {}
-    with contextlib.suppress(OSError, ValueError):
-        said = json.loads((folder / f"process-{rank}.json").read_text())
-    if said.get("user_error"):
-        return UserError(said["error"])
-    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"failed: {said.get('error', f'exit {code}')}"
-    return ProcessDied(f"process {rank} of {size} {how}")
-
-
-def _start(attempt_folder: Path, place: Place) -> "subprocess.Popen[bytes]":
     attempt = Attempt(attempt_folder)
-    (attempt.folder / f"process-{place.rank}.json").unlink(missing_ok=True)  # of an earlier run
+    with contextlib.nullcontext(_led) if _led is not None else _started(attempt, size) as team:
+        if team is None:
+            yield Place()
+            return
+        place = team.share(attempt)
+        try:
+            yield place
+            team.wait(END_S)
+        except AttemptStopped:
+            team.dismiss(STOP_S)
+            raise
+        except ConnectionError as error:
+            between = ProcessDied(f"process 0 of {team.size} lost its connection to another: {error}")
+            raise team.cause(CAUSE_S) or between from error
+        finally:
+            team.dismiss()
+
+
+# on this machine
+
+
+@contextlib.contextmanager
+def _started(attempt: Attempt, size: int) -> Iterator[Team | None]:
+    """Processes of this machine, which end with the block."""
+    if size == 1:
+        yield None
+        return
+    with Team(size, knows_ends=True) as team:
+        processes = [_start(attempt, team, rank) for rank in range(1, size)]
+        try:
+            yield team
+        finally:
+            team.close()
+            for process in processes:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(STOP_S)
+                process.kill()
+                process.wait()
+
+
+def _start(attempt: Attempt, team: Team, rank: int) -> "subprocess.Popen[bytes]":
     attempt.logs.mkdir(exist_ok=True)
-    numbers = map(str, (place.rank, place.size, place.port))
-    command = [*python_command(attempt.root), "-m", MODULE, str(attempt.folder), *numbers]
-    with (attempt.logs / f"process-{place.rank}.log").open("ab") as log:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    with (attempt.logs / f"process-{rank}.log").open("ab") as log:
+        command = [*python_command(attempt.root), "-m", MODULE, str(rank)]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin:  # its end is told by `_see_end`
+        process.stdin.write(json.dumps(asdict(team.meeting)).encode())
+    threading.Thread(target=_see_end, args=(team, rank, process), daemon=True).start()
+    return process
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind((HOST, 0))
-        port: int = free.getsockname()[1]
-        return port
+def _see_end(team: Team, rank: int, process: "subprocess.Popen[bytes]") -> None:
+    status = process.wait()
+    team.gone(rank, f"was ended by {signal.Signals(-status).name}" if status < 0 else f"failed: exit {status}")
 
 
-def main(folder: str, rank: str, size: str, port: str) -> int:
-    """A follower's life; its exit status."""
-    attempt, place = Attempt(Path(folder)), Place(rank=int(rank), size=int(size), port=int(port))
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    try:
-        call: Any = DelayedSubmission.load(attempt.call).function
-        call.follow(attempt.folder, place)
-    except AttemptStopped:
-        return 0
-    except Exception as error:
-        traceback.print_exc()
-        is_users = isinstance(error, UserError)
-        said = {"error": str(error) if is_users else f"{type(error).__name__}: {error}", "user_error": is_users}
-        (attempt.folder / f"process-{place.rank}.json").write_text(json.dumps(said))
-        return 1
+def main(rank: str) -> int:
+    """A follower's life; standard input says where the meeting is."""
+    follow(Meeting(**json.load(sys.stdin)), rank=int(rank), local=int(rank))
     return 0
 
 
-def _end_with(worker: int) -> None:
-    """End this process once its worker has."""
-    while os.getppid() == worker:
+# on Slurm
+
+
+def slurm_rank() -> int:
+    """This task's number in its job; 0 is the worker."""
+    return int(os.environ.get("SLURM_PROCID", "0"))
+
+
+@contextlib.contextmanager
+def slurm_team(attempt: Attempt) -> Iterator[Team | None]:
+    """The other tasks of this job, as many as Slurm says there are; None where there are none."""
+    size = int(os.environ.get("SLURM_NTASKS", "1"))
+    if size == 1:
+        yield None
+        return
+    on_one_node = os.environ.get("SLURM_JOB_NUM_NODES", "1") == "1"
+    host = LOOPBACK if on_one_node else os.environ.get("SLURMD_NODENAME", socket.gethostname())
+    with Team(size, host) as team, leading(team):
+        write_atomic(_meeting_file(attempt), json.dumps(asdict(team.meeting)).encode())
+        yield team
+
+
+def follow_on_slurm(attempt: Attempt) -> str:
+    """The life of a task that is not the first; what there is to say of it."""
+    path, deadline = _meeting_file(attempt), time.monotonic() + JOIN_S
+    while not path.exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the job's first task did not write {path} within {JOIN_S:g} s")
         time.sleep(LOOK_S)
-    os._exit(1)
+    try:
+        follow(Meeting(**json.loads(path.read_text())), rank=slurm_rank(), local=int(os.environ["SLURM_LOCALID"]))
+    except ConnectionRefusedError:
+        return "the first task ended before this one began"
+    return "followed"
+
+
+def _meeting_file(attempt: Attempt) -> Path:
+    """Of this run of this job: a requeued one has a leader of its own."""
+    run = f"{os.environ['SLURM_JOB_ID']}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+    return attempt.folder / f"meeting-{run}.json"
 
 
 if __name__ == "__main__":

@@ -22,9 +22,11 @@ from typing import Any, Literal, TypeAlias
 
 from submitit.core.utils import DelayedSubmission
 
-from harness.launch.attempt import Attempt, Result, attempts_of
+from harness.launch.attempt import Attempt, AttemptStopped, ProcessDied, Result, attempts_of
 from harness.launch.config import SlurmLauncher
 from harness.launch.events import Event, log_event
+from harness.launch.team import LOOK_S, Team
+from harness.launch.together import follow_on_slurm, slurm_rank, slurm_team
 from harness.processes.lease import Heartbeat, LeaseWatch
 from harness.processes.locks import FileLock, holder
 from harness.records.errors import UserError
@@ -38,17 +40,6 @@ TIME_LIMIT = 144  # exit status of a worker that saved at its time limit and is 
 LOCK_WAIT_S = 10.0  # a driver that probes a lock holds it for microseconds; a running attempt holds it for good
 
 
-class AttemptStopped(BaseException):
-    """SIGTERM reached the worker: save what the next attempt needs, and let this through.
-
-    Like KeyboardInterrupt no Exception, so that no callable takes it for a failure of its work.
-    """
-
-
-class ProcessDied(Exception):  # noqa: N818 (what became of a process, not a programming error)
-    """One of several processes that work together ended: the attempt is lost, and another goes on."""
-
-
 @dataclass(frozen=True, slots=True)
 class Job:
     """The picklable job that submitit runs: it knows its attempt's folder, and finds the callable there."""
@@ -60,8 +51,11 @@ class Job:
     def __call__(self) -> str:
         """Run the attempt; the returned state is for submitit's own log, nobody decides by it."""
         attempt, began = Attempt(self.folder), time.monotonic()
+        if self.slurm is not None and slurm_rank() > 0:
+            return follow_on_slurm(attempt)
         earlier = holder(attempt.lock)
         with contextlib.ExitStack() as cleanup:
+            team = None if self.slurm is None else cleanup.enter_context(slurm_team(attempt))
             for path in (attempt.key_lock, attempt.lock):
                 lock = FileLock.acquire(path, wait_s=LOCK_WAIT_S, attempt=attempt.name, **_slurm_job())
                 if lock is None:
@@ -76,7 +70,7 @@ class Job:
                     _log(attempt, "refused", error=f"its earlier run on {earlier.get('host')} lives")
                     return "refused"
                 cleanup.enter_context(heartbeat_of(attempt, self.slurm.heartbeat_s))
-            signals = StopSignals(listens=self.owns_process or self.slurm is not None)
+            signals = StopSignals(listens=self.owns_process or self.slurm is not None, team=team)
             try:
                 return self._end(attempt, _run(attempt, signals), signals.first, began)
             except KeyboardInterrupt:  # the job runs in the driver's own process
@@ -208,11 +202,13 @@ class StopSignals:
     that wants to save first listens for SIGTERM itself, so the warning is passed on as SIGTERM. In the driver's own
     process none of them is touched. After the block all are ignored: the result is about to be written.
 
-    On Slurm a signal may come while the worker still imports; it is held from the first line on (`HOLD_SIGNALS`).
+    On Slurm a signal may come while the worker still imports; it is held from the first line on (`HOLD_SIGNALS`). To
+    the tasks of a job one of which died, Slurm sends SIGTERM: then that death is raised.
     """
 
-    def __init__(self, *, listens: bool) -> None:
+    def __init__(self, *, listens: bool, team: Team | None = None) -> None:
         self._signals = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2) if listens else ()
+        self._team = team
         self.first: signal.Signals | None = None
 
     def __enter__(self) -> None:
@@ -235,6 +231,8 @@ class StopSignals:
             signal.raise_signal(signal.SIGTERM)
             return
         self._on(signal.SIG_IGN)
+        if self._team is not None and (cause := self._team.cause(LOOK_S)) is not None:
+            raise cause
         raise AttemptStopped
 
     def _on(self, handler: Any) -> None:

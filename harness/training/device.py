@@ -30,6 +30,21 @@ def check_cuda_numbers(numbers: Sequence[int]) -> None:
         raise UserError(f"launcher.cuda_devices names CUDA device {missing[0]}, and this machine has {have} of them")
 
 
+def check_one_each(processes: int, numbers: Sequence[int] | None, said: str) -> None:
+    """UserError for more processes on this machine than it has GPUs, or `numbers` deals out; `said` asks for them."""
+    have = torch.cuda.device_count() if numbers is None else len(set(numbers))
+    if processes > have:
+        where = "this machine has" if numbers is None else "launcher.cuda_devices deals out"
+        raise UserError(f"{said} wants {processes} GPUs here, one a process, and {where} {have}; use at most {have}")
+
+
+def use_device(device: torch.device, number: int) -> None:
+    """In this process `cuda` is the GPU of that number among those that it sees: several processes have one each. Where
+    each sees its own alone, that is it."""
+    if device.type == "cuda":
+        torch.cuda.set_device(number % torch.cuda.device_count())
+
+
 def resolve_precision(recipe: Recipe, device: torch.device) -> torch.dtype:
     """bfloat16 under `auto` only where the device computes in it; asking for it elsewhere is refused."""
     computes = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -86,21 +86,40 @@ class World:
             )
 
 
+def backend_of(device: torch.device) -> str:
+    """By which processes that compute on such a device talk. Errors: UserError where this PyTorch has it not."""
+    available = {"gloo": dist.is_available() and dist.is_gloo_available()}
+    if device.type == "cuda":
+        available["nccl"] = dist.is_available() and dist.is_nccl_available()
+    elif device.type != "cpu":
+        raise UserError(
+            f"several processes share a training on CPUs or CUDA, not on '{device.type}'; train in one process"
+        )
+    if missing := [name for name, here in available.items() if not here]:
+        raise UserError(
+            f"several processes talk by {' and '.join(available)}, and this PyTorch has no {missing[0]}; install one "
+            "that has, or train in one process"
+        )
+    return "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+
+
 @contextlib.contextmanager
 def process_group(rank: int, size: int, address: str, device: torch.device) -> Iterator[None]:
-    """Inside, this is one of `size` processes that meet at `tcp://HOST:PORT`; on CUDA, by the device of its number."""
+    """Inside, this is one of `size` processes that meet at `tcp://HOST:PORT`. Errors: ConnectionError where another one
+    cannot be reached any more."""
     if size == 1:
         yield
         return
-    backend = "gloo"
-    if device.type == "cuda":
-        torch.cuda.set_device(rank % torch.cuda.device_count())
-        backend = "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, init_method=address, rank=rank, world_size=size)
     try:
-        yield
-    finally:
-        dist.destroy_process_group()
+        dist.init_process_group(backend_of(device), init_method=address, rank=rank, world_size=size)
+        try:
+            yield
+        finally:
+            dist.destroy_process_group()
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
+            raise ConnectionError(" ".join(str(error).split())) from error
+        raise
 
 
 def current_world() -> World:

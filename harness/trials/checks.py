@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness.architecture.config import ArchitectureConfig
 from harness.data.config import PreparedConfig
-from harness.launch.config import LocalLauncher, SlurmLauncher
+from harness.launch.config import LocalLauncher, SlurmLauncher, processes_here, processes_of, who_shares
 from harness.models.autoencoder_config import PixelsAutoencoder
 from harness.records.errors import UserError
 from harness.records.manifest import STUDY_FILES, StudyKind, study_folder
@@ -154,22 +154,27 @@ def check_gpus(settings: Settings) -> None:
         return
     if launcher.gpus and device in ("cpu", "mps") and not settings.count_only:
         raise UserError(
-            f"launcher.gpus={launcher.gpus} asks Slurm for a GPU, and recipe.device is '{device}', which leaves it "
+            f"launcher.gpus={launcher.gpus} asks Slurm for GPUs, and recipe.device is '{device}', which leaves them "
             "idle; set launcher.gpus=0 or recipe.device=cuda"
         )
 
 
 def check_device(settings: Settings) -> None:
-    """This machine has the device, where trainings run on it."""
-    launcher, device = settings.launcher, settings.recipe.device
+    """This machine has the device, where trainings run on it, and what several processes of one need."""
+    launcher, device, processes = settings.launcher, settings.recipe.device, processes_of(settings.launcher)
     numbers = launcher.cuda_devices if isinstance(launcher, LocalLauncher) else None
     elsewhere = isinstance(launcher, SlurmLauncher) or settings.count_only
-    if elsewhere or (device in ("auto", "cpu") and numbers is None):
+    if elsewhere or (device in ("auto", "cpu") and numbers is None and processes == 1):
         return
-    from harness.training.device import check_cuda_numbers, resolve_device  # loads torch
+    from harness.training.device import check_cuda_numbers, check_one_each, resolve_device  # loads torch
+    from harness.training.parallel import backend_of
 
-    resolve_device(device)
+    resolved = resolve_device(device)
     check_cuda_numbers(numbers or ())
+    if processes > 1:
+        backend_of(resolved)
+        if resolved.type == "cuda":
+            check_one_each(processes_here(launcher), numbers, who_shares(launcher))
 
 
 def check_backends(settings: Settings) -> None:

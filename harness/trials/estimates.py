@@ -4,7 +4,8 @@ A forward pass of one picture takes M multiply-adds, counted at the trained late
 
     training   6 M B S    B pictures a step, S steps; 8 M B S with recipe.gradient_checkpointing, a second forward
     scores     2 M E N    N samples of E forward passes each (`SamplingConfig.evaluations`, guidance among them)
-    hours      (training + scores) / throughput
+    hours      (training + P scores) / throughput of a process, P of which share a training as if it were P times as
+               fast, and wait while the first makes the scores
 
 Not counted, as the lines say too (`NOT_COUNTED`): validation, the autoencoder's encoder and decoder, the feature
 extractor's work on samples and reference, and scores over guidance and steps, which are a command of their own with a
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from harness.architecture.config import ArchitectureConfig
-from harness.launch.config import SlurmLauncher, jobs_at_once
+from harness.launch.config import SlurmLauncher, jobs_at_once, processes_of
 from harness.records.eta import duration
 from harness.records.quantity import value_of
 from harness.records.record import TrialRecord
@@ -78,8 +79,11 @@ class Estimate:
     training_flops: float
     scoring_flops: float
     longest_flops: float
-    """Of the largest single job: a training and its scores."""
+    """Of the first process of the largest single job: its share of a training, and the scores."""
     throughput: Throughput
+    """Of a process."""
+    processes: int
+    """Of one training."""
     checkpoint_bytes: int
     store_bytes: int
     data_bytes: int | None
@@ -88,8 +92,8 @@ class Estimate:
 
     @property
     def hours(self) -> float | None:
-        """Of one device, over all jobs."""
-        return self._hours(self.training_flops + self.scoring_flops)
+        """Of devices, over all jobs: of each process's from its job's beginning to its end."""
+        return self._hours(self.training_flops + self.processes * self.scoring_flops)
 
     @property
     def longest_hours(self) -> float | None:
@@ -105,6 +109,7 @@ def estimate(
     """Of these trainings, each scored at its end. `kept`: checkpoints that outlive their trainings, at most."""
     scoring = [scoring_flops(each.macs, settings) for each in trainings]
     training = [each.flops(settings.recipe) for each in trainings]
+    processes = processes_of(settings.launcher)
     at_once = min(len(trainings), jobs_at_once(settings.launcher))
     largest = max((each.params for each in trainings), default=0)
     checkpoints = at_once * (KEPT + 1) + kept * KEPT
@@ -113,8 +118,11 @@ def estimate(
         trainings=len(trainings),
         training_flops=math.fsum(training),
         scoring_flops=math.fsum(scoring),
-        longest_flops=max(map(math.fsum, zip(training, scoring, strict=True)), default=0.0),
+        longest_flops=max(
+            (own / processes + scores for own, scores in zip(training, scoring, strict=True)), default=0.0
+        ),
         throughput=throughput_of(settings, store),
+        processes=processes,
         checkpoint_bytes=CHECKPOINT_BYTES * largest * checkpoints,
         store_bytes=sum(WEIGHT_BYTES * each.params + kept_pictures * 3 * pictures.size**2 for each in trainings),
         data_bytes=data_bytes(settings, pictures),
@@ -150,7 +158,8 @@ def throughput_of(settings: Settings, store: Store) -> Throughput:
 
 
 def _reached(records: Iterable[TrialRecord], *, on_cpu: bool) -> Mapping[str, list[float]]:
-    """Device -> FLOP a second of each training on it, where the record counts at the latent that it trained on."""
+    """Device -> FLOP a second and process of each training on it, where the record counts at the latent that it trained
+    on."""
     rates: dict[str, list[float]] = {}
     for record in records:
         seconds, macs = (record.quantities.get(name) for name in ("train_seconds", "macs"))
@@ -162,7 +171,8 @@ def _reached(records: Iterable[TrialRecord], *, on_cpu: bool) -> Mapping[str, li
         at = getattr(macs, "conditions", {}).get("latent")
         if device and (device == "cpu") == on_cpu and at == record.trained_latent:
             recipe = record.protocol["recipe"]
-            rates.setdefault(device, []).append(a_mac * forward * recipe["batch_size"] * recipe["steps"] / taken)
+            work = a_mac * forward * recipe["batch_size"] * recipe["steps"]
+            rates.setdefault(device, []).append(work / taken / int(under.get("processes", 1)))
     return rates
 
 
@@ -185,6 +195,11 @@ def estimate_lines(estimated: Estimate, settings: Settings, *, with_controls: bo
             f"{device}, an estimate: {_three(estimated.hours)}, the longest job {longest}, at "
             f"{rate.flops / 1e12:.3g} TFLOP/s ({rate.source})"
         )
+        if estimated.processes > 1:
+            lines.append(
+                f"{estimated.processes} processes share each training, reckoned as so many times as fast; their hours "
+                "count while they wait for the first, which makes the scores"
+            )
         lines += _time_limit(estimated.longest_hours, settings)
         if not isinstance(settings.launcher, SlurmLauncher) and settings.recipe.device == "auto" and not has_gpu():
             lines.append("this machine has no GPU: begun here, it would compute on the processor, for far longer")

@@ -16,7 +16,7 @@ from harness.architecture.kinds import builder_module
 from harness.launch.attempt import shared_of
 from harness.launch.events import Progress
 from harness.launch.pool import Outcome, Pool
-from harness.launch.together import Place
+from harness.launch.team import Place
 from harness.launch.worker import Call
 from harness.records.errors import UserError
 from harness.records.plain import Plain, from_plain, to_plain
@@ -58,6 +58,10 @@ class TrialJob:
         export = ("coremltools", "harness.coreml.layout") if settings.coreml.kind == "mlprogram" else ()
         built = map(builder_module, (self.spec.architecture, settings.task, settings.objective))
         return ("torch._dynamo", *built, *tracking, *export)
+
+    @property
+    def is_shared(self) -> bool:
+        return not self.spec.settings.count_only
 
     def __call__(self, attempt_folder: Path) -> Plain:
         return to_plain(run_trial(self.spec, attempt_folder))

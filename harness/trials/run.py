@@ -13,11 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.launch.attempt import shared_folder
+from harness.launch.attempt import AttemptStopped, shared_folder
 from harness.launch.config import processes_of, threads_of
 from harness.launch.events import log_steps, report_progress
-from harness.launch.together import Place, followed
-from harness.launch.worker import AttemptStopped
+from harness.launch.team import Place
+from harness.launch.together import followed
 from harness.models.pixels import NotFiniteError
 from harness.models.weights import write_weights
 from harness.records.plain import to_plain
@@ -26,7 +26,7 @@ from harness.records.quantity import Counted, Failed, Measured, Quantity, value_
 from harness.records.record import CurvePoint, State, TrialRecord
 from harness.records.store import write_atomic
 from harness.tracking.tracker import Run, Tracker, flat, tracker
-from harness.training.device import resolve_device, use_threads
+from harness.training.device import resolve_device, use_device, use_threads
 from harness.training.loop import train
 from harness.training.outcomes import Diverged, Effort, Interrupted, Trained
 from harness.training.parallel import process_group
@@ -71,6 +71,7 @@ def run_trial(spec: TrialSpec, attempt_folder: Path) -> TrialRecord:
 def follow_trial(spec: TrialSpec, attempt_folder: Path, place: Place) -> None:
     """In a process beside the one that runs the trial: its share of the training. Errors: as `run_trial`."""
     use_threads(threads_of(spec.settings.launcher))
+    use_device(resolve_device(spec.settings.recipe.device), place.local)
     prepared = prepare(spec.settings)
     check_unchanged(spec.protocol, prepared)
     with contextlib.suppress(Diverged):  # which the other process tells
@@ -88,6 +89,7 @@ def train_share(spec: TrialSpec, prepared: Prepared, attempt_folder: Path, place
         depthwise_gain=recipe.depthwise_gain,
     )
     where, device = f"tcp://{place.host}:{place.port}", resolve_device(recipe.device)
+    use_device(device, place.local)
     try:
         with process_group(place.rank, place.size, where, device):
             return train(
@@ -166,8 +168,8 @@ class Trial:
             ) | measure_twin(self.spec)
 
     def train(self, prepared: Prepared) -> Trained:
-        recipe, processes = self.spec.settings.recipe, processes_of(self.spec.settings.launcher)
-        with self.phase("train"), followed(self.folder, processes) as place:
+        recipe, launcher = self.spec.settings.recipe, self.spec.settings.launcher
+        with self.phase("train"), followed(self.folder, processes_of(launcher)) as place:
             trained = train_share(
                 self.spec,
                 prepared,
@@ -184,8 +186,8 @@ class Trial:
         under = {"device": effort.device, "precision": effort.precision, "steps": trained.steps}
         self.quantities["validation_loss"] = Measured(value=trained.validation_loss, unit="1", conditions=under)
         under |= {name: True for name in HOW_COMPUTED if getattr(recipe, name)}
-        if processes > 1:
-            under = {**under, "processes": processes, "parallel": self.spec.settings.parallel.kind}
+        if place.size > 1:
+            under = {**under, "processes": place.size, "parallel": self.spec.settings.parallel.kind}
         self.quantities["train_seconds"] = Measured(value=effort.seconds, unit="s", conditions=under)
         return trained
 

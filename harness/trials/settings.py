@@ -10,7 +10,14 @@ from harness.coreml.config import CoremlConfig
 from harness.data.config import DataConfig, PreparedConfig, TextConfig
 from harness.diffusion.config import SamplingConfig
 from harness.latency.config import LatencyConfig
-from harness.launch.config import LauncherConfig, SlurmLauncher, processes_of
+from harness.launch.config import (
+    DebugLauncher,
+    LauncherConfig,
+    SlurmLauncher,
+    processes_of,
+    torchrun_size,
+    who_shares,
+)
 from harness.measure.quality_config import QualityConfig
 from harness.models.autoencoder_config import AutoencoderConfig, PixelsAutoencoder
 from harness.records.errors import UserError, of_file
@@ -70,38 +77,51 @@ class Settings:
             raise UserError(f"latent is 1 to {LARGEST_LATENT}, or null for the trained one, not {self.latent}")
         check_limits(self.limits, has_twin=self.twin is not None)
         check_objective(self.task, self.objective)
+        _check_torchrun(self.launcher)
+        if self.count_only:
+            return
         _check_processes(self.launcher, self.parallel, self.recipe)
-        if isinstance(self.launcher, SlurmLauncher) and not self.count_only:
+        if isinstance(self.launcher, SlurmLauncher):
             _check_gpus(self.launcher, self.recipe)
 
 
 def _check_processes(launcher: LauncherConfig, parallel: ParallelConfig, recipe: Recipe) -> None:
-    count = processes_of(launcher)
-    if count > 1 and isinstance(parallel, NoParallel):
-        raise UserError(f"launcher.processes={count} is {count} of one training; say how they share it: parallel=ddp")
+    count, said = processes_of(launcher), who_shares(launcher)
+    if count == 1:
+        return
+    if isinstance(parallel, NoParallel):
+        several = (
+            f", or set launcher.gpus=1 and train several at once with launcher.max_in_flight={count}"
+            if isinstance(launcher, SlurmLauncher) and launcher.gpus > 1
+            else ""
+        )
+        raise UserError(f"{said} makes {count} processes of one training; say how they share it: parallel=ddp{several}")
     if count > recipe.batch_size:
         raise UserError(
-            f"launcher.processes={count} share a batch of recipe.batch_size={recipe.batch_size} images, which leaves "
-            f"some without any; use at most {recipe.batch_size}"
+            f"{said} makes {count} processes that share a batch of recipe.batch_size={recipe.batch_size} images, which "
+            f"leaves some without any; use at most {recipe.batch_size}"
         )
-    if count > 1 and recipe.channels_last and isinstance(parallel, FsdpParallel):
+    if recipe.channels_last and isinstance(parallel, FsdpParallel):
         raise UserError(
             "recipe.channels_last orders kernels as parallel=fsdp cannot share them; leave it out, or take parallel=ddp"
         )
-    if count > 1 and recipe.micro_batch == "auto":
+    if recipe.micro_batch == "auto":
         raise UserError(
-            "recipe.micro_batch=auto is found by a training of one process, since several wait for each other; give a "
-            f"number, or launcher.processes=1 instead of {count}"
+            f"recipe.micro_batch=auto is found by a training of one process, since several wait for each other, and "
+            f"{said} makes {count}; give a number"
+        )
+
+
+def _check_torchrun(launcher: LauncherConfig) -> None:
+    if torchrun_size() > 1 and not isinstance(launcher, DebugLauncher):
+        raise UserError(
+            f"torchrun started {torchrun_size()} processes of one training, and launcher={launcher.kind} starts its "
+            "own; add launcher=debug, or leave out torchrun"
         )
 
 
 def _check_gpus(launcher: SlurmLauncher, recipe: Recipe) -> None:
-    """Refuse jobs that would hold GPUs idle, or wait hours in the queue to find none."""
-    if launcher.gpus > 1:
-        raise UserError(
-            f"a training uses one GPU, and launcher.gpus={launcher.gpus} holds {launcher.gpus} for each; set "
-            f"launcher.gpus=1, and train several at once with launcher.max_in_flight={launcher.gpus}"
-        )
+    """Refuse jobs that would wait hours in the queue to find no GPU."""
     if recipe.device == "cuda" and launcher.gpus == 0 and not set(launcher.additional) & {"gres", "gpus"}:
         raise UserError("recipe.device=cuda needs a GPU and launcher.gpus=0 asks Slurm for none; set launcher.gpus=1")
 

@@ -35,7 +35,7 @@ done
 echo "Submitted batch job $n"
 """
 SRUN = """#!/bin/bash
-while [[ "$1" == --* ]]; do case "$1" in --unbuffered) shift;; *) shift 2;; esac; done
+while [[ "$1" == --* ]]; do case "$1" in --unbuffered|--*=*) shift;; *) shift 2;; esac; done
 exec "$@" 2> "$STAND_IN/jobs/$SLURM_JOB_ID/err"
 """
 SQUEUE = """#!/bin/bash

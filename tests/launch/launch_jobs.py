@@ -14,7 +14,8 @@ import numpy
 from harness.launch import worker
 from harness.launch.attempt import Attempt, Result, shared_folder
 from harness.launch.events import report_progress
-from harness.launch.together import Place
+from harness.launch.team import Place
+from harness.launch.together import followed
 from harness.records.errors import UserError
 from harness.records.plain import Plain
 from harness.records.store import write_atomic
@@ -175,9 +176,17 @@ class Imports:
 
 @dataclass(frozen=True)
 class Followed:
-    """What its followers do, once they said where they are: ends, waits, fails, refuses, stops."""
+    """What its followers do, once they said where they are: ends, waits, fails, refuses, stops, breaks (as what reads
+    from a process that is gone does). Called, it leads two of them."""
 
     what: str
+    is_shared: bool = True
+
+    def __call__(self, folder: Path) -> Plain:
+        with followed(folder, 1) as place:
+            while self.what == "waits" and not (folder / "go").exists():
+                time.sleep(0.05)
+        return place.size
 
     def follow(self, folder: Path, place: Place) -> None:
         (folder / f"place-{place.rank}").write_text(f"{place.host}:{place.port} of {place.size}")
@@ -185,6 +194,10 @@ class Followed:
         match self.what:
             case "waits":
                 time.sleep(1000)
+            case "breaks":
+                while not (folder / "broken").exists():
+                    time.sleep(0.05)
+                raise ConnectionError("closed by peer")
             case "fails":
                 raise RuntimeError("out of luck")
             case "refuses":

@@ -6,6 +6,7 @@ The Slurm launcher runs here through submitit's real executor on stand-ins for s
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -405,7 +406,7 @@ def test_the_debug_launcher_stops_at_ctrl_c(tmp_path: Path) -> None:
 
 def test_slurm_gets_its_settings_under_its_own_names(tmp_path: Path, slurm_stand_in: Path) -> None:
     launcher = SlurmLauncher(
-        partition="gpu", account="lab", qos="high", constraint="a100", exclude="n1", gpus=2, cpus=8, threads=4,
+        partition="gpu", account="lab", qos="high", constraint="a100", exclude="n1", gpus=1, cpus=8, threads=4,
         mem_gb=1.5, timeout_min=90, signal_delay_s=60, setup=("module load x",), additional={"reservation": "night"},
     )  # fmt: skip
     run(tmp_path, launcher, key=jobs.add)
@@ -414,7 +415,7 @@ def test_slurm_gets_its_settings_under_its_own_names(tmp_path: Path, slurm_stand
     options = dict(line.split("=") for line in lines if "=" in line)
     expected = {
         "partition": "gpu", "account": "lab", "qos": "high", "constraint": "a100", "exclude": "n1",
-        "gpus-per-node": "2", "cpus-per-task": "8", "mem": "1536MB", "time": "90", "signal": "USR2@60",
+        "gpus-per-node": "1", "cpus-per-task": "8", "mem": "1536MB", "time": "90", "signal": "USR2@60",
         "reservation": "night", "job-name": "key",
     }  # fmt: skip
     assert expected.items() <= options.items()
@@ -426,6 +427,25 @@ def test_slurm_gets_its_settings_under_its_own_names(tmp_path: Path, slurm_stand
 def test_an_unknown_partition_is_one_sentence_with_those_that_exist(tmp_path: Path, slurm_stand_in: Path) -> None:
     with pytest.raises(UserError, match=r"unknown partition 'closed'; choose one of: gpu, main$"):
         run(tmp_path, SlurmLauncher(partition="closed"), key=jobs.add)
+
+
+def test_a_job_that_is_no_training_asks_for_one_process(tmp_path: Path, slurm_stand_in: Path) -> None:
+    launcher = SlurmLauncher(nodes=2, gpus=4, poll_interval_s=0.05)
+    with Pool(tmp_path / "attempts", launcher) as pool:
+        for key in ("a", "b"):
+            pool.submit(key, jobs.Followed("ends"))
+        pool.submit("c", jobs.add)
+        while pool.in_flight:
+            pool.poll(0.1)
+    asked = []
+    for script in sorted(slurm_stand_in.glob("script*")):
+        options = dict(re.findall(r"#SBATCH --(nodes|gpus-per-node|ntasks-per-node|array)=(\S+)", script.read_text()))
+        asked.append(options)
+        assert "--kill-on-bad-exit=1" in script.read_text()
+    assert asked == [
+        {"nodes": "2", "gpus-per-node": "4", "ntasks-per-node": "4", "array": "0-1%2"},
+        {"nodes": "1", "gpus-per-node": "1", "ntasks-per-node": "1"},
+    ]
 
 
 def test_keys_that_wait_together_are_one_array(tmp_path: Path, slurm_stand_in: Path) -> None:

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +13,11 @@ from pathlib import Path
 import pytest
 from launch_jobs import Followed
 
-from harness.launch import together
-from harness.launch.attempt import new_attempt
+from harness.launch import team, together
+from harness.launch.attempt import AttemptStopped, ProcessDied, Result, new_attempt
+from harness.launch.team import Team, _End
 from harness.launch.together import followed
-from harness.launch.worker import AttemptStopped, ProcessDied, save_call
+from harness.launch.worker import save_call
 from harness.records.errors import UserError
 
 
@@ -28,11 +31,11 @@ def started(attempt, what: str):
     return attempt.folder
 
 
-def seen(folder: Path, rank: int, seconds: float = 20.0) -> int:
+def seen(folder: Path, rank: int, seconds: float = 60.0) -> int:
     """The process of that rank, once it is at work."""
     deadline, path = time.monotonic() + seconds, folder / f"here-{rank}"
     while not path.exists():
-        assert time.monotonic() < deadline, (folder / "logs" / f"process-{rank}.log").read_text()
+        assert time.monotonic() < deadline, [log.read_text() for log in folder.glob("logs/*")]
         time.sleep(0.05)
     return int(path.read_text())
 
@@ -80,6 +83,59 @@ def test_a_users_mistake_is_the_users(attempt) -> None:
         work(folder)
 
 
+def test_a_mistake_of_the_worker_s_own_is_told_though_it_breaks_the_others(attempt) -> None:
+    folder = started(attempt, "breaks")
+
+    def fail() -> None:
+        seen(folder, 1)
+        (folder / "broken").touch()
+        raise UserError("no space left")
+
+    with pytest.raises(UserError, match=r"^no space left$"):
+        work(folder, fail)
+
+
+def test_who_lost_the_connection_is_no_cause_where_another_died() -> None:
+    with Team(4) as leader:
+        for rank, kind in ((1, "consequence"), (2, "own"), (3, "gone")):
+            leader._ends.append(_End(rank, kind, f"is {kind}"))
+            assert str(leader.cause()) == f"process {rank} of 4 is {kind}"
+
+
+def test_a_connection_that_breaks_between_two_is_a_loss(attempt) -> None:
+    folder = started(attempt, "breaks")
+
+    def lose() -> None:
+        seen(folder, 1)
+        (folder / "broken").touch()
+        raise ConnectionError("reset")
+
+    with pytest.raises(ProcessDied, match=r"^process 1 of 2 failed: ConnectionError: closed by peer$"):
+        work(folder, lose)
+
+
+def test_the_same_followers_share_one_training_after_the_other(tmp_path) -> None:
+    """Also after one that failed."""
+    attempts = [new_attempt(tmp_path / "attempts" / key) for key in ("first", "fails", "last")]
+    with together._started(attempts[0], 2) as leader:
+        assert leader is not None
+        with together.leading(leader):
+            work(started(attempts[0], "ends"))
+            with pytest.raises(ProcessDied, match="out of luck"):
+                work(started(attempts[1], "fails"))
+            work(started(attempts[2], "ends"))
+    assert len({(each.folder / "here-1").read_text() for each in attempts}) == 1
+
+
+def test_strangers_do_not_disturb(attempt) -> None:
+    folder = started(attempt, "ends")
+    with together._started(attempt, 2) as leader, together.leading(leader):
+        for said in (b"", b"GET / HTTP/1.1\r\n", b"[]\n", b'{"rank": 1, "word": "x", "host": "x"}\n'):
+            with socket.create_connection((leader.meeting.host, leader.meeting.port)) as stranger:
+                stranger.sendall(said)
+        work(folder)
+
+
 def test_a_worker_that_leaves_takes_its_followers_along(attempt) -> None:
     folder, pids = started(attempt, "waits"), []
 
@@ -104,12 +160,24 @@ def test_asked_to_end_they_end_in_good_order(attempt) -> None:
     assert (folder / "stopped-1").exists()
 
 
+def test_a_worker_that_hangs_in_what_it_waits_for_ends_though_the_other_only_failed(attempt, monkeypatch) -> None:
+    """Which the peers of a process by NCCL do not notice."""
+    ended = threading.Event()
+    monkeypatch.setattr(team, "LEAVE_S", 0.1)
+    monkeypatch.setattr(team.os, "_exit", lambda _status: ended.set())
+    folder = started(attempt, "fails")
+    with pytest.raises(ProcessDied):
+        work(folder, lambda: ended.wait(60))
+    assert ended.is_set()
+    assert attempt.result().error == "process 1 of 2 failed: RuntimeError: out of luck"
+
+
 @pytest.mark.slow
 def test_a_worker_that_hangs_in_what_it_waits_for_ends_with_the_reason(attempt) -> None:
     """And followers end with a worker that is killed."""
     program = (
-        "import sys, time; from pathlib import Path; from harness.launch import together\n"
-        "together.LEAVE_S = 1.0\n"
+        "import sys, time; from pathlib import Path; from harness.launch import team, together\n"
+        "team.LEAVE_S = 1.0\n"
         "with together.followed(Path(sys.argv[1]), 3):\n"
         "    time.sleep(1000)\n"
     )
@@ -126,10 +194,61 @@ def test_a_worker_that_hangs_in_what_it_waits_for_ends_with_the_reason(attempt) 
         if victim == 1:
             assert worker.returncode == 1
             assert words.splitlines()[-1] == "process 1 of 3 was ended by SIGKILL"
+            assert attempt.result() == Result(state="lost", error=words.splitlines()[-1])
         deadline = time.monotonic() + 20
         while any(Path(f"/proc/{pid}").exists() for pid in pids[1:]) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert not any(Path(f"/proc/{pid}").exists() for pid in pids[1:])
+
+
+class Tasks:
+    """A job's two tasks, as Slurm starts them."""
+
+    def __init__(self, attempt) -> None:
+        attempt.make_current()
+        self.folder = attempt.folder
+        program = (
+            "import sys; from pathlib import Path; from harness.launch.config import SlurmLauncher\n"
+            "from harness.launch.worker import Job\n"
+            "print(Job(Path(sys.argv[1]), SlurmLauncher())())\n"
+        )
+        self.command = [sys.executable, "-c", program, str(attempt.folder)]
+        self.tasks = [self.start(rank) for rank in (0, 1)]
+
+    def start(self, rank: int) -> "subprocess.Popen[str]":
+        numbers = {"SLURM_JOB_ID": 7, "SLURM_NTASKS": 2, "SLURM_PROCID": rank, "SLURM_LOCALID": rank}
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | {n: str(v) for n, v in numbers.items()}
+        return subprocess.Popen(
+            self.command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def said(self) -> list[str]:
+        return [task.communicate(timeout=60)[0].strip() for task in self.tasks]
+
+
+def test_tasks_of_a_slurm_job_follow_the_first(attempt) -> None:
+    """Which has nothing for them where the attempt has ended before."""
+    tasks = Tasks(started(attempt, "ends") and attempt)
+    assert tasks.said() == ["done", "followed"]
+    assert attempt.result().value == 2
+    tasks = Tasks(attempt)
+    assert tasks.said()[0] == "ended before"
+    assert tasks.tasks[1].returncode == 0
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGTERM], []])
+def test_a_task_that_dies_is_the_end_of_the_job_whatever_slurm_tells_the_others(attempt, signals) -> None:
+    """It sends them SIGTERM, by which no preemption is meant then."""
+    tasks = Tasks(started(attempt, "waits") and attempt)
+    os.kill(seen(attempt.folder, 1), signal.SIGKILL)
+    tasks.tasks[1].wait()
+    if signals:
+        time.sleep(0.2)
+        tasks.tasks[0].send_signal(signals[0])
+    else:
+        (attempt.folder / "go").touch()
+    assert tasks.said()[0] == "lost"
+    assert attempt.result().error.startswith("process 1 of 2 on ")
 
 
 def test_the_module_is_the_one_that_followers_run() -> None:

@@ -13,7 +13,6 @@ from submitit.core.utils import DelayedSubmission
 
 from harness.launch import pool
 from harness.launch.attempt import Attempt, Result
-from harness.launch.config import LauncherConfig
 from harness.launch.endings import Ending
 from harness.launch.events import report_progress
 from harness.processes.locks import FileLock
@@ -66,7 +65,7 @@ class SimulatedExecutor:
             report_progress(attempt.folder, "train", 1, spec.settings.recipe.steps)
         return Handle(attempt.key, self._living)
 
-    def _start_array(self, attempts: Sequence[Attempt], _launcher: LauncherConfig) -> list[Handle]:
+    def _start_array(self, attempts: Sequence[Attempt], *_: object) -> list[Handle]:
         return [self._start(attempt) for attempt in attempts]
 
     def _monotonic(self) -> float:

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import harness
-from harness.launch.attempt import shared_folder
-from harness.launch.worker import AttemptStopped
+from harness.launch.attempt import AttemptStopped, shared_folder
 from harness.records.plain import Plain
 from harness.records.provenance import code_state
 from harness.records.store import write_atomic

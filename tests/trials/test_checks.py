@@ -10,7 +10,7 @@ from tiny_study import SWEEP, write_yaml
 
 from harness.cli import main
 from harness.records.errors import UserError
-from harness.trials.checks import check_launcher, check_study
+from harness.trials.checks import check_device, check_launcher, check_study
 from harness.trials.settings import settings_of
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="has CUDA")
@@ -127,13 +127,33 @@ def test_no_job_is_given_a_gpu_that_its_training_leaves_idle(monkeypatch):
     monkeypatch.setattr("harness.trials.checks.shutil.which", lambda command: f"/usr/bin/{command}")
     check_launcher(slurm("recipe.device=cuda", "launcher.gpus=1"))
     check_launcher(slurm("recipe.device=cpu", "launcher.gpus=1", "count_only=true"))
-    with pytest.raises(UserError, match=r"launcher.gpus=1 asks Slurm for a GPU, and recipe.device is 'cpu'"):
+    with pytest.raises(UserError, match=r"launcher.gpus=1 asks Slurm for GPUs, and recipe.device is 'cpu'"):
         check_launcher(slurm("recipe.device=cpu", "launcher.gpus=1"))
 
 
 def test_a_workers_gpu_is_not_asked_of_the_machine_that_submits(monkeypatch):
     monkeypatch.setattr("harness.trials.checks.shutil.which", lambda command: f"/usr/bin/{command}")
     check_study(slurm("recipe.device=cuda", "launcher.gpus=1", "tracker=none"), [])
+
+
+def test_what_several_processes_need_is_asked_before_they_start(monkeypatch):
+    several = ["launcher=local", "launcher.processes=2", "parallel=ddp"]
+    check_device(settings_of([*several, "recipe.device=cpu"]))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.distributed.is_nccl_available", lambda: True)
+    with pytest.raises(
+        UserError, match=r"launcher.processes=2 wants 2 GPUs here, .* this machine has 1; use at most 1"
+    ):
+        check_device(settings_of([*several, "recipe.device=cuda"]))
+    with pytest.raises(UserError, match=r"and launcher.cuda_devices deals out 1; use at most 1"):
+        check_device(settings_of([*several, "launcher.cuda_devices=[0]", "recipe.device=auto"]))
+    monkeypatch.setattr("torch.distributed.is_nccl_available", lambda: False)
+    with pytest.raises(UserError, match="talk by gloo and nccl, and this PyTorch has no nccl"):
+        check_device(settings_of([*several, "recipe.device=cuda"]))
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    with pytest.raises(UserError, match="on CPUs or CUDA, not on 'mps'"):
+        check_device(settings_of([*several, "recipe.device=mps"]))
 
 
 @pytest.mark.parametrize(

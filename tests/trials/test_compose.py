@@ -135,7 +135,12 @@ def test_settings_outside_groups_can_be_set():
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        (["launcher.gpus=8"], "a training uses one GPU, and launcher.gpus=8 holds 8 for each; set launcher.gpus=1"),
+        (["launcher.gpus=8"], "launcher.gpus=8 makes 8 processes of one training; say how they share it: parallel=ddp"),
+        (
+            ["launcher.nodes=2", "parallel=fsdp", "recipe.batch_size=1"],
+            "launcher.nodes=2 launcher.gpus=1 makes 2 proces",
+        ),
+        (["launcher.processes=2"], "launcher.processes=2 on a node are not launcher.gpus=1; leave out launcher.proce"),
         (["launcher.gpus=0", "recipe.device=cuda"], "launcher.gpus=0 asks Slurm for none; set launcher.gpus=1"),
     ],
 )

@@ -11,8 +11,10 @@ from tiny_study import tiny_spec
 
 from harness.cli import main
 from harness.data.prepare import PrepareConfig
+from harness.launch.config import SlurmLauncher
 from harness.records.quantity import Counted, Measured
 from harness.records.store import Store
+from harness.training.parallel_config import DdpParallel
 from harness.trials import estimates
 from harness.trials.ablation_study import ablation_study
 from harness.trials.estimates import (
@@ -132,6 +134,28 @@ def test_throughput_is_what_is_said_else_measured_else_assumed(store, workplace)
     assert on_gpu.source == "the median of 2 trainings in the store on NVIDIA H100"
     assert throughput_of(cpu, store).flops == pytest.approx(flops / 50)
     assert throughput_of(settings_of([*FIG3, "launcher.tflops=7"]), store).flops == 7e12
+
+
+def test_the_hours_of_all_processes_count_and_a_job_is_shorter_by_them(store):
+    """Of two nodes with four GPUs each: their training is as much work as one's, and eight wait for the scores."""
+    one = Training(params=1, macs=10_000_000_000, steps=150_000)
+    alone = settings_of(["launcher.tflops=400"], {"protocol": "fig3", "data": "prepared"})
+    slurm = SlurmLauncher(nodes=2, gpus=4, tflops=400.0)
+    several = estimate([one], replace(alone, launcher=slurm, parallel=DdpParallel()), IMAGENET, store)
+    train_hours, score_hours = (flops / 400e12 / 3600 for flops in (several.training_flops, several.scoring_flops))
+    assert several.hours == pytest.approx(train_hours + 8 * score_hours)
+    assert several.longest_hours == pytest.approx(train_hours / 8 + score_hours)
+    told = "\n".join(estimate_lines(several, replace(alone, launcher=slurm, parallel=DdpParallel())))
+    assert "8 processes share each training" in told
+
+
+def test_what_several_processes_reached_is_a_process_s_share(store, workplace):
+    spec, under = tiny_spec(), {"device": "cpu", "processes": 2}
+    macs = Counted(value=1_000_000_000, unit="multiply-adds", conditions={"latent": 8})
+    taken = Measured(value=50.0, unit="s", conditions=under)
+    store.put(record_of(spec, "complete", {"macs": macs, "train_seconds": taken}))
+    told = throughput_of(settings_of(["recipe.device=cpu"]), store)
+    assert told.flops == pytest.approx(6e9 * 8 * 6 / 50 / 2)
 
 
 def test_a_training_that_recomputed_its_blocks_did_more_in_its_seconds(store, workplace):
@@ -277,7 +301,7 @@ def test_without_the_data_what_no_machine_could_run_is_refused(workplace, capsys
     """And nothing is asked of this one: Slurm need not be here."""
     assert "latent=7 does not fit the architecture" in dry_run(capsys, *words, "latent=7", ends=2)
     idle = dry_run(capsys, *words, "launcher=slurm", "launcher.gpus=1", "recipe.device=cpu", ends=2)
-    assert "asks Slurm for a GPU, and recipe.device is 'cpu'" in idle
+    assert "asks Slurm for GPUs, and recipe.device is 'cpu'" in idle
     dry_run(capsys, *words, "launcher=slurm", "launcher.gpus=1", "recipe.device=cuda")
 
 

@@ -2,18 +2,21 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny_study import tiny_spec
+from tiny_study import SETTINGS, tiny_spec
 
 from harness.launch.events import read_steps
 from harness.launch.pool import Pool
 from harness.records.errors import UserError
 from harness.records.quantity import Measured
+from harness.records.store import Store
 from harness.trials.progress import Show
 from harness.trials.queue import TrialQueue, run_all
 from harness.trials.run import run_trial
@@ -98,8 +101,11 @@ def test_one_that_is_killed_is_named_and_the_next_attempt_goes_on(workplace):
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["launcher=local", "launcher.processes=2"], "launcher.processes=2 is 2 of one training; say how they share"),
-        (["launcher=local", "launcher.processes=65", "parallel=ddp"], "launcher.processes=65 share a batch of"),
+        (["launcher=local", "launcher.processes=2"], "launcher.processes=2 makes 2 processes of one training; say"),
+        (
+            ["launcher=local", "launcher.processes=65", "parallel=ddp"],
+            "launcher.processes=65 makes 65 processes that share a batch",
+        ),
         (
             ["launcher=local", "launcher.processes=2", "parallel=ddp", "recipe.micro_batch=auto"],
             "found by a training of",
@@ -110,6 +116,44 @@ def test_one_that_is_killed_is_named_and_the_next_attempt_goes_on(workplace):
 def test_processes_that_cannot_share_are_refused(overrides, sentence):
     with pytest.raises(UserError, match=sentence):
         settings_of(overrides)
+
+
+TORCHRUN = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["launcher=local"], "torchrun started 2 processes of one training, and launcher=local starts its own; add"),
+        (["launcher=debug"], "torchrun's WORLD_SIZE=2 makes 2 processes of one training; say how they share it"),
+        (
+            ["launcher=debug", "parallel=ddp", "recipe.batch_size=1"],
+            "WORLD_SIZE=2 makes 2 processes that share a batch",
+        ),
+    ],
+)
+def test_torchrun_s_processes_have_to_share(overrides, sentence, monkeypatch):
+    for name, value in TORCHRUN.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=sentence):
+        settings_of(overrides)
+    monkeypatch.delenv("RANK")
+    settings_of([text for text in overrides if "batch" not in text])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_torchrun_s_processes_train_each_trial_together(workplace):
+    """Two trials, one after the other; and a mistake is one sentence, said once."""
+    study = [f"{name}={value}" for name, value in SETTINGS.items() if name not in ("launcher", "seeds")]
+    run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "harness", "train"]
+    words = [*run, "tiny_base.yaml", *study, "launcher=debug", "seeds=[0,1]"]
+    refused = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert refused.stderr.count("harness: torchrun's WORLD_SIZE=2 makes 2 processes of one training") == 1
+    done = subprocess.run([*words, "parallel=ddp"], capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    records = Store(Path("runs/store")).trials()
+    assert [record.quantities["train_seconds"].conditions["processes"] for record in records] == [2, 2]
 
 
 def test_processes_are_no_part_of_a_trial(workplace):
