@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from harness.architecture.config import ArchitectureConfig, Denoiser
 from harness.architecture.kinds import builder_of
+from harness.models.transformer import Layers
 from harness.models.unet import Blocks
 from harness.records.errors import UserError
 
@@ -26,12 +27,12 @@ def build(config: ArchitectureConfig, *, checkpointing: bool = False) -> nn.Modu
 
 
 def blocks_of(network: nn.Module) -> list[nn.Module]:
-    """What it repeats, in order: the blocks and transformers of a UNet's stages, the members of another network's
-    lists."""
+    """What it repeats, in order: residual blocks and layers of transformers of a UNet's stages, the members of another
+    network's lists."""
     blocks: list[nn.Module] = []
     for part in network.children():
         for each in part if isinstance(part, nn.ModuleList) else [part]:
-            if isinstance(each, Blocks):
+            if isinstance(each, Blocks | Layers):
                 blocks += blocks_of(each)
             elif each is not part:
                 blocks.append(each)

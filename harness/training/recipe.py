@@ -76,6 +76,9 @@ class Recipe:
     another device the same numbers are rounded in another order, so it is recorded and no part of the identity."""
     channels_last: bool = field(default=False, metadata=NOT_IDENTITY)
     """Kernels in the order (out, height, width, in), which tensor cores read as it is: the same numbers, likewise."""
+    cuda_graph: bool = field(default=False, metadata=NOT_IDENTITY)
+    """On CUDA, in one process: a step's kernels are recorded once and replayed, which spares small networks the time
+    that a processor takes to hand them over. The same kernels on the same numbers."""
     data_workers: int = field(default=0, metadata=NOT_IDENTITY)
     """Processes that read images which do not fit in memory; 0 reads them in the training process."""
 

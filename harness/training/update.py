@@ -5,8 +5,9 @@ gradients of a module's own loss   -> AdamW of that module; the network stands s
 """
 
 import contextlib
+import functools
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from harness.training.optimizer import AdamW, Optimizer
 from harness.training.parallel import World, check_independent, gradients_kept, parallelize
 from harness.training.parallel_config import ParallelConfig
 from harness.training.recipe import Recipe
+from harness.training.recorded import Recorded, check_recordable
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,8 @@ class Update:
             what = "recipe.micro_batch" if world.size == 1 else f"parallel={parallel.kind}"
             for module in self.modules.values():
                 check_independent(module, what)
+        if recipe.cuda_graph:
+            check_recordable(recipe, device, world.size)
         if recipe.compile:
             compile_blocks(network)
         self.network = parallelize(network, parallel, world)
@@ -56,6 +60,7 @@ class Update:
         largest = world.largest_share(recipe.batch_size)
         self.micro_batch = recipe.micro_batch if isinstance(recipe.micro_batch, int) else largest
         self.notes: list[str] = []
+        self.recorded: dict[str, Recorded] = {}
 
     def __call__(self, step: int, batch: TrainingBatch) -> dict[str, Tensor]:
         with standing_still(*(each.module for each, _ in self.alone)):
@@ -81,18 +86,29 @@ class Update:
         when memory does not suffice."""
         while True:
             try:
-                return self._in_micro_batches(name, loss, batch)
+                return self._pass(name, loss)(batch)
             except torch.OutOfMemoryError as error:
                 if self.recipe.micro_batch != "auto" or self.micro_batch == 1 or self.world.size > 1:
                     raise UserError(
                         f"{device_name(self.device)} has no memory for {self.micro_batch} images at once; set "
                         "recipe.micro_batch=auto, recipe.gradient_checkpointing=true, or a smaller network"
                     ) from error
+            self.recorded.clear()
             for module in self.modules.values():
                 module.zero_grad()
             self.micro_batch = -(-self.micro_batch // 2)
             self.notes.append(f"from step {step} on in micro-batches of {self.micro_batch}, which fit")
             log.warning(self.notes[-1])
+
+    def _pass(self, name: str, loss: Loss) -> Callable[[Any], dict[str, Tensor]]:
+        """Forward and back, by that loss."""
+        run = functools.partial(self._in_micro_batches, name, loss)
+        if not self.recipe.cuda_graph:
+            return run
+        if name not in self.recorded:
+            parameters = (each for module in self.modules.values() for each in module.parameters())
+            self.recorded[name] = Recorded(run, parameters)
+        return self.recorded[name]
 
     def _in_micro_batches(self, name: str, loss: Loss, batch: TrainingBatch) -> dict[str, Tensor]:
         means: dict[str, Tensor] = {}

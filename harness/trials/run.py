@@ -45,7 +45,7 @@ CHECKPOINTS = "checkpoints"
 NOT_PLOTTED = ("data", "autoencoder", "text")
 """Sections of the protocol that have names of classes and prompts; the settings of the others a dashboard plots."""
 
-HOW_COMPUTED = ("gradient_checkpointing", "compile", "channels_last")
+HOW_COMPUTED = ("gradient_checkpointing", "compile", "channels_last", "cuda_graph")
 """Settings of a recipe that change the time of a training and nothing it finds: conditions of that time, where on."""
 
 

@@ -42,18 +42,19 @@ class Cell:
     precision: str = "bfloat16"
     channels_last: bool = False
     compile: bool = False
+    cuda_graph: bool = False
     by: str = "harness"  # or `diffusers`, the network; or `plain loop`
 
     @property
     def how(self) -> str:
-        words = [self.precision, *(name for name in ("channels_last", "compile") if getattr(self, name))]
+        words = [self.precision, *(name for name in ("channels_last", "compile", "cuda_graph") if getattr(self, name))]
         return ", ".join(words if self.by == "harness" else [*words, self.by])
 
     def recipe(self, device: str) -> Recipe:
         return Recipe(
             steps=NEVER, batch_size=self.batch, learning_rate=1e-4, weight_decay=0.01, log_every=NEVER, device=device,
             validate_every=NEVER, checkpoint_every=NEVER, validation_images=1, precision=self.precision,
-            channels_last=self.channels_last, compile=self.compile,
+            channels_last=self.channels_last, compile=self.compile, cuda_graph=self.cuda_graph,
         )  # fmt: skip
 
     def data(self) -> Data:
@@ -110,8 +111,8 @@ def _plain_steps(cell: Cell, device: str) -> Generator[None, None, None]:
     recipe, on = cell.recipe(device), torch.device(device)
     network = placed(_network(cell, device), recipe, on).train()
     average = copy.deepcopy(network).requires_grad_(False)
-    if cell.compile:
-        raise ValueError("the plain loop compiles nothing")
+    if cell.compile or cell.cuda_graph:
+        raise ValueError("the plain loop compiles and records nothing")
     precision = resolve_precision(recipe, on)
     pixels, labels = (each.to(on) for each in (cell.data().train.pixels, cell.data().train.labels))
     prompts, decays = Table(cell.config).to(on), weight_decays(network)

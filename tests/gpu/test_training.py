@@ -1,11 +1,13 @@
 """Training on CUDA is the training that a processor does: in bfloat16, compiled, in other orders, continued, cut."""
 
 import copy
+import dataclasses
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tiny_training
 import torch
 import torch.distributed as dist
 from small_training import (
@@ -16,6 +18,7 @@ from small_training import (
     ON_CUDA,
     Data,
     EnoughError,
+    Table,
     curve,
     first_losses,
     network_of,
@@ -26,6 +29,7 @@ from torch import nn
 from harness.architecture.catalogue import architecture
 from harness.architecture.edits import with_edits
 from harness.models.build import blocks_of, build, example_inputs
+from harness.models.norms import RMSNorm
 from harness.records.errors import UserError
 from harness.training import batches, loop
 from harness.training import device as devices
@@ -35,7 +39,8 @@ from harness.training.parallel import wrapped
 from harness.training.parallel_config import DdpParallel, FsdpParallel
 from harness.training.randomness import IndexedDraws
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(60)
+COMPILES = pytest.mark.timeout(180)
 MIDDLE = with_edits(
     architecture("thin_sdxl"),
     {"stages.0.channels": 128, "stages.1.channels": 256, "stages.2.channels": 448, "context_length": 16},
@@ -103,75 +108,13 @@ def test_a_training_may_go_on_in_another_order(tmp_path, device, no_tf32: None) 
     assert continued.effort.continued_from == (4,)
 
 
-@pytest.fixture
-def compiler(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[None]:
-    """On a processor the compiler's front end alone, which takes seconds instead of minutes."""
-    if request.node.callspec.params["device"] == "cpu":
-        monkeypatch.setattr(devices, "COMPILER", "aot_eager")
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
-
-
-def gradients(network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
-    network.zero_grad()
-    network(*inputs).square().mean().backward()
-    return {
-        name: parameter.grad.clone() for name, parameter in network.named_parameters() if parameter.grad is not None
-    }
-
-
 @pytest.mark.parametrize(
-    ("device", "config"),
-    [
-        pytest.param("cpu", DIT, id="DiT, cpu"),
-        pytest.param("cuda", DIT, marks=CUDA.marks, id="DiT, cuda"),
-        pytest.param("cuda", LAPTOP, marks=CUDA.marks, id="UNet, cuda"),
-    ],
+    ("noise", "precision", "recorded"),
+    [("host", "float32", False), ("indexed", "bfloat16", False), ("host", "bfloat16", True)],
 )
-def test_compiled_blocks_compute_the_same(device, config, compiler: None, no_tf32: None) -> None:
-    network = network_of(config).to(device)
-    inputs = example_inputs(config, latent=8, batch=2, device=device)
-    expected = gradients(network, inputs)
-    compile_blocks(network)
-    found = gradients(network, inputs)
-    assert any(block._compiled_call_impl is not None for block in blocks_of(network))
-    assert found.keys() == expected.keys()
-    for name, gradient in expected.items():
-        torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-3 * float(gradient.abs().max()), msg=name)
-    assert all(block._compiled_call_impl is None for block in blocks_of(copy.deepcopy(network)))
-
-
-@pytest.mark.parametrize(
-    ("device", "config", "settings"),
-    [
-        pytest.param("cpu", DIT, {}, id="DiT, cpu"),
-        pytest.param("cuda", DIT, {}, marks=CUDA.marks, id="DiT, cuda"),
-        pytest.param(
-            "cuda", LAPTOP, {"precision": "bfloat16", "channels_last": True}, marks=CUDA.marks, id="UNet, cuda"
-        ),
-    ],
-)
-def test_compiled_blocks_train_as_the_others(tmp_path, device, config, settings, compiler: None) -> None:
-    plain = first_losses(tmp_path / "plain", device, 8, config, precision=settings.get("precision", "float32"))
-    compiled = first_losses(tmp_path / "compiled", device, 8, config, compile=True, **settings)
-    assert compiled == pytest.approx(plain, rel=2e-2 if settings else 1e-3)
-
-
-@ON_BOTH
-def test_a_compiled_training_is_continued_and_finished(tmp_path, device, compiler: None) -> None:
-    with pytest.raises(EnoughError):
-        trained(tmp_path, device, DIT, stop_after=5, compile=True)
-    finished = trained(tmp_path, device, DIT, compile=True)
-    assert finished.effort.continued_from == (4,)
-    assert finished.model.state_dict().keys() == build(DIT).state_dict().keys()
-
-
-@pytest.mark.parametrize("noise", ["host", "indexed"])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @ON_CUDA
 def test_no_step_waits_for_the_device_between_points_of_the_curve(
-    tmp_path, device, noise, precision, monkeypatch
+    tmp_path, device, noise, precision, recorded, monkeypatch
 ) -> None:
     """PyTorch refuses what waits, from step 6 to 18; with losses read after each step it does."""
 
@@ -179,7 +122,7 @@ def test_no_step_waits_for_the_device_between_points_of_the_curve(
         torch.cuda.set_sync_debug_mode("error" if 5 <= step < 18 else "default")
 
     settings = {"steps": 40, "log_every": 20, "validate_every": 40, "checkpoint_every": 40, "noise": noise}
-    settings |= {"precision": precision, "stop_after": 19, "clip": 1.0, "ema_spans": (0.05,)}
+    settings |= {"precision": precision, "cuda_graph": recorded, "ema_spans": (0.05,), "stop_after": 19}
     try:
         with pytest.raises(EnoughError):
             trained(tmp_path / "a", device, listeners={"on_progress": refuse}, **settings)
@@ -246,6 +189,127 @@ def test_where_memory_does_not_suffice_auto_finds_what_fits(tmp_path, device, ca
     assert "from step 1 on in micro-batches of 256, which fit" in caplog.text
 
 
+RECORDED = [{}, {"precision": "bfloat16"}, {"micro_batch": 3}, {"noise": "indexed", "data_workers": 1}]
+
+
+@pytest.mark.parametrize("settings", RECORDED, ids=str)
+@ON_CUDA
+def test_a_recorded_step_trains_as_one_that_is_not(tmp_path, device, settings, no_tf32: None) -> None:
+    plain = trained(tmp_path / "plain", device, **settings)
+    recorded = trained(tmp_path / "recorded", device, cuda_graph=True, **settings)
+    assert curve(recorded) == pytest.approx(curve(plain), rel=1e-3)
+    assert curve(recorded, "gradient_norm") == pytest.approx(curve(plain, "gradient_norm"), rel=1e-2)
+    assert recorded.validation_loss == pytest.approx(plain.validation_loss, rel=1e-3)
+
+
+@ON_CUDA
+def test_a_recorded_training_has_dropout_and_buffers(tmp_path, device) -> None:
+    recipe = dataclasses.replace(tiny_training.RECIPE, device=device, cuda_graph=True)
+    network = tiny_training.tiny_network()
+    objective = tiny_training.flow_matching(recipe)
+    objective.prompts = Table(LAPTOP, classes=3).to(device)
+    objective.prompts.rows = torch.randn(4, 2, 5, device=device)
+    result = tiny_training.run(tmp_path, recipe, model=network, objective=objective)
+    assert result.steps == recipe.steps
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"device": "cpu"}, "records what CUDA computes, and this training is on cpu"),
+        pytest.param(
+            {"device": "cuda", "gradient_checkpointing": True}, "no block that is computed twice", marks=CUDA.marks
+        ),
+    ],
+)
+def test_what_cannot_be_recorded_is_refused(tmp_path, settings, says) -> None:
+    with pytest.raises(UserError, match=says):
+        trained(tmp_path, settings["device"], cuda_graph=True, **{n: v for n, v in settings.items() if n != "device"})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@ON_CUDA
+def test_the_norm_of_one_kernel_is_the_one_written_out(device, dtype) -> None:
+    norm, x = RMSNorm(48), torch.randn(2, 7, 48, generator=torch.Generator().manual_seed(0)).to(dtype)
+    results = []
+    for on in ("cpu", device):
+        moved, given = copy.deepcopy(norm).to(on), x.detach().to(on).requires_grad_()
+        out = moved(given)
+        out.float().square().sum().backward()
+        assert out.dtype == dtype
+        results.append([each.float().cpu() for each in (out, given.grad, moved.weight.grad)])
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    for here, there in zip(*results, strict=True):
+        torch.testing.assert_close(there, here, rtol=tolerance, atol=tolerance * float(here.abs().max()))
+
+
+@pytest.fixture
+def compiler(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[None]:
+    """On a processor the compiler's front end alone, which takes seconds instead of minutes."""
+    if request.node.callspec.params["device"] == "cpu":
+        monkeypatch.setattr(devices, "COMPILER", "aot_eager")
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+def gradients(network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
+    network.zero_grad()
+    network(*inputs).square().mean().backward()
+    return {
+        name: parameter.grad.clone() for name, parameter in network.named_parameters() if parameter.grad is not None
+    }
+
+
+@COMPILES
+@pytest.mark.parametrize(
+    ("device", "config"),
+    [
+        pytest.param("cpu", DIT, id="DiT, cpu"),
+        pytest.param("cuda", DIT, marks=CUDA.marks, id="DiT, cuda"),
+        pytest.param("cuda", LAPTOP, marks=CUDA.marks, id="UNet, cuda"),
+    ],
+)
+def test_compiled_blocks_compute_the_same(device, config, compiler: None, no_tf32: None) -> None:
+    network = network_of(config).to(device)
+    inputs = example_inputs(config, latent=8, batch=2, device=device)
+    expected = gradients(network, inputs)
+    compile_blocks(network)
+    found = gradients(network, inputs)
+    assert any(block._compiled_call_impl is not None for block in blocks_of(network))
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-3 * float(gradient.abs().max()), msg=name)
+    assert all(block._compiled_call_impl is None for block in blocks_of(copy.deepcopy(network)))
+
+
+@COMPILES
+@pytest.mark.parametrize(
+    ("device", "config", "settings"),
+    [
+        pytest.param("cpu", DIT, {}, id="DiT, cpu"),
+        pytest.param("cuda", DIT, {}, marks=CUDA.marks, id="DiT, cuda"),
+        pytest.param(
+            "cuda", LAPTOP, {"precision": "bfloat16", "channels_last": True}, marks=CUDA.marks, id="UNet, cuda"
+        ),
+    ],
+)
+def test_compiled_blocks_train_as_the_others(tmp_path, device, config, settings, compiler: None) -> None:
+    plain = first_losses(tmp_path / "plain", device, 8, config, precision=settings.get("precision", "float32"))
+    compiled = first_losses(tmp_path / "compiled", device, 8, config, compile=True, **settings)
+    assert compiled == pytest.approx(plain, rel=2e-2 if settings else 1e-3)
+
+
+@COMPILES
+@ON_BOTH
+def test_a_compiled_training_is_continued_and_finished(tmp_path, device, compiler: None) -> None:
+    with pytest.raises(EnoughError):
+        trained(tmp_path, device, DIT, stop_after=5, compile=True)
+    finished = trained(tmp_path, device, DIT, compile=True)
+    assert finished.effort.continued_from == (4,)
+    assert finished.model.state_dict().keys() == build(DIT).state_dict().keys()
+
+
 @pytest.fixture
 def group(request: pytest.FixtureRequest) -> Iterator[None]:
     """A process group of this process alone."""
@@ -258,6 +322,7 @@ def group(request: pytest.FixtureRequest) -> Iterator[None]:
     dist.destroy_process_group()
 
 
+@COMPILES
 @pytest.mark.parametrize("compiled", [False, True], ids=["as it is", "compiled"])
 @pytest.mark.parametrize("parallel", [DdpParallel(), FsdpParallel()], ids=["ddp", "fsdp"])
 @ON_BOTH
