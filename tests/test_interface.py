@@ -23,24 +23,27 @@ def test_importing_it_loads_nothing_heavy():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_trials_weights_are_loaded_and_sampled_from(tmp_path):
+def test_a_file_of_weights_is_loaded_and_sampled_from(tmp_path, monkeypatch):
     from harness.data.config import MiniLmText
     from harness.data.prompts import class_prompts
     from harness.models.parameters import filled_copy
 
+    monkeypatch.chdir(tmp_path)
     prompts = class_prompts(MiniLmText(), ["3", "7"], tmp_path)
     config = harness.edit("laptop/thin_sdxl", {"context_length": prompts.length})
     network = filled_copy(harness.build(config))
     training = Training(trial="0123456789abcdef", latent=8, text=prompts.identity)
-    file = tmp_path / "store" / "artifacts" / training.trial / "ema.safetensors"
-    file.parent.mkdir(parents=True)
+    file = tmp_path / "ema.safetensors"
     write_weights(file, network.state_dict(), config, training)
-    trained = harness.load(training.trial, out=tmp_path)
-    assert trained.architecture == harness.load(file).architecture == config
-    texts = ["a photo of a 3", "a photo of a 7", "a photo of a 3"]
-    images = harness.sample(trained, texts, steps=2, seed=1)
+    model = harness.load(file)
+    assert model.architecture == config
+    texts = ["a photo of a 3", "7", "a photo of a 3"]
+    images = model.images(texts, steps=2, seed=1)
     assert (images.shape, images.dtype) == ((3, 1, 8, 8), torch.uint8)
-    assert torch.equal(images, harness.sample(trained, texts, steps=2, seed=1))
-    assert not torch.equal(images, harness.sample(trained, texts, steps=2, seed=2))
-    with pytest.raises(UserError, match="cannot read"):
+    assert torch.equal(images, model.images(texts, steps=2, seed=1))
+    assert not torch.equal(images, model.images(texts, steps=2, seed=2))
+    assert [picture.tobytes() for picture in model.sample(texts, steps=2, seed=1)] == [
+        image.numpy().tobytes() for image in images
+    ]
+    with pytest.raises(UserError, match=r"'fedcba9876543210' is neither the key of a trial .* nor a folder that"):
         harness.load("fedcba9876543210", out=tmp_path)

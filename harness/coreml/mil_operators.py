@@ -79,6 +79,21 @@ def cos(x: Tensor) -> Tensor:
 
 
 @operator
+def greater(x: Tensor, y: Tensor) -> Tensor:
+    return x > y
+
+
+@operator
+def logical_not(x: Tensor) -> Tensor:
+    return ~x
+
+
+@operator
+def select(cond: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    return torch.where(cond, a, b)
+
+
+@operator
 def cast(x: Tensor, dtype: str) -> Tensor:
     """To a float type it stays as it is: the interpreter rounds what an operator gives to its declared type."""
     if dtype in ("fp16", "fp32"):
@@ -89,6 +104,16 @@ def cast(x: Tensor, dtype: str) -> Tensor:
 
 
 # Activations
+
+
+@operator
+def relu(x: Tensor) -> Tensor:
+    return F.relu(x)
+
+
+@operator
+def tanh(x: Tensor) -> Tensor:
+    return x.tanh()
 
 
 @operator

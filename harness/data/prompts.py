@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from harness.data.config import ClassTableText, HuggingFaceText, MiniLmText, TextConfig
@@ -104,6 +104,22 @@ def class_table(class_names: Sequence[str]) -> PromptTable:
 def is_class_table(identity: Mapping[str, Any]) -> bool:
     """Whether prompts with this identity are a table of classes."""
     return bool(identity["encoder"] == CLASS_TABLE)
+
+
+def joined(first: PromptTable, more: PromptTable) -> PromptTable:
+    """Those of `more` behind those of `first`, whose empty text counts."""
+    both = {name: torch.cat([getattr(first, name), getattr(more, name)]) for name in ("embeddings", "mask")}
+    return replace(first, **both)
+
+
+def write_prompts(path: Path, prompts: PromptTable) -> None:
+    """As safetensors: embeddings (K, T, D), mask (K, T), and those of the empty text."""
+    write_atomic(path, save({name: getattr(prompts, name).cpu().contiguous() for name in _TENSORS}))
+
+
+def read_prompts(path: Path, identity: Mapping[str, Any]) -> PromptTable:
+    """What `write_prompts` wrote of prompts with this identity."""
+    return PromptTable(**load_file(path), mask_padding=bool(identity["mask_padding"]), identity=dict(identity))
 
 
 def _cached(path: Path, own: str, count: int) -> dict[str, Tensor]:

@@ -9,12 +9,14 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from harness.device.apple import NoDeviceError, explained, text_of
 from harness.device.benchmark import PHASE, Arrays, Report, benchmark
+from harness.device.picture import PHASE as PICTURE_PHASE
+from harness.device.picture import make_picture
 from harness.device.queue import INPUTS, PACKAGE, REFERENCE, Entry, Queue
-from harness.device.request import Answer, BenchmarkProtocol
+from harness.device.request import Answer, BenchmarkProtocol, PictureProtocol, Protocol
 from harness.device.targets import Identity, Target
 from harness.records.errors import UserError
 from harness.records.quantity import Failed
@@ -83,7 +85,7 @@ class Agent:
         self._post_status("")
         self.report(f"{label}: starts on {device.chip or 'a device whose chip is not named (--chip)'}")
         try:
-            quantity = self._measured(entry)
+            quantity, picture = self._worked(entry)
         except (NoDeviceError, UserError):
             raise
         except Exception as error:  # whatever coremltools raises: an interface that calls itself experimental
@@ -93,24 +95,29 @@ class Agent:
             return
         finally:
             self.rested = time.monotonic()
-        self.queue.finish(entry, device, quantity)
+        self.queue.finish(entry, device, quantity, picture)
         self.report(f"{label}: {_line(quantity)}")
 
-    def _measured(self, entry: Entry) -> Answer:
+    def _worked(self, entry: Entry) -> tuple[Answer, bytes | None]:
+        """What was asked for: a time; or a picture as PNG, with its time."""
+        protocol, folder = entry.request.protocol, self.queue.folder(entry.request)
+        if isinstance(protocol, PictureProtocol):
+            work = make_picture(self.target, folder, protocol, self._report_of(entry))
+            return asyncio.run(_within(self.timeout_s, work))
+        return self._measured(entry, protocol), None
+
+    def _measured(self, entry: Entry, protocol: BenchmarkProtocol) -> Answer:
         request, folder = entry.request, self.queue.folder(entry.request)
-        label = request.name or request.id
-        work = benchmark(
-            self.target,
-            folder / PACKAGE,
-            _arrays(folder / INPUTS),
-            _arrays(folder / REFERENCE),
-            request.protocol,
-            lambda line: self.report(f"{label}: {line}"),
-        )
+        inputs, reference = _arrays(folder / INPUTS), _arrays(folder / REFERENCE)
+        work = benchmark(self.target, folder / PACKAGE, inputs, reference, protocol, self._report_of(entry))
         quantity = asyncio.run(_within(self.timeout_s, work))
         if isinstance(quantity, Failed):
             return quantity
         return replace(quantity, conditions={**request.conditions, **quantity.conditions})
+
+    def _report_of(self, entry: Entry) -> Report:
+        label = entry.request.name or entry.request.id
+        return lambda line: self.report(f"{label}: {line}")
 
     def _after_error(self, entry: Entry, device: Identity, error: Exception) -> None:
         """Once more later; after some attempts the error is the answer."""
@@ -122,9 +129,10 @@ class Agent:
             return
         self.report(f"{label}: {text}; gave up after {ATTEMPTS} attempts")
         message = f"{text} (the last of {ATTEMPTS} attempts)"
-        self.queue.finish(entry, device, Failed(phase=PHASE, message=message))
+        phase = PICTURE_PHASE if isinstance(entry.request.protocol, PictureProtocol) else PHASE
+        self.queue.finish(entry, device, Failed(phase=phase, message=message))
 
-    def _cool_down(self, protocol: BenchmarkProtocol) -> None:
+    def _cool_down(self, protocol: Protocol) -> None:
         """Until the device had its cool-down since the last model."""
         seconds_left = self.rested + protocol.cool_down_s - time.monotonic()
         if seconds_left > 0:
@@ -148,7 +156,10 @@ class Agent:
                 self.report(text)
 
 
-async def _within(seconds: float, work: Coroutine[Any, Any, Answer]) -> Answer:
+T = TypeVar("T")
+
+
+async def _within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
     """TimeoutError after so long, even where coremltools waits for devicectl, without a limit, in a thread."""
     asyncio.get_running_loop().set_default_executor(_Abandoning())
     return await asyncio.wait_for(work, seconds)

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median, quantiles
 
 from harness.device.apple import coremltools, experimental
-from harness.device.request import BenchmarkProtocol
+from harness.device.request import BenchmarkProtocol, Protocol
 from harness.device.targets import Identity, Target
 from harness.records.plain import to_plain
 from harness.records.quantity import Failed, Measured
@@ -128,7 +128,7 @@ async def benchmark(
         return await _timed(device, package, inputs, protocol, conditions_of(identity, protocol) | first_load, report)
 
 
-def conditions_of(identity: Identity, protocol: BenchmarkProtocol) -> dict[str, Any]:
+def conditions_of(identity: Identity, protocol: Protocol) -> dict[str, Any]:
     """What a measurement on this device under this protocol is conditional on; plain."""
     return {
         "device": identity.device,
@@ -149,15 +149,7 @@ async def _compared(
 
     The benchmarker keeps predictions to itself, so this goes through the wrapper that it uses.
     """
-    model = _model(package, protocol)
-    wrapper = experimental("async_wrapper").MLModelAsyncWrapper.from_spec_or_path(
-        spec_or_path=str(package),
-        weights_dir=model.weights_dir,
-        compute_units=model.compute_unit,
-        device=device,
-    )
-    await wrapper.load()
-    first_load_ms = _milliseconds(wrapper.load_duration_in_nano_seconds)
+    wrapper, first_load_ms = await loaded(device, package, protocol)
     decibels, problem = disagreement(await wrapper.predict(dict(inputs)), reference, protocol.parity_db)
     conditions = {
         "first_load_ms": first_load_ms,  # compiles for the device
@@ -168,6 +160,19 @@ async def _compared(
     del wrapper
     gc.collect()  # or the model stays in memory beside the one that is timed
     return conditions, decibels, problem
+
+
+async def loaded(device: Any, package: Path, protocol: Protocol) -> tuple[Any, float]:
+    """coremltools' wrapper of the package, loaded on the device, and how many milliseconds that took."""
+    model = _model(package, protocol)
+    wrapper = experimental("async_wrapper").MLModelAsyncWrapper.from_spec_or_path(
+        spec_or_path=str(package),
+        weights_dir=model.weights_dir,
+        compute_units=model.compute_unit,
+        device=device,
+    )
+    await wrapper.load()
+    return wrapper, milliseconds(wrapper.load_duration_in_nano_seconds, "to load")
 
 
 async def _timed(
@@ -197,7 +202,7 @@ async def _timed(
     return measured(timed.samples, protocol, {**conditions, "load_ms": load.samples[0], "warm_up": len(warm_up)})
 
 
-def _model(package: Path, protocol: BenchmarkProtocol) -> Any:
+def _model(package: Path, protocol: Protocol) -> Any:
     """The package as coremltools' MLModel, not yet loaded anywhere."""
     package_of = coremltools()
     unit = package_of.ComputeUnit[protocol.compute_unit]
@@ -219,7 +224,7 @@ async def _placement(wrapper: Any) -> dict[str, dict[str, int]] | str:
     return {unit: dict(operators.most_common()) for unit, operators in places.items()}
 
 
-def _milliseconds(nanoseconds: int | None) -> float:
+def milliseconds(nanoseconds: int | None, what: str) -> float:
     if nanoseconds is None:
-        raise ValueError("the device did not tell how long the model took to load")
+        raise ValueError(f"the device did not tell how long the model took {what}")
     return nanoseconds / 1e6

@@ -1,10 +1,12 @@
 """Requests and answers between a cluster and a Mac, which share a folder and nothing else.
 
-    packages/HASH/            model.mlpackage, inputs.npz, reference.npz: copied beside, then renamed into place
+    packages/HASH/            model.mlpackage, inputs.npz, reference.npz: copied beside, then renamed into place;
+                              where a picture is asked for, a published folder's coreml/ and text/
     pending/ID.json           a request; written after its package
     claimed/ID~OWNER.json     the same file while an agent works on it: renaming it is the claim
     answered/ID.json          the same file afterwards
-    results/CONTENT/DEVICE.json  the number, by package and protocol, device and build of its system
+    results/CONTENT/DEVICE.json  the number, by package and protocol, device and build of its system; beside it the
+                              picture, DEVICE.png, where one was asked for
     heartbeats/OWNER          counts up while its agent lives
     agents/HOST.json          what an agent on that host last had to say: "needs an iPhone: ..."
 
@@ -18,14 +20,25 @@ import json
 import shutil
 import socket
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from harness.device.benchmark import Arrays
-from harness.device.request import Answer, BenchmarkProtocol, Request, Result, content_key, file_hash, package_hash
+from harness.device.request import (
+    PHONE_PARTS,
+    Answer,
+    BenchmarkProtocol,
+    PictureProtocol,
+    Request,
+    Result,
+    content_key,
+    file_hash,
+    folder_hash,
+    package_hash,
+)
 from harness.device.targets import Identity, same_chip
 from harness.processes.lease import BEATS_PER_LEASE, Heartbeat, LeaseWatch, unique_owner
 from harness.records.errors import UserError
@@ -70,10 +83,18 @@ class Queue(Protocol):
     ) -> str:
         """The request's id; submitting the same again changes nothing."""
 
+    def submit_picture(
+        self, folder: Path, protocol: PictureProtocol, *, chip: str | None = None, name: str = ""
+    ) -> str:
+        """The same of a picture from a published folder."""
+
     def find(self, request: str) -> Entry | None: ...
 
     def answer(self, request: str) -> Answer | None:
         """The earliest result on a device that the request accepts."""
+
+    def picture(self, request: str) -> Path | None:
+        """The picture that belongs to the answer; None where there is none, or it has not arrived yet."""
 
     def agent_messages(self) -> list[str]:
         """What agents last had to say, where it keeps them from measuring."""
@@ -93,12 +114,12 @@ class Queue(Protocol):
         """
 
     def folder(self, request: Request) -> Path:
-        """Where PACKAGE, INPUTS and REFERENCE lie."""
+        """Where PACKAGE, INPUTS and REFERENCE lie; where a picture is asked for, the published folder's parts."""
 
     def result(self, request: Request, device: Identity) -> Result | None:
         """What was measured before: this package under this protocol on this build of this device."""
 
-    def finish(self, entry: Entry, device: Identity, quantity: Answer) -> None:
+    def finish(self, entry: Entry, device: Identity, quantity: Answer, picture: bytes | None = None) -> None:
         """Write the result, unless there is one, and close the request."""
 
     def close(self, entry: Entry) -> None:
@@ -142,16 +163,35 @@ class FolderQueue:
         name: str = "",
         conditions: Mapping[str, Any] | None = None,
     ) -> str:
+        def fill(folder: Path) -> None:
+            import numpy
+
+            savez: Any = numpy.savez  # its stub takes every name for its own options
+            shutil.copytree(package, folder / PACKAGE)
+            savez(folder / INPUTS, **inputs)
+            savez(folder / REFERENCE, **reference)
+
         content = package_hash(package)
-        request = Request(
-            package=content,
-            protocol=protocol,
-            chip=chip,
-            files=self._place(content, package, inputs, reference),
-            submitted=now(),
-            name=name,
+        files = self._place(content, fill)
+        return self._submit(Request(
+            package=content, protocol=protocol, chip=chip, files=files, submitted=now(), name=name,
             conditions=conditions or {},
+        ))  # fmt: skip
+
+    def submit_picture(
+        self, folder: Path, protocol: PictureProtocol, *, chip: str | None = None, name: str = ""
+    ) -> str:
+        def fill(temporary: Path) -> None:
+            for part in PHONE_PARTS:
+                shutil.copytree(folder / part, temporary / part)
+
+        content = folder_hash(folder)
+        files = self._place(content, fill)
+        return self._submit(
+            Request(package=content, protocol=protocol, chip=chip, files=files, submitted=now(), name=name)
         )
+
+    def _submit(self, request: Request) -> str:
         entry = self.find(request.id)
         if entry is None or (entry.state == "answered" and self.answer(request.id) is None):
             self._write(self._path("pending", request.id), request)
@@ -163,13 +203,23 @@ class FolderQueue:
         return both[0] if both else None
 
     def answer(self, request: str) -> Answer | None:
+        found = self._answered(request)
+        return None if found is None else found[0].quantity
+
+    def picture(self, request: str) -> Path | None:
+        found = self._answered(request)
+        path = None if found is None else found[1].with_suffix(".png")
+        return path if path is not None and path.is_file() else None
+
+    def _answered(self, request: str) -> tuple[Result, Path] | None:
         entry = self.find(request)
         if entry is None:
             return None
         submitted = entry.request
-        results = (_read(Result, path) for path in (self.root / "results" / submitted.content).glob("*.json"))
-        fitting = [result for result in results if result is not None and _fits(submitted, result.chip)]
-        return min(fitting, key=lambda result: result.finished).quantity if fitting else None
+        paths = (self.root / "results" / submitted.content).glob("*.json")
+        results = ((_read(Result, path), path) for path in paths)
+        fitting = [each for each in results if each[0] is not None and _fits(submitted, each[0].chip)]
+        return min(fitting, key=lambda each: each[0].finished) if fitting else None
 
     def agent_messages(self) -> list[str]:
         messages = []
@@ -220,7 +270,7 @@ class FolderQueue:
         result: Result | None = _read(Result, self._result(request, device))
         return result
 
-    def finish(self, entry: Entry, device: Identity, quantity: Answer) -> None:
+    def finish(self, entry: Entry, device: Identity, quantity: Answer, picture: bytes | None = None) -> None:
         request = entry.request
         if self.result(request, device) is None:
             result = Result(
@@ -231,6 +281,8 @@ class FolderQueue:
                 quantity=quantity,
                 finished=now(),
             )
+            if picture is not None:
+                write_atomic(self._result(request, device).with_suffix(".png"), picture)
             self._write(self._result(request, device), result)
         self.close(entry)
 
@@ -278,18 +330,13 @@ class FolderQueue:
     def _write(self, path: Path, value: Request | Result) -> None:
         write_atomic(path, json.dumps(to_plain(value), indent=1, allow_nan=False, ensure_ascii=False).encode())
 
-    def _place(self, content: str, package: Path, inputs: Arrays, reference: Arrays) -> dict[str, str]:
-        """Copy the package and its arrays to their place, unless they are there; file -> sha256."""
-        import numpy
-
-        savez: Any = numpy.savez  # its stub takes every name for its own options
+    def _place(self, content: str, fill: Callable[[Path], None]) -> dict[str, str]:
+        """The folder of this content, which `fill` fills unless it is there; file -> sha256."""
         folder = self.root / "packages" / content
         if not folder.exists():
             temporary = folder.with_name(f".{content}.{uuid.uuid4().hex[:8]}")
             try:
-                shutil.copytree(package, temporary / PACKAGE)
-                savez(temporary / INPUTS, **inputs)
-                savez(temporary / REFERENCE, **reference)
+                fill(temporary)
                 _try_rename(temporary, folder)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)

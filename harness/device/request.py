@@ -23,6 +23,8 @@ from harness.records.quantity import Failed, Measured
 
 DATA = Path("Data/com.apple.CoreML")
 MODEL = DATA / "model.mlmodel"
+PHONE_PARTS = ("coreml", "text")
+"""Of a published folder: what a phone needs."""
 
 
 def package_hash(package: Path) -> str:
@@ -33,6 +35,16 @@ def package_hash(package: Path) -> str:
     for path in sorted((package / DATA).rglob("*")):
         if path.is_file() and path != package / MODEL:
             digest.update(f"\n{path.relative_to(package).as_posix()} {file_hash(path)}".encode())
+    return digest.hexdigest()[:16]
+
+
+def folder_hash(folder: Path) -> str:
+    """16 hex digits for a published folder's parts for a phone: by `package_hash` for packages, else by bytes."""
+    digest = hashlib.sha256()
+    for name in PHONE_PARTS:
+        for path in sorted((folder / name).iterdir()):
+            content = package_hash(path) if path.suffix == ".mlpackage" else file_hash(path)
+            digest.update(f"{name}/{path.name} {content}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -92,15 +104,38 @@ class BenchmarkProtocol:
         return fingerprint(identity(self), schema="benchmark-protocol-1")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PictureProtocol:
+    """One picture of a published folder, end to end (`harness.device.picture`)."""
+
+    prompt: str
+    pictures: int = 3  # timed; the example comes before them
+    compute_unit: ComputeUnit = "CPU_AND_NE"
+    parity_db: float = 30.0  # the least PSNR of the example against the float32 networks'; errors of all steps add up
+    cool_down_s: float = 60.0  # rest before
+
+    def __post_init__(self) -> None:
+        if self.pictures < 1:
+            raise UserError(f"at least 1 picture is timed, not {self.pictures}")
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(identity(self), schema="picture-protocol-1")
+
+
+Protocol: TypeAlias = BenchmarkProtocol | PictureProtocol
+"""What is asked for: the time of one prediction of a package, or a picture with its time."""
+
 Answer: TypeAlias = Measured | Failed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """Please time this package. The same package, protocol and chip are one request, however often submitted."""
+    """Please time this package, or make this picture. The same content, protocol and chip are one request, however
+    often submitted."""
 
-    package: str  # `package_hash`
-    protocol: BenchmarkProtocol
+    package: str  # `package_hash`, or `folder_hash` of what is in `PHONE_PARTS`
+    protocol: Protocol
     chip: str | None = None  # as the agent's user names it; None: any device
     files: Mapping[str, str]  # file -> sha256: a copy that is not complete is not measured
     submitted: str  # UTC
@@ -124,12 +159,12 @@ class Result:
     """A measurement of one package under one protocol on one build of one device; taken once."""
 
     package: str
-    protocol: BenchmarkProtocol
+    protocol: Protocol
     device: str  # Identity.key
     chip: str
     quantity: Answer
     finished: str  # UTC
 
 
-def content_key(package: str, protocol: BenchmarkProtocol) -> str:
+def content_key(package: str, protocol: Protocol) -> str:
     return fingerprint([package, protocol.fingerprint], schema="latency-content-1")

@@ -135,6 +135,7 @@ class Codec:
 
     encode: Callable[[Tensor], Raw]  # (B, C, H, W) -> raw mean, and raw standard deviation or None
     decode: Callable[[Tensor], Tensor]  # raw (B, L, h, w) -> (B, C, H, W)
+    network: nn.Module | None = None  # whose weights `decode` runs on; None: on none
 
 
 class Autoencoder:
@@ -166,12 +167,25 @@ class Autoencoder:
 
         NotFiniteError for latents, or pictures, with values that are NaN or infinite.
         """
-        low, high = self.description.input_range
         with torch.no_grad(), _full_precision():
-            decoded = self.codec.decode(latents.to(self.device, torch.float32) / self.scale + self.description.shift)
-        if (low, high) != (-1.0, 1.0):
-            decoded = (decoded - low) * (2 / (high - low)) - 1
-        return to_uint8(decoded, rounding).cpu()
+            return to_uint8(self.pictures(latents), rounding).cpu()
+
+    def pictures(self, latents: Tensor) -> Tensor:
+        """Scaled (B, L, h, w) -> (B, C, H, W) on the device, in -1..1 but for overshoot."""
+        low, high = self.description.input_range
+        decoded = self.codec.decode(latents.to(self.device, torch.float32) / self.scale + self.description.shift)
+        return decoded if (low, high) == (-1.0, 1.0) else (decoded - low) * (2 / (high - low)) - 1
+
+
+class DecoderModule(nn.Module):
+    """An autoencoder's `pictures` as a module: what is exported for a phone."""
+
+    def __init__(self, autoencoder: Autoencoder) -> None:
+        super().__init__()
+        self.pictures, self.network = autoencoder.pictures, autoencoder.codec.network
+
+    def forward(self, latents: Tensor) -> Tensor:  # (B, L, h, w) -> (B, C, H, W)
+        return self.pictures(latents)
 
 
 def load_autoencoder(config: AutoencoderConfig, device: torch.device, *, scale: Scale | None = None) -> Autoencoder:
@@ -208,11 +222,16 @@ def load_codec(config: AutoencoderConfig, device: torch.device) -> Codec:
     if isinstance(config, TinyAutoencoder) and config.encoder is not None and config.decoder is not None:
         encoder, decoder = load_pair(config.encoder, config.decoder)
         encoder.to(device)
-        return Codec(lambda images: (encoder(images), None), decoder.to(device))
+        return Codec(lambda images: (encoder(images), None), decoder.to(device), decoder)
     network = _diffusers_network(config, device)
+
+    def decode(raw: Tensor) -> Tensor:
+        picture: Tensor = network.decode(raw, return_dict=False)[0]
+        return picture
+
     if isinstance(config, TinyAutoencoder):
-        return Codec(lambda images: (network.encode(images).latents, None), lambda raw: network.decode(raw).sample)
-    return Codec(_distribution(network, config.encoding), lambda raw: network.decode(raw).sample)
+        return Codec(lambda images: (network.encode(images).latents, None), decode, network)
+    return Codec(_distribution(network, config.encoding), decode, network)
 
 
 def measured_scale(raws: Iterable[Raw], description: Description) -> Scale:
@@ -272,6 +291,14 @@ def _distribution(network: Any, encoding: str) -> Callable[[Tensor], Raw]:
         return distribution.mean, distribution.std if encoding == "sampled" else None
 
     return encode
+
+
+def files_in(config: AutoencoderConfig) -> list[Path]:
+    """Of one in a folder: what it is made of, none of them a pickle. Errors: as `describe`."""
+    if isinstance(config, PixelsAutoencoder) or config.name is None:
+        return []
+    folder = _folder(config)
+    return [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
 
 
 def _folder(config: KlAutoencoder | TinyAutoencoder) -> Path:

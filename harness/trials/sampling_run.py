@@ -14,15 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from harness.architecture.config import ArchitectureConfig, Denoiser
-from harness.data.config import ClassTableText
+from harness.data.config import ClassTableText, TextConfig
 from harness.data.dataset import load_dataset
 from harness.data.prompts import PromptTable, class_prompts, class_table, is_class_table
 from harness.diffusion.config import SamplingConfig
 from harness.diffusion.labels import sample_labels
 from harness.diffusion.sampling import Decode, sample_batches
-from harness.models.autoencoder import load_matching
+from harness.models.autoencoder import Autoencoder, load_matching
 from harness.models.pixels import NotFiniteError
-from harness.models.weights import Training, file_sha256, read_weights
+from harness.models.weights import Training, Weights, file_sha256, read_weights
 from harness.records.errors import UserError
 from harness.records.plain import canonical_json, from_plain, identity
 from harness.training.device import resolve_device
@@ -41,13 +41,17 @@ class SamplingRun:
     labels: Tensor  # (N,) class numbers
     class_names: Sequence[str]
     shape: tuple[int, int, int]  # (C, H, W) of what the network denoises
-    decode: Decode | None  # what makes pictures of it; None where it is pictures
+    autoencoder: Autoencoder | None  # what makes pictures of it; None where it is pictures
     config: SamplingConfig
     identity: Mapping[str, Any]
     """What makes the samples what they are, plain: the same identity is the same sample i, whatever N."""
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def decode(self) -> Decode | None:
+        return None if self.autoencoder is None else partial(self.autoencoder.decode, rounding=self.config.rounding)
 
     def with_sampling(self, config: SamplingConfig) -> "SamplingRun":
         """The same classes, sampled otherwise: with another solver, steps or guidance."""
@@ -83,7 +87,7 @@ def sampling_run(
     is not, another text encoder than the one trained with, and class frequencies of other data.
     """
     weights = read_weights(trained.weights, _architecture(trained))
-    training, channels = weights.training, _denoised_channels(trained.weights, weights.architecture)
+    training, channels = weights.training, denoised_channels(weights)
     assert training is not None  # `trained_network` refuses such files
     if training.task != DEFAULT.name:
         raise UserError(f"{trained.weights} is of task={training.task}, and no pictures are sampled from such networks")
@@ -92,11 +96,11 @@ def sampling_run(
     numbers = None if classes is None else class_numbers(classes, names)
     return SamplingRun(
         labels=_labels(trained, settings, count, names, numbers),
-        prompts=_prompts(trained.weights, training, settings, names),
+        prompts=prompts_of(trained.weights, training, settings.text, cache_folder(settings.out)),
         network=weights.network().to(device),
         class_names=names,
         shape=(channels, training.latent, training.latent),
-        decode=_decoder(trained.weights, training, settings, device),
+        autoencoder=_autoencoder(trained.weights, training, settings, device),
         config=settings.sampling,
         identity={
             "trial": trained.key,
@@ -112,10 +116,12 @@ def _architecture(trained: TrainedNetwork) -> ArchitectureConfig | None:
     return from_plain(ArchitectureConfig, trained.record.architecture) if trained.record else None
 
 
-def _denoised_channels(file: Path, architecture: ArchitectureConfig) -> int:
-    if not isinstance(architecture, Denoiser):
-        raise UserError(f"{file} holds a {type(architecture).__name__}, which makes no samples of its own")
-    return architecture.latent_channels
+def denoised_channels(weights: Weights) -> int:
+    """UserError for weights of a network that denoises nothing."""
+    if not isinstance(weights.architecture, Denoiser):
+        kind = type(weights.architecture).__name__
+        raise UserError(f"{weights.path} holds a {kind}, which makes no samples of its own")
+    return weights.architecture.latent_channels
 
 
 def class_names(training: Training) -> tuple[str, ...]:
@@ -141,30 +147,27 @@ def _number(text: str, names: Sequence[str]) -> int:
     )
 
 
-def _prompts(file: Path, training: Training, settings: Settings, names: Sequence[str]) -> PromptTable:
-    """The prompts that the network was trained with, embedded anew."""
-    text = training.text
+def prompts_of(file: Path, training: Training, given: TextConfig, cache: Path) -> PromptTable:
+    """The prompts that the network was trained with, embedded anew by the `given` encoder, if it is theirs."""
+    text, names = training.text, class_names(training)
     if is_class_table(text):
         return class_table(names)
-    if isinstance(settings.text, ClassTableText):
+    if isinstance(given, ClassTableText):
         raise UserError(f"{file} was trained with a text encoder, not with text=class_table; leave that out")
-    how = replace(
-        settings.text, template=text["template"], length=text["length"], mask_padding=text["mask_padding"]
-    )  # fmt: skip
-    prompts = class_prompts(how, names, cache_folder(settings.out))
+    how = replace(given, template=text["template"], length=text["length"], mask_padding=text["mask_padding"])
+    prompts = class_prompts(how, names, cache)
     if prompts.identity["encoder"] != text["encoder"]:
         raise UserError(
-            f"{file} was trained with another text encoder than text={settings.text.kind}; give that one, "
+            f"{file} was trained with another text encoder than text={given.kind}; give that one, "
             "text=huggingface text.name=NAME"
         )
     return prompts
 
 
-def _decoder(file: Path, training: Training, settings: Settings, device: torch.device) -> Decode | None:
-    """The autoencoder that made the latents that the network was trained on."""
+def _autoencoder(file: Path, training: Training, settings: Settings, device: torch.device) -> Autoencoder | None:
+    """What made the latents that the network was trained on."""
     if training.autoencoder is not None:
-        autoencoder = load_matching(settings.autoencoder, device, training.autoencoder)
-        return partial(autoencoder.decode, rounding=settings.sampling.rounding)
+        return load_matching(settings.autoencoder, device, training.autoencoder)
     if settings.autoencoder.kind != "pixels":
         raise UserError(f"{file} was trained on pixels; leave out autoencoder={settings.autoencoder.kind}")
     return None

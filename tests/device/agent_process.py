@@ -67,7 +67,7 @@ def arrange(point, log):
     elif point == "after_result":
         before(FolderQueue, "close", die)
     Iphone._check_started = started
-    before(Agent, "_measured", lambda _agent, entry: append(log, f"begins {entry.request.id}"))
+    before(Agent, "_measured", lambda _agent, entry, _protocol: append(log, f"begins {entry.request.id}"))
 
 
 async def started(*_):

@@ -17,6 +17,7 @@ class World:
         self.phones = [Device()]
         self.others = []  # paired, not connected
         self.scale = 1.0  # of its outputs: 1.0 is right
+        self.run = None  # (package, inputs) -> outputs, where a phone is to compute
         self.times = lambda run: 12.0 + 0.1 * (run % 3)  # ms of the n-th prediction
         self.load_ms = [900.0, 40.0]
         self.placement = {"NeuralEngine": {"conv": 2, "softmax": 1}, "CPU": {"gather": 1}}
@@ -96,6 +97,7 @@ class MLModelAsyncWrapper:
         return wrapper
 
     load_duration_in_nano_seconds = property(lambda self: int(world.load_ms[0] * 1e6))
+    last_predict_duration_in_nano_seconds = property(lambda self: int(world.times(0) * 1e6))
 
     async def load(self):
         world.log.append("load")
@@ -105,6 +107,8 @@ class MLModelAsyncWrapper:
         import numpy
 
         world.on_predict()
+        if world.run is not None:
+            return {name: values * world.scale for name, values in world.run(Path(self.path), inputs).items()}
         with numpy.load(Path(self.path).parent / "reference.npz") as file:
             return {name: file[name] * world.scale for name in file.files}
 

@@ -96,7 +96,9 @@ def test_without_the_lease_a_living_agents_request_would_be_measured_twice(queue
         with queue.alive() as other:
             entry = queue.claim(other, "A17 Pro")
             measured = []
-            monkeypatch.setattr(Agent, "_measured", lambda _self, claimed: measured.append(claimed) or NUMBER)
+            monkeypatch.setattr(
+                Agent, "_measured", lambda _self, claimed, _protocol: measured.append(claimed) or NUMBER
+            )
             deadline = time.monotonic() + 1.5 * queue.lease_s
 
             def sleep(_):
@@ -213,7 +215,7 @@ def test_an_error_is_tried_again_and_then_is_the_answer(queue, tmp_path, agent, 
     bad, good = submitted(queue, tmp_path, b"bad"), submitted(queue, tmp_path, b"good")
     tried = Counter()
 
-    def measured(_self, entry):
+    def measured(_self, entry, _protocol):
         tried[entry.request.id] += 1
         if entry.request.id == bad:
             raise RuntimeError("the app on the phone ended")

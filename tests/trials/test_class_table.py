@@ -58,10 +58,11 @@ def test_networks_learn_rows_of_classes_and_of_none(place, capsys):
     assert main(["sample", key, "--classes", "seven", "--count", "2", "--to", "a.npz"]) == 0
     assert main(["sample", key, "--classes", "seven", "--count", "2", "--to", "b.npz", "text=minilm"]) == 0
     assert Path("a.npz").read_bytes() == Path("b.npz").read_bytes()  # the table needs no text encoder
-    images = harness.sample(weights, ["seven", "two"], steps=2)
+    model = harness.load(key)
+    images = model.images(["seven", "two"], steps=2)
     assert images.shape == (2, 1, 8, 8)
     with pytest.raises(UserError, match="knows no texts but its classes, and 'a photo of a 7' is none"):
-        harness.sample(weights, ["a photo of a 7"])
+        model.sample(["a photo of a 7"])
     assert main(["sample", records["unet"].key, "--classes", "seven", "--count", "2", "--to", "c.npz"]) == 0
 
 

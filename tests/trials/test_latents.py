@@ -92,12 +92,11 @@ def test_the_autoencoder_is_part_of_the_protocol_by_its_content(trained, place):
 
 def test_from_python_too_samples_are_decoded(trained, place):
     *_, record = trained
-    weights = harness.load(record.key, out=place / "runs")
     config = TinyAutoencoder(encoder=place / "encoder.pth", decoder=place / "decoder.pth")
-    images = harness.sample(weights, ["a photo of a red"], autoencoder=config, steps=2)
+    images = harness.load(record.key, out=place / "runs", autoencoder=config).images(["a photo of a red"], steps=2)
     assert images.shape == (1, 3, 32, 32)
     with pytest.raises(UserError, match="autoencoder=pixels did not make these latents"):
-        harness.sample(weights, ["a photo of a red"], steps=2)
+        harness.load(record.key, out=place / "runs")
 
 
 def test_settings_that_do_not_go_together(place):

@@ -18,6 +18,8 @@ TINY = {
     "head_dim": 8,
     "time_width": 16,
 }
+SMALL = {"head_dim": 16, "stages.2.block.depth": 1}
+"""Of the tiny network: as few operators as it can have, for a conversion to Core ML."""
 SETTINGS = {
     "data": "digits",
     "recipe.steps": 6,
