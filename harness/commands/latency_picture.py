@@ -24,7 +24,8 @@ def flags(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from harness.device.picture import check_prompt, read_solver
     from harness.device.queue import FolderQueue
-    from harness.device.request import PictureProtocol
+    from harness.device.request import PHONE_PARTS, PictureProtocol
+    from harness.publish.folder import check_files, read_manifest
     from harness.records.store import check_file_writable, copy_atomic
 
     if arguments.overrides:
@@ -34,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--to names a .png file, not {target}")
     check_file_writable(target)
     solver, queue = read_solver(folder), FolderQueue(Path(arguments.queue))
+    check_files(folder, read_manifest(folder), PHONE_PARTS)
     asked = {"prompt": arguments.prompt or solver.example, "pictures": arguments.pictures}
     protocol = from_plain(PictureProtocol, {name: value for name, value in asked.items() if value is not None})
     check_prompt(solver, protocol.prompt)

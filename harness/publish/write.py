@@ -134,6 +134,7 @@ def publish(publication: Publication, target: Path) -> None:
         others = same_but_for_the_seed(record, store_of(settings.out))
         card = model_card(record, weights, publication.choices, publication.license.name, parity, others)
         write_atomic(folder / README, card.encode())
+        _share_mode(folder)
         write_manifest(folder, _manifest(folder, publication, weights))
         load_folder(folder, autoencoder=None if publication.embed else settings.autoencoder)
 
@@ -162,8 +163,16 @@ def _write_phone(folder: Path, publication: Publication) -> Mapping[str, ParityR
 
     settings = publication.settings
     on_cpu = replace(settings, recipe=replace(settings.recipe, device="cpu"))
-    run = sampling_run(publication.trained, replace(on_cpu), 1, ["0"])
+    run = sampling_run(publication.trained, on_cpu, 1, ["0"])
     return write_phone_parts(folder, run, publication.coreml)
+
+
+def _share_mode(folder: Path) -> None:
+    """Give every file the permissions of the card: coremltools lets its owner alone read a package."""
+    mode = (folder / README).stat().st_mode
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
 
 
 def _manifest(folder: Path, publication: Publication, weights: Weights) -> Manifest:

@@ -56,7 +56,6 @@ def phone(monkeypatch, tmp_path):
 
     world, mode = fake_coremltools.World(), "float32"
     monkeypatch.setattr(fake_coremltools, "world", world)
-    monkeypatch.chdir(tmp_path)  # where the picture goes
     (tmp_path / "queue").mkdir()
 
     def run_agent(folder):

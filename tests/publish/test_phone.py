@@ -5,6 +5,7 @@ No phone has run this: the packages' own operators are computed in torch, and co
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,9 +14,16 @@ from PIL import Image
 import harness
 from harness.cli import main
 from harness.device.picture import read_solver
+from harness.publish.folder import files_of, read_manifest, write_manifest
 
 pytestmark = pytest.mark.timeout(600)  # a conversion to Core ML
 PROMPT = "a photo of a seven"
+
+
+@pytest.fixture(autouse=True)
+def _place(tmp_path, monkeypatch):
+    """Where a picture goes that has no other."""
+    monkeypatch.chdir(tmp_path)
 
 
 def asked(folder, phone, *words):
@@ -50,6 +58,11 @@ def wrong_number(folder):
     (folder / "coreml" / "solver.json").write_text(json.dumps(plain))
 
 
+def published_so(folder):
+    """As if that had been published."""
+    write_manifest(folder, replace(read_manifest(folder), files=files_of(folder)))
+
+
 def test_no_time_counts_where_the_picture_is_another(published, phone, tmp_path, capsys):
     """A phone that computes wrongly, and a solver with one wrong number."""
     phone.world.scale = 1.2
@@ -61,6 +74,9 @@ def test_no_time_counts_where_the_picture_is_another(published, phone, tmp_path,
     phone.world.scale = 1.0
     shutil.copytree(published, tmp_path / "wrong")
     wrong_number(tmp_path / "wrong")
+    assert asked(tmp_path / "wrong", phone) == 2
+    assert "coreml/solver.json was altered" in capsys.readouterr().err
+    published_so(tmp_path / "wrong")
     assert asked(tmp_path / "wrong", phone) == 0
     phone(published)
     assert asked(tmp_path / "wrong", phone) == 2

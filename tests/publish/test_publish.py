@@ -74,6 +74,7 @@ def test_its_defaults_are_the_trials_and_its_grid_is_made_by_them(published, rec
 def test_no_file_is_a_pickle(published):
     files = [path for path in published.rglob("*") if path.is_file()]
     assert {path.suffix for path in files} <= {".json", ".safetensors", ".png", ".md", "", ".bin", ".mlmodel"}
+    assert len({path.stat().st_mode for path in files}) == 1  # who may read one may read all
     assert [path for path in files if path.suffix == ".bin"] == [*published.glob("coreml/*/Data/*/weights/weight.bin")]
     assert [
         path for path in files if path.read_bytes().startswith((*PICKLES, b"\x80\x03", b"\x80\x05", b"\x93NUMPY"))
