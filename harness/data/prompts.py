@@ -108,8 +108,9 @@ def is_class_table(identity: Mapping[str, Any]) -> bool:
 
 def joined(first: PromptTable, more: PromptTable) -> PromptTable:
     """Those of `more` behind those of `first`, whose empty text counts."""
-    both = {name: torch.cat([getattr(first, name), getattr(more, name)]) for name in ("embeddings", "mask")}
-    return replace(first, **both)
+    return replace(
+        first, embeddings=torch.cat([first.embeddings, more.embeddings]), mask=torch.cat([first.mask, more.mask])
+    )
 
 
 def write_prompts(path: Path, prompts: PromptTable) -> None:

@@ -191,7 +191,7 @@ def _limits(weights: Weights) -> str:
         "outside what it was scored on.",
         "- Distances are in the features that their names say, against the reference and at the number of images that "
         "stand there; they compare with numbers of the same protocol only.",
-        "- The licence is that of the weights; the training images, the text encoder and an autoencoder have their own.",
+        "- The licence is that of the weights; training images, text encoder and autoencoder have their own.",
         "- No human has rated its pictures, and what its training images lack or favour, it does too.",
     ]
     return _section("Limits", "\n".join(lines) + "\n")

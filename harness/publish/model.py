@@ -6,7 +6,7 @@ settings.
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,8 +26,8 @@ from harness.models.autoencoder_config import AutoencoderConfig, KlAutoencoder, 
 from harness.models.pixels import NotFiniteError
 from harness.models.weights import Weights, read_weights
 from harness.publish.folder import AUTOENCODER, MODEL, Manifest, check_files, read_manifest
-from harness.records.errors import UserError, unknown_name
-from harness.records.plain import from_plain
+from harness.records.errors import UserError
+from harness.records.plain import from_plain, to_plain
 from harness.trials.prepared import cache_folder
 from harness.trials.sampling_run import class_names, denoised_channels, prompts_of
 from harness.trials.settings import settings_of
@@ -85,12 +85,11 @@ class Model:
             raise UserError(f"{self.title} cannot be sampled from: {error}") from error
 
     def _sampling(self, steps: int | None, guidance: float | None, settings: dict[str, Any]) -> SamplingConfig:
-        names = {each.name for each in fields(SamplingConfig)}
-        for name in settings:
-            if name not in names:
-                raise unknown_name("setting of sampling", name, {"guidance", *names})
-        config = self.sampling if guidance is None else self.sampling.with_guidance(guidance)
-        return replace(config, **settings, **({} if steps is None else {"steps": steps}))
+        """The model's own with the given ones; without what means nothing where guidance is to be none."""
+        plain: Any = to_plain(self.sampling if guidance != 1 else self.sampling.with_guidance(1))
+        given = {"steps": steps, "guidance_scale": guidance}
+        given = settings | {name: value for name, value in given.items() if value is not None}
+        return from_plain(SamplingConfig, plain | given, where="sampling")
 
     def _asked(self, texts: Sequence[str]) -> tuple[PromptTable, Tensor]:
         """The prompts of these texts, and the number of each."""
@@ -168,8 +167,9 @@ def _published_autoencoder(folder: Path, manifest: Manifest) -> AutoencoderConfi
     if manifest.autoencoder is None or isinstance(config, PixelsAutoencoder):
         return PixelsAutoencoder()
     if manifest.choices.embed:
-        inside = {"subfolder": None} if isinstance(config, KlAutoencoder) else {}
-        return replace(config, name=str(folder / AUTOENCODER), **inside)
+        if isinstance(config, KlAutoencoder):
+            return replace(config, name=str(folder / AUTOENCODER), subfolder=None)
+        return replace(config, name=str(folder / AUTOENCODER))
     if config.name is None:
         raise UserError(
             f"{folder} denoises the latents of an autoencoder that is not in it: kind {config.kind}, the hash of its "

@@ -99,7 +99,8 @@ def _exported(
 
 def _write_solver(folder: Path, run: SamplingRun, unet: ExportSummary, decoder: ExportSummary | None) -> None:
     names, numbers = list(unet.inputs), coefficients(prediction_of(run.network), run.config)
-    texts = tuple(run.prompts.identity["prompts"])
+    texts, sampling = tuple(run.prompts.identity["prompts"]), identity(run.config)
+    assert isinstance(sampling, dict)
     solver = Solver(
         format=FORMAT,
         unet=Unet(
@@ -115,7 +116,7 @@ def _write_solver(folder: Path, run: SamplingRun, unet: ExportSummary, decoder: 
         picture=numbers.picture,
         guided_channels=run.config.legacy_guided_channels,
         level_offset=LEVEL_OFFSETS[run.config.rounding],
-        sampling=dict(identity(run.config)),
+        sampling=sampling,
     )  # fmt: skip
     write_atomic(folder / SOLVER, json.dumps(to_plain(solver), indent=1, ensure_ascii=False).encode())
 

@@ -103,7 +103,7 @@ def test_one_in_the_folder_is_all_that_a_picture_takes(key, phone, tmp_path, mon
     capsys.readouterr()
     assert main(words) == 0
     assert (
-        "6.00 ms a picture on iPhone, A17 Pro, 18.1 (UNet 4.00 ms; decoder 2.00 ms; 2 pred" in capsys.readouterr().out
+        "10.00 ms a picture on iPhone, A17 Pro, 18.1 (UNet 8.00 ms; decoder 2.00 ms; 4 pred" in capsys.readouterr().out
     )
     expected = np.asarray(harness.load(folder).sample(["a photo of a seven"])[0]).astype(int)
     assert np.abs(np.asarray(Image.open("picture.png")).astype(int) - expected).max() <= 2

@@ -165,7 +165,8 @@ def test_the_card_may_be_edited_and_the_folder_renamed(published, tmp_path):
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
-        ({"stepz": 3}, "unknown setting of sampling 'stepz'; choose one of: steps"),
+        ({"stepz": 3}, "unknown setting 'sampling.stepz'; choose one of: sampling.steps"),
+        ({"steps": "ten"}, "'sampling.steps' must be a whole number, not 'ten'"),
         ({"guidance": 0.5}, "guidance_scale must be a number from 1"),
         ({"steps": 0}, "steps must be at least 1"),
         ({"texts": []}, "there is no text to make a picture of"),
