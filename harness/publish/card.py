@@ -6,13 +6,14 @@ from typing import Any
 from harness.coreml.parity import ParityResult
 from harness.models.weights import Weights
 from harness.publish.folder import Choices
+from harness.records.judging import GENERATED_PICTURES
 from harness.records.plain import to_plain
+from harness.records.quantities import TWIN, title_of
 from harness.records.quantity import Counted, Failed, Measured, Quantity, Unavailable
 from harness.records.record import TrialRecord
 from harness.records.store import Store
 from harness.records.yaml_text import write_yaml
 from harness.reporting.format import listed, significant
-from harness.reporting.quantities import TWIN, title_of
 
 LISTED_PROMPTS = 12
 NOT_TOLD = ("replicates", "kind", "value", "unit", "low", "high", "spread")
@@ -151,11 +152,12 @@ def _n(value: float) -> str:
 
 def _seeds(others: Sequence[TrialRecord]) -> str:
     """What other trainings of the same gave: one of several may have been chosen because it is the best."""
-    scored = [(each.seed, each.quantities.get("kid")) for each in others]
-    kids = [f"{_n(kid.value)} (seed {seed})" for seed, kid in scored if isinstance(kid, Measured)]
-    if not kids:
+    name = GENERATED_PICTURES.first
+    scored = [(each.seed, each.quantities.get(name)) for each in others]
+    told = [f"{_n(score.value)} (seed {seed})" for seed, score in scored if isinstance(score, Measured)]
+    if not told:
         return "No other seed of the same training is in the store that this was published from.\n"
-    return f"The same training with {len(kids)} other seed(s), in the same store: KID {listed(kids)}.\n"
+    return f"The same training with {len(told)} other seed(s), in the same store: {title_of(name)} {listed(told)}.\n"
 
 
 def _conditions(quantity: Quantity) -> dict[str, Any]:

@@ -28,9 +28,9 @@ from harness.models.weights import Weights, read_weights
 from harness.publish.folder import AUTOENCODER, MODEL, Manifest, check_files, read_manifest
 from harness.records.errors import UserError
 from harness.records.plain import from_plain, to_plain
-from harness.trials.prepared import cache_folder
 from harness.trials.sampling_run import class_names, denoised_channels, prompts_of
 from harness.trials.settings import settings_of
+from harness.trials.spec import cache_folder
 from harness.trials.trained import names_network, sampling_of, trained_network
 
 if TYPE_CHECKING:

@@ -89,8 +89,6 @@ def sampling_run(
     weights = read_weights(trained.weights, _architecture(trained))
     training, channels = weights.training, denoised_channels(weights)
     assert training is not None  # `trained_network` refuses such files
-    if training.task != DEFAULT.name:
-        raise UserError(f"{trained.weights} is of task={training.task}, and no pictures are sampled from such networks")
     settings.sampling.check_channels(channels)
     names, device = class_names(training), resolve_device(settings.recipe.device)
     numbers = None if classes is None else class_numbers(classes, names)
@@ -118,6 +116,9 @@ def _architecture(trained: TrainedNetwork) -> ArchitectureConfig | None:
 
 def denoised_channels(weights: Weights) -> int:
     """UserError for weights of a network that denoises nothing."""
+    if weights.training is not None and weights.training.task != DEFAULT.name:
+        task = weights.training.task
+        raise UserError(f"{weights.path} is of task={task}, and no pictures are sampled from such networks")
     if not isinstance(weights.architecture, Denoiser):
         kind = type(weights.architecture).__name__
         raise UserError(f"{weights.path} holds a {kind}, which makes no samples of its own")
