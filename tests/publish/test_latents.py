@@ -47,7 +47,7 @@ def place(tmp_path_factory, cache):
         spec = tiny_spec("sampling.steps=2", edits=SMALL)
         spec = replace(spec, architecture=with_edits(spec.architecture, {"latent_channels": 4}))
         network = filled_copy(initialised_network(spec.architecture, 0))
-        prompts = prepare(spec.settings).training_data[1]
+        prompts = prepare(spec.settings).task.prompts
         training = Training(trial=spec.key, latent=4, text=prompts.identity, autoencoder=made_by)
         file = spec.store.artifact(spec.key, "ema.safetensors")
         file.parent.mkdir(parents=True)
