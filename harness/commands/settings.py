@@ -110,11 +110,9 @@ def flat(content: Mapping[str, Any], where: str) -> Iterator[tuple[str, str]]:
 
 
 def default_options() -> dict[str, str]:
-    from harness.records.yaml_text import read_yaml
-    from harness.trials.compose import CONF
+    from harness.trials.compose import default_of, groups
 
-    content = read_yaml(CONF / "config.yaml")
-    return {group: str(option) for one in content["defaults"] if one != "_self_" for group, option in one.items()}
+    return {group: default_of(group) for group in groups()}
 
 
 def purpose(name: str) -> str:

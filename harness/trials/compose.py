@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.records.errors import UserError, unknown_name
-from harness.records.plain import canonical_json
+from harness.records.plain import canonical_json, tag_of
 from harness.records.yaml_text import read_yaml
+from harness.trials.task_config import DEFAULT
 
 CONF = Path(__file__).parent.parent / "conf"
 PATH_VALUE = re.compile(r"(?:~|/|\./|\.\./).*", re.DOTALL)
@@ -75,9 +76,10 @@ def _names_in(folder: Path) -> tuple[str, ...]:
 
 
 def default_of(group: str) -> str:
-    """The option that is taken where none is chosen."""
+    """The option that is taken where none is chosen; of what the task decides, the default task's."""
     defaults = read_yaml(CONF / "config.yaml")["defaults"]
-    return next(str(each[group]) for each in defaults if isinstance(each, dict) and group in each)
+    option = next(each[group] for each in defaults if isinstance(each, dict) and group in each)
+    return str(option or tag_of(DEFAULT.objectives[0]))
 
 
 def compose_plain(overrides: Sequence[str] = (), defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
