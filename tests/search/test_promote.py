@@ -167,8 +167,8 @@ def test_a_study_of_which_all_failed_says_why_nothing_is_promoted(kind, workplac
 
 
 def test_a_trial_is_named_by_the_beginning_of_its_key(workplace, capsys):
-    kept = SimpleNamespace(name="ffn2", key="abcd000000000001", quantities={})
-    others = [SimpleNamespace(name="base", key=f"abcde0000000000{each}", quantities={}) for each in (2, 3)]
+    kept = SimpleNamespace(name="ffn2", key="abcd000000000001", quantities={}, protocol={})
+    others = [SimpleNamespace(name="base", key=f"abcde0000000000{each}", quantities={}, protocol={}) for each in (2, 3)]
     assert choose([kept, *others], "abcd0", {}) is kept
     with pytest.raises(UserError, match=r"begins the keys of 3 trials; give more of the key: abcd000000000001 \(ffn2"):
         choose([kept, *others], "abcd", {})
