@@ -110,7 +110,7 @@ def test_the_floor_is_the_pixel_gaussians_and_computed_first(workplace, capsys):
     (trial,) = study().trials
     (level,) = trial.user_attrs["levels"]
     assert trial.state == TrialState.PRUNED
-    assert (level["kid"] < floor) == ("not among the best" in trial.user_attrs["stopped"])
+    assert (level["score"] < floor) == ("not among the best" in trial.user_attrs["stopped"])
 
 
 def test_a_floor_that_cannot_be_known_is_said_and_nothing_trained(workplace, monkeypatch, capsys):
