@@ -10,14 +10,13 @@ a positive number with a prior: physics shared by the chips, and two scales a ch
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from functools import cache
-from math import log
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.predictor.chips import CHIPS
 from harness.predictor.operators import Operators
-from harness.predictor.roofline import ChipScale, Physics, milliseconds, scale_of
+from harness.predictor.roofline import ChipScale, Physics, milliseconds, operators_ms, scale_of
 from harness.records.errors import UserError
 
 Vector = NDArray[np.float64]
@@ -68,10 +67,11 @@ def fit(points: Sequence[Point], start: Fitted | None = None) -> Fitted:
     from scipy.optimize import least_squares
 
     prior, width = _logs(Fitted(physics=PRIOR, scales={})), _widths()
+    stacks, measured = _stacks(points), _measured(points)
 
     def residuals(theta: Vector) -> Vector:
-        fitted = _fitted(theta)
-        return np.concatenate([_robust(errors(fitted, points) / NOISE), (theta - prior) / width])
+        errors = _predicted(_fitted(theta), stacks, len(points)) - measured
+        return np.concatenate([_robust(errors / NOISE), (theta - prior) / width])
 
     solution = least_squares(residuals, prior if start is None else _logs(start), max_nfev=60)
     return _fitted(solution.x)
@@ -79,7 +79,47 @@ def fit(points: Sequence[Point], start: Fitted | None = None) -> Fitted:
 
 def errors(fitted: Fitted, points: Sequence[Point]) -> Vector:
     """log(predicted / measured) of each point."""
-    return np.array([log(fitted.predict(p.operators, p.chip, p.weight_bits) / p.latency_ms) for p in points])
+    return _predicted(fitted, _stacks(points), len(points)) - _measured(points)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Stack:
+    """The operators of all points of one chip, so that a fit predicts thousands of times at one call a chip."""
+
+    chip: str
+    operators: Operators  # [rows, columns]
+    weight_bits: Vector  # [rows]
+    point: NDArray[np.intp]  # [rows], the point that the row is of
+
+
+def _stacks(points: Sequence[Point]) -> list[_Stack]:
+    stacks = []
+    for chip in dict.fromkeys(point.chip for point in points):
+        inside = [index for index, point in enumerate(points) if point.chip == chip]
+        rows = [len(points[index].operators) for index in inside]
+        stacks.append(
+            _Stack(
+                chip=chip,
+                operators=np.concatenate([points[index].operators for index in inside]),
+                weight_bits=np.repeat([points[index].weight_bits for index in inside], rows),
+                point=np.repeat(inside, rows),
+            )
+        )
+    return stacks
+
+
+def _predicted(fitted: Fitted, stacks: Sequence[_Stack], count: int) -> Vector:
+    """log(milliseconds) of each of `count` points."""
+    total = np.full(count, fitted.physics.fixed_ms)
+    for stack in stacks:
+        chip = CHIPS[stack.chip]
+        each = operators_ms(stack.operators, fitted.physics, chip, scale_of(fitted.scales, chip), stack.weight_bits)
+        total += np.bincount(stack.point, weights=each, minlength=count)
+    return np.asarray(np.log(total))
+
+
+def _measured(points: Sequence[Point]) -> Vector:
+    return np.asarray(np.log([point.latency_ms for point in points]))
 
 
 def _robust(z: Vector) -> Vector:

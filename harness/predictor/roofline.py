@@ -56,10 +56,17 @@ def milliseconds(operators: Operators, physics: Physics, chip: Chip, scale: Chip
     """The predicted time of one forward pass in ms; of no operators 0."""
     if not len(operators):
         return 0.0
+    return float(operators_ms(operators, physics, chip, scale, weight_bits).sum()) + physics.fixed_ms
+
+
+def operators_ms(
+    operators: Operators, physics: Physics, chip: Chip, scale: ChipScale, weight_bits: float | Operators
+) -> Operators:
+    """Of each operator as often as the network has it, in ms; `weight_bits` may be one number for each."""
     arithmetic = arithmetic_ms(operators, physics, chip, scale)
     traffic = traffic_ms(operators, physics, chip, scale, weight_bits)
     each = np.maximum(arithmetic, traffic) + operators[:, INDEX["launches"]] * physics.launch_ms
-    return float(operators[:, 0] @ each) + physics.fixed_ms
+    return np.asarray(operators[:, 0] * each)
 
 
 def arithmetic_ms(operators: Operators, physics: Physics, chip: Chip, scale: ChipScale) -> Operators:
@@ -71,7 +78,9 @@ def arithmetic_ms(operators: Operators, physics: Physics, chip: Chip, scale: Chi
     return np.asarray(macs / peak + elements / rate)
 
 
-def traffic_ms(operators: Operators, physics: Physics, chip: Chip, scale: ChipScale, weight_bits: float) -> Operators:
+def traffic_ms(
+    operators: Operators, physics: Physics, chip: Chip, scale: ChipScale, weight_bits: float | Operators
+) -> Operators:
     """Of each operator, in ms. Weights come from DRAM in their stored width."""
     weights = operators[:, INDEX["weights"]] * weight_bits / 8
     touched = operators[:, INDEX["activations"]] * ACTIVATION_BYTES
