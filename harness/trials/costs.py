@@ -8,6 +8,7 @@ A latency on a phone may come later. The export that its request needs is expens
 stands for which architecture, latent, settings and versions; asking for the answer exports nothing.
 """
 
+import functools
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -53,10 +54,17 @@ def cost_of(architecture: ArchitectureConfig, latent: int) -> cost.Cost:
 
 def counted(architecture: ArchitectureConfig, latent: int) -> dict[str, Counted]:
     """params, macs, macs_without_attention, flops_fvcore, of one forward pass on one latent."""
+    return dict(_counted(architecture, latent))
+
+
+@functools.lru_cache(maxsize=10_000)
+def _counted(architecture: ArchitectureConfig, latent: int) -> dict[str, Counted]:
+    """Once a process: a driver gates what it then trains, and of every seed."""
     context_length = architecture.context_length if isinstance(architecture, Denoiser) else None
     return cost.quantities(cost_of(architecture, latent), latent=latent, context_length=context_length)
 
 
+@functools.lru_cache(maxsize=100)
 def anatomy_of(architecture: ArchitectureConfig, latent: int) -> Anatomy:
     """Its modules and what each of them computes, counted on the meta device."""
     with torch.device("meta"):
