@@ -4,6 +4,8 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 VENV ?= .venv
 BIN := $(VENV)/bin
+# on one thread each; pytest-benchmark warns of xdist unless it is told that nothing is timed
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --benchmark-disable
 SET_UP := $(PYTHON) scripts/set_up.py --venv $(VENV) --torch-index "$(TORCH_INDEX)"
 INPUTS := pyproject.toml constraints.txt scripts/set_up.py
 
@@ -13,10 +15,10 @@ demo: $(VENV)/.installed-run  ## set up, run the ladder at laptop scale, print t
 	$(BIN)/harness ablate fig3
 
 test: $(VENV)/.installed-test  ## set up, run the default tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 -m "not slow and not browser and not slurm and not gpu and not benchmark"
+	$(TESTS) -n 2 -m "not slow and not browser and not slurm and not gpu and not benchmark"
 
 test-slow: $(VENV)/.installed-test  ## minutes-long tests and those that need Chromium; what needs gigabytes one at a time
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 3 --dist loadgroup --timeout 1200 -m "(slow or browser) and not slurm and not gpu and not benchmark"
+	$(TESTS) -n 3 --dist loadgroup --timeout 1200 -m "(slow or browser) and not slurm and not gpu and not benchmark"
 
 test-slurm: $(VENV)/.installed-test  ## tests on a real one-node Slurm, which they start; skipped without root or its packages
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/slurm -m "slurm and not gpu" -rs
