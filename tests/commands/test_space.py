@@ -21,7 +21,7 @@ from harness.trials.studies import REPOSITORY, read_study
 SPACES = sorted(path.stem for path in Path(REPOSITORY / "search_spaces").glob("*.yaml"))
 LAPTOP = [name for name in SPACES if name.startswith("laptop")]
 FULL_SIZE = [name for name in SPACES if name not in LAPTOP]
-MANY = [10, pytest.param(80, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+MANY = [10, pytest.param(30, marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
 
 
 def space_named(name):

@@ -241,12 +241,15 @@ def test_a_recorded_result_is_not_handed_out_twice():
     assert both_equal(InPlace())
 
 
-@pytest.mark.parametrize("name", catalogue_names())
-@pytest.mark.parametrize("mode", [True, False])
-def test_the_catalogue_counts_the_same_with_and_without(name, mode):
+TRAINED = [(name, True) for name in catalogue_names() if name.startswith("laptop/") or name == "snapgen"]
+"""With dropout: of all the layers that there are, and of few sizes."""
+
+
+@pytest.mark.parametrize(("name", "trains"), [(name, False) for name in catalogue_names()] + TRAINED)
+def test_the_catalogue_counts_the_same_with_and_without(name, trains):
     config = architecture(name)
     with torch.device("meta"):
-        net = build(config).train(mode)
+        net = build(config).train(trains)
     inputs = example_inputs(config, latent=config.native_latent or config.downsampling * 4, device="meta")
     assert count(net, inputs).rows == count(net, inputs, memoise=False).rows
 
