@@ -1,10 +1,13 @@
 """Checkpoints that are there whole or not at all.
 
     FOLDER/checkpoint-00000400/tensors.safetensors    weights, averaged weights, optimiser moments
-    FOLDER/checkpoint-00000400/state.json             the rest, and the sha256 of both
+    FOLDER/checkpoint-00000400/state.json             the rest, and the sha256 of both; written last
+
+Of N processes that train together each writes a part, tensors-1-of-N.safetensors and so on (see `shards`); any number
+of processes goes on from it.
 
 A checkpoint is written beside, synced, and renamed; the one before is kept until the next is whole. `latest` checks the
-sums, so that a truncated or flipped file is noticed, named, and the older one used.
+sums, so that a truncated or flipped file is noticed, named, and the older one used. Nothing in it is a pickle.
 """
 
 import errno
@@ -12,75 +15,115 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
 
 from harness.records.errors import UserError
 from harness.records.store import unwritable
-from harness.training.parallel import assign, whole
+from harness.training.parallel import World
 
-KEPT = 2  # the newest, and the one before in case the disk damages it
 TENSORS, STATE = "tensors.safetensors", "state.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
+    """One on the disk, whose files are as they were written."""
+
+    path: Path
     step: int
-    tensors: Mapping[str, Tensor]
     state: Mapping[str, Any]  # plain JSON
+    files: tuple[str, ...]  # of tensors
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Of its tensors."""
+        names: set[str] = set()
+        for file_name in self.files:
+            with safe_open(self.path / file_name, "pt") as file:
+                names.update(file.keys())
+        return frozenset(names)
 
 
-def save(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write the checkpoint and drop those older than the one before it. Errors: UserError if it cannot be written."""
-    final = folder / f"checkpoint-{checkpoint.step:08d}"
-    temporary = folder / f".{final.name}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        try:
-            _write(temporary, checkpoint)
-            shutil.rmtree(final, ignore_errors=True)  # an unreadable one of the same step
-            temporary.rename(final)
-            _sync(folder)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-    except OSError as error:
-        raise unwritable(final, error) from error
-    except SafetensorError as error:  # safetensors wraps the operating system's error in its own
-        raise UserError(f"cannot write {final}: {error}; free some space and run the same command again") from error
-    for old in _checkpoints(folder)[KEPT:]:
-        shutil.rmtree(old, ignore_errors=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kept:
+    """Which checkpoints of a training stay."""
+
+    newest: int
+    every: int | None = None
+    """Those of its multiples stay too."""
+
+    def stays(self, step: int, newer: int) -> bool:
+        """Whether one of that step does, beside so many newer ones."""
+        return newer < self.newest or (self.every is not None and step % self.every == 0)
 
 
-def latest(folder: Path, *, at_most: int | None = None) -> tuple[Checkpoint | None, tuple[str, ...]]:
+def path_of(folder: Path, step: int) -> Path:
+    return folder / f"checkpoint-{step:08d}"
+
+
+def has_checkpoints(folder: Path) -> bool:
+    return bool(_checkpoints(folder))
+
+
+def latest(
+    folder: Path, *, at_most: int | None = None, world: World | None = None
+) -> tuple[Checkpoint | None, tuple[str, ...]]:
     """The newest whole checkpoint, of step `at_most` or before where that is given, or None; and a sentence for every
-    one that is damaged, which is removed."""
+    one that is damaged, which is removed. All processes of a training ask together, and share the checking."""
+    world = world or World()
     notes: list[str] = []
-    for path in _checkpoints(folder):
-        if at_most is not None and path.name > f"checkpoint-{at_most:08d}":
+    for name in world.first([path.name for path in _checkpoints(folder)]):
+        if at_most is not None and name > path_of(folder, at_most).name:
             continue
-        try:
-            return _read(path), tuple(notes)
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            notes.append(f"the checkpoint {path} is damaged ({error}): it was removed, and an older state used")
-            shutil.rmtree(path, ignore_errors=True)
+        found = _checked(folder / name, world)
+        if isinstance(found, Checkpoint):
+            return found, tuple(notes)
+        notes.append(f"the checkpoint {folder / name} is damaged ({found}): it was removed, and an older state used")
+        if world.is_first:
+            shutil.rmtree(folder / name, ignore_errors=True)
     return None, tuple(notes)
+
+
+@torch.no_grad()
+def load(checkpoint: Checkpoint, targets: Mapping[str, Tensor], world: World) -> None:
+    """Fill the tensors in place, of which each process may have a shard. UserError where the checkpoint lacks one, or
+    has it in another shape."""
+    _check_names(targets.keys() - checkpoint.names)
+    targets = {name: with_rows(tensor) for name, tensor in targets.items()}
+    if world.size > 1 or len(checkpoint.files) > 1:
+        from harness.training import shards  # only here: its import takes a second
+
+        shards.load(checkpoint.path, targets)
+        return
+    with safe_open(checkpoint.path / checkpoint.files[0], "pt") as file:
+        for name, target in targets.items():
+            source = file.get_tensor(name)
+            _check_names({name} if source.shape != target.shape else set())
+            target.copy_(source)
+
+
+def _check_names(odd: set[str]) -> None:
+    if odd:
+        raise UserError(f"these weights are of another architecture: '{min(odd)}' differs; rebuild the one they are of")
+
+
+def with_rows(tensor: Tensor) -> Tensor:
+    """A view with at least one dimension, by which files of shards are cut."""
+    return tensor.view(1) if tensor.ndim == 0 else tensor
 
 
 def copy_newest(source: Path, target: Path, *, at_most: int) -> int | None:
     """Copy the newest whole checkpoint in `source` of step `at_most` or before into the folder `target`; its step, or
     None where there is none. `source` stays as it is, and may go meanwhile."""
     for path in _checkpoints(source):
-        if path.name > f"checkpoint-{at_most:08d}":
+        if path.name > path_of(source, at_most).name:
             continue
         temporary = target / f".{path.name}"
         try:
@@ -89,13 +132,11 @@ def copy_newest(source: Path, target: Path, *, at_most: int) -> int | None:
                 return step
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
-            for name in (TENSORS, STATE):
+            for name in (*_body(path)["sha256"], STATE):
                 shutil.copyfile(path / name, temporary / name)
-                _sync(temporary / name)
+                sync(temporary / name)
             step = int(_verified(temporary)["step"])
-            shutil.rmtree(target / path.name, ignore_errors=True)  # a damaged one of the same step
-            temporary.rename(target / path.name)
-            _sync(target)
+            publish(temporary, target / path.name)
         except (FileNotFoundError, ValueError, KeyError, TypeError):  # gone, or damaged
             continue
         except OSError as error:
@@ -106,6 +147,51 @@ def copy_newest(source: Path, target: Path, *, at_most: int) -> int | None:
     return None
 
 
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> str:
+    """Tensors on the CPU, row by row, as a file that is on the disk when this returns; its sha256."""
+    save_file(dict(tensors), path, metadata)
+    sync(path)
+    return _sha256(path)
+
+
+def write_state(folder: Path, step: int, state: Mapping[str, Any], sums: Mapping[str, str]) -> None:
+    """What makes a folder a checkpoint: its last file. `sums`: of its other files, the sha256."""
+    text = json.dumps({"step": step, "state": state, "sha256": sums}, allow_nan=False)
+    content = {"body_sha256": hashlib.sha256(text.encode()).hexdigest(), "body": text}
+    (folder / STATE).write_text(json.dumps(content))
+    for path in (folder / STATE, folder):
+        sync(path)
+
+
+def publish(temporary: Path, final: Path) -> None:
+    """Give a whole checkpoint its name."""
+    shutil.rmtree(final, ignore_errors=True)  # an unreadable one of the same step
+    temporary.rename(final)
+    sync(final.parent)
+
+
+def drop_old(folder: Path, kept: Kept) -> None:
+    for newer, path in enumerate(_checkpoints(folder)):
+        if not kept.stays(int(path.name.rpartition("-")[2]), newer):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob("checkpoint-*"), reverse=True)
+
+
+def _checked(path: Path, world: World) -> Checkpoint | str:
+    """The checkpoint, or how it is damaged."""
+    problem = None
+    try:
+        body = _verified(path, world)
+        found = Checkpoint(path=path, step=int(body["step"]), state=body["state"], files=tuple(sorted(body["sha256"])))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        problem = str(error)
+    problems = [each for each in world.all(problem) if each is not None]
+    return str(problems[0]) if problems else found
+
+
 def _whole_step(path: Path) -> int | None:
     """The step of a checkpoint that is there and as it was written, else None."""
     try:
@@ -114,62 +200,20 @@ def _whole_step(path: Path) -> int | None:
         return None
 
 
-def named_tensors(module: nn.Module, prefix: str = "") -> dict[str, Tensor]:
-    """Parameters and saved buffers by name, whole, on the CPU, row by row; a tensor with two names appears once."""
-    return {prefix + name: whole(tensor.detach()).cpu().contiguous() for name, tensor in _tensors(module)}
+def _verified(path: Path, world: World | None = None) -> dict[str, Any]:
+    """What `state.json` holds, once this process's share of the files is known to be as it was written."""
+    body, world = _body(path), world or World()
+    for name in sorted(body["sha256"])[world.rank :: world.size]:
+        if _sha256(path / name) != body["sha256"][name]:
+            raise ValueError(f"{name} does not match its sum")
+    return body
 
 
-def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    tensor_ids: set[int] = set()
-    for name, tensor in module.state_dict(keep_vars=True).items():
-        if id(tensor) not in tensor_ids:
-            tensor_ids.add(id(tensor))
-            yield name, tensor
-
-
-@torch.no_grad()
-def restore(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str = "") -> None:
-    """Copy tensors that `named_tensors` named into the module. Errors: UserError on another set of names or shapes."""
-    targets = {prefix + name: tensor for name, tensor in _tensors(module)}
-    sources = {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    if {name: t.shape for name, t in targets.items()} != {name: t.shape for name, t in sources.items()}:
-        odd = sorted(targets.keys() ^ sources.keys()) or [n for n in targets if targets[n].shape != sources[n].shape]
-        raise UserError(f"these weights are of another architecture: '{odd[0]}' differs; rebuild the one they are of")
-    for name, tensor in targets.items():
-        assign(tensor, sources[name])
-
-
-def has_checkpoints(folder: Path) -> bool:
-    return bool(_checkpoints(folder))
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    return sorted(folder.glob("checkpoint-*"), reverse=True)
-
-
-def _write(folder: Path, checkpoint: Checkpoint) -> None:
-    save_file(dict(checkpoint.tensors), folder / TENSORS)
-    body = {"step": checkpoint.step, "state": checkpoint.state, "tensors_sha256": _sha256(folder / TENSORS)}
-    text = json.dumps(body, allow_nan=False)
-    content = {"body_sha256": hashlib.sha256(text.encode()).hexdigest(), "body": text}
-    (folder / STATE).write_text(json.dumps(content))
-    for path in (folder / TENSORS, folder / STATE, folder):
-        _sync(path)
-
-
-def _read(path: Path) -> Checkpoint:
-    body = _verified(path)
-    return Checkpoint(step=body["step"], tensors=load_file(path / TENSORS), state=body["state"])
-
-
-def _verified(path: Path) -> dict[str, Any]:
-    """What `state.json` holds, once both files are known to be as they were written."""
+def _body(path: Path) -> dict[str, Any]:
     content = json.loads((path / STATE).read_text())
     if hashlib.sha256(content["body"].encode()).hexdigest() != content["body_sha256"]:
         raise ValueError(f"{STATE} does not match its sum")
     body: dict[str, Any] = json.loads(content["body"])
-    if _sha256(path / TENSORS) != body["tensors_sha256"]:
-        raise ValueError(f"{TENSORS} does not match its sum")
     return body
 
 
@@ -178,7 +222,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Have the file, or the folder's entries, on the disk before going on."""
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -188,3 +232,14 @@ def _sync(path: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def error_of_writing(path: Path, error: BaseException) -> UserError | None:
+    """The sentence for a disk that is full, or that refuses; None for another error."""
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, OSError):
+        return unwritable(path, error)
+    if isinstance(error, SafetensorError):  # which wraps the operating system's error
+        return UserError(f"cannot write {path}: {error}; free some space and run the same command again")
+    return None

@@ -11,16 +11,16 @@ t counts steps. The span is the standard deviation of p_t as a share of t; the p
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from harness.records.errors import UserError
-from harness.training.checkpoint import named_tensors, restore
 from harness.training.parallel import World
 from harness.training.post_hoc import Profile, write_snapshot
+from harness.training.tensors import live_tensors, named_tensors
 
 
 class Ema:
@@ -58,19 +58,21 @@ class PowerAverages:
                 write_snapshot(folder, Profile(step, span), tensors, architecture)
 
     def tensors(self) -> dict[str, Tensor]:
-        """For a checkpoint: `average-SPAN.NAME`."""
+        """For a checkpoint: `average-SPAN.NAME`, themselves."""
         tensors: dict[str, Tensor] = {}
         for span, (average, _) in self._by_span.items():
-            tensors |= named_tensors(average.model, f"average-{span:.3f}.")
+            tensors |= live_tensors(average.model, _prefix(span))
         return tensors
 
-    def restore(self, tensors: Mapping[str, Tensor], step: int) -> None:
+    def check_names(self, names: Iterable[str], step: int) -> None:
         """UserError where a training began without some of these averages."""
-        for span, (average, _) in self._by_span.items():
-            prefix = f"average-{span:.3f}."
-            if not any(name.startswith(prefix) for name in tensors):
+        for span in self._by_span:
+            if not any(name.startswith(_prefix(span)) for name in names):
                 raise UserError(
                     f"recipe.ema_spans asks for an average of span {span:g} from the first step on, and this training "
                     f"was without one up to step {step}; leave it out, or train anew in another folder"
                 )
-            restore(average.model, tensors, prefix)
+
+
+def _prefix(span: float) -> str:
+    return f"average-{span:.3f}."

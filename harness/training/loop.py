@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -21,7 +22,7 @@ from harness.records.errors import UserError
 from harness.records.plain import fingerprint, identity
 from harness.records.record import CurvePoint
 from harness.training.batches import AHEAD, TrainingData, made_ahead, training_rows
-from harness.training.checkpoint import Checkpoint, latest, named_tensors, restore, save
+from harness.training.checkpoint import Checkpoint, Kept, latest, load
 from harness.training.device import (
     device_name,
     peak_memory,
@@ -38,8 +39,10 @@ from harness.training.parallel_config import FsdpParallel, NoParallel, ParallelC
 from harness.training.post_hoc import snapshots_in
 from harness.training.randomness import draws_of, stream_seed
 from harness.training.recipe import Recipe
+from harness.training.saving import Checkpoints, NotFiniteError, held
 from harness.training.speed import Pace, Speed, stated_peak
 from harness.training.stopping import SigtermFlag
+from harness.training.tensors import live_tensors, named_tensors, restore
 from harness.training.update import Update
 
 log = logging.getLogger(__name__)
@@ -54,8 +57,8 @@ SNAPSHOTS = "snapshots"
 """Of averages, in a training's folder."""
 
 OnSteps: TypeAlias = Callable[[Literal["began", "saved", "ended"], int, int], None]
-"""`began` AT AT: the first step is AT + 1; `saved` AFTER TO: these are in a checkpoint and never trained again;
-`ended` AFTER TO: all that this call trained, however it ended."""
+"""`began` AT AT: the first step is AT + 1; `saved` AFTER TO: these are in a checkpoint and never trained again, as the
+thread says that wrote it; `ended` AFTER TO: all that this call trained, however it ended."""
 
 
 def train(
@@ -87,37 +90,40 @@ def train(
 
     In several processes (`parallel`; the process group is there) all call it alike; the first writes and is heard.
 
+    A checkpoint that cannot be written is told in `Effort.notes`, and the training goes on; not the last one.
+
     Errors: Diverged; Interrupted on SIGTERM, after a checkpoint; UserError if the folder cannot be written, holds
-    another training, or the device is missing.
+    another training or is held by another process, or the device is missing.
     """
     device, world = resolve_device(recipe.device), current_world()
     parallel = NoParallel() if parallel is None else parallel
     check_world(world, parallel, recipe.batch_size)
     if not world.is_first:
         on_point, on_progress, on_speed, on_steps = _unheard, _unheard, _unheard, _unheard
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), SigtermFlag() as stop:
-        training = Training(
+    with (
+        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        SigtermFlag() as stop,
+        held(folder, world),
+        Training(
             placed(model, recipe, device),
             objective, data, recipe, architecture, seed, folder, device, parallel, macs, on_point, on_speed, on_steps,
-        )  # fmt: skip
-        training.resume()
-        began = training.step
-        on_steps("began", began, began)
-        try:
-            with contextlib.closing(training.batches()) as batches:
-                for step, batch in enumerate(batches, start=began + 1):
-                    training.advance(step, batch)
-                    on_progress(step, recipe.steps)
-                    if world.any(stop.requested):
-                        training.save()
-                        raise Interrupted(step)
-            return training.result()
-        finally:
-            on_steps("ended", began, training.step)
+        ) as training,
+    ):  # fmt: skip
+        with contextlib.closing(training.batches()) as batches:
+            for step, batch in enumerate(batches, start=training.step + 1):
+                training.advance(step, batch)
+                on_progress(step, recipe.steps)
+                if world.any(stop.requested):
+                    training.save_at_once()
+                    raise Interrupted(step)
+        training.save_at_once()
+        return training.result()
 
 
 class Training:
-    """The state of a training after `step` steps, and how it gets from one step to the next."""
+    """The state of a training after `step` steps, and how it gets from one step to the next.
+
+    With it as a context it goes on from the newest checkpoint, and ends when the last one is written."""
 
     def __init__(
         self,
@@ -150,8 +156,10 @@ class Training:
         if sharded:
             for average in (self.ema.model, *self.averages.models):
                 parallelize(average, parallel, self.world, is_trained=False)
+        kept = Kept(newest=recipe.checkpoints_kept, every=recipe.keep_checkpoint_every)
+        self.checkpoints = Checkpoints(folder, kept, self.world, self._stands)
         self.step = 0
-        self.saved_step = 0
+        self.began = self.saved_step = 0
         self.curve: list[CurvePoint] = []
         self.unread: list[dict[str, Tensor]] = []  # losses and gradient norms of the newest steps, still on the device
         self.interval: list[dict[str, float]] = []  # the same since the last point of the curve
@@ -159,9 +167,20 @@ class Training:
         self.last_good_loss: float | None = None
         self.continued_from: list[int] = []
         self.notes: list[str] = []
+        self.is_failing_to_save = False
         self.clock = _Clock(device)
         peak = stated_peak(device_name(device), precision_name(self.precision))
         self.pace = Pace(recipe.batch_size, macs, None if peak is None else peak * self.world.size)
+
+    def __enter__(self) -> "Training":
+        self.resume()
+        self.began = self.step
+        self.on_steps("began", self.step, self.step)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.checkpoints.close()
+        self.on_steps("ended", self.began, self.step)
 
     def batches(self) -> Generator[TrainingBatch, None, None]:
         """Of the steps that are left, this process's shares."""
@@ -259,19 +278,35 @@ class Training:
         self.on_point(point)
 
     def save(self) -> None:
-        """Write a checkpoint of this step, unless there is one. A state that is not finite is never written."""
+        """Begin a checkpoint of this step, unless there is one. A state that is not finite is never written."""
         self._read_losses()
-        if self.saved_step == self.step:
+        if self.checkpoints.step == self.step:
             return
-        tensors = self.update.tensors() | named_tensors(self.ema.model, "ema.") | self.averages.tensors()
-        if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
-            raise self._diverged(self.step)
-        state = self._state()
-        if self.world.is_first:
-            save(self.folder, Checkpoint(step=self.step, tensors=tensors, state=state))
-        self.world.wait()
-        self.on_steps("saved", self.saved_step, self.step)
-        self.saved_step = self.step
+        if isinstance(failure := self._settled(), UserError) and not self.is_failing_to_save:
+            self.notes.append(f"a checkpoint was left out, and the training went on: {failure}")
+        self.is_failing_to_save = failure is not None
+        self.checkpoints.begin(self.step, self._tensors(), self._state())
+
+    def save_at_once(self) -> None:
+        """Have a checkpoint of this step on the disk. UserError if it cannot be written."""
+        self.save()
+        if (failure := self._settled()) is not None:
+            raise failure
+
+    def _settled(self) -> UserError | None:
+        """Wait for the checkpoint that is being written; why it does not stand."""
+        failure = self.checkpoints.settle()
+        if isinstance(failure, NotFiniteError):
+            raise self._diverged(failure.step)
+        return failure
+
+    def _stands(self, step: int) -> None:
+        self.on_steps("saved", self.saved_step, step)
+        self.saved_step = step
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """All that a checkpoint has, themselves."""
+        return self.update.tensors() | live_tensors(self.ema.model, "ema.") | self.averages.tensors()
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -288,11 +323,7 @@ class Training:
     def resume(self) -> None:
         """Go on from the newest whole checkpoint, if there is one: of this training, or of a shorter one like it."""
         self.world.check_alike("model, recipe, data or seed", self._identity(0))
-        if not self.world.is_first:
-            self.world.wait()  # for the first, which removes what is damaged
-        checkpoint, notes = latest(self.folder, at_most=self.recipe.steps)
-        if self.world.is_first:
-            self.world.wait()
+        checkpoint, notes = latest(self.folder, at_most=self.recipe.steps, world=self.world)
         for note in notes:
             log.warning(note)
         if checkpoint is not None:
@@ -308,10 +339,11 @@ class Training:
                 f"{self.folder} holds a training of another model, recipe, data, seed or precision; choose another "
                 "folder, or remove it to start anew"
             )
-        self.update.restore(checkpoint.tensors)
-        restore(self.ema.model, checkpoint.tensors, "ema.")
-        self.averages.restore(checkpoint.tensors, checkpoint.step)
-        self.step = self.saved_step = checkpoint.step
+        names = checkpoint.names
+        self.averages.check_names(names, checkpoint.step)
+        self.update.allocate(names)
+        load(checkpoint, self._tensors(), self.world)
+        self.step = self.saved_step = self.checkpoints.step = checkpoint.step
         self.curve = [
             CurvePoint(step=step, name=name, value=value)
             for step, name, value in state["curve"]

@@ -1,14 +1,14 @@
 """AdamW of one module, with what a checkpoint needs of it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from harness.models.parameters import weight_decays
-from harness.training.parallel import like, whole
+from harness.training.parallel import whole
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,24 +54,18 @@ class Optimizer:
         return norm
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:
-        """`PREFIXNUMBER.NAME` -> the moments of a parameter, on the CPU."""
+        """`PREFIXNUMBER.NAME` -> the moments of a parameter, themselves."""
         state = self._adamw.state_dict()["state"]
-        return {
-            f"{prefix}{number}.{name}": whole(tensor).cpu().contiguous()
-            for number, tensors in state.items()
-            for name, tensor in tensors.items()
-        }
+        return {f"{prefix}{number}.{name}": moment for number, named in state.items() for name, moment in named.items()}
 
-    def restore(self, tensors: Mapping[str, Tensor], prefix: str) -> None:
-        states: dict[int, dict[str, Tensor]] = {}
-        for path, tensor in tensors.items():
-            if path.startswith(prefix):
-                number, name = path.removeprefix(prefix).split(".")
-                of = self._numbered[int(number)]
-                states.setdefault(int(number), {})[name] = tensor.clone() if tensor.ndim == 0 else _moment(tensor, of)
-        self._adamw.load_state_dict({"state": states, "param_groups": self._adamw.state_dict()["param_groups"]})
-
-
-def _moment(tensor: Tensor, of: Tensor) -> Tensor:
-    """A parameter's, as that is sharded and in the order of its numbers."""
-    return torch.empty_like(of).copy_(like(tensor, of))
+    def allocate(self, names: Iterable[str], prefix: str) -> None:
+        """Moments for the parameters that these names are of, to be filled; none for the others."""
+        numbers = {int(name.removeprefix(prefix).split(".")[0]) for name in names if name.startswith(prefix)}
+        self._adamw.state.clear()
+        for number in sorted(numbers):
+            parameter = self._numbered[number]
+            self._adamw.state[parameter] = {
+                "step": torch.zeros((), device=parameter.device),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }

@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -22,6 +22,8 @@ from harness.models.unet import Blocks
 from harness.records.errors import UserError
 from harness.records.plain import Plain, canonical_json
 from harness.training.parallel_config import DdpParallel, NoParallel, ParallelConfig
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +74,20 @@ class World:
         if self.size > 1:
             dist.barrier()
 
+    def all(self, value: T) -> list[T]:
+        """Of each process its value; all must ask."""
+        values: list[Any] = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(values, value)
+        return values
+
+    def first(self, value: T) -> T:
+        """The first process's value, in each of them."""
+        return self.all(value)[0]
+
     def check_alike(self, what: str, value: Plain) -> None:
         """UserError where a process has another value than the first."""
-        if self.size == 1:
-            return
-        values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, canonical_json(value))
+        values = self.all(canonical_json(value))
         other = next((rank for rank, each in enumerate(values) if each != values[0]), None)
         if other is not None:
             raise UserError(
@@ -182,28 +192,17 @@ def gradients_kept(called: nn.Module, kept: bool) -> AbstractContextManager[None
 
 def whole(tensor: Tensor) -> Tensor:
     """Of a shard all of it, in every process; all must ask."""
-    return tensor.full_tensor() if _is_shard(tensor) else tensor  # type: ignore[attr-defined]
+    return tensor.full_tensor() if is_shard(tensor) else tensor  # type: ignore[attr-defined]
 
 
-def _is_shard(tensor: Tensor) -> bool:
+def local(tensor: Tensor) -> Tensor:
+    """Of a shard what this process has of it."""
+    return tensor.to_local() if is_shard(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def is_shard(tensor: Tensor) -> bool:
     if current_world().size == 1:
         return False
     from torch.distributed.tensor import DTensor
 
     return isinstance(tensor, DTensor)
-
-
-@torch.no_grad()
-def assign(target: Tensor, source: Tensor) -> None:
-    """Copy a whole tensor into one that may be a shard."""
-    target.copy_(like(source, target))
-
-
-def like(source: Tensor, target: Tensor) -> Tensor:
-    """A whole tensor on another one's device, sharded as that is."""
-    moved = source.to(target.device)
-    if not _is_shard(target):
-        return moved.clone() if moved is source else moved
-    from torch.distributed.tensor import distribute_tensor
-
-    return distribute_tensor(moved, target.device_mesh, target.placements)  # type: ignore[attr-defined]

@@ -63,6 +63,10 @@ class Recipe:
     """Held-out images in the validation loss, at most."""
     checkpoint_every: int = field(default=500, metadata=NOT_IDENTITY)
     """Steps between checkpoints. A continued run ends bit-identical whatever this is."""
+    checkpoints_kept: int = field(default=2, metadata=NOT_IDENTITY)
+    """How many of the newest checkpoints stay: one is there to go on from, others in case the disk damages it."""
+    keep_checkpoint_every: int | None = field(default=None, metadata=NOT_IDENTITY)
+    """Of its multiples of steps, checkpoints stay as long as the training's folder does; null: of none."""
     device: Literal["auto", "cpu", "cuda", "mps"] = field(default="auto", metadata=NOT_IDENTITY)
     """Where to train; `auto` is CUDA, else MPS, else the CPU. Recorded with the result, not part of its identity."""
     micro_batch: int | Literal["auto"] | None = field(default=None, metadata=NOT_IDENTITY)
@@ -85,6 +89,8 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in _COUNTS:
             _check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        every = self.keep_checkpoint_every
+        _check(every is None or every >= 1, "keep_checkpoint_every", "at least 1, or null", every)
         for name in ("warmup_steps", "data_workers"):
             _check(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
         _check(0 < self.learning_rate < math.inf, "learning_rate", "a number above 0", self.learning_rate)
@@ -134,6 +140,11 @@ class Recipe:
         return self.is_extendable_at(self.steps)
 
     @property
+    def most_checkpoints(self) -> int:
+        """How many of them a training may have at once, beside one that is being written."""
+        return self.checkpoints_kept + self.steps // (self.keep_checkpoint_every or self.steps + 1)
+
+    @property
     def named_schedule(self) -> str:
         """The settings that say where the learning rate falls, as they are written."""
         return f"recipe.cooldown={self.cooldown:g}" if self.cooldown else f"recipe.schedule={self.schedule}"
@@ -149,7 +160,8 @@ class Recipe:
 
 
 _COUNTS = (
-    "steps", "batch_size", "log_every", "validate_every", "validation_images", "checkpoint_every", "ema_snapshot_every",
+    "steps", "batch_size", "log_every", "validate_every", "validation_images", "checkpoint_every", "checkpoints_kept",
+    "ema_snapshot_every",
 )  # fmt: skip
 _WIDEST_SPAN = 12**-0.5  # of the plain mean
 _CHOICES = {

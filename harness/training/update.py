@@ -7,14 +7,13 @@ gradients of a module's own loss   -> AdamW of that module; the network stands s
 import contextlib
 import functools
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from harness.records.errors import UserError
-from harness.training.checkpoint import named_tensors, restore
 from harness.training.device import autocast, compile_blocks, device_name
 from harness.training.objective import Loss, Objective, TrainingBatch
 from harness.training.optimizer import AdamW, Optimizer
@@ -22,6 +21,7 @@ from harness.training.parallel import World, check_independent, gradients_kept, 
 from harness.training.parallel_config import ParallelConfig
 from harness.training.recipe import Recipe
 from harness.training.recorded import Recorded, check_recordable
+from harness.training.tensors import live_tensors
 
 log = logging.getLogger(__name__)
 
@@ -133,17 +133,16 @@ class Update:
             yield (own[start:stop], stop - start) if stop > start else (own[:1], 0)
 
     def tensors(self) -> dict[str, Tensor]:
-        """For a checkpoint: `MODULE.NAME` the weights, `optimizer.MODULE.NUMBER.NAME` the moments."""
+        """For a checkpoint: `MODULE.NAME` the weights, `optimizer.MODULE.NUMBER.NAME` the moments, themselves."""
         tensors: dict[str, Tensor] = {}
         for name, module in self.modules.items():
-            tensors |= named_tensors(module, f"{name}.") | self.optimizers[name].tensors(f"optimizer.{name}.")
+            tensors |= live_tensors(module, f"{name}.") | self.optimizers[name].tensors(f"optimizer.{name}.")
         return tensors
 
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """UserError for tensors of other modules."""
-        for name, module in self.modules.items():
-            restore(module, tensors, f"{name}.")
-            self.optimizers[name].restore(tensors, f"optimizer.{name}.")
+    def allocate(self, names: Iterable[str]) -> None:
+        """Have `tensors` be those of a checkpoint with these names, to be filled."""
+        for name, optimizer in self.optimizers.items():
+            optimizer.allocate(names, f"optimizer.{name}.")
 
 
 def _adamw(recipe: Recipe) -> AdamW:

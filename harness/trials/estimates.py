@@ -12,7 +12,7 @@ extractor's work on samples and reference, and scores over guidance and steps, w
 grid that no study knows; nor reading data, nor waiting in queues.
 
     checkpoint      16 bytes a parameter: weights, their average, AdamW's two moments, float32 (`training/loop.py`);
-                    KEPT of them a training, and one more while it is written
+                    those that the recipe keeps of a training, and one more while it is written
     store           4 bytes a parameter and trial, its averaged weights; and the samples that are kept, uncompressed
     prepared data   rows and pictures as `harness data prepare` stores them
 """
@@ -28,7 +28,6 @@ from harness.records.eta import duration
 from harness.records.quantity import value_of
 from harness.records.record import TrialRecord
 from harness.records.store import Store
-from harness.training.checkpoint import KEPT
 from harness.training.device import resolve_device
 from harness.training.recipe import Recipe
 from harness.training.speed import FORWARD, RECOMPUTED, WITH_BACKWARD
@@ -112,7 +111,8 @@ def estimate(
     processes = processes_of(settings.launcher)
     at_once = min(len(trainings), jobs_at_once(settings.launcher))
     largest = max((each.params for each in trainings), default=0)
-    checkpoints = at_once * (KEPT + 1) + kept * KEPT
+    of_each = settings.recipe.most_checkpoints
+    checkpoints = at_once * (of_each + 1) + kept * of_each
     kept_pictures = settings.task.scoring(settings).pictures_kept
     return Estimate(
         trainings=len(trainings),

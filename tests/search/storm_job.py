@@ -16,7 +16,7 @@ from typing import Any
 from storm_points import arm, note, noted, worker_points
 
 from harness.records.plain import Plain
-from harness.training import loop
+from harness.training import loop, saving
 from harness.training.stopping import SigtermFlag
 from harness.trials.queue import TrialJob
 from harness.trials.spec import TrialSpec
@@ -53,18 +53,18 @@ def watch(storm: Path, spec: TrialSpec, attempt_folder: Path) -> None:
     training = spec.key if spec.checkpoints is None else spec.checkpoints.name
     who = {"training": training, "key": spec.key, "attempt": attempt_folder.name, "pid": os.getpid()}
     log = partial(note, storm / "steps.log", **who)
-    advance, save = loop.Training.advance, loop.save
+    advance, publish = loop.Training.advance, saving.publish
 
     def advancing(self: loop.Training, step: int, batch: Any) -> None:
         log(step=step)
         advance(self, step, batch)
 
-    def saving(folder: Path, checkpoint: loop.Checkpoint) -> None:
-        save(folder, checkpoint)
-        log(saved=checkpoint.step)
+    def publishing(temporary: Path, final: Path) -> None:
+        publish(temporary, final)
+        log(saved=int(final.name.rpartition("-")[2]))
 
     loop.Training.advance = advancing  # type: ignore[method-assign]
-    loop.save = saving
+    saving.publish = publishing
 
 
 def hold(log: Path, last: int, **who: Any) -> None:

@@ -44,15 +44,15 @@ def worker_points() -> dict[str, Point]:
     from harness.diffusion import sampling
     from harness.launch.attempt import Attempt
     from harness.records.store import Store
-    from harness.training import checkpoint, loop
+    from harness.training import checkpoint, loop, saving
     from harness.trials import run
 
     return {
         "before training": Point(run, "train", before=True),
         "training step": Point(loop.Training, "advance", before=False),
         "in a checkpoint's write": Point(checkpoint, "save_file", before=False),
-        "before a checkpoint's rename": Point(checkpoint, "_write", before=False),
-        "after a checkpoint's rename": Point(loop, "save", before=False),
+        "before a checkpoint's rename": Point(saving, "publish", before=True),
+        "after a checkpoint's rename": Point(saving, "publish", before=False),
         "while sampling": Point(sampling, "_pictures", before=False),
         "before the record": Point(Store, "put", before=True),
         "after the record": Point(Store, "put", before=False),

@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 import tiny_training
 import torch
+from safetensors.torch import load_file
 from tiny_training import RECIPE, Judged, run, tiny_network
 from torch import nn
 
 from harness.records.errors import UserError
-from harness.training import loop, update
+from harness.training import loop
 from harness.training.outcomes import Interrupted, Trained
 from harness.training.randomness import DataOrder, generator
+from harness.training.saving import LOCK
 
 
 class KilledError(Exception):
@@ -48,7 +50,7 @@ def same(a: Trained, b: Trained) -> bool:
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     checkpoint, _ = loop.latest(folder)
     assert checkpoint is not None
-    return dict(checkpoint.tensors)
+    return load_file(checkpoint.path / "tensors.safetensors")
 
 
 def test_killed_with_kill_9_twice_and_continued_it_ends_bit_identical(tmp_path: Path, unbroken: Trained) -> None:
@@ -56,11 +58,15 @@ def test_killed_with_kill_9_twice_and_continued_it_ends_bit_identical(tmp_path: 
     for moment in (["step", "8"], ["writing", "10"]):
         killed = subprocess.run([*program, *moment], env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
         assert killed.returncode == -signal.SIGKILL
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".checkpoint-00000010", "checkpoint-00000005"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".checkpoint-00000010", "checkpoint-00000005", LOCK,
+    ]  # fmt: skip
     continued = run(tmp_path)
     assert continued.effort.continued_from == (5,)
     assert same(continued, unbroken)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-00000010", "checkpoint-00000014"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "checkpoint-00000010", "checkpoint-00000014", LOCK,
+    ]  # fmt: skip
 
 
 def test_weights_and_moments_of_a_continued_run_are_bit_identical_too(tmp_path: Path) -> None:
@@ -100,11 +106,7 @@ def test_forgetting_what_an_objective_trains_shows(
     whole = run(tmp_path / "whole", objective=Judged())
     with pytest.raises(KilledError):
         run(tmp_path / "cut", objective=Judged(), on_progress=_kill_at(7))
-    restore, restore_optimizer = update.restore, update.Optimizer.restore
-    monkeypatch.setattr(update, "restore", lambda *given: given[2] != f"{forgotten}." and restore(*given))
-    monkeypatch.setattr(
-        update.Optimizer, "restore", lambda *given: given[2] != f"{forgotten}." and restore_optimizer(*given)
-    )
+    forget(monkeypatch, forgotten)
     assert not same(run(tmp_path / "cut", objective=Judged()), whole)
 
 
@@ -114,15 +116,24 @@ def test_a_training_with_another_objective_is_not_continued(tmp_path: Path) -> N
         run(tmp_path, objective=Judged())
 
 
+def forget(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """Of a checkpoint, the tensors whose names begin so."""
+    load = loop.load
+
+    def forgetful(checkpoint: loop.Checkpoint, targets: dict[str, torch.Tensor], world: loop.World) -> None:
+        kept = {name: tensor for name, tensor in targets.items() if not name.startswith(f"{what}.")}
+        assert len(kept) < len(targets)
+        load(checkpoint, kept, world)
+
+    monkeypatch.setattr(loop, "load", forgetful)
+
+
 def forget_ema(monkeypatch: pytest.MonkeyPatch) -> None:
-    restore = loop.restore
-    monkeypatch.setattr(
-        loop, "restore", lambda module, tensors, prefix: prefix != "ema." and restore(module, tensors, prefix)
-    )
+    forget(monkeypatch, "ema")
 
 
 def forget_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(update.Optimizer, "restore", lambda _self, _tensors, _prefix: None)
+    forget(monkeypatch, "optimizer")
 
 
 def restart_noise(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from harness.diffusion.flow_matching import interpolate, velocity
 from harness.models.pixels import to_model_range
-from harness.training import checkpoint
+from harness.training import saving
 from harness.training.loop import train
 from harness.training.objective import Auxiliary, Losses, Objective
 from harness.training.objective_config import FlowMatchingConfig
@@ -192,15 +192,14 @@ def die() -> None:
 def main(folder: Path, moment: str, step: int) -> None:
     if moment == "step":
         run(folder, on_progress=lambda at, _of: die() if at == step else None)
-    whole_write = checkpoint._write
+    whole_write = saving.write_state
 
-    def half_write(into: Path, what: checkpoint.Checkpoint) -> None:
-        whole_write(into, what)
-        if what.step == step:
-            (into / checkpoint.STATE).unlink()
+    def half_write(into: Path, at: int, *what: Any) -> None:
+        if at == step:
             die()
+        whole_write(into, at, *what)
 
-    checkpoint._write = half_write
+    saving.write_state = half_write
     run(folder)
 
 
