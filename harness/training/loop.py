@@ -9,8 +9,7 @@ import contextlib
 import copy
 import logging
 import math
-import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeAlias
@@ -32,12 +31,13 @@ from harness.training.device import (
     resolve_precision,
 )
 from harness.training.ema import Ema, PowerAverages
+from harness.training.guard import BadStepError, Guard
 from harness.training.objective import Objective, TrainingBatch
-from harness.training.outcomes import Diverged, Effort, Interrupted, Trained
-from harness.training.parallel import World, check_world, current_world, parallelize
+from harness.training.outcomes import Clock, Diverged, Effort, Interrupted, Trained
+from harness.training.parallel import check_world, current_world, parallelize
 from harness.training.parallel_config import FsdpParallel, NoParallel, ParallelConfig
 from harness.training.post_hoc import snapshots_in
-from harness.training.randomness import draws_of, stream_seed
+from harness.training.randomness import DataOrder, draws_of, stream_seed
 from harness.training.recipe import Recipe
 from harness.training.saving import Checkpoints, NotFiniteError, held
 from harness.training.speed import Pace, Speed, stated_peak
@@ -90,6 +90,7 @@ def train(
 
     In several processes (`parallel`; the process group is there) all call it alike; the first writes and is heard.
 
+    A bad step is undone and left out as `harness.training.guard` says, which `Effort.notes` tells.
     A checkpoint that cannot be written is told in `Effort.notes`, and the training goes on; not the last one.
 
     Errors: Diverged; Interrupted on SIGTERM, after a checkpoint; UserError if the folder cannot be written, holds
@@ -109,13 +110,11 @@ def train(
             objective, data, recipe, architecture, seed, folder, device, parallel, macs, on_point, on_speed, on_steps,
         ) as training,
     ):  # fmt: skip
-        with contextlib.closing(training.batches()) as batches:
-            for step, batch in enumerate(batches, start=training.step + 1):
-                training.advance(step, batch)
-                on_progress(step, recipe.steps)
-                if world.any(stop.requested):
-                    training.save_at_once()
-                    raise Interrupted(step)
+        while training.step < recipe.steps:
+            try:
+                training.go_on(on_progress, lambda: world.any(stop.requested))
+            except BadStepError as bad:
+                training.roll_back(bad)
         training.save_at_once()
         return training.result()
 
@@ -161,19 +160,20 @@ class Training:
         self.step = 0
         self.began = self.saved_step = 0
         self.curve: list[CurvePoint] = []
-        self.unread: list[dict[str, Tensor]] = []  # losses and gradient norms of the newest steps, still on the device
+        self.unread: dict[int, dict[str, Tensor]] = {}  # of the newest steps, losses and gradient norms on the device
         self.interval: list[dict[str, float]] = []  # the same since the last point of the curve
-        self.first_loss: float | None = None
-        self.last_good_loss: float | None = None
+        self.guard = Guard(recipe)
         self.continued_from: list[int] = []
         self.notes: list[str] = []
         self.is_failing_to_save = False
-        self.clock = _Clock(device)
+        self.clock = Clock(device)
         peak = stated_peak(device_name(device), precision_name(self.precision))
         self.pace = Pace(recipe.batch_size, macs, None if peak is None else peak * self.world.size)
 
     def __enter__(self) -> "Training":
         self.resume()
+        if self.step == 0 and self.recipe.max_rollbacks > 0:
+            self.save_at_once()  # to go back to
         self.began = self.step
         self.on_steps("began", self.step, self.step)
         return self
@@ -181,6 +181,16 @@ class Training:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.checkpoints.close()
         self.on_steps("ended", self.began, self.step)
+
+    def go_on(self, on_progress: Callable[[int, int], None], is_asked_to_stop: Callable[[], bool]) -> None:
+        """Train the steps that are left. Raises BadStepError; Diverged; Interrupted, after a checkpoint."""
+        with contextlib.closing(self.batches()) as batches:
+            for step, batch in enumerate(batches, start=self.step + 1):
+                self.advance(step, batch)
+                on_progress(step, self.recipe.steps)
+                if is_asked_to_stop():
+                    self.save_at_once()
+                    raise Interrupted(step)
 
     def batches(self) -> Generator[TrainingBatch, None, None]:
         """Of the steps that are left, this process's shares."""
@@ -194,9 +204,10 @@ class Training:
             yield self.objective.batch(rows, labels, draws_of(self.recipe, self.seed, step, own, self.device))
 
     def advance(self, step: int, batch: TrainingBatch) -> None:
-        """One optimiser step, then what is due after it."""
-        torch.manual_seed(stream_seed(self.seed, "module", step))  # for modules that draw, as dropout does
-        self.unread.append(self.update(step, batch))
+        """One optimiser step, unless it is left out, then what is due after it. Raises BadStepError; Diverged."""
+        if step not in self.guard.left_out:
+            torch.manual_seed(stream_seed(self.seed, "module", step))  # for modules that draw, as dropout does
+            self.unread[step] = self.update(step, batch)
         self.ema.update(self.model, self.recipe.ema_decay_at(step))
         self.averages.update(self.model, step)
         self.step = step
@@ -223,26 +234,41 @@ class Training:
         return step == self.recipe.steps or step % getattr(self.recipe, setting) == 0
 
     def _read_losses(self) -> None:
-        """Move the newest losses to the host and stop at the first bad one."""
+        """Move the newest losses to the host and stop at the first bad step."""
         if not self.unread:
             return
-        names = list(self.unread[0])
-        values_of_steps = torch.stack([torch.stack(list(values.values())) for values in self.unread])
-        rows = self.world.mean(values_of_steps).tolist()
-        first_step = self.step - len(rows) + 1
+        steps, names = list(self.unread), list(self.unread[next(iter(self.unread))])
+        values_of_steps = torch.stack([torch.stack(list(values.values())) for values in self.unread.values()])
         self.unread.clear()
-        for step, row in enumerate(rows, start=first_step):
+        for step, row in zip(steps, self.world.mean(values_of_steps).tolist(), strict=True):
             values = dict(zip(names, row, strict=True))
-            loss = values["train_loss"]
-            self.first_loss = loss if self.first_loss is None else self.first_loss
-            if not all(map(math.isfinite, row)) or loss > self.recipe.divergence * self.first_loss:
-                raise self._diverged(step)
-            self.last_good_loss = loss
+            self.guard.check(step, values)
             self.interval.append(values)
+
+    def roll_back(self, bad: BadStepError) -> None:
+        """Go back to the newest checkpoint before the bad step, whose batch is left out from now on; or Diverged."""
+        if bad.is_last:
+            raise self._diverged(bad.step, bad.reason)
+        self._settle()
+        self.on_steps("ended", self.began, self.step)
+        checkpoint, notes = latest(self.folder, at_most=bad.step - 1, world=self.world)
+        if checkpoint is None:
+            raise self._diverged(bad.step, f"{bad.reason}, and there is no checkpoint to go back to")
+        self.guard.leave_out(bad.step)
+        self.unread.clear()
+        self._restore(checkpoint)
+        rows = DataOrder(len(self.data.train), self.recipe.batch_size, self.seed).at(bad.step).tolist()
+        left_out = f"step {bad.step} is left out, with its images {', '.join(map(str, rows))}: {bad.reason}"
+        for note in (*notes, f"{left_out}; the training went back to step {checkpoint.step}"):
+            self.notes.append(note)
+            log.warning(note)
+        self.began = self.step
+        self.on_steps("began", self.step, self.step)
+        self.pace.begin(self.step)
 
     def _log(self) -> None:
         """A point of the curve. Where only the last step asks for it, a longer training still needs the interval."""
-        for name in self.interval[0]:
+        for name in self.interval[0] if self.interval else ():  # none: all its steps are left out
             self._point(name, math.fsum(values[name] for values in self.interval) / len(self.interval))
         self._point("learning_rate", self.recipe.learning_rate_at(self.step))
         if self.pace.newest is not None:
@@ -253,7 +279,7 @@ class Training:
     def _validate(self) -> None:
         loss = self._validation_loss()
         if not math.isfinite(loss):
-            raise self._diverged(self.step)
+            raise self._diverged(self.step, f"validation_loss is {loss}")
         self._point("validation_loss", loss)
 
     @torch.no_grad()
@@ -269,8 +295,9 @@ class Training:
         mean = self.world.mean(torch.tensor(total, dtype=torch.float64))
         return float(mean) * self.world.size / sum(map(len, batches))
 
-    def _diverged(self, step: int) -> Diverged:
-        return Diverged(step, self.last_good_loss, tuple(self.curve), self._effort())
+    def _diverged(self, step: int, reason: str) -> Diverged:
+        guard = self.guard
+        return Diverged(step, reason, guard.last_good_loss, tuple(self.curve), self._effort(), guard.left_out)
 
     def _point(self, name: str, value: float) -> None:
         point = CurvePoint(step=self.step, name=name, value=value)
@@ -282,9 +309,7 @@ class Training:
         self._read_losses()
         if self.checkpoints.step == self.step:
             return
-        if isinstance(failure := self._settled(), UserError) and not self.is_failing_to_save:
-            self.notes.append(f"a checkpoint was left out, and the training went on: {failure}")
-        self.is_failing_to_save = failure is not None
+        self._settle()
         self.checkpoints.begin(self.step, self._tensors(), self._state())
 
     def save_at_once(self) -> None:
@@ -293,15 +318,23 @@ class Training:
         if (failure := self._settled()) is not None:
             raise failure
 
+    def _settle(self) -> None:
+        """Wait for the checkpoint that is being written, which the training can do without."""
+        failure = self._settled()
+        if failure is not None and not self.is_failing_to_save:
+            self.notes.append(f"a checkpoint was left out, and the training went on: {failure}")
+        self.is_failing_to_save = failure is not None
+
     def _settled(self) -> UserError | None:
         """Wait for the checkpoint that is being written; why it does not stand."""
         failure = self.checkpoints.settle()
         if isinstance(failure, NotFiniteError):
-            raise self._diverged(failure.step)
+            raise self._diverged(failure.step, "a weight or moment is not finite")
         return failure
 
     def _stands(self, step: int) -> None:
-        self.on_steps("saved", self.saved_step, step)
+        if step > 0:
+            self.on_steps("saved", self.saved_step, step)
         self.saved_step = step
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -313,8 +346,7 @@ class Training:
             "identity": self._identity(self.step),
             "curve": [[point.step, point.name, point.value] for point in self.curve],
             "interval": self.interval,
-            "first_loss": self.first_loss,
-            "last_good_loss": self.last_good_loss,
+            "guard": self.guard.state(),
             "continued_from": self.continued_from,
             "notes": [*self.notes, *self.update.notes],
             "seconds": self.clock.read(self.world),
@@ -328,11 +360,16 @@ class Training:
             log.warning(note)
         if checkpoint is not None:
             self._restore(checkpoint)
+            state, goes_on = checkpoint.state, 0 < checkpoint.step < self.recipe.steps
+            self.notes = list(state["notes"])
+            self.continued_from = [*state["continued_from"], *([checkpoint.step] if goes_on else [])]
+            self.clock = Clock(self.device, state["seconds"])
             for point in self.curve:
                 self.on_point(point)
         self.notes.extend(notes)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
+        """Be what the training was when that was saved."""
         state = checkpoint.state
         if state["identity"] != self._identity(checkpoint.step):
             raise UserError(
@@ -350,11 +387,7 @@ class Training:
             if self._due_at(step, "validate_every" if name == "validation_loss" else "log_every")
         ]
         self.interval = [dict(values) for values in state["interval"]]
-        self.first_loss, self.last_good_loss = state["first_loss"], state["last_good_loss"]
-        self.notes = list(state["notes"])
-        is_complete = checkpoint.step == self.recipe.steps
-        self.continued_from = [*state["continued_from"], *([] if is_complete else [checkpoint.step])]
-        self.clock = _Clock(self.device, state["seconds"])
+        self.guard.restore(state["guard"])
 
     def _identity(self, step: int) -> str:
         """What a checkpoint of `step` must have in common with a training that goes on from it."""
@@ -396,22 +429,6 @@ class Training:
             peak_memory_bytes=peak_memory(self.device),
             speed=self.pace.typical,
         )
-
-
-class _Clock:
-    """Seconds used: by earlier attempts up to their checkpoints, and since."""
-
-    def __init__(self, device: torch.device, earlier: Mapping[str, float] | None = None) -> None:
-        self.earlier = earlier or {"wall": 0.0, "cpu": 0.0, "gpu": 0.0}
-        self.on_gpu = device.type != "cpu"
-        self.wall, self.cpu = time.perf_counter(), time.process_time()
-
-    def read(self, world: World) -> dict[str, float]:
-        """Wall time of this process; what all of them used of processors and accelerators. All must ask."""
-        wall, cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
-        used = world.mean(torch.tensor([cpu, wall if self.on_gpu else 0.0], dtype=torch.float64)) * world.size
-        since = dict(zip(("wall", "cpu", "gpu"), (wall, *used.tolist()), strict=True))
-        return {name: self.earlier[name] + value for name, value in since.items()}
 
 
 def _unheard(*_: object) -> None:

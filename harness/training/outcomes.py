@@ -1,11 +1,15 @@
-"""How a training can end: trained, diverged, or interrupted."""
+"""How a training can end: trained, diverged, or interrupted; and what it used."""
 
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from harness.records.record import CurvePoint
+from harness.training.parallel import World
 from harness.training.speed import Speed
 
 
@@ -26,12 +30,28 @@ class Effort:
     continued_from: tuple[int, ...]
     """The steps at which earlier attempts were continued."""
     notes: tuple[str, ...]
-    """Sentences on what went wrong and was mended: an unreadable checkpoint."""
+    """Sentences on what went wrong and was mended: an unreadable checkpoint, a batch that was left out."""
     peak_memory_bytes: int | None
     """The most that PyTorch's tensors took of the accelerator at once, in the last attempt and this process; None on a
     device that does not tell."""
     speed: Speed | None
     """Of the last attempt's steps, the median over its curve; None where it has fewer than two points behind them."""
+
+
+class Clock:
+    """Seconds used: by earlier attempts up to their checkpoints, and since."""
+
+    def __init__(self, device: torch.device, earlier: Mapping[str, float] | None = None) -> None:
+        self.earlier = earlier or {"wall": 0.0, "cpu": 0.0, "gpu": 0.0}
+        self.on_gpu = device.type != "cpu"
+        self.wall, self.cpu = time.perf_counter(), time.process_time()
+
+    def read(self, world: World) -> dict[str, float]:
+        """Wall time of this process; what all of them used of processors and accelerators. All must ask."""
+        wall, cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
+        used = world.mean(torch.tensor([cpu, wall if self.on_gpu else 0.0], dtype=torch.float64)) * world.size
+        since = dict(zip(("wall", "cpu", "gpu"), (wall, *used.tolist()), strict=True))
+        return {name: self.earlier[name] + value for name, value in since.items()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,15 +69,27 @@ class Trained:
 
 
 class Diverged(Exception):  # noqa: N818 (a state of a trial, not a programming error)
-    """The loss or the gradient became NaN or infinite, or the loss rose above `recipe.divergence` times the first."""
+    """A bad step that the recipe has no going back from: see `harness.training.guard`."""
 
-    def __init__(self, step: int, last_good_loss: float | None, curve: tuple[CurvePoint, ...], effort: Effort) -> None:
-        super().__init__(step, last_good_loss, curve, effort)
-        self.step, self.last_good_loss, self.curve, self.effort = step, last_good_loss, curve, effort
+    def __init__(
+        self,
+        step: int,
+        reason: str,
+        last_good_loss: float | None,
+        curve: tuple[CurvePoint, ...],
+        effort: Effort,
+        left_out: tuple[int, ...] = (),
+    ) -> None:
+        super().__init__(step, reason, last_good_loss, curve, effort, left_out)
+        self.step, self.reason, self.last_good_loss = step, reason, last_good_loss
+        self.curve, self.effort, self.left_out = curve, effort, left_out
 
     def __str__(self) -> str:
         loss = "there was none" if self.last_good_loss is None else f"it was {self.last_good_loss:.4g}"
-        return f"training diverged at step {self.step}; the last good loss: {loss}"
+        said = f"training diverged at step {self.step} ({self.reason}); the last good loss: {loss}"
+        if not self.left_out:
+            return said
+        return f"{said}; left out before, as bad too: the batches of steps {', '.join(map(str, self.left_out))}"
 
 
 class Interrupted(Exception):  # noqa: N818

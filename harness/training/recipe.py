@@ -54,7 +54,16 @@ class Recipe:
     """Of the forward pass; weights stay float32. `auto`: bfloat16 where the device computes in it, else float32; which
     of the two is decided where a study begins and is part of its trials' identity."""
     divergence: float = 20.0
-    """Training stops as diverged when a step's loss is above this multiple of the first step's."""
+    """Training stops as diverged when a step's loss is above this multiple of the first step's, unless `spike` calls
+    that step bad before."""
+    spike: float | None = field(default=None, metadata=IDENTITY_UNLESS_DEFAULT)
+    """A step is bad when its loss is above this multiple of the median of the last `spike_window` good steps', as it is
+    when a loss or a gradient's norm is not finite; null: no such rule."""
+    spike_window: int = field(default=20, metadata=IDENTITY_UNLESS_DEFAULT)
+    """Steps that `spike` compares with; before there are so many it calls none bad."""
+    max_rollbacks: int = field(default=0, metadata=IDENTITY_UNLESS_DEFAULT)
+    """How often a training goes back to the checkpoint before a bad step, and on without that step's batch. After the
+    next bad step it has diverged; with 0 after the first (`harness.training.guard`)."""
     log_every: int = 10
     """Steps between the points of the training curve; a point of `train_loss` is the mean over them."""
     validate_every: int = 100
@@ -91,7 +100,8 @@ class Recipe:
             _check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         every = self.keep_checkpoint_every
         _check(every is None or every >= 1, "keep_checkpoint_every", "at least 1, or null", every)
-        for name in ("warmup_steps", "data_workers"):
+        _check(self.spike is None or 1 < self.spike < math.inf, "spike", "a number above 1, or null", self.spike)
+        for name in ("warmup_steps", "data_workers", "max_rollbacks"):
             _check(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
         _check(0 < self.learning_rate < math.inf, "learning_rate", "a number above 0", self.learning_rate)
         _check(1 < self.divergence < math.inf, "divergence", "a number above 1", self.divergence)
@@ -161,7 +171,7 @@ class Recipe:
 
 _COUNTS = (
     "steps", "batch_size", "log_every", "validate_every", "validation_images", "checkpoint_every", "checkpoints_kept",
-    "ema_snapshot_every",
+    "ema_snapshot_every", "spike_window",
 )  # fmt: skip
 _WIDEST_SPAN = 12**-0.5  # of the plain mean
 _CHOICES = {

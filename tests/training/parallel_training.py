@@ -1,14 +1,15 @@
 """Trainings in several processes, one after the other. argv: a file of jobs.
 
-A job: {folder, size, recipe, parallel, objective, double, dies, data, port}.
+A job: {folder, size, recipe, parallel, objective, double, dies, data, bad, port}.
 
     double   in float64
     dies     [process, point, step, saved]: killed by SIGKILL there, once the checkpoint of step `saved` stands
     data     the process that has other data
+    bad      the step in which the last process has images that are no numbers
 
-The processes are forked from this one, which computes nothing. Beside the jobs lies `codes.json` then, the exit
-codes of each. In a job's folder: `result.pt`, the average's weights and the curve; `refused-N.txt` where process N was refused;
-and `steps.log`, one line for each step that was trained and each checkpoint that stands, appended as it happens.
+The processes are forked from this one, which computes nothing. Beside the jobs lies `codes.json` then, the exit codes
+of each. In a job's folder: `result.pt`, the average's weights and the curve; `refused-N.txt` where process N was
+refused; `steps.log`, a line for each step that was trained and each checkpoint that stands, appended as it happens.
 """
 
 import json
@@ -18,6 +19,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,8 @@ def train_share(job: dict[str, Any], rank: int) -> None:
         arm(network, folder, *job["dies"][1:])
     if rank == job["data"]:
         loop.Training._identity = lambda _self, _step: "another"  # type: ignore[method-assign]
+    if job["bad"] and rank == job["size"] - 1:
+        spoil(job["bad"])
     trained = run(
         folder,
         recipe,
@@ -61,7 +65,8 @@ def train_share(job: dict[str, Any], rank: int) -> None:
     tensors = named_tensors(trained.model)
     if rank == 0:
         curve = [(point.step, point.name, point.value) for point in trained.curve]
-        torch.save({"tensors": tensors, "curve": curve, "from": trained.effort.continued_from}, folder / "result.pt")
+        effort = {"from": trained.effort.continued_from, "notes": trained.effort.notes}
+        torch.save({"tensors": tensors, "curve": curve, **effort}, folder / "result.pt")
 
 
 def note(folder: Path, **line: int) -> None:
@@ -104,6 +109,16 @@ def arm(network: nn.Module, folder: Path, point: str, step: int, saved: int) -> 
         saving.write_state = lambda _folder, at, *_: (
             die_after(folder, saved) if at == step else write_state(_folder, at, *_)
         )
+
+
+def spoil(step: int) -> None:
+    """The images of this process's share of that step are no numbers."""
+    advance = loop.Training.advance
+
+    def advancing(self: loop.Training, at: int, batch: Any) -> None:
+        advance(self, at, replace(batch, x0=batch.x0 * torch.nan) if at == step else batch)
+
+    loop.Training.advance = advancing  # type: ignore[method-assign]
 
 
 def die_after(folder: Path, saved: int) -> None:

@@ -17,6 +17,7 @@ from torch import nn
 
 from harness.records.errors import UserError
 from harness.training.batches import training_rows
+from harness.training.guard import Guard
 from harness.training.outcomes import Trained
 from harness.training.parallel import World, check_independent
 from harness.training.parallel_config import DdpParallel
@@ -30,7 +31,16 @@ def job(folder: Path, size: int, parallel: str = "ddp", **more: Any) -> dict[str
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     own = {"folder": str(folder), "size": size, "parallel": parallel, "port": port}
-    return {"recipe": {}, "objective": "flow_matching", "double": False, "dies": None, "data": None, **own, **more}
+    return {
+        "recipe": {},
+        "objective": "flow_matching",
+        "double": False,
+        "dies": None,
+        "data": None,
+        "bad": 0,
+        **own,
+        **more,
+    }
 
 
 def train_together(work: Path, jobs: list[dict[str, Any]]) -> list[list[int]]:
@@ -75,6 +85,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         job(work / "none", 2, "none"),
         job(work / "few", 3, "ddp", recipe={"batch_size": 2}),
         job(work / "other data", 2, "ddp", data=1),
+        job(work / "bad", 2, "fsdp", double=True, bad=7, recipe={"max_rollbacks": 1}),
     ]
     assert all(code == 0 for codes in train_together(work, [*cuts, *others]) for code in codes)
     return work
@@ -95,6 +106,17 @@ def test_in_float32_it_is_to_rounding(tmp_path: Path, trained: Path) -> None:
 def test_what_an_objective_trains_beside_is_shared_too(tmp_path: Path, trained: Path) -> None:
     one = run(tmp_path, model=undropped(tiny_network()).double(), objective=in_float64(Judged()))
     assert_alike(trained / "judged", one, rtol=1e-10)
+
+
+def test_a_batch_that_is_bad_in_one_process_is_left_out_by_all(
+    tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, guard = dataclasses.replace(RECIPE, max_rollbacks=1), Guard.__init__
+    monkeypatch.setattr(Guard, "__init__", lambda self, given: guard(self, given) or self.leave_out(7))
+    one = run(tmp_path, recipe, model=undropped(tiny_network()).double(), objective=in_float64(flow_matching()))
+    assert_alike(trained / "bad", one, rtol=1e-10)
+    (note,) = result(trained / "bad")["notes"]
+    assert note.startswith("step 7 is left out, with its images")
 
 
 def test_what_cannot_be_is_one_sentence(trained: Path) -> None:

@@ -244,7 +244,7 @@ def test_a_divergence_is_a_failed_record_with_its_step_and_last_good_loss(workpl
     spec = tiny_spec("recipe.log_every=1")
     record = run_trial(spec, attempt())
     assert record.state == "failed"
-    expected = f"training diverged at step 4; the last good loss: it was {losses[2].item():.4g}"
+    expected = f"training diverged at step 4 (train_loss is nan); the last good loss: it was {losses[2].item():.4g}"
     assert {name: record.quantities[name] for name in LEARNT} == dict.fromkeys(
         LEARNT, Failed(phase="train", message=expected)
     )
