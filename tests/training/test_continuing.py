@@ -19,6 +19,7 @@ from torch import nn
 from harness.records.errors import UserError
 from harness.training import loop
 from harness.training.outcomes import Interrupted, Trained
+from harness.training.parallel import World
 from harness.training.randomness import DataOrder, generator
 from harness.training.saving import LOCK
 
@@ -120,7 +121,7 @@ def forget(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     """Of a checkpoint, the tensors whose names begin so."""
     load = loop.load
 
-    def forgetful(checkpoint: loop.Checkpoint, targets: dict[str, torch.Tensor], world: loop.World) -> None:
+    def forgetful(checkpoint: loop.Checkpoint, targets: dict[str, torch.Tensor], world: World) -> None:
         kept = {name: tensor for name, tensor in targets.items() if not name.startswith(f"{what}.")}
         assert len(kept) < len(targets)
         load(checkpoint, kept, world)
