@@ -22,6 +22,10 @@ from harness.records.errors import UserError, unknown_name
 ASK_EVERY_POLLS = 5
 """Slurm is asked once in so many looks at locks and leases, which cost it nothing."""
 
+OTHERS_S = 60
+"""So long after one of a job's tasks has ended srun kills the others, without a word. They end long before: the first
+task hears of it, names who died and leaves, and the others follow (`harness.launch.team`)."""
+
 LARGEST_ARRAY = 1000
 """Slurm's default MaxArraySize is 1001."""
 
@@ -116,7 +120,7 @@ def slurm_parameters(launcher: SlurmLauncher) -> dict[str, Any]:
         "cpus_per_task": launcher.cpus,
         "ntasks_per_node": launcher.processes_a_node,
         "nodes": launcher.nodes,
-        "srun_args": ["--kill-on-bad-exit=1"],  # one that dies ends them all, whatever the cluster's default
+        "srun_args": ["--kill-on-bad-exit=0", f"--wait={OTHERS_S}"],
         "signal_delay_s": launcher.signal_delay_s,
         "array_parallelism": launcher.array_parallelism or launcher.max_in_flight,
         "setup": [*(f"export {name}='{value}'" for name, value in thread_variables(launcher).items()), *launcher.setup],

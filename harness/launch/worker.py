@@ -202,8 +202,8 @@ class StopSignals:
     that wants to save first listens for SIGTERM itself, so the warning is passed on as SIGTERM. In the driver's own
     process none of them is touched. After the block all are ignored: the result is about to be written.
 
-    On Slurm a signal may come while the worker still imports; it is held from the first line on (`HOLD_SIGNALS`). To
-    the tasks of a job one of which died, Slurm sends SIGTERM: then that death is raised.
+    On Slurm a signal may come while the worker still imports; it is held from the first line on (`HOLD_SIGNALS`). Where
+    one of a job's tasks died, Slurm may send SIGTERM to the others: then that death is raised.
     """
 
     def __init__(self, *, listens: bool, team: Team | None = None) -> None:
