@@ -5,10 +5,8 @@ The bits are equal on all devices. Normal numbers are made of them by logarithm 
 is a device's own.
 """
 
-import functools
 import math
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -65,9 +63,3 @@ def _words(samples: Tensor, draw: int, key: tuple[int, int], blocks: int) -> Wor
     block = torch.arange(blocks, device=samples.device).expand(shape)
     low, high = (samples & MASK)[:, None].expand(shape), (samples >> 32)[:, None].expand(shape)
     return philox((block, torch.full_like(block, draw), low, high), key)
-
-
-@functools.cache
-def on_device(kind: str) -> Callable[..., Any]:
-    """`normals` as that kind of device computes it best: on CUDA compiled, which makes one kernel of it."""
-    return torch.compile(normals, dynamic=True) if kind == "cuda" else normals

@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from harness.training.counter import on_device, uniforms
+from harness.training import counter
 from harness.training.recipe import Recipe
 
 
@@ -79,14 +79,13 @@ class IndexedDraws:
         return self._normal("indexed", row)
 
     def uniform(self) -> Tensor:
-        return uniforms(self._samples, self._next("indexed"), self._keys["indexed"])
+        return counter.uniforms(self._samples, self._next("indexed"), self._keys["indexed"])
 
     def encoding(self, row: Sequence[int]) -> Tensor:
         return self._normal("indexed-encoding", row)
 
     def _normal(self, stream: str, row: Sequence[int]) -> Tensor:
-        draw = on_device(self._samples.device.type)
-        numbers: Tensor = draw(self._samples, self._next(stream), self._keys[stream], math.prod(row))
+        numbers = counter.normals(self._samples, self._next(stream), self._keys[stream], math.prod(row))
         return numbers.reshape(len(numbers), *row)
 
     def _next(self, stream: str) -> int:

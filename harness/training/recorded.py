@@ -34,7 +34,7 @@ class Recorded:
 
     def __init__(self, run: Callable[[Any], Mapping[str, Tensor]], parameters: Iterable[nn.Parameter]) -> None:
         self._run, self._parameters = run, list(parameters)
-        self._stream, self._graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+        self._stream, self._graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()  # type: ignore[no-untyped-call]
         self._calls = 0
         self._batch: Any = None
         self._values: Mapping[str, Tensor] = {}
