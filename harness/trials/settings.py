@@ -101,6 +101,8 @@ def _check_processes(launcher: LauncherConfig, parallel: ParallelConfig, recipe:
             f"{said} makes {count} processes that share a batch of recipe.batch_size={recipe.batch_size} images, which "
             f"leaves some without any; use at most {recipe.batch_size}"
         )
+    if recipe.cuda_graph:
+        raise UserError(f"recipe.cuda_graph records what one process computes, and {said} makes {count}; leave it out")
     if recipe.channels_last and isinstance(parallel, FsdpParallel):
         raise UserError(
             "recipe.channels_last orders kernels as parallel=fsdp cannot share them; leave it out, or take parallel=ddp"

@@ -141,6 +141,14 @@ def test_settings_outside_groups_can_be_set():
             "launcher.nodes=2 launcher.gpus=1 makes 2 proces",
         ),
         (["launcher.processes=2"], "launcher.processes=2 on a node are not launcher.gpus=1; leave out launcher.proce"),
+        (
+            ["launcher.gpus=2", "parallel=ddp", "recipe.cuda_graph=true"],
+            "records what one process computes, and launcher.gpus",
+        ),
+        (
+            ["launcher.gpus=2", "parallel=fsdp", "recipe.channels_last=true"],
+            "orders kernels as parallel=fsdp cannot share",
+        ),
         (["launcher.gpus=0", "recipe.device=cuda"], "launcher.gpus=0 asks Slurm for none; set launcher.gpus=1"),
     ],
 )
