@@ -88,7 +88,8 @@ def load(
 
     `text` and `autoencoder` are the settings of what it was trained with: the first by default the published or the
     packaged one, the second the published one, or none. UserError for what is missing, damaged, altered, or another
-    than it was trained with, before anything is built.
+    than it was trained with, before anything is built; of the text encoder, when a text asks for it. `device` is auto,
+    cpu, cuda or mps.
     """
     from harness.publish.model import load_model
 

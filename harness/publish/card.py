@@ -6,7 +6,6 @@ from typing import Any
 from harness.coreml.parity import ParityResult
 from harness.models.weights import Weights
 from harness.publish.folder import Choices
-from harness.records.judging import GENERATED_PICTURES
 from harness.records.plain import to_plain
 from harness.records.quantities import TWIN, title_of
 from harness.records.quantity import Counted, Failed, Measured, Quantity, Unavailable
@@ -14,6 +13,7 @@ from harness.records.record import TrialRecord
 from harness.records.store import Store
 from harness.records.yaml_text import write_yaml
 from harness.reporting.format import listed, significant
+from harness.trials.task_config import task_of
 
 LISTED_PROMPTS = 12
 NOT_TOLD = ("replicates", "kind", "value", "unit", "low", "high", "spread")
@@ -128,7 +128,7 @@ def _numbers(record: TrialRecord, others: Sequence[TrialRecord]) -> str:
     )
     told = {name: _conditions(each) for name, each in own.items()}
     details = _folded("What each number is conditional on", _yaml({name: each for name, each in told.items() if each}))
-    return _section("Numbers", f"{text}\n{_seeds(others)}\n{details}")
+    return _section("Numbers", f"{text}\n{_seeds(record, others)}\n{details}")
 
 
 def _row(name: str, quantity: Quantity) -> tuple[str, str, str, str]:
@@ -150,9 +150,9 @@ def _n(value: float) -> str:
     return ("\u2212" if value < 0 else "") + significant(abs(value))
 
 
-def _seeds(others: Sequence[TrialRecord]) -> str:
+def _seeds(record: TrialRecord, others: Sequence[TrialRecord]) -> str:
     """What other trainings of the same gave: one of several may have been chosen because it is the best."""
-    name = GENERATED_PICTURES.first
+    name = task_of(record.protocol).judging.first
     scored = [(each.seed, each.quantities.get(name)) for each in others]
     told = [f"{_n(score.value)} (seed {seed})" for seed, score in scored if isinstance(score, Measured)]
     if not told:

@@ -113,11 +113,15 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def check_files(folder: Path, manifest: Manifest, below: Iterable[str]) -> None:
-    """UserError for the first file that is missing or altered, of those that are one of `below` or lie in one."""
+    """UserError for the first file that is missing, altered or nobody's, of those that are one of `below` or lie in
+    one."""
     chosen = tuple(below)
-    for name, sha256 in manifest.files.items():
-        if not any(name == each or name.startswith(f"{each}/") for each in chosen):
+    there = {path.relative_to(folder).as_posix(): None for path in sorted(folder.rglob("*")) if path.is_file()}
+    for name in {**manifest.files, **there}:
+        if name in (CONFIG, README) or not any(name == each or name.startswith(f"{each}/") for each in chosen):
             continue
+        if (sha256 := manifest.files.get(name)) is None:
+            raise UserError(f"{folder / name} was not published with the rest; remove it")
         if not (folder / name).is_file():
             raise UserError(f"{folder} lacks {name}; fetch the folder again, whole")
         if (own := file_hash(folder / name)) != sha256:

@@ -28,6 +28,7 @@ from harness.models.weights import Weights, read_weights
 from harness.publish.folder import AUTOENCODER, MODEL, Manifest, check_files, read_manifest
 from harness.records.errors import UserError
 from harness.records.plain import from_plain, to_plain
+from harness.training.device import resolve_device
 from harness.trials.sampling_run import class_names, denoised_channels, prompts_of
 from harness.trials.settings import settings_of
 from harness.trials.spec import cache_folder
@@ -156,6 +157,11 @@ def load_folder(
     check_files(folder, manifest, (MODEL, PROMPTS, AUTOENCODER))
     autoencoder = autoencoder or _published_autoencoder(folder, manifest)
     architecture = from_plain(ArchitectureConfig, manifest.architecture)
+    if architecture.fingerprint != manifest.architecture_fingerprint:
+        raise UserError(
+            f"{folder} is of the architecture {manifest.architecture_fingerprint}, which this version of unet-harness "
+            f"reads as {architecture.fingerprint}; install the version that wrote it, {manifest.harness['version']}"
+        )
     weights = read_weights(folder / MODEL, architecture)
     prompts = read_prompts(folder / PROMPTS, manifest.text)
     sampling = from_plain(SamplingConfig, manifest.choices.sampling, where="sampling")
@@ -188,7 +194,7 @@ def _model(
     device: str,
 ) -> Model:
     """The autoencoder is compared with the one that made the latents before anything is built."""
-    training, where, config = weights.training, torch.device(device), autoencoder or PixelsAutoencoder()
+    training, where, config = weights.training, resolve_device(device, "device"), autoencoder or PixelsAutoencoder()
     assert training is not None
     loaded = None
     if training.autoencoder is not None:

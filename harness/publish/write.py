@@ -223,7 +223,11 @@ def _appearing(target: Path) -> Iterator[Path]:
         yield temporary
         temporary.rename(target)
     except OSError as error:
-        raise unwritable(target, error) from error
+        if error.filename is None or str(error.filename).startswith(str(temporary)):
+            raise unwritable(target, error) from error
+        raise UserError(
+            f"cannot read {error.filename}: {error.strerror or error}; mend that, then publish again"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

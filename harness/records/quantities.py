@@ -1,7 +1,7 @@
 """The quantities of the records, as a reader who does not know them needs them: one line each; which way each goes.
 
 A report names a quantity by its name in the records; `twin.` before it means that of the study's deployment twin. A
-task with quantities of its own registers them in its file.
+task with quantities of its own has them in its configuration.
 """
 
 from collections.abc import Mapping

@@ -12,14 +12,15 @@ from harness.records.errors import UserError
 from harness.training.recipe import Recipe
 
 
-def resolve_device(name: str) -> torch.device:
-    """`auto` is CUDA, else MPS, else the CPU. Errors: UserError if the machine has no such device."""
+def resolve_device(name: str, setting: str = "recipe.device") -> torch.device:
+    """`auto` is CUDA, else MPS, else the CPU. Errors: UserError, which names the setting, if the machine has no such
+    device."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind, here in available.items() if here))
-    if not available[name]:
+    if not available.get(name, False):
         here = ", ".join(kind for kind, is_here in available.items() if is_here)
-        raise UserError(f"recipe.device is '{name}', which this machine does not have; choose one of: auto, {here}")
+        raise UserError(f"{setting} is '{name}', which this machine does not have; choose one of: auto, {here}")
     return torch.device(name)
 
 

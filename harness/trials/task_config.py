@@ -20,6 +20,7 @@ from harness.architecture.kinds import kind_of
 from harness.records.errors import UserError
 from harness.records.judging import GENERATED_PICTURES, Judging
 from harness.records.plain import from_plain, identity, tag_of
+from harness.records.quantities import KnownQuantity, register
 from harness.training.objective_config import FlowMatchingConfig, ObjectiveConfig
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Scoring:
     """How a trained network is scored, as far as settings tell."""
 
     scores: tuple[str, ...]
-    """The quantities that are measured of it. Their lines are in `harness.records.quantities`."""
+    """The quantities that are measured of it: the task's own, or of `harness.records.quantities`."""
     samples: int
     """How many a score is computed from, at most."""
     passes: int = 1
@@ -57,6 +58,11 @@ class TaskConfig:
     scored_by: ClassVar[tuple[str, ...]] = ()
     """The sections of its protocol that scores depend on, and no training."""
     judging: ClassVar[Judging]
+    quantities: ClassVar[Mapping[str, KnownQuantity]] = {}
+    """Its own, beside those that all tasks share: known wherever the task is."""
+
+    def __init_subclass__(cls) -> None:
+        register(cls.quantities)
 
     @property
     def name(self) -> str:

@@ -19,7 +19,7 @@ from harness.data.prompts import read_prompts
 from harness.models import weights as weights_module
 from harness.models.weights import PICKLES
 from harness.publish import write
-from harness.publish.folder import read_manifest
+from harness.publish.folder import read_manifest, write_manifest
 from harness.records.errors import UserError
 from harness.records.quantity import Measured
 from harness.records.store import Store
@@ -120,6 +120,7 @@ def test_the_card_says_what_other_seeds_gave_and_which_defaults_differ(record, t
 
 
 def altered(path, content=None):
+    path.parent.mkdir(exist_ok=True)
     path.write_bytes(path.read_bytes()[:-1] + b"\x00" if content is None else content)
 
 
@@ -136,6 +137,10 @@ DAMAGE = {
         "MODEL lacks model.safetensors; fetch the folder again",
     ),
     "prompts": (lambda m: altered(m / "text" / "prompts.safetensors"), "prompts.safetensors was altered"),
+    "a stranger's file": (
+        lambda m: altered(m / "autoencoder" / "config.json", b"{}"),
+        "autoencoder/config.json was not published with the rest; remove it",
+    ),
 }
 
 
@@ -153,6 +158,22 @@ def test_damage_is_one_sentence_before_anything_is_built(name, published, tmp_pa
     monkeypatch.chdir(tmp_path)
     damage(copied)
     with pytest.raises(UserError, match=sentence.replace("MODEL", "(.*/)?model")):
+        harness.load(copied)
+
+
+def test_a_device_that_is_not_here_is_one_sentence(published):
+    with pytest.raises(
+        UserError, match=r"^device is 'gpu', which this machine does not have; choose one of: auto, cpu"
+    ):
+        harness.load(published, device="gpu")
+
+
+def test_an_architecture_that_another_version_reads_otherwise_is_refused(published, tmp_path):
+    copied = tmp_path / "model"
+    shutil.copytree(published, copied, ignore=shutil.ignore_patterns("coreml"))
+    manifest = replace(read_manifest(copied), architecture_fingerprint="0" * 16)
+    write_manifest(copied, manifest)
+    with pytest.raises(UserError, match=r"is of the architecture 0{16}, which this version of unet-harness reads as"):
         harness.load(copied)
 
 

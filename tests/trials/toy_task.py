@@ -1,5 +1,5 @@
 """A second task, in one file: a linear network learns to undo a fixed blur of the digits, and a critic beside it to
-tell restored digits from sharp ones. Its one quantity is `psnr`, of which more is better; `register` makes it known.
+tell restored digits from sharp ones. Its one quantity is `psnr`, of which more is better.
 """
 
 from collections.abc import Mapping
@@ -19,8 +19,7 @@ from harness.data.images import ImageData
 from harness.models.pixels import to_uint8
 from harness.models.weights import Training
 from harness.records.judging import Floor, Judging
-from harness.records.quantities import register as register_quantities
-from harness.records.quantities import score
+from harness.records.quantities import KnownQuantity, score
 from harness.records.quantity import Measured
 from harness.training.batches import stacked
 from harness.training.device import resolve_device
@@ -117,6 +116,9 @@ class UnblurConfig(TaskConfig):
     takes: ClassVar[type[ArchitectureConfig]] = FilterConfig
     objectives: ClassVar[tuple[type[ObjectiveConfig], ...]] = (RestoringConfig,)
     groups: ClassVar[tuple[str, ...]] = ("data",)
+    quantities: ClassVar[Mapping[str, KnownQuantity]] = {
+        "psnr": score("PSNR", "Signal to noise of restored digits. More is better.", more_is_better=True)
+    }
     judging: ClassVar[Judging] = Judging(
         scores=("psnr",),
         controls={"blurred": "the blurred digits as they are; what needs no network"},
@@ -210,5 +212,3 @@ def register() -> None:
     kind_of(ArchitectureConfig, built_by=Filter)(FilterConfig)
     kind_of(ObjectiveConfig, built_by=Restoring)(RestoringConfig)
     kind_of(TaskConfig, built_by=load)(UnblurConfig)
-    explanation = "Signal to noise of restored digits. More is better."
-    register_quantities({"psnr": score("PSNR", explanation, more_is_better=True)})
