@@ -17,28 +17,21 @@ from statistics import median
 FORWARD, WITH_BACKWARD, RECOMPUTED = 2, 6, 8
 """FLOP a multiply-add of one forward pass: sampling; training; training that computes blocks twice."""
 
-PEAKS_TFLOPS: dict[str, tuple[float | None, float]] = {
-    "b200": (2250, 1125),
+PEAKS_TFLOPS: dict[str, tuple[float, float | None]] = {
+    "b200": (2250, None),
     "gh200": (989, 494),
     "h200": (989, 494),
-    "h200 nvl": (835, 417),
     "h100": (989, 494),
-    "h100 nvl": (835, 417),
+    "h100 nvl": (835, None),
     "h100 pcie": (756, 378),
     "a100": (312, 156),
     "a100 pcie": (312, 156),
-    "l40s": (362, 183),
-    "l4": (121, 60),
-    "a10": (125, 62.5),
-    "rtx 4090": (165, 82.6),
-    "rtx 3090": (71, 35.6),
-    "v100": (None, 15.7),
-    "t4": (None, 8.1),
+    "l40s": (362, None),
 }
-"""10^12 dense FLOP a second by a device's name, from NVIDIA's data sheets: in bfloat16, which None is for not computing
-in; and in float32, which is TF32 (so PyTorch's convolutions compute it) where the device has it. Half of what a sheet
-has with sparsity; of RTX cards, with float32 sums."""
-SAID_BESIDE = re.compile(r"nvidia|tesla|geforce|sxm\d?|hbm\d?e?|\d+gb")
+"""10^12 dense FLOP a second by a device's name, as other projects' tables cite NVIDIA's data sheets (half of what a sheet
+has with sparsity): in bfloat16, and in TF32, in which PyTorch's convolutions compute float32. None, and a device that is
+not here, have no MFU."""
+SAID_BESIDE = re.compile(r"nvidia|sxm\d?|hbm\d?e?|\d+gb")
 """Words of PyTorch's name for a device that change no peak."""
 
 

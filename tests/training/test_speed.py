@@ -25,9 +25,8 @@ CPU = torch.device("cpu")
         ("NVIDIA H100 PCIe", "bfloat16", 756),
         ("NVIDIA A100-SXM4-80GB", "bfloat16", 312),
         ("NVIDIA A100-PCIE-40GB", "float32", 156),
-        ("NVIDIA GeForce RTX 4090", "bfloat16", 165),
-        ("Tesla V100-SXM2-16GB", "float32", 15.7),
-        ("Tesla T4", "bfloat16", None),
+        ("NVIDIA L40S", "float32", None),
+        ("NVIDIA L40S", "bfloat16", 362),
         ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", "bfloat16", None),  # a seventh of one
         ("NVIDIA GeForce RTX 4090 Laptop GPU", "bfloat16", None),
         ("cpu", "float32", None),
