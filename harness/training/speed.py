@@ -28,9 +28,9 @@ PEAKS_TFLOPS: dict[str, tuple[float, float | None]] = {
     "a100 pcie": (312, 156),
     "l40s": (362, None),
 }
-"""10^12 dense FLOP a second by a device's name, as other projects' tables cite NVIDIA's data sheets (half of what a sheet
-has with sparsity): in bfloat16, and in TF32, in which PyTorch's convolutions compute float32. None, and a device that is
-not here, have no MFU."""
+"""10^12 dense FLOP a second by a device's name, as tables of other projects cite NVIDIA's data sheets (half of what a
+sheet has with sparsity): in bfloat16, and in TF32, in which PyTorch's convolutions compute float32. None, and a device
+that is not here, have no MFU."""
 SAID_BESIDE = re.compile(r"nvidia|sxm\d?|hbm\d?e?|\d+gb")
 """Words of PyTorch's name for a device that change no peak."""
 
