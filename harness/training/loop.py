@@ -157,6 +157,7 @@ class Training:
                 parallelize(average, parallel, self.world, is_trained=False)
         kept = Kept(newest=recipe.checkpoints_kept, every=recipe.keep_checkpoint_every)
         self.checkpoints = Checkpoints(folder, kept, self.world, self._stands)
+        self.update.before_change = self.checkpoints.copied
         self.step = 0
         self.began = self.saved_step = 0
         self.curve: list[CurvePoint] = []
@@ -208,6 +209,7 @@ class Training:
         if step not in self.guard.left_out:
             torch.manual_seed(stream_seed(self.seed, "module", step))  # for modules that draw, as dropout does
             self.unread[step] = self.update(step, batch)
+        self.checkpoints.copied()
         self.ema.update(self.model, self.recipe.ema_decay_at(step))
         self.averages.update(self.model, step)
         self.step = step
@@ -310,7 +312,7 @@ class Training:
         if self.checkpoints.step == self.step:
             return
         self._settle()
-        self.checkpoints.begin(self.step, self._tensors(), self._state())
+        self.checkpoints.begin(self.step, self._tensors(), self._state(), changing=self.update.changing)
 
     def save_at_once(self) -> None:
         """Have a checkpoint of this step on the disk. UserError if it cannot be written."""

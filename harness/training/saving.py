@@ -1,17 +1,18 @@
 """The checkpoints of one training, written beside it.
 
-    training   begin: copies of all tensors, in memory ...... steps ...... settle: has it been written?
-    thread                        the files, their sums, state.json, the new name
+    training   begin ... forward, backward ... copied: the tensors may change ... steps ... settle: has it been written?
+    thread     copies of all tensors, in memory; the files, their sums, state.json, the new name
 
-What is copied does not change any more, so the next step may begin; there is one at a time, and whoever begins another
-waits for it first. The copies are kept for the next one: memory that is asked for anew costs more than copying.
+A forward and a backward pass change no weight, average or moment: those are copied meanwhile, and the optimiser waits
+for what is left of it. There is one checkpoint at a time, and whoever begins another waits for it first. The copies are
+kept for the next one: memory that is asked for anew costs more than copying.
 """
 
 import contextlib
 import copy
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -86,15 +87,32 @@ class Checkpoints:
         """Of the newest that this process made and gave its name."""
         self._group: Any = dist.new_group(backend="gloo") if world.size > 1 else None  # the thread's own
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._copying: Future[None] | None = None
         self._writing: Future[None] | None = None
         self._copies: dict[str, Tensor] = {}
 
-    def begin(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Have it written: tensors that may be shards, and plain JSON. The one before must be settled."""
+    def begin(
+        self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, changing: Set[str] = frozenset()
+    ) -> None:
+        """Have it written: tensors that may be shards, and plain JSON. The one before must be settled. Until `copied`
+        returns none of the tensors may change but those named `changing`, and those on a GPU, which are copied here."""
         assert self._writing is None
-        copies = self._copied(tensors), copy.deepcopy(state)
+        own = {name: with_rows(local(tensor)) for name, tensor in tensors.items()}
+        own = {name: tensor for name, tensor in own.items() if tensor.numel() > 0}  # an empty shard: others have it all
+        for name in own.keys() - self._copies.keys():
+            self._copies[name] = self._buffer(own[name], tensors[name])
+        here = {name for name, tensor in own.items() if name in changing or tensor.device.type != "cpu"}
+        self._copy({name: own[name] for name in here})
+        self._copying = self._thread.submit(self._copy, {name: own[name] for name in own if name not in here})
+        copies = {name: self._copies[name] for name in own}
+        self._writing = self._thread.submit(self._write, step, copies, copy.deepcopy(state))
         self.step = step
-        self._writing = self._thread.submit(self._write, step, *copies)
+
+    def copied(self) -> None:
+        """Wait until the tensors may change."""
+        if self._copying is not None:
+            self._copying.result()
+            self._copying = None
 
     def settle(self) -> UserError | NotFiniteError | None:
         """Wait for the one that is being written; why it does not stand, if so, which then all processes hear."""
@@ -115,17 +133,12 @@ class Checkpoints:
         """Wait for what is being written, however the training ended."""
         self._thread.shutdown(wait=True)
 
-    def _copied(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Of this process's tensors and shards, on the CPU and row by row."""
-        own = {name: with_rows(local(tensor)) for name, tensor in tensors.items()}
-        own = {name: tensor for name, tensor in own.items() if tensor.numel() > 0}  # an empty shard: others have it all
-        for name in own.keys() - self._copies.keys():
-            self._copies[name] = self._buffer(own[name], tensors[name])
-        for name, tensor in own.items():
+    def _copy(self, tensors: Mapping[str, Tensor]) -> None:
+        """To the CPU, row by row."""
+        for name, tensor in tensors.items():
             self._copies[name].copy_(tensor, non_blocking=tensor.is_cuda)
-        if any(tensor.is_cuda for tensor in own.values()):
+        if any(tensor.is_cuda for tensor in tensors.values()):
             torch.cuda.synchronize()
-        return {name: self._copies[name] for name in own}
 
     def _buffer(self, own: Tensor, whole: Tensor) -> Tensor:
         buffer = torch.empty(own.shape, dtype=own.dtype, pin_memory=own.is_cuda)

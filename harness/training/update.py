@@ -60,6 +60,8 @@ class Update:
         largest = world.largest_share(recipe.batch_size)
         self.micro_batch = recipe.micro_batch if isinstance(recipe.micro_batch, int) else largest
         self.notes: list[str] = []
+        self.before_change: Callable[[], None] = lambda: None
+        """Called before weights and moments change; a forward and a backward pass change buffers alone."""
         self.recorded: dict[str, Recorded] = {}
 
     def __call__(self, step: int, batch: TrainingBatch) -> dict[str, Tensor]:
@@ -75,6 +77,7 @@ class Update:
         return values
 
     def _step(self, name: str, step: int) -> Tensor:
+        self.before_change()
         optimizer = self.optimizers[name]
         if name != "model":
             self.world.mean_gradients(self.modules[name])
@@ -138,6 +141,12 @@ class Update:
         for name, module in self.modules.items():
             tensors |= live_tensors(module, f"{name}.") | self.optimizers[name].tensors(f"optimizer.{name}.")
         return tensors
+
+    @property
+    def changing(self) -> frozenset[str]:
+        """Of `tensors`, the names of those that a forward pass may change."""
+        buffers = {name: module.named_buffers() for name, module in self.modules.items()}
+        return frozenset(f"{name}.{buffer}" for name, named in buffers.items() for buffer, _ in named)
 
     def allocate(self, names: Iterable[str]) -> None:
         """Have `tensors` be those of a checkpoint with these names, to be filled."""

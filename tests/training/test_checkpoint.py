@@ -4,7 +4,9 @@ import dataclasses
 import errno
 import itertools
 import os
+import shutil
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +79,9 @@ def test_what_is_saved_is_what_was_there_when_it_began(tmp_path: Path, monkeypat
     may_write, write = threading.Event(), saving.write_tensors
     monkeypatch.setattr(saving, "write_tensors", lambda *given: may_write.wait(60) and write(*given))
     checkpoints, tensors, state = Checkpoints(tmp_path, KEPT, World(), lambda _step: None), tensors_of(5), state_of(5)
-    checkpoints.begin(5, tensors, state)
+    checkpoints.begin(5, tensors, state, changing={"c"})
+    tensors["c"].zero_()
+    checkpoints.copied()
     tensors["a"].zero_()
     state["curve"].clear()
     assert latest(tmp_path) == (None, ()), "nothing that is not whole has a checkpoint's name"
@@ -85,10 +89,31 @@ def test_what_is_saved_is_what_was_there_when_it_began(tmp_path: Path, monkeypat
     assert checkpoints.settle() is None
     newest, _ = latest(tmp_path)
     assert newest is not None
-    found = torch.zeros(4, 4)
-    load(newest, {"a": found}, World())
-    assert torch.equal(found, tensors_of(5)["a"])
+    found = {name: torch.zeros_like(tensor) for name, tensor in tensors_of(5).items()}
+    load(newest, found, World())
+    assert all(torch.equal(found[name], tensor) for name, tensor in tensors_of(5).items())
     assert newest.state == state_of(5)
+
+
+def _late(copy: Any, *given: Any) -> None:
+    time.sleep(0.3)
+    copy(*given)
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_no_weight_changes_before_it_is_copied(
+    tmp_path: Path, unbroken: Trained, monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
+    """However slow copying is; and it shows where the optimiser does not wait for it."""
+    copy = Checkpoints._copy
+    monkeypatch.setattr(Checkpoints, "_copy", lambda self, tensors: _late(copy, self, tensors))
+    if not waits:
+        monkeypatch.setattr(Checkpoints, "copied", lambda _self: None)
+    run(tmp_path)
+    shutil.rmtree(tmp_path / "checkpoint-00000014")
+    again = run(tmp_path)
+    assert again.effort.continued_from == (10,)
+    assert (again.curve == unbroken.curve) is waits
 
 
 def test_a_policy_says_what_stays(tmp_path: Path) -> None:
