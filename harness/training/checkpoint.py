@@ -7,18 +7,20 @@ Of N processes that train together each writes a part, tensors-1-of-N.safetensor
 of processes goes on from it.
 
 A checkpoint is written beside, synced, and renamed; the one before is kept until the next is whole. `latest` checks the
-sums, so that a truncated or flipped file is noticed, named, and the older one used. Nothing in it is a pickle.
+sums, so that a truncated or flipped file is noticed, named, set aside, and the older one used. One that cannot be read
+is no damage: a disk that does not answer ends the attempt, and nothing is touched. Nothing in it is a pickle.
 """
 
 import errno
+import functools
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,6 +30,8 @@ from torch import Tensor
 from harness.records.errors import UserError
 from harness.records.store import unwritable
 from harness.training.parallel import World
+
+T = TypeVar("T")
 
 TENSORS, STATE = "tensors.safetensors", "state.json"
 
@@ -76,19 +80,53 @@ def latest(
     folder: Path, *, at_most: int | None = None, world: World | None = None
 ) -> tuple[Checkpoint | None, tuple[str, ...]]:
     """The newest whole checkpoint, of step `at_most` or before where that is given, or None; and a sentence for every
-    one that is damaged, which is removed. All processes of a training ask together, and share the checking."""
+    one that is damaged, which gets another name. All processes of a training ask together, and share the checking.
+
+    Errors: UserError, in all of them, where one cannot read what is there."""
     world = world or World()
     notes: list[str] = []
-    for name in world.first([path.name for path in _checkpoints(folder)]):
+    for name in _of_first(world, lambda: [path.name for path in _checkpoints(folder)]):
         if at_most is not None and name > path_of(folder, at_most).name:
             continue
         found = _checked(folder / name, world)
         if isinstance(found, Checkpoint):
             return found, tuple(notes)
-        notes.append(f"the checkpoint {folder / name} is damaged ({found}): it was removed, and an older state used")
-        if world.is_first:
-            shutil.rmtree(folder / name, ignore_errors=True)
+        aside = _of_first(world, functools.partial(_set_aside, folder / name))
+        notes.append(f"the checkpoint {folder / name} is damaged ({found}): it is {aside} now, and an older state used")
     return None, tuple(notes)
+
+
+def _of_first(world: World, ask: Callable[[], T]) -> T:
+    """What the first process finds, or its UserError, in all."""
+    answer, refusal = None, None
+    if world.is_first:
+        try:
+            answer = ask()
+        except UserError as error:
+            refusal = str(error)
+    answer, refusal = world.first((answer, refusal))
+    if refusal is not None:
+        raise UserError(refusal)
+    return cast(T, answer)
+
+
+def _set_aside(path: Path) -> str:
+    """Give a damaged checkpoint a name that is none of a checkpoint, in the place of an earlier one of its step; that
+    name."""
+    aside = path.with_name(f"damaged-{path.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        path.rename(aside)
+    except OSError as error:
+        raise _refused("rename", path, error) from error
+    return aside.name
+
+
+def _refused(what: str, path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"cannot {what} {path}: {error.strerror or error}; no checkpoint was removed: run the same command again when "
+        "the disk answers, or move it away to go on without it"
+    )
 
 
 @torch.no_grad()
@@ -177,19 +215,31 @@ def drop_old(folder: Path, kept: Kept) -> None:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    return sorted(folder.glob("checkpoint-*"), reverse=True)
+    """The newest first. UserError where the folder cannot be read, which `Path.glob` would take for an empty one."""
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 - one call, whose errors are heard
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise _refused("read", folder, error) from error
+    return [folder / name for name in sorted(names, reverse=True) if name.startswith("checkpoint-")]
 
 
 def _checked(path: Path, world: World) -> Checkpoint | str:
-    """The checkpoint, or how it is damaged."""
-    problem = None
+    """The checkpoint, or how it is damaged: a file is missing, or is not what was written. UserError, in all processes,
+    where one cannot read it, which says nothing of what is there."""
+    damage, refusal = None, None
     try:
         body = _verified(path, world)
         found = Checkpoint(path=path, step=int(body["step"]), state=body["state"], files=tuple(sorted(body["sha256"])))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        problem = str(error)
-    problems = [each for each in world.all(problem) if each is not None]
-    return str(problems[0]) if problems else found
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        damage = str(error) or repr(error)
+    except OSError as error:
+        refusal = str(_refused("read", path, error))
+    told = world.all((damage, refusal))
+    if refusals := [each for _, each in told if each is not None]:
+        raise UserError(refusals[0])
+    return next((each for each, _ in told if each is not None), None) or found
 
 
 def _whole_step(path: Path) -> int | None:

@@ -259,8 +259,8 @@ class Training:
         self.guard.leave_out(bad.step)
         self.unread.clear()
         self._restore(checkpoint)
-        rows = DataOrder(len(self.data.train), self.recipe.batch_size, self.seed).at(bad.step).tolist()
-        left_out = f"step {bad.step} is left out, with its images {', '.join(map(str, rows))}: {bad.reason}"
+        rows = DataOrder(len(self.data.train), self.recipe.batch_size, self.seed).told(bad.step)
+        left_out = f"step {bad.step} is left out, with {rows}: {bad.reason}"
         for note in (*notes, f"{left_out}; the training went back to step {checkpoint.step}"):
             self.notes.append(note)
             log.warning(note)

@@ -105,6 +105,9 @@ def draws_of(recipe: Recipe, seed: int, step: int, samples: range, device: torch
     return IndexedDraws(seed, step, samples, recipe.batch_size, device)
 
 
+TOLD_ROWS = 8
+
+
 class DataOrder:
     """Which images a step sees: permutations of the data, one an epoch, cut into batches with no remainder dropped."""
 
@@ -122,6 +125,14 @@ class DataOrder:
             parts.append(part)
             position, needed = position + len(part), needed - len(part)
         return torch.cat(parts)
+
+    def told(self, step: int) -> str:
+        """Them for a sentence, which has few of many."""
+        rows = list(map(str, self.at(step).tolist()))
+        if len(rows) <= TOLD_ROWS:
+            return f"rows {', '.join(rows)} of the training data"
+        how = f"harness.training.randomness.DataOrder({self.n_images}, {self.batch_size}, {self.seed}).at({step})"
+        return f"{len(rows)} rows of the training data, {', '.join(rows[:TOLD_ROWS])} and so on ({how} has all)"
 
     def _permutation(self, epoch: int) -> Tensor:
         if epoch != self._epoch:

@@ -7,6 +7,9 @@ from typing import Literal
 from harness.records.errors import UserError
 from harness.records.plain import IDENTITY_UNLESS_DEFAULT, NOT_IDENTITY
 
+SPIKE_WINDOW = 20
+ROUNDED_OTHERWISE = ("compile", "channels_last", "cuda_graph")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
@@ -59,8 +62,8 @@ class Recipe:
     spike: float | None = field(default=None, metadata=IDENTITY_UNLESS_DEFAULT)
     """A step is bad when its loss is above this multiple of the median of the last `spike_window` good steps', as it is
     when a loss or a gradient's norm is not finite; null: no such rule."""
-    spike_window: int = field(default=20, metadata=IDENTITY_UNLESS_DEFAULT)
-    """Steps that `spike` compares with; before there are so many it calls none bad."""
+    spike_window: int = field(default=SPIKE_WINDOW, metadata=IDENTITY_UNLESS_DEFAULT)
+    """Steps that `spike` compares with; before there are so many it calls none bad. The default where there is none."""
     max_rollbacks: int = field(default=0, metadata=IDENTITY_UNLESS_DEFAULT)
     """How often a training goes back to the checkpoint before a bad step, and on without that step's batch. After the
     next bad step it has diverged; with 0 after the first (`harness.training.guard`)."""
@@ -85,13 +88,15 @@ class Recipe:
     """Recompute every UNet block in the backward pass instead of keeping what it made: less memory, about a third more
     time, the same gradients."""
     compile: bool = field(default=False, metadata=NOT_IDENTITY)
-    """Every block by `torch.compile`, in training: its first steps take minutes, the others less time and memory. As on
-    another device the same numbers are rounded in another order, so it is recorded and no part of the identity."""
+    """Every block by `torch.compile`, in training; what it saves, and how long compiling takes, was not measured. The
+    same function, rounded otherwise: in another order, and where operators are fused less often, since what is between
+    them stays float32 in bfloat16 too. As the device it is recorded, and no part of the identity."""
     channels_last: bool = field(default=False, metadata=NOT_IDENTITY)
-    """Kernels in the order (out, height, width, in), which tensor cores read as it is: the same numbers, likewise."""
+    """Kernels in the order (out, height, width, in), which tensor cores read as it is: other kernels of the same
+    function, which add in another order. Recorded likewise."""
     cuda_graph: bool = field(default=False, metadata=NOT_IDENTITY)
     """On CUDA, in one process: a step's kernels are recorded once and replayed, which spares small networks the time
-    that a processor takes to hand them over. The same kernels on the same numbers."""
+    that a processor takes to hand them over. The same kernels on the same numbers; recorded likewise."""
     data_workers: int = field(default=0, metadata=NOT_IDENTITY)
     """Processes that read images which do not fit in memory; 0 reads them in the training process."""
 
@@ -127,6 +132,8 @@ class Recipe:
             _check((self.decay_start or 0) >= 1, "decay_start", "a step from 1 with inverse_sqrt", self.decay_start)
         else:
             _check(self.decay_start is None, "decay_start", f"null with schedule={self.schedule}", self.decay_start)
+        compares = self.spike is not None or self.spike_window == SPIKE_WINDOW
+        _check(compares, "spike_window", f"{SPIKE_WINDOW} with spike=null, which compares nothing", self.spike_window)
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of step `step`, counted from 1."""
@@ -155,6 +162,12 @@ class Recipe:
         return self.checkpoints_kept + self.steps // (self.keep_checkpoint_every or self.steps + 1)
 
     @property
+    def rounded_otherwise(self) -> dict[str, bool]:
+        """The settings by which the same training is rounded otherwise, where they are on: conditions of all that it
+        finds, and no part of its identity."""
+        return {name: True for name in ROUNDED_OTHERWISE if getattr(self, name)}
+
+    @property
     def named_schedule(self) -> str:
         """The settings that say where the learning rate falls, as they are written."""
         return f"recipe.cooldown={self.cooldown:g}" if self.cooldown else f"recipe.schedule={self.schedule}"
@@ -180,6 +193,21 @@ _CHOICES = {
     "precision": ("float32", "bfloat16", "auto"),
     "device": ("auto", "cpu", "cuda", "mps"),
 }
+
+
+def check_recordable(recipe: Recipe, device: str, processes: int) -> None:
+    """UserError where `recipe.cuda_graph` is on and a step cannot be recorded on a device of that kind; with `auto`,
+    which is not known yet, the rest is checked."""
+    if not recipe.cuda_graph:
+        return
+    if device not in ("auto", "cuda"):
+        raise UserError(f"recipe.cuda_graph records what CUDA computes, and this training is on {device}; leave it out")
+    if processes > 1:
+        raise UserError(
+            f"recipe.cuda_graph records what one process computes, and {processes} share this training; leave it out"
+        )
+    if recipe.gradient_checkpointing:
+        raise UserError("recipe.cuda_graph records no block that is computed twice; leave out gradient_checkpointing")
 
 
 def _check(holds: bool, name: str, rule: str, value: object) -> None:

@@ -11,21 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.records.errors import UserError
-from harness.training.recipe import Recipe
-
 WARM_UP = 3
 """Calls that run as they are, before the recording: libraries choose their kernels in the first."""
-
-
-def check_recordable(recipe: Recipe, device: torch.device, processes: int) -> None:
-    """UserError where a pass cannot be recorded."""
-    if device.type != "cuda":
-        raise UserError(f"recipe.cuda_graph records what CUDA computes, and this training is on {device.type}")
-    if processes > 1:
-        raise UserError(f"recipe.cuda_graph records what one process computes, and {processes} share this training")
-    if recipe.gradient_checkpointing:
-        raise UserError("recipe.cuda_graph records no block that is computed twice; leave out gradient_checkpointing")
 
 
 class Recorded:

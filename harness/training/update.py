@@ -19,8 +19,8 @@ from harness.training.objective import Loss, Objective, TrainingBatch
 from harness.training.optimizer import AdamW, Optimizer
 from harness.training.parallel import World, check_independent, gradients_kept, parallelize
 from harness.training.parallel_config import ParallelConfig
-from harness.training.recipe import Recipe
-from harness.training.recorded import Recorded, check_recordable
+from harness.training.recipe import Recipe, check_recordable
+from harness.training.recorded import Recorded
 from harness.training.tensors import live_tensors
 
 log = logging.getLogger(__name__)
@@ -48,8 +48,7 @@ class Update:
             what = "recipe.micro_batch" if world.size == 1 else f"parallel={parallel.kind}"
             for module in self.modules.values():
                 check_independent(module, what)
-        if recipe.cuda_graph:
-            check_recordable(recipe, device, world.size)
+        check_recordable(recipe, device.type, world.size)
         if recipe.compile:
             compile_blocks(network)
         self.network = parallelize(network, parallel, world)

@@ -16,6 +16,7 @@ from harness.models.autoencoder_config import PixelsAutoencoder
 from harness.records.errors import UserError
 from harness.records.manifest import STUDY_FILES, StudyKind, study_folder
 from harness.tracking.config import check_tracker
+from harness.training.recipe import check_recordable
 from harness.trials.settings import Settings
 from harness.trials.task_config import check_takes
 
@@ -160,17 +161,19 @@ def check_gpus(settings: Settings) -> None:
 
 
 def check_device(settings: Settings) -> None:
-    """This machine has the device, where trainings run on it, and what several processes of one need."""
+    """This machine has the device, where trainings run on it, and what several processes or a recorded step need."""
     launcher, device, processes = settings.launcher, settings.recipe.device, processes_of(settings.launcher)
     numbers = launcher.cuda_devices if isinstance(launcher, LocalLauncher) else None
     elsewhere = isinstance(launcher, SlurmLauncher) or settings.count_only
-    if elsewhere or (device in ("auto", "cpu") and numbers is None and processes == 1):
+    recorded = settings.recipe.cuda_graph
+    if elsewhere or (device in ("auto", "cpu") and numbers is None and processes == 1 and not recorded):
         return
     from harness.training.device import check_cuda_numbers, check_one_each, resolve_device  # loads torch
     from harness.training.parallel import backend_of
 
     resolved = resolve_device(device)
     check_cuda_numbers(numbers or ())
+    check_recordable(settings.recipe, resolved.type, processes)
     if processes > 1:
         backend_of(resolved)
         if resolved.type == "cuda":

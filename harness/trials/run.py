@@ -45,9 +45,6 @@ CHECKPOINTS = "checkpoints"
 NOT_PLOTTED = ("data", "autoencoder", "text")
 """Sections of the protocol that have names of classes and prompts; the settings of the others a dashboard plots."""
 
-HOW_COMPUTED = ("gradient_checkpointing", "compile", "channels_last", "cuda_graph")
-"""Settings of a recipe that change the time of a training and nothing it finds: conditions of that time, where on."""
-
 
 def run_trial(spec: TrialSpec, attempt_folder: Path) -> TrialRecord:
     """The trial's record, which is in the store when this returns; at once, if it was there before.
@@ -183,9 +180,11 @@ class Trial:
             )
         self.curve = {(point.step, point.name): point for point in trained.curve}
         effort = trained.effort
-        under = {"device": effort.device, "precision": effort.precision, "steps": trained.steps}
+        under: dict[str, Any] = {"device": effort.device, "precision": effort.precision, "steps": trained.steps}
+        under |= recipe.rounded_otherwise
         self.quantities["validation_loss"] = Measured(value=trained.validation_loss, unit="1", conditions=under)
-        under |= {name: True for name in HOW_COMPUTED if getattr(recipe, name)}
+        if recipe.gradient_checkpointing:  # which changes the time alone
+            under = {**under, "gradient_checkpointing": True}
         if place.size > 1:
             under = {**under, "processes": place.size, "parallel": self.spec.settings.parallel.kind}
         self.quantities["train_seconds"] = Measured(value=effort.seconds, unit="s", conditions=under)

@@ -25,7 +25,7 @@ from harness.records.plain import check_types, from_plain, tag_of
 from harness.tracking.config import TrackerConfig
 from harness.training.objective_config import FlowMatchingConfig, ObjectiveConfig
 from harness.training.parallel_config import FsdpParallel, NoParallel, ParallelConfig
-from harness.training.recipe import Recipe
+from harness.training.recipe import Recipe, check_recordable
 from harness.trials.compose import CONF, PROTOCOL, compose_plain, default_of, groups, merged, parsed
 from harness.trials.limits import Limits, check_limits, flattened
 from harness.trials.task_config import DenoiseConfig, TaskConfig, check_objective, groups_of_tasks
@@ -81,6 +81,7 @@ class Settings:
         if self.count_only:
             return
         _check_processes(self.launcher, self.parallel, self.recipe)
+        check_recordable(self.recipe, self.recipe.device, processes=1)  # of several, `_check_processes` says it
         if isinstance(self.launcher, SlurmLauncher):
             _check_gpus(self.launcher, self.recipe)
 
@@ -124,8 +125,11 @@ def _check_torchrun(launcher: LauncherConfig) -> None:
 
 def _check_gpus(launcher: SlurmLauncher, recipe: Recipe) -> None:
     """Refuse jobs that would wait hours in the queue to find no GPU."""
-    if recipe.device == "cuda" and launcher.gpus == 0 and not set(launcher.additional) & {"gres", "gpus"}:
-        raise UserError("recipe.device=cuda needs a GPU and launcher.gpus=0 asks Slurm for none; set launcher.gpus=1")
+    if launcher.gpus or set(launcher.additional) & {"gres", "gpus"}:
+        return
+    if recipe.device == "cuda" or recipe.cuda_graph:
+        setting = "recipe.device=cuda" if recipe.device == "cuda" else "recipe.cuda_graph"
+        raise UserError(f"{setting} needs a GPU and launcher.gpus=0 asks Slurm for none; set launcher.gpus=1")
 
 
 def settings_of(

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,7 @@ from harness.records.errors import UserError
 from harness.training import batches, loop
 from harness.training import device as devices
 from harness.training.device import compile_blocks
+from harness.training.objectives.flow_matching import NoisedImages
 from harness.training.optimizer import AdamW, Optimizer
 from harness.training.parallel import wrapped
 from harness.training.parallel_config import DdpParallel, FsdpParallel
@@ -210,14 +212,34 @@ def test_a_recorded_step_trains_as_one_that_is_not(tmp_path, device, settings, n
 
 
 @ON_CUDA
-def test_a_recorded_training_has_dropout_and_buffers(tmp_path, device) -> None:
-    recipe = dataclasses.replace(tiny_training.RECIPE, device=device, cuda_graph=True)
-    network = tiny_training.tiny_network()
-    objective = tiny_training.flow_matching(recipe)
-    objective.prompts = Table(LAPTOP, classes=3).to(device)
-    objective.prompts.rows = torch.randn(4, 2, 5, device=device)
-    result = tiny_training.run(tmp_path, recipe, model=network, objective=objective)
-    assert result.steps == recipe.steps
+def test_a_recorded_training_has_dropout_and_buffers(tmp_path, device, no_tf32: None) -> None:
+    """A replay begins with the generator's state as every step does, so its masks are those of a step as it is."""
+    curves = []
+    for recorded in (False, True):
+        recipe = dataclasses.replace(tiny_training.RECIPE, device=device, cuda_graph=recorded)
+        objective = tiny_training.flow_matching(recipe)
+        objective.prompts = Table(LAPTOP, classes=3).to(device)
+        objective.prompts.rows = torch.ones(4, 2, 5, device=device)
+        network = tiny_training.tiny_network()
+        curves.append(curve(tiny_training.run(tmp_path / str(recorded), recipe, model=network, objective=objective)))
+    assert curves[1] == pytest.approx(curves[0], rel=1e-3)
+
+
+@ON_BOTH
+def test_a_batch_is_left_out_of_a_recorded_training_too(tmp_path, device, monkeypatch, no_tf32: None) -> None:
+    """Step 7, behind the recording: its gradients are no numbers, and the next replay's are."""
+    advance = loop.Training.advance
+
+    def advancing(self: loop.Training, step: int, batch: NoisedImages) -> None:
+        advance(self, step, dataclasses.replace(batch, x0=batch.x0 * math.nan) if step == 7 else batch)
+
+    monkeypatch.setattr(loop.Training, "advance", advancing)
+    plain, recorded = (
+        trained(tmp_path / str(graph), device, max_rollbacks=1, cuda_graph=graph and device == "cuda")
+        for graph in (False, True)
+    )
+    assert recorded.effort.notes[0].startswith("step 7 is left out")
+    assert curve(recorded) == pytest.approx(curve(plain), rel=1e-3)
 
 
 @pytest.mark.parametrize(

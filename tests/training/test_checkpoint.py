@@ -146,6 +146,50 @@ def test_a_damaged_checkpoint_is_named_and_the_older_one_used(tmp_path: Path, da
     assert len(notes) == 1
     assert "checkpoint-00000010 is damaged" in notes[0]
     assert "an older state used" in notes[0]
+    assert names_in(tmp_path) == ["checkpoint-00000005", "damaged-checkpoint-00000010"], "what is left of it stays"
+
+
+@pytest.mark.parametrize("where", ["files", "state.json", "folder", "rename"])
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EMFILE], ids=errno.errorcode.get)
+def test_a_disk_that_does_not_answer_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, number: int
+) -> None:
+    """Nothing is removed, and no training begins anew."""
+    run(tmp_path)
+    there = names_in(tmp_path)
+    if where == "rename":
+        flip_a_byte(tmp_path / "checkpoint-00000014" / "tensors.safetensors")
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*{"files": (checkpoint, "_sha256"), "state.json": (Path, "read_text"),
+                        "folder": (os, "listdir"), "rename": (Path, "rename")}[where], refuse)  # fmt: skip
+        with pytest.raises(UserError, match=f"cannot .*{os.strerror(number)}; no checkpoint was removed"):
+            run(tmp_path)
+    assert names_in(tmp_path) == there
+    if where != "rename":
+        assert latest(tmp_path)[1] == ()
+
+
+class Pair(World):
+    """This process, and a second that says always the same."""
+
+    def __init__(self, other: object) -> None:
+        super().__init__(0, 1)
+        object.__setattr__(self, "other", other)
+
+    def all(self, value: Any) -> list[Any]:
+        return [value, self.other]  # type: ignore[attr-defined]
+
+
+def test_what_another_process_cannot_read_is_no_damage_here(tmp_path: Path) -> None:
+    save(tmp_path, 5, 10)
+    flip_a_byte(tmp_path / "checkpoint-00000010" / "tensors.safetensors")
+    with pytest.raises(UserError, match="cannot read it there"):
+        latest(tmp_path, world=Pair((None, "cannot read it there")))
+    assert names_in(tmp_path) == ["checkpoint-00000005", "checkpoint-00000010"]
 
 
 @pytest.mark.parametrize("damaged", [["14"], ["14", "10"]])

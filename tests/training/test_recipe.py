@@ -165,3 +165,11 @@ def test_automatic_precision_without_the_recipes_device_is_one_sentence(monkeypa
 def test_recipe_loads_without_torch() -> None:
     code = "import harness.training.recipe, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env=os.environ, check=False).returncode == 0
+
+
+def test_of_many_rows_a_sentence_has_the_first_and_says_who_has_all() -> None:
+    few, many = DataOrder(3000, 8, 11), DataOrder(3000, 1024, 11)
+    assert few.told(2) == f"rows {', '.join(map(str, few.at(2).tolist()))} of the training data"
+    first = ", ".join(map(str, many.at(2)[:8].tolist()))
+    said = f"1024 rows of the training data, {first} and so on (harness.training.randomness."
+    assert many.told(2) == said + "DataOrder(3000, 1024, 11).at(2) has all)"

@@ -110,6 +110,15 @@ def test_one_that_is_killed_is_named_and_the_next_attempt_goes_on(workplace):
             ["launcher=local", "launcher.processes=2", "parallel=ddp", "recipe.micro_batch=auto"],
             "found by a training of",
         ),
+        (
+            ["recipe.cuda_graph=true", "recipe.gradient_checkpointing=true", "recipe.device=cuda"],
+            "no block that is computed twice",
+        ),
+        (["recipe.cuda_graph=true", "recipe.device=cpu"], "records what CUDA computes, and this training is on cpu"),
+        (
+            ["launcher=slurm", "launcher.gpus=0", "recipe.cuda_graph=true", "recipe.device=auto"],
+            "recipe.cuda_graph needs a GPU and launcher.gpus=0 asks Slurm for none",
+        ),
         (["launcher=local", "launcher.processes=0"], "launcher.processes must be at least 1, not 0"),
     ],
 )

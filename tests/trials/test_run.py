@@ -217,6 +217,18 @@ def test_recomputed_blocks_train_the_same_network(workplace, monkeypatch):
         torch.testing.assert_close(again[name], tensor, msg=name)
 
 
+def test_what_rounds_otherwise_is_said_of_all_that_was_learnt(workplace):
+    """So that a report does not compare such rungs with others unmarked; beside it the same conditions."""
+    (plain, other) = (
+        run_trial(tiny_spec(f"out={out}", *more), attempt(out))
+        for out, more in (("plain", ()), ("other", ("recipe.channels_last=true",)))
+    )
+    assert other.key == plain.key
+    for name in LEARNT:
+        expected = {**plain.quantities[name].conditions, "channels_last": True}
+        assert other.quantities[name].conditions == expected, name
+
+
 def test_only_a_unet_recomputes_its_blocks(workplace):
     with pytest.raises(UserError, match="recomputes the blocks of a UNet, and DiTConfig is none"):
         prepare(settings_of(["recipe.gradient_checkpointing=true"], SETTINGS)).adapt_to_data(architecture("laptop/dit"))

@@ -46,8 +46,8 @@ def test_what_cannot_change_a_result_is_no_part_of_the_protocol(tmp_path):
     same = protocol()
     for override in ("launcher=debug", "tracker=none", "latency=none", "recipe.checkpoint_every=7", "seeds=[5]",
                      "recipe.gradient_checkpointing=true", "recipe.compile=true",
-                     "recipe.channels_last=true", "recipe.cuda_graph=true"):  # fmt: skip
-        assert protocol(override) == same, override
+                     "recipe.channels_last=true", "recipe.cuda_graph=true recipe.device=auto"):  # fmt: skip
+        assert protocol(*override.split()) == same, override
     for override in (
         "recipe.steps=7",
         "sampling.steps=3",

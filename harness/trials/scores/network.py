@@ -17,6 +17,7 @@ from harness.models.autoencoder import describe
 from harness.models.weights import read_identity
 from harness.records.errors import UserError
 from harness.training.post_hoc import reconstructed, snapshots_identity, snapshots_in
+from harness.training.recipe import ROUNDED_OTHERWISE
 from harness.trials.sampling_run import SamplingRun, sampling_run
 from harness.trials.scores.source import Source, sampled_title
 from harness.trials.settings import Settings
@@ -85,7 +86,9 @@ def _conditions(trained: TrainedNetwork, config: SamplingConfig) -> Mapping[str,
     made_on = {"training_device": origin.get("device"), "precision": origin.get("precision")}
     how = {"guidance_scale": config.guidance_scale, "steps": config.steps, "evaluations": config.evaluations}
     known = {name: value for name, value in made_on.items() if value is not None}
-    return {**known, **sampling_conditions(config), "solver": config.solver, **how}
+    loss = None if trained.record is None else trained.record.quantities.get("validation_loss")
+    rounding = {name: True for name in ROUNDED_OTHERWISE if name in getattr(loss, "conditions", {})}
+    return {**known, **rounding, **sampling_conditions(config), "solver": config.solver, **how}
 
 
 def _check(trained: TrainedNetwork, run: SamplingRun, settings: Settings, data: ImageData) -> None:

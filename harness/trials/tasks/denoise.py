@@ -208,7 +208,8 @@ class Denoise:
         with work.phase("score"):
             images = torch.cat([torch.from_numpy(arrays["images"]) for _, arrays in parts.read(range(kept))])[:kept]
             made_on = {"training_device": trained.effort.device, "precision": trained.effort.precision}
-            under = {**made_on, **sampling_conditions(self.settings.sampling)}
+            made_by = {**made_on, **self.settings.recipe.rounded_otherwise}
+            under = {**made_by, **sampling_conditions(self.settings.sampling)}
             if reference is None:
                 quantities = quality(images, labels, self.reference, under)
             else:
