@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.processes.locks import holder
+from harness.records.errors import UserError
 from harness.records.plain import Plain
 from harness.records.store import unwritable, write_atomic
 
@@ -54,6 +55,15 @@ class Result:
     value: Plain = None  # what the callable returned, if done
     error: str = ""  # one line, if not
     user_error: bool = False  # the callable raised a UserError: the user can mend it
+
+
+def result_of(error: Exception) -> Result:
+    """Of an attempt that this error ended."""
+    if isinstance(error, ProcessDied):
+        return Result(state="lost", error=str(error))
+    if isinstance(error, UserError):
+        return Result(state="failed", error=str(error), user_error=True)
+    return Result(state="failed", error=" ".join(f"{type(error).__name__}: {error}".split()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,10 @@ from harness.records.errors import UserError, unknown_name
 ASK_EVERY_POLLS = 5
 """Slurm is asked once in so many looks at locks and leases, which cost it nothing."""
 
-OTHERS_S = 60
-"""So long after one of a job's tasks has ended srun kills the others, without a word. They end long before: the first
-task hears of it, names who died and leaves, and the others follow (`harness.launch.team`)."""
+TASKS_END_THEMSELVES = ["--kill-on-bad-exit=0", "--wait=0"]
+"""srun kills no task because another has ended, however long ago, which it would do without a word. The first task
+names who died, as soon as it shares a training with it; it needs nobody for what it does alone. The others end when
+their connection to the first closes (`harness.launch.team`)."""
 
 LARGEST_ARRAY = 1000
 """Slurm's default MaxArraySize is 1001."""
@@ -120,7 +121,7 @@ def slurm_parameters(launcher: SlurmLauncher) -> dict[str, Any]:
         "cpus_per_task": launcher.cpus,
         "ntasks_per_node": launcher.processes_a_node,
         "nodes": launcher.nodes,
-        "srun_args": ["--kill-on-bad-exit=0", f"--wait={OTHERS_S}"],
+        "srun_args": TASKS_END_THEMSELVES,
         "signal_delay_s": launcher.signal_delay_s,
         "array_parallelism": launcher.array_parallelism or launcher.max_in_flight,
         "setup": [*(f"export {name}='{value}'" for name, value in thread_variables(launcher).items()), *launcher.setup],

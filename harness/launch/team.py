@@ -31,7 +31,7 @@ from typing import Any, Literal, Self, TypeAlias
 
 from submitit.core.utils import DelayedSubmission
 
-from harness.launch.attempt import Attempt, AttemptStopped, ProcessDied, Result
+from harness.launch.attempt import Attempt, AttemptStopped, ProcessDied, result_of
 from harness.records.errors import UserError
 
 LOOPBACK = "127.0.0.1"
@@ -60,6 +60,7 @@ class Place:
     local: int = 0  # among those on its node: it has the GPU of that number
     host: str = LOOPBACK
     port: int = 0
+    listener: socket.socket | None = None  # the leader's, at that port
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,7 +87,8 @@ class Team:
 
     def __init__(self, size: int, host: str = LOOPBACK, *, knows_ends: bool = False) -> None:
         self.size, self._knows_ends = size, knows_ends
-        self._server = socket.create_server((LOOPBACK if host == LOOPBACK else "", 0), backlog=size)
+        self._server = _server(host, size)
+        self._listener: socket.socket | None = None
         self.meeting = Meeting(host=host, port=self._server.getsockname()[1], word=secrets.token_hex(16))
         self._news = threading.Condition()
         self._connections: dict[int, _Connection] = {}  # by rank
@@ -119,7 +121,9 @@ class Team:
         Errors: ProcessDied where one is gone, or still at an earlier training."""
         if not self._until(lambda: not self._busy or bool(self._ends), END_S) or self._ends:
             raise self.cause() or ProcessDied(f"process {min(self._busy)} of {self.size} does not end its last share")
-        place = Place(size=self.size, host=self.meeting.host, port=_free_port(self.meeting.host))
+        self._listener = listener = _server(self.meeting.host, self.size)
+        port = listener.getsockname()[1]
+        place = Place(size=self.size, host=self.meeting.host, port=port, listener=listener)
         with self._news:
             number = self._task["task"] + 1
             where = {"host": place.host, "port": place.port, "size": self.size}
@@ -142,6 +146,8 @@ class Team:
         """The training is over, whatever becomes of the followers' shares; they may take `wait_s` to end them."""
         with self._news:
             self._at_work = False
+        if self._listener is not None:
+            self._listener.close()  # where nobody took it
         self._until(lambda: not self._busy, wait_s)
         with self._news:
             self._ends = [end for end in self._ends if end.kind == "gone"]  # others serve again
@@ -179,15 +185,22 @@ class Team:
     def _listen(self, accepted: socket.socket) -> None:
         connection = _Connection(accepted)
         messages = iter(connection)
-        with contextlib.suppress(ValueError, KeyError, TypeError):  # a stranger's
+        try:
             member = next(messages, {})
             rank, host = int(member["rank"]), str(member["host"])
-            if secrets.compare_digest(member["word"], self.meeting.word):
-                self._join(rank, connection)
+            is_member = secrets.compare_digest(member["word"], self.meeting.word)
+        except (ValueError, KeyError, TypeError):
+            is_member = False
+        if is_member:
+            self._join(rank, connection)
+            how = "ended without a word, as from kill -9 or a lack of memory"
+            try:
                 for said in messages:
                     self._hear(rank, said)
-                if not self._knows_ends:
-                    self.gone(rank, f"on {host} ended without a word, as from kill -9 or a lack of memory")
+            except (ValueError, KeyError, TypeError) as error:
+                how = f"said what process 0 does not understand ({type(error).__name__}: {error})"
+            if not self._knows_ends:
+                self.gone(rank, f"on {host} {how}")
         connection.close()
 
     def _join(self, rank: int, connection: "_Connection") -> None:
@@ -207,18 +220,17 @@ class Team:
 
     def _watch(self, task: int, attempt: Attempt) -> None:
         """While the task lasts. The leader may wait for one that died or failed, in code that nothing interrupts: then
-        this process ends, and the attempt is lost, as it would be by an error."""
+        this process ends, with the result that it would have by an error."""
         deadline = time.monotonic() + JOIN_S
         while not self._has_left(task, LOOK_S):
             missing = set(range(1, self.size)) - self._connections.keys()
             if missing and time.monotonic() > deadline:
                 self.gone(min(missing), f"did not come within {JOIN_S:g} s")
             if self._ends:
-                if not self._has_left(task, LEAVE_S):
-                    cause = self.cause()
+                if not self._has_left(task, LEAVE_S) and (cause := self.cause()) is not None:
                     print(cause, file=sys.stderr, flush=True)
                     with contextlib.suppress(Exception):
-                        attempt.write_result(Result(state="lost", error=str(cause)))
+                        attempt.write_result(result_of(cause))
                     os._exit(1)
                 return
 
@@ -229,9 +241,10 @@ class Team:
 # a follower
 
 
-def follow(meeting: Meeting, *, rank: int, local: int) -> None:
+def follow(meeting: Meeting, *, rank: int, local: int, only: Path | None = None) -> None:
     """A follower's life, in its main thread. It hears no signals: the leader does, and in training all agree with it.
-    Errors: ConnectionRefusedError where the leader is gone."""
+    `only`: the one attempt whose call it runs, where it knows that by itself; whoever answers in a dead leader's place
+    names none. Errors: ConnectionRefusedError where the leader is gone."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     connection = _Connection(socket.create_connection((meeting.host, meeting.port), timeout=60))
@@ -240,7 +253,7 @@ def follow(meeting: Meeting, *, rank: int, local: int) -> None:
     is_busy = threading.Event()
     threading.Thread(target=_hear_tasks, args=(connection, tasks, is_busy), daemon=True).start()
     while (task := tasks.get()) is not None:
-        said = {"task": task["task"], **_share(task, rank, local)}
+        said = {"task": task["task"], **_share(task, rank, local, only)}
         is_busy.clear()
         connection.say(said)
 
@@ -258,11 +271,15 @@ def _hear_tasks(
         os._exit(0)
 
 
-def _share(task: dict[str, Any], rank: int, local: int) -> dict[str, str]:
+def _share(task: dict[str, Any], rank: int, local: int, only: Path | None) -> dict[str, str]:
     """What there is to say of it: nothing, or the error."""
     attempt = Attempt(Path(task["attempt"]))
     place = Place(rank=rank, size=task["size"], local=local, host=task["host"], port=task["port"])
     try:
+        if only is not None and attempt.folder.resolve() != only.resolve():
+            raise UserError(
+                f"process {rank} was sent {attempt.folder} and follows {only} alone; is another in its leader's place?"
+            )
         call: Any = DelayedSubmission.load(attempt.call).function
         call.follow(attempt.folder, place)
     except AttemptStopped:
@@ -295,9 +312,11 @@ class _Connection:
         self._socket, self._lines = connection, connection.makefile(encoding="utf-8")
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Until the other side is gone."""
+        """Until the other side is gone. Errors: ValueError where a whole line is no JSON."""
         with contextlib.suppress(OSError):  # what a dead process leaves may be reset
             for line in self._lines:
+                if not line.endswith("\n"):  # it died in the middle of it
+                    return
                 yield json.loads(line)
 
     def say(self, message: Mapping[str, Any]) -> None:
@@ -316,7 +335,6 @@ def _close(ours: socket.socket) -> None:
     ours.close()
 
 
-def _free_port(host: str) -> int:
-    with socket.create_server((LOOPBACK if host == LOOPBACK else "", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
+def _server(host: str, size: int) -> socket.socket:
+    """At a port that the system chooses, and that nobody else can take while this is open."""
+    return socket.create_server((LOOPBACK if host == LOOPBACK else "", 0), backlog=size)

@@ -1,6 +1,6 @@
 """Who leads and who follows in a training of several processes, under each launcher.
 
-    local       a worker starts its followers when the training begins: python -m harness.launch.together RANK
+    local       a worker starts its followers when the training begins: python -m harness.launch.together RANK ATTEMPT
     slurm       the tasks of one job: the first is the worker, the others follow it from the start
     torchrun    its processes (`harness.training.torchrun`): the first is the driver, and the worker
 
@@ -97,7 +97,7 @@ def _started(attempt: Attempt, size: int) -> Iterator[Team | None]:
 def _start(attempt: Attempt, team: Team, rank: int) -> "subprocess.Popen[bytes]":
     attempt.logs.mkdir(exist_ok=True)
     with (attempt.logs / f"process-{rank}.log").open("ab") as log:
-        command = [*python_command(attempt.root), "-m", MODULE, str(rank)]
+        command = [*python_command(attempt.root), "-m", MODULE, str(rank), str(attempt.folder)]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError), process.stdin:  # its end is told by `_see_end`
@@ -111,9 +111,9 @@ def _see_end(team: Team, rank: int, process: "subprocess.Popen[bytes]") -> None:
     team.gone(rank, f"was ended by {signal.Signals(-status).name}" if status < 0 else f"failed: exit {status}")
 
 
-def main(rank: str) -> int:
+def main(rank: str, attempt_folder: str) -> int:
     """A follower's life; standard input says where the meeting is."""
-    follow(Meeting(**json.load(sys.stdin)), rank=int(rank), local=int(rank))
+    follow(Meeting(**json.load(sys.stdin)), rank=int(rank), local=int(rank), only=Path(attempt_folder))
     return 0
 
 
@@ -147,7 +147,8 @@ def follow_on_slurm(attempt: Attempt) -> str:
             raise TimeoutError(f"the job's first task did not write {path} within {JOIN_S:g} s")
         time.sleep(LOOK_S)
     try:
-        follow(Meeting(**json.loads(path.read_text())), rank=slurm_rank(), local=int(os.environ["SLURM_LOCALID"]))
+        meeting, local = Meeting(**json.loads(path.read_text())), int(os.environ["SLURM_LOCALID"])
+        follow(meeting, rank=slurm_rank(), local=local, only=attempt.folder)
     except ConnectionRefusedError:
         return "the first task ended before this one began"
     return "followed"

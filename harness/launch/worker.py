@@ -22,14 +22,13 @@ from typing import Any, Literal, TypeAlias
 
 from submitit.core.utils import DelayedSubmission
 
-from harness.launch.attempt import Attempt, AttemptStopped, ProcessDied, Result, attempts_of
+from harness.launch.attempt import Attempt, AttemptStopped, Result, attempts_of, result_of
 from harness.launch.config import SlurmLauncher
 from harness.launch.events import Event, log_event
 from harness.launch.team import LOOK_S, Team
 from harness.launch.together import follow_on_slurm, slurm_rank, slurm_team
 from harness.processes.lease import Heartbeat, LeaseWatch
 from harness.processes.locks import FileLock, holder
-from harness.records.errors import UserError
 from harness.records.plain import Plain, to_plain
 from harness.records.store import unwritable
 
@@ -141,16 +140,13 @@ def _run(attempt: Attempt, signals: "StopSignals") -> Result:
             call: Call = DelayedSubmission.load(attempt.call).function
             return Result(state="done", value=to_plain(call(attempt.folder)))
         except AttemptStopped:
-            return Result(state="stopped", error="asked to end before it had a result")
-        except ProcessDied as error:
+            if signals.cause is None:
+                return Result(state="stopped", error="asked to end before it had a result")
             _keep_traceback(attempt)
-            return Result(state="lost", error=str(error))
-        except UserError as error:
-            _keep_traceback(attempt)
-            return Result(state="failed", error=str(error), user_error=True)
+            return result_of(signals.cause)
         except Exception as error:
             _keep_traceback(attempt)
-            return Result(state="failed", error=" ".join(f"{type(error).__name__}: {error}".split()))
+            return result_of(error)
 
 
 def _keep_traceback(attempt: Attempt) -> None:
@@ -203,13 +199,14 @@ class StopSignals:
     process none of them is touched. After the block all are ignored: the result is about to be written.
 
     On Slurm a signal may come while the worker still imports; it is held from the first line on (`HOLD_SIGNALS`). Where
-    one of a job's tasks died, Slurm may send SIGTERM to the others: then that death is raised.
+    one of a job's tasks died, Slurm may send SIGTERM to the others: then that death is the `cause`.
     """
 
     def __init__(self, *, listens: bool, team: Team | None = None) -> None:
         self._signals = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2) if listens else ()
         self._team = team
         self.first: signal.Signals | None = None
+        self.cause: Exception | None = None
 
     def __enter__(self) -> None:
         self._on(self._stop)
@@ -231,8 +228,8 @@ class StopSignals:
             signal.raise_signal(signal.SIGTERM)
             return
         self._on(signal.SIG_IGN)
-        if self._team is not None and (cause := self._team.cause(LOOK_S)) is not None:
-            raise cause
+        if self._team is not None:  # kept, not raised: where an Exception comes from nowhere, code takes it for its own
+            self.cause = self._team.cause(LOOK_S)
         raise AttemptStopped
 
     def _on(self, handler: Any) -> None:

@@ -9,6 +9,7 @@ all this.
 """
 
 import contextlib
+import socket
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -69,11 +70,6 @@ class World:
         dist.all_reduce(flags, dist.ReduceOp.MAX)
         return bool(flags)
 
-    def wait(self) -> None:
-        """Until all are here."""
-        if self.size > 1:
-            dist.barrier()
-
     def all(self, value: T) -> list[T]:
         """Of each process its value; all must ask."""
         values: list[Any] = [value] * self.size
@@ -114,18 +110,33 @@ def backend_of(device: torch.device) -> str:
 
 
 @contextlib.contextmanager
-def process_group(rank: int, size: int, address: str, device: torch.device) -> Iterator[None]:
-    """Inside, this is one of `size` processes that meet at `tcp://HOST:PORT`. Errors: ConnectionError where another one
-    cannot be reached any more."""
+def process_group(
+    rank: int, size: int, where: tuple[str, int], device: torch.device, listener: socket.socket | None = None
+) -> Iterator[None]:
+    """Inside, this is one of `size` processes that meet at that host and port. `listener`: the first one's, at that
+    port, which belongs to the group from here on. Errors: ConnectionError where another one cannot be reached any more.
+    """
     if size == 1:
         yield
         return
     try:
-        dist.init_process_group(backend_of(device), init_method=address, rank=rank, world_size=size)
+        backend = backend_of(device)
+        store = dist.TCPStore(  # type: ignore[attr-defined]
+            *where,
+            world_size=size,
+            is_master=rank == 0,
+            timeout=dist.default_pg_timeout,  # others may still be reading their data
+            wait_for_workers=False,
+            master_listen_fd=None if listener is None else listener.detach(),
+        )
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size)
         try:
             yield
-        finally:
-            dist.destroy_process_group()
+        except BaseException:  # NCCL's end may wait for one that is gone, and the error would not be said
+            with contextlib.suppress(RuntimeError):
+                dist.distributed_c10d._abort_process_group()
+            raise
+        dist.destroy_process_group()
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error):
             raise ConnectionError(" ".join(str(error).split())) from error

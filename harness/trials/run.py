@@ -85,10 +85,10 @@ def train_share(spec: TrialSpec, prepared: Prepared, attempt_folder: Path, place
         checkpointing=recipe.gradient_checkpointing,
         depthwise_gain=recipe.depthwise_gain,
     )
-    where, device = f"tcp://{place.host}:{place.port}", resolve_device(recipe.device)
+    where, device = (place.host, place.port), resolve_device(recipe.device)
     use_device(device, place.local)
     try:
-        with process_group(place.rank, place.size, where, device):
+        with process_group(place.rank, place.size, where, device, place.listener):
             return train(
                 network,
                 task.objective(),

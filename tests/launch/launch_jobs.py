@@ -184,8 +184,11 @@ class Followed:
 
     def __call__(self, folder: Path) -> Plain:
         with followed(folder, 1) as place:
-            while self.what == "waits" and not (folder / "go").exists():
-                time.sleep(0.05)
+            try:
+                while self.what == "waits" and not (folder / "go").exists():
+                    time.sleep(0.05)
+            except Exception:  # as code does that takes any failure for its own work's
+                (folder / "mistaken").touch()
         return place.size
 
     def follow(self, folder: Path, place: Place) -> None:

@@ -1,5 +1,6 @@
 """Processes of one job that work together: a follower that dies ends the work of all, and ends with its worker."""
 
+import json
 import os
 import signal
 import socket
@@ -115,16 +116,59 @@ def test_a_connection_that_breaks_between_two_is_a_loss(attempt) -> None:
 
 
 def test_the_same_followers_share_one_training_after_the_other(tmp_path) -> None:
-    """Also after one that failed."""
+    """Also after one that failed. They know of no attempt of their own, as torchrun's do not."""
     attempts = [new_attempt(tmp_path / "attempts" / key) for key in ("first", "fails", "last")]
-    with together._started(attempts[0], 2) as leader:
-        assert leader is not None
-        with together.leading(leader):
-            work(started(attempts[0], "ends"))
-            with pytest.raises(ProcessDied, match="out of luck"):
-                work(started(attempts[1], "fails"))
-            work(started(attempts[2], "ends"))
+    program = (
+        "import sys; from harness.launch.team import Meeting, follow\n"
+        "follow(Meeting(host=sys.argv[1], port=int(sys.argv[2]), word=sys.argv[3]), rank=1, local=1)\n"
+    )
+    with Team(2) as leader, together.leading(leader):
+        meeting = leader.meeting
+        command = [sys.executable, "-c", program, meeting.host, str(meeting.port), meeting.word]
+        follower = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+        work(started(attempts[0], "ends"))
+        with pytest.raises(ProcessDied, match="out of luck"):
+            work(started(attempts[1], "fails"))
+        work(started(attempts[2], "ends"))
+    assert follower.wait(20) == 0
     assert len({(each.folder / "here-1").read_text() for each in attempts}) == 1
+
+
+def test_one_that_knows_its_attempt_runs_no_other(attempt, tmp_path) -> None:
+    """Whatever the one that answers as its leader sends."""
+    other = new_attempt(tmp_path / "attempts" / "other")
+    refused = f"^process 1 was sent {other.folder} and follows {attempt.folder} alone"
+    with (
+        together._started(attempt, 2) as leader,
+        together.leading(leader),
+        pytest.raises(UserError, match=refused),
+    ):
+        work(started(other, "ends"))
+    assert not (other.folder / "here-1").exists()
+
+
+NOT_UNDERSTOOD = "said what process 0 does not understand"
+
+
+@pytest.mark.parametrize(
+    ("last", "how"),
+    [(b'{"task', "ended without a word"), (b'{"no": "task"}\n', NOT_UNDERSTOOD), (b"no JSON\n", NOT_UNDERSTOOD)],
+)
+def test_one_that_ends_in_the_middle_of_a_word_is_gone(last: bytes, how: str) -> None:
+    with Team(2) as leader:
+        with socket.create_connection((leader.meeting.host, leader.meeting.port)) as member:
+            hello = {"word": leader.meeting.word, "rank": 1, "host": "node7"}
+            member.sendall(json.dumps(hello).encode() + b"\n" + last)
+        assert str(leader.cause(5.0)).startswith(f"process 1 of 2 on node7 {how}")
+
+
+def test_nobody_can_take_the_port_where_they_are_to_meet(attempt) -> None:
+    with Team(2) as leader:
+        place = leader.share(attempt)
+        with pytest.raises(OSError, match="in use"):
+            socket.create_server((place.host, place.port))
+        leader.dismiss()
+        socket.create_server((place.host, place.port)).close()
 
 
 def test_strangers_do_not_disturb(attempt) -> None:
@@ -160,16 +204,23 @@ def test_asked_to_end_they_end_in_good_order(attempt) -> None:
     assert (folder / "stopped-1").exists()
 
 
-def test_a_worker_that_hangs_in_what_it_waits_for_ends_though_the_other_only_failed(attempt, monkeypatch) -> None:
+HUNG = {
+    "fails": Result(state="lost", error="process 1 of 2 failed: RuntimeError: out of luck"),
+    "refuses": Result(state="failed", error="the data changed", user_error=True),
+}
+
+
+@pytest.mark.parametrize("what", HUNG)
+def test_a_worker_that_hangs_in_what_it_waits_for_ends_though_the_other_only_failed(attempt, monkeypatch, what) -> None:
     """Which the peers of a process by NCCL do not notice."""
     ended = threading.Event()
     monkeypatch.setattr(team, "LEAVE_S", 0.1)
     monkeypatch.setattr(team.os, "_exit", lambda _status: ended.set())
-    folder = started(attempt, "fails")
-    with pytest.raises(ProcessDied):
+    folder = started(attempt, what)
+    with pytest.raises((ProcessDied, UserError)):
         work(folder, lambda: ended.wait(60))
     assert ended.is_set()
-    assert attempt.result().error == "process 1 of 2 failed: RuntimeError: out of luck"
+    assert attempt.result() == HUNG[what]
 
 
 @pytest.mark.slow
@@ -249,6 +300,16 @@ def test_a_task_that_dies_is_the_end_of_the_job_whatever_slurm_tells_the_others(
         (attempt.folder / "go").touch()
     assert tasks.said()[0] == "lost"
     assert attempt.result().error.startswith("process 1 of 2 on ")
+    assert not (attempt.folder / "mistaken").exists()
+
+
+def test_tasks_end_by_themselves_when_the_first_is_gone(attempt) -> None:
+    """Where srun would let them go on."""
+    tasks = Tasks(started(attempt, "waits") and attempt)
+    seen(attempt.folder, 1)
+    tasks.tasks[0].kill()
+    tasks.said()
+    assert tasks.tasks[1].returncode == 0
 
 
 def test_the_module_is_the_one_that_followers_run() -> None:

@@ -1,5 +1,6 @@
 """A training is the same function however it is cut over processes: DDP and FSDP over gloo, on this CPU."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -12,6 +13,7 @@ from typing import Any
 import parallel_training
 import pytest
 import torch
+import torch.distributed as dist
 from tiny_training import RECIPE, Judged, TinyData, flow_matching, in_float64, run, tiny_network, undropped
 from torch import nn
 
@@ -19,7 +21,7 @@ from harness.records.errors import UserError
 from harness.training.batches import training_rows
 from harness.training.guard import Guard
 from harness.training.outcomes import Trained
-from harness.training.parallel import World, check_independent
+from harness.training.parallel import World, check_independent, process_group
 from harness.training.parallel_config import DdpParallel
 
 pytestmark = pytest.mark.timeout(900)
@@ -199,6 +201,24 @@ def test_what_depends_on_the_cut_is_refused(tmp_path: Path, layer: nn.Module) ->
     check_independent(nn.Sequential(nn.Dropout(0.0), nn.GroupNorm(1, 2)), "parallel=ddp")
     with pytest.raises(UserError, match=r"recipe\.micro_batch cuts batches"):
         run(tmp_path, dataclasses.replace(RECIPE, micro_batch=4))
+
+
+def test_an_error_is_said_though_the_end_of_the_group_would_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As NCCL's does for a process that is gone."""
+    ends: list[str] = []
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: ends.append("waited"))
+    monkeypatch.setattr(dist, "init_process_group", lambda *_args, **_named: None)
+    monkeypatch.setattr(dist.distributed_c10d, "_abort_process_group", lambda: ends.append("aborted"))
+    for error in (UserError("the data changed"), None):
+        listener = socket.create_server(("127.0.0.1", 0))
+        where = ("127.0.0.1", listener.getsockname()[1])
+        with (
+            pytest.raises(UserError) if error else contextlib.nullcontext(),
+            process_group(0, 2, where, torch.device("cpu"), listener),
+        ):
+            if error:
+                raise error
+    assert ends == ["aborted", "waited"]
 
 
 def test_one_process_may_ask_for_ddp(tmp_path: Path, unbroken: Trained) -> None:
