@@ -8,8 +8,10 @@ import pytest
 
 for room in ("trials", "documentation"):
     sys.path.insert(0, str(Path(__file__).parent / room))
-# `nohup` and `&` start programs deaf to Ctrl-C, and what they start is deaf too: the commands under test are to hear it
+# `nohup` and `&` start programs deaf to Ctrl-C and to a terminal that is gone, and what they start is deaf too: the
+# commands under test are to hear them
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
