@@ -17,6 +17,7 @@ from harness.records.record import Protocol
 from harness.records.store import Store
 from harness.search import proxies
 from harness.search.study import samplers_used, stored_study
+from harness.trials.tasks.denoise import Denoise
 
 ENOUGH = 5
 TRAINED = {**SETTINGS, "recipe.steps": 8, "recipe.validate_every": 2, "recipe.log_every": 4}
@@ -245,8 +246,9 @@ def test_samples_that_are_gone_are_one_sentence(workplace):
 @pytest.mark.parametrize("name", sorted(quality.DISTANCES))
 def test_a_distance_alone_is_that_of_the_whole_score(workplace, name):
     """`distance` of the features is what `quality` puts into a record."""
-    prepared = proxies.trained_alike("search", [], "kid").prepared
-    reference = proxies._reference(prepared)
+    task = proxies.trained_alike("search", [], "kid").prepared.task
+    assert isinstance(task, Denoise)
+    reference = task.reference
     record = records()[0]
     images, labels = proxies._samples(Store(Path("runs/store")), record)
     found = quality.distance(name, reference.extractor.features(images).double(), labels, reference)
