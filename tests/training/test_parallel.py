@@ -118,7 +118,7 @@ def test_a_batch_that_is_bad_in_one_process_is_left_out_by_all(
     one = run(tmp_path, recipe, model=undropped(tiny_network()).double(), objective=in_float64(flow_matching()))
     assert_alike(trained / "bad", one, rtol=1e-10)
     (note,) = result(trained / "bad")["notes"]
-    assert note.startswith("step 7 is left out, with its images")
+    assert note.startswith("step 7 is left out, with rows ")
 
 
 def test_what_cannot_be_is_one_sentence(trained: Path) -> None:
