@@ -56,8 +56,10 @@ class License:
 
 
 def own_license() -> License:
-    """Of this package: Apache 2.0."""
-    text = distribution("unet-harness").read_text("licenses/LICENSE")
+    """Of this package: Apache 2.0. In a checkout its metadata may lie beside it without the text."""
+    text, beside = distribution("unet-harness").read_text("licenses/LICENSE"), Path(__file__).parents[2] / LICENSE
+    if text is None and beside.is_file():
+        text = beside.read_text()
     if text is None:
         raise UserError("the installed package lacks its licence's text; install it again, or give --license FILE")
     return License(name=APACHE, text=text)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.metadata import PathDistribution
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +160,12 @@ def test_damage_is_one_sentence_before_anything_is_built(name, published, tmp_pa
     damage(copied)
     with pytest.raises(UserError, match=sentence.replace("MODEL", "(.*/)?model")):
         harness.load(copied)
+
+
+def test_the_licence_is_there_whatever_the_metadata_lacks(monkeypatch):
+    """In a checkout a build leaves metadata without it, which Python finds first."""
+    monkeypatch.setattr(PathDistribution, "read_text", lambda *_: None)
+    assert "Apache License" in write.own_license().text
 
 
 def test_a_device_that_is_not_here_is_one_sentence(published):
