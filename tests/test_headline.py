@@ -51,10 +51,11 @@ def test_with_shuffled_prompts_it_reads_the_asked_class_no_oftener_than_by_chanc
     # a cycle: every class gets the prompt of another one, so a network that reads its prompt is always wrong
     moved = prompts.embeddings.roll(1, 0), prompts.mask.roll(1, 0)
     shuffled = dataclasses.replace(prompts, embeddings=moved[0], mask=moved[1])
+    misled = dataclasses.replace(prepared, loaded=dataclasses.replace(prepared.task, prompts=shuffled))
     network = initialised_network(spec.architecture, spec.seed)
     network.load_state_dict(load_file(spec.store.artifact(spec.key, "ema.safetensors")))
     with torch.inference_mode():
-        images, labels = sample_images(network, dataclasses.replace(prepared, prompts=shuffled), 256)
+        images, labels = sample_images(network, misled, 256)
     assert quality(images, labels, reference)["class_agreement"].value <= 0.1
     was_asked = (labels - 1) % len(prompts)  # the class whose prompt it got
     assert quality(images, was_asked, reference)["class_agreement"].value >= 0.8

@@ -28,7 +28,7 @@ def test_a_storm_over_a_sweep_loses_nothing_and_trains_nothing_twice(tmp_path: P
 
 @pytest.mark.slow
 def test_the_proof_sees_red_when_checkpoints_are_ignored(tmp_path: Path, cache: Path) -> None:
-    deaths = {"lowest": {"trial-0": [("training step", 5)]}, "higher": {}}
+    deaths = {"lowest": {"trial-0": [("after a checkpoint's rename", 2)]}, "higher": {}}
     storm = Storm(tmp_path, Plan(trials=1, workers=deaths, mutation="checkpoints ignored"), cache)
     storm.rage()
     found = violations(storm.facts(), trials=1, budgets=BUDGETS)
