@@ -29,6 +29,22 @@ def workplace(tmp_path, monkeypatch, cache):
     return lay_out(tmp_path, cache)
 
 
+@pytest.fixture
+def refusal(capsys):
+    """`refusal(*words)`: what `harness WORDS` says, in one sentence and with exit code 2."""
+    from harness.cli import main  # as `workplace`
+
+    def call(*words):
+        assert main(words) == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert printed.err.startswith("harness: ")
+        assert printed.err.count("\n") == 1
+        return printed.err
+
+    return call
+
+
 def pytest_collection_modifyitems(items):
     """The longest first, as their timeouts say: one that begins last would leave the other processes without work."""
     items.sort(key=lambda item: -max((mark.args[0] for mark in item.iter_markers("timeout")), default=0))

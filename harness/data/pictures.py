@@ -28,6 +28,7 @@ from harness.data.decode import UnreadableError, decode, extensions, to_array
 from harness.data.index import by_threads
 from harness.data.listing import list_images
 from harness.records.errors import UserError
+from harness.records.store import file_sha256
 
 ARRAY = "arr_0"
 LABELS = ("arr_1", "labels")
@@ -190,8 +191,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 @functools.cache  # a study asks whenever its settings change; a file with another stamp is read again
 def _digest(path: Path, _stamp: tuple[int, int]) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return file_sha256(path)[:16]
 
 
 @functools.cache

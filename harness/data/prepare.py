@@ -53,13 +53,12 @@ from harness.models.autoencoder import (
     raw_latents,
 )
 from harness.models.autoencoder_config import AutoencoderConfig
-from harness.models.weights import file_sha256
 from harness.processes.locks import FileLock, holder
 from harness.records.errors import UserError
 from harness.records.eta import with_eta
 from harness.records.plain import differences, to_plain
 from harness.records.provenance import provenance
-from harness.records.store import appearing, write_atomic
+from harness.records.store import appearing, file_sha256, write_atomic
 
 LOCK = "preparing.lock"
 AHEAD = 4  # batches of pictures that are decoded before they are encoded

@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 from harness.data.config import Crop, PreparedConfig
 from harness.data.images import ImageData
 from harness.data.rows import Latents, Rows
-from harness.models.weights import file_sha256
 from harness.records.errors import UserError
 from harness.records.plain import fingerprint, from_plain
+from harness.records.store import file_sha256
 
 FORMAT = "prepared-1"
 PLAN, INDEX, MANIFEST, LOG = "plan.json", "index.npy", "manifest.json", "log.jsonl"

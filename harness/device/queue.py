@@ -35,7 +35,6 @@ from harness.device.request import (
     Request,
     Result,
     content_key,
-    file_hash,
     folder_hash,
     package_hash,
 )
@@ -44,7 +43,7 @@ from harness.processes.lease import BEATS_PER_LEASE, Heartbeat, LeaseWatch, uniq
 from harness.records.errors import UserError
 from harness.records.plain import from_plain, to_plain
 from harness.records.provenance import now
-from harness.records.store import write_atomic
+from harness.records.store import file_sha256, write_atomic
 
 State: TypeAlias = Literal["pending", "claimed", "answered"]
 STATES: tuple[State, ...] = ("pending", "claimed", "answered")
@@ -260,7 +259,7 @@ class FolderQueue:
         """Whether every file of the package is there as it was submitted: a copy between machines takes a while."""
         folder = self.folder(request)
         return all(
-            (folder / name).is_file() and file_hash(folder / name) == digest for name, digest in request.files.items()
+            (folder / name).is_file() and file_sha256(folder / name) == digest for name, digest in request.files.items()
         )
 
     def folder(self, request: Request) -> Path:
@@ -341,7 +340,7 @@ class FolderQueue:
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
         files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-        return {path.relative_to(folder).as_posix(): file_hash(path) for path in files}
+        return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
 
 
 def _fits(request: Request, chip: str) -> bool:

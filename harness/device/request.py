@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeAlias
 from harness.records.errors import UserError
 from harness.records.plain import fingerprint, identity
 from harness.records.quantity import Failed, Measured
+from harness.records.store import file_sha256
 
 DATA = Path("Data/com.apple.CoreML")
 MODEL = DATA / "model.mlmodel"
@@ -34,7 +35,7 @@ def package_hash(package: Path) -> str:
     digest = hashlib.sha256(_program(package / MODEL))
     for path in sorted((package / DATA).rglob("*")):
         if path.is_file() and path != package / MODEL:
-            digest.update(f"\n{path.relative_to(package).as_posix()} {file_hash(path)}".encode())
+            digest.update(f"\n{path.relative_to(package).as_posix()} {file_sha256(path)}".encode())
     return digest.hexdigest()[:16]
 
 
@@ -43,15 +44,9 @@ def folder_hash(folder: Path) -> str:
     digest = hashlib.sha256()
     for name in PHONE_PARTS:
         for path in sorted((folder / name).iterdir()):
-            content = package_hash(path) if path.suffix == ".mlpackage" else file_hash(path)
+            content = package_hash(path) if path.suffix == ".mlpackage" else file_sha256(path)
             digest.update(f"{name}/{path.name} {content}\n".encode())
     return digest.hexdigest()[:16]
-
-
-def file_hash(path: Path) -> str:
-    """sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _program(path: Path) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from harness.records.errors import UserError
 from harness.records.plain import NOT_IDENTITY
+from harness.records.store import file_sha256
 
 EFFICIENTNET_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 INCEPTION_V3_SHA256 = "6726825d"  # weights-inception-2015-12-05-6726825d.pth, converted from the original FID's graph
@@ -112,6 +113,5 @@ def dinov2_digest(folder: Path) -> str:
 def _digest(stamps: tuple[tuple[Path, int, int], ...]) -> str:
     digest = hashlib.sha256()
     for file, *_ in stamps:
-        with file.open("rb") as content:
-            digest.update(f"{file.name} {hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
+        digest.update(f"{file.name} {file_sha256(file)}\n".encode())
     return digest.hexdigest()[:16]

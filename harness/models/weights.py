@@ -28,7 +28,7 @@ from harness.records.errors import UserError
 from harness.records.plain import IDENTITY_UNLESS_DEFAULT, canonical_json, from_plain, to_plain
 from harness.records.plain import fingerprint as content_fingerprint
 from harness.records.plain import identity as content_identity
-from harness.records.store import write_atomic
+from harness.records.store import file_sha256, write_atomic
 
 FORMAT = "unet-harness-weights-2"
 KEY = re.compile(r"[0-9a-f]{16}")  # of a trial, whose folder its weights lie in
@@ -304,23 +304,14 @@ def verified(path: Path, sha256: str) -> Path:
 
 def weights_sha256(path: Path) -> str:
     """`file_sha256`, read once a process while the file's size and times stay: every trial asks what it scores with,
-    and an autoencoder's weights have 300 MB."""
+    and an autoencoder's weights have 300 MB. UserError where it cannot be read."""
     try:
         status = path.stat()
-    except OSError:  # of which `file_sha256` says so
-        return file_sha256(path)
-    return _sha256_of(path, (status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+        return _sha256_of(path, (status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}; give the path of an existing file") from error
 
 
 @functools.cache
 def _sha256_of(path: Path, _stamp: tuple[int, ...]) -> str:
     return file_sha256(path)
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file's content in hex; a file that cannot be read is a UserError."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}; give the path of an existing file") from error

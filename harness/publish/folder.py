@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.config import TextConfig
-from harness.device.request import file_hash
 from harness.models.autoencoder_config import AutoencoderConfig
 from harness.records.errors import UserError
 from harness.records.plain import fingerprint, from_plain, to_plain
-from harness.records.store import write_atomic
+from harness.records.store import file_sha256, write_atomic
 
 FORMAT = "unet-harness-model-1"
 CONFIG, MODEL, README = "config.json", "model.safetensors", "README.md"
@@ -80,7 +79,7 @@ def files_of(folder: Path) -> dict[str, str]:
     """Path -> sha256 of every file but the manifest itself and what people edit."""
     paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
     names = ((path.relative_to(folder).as_posix(), path) for path in paths)
-    return {name: file_hash(path) for name, path in names if name not in (CONFIG, README)}
+    return {name: file_sha256(path) for name, path in names if name not in (CONFIG, README)}
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -124,7 +123,7 @@ def check_files(folder: Path, manifest: Manifest, below: Iterable[str]) -> None:
             raise UserError(f"{folder / name} was not published with the rest; remove it")
         if not (folder / name).is_file():
             raise UserError(f"{folder} lacks {name}; fetch the folder again, whole")
-        if (own := file_hash(folder / name)) != sha256:
+        if (own := file_sha256(folder / name)) != sha256:
             raise UserError(
                 f"{folder / name} was altered: its sha256 begins {own[:8]}, and {sha256[:8]} was published; fetch it "
                 "again"

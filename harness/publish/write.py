@@ -15,7 +15,6 @@ from harness.coreml.parity import ParityResult
 from harness.data.config import HuggingFaceText, TextConfig
 from harness.data.prompts import write_prompts
 from harness.device.picture import PROMPTS
-from harness.device.request import file_hash
 from harness.models.autoencoder_config import AutoencoderConfig, KlAutoencoder, PixelsAutoencoder, TinyAutoencoder
 from harness.models.weights import Weights, read_weights
 from harness.publish.card import model_card, same_but_for_the_seed
@@ -37,7 +36,7 @@ from harness.records.errors import UserError
 from harness.records.plain import canonical_json, to_plain
 from harness.records.provenance import code_state
 from harness.records.record import TrialRecord
-from harness.records.store import check_writable, copy_atomic, unwritable, write_atomic
+from harness.records.store import check_writable, copy_atomic, file_sha256, unwritable, write_atomic
 from harness.trials.sample_files import write_samples
 from harness.trials.sampling_run import class_names, sampling_run
 from harness.trials.settings import Settings
@@ -112,7 +111,8 @@ def check_publication(publication: Publication, target: Path) -> bool:
     if not (target / CONFIG).is_file():
         raise UserError(f"--to {target} is not empty, and no model was published there; give a new folder")
     manifest = read_manifest(target)
-    if manifest.trial != publication.record.key or manifest.files.get(MODEL) != file_hash(publication.trained.weights):
+    weights = file_sha256(publication.trained.weights)
+    if manifest.trial != publication.record.key or manifest.files.get(MODEL) != weights:
         raise UserError(f"--to {target} holds the model of trial {manifest.trial}; give a new folder")
     if canonical_json(manifest.choices) != canonical_json(publication.choices):
         raise UserError(

@@ -10,6 +10,7 @@ writers of the same key cannot mix. It works on a laptop's disk and on a cluster
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -124,6 +125,12 @@ def reading_cache(path: Path) -> Iterator[None]:
     except Exception as error:  # whatever json, NumPy, zip files and safetensors raise of damaged bytes
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
         raise UserError(f"the cache {path} is damaged ({reason}); remove it and run the same command again") from error
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's content in hex. OSError where it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_writable(path: Path) -> None:

@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from harness.records.errors import UserError
-from harness.records.store import unwritable
+from harness.records.store import file_sha256, unwritable
 from harness.training.parallel import World
 
 T = TypeVar("T")
@@ -189,7 +189,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     """Tensors on the CPU, row by row, as a file that is on the disk when this returns; its sha256."""
     save_file(dict(tensors), path, metadata)
     sync(path)
-    return _sha256(path)
+    return file_sha256(path)
 
 
 def write_state(folder: Path, step: int, state: Mapping[str, Any], sums: Mapping[str, str]) -> None:
@@ -254,7 +254,7 @@ def _verified(path: Path, world: World | None = None) -> dict[str, Any]:
     """What `state.json` holds, once this process's share of the files is known to be as it was written."""
     body, world = _body(path), world or World()
     for name in sorted(body["sha256"])[world.rank :: world.size]:
-        if _sha256(path / name) != body["sha256"][name]:
+        if file_sha256(path / name) != body["sha256"][name]:
             raise ValueError(f"{name} does not match its sum")
     return body
 
@@ -265,11 +265,6 @@ def _body(path: Path) -> dict[str, Any]:
         raise ValueError(f"{STATE} does not match its sum")
     body: dict[str, Any] = json.loads(content["body"])
     return body
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:

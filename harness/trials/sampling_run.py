@@ -22,9 +22,10 @@ from harness.diffusion.labels import sample_labels
 from harness.diffusion.sampling import Decode, sample_batches
 from harness.models.autoencoder import Autoencoder, load_matching
 from harness.models.pixels import NotFiniteError
-from harness.models.weights import Training, Weights, file_sha256, read_weights
+from harness.models.weights import Training, Weights, read_weights
 from harness.records.errors import UserError
 from harness.records.plain import canonical_json, from_plain, identity
+from harness.records.store import file_sha256
 from harness.training.device import resolve_device
 from harness.trials.settings import Settings
 from harness.trials.spec import cache_folder

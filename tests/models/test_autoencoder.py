@@ -26,8 +26,8 @@ from harness.models.autoencoder import (
 )
 from harness.models.autoencoder_config import KlAutoencoder, PixelsAutoencoder, TinyAutoencoder
 from harness.models.pixels import NotFiniteError, to_model_range, to_uint8
-from harness.models.weights import file_sha256
 from harness.records.errors import UserError
+from harness.records.store import file_sha256
 
 CPU = torch.device("cpu")
 SHARED = Path(os.environ.get("HARNESS_SHARED_DATA", Path(__file__).parents[2].parent / "shared" / "data"))

@@ -1,5 +1,6 @@
 """What `harness publish` writes is loaded elsewhere and makes the same pictures; what is missing or altered is said."""
 
+import functools
 import json
 import os
 import shutil
@@ -222,15 +223,8 @@ def test_other_texts_are_read_by_the_encoder_whose_hash_it_has(published):
 
 
 @pytest.fixture
-def refused(record, capsys):
-    def call(*words):
-        assert main(["publish", *words]) == 2
-        printed = capsys.readouterr()
-        assert printed.err.startswith("harness: ")
-        assert printed.err.count("\n") == 1
-        return printed.err
-
-    return call
+def refused(record, refusal):
+    return functools.partial(refusal, "publish")
 
 
 @pytest.mark.parametrize(

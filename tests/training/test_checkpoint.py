@@ -164,7 +164,7 @@ def test_a_disk_that_does_not_answer_is_no_damage(
         raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
-        patch.setattr(*{"files": (checkpoint, "_sha256"), "state.json": (Path, "read_text"),
+        patch.setattr(*{"files": (checkpoint, "file_sha256"), "state.json": (Path, "read_text"),
                         "folder": (os, "listdir"), "rename": (Path, "rename")}[where], refuse)  # fmt: skip
         with pytest.raises(UserError, match=f"cannot .*{os.strerror(number)}; no checkpoint was removed"):
             run(tmp_path)

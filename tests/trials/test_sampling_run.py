@@ -1,5 +1,6 @@
 """`harness sample`: the images that the trial itself was scored on, however the network is named, in every form."""
 
+import functools
 import json
 import shutil
 from dataclasses import replace
@@ -192,16 +193,8 @@ def test_latents_are_decoded_by_the_autoencoder_that_made_them(spec, sampled, tm
 
 
 @pytest.fixture
-def refused(spec, capsys):
-    def call(*words):
-        assert main(["sample", *words]) == 2
-        printed = capsys.readouterr()
-        assert printed.out == ""
-        assert printed.err.startswith("harness: ")
-        assert printed.err.count("\n") == 1
-        return printed.err
-
-    return call
+def refused(spec, refusal):
+    return functools.partial(refusal, "sample")
 
 
 @pytest.mark.parametrize(

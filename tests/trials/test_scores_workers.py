@@ -24,12 +24,12 @@ from harness.measure.quality import quality
 from harness.measure.quality_reference import load_reference
 from harness.measure.quality_reference_files import quality_identity
 from harness.models.pixels import NotFiniteError
-from harness.models.weights import file_sha256, read_weights
+from harness.models.weights import read_weights
 from harness.processes.locks import DRIVER_LOCK, DrivenError, FileLock, is_held, lock_driver
 from harness.records.errors import UserError
 from harness.records.plain import identity
 from harness.records.record import measurement_key
-from harness.records.store import Store
+from harness.records.store import Store, file_sha256
 from harness.trials.prepared import prepare
 from harness.trials.sampling_run import SamplingRun
 from harness.trials.scores.parts import Parts, part_ranges

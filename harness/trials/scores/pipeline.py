@@ -23,7 +23,7 @@ from harness.diffusion.labels import sample_labels
 from harness.diffusion.sampling import micro_batches
 from harness.measure.quality import samples_for
 from harness.models.pixels import to_uint8
-from harness.models.weights import file_sha256
+from harness.models.weights import weights_sha256
 from harness.records.errors import UserError
 from harness.records.plain import canonical_json, identity
 from harness.training.device import resolve_device
@@ -67,7 +67,7 @@ class Pipeline:
     def files(self) -> str:
         """The first digits of the hash of its files, which stand for a trial's key."""
         files = sorted(path for path in self.folder.rglob("*") if path.suffix in (".json", ".safetensors"))
-        sums = {path.relative_to(self.folder).as_posix(): file_sha256(path) for path in files}
+        sums = {path.relative_to(self.folder).as_posix(): weights_sha256(path) for path in files}
         return hashlib.sha256(canonical_json(sums).encode()).hexdigest()[:DIGITS]
 
     def source(self, config: SamplingConfig, count: int, data: ImageData | None) -> Source:
