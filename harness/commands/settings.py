@@ -32,8 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 VERB = Verb(
     summary="list the groups of settings and their options, or a group's settings with type, default and meaning",
-    name="a group: task, data, autoencoder, text, recipe, sampling, quality, latency, coreml, launcher, tracker; or "
-    "protocol",
+    name="a group: task, data, autoencoder, text, recipe, sampling, quality, latency, coreml, launcher, tracker, "
+    "watch; or protocol",
     operands="[GROUP]",
     example="harness settings recipe",
     run=run,

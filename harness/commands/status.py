@@ -220,8 +220,10 @@ def _ablation(status: AblationStatus) -> RenderableType:
     cells = {(cell.rung, cell.seed): cell for cell in status.cells}
     for rung in dict.fromkeys(cell.rung for cell in status.cells):
         table.add_row(rung, *(_cell(cells[rung, seed], status.score) for seed in seeds))
+    running = [(f"{cell.rung}, seed {cell.seed}", "", cell.job, "") for cell in status.cells if cell.job is not None]
     others = [(job.key, "", job, "") for job in status.other_jobs]
-    return Group(_lines(lines), *_remarks(status.remarks), "", table, *(_jobs("", others) if others else ()))
+    jobs = ["", *_jobs("", [*running, *others])] if running or others else []
+    return Group(_lines(lines), *_remarks(status.remarks), "", table, *jobs)
 
 
 def _lines(pairs: Iterable[tuple[str, str]]) -> Table:
@@ -290,30 +292,39 @@ def _jobs(column: str, jobs: Sequence[tuple[str, str, Job | None, str]]) -> list
 
     if not jobs:
         return []
-    table = _table("running", column, "phase", "last word", "worker")
+    table = _table("running", *filter(None, [column]), "phase", "speed", "left", "newest", "attempt", "said", "worker")
     for name, budget, job, other_study in jobs[:MOST_JOBS]:
-        table.add_row(name, budget, *_job(job, other_study))
+        table.add_row(name, *([budget] if column else []), *_job(job, other_study))
     more = len(jobs) - MOST_JOBS
     return [table, *([f"and {more:,} more"] if more > 0 else []), ""]
 
 
-def _job(job: Job | None, other_study: str) -> tuple[str, str, str]:
+def _job(job: Job | None, other_study: str) -> tuple[str, ...]:
     from harness.records.eta import duration
+    from harness.trials.reported import left_text, newest_text, speed_text, stage_text
 
     if job is None:
-        return "", "", f"study {other_study} trains it" if other_study else "waits for room"
-    worker = f"{job.worker}: {job.where}" if job.where else job.worker
+        return *[""] * 6, f"study {other_study} trains it" if other_study else "waits for room"
+    worker, attempt = f"{job.worker}: {job.where}" if job.where else job.worker, _attempt(job)
     if (progress := job.progress) is None:
-        return "", "", worker
-    return _stage(job), f"{duration(max(0.0, time.time() - progress.time))} ago", worker
+        return *[""] * 4, attempt, "", worker
+    if progress.processes > 1:
+        worker = f"{worker}, first of {progress.processes}"
+    said = f"{duration(max(0.0, time.time() - progress.time))} ago"
+    told = (stage_text(progress), speed_text(progress), left_text(progress), newest_text(progress))
+    return *told, attempt, said, worker
+
+
+def _attempt(job: Job) -> str:
+    """`3, time limit 1 of 10`: how often it was begun, and on Slurm what of that were time limits."""
+    limits = f", time limit {job.time_limits} of {job.most_time_limits}" if job.time_limits else ""
+    return f"{job.starts}{limits}" if job.starts else ""
 
 
 def _stage(job: Job) -> str:
-    progress = job.progress
-    if progress is None:
-        return job.worker
-    stage = f"{progress.phase} {progress.step:,}/{progress.of:,}" if progress.of > 1 else progress.phase
-    return f"{stage}, {progress.speed}" if progress.speed else stage
+    from harness.trials.reported import stage_text
+
+    return job.worker if job.progress is None else stage_text(job.progress)
 
 
 def _cell(cell: Cell, score: str) -> str:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from harness.records.plain import to_plain
+from harness.records.record import CurvePoint
 from harness.records.store import unwritable
 
 Event: TypeAlias = Literal[
@@ -112,11 +113,16 @@ class Progress:
     step: int
     of: int
     time: float  # Unix seconds
-    speed: str = ""  # `1,230 images/s, MFU 41.2%`, where the phase has one
+    seconds_left: float | None = None  # of the phase, at that time
+    images_per_second: float | None = None
+    model_flops_utilisation: float | None = None
+    processes: int = 1  # that share the work
+    newest: tuple[CurvePoint, ...] = ()  # the last validation loss and scores, each with its step
 
 
-def report_progress(attempt_folder: Path, phase: str, step: int, of: int, speed: str = "") -> None:
+def report_progress(attempt_folder: Path, phase: str, step: int, of: int, **more: Any) -> None:
     """Say how far the attempt is; cheap enough for every step (at most one write each half second and phase).
+    `more` are further fields of Progress.
 
     A full disk is not reported here: what matters will meet it too, and says so.
     """
@@ -125,7 +131,7 @@ def report_progress(attempt_folder: Path, phase: str, step: int, of: int, speed:
     if phase == last_phase and step < of and now - last_time < EVERY_S:
         return
     _last[attempt_folder] = (phase, now)
-    plain = to_plain(Progress(phase=phase, step=step, of=of, time=time.time(), speed=speed))
+    plain = to_plain(Progress(phase=phase, step=step, of=of, time=time.time(), **more))
     with suppress(OSError):
         partial = attempt_folder / ".progress.json"  # one writer: the attempt's own worker
         partial.write_text(json.dumps(plain))
@@ -135,6 +141,8 @@ def report_progress(attempt_folder: Path, phase: str, step: int, of: int, speed:
 def read_progress(attempt_folder: Path) -> Progress | None:
     """The last word of the attempt's worker, or None before its first."""
     try:
-        return Progress(**json.loads((attempt_folder / "progress.json").read_text()))
-    except (FileNotFoundError, ValueError, TypeError):  # ValueError: neither JSON nor text
+        plain = json.loads((attempt_folder / "progress.json").read_text())
+        newest = tuple(CurvePoint(**each) for each in plain.pop("newest", ()))
+        return Progress(**plain, newest=newest)
+    except (FileNotFoundError, ValueError, TypeError, AttributeError):  # ValueError: neither JSON nor text
         return None

@@ -7,8 +7,9 @@ How fast jobs end, and when the last one may, is told from the log of attempts, 
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -46,6 +47,9 @@ class Job:
     worker: Worker
     where: str  # `node7, process 4711`, or the launcher's number of a job that has not begun
     progress: Progress | None
+    starts: int = 0  # how often a worker began on it, in all attempts
+    time_limits: int | None = None  # that it reached since it last failed; None where there are none
+    most_time_limits: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +65,7 @@ class WorkLog:
 
     finished: tuple[FinishedJob, ...] = ()  # oldest first
     began: dict[str, float] | None = None  # key -> when its present attempt began to work
+    starts: Mapping[str, int] = field(default_factory=dict)  # key -> how often a worker began on it
     damage: str = ""  # why the log is not all understood
 
 
@@ -80,18 +85,20 @@ def driver_of(folder: Path) -> Driver:
     )
 
 
-def jobs_of(folder: Path, keys: Iterable[str] | None = None) -> list[Job]:
-    """The jobs without a result, of these keys or of all that were ever submitted."""
+def jobs_of(folder: Path, keys: Iterable[str] | None = None, work: WorkLog | None = None) -> list[Job]:
+    """The jobs without a result, of these keys or of all that were ever submitted; with `work` their starts too."""
     chosen = sorted(path.parent.name for path in folder.glob("*/current")) if keys is None else keys
     attempts = (current_attempt(folder / key) for key in chosen)
-    lease_s = _lease_timeout_s(folder)
-    return [_job(attempt, lease_s) for attempt in attempts if attempt is not None and attempt.result() is None]
+    slurm, starts = _slurm_of(folder), {} if work is None else work.starts
+    open_ones = (attempt for attempt in attempts if attempt is not None and attempt.result() is None)
+    return [_job(attempt, slurm, starts.get(attempt.key, 0)) for attempt in open_ones]
 
 
 def work_log_of(folder: Path) -> WorkLog:
     """From the log of attempts: what finished, when, and how long it had been worked at."""
     began: dict[str, float] = {}
     spent: dict[str, float] = {}
+    starts: Counter[str] = Counter()
     finished, cut = [], 0
     for line in lines_of(folder / "attempts.log"):
         if line is None:
@@ -100,15 +107,17 @@ def work_log_of(folder: Path) -> WorkLog:
         key, event, at = line["key"], line["event"], float(line["time"])
         if event in BEGINNINGS:
             began[key] = at
+            starts[key] += 1
         elif event in ENDS and key in began:
             spent[key] = spent.get(key, 0.0) + at - began.pop(key)
             if event == "finished":
                 finished.append(FinishedJob(key=key, seconds=spent[key], at=at))
     damage = f"{folder / 'attempts.log'} is damaged ({cut} of its lines are cut short), so times lack those jobs"
-    return WorkLog(finished=tuple(finished), began=began, damage=damage if cut else "")
+    return WorkLog(finished=tuple(finished), began=began, starts=starts, damage=damage if cut else "")
 
 
-def _job(attempt: Attempt, lease_s: float) -> Job:
+def _job(attempt: Attempt, slurm: SlurmLauncher | None, starts: int) -> Job:
+    lease_s = 0.0 if slurm is None else slurm.lease_timeout_s  # elsewhere there are no leases
     held, lease_age_s = is_held(attempt.lock), _age_s(attempt.lease)
     lives = held or (lease_age_s is not None and lease_age_s < lease_s)
     by = holder(attempt.lock)
@@ -120,16 +129,19 @@ def _job(attempt: Attempt, lease_s: float) -> Job:
         worker="lives" if lives else "is gone" if by else "has not begun",
         where=f"{by.get('host')}, process {by.get('pid')}" if by else waits,
         progress=read_progress(attempt.folder),
+        starts=starts,
+        time_limits=None if slurm is None else attempt.timeouts_of_key(),
+        most_time_limits=None if slurm is None else slurm.max_requeues,
     )
 
 
-def _lease_timeout_s(folder: Path) -> float:
-    """How old a lease may be; 0 where there are none."""
+def _slurm_of(folder: Path) -> SlurmLauncher | None:
+    """The launcher of its last driver, where that is one."""
     try:
         launcher: LauncherConfig = launcher_of(folder)
     except UserError:
-        return 0.0
-    return launcher.lease_timeout_s if isinstance(launcher, SlurmLauncher) else 0.0
+        return None
+    return launcher if isinstance(launcher, SlurmLauncher) else None
 
 
 def _age_s(path: Path) -> float | None:

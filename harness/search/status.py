@@ -15,6 +15,7 @@ from harness.launch.observe import (
     JobGroup,
     Pace,
     TimeLeft,
+    WorkLog,
     driver_of,
     jobs_of,
     pace_of,
@@ -224,7 +225,7 @@ def _status(folder: Path, name: str, stored: StoredSweep, now: float) -> SweepSt
         floor=stored.floor,
         front=tuple(map(_point, stored.front)),
         rescored=tuple(_rescored(name, scores) for name, scores in stored.rescored.items()),
-        running=_running(attempts, candidates, stored.rescored),
+        running=_running(attempts, candidates, stored.rescored, work),
         pace=pace_of(work, keys, driver, now),
         end=end if isinstance(end, TimeLeft) else None,
         end_unknown=end if isinstance(end, str) else "",
@@ -266,7 +267,7 @@ def _rescored(name: str, scores: Sequence[FreshScore]) -> RescoredStatus:
 
 
 def _running(
-    attempts: Path, candidates: Sequence[Candidate], rescored: Mapping[str, Sequence[FreshScore]]
+    attempts: Path, candidates: Sequence[Candidate], rescored: Mapping[str, Sequence[FreshScore]], work: WorkLog
 ) -> tuple[Running, ...]:
     pending = [(each.name, each.in_flight.steps, each.in_flight.key) for each in candidates if each.in_flight]
     top = {each.name: each.levels[-1].steps for each in candidates if each.state == "complete"}
@@ -276,7 +277,7 @@ def _running(
         for score in scores
         if score.running
     ]
-    jobs = {job.key: job for job in jobs_of(attempts, [key for _, _, key in pending])}
+    jobs = {job.key: job for job in jobs_of(attempts, [key for _, _, key in pending], work)}
     claims = Claims(attempts.parent.parent / "store", attempts)
     others = {key: claims.holder(key) or "" for _, _, key in pending if key not in jobs}
     return tuple(

@@ -2,6 +2,7 @@
 
     with tracker(config, run, OUT / "tracking") as tracking:
         tracking.log(point)                      # as often as there are points
+        tracking.show(step, images)              # what its samples look like meanwhile
         tracking.finish(quantities, images)      # once; leaving without it marks the run as failed
 
 A tracker shows; it keeps nothing that matters. Once it has started, whatever goes wrong inside it costs one
@@ -55,8 +56,12 @@ class Tracker(Protocol):
         """More of the run's configuration, flat: what was counted of the network and of its deployment twin."""
 
     def log(self, point: CurvePoint) -> None:
-        """One point of a curve. A trial that goes on from a checkpoint sends those of the checkpoint first, so the run
-        that it continues has nothing that this one lacks."""
+        """One point of a curve, in the order of their steps. A trial that goes on from a checkpoint sends those of the
+        checkpoint first, so the run that it continues has nothing that this one lacks; and those behind it again, with
+        equal values. Whichever the run has already is left out."""
+
+    def show(self, step: int, images: Mapping[str, Path]) -> None:
+        """Images of that step, among the points and likewise."""
 
     def finish(self, quantities: Mapping[str, Quantity], images: Mapping[str, Path]) -> None:
         """The final quantities (those without a value as words, never as numbers), sample images, the end."""
@@ -106,6 +111,9 @@ class Nowhere:
     def log(self, point: CurvePoint) -> None:
         pass
 
+    def show(self, step: int, images: Mapping[str, Path]) -> None:
+        pass
+
     def finish(self, quantities: Mapping[str, Quantity], images: Mapping[str, Path]) -> None:
         pass
 
@@ -113,22 +121,44 @@ class Nowhere:
         pass
 
 
+class Sent:
+    """Up to which step a run has each curve, and each kind of image."""
+
+    def __init__(self, steps: Mapping[str, int] | None = None) -> None:
+        self._steps = dict(steps or {})
+
+    def is_new(self, name: str, step: int) -> bool:
+        """Whether it is to be sent, after which it was."""
+        if step <= self._steps.get(name, -1):
+            return False
+        self._steps[name] = step
+        return True
+
+
 class LocalSink:
-    """The tracker `local`: FOLDER/ID.jsonl, one JSON line a start, point and end, appended as they come."""
+    """The tracker `local`: FOLDER/ID.jsonl, one JSON line a start, point, image and end, appended as they come."""
 
     def __init__(self, run: Run, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{run.id}.jsonl"
         _cut_unfinished_line(self.path)
+        self._sent = Sent(_sent_in(self.path))
         self._write("start", **_mapping(to_plain(run)))
 
     def configure(self, values: Mapping[str, Any]) -> None:
         self._write("config", values=to_plain(values))
 
     def log(self, point: CurvePoint) -> None:
+        if not self._sent.is_new(point.name, point.step):
+            return
         # JSON has no NaN and no infinity: they are written as words
         value = point.value if math.isfinite(point.value) else str(point.value)
         self._write("point", step=point.step, name=point.name, value=value)
+
+    def show(self, step: int, images: Mapping[str, Path]) -> None:
+        for name, path in images.items():
+            if self._sent.is_new(name, step):
+                self._write("image", step=step, name=name, path=str(path))
 
     def finish(self, quantities: Mapping[str, Quantity], images: Mapping[str, Path]) -> None:
         self._write("finish", quantities=to_plain(quantities), images=to_plain(images))
@@ -154,6 +184,14 @@ def _cut_unfinished_line(path: Path) -> None:
             file.truncate(content.rfind(b"\n") + 1)
 
 
+def _sent_in(path: Path) -> dict[str, int]:
+    """By the lines that earlier attempts wrote, which are in order."""
+    if not path.exists():
+        return {}
+    lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return {line["name"]: line["step"] for line in lines if line["event"] in ("point", "image")}
+
+
 def _mapping(plain: Any) -> dict[str, Any]:
     assert isinstance(plain, dict)
     return plain
@@ -171,6 +209,9 @@ class Guarded:
 
     def log(self, point: CurvePoint) -> None:
         self._call_guarded(lambda: self._inner.log(point))
+
+    def show(self, step: int, images: Mapping[str, Path]) -> None:
+        self._call_guarded(lambda: self._inner.show(step, images))
 
     def finish(self, quantities: Mapping[str, Quantity], images: Mapping[str, Path]) -> None:
         self._end(lambda: self._inner.finish(quantities, images))

@@ -1,4 +1,14 @@
-"""The tracker `wandb`. Quiet, inside the output folder, and bounded in time at both ends."""
+"""The tracker `wandb`. Quiet, inside the output folder, and bounded in time at both ends.
+
+One run a training, whatever the number of attempts: its id is the trial's key, and its axis is `step`, the training's
+own. A row has all that belongs to one step, and rows come in the order of steps.
+
+    online    W&B continues the run (resume="allow"); rows of steps that it has are not sent again
+    offline   each attempt writes a folder of its own, which begins with the rows of the attempts before, at the same
+              places. `wandb sync` takes the folders of an id in the order of their starts and writes each from the
+              run's first row on, over what is there: equal rows over equal ones, so it may come at any time, between
+              two attempts too. An attempt that ends takes the folders before its own away.
+"""
 
 import threading
 from collections.abc import Mapping
@@ -9,12 +19,14 @@ from harness.records.quantity import Counted, Failed, Measured, Predicted, Quant
 from harness.records.record import CurvePoint
 from harness.records.removal import remove
 from harness.tracking.config import WandbTracker
-from harness.tracking.tracker import Run, warn
+from harness.tracking.tracker import Run, Sent, warn
 
 if TYPE_CHECKING:
     import wandb
 
 
+STEP = "step"
+"""The axis of all curves."""
 LONGEST_TAG = 64  # characters, W&B's limit
 
 
@@ -22,15 +34,30 @@ class WandbRun:
     def __init__(self, run: "wandb.Run", finish_timeout_s: float) -> None:
         self._run, self._finish_timeout_s = run, finish_timeout_s
         self._has_points = False
+        self._sent, self._first = Sent(), run.starting_step  # 0, unless online W&B has rows already
+        self._defined: set[str] = set()
+        run.define_metric(STEP, hidden=True)
 
     def configure(self, values: Mapping[str, Any]) -> None:
         self._run.config.update(dict(values), allow_val_change=True)  # type: ignore[no-untyped-call]
 
     def log(self, point: CurvePoint) -> None:
-        # points of one step share a row; rows of steps that W&B has already are dropped there, which is right for a
-        # trial that repeats its steps since the last checkpoint bit by bit
-        self._run.log({point.name: point.value}, step=point.step)
-        self._has_points = True
+        self._log_row(point.step, {point.name: point.value} if self._sent.is_new(point.name, point.step) else {})
+
+    def show(self, step: int, images: Mapping[str, Path]) -> None:
+        import wandb
+
+        new = {name: path for name, path in images.items() if self._sent.is_new(name, step)}
+        self._log_row(step, {name: wandb.Image(str(path)) for name, path in new.items()})
+
+    def _log_row(self, step: int, values: Mapping[str, Any]) -> None:
+        """A part of it: W&B writes the row when the next one begins."""
+        if values and step >= self._first:
+            for name in values.keys() - self._defined:  # one by one: `wandb sync` expands no pattern
+                self._run.define_metric(name.replace(".", "\\."), step_metric=STEP)  # or a dot would mean nesting
+                self._defined.add(name)
+            self._run.log({STEP: step, **values}, step=step)
+            self._has_points = True
 
     def finish(self, quantities: Mapping[str, Quantity], images: Mapping[str, Path]) -> None:
         import wandb
@@ -48,8 +75,7 @@ class WandbRun:
             self._remove_earlier()
 
     def _remove_earlier(self) -> None:
-        """Offline, W&B continues no run: each attempt has a folder of its own, and `wandb sync` does not join those of
-        one id. This attempt's begins with the points of the earlier ones, whose folders nobody needs."""
+        """This attempt's folder begins with the rows of the earlier ones, whose folders nobody needs."""
         if self._run.settings.mode != "offline":
             return
         mine = Path(self._run.settings.sync_dir)

@@ -9,10 +9,10 @@ import contextlib
 import copy
 import logging
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ from harness.training.device import (
 )
 from harness.training.ema import Ema, PowerAverages
 from harness.training.guard import BadStepError, Guard
+from harness.training.listeners import Listeners
 from harness.training.objective import Objective, TrainingBatch
 from harness.training.outcomes import Clock, Diverged, Effort, Interrupted, Trained
 from harness.training.parallel import check_world, current_world, parallelize
@@ -40,7 +41,7 @@ from harness.training.post_hoc import snapshots_in
 from harness.training.randomness import DataOrder, draws_of, stream_seed
 from harness.training.recipe import Recipe
 from harness.training.saving import Checkpoints, NotFiniteError, held
-from harness.training.speed import Pace, Speed, stated_peak
+from harness.training.speed import Pace, stated_peak
 from harness.training.stopping import SigtermFlag
 from harness.training.tensors import live_tensors, named_tensors, restore
 from harness.training.update import Update
@@ -56,10 +57,6 @@ MADE_AHEAD = ("cuda",)
 SNAPSHOTS = "snapshots"
 """Of averages, in a training's folder."""
 
-OnSteps: TypeAlias = Callable[[Literal["began", "saved", "ended"], int, int], None]
-"""`began` AT AT: the first step is AT + 1; `saved` AFTER TO: these are in a checkpoint and never trained again, as the
-thread says that wrote it; `ended` AFTER TO: all that this call trained, however it ended."""
-
 
 def train(
     model: nn.Module,
@@ -72,21 +69,13 @@ def train(
     folder: Path,
     parallel: ParallelConfig | None = None,
     macs: int | None = None,
-    on_point: Callable[[CurvePoint], None] = lambda _point: None,
-    on_progress: Callable[[int, int], None] = lambda _step, _of: None,
-    on_speed: Callable[[int, Speed], None] = lambda _step, _speed: None,
-    on_steps: OnSteps = lambda _what, _after, _to: None,
+    listeners: Listeners | None = None,
 ) -> Trained:
     """Train `model` (initialised by the caller) by the recipe, or go on from the newest checkpoint in `folder`.
 
     `architecture` is the fingerprint of what the model is: networks of equal shapes can compute different things.
-    `macs` are its multiply-adds for one sample, for the utilisation of the device.
-
-    `on_point` hears every point of the curve as it arises, first those of the checkpoint that it goes on from; after a
-    kill it hears those behind the last checkpoint again, with equal values. `on_progress` hears (step, steps) after
-    each step; `on_speed` with the points of the curve (step, how fast the newest ones were), where that is known;
-    `on_steps` which stretch of steps was trained and saved, so that a log of it proves that none was trained twice.
-    Called again when all is done, it returns at once.
+    `macs` are its multiply-adds for one sample, for the utilisation of the device. Called again when all is done, it
+    returns at once.
 
     In several processes (`parallel`; the process group is there) all call it alike; the first writes and is heard.
 
@@ -99,20 +88,19 @@ def train(
     device, world = resolve_device(recipe.device), current_world()
     parallel = NoParallel() if parallel is None else parallel
     check_world(world, parallel, recipe.batch_size)
-    if not world.is_first:
-        on_point, on_progress, on_speed, on_steps = _unheard, _unheard, _unheard, _unheard
+    listeners = (listeners or Listeners()).of_process(world)
     with (
         torch.random.fork_rng([device] if device.type == "cuda" else []),
         SigtermFlag() as stop,
         held(folder, world),
         Training(
             placed(model, recipe, device),
-            objective, data, recipe, architecture, seed, folder, device, parallel, macs, on_point, on_speed, on_steps,
+            objective, data, recipe, architecture, seed, folder, device, parallel, macs, stop, listeners,
         ) as training,
     ):  # fmt: skip
         while training.step < recipe.steps:
             try:
-                training.go_on(on_progress, lambda: world.any(stop.requested))
+                training.go_on()
             except BadStepError as bad:
                 training.roll_back(bad)
         training.save_at_once()
@@ -136,14 +124,13 @@ class Training:
         device: torch.device,
         parallel: ParallelConfig,
         macs: int | None,
-        on_point: Callable[[CurvePoint], None],
-        on_speed: Callable[[int, Speed], None],
-        on_steps: OnSteps,
+        stop: SigtermFlag,
+        listeners: Listeners,
     ) -> None:
         self.model, self.objective, self.data, self.recipe = model.train(), objective, data, recipe
         self.architecture = architecture
         self.seed, self.folder, self.device = seed, folder, device
-        self.on_point, self.on_speed, self.on_steps = on_point, on_speed, on_steps
+        self.stop, self.listeners, self.watcher = stop, listeners, listeners.watcher
         self.snapshots = folder / SNAPSHOTS
         self.precision = resolve_precision(recipe, device)
         self.world = current_world()
@@ -176,20 +163,22 @@ class Training:
         if self.step == 0 and self.recipe.max_rollbacks > 0:
             self.save_at_once()  # to go back to
         self.began = self.step
-        self.on_steps("began", self.step, self.step)
+        self.listeners.on_steps("began", self.step, self.step)
+        if self.watcher.is_due(self.step) and not self.world.first(self.watcher.has_seen(self.step)):
+            self._look()  # an earlier attempt was asked to stop meanwhile
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.checkpoints.close()
-        self.on_steps("ended", self.began, self.step)
+        self.listeners.on_steps("ended", self.began, self.step)
 
-    def go_on(self, on_progress: Callable[[int, int], None], is_asked_to_stop: Callable[[], bool]) -> None:
+    def go_on(self) -> None:
         """Train the steps that are left. Raises BadStepError; Diverged; Interrupted, after a checkpoint."""
         with contextlib.closing(self.batches()) as batches:
             for step, batch in enumerate(batches, start=self.step + 1):
                 self.advance(step, batch)
-                on_progress(step, self.recipe.steps)
-                if is_asked_to_stop():
+                self.listeners.on_progress(step, self.recipe.steps)
+                if self.world.any(self.stop.requested):
                     self.save_at_once()
                     raise Interrupted(step)
 
@@ -214,6 +203,7 @@ class Training:
         self.averages.update(self.model, step)
         self.step = step
         due = {name: self._due(name) for name in ("log_every", "validate_every", "checkpoint_every")}
+        due["look"] = self.watcher.is_due(step)
         if self.device.type in READ_AT_ONCE or any(due.values()):
             self._read_losses()
         if any(due.values()):
@@ -222,6 +212,8 @@ class Training:
             self._log()
         if due["validate_every"]:
             self._validate()
+        if due["look"]:
+            self._look()
         if self._due("ema_snapshot_every"):
             self.averages.write(self.snapshots, step, self.architecture, self.world)
         if due["checkpoint_every"]:
@@ -252,7 +244,7 @@ class Training:
         if bad.is_last:
             raise self._diverged(bad.step, bad.reason)
         self._settle()
-        self.on_steps("ended", self.began, self.step)
+        self.listeners.on_steps("ended", self.began, self.step)
         checkpoint, notes = latest(self.folder, at_most=bad.step - 1, world=self.world)
         if checkpoint is None:
             raise self._diverged(bad.step, f"{bad.reason}, and there is no checkpoint to go back to")
@@ -265,7 +257,7 @@ class Training:
             self.notes.append(note)
             log.warning(note)
         self.began = self.step
-        self.on_steps("began", self.step, self.step)
+        self.listeners.on_steps("began", self.step, self.step)
         self.pace.begin(self.step)
 
     def _log(self) -> None:
@@ -274,28 +266,21 @@ class Training:
             self._point(name, math.fsum(values[name] for values in self.interval) / len(self.interval))
         self._point("learning_rate", self.recipe.learning_rate_at(self.step))
         if self.pace.newest is not None:
-            self.on_speed(self.step, self.pace.newest)
+            self.listeners.on_speed(self.step, self.pace.newest)
         if self.step % self.recipe.log_every == 0:
             self.interval.clear()
 
     def _validate(self) -> None:
-        loss = self._validation_loss()
+        loss = self.update.validation_loss(self.ema.model)
         if not math.isfinite(loss):
             raise self._diverged(self.step, f"validation_loss is {loss}")
         self._point("validation_loss", loss)
 
-    @torch.no_grad()
-    def _validation_loss(self) -> float:
-        """Of the averaged weights, over all held-out samples."""
-        total, batches = 0.0, self.objective.validation
-        for batch in batches:
-            own = self.world.share(len(batch))
-            own_samples = batch[own.start : own.stop] if own else batch[:1]
-            for part, samples in self.update.cut(own_samples, len(batch)):
-                loss = self.objective.validation_loss(self.ema.model, part)
-                total += float(loss) * (samples if own else 0)
-        mean = self.world.mean(torch.tensor(total, dtype=torch.float64))
-        return float(mean) * self.world.size / sum(map(len, batches))
+    def _look(self) -> None:
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            self.watcher.look(self.step, self._whole_average(), self.world, lambda: self.stop.requested)
+        if self.unsharded is not None:
+            self.unsharded.cpu()  # until it is needed again
 
     def _diverged(self, step: int, reason: str) -> Diverged:
         guard = self.guard
@@ -304,7 +289,7 @@ class Training:
     def _point(self, name: str, value: float) -> None:
         point = CurvePoint(step=self.step, name=name, value=value)
         self.curve.append(point)
-        self.on_point(point)
+        self.listeners.on_point(point)
 
     def save(self) -> None:
         """Begin a checkpoint of this step, unless there is one. A state that is not finite is never written."""
@@ -336,7 +321,7 @@ class Training:
 
     def _stands(self, step: int) -> None:
         if step > 0:
-            self.on_steps("saved", self.saved_step, step)
+            self.listeners.on_steps("saved", self.saved_step, step)
         self.saved_step = step
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -360,14 +345,18 @@ class Training:
         checkpoint, notes = latest(self.folder, at_most=self.recipe.steps, world=self.world)
         for note in notes:
             log.warning(note)
-        if checkpoint is not None:
+        if checkpoint is None:
+            self.watcher.begin(0, self.world)
+        else:
             self._restore(checkpoint)
             state, goes_on = checkpoint.state, 0 < checkpoint.step < self.recipe.steps
             self.notes = list(state["notes"])
             self.continued_from = [*state["continued_from"], *([checkpoint.step] if goes_on else [])]
             self.clock = Clock(self.device, state["seconds"])
             for point in self.curve:
-                self.on_point(point)
+                self.watcher.retell(point.step)
+                self.listeners.on_point(point)
+            self.watcher.retell(self.step + 1)
         self.notes.extend(notes)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
@@ -390,6 +379,7 @@ class Training:
         ]
         self.interval = [dict(values) for values in state["interval"]]
         self.guard.restore(state["guard"])
+        self.watcher.begin(self.step, self.world)
 
     def _identity(self, step: int) -> str:
         """What a checkpoint of `step` must have in common with a training that goes on from it."""
@@ -412,9 +402,13 @@ class Training:
         )
 
     def _averaged(self) -> nn.Module:
-        """The averaged model, whole, also where its processes have shares of it; its kernels row by row."""
+        """The averaged model, whole; its kernels row by row."""
+        return self._whole_average().to(memory_format=torch.contiguous_format)
+
+    def _whole_average(self) -> nn.Module:
+        """The averaged model; where the processes have shares of it, a copy of all of it."""
         if self.unsharded is None:
-            return self.ema.model.to(memory_format=torch.contiguous_format)
+            return self.ema.model
         restore(self.unsharded, named_tensors(self.ema.model))
         return self.unsharded.requires_grad_(False).eval().to(self.device)
 
@@ -431,7 +425,3 @@ class Training:
             peak_memory_bytes=peak_memory(self.device),
             speed=self.pace.typical,
         )
-
-
-def _unheard(*_: object) -> None:
-    """Of a process that is not the first."""

@@ -134,6 +134,19 @@ class Update:
             start, stop = number * len(own) // parts, (number + 1) * len(own) // parts
             yield (own[start:stop], stop - start) if stop > start else (own[:1], 0)
 
+    @torch.no_grad()
+    def validation_loss(self, network: nn.Module) -> float:
+        """Of a network that processes have as they have the trained one, over all held-out samples."""
+        total, batches = 0.0, self.objective.validation
+        for batch in batches:
+            own = self.world.share(len(batch))
+            own_samples = batch[own.start : own.stop] if own else batch[:1]
+            for part, samples in self.cut(own_samples, len(batch)):
+                loss = self.objective.validation_loss(network, part)
+                total += float(loss) * (samples if own else 0)
+        mean = self.world.mean(torch.tensor(total, dtype=torch.float64))
+        return float(mean) * self.world.size / sum(map(len, batches))
+
     def tensors(self) -> dict[str, Tensor]:
         """For a checkpoint: `MODULE.NAME` the weights, `optimizer.MODULE.NUMBER.NAME` the moments, themselves."""
         tensors: dict[str, Tensor] = {}

@@ -14,6 +14,7 @@ from harness.records.quantities import title_of
 from harness.records.quantity import Unavailable, value_of
 from harness.records.record import TrialRecord, why
 from harness.records.terminal import console as console_of
+from harness.trials.reported import left_text, speed_text, stage_text
 from harness.trials.spec import TrialSpec
 
 ROWS = 30  # the table shows the newest so many
@@ -42,7 +43,7 @@ class Show:
         self._live: Live | None = None
         self._specs: dict[str, TrialSpec] = {}  # by trial key
         self._cells: dict[str, str] = {}  # trial key -> what its cell says
-        self._speeds: dict[str, str] = {}  # trial key -> what a line says behind that
+        self._more: dict[str, str] = {}  # trial key -> what a line says behind that
         self._rows: dict[str, dict[int, str]] = {}  # name -> seed -> trial key, the newest name last
         self._seeds: dict[int, None] = {}  # a set in order
         self._ended: set[str] = set()
@@ -60,7 +61,7 @@ class Show:
     def board(self, specs: Sequence[TrialSpec] = (), *, total: int | None = None) -> Iterator[None]:
         """While inside, a terminal shows a table of trials; `total` is how many will come, where that is known."""
         self._specs, self._cells, self._rows, self._seeds, self._ended, self._total = {}, {}, {}, {}, set(), total
-        self._speeds = {}
+        self._more = {}
         for spec in specs:
             self.add(spec)
         if not self.console.is_terminal:
@@ -82,13 +83,13 @@ class Show:
         """What the workers last reported."""
         for key, last in progress.items():
             if key in self._cells:
-                self._cells[key] = f"{last.phase} {last.step}/{last.of}" if last.of > 1 else last.phase
-                self._speeds[key] = f", {last.speed}" if last.speed else ""
+                self._cells[key] = stage_text(last)
+                self._more[key] = "".join(f", {text}" for text in (speed_text(last), left_text(last)) if text)
         if self._live is not None:
             self._live.update(self._table())
         elif progress and self._running_line.due():
             reported = [key for key in progress if key in self._specs]
-            self.note("; ".join(f"{self._specs[key].label}: {self._cells[key]}{self._speeds[key]}" for key in reported))
+            self.note("; ".join(f"{self._specs[key].label}: {self._cells[key]}{self._more[key]}" for key in reported))
 
     def refused(self, in_a_row: int, reason: str) -> None:
         """A candidate that is not trained: a long row of them is worth a line, a few are not."""

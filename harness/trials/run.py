@@ -27,6 +27,7 @@ from harness.records.record import CurvePoint, State, TrialRecord
 from harness.records.store import write_atomic
 from harness.tracking.tracker import Run, Tracker, flat, tracker
 from harness.training.device import resolve_device, use_device, use_threads
+from harness.training.listeners import Listeners, NoWatcher
 from harness.training.loop import train
 from harness.training.outcomes import Diverged, Effort, Interrupted, Trained
 from harness.training.parallel import process_group
@@ -34,10 +35,12 @@ from harness.training.speed import Speed
 from harness.trials.costs import before_training, cost_of, measure_coreml, measure_latency, measure_twin
 from harness.trials.outcomes import all_unavailable, finished, learnt, record_of, rejected, with_own_twin
 from harness.trials.prepared import Prepared, check_unchanged, prepare
+from harness.trials.reported import Latest
 from harness.trials.samples import initialised_network
 from harness.trials.spec import TrialSpec
 from harness.trials.task import Task
 from harness.trials.trained import WEIGHTS
+from harness.trials.watching import GRID, WATCHED, Seen
 
 CHECKPOINTS = "checkpoints"
 """Where they lie in the folder that a trial's attempts share, unless the spec says where."""
@@ -71,11 +74,19 @@ def follow_trial(spec: TrialSpec, attempt_folder: Path, place: Place) -> None:
     use_device(resolve_device(spec.settings.recipe.device), place.local)
     prepared = prepare(spec.settings)
     check_unchanged(spec.protocol, prepared)
+    watcher = prepared.task.watcher(partial(spec.store.artifact, spec.key), lambda _seen: None)
     with contextlib.suppress(Diverged):  # which the other process tells
-        train_share(spec, prepared, attempt_folder, place)
+        train_share(spec, prepared, attempt_folder, place, Listeners(watcher=watcher or NoWatcher()))
 
 
-def train_share(spec: TrialSpec, prepared: Prepared, attempt_folder: Path, place: Place, **listeners: Any) -> Trained:
+def train_share(
+    spec: TrialSpec,
+    prepared: Prepared,
+    attempt_folder: Path,
+    place: Place,
+    listeners: Listeners,
+    macs: int | None = None,
+) -> Trained:
     """The training, as one of the processes that share it. Raises AttemptStopped where it was asked to end, and
     Diverged."""
     recipe, task = spec.settings.recipe, prepared.task
@@ -98,7 +109,8 @@ def train_share(spec: TrialSpec, prepared: Prepared, attempt_folder: Path, place
                 seed=spec.seed,
                 folder=spec.checkpoints or shared_folder(attempt_folder) / CHECKPOINTS,
                 parallel=spec.settings.parallel,
-                **listeners,
+                macs=macs,
+                listeners=listeners,
             )
     except Interrupted as error:
         raise AttemptStopped(str(error)) from error
@@ -114,7 +126,8 @@ class Trial:
         self.artifacts: dict[str, str] = {}
         self.curve: dict[tuple[int, str], CurvePoint] = {}
         self.seconds: dict[str, float] = {}
-        self.speed = ""  # of the newest steps, for people
+        self.latest = Latest()
+        self.watched_seconds: dict[int, float] = {}  # by step
         self.stage = ""
         self.start = provenance(threads=threads_of(spec.settings.launcher))
 
@@ -165,25 +178,28 @@ class Trial:
             ) | measure_twin(self.spec)
 
     def train(self, prepared: Prepared) -> Trained:
-        recipe, launcher = self.spec.settings.recipe, self.spec.settings.launcher
+        settings = self.spec.settings
+        recipe, launcher = settings.recipe, settings.launcher
+        watcher = prepared.task.watcher(partial(self.spec.store.artifact, self.spec.key), self.hear_seen)
         with self.phase("train"), followed(self.folder, processes_of(launcher)) as place:
-            trained = train_share(
-                self.spec,
-                prepared,
-                self.folder,
-                place,
+            self.latest.processes = place.size
+            listeners = Listeners(
                 on_point=self.point,
-                macs=self.trained_macs(prepared),
-                on_progress=lambda step, of: report_progress(self.folder, "train", step, of, self.speed),
+                on_progress=lambda step, of: report_progress(
+                    self.folder, "train", step, of, **self.latest.at(step, of)
+                ),
                 on_speed=self.hear_speed,
                 on_steps=partial(log_steps, self.folder),
+                watcher=watcher or NoWatcher(),
             )
+            trained = train_share(self.spec, prepared, self.folder, place, listeners, self.trained_macs(prepared))
         self.curve = {(point.step, point.name): point for point in trained.curve}
         effort = trained.effort
         under: dict[str, Any] = {"device": effort.device, "precision": effort.precision, "steps": trained.steps}
         under |= recipe.rounded_otherwise
         self.quantities["validation_loss"] = Measured(value=trained.validation_loss, unit="1", conditions=under)
-        if recipe.gradient_checkpointing:  # which changes the time alone
+        under = {**under, **settings.watch.conditions}  # which change the time alone, as what follows
+        if recipe.gradient_checkpointing:
             under = {**under, "gradient_checkpointing": True}
         if place.size > 1:
             under = {**under, "processes": place.size, "parallel": self.spec.settings.parallel.kind}
@@ -199,13 +215,25 @@ class Trial:
 
     def hear_speed(self, step: int, speed: Speed) -> None:
         """For people and dashboards: no part of the curve, which is the same however fast it was drawn."""
-        self.speed = str(speed)
+        self.latest.speed = speed
         for name, value in speed_fields(speed).items():
             if value is not None:
                 self.tracking.log(CurvePoint(step=step, name=name, value=value))
 
+    def hear_seen(self, seen: Seen) -> None:
+        """What the watcher saw, of earlier attempts too."""
+        self.artifact(WATCHED)
+        for name, value in seen.values.items():
+            self.latest.points[name] = CurvePoint(step=seen.step, name=name, value=value)
+            self.tracking.log(self.latest.points[name])
+        if seen.grid is not None:
+            self.tracking.show(seen.step, {GRID: self.artifact(seen.grid)})
+        self.watched_seconds[seen.step] = seen.seconds
+
     def point(self, point: CurvePoint) -> None:
         self.curve[point.step, point.name] = point
+        if point.name == "validation_loss":
+            self.latest.points[point.name] = point
         self.tracking.log(point)
 
     def keep_weights(self, trained: Trained, task: Task) -> None:
@@ -220,8 +248,8 @@ class Trial:
         return self.spec.store.artifact(self.spec.key, name)
 
     def pictures(self) -> dict[str, Path]:
-        """What a dashboard shows."""
-        grids = [name for name in self.artifacts if name.endswith(".png")]
+        """What a dashboard shows in the end."""
+        grids = [name for name in self.artifacts if name.endswith(".png") and not name.startswith(GRID)]
         return {name.removesuffix(".png"): self.spec.store.artifact(self.spec.key, name) for name in grids}
 
     def record(self, state: State, effort: Effort | None = None) -> TrialRecord:
@@ -237,6 +265,8 @@ class Trial:
                 **({} if effort.peak_memory_bytes is None else {"peak_memory_bytes": effort.peak_memory_bytes}),
                 **({} if effort.speed is None else speed_fields(effort.speed)),
             }
+        if self.watched_seconds:
+            self.seconds["watch"] = round(sum(self.watched_seconds.values()), 3)  # of those of "train"
         size = sum(self.spec.store.artifact(self.spec.key, name).stat().st_size for name in self.artifacts)
         origin = completed_provenance(self.start, stage_seconds=self.seconds, artifact_bytes=size, **learnt)
         curve = tuple(self.curve[at] for at in sorted(self.curve))

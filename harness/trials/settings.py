@@ -30,6 +30,7 @@ from harness.trials.compose import CONF, PROTOCOL, compose_plain, default_of, gr
 from harness.trials.limits import Limits, check_limits, flattened
 from harness.trials.task_config import DenoiseConfig, TaskConfig, check_objective, groups_of_tasks
 from harness.trials.twins import DeploymentTwin
+from harness.trials.watch_config import WatchConfig
 
 T = TypeVar("T")
 SEEDS = 2**63
@@ -51,6 +52,7 @@ class Settings:
     objective: ObjectiveConfig = field(default_factory=FlowMatchingConfig)
     """The task's own unless another is chosen."""
     parallel: ParallelConfig = field(default_factory=NoParallel)
+    watch: WatchConfig = field(default_factory=WatchConfig)
     out: Path = Path("runs")
     """Everything a study writes lies under it: OUT/store, OUT/cache, OUT/NAME."""
     seeds: tuple[int, ...] = (0, 1)
@@ -82,6 +84,8 @@ class Settings:
             return
         _check_processes(self.launcher, self.parallel, self.recipe)
         check_recordable(self.recipe, self.recipe.device, processes=1)  # of several, `_check_processes` says it
+        if self.watch.is_on:
+            self.watch.check(self.quality, self.recipe.batch_size, self.sampling.evaluations)
         if isinstance(self.launcher, SlurmLauncher):
             _check_gpus(self.launcher, self.recipe)
 

@@ -64,7 +64,7 @@ def ablation_status(out: Path, name: str) -> AblationStatus:
         for seed in manifest.seeds
         for rung in manifest.rungs
     }
-    jobs = {job.key: job for job in jobs_of(folder)}
+    jobs = {job.key: job for job in jobs_of(folder, work=work)}
     claims = Claims(store.root, folder)
     score = manifest.judging.first
     cells = tuple(_cell(store, claims, key, *keys[key], jobs.get(key), score) for key in keys)

@@ -17,12 +17,14 @@ from harness.architecture.config import ArchitectureConfig
 from harness.models.weights import Training
 from harness.records.quantity import Quantity
 from harness.training.batches import TrainingData
+from harness.training.listeners import Watcher
 from harness.training.objective import Objective
 from harness.training.outcomes import Trained
 
 if TYPE_CHECKING:
     from harness.trials.settings import Settings
     from harness.trials.spec import TrialSpec
+    from harness.trials.watching import Hear, Keep
 
 
 class Work(Protocol):
@@ -94,6 +96,10 @@ class Task(Protocol):
 
     def objective(self) -> Objective[Any]:
         """What the loop minimises, on the recipe's device. UserError if the machine has no such device."""
+        ...
+
+    def watcher(self, keep: "Keep", hear: "Hear", /) -> Watcher | None:
+        """What looks at a network while it is trained, as the settings `watch` ask; None where they ask for nothing."""
         ...
 
     def score(self, trained: Trained, work: Work, /) -> Mapping[str, Quantity]:

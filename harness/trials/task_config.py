@@ -86,7 +86,7 @@ class DenoiseConfig(TaskConfig):
 
     takes: ClassVar[type[ArchitectureConfig]] = Denoiser
     objectives: ClassVar[tuple[type[ObjectiveConfig], ...]] = (FlowMatchingConfig,)
-    groups: ClassVar[tuple[str, ...]] = ("data", "autoencoder", "text", "sampling", "quality")
+    groups: ClassVar[tuple[str, ...]] = ("data", "autoencoder", "text", "sampling", "quality", "watch")
     scored_by: ClassVar[tuple[str, ...]] = ("sampling", "quality")
     judging: ClassVar[Judging] = GENERATED_PICTURES
 

@@ -1,11 +1,15 @@
 """`harness status` and `harness stop` as a user calls them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from harness.cli import main
+from harness.launch.attempt import new_attempt
+from harness.launch.events import log_event, report_progress
+from harness.records.record import CurvePoint
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +28,7 @@ def studies(tmp_path_factory, cache):
 @pytest.fixture
 def output_of(studies, monkeypatch, capsys):
     monkeypatch.chdir(studies)
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("COLUMNS", "200")
 
     def call(*words):
         assert main(list(words)) == 0
@@ -55,6 +59,33 @@ def test_json_is_one_object_and_nothing_else(output_of):
     ablation = json.loads(output_of("status", "tiny", "--json"))
     assert [cell["state"] for cell in ablation["cells"]] == ["complete", "complete"]
     assert json.loads(output_of("status", "--json")).keys() == {"search", "tiny"}
+
+
+def test_a_running_training_shows_all_that_it_said(output_of, studies):
+    folder = studies / "runs" / "tiny" / "attempts"
+    attempt = new_attempt(folder / "held")
+    try:
+        attempt.make_current()
+        for event in ("started", "lost", "resumed"):
+            log_event(folder, event, key="held", attempt=attempt.name)
+        points = {"validation_loss": 0.25, "watched.kid": 0.031}
+        newest = tuple(CurvePoint(step=300, name=name, value=value) for name, value in points.items())
+        more = {"images_per_second": 1234.0, "seconds_left": 150.0, "processes": 4, "newest": newest}
+        report_progress(attempt.folder, "train", 320, 1000, **more)
+        shown = " ".join(output_of("status", "tiny").split())
+        assert (
+            "held train 320/1,000 1,234 images/s 2 min left validation loss 0.25 at 300, kid 0.031 at 300 2 " in shown
+        )
+        assert "has not begun, first of 4" in shown
+        (job,) = json.loads(output_of("status", "tiny", "--json"))["other_jobs"]
+        said = job["progress"]
+        assert (job["starts"], job["time_limits"]) == (2, None)
+        assert {name: said[name] for name in ("step", "of", "images_per_second", "seconds_left", "processes")} == {
+            "step": 320, "of": 1000, "images_per_second": 1234.0, "seconds_left": 150.0, "processes": 4
+        }  # fmt: skip
+        assert {point["name"]: point["value"] for point in said["newest"]} == points
+    finally:
+        shutil.rmtree(folder / "held")
 
 
 def test_without_a_name_every_study_is_a_line_and_a_damaged_one_does_not_hide_the_others(output_of, studies):

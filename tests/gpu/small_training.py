@@ -15,6 +15,7 @@ from harness.architecture.edits import with_edits
 from harness.diffusion.flow_matching import Prompts
 from harness.models.build import build
 from harness.models.pixels import to_model_range
+from harness.training.listeners import Listeners
 from harness.training.loop import train
 from harness.training.objective_config import FlowMatchingConfig
 from harness.training.objectives.flow_matching import FlowMatching
@@ -124,8 +125,7 @@ def trained(
         seed=3,
         folder=folder,
         macs=macs,
-        on_progress=on_progress,
-        **listeners,
+        listeners=Listeners(on_progress=on_progress, **listeners),
     )
 
 

@@ -18,12 +18,14 @@ from harness.architecture.config import ArchitectureConfig
 from harness.diffusion.flow_matching import flow_matching_loss
 from harness.models.parameters import weight_decays
 from harness.training.device import autocast, device_name, placed, precision_name, resolve_precision
+from harness.training.listeners import Listeners
 from harness.training.loop import Training
 from harness.training.objective_config import FlowMatchingConfig
 from harness.training.objectives.flow_matching import FlowMatching
 from harness.training.parallel_config import NoParallel
 from harness.training.recipe import Recipe
 from harness.training.speed import WITH_BACKWARD, stated_peak
+from harness.training.stopping import SigtermFlag
 
 ROWS = 256
 """Pictures in memory: what a step reads does not depend on how many there are."""
@@ -97,7 +99,7 @@ def _harness_steps(cell: Cell, folder: Path, device: str) -> Generator[None, Non
         placed(_network(cell, device), recipe, on),
         FlowMatching(FlowMatchingConfig(), data, Table(cell.config), recipe, on),
         data, recipe, cell.config.fingerprint, 0, folder, on, NoParallel(), cell.macs,
-        lambda _point: None, lambda _step, _speed: None, lambda _what, _after, _to: None,
+        SigtermFlag(), Listeners(),
     )  # fmt: skip
     with contextlib.closing(training.batches()) as batches:
         for step, batch in enumerate(batches, start=1):

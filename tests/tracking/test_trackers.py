@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from harness.records.record import CurvePoint
 from harness.tracking import tracker as tracking
 from harness.tracking.config import LocalTracker, NoTracker, TrackerConfig, WandbTracker, check_tracker
 from harness.tracking.tracker import Run, TrackerWarning, flat, tracker
-from harness.tracking.wandb_run import summary_of
+from harness.tracking.wandb_run import WandbRun, summary_of
 
 OFFLINE = WandbTracker(finish_timeout_s=20.0)
 CONFIGS = [NoTracker(), LocalTracker(), OFFLINE, WandbTracker(mode="disabled")]
@@ -65,6 +66,8 @@ def track(config: TrackerConfig, folder: Path, picture: Path, first: int = 0, ru
         for step in range(first, first + 5):
             sink.log(CurvePoint(step=step, name="train_loss", value=1.0 / (step + 1)))
             sink.log(CurvePoint(step=step, name="validation_loss", value=float("nan")))
+            if step % 2 == 0:
+                sink.show(step, {"watched": picture})
         sink.finish(QUANTITIES, {"samples": picture})
 
 
@@ -114,7 +117,8 @@ class TestEveryTracker:
 def test_the_local_file_holds_all_that_was_sent(tmp_path: Path, picture: Path) -> None:
     track(LocalTracker(), tmp_path, picture)
     lines = [json.loads(line) for line in (tmp_path / f"{RUN.id}.jsonl").read_text().splitlines()]
-    assert [line["event"] for line in lines] == ["start", *["point"] * 10, "finish"]
+    two = ["point"] * 2
+    assert [line["event"] for line in lines] == ["start", *[*two, "image", *two] * 2, *two, "image", "finish"]
     assert (lines[0]["group"], lines[0]["job_type"], lines[0]["config"]) == ("fig3", "trial", RUN.config)
     assert (lines[1]["step"], lines[1]["name"], lines[1]["value"]) == (0, "train_loss", 1.0)
     assert lines[2]["value"] == "nan"
@@ -131,11 +135,13 @@ def test_a_line_that_a_full_disk_cut_is_gone_before_the_next_one_is_written(tmp_
     path = tmp_path / f"{RUN.id}.jsonl"
     whole = path.read_bytes()
     ends = [at for at, byte in enumerate(whole, 1) if byte == ord("\n")]
+    events = [json.loads(line)["event"] for line in whole.splitlines()]
     for length in (0, 1, ends[0] - 1, ends[0], ends[0] + 1, ends[3] - 2, len(whole)):
         path.write_bytes(whole[:length])
         track(LocalTracker(), tmp_path, picture)
         lines = [json.loads(line) for line in path.read_text().splitlines()]
-        assert len(lines) == sum(end <= length for end in ends) + 12
+        begun_and_ended = sum(event in ("start", "finish") for event in events[: sum(end <= length for end in ends)])
+        assert len(lines) == 13 + begun_and_ended + 2, "points and images once, however often they are sent"
 
 
 def test_a_leaf_is_flat_under_the_path_that_an_edit_has() -> None:
@@ -233,6 +239,59 @@ def test_wandb_gets_identity_group_job_type_and_curves(tmp_path: Path, picture: 
     losses = [(row["_step"], row["train_loss"]) for row in rows if "train_loss" in row]
     assert losses == [(step, 1.0 / (step + 1)) for step in range(5)]
     assert any("samples" in key for row in rows for key in row)
+    assert [row["step"] for row in rows] == [row["_step"] for row in rows] == list(range(5))
+    assert [row["_step"] for row in rows if "watched/path" in row] == [0, 2, 4]
+
+
+def test_the_axis_of_every_curve_is_the_training_s_own(tmp_path: Path, picture: Path) -> None:
+    track(OFFLINE, tmp_path, picture)
+    (path,) = tmp_path.glob(f"wandb/offline-run-*-{RUN.id}/run-{RUN.id}.wandb")
+    metrics = [record.metric for record in wandb_records(path) if record.WhichOneof("record_type") == "metric"]
+    axes = {metric.name: metric.step_metric for metric in metrics}
+    assert axes == {"step": "", **dict.fromkeys(("train_loss", "validation_loss", "watched"), "step")}
+
+
+def test_a_requeue_from_an_older_checkpoint_leaves_offline_runs_that_make_one(
+    tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`wandb sync` writes each folder of an id from the run's first row on, in the order of their starts: the rows of
+    the attempt that goes on lie over equal ones, also while it runs and the killed one's folder is there."""
+
+    def attempt(upto: int, again: int, speed: float) -> None:
+        """Up to that step; from `again` on a checkpoint is gone on from, and only steps behind it are new."""
+        with contextlib.suppress(KeyboardInterrupt), tracker(OFFLINE, RUN, tmp_path) as sink:
+            for step in [*range(1, again + 1), *range(max(1, again - 1), upto + 1)]:  # it goes back itself, too
+                sink.log(CurvePoint(step=step, name="train_loss", value=1.0 / step))
+                if step > again:
+                    sink.log(CurvePoint(step=step, name="images_per_second", value=speed))
+                if step % 3 == 0:
+                    sink.log(CurvePoint(step=step, name="watched.kid", value=0.1 * step))
+                    sink.show(step, {"watched": picture})
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(WandbRun, "_remove_earlier", lambda _self: None)  # as a kill leaves it
+    attempt(8, 1, speed=1.0)
+    time.sleep(1.1)  # folders are named by the second
+    attempt(11, 4, speed=2.0)
+    (first, then) = (wandb_history(tmp_path, RUN.id, newest=newest)[1] for newest in (False, True))
+    rows = [{key: row.get(key) for key in ("step", "_step", "train_loss", "watched.kid")} for row in then]
+    assert [(row["step"], row["_step"], row["train_loss"]) for row in rows] == [(at, at, 1 / at) for at in range(1, 12)]
+    assert [row["step"] for row in rows if row["watched.kid"] is not None] == [3, 6, 9]
+    assert [row["step"] for row in then if "watched/path" in row] == [3, 6, 9]
+    same = [{key: row.get(key) for key in ("step", "_step", "train_loss", "watched.kid")} for row in first]
+    assert same == rows[:8]
+
+
+def test_online_rows_that_the_run_has_are_not_sent_again() -> None:
+    """As W&B says at which step a run that it continues goes on."""
+    sent: list[tuple[int, dict[str, Any]]] = []
+    run: Any = SimpleNamespace(
+        starting_step=5, define_metric=lambda *_, **__: None, log=lambda row, step: sent.append((step, row))
+    )
+    continued = WandbRun(run, finish_timeout_s=1.0)
+    for step in (3, 4, 5, 6, 5, 6, 7):
+        continued.log(CurvePoint(step=step, name="train_loss", value=1.0))
+    assert [step for step, _ in sent] == [row["step"] for _, row in sent] == [5, 6, 7]
 
 
 def test_wandb_has_what_a_sweep_is_plotted_by(tmp_path: Path, picture: Path) -> None:

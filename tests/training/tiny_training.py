@@ -18,12 +18,14 @@ from torch.nn import functional as F
 from harness.diffusion.flow_matching import interpolate, velocity
 from harness.models.pixels import to_model_range
 from harness.training import saving
+from harness.training.listeners import Listeners
 from harness.training.loop import train
 from harness.training.objective import Auxiliary, Losses, Objective
 from harness.training.objective_config import FlowMatchingConfig
 from harness.training.objectives.flow_matching import FlowMatching, NoisedImages
 from harness.training.optimizer import AdamW
 from harness.training.outcomes import Trained
+from harness.training.parallel_config import ParallelConfig
 from harness.training.recipe import Recipe
 
 SEED = 11
@@ -170,6 +172,8 @@ def run(
     objective: Objective[Any] | None = None,
     data: TinyData | None = None,
     architecture: str = "tiny",
+    macs: int | None = None,
+    parallel: ParallelConfig | None = None,
     **listeners: Any,
 ) -> Trained:
     """Train, or go on, in the folder."""
@@ -181,7 +185,9 @@ def run(
         architecture=architecture,
         seed=SEED,
         folder=folder,
-        **listeners,
+        macs=macs,
+        parallel=parallel,
+        listeners=Listeners(**listeners),
     )
 
 

@@ -168,6 +168,9 @@ class Unblur:
     def objective(self) -> Any:
         return builder_of(self.settings.objective)(self.settings.objective, self.data, self.device)
 
+    def watcher(self, _keep: Any, _hear: Any) -> None:
+        return None
+
     def score(self, trained: Any, work: Any) -> dict[str, Measured]:
         sharp = sharp_digits(self.data, self.samples).to(self.device)
         with work.phase("restore"), torch.no_grad():

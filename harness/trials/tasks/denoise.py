@@ -47,6 +47,7 @@ from harness.trials.scores.parts import Arrays, Parts, part_ranges, scorer_of
 from harness.trials.settings import Settings
 from harness.trials.spec import cache_folder
 from harness.trials.task import Work
+from harness.trials.watching import Hear, Keep, PictureWatcher
 
 SAMPLES = "samples"
 """In the folder that a trial's attempts share: the parts of the samples, until the record is stored."""
@@ -187,6 +188,10 @@ class Denoise:
         """The samples `indices` of those with these labels, or all, a micro-batch at a time with their numbers."""
         decode, config = self.decode(next(network.parameters()).device), self.settings.sampling
         return sample_batches(network, self.prompts, labels, config, shape=self.shape, indices=indices, decode=decode)
+
+    def watcher(self, keep: Keep, hear: Hear) -> PictureWatcher | None:
+        under = {**self.settings.recipe.rounded_otherwise, **sampling_conditions(self.settings.sampling)}
+        return PictureWatcher(self, under, keep, hear) if self.settings.watch.is_on else None
 
     # scores
 
