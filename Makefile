@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --benchmark-disable
 SET_UP := $(PYTHON) scripts/set_up.py --venv $(VENV) --torch-index "$(TORCH_INDEX)"
 INPUTS := pyproject.toml constraints.txt scripts/set_up.py
+# even where the environment forbids it: hundreds of processes under test would each compile what they import
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-slow test-slurm test-gpu bench lint format clean help
 
