@@ -21,7 +21,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.commands.operands import out_of
+from harness.commands.operands import ATTEMPTS, out_of
 from harness.commands.verb import Verb
 from harness.processes.locks import check_no_driver, is_held, lock_driver
 from harness.records.errors import UserError, unknown_name
@@ -39,7 +39,6 @@ from harness.records.terminal import table
 if TYPE_CHECKING:
     from harness.records.store import Store
 
-ATTEMPTS = "attempts"
 ABANDONED_S = 7 * 24 * 3600.0
 """Since anybody sampled a part of a score: a queue's jobs may begin that late."""
 

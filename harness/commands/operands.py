@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 
 WEIGHTS = ".safetensors"
+ATTEMPTS = "attempts"
+"""In a study's folder, its jobs; all that `harness train` and others without a study leave in theirs."""
 
 
 def edited(name: str, edits: Sequence[str]) -> ArchitectureConfig:

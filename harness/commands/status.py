@@ -9,20 +9,25 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.commands.operands import begun_study, out_of
+from harness.commands.operands import ATTEMPTS, begun_study, out_of
 from harness.commands.verb import Verb
 from harness.records.errors import UserError
+from harness.records.manifest import MANIFEST_FILE
 from harness.records.plain import to_plain
 from harness.records.quantities import floor_text, title_of
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from rich.console import Console, RenderableType
     from rich.table import Table
 
     from harness.launch.observe import Driver, Job
     from harness.records.sweep_summary import ReasonCount
     from harness.search.status import FrontPoint, RescoredStatus, SweepStatus
-    from harness.trials.status import AblationStatus, Cell
+    from harness.trials.status import AblationStatus, Cell, JobsStatus
+
+    Status: TypeAlias = SweepStatus | AblationStatus | JobsStatus
 
 EVERY_S, PIPE_EVERY_S = 2.0, 10.0
 REST = 5  # between two looks it rests at least so many times as long as a look takes
@@ -41,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     out, terminal = out_of(arguments.overrides, arguments.name), console()
     if arguments.name is None:
         return _list(out, terminal, arguments)
-    name, folder = begun_study(out, arguments.name)
+    name, folder = begun_study(out, arguments.name, ATTEMPTS)  # `harness train` leaves nothing else
     if arguments.watch:
         return _watch(out, folder, name, terminal)
     status = status_of(out, folder, name)
@@ -53,8 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 VERB = Verb(
-    summary="show how a sweep or an ablation is getting on; without a NAME, list all",
-    name="the sweep or ablation",
+    summary="show how a sweep, an ablation or a training is getting on; without a NAME, list all",
+    name="the sweep or ablation; of `harness train X` it is train-X",
     operands="[NAME]",
     example="harness status laptop --watch",
     flags=flags,
@@ -62,25 +67,26 @@ VERB = Verb(
 )
 
 
-def status_of(out: Path, folder: Path, name: str) -> SweepStatus | AblationStatus:
-    """Whichever it is. A sweep that was begun and has no study yet is one sentence."""
+def status_of(out: Path, folder: Path, name: str) -> Status:
+    """Whichever it is; of a command without a study, its jobs. A sweep that was begun and has no study yet is one
+    sentence."""
     from harness.search.status import sweep_status
     from harness.search.study import SWEEP_FILE
-    from harness.trials.status import ablation_status
+    from harness.trials.status import ablation_status, jobs_status
 
     if not (folder / SWEEP_FILE).exists():
-        return ablation_status(out, name)
+        return ablation_status(out, name) if (folder / MANIFEST_FILE).exists() else jobs_status(out, name)
     if (status := sweep_status(folder, name)) is None:
         raise UserError(f"the sweep in {folder} has no study; `harness sweep {name}` begins it")
     return status
 
 
 def _list(out: Path, terminal: Console, arguments: argparse.Namespace) -> int:
-    from harness.search.study import studies_in
+    from harness.search.study import MARKS, studies_in
 
     if arguments.watch:
         raise UserError("--watch shows one study; name it: `harness status NAME --watch`")
-    names = studies_in(out)
+    names = studies_in(out, (*MARKS, ATTEMPTS))
     if not names:
         raise UserError(f"no study was begun in {out}; say where they lie with out=FOLDER")
     studies = {name: _tried(out, name) for name in names}
@@ -95,7 +101,7 @@ def _list(out: Path, terminal: Console, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _tried(out: Path, name: str) -> SweepStatus | AblationStatus | str:
+def _tried(out: Path, name: str) -> Status | str:
     """A damaged folder does not hide the others."""
     try:
         return status_of(out, out / name, name)
@@ -131,7 +137,7 @@ def _again(out: Path, folder: Path, name: str, draw: Callable[[RenderableType], 
         time.sleep(max(every_s, REST * took_s))
 
 
-def _drawing(status: SweepStatus | AblationStatus, over: bool) -> RenderableType:
+def _drawing(status: Status, over: bool) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
@@ -141,19 +147,27 @@ def _drawing(status: SweepStatus | AblationStatus, over: bool) -> RenderableType
     return Group(shown(status), Text(hint, style="dim"))
 
 
-def _lives(status: SweepStatus | AblationStatus) -> bool:
+def _lives(status: Status) -> bool:
     from harness.search.status import SweepStatus
+    from harness.trials.status import JobsStatus
 
+    if isinstance(status, JobsStatus):
+        return any(job.worker == "lives" for job in status.jobs)
     jobs = status.running if isinstance(status, SweepStatus) else status.cells
     return any(each.job is not None and each.job.worker == "lives" for each in jobs)
 
 
-def _plain(status: SweepStatus | AblationStatus) -> dict[str, object]:
-    from harness.search.status import SweepStatus
-
+def _plain(status: Status) -> dict[str, object]:
     plain = to_plain(status)
     assert isinstance(plain, dict)
-    return {"kind": "sweep" if isinstance(status, SweepStatus) else "ablation", **plain}
+    return {"kind": _kind(status), **plain}
+
+
+def _kind(status: Status) -> str:
+    from harness.search.status import SweepStatus
+    from harness.trials.status import JobsStatus
+
+    return "sweep" if isinstance(status, SweepStatus) else "jobs" if isinstance(status, JobsStatus) else "ablation"
 
 
 MOST_REASONS = 3  # of one state
@@ -162,24 +176,24 @@ MOST_FRONT = 20
 STOPPING = {"finish": "; asked to stop: it waits for what runs", "cancel": "; asked to stop now"}
 
 
-def shown(status: SweepStatus | AblationStatus) -> RenderableType:
+def shown(status: Status) -> RenderableType:
     from harness.search.status import SweepStatus
+    from harness.trials.status import JobsStatus
 
+    if isinstance(status, JobsStatus):
+        return _of_jobs(status)
     return _sweep(status) if isinstance(status, SweepStatus) else _ablation(status)
 
 
-def listed(studies: Mapping[str, SweepStatus | AblationStatus | str]) -> RenderableType:
+def listed(studies: Mapping[str, Status | str]) -> RenderableType:
     """One line a study."""
-    from harness.search.status import SweepStatus
-
     table = _table("study", "kind", "driver", "results")
     for name, status in studies.items():
         if isinstance(status, str):
             table.add_row(name, "", "", status)
             continue
-        kind = "sweep" if isinstance(status, SweepStatus) else "ablation"
         driver = f"{status.driver.host}, process {status.driver.pid}" if status.driver.runs else "none runs"
-        table.add_row(name, kind, driver, _counted(status.states))
+        table.add_row(name, _kind(status), driver, _counted(status.states))
     return table
 
 
@@ -224,6 +238,15 @@ def _ablation(status: AblationStatus) -> RenderableType:
     others = [(job.key, "", job, "") for job in status.other_jobs]
     jobs = ["", *_jobs("", [*running, *others])] if running or others else []
     return Group(_lines(lines), *_remarks(status.remarks), "", table, *jobs)
+
+
+def _of_jobs(status: JobsStatus) -> RenderableType:
+    from rich.console import Group
+
+    lines = [("jobs", f"of {status.name}, {status.place}"), ("driver", _driver(status.driver))]
+    lines.append(("state", _counted(status.states)))
+    jobs = [(job.key, "", job, "") for job in status.jobs]
+    return Group(_lines(lines), *_remarks(status.remarks), "", *_jobs("", jobs))
 
 
 def _lines(pairs: Iterable[tuple[str, str]]) -> Table:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.commands.operands import begun_study, out_of
+from harness.commands.operands import ATTEMPTS, begun_study, out_of
 from harness.commands.verb import Verb
 from harness.records.manifest import study_command
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 120.0
 LOOK_EVERY_S = 0.1
-ATTEMPTS = "attempts"
 MODES: dict[bool, Mode] = {False: "finish", True: "cancel"}
 
 

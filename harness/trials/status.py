@@ -1,4 +1,5 @@
-"""How an ablation is getting on, from its manifest, the store and its jobs' folders. It only reads."""
+"""How an ablation is getting on, from its manifest, the store and its jobs' folders; and the jobs of a command that is
+no study, as `harness train`. It only reads."""
 
 import time
 from collections import Counter
@@ -6,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.launch.attempt import current_attempt
 from harness.launch.observe import (
     Driver,
     Job,
@@ -53,6 +55,34 @@ class AblationStatus:
     end: TimeLeft | None
     end_unknown: str  # why there is no estimate
     remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobsStatus:
+    """Of `harness train`, or of another command that has jobs and no study."""
+
+    name: str
+    place: str  # of their folder
+    driver: Driver
+    states: Mapping[str, int]  # running; and as their newest attempts ended: done, failed, ...
+    jobs: tuple[Job, ...]  # without a result
+    remarks: tuple[str, ...] = ()
+
+
+def jobs_status(out: Path, name: str) -> JobsStatus:
+    folder = out / name / "attempts"
+    work = work_log_of(folder)
+    newest = (current_attempt(path.parent) for path in folder.glob("*/current"))
+    results = [attempt.result() for attempt in newest if attempt is not None]
+    states = Counter("running" if result is None else result.state for result in results)
+    return JobsStatus(
+        name=name,
+        place=str(folder),
+        driver=driver_of(folder),
+        states=states,
+        jobs=tuple(jobs_of(folder, work=work)),
+        remarks=(work.damage,) if work.damage else (),
+    )
 
 
 def ablation_status(out: Path, name: str) -> AblationStatus:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
-from harness.launch.attempt import new_attempt
+from harness.launch.attempt import Result, new_attempt
 from harness.launch.events import log_event, report_progress
 from harness.records.record import CurvePoint
 
@@ -86,6 +86,24 @@ def test_a_running_training_shows_all_that_it_said(output_of, studies):
         assert {point["name"]: point["value"] for point in said["newest"]} == points
     finally:
         shutil.rmtree(folder / "held")
+
+
+def test_trainings_without_a_study_are_shown_by_their_jobs(output_of, studies):
+    folder = studies / "runs" / "train-winner" / "attempts"
+    try:
+        for key, result in (("held", None), ("over", Result(state="done"))):
+            attempt = new_attempt(folder / key)
+            attempt.make_current()
+            if result is not None:
+                attempt.write_result(result)
+        shown = " ".join(output_of("status", "train-winner").split())
+        assert f"jobs of train-winner, {folder.relative_to(studies)} driver none runs state 1 running, 1 done" in shown
+        assert shown.endswith("held has not begun")
+        plain = json.loads(output_of("status", "train-winner", "--json"))
+        assert (plain["kind"], [job["key"] for job in plain["jobs"]]) == ("jobs", ["held"])
+        assert "train-winner jobs none runs 1 running, 1 done" in " ".join(output_of("status").split())
+    finally:
+        shutil.rmtree(folder.parent)
 
 
 def test_without_a_name_every_study_is_a_line_and_a_damaged_one_does_not_hide_the_others(output_of, studies):
