@@ -4,10 +4,11 @@ One run a training, whatever the number of attempts: its id is the trial's key, 
 own. A row has all that belongs to one step, and rows come in the order of steps.
 
     online    W&B continues the run (resume="allow"); rows of steps that it has are not sent again
-    offline   each attempt writes a folder of its own, which begins with the rows of the attempts before, at the same
-              places. `wandb sync` takes the folders of an id in the order of their starts and writes each from the
-              run's first row on, over what is there: equal rows over equal ones, so it may come at any time, between
-              two attempts too. An attempt that ends takes the folders before its own away.
+    offline   each attempt writes a folder of its own, which begins with the rows of the attempts before, and is no
+              resumed run for W&B: its rows replace those that `wandb sync` uploaded of the run before (issues 3841 and
+              5865 of github.com/wandb/wandb), folders of one id in the order of their starts. Of a resumed run they
+              would be appended, all of them, at other places of W&B's own axis. So uploading may come at any time,
+              between two attempts too. An attempt that ends takes the folders before its own away.
 """
 
 import threading
@@ -171,7 +172,7 @@ def _init(config: WandbTracker, run: Run, folder: Path, mode: Any) -> "wandb.Run
         tags=[tag[:LONGEST_TAG] for tag in run.tags],
         dir=str(folder),
         mode=mode,
-        resume="allow",
+        resume="allow" if mode == "online" else None,  # see above
         reinit="create_new",
         settings=settings,
     )

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import yaml
 from PIL import Image
+from wandb_server import Server, serving
 
 from harness.records.errors import UserError
 from harness.records.plain import from_plain
@@ -251,35 +252,49 @@ def test_the_axis_of_every_curve_is_the_training_s_own(tmp_path: Path, picture: 
     assert axes == {"step": "", **dict.fromkeys(("train_loss", "validation_loss", "watched"), "step")}
 
 
-def test_a_requeue_from_an_older_checkpoint_leaves_offline_runs_that_make_one(
+def upload(server: Server, folder: Path) -> None:
+    """`wandb sync` of all folders that lie there, also of those that were synced before."""
+    environment = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "a" * 40, "WANDB_DIR": str(folder)}
+    folders = sorted(map(str, folder.glob("wandb/offline-run-*")))
+    words = [sys.executable, "-m", "wandb", "sync", "--include-synced", *folders]
+    done = subprocess.run(words, env={**os.environ, **environment}, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_attempts_from_older_checkpoints_are_one_run_on_the_server_whenever_they_are_uploaded(
     tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`wandb sync` writes each folder of an id from the run's first row on, in the order of their starts: the rows of
-    the attempt that goes on lie over equal ones, also while it runs and the killed one's folder is there."""
+    """W&B's own uploader: between the attempts, and then both folders, as a kill leaves them."""
 
     def attempt(upto: int, again: int, speed: float) -> None:
-        """Up to that step; from `again` on a checkpoint is gone on from, and only steps behind it are new."""
+        """Up to that step, going on from a checkpoint at `again`: only of the steps behind it the speed is known."""
         with contextlib.suppress(KeyboardInterrupt), tracker(OFFLINE, RUN, tmp_path) as sink:
             for step in [*range(1, again + 1), *range(max(1, again - 1), upto + 1)]:  # it goes back itself, too
                 sink.log(CurvePoint(step=step, name="train_loss", value=1.0 / step))
                 if step > again:
                     sink.log(CurvePoint(step=step, name="images_per_second", value=speed))
                 if step % 3 == 0:
-                    sink.log(CurvePoint(step=step, name="watched.kid", value=0.1 * step))
+                    sink.log(CurvePoint(step=step, name="watched.kid", value=0.5 * step))
                     sink.show(step, {"watched": picture})
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(WandbRun, "_remove_earlier", lambda _self: None)  # as a kill leaves it
-    attempt(8, 1, speed=1.0)
-    time.sleep(1.1)  # folders are named by the second
-    attempt(11, 4, speed=2.0)
-    (first, then) = (wandb_history(tmp_path, RUN.id, newest=newest)[1] for newest in (False, True))
-    rows = [{key: row.get(key) for key in ("step", "_step", "train_loss", "watched.kid")} for row in then]
-    assert [(row["step"], row["_step"], row["train_loss"]) for row in rows] == [(at, at, 1 / at) for at in range(1, 12)]
-    assert [row["step"] for row in rows if row["watched.kid"] is not None] == [3, 6, 9]
-    assert [row["step"] for row in then if "watched/path" in row] == [3, 6, 9]
-    same = [{key: row.get(key) for key in ("step", "_step", "train_loss", "watched.kid")} for row in first]
-    assert same == rows[:8]
+    def has(upto: int) -> None:
+        rows = [(row["step"], row["_step"], row["train_loss"], row.get("watched.kid")) for row in server.rows]
+        assert rows == [(at, at, 1.0 / at, None if at % 3 else 0.5 * at) for at in range(1, upto + 1)]
+        assert ["watched" in row for row in server.rows] == [at % 3 == 0 for at in range(1, upto + 1)]
+
+    monkeypatch.setattr(WandbRun, "_remove_earlier", lambda _self: None)
+    with serving() as server:
+        attempt(8, 1, speed=1.0)
+        wandb_history(tmp_path, RUN.id)  # waits for its end
+        upload(server, tmp_path)
+        has(upto=8)
+        time.sleep(1.1)  # folders are named by the second
+        attempt(11, 4, speed=2.0)
+        wandb_history(tmp_path, RUN.id)
+        assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 2
+        upload(server, tmp_path)
+        has(upto=11)
 
 
 def test_online_rows_that_the_run_has_are_not_sent_again() -> None:
