@@ -172,6 +172,7 @@ def _reached(records: Iterable[TrialRecord], *, on_cpu: bool) -> Mapping[str, li
         if device and (device == "cpu") == on_cpu and at == record.trained_latent:
             recipe = record.protocol["recipe"]
             work = a_mac * forward * recipe["batch_size"] * recipe["steps"]
+            taken -= record.provenance.get("stage_seconds", {}).get("watch", 0.0)  # sampling and scores in between
             rates.setdefault(device, []).append(work / taken / int(under.get("processes", 1)))
     return rates
 

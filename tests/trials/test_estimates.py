@@ -158,6 +158,16 @@ def test_what_several_processes_reached_is_a_process_s_share(store, workplace):
     assert told.flops == pytest.approx(6e9 * 8 * 6 / 50 / 2)
 
 
+def test_looking_at_a_training_is_no_training(store, workplace):
+    counts = {
+        "macs": Counted(value=1_000_000_000, unit="multiply-adds", conditions={"latent": 8}),
+        "train_seconds": Measured(value=50.0, unit="s", conditions={"device": "cpu"}),
+    }
+    seconds = {"stage_seconds": {"train": 50.0, "watch": 10.0}}
+    store.put(record_of(tiny_spec(), "complete", counts, provenance=seconds))
+    assert throughput_of(settings_of(["recipe.device=cpu"]), store).flops == pytest.approx(6e9 * 8 * 6 / 40)
+
+
 def test_a_training_that_recomputed_its_blocks_did_more_in_its_seconds(store, workplace):
     """A third more: 8 FLOP a multiply-add in place of 6."""
     for seed, more in enumerate(({}, {"gradient_checkpointing": True})):
