@@ -213,7 +213,7 @@ def estimate_lines(estimated: Estimate, settings: Settings, *, with_controls: bo
     lines.append(f"disk: {', '.join(disk)}")
     trainings = f"{estimated.trainings:,} training{'s' * (estimated.trainings != 1)}"
     lines.append(f"jobs: {trainings}{', and one of controls' * with_controls}, {estimated.at_once} at once")
-    return [*lines, NOT_COUNTED]
+    return [*lines, NOT_COUNTED + _watched(settings)]
 
 
 def lines_of(
@@ -224,6 +224,14 @@ def lines_of(
         return []
     estimated = estimate(trainings, settings, pictures_of(settings), store_of(settings.out), kept=kept)
     return estimate_lines(estimated, settings, with_controls=with_controls)
+
+
+def _watched(settings: Settings) -> str:
+    """What is not counted either, where it is asked for."""
+    if not settings.watch.is_on:
+        return ""
+    share = settings.watch.share(settings.recipe.batch_size, settings.sampling.evaluations)
+    return f"; grids and scores while trainings run, whose sampling adds {share:.2g} of their passes at most"
 
 
 def has_gpu() -> bool:

@@ -198,6 +198,11 @@ def test_what_is_not_counted_is_said_and_tab1_s_sweep_is_the_most_of_it(store):
     one = Training(params=300_000_000, macs=10_000_000_000, steps=1_250_000)
     lines = estimate_lines(estimate([one], settings, IMAGENET, store), settings)
     assert lines[-1].startswith("not counted: ")
+    assert "while trainings run" not in lines[-1]
+    watched = settings_of([*FIG3, "watch=full"])
+    assert estimate_lines(estimate([one], watched, IMAGENET, store), watched)[-1].endswith(
+        "adds 0.001 of their passes at most"
+    )
     for each in ("validation", "encoding and decoding", "of the reference", "evaluate KEY --guidance ... --steps ..."):
         assert each in lines[-1]
     grid = sampling_grid(settings.sampling, (1, 1.25, 1.5, 1.75, 2), (10, 25, 50))
