@@ -4,7 +4,8 @@ base: mqa                                      latent_channels: 16
 edits:                              or         context_width: 768
   context_width: 2304                          ...
 
-A base that is a file's path is looked for beside the file that names it.
+A base that is a file's path is looked for beside the file that names it. What `harness promote` writes has one of the
+two under `architecture`, beside where it comes from and how it is trained (`harness.trials.promoted`).
 """
 
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from harness.records.errors import UserError, of_file, unknown_name
 from harness.records.plain import from_plain, to_plain
 from harness.records.yaml_text import read_yaml, write_yaml
 
+PROMOTED = "architecture"
+"""The section of a promotion's file that has it."""
 FOLDER = Path(__file__).parent.parent / "conf" / "architecture"
 
 
@@ -55,7 +58,11 @@ def _named(name: str, through: tuple[Path, ...]) -> ArchitectureConfig:
 
 
 def _architecture_of(data: Any, through: tuple[Path, ...], *, where: str) -> ArchitectureConfig:
-    """The architecture that plain data describes: whole, or `base` and `edits`."""
+    """The architecture that plain data describes: whole, or `base` and `edits`; of a promotion's file, its own."""
+    if isinstance(data, Mapping) and {PROMOTED, "origin"} <= set(data):
+        if unknown := set(data) - {PROMOTED, "origin", "settings"}:
+            raise unknown_name("section", str(min(unknown)), (PROMOTED, "origin", "settings"))
+        return _architecture_of(data[PROMOTED], through, where=PROMOTED)
     if isinstance(data, Mapping) and "base" in data:
         if unknown := set(data) - {"base", "edits"}:
             raise unknown_name("setting", f"{where}.{min(unknown)}", (f"{where}.base", f"{where}.edits"))

@@ -8,11 +8,12 @@
 Nothing else decides which of them is meant.
 """
 
-import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from harness.architecture.family import ArchitectureConfig
 from harness.records.errors import UserError
+from harness.records.yaml_text import read_yaml
 
 FULL_LATENT = 128
 """The published costs and latencies are for a 128x128 latent, a 1024x1024 image."""
@@ -33,21 +34,19 @@ def deployment_latent(chosen: int | None, config: ArchitectureConfig, trained: i
     return latent
 
 
-def latent_line(latent: int) -> str:
-    """The line in the head of a promoted architecture's YAML that says on which latents it was trained."""
-    return f"# latent: {latent}"
-
-
 def trained_latent(file: Path) -> int | None:
-    """What the line of `latent_line` says, in the file or in the one that is its base; None where neither has one."""
-    text = file.read_text() if file.is_file() else ""
-    lines = re.findall(r"^# latent:(.*)$", text, re.MULTILINE)
-    if not lines:
-        base = re.search(r"^base: *[\"']?([^\"'#\n]+\.ya?ml)\b", text, re.MULTILINE)
-        return trained_latent(file.parent / base[1]) if base else None
-    if len(lines) > 1 or not lines[0].strip().isdecimal() or not 1 <= int(lines[0]) <= LARGEST_LATENT:
+    """What a promotion's file says in `origin.latent`, or the file that is its base; None where neither does."""
+    content = read_yaml(file) if file.is_file() else None
+    if not isinstance(content, Mapping):
+        return None
+    base = content.get("base")
+    if isinstance(base, str) and base.endswith((".yaml", ".yml")):
+        return trained_latent(file.parent / base)
+    origin = content.get("origin")
+    latent = origin.get("latent") if isinstance(origin, Mapping) else None
+    if latent is not None and (type(latent) is not int or not 1 <= latent <= LARGEST_LATENT):
         raise UserError(
-            f"{file} has '# latent:{lines[-1]}' in its head, where one line with 1 to {LARGEST_LATENT} says on which "
-            "latents the network was trained; mend it, or take it out"
+            f"{file} has origin.latent: {latent}, where 1 to {LARGEST_LATENT} says on which latents the network was "
+            "trained; mend it, or take it out"
         )
-    return int(lines[0])
+    return latent

@@ -15,6 +15,7 @@ from harness.records.plain import to_plain
 
 if TYPE_CHECKING:
     from harness.architecture.config import ArchitectureConfig
+    from harness.trials.promoted import Promoted
     from harness.trials.settings import Settings
 
 KEY = re.compile(r"[0-9a-f]{16}")
@@ -23,12 +24,15 @@ KEY = re.compile(r"[0-9a-f]{16}")
 def run(arguments: argparse.Namespace) -> int:
     from harness.records.yaml_text import write_yaml
     from harness.trials.compose import groups
+    from harness.trials.promoted import promoted_in
 
     name, overrides = arguments.name, arguments.overrides
     if name in groups():
         print(write_yaml(_group(name, overrides), flow=None), end="")
     elif KEY.fullmatch(name):
         print(_trial(name, overrides), end="")
+    elif name.endswith((".yaml", ".yml")) and (promoted := promoted_in(Path(name))).origin is not None:
+        print(_training(Path(name), promoted, overrides), end="")
     else:
         head, verb, content, settings = _study(name, overrides)
         protocol = _protocol(settings)
@@ -40,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 VERB = Verb(
     summary="print every setting that a study would run with, as YAML that runs again; or a group's, or a trial",
-    name="a study in sweeps/ or the path of its YAML, a group of settings, or a trial's key",
+    name="a study in sweeps/ or the path of its YAML, a promoted file, a group of settings, or a trial's key",
     example="harness config fig3 recipe.steps=600",
     lists="studies",
     run=run,
@@ -107,6 +111,17 @@ def _check(settings: Settings, architectures: list[ArchitectureConfig], name: st
         check_network_sizes(settings, architecture, sizes)
 
 
+def _training(file: Path, promoted: Promoted, overrides: list[str]) -> str:
+    """Of a promotion's file: every setting that `harness train` would run with, in the same form."""
+    from harness.trials.promoted import written
+    from harness.trials.settings import settings_of
+
+    assert promoted.origin is not None
+    settings = settings_of(overrides, promoted.settings)
+    head = [f"every setting that {file} would be trained with; `harness train THIS_FILE` trains it"]
+    return written(promoted.origin, _flat(settings), promoted.architecture, [*head, f"protocol: {_protocol(settings)}"])
+
+
 def _group(name: str, overrides: list[str]) -> dict[str, Any]:
     """Lines for the `settings:` of a study."""
     from harness.trials.settings import settings_of
@@ -143,13 +158,14 @@ def _alike(option: dict[str, Any], chosen: dict[str, Any]) -> tuple[bool, int]:
 
 
 def _trial(key: str, overrides: list[str]) -> str:
-    """Its architecture under a head with its recipe, as `harness promote` writes it and `harness train` reads it."""
+    """Its architecture and its recipe, as `harness promote` writes it and `harness train` reads it."""
     from harness.commands.operands import out_of
     from harness.search.promote import promoted_yaml
+    from harness.trials.promoted import trial_settings
     from harness.trials.spec import store_of
 
     store = store_of(out_of(overrides))
     record = store.trial(key)
     if record is None:
         raise UserError(f"there is no trial {key} in {store.root}; say where its store lies with out=FOLDER")
-    return promoted_yaml(record)
+    return promoted_yaml(record, trial_settings(record, {}))

@@ -32,11 +32,11 @@ def flags(parser: argparse.ArgumentParser) -> None:
 def check(arguments: argparse.Namespace) -> None:
     from harness.architecture.catalogue import architecture
     from harness.trials.checks import check_study
-    from harness.trials.promoted import settings_in
+    from harness.trials.promoted import promoted_in
     from harness.trials.settings import settings_of
 
     config = architecture(arguments.name)
-    settings = settings_of(arguments.overrides, settings_in(Path(arguments.name)))
+    settings = settings_of(arguments.overrides, promoted_in(Path(arguments.name)).settings)
     check_study(settings, [config], dry_run=arguments.dry_run)
 
 
@@ -45,12 +45,12 @@ def run(arguments: argparse.Namespace) -> int:
     from harness.trials.checks import TRAINING
     from harness.trials.prepared import prepare
     from harness.trials.progress import Show
-    from harness.trials.promoted import settings_in
+    from harness.trials.promoted import promoted_in
     from harness.trials.settings import settings_of
 
     show, config = Show(), architecture(arguments.name)
     origin = _origin(arguments.name, config, show)
-    of_file = settings_in(Path(arguments.name))
+    of_file = promoted_in(Path(arguments.name)).settings
     composed = settings_of(arguments.overrides, {**DEFAULTS, **of_file})
     if composed.twin is not None:
         raise UserError(
@@ -58,17 +58,15 @@ def run(arguments: argparse.Namespace) -> int:
             "out twin, and count an architecture at its size with `harness measure NAME --latent N`"
         )
     if of_file:
-        show.note(
-            f"trains by the recipe in {arguments.name}; recipe.SETTING=VALUE changes it, and recipe=NAME replaces it"
-        )
+        show.note(f"trains by the settings in {arguments.name}, but for those of the command line")
     if arguments.dry_run:
-        print(planned_training(config, composed))
+        print(planned_training(Path(arguments.name).stem, config, composed))
         return 0
     prepared = prepare(composed)
     settings, name = prepared.settings, Path(arguments.name).stem
     specs = [
         prepared.spec(
-            name, config, seed, group=name, limits=settings.limits, parent=origin and origin.parent, fidelity="full"
+            name, config, seed, group=name, limits=settings.limits, parent=origin and origin.trial, fidelity="full"
         )
         for seed in settings.seeds
     ]
@@ -95,10 +93,12 @@ VERB = Verb(
 )
 
 
-def planned_training(config: ArchitectureConfig, settings: Settings) -> str:
-    """What a training of each seed would take, from step 0."""
+def planned_training(name: str, config: ArchitectureConfig, settings: Settings) -> str:
+    """What a training of each seed would take, from step 0; and how its job would be submitted."""
     from harness.trials.estimates import lines_of
+    from harness.trials.memory import memory_lines, memory_of
     from harness.trials.rehearsal import NOTHING_DONE, rehearse
+    from harness.trials.spec import store_of
 
     rehearsed = rehearse(settings, {"": config})
     (one,), trains = rehearsed.trainings.values(), not settings.count_only
@@ -112,7 +112,24 @@ def planned_training(config: ArchitectureConfig, settings: Settings) -> str:
         *(f"refused: {why}" for why in rehearsed.refused.values()),
         *lines_of(trainings, settings, with_controls=False),
     ]
+    if trainings:
+        (network,), records = rehearsed.networks.values(), store_of(settings.out).trials()
+        lines += memory_lines(memory_of(network, rehearsed.side, settings, records))
+        lines.append(f"\nhow: {_submission(name, settings)}")
     return "\n".join([*lines, NOTHING_DONE])
+
+
+def _submission(name: str, settings: Settings) -> str:
+    """How the launcher would start its jobs; KEY stands for a trial's key, which hangs on the data."""
+    from harness.launch.executors import submission_of
+    from harness.trials.checks import TRAINING
+    from harness.trials.spec import scratch_copy
+
+    with scratch_copy(settings.out) as place:
+        root = study_folder(place, f"{TRAINING}{name}") / "attempts"
+        keys = [f"KEY-{seed}" for seed in settings.seeds] if len(settings.seeds) > 1 else ["KEY"]
+        said = submission_of(settings.launcher, root, keys)
+        return said.replace(str(place), str(settings.out.absolute()))
 
 
 def _train(folder: Path, specs: list[TrialSpec], origin: Origin | None, show: Show) -> list[TrialRecord]:
@@ -132,9 +149,9 @@ def _train(folder: Path, specs: list[TrialSpec], origin: Origin | None, show: Sh
 
 def _origin(name: str, config: ArchitectureConfig, show: Show) -> Origin | None:
     """The trial that the file was promoted from, unless the file was edited since."""
-    from harness.trials.promoted import origin_of
+    from harness.trials.promoted import promoted_in
 
-    origin = origin_of(Path(name))
+    origin = promoted_in(Path(name)).origin
     if origin is not None and origin.fingerprint != config.fingerprint:
         show.note(f"{name} was edited since its promotion: the new record has no parent")
         return None

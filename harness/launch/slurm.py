@@ -84,24 +84,37 @@ def submit_slurm(attempts: Sequence[Attempt], launcher: SlurmLauncher) -> list[S
     return [SlurmHandle(launcher, str(job.job_id)) for job in jobs]
 
 
-def _executor(logs: Path, name: str, root: Path, launcher: SlurmLauncher) -> submitit.SlurmExecutor:
+def _executor(
+    logs: Path,
+    name: str,
+    root: Path,
+    launcher: SlurmLauncher,
+    of: type[submitit.SlurmExecutor] = submitit.SlurmExecutor,
+) -> submitit.SlurmExecutor:
     python = shlex.join(python_command(root, hold_signals=True))
-    executor = submitit.SlurmExecutor(logs, max_num_timeout=launcher.max_requeues, python=python)
+    executor = of(logs, max_num_timeout=launcher.max_requeues, python=python)
     executor.update_parameters(job_name=name, **slurm_parameters(launcher))
     return executor
 
 
+class _Writer(submitit.SlurmExecutor):
+    """Writes scripts where there is no Slurm: submitit's own asks for `srun` when it is made."""
+
+    @classmethod
+    def affinity(cls) -> int:
+        return 1
+
+
 def script_of(root: Path, keys: Sequence[str], launcher: SlurmLauncher) -> str:
-    """The script that `submit_slurm` would have submitit write and sbatch take, for first attempts at these keys."""
+    """The script that `submit_slurm` would have submitit write and sbatch take, for first attempts at these keys; also
+    where there is no Slurm."""
     first = Attempt(root / keys[0] / "attempt-001")
     alone = len(keys) == 1
-    with _slurm_errors(launcher):
-        executor = _executor(
-            first.logs if alone else _array_of(first), first.key if alone else root.parent.name, root, launcher
-        )
-        if not alone:
-            executor.parameters["map_count"] = len(keys)  # as submitit does for a batch
-        script: str = executor._make_submission_file_text(executor._submitit_command_str, "")
+    logs, name = (first.logs, first.key) if alone else (_array_of(first), root.parent.name)
+    executor = _executor(logs, name, root, launcher, _Writer)
+    if not alone:
+        executor.parameters["map_count"] = len(keys)  # as submitit does for a batch
+    script: str = executor._make_submission_file_text(executor._submitit_command_str, "")
     return script
 
 

@@ -45,6 +45,7 @@ class Manifest:
     judging: Judging = GENERATED_PICTURES  # of its task
     report: str | None = None  # the page that the study names: reports/NAME.yaml
     refused: Mapping[str, str] = field(default_factory=dict)  # combinations that a rule refuses -> why
+    settings: Mapping[str, Any] = field(default_factory=dict)  # as its YAML and the command line chose them
 
 
 RESERVED = {"store": "the records", "cache": "what can be computed again", "data": "pictures", "tracking": "the logs"}

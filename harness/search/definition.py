@@ -12,7 +12,7 @@ from harness.search.pareto import Direction
 from harness.search.searcher import SAMPLERS
 from harness.search.space import Space
 from harness.search.study import check_storage
-from harness.trials.compose import PROTOCOL, parsed
+from harness.trials.compose import PROTOCOL, merged, parsed
 from harness.trials.settings import Settings, settings_of, study_from
 from harness.trials.studies import SWEEPS, find_study, read_kind
 from harness.trials.twins import DeploymentTwin, with_twin
@@ -87,7 +87,8 @@ class SweepStudy:
     """The size that costs are for, at the same point of the space: {base: thin_sdxl, latent: 128}."""
     report: str | None = None
     """reports/NAME.yaml: what `harness report` shows; null: the sweep's own name, else the default page."""
-    settings: Mapping[str, Any] = field(default_factory=dict)  # overrides of config.yaml
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Overrides of config.yaml; once it is read, the command line's among them."""
 
     def __post_init__(self) -> None:
         if not self.objectives:
@@ -150,7 +151,8 @@ def sweep_study(name: str, overrides: Sequence[str]) -> tuple[SweepStudy, Settin
         definition = from_plain(SweepStudy, _overridden(content, of_sweep))
     others = [text for text in overrides if not _is_own(text.split("=")[0].strip(" +"))]
     settings = settings_of(others, with_twin(definition.settings, definition.twin), file=file)
-    return replace(definition, twin=settings.twin), settings
+    chosen = merged(dict(definition.settings), parsed(others))
+    return replace(definition, twin=settings.twin, settings=chosen), settings
 
 
 def _check_key(key: str, name: str) -> None:

@@ -1,38 +1,32 @@
-"""Promotion: the architecture of a chosen trial, and the recipe it was trained by, as a YAML file of their own.
+"""Promotion: the trials of a study that can be, and the file of the one that is, which `trials/promoted.py` reads.
 
-The recipe stands in the file's head, which `trials/promoted.py` reads again.
+Which one a rule chooses: `rules.py`.
 """
 
-import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
+from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 
-from harness.architecture.catalogue import to_yaml
 from harness.architecture.config import ArchitectureConfig
-from harness.architecture.latents import latent_line
-from harness.measure.statistics import Scores, standard_error
 from harness.records.errors import UserError, unknown_name
 from harness.records.manifest import MANIFEST_FILE, read_manifest, study_folder
-from harness.records.plain import canonical_json, from_plain
-from harness.records.quantities import more_is_better, title_of
-from harness.records.quantity import known, value_of
+from harness.records.plain import from_plain, to_plain
+from harness.records.quantity import value_of
 from harness.records.record import TrialRecord, trial_key, why
-from harness.search.candidates import Candidate, candidate_of, checkpoints_key, rescored_in
+from harness.search.candidates import Candidate, candidate_of, checkpoints_key
 from harness.search.status import grouped
-from harness.search.study import CHECKPOINTS, stored_study, studies_in
+from harness.search.study import CHECKPOINTS, DEFINITION, stored_study, studies_in
 from harness.training.checkpoint import has_checkpoints
+from harness.trials.promoted import Origin, written
 from harness.trials.spec import store_of
 from harness.trials.studies import study_names
 from harness.trials.task_config import task_of
 
-OTHERWISE = ("task", "objective")
-"""Sections of a protocol that are there where they are not the default."""
 KEY_PREFIX = re.compile(r"[0-9a-f]{4,16}")
 
 
@@ -103,45 +97,25 @@ def _no_study(out: Path, name: str) -> UserError:
     )
 
 
-def rescored(out: Path, name: str) -> dict[str, dict[int, float]]:
-    """Candidate -> fresh seed -> first score of a sweep's finalists; none where there was no such round."""
-    study = stored_study(study_folder(out, name), name)
-    finalists = {} if study is None else rescored_in(study.user_attrs)
-    scores = {
-        name: {each.seed: each.score for each in fresh if each.score is not None} for name, fresh in finalists.items()
-    }
-    return {name: values for name, values in scores.items() if values}
+def named(records: Sequence[TrialRecord], trial: str) -> TrialRecord:
+    """The record of that name or key, or whose key begins so; of a name with several seeds the first."""
+    found = [record for record in records if trial in (record.name, record.key)]
+    if not found and KEY_PREFIX.fullmatch(trial):
+        found = [record for record in records if record.key.startswith(trial)]
+        if len(found) > 1:
+            keys = ", ".join(f"{record.key} ({record.name})" for record in found)
+            raise UserError(f"'{trial}' begins the keys of {len(found)} trials; give more of the key: {keys}")
+    if not found:
+        raise unknown_name("trial", trial, {record.name for record in records})
+    return min(found, key=lambda record: record.seed)
 
 
-def choose(records: Sequence[TrialRecord], trial: str | None, again: Scores) -> TrialRecord:
-    """The record of that name or key, or whose key begins so (the best seed, if a name has several); None: the best of
-    all, by the first score of their task.
-
-    `again` has the finalists' re-scored ones: where there are some, the best is that of the best mean of those, since
-    the best of the search's own is partly luck.
-    """
-    first = score_of(records[0])
-    sign = -1.0 if more_is_better(first) else 1.0
-    if trial is None and (scored := [record for record in records if record.name in again]):
-        return min(scored, key=lambda record: sign * fmean(again[record.name].values()))
-    names = sorted({record.name for record in records})
-    if trial is None and all(_value(record, first) is None for record in records):
-        best = f"{'highest' if more_is_better(first) else 'lowest'} {title_of(first)}"
-        raise UserError(f"--best is the {best}, and no trial here has one; name a trial: {', '.join(names)}")
-    named = [record for record in records if trial is None or trial in (record.name, record.key)]
-    if not named and KEY_PREFIX.fullmatch(str(trial)):
-        named = [record for record in records if record.key.startswith(str(trial))]
-        if len(named) > 1:
-            keys = ", ".join(f"{record.key} ({record.name})" for record in named)
-            raise UserError(f"'{trial}' begins the keys of {len(named)} trials; give more of the key: {keys}")
-    if not named:
-        raise unknown_name("trial", str(trial), names)
-    return min(named, key=lambda record: math.inf if (value := _value(record, first)) is None else sign * value)
-
-
-def score_of(record: TrialRecord) -> str:
-    """The quantity that ranks: the first score of its task."""
-    return task_of(record.protocol).judging.first
+def chosen_settings(out: Path, name: str) -> dict[str, Any]:
+    """Those that the study's YAML and command line chose; none where it did not write them down."""
+    folder = study_folder(out, name)
+    if (study := stored_study(folder, name)) is not None:
+        return dict(study.user_attrs.get(DEFINITION, {}).get("settings", {}))
+    return dict(read_manifest(out, name).settings)
 
 
 def kept_checkpoints(out: Path, study: str, record: TrialRecord) -> str | None:
@@ -153,39 +127,33 @@ def kept_checkpoints(out: Path, study: str, record: TrialRecord) -> str | None:
 
 
 def promoted_yaml(
-    record: TrialRecord, study: str = "", again: Sequence[float] = (), *, checkpoints: str | None = None
+    record: TrialRecord,
+    settings: Mapping[str, Any],
+    *,
+    study: str = "",
+    checkpoints: str | None = None,
+    remarks: Sequence[str] = (),
 ) -> str:
-    """The architecture, whole, under a head that says where it comes from; `again` are its re-scored KIDs. A record
+    """The file (`harness.trials.promoted`), by whose `settings` it is trained; `remarks` stand in its head. A record
     itself does not say of which `study` it is: several may have asked for it."""
     config = from_plain(ArchitectureConfig, record.architecture)
+    origin = Origin(
+        study=study,
+        name=record.name,
+        trial=record.key,
+        seed=record.seed,
+        fingerprint=config.fingerprint,
+        commit=str(record.provenance.get("code", {}).get("commit", "")),
+        latent=record.trained_latent,
+        checkpoints=checkpoints,
+    )
     names = (*task_of(record.protocol).judging.scores, "params", "macs")
-    shown = [f"{name} {value:.6g}" for name in names if (value := _value(record, name))]
-    head = [
-        f"# {record.name}{study and f' of {study}'}, seed {record.seed}: {', '.join(shown)}",
-        *([f"# re-scored: {rescored_text(record, again)}"] if again else []),
-        f"# parent: {record.key}",
-        f"# fingerprint: {config.fingerprint}",
-        *(f"# {name}: {canonical_json(record.protocol[name])}" for name in OTHERWISE if name in record.protocol),
-        f"# recipe: {canonical_json(record.protocol.get('recipe', {}))}",
-        *([] if record.trained_latent is None else [latent_line(record.trained_latent)]),
-        *([] if checkpoints is None else [f"# checkpoints: {checkpoints}"]),
-        "# harness train THIS_FILE recipe.steps=N trains it longer",
-    ]
-    return "\n".join([*head, to_yaml(config)])
-
-
-def rescored_text(record: TrialRecord, again: Sequence[float]) -> str:
-    """`kid 0.412 ± 0.031 with 3 fresh seeds, 0.35 in the search`."""
-    error = standard_error(again)
-    spread = "" if error is None else f" ± {error:.2g}"
-    first = score_of(record)
-    searched = known(record.quantities[first]).value
-    return f"{first} {fmean(again):.4g}{spread} with {len(again)} fresh seeds, {searched:.4g} in the search"
+    shown = [f"{name} {value:.6g}" for name in names if (value := value_of(record.quantities.get(name))) is not None]
+    head = [f"{record.name}{study and f' of {study}'}, seed {record.seed}: {', '.join(shown)}", *remarks]
+    return written(
+        origin, settings, to_plain(config), [*head, "`harness train THIS_FILE` trains it by the settings below"]
+    )
 
 
 def _complete(study: optuna.Study) -> list[Candidate]:
     return [candidate_of(trial) for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
-
-
-def _value(record: TrialRecord, name: str) -> float | None:
-    return value_of(record.quantities.get(name))

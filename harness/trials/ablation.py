@@ -98,6 +98,7 @@ class Ablation:
             command=self.command,
             twin=_plain(self.settings.twin) if self.settings.twin is not None else None,
             report=self.study.report,
+            settings=self.study.settings,
             refused=self.study.architecture.refused,
         )
 

@@ -1,13 +1,14 @@
 """The ablation's YAML and the settings it is run with. No torch: a mistake in them is reported at once."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.architecture.factorial import Factorial
 from harness.architecture.ladder import Ladder
 from harness.records.errors import UserError, of_file, unknown_name
 from harness.records.plain import from_plain, to_plain
+from harness.trials.compose import merged, parsed
 from harness.trials.settings import Settings, settings_of, study_from
 from harness.trials.studies import SWEEPS, find_study, read_kind
 from harness.trials.twins import DeploymentTwin, Twin, with_twin
@@ -24,7 +25,8 @@ class AblationStudy:
     `{base: laptop/thin_sdxl, mode: factorial, knobs: {...}}`, every combination of choices (see `factorial`)."""
     twin: DeploymentTwin | None = None
     """The size that costs are for, with the same edits: {base: thin_sdxl, latent: 128}."""
-    settings: Mapping[str, Any] = field(default_factory=dict)  # overrides of config.yaml: {recipe: laptop, seeds: [0]}
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Overrides of config.yaml, {recipe: laptop, seeds: [0]}; once it is read, the command line's among them."""
     report: str | None = None  # reports/NAME.yaml: what to show; null: the ablation's own name
 
 
@@ -32,7 +34,8 @@ def ablation_study(name: str, overrides: Sequence[str]) -> tuple[AblationStudy, 
     """sweeps/NAME.yaml, and its settings with the command line's."""
     study = read_ablation(name)
     file = find_study(SWEEPS, name)
-    return study, settings_of(overrides, with_twin(study.settings, study.twin), file=file)
+    settings = settings_of(overrides, with_twin(study.settings, study.twin), file=file)
+    return replace(study, settings=merged(dict(study.settings), parsed(overrides))), settings
 
 
 def read_ablation(name: str) -> AblationStudy:

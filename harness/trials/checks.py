@@ -34,8 +34,8 @@ def check_study(
     dry_run: bool = False,
 ) -> None:
     """UserError for the first thing that cannot be had. `architectures` are those that are known before it begins,
-    `name` and `kind` are those of an ablation or a sweep. A `dry_run` asks nothing of this machine where the study
-    names no data: it would run where that is. What it names has to be here."""
+    `name` and `kind` are those of an ablation or a sweep. A `dry_run` asks for no Slurm, and for nothing of this
+    machine where the study names no data: it would run where those are. What it names has to be here."""
     if dry_run and settings.lacks_data:
         _check_elsewhere(settings, architectures, name, kind)
         return
@@ -46,7 +46,11 @@ def check_study(
     check_out(settings)
     if name is not None:
         check_name(settings, name, kind)
-    for check in (check_launcher, check_device, check_backends):
+    if dry_run:
+        check_gpus(settings)
+    else:
+        check_launcher(settings)
+    for check in (check_device, check_backends):
         check(settings)
     check_tracker(settings.tracker)
     for architecture in architectures:

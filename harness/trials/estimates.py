@@ -11,14 +11,17 @@ Not counted, as the lines say too (`NOT_COUNTED`): validation, the autoencoder's
 extractor's work on samples and reference, and scores over guidance and steps, which are a command of their own with a
 grid that no study knows; nor reading data, nor waiting in queues.
 
-    checkpoint      16 bytes a parameter: weights, their average, AdamW's two moments, float32 (`training/loop.py`);
-                    those that the recipe keeps of a training, and one more while it is written
-    store           4 bytes a parameter and trial, its averaged weights; and the samples that are kept, uncompressed
+    checkpoint      16 bytes a parameter: weights, their average, AdamW's two moments, float32 (`training/loop.py`), and
+                    4 for each span of `recipe.ema_spans`; those that the recipe keeps of a training, and one more while
+                    it is written
+    store           4 bytes a parameter and trial, its averaged weights, and each snapshot of `recipe.ema_spans`; and
+                    the samples that are kept, uncompressed
     prepared data   rows and pictures as `harness data prepare` stores them
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from statistics import median
 
@@ -59,6 +62,8 @@ class Training:
     """Of its recipe."""
     begins_at: int = 0
     """The step of the checkpoint that it goes on from."""
+    fingerprint: str = ""
+    """Of the network; empty where it is not told."""
 
     def flops(self, recipe: Recipe) -> float:
         a_picture = float(_of_training(recipe.gradient_checkpointing) * self.macs)
@@ -121,13 +126,22 @@ def estimate(
         longest_flops=max(
             (own / processes + scores for own, scores in zip(training, scoring, strict=True)), default=0.0
         ),
-        throughput=throughput_of(settings, store),
+        throughput=throughput_of(settings, store, {each.fingerprint for each in trainings}),
         processes=processes,
-        checkpoint_bytes=CHECKPOINT_BYTES * largest * checkpoints,
-        store_bytes=sum(WEIGHT_BYTES * each.params + kept_pictures * 3 * pictures.size**2 for each in trainings),
+        checkpoint_bytes=(CHECKPOINT_BYTES + WEIGHT_BYTES * len(settings.recipe.ema_spans)) * largest * checkpoints,
+        store_bytes=sum(
+            WEIGHT_BYTES * each.params * (1 + snapshots_of(settings.recipe, each.steps))
+            + kept_pictures * 3 * pictures.size**2
+            for each in trainings
+        ),
         data_bytes=data_bytes(settings, pictures),
         at_once=at_once,
     )
+
+
+def snapshots_of(recipe: Recipe, steps: int) -> int:
+    """Those that stay of the averages of `recipe.ema_spans`: the last step has one, too."""
+    return len(recipe.ema_spans) * math.ceil(steps / recipe.ema_snapshot_every)
 
 
 def scoring_flops(macs: int, settings: Settings) -> float:
@@ -138,15 +152,28 @@ def scoring_flops(macs: int, settings: Settings) -> float:
 def training_of(architecture: ArchitectureConfig, latent: int, steps: int) -> Training:
     """Of a network that is fitted to the data, counted on the meta device."""
     cost = cost_of(architecture, latent)
-    return Training(params=cost.params, macs=cost.macs, steps=steps)
+    return Training(params=cost.params, macs=cost.macs, steps=steps, fingerprint=architecture.fingerprint)
 
 
-def throughput_of(settings: Settings, store: Store) -> Throughput:
-    """The launcher's own; else what this store's trainings reached; else, for GPUs, an assumption that says so."""
+def throughput_of(settings: Settings, store: Store, networks: AbstractSet[str] = frozenset()) -> Throughput:
+    """The launcher's own; else what this store's trainings reached, those of the same one of `networks` in the same
+    precision before others; else, for GPUs, an assumption that says so."""
     if settings.launcher.tflops is not None:
         return Throughput(settings.launcher.tflops * 1e12, "launcher.tflops")
     on_cpu = settings.recipe.device == "cpu"
-    reached = _reached(store.trials(), on_cpu=on_cpu)
+    records = list(store.trials())
+    precision = settings.recipe.precision
+    alike = [
+        each
+        for each in records
+        if {each.architecture_fingerprint} == networks and each.protocol.get("recipe", {}).get("precision") == precision
+    ]
+    if reached := _reached(alike, on_cpu=on_cpu):
+        device, rates = max(reached.items(), key=lambda each: len(each[1]))
+        count = f"{len(rates)} training{'s' * (len(rates) != 1)}"
+        source = f"measured: the median of {count} of this very network in {precision} in the store on {device}"
+        return Throughput(median(rates), source)
+    reached = _reached(records, on_cpu=on_cpu)
     if reached:
         device, rates = max(reached.items(), key=lambda each: len(each[1]))
         count = f"{len(rates)} training{'s' * (len(rates) != 1)}"
@@ -205,11 +232,11 @@ def estimate_lines(estimated: Estimate, settings: Settings, *, with_controls: bo
         if not isinstance(settings.launcher, SlurmLauncher) and settings.recipe.device == "auto" and not has_gpu():
             lines.append("this machine has no GPU: begun here, it would compute on the processor, for far longer")
     disk = [
-        f"{_size(estimated.checkpoint_bytes)} of checkpoints at most",
-        f"{_size(estimated.store_bytes)} of weights and samples in the store",
+        f"{size_text(estimated.checkpoint_bytes)} of checkpoints at most",
+        f"{size_text(estimated.store_bytes)} of weights and samples in the store",
     ]
     if estimated.data_bytes is not None:
-        disk.append(f"{_size(estimated.data_bytes)} of prepared data")
+        disk.append(f"{size_text(estimated.data_bytes)} of prepared data")
     lines.append(f"disk: {', '.join(disk)}")
     trainings = f"{estimated.trainings:,} training{'s' * (estimated.trainings != 1)}"
     lines.append(f"jobs: {trainings}{', and one of controls' * with_controls}, {estimated.at_once} at once")
@@ -261,7 +288,7 @@ def _three(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
-def _size(count: int) -> str:
+def size_text(count: int) -> str:
     """`42.0 GB`."""
     size, unit = next(((s, u) for s, u in ((1e12, "T"), (1e9, "G"), (1e6, "M")) if count >= s), (1e3, "k"))
     return f"{_three(count / size)} {unit}B"

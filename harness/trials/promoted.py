@@ -1,63 +1,143 @@
-"""A file that `harness promote` wrote: what its head says, and how its training goes on where the sweep's ended.
+"""What `harness promote` writes: an architecture, where it comes from, and how it is to be trained. And how its
+training goes on where the sweep's ended.
 
-`harness train` trains by the recipe in the head, and what the command line says changes it. If the sweep kept the
-candidate's checkpoint, that is copied to where the new trial's attempts look for their own, before the trial is
-submitted: the sweep may drop its own at any moment, and no two trainings write into one folder. What begins so is, on
-the CPU, bit-identical to a training from step 0; `continued_from` in its record says at which steps it went on.
+    origin:         {study, name, trial, seed, fingerprint, commit, latent, checkpoints}
+    settings:       overrides of config.yaml, as a study's are: data, recipe, or a protocol
+    architecture:   whole
+
+`harness train FILE` trains by these settings, and what the command line says changes them. They are the study's own,
+with the candidate's recipe and `LONGER` times its steps; or, of a trial under a protocol for searching, those of the
+protocol that this one stands in for (`FULL_TRAINING`).
+
+If the sweep kept the candidate's checkpoint, that is copied to where the new trial's attempts look for their own,
+before the trial is submitted: the sweep may drop its own at any moment, and no two trainings write into one folder.
+What begins so is, on the CPU, bit-identical to a training from step 0; `continued_from` in its record says at which
+steps it went on.
 """
 
-import json
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.launch.attempt import shared_of
-from harness.records.errors import UserError
-from harness.records.plain import Plain, differences, to_plain
+from harness.records.errors import of_file
+from harness.records.plain import Plain, differences, from_plain, to_plain
 from harness.records.record import TrialRecord
+from harness.records.yaml_text import read_yaml, write_yaml
+from harness.trials.compose import PROTOCOL, merged, parsed, protocol_lines
+from harness.trials.protocols import protocol_name_of
+from harness.trials.settings import settings_of
 from harness.trials.spec import TrialSpec
 from harness.trials.task_config import task_of
 
+FULL_TRAINING = {"quick": "fig3"}
+"""A protocol for searching -> the one that full training has. What was searched under another is trained by its own."""
+LONGER = 8
+"""Times the steps of the search, unless a protocol says how many: as `fig3_long` is to `fig3`."""
+OF_TRAINING = (
+    "task", "objective", "data", "autoencoder", "text", "recipe", "sampling", "quality", "latency", "coreml",
+    "parallel",
+)  # fmt: skip
+"""The groups of a study's settings that a promotion takes along; the others say where and how its jobs run."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
-    """What the head of a promoted file says."""
-
-    parent: str  # the trial's key
+    trial: str
+    """Its key."""
     fingerprint: str
-    checkpoints: str | None  # the folder that the sweep kept of it, below out=; None where it kept none
+    """Of the architecture: another one than the file's says that the file was edited since."""
+    study: str = ""
+    name: str = ""
+    seed: int | None = None
+    commit: str = ""
+    """Of the code that trained it."""
+    latent: int | None = None
+    """Height and width of what it was trained on."""
+    checkpoints: str | None = None
+    """The folder that the sweep kept of it, below `out`; null where it kept none."""
 
 
-def origin_of(path: Path) -> Origin | None:
-    """What the file's head says; None for a file that no promotion wrote."""
-    text = path.read_text() if path.is_file() else ""
-    parent = re.search(r"^# parent: ([0-9a-f]{16})$", text, re.MULTILINE)
-    fingerprint = re.search(r"^# fingerprint: ([0-9a-f]{16})$", text, re.MULTILINE)
-    if parent is None or fingerprint is None:
-        return None
-    checkpoints = re.search(r"^# checkpoints: (.+)$", text, re.MULTILINE)
-    return Origin(parent[1], fingerprint[1], checkpoints[1] if checkpoints else None)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Promoted:
+    """The file."""
+
+    origin: Origin | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    architecture: Any = None
 
 
-def settings_in(path: Path) -> dict[str, Any]:
-    """What the file's head says of how it was trained, as defaults of `settings_of`: the recipe's settings, and task
-    and objective where they are not the default; empty for a file that no promotion wrote."""
-    text = path.read_text() if path.is_file() else ""
-    whole = {name: group for name in ("task", "objective") if (group := _group_in(text, name, path))}
-    return {**whole, **{f"recipe.{name}": value for name, value in _group_in(text, "recipe", path).items()}}
+def promoted_in(path: Path) -> Promoted:
+    """What the file says; of one that no promotion wrote, nothing. UserError for one that was edited and is none."""
+    content = read_yaml(path) if path.is_file() else None
+    if not isinstance(content, Mapping) or "origin" not in content:
+        return Promoted()
+    with of_file(path):
+        return from_plain(Promoted, content)
 
 
-def _group_in(text: str, name: str, path: Path) -> dict[str, Any]:
-    line = re.search(rf"^# {name}: (.*)$", text, re.MULTILINE)
-    try:
-        group = json.loads(line[1]) if line else {}
-    except json.JSONDecodeError as error:
-        raise UserError(f"the line '# {name}:' of {path} is no JSON ({error}); mend it, or take it out") from error
-    if not isinstance(group, dict):
-        raise UserError(f"the line '# {name}:' of {path} must be a mapping of settings, not {group!r}; take it out")
-    return group
+def written(origin: Origin, settings: Mapping[str, Any], architecture: Any, head: Sequence[str]) -> str:
+    """The file's text, under these lines; `promoted_in` reads it."""
+    told = {name: value for name, value in _mapping(origin).items() if value not in (None, "")}
+    lines = "".join(f"# {line}\n" for line in head)
+    return (
+        lines
+        + write_yaml({"origin": told, "settings": dict(settings)})
+        + write_yaml({"architecture": architecture}, flow=None)
+    )
+
+
+def _mapping(origin: Origin) -> dict[str, Any]:
+    plain: Any = to_plain(origin)
+    return dict(plain)
+
+
+def training_settings(record: TrialRecord, chosen: Mapping[str, Any], overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """By which a promoted trial is trained. `chosen`: its study's own settings, where they are known; `overrides`: the
+    command line's, which the last word is. UserError for settings that there are not."""
+    own = _chosen(record, chosen)
+    full = FULL_TRAINING.get(protocol_name_of(record.protocol).split(",")[0])
+    settings = _longer(trial_settings(record, chosen)) if full is None else _under(full, record, own)
+    settings = {"parallel": "ddp", **settings}
+    if overrides:
+        settings = merged(settings, parsed(overrides))
+    settings_of((), settings)
+    groups = (PROTOCOL, *OF_TRAINING)
+    return {key: settings[key] for key in sorted(settings, key=lambda each: groups.index(each.split(".")[0]))}
+
+
+def trial_settings(record: TrialRecord, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """By which the trial itself was trained, as far as its record and its study's `chosen` settings tell."""
+    own = _chosen(record, chosen)
+    recipe = {f"recipe.{name}": value for name, value in record.protocol.get("recipe", {}).items()}
+    if own.get("recipe.precision") == "auto":
+        recipe.pop("recipe.precision", None)  # what it came to there
+    return {**own, **recipe}
+
+
+def _chosen(record: TrialRecord, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    own = {key: value for key, value in chosen.items() if key.split(".")[0] in OF_TRAINING}
+    told = {name: record.protocol[name] for name in ("task", "objective") if name in record.protocol}
+    return {**told, **own}
+
+
+def _longer(settings: Mapping[str, Any]) -> dict[str, Any]:
+    steps = settings.get("recipe.steps")
+    return dict(settings) if steps is None else {**settings, "recipe.steps": LONGER * steps}
+
+
+def _under(full: str, record: TrialRecord, own: Mapping[str, Any]) -> dict[str, Any]:
+    """By another protocol, with those settings of the candidate's recipe that its study varied."""
+    replaced = {key.split(".")[0] for key in protocol_lines(full)}
+    recipe = settings_of((), own).recipe
+    turned = {
+        f"recipe.{name}": value
+        for name, value in record.protocol["recipe"].items()
+        if name not in ("steps", "precision") and to_plain(getattr(recipe, name)) != value
+    }
+    kept = {key: value for key, value in own.items() if key.split(".")[0] not in replaced}
+    return {PROTOCOL: full, **kept, **turned}
 
 
 def go_on(spec: TrialSpec, origin: Origin, attempts: Path) -> str:
@@ -68,14 +148,14 @@ def go_on(spec: TrialSpec, origin: Origin, attempts: Path) -> str:
     target = shared_of(attempts / spec.key) / CHECKPOINTS
     if has_checkpoints(target):
         return f"{spec.label}: goes on from its own checkpoints, which an earlier run of this command left"
-    obstacle = why_not(spec, spec.store.trial(origin.parent), origin)
+    obstacle = why_not(spec, spec.store.trial(origin.trial), origin)
     if obstacle is None and origin.checkpoints is not None:
         source = spec.settings.out / origin.checkpoints
         step = copy_newest(source, target, at_most=spec.settings.recipe.steps)
         if step is not None:
-            return f"{spec.label}: goes on from step {step} of trial {origin.parent}, from a copy of its checkpoint"
+            return f"{spec.label}: goes on from step {step} of trial {origin.trial}, from a copy of its checkpoint"
         obstacle = f"{source} has no whole checkpoint (any more)"
-    return f"{spec.label}: trains from step 0, not from trial {origin.parent}: {obstacle}"
+    return f"{spec.label}: trains from step 0, not from trial {origin.trial}: {obstacle}"
 
 
 def why_not(spec: TrialSpec, parent: TrialRecord | None, origin: Origin) -> str | None:

@@ -28,6 +28,10 @@ NOTHING_DONE = "dry run: nothing was run or written"
 class Rehearsal:
     """By the networks' names."""
 
+    networks: Mapping[str, ArchitectureConfig]
+    """Fitted to the data."""
+    side: int
+    """Height and width of what they are trained on."""
     trainings: Mapping[str, Training]
     refused: Mapping[str, str]
     """Of those that a limit refuses, its sentence."""
@@ -57,6 +61,8 @@ def rehearse(
     latent = settings.latent or side
     reasons = {name: refusal_by_counts(one, latent, settings.limits, twins.get(name)) for name, one in fitted.items()}
     return Rehearsal(
+        networks=fitted,
+        side=side,
         trainings={name: training_of(one, side, steps or settings.recipe.steps) for name, one in fitted.items()},
         refused={name: reason for name, reason in reasons.items() if reason is not None},
         latent="x".join(map(str, (side, side, *channels))),

@@ -148,19 +148,19 @@ def _of_weights(path: Path, out: Path) -> TrainedNetwork:
 def _promoted(path: Path, store: Store) -> TrialRecord:
     """The record of the trial that the file was promoted from, unless the file was edited since."""
     from harness.architecture.catalogue import architecture
-    from harness.trials.promoted import origin_of
+    from harness.trials.promoted import promoted_in
 
-    config, origin = architecture(str(path)), origin_of(path)
+    config, origin = architecture(str(path)), promoted_in(path).origin
     if origin is None or origin.fingerprint != config.fingerprint:
         reason = "was edited since its promotion" if origin else "names no trial, as `harness promote` writes it"
         raise UserError(
             f"{path} {reason}, so there are no weights of it; train it with `harness train {path}`, and give the file "
             "that it prints"
         )
-    record = store.trial(origin.parent)
+    record = store.trial(origin.trial)
     if record is None:
         raise UserError(
-            f"{path} was promoted from trial {origin.parent}, which is not in {store.root}; say where it lies with "
+            f"{path} was promoted from trial {origin.trial}, which is not in {store.root}; say where it lies with "
             "out=FOLDER"
         )
     return record

@@ -40,10 +40,16 @@ TINY_OVERRIDES = [f"{key}={value}".replace(" ", "") for key, value in SETTINGS.i
         ("ablate laptop", "`harness sweep laptop` runs a sweep"),
         ("sweep fig3", "`harness ablate fig3` runs an ablation"),
         ("report fig3 out=nowhere", "run `harness ablate fig3` first"),
-        ("promote labtop --best", "'labtop'; choose one of: laptop,"),
-        ("promote laptop", "name one trial, or give --best"),
-        ("promote laptop --best out=nowhere", "there is no study in nowhere/laptop"),
-        ("promote laptop --best seeds=[1]", "the only setting here is out=FOLDER, where the study lies, not seeds"),
+        ("promote labtop --rule best", "'labtop'; choose one of: laptop,"),
+        ("promote laptop", "name one trial, or give a rule"),
+        ("promote laptop --rule best out=nowhere", "there is no study in nowhere/laptop"),
+        ("promote laptop --rule best recipe.stepz=3", "unknown setting 'recipe.stepz'; choose one of: recipe.steps,"),
+        ("promote laptop --rule beast", "unknown rule 'beast'; choose one of: best,"),
+        ("promote laptop --rule best --at-most macs=4", "--at-most goes with --rule limit"),
+        (
+            "promote laptop --rule limit --at-most macs=few",
+            "a limit is a number, not 'few'; write --at-most macs=VALUE",
+        ),
         ("clean seeds=[1]", "the only setting here is out=FOLDER, where the study lies, not seeds"),
         ("proxies labtop", "'labtop'; choose one of: laptop,"),
         ("proxies laptop recipe.stepz=3", "unknown setting 'recipe.stepz'; choose one of: recipe.steps,"),
@@ -134,7 +140,12 @@ def test_a_mistake_is_one_sentence(words, sentence, refused, tmp_path, monkeypat
 def test_a_mistyped_word_is_noticed_before_torch_is_loaded():
     code = "import sys; from harness.cli import main; print([main(words.split()) for words in sys.argv[1:]]); "
     code += "sys.exit('torch' in sys.modules)"
-    words = ["proxies labtop", "proxies fig3 recipe.stepz=3", "promote laptop --best seeds=[1]", "clean seeds=[1]"]
+    words = [
+        "proxies labtop",
+        "proxies fig3 recipe.stepz=3",
+        "promote laptop --rule best recipe.stepz=3",
+        "clean seeds=[1]",
+    ]
     process = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
     assert (process.returncode, process.stdout.strip()) == (0, "[2, 2, 2, 2]"), process.stderr
 
@@ -218,7 +229,7 @@ def test_a_file_that_is_something_else(words, content, sentence, refused, tmp_pa
     [
         ("export laptop/thin_sdxl --latent 8 --to PLACE.mlpackage", "harness.models.build.build"),
         ("latency calibrate --to PLACE.yaml", "harness.predictor.published.published_points"),
-        ("promote laptop --best --to PLACE.yaml", "harness.search.promote.candidates"),
+        ("promote laptop --rule best --to PLACE.yaml", "harness.search.promote.candidates"),
         ("data digits --to PLACE.png", "harness.data.dataset.load_dataset"),
     ],
 )

@@ -7,7 +7,6 @@ import pytest
 
 import harness
 from harness.architecture.catalogue import catalogue_names
-from harness.architecture.latents import latent_line
 from harness.cli import main
 from harness.commands.operands import first_sentence
 from harness.records.yaml_text import leading_comment
@@ -30,8 +29,9 @@ def test_architectures(capsys):
 def winner(tmp_path, monkeypatch):
     """As a promotion writes it, as far as sizes go; another that was trained at 16; an edit of it."""
     monkeypatch.chdir(tmp_path)
-    Path("winner.yaml").write_text(f"{latent_line(8)}\nbase: laptop/thin_sdxl\n")
-    Path("other.yaml").write_text(f"{latent_line(16)}\nbase: laptop/thin_sdxl\nedits: {{feed_forward.ratio: 3}}\n")
+    thin = "architecture: {base: laptop/thin_sdxl"
+    Path("winner.yaml").write_text(f"origin: {{latent: 8}}\n{thin}}}\n")
+    Path("other.yaml").write_text(f"origin: {{latent: 16}}\n{thin}, edits: {{feed_forward.ratio: 3}}}}\n")
     Path("child.yaml").write_text("base: winner.yaml\nedits: {feed_forward.ratio: 2}\n")
     return "winner.yaml"
 
@@ -67,11 +67,9 @@ def test_python_counts_at_the_same_latent(winner):
     assert harness.count("child.yaml").macs == harness.count("child.yaml", latent=8).macs
 
 
-@pytest.mark.parametrize(
-    "line", ["# latent: x", "# latent: -8", "# latent: 8.5", "# latent:", "# latent: 8\n# latent: 16"]
-)
-def test_a_line_of_a_trained_size_that_says_none_is_a_mistake(line, winner, refused):
-    Path(winner).write_text(f"{line}\nbase: laptop/thin_sdxl\n")
+@pytest.mark.parametrize("size", ["x", "-8", "8.5", "true"])
+def test_a_trained_size_that_is_none_is_a_mistake(size, winner, refused):
+    Path(winner).write_text(f"origin: {{latent: {size}}}\narchitecture: {{base: laptop/thin_sdxl}}\n")
     assert "says on which latents the network was trained; mend it, or take it out" in refused("measure", winner)
 
 

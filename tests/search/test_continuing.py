@@ -8,6 +8,7 @@ from tiny_study import SETTINGS, SWEEP, lay_out, write_yaml
 
 from harness.cli import main
 from harness.records.store import Store
+from harness.trials.promoted import Origin, promoted_in
 
 TRAIN = [f"{key}={value}".replace(" ", "") for key, value in SETTINGS.items() if key != "recipe.steps"]
 OBJECTIVES = {"kid": "minimize", "macs": "minimize"}
@@ -30,7 +31,7 @@ def swept(tmp_path_factory, cache):
         patch.chdir(folder)
         write_yaml(Path("sweeps/search.yaml"), {**SWEEP, "trials": 3, "objectives": OBJECTIVES})
         assert main(["sweep", "search"]) == 0
-        assert main(["promote", "search", "--best", "--to", "winner.yaml"]) == 0
+        assert main(["promote", "search", "--rule", "best", "--to", "winner.yaml"]) == 0
     return folder
 
 
@@ -51,12 +52,14 @@ def measured(found):
     return {name: quantity for name, quantity in found.quantities.items() if name not in TIMES}
 
 
-def head(name: str) -> str:
-    return next(line for line in Path("winner.yaml").read_text().splitlines() if line.startswith(f"# {name}: "))
+def origin(name: str = "winner.yaml") -> Origin:
+    found = promoted_in(Path(name)).origin
+    assert found is not None
+    return found
 
 
 def kept() -> Path:
-    return Path("runs", head("checkpoints").removeprefix("# checkpoints: "))
+    return Path("runs", str(origin().checkpoints))
 
 
 def said(capsys) -> str:
@@ -66,7 +69,7 @@ def said(capsys) -> str:
 def test_a_longer_training_of_the_front_is_bit_identical_to_a_straight_one(workplace, cache, capsys):
     before = {path: path.read_bytes() for path in kept().rglob("*") if path.is_file()}
     assert main(["train", "winner.yaml", *TRAIN, "recipe.steps=11"]) == 0
-    parent = head("parent").removeprefix("# parent: ")
+    parent = origin().trial
     assert f"winner, seed 0: goes on from step 6 of trial {parent}, from a copy of its checkpoint" in said(capsys)
     longer = record()
     assert longer.provenance["continued_from"] == [6]
@@ -135,7 +138,7 @@ def test_how_samples_are_scored_is_no_obstacle(workplace, capsys):
 def test_a_promoted_rung_of_an_ablation_has_no_checkpoint_and_says_so(workplace, capsys):
     assert main(["ablate", "tiny"]) == 0
     assert main(["promote", "tiny", "base", "--to", "rung.yaml"]) == 0
-    assert "# checkpoints:" not in Path("rung.yaml").read_text()
+    assert origin("rung.yaml").checkpoints is None
     assert main(["train", "rung.yaml", *TRAIN, "recipe.steps=7"]) == 0
     assert "trains from step 0" in (text := said(capsys))
     assert "no checkpoint of it was kept when it was promoted" in text

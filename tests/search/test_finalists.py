@@ -1,6 +1,7 @@
 """Finalists: trained again with fresh seeds, scored with fresh samples; conclusions are by those scores."""
 
 import random
+from dataclasses import replace
 from itertools import combinations, pairwise
 from statistics import fmean, stdev
 
@@ -16,9 +17,10 @@ from harness.measure.statistics_joint import Difference, corrected
 from harness.records.errors import UserError
 from harness.search import finalists
 from harness.search.candidates import rescored_in
+from harness.search.contest import Contest, by_name
 from harness.search.definition import Finalists
 from harness.search.finalists import Compared, chosen, conclude, fresh_seeds, rescore_finalists
-from harness.search.promote import choose
+from harness.search.rules import best
 
 WANTED = Finalists(most=3, seeds=3)
 FRESH = (1, 2, 3)
@@ -112,9 +114,13 @@ def test_a_planted_lucky_candidate_wins_the_search_and_loses_after_re_scoring(tm
     planted = check_the_lucky_one_loses(world)
     assert planted.objectives["kid"].search_minus_mean < -1
     searched = [record for record in world.workers.records.values() if record.fidelity == "search"]
-    again = {name: {each.seed: each.score for each in found} for name, found in scores(world).items()}
-    assert choose(searched, None, {}).name == planted.name, "--best without a final round"
-    assert choose(searched, None, again).name == conclude(world.study).finalists[0].name
+    alone = Contest(study="search", contenders=tuple(by_name(searched)), objectives=("kid", "macs"))
+    assert best(alone, "kid").chosen.name == planted.name, "without a final round"
+    told = {
+        name: {each.seed: world.workers.records[each.key] for each in found} for name, found in scores(world).items()
+    }
+    finalists = [replace(each, told_by=told[each.name]) for each in alone.contenders if each.name in told]
+    assert best(replace(alone, contenders=finalists), "kid").chosen.name == conclude(world.study).finalists[0].name
 
 
 def test_concluding_from_the_searchs_values_shows(tmp_path, cheap, monkeypatch):

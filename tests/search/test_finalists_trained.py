@@ -51,10 +51,12 @@ def test_finalists_are_trained_printed_promoted_and_trained_again_when_deleted(w
     assert f"{best.quantities['kid'].value - fmean(kids(final)):+.4g}" in said.out
     assert "1 finalists were re-scored with 2 seeds" in said.err
 
-    assert main(["promote", "search", "--best", "--to", "best.yaml"]) == 0
-    assert f"the best of 1 re-scored finalists is {name}: kid {fmean(kids(final)):.4g} ± " in capsys.readouterr().err
+    assert main(["promote", "search", "--rule", "best", "--to", "best.yaml"]) == 0
+    said = capsys.readouterr().err
+    assert f"{name} of 'search', chosen by --rule best, the lowest KID: kid {fmean(kids(final)):.4g} (" in said
+    assert "among 1 re-scored finalists, by the means of 2 fresh seeds" in said
     assert architecture("best.yaml").fingerprint == best.architecture_fingerprint
-    assert f"# re-scored: kid {fmean(kids(final)):.4g}" in Path("best.yaml").read_text()
+    assert f"the lowest KID: kid {fmean(kids(final)):.4g} (" in Path("best.yaml").read_text()
 
     gone, store = final[1], Store(Path("runs/store"))
     store.delete(gone)

@@ -1,17 +1,24 @@
 """Promotion: a trial's architecture as a file that stands on its own, and the longer training that follows."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from tiny_study import SETTINGS, SWEEP, lay_out, write_yaml
 
 from harness.architecture.catalogue import architecture
 from harness.cli import main
 from harness.records.errors import UserError
+from harness.records.plain import identity
 from harness.records.store import Store
-from harness.search.promote import choose
+from harness.search.promote import named
+from harness.trials.compose import merged
+from harness.trials.promoted import LONGER, promoted_in, training_settings
+from harness.trials.protocols import latents_of
+from harness.trials.settings import settings_of
 
 TRAIN = [f"{key}={value}".replace(" ", "") for key, value in SETTINGS.items() if key != "recipe.steps"]
 
@@ -47,7 +54,7 @@ def test_the_file_rebuilds_to_the_same_fingerprint_from_another_folder(workplace
     promoted = records(workplace / "runs")["ffn2"]
     assert architecture("winner.yaml").fingerprint == promoted.architecture_fingerprint
     text = target.read_text()
-    assert f"# parent: {promoted.key}\n" in text
+    assert f"  trial: {promoted.key}\n" in text
     assert f"kid {promoted.quantities['kid'].value:.6g}" in text
 
 
@@ -63,27 +70,62 @@ def test_costs_and_exports_of_a_promoted_file_are_for_the_latent_it_was_trained_
     assert json.loads(capsys.readouterr().out)["latent"] == 16
 
 
-def test_training_a_promoted_file_makes_its_child_at_full_fidelity(workplace, capsys):
-    assert main(["promote", "tiny", "base", "--to", "winner.yaml"]) == 0
-    assert main(["train", "winner.yaml", *TRAIN, "recipe.steps=8"]) == 0
-    parent, child = records()["base"], records()["winner"]
+def test_the_file_needs_nothing_else_and_trains_longer_by_the_studys_own_settings(workplace, capsys):
+    assert main(["promote", "tiny", "base", "--to", "alone.yaml"]) == 0
+    assert main(["train", "alone.yaml", "launcher=debug", "tracker=none"]) == 0
+    parent, child = records()["base"], records()["alone"]
+    recipe = {**parent.protocol["recipe"], "steps": LONGER * SETTINGS["recipe.steps"]}
+    assert child.protocol == {**parent.protocol, "recipe": recipe}
     assert child.parent == parent.key
     assert (parent.fidelity, child.fidelity) == ("search", "full")
     assert child.architecture_fingerprint == parent.architecture_fingerprint
-    assert child.key != parent.key
     assert child.provenance["device"] == "cpu"
-    assert max(point.step for point in child.curve) == 8
+    assert max(point.step for point in child.curve) == recipe["steps"]
     assert capsys.readouterr().out.strip().endswith("ema.safetensors")
 
 
-def test_it_trains_by_the_recipe_that_it_was_promoted_with(workplace):
-    """All but what the command line says."""
-    assert main(["promote", "tiny", "base", "--to", "alike.yaml"]) == 0
-    others = [setting for setting in TRAIN if not setting.startswith("recipe.")]
-    assert main(["train", "alike.yaml", *others, "recipe.steps=9"]) == 0
-    parent, child = records()["base"], records()["alike"]
-    assert parent.protocol["recipe"]["batch_size"] == SETTINGS["recipe.batch_size"]
-    assert child.protocol == {**parent.protocol, "recipe": {**parent.protocol["recipe"], "steps": 9}}
+def test_words_given_to_promote_stand_in_the_file_and_those_given_to_train_are_the_last(workplace, capsys):
+    assert main(["promote", "tiny", "base", "--to", "said.yaml", "recipe.steps=9", "recipe=full"]) == 0
+    settings = yaml.safe_load(Path("said.yaml").read_text())["settings"]
+    assert (settings["recipe"], settings["recipe.steps"]) == ("full", 9)
+    assert "recipe.batch_size" not in settings, "another recipe drops what was set of the first"
+    capsys.readouterr()
+    assert main(["config", "said.yaml", "recipe.steps=11"]) == 0
+    printed = capsys.readouterr().out
+    assert yaml.safe_load(printed)["settings"]["recipe.steps"] == 11
+    Path("again.yaml").write_text(printed)
+    assert promoted_in(Path("again.yaml")).origin == promoted_in(Path("said.yaml")).origin
+    assert architecture("again.yaml") == architecture("said.yaml")
+    assert main(["promote", "tiny", "base", "--to", "typo.yaml", "recipe.stepz=9"]) == 2
+    assert "unknown setting 'recipe.stepz'" in capsys.readouterr().err
+    assert not Path("typo.yaml").exists()
+
+
+def test_a_file_that_stands_there_is_not_lost(workplace, capsys):
+    words = ["promote", "tiny", "base", "--to", "kept.yaml"]
+    assert main(words) == 0
+    assert main(words) == 0, "the same again"
+    Path("kept.yaml").write_text(Path("kept.yaml").read_text() + "# mine\n")
+    capsys.readouterr()
+    assert main(words) == 2
+    assert "kept.yaml is there already, and says something else; give another file" in capsys.readouterr().err
+    assert Path("kept.yaml").read_text().endswith("# mine\n")
+
+
+def test_a_search_under_the_protocol_for_searching_is_trained_by_the_one_it_stands_for():
+    chosen = {"data": "prepared", "data.path": "/data/imagenet", "protocol": "quick", "seeds": [0], "out": "runs"}
+    settings = settings_of((), chosen)
+    sections = {name: identity(getattr(settings, name)) for name in ("recipe", "sampling", "quality")}
+    sections |= {"autoencoder": dict(latents_of(settings.autoencoder))}
+    sections["recipe"] = {**sections["recipe"], "steps": 12_010, "learning_rate": 0.001}
+    record = SimpleNamespace(protocol=sections)
+    trained = training_settings(record, merged(chosen, {}))
+    assert trained["data.path"] == "/data/imagenet"
+    assert not {"seeds", "out"} & set(trained)
+    full = settings_of((), trained)
+    fig3 = settings_of(["protocol=fig3"])
+    assert full.recipe == replace(fig3.recipe, learning_rate=0.001), "what the search varied is the candidate's own"
+    assert (full.sampling, full.quality) == (fig3.sampling, fig3.quality)
 
 
 def test_a_file_that_was_edited_since_has_no_parent(workplace, capsys):
@@ -99,14 +141,14 @@ def test_a_file_that_was_edited_since_has_no_parent(workplace, capsys):
 
 def test_training_it_no_longer_than_before_is_refused(workplace, capsys):
     assert main(["promote", "tiny", "base", "--to", "same.yaml"]) == 0
-    assert main(["train", "same.yaml", *TRAIN, "recipe.steps=6"]) == 2
+    assert main(["train", "same.yaml", "recipe.steps=6", "launcher=debug", "tracker=none"]) == 2
     assert "train it longer: recipe.steps=12" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["tiny", "search"])
 def test_best_is_the_lowest_kid_of_the_study(workplace, name, tmp_path):
     target = tmp_path / "best.yaml"
-    assert main(["promote", name, "--best", "--to", str(target)]) == 0
+    assert main(["promote", name, "--rule", "best", "--to", str(target)]) == 0
     found = [record for record in records().values() if record.name in ("base", "ffn2")]
     best = min(found, key=lambda record: record.quantities["kid"].value)
     assert architecture(str(target)).fingerprint == best.architecture_fingerprint
@@ -127,9 +169,9 @@ def test_a_sweeps_candidate_is_found_by_the_name_the_sweep_shows(workplace, tmp_
     [
         (["tiny", "ffn3"], "unknown trial 'ffn3'; choose one of: ffn2, base"),
         (["search", "base"], "unknown trial 'base'; choose one of: trial-"),
-        (["tinny", "--best"], "unknown study in runs/ or sweeps/: 'tinny'; choose one of: tiny"),
-        (["tiny"], "name one trial, or give --best"),
-        (["tiny", "base", "--best"], "name one trial, or give --best"),
+        (["tinny", "--rule", "best"], "unknown study in runs/ or sweeps/: 'tinny'; choose one of: tiny"),
+        (["tiny"], "name one trial, or give a rule"),
+        (["tiny", "base", "--rule", "best"], "name one trial, or give a rule"),
     ],
 )
 def test_mistakes_are_one_sentence(workplace, capsys, words, sentence):
@@ -142,9 +184,9 @@ def test_mistakes_are_one_sentence(workplace, capsys, words, sentence):
 def test_best_of_trials_without_a_kid_is_one_sentence(workplace, capsys):
     assert main(["ablate", "tiny", "count_only=true", "out=counted"]) == 0
     capsys.readouterr()
-    assert main(["promote", "tiny", "--best", "out=counted"]) == 2
+    assert main(["promote", "tiny", "--rule", "best", "out=counted"]) == 2
     said = capsys.readouterr().err
-    assert "--best is the lowest KID, and no trial here has one; name a trial: base, ffn2" in said
+    assert "--rule best takes the lowest KID, and no trial here has one; name a trial: base, ffn2" in said
     assert said.count("\n") == 1
     assert main(["promote", "tiny", "ffn2", "out=counted", "--to", "counted.yaml"]) == 0
 
@@ -152,7 +194,7 @@ def test_best_of_trials_without_a_kid_is_one_sentence(workplace, capsys):
 def test_a_study_without_a_complete_trial_says_so(workplace, capsys):
     write_yaml(Path("sweeps/none.yaml"), {**SWEEP, "max_rejections": 1})
     assert main(["sweep", "none", "limits.params=10"]) == 2
-    assert main(["promote", "none", "--best"]) == 2
+    assert main(["promote", "none", "--rule", "best"]) == 2
     assert "'none' has no complete trial yet" in capsys.readouterr().err
 
 
@@ -161,19 +203,20 @@ def test_a_study_of_which_all_failed_says_why_nothing_is_promoted(kind, workplac
     name = "tiny" if kind == "ablate" else "search"
     assert main([kind, name, "recipe.learning_rate=1e9", "recipe.clip=null", "out=failed"]) == 1
     capsys.readouterr()
-    assert main(["promote", name, "--best", "out=failed"]) == 2
+    assert main(["promote", name, "--rule", "best", "out=failed"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert f"no trial of '{name}' was trained to its end, and none is running: train: training diverged" in line
 
 
-def test_a_trial_is_named_by_the_beginning_of_its_key(workplace, capsys):
-    kept = SimpleNamespace(name="ffn2", key="abcd000000000001", quantities={}, protocol={})
-    others = [SimpleNamespace(name="base", key=f"abcde0000000000{each}", quantities={}, protocol={}) for each in (2, 3)]
-    assert choose([kept, *others], "abcd0", {}) is kept
+def test_a_trial_is_named_by_the_beginning_of_its_key():
+    kept = SimpleNamespace(name="ffn2", key="abcd000000000001", seed=0)
+    others = [SimpleNamespace(name="base", key=f"abcde0000000000{each}", seed=each) for each in (3, 2)]
+    assert named([kept, *others], "abcd0") is kept
+    assert named([kept, *others], "base").seed == 2, "the first of its seeds"
     with pytest.raises(UserError, match=r"begins the keys of 3 trials; give more of the key: abcd000000000001 \(ffn2"):
-        choose([kept, *others], "abcd", {})
+        named([kept, *others], "abcd")
     with pytest.raises(UserError, match="unknown trial 'abc'"):
-        choose([kept, *others], "abc", {})
+        named([kept, *others], "abc")
 
 
 def stopped_sweep(name: str, **change) -> None:
@@ -191,7 +234,7 @@ def test_a_sweep_whose_candidates_were_all_stopped_says_so_and_gives_one_by_name
     stopped_sweep("stopped")
     assert main(["sweep", "stopped", "trials=2"]) == 0
     capsys.readouterr()
-    assert main(["promote", "stopped", "--best"]) == 2
+    assert main(["promote", "stopped", "--rule", "best"]) == 2
     said = capsys.readouterr().err
     assert "no candidate of 'stopped' was trained to its top budget: 2 were stopped before, its KID of " in said
     assert "name one of them (trial-0, trial-1)" in said

@@ -24,7 +24,7 @@ from harness.training.recipe import Recipe
 from harness.trials.ablation_study import read_ablation
 from harness.trials.compose import compose_plain, merged
 from harness.trials.prepared import prepare
-from harness.trials.promoted import settings_in
+from harness.trials.promoted import promoted_in
 from harness.trials.settings import settings_of
 from harness.trials.studies import read_study
 
@@ -275,7 +275,7 @@ def test_the_better_rate_of_each_rung_is_trained_again_by_its_recipe(place):
 def test_a_promoted_file_trains_by_its_recipe(place, capsys):
     slow = next(each for each in records("search") if rate_of(each) == 0.001)
     assert main(["promote", "search", slow.name, "--to", "winner.yaml"]) == 0
-    assert settings_in(Path("winner.yaml"))["recipe.learning_rate"] == 0.001
+    assert promoted_in(Path("winner.yaml")).settings["recipe.learning_rate"] == 0.001
     assert main(["train", "winner.yaml", *TRAIN]) == 2, "the parent's own training, again"
     assert "train it longer: recipe.steps=12" in capsys.readouterr().err
     assert main(["train", "winner.yaml", *TRAIN, "recipe.steps=7", "recipe.checkpoint_every=7"]) == 0

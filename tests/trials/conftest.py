@@ -27,7 +27,7 @@ def studied(tmp_path_factory, cache):
         write_weights(file, network.state_dict(), spec.architecture, training)
         record = record_of(spec, "complete", {}, artifacts={file.name: file.name})
         spec.store.put(record)
-        Path("winner.yaml").write_text(promoted_yaml(record))
+        Path("winner.yaml").write_text(promoted_yaml(record, {}))
     return folder, spec
 
 

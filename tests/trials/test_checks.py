@@ -48,7 +48,6 @@ def refused(workplace, capsys, monkeypatch):
             "latency.mac needs a Mac",
             marks=pytest.mark.skipif(sys.platform == "darwin", reason="is a Mac"),
         ),
-        ("launcher=slurm", "needs Slurm's srun and sbatch on this machine, and sbatch and srun cannot be found"),
         ("data=fashion_mnist data.size=30", "data.size=30 does not fit the architecture"),
         ("latency.latent=9", "latency.latent=9 does not fit the architecture"),
         ("coreml=ios17 coreml.latent=9", "coreml.latent=9 does not fit the architecture"),
@@ -60,6 +59,12 @@ def refused(workplace, capsys, monkeypatch):
 )
 def test_what_cannot_be_had_is_said_before_the_data_is_read(verb, settings, sentence, refused):
     assert sentence in refused(f"{verb} {settings}")
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if "--dry-run" not in verb])
+def test_without_slurm_nothing_is_begun_there_but_a_dry_run(verb, refused):
+    said = refused(f"{verb} launcher=slurm")
+    assert "needs Slurm's srun and sbatch on this machine, and sbatch and srun cannot be found" in said
 
 
 def test_a_folder_that_one_may_not_enter_is_a_sentence(workplace, monkeypatch):

@@ -134,6 +134,11 @@ def test_throughput_is_what_is_said_else_measured_else_assumed(store, workplace)
     assert on_gpu.source == "the median of 2 trainings in the store on NVIDIA H100"
     assert throughput_of(cpu, store).flops == pytest.approx(flops / 50)
     assert throughput_of(settings_of([*FIG3, "launcher.tflops=7"]), store).flops == 7e12
+    own = {spec.architecture.fingerprint}
+    told = "measured: the median of 1 training of this very network in float32 in the store on cpu"
+    assert throughput_of(cpu, store, own).source == told
+    assert throughput_of(gpu, store, own) == on_gpu, "of it in bfloat16 there is none"
+    assert throughput_of(cpu, store, {*own, "another"}).source == "the median of 1 training in the store on cpu"
 
 
 def test_the_hours_of_all_processes_count_and_a_job_is_shorter_by_them(store):
@@ -354,6 +359,13 @@ def test_a_single_training_can_be_rehearsed_too(workplace, capsys):
     assert "150,000 steps" in printed
     assert "jobs: 2 trainings, 2 at once" in printed or "jobs: 2 trainings, 1 at once" in printed
     assert "make it with `harness data prepare imagenet" in printed
-    assert main(["train", "tiny_base.yaml", "--dry-run", "recipe.steps=7", "tracker=none", "latency=none"]) == 0
-    assert "as trained, 7 steps" in capsys.readouterr().out
+    assert "memory a process, an estimate by shapes: " in printed
+    on_slurm = ["launcher=slurm", "launcher.nodes=2", "launcher.gpus=0", "launcher.processes=3", "parallel=ddp"]
+    words = ["recipe.steps=7", "tracker=none", "latency=none", *on_slurm]
+    assert main(["train", "tiny_base.yaml", "--dry-run", *words]) == 0
+    printed = capsys.readouterr().out
+    assert "as trained, 7 steps" in printed
+    assert "DDP's buckets" in printed
+    assert "#SBATCH --nodes=2\n#SBATCH --ntasks-per-node=3\n" in printed, "submitit's script, where no Slurm is"
+    assert f"{Path.cwd()}/runs/train-tiny_base/attempts/KEY/" in printed
     assert not list(Path("runs").glob("train-*"))

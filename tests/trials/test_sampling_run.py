@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from whole_images import sample_images
 
+from harness.architecture.catalogue import architecture, to_yaml
 from harness.architecture.edits import with_edits
 from harness.cli import main
 from harness.diffusion.sampling import sample
@@ -235,7 +236,7 @@ def test_a_promoted_file_that_was_edited_has_no_weights(spec, refused):
     Path("edited.yaml").write_text(text.replace("{ratio: 4.0, kind: geglu}", "{ratio: 2.0, kind: geglu}"))
     assert Path("edited.yaml").read_text() != text
     assert "edited.yaml was edited since its promotion, so there are no weights of it" in refused("edited.yaml")
-    Path("edited.yaml").write_text("\n".join(line for line in text.splitlines() if not line.startswith("#")))
+    Path("edited.yaml").write_text(to_yaml(architecture("winner.yaml")))
     assert "names no trial, as `harness promote` writes it" in refused("edited.yaml")
     Path("edited.yaml").write_text(text)
     assert f"was promoted from trial {spec.key}, which is not in elsewhere/store" in refused(

@@ -250,14 +250,15 @@ def test_a_sweep_halves_and_trains_finalists_and_the_best_is_promoted(toy, capsy
     assert main(["status", "filter_search"]) == 0
     assert "promoted above a PSNR of " in capsys.readouterr().out
 
-    assert main(["promote", "filter_search", "--best", "--to", "winner.yaml"]) == 0
-    assert "re-scored finalists is " in capsys.readouterr().err
+    assert main(["promote", "filter_search", "--rule", "best", "--to", "winner.yaml"]) == 0
+    assert "the highest PSNR: psnr " in (said := capsys.readouterr().err)
+    assert " re-scored finalists, by the means of 2 fresh seeds" in said
     means = {}
     for record in (each for each in records if each.fidelity == "final"):
         means.setdefault(record.architecture_fingerprint, []).append(record.quantities["psnr"].value)
     best = max(means, key=lambda fingerprint: sum(means[fingerprint]))
     assert architecture("winner.yaml").fingerprint == best
-    assert "# task: " in Path("winner.yaml").read_text()
+    assert "  task:" in Path("winner.yaml").read_text()
     capsys.readouterr()
     assert main(["train", "winner.yaml", "recipe.steps=50", "data=digits", "coreml=none", "latency=none",
                  "launcher=debug", "tracker=none"]) == 0  # fmt: skip
