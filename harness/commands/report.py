@@ -24,14 +24,15 @@ PAGES, NUMBERS = "reports", "reports/published"
 
 
 def run(arguments: argparse.Namespace) -> int:
-    out, page = _study(arguments.name, arguments.overrides)
-    print(report(out, Path(arguments.name).stem, page))
+    name = _named(arguments.name)
+    out, page = _study(name, arguments.overrides)
+    print(report(out, Path(name).stem, page))
     return 0
 
 
 VERB = Verb(
-    summary="write the page of an ablation or a sweep from its records",
-    name="an ablation or a sweep in sweeps/, or the path of its YAML",
+    summary="write the page of an ablation, a sweep or a promoted training from its records",
+    name="an ablation or a sweep in sweeps/, the path of its YAML, or a promoted file that was trained",
     example="harness report fig3",
     lists="studies",
     run=run,
@@ -116,6 +117,15 @@ def published_numbers(name: str) -> Published:
     content = read_study(NUMBERS, name)
     with of_file(find_study(NUMBERS, name)):
         return from_plain(Published, content)
+
+
+def _named(name: str) -> str:
+    """Of a promotion's file the study that its training is."""
+    from harness.trials.checks import TRAINING
+    from harness.trials.promoted import promoted_in
+
+    is_file = name.endswith((".yaml", ".yml"))
+    return f"{TRAINING}{Path(name).stem}" if is_file and promoted_in(Path(name)).origin is not None else name
 
 
 def _source(out: Path, name: str) -> Manifest | SweepSummary:

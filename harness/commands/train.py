@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 from harness.commands.verb import Verb
 from harness.records.errors import UserError
-from harness.records.manifest import study_folder
+from harness.records.manifest import Manifest, Rung, study_folder, write_manifest
 from harness.records.record import TrialRecord, why
 from harness.records.terminal import quantities_table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from harness.architecture.config import ArchitectureConfig
     from harness.trials.progress import Show
     from harness.trials.promoted import Origin
@@ -42,6 +45,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from harness.architecture.catalogue import architecture
+    from harness.commands.report import report
     from harness.trials.checks import TRAINING
     from harness.trials.prepared import prepare
     from harness.trials.progress import Show
@@ -72,7 +76,12 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     for spec in specs:
         _check_new(spec)
-    records = _train(study_folder(settings.out, f"{TRAINING}{name}"), specs, origin, show)
+    study = f"{TRAINING}{name}"
+    folder = study_folder(settings.out, study)
+    write_manifest(folder, _manifest(study, specs, of_file, arguments.command))
+    records = _train(folder, specs, origin, show)
+    if origin is not None and not settings.count_only:
+        show.note(f"what was promised beside what it gave: {report(settings.out, study)}")
     for spec, record in zip(specs, records, strict=True):
         print(quantities_table(spec.label, record.quantities))
         if record.state != "complete":
@@ -130,6 +139,23 @@ def _submission(name: str, settings: Settings) -> str:
         keys = [f"KEY-{seed}" for seed in settings.seeds] if len(settings.seeds) > 1 else ["KEY"]
         said = submission_of(settings.launcher, root, keys)
         return said.replace(str(place), str(settings.out.absolute()))
+
+
+def _manifest(study: str, specs: list[TrialSpec], chosen: Mapping[str, Any], command: str) -> Manifest:
+    """What its page is of: one network, with every seed."""
+    first = specs[0]
+    name, fingerprint = first.name, first.architecture.fingerprint
+    return Manifest(
+        name=study,
+        rungs=(Rung(name=name, title=name, architecture_fingerprint=fingerprint, against=None, edits={}),),
+        seeds=tuple(spec.seed for spec in specs),
+        protocol=first.protocol.sections,
+        protocol_fingerprint=first.protocol.fingerprint,
+        judging=first.settings.task.judging,
+        controls={},
+        command=command,
+        settings=chosen,
+    )
 
 
 def _train(folder: Path, specs: list[TrialSpec], origin: Origin | None, show: Show) -> list[TrialRecord]:

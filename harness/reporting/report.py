@@ -18,6 +18,7 @@ from harness.reporting.claims import claim_sheet
 from harness.reporting.definition import ReportDefinition, read_definition
 from harness.reporting.findings import findings
 from harness.reporting.frames import (
+    Records,
     controls_of,
     estimates,
     read_controls,
@@ -27,11 +28,13 @@ from harness.reporting.frames import (
 )
 from harness.reporting.page import render
 from harness.reporting.published import Published
-from harness.reporting.section import Frames
+from harness.reporting.section import Frames, Promise
 from harness.reporting.sections import SECTIONS
 from harness.reporting.subjects import Study, study_of
 
 NOTHING: Mapping[str, Mapping[str, Quantity]] = {}
+FULL, AGAIN = "full", "final"
+"""A record's fidelity: of a promoted trial's longer training, and of a finalist's with a fresh seed."""
 SCORE = "score"
 """The subject of a Measurement that scores a network's or a pipeline's samples, or pictures at hand."""
 UNPUBLISHED = Published(title="", source="", conditions="", columns={}, rows={})
@@ -131,7 +134,19 @@ def frames_of(
         artifact=lambda key, name: _content(store.artifact(key, name)),
         scores=cache(lambda: tuple(store.measurements(SCORE))),
         counted=counted,
+        promises=_promises(store, records),
     )
+
+
+def _promises(store: Store, records: Records) -> dict[str, Promise]:
+    """Of each subject the trial that it was promoted from, and that one's trainings with fresh seeds."""
+    promoted = {name: each.parent for (name, _), each in records.items() if each is not None and each.fidelity == FULL}
+    parents = {name: parent for name, key in promoted.items() if key and (parent := store.trial(key)) is not None}
+    again = [each for each in store.trials() if each.fidelity == AGAIN] if parents else []
+    return {
+        name: Promise(parent=parent, again=[each for each in again if each.parent == parent.key])
+        for name, parent in parents.items()
+    }
 
 
 def _content(path: Path) -> bytes | None:

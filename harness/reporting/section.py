@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from harness.records.manifest import StudyKind
 from harness.records.quantities import TWIN, title_of
 from harness.records.quantity import Quantity
-from harness.records.record import Measurement
+from harness.records.record import Measurement, TrialRecord
 from harness.reporting.checks import TrainingChecks
 from harness.reporting.claims import Claim
 from harness.reporting.definition import Column, ReportDefinition
@@ -24,6 +24,14 @@ from harness.reporting.published import Published
 from harness.reporting.subjects import Study
 
 KINDS: tuple[StudyKind, ...] = ("ablation", "sweep")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Promise:
+    """What was known of a subject's network before it was promoted."""
+
+    parent: TrialRecord
+    again: Sequence[TrialRecord]  # its trainings with fresh seeds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +54,7 @@ class Frames:
     artifact: Callable[[str, str], bytes | None]  # (key of a record, file name) -> its content; None: there is none
     scores: Callable[[], Sequence[Measurement]]  # every stored score, read when a section asks for them
     counted: Mapping[str, Mapping[str, Quantity]]  # name in the definition's `others` -> what its architecture costs
+    promises: Mapping[str, Promise]  # of those subjects that were promoted, and whose parent the store has
 
     @property
     def columns(self) -> tuple[Column, ...]:

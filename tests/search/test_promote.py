@@ -1,6 +1,7 @@
 """Promotion: a trial's architecture as a file that stands on its own, and the longer training that follows."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -81,7 +82,24 @@ def test_the_file_needs_nothing_else_and_trains_longer_by_the_studys_own_setting
     assert child.architecture_fingerprint == parent.architecture_fingerprint
     assert child.provenance["device"] == "cpu"
     assert max(point.step for point in child.curve) == recipe["steps"]
-    assert capsys.readouterr().out.strip().endswith("ema.safetensors")
+    printed = capsys.readouterr()
+    assert printed.out.strip().endswith("ema.safetensors")
+    assert "what was promised beside what it gave: runs/train-alone/report.html" in " ".join(printed.err.split())
+    check_page_of_promise(Path("runs/train-alone/report.html").read_text(), parent, child)
+    assert main(["report", "alone.yaml"]) == 0
+    assert capsys.readouterr().out.strip() == "runs/train-alone/report.html"
+
+
+def check_page_of_promise(page, parent, child):
+    """Search and full training have columns of their own; the search's score bears the mark of its protocol."""
+    (row,) = re.findall(r'<tr data-promise="kid">(.*?)</tr>', page, re.DOTALL)
+    promised, given = row.split("<td>")[1:]
+    for cell, record, marked in ((promised, parent, True), (given, child, False)):
+        assert f'data-value="{record.quantities["kid"].value!r}"' in cell
+        assert ("†" in cell) == marked
+    (macs,) = re.findall(r'<tr data-promise="macs">(.*?)</tr>', page, re.DOTALL)
+    assert "†" not in macs, "a count is of the network, under whatever protocol"
+    assert "so their scores are not compared:\nrecipe.steps=6." in page
 
 
 def test_words_given_to_promote_stand_in_the_file_and_those_given_to_train_are_the_last(workplace, capsys):

@@ -15,6 +15,7 @@ from harness.reporting.sections import (
     front,
     guidance,
     ladder,
+    promise,
     protocol,
     provenance,
     readings,
@@ -30,6 +31,7 @@ SECTIONS: dict[str, Section] = {
     for module in (
         protocol,
         summary,
+        promise,
         ladder,
         beside,
         against_cost,

@@ -1,0 +1,110 @@
+"""A promoted network: what the search promised of it beside what its full training gave. The search's own value is
+partly luck, its re-scored mean is not; and both are of another protocol, so each stands in a column of its own."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean
+
+from harness.measure.statistics import noise_of
+from harness.records.quantities import QUANTITIES, TWIN
+from harness.records.record import TrialRecord
+from harness.reporting.cells import Text, exact, reading_text
+from harness.reporting.format import number
+from harness.reporting.frames import departures, reading
+from harness.reporting.section import Content, Frames, Promise, Section
+
+TEMPLATE = """
+{% from "macros.html.j2" import kinds, piece %}
+<p>{{ sentence }}</p>
+{% for one in promises %}
+<div class="wide"><table class="plain promise">
+<thead><tr><th scope="col">{{ one.title }}</th>
+{% for head in one.heads %}
+<th scope="col">{{ head.title }}<small>{{ head.of }}</small></th>
+{% endfor %}
+</tr></thead><tbody>
+{% for row in one.rows %}
+<tr data-promise="{{ row.quantity }}"><th scope="row">{{ row.title }}</th>
+{% for cell in row.cells %}
+<td>{% if cell %}{{ piece(cell.text) }}{% if cell.small %}<span class="spread">{{ cell.small }}</span>{% endif %}
+{%- endif %}</td>
+{% endfor %}
+</tr>
+{% endfor %}
+</tbody></table></div>
+{% if one.departures %}
+<p class="scale">&dagger; The search's protocol is not this training's, so their scores are not compared:
+{{ one.departures }}.</p>
+{% endif %}
+{% endfor %}
+<ul class="legend words">{{ kinds() }}</ul>
+"""
+SENTENCE = (
+    "What the search said of this network before it was promoted, and what its full training gave. The search's own "
+    "value chose it, and is partly luck; fresh seeds chose nobody."
+)
+
+
+def content(frames: Frames) -> Content | None:
+    if not frames.promises:
+        return None
+    promises = [_promise(name, promise, frames) for name, promise in frames.promises.items()]
+    return Content(context={"promises": promises, "sentence": SENTENCE})
+
+
+def _promise(name: str, promise: Promise, frames: Frames) -> dict[str, object]:
+    given = [record for (subject, _), record in frames.records.items() if subject == name and record is not None]
+    apart = departures(promise.parent.protocol, frames.study.protocol)
+    columns = [("The search", f"{promise.parent.name}, seed {promise.parent.seed}", [promise.parent])]
+    if promise.again:
+        columns.append(("Re-scored", _count(promise.again, "fresh seed"), list(promise.again)))
+    told = [(title, of, records, ", ".join(apart)) for title, of, records in columns]
+    told.append(("Full training", _count(given, "seed"), given, ""))
+    names = _quantities([*promise.again, promise.parent, *given], frames)
+    rows = [
+        {
+            "quantity": quantity,
+            "title": frames.title(quantity),
+            "cells": [_cell(quantity, title, records, other) for title, _, records, other in told],
+        }
+        for quantity in names
+    ]
+    heads = [{"title": f"{title} †" if other else title, "of": of} for title, of, _, other in told]
+    return {"title": name, "heads": heads, "rows": rows, "departures": ", ".join(apart)}
+
+
+def _quantities(records: Sequence[TrialRecord], frames: Frames) -> list[str]:
+    """The scores first, then what else somebody measured, counted or predicted, as the records name them."""
+    known = dict.fromkeys(name for record in records for name in record.quantities)
+    scores = [name for name in frames.study.judging.scores if name in known]
+    return [*scores, *(name for name in known if name.removeprefix(TWIN) in QUANTITIES and name not in scores)]
+
+
+def _cell(quantity: str, title: str, records: Sequence[TrialRecord], other: str) -> Mapping[str, object] | None:
+    """One record's value with its own interval; of several the mean, with an interval of the trainings' noise."""
+    rows = [reading(title, record.seed, quantity, record) for record in records]
+    scores = {row.seed or 0: float(row.value) for row in rows if row.value is not None}
+    of_trainings = quantity in QUANTITIES and QUANTITIES[quantity].is_learnt
+    if not of_trainings or len(scores) < 2:
+        row = next((row for row in rows if row.value is not None), rows[0] if rows else None)
+        if row is None:
+            return None
+        text = reading_text(replace(row, other_protocol=other if of_trainings and row.value is not None else ""))
+        return {"text": text, "small": _between(row.low, row.high, row.spread)}
+    noise, mean = noise_of({title: scores}), fmean(scores.values())
+    data = {"subject": title, "quantity": quantity, "kind": "measured", "value": exact(mean)}
+    text = Text(kind="measured", text=number(mean, rows[0].unit), data=data, other_protocol=other)
+    interval = None if noise is None else noise.contrast({title: 1.0})
+    spread = f"95%, {len(scores)} trainings"
+    return {"text": text, "small": "" if interval is None else _between(interval.low, interval.high, spread)}
+
+
+def _between(low: float | None, high: float | None, what: str) -> str:
+    return "" if low is None or high is None else f"{number(low)} to {number(high)}{what and f', {what}'}"
+
+
+def _count(records: Sequence[TrialRecord], what: str) -> str:
+    return f"{len(records)} {what}{'s' * (len(records) != 1)}"
+
+
+SECTION = Section(name="promise", title="Promised and given", template=TEMPLATE, content=content, kinds=("ablation",))
