@@ -13,7 +13,6 @@ from pathlib import Path
 
 from harness.architecture.family import ArchitectureConfig
 from harness.records.errors import UserError
-from harness.records.yaml_text import read_yaml
 
 FULL_LATENT = 128
 """The published costs and latencies are for a 128x128 latent, a 1024x1024 image."""
@@ -36,6 +35,8 @@ def deployment_latent(chosen: int | None, config: ArchitectureConfig, trained: i
 
 def trained_latent(file: Path) -> int | None:
     """What a promotion's file says in `origin.latent`, or the file that is its base; None where neither does."""
+    from harness.records.yaml_text import read_yaml  # loads PyYAML
+
     content = read_yaml(file) if file.is_file() else None
     if not isinstance(content, Mapping):
         return None
