@@ -276,7 +276,7 @@ def test_a_promoted_file_trains_by_its_recipe(place, capsys):
     slow = next(each for each in records("search") if rate_of(each) == 0.001)
     assert main(["promote", "search", slow.name, "--to", "winner.yaml"]) == 0
     assert promoted_in(Path("winner.yaml")).settings["recipe.learning_rate"] == 0.001
-    assert main(["train", "winner.yaml", *TRAIN]) == 2, "the parent's own training, again"
+    assert main(["train", "winner.yaml", *TRAIN, "recipe.steps=6"]) == 2, "the parent's own training, again"
     assert "train it longer: recipe.steps=12" in capsys.readouterr().err
     assert main(["train", "winner.yaml", *TRAIN, "recipe.steps=7", "recipe.checkpoint_every=7"]) == 0
     (child,) = records("full")
