@@ -7,6 +7,7 @@ inception_v3        torch-fidelity's own, 2,048 features, with TensorFlow 1's bi
 dinov2              a Hugging Face Dinov2Model, the class token of its last layer
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,7 +167,7 @@ def load_extractor(
     elif isinstance(config, DinoV2Extractor):
         module = DinoV2Features(dinov2_folder(config), config.resolution)
     else:
-        module = _efficientnet(config, layers)
+        module = _efficientnet(config, tuple(layers), torch.device(device))
     return FeatureExtractor(module.to(device), torch.device(device), tuple(layers))
 
 
@@ -178,9 +179,12 @@ def check_extractor(config: ExtractorConfig) -> None:
         _dinov2(dinov2_folder(config))
 
 
-def _efficientnet(config: EfficientNetLite0Extractor, layers: Sequence[Layer]) -> FeatureExtractorBase:
+@functools.lru_cache(maxsize=4)  # a sweep in one process loads it for every trial
+def _efficientnet(
+    config: EfficientNetLite0Extractor, layers: tuple[Layer, ...], device: torch.device
+) -> FeatureExtractorBase:
     own_names = ["1280" if layer == "features" else layer for layer in layers]
-    return EfficientNetLite0Features(REGISTERED_NAME, own_names, resolution=config.resolution)
+    return EfficientNetLite0Features(REGISTERED_NAME, own_names, resolution=config.resolution).to(device)
 
 
 def _inception_weights(config: InceptionV3Extractor) -> Path:

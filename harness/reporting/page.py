@@ -1,5 +1,6 @@
 """The page: its sections put into one HTML file that needs nothing else to open."""
 
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 import plotly.io
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
@@ -21,20 +22,26 @@ def render(frames: Frames, sections: Sequence[Section]) -> str:
     """The HTML text. Every text is escaped by the templates; figures are data that page.js draws."""
     contents = [(section, content) for section in sections if (content := section.content(frames)) is not None]
     drawn = {section.name: json.loads(c.figure.to_json()) for section, c in contents if c.figure is not None}
-    environment = _environment()
-    return environment.get_template("page.html.j2").render(
-        study=frames.study,
-        title=frames.definition.title or frames.study.name,
-        question=frames.definition.question,
-        header=list(_pieces(environment, contents, "header")),
-        body=list(_pieces(environment, contents, "body")),
-        payload=_json({"figures": drawn, "light": _theme("#1d2330", "#e4e7ec"), "dark": _theme("#d7dbe3", "#333a46")}),
-        plotly_js=Markup(get_plotlyjs()),
-        style=Markup((TEMPLATES / "style.css").read_text()),
-        script=Markup((TEMPLATES / "page.js").read_text()),
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            study=frames.study,
+            title=frames.definition.title or frames.study.name,
+            question=frames.definition.question,
+            header=list(_pieces(contents, "header")),
+            body=list(_pieces(contents, "body")),
+            payload=_json(
+                {"figures": drawn, "light": _theme("#1d2330", "#e4e7ec"), "dark": _theme("#d7dbe3", "#333a46")}
+            ),
+            plotly_js=Markup(get_plotlyjs()),
+            style=Markup((TEMPLATES / "style.css").read_text()),
+            script=Markup((TEMPLATES / "page.js").read_text()),
+        )
     )
 
 
+@functools.cache  # with the templates that it has compiled
 def _environment() -> Environment:
     return Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -45,14 +52,17 @@ def _environment() -> Environment:
     )
 
 
-def _pieces(
-    environment: Environment, contents: Sequence[tuple[Section, Content]], place: str
-) -> Iterator[Mapping[str, object]]:
+@functools.cache
+def _template(text: str) -> Template:
+    return _environment().from_string(text)
+
+
+def _pieces(contents: Sequence[tuple[Section, Content]], place: str) -> Iterator[Mapping[str, object]]:
     """Name, title and HTML of each section in this place; its template sees its context, and its figure's height."""
     for section, content in contents:
         if section.place == place:
             figure = {} if content.figure is None else {"height": content.figure.layout.height}
-            html = environment.from_string(section.template).render(**content.context, **figure)
+            html = _template(section.template).render(**content.context, **figure)
             yield {"name": section.name, "title": content.title or section.title, "html": Markup(html)}
 
 
