@@ -119,7 +119,7 @@ def _training(file: Path, promoted: Promoted, overrides: list[str]) -> str:
     assert promoted.origin is not None
     settings = settings_of(overrides, promoted.settings)
     head = [f"every setting that {file} would be trained with; `harness train THIS_FILE` trains it"]
-    return written(promoted.origin, _flat(settings), promoted.architecture, [*head, f"protocol: {_protocol(settings)}"])
+    return written(promoted.origin.under(overrides), _flat(settings), promoted.architecture, [*head, f"protocol: {_protocol(settings)}"])
 
 
 def _group(name: str, overrides: list[str]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,7 @@ def check(arguments: argparse.Namespace) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from harness.search.contest import contest_of
     from harness.search.promote import candidates, chosen_settings, kept_checkpoints, named, promoted_yaml
-    from harness.trials.promoted import training_settings
+    from harness.trials.promoted import not_as_scored, training_settings, trial_settings
 
     of_study, of_training, limits = _sorted(arguments)
     out, study = out_of(of_study, arguments.name), Path(arguments.name).stem
@@ -63,10 +64,15 @@ def run(arguments: argparse.Namespace) -> int:
         choice = _by_rule(contest, arguments, _numbers(limits))
         record, remarks = choice.chosen.record, _remarks(contest, choice)
         print(_explained(contest, choice, remarks), file=sys.stderr)
-    settings = training_settings(record, chosen_settings(out, study), of_training)
+    chosen = chosen_settings(out, study)
+    settings = training_settings(record, chosen, of_training)
+    if otherwise := not_as_scored(record, trial_settings(record, chosen)):
+        remarks.append(f"its study wrote not all settings down: the trial was scored with {otherwise}")
+        print(f"harness: {remarks[-1]}", file=sys.stderr)
     kept = kept_checkpoints(out, study, record)
     path = Path(arguments.to or f"{study}-{record.name}.yaml")
-    _write(path, promoted_yaml(record, settings, study=study, checkpoints=kept, remarks=remarks))
+    text = promoted_yaml(record, settings, study=study, checkpoints=kept, remarks=remarks, overrides=of_training)
+    _write(path, text)
     print(path)
     return 0
 
@@ -129,6 +135,8 @@ def _numbers(limits: Sequence[str]) -> dict[str, float]:
         name, _, value = word.partition("=")
         try:
             numbers[name] = float(value)
+            if not isfinite(numbers[name]):
+                raise ValueError
         except ValueError:
             raise UserError(f"a limit is a number, not {value!r}; write --at-most {name}=VALUE") from None
     return numbers

@@ -47,14 +47,15 @@ def run(arguments: argparse.Namespace) -> int:
     from harness.architecture.catalogue import architecture
     from harness.commands.report import report
     from harness.trials.checks import TRAINING
+    from harness.trials.compose import merged, parsed
     from harness.trials.prepared import prepare
     from harness.trials.progress import Show
     from harness.trials.promoted import promoted_in
     from harness.trials.settings import settings_of
 
     show, config = Show(), architecture(arguments.name)
-    origin = _origin(arguments.name, config, show)
-    of_file = promoted_in(Path(arguments.name)).settings
+    origin, promoted = _origin(arguments.name, config, show), promoted_in(Path(arguments.name))
+    of_file = promoted.settings
     composed = settings_of(arguments.overrides, {**DEFAULTS, **of_file})
     if composed.twin is not None:
         raise UserError(
@@ -67,6 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(planned_training(Path(arguments.name).stem, config, composed))
         return 0
     prepared = prepare(composed)
+    if promoted.origin is not None and not composed.count_only:
+        promoted.origin.under(arguments.overrides).check_trained_on(prepared.protocol.sections)
     settings, name = prepared.settings, Path(arguments.name).stem
     specs = [
         prepared.spec(
@@ -78,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         _check_new(spec)
     study = f"{TRAINING}{name}"
     folder = study_folder(settings.out, study)
-    write_manifest(folder, _manifest(study, specs, of_file, arguments.command))
+    write_manifest(folder, _manifest(study, specs, merged(of_file, parsed(arguments.overrides)), arguments.command))
     records = _train(folder, specs, origin, show)
     if origin is not None and not settings.count_only:
         show.note(f"what was promised beside what it gave: {report(settings.out, study)}")

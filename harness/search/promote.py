@@ -22,7 +22,7 @@ from harness.search.candidates import Candidate, candidate_of, checkpoints_key
 from harness.search.status import grouped
 from harness.search.study import CHECKPOINTS, DEFINITION, stored_study, studies_in
 from harness.training.checkpoint import has_checkpoints
-from harness.trials.promoted import Origin, written
+from harness.trials.promoted import Origin, trained_on, written
 from harness.trials.spec import store_of
 from harness.trials.studies import study_names
 from harness.trials.task_config import task_of
@@ -133,9 +133,11 @@ def promoted_yaml(
     study: str = "",
     checkpoints: str | None = None,
     remarks: Sequence[str] = (),
+    overrides: Sequence[str] = (),
 ) -> str:
-    """The file (`harness.trials.promoted`), by whose `settings` it is trained; `remarks` stand in its head. A record
-    itself does not say of which `study` it is: several may have asked for it."""
+    """The file (`harness.trials.promoted`), by whose `settings` it is trained; `remarks` stand in its head, and
+    `overrides` are what the command line had of the settings. A record itself does not say of which `study` it is:
+    several may have asked for it."""
     config = from_plain(ArchitectureConfig, record.architecture)
     origin = Origin(
         study=study,
@@ -146,7 +148,8 @@ def promoted_yaml(
         commit=str(record.provenance.get("code", {}).get("commit", "")),
         latent=record.trained_latent,
         checkpoints=checkpoints,
-    )
+        trained_on=trained_on(record.protocol),
+    ).under(overrides)
     names = (*task_of(record.protocol).judging.scores, "params", "macs")
     shown = [f"{name} {value:.6g}" for name in names if (value := value_of(record.quantities.get(name))) is not None]
     head = [f"{record.name}{study and f' of {study}'}, seed {record.seed}: {', '.join(shown)}", *remarks]

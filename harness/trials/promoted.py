@@ -1,13 +1,14 @@
 """What `harness promote` writes: an architecture, where it comes from, and how it is to be trained. And how its
 training goes on where the sweep's ended.
 
-    origin:         {study, name, trial, seed, fingerprint, commit, latent, checkpoints}
+    origin:         {study, name, trial, seed, fingerprint, commit, latent, checkpoints, trained_on}
     settings:       overrides of config.yaml, as a study's are: data, recipe, or a protocol
     architecture:   whole
 
 `harness train FILE` trains by these settings, and what the command line says changes them. They are the study's own,
 with the candidate's recipe and `LONGER` times its steps; or, of a trial under a protocol for searching, those of the
-protocol that this one stands in for (`FULL_TRAINING`).
+protocol that this one stands in for (`FULL_TRAINING`). What the trial was trained on is in `trained_on`, and a training
+on other data that nobody asked for is refused: settings are words and paths, and a study may not have written its own.
 
 If the sweep kept the candidate's checkpoint, that is copied to where the new trial's attempts look for their own,
 before the trial is submitted: the sweep may drop its own at any moment, and no two trainings write into one folder.
@@ -16,17 +17,17 @@ steps it went on.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from harness.launch.attempt import shared_of
-from harness.records.errors import of_file
-from harness.records.plain import Plain, differences, from_plain, to_plain
+from harness.records.errors import UserError, of_file
+from harness.records.plain import Plain, differences, fingerprint, from_plain, identity, to_plain
 from harness.records.record import TrialRecord
 from harness.records.yaml_text import read_yaml, write_yaml
 from harness.trials.compose import PROTOCOL, merged, parsed, protocol_lines
-from harness.trials.protocols import protocol_name_of
+from harness.trials.protocols import differing_settings, protocol_name_of
 from harness.trials.settings import settings_of
 from harness.trials.spec import TrialSpec
 from harness.trials.task_config import task_of
@@ -57,6 +58,28 @@ class Origin:
     """Height and width of what it was trained on."""
     checkpoints: str | None = None
     """The folder that the sweep kept of it, below `out`; null where it kept none."""
+    trained_on: Mapping[str, str] = field(default_factory=dict)
+    """Of its protocol's sections `data` and `text`, the fingerprints (`trained_on`); without one that whoever promoted
+    it asked otherwise for."""
+
+    def under(self, overrides: Sequence[str]) -> "Origin":
+        """Where the command line chooses other data or prompts: of those nothing is asked."""
+        groups = {key.split(".")[0] for key in parsed(overrides)}
+        dropped = {"data", "text"} if "data" in groups else groups
+        return replace(self, trained_on={name: it for name, it in self.trained_on.items() if name not in dropped})
+
+    def check_trained_on(self, sections: Mapping[str, Any]) -> None:
+        """UserError for a training on what the trial was not trained on."""
+        now = trained_on(sections)
+        if other := [name for name, found in self.trained_on.items() if now.get(name) != found]:
+            raise UserError(
+                f"by these settings {' and '.join(other)} would not be what trial {self.trial} was trained on; give "
+                f"{other[0]}=NAME with its settings as that trial's study had them, or as they are to be instead"
+            )
+
+
+def trained_on(sections: Mapping[str, Any]) -> dict[str, str]:
+    return {name: fingerprint(sections[name], schema="trained-on-1") for name in ("data", "text") if name in sections}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +102,7 @@ def promoted_in(path: Path) -> Promoted:
 
 def written(origin: Origin, settings: Mapping[str, Any], architecture: Any, head: Sequence[str]) -> str:
     """The file's text, under these lines; `promoted_in` reads it."""
-    told = {name: value for name, value in _mapping(origin).items() if value not in (None, "")}
+    told = {name: value for name, value in _mapping(origin).items() if value not in (None, "", {}, [])}
     lines = "".join(f"# {line}\n" for line in head)
     return (
         lines
@@ -96,6 +119,7 @@ def _mapping(origin: Origin) -> dict[str, Any]:
 def training_settings(record: TrialRecord, chosen: Mapping[str, Any], overrides: Sequence[str] = ()) -> dict[str, Any]:
     """By which a promoted trial is trained. `chosen`: its study's own settings, where they are known; `overrides`: the
     command line's, which the last word is. UserError for settings that there are not."""
+    _check_data_is_known(record, chosen, overrides)
     own = _chosen(record, chosen)
     full = FULL_TRAINING.get(protocol_name_of(record.protocol).split(",")[0])
     settings = _longer(trial_settings(record, chosen)) if full is None else _under(full, record, own)
@@ -105,6 +129,23 @@ def training_settings(record: TrialRecord, chosen: Mapping[str, Any], overrides:
     settings_of((), settings)
     groups = (PROTOCOL, *OF_TRAINING)
     return {key: settings[key] for key in sorted(settings, key=lambda each: groups.index(each.split(".")[0]))}
+
+
+def _check_data_is_known(record: TrialRecord, chosen: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    said = {key.split(".")[0] for key in parsed(overrides)}
+    if not chosen and "data" in record.protocol and "data" not in said:
+        raise UserError(
+            f"the study of {record.name} did not write down its settings, so its data is not known here; give data=NAME "
+            "with its settings, or run the study's command again, which trains nothing twice and writes them"
+        )
+
+
+def not_as_scored(record: TrialRecord, settings: Mapping[str, Any]) -> str:
+    """In what these settings, by which the trial was trained, score otherwise than it was: its study did not write all
+    down. Empty where they do not."""
+    composed = settings_of((), settings)
+    named = {name: identity(getattr(composed, name)) for name in composed.task.scored_by if name in record.protocol}
+    return ", ".join(differing_settings(named, record.protocol))
 
 
 def trial_settings(record: TrialRecord, chosen: Mapping[str, Any]) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def _against_all(sections: Mapping[str, Any], latents: Mapping[str, Any]) -> Ite
     for name, (own, autoencoder) in _named(compose.CONF).items():
         if own.get("task") != sections.get("task"):
             continue
-        differing = [*_differing(own, sections), *_other_objective(own, sections)]
+        differing = [*differing_settings(own, sections), *_other_objective(own, sections)]
         if len(differing) <= MOST and (others := _other_latents(autoencoder, latents)) is not None:
             yield Named(name=name, differing=(*differing, *others))
 
@@ -109,7 +109,7 @@ def _sections(settings: Settings) -> dict[str, Any]:
     return task_section(settings.task) | named
 
 
-def _differing(own: Mapping[str, Any], sections: Mapping[str, Any]) -> list[str]:
+def differing_settings(own: Mapping[str, Any], sections: Mapping[str, Any]) -> list[str]:
     """The settings in which the sections are not the protocol's `own`, in its order."""
     differing = []
     for section, expected in own.items():

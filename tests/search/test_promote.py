@@ -13,6 +13,7 @@ from tiny_study import SETTINGS, SWEEP, lay_out, write_yaml
 from harness.architecture.catalogue import architecture
 from harness.cli import main
 from harness.records.errors import UserError
+from harness.records.manifest import read_manifest
 from harness.records.plain import identity
 from harness.records.store import Store
 from harness.search.promote import named
@@ -85,6 +86,7 @@ def test_the_file_needs_nothing_else_and_trains_longer_by_the_studys_own_setting
     printed = capsys.readouterr()
     assert printed.out.strip().endswith("ema.safetensors")
     assert "what was promised beside what it gave: runs/train-alone/report.html" in " ".join(printed.err.split())
+    assert read_manifest(Path("runs"), "train-alone").settings["launcher"] == "debug", "with the command line's"
     check_page_of_promise(Path("runs/train-alone/report.html").read_text(), parent, child)
     assert main(["report", "alone.yaml"]) == 0
     assert capsys.readouterr().out.strip() == "runs/train-alone/report.html"
@@ -117,6 +119,23 @@ def test_words_given_to_promote_stand_in_the_file_and_those_given_to_train_are_t
     assert main(["promote", "tiny", "base", "--to", "typo.yaml", "recipe.stepz=9"]) == 2
     assert "unknown setting 'recipe.stepz'" in capsys.readouterr().err
     assert not Path("typo.yaml").exists()
+
+
+def test_what_a_study_did_not_write_down_is_asked_for_and_other_data_is_never_trained_on_in_silence(workplace, capsys):
+    manifest = json.loads(Path("runs/tiny/manifest.json").read_text())
+    Path("runs/older").mkdir()
+    Path("runs/older/manifest.json").write_text(json.dumps({**manifest, "name": "older", "settings": {}}))
+    assert main(["promote", "older", "base", "--to", "older.yaml"]) == 2
+    assert "did not write down its settings, so its data is not known here; give data=NAME" in capsys.readouterr().err
+    assert main(["promote", "older", "base", "--to", "older.yaml", "data=digits"]) == 0
+    assert "wrote not all settings down: the trial was scored with sampling.steps=2" in capsys.readouterr().err
+    assert main(["promote", "tiny", "base", "--to", "held.yaml"]) == 0
+    path = Path("held.yaml")
+    path.write_text(re.sub(r"data: [0-9a-f]{16}", "data: 0123456789abcdef", path.read_text()))  # as if of other pictures
+    capsys.readouterr()
+    assert main(["train", "held.yaml", "launcher=debug", "tracker=none"]) == 2
+    assert "by these settings data would not be what trial" in capsys.readouterr().err
+    assert not Path("runs/train-held").exists()
 
 
 def test_a_file_that_stands_there_is_not_lost(workplace, capsys):
