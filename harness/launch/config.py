@@ -244,5 +244,5 @@ def _at_least(name: str, value: int | None, low: int) -> None:
 
 
 def _above_zero(name: str, value: float | None) -> None:
-    if value is not None and value <= 0:
-        raise UserError(f"{name} must be above 0, not {value:g}; choose a larger number")
+    if value is not None and not 0 < value < float("inf"):
+        raise UserError(f"{name} must be a number above 0, not {value:g}; choose another one")

@@ -2,25 +2,33 @@
 
 Of a sweep with finalists these are its re-scored ones, each with the records of its fresh trainings: the best of the
 search's own values is partly the luckiest. Of another sweep, its complete candidates; of an ablation, its rungs, each
-with one record a seed.
+with one record a seed. Only one that has all its seeds can be chosen: a mean of those that did not fail is not one of
+fewer, it is one of others.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
+from typing import Literal
+
+import optuna
 
 from harness.measure.statistics import noise_of
-from harness.records.errors import unknown_name
-from harness.records.manifest import study_folder
+from harness.records.errors import UserError, unknown_name
+from harness.records.manifest import read_manifest, study_folder
 from harness.records.quantities import QUANTITIES, TWIN, is_learnt
 from harness.records.quantity import Known, Quantity, Unavailable
-from harness.records.record import TrialRecord
+from harness.records.record import TrialRecord, trial_key
 from harness.search.candidates import FreshScore, rescored_in
 from harness.search.finalists import Compared
-from harness.search.study import directions_of, stored_study
+from harness.search.study import DEFINITION, directions_of, stored_study
 from harness.trials.spec import store_of
 from harness.trials.task_config import task_of
+
+FAILED, NO_RESULT = "failed", "without a result yet"
+NOTHING: Mapping[str, Mapping[int, str]] = {}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,17 +38,19 @@ class Value:
     value: float  # the mean, of several trainings
     low: float | None = None
     high: float | None = None
-    trainings: int = 1
+    trainings: int | None = None
+    """Of a quantity that a seed changes."""
     kind: str = "measured"  # counted, measured, predicted
 
     @property
     def text(self) -> str:
-        """`0.412 (0.35 to 0.474, 3 trainings)`, `40.1 (36 to 45, predicted)`, `1,250,000`."""
+        """`0.412 (0.35 to 0.474, 3 trainings)`, `0.4 (0.39 to 0.41, 1 training)`, `40.1 (36 to 45, predicted)`,
+        `1,250,000`."""
         if self.kind == "counted":
             return f"{self.value:,.0f}"
         between = [] if self.low is None or self.high is None else [f"{self.low:.4g} to {self.high:.4g}"]
         how = ["predicted"] if self.kind == "predicted" else []
-        count = [f"{self.trainings} trainings"] if self.trainings > 1 else []
+        count = [] if self.trainings is None else [_count(self.trainings, "training")]
         said = ", ".join([*between, *how, *count])
         return f"{self.value:.4g}{said and f' ({said})'}"
 
@@ -53,6 +63,15 @@ class Contender:
     told_by: Mapping[int, TrialRecord]
     """Seed -> the record that tells of it: a finalist's fresh trainings, else its own."""
     is_rescored: bool = False
+    missing: Mapping[int, str] = field(default_factory=dict)
+    """Seed -> why it tells nothing: `failed`, or `without a result yet`."""
+
+    def lacks(self, name: str) -> str:
+        """Which of its seeds have no such score: `2 of 3 seeds failed`; empty where all have one."""
+        without = dict.fromkeys(self.told_by.keys() - self.scores(name).keys(), f"without {name}")
+        seeds = len(self.told_by) + len(self.missing)
+        counts = Counter({**self.missing, **without}.values())
+        return ", ".join(f"of {_count(seeds, 'seed')} {count} {why}" for why, count in sorted(counts.items()))
 
     def own_value(self, name: str) -> Known | None:
         """Of a quantity that no seed changes: that of the record to be promoted, else of another."""
@@ -78,6 +97,8 @@ class Contest:
     """Complete candidates that are not among them, since they were not re-scored."""
     objectives: tuple[str, ...] = ()
     """A sweep's."""
+    absent: Mapping[str, str] = field(default_factory=dict)
+    """Who would be among them and has not one result -> why."""
 
     @property
     def first(self) -> str:
@@ -98,20 +119,31 @@ class Contest:
         return sorted(each.name for each in self.contenders)
 
     @property
+    def seeds(self) -> int:
+        """How many each should have."""
+        return max(len(each.told_by) + len(each.missing) for each in self.contenders)
+
+    @property
+    def kind(self) -> Literal["rescored", "rungs", "search"]:
+        if self.is_rescored:
+            return "rescored"
+        return "search" if self.objectives or self.seeds == 1 else "rungs"
+
+    @property
     def basis(self) -> str:
         """By whose values it is decided."""
-        if self.is_rescored:
-            seeds = max(len(each.told_by) for each in self.contenders)
+        absent = "".join(f"; without a result: {name} ({why})" for name, why in sorted(self.absent.items()))
+        if self.kind == "rescored":
             others = f"; {self.left_out} complete candidates were not re-scored and are not among them"
             return (
-                f"{len(self.contenders)} re-scored finalists, by the means of {seeds} fresh seeds"
-                f"{others if self.left_out else ''}"
+                f"{len(self.contenders)} re-scored finalists, by the means of {self.seeds} fresh seeds"
+                f"{others if self.left_out else ''}{absent}"
             )
-        trainings = max(len(each.told_by) for each in self.contenders)
-        if trainings > 1:
-            return f"{len(self.contenders)} rungs, by the means of {trainings} seeds"
+        if self.kind == "rungs":
+            return f"{len(self.contenders)} rungs, by the means of {self.seeds} seeds{absent}"
         own = "the search's own values" if self.objectives else "their own values"
-        return f"{len(self.contenders)} trials, by {own}, one training each: the best of them is partly the luckiest"
+        lucky = "one training each: the best of them is partly the luckiest"
+        return f"{len(self.contenders)} trials, by {own}, {lucky}{absent}"
 
     def check(self, name: str) -> None:
         """UserError for a name that no quantity has."""
@@ -128,17 +160,33 @@ class Contest:
         return {who: _value(value) for who, value in told.items() if value is not None}
 
     def _of_trainings(self, name: str) -> dict[str, Value]:
-        """With intervals of the trainings' noise; with one training each, the record's own, of its samples."""
+        """With intervals of the trainings' noise; where no one has two trainings, the record's own, of its samples."""
         scores = self.scores(name)
         noise = noise_of(scores)
         if noise is None:
             told = {each.name: each.told_value(name) for each in self.contenders}
-            return {who: _value(value) for who, value in told.items() if value is not None}
+            return {who: replace(_value(value), trainings=1) for who, value in told.items() if value is not None}
         intervals = {who: noise.contrast({who: 1.0}) for who in scores}
         return {
             who: Value(value=fmean(of.values()), low=at.low, high=at.high, trainings=len(of))
             for (who, of), at in zip(scores.items(), intervals.values(), strict=True)
         }
+
+    def may_win(self, name: str) -> dict[str, Value]:
+        """The values of those that have all their seeds; of a quantity that no seed changes, of all. UserError where a
+        score is known and nobody has all."""
+        values = self.values(name)
+        if not is_learnt(name):
+            return values
+        lacking = {each.name: lacks for each in self.contenders if (lacks := each.lacks(name))}
+        whole = {who: value for who, value in values.items() if who not in lacking}
+        if values and not whole:
+            reasons = "; ".join(f"{who}: {lacks}" for who, lacks in sorted(lacking.items())[:3])
+            raise UserError(
+                f"none of {len(self.contenders)} in '{self.study}' has a {name} of all its seeds ({reasons}); run the "
+                "study's command to its end first, or name a trial"
+            )
+        return whole
 
     def scores(self, name: str) -> dict[str, dict[int, float]]:
         """Contender -> seed -> value."""
@@ -147,12 +195,12 @@ class Contest:
 
     def ties(self, name: str, who: str, among: Iterable[str]) -> list[str]:
         """Those of `among` that are not told apart from this one: by the seeds, corrected for all pairs as on the
-        sweep's page; with one training each, those whose intervals overlap."""
+        sweep's page. With one training each nobody is, since how much trainings differ is not known."""
         others, values = [each for each in among if each != who], self.values(name)
         if not is_learnt(name):
             return [each for each in others if values[each].value == values[who].value]
         if noise_of(self.scores(name)) is None:
-            return [each for each in others if _overlap(values[each], values[who])]
+            return others
         learnt = [each for each in self.objectives if is_learnt(each) and each != name]
         compared = Compared.of({each: self.scores(each) for each in (name, *learnt)})
         return [each for each in compared.ties(name, who) if each in others]
@@ -161,28 +209,66 @@ class Contest:
 def contest_of(out: Path, study: str, complete: Sequence[TrialRecord]) -> Contest:
     """Of the study's `complete` trials, each under the name that it has there."""
     stored = stored_study(study_folder(out, study), study)
-    finalists = {} if stored is None else rescored_in(stored.user_attrs)
     own = {each.name: each for each in complete}
-    told = {name: _fresh_records(out, scores) for name, scores in finalists.items() if name in own}
-    again = [
-        Contender(name=name, record=own[name], told_by=records, is_rescored=True)
-        for name, records in told.items()
-        if records
-    ]
-    contenders = again or by_name(complete)
+    if stored is None:
+        return _of_rungs(out, study, complete)
+    again, absent = _finalists(out, stored, own)
     return Contest(
         study=study,
-        contenders=tuple(contenders),
-        left_out=len(own) - len(again) if again else 0,
-        objectives=() if stored is None else tuple(directions_of(stored)),
+        contenders=tuple(again or by_name(complete)),
+        left_out=len(own) - len(again) - len(absent) if again else 0,
+        objectives=tuple(directions_of(stored)),
+        absent=absent if again else {},
     )
 
 
-def by_name(complete: Sequence[TrialRecord]) -> list[Contender]:
+def _finalists(
+    out: Path, stored: optuna.Study, own: Mapping[str, TrialRecord]
+) -> tuple[list[Contender], dict[str, str]]:
+    """Those with a fresh score, and why others have none. Each should have as many as the sweep asks for."""
+    finalists = {name: scores for name, scores in rescored_in(stored.user_attrs).items() if name in own}
+    asked = (stored.user_attrs.get(DEFINITION, {}).get("finalists") or {}).get("seeds", 0)
+    seeds = sorted({score.seed for scores in finalists.values() for score in scores})
+    seeds += [-number for number in range(1, asked - len(seeds) + 1)]  # those that nobody began with yet
+    again, absent = [], {}
+    for name, scores in finalists.items():
+        told, failed = _fresh_records(out, scores), {score.seed for score in scores if score.failed}
+        missing = {seed: FAILED if seed in failed else NO_RESULT for seed in seeds if seed not in told}
+        one = Contender(name=name, record=own[name], told_by=told, is_rescored=True, missing=missing)
+        if told:
+            again.append(one)
+        else:
+            absent[name] = one.lacks("")
+    return again, absent
+
+
+def _of_rungs(out: Path, study: str, complete: Sequence[TrialRecord]) -> Contest:
+    """Of an ablation, which says which seeds each rung should have."""
+    manifest, store = read_manifest(out, study), store_of(out)
+    missing: dict[str, dict[int, str]] = {}
+    found = {(each.name, each.seed) for each in complete}
+    for rung in manifest.rungs:
+        for seed in (each for each in manifest.seeds if (rung.name, each) not in found):
+            key = trial_key(rung.architecture_fingerprint, manifest.protocol_fingerprint, seed)
+            missing.setdefault(rung.name, {})[seed] = NO_RESULT if store.trial(key) is None else FAILED
+    contenders = by_name(complete, missing)
+    names = {each.name for each in contenders}
+    empty = {name: Contender(name=name, record=complete[0], told_by={}, missing=of) for name, of in missing.items()}
+    return Contest(
+        study=study,
+        contenders=tuple(contenders),
+        absent={name: one.lacks("") for name, one in empty.items() if name not in names},
+    )
+
+
+def by_name(complete: Sequence[TrialRecord], missing: Mapping[str, Mapping[int, str]] = NOTHING) -> list[Contender]:
     seeds: dict[str, dict[int, TrialRecord]] = {}
     for each in sorted(complete, key=lambda record: record.seed):
         seeds.setdefault(each.name, {})[each.seed] = each
-    return [Contender(name=name, record=next(iter(of.values())), told_by=of) for name, of in seeds.items()]
+    return [
+        Contender(name=name, record=next(iter(of.values())), told_by=of, missing=missing.get(name, {}))
+        for name, of in seeds.items()
+    ]
 
 
 def _fresh_records(out: Path, scores: Sequence[FreshScore]) -> dict[int, TrialRecord]:
@@ -203,8 +289,5 @@ def _value(known: Known) -> Value:
     return Value(value=float(known.value), low=low, high=high, kind=known.kind)
 
 
-def _overlap(one: Value, other: Value) -> bool:
-    """Where an interval is not known, nothing tells two apart."""
-    if one.low is None or one.high is None or other.low is None or other.high is None:
-        return True
-    return one.low <= other.high and other.low <= one.high
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

@@ -43,19 +43,19 @@ class Choice:
 
 
 def best(contest: Contest, score: str) -> Choice:
-    values = _known(contest, "best", score)
-    return _best_of(contest, "best", f"the {_best(score)}", score, values)
+    _known(contest, "best", score)
+    return _best_of(contest, "best", f"the {_best(score)}", score, contest.may_win(score))
 
 
 def limit(contest: Contest, score: str, limits: Mapping[str, float]) -> Choice:
     if not limits:
         raise UserError("--rule limit needs limits: --at-most QUANTITY=VALUE ..., e.g. --at-most macs=1e6")
-    if below := next((name for name, most in limits.items() if most <= 0), None):
-        raise UserError(f"a limit is above 0, and --at-most has {below}={limits[below]:g}; give a larger one")
-    values = _known(contest, "limit", score)
+    if wrong := next((name for name, most in limits.items() if not 0 < most < math.inf), None):
+        raise UserError(f"a limit is a number above 0, and --at-most has {wrong}={limits[wrong]:g}; give another one")
+    _known(contest, "limit", score)
     held = {name: _known(contest, "limit", name) for name in limits}
     above = _above(contest, limits, held)
-    within = {who: value for who, value in values.items() if who not in above}
+    within = {who: value for who, value in contest.may_win(score).items() if who not in above}
     if not within:
         raise UserError(_nobody(contest, limits, held))
     said = f"the {_best(score)} among those with {_limits(limits)}"
@@ -65,7 +65,8 @@ def limit(contest: Contest, score: str, limits: Mapping[str, float]) -> Choice:
 def knee(contest: Contest, score: str, cost: str) -> Choice:
     if score == cost:
         raise UserError(f"a knee weighs a score against a cost, and both are {score}; give another --cost")
-    scores, costs = _known(contest, "knee", score), _known(contest, "knee", cost)
+    _known(contest, "knee", score), _known(contest, "knee", cost)
+    scores, costs = contest.may_win(score), contest.may_win(cost)
     names = [who for who in scores if who in costs]
     points = [(costs[who].value, scores[who].value) for who in names]
     front = [names[at] for at in front_of(points, [_direction(cost), _direction(score)])]
@@ -84,7 +85,7 @@ def knee(contest: Contest, score: str, cost: str) -> Choice:
         said=f"the knee of the front of {title_of(score)} against {title_of(cost)}",
         quantities=(score, cost),
         ties=tuple(contest.ties(score, chosen, front)),
-        why_not=_others(contest, chosen, {**beaten, **why_not}, f"no {score} or {cost}"),
+        why_not=_others(contest, chosen, {**beaten, **why_not}, (score, cost)),
         distances=distances,
     )
 
@@ -144,26 +145,41 @@ def _best_of(
     sign = -1.0 if more_is_better(score) else 1.0
     chosen = min(values, key=lambda who: sign * values[who].value)
     ties = contest.ties(score, chosen, values)
-    why_not = {who: _worse(score, value, values[chosen], chosen, who in ties) for who, value in values.items()}
+    tied = _tied(contest, score, chosen)
+    why_not = {who: _worse(score, value, values[chosen], tied if who in ties else "") for who, value in values.items()}
     return Choice(
         rule=rule,
         chosen=_contender(contest, chosen),
         said=said,
         quantities=(score,),
         ties=tuple(ties),
-        why_not=_others(contest, chosen, {**why_not, **(out or {})}, f"no {score}"),
+        why_not=_others(contest, chosen, {**why_not, **(out or {})}, (score,)),
     )
 
 
-def _others(contest: Contest, chosen: str, reasons: Mapping[str, str], otherwise: str) -> dict[str, str]:
-    return {each.name: reasons.get(each.name, otherwise) for each in contest.contenders if each.name != chosen}
+def _others(contest: Contest, chosen: str, reasons: Mapping[str, str], needed: Sequence[str]) -> dict[str, str]:
+    """Those without a reason of their own lack one of the quantities `needed`, or some seeds of it."""
+
+    def lacking(each: Contender) -> str:
+        lacks = (each.lacks(name) for name in needed if is_learnt(name) and each.scores(name))
+        return next((found for found in lacks if found), f"no {' or '.join(needed)}")
+
+    others = (each for each in contest.contenders if each.name != chosen)
+    return {each.name: reasons.get(each.name) or lacking(each) for each in others}
 
 
-def _worse(score: str, value: Value, best_value: Value, chosen: str, ties: bool) -> str:
+def _tied(contest: Contest, score: str, chosen: str) -> str:
+    """What is said of those that tie."""
+    once = is_learnt(score) and all(len(of) < 2 for of in contest.scores(score).values())
+    return f"not told apart from {chosen}{' (one training each)' * once}"
+
+
+def _worse(score: str, value: Value, best_value: Value, tied: str) -> str:
+    """`tied`: that the two are not told apart; empty where they are."""
     difference = abs(value.value - best_value.value)
     side = "lower" if more_is_better(score) else "higher"
     said = f"{title_of(score)} {difference:.3g} {side}" if difference else f"the same {title_of(score)}"
-    return f"{said}, not told apart from {chosen}" if ties else said
+    return f"{said}, {tied}" if tied else said
 
 
 def _beaten_by(

@@ -36,7 +36,7 @@ class LatencyLimit:
     weight_bits: int = 16
 
     def __post_init__(self) -> None:
-        if self.at_most <= 0:
+        if not 0 < self.at_most < math.inf:
             raise UserError(f"limits.{LATENCY}.at_most is above 0 ms, not {self.at_most:g}")
         _ = self.predictor  # refuses what it does not know
 

@@ -15,15 +15,15 @@ def kid(value, spread=0.01):
     return Measured(value=value, unit="", low=value - spread, high=value + spread, conditions={"samples": 512})
 
 
-def contender(name, kids, macs=1000, latency=None):
-    """`kids`: one a seed."""
+def contender(name, kids, macs=1000, latency=None, missing=None):
+    """`kids`: one a seed; `missing`: seed -> why it has none."""
     told = {}
     for seed, value in enumerate(kids):
         quantities = {"kid": kid(value), "macs": Counted(value=macs, unit="multiply-adds")}
         if latency is not None:
             quantities["latency_iphone"] = latency
         told[seed] = SimpleNamespace(quantities=quantities, protocol={}, seed=seed)
-    return Contender(name=name, record=told[0], told_by=told)
+    return Contender(name=name, record=told[0], told_by=told, missing=missing or {})
 
 
 def contest(*contenders):
@@ -62,15 +62,35 @@ def test_values_have_an_interval_of_the_seeds_with_one_training_that_of_its_samp
     assert several.low < 1.1 < several.high
     one = FRONT.values("kid")["middle"]
     assert (one.low, one.high, one.trainings) == (0.99, 1.01, 1)
-    assert one.text == "1 (0.99 to 1.01)"
+    assert one.text == "1 (0.99 to 1.01, 1 training)"
     assert FRONT.values("macs")["large"].text == "16,000"
 
 
-def test_with_one_training_each_those_whose_intervals_overlap_are_not_told_apart():
+def test_with_one_training_each_nobody_is_told_apart_however_narrow_the_intervals_of_the_samples():
     close = contest(contender("a", [1.0]), contender("b", [1.015]), contender("c", [1.05]))
     choice = best(close, "kid")
-    assert (choice.chosen.name, choice.ties) == ("a", ("b",))
+    assert (choice.chosen.name, choice.ties) == ("a", ("b", "c"))
+    assert choice.why_not["c"] == "KID 0.05 higher, not told apart from a (one training each)"
     assert "one training each" in close.basis
+
+
+def test_only_one_that_has_all_its_seeds_is_chosen_and_the_others_say_what_they_lack():
+    whole = contender("whole", [0.50, 0.52, 0.51], 2000)
+    lucky = contender("lucky", [0.40], 1000, missing={1: "failed", 2: "failed"})
+    running = contender("running", [0.40, 0.41], 1000, missing={2: "without a result yet"})
+    for choice in (
+        best(contest(lucky, running, whole), "kid"),
+        limit(contest(lucky, whole, running), "kid", {"macs": 3000}),
+    ):
+        assert choice.chosen.name == "whole"
+        assert choice.why_not == {"lucky": "of 3 seeds 2 failed", "running": "of 3 seeds 1 without a result yet"}
+    assert contest(lucky, whole).values("kid")["lucky"].text.endswith("1 training)")
+    with pytest.raises(
+        UserError, match=r"none of 2 in 'laptop' has a kid of all its seeds \(lucky: of 3 seeds 2 failed; r"
+    ):
+        best(contest(lucky, running), "kid")
+    with pytest.raises(UserError, match=r"a knee lies between the ends of a front, and that .* is whole; choose by"):
+        knee(contest(lucky, running, whole), "kid", "macs")
 
 
 def test_more_of_a_score_is_better_where_it_is():
@@ -118,8 +138,8 @@ def test_a_limit_takes_the_best_within_and_says_why_the_others_are_not():
     assert choice.chosen.name == "middle"
     assert choice.why_not == {
         "large": "macs 16,000 is above 3,000",
-        "small": "KID 3 higher",
-        "beaten": "KID 0.5 higher",
+        "small": "KID 3 higher, not told apart from middle (one training each)",
+        "beaten": "KID 0.5 higher, not told apart from middle (one training each)",
     }
     assert choice.said == "the lowest KID among those with macs of at most 3,000"
 
@@ -145,7 +165,8 @@ def test_a_prediction_is_marked_and_one_that_a_queue_is_asked_for_stands_in():
         ({"mac": 500}, "unknown quantity of the trials of 'laptop': 'mac'; choose one of: macs"),
         ({"fd": 500}, "--rule limit takes the lowest FD, and no trial here has one"),
         ({"latency_iphone": 40}, "--rule limit needs Latency on iPhone, and no trial here has one; name a trial: beat"),
-        ({"macs": 0}, "a limit is above 0, and --at-most has macs=0"),
+        ({"macs": 0}, "a limit is a number above 0, and --at-most has macs=0"),
+        ({"macs": math.nan}, "a limit is a number above 0, and --at-most has macs=nan"),
         ({}, "--rule limit needs limits: --at-most QUANTITY=VALUE"),
     ],
 )
