@@ -34,13 +34,12 @@ from harness.records.store import Store
 from harness.training.device import resolve_device
 from harness.training.recipe import Recipe
 from harness.training.speed import FORWARD, RECOMPUTED, WITH_BACKWARD
+from harness.trials.computed import CHECKPOINTING, computed_by, precision_there, was_computed_by
 from harness.trials.costs import cost_of
 from harness.trials.settings import Settings
 from harness.trials.spec import store_of
 from harness.trials.study_data import Pictures, data_bytes, pictures_of
 
-CHECKPOINTING = "gradient_checkpointing"
-"""Among the conditions of `train_seconds` where blocks were computed twice, and there alone."""
 CHECKPOINT_BYTES, WEIGHT_BYTES = 16, 4
 """A parameter."""
 ASSUMED_TFLOPS = 100.0
@@ -79,6 +78,9 @@ class Throughput:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
+    step_flops: float
+    """Of one process in a step of the largest network."""
+    networks: int
     trainings: int
     training_flops: float
     scoring_flops: float
@@ -103,6 +105,10 @@ class Estimate:
     def longest_hours(self) -> float | None:
         return self._hours(self.longest_flops)
 
+    @property
+    def step_seconds(self) -> float | None:
+        return None if self.throughput.flops is None else self.step_flops / self.throughput.flops
+
     def _hours(self, flops: float) -> float | None:
         return None if self.throughput.flops is None else flops / self.throughput.flops / 3600
 
@@ -119,7 +125,11 @@ def estimate(
     of_each = settings.recipe.most_checkpoints
     checkpoints = at_once * (of_each + 1) + kept * of_each
     kept_pictures = settings.task.scoring(settings).pictures_kept
+    macs = {each.macs for each in trainings}
+    a_picture = float(_of_training(settings.recipe.gradient_checkpointing) * max(macs, default=0))
     return Estimate(
+        step_flops=a_picture * settings.recipe.batch_size / processes,
+        networks=len(macs),
         trainings=len(trainings),
         training_flops=math.fsum(training),
         scoring_flops=math.fsum(scoring),
@@ -156,32 +166,36 @@ def training_of(architecture: ArchitectureConfig, latent: int, steps: int) -> Tr
 
 
 def throughput_of(settings: Settings, store: Store, networks: AbstractSet[str] = frozenset()) -> Throughput:
-    """The launcher's own; else what this store's trainings reached, those of the same one of `networks` in the same
-    precision before others; else, for GPUs, an assumption that says so."""
+    """A second and process: the launcher's own; else what this store's trainings reached, those of the same one of
+    `networks` computed in the same way before others, from which it is scaled; else, for GPUs, an assumption."""
     if settings.launcher.tflops is not None:
         return Throughput(settings.launcher.tflops * 1e12, "launcher.tflops")
-    on_cpu = settings.recipe.device == "cpu"
+    on_cpu, (precision, _) = settings.recipe.device == "cpu", precision_there(settings)
     records = list(store.trials())
-    precision = settings.recipe.precision
-    alike = [
-        each
-        for each in records
-        if {each.architecture_fingerprint} == networks and each.protocol.get("recipe", {}).get("precision") == precision
-    ]
-    if reached := _reached(alike, on_cpu=on_cpu):
-        device, rates = max(reached.items(), key=lambda each: len(each[1]))
-        count = f"{len(rates)} training{'s' * (len(rates) != 1)}"
-        source = f"measured: the median of {count} of this very network in {precision} in the store on {device}"
-        return Throughput(median(rates), source)
-    reached = _reached(records, on_cpu=on_cpu)
-    if reached:
-        device, rates = max(reached.items(), key=lambda each: len(each[1]))
-        count = f"{len(rates)} training{'s' * (len(rates) != 1)}"
-        return Throughput(median(rates), f"the median of {count} in the store on {device}")
+    alike = [each for each in records if {each.architecture_fingerprint} == networks and _is_alike(each, settings)]
+    for found, source in (
+        (
+            alike,
+            f"measured: the median of {{count}} of this very network, batch and cut in {precision} in the store on",
+        ),
+        (records, "scaled from other networks, batches or cuts: the median of {count} in the store on"),
+    ):
+        if reached := _reached(found, on_cpu=on_cpu):
+            device, rates = max(reached.items(), key=lambda each: len(each[1]))
+            count = f"{len(rates)} training{'s' * (len(rates) != 1)}"
+            return Throughput(median(rates), f"{source.format(count=count)} {device}")
     if on_cpu:
         return Throughput(None, "no training in the store tells what this processor reaches; launcher.tflops=T says so")
     source = "assumed, a tenth of an H100's dense bfloat16 peak; launcher.tflops=T sets it"
     return Throughput(ASSUMED_TFLOPS * 1e12, source)
+
+
+def _is_alike(record: TrialRecord, settings: Settings) -> bool:
+    """Whether a step of it was computed as these settings' would be, whatever its network."""
+    recipe, own = settings.recipe, record.protocol.get("recipe", {})
+    batch = (own.get("batch_size"), own.get("precision")) == (recipe.batch_size, precision_there(settings)[0])
+    cut = computed_by(settings, processes_of(settings.launcher))
+    return batch and was_computed_by(record.quantities.get("train_seconds")) == cut
 
 
 def _reached(records: Iterable[TrialRecord], *, on_cpu: bool) -> Mapping[str, list[float]]:
@@ -221,8 +235,10 @@ def estimate_lines(estimated: Estimate, settings: Settings, *, with_controls: bo
         longest = duration(3600 * estimated.longest_hours)
         lines.append(
             f"{device}, an estimate: {_three(estimated.hours)}, the longest job {longest}, at "
-            f"{rate.flops / 1e12:.3g} TFLOP/s ({rate.source})"
+            f"{rate.flops / 1e12:.3g} TFLOP/s a process ({rate.source})"
         )
+        which = "a step of the largest network" if estimated.networks > 1 else "a step"
+        lines.append(f"{which}: {estimated.step_seconds:.3g} s at that rate, {rate.source}")
         if estimated.processes > 1:
             lines.append(
                 f"{estimated.processes} processes share each training, reckoned as so many times as fast; their hours "

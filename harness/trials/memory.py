@@ -10,8 +10,11 @@
                              two batches are made ahead
 
 `parallel=ddp` has all of these in every process; `fsdp` a share of the first four, and whole at most what is in no
-block and two blocks. What kernels need while they run and what the allocator wastes is not counted: both show in
-`peak_memory_bytes` of a record, which is told where the store has one of this network.
+block and two blocks; at each look and at the end it gathers one average, whole, in every process, which has a line of
+its own. Not counted (`NOT_COUNTED`): what kernels need while they run, what the allocator wastes, the device's context,
+and, at looks and at the end, the autoencoder and the extractor. All but the context show in `peak_memory_bytes` of a
+record, which is told where the store has one of this network, computed in the same way. The sum has been held against
+arithmetic and against what PyTorch keeps on the CPU; not against a GPU's peak.
 """
 
 import functools
@@ -27,13 +30,16 @@ from harness.measure.kept import kept_for_backward
 from harness.models.build import build
 from harness.models.unet import Blocks
 from harness.records.record import TrialRecord
-from harness.training.device import planned_precision
 from harness.training.parallel_config import DdpParallel, FsdpParallel
-from harness.training.recipe import Recipe
-from harness.trials.estimates import CHECKPOINTING, size_text
+from harness.trials.computed import computed_by, precision_there, was_computed_by
+from harness.trials.estimates import size_text
 from harness.trials.settings import Settings
 
 FLOAT = 4
+NOT_COUNTED = (
+    "not counted: what kernels need while they run, the allocator's waste, the device's context, and at looks and at "
+    "the end the autoencoder and the scores' extractor; not held against a GPU's peak"
+)
 BATCHES = 3
 """The one that is trained on, and two made ahead."""
 
@@ -44,6 +50,10 @@ class Memory:
     """What takes it -> bytes."""
     together: int
     """Pictures that one process computes at once."""
+    at_looks: int = 0
+    """Bytes beside it at each look and at the end."""
+    assumed: str = ""
+    """A sentence on a precision that is not known here."""
     measured: str = ""
     """What a training of this network took, where the store has one."""
 
@@ -57,6 +67,7 @@ def memory_of(
 ) -> Memory:
     """Of a network that is fitted to the data, trained on latents of that height and width."""
     recipe, processes = settings.recipe, processes_of(settings.launcher)
+    precision, assumed = precision_there(settings)
     share = -(-recipe.batch_size // processes)
     together = min(share, recipe.micro_batch) if isinstance(recipe.micro_batch, int) else share
     with torch.device("meta"):
@@ -68,7 +79,8 @@ def memory_of(
         "optimiser": 2 * FLOAT * params,
         "averages": (1 + len(recipe.ema_spans)) * FLOAT * params,
     }
-    if processes > 1 and isinstance(settings.parallel, FsdpParallel):
+    is_shared = processes > 1 and isinstance(settings.parallel, FsdpParallel)
+    if is_shared:
         states = {name: -(-size // processes) for name, size in states.items()}
         states["gathered"] = FLOAT * _gathered(network)
     if processes > 1 and isinstance(settings.parallel, DdpParallel):
@@ -76,17 +88,21 @@ def memory_of(
     return Memory(
         parts={
             **states,
-            "activations": activations(architecture, latent, together, recipe),
+            "activations": activations(architecture, latent, together, precision, recipe.gradient_checkpointing),
             "batch": BATCHES * share * FLOAT * _numbers_a_picture(architecture, latent),
         },
         together=together,
+        at_looks=FLOAT * params * is_shared,
+        assumed=assumed,
         measured=_measured(architecture, latent, settings, records),
     )
 
 
-def activations(architecture: ArchitectureConfig, latent: int, together: int, recipe: Recipe) -> int:
+def activations(
+    architecture: ArchitectureConfig, latent: int, together: int, precision: str, checkpointing: bool
+) -> int:
     """Bytes, by a line through one picture and two."""
-    one, two = _of_one_and_two(architecture, latent, planned_precision(recipe), recipe.gradient_checkpointing)
+    one, two = _of_one_and_two(architecture, latent, precision, checkpointing)
     return one + (together - 1) * (two - one)
 
 
@@ -115,16 +131,18 @@ def _numbers_a_picture(architecture: ArchitectureConfig, latent: int) -> int:
 
 
 def _measured(architecture: ArchitectureConfig, latent: int, settings: Settings, records: Iterable[TrialRecord]) -> str:
-    """`12.3 GB at most, measured on NVIDIA H200 by trial KEY`, of a training that is cut likewise."""
-    recipe, processes = settings.recipe, processes_of(settings.launcher)
-    cut = (processes, settings.parallel.kind if processes > 1 else "none", recipe.gradient_checkpointing)
+    """`12.3 GB at most, measured on NVIDIA H200 by trial KEY`, of a training that was computed in the same way."""
+    recipe, (precision, _) = settings.recipe, precision_there(settings)
+    cut = (computed_by(settings, processes_of(settings.launcher)), settings.watch.conditions)
     for record in records:
         peak, own = record.provenance.get("peak_memory_bytes"), record.protocol.get("recipe", {})
         if not peak or (record.architecture_fingerprint, record.trained_latent) != (architecture.fingerprint, latent):
             continue
-        under = getattr(record.quantities.get("train_seconds"), "conditions", {})
-        its = (under.get("processes", 1), under.get("parallel", "none"), under.get(CHECKPOINTING, False))
-        if its == cut and (own["batch_size"], own["precision"]) == (recipe.batch_size, planned_precision(recipe)):
+        seconds = record.quantities.get("train_seconds")
+        under = getattr(seconds, "conditions", {})
+        watched = {"watch": under["watch"]} if "watch" in under else {}
+        alike = (was_computed_by(seconds), watched) == cut
+        if alike and (own["batch_size"], own["precision"]) == (recipe.batch_size, precision):
             return f"{peak / 1e9:.3g} GB at most, measured on {under.get('device')} by trial {record.key}"
     return ""
 
@@ -136,5 +154,8 @@ def memory_lines(memory: Memory) -> list[str]:
     lines = [
         f"memory a process, an estimate by shapes: {size_text(memory.total)}, with {memory.together:,} pictures at once"
     ]
-    lines.append(f"  of it {told}; beside it what kernels need while they run, and the allocator's waste")
+    lines.append(f"  of it {told}; {NOT_COUNTED}")
+    if memory.at_looks:
+        lines.append(f"  at each look and at the end {size_text(memory.at_looks)} more, the whole average")
+    lines += [f"  {memory.assumed}"] if memory.assumed else []
     return [*lines, *([f"  {memory.measured}"] if memory.measured else [])]

@@ -5,13 +5,14 @@
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.latents import FULL_LATENT
 from harness.records.quantity import Quantity
+from harness.trials.computed import precision_there
 from harness.trials.costs import counted
 from harness.trials.estimates import Training, training_of
 from harness.trials.limits import LatencyLimit, Limits, first_refusal
@@ -82,7 +83,8 @@ def _fitting(settings: Settings) -> tuple[Callable[[ArchitectureConfig], Archite
     if settings.lacks_data:
         channels, side = latent_of(settings, pictures_of(settings))
         return partial(fitted_to_latents, channels=channels), side, [channels]
-    prepared = prepare(settings)
+    recipe = replace(settings.recipe, precision=precision_there(settings)[0])  # which changes no shape
+    prepared = prepare(replace(settings, recipe=recipe))
     channels, *_, side = prepared.task.shape
     return prepared.adapt_to_data, side, [channels]
 

@@ -32,6 +32,7 @@ from harness.training.loop import train
 from harness.training.outcomes import Diverged, Effort, Interrupted, Trained
 from harness.training.parallel import process_group
 from harness.training.speed import Speed
+from harness.trials.computed import computed_by
 from harness.trials.costs import before_training, cost_of, measure_coreml, measure_latency, measure_twin
 from harness.trials.outcomes import all_unavailable, finished, learnt, record_of, rejected, with_own_twin
 from harness.trials.prepared import Prepared, check_unchanged, prepare
@@ -199,10 +200,7 @@ class Trial:
         under |= recipe.rounded_otherwise
         self.quantities["validation_loss"] = Measured(value=trained.validation_loss, unit="1", conditions=under)
         under = {**under, **settings.watch.conditions}  # which change the time alone, as what follows
-        if recipe.gradient_checkpointing:
-            under = {**under, "gradient_checkpointing": True}
-        if place.size > 1:
-            under = {**under, "processes": place.size, "parallel": self.spec.settings.parallel.kind}
+        under = {**under, **computed_by(settings, place.size)}
         self.quantities["train_seconds"] = Measured(value=effort.seconds, unit="s", conditions=under)
         return trained
 

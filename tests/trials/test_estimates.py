@@ -1,5 +1,6 @@
 """What a study would take: by arithmetic, and against what trainings, checkpoints and prepared folders really have."""
 
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -131,14 +132,24 @@ def test_throughput_is_what_is_said_else_measured_else_assumed(store, workplace)
     flops = 6 * 1e9 * 8 * 6  # six steps of eight pictures
     on_gpu = throughput_of(gpu, store)
     assert on_gpu.flops == pytest.approx((flops / 2 + flops / 4) / 2)
-    assert on_gpu.source == "the median of 2 trainings in the store on NVIDIA H100"
+    assert (
+        on_gpu.source
+        == "scaled from other networks, batches or cuts: the median of 2 trainings in the store on NVIDIA H100"
+    )
     assert throughput_of(cpu, store).flops == pytest.approx(flops / 50)
     assert throughput_of(settings_of([*FIG3, "launcher.tflops=7"]), store).flops == 7e12
     own = {spec.architecture.fingerprint}
-    told = "measured: the median of 1 training of this very network in float32 in the store on cpu"
-    assert throughput_of(cpu, store, own).source == told
+    told = "measured: the median of 1 training of this very network, batch and cut in float32 in the store on cpu"
+    alike = settings_of(["recipe.device=cpu", "recipe.batch_size=8", "recipe.precision=auto"])
+    assert throughput_of(alike, store, own).source == told
+    for other in ("recipe.batch_size=16", "recipe.micro_batch=4", "recipe.compile=true", "launcher=slurm"):
+        words = (
+            [other, "launcher.gpus=0", "launcher.processes=2", "parallel=ddp"] if other == "launcher=slurm" else [other]
+        )
+        scaled = settings_of(["recipe.device=cpu", "recipe.batch_size=8", *words])
+        assert throughput_of(scaled, store, own).source.startswith("scaled from other networks"), other
     assert throughput_of(gpu, store, own) == on_gpu, "of it in bfloat16 there is none"
-    assert throughput_of(cpu, store, {*own, "another"}).source == "the median of 1 training in the store on cpu"
+    assert throughput_of(cpu, store, {*own, "another"}).source.endswith("the median of 1 training in the store on cpu")
 
 
 def test_the_hours_of_all_processes_count_and_a_job_is_shorter_by_them(store):
@@ -152,6 +163,9 @@ def test_the_hours_of_all_processes_count_and_a_job_is_shorter_by_them(store):
     assert several.longest_hours == pytest.approx(train_hours / 8 + score_hours)
     told = "\n".join(estimate_lines(several, replace(alone, launcher=slurm, parallel=DdpParallel())))
     assert "8 processes share each training" in told
+    seconds = 6 * 1e10 * 1024 / 8 / 400e12
+    assert several.step_seconds == pytest.approx(seconds)
+    assert f"a step: {seconds:.3g} s at that rate, launcher.tflops" in told
 
 
 def test_what_several_processes_reached_is_a_process_s_share(store, workplace):
@@ -256,7 +270,8 @@ def test_a_dry_run_shows_hours_disk_and_jobs(workplace, capsys):
     one = training_of(spec.architecture, 8, 6)
     assert one.params > 0
     assert "hours of one processor, an estimate: " in printed
-    assert "at 0.001 TFLOP/s (launcher.tflops)" in printed
+    assert "at 0.001 TFLOP/s a process (launcher.tflops)" in printed
+    assert re.search(r"a step of the largest network: \d\S* s at that rate, launcher.tflops", printed)
     assert "jobs: 2 trainings, and one of controls, 1 at once" in printed
     assert "disk: " in printed
 

@@ -92,5 +92,27 @@ def test_what_a_training_of_this_network_took_is_told_where_it_was_cut_likewise(
     assert told.measured == f"12.3 GB at most, measured on NVIDIA H200 by trial {'f' * 16}"
     assert told.measured in memory_lines(told)[-1]
     assert not memory(records=[record(gradient_checkpointing=True)]).measured
+    assert not memory(records=[record(micro_batch=8)]).measured, "the peak of 8 pictures is not that of 64"
+    assert memory("recipe.micro_batch=8", records=[record(micro_batch=8)]).measured
+    assert not memory(records=[record(compile=True)]).measured
+    assert not memory(records=[record(watch={"grid_every": 5})]).measured
     assert not memory(records=[record(processes=2, parallel="ddp")]).measured
     assert not memory("recipe.batch_size=32", records=[record()]).measured
+
+
+def test_a_precision_that_is_decided_elsewhere_is_assumed_and_said(monkeypatch):
+    """On a login node there is no CUDA: nothing is refused there, and nothing counted as if it trained there."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    bfloat16 = memory("recipe.device=cuda", "recipe.precision=bfloat16")
+    for words in (["recipe.device=cuda"], ["recipe.device=auto", "launcher=slurm", "launcher.gpus=1"]):
+        told = memory(*words, "recipe.precision=auto")
+        assert told.parts["activations"] == bfloat16.parts["activations"]
+        assert "is taken for bfloat16, an assumption" in memory_lines(told)[-1]
+    assert not bfloat16.assumed
+
+
+def test_the_whole_average_that_fsdp_gathers_is_told():
+    shared = memory(parallel=FsdpParallel(), processes=4)
+    assert shared.at_looks == 4 * PARAMS
+    assert "at each look and at the end" in "\n".join(memory_lines(shared))
+    assert not memory(parallel=DdpParallel(), processes=4).at_looks
