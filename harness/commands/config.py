@@ -119,7 +119,12 @@ def _training(file: Path, promoted: Promoted, overrides: list[str]) -> str:
     assert promoted.origin is not None
     settings = settings_of(overrides, promoted.settings)
     head = [f"every setting that {file} would be trained with; `harness train THIS_FILE` trains it"]
-    return written(promoted.origin.under(overrides), _flat(settings), promoted.architecture, [*head, f"protocol: {_protocol(settings)}"])
+    return written(
+        promoted.origin.under(overrides),
+        _flat(settings),
+        promoted.architecture,
+        [*head, f"protocol: {_protocol(settings)}"],
+    )
 
 
 def _group(name: str, overrides: list[str]) -> dict[str, Any]:
@@ -161,11 +166,11 @@ def _trial(key: str, overrides: list[str]) -> str:
     """Its architecture and its recipe, as `harness promote` writes it and `harness train` reads it."""
     from harness.commands.operands import out_of
     from harness.search.promote import promoted_yaml
-    from harness.trials.promoted import trial_settings
+    from harness.trials.promoted import on_any_machine, trial_settings
     from harness.trials.spec import store_of
 
     store = store_of(out_of(overrides))
     record = store.trial(key)
     if record is None:
         raise UserError(f"there is no trial {key} in {store.root}; say where its store lies with out=FOLDER")
-    return promoted_yaml(record, trial_settings(record, {}))
+    return promoted_yaml(record, on_any_machine(trial_settings(record, {})))

@@ -16,6 +16,8 @@ from harness.records.store import check_file_writable, write_atomic
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harness.records.manifest import Promotion
+    from harness.records.record import TrialRecord
     from harness.search.contest import Contest
     from harness.search.rules import Choice
 
@@ -49,32 +51,54 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from harness.search.contest import contest_of
-    from harness.search.promote import candidates, chosen_settings, kept_checkpoints, named, promoted_yaml
+    from harness.search.promote import candidates, chosen_settings, kept_checkpoints, promoted_yaml
     from harness.trials.promoted import not_as_scored, training_settings, trial_settings
+    from harness.trials.settings import settings_of
 
     of_study, of_training, limits = _sorted(arguments)
     out, study = out_of(of_study, arguments.name), Path(arguments.name).stem
-    complete = candidates(out, study, arguments.trial)
-    remarks: list[str] = []
-    if arguments.trial is not None:
-        record = named(complete, arguments.trial)
-    else:
-        contest = contest_of(out, study, complete)
-        choice = _by_rule(contest, arguments, _numbers(limits))
-        record, remarks = choice.chosen.record, _remarks(contest, choice)
-        print(_explained(contest, choice, remarks), file=sys.stderr)
+    record, promotion, remarks = _chosen(
+        arguments, out, study, _numbers(limits), candidates(out, study, arguments.trial)
+    )
     chosen = chosen_settings(out, study)
     settings = training_settings(record, chosen, of_training)
+    batch = settings_of((), settings).recipe.batch_size
+    notes = [f"at most {batch:,} processes can share it, one picture each of its batch of {batch:,}"]
     if otherwise := not_as_scored(record, trial_settings(record, chosen)):
-        remarks.append(f"its study wrote not all settings down: the trial was scored with {otherwise}")
-        print(f"harness: {remarks[-1]}", file=sys.stderr)
-    kept = kept_checkpoints(out, study, record)
+        notes.append(f"its study wrote not all settings down: the trial was scored with {otherwise}")
     path = Path(arguments.to or f"{study}-{record.name}.yaml")
-    text = promoted_yaml(record, settings, study=study, checkpoints=kept, remarks=remarks, overrides=of_training)
+    text = promoted_yaml(
+        record,
+        settings,
+        study=study,
+        checkpoints=kept_checkpoints(out, study, record),
+        remarks=[*remarks, *notes],
+        overrides=of_training,
+        promotion=promotion,
+    )
     _write(path, text)
+    print("\n".join(notes), file=sys.stderr)
     print(path)
     return 0
+
+
+def _chosen(
+    arguments: argparse.Namespace, out: Path, study: str, limits: dict[str, float], complete: Sequence[TrialRecord]
+) -> tuple[TrialRecord, Promotion, list[str]]:
+    """Whom the command line names, or its rule chooses; how; and lines about that, which a rule prints too."""
+    from harness.records.manifest import Promotion
+    from harness.search.contest import contest_of
+    from harness.search.promote import named
+
+    if arguments.trial is not None:
+        record = named(complete, arguments.trial)
+        return record, Promotion(trials=_seeds_of(record, complete)), []
+    contest = contest_of(out, study, complete)
+    choice = _by_rule(contest, arguments, limits)
+    record, remarks = choice.chosen.record, _remarks(contest, choice)
+    print(_explained(contest, choice, remarks), file=sys.stderr)
+    trials, among = _seeds_of(record, complete), len(contest.contenders)
+    return record, Promotion(trials=trials, rule=choice.rule, basis=contest.kind, among=among), remarks
 
 
 VERB = Verb(
@@ -140,6 +164,11 @@ def _numbers(limits: Sequence[str]) -> dict[str, float]:
         except ValueError:
             raise UserError(f"a limit is a number, not {value!r}; write --at-most {name}=VALUE") from None
     return numbers
+
+
+def _seeds_of(record: TrialRecord, complete: Sequence[TrialRecord]) -> tuple[str, ...]:
+    """The keys of all that the study has of that name: of a rung, one a seed."""
+    return tuple(each.key for each in complete if each.name == record.name)
 
 
 def _by_rule(contest: Contest, arguments: argparse.Namespace, limits: dict[str, float]) -> Choice:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,6 @@ def check(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from harness.architecture.catalogue import architecture
-    from harness.commands.report import report
     from harness.trials.checks import TRAINING
     from harness.trials.compose import merged, parsed
     from harness.trials.prepared import prepare
@@ -81,16 +81,18 @@ def run(arguments: argparse.Namespace) -> int:
         _check_new(spec)
     study = f"{TRAINING}{name}"
     folder = study_folder(settings.out, study)
-    write_manifest(folder, _manifest(study, specs, merged(of_file, parsed(arguments.overrides)), arguments.command))
+    chosen = merged(of_file, parsed(arguments.overrides))
+    manifest = _manifest(study, specs, chosen, arguments.command)
+    write_manifest(folder, replace(manifest, promotion=None if origin is None else origin.promotion))
     records = _train(folder, specs, origin, show)
-    if origin is not None and not settings.count_only:
-        show.note(f"what was promised beside what it gave: {report(settings.out, study)}")
     for spec, record in zip(specs, records, strict=True):
         print(quantities_table(spec.label, record.quantities))
         if record.state != "complete":
             print(why(record))
         elif WEIGHTS in record.artifacts:  # none where trials only count
             print(spec.store.artifact(record.key, WEIGHTS))
+    if origin is not None and not settings.count_only:
+        _show_page(settings.out, study, show)
     return 0 if all(record.state == "complete" for record in records) else 1
 
 
@@ -103,6 +105,16 @@ VERB = Verb(
     check=check,
     run=run,
 )
+
+
+def _show_page(out: Path, study: str, show: Show) -> None:
+    """Last, and no part of the outcome: a page that cannot be drawn takes nothing of what was trained."""
+    from harness.commands.report import report
+
+    try:
+        show.note(f"what was promised beside what it gave: {report(out, study)}")
+    except (UserError, OSError) as error:
+        show.note(f"no page of what was promised beside what it gave: {error}; `harness report {study}` draws it")
 
 
 def planned_training(name: str, config: ArchitectureConfig, settings: Settings) -> str:

@@ -33,6 +33,16 @@ class Rung:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Promotion:
+    """How a network came from a study to its full training: its numbers there are read by that."""
+
+    trials: tuple[str, ...] = ()  # the keys of its trainings there; of a rung, one a seed
+    rule: str = ""  # `best`, ...; empty where somebody named it
+    basis: Literal["", "search", "rescored", "rungs"] = ""  # whose values the rule went by
+    among: int = 0  # how many it chose among
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
     name: str  # the ablation's: `fig3`
     rungs: tuple[Rung, ...]
@@ -46,6 +56,7 @@ class Manifest:
     report: str | None = None  # the page that the study names: reports/NAME.yaml
     refused: Mapping[str, str] = field(default_factory=dict)  # combinations that a rule refuses -> why
     settings: Mapping[str, Any] = field(default_factory=dict)  # as its YAML and the command line chose them
+    promotion: Promotion | None = None  # of a promoted network's training
 
 
 RESERVED = {"store": "the records", "cache": "what can be computed again", "data": "pictures", "tracking": "the logs"}

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.records.errors import UserError, unknown_name
 from harness.records.judging import GENERATED_PICTURES, Judging
-from harness.records.manifest import Manifest, StudyKind
+from harness.records.manifest import Manifest, Promotion, StudyKind
 from harness.records.plain import from_plain
 from harness.records.quantity import Quantity
 from harness.records.store import Store, write_atomic
@@ -134,17 +134,22 @@ def frames_of(
         artifact=lambda key, name: _content(store.artifact(key, name)),
         scores=cache(lambda: tuple(store.measurements(SCORE))),
         counted=counted,
-        promises=_promises(store, records),
+        promises=_promises(store, records, study.promotion),
     )
 
 
-def _promises(store: Store, records: Records) -> dict[str, Promise]:
-    """Of each subject the trial that it was promoted from, and that one's trainings with fresh seeds."""
+def _promises(store: Store, records: Records, promotion: Promotion | None) -> dict[str, Promise]:
+    """Of each subject the trials that it was promoted from, and that one's trainings with fresh seeds."""
     promoted = {name: each.parent for (name, _), each in records.items() if each is not None and each.fidelity == FULL}
     parents = {name: parent for name, key in promoted.items() if key and (parent := store.trial(key)) is not None}
     again = [each for each in store.trials() if each.fidelity == AGAIN] if parents else []
+    seeds = [] if promotion is None else [each for key in promotion.trials if (each := store.trial(key)) is not None]
     return {
-        name: Promise(parent=parent, again=[each for each in again if each.parent == parent.key])
+        name: Promise(
+            searched=seeds if parent.key in [each.key for each in seeds] else [parent],
+            promotion=promotion,
+            again=[each for each in again if each.parent == parent.key],
+        )
         for name, parent in parents.items()
     }
 

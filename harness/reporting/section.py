@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import plotly.graph_objects as go
 
-from harness.records.manifest import StudyKind
+from harness.records.manifest import Promotion, StudyKind
 from harness.records.quantities import TWIN, title_of
 from harness.records.quantity import Quantity
 from harness.records.record import Measurement, TrialRecord
@@ -30,7 +30,8 @@ KINDS: tuple[StudyKind, ...] = ("ablation", "sweep")
 class Promise:
     """What was known of a subject's network before it was promoted."""
 
-    parent: TrialRecord
+    searched: Sequence[TrialRecord]  # its trainings in the study, one a seed
+    promotion: Promotion | None
     again: Sequence[TrialRecord]  # its trainings with fresh seeds
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.records.errors import UserError
 from harness.records.judging import GENERATED_PICTURES, Judging
-from harness.records.manifest import Manifest, StudyKind
+from harness.records.manifest import Manifest, Promotion, StudyKind
 from harness.records.record import trial_key
 from harness.records.sweep_summary import CandidateSummary, SweepSummary
 
@@ -44,6 +44,7 @@ class Study:
     controls: Mapping[str, str] = field(default_factory=dict)  # `floor`, `noise`, ... -> key of a Measurement
     twin: Mapping[str, Any] | None = None  # {base, latent}: the deployment size that costs are counted at
     judging: Judging = GENERATED_PICTURES  # of its task
+    promotion: Promotion | None = None  # of a promoted network's training
     search: SweepSummary | None = None  # of a sweep: what its subjects alone do not say
 
     @property
@@ -100,6 +101,7 @@ def _planned(manifest: Manifest) -> Study:
         controls=manifest.controls,
         twin=manifest.twin,
         judging=manifest.judging,
+        promotion=manifest.promotion,
     )
 
 

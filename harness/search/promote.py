@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from harness.architecture.config import ArchitectureConfig
 from harness.records.errors import UserError, unknown_name
-from harness.records.manifest import MANIFEST_FILE, read_manifest, study_folder
+from harness.records.manifest import MANIFEST_FILE, Promotion, read_manifest, study_folder
 from harness.records.plain import from_plain, to_plain
 from harness.records.quantity import value_of
 from harness.records.record import TrialRecord, trial_key, why
@@ -134,6 +134,7 @@ def promoted_yaml(
     checkpoints: str | None = None,
     remarks: Sequence[str] = (),
     overrides: Sequence[str] = (),
+    promotion: Promotion | None = None,
 ) -> str:
     """The file (`harness.trials.promoted`), by whose `settings` it is trained; `remarks` stand in its head, and
     `overrides` are what the command line had of the settings. A record itself does not say of which `study` it is:
@@ -149,6 +150,7 @@ def promoted_yaml(
         latent=record.trained_latent,
         checkpoints=checkpoints,
         trained_on=trained_on(record.protocol),
+        promotion=promotion or Promotion(trials=(record.key,)),
     ).under(overrides)
     names = (*task_of(record.protocol).judging.scores, "params", "macs")
     shown = [f"{name} {value:.6g}" for name in names if (value := value_of(record.quantities.get(name))) is not None]

@@ -1,7 +1,8 @@
 """What `harness promote` writes: an architecture, where it comes from, and how it is to be trained. And how its
 training goes on where the sweep's ended.
 
-    origin:         {study, name, trial, seed, fingerprint, commit, latent, checkpoints, trained_on}
+    origin:         {study, name, trial, seed, fingerprint, commit, latent, checkpoints, trained_on,
+                     promotion}
     settings:       overrides of config.yaml, as a study's are: data, recipe, or a protocol
     architecture:   whole
 
@@ -16,13 +17,15 @@ What begins so is, on the CPU, bit-identical to a training from step 0; `continu
 steps it went on.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness.launch.attempt import shared_of
 from harness.records.errors import UserError, of_file
+from harness.records.manifest import Promotion
 from harness.records.plain import Plain, differences, fingerprint, from_plain, identity, to_plain
 from harness.records.record import TrialRecord
 from harness.records.yaml_text import read_yaml, write_yaml
@@ -41,6 +44,10 @@ OF_TRAINING = (
     "parallel",
 )  # fmt: skip
 """The groups of a study's settings that a promotion takes along; the others say where and how its jobs run."""
+
+KEY = re.compile(r"[0-9a-f]{16}")
+OF_MACHINE = ("recipe.device", "recipe.data_workers", "recipe.micro_batch")
+"""Settings that are none of the training: where it is computed, and how that is cut."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +68,17 @@ class Origin:
     trained_on: Mapping[str, str] = field(default_factory=dict)
     """Of its protocol's sections `data` and `text`, the fingerprints (`trained_on`); without one that whoever promoted
     it asked otherwise for."""
+
+    promotion: Promotion = field(default_factory=Promotion)
+    """By what it was chosen, which its page says."""
+
+    def __post_init__(self) -> None:
+        """A file may be anybody's, and a name in it no way out of the study's folder."""
+        if self.trial and not KEY.fullmatch(self.trial):
+            raise UserError(f"origin.trial is the key of a trial, 16 digits from 0 to f, not {self.trial!r}")
+        place = PurePosixPath(self.checkpoints or "none")
+        if place.is_absolute() or ".." in place.parts:
+            raise UserError(f"origin.checkpoints is a folder below that of out=, not {self.checkpoints!r}")
 
     def under(self, overrides: Sequence[str]) -> "Origin":
         """Where the command line chooses other data or prompts: of those nothing is asked."""
@@ -123,20 +141,26 @@ def training_settings(record: TrialRecord, chosen: Mapping[str, Any], overrides:
     own = _chosen(record, chosen)
     full = FULL_TRAINING.get(protocol_name_of(record.protocol).split(",")[0])
     settings = _longer(trial_settings(record, chosen)) if full is None else _under(full, record, own)
-    settings = {"parallel": "ddp", **settings}
-    if overrides:
-        settings = merged(settings, parsed(overrides))
+    settings, said = {"parallel": "ddp", **settings}, parsed(overrides)
+    if said:
+        settings = merged(settings, said)
+    settings = on_any_machine(settings) | {key: said[key] for key in OF_MACHINE if key in said}
     settings_of((), settings)
     groups = (PROTOCOL, *OF_TRAINING)
     return {key: settings[key] for key in sorted(settings, key=lambda each: groups.index(each.split(".")[0]))}
+
+
+def on_any_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what suited the machine of the search; on a device that the one that trains has."""
+    return {key: value for key, value in settings.items() if key not in OF_MACHINE} | {"recipe.device": "auto"}
 
 
 def _check_data_is_known(record: TrialRecord, chosen: Mapping[str, Any], overrides: Sequence[str]) -> None:
     said = {key.split(".")[0] for key in parsed(overrides)}
     if not chosen and "data" in record.protocol and "data" not in said:
         raise UserError(
-            f"the study of {record.name} did not write down its settings, so its data is not known here; give data=NAME "
-            "with its settings, or run the study's command again, which trains nothing twice and writes them"
+            f"the study of {record.name} did not write down its settings, so its data is not known here; give "
+            "data=NAME with its settings, or run the study's command again, which trains nothing twice and writes them"
         )
 
 
@@ -206,6 +230,12 @@ def why_not(spec: TrialSpec, parent: TrialRecord | None, origin: Origin) -> str 
         return "no checkpoint of it was kept when it was promoted"
     if parent is None:
         return f"it is not in the store {spec.store.root}"
+    kept = spec.store.trial(PurePosixPath(origin.checkpoints).name)  # a sweep's folder has a trial's key
+    if kept is not None and (kept.architecture_fingerprint, kept.seed) != (
+        parent.architecture_fingerprint,
+        parent.seed,
+    ):
+        return f"{origin.checkpoints} is of trial {kept.key}, another network or seed"
     if not recipe.is_extendable:
         return f"{recipe.named_schedule} depends on the last step"
     if parent.seed != spec.seed:

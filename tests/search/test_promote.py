@@ -18,7 +18,7 @@ from harness.records.plain import identity
 from harness.records.store import Store
 from harness.search.promote import named
 from harness.trials.compose import merged
-from harness.trials.promoted import LONGER, promoted_in, training_settings
+from harness.trials.promoted import LONGER, Origin, promoted_in, training_settings, why_not
 from harness.trials.protocols import latents_of
 from harness.trials.settings import settings_of
 
@@ -57,6 +57,7 @@ def test_the_file_rebuilds_to_the_same_fingerprint_from_another_folder(workplace
     assert architecture("winner.yaml").fingerprint == promoted.architecture_fingerprint
     text = target.read_text()
     assert f"  trial: {promoted.key}\n" in text
+    assert "# at most 8 processes can share it" in text
     assert f"kid {promoted.quantities['kid'].value:.6g}" in text
 
 
@@ -72,7 +73,7 @@ def test_costs_and_exports_of_a_promoted_file_are_for_the_latent_it_was_trained_
     assert json.loads(capsys.readouterr().out)["latent"] == 16
 
 
-def test_the_file_needs_nothing_else_and_trains_longer_by_the_studys_own_settings(workplace, capsys):
+def test_the_file_needs_nothing_else_and_trains_longer_by_the_studys_own_settings(workplace, capsys, monkeypatch):
     assert main(["promote", "tiny", "base", "--to", "alone.yaml"]) == 0
     assert main(["train", "alone.yaml", "launcher=debug", "tracker=none"]) == 0
     parent, child = records()["base"], records()["alone"]
@@ -90,6 +91,28 @@ def test_the_file_needs_nothing_else_and_trains_longer_by_the_studys_own_setting
     check_page_of_promise(Path("runs/train-alone/report.html").read_text(), parent, child)
     assert main(["report", "alone.yaml"]) == 0
     assert capsys.readouterr().out.strip() == "runs/train-alone/report.html"
+    monkeypatch.setattr("harness.commands.report.report", refuses)
+    assert main(["train", "alone.yaml", "launcher=debug", "tracker=none"]) == 0, "a page takes nothing of the outcome"
+    said = capsys.readouterr()
+    assert said.out.strip().endswith("ema.safetensors")
+    assert "no page of what was promised beside what it gave: the disk is full" in " ".join(said.err.split())
+
+
+def refuses(*_):
+    raise UserError("the disk is full")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"trial": "../../other"}, "origin.trial is the key of a trial"),
+        ({"checkpoints": "/etc"}, "origin.checkpoints is a folder below that of out="),
+        ({"checkpoints": "tiny/../../elsewhere"}, "origin.checkpoints is a folder below that of out="),
+    ],
+)
+def test_an_origin_leads_nowhere_else(change, sentence):
+    with pytest.raises(UserError, match=sentence):
+        Origin(**{"trial": "0" * 16, "fingerprint": "1" * 16, **change})
 
 
 def check_page_of_promise(page, parent, child):
@@ -104,10 +127,20 @@ def check_page_of_promise(page, parent, child):
     assert "so their scores are not compared:\nrecipe.steps=6." in page
 
 
+def test_a_folder_of_another_trial_is_not_copied_from():
+    """Found by its key, before anything lies where every later run would stumble over it."""
+    parent, other = (SimpleNamespace(key=key * 16, architecture_fingerprint=key, seed=0) for key in "ab")
+    store = SimpleNamespace(root="store", trial={each.key: each for each in (parent, other)}.get)
+    spec = SimpleNamespace(store=store, settings=SimpleNamespace(recipe=None))
+    origin = Origin(trial=parent.key, fingerprint="a", checkpoints=f"search/checkpoints/{other.key}")
+    assert "is of trial bbbbbbbbbbbbbbbb, another network or seed" in why_not(spec, parent, origin)
+
+
 def test_words_given_to_promote_stand_in_the_file_and_those_given_to_train_are_the_last(workplace, capsys):
     assert main(["promote", "tiny", "base", "--to", "said.yaml", "recipe.steps=9", "recipe=full"]) == 0
     settings = yaml.safe_load(Path("said.yaml").read_text())["settings"]
     assert (settings["recipe"], settings["recipe.steps"]) == ("full", 9)
+    assert settings["recipe.device"] == "auto", "a machine's own settings stay behind"
     assert "recipe.batch_size" not in settings, "another recipe drops what was set of the first"
     capsys.readouterr()
     assert main(["config", "said.yaml", "recipe.steps=11"]) == 0
@@ -131,7 +164,9 @@ def test_what_a_study_did_not_write_down_is_asked_for_and_other_data_is_never_tr
     assert "wrote not all settings down: the trial was scored with sampling.steps=2" in capsys.readouterr().err
     assert main(["promote", "tiny", "base", "--to", "held.yaml"]) == 0
     path = Path("held.yaml")
-    path.write_text(re.sub(r"data: [0-9a-f]{16}", "data: 0123456789abcdef", path.read_text()))  # as if of other pictures
+    path.write_text(
+        re.sub(r"data: [0-9a-f]{16}", "data: 0123456789abcdef", path.read_text())
+    )  # as if of other pictures
     capsys.readouterr()
     assert main(["train", "held.yaml", "launcher=debug", "tracker=none"]) == 2
     assert "by these settings data would not be what trial" in capsys.readouterr().err

@@ -1,11 +1,12 @@
-"""A promoted network: what the search promised of it beside what its full training gave. The search's own value is
-partly luck, its re-scored mean is not; and both are of another protocol, so each stands in a column of its own."""
+"""A promoted network: what the search promised of it beside what its full training gave. What it was chosen by
+is partly luck, whichever it was, and is said; each is of another protocol, and stands in a column of its own."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
 from harness.measure.statistics import noise_of
+from harness.records.manifest import Promotion
 from harness.records.quantities import QUANTITIES, TWIN
 from harness.records.record import TrialRecord
 from harness.reporting.cells import Text, exact, reading_text
@@ -39,28 +40,52 @@ TEMPLATE = """
 {% endfor %}
 <ul class="legend words">{{ kinds() }}</ul>
 """
-SENTENCE = (
-    "What the search said of this network before it was promoted, and what its full training gave. The search's own "
-    "value chose it, and is partly luck; fresh seeds chose nobody."
+SENTENCE = "What the search said of this network before it was promoted, and what its full training gave."
+CHOSEN = {
+    "search": "--rule {rule} chose it among {among} by their own values, one training each: the best is partly luck.",
+    "rescored": (
+        "--rule {rule} chose it by the means of the re-scored: the best of {among} re-scored is still partly luck, and "
+        "so is the search's own value, which had it re-scored."
+    ),
+    "rungs": "--rule {rule} chose it among {among} rungs by the means of their seeds: the best of them is partly luck.",
+}
+THE_ONLY_ONE = (
+    "It was the only one that was re-scored, so its re-scored mean chose nobody; the search's own value did, and is "
+    "partly luck."
 )
+NOT_RECORDED = "How it was chosen is not recorded: if by its scores, they are partly luck."
+BY_NAME = "It was promoted by name: if its scores were why, they are partly luck."
 
 
 def content(frames: Frames) -> Content | None:
     if not frames.promises:
         return None
     promises = [_promise(name, promise, frames) for name, promise in frames.promises.items()]
-    return Content(context={"promises": promises, "sentence": SENTENCE})
+    first = next(iter(frames.promises.values()))
+    return Content(context={"promises": promises, "sentence": f"{SENTENCE} {chosen_by(first.promotion)}"})
+
+
+def chosen_by(promotion: Promotion | None) -> str:
+    if promotion is None or not promotion.trials:
+        return NOT_RECORDED
+    if not promotion.rule:
+        return BY_NAME
+    if promotion.basis == "rescored" and promotion.among == 1:
+        return THE_ONLY_ONE
+    return CHOSEN[promotion.basis].format(rule=promotion.rule, among=promotion.among)
 
 
 def _promise(name: str, promise: Promise, frames: Frames) -> dict[str, object]:
     given = [record for (subject, _), record in frames.records.items() if subject == name and record is not None]
-    apart = departures(promise.parent.protocol, frames.study.protocol)
-    columns = [("The search", f"{promise.parent.name}, seed {promise.parent.seed}", [promise.parent])]
+    parent = promise.searched[0]
+    own = f"seed {parent.seed}" if len(promise.searched) == 1 else _count(promise.searched, "seed")
+    columns = [("The search", f"{parent.name}, {own}", list(promise.searched))]
     if promise.again:
         columns.append(("Re-scored", _count(promise.again, "fresh seed"), list(promise.again)))
-    told = [(title, of, records, ", ".join(apart)) for title, of, records in columns]
+    told = [(title, of, records, ", ".join(_apart(records, frames))) for title, of, records in columns]
     told.append(("Full training", _count(given, "seed"), given, ""))
-    names = _quantities([*promise.again, promise.parent, *given], frames)
+    apart = _apart([*promise.searched, *promise.again], frames)
+    names = _quantities([*promise.again, *promise.searched, *given], frames)
     rows = [
         {
             "quantity": quantity,
@@ -71,6 +96,12 @@ def _promise(name: str, promise: Promise, frames: Frames) -> dict[str, object]:
     ]
     heads = [{"title": f"{title} †" if other else title, "of": of} for title, of, _, other in told]
     return {"title": name, "heads": heads, "rows": rows, "departures": ", ".join(apart)}
+
+
+def _apart(records: Sequence[TrialRecord], frames: Frames) -> list[str]:
+    """In what the protocol of any of them is not the page's."""
+    found = (each for record in records for each in departures(record.protocol, frames.study.protocol))
+    return list(dict.fromkeys(found))
 
 
 def _quantities(records: Sequence[TrialRecord], frames: Frames) -> list[str]:
