@@ -83,7 +83,7 @@ def _studies(out: Path, name: str | None) -> list[Path]:
 
     if not out.is_dir():
         raise UserError(f"there is no folder {out}; say where the studies wrote with out=FOLDER")
-    names = studies_in(out, (*MARKS, ATTEMPTS))  # `harness train` leaves attempts, too
+    names = studies_in(out, (*MARKS, ATTEMPTS))  # jobs of commands without a study, too
     if name is not None and name not in names:
         raise unknown_name(f"study in {out}:", name, names)
     return [out / each for each in names if name in (None, each)]

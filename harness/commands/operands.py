@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = ".safetensors"
 ATTEMPTS = "attempts"
-"""In a study's folder, its jobs; all that `harness train` and others without a study leave in theirs."""
+"""In a study's folder, its jobs; all that commands without a study, as `harness evaluate`, have in theirs."""
 
 
 def edited(name: str, edits: Sequence[str]) -> ArchitectureConfig:

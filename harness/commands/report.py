@@ -121,7 +121,7 @@ def published_numbers(name: str) -> Published:
 
 def _named(name: str) -> str:
     """Of a promotion's file the study that its training is."""
-    from harness.trials.checks import TRAINING
+    from harness.records.manifest import TRAINING
     from harness.trials.promoted import promoted_in
 
     is_file = name.endswith((".yaml", ".yml"))

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     out, terminal = out_of(arguments.overrides, arguments.name), console()
     if arguments.name is None:
         return _list(out, terminal, arguments)
-    name, folder = begun_study(out, arguments.name, ATTEMPTS)  # `harness train` leaves nothing else
+    name, folder = begun_study(out, arguments.name, ATTEMPTS)  # all that `harness evaluate`'s jobs have
     if arguments.watch:
         return _watch(out, folder, name, terminal)
     status = status_of(out, folder, name)
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 VERB = Verb(
     summary="show how a sweep, an ablation or a training is getting on; without a NAME, list all",
-    name="the sweep or ablation; of `harness train X` it is train-X",
+    name="the sweep or ablation; of `harness train X`, train-X",
     operands="[NAME]",
     example="harness status laptop --watch",
     flags=flags,
@@ -167,7 +167,9 @@ def _kind(status: Status) -> str:
     from harness.search.status import SweepStatus
     from harness.trials.status import JobsStatus
 
-    return "sweep" if isinstance(status, SweepStatus) else "jobs" if isinstance(status, JobsStatus) else "ablation"
+    if isinstance(status, SweepStatus | JobsStatus):
+        return "sweep" if isinstance(status, SweepStatus) else "jobs"
+    return "training" if status.is_training else "ablation"
 
 
 MOST_REASONS = 3  # of one state
@@ -224,13 +226,13 @@ def _ablation(status: AblationStatus) -> RenderableType:
     from rich.console import Group
 
     lines = [
-        ("ablation", f"{status.name}, {status.place}"),
+        (_kind(status), f"{status.name}, {status.place}"),
         ("driver", _driver(status.driver)),
         ("trials", f"{len(status.cells):,}: {_counted(status.states)}"),
         *_times(status),
     ]
     seeds = sorted({cell.seed for cell in status.cells})
-    table = _table("rung", *(f"seed {seed}" for seed in seeds))
+    table = _table("network" if status.is_training else "rung", *(f"seed {seed}" for seed in seeds))
     cells = {(cell.rung, cell.seed): cell for cell in status.cells}
     for rung in dict.fromkeys(cell.rung for cell in status.cells):
         table.add_row(rung, *(_cell(cells[rung, seed], status.score) for seed in seeds))

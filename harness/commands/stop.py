@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     from harness.launch.stopping import request_stop
 
     out = out_of(arguments.overrides, arguments.name)
-    name, folder = begun_study(out, arguments.name, ATTEMPTS)  # `harness train` leaves nothing else
+    name, folder = begun_study(out, arguments.name, ATTEMPTS)  # all that `harness evaluate`'s jobs have
     attempts, mode = folder / ATTEMPTS, MODES[arguments.cancel]
     driver = driver_of(attempts)
     if not driver.runs:

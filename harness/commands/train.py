@@ -46,7 +46,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from harness.architecture.catalogue import architecture
-    from harness.trials.checks import TRAINING
+    from harness.records.manifest import TRAINING
     from harness.trials.compose import merged, parsed
     from harness.trials.prepared import prepare
     from harness.trials.progress import Show
@@ -146,7 +146,7 @@ def planned_training(name: str, config: ArchitectureConfig, settings: Settings) 
 def _submission(name: str, settings: Settings) -> str:
     """How the launcher would start its jobs; KEY stands for a trial's key, which hangs on the data."""
     from harness.launch.executors import submission_of
-    from harness.trials.checks import TRAINING
+    from harness.records.manifest import TRAINING
     from harness.trials.spec import scratch_copy
 
     with scratch_copy(settings.out) as place:

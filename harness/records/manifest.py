@@ -17,6 +17,9 @@ StudyKind: TypeAlias = Literal["ablation", "sweep"]
 STUDY_FILES: Mapping[StudyKind, str] = {"ablation": MANIFEST_FILE, "sweep": "sweep.json"}
 """What lies in OUT/NAME once a study of that kind began there."""
 
+TRAINING = "train-"
+"""How the folder of a single training begins, an ablation of one rung: OUT/train-NAME."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rung:

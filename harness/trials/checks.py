@@ -14,15 +14,13 @@ from harness.data.config import PreparedConfig
 from harness.launch.config import LocalLauncher, SlurmLauncher, processes_here, processes_of, who_shares
 from harness.models.autoencoder_config import PixelsAutoencoder
 from harness.records.errors import UserError
-from harness.records.manifest import STUDY_FILES, StudyKind, study_folder
+from harness.records.manifest import STUDY_FILES, TRAINING, StudyKind, study_folder
 from harness.tracking.config import check_tracker
 from harness.training.recipe import check_recordable
 from harness.trials.settings import Settings
 from harness.trials.task_config import check_takes
 
 SLURM_COMMANDS = ("sbatch", "srun")
-TRAINING = "train-"
-"""How the folder of a single training begins: OUT/train-NAME."""
 
 
 def check_study(

@@ -1,9 +1,10 @@
-"""How an ablation is getting on, from its manifest, the store and its jobs' folders; and the jobs of a command that is
-no study, as `harness train`. It only reads."""
+"""How an ablation or a training (`harness train`, an ablation of one rung) is getting on, from its manifest, the store
+and its jobs' folders; and the jobs of a command that is no study, as those that `harness evaluate` samples in. It only
+reads."""
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from harness.launch.observe import (
     time_left,
     work_log_of,
 )
-from harness.records.manifest import read_manifest
+from harness.records.manifest import TRAINING, read_manifest
 from harness.records.quantity import value_of
 from harness.records.record import TrialRecord, trial_key, why
 from harness.records.store import Store
@@ -56,15 +57,20 @@ class AblationStatus:
     end_unknown: str  # why there is no estimate
     remarks: tuple[str, ...] = ()
 
+    @property
+    def is_training(self) -> bool:
+        """Of `harness train`: no study may be called so."""
+        return self.name.startswith(TRAINING)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobsStatus:
-    """Of `harness train`, or of another command that has jobs and no study."""
+    """Of a command that has jobs and no study."""
 
     name: str
     place: str  # of their folder
     driver: Driver
-    states: Mapping[str, int]  # running; and as their newest attempts ended: done, failed, ...
+    states: Mapping[str, int]  # running, has not begun, is gone; and as their newest attempts ended: done, failed, ...
     jobs: tuple[Job, ...]  # without a result
     remarks: tuple[str, ...] = ()
 
@@ -74,13 +80,15 @@ def jobs_status(out: Path, name: str) -> JobsStatus:
     work = work_log_of(folder)
     newest = (current_attempt(path.parent) for path in folder.glob("*/current"))
     results = [attempt.result() for attempt in newest if attempt is not None]
-    states = Counter("running" if result is None else result.state for result in results)
+    jobs = jobs_of(folder, work=work)
+    states = Counter[str]("running" if job.worker == "lives" else job.worker for job in jobs)
+    states.update(result.state for result in results if result is not None)
     return JobsStatus(
         name=name,
         place=str(folder),
         driver=driver_of(folder),
         states=states,
-        jobs=tuple(jobs_of(folder, work=work)),
+        jobs=tuple(jobs),
         remarks=(work.damage,) if work.damage else (),
     )
 
@@ -106,6 +114,8 @@ def ablation_status(out: Path, name: str) -> AblationStatus:
         to_come=0 if driver.stopping else states["waiting"],
     )
     end = time_left(work, [kind], driver, now)
+    if isinstance(end, str):
+        end = _left_as_said(cells, now) or end
     return AblationStatus(
         name=name,
         place=str(out / name / "manifest.json"),
@@ -119,6 +129,18 @@ def ablation_status(out: Path, name: str) -> AblationStatus:
         end_unknown=end if isinstance(end, str) else "",
         remarks=(work.damage,) if work.damage else (),
     )
+
+
+def _left_as_said(cells: Sequence[Cell], now: float) -> TimeLeft | None:
+    """Where all that is left is being trained, and says itself how long it will be."""
+    left = []
+    for cell in (cell for cell in cells if cell.state in ("running", "waiting")):
+        job = cell.job
+        if job is None or job.worker != "lives" or job.progress is None or job.progress.seconds_left is None:
+            return None
+        left.append(max(0.0, job.progress.seconds_left - (now - job.progress.time)))
+    rests_on = "as what is training says of itself; its scores come after that"
+    return TimeLeft(seconds=max(left), rests_on=rests_on) if left else None
 
 
 def _cell(store: Store, claims: Claims, key: str, rung: str, seed: int, job: Job | None, score: str) -> Cell:

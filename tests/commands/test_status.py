@@ -9,7 +9,10 @@ import pytest
 from harness.cli import main
 from harness.launch.attempt import Result, new_attempt
 from harness.launch.events import log_event, report_progress
+from harness.processes.locks import FileLock
 from harness.records.record import CurvePoint
+
+COUNTED = ("data=digits", "coreml=none", "latency=none", "tracker=none", "launcher=debug")
 
 
 @pytest.fixture(scope="module")
@@ -88,20 +91,48 @@ def test_a_running_training_shows_all_that_it_said(output_of, studies):
         shutil.rmtree(folder / "held")
 
 
-def test_trainings_without_a_study_are_shown_by_their_jobs(output_of, studies):
-    folder = studies / "runs" / "train-winner" / "attempts"
+def test_a_training_is_called_one_and_ends_when_its_job_says(output_of, studies):
+    folder, store = studies / "runs" / "train-tiny_base", studies / "runs" / "store" / "trials"
+    before = set(store.iterdir())
     try:
-        for key, result in (("held", None), ("over", Result(state="done"))):
+        output_of("train", "tiny_base.yaml", "count_only=true", *COUNTED)
+        shown = " ".join(output_of("status", "train-tiny_base").split())
+        assert shown.startswith("training train-tiny_base, runs/train-tiny_base/manifest.json driver none runs")
+        assert "trials 1: 1 complete" in shown
+        assert "end not known" in shown
+        assert "network seed 0 tiny_base done" in shown
+        assert "train-tiny_base training none runs 1 complete" in " ".join(output_of("status").split())
+        (record,) = set(store.iterdir()) - before
+        record.unlink()
+        attempt = new_attempt(folder / "attempts" / record.stem)
+        attempt.make_current()
+        with FileLock.acquire(attempt.lock):
+            report_progress(attempt.folder, "train", 320, 1000, seconds_left=3600.0)
+            shown = " ".join(output_of("status", "train-tiny_base").split())
+        assert "trials 1: 1 running" in shown
+        assert "end in about 60 min (as what is training says of itself; its scores come after that)" in shown
+        assert "tiny_base train 320/1,000" in shown
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_jobs_without_a_study_are_counted_by_their_workers(output_of, studies):
+    folder = studies / "runs" / "score-1" / "attempts"
+    try:
+        for key, result in (("held", None), ("waits", None), ("over", Result(state="done"))):
             attempt = new_attempt(folder / key)
             attempt.make_current()
             if result is not None:
                 attempt.write_result(result)
-        shown = " ".join(output_of("status", "train-winner").split())
-        assert f"jobs of train-winner, {folder.relative_to(studies)} driver none runs state 1 running, 1 done" in shown
-        assert shown.endswith("held has not begun")
-        plain = json.loads(output_of("status", "train-winner", "--json"))
-        assert (plain["kind"], [job["key"] for job in plain["jobs"]]) == ("jobs", ["held"])
-        assert "train-winner jobs none runs 1 running, 1 done" in " ".join(output_of("status").split())
+        with FileLock.acquire(folder / "held" / "attempt-001" / attempt.lock.name):
+            shown = " ".join(output_of("status", "score-1").split())
+            listed = " ".join(output_of("status").split())
+        counted = "1 running, 1 has not begun, 1 done"
+        assert f"jobs of score-1, {folder.relative_to(studies)} driver none runs state {counted}" in shown
+        assert shown.endswith("waits has not begun")
+        assert f"score-1 jobs none runs {counted}" in listed
+        plain = json.loads(output_of("status", "score-1", "--json"))
+        assert (plain["kind"], [job["key"] for job in plain["jobs"]]) == ("jobs", ["held", "waits"])
     finally:
         shutil.rmtree(folder.parent)
 
