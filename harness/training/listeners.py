@@ -14,6 +14,10 @@ from harness.training.speed import Speed
 class Watcher(Protocol):
     """Looks at the network at some steps. All processes of a training have one and look together."""
 
+    def prepare(self) -> None:
+        """Compute what may take long, in the first process before there are others that would wait for it."""
+        ...
+
     def begin(self, step: int, world: World, /) -> None:
         """The training goes on after that step: forget what was seen behind it, which will be seen again."""
         ...
@@ -35,6 +39,9 @@ class Watcher(Protocol):
 
 
 class NoWatcher:
+    def prepare(self) -> None:
+        pass
+
     def begin(self, _step: int, _world: World) -> None:
         pass
 
@@ -67,13 +74,15 @@ class Listeners:
     those behind the last checkpoint again, with equal values."""
     on_progress: Callable[[int, int], None] = _unheard
     """(step, steps) after each step."""
+    on_look: Callable[[int, int], None] = _unheard
+    """(step, steps) before each look."""
     on_speed: Callable[[int, Speed], None] = _unheard
     """With the points of the curve (step, how fast the newest ones were), where that is known."""
     on_steps: OnSteps = _unheard
     """Which stretch of steps was trained and saved, so that a log of it proves that none was trained twice."""
     watcher: Watcher = field(default_factory=NoWatcher)
-    """Where it is due, before that step's checkpoint; in a training that goes on from a step that an earlier attempt
-    did not get to look at, there first."""
+    """Where it is due, after that step's checkpoint is begun; in a training that goes on from a step that an earlier
+    attempt did not get to look at, there first."""
 
     def of_process(self, world: World) -> "Listeners":
         """All look, and the first alone is heard."""

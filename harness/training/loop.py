@@ -98,6 +98,7 @@ def train(
             objective, data, recipe, architecture, seed, folder, device, parallel, macs, stop, listeners,
         ) as training,
     ):  # fmt: skip
+        training.look_if_missed()
         while training.step < recipe.steps:
             try:
                 training.go_on()
@@ -164,13 +165,17 @@ class Training:
             self.save_at_once()  # to go back to
         self.began = self.step
         self.listeners.on_steps("began", self.step, self.step)
-        if self.watcher.is_due(self.step) and not self.world.first(self.watcher.has_seen(self.step)):
-            self._look()  # an earlier attempt was asked to stop meanwhile
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.checkpoints.close()
         self.listeners.on_steps("ended", self.began, self.step)
+
+    def look_if_missed(self) -> None:
+        """Where an earlier attempt ended before it had looked at its last checkpoint. Raises Interrupted."""
+        if self.watcher.is_due(self.step) and not self.world.first(self.watcher.has_seen(self.step)):
+            self._look()
+            self._end_if_asked()
 
     def go_on(self) -> None:
         """Train the steps that are left. Raises BadStepError; Diverged; Interrupted, after a checkpoint."""
@@ -178,9 +183,12 @@ class Training:
             for step, batch in enumerate(batches, start=self.step + 1):
                 self.advance(step, batch)
                 self.listeners.on_progress(step, self.recipe.steps)
-                if self.world.any(self.stop.requested):
-                    self.save_at_once()
-                    raise Interrupted(step)
+                self._end_if_asked()
+
+    def _end_if_asked(self) -> None:
+        if self.world.any(self.stop.requested):
+            self.save_at_once()
+            raise Interrupted(self.step)
 
     def batches(self) -> Generator[TrainingBatch, None, None]:
         """Of the steps that are left, this process's shares."""
@@ -212,12 +220,12 @@ class Training:
             self._log()
         if due["validate_every"]:
             self._validate()
-        if due["look"]:
-            self._look()
         if self._due("ema_snapshot_every"):
             self.averages.write(self.snapshots, step, self.architecture, self.world)
         if due["checkpoint_every"]:
             self.save()
+        if due["look"]:  # last: whatever becomes of it, the steps are saved
+            self._look()
         if any(due.values()):
             self.pace.begin(step)
 
@@ -277,7 +285,8 @@ class Training:
         self._point("validation_loss", loss)
 
     def _look(self) -> None:
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+        self.listeners.on_look(self.step, self.recipe.steps)
+        with self.clock.looking(), torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             self.watcher.look(self.step, self._whole_average(), self.world, lambda: self.stop.requested)
         if self.unsharded is not None:
             self.unsharded.cpu()  # until it is needed again
@@ -420,6 +429,7 @@ class Training:
             seconds=seconds["wall"],
             cpu_seconds=seconds["cpu"],
             gpu_seconds=seconds["gpu"],
+            look_seconds=seconds["looks"],
             continued_from=tuple(self.continued_from),
             notes=(*self.notes, *self.update.notes),
             peak_memory_bytes=peak_memory(self.device),

@@ -1,7 +1,8 @@
 """How a training can end: trained, diverged, or interrupted; and what it used."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,8 @@ class Effort:
     """Processor time of the training processes, likewise."""
     gpu_seconds: float
     """Wall time on an accelerator, likewise; 0 on the CPU."""
+    look_seconds: float
+    """Of `seconds`, what looks at the network took, those that were broken off too."""
     continued_from: tuple[int, ...]
     """The steps at which earlier attempts were continued."""
     notes: tuple[str, ...]
@@ -42,15 +45,23 @@ class Clock:
     """Seconds used: by earlier attempts up to their checkpoints, and since."""
 
     def __init__(self, device: torch.device, earlier: Mapping[str, float] | None = None) -> None:
-        self.earlier = earlier or {"wall": 0.0, "cpu": 0.0, "gpu": 0.0}
-        self.on_gpu = device.type != "cpu"
+        self.earlier = {"wall": 0.0, "cpu": 0.0, "gpu": 0.0, "looks": 0.0, **(earlier or {})}
+        self.on_gpu, self.looks = device.type != "cpu", 0.0
         self.wall, self.cpu = time.perf_counter(), time.process_time()
 
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """Inside, the training waits for a look at its network."""
+        began = time.perf_counter()
+        yield
+        self.looks += time.perf_counter() - began
+
     def read(self, world: World) -> dict[str, float]:
-        """Wall time of this process; what all of them used of processors and accelerators. All must ask."""
+        """Wall time of this process, and what of it were looks; what all of them used of processors and accelerators.
+        All must ask."""
         wall, cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
         used = world.mean(torch.tensor([cpu, wall if self.on_gpu else 0.0], dtype=torch.float64)) * world.size
-        since = dict(zip(("wall", "cpu", "gpu"), (wall, *used.tolist()), strict=True))
+        since = dict(zip(("wall", "looks", "cpu", "gpu"), (wall, self.looks, *used.tolist()), strict=True))
         return {name: self.earlier[name] + value for name, value in since.items()}
 
 

@@ -133,15 +133,16 @@ def _numbers_a_picture(architecture: ArchitectureConfig, latent: int) -> int:
 def _measured(architecture: ArchitectureConfig, latent: int, settings: Settings, records: Iterable[TrialRecord]) -> str:
     """`12.3 GB at most, measured on NVIDIA H200 by trial KEY`, of a training that was computed in the same way."""
     recipe, (precision, _) = settings.recipe, precision_there(settings)
-    cut = (computed_by(settings, processes_of(settings.launcher)), settings.watch.conditions)
+    watch, cut = settings.watch, computed_by(settings, processes_of(settings.launcher))
+    wanted = (cut, watch.grid_every is not None, watch.score_every is not None)
     for record in records:
         peak, own = record.provenance.get("peak_memory_bytes"), record.protocol.get("recipe", {})
         if not peak or (record.architecture_fingerprint, record.trained_latent) != (architecture.fingerprint, latent):
             continue
         seconds = record.quantities.get("train_seconds")
         under = getattr(seconds, "conditions", {})
-        watched = {"watch": under["watch"]} if "watch" in under else {}
-        alike = (was_computed_by(seconds), watched) == cut
+        seen = under.get("watch", {})
+        alike = (was_computed_by(seconds), seen.get("grids", 0) > 0, seen.get("scores", 0) > 0) == wanted
         if alike and (own["batch_size"], own["precision"]) == (recipe.batch_size, precision):
             return f"{peak / 1e9:.3g} GB at most, measured on {under.get('device')} by trial {record.key}"
     return ""

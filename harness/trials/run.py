@@ -128,7 +128,7 @@ class Trial:
         self.curve: dict[tuple[int, str], CurvePoint] = {}
         self.seconds: dict[str, float] = {}
         self.latest = Latest()
-        self.watched_seconds: dict[int, float] = {}  # by step
+        self.seen: dict[int, Seen] = {}  # by step
         self.stage = ""
         self.start = provenance(threads=threads_of(spec.settings.launcher))
 
@@ -181,17 +181,19 @@ class Trial:
     def train(self, prepared: Prepared) -> Trained:
         settings = self.spec.settings
         recipe, launcher = settings.recipe, settings.launcher
-        watcher = prepared.task.watcher(partial(self.spec.store.artifact, self.spec.key), self.hear_seen)
+        watcher = prepared.task.watcher(partial(self.spec.store.artifact, self.spec.key), self.hear_seen) or NoWatcher()
+        if settings.watch.score_every is not None:
+            with self.phase("reference"):
+                watcher.prepare()
         with self.phase("train"), followed(self.folder, processes_of(launcher)) as place:
             self.latest.processes = place.size
             listeners = Listeners(
                 on_point=self.point,
-                on_progress=lambda step, of: report_progress(
-                    self.folder, "train", step, of, **self.latest.at(step, of)
-                ),
+                on_progress=partial(self.tell, "train"),
+                on_look=partial(self.tell, "look"),
                 on_speed=self.hear_speed,
                 on_steps=partial(log_steps, self.folder),
-                watcher=watcher or NoWatcher(),
+                watcher=watcher,
             )
             trained = train_share(self.spec, prepared, self.folder, place, listeners, self.trained_macs(prepared))
         self.curve = {(point.step, point.name): point for point in trained.curve}
@@ -199,10 +201,19 @@ class Trial:
         under: dict[str, Any] = {"device": effort.device, "precision": effort.precision, "steps": trained.steps}
         under |= recipe.rounded_otherwise
         self.quantities["validation_loss"] = Measured(value=trained.validation_loss, unit="1", conditions=under)
-        under = {**under, **settings.watch.conditions}  # which change the time alone, as what follows
+        under = {**under, **self.looks(effort)}  # which change the time alone, as what follows
         under = {**under, **computed_by(settings, place.size)}
         self.quantities["train_seconds"] = Measured(value=effort.seconds, unit="s", conditions=under)
         return trained
+
+    def tell(self, phase: str, step: int, of: int) -> None:
+        report_progress(self.folder, phase, step, of, **self.latest.at(step, of))
+
+    def looks(self, effort: Effort) -> dict[str, Any]:
+        """A condition of the time that a training took: what was seen meanwhile, whichever attempt looked."""
+        grids = sum(seen.grid is not None for seen in self.seen.values())
+        scores = sum(bool(seen.scores) for seen in self.seen.values())
+        return {"watch": {"grids": grids, "scores": scores}} if effort.look_seconds else {}
 
     def trained_macs(self, prepared: Prepared) -> int:
         """Multiply-adds of the network for one sample of the size that it is trained on."""
@@ -224,9 +235,9 @@ class Trial:
         for name, value in seen.values.items():
             self.latest.points[name] = CurvePoint(step=seen.step, name=name, value=value)
             self.tracking.log(self.latest.points[name])
-        if seen.grid is not None:
-            self.tracking.show(seen.step, {GRID: self.artifact(seen.grid)})
-        self.watched_seconds[seen.step] = seen.seconds
+        if seen.grid is not None and (grid := self.artifact(seen.grid)).exists():
+            self.tracking.show(seen.step, {GRID: grid})
+        self.seen[seen.step] = seen
 
     def point(self, point: CurvePoint) -> None:
         self.curve[point.step, point.name] = point
@@ -263,14 +274,21 @@ class Trial:
                 **({} if effort.peak_memory_bytes is None else {"peak_memory_bytes": effort.peak_memory_bytes}),
                 **({} if effort.speed is None else speed_fields(effort.speed)),
             }
-        if self.watched_seconds:
-            self.seconds["watch"] = round(sum(self.watched_seconds.values()), 3)  # of those of "train"
+            if effort.look_seconds:
+                self.seconds["watch"] = round(effort.look_seconds, 3)  # of `train_seconds`: of all attempts
+        self.forget_removed()
         size = sum(self.spec.store.artifact(self.spec.key, name).stat().st_size for name in self.artifacts)
         origin = completed_provenance(self.start, stage_seconds=self.seconds, artifact_bytes=size, **learnt)
         curve = tuple(self.curve[at] for at in sorted(self.curve))
         return record_of(
             self.spec, state, self.quantities, curve=curve, artifacts=self.artifacts, provenance=origin
         )  # fmt: skip
+
+    def forget_removed(self) -> None:
+        """What was seen lies there from early on, and somebody may have removed it since."""
+        for name in [name for name in self.artifacts if name.startswith(GRID)]:
+            if not self.spec.store.artifact(self.spec.key, name).exists():
+                del self.artifacts[name]
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

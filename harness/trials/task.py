@@ -99,7 +99,8 @@ class Task(Protocol):
         ...
 
     def watcher(self, keep: "Keep", hear: "Hear", /) -> Watcher | None:
-        """What looks at a network while it is trained, as the settings `watch` ask; None where they ask for nothing."""
+        """What looks at a network while it is trained, as the settings `watch` ask, and tells what earlier attempts
+        saw; None where nothing can be seen."""
         ...
 
     def score(self, trained: Trained, work: Work, /) -> Mapping[str, Quantity]:

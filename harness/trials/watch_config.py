@@ -4,7 +4,6 @@ None of them changes the training or its scores, so none is part of a trial's ke
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from harness.measure.quality_config import QualityConfig
 from harness.records.errors import UserError
@@ -42,13 +41,6 @@ class WatchConfig:
     def is_on(self) -> bool:
         return self.grid_every is not None or self.score_every is not None
 
-    @property
-    def conditions(self) -> dict[str, Any]:
-        """Of the time that a training took: what else it computed."""
-        grid = {} if self.grid_every is None else {"grid_every": self.grid_every}
-        score = {} if self.score_every is None else {"score_every": self.score_every, "samples": self.samples}
-        return {"watch": grid | score} if self.is_on else {}
-
     def shows_at(self, step: int) -> bool:
         return _is_due(self.grid_every, step)
 
@@ -58,6 +50,11 @@ class WatchConfig:
     def scored_by(self, quality: QualityConfig) -> QualityConfig:
         """The study's scoring with fewer samples."""
         return replace(quality, samples=self.samples, metrics=self.metrics)
+
+    def referred_by(self, quality: QualityConfig) -> QualityConfig:
+        """What the real images' features must serve: the study's scores, and those that are watched alone."""
+        alone = tuple(name for name in self.metrics if name not in quality.metrics)
+        return replace(quality, metrics=(*quality.metrics, *alone))
 
     def share(self, batch_size: int, evaluations: int) -> float:
         """Of a training's passes, what sampling adds, at most; a network is evaluated so often for a sample."""

@@ -95,7 +95,7 @@ def test_what_a_training_of_this_network_took_is_told_where_it_was_cut_likewise(
     assert not memory(records=[record(micro_batch=8)]).measured, "the peak of 8 pictures is not that of 64"
     assert memory("recipe.micro_batch=8", records=[record(micro_batch=8)]).measured
     assert not memory(records=[record(compile=True)]).measured
-    assert not memory(records=[record(watch={"grid_every": 5})]).measured
+    assert not memory(records=[record(watch={"grids": 5, "scores": 0})]).measured
     assert not memory(records=[record(processes=2, parallel="ddp")]).measured
     assert not memory("recipe.batch_size=32", records=[record()]).measured
 

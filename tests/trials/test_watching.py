@@ -2,6 +2,8 @@
 are told to the tracker and to `harness status`."""
 
 import json
+import os
+import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from safetensors.torch import load_file
 from tiny_study import share_cache, tiny_spec
 
 from harness.launch.attempt import AttemptStopped
-from harness.launch.events import read_progress
+from harness.launch.events import read_progress, read_steps
 from harness.models.pixels import NotFiniteError
 from harness.records.errors import UserError
 from harness.records.quantity import Failed
@@ -21,9 +23,10 @@ from harness.training import loop
 from harness.training.parallel import World
 from harness.trials.prepared import prepare
 from harness.trials.reported import Latest, left_text, newest_text
-from harness.trials.run import run_trial
+from harness.trials.run import Trial, run_trial
 from harness.trials.samples import by_class, initialised_network, write_grid
 from harness.trials.settings import settings_of
+from harness.trials.watch_config import WatchConfig
 from harness.trials.watching import GRID_COLUMNS, GRID_ROWS, PictureWatcher
 
 WATCHED = (
@@ -102,13 +105,14 @@ def test_watching_changes_no_bit_of_the_trial_and_no_key(watched, cache):
     for name, quantity in plain.record.quantities.items():
         if name != "train_seconds":
             assert watched.record.quantities[name] == quantity, name
-    more = {"watch": {"grid_every": 2, "score_every": 4, "samples": 24}}
+    more = {"watch": {"grids": 3, "scores": 1}}
     under = plain.record.quantities["train_seconds"].conditions
     assert watched.record.quantities["train_seconds"].conditions == {**under, **more}
     assert set(watched.record.artifacts) - set(plain.record.artifacts) == {
         "watched.json", "watched-00000002.png", "watched-00000004.png", "watched-00000006.png"
     }  # fmt: skip
-    assert watched.record.provenance["stage_seconds"]["watch"] > 0
+    assert 0 < watched.record.provenance["stage_seconds"]["watch"] < watched.record.quantities["train_seconds"].value
+    assert "watch" not in plain.record.provenance["stage_seconds"]
 
 
 def test_what_was_seen_is_scores_with_their_conditions_and_grids_from_the_same_noise(watched):
@@ -144,41 +148,67 @@ def test_the_tracker_is_told_in_the_order_of_steps(watched):
 
 def test_killed_and_asked_to_stop_it_has_seen_and_told_everything_once(watched, cache, monkeypatch):
     """Killed before a checkpoint; behind what it saw last, which is seen again; asked to stop while it looks, which it
-    leaves for the next attempt."""
+    leaves for the next attempt, and that one too; killed while it looks after the last step, and asked to stop there;
+    killed when all is seen. The attempt that ends it looks at nothing, and its record has what the others saw."""
     spec = spec_in("killed", cache, *WATCHED, "recipe.checkpoint_every=3")
-    advance, look, looks = loop.Training.advance, PictureWatcher.look, []
+    unwatched = replace(spec, settings=replace(spec.settings, watch=WatchConfig()))
+    advance, look, looks, folders = loop.Training.advance, PictureWatcher.look, [], []
+
+    def dies(*_):
+        raise KeyboardInterrupt
 
     def dies_at(step):
         def dying(self, at, batch):
             if at == step:
                 self.checkpoints.close()
-                raise KeyboardInterrupt
+                dies()
             return advance(self, at, batch)
 
         return dying
 
-    def stopped(self, at, batch):
-        self.stop.requested = self.stop.requested or at == 4
-        return advance(self, at, batch)
+    def looks_until(stopped_at, end):
+        def looking(self, step, *how):
+            said = read_progress(folders[-1])
+            assert (said.phase, said.step) == ("look", step)
+            if step == stopped_at:
+                end()
+            look(self, step, *how)
+            looks.append((step, self.has_seen(step)))
 
-    def looking(self, step, *how):
-        look(self, step, *how)
-        looks.append((step, self.has_seen(step)))
+        return looking
 
-    monkeypatch.setattr(PictureWatcher, "look", looking)
-    ends = ((dies_at(3), KeyboardInterrupt), (dies_at(5), KeyboardInterrupt), (stopped, AttemptStopped))
-    for number, (how, end) in enumerate(ends, start=1):
-        monkeypatch.setattr(loop.Training, "advance", how)
-        with pytest.raises(end):
-            run_trial(spec, attempt("killed", number))
-    monkeypatch.setattr(loop.Training, "advance", advance)
-    ended = run(spec, "killed", 4)
+    def is_asked_to_stop():
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    for owner, method, how, end in (
+        (loop.Training, "advance", dies_at(3), KeyboardInterrupt),
+        (loop.Training, "advance", dies_at(5), KeyboardInterrupt),
+        (PictureWatcher, "look", looks_until(4, is_asked_to_stop), AttemptStopped),
+        (PictureWatcher, "look", looks_until(4, is_asked_to_stop), AttemptStopped),
+        (PictureWatcher, "look", looks_until(6, dies), KeyboardInterrupt),
+        (PictureWatcher, "look", looks_until(6, is_asked_to_stop), AttemptStopped),
+        (Trial, "keep_weights", dies, KeyboardInterrupt),
+    ):
+        folders.append(attempt("killed", len(folders) + 1))
+        with monkeypatch.context() as patch:
+            patch.setattr(PictureWatcher, "look", looks_until(None, None))
+            patch.setattr(owner, method, how)
+            with pytest.raises(end):
+                run_trial(spec, folders[-1])
+    began = [line["to"] for line in read_steps(Path("attempts/killed")) if line["event"] == "began"]
+    assert began == [0, 0, 3, 4, 4, 6, 6]
+    assert looks == [(2, True), (2, True), (4, True), (4, False), (4, False), (4, True), (6, False), (6, True)]
+    for name in ("watched-00000002.png", "watched-00000004.png", "watched-00000006.png"):
+        assert spec.store.artifact(spec.key, name).read_bytes() == watched.content(name)
+    spec.store.artifact(spec.key, "watched-00000002.png").unlink()
+    ended = run(unwatched, "killed", 8)
+    assert ended.record.key == spec.key
     assert ended.record.provenance["continued_from"] == [3, 4]
-    assert looks == [(2, True), (2, True), (4, True), (4, False), (4, True), (6, True)]
     assert ended.seen == watched.seen
     assert ended.told == watched.told
-    for name in ("watched-00000002.png", "watched-00000004.png", "watched-00000006.png"):
-        assert ended.content(name) == watched.content(name)
+    assert set(watched.record.artifacts) - set(ended.record.artifacts) == {"watched-00000002.png"}
+    assert ended.record.provenance["stage_seconds"]["watch"] > 0
+    assert ended.record.quantities["train_seconds"].conditions["watch"] == {"grids": 3, "scores": 1}
 
 
 def test_processes_sample_a_share_each_and_together_what_one_does(watched):
@@ -193,36 +223,58 @@ def test_processes_sample_a_share_each_and_together_what_one_does(watched):
     assert watcher._sampled(network, labels, World(), lambda: True) is None
 
 
-def test_samples_that_are_no_numbers_are_said_and_end_nothing(watched, cache, monkeypatch):
-    spec, heard = replace(watched.spec, settings=replace(watched.spec.settings, out=Path("nan"))), []
-
-    task = prepare(spec.settings).task
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (NotFiniteError("3 of 16 images have values that are NaN"), "3 of 16 images have values that are NaN"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried\n8 GiB"), "out of memory: CUDA out of memory. Tried 8 GiB"),
+    ],
+)
+def test_samples_that_cannot_be_had_are_said_and_end_nothing(watched, tmp_path, monkeypatch, error, sentence):
+    task, heard = prepare(watched.spec.settings).task, []
 
     def batches(*_):
-        raise NotFiniteError("3 of 16 images have values that are NaN or infinite")
+        raise error
 
-    watcher = task.watcher(lambda name: Path("nan") / name, heard.append)
+    watcher = task.watcher(lambda name: tmp_path / name, heard.append)
     monkeypatch.setattr(type(task), "batches", batches)
     watcher.look(4, torch.nn.Identity(), World(), lambda: False)
     (seen,) = heard
-    failed = Failed(phase="watch", message="3 of 16 images have values that are NaN or infinite")
+    failed = Failed(phase="watch", message=sentence)
     assert (dict(seen.scores), seen.grid, seen.values) == ({"kid": failed, "fd": failed}, None, {})
+    assert seen.no_grid == failed
+    watcher.begin(4, World())  # as the next attempt reads it
+    assert watcher.watched.seen == ()
 
 
-def test_what_another_protocol_or_a_damaged_file_saw_is_forgotten(watched, tmp_path):
+def test_a_full_disk_ends_no_look_and_the_reference_is_the_study_s_own(watched):
+    task, heard = prepare(watched.spec.settings).task, []
+    watcher = task.watcher(lambda name: Path("/dev/null") / name, heard.append)
+    watcher.prepare()
+    assert watcher.reference.features is task.reference.features
+    assert watcher.reference.config.metrics == ("kid", "fd")
+    stages = list(watched.record.provenance["stage_seconds"])
+    assert stages.index("reference") + 1 == stages.index("train"), "before others wait for it"
+    watcher.look(4, initialised_network(watched.spec.architecture, 0), World(), lambda: False)
+    (seen,) = heard
+    assert set(seen.values) == {"watched.kid", "watched.fd"}
+    assert seen.no_grid.message.startswith("cannot write /dev/null/watched-00000004.png: ")
+
+
+def test_what_was_scored_otherwise_and_a_damaged_file_are_forgotten(watched, tmp_path):
 
     def begun(*overrides, content=None):
         task = prepare(settings_of_watched(*overrides)).task
         (tmp_path / "watched.json").write_bytes(watched.content("watched.json") if content is None else content)
         watcher = task.watcher(lambda name: tmp_path / name, lambda _seen: None)
         watcher.begin(4, World())
-        return [each.step for each in watcher.watched.seen]
+        return [(each.step, sorted(each.scores)) for each in watcher.watched.seen]
 
     def settings_of_watched(*overrides):
         return tiny_spec(*WATCHED, *overrides, f"out={watched.spec.settings.out}").settings
 
-    assert begun() == [2, 4]
-    assert begun("watch.samples=20") == []
+    assert begun() == begun("watch.grid_every=null", "watch.score_every=null") == [(2, []), (4, ["fd", "kid"])]
+    assert begun("watch.samples=20") == [(2, []), (4, [])]
     assert begun(content=b'{"seen": [') == []
     assert begun(content=b"[]") == []
 

@@ -189,9 +189,9 @@ class Denoise:
         decode, config = self.decode(next(network.parameters()).device), self.settings.sampling
         return sample_batches(network, self.prompts, labels, config, shape=self.shape, indices=indices, decode=decode)
 
-    def watcher(self, keep: Keep, hear: Hear) -> PictureWatcher | None:
+    def watcher(self, keep: Keep, hear: Hear) -> PictureWatcher:
         under = {**self.settings.recipe.rounded_otherwise, **sampling_conditions(self.settings.sampling)}
-        return PictureWatcher(self, under, keep, hear) if self.settings.watch.is_on else None
+        return PictureWatcher(self, under, keep, hear)
 
     # scores
 
