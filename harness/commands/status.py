@@ -314,12 +314,15 @@ def _spent(status: SweepStatus) -> str:
 
 
 def _jobs(column: str, jobs: Sequence[tuple[str, str, Job | None, str]]) -> list[RenderableType]:
-
+    """Only the columns in which one of them has something: a terminal is narrow."""
     if not jobs:
         return []
-    table = _table("running", *filter(None, [column]), "phase", "speed", "left", "newest", "attempt", "said", "worker")
-    for name, budget, job, other_study in jobs[:MOST_JOBS]:
-        table.add_row(name, *([budget] if column else []), *_job(job, other_study))
+    names = ("running", column, "phase", "speed", "left", "newest", "attempt", "said", "worker")
+    rows = [(name, budget, *_job(job, other_study)) for name, budget, job, other_study in jobs[:MOST_JOBS]]
+    told = [number for number in range(len(names)) if any(row[number] for row in rows)]
+    table = _table(*(names[number] for number in told))
+    for row in rows:
+        table.add_row(*(row[number] for number in told))
     more = len(jobs) - MOST_JOBS
     return [table, *([f"and {more:,} more"] if more > 0 else []), ""]
 
