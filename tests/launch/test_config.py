@@ -26,7 +26,7 @@ def test_every_setting_file_builds_the_launcher_it_is_named_after(name: str) -> 
         ({"kind": "lokal"}, "unknown value for 'launcher.kind': 'lokal'; choose one of: local, debug, slurm"),
         ({"kind": "local", "thread": 2}, "unknown setting 'launcher.thread'; choose one of: launcher.threads"),
         ({"kind": "local", "threads": 0}, "launcher.threads must be at least 1, not 0"),
-        ({"kind": "local", "stop_grace_s": 0.0}, "launcher.stop_grace_s must be above 0"),
+        ({"kind": "local", "stop_grace_s": 0.0}, "launcher.stop_grace_s must be a number above 0, not 0"),
         ({"kind": "slurm", "gpus": -1}, "launcher.gpus must be at least 0"),
         ({"kind": "slurm", "timeout_min": 1, "signal_delay_s": 90}, "signal_delay_s must lie between 0 and"),
         ({"kind": "slurm", "heartbeat_s": 60.0}, "lease_timeout_s must be at least three heartbeats (180 s)"),
