@@ -38,6 +38,7 @@ def refusal(capsys):
     from harness.cli import main  # as `workplace`
 
     def call(*words):
+        capsys.readouterr()  # of what came before
         assert main(words) == 2
         printed = capsys.readouterr()
         assert printed.out == ""

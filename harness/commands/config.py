@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +11,12 @@ from harness.commands.verb import Verb
 from harness.records.errors import UserError, unknown_name
 from harness.records.manifest import StudyKind
 from harness.records.plain import to_plain
+from harness.records.record import KEY
 
 if TYPE_CHECKING:
     from harness.architecture.config import ArchitectureConfig
     from harness.trials.promoted import Promoted
     from harness.trials.settings import Settings
-
-KEY = re.compile(r"[0-9a-f]{16}")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -31,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(write_yaml(_group(name, overrides), flow=None), end="")
     elif KEY.fullmatch(name):
         print(_trial(name, overrides), end="")
-    elif name.endswith((".yaml", ".yml")) and (promoted := promoted_in(Path(name))).origin is not None:
+    elif (promoted := promoted_in(Path(name))).origin is not None:
         print(_training(Path(name), promoted, overrides), end="")
     else:
         head, verb, content, settings = _study(name, overrides)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.records.errors import UserError, unknown_name
 from harness.records.manifest import study_folder
+from harness.records.record import KEY
 
 if TYPE_CHECKING:
     from harness.architecture.config import ArchitectureConfig
@@ -62,7 +63,7 @@ def _trained_on(name: str) -> int | None:
 def _named(name: str) -> ArchitectureConfig:
     from harness.architecture.catalogue import architecture
 
-    if re.fullmatch(r"[0-9a-f]{16}", name):
+    if KEY.fullmatch(name):
         raise UserError(
             f"'{name}' is a trial's key, and an architecture is meant here; give the trial's weights, "
             f"OUT/store/artifacts/{name}/ema{WEIGHTS}, or the YAML that `harness promote STUDY {name} --to FILE` writes"

@@ -6,11 +6,12 @@ import argparse
 import sys
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from harness.commands.operands import out_of
 from harness.commands.verb import Verb
 from harness.records.errors import UserError, unknown_name
+from harness.records.manifest import Rule
 from harness.records.store import check_file_writable, write_atomic
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from harness.search.contest import Contest
     from harness.search.rules import Choice
 
-RULES = ("best", "knee", "limit")
+RULES = get_args(Rule)
 
 
 def flags(parser: argparse.ArgumentParser) -> None:

@@ -124,8 +124,7 @@ def _named(name: str) -> str:
     from harness.records.manifest import TRAINING
     from harness.trials.promoted import promoted_in
 
-    is_file = name.endswith((".yaml", ".yml"))
-    return f"{TRAINING}{Path(name).stem}" if is_file and promoted_in(Path(name)).origin is not None else name
+    return name if promoted_in(Path(name)).origin is None else f"{TRAINING}{Path(name).stem}"
 
 
 def _source(out: Path, name: str) -> Manifest | SweepSummary:

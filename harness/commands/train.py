@@ -53,9 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     from harness.trials.promoted import promoted_in
     from harness.trials.settings import settings_of
 
-    show, config = Show(), architecture(arguments.name)
-    origin, promoted = _origin(arguments.name, config, show), promoted_in(Path(arguments.name))
-    of_file = promoted.settings
+    show, config, promoted = Show(), architecture(arguments.name), promoted_in(Path(arguments.name))
+    origin, of_file = _unedited(promoted.origin, arguments.name, config, show), promoted.settings
     composed = settings_of(arguments.overrides, {**DEFAULTS, **of_file})
     if composed.twin is not None:
         raise UserError(
@@ -188,11 +187,8 @@ def _train(folder: Path, specs: list[TrialSpec], origin: Origin | None, show: Sh
     return [records[spec.key] for spec in specs]
 
 
-def _origin(name: str, config: ArchitectureConfig, show: Show) -> Origin | None:
+def _unedited(origin: Origin | None, name: str, config: ArchitectureConfig, show: Show) -> Origin | None:
     """The trial that the file was promoted from, unless the file was edited since."""
-    from harness.trials.promoted import promoted_in
-
-    origin = promoted_in(Path(name)).origin
     if origin is not None and origin.fingerprint != config.fingerprint:
         show.note(f"{name} was edited since its promotion: the new record has no parent")
         return None

@@ -9,7 +9,6 @@ installed packages are known by their sha256.
 import functools
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -28,10 +27,10 @@ from harness.records.errors import UserError
 from harness.records.plain import IDENTITY_UNLESS_DEFAULT, canonical_json, from_plain, to_plain
 from harness.records.plain import fingerprint as content_fingerprint
 from harness.records.plain import identity as content_identity
+from harness.records.record import KEY
 from harness.records.store import file_sha256, write_atomic
 
 FORMAT = "unet-harness-weights-2"
-KEY = re.compile(r"[0-9a-f]{16}")  # of a trial, whose folder its weights lie in
 PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x04")  # how files of torch.save and pickle start
 
 

@@ -35,12 +35,16 @@ class Rung:
     Without a twin there is no `twin`; the first rung, which is compared with none, has neither."""
 
 
+Rule: TypeAlias = Literal["best", "knee", "limit"]
+"""By which a promotion chooses (`harness.search.rules`)."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Promotion:
     """How a network came from a study to its full training: its numbers there are read by that."""
 
     trials: tuple[str, ...] = ()  # the keys of its trainings there; of a rung, one a seed
-    rule: str = ""  # `best`, ...; empty where somebody named it
+    rule: str = ""  # a Rule; empty where somebody named it
     basis: Literal["", "search", "rescored", "rungs"] = ""  # whose values the rule went by
     among: int = 0  # how many it chose among
 

@@ -75,6 +75,13 @@ def known(quantity: Quantity) -> Known:
     raise UserError(f"no value: {why}")
 
 
+def known_or_expected(quantity: Quantity | None) -> Known | None:
+    """Its value; where a queue is still asked, what a model of the instrument says meanwhile."""
+    if isinstance(quantity, Unavailable):
+        return quantity.expected
+    return quantity if isinstance(quantity, Known) else None
+
+
 def value_of(quantity: Quantity | None) -> float | None:
     """The number, where there is one."""
     return float(quantity.value) if isinstance(quantity, Known) else None

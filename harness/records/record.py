@@ -1,5 +1,6 @@
 """The record of one trial: one architecture, one protocol, one seed, everything learnt about it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -8,6 +9,8 @@ from harness.records.plain import fingerprint
 from harness.records.quantity import Failed, Quantity, Unavailable
 
 SCHEMA = "trial-1"
+KEY, KEY_PREFIX = re.compile(r"[0-9a-f]{16}"), re.compile(r"[0-9a-f]{4,16}")
+"""Of a trial, and how one may be named."""
 State = Literal["complete", "failed", "rejected"]  # rejected: a cheap gate's limit was violated, nothing was trained
 
 

@@ -30,6 +30,11 @@ def escaped(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def count_text(number: int, what: str) -> str:
+    """`1 seed`, `1,200 seeds`."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
 def console(*, stderr: bool = False, file: TextIO | None = None) -> "Console":
     """Where rich writes: texts as they are, tables with lines that the encoding has."""
     from rich.console import Console

@@ -5,7 +5,6 @@ file leaves out is as on that page: the sections, facts, controls and observed c
 columns, with all that is built on them, where it has no columns.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -17,6 +16,7 @@ from harness.records.judging import GENERATED_PICTURES, Judging
 from harness.records.manifest import StudyKind
 from harness.records.plain import from_plain
 from harness.records.quantities import TWIN, Spread, known_quantity, more_is_better
+from harness.records.record import KEY
 from harness.records.yaml_text import read_yaml
 from harness.reporting.subjects import Study
 
@@ -92,7 +92,7 @@ class OthersWeights:
     title: str = ""  # where it is left out, the printed row's, with "published weights"
 
     def __post_init__(self) -> None:
-        if re.fullmatch("[0-9a-f]{16}", self.key) is None:
+        if KEY.fullmatch(self.key) is None:
             raise UserError(
                 "others' weights have a key of 16 hex digits, the `trial` of their scores in the store's measurements, "
                 f"not '{self.key}'"

@@ -22,22 +22,17 @@ def render(frames: Frames, sections: Sequence[Section]) -> str:
     """The HTML text. Every text is escaped by the templates; figures are data that page.js draws."""
     contents = [(section, content) for section in sections if (content := section.content(frames)) is not None]
     drawn = {section.name: json.loads(c.figure.to_json()) for section, c in contents if c.figure is not None}
-    return (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            study=frames.study,
-            title=frames.definition.title or frames.study.name,
-            question=frames.definition.question,
-            header=list(_pieces(contents, "header")),
-            body=list(_pieces(contents, "body")),
-            payload=_json(
-                {"figures": drawn, "light": _theme("#1d2330", "#e4e7ec"), "dark": _theme("#d7dbe3", "#333a46")}
-            ),
-            plotly_js=Markup(get_plotlyjs()),
-            style=Markup((TEMPLATES / "style.css").read_text()),
-            script=Markup((TEMPLATES / "page.js").read_text()),
-        )
+    template = _environment().get_template("page.html.j2")
+    return template.render(
+        study=frames.study,
+        title=frames.definition.title or frames.study.name,
+        question=frames.definition.question,
+        header=list(_pieces(contents, "header")),
+        body=list(_pieces(contents, "body")),
+        payload=_json({"figures": drawn, "light": _theme("#1d2330", "#e4e7ec"), "dark": _theme("#d7dbe3", "#333a46")}),
+        plotly_js=Markup(get_plotlyjs()),
+        style=Markup((TEMPLATES / "style.css").read_text()),
+        script=Markup((TEMPLATES / "page.js").read_text()),
     )
 
 

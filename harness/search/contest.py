@@ -19,8 +19,9 @@ from harness.measure.statistics import noise_of
 from harness.records.errors import UserError, unknown_name
 from harness.records.manifest import read_manifest, study_folder
 from harness.records.quantities import QUANTITIES, TWIN, is_learnt
-from harness.records.quantity import Known, Quantity, Unavailable
+from harness.records.quantity import Known, known_or_expected
 from harness.records.record import TrialRecord, trial_key
+from harness.records.terminal import count_text
 from harness.search.candidates import FreshScore, rescored_in
 from harness.search.finalists import Compared
 from harness.search.study import DEFINITION, directions_of, stored_study
@@ -50,7 +51,7 @@ class Value:
             return f"{self.value:,.0f}"
         between = [] if self.low is None or self.high is None else [f"{self.low:.4g} to {self.high:.4g}"]
         how = ["predicted"] if self.kind == "predicted" else []
-        count = [] if self.trainings is None else [_count(self.trainings, "training")]
+        count = [] if self.trainings is None else [count_text(self.trainings, "training")]
         said = ", ".join([*between, *how, *count])
         return f"{self.value:.4g}{said and f' ({said})'}"
 
@@ -71,17 +72,15 @@ class Contender:
         without = dict.fromkeys(self.told_by.keys() - self.scores(name).keys(), f"without {name}")
         seeds = len(self.told_by) + len(self.missing)
         counts = Counter({**self.missing, **without}.values())
-        return ", ".join(f"of {_count(seeds, 'seed')} {count} {why}" for why, count in sorted(counts.items()))
+        return ", ".join(f"of {count_text(seeds, 'seed')} {count} {why}" for why, count in sorted(counts.items()))
 
     def own_value(self, name: str) -> Known | None:
         """Of a quantity that no seed changes: that of the record to be promoted, else of another."""
-        found = (known_or_expected(each.quantities.get(name)) for each in (self.record, *self.told_by.values()))
-        return next((each for each in found if each is not None), None)
+        return _first(name, (self.record, *self.told_by.values()))
 
     def told_value(self, name: str) -> Known | None:
         """Of one that a seed changes: that of the first seed that has it."""
-        found = (known_or_expected(each.quantities.get(name)) for each in self.told_by.values())
-        return next((each for each in found if each is not None), None)
+        return _first(name, self.told_by.values())
 
     def scores(self, name: str) -> dict[int, float]:
         """Seed -> value of a quantity that a seed changes."""
@@ -277,17 +276,12 @@ def _fresh_records(out: Path, scores: Sequence[FreshScore]) -> dict[int, TrialRe
     return {seed: record for seed, record in told.items() if record is not None and record.state == "complete"}
 
 
-def known_or_expected(quantity: Quantity | None) -> Known | None:
-    """Its value; where a queue is still asked, what a model of the instrument says meanwhile."""
-    if isinstance(quantity, Unavailable):
-        return quantity.expected
-    return quantity if isinstance(quantity, Known) else None
+def _first(name: str, records: Iterable[TrialRecord]) -> Known | None:
+    """What the first of them has that has it."""
+    found = (known_or_expected(each.quantities.get(name)) for each in records)
+    return next((each for each in found if each is not None), None)
 
 
 def _value(known: Known) -> Value:
     low, high = getattr(known, "low", None), getattr(known, "high", None)
     return Value(value=float(known.value), low=low, high=high, kind=known.kind)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"

@@ -24,7 +24,7 @@ from harness.architecture.edits import with_edits
 from harness.records.errors import UserError
 from harness.records.judging import Judging
 from harness.records.plain import fingerprint, identity
-from harness.records.quantity import Counted, Failed, Quantity, Unavailable, value_of
+from harness.records.quantity import Counted, Failed, Quantity, Unavailable, known_or_expected, value_of
 from harness.records.record import TrialRecord, why
 from harness.search.candidates import Candidate
 from harness.search.knob import Knob, Parameters, Value, varied
@@ -116,7 +116,7 @@ def awaited(count: int) -> str:
 
 
 def _or_expected(quantity: Quantity | None) -> float | None:
-    return value_of(quantity.expected if isinstance(quantity, Unavailable) else quantity)
+    return value_of(known_or_expected(quantity))
 
 
 def _reason(quantity: Quantity | None) -> str:

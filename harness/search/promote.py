@@ -3,7 +3,6 @@
 Which one a rule chooses: `rules.py`.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from harness.records.errors import UserError, unknown_name
 from harness.records.manifest import MANIFEST_FILE, Promotion, read_manifest, study_folder
 from harness.records.plain import from_plain, to_plain
 from harness.records.quantity import value_of
-from harness.records.record import TrialRecord, trial_key, why
+from harness.records.record import KEY_PREFIX, TrialRecord, trial_key, why
 from harness.search.candidates import Candidate, candidate_of, checkpoints_key
 from harness.search.status import grouped
 from harness.search.study import CHECKPOINTS, DEFINITION, stored_study, studies_in
@@ -26,8 +25,6 @@ from harness.trials.promoted import Origin, trained_on, written
 from harness.trials.spec import store_of
 from harness.trials.studies import study_names
 from harness.trials.task_config import task_of
-
-KEY_PREFIX = re.compile(r"[0-9a-f]{4,16}")
 
 
 def candidates(out: Path, name: str, trial: str | None = None) -> list[TrialRecord]:

@@ -12,16 +12,13 @@ the chord. Whose it is does not hang on that: however the axes are stretched, th
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from harness.records.better import front_of, is_better
 from harness.records.errors import UserError
+from harness.records.manifest import Rule
 from harness.records.quantities import is_learnt, more_is_better, scale_of, title_of
 from harness.search.contest import Contender, Contest, Value
 from harness.search.pareto import scaled
-
-Rule = Literal["best", "knee", "limit"]
-RULES: tuple[Rule, ...] = ("best", "knee", "limit")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

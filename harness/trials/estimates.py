@@ -24,6 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 from harness.architecture.config import ArchitectureConfig
 from harness.launch.config import SlurmLauncher, jobs_at_once, processes_of
@@ -31,6 +32,7 @@ from harness.records.eta import duration
 from harness.records.quantity import value_of
 from harness.records.record import TrialRecord
 from harness.records.store import Store
+from harness.records.terminal import count_text
 from harness.training.device import resolve_device
 from harness.training.recipe import Recipe
 from harness.training.speed import FORWARD, RECOMPUTED, WITH_BACKWARD
@@ -172,7 +174,10 @@ def throughput_of(settings: Settings, store: Store, networks: AbstractSet[str] =
         return Throughput(settings.launcher.tflops * 1e12, "launcher.tflops")
     on_cpu, (precision, _) = settings.recipe.device == "cpu", precision_there(settings)
     records = list(store.trials())
-    alike = [each for each in records if {each.architecture_fingerprint} == networks and _is_alike(each, settings)]
+    computed = (settings.recipe.batch_size, precision, computed_by(settings, processes_of(settings.launcher)))
+    alike = [
+        each for each in records if {each.architecture_fingerprint} == networks and _was_computed(each) == computed
+    ]
     for found, source in (
         (
             alike,
@@ -182,20 +187,17 @@ def throughput_of(settings: Settings, store: Store, networks: AbstractSet[str] =
     ):
         if reached := _reached(found, on_cpu=on_cpu):
             device, rates = max(reached.items(), key=lambda each: len(each[1]))
-            count = f"{len(rates)} training{'s' * (len(rates) != 1)}"
-            return Throughput(median(rates), f"{source.format(count=count)} {device}")
+            return Throughput(median(rates), f"{source.format(count=count_text(len(rates), 'training'))} {device}")
     if on_cpu:
         return Throughput(None, "no training in the store tells what this processor reaches; launcher.tflops=T says so")
     source = "assumed, a tenth of an H100's dense bfloat16 peak; launcher.tflops=T sets it"
     return Throughput(ASSUMED_TFLOPS * 1e12, source)
 
 
-def _is_alike(record: TrialRecord, settings: Settings) -> bool:
-    """Whether a step of it was computed as these settings' would be, whatever its network."""
-    recipe, own = settings.recipe, record.protocol.get("recipe", {})
-    batch = (own.get("batch_size"), own.get("precision")) == (recipe.batch_size, precision_there(settings)[0])
-    cut = computed_by(settings, processes_of(settings.launcher))
-    return batch and was_computed_by(record.quantities.get("train_seconds")) == cut
+def _was_computed(record: TrialRecord) -> tuple[Any, Any, Mapping[str, Any]]:
+    """Its batch, its precision and how it was cut: what a step takes, beside the network."""
+    recipe = record.protocol.get("recipe", {})
+    return recipe.get("batch_size"), recipe.get("precision"), was_computed_by(record.quantities.get("train_seconds"))
 
 
 def _reached(records: Iterable[TrialRecord], *, on_cpu: bool) -> Mapping[str, list[float]]:
@@ -254,7 +256,7 @@ def estimate_lines(estimated: Estimate, settings: Settings, *, with_controls: bo
     if estimated.data_bytes is not None:
         disk.append(f"{size_text(estimated.data_bytes)} of prepared data")
     lines.append(f"disk: {', '.join(disk)}")
-    trainings = f"{estimated.trainings:,} training{'s' * (estimated.trainings != 1)}"
+    trainings = count_text(estimated.trainings, "training")
     lines.append(f"jobs: {trainings}{', and one of controls' * with_controls}, {estimated.at_once} at once")
     return [*lines, NOT_COUNTED + _watched(settings)]
 

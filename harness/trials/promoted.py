@@ -17,7 +17,6 @@ What begins so is, on the CPU, bit-identical to a training from step 0; `continu
 steps it went on.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -27,7 +26,7 @@ from harness.launch.attempt import shared_of
 from harness.records.errors import UserError, of_file
 from harness.records.manifest import Promotion
 from harness.records.plain import Plain, differences, fingerprint, from_plain, identity, to_plain
-from harness.records.record import TrialRecord
+from harness.records.record import KEY, TrialRecord
 from harness.records.yaml_text import read_yaml, write_yaml
 from harness.trials.compose import PROTOCOL, merged, parsed, protocol_lines
 from harness.trials.protocols import differing_settings, protocol_name_of
@@ -45,7 +44,6 @@ OF_TRAINING = (
 )  # fmt: skip
 """The groups of a study's settings that a promotion takes along; the others say where and how its jobs run."""
 
-KEY = re.compile(r"[0-9a-f]{16}")
 OF_MACHINE = ("recipe.device", "recipe.data_workers", "recipe.micro_batch")
 """Settings that are none of the training: where it is computed, and how that is cut."""
 
@@ -111,7 +109,7 @@ class Promoted:
 
 def promoted_in(path: Path) -> Promoted:
     """What the file says; of one that no promotion wrote, nothing. UserError for one that was edited and is none."""
-    content = read_yaml(path) if path.is_file() else None
+    content = read_yaml(path) if path.suffix in (".yaml", ".yml") and path.is_file() else None
     if not isinstance(content, Mapping) or "origin" not in content:
         return Promoted()
     with of_file(path):

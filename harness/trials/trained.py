@@ -4,7 +4,6 @@ it was promoted to; and the record of its trial.
 Torch is loaded for a file of weights alone.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,7 +13,7 @@ from harness.measure.quality_config import QualityConfig
 from harness.models.extractor_config import EfficientNetLite0Extractor, InceptionV3Extractor
 from harness.records.errors import UserError
 from harness.records.plain import to_plain
-from harness.records.record import TrialRecord, why
+from harness.records.record import KEY_PREFIX, TrialRecord, why
 from harness.records.store import Store
 from harness.trials.compose import compose_plain, parsed
 from harness.trials.settings import Settings, settings_of
@@ -26,7 +25,6 @@ OTHERS = "a folder or a file of images or statistics"
 QUALITY = "quality"
 FILES = (".safetensors", ".yaml", ".yml")
 """How the names of a network's files end."""
-KEY_PREFIX = re.compile(r"[0-9a-f]{4,16}")
 WEIGHTS = "ema.safetensors"
 
 

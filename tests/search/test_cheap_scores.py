@@ -43,18 +43,6 @@ def workplace(studied, monkeypatch):
     return studied
 
 
-@pytest.fixture
-def refused_by(capsys):
-    def call(*words):
-        capsys.readouterr()
-        assert main(list(words)) == 2
-        said = capsys.readouterr().err
-        assert said.count("\n") == 1
-        return said
-
-    return call
-
-
 def records():
     """Of the six, in the order of their keys."""
     return [r for r in Store(Path("runs/store")).trials() if r.seed == 0 and r.protocol["recipe"]["steps"] == 8]
@@ -170,9 +158,9 @@ def test_the_table_says_signs_and_directions(workplace, capsys):
     assert "(a random choice)" in said
 
 
-def test_too_few_architectures_are_one_sentence(workplace, refused_by, monkeypatch):
+def test_too_few_architectures_are_one_sentence(workplace, refusal, monkeypatch):
     monkeypatch.setattr(proxies, "FEWEST", 24)
-    said = refused_by("proxies", "search")
+    said = refusal("proxies", "search")
     assert "'search' has 6 architectures with a kid under one protocol and seed" in said
     assert "at least 24" in said
     assert "`harness sweep search trials=24`" in said
@@ -198,9 +186,9 @@ def studied_so(monkeypatch, **attributes):
     monkeypatch.setattr(proxies, "stored_study", lambda *_: study)
 
 
-def test_a_sweep_with_several_budgets_is_refused_before_its_records_are_read(workplace, refused_by, monkeypatch):
+def test_a_sweep_with_several_budgets_is_refused_before_its_records_are_read(workplace, refusal, monkeypatch):
     studied_so(monkeypatch, began={"budgets": [2, 4]})
-    assert "judge those on a sweep with one budget" in refused_by("proxies", "search")
+    assert "judge those on a sweep with one budget" in refusal("proxies", "search")
 
 
 @pytest.mark.parametrize(
@@ -231,8 +219,8 @@ def test_an_ablations_rungs_are_said_to_be_chosen_by_hand(workplace, capsys, mon
     assert "the rungs were chosen by hand" in capsys.readouterr().out
 
 
-def test_other_settings_than_the_trials_were_scored_with_are_refused(workplace, refused_by):
-    said = refused_by("proxies", "search", "quality.reference_samples=32")
+def test_other_settings_than_the_trials_were_scored_with_are_refused(workplace, refusal):
+    said = refusal("proxies", "search", "quality.reference_samples=32")
     assert "was scored with other settings of quality than these" in said
 
 

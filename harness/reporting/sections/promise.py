@@ -9,6 +9,7 @@ from harness.measure.statistics import noise_of
 from harness.records.manifest import Promotion
 from harness.records.quantities import QUANTITIES, TWIN
 from harness.records.record import TrialRecord
+from harness.records.terminal import count_text
 from harness.reporting.cells import Text, exact, reading_text
 from harness.reporting.format import number
 from harness.reporting.frames import departures, reading
@@ -78,12 +79,12 @@ def chosen_by(promotion: Promotion | None) -> str:
 def _promise(name: str, promise: Promise, frames: Frames) -> dict[str, object]:
     given = [record for (subject, _), record in frames.records.items() if subject == name and record is not None]
     parent = promise.searched[0]
-    own = f"seed {parent.seed}" if len(promise.searched) == 1 else _count(promise.searched, "seed")
+    own = f"seed {parent.seed}" if len(promise.searched) == 1 else count_text(len(promise.searched), "seed")
     columns = [("The search", f"{parent.name}, {own}", list(promise.searched))]
     if promise.again:
-        columns.append(("Re-scored", _count(promise.again, "fresh seed"), list(promise.again)))
+        columns.append(("Re-scored", count_text(len(promise.again), "fresh seed"), list(promise.again)))
     told = [(title, of, records, ", ".join(_apart(records, frames))) for title, of, records in columns]
-    told.append(("Full training", _count(given, "seed"), given, ""))
+    told.append(("Full training", count_text(len(given), "seed"), given, ""))
     apart = _apart([*promise.searched, *promise.again], frames)
     names = _quantities([*promise.again, *promise.searched, *given], frames)
     rows = [
@@ -132,10 +133,6 @@ def _cell(quantity: str, title: str, records: Sequence[TrialRecord], other: str)
 
 def _between(low: float | None, high: float | None, what: str) -> str:
     return "" if low is None or high is None else f"{number(low)} to {number(high)}{what and f', {what}'}"
-
-
-def _count(records: Sequence[TrialRecord], what: str) -> str:
-    return f"{len(records)} {what}{'s' * (len(records) != 1)}"
 
 
 SECTION = Section(name="promise", title="Promised and given", template=TEMPLATE, content=content, kinds=("ablation",))
