@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.models.pixels import to_model_range
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Rows:
     """The rows of some parts, one after another, as `Images`: mapped into memory when a process first asks."""
 
@@ -33,17 +34,8 @@ class Rows:
 
     def rows(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Those of these numbers (B, ...), each copied once, and their classes (B,)."""
-        chosen = np.asarray(numbers, np.int64)
-        file_of = np.searchsorted(self.firsts, chosen, side="right") - 1
-        files = file_of.tolist()
-        mapped = {file: _mapped(self.files[file]) for file in set(files)}
-        row = mapped[files[0]].row
-        read, size = np.empty((len(files), *row.shape), row.dtype), row.nbytes
-        target = read.data.cast("B")  # as bytes: an array's own slices take a microsecond each
-        contents = [mapped[file].content for file in files]
-        firsts = ((chosen - self.firsts[file_of]) * size).tolist()
-        for content, first, place in zip(contents, firsts, range(0, read.nbytes, size), strict=True):
-            target[place : place + size] = content[first : first + size]
+        chosen, mapped = np.asarray(numbers, np.int64), _mapped(self)
+        read = mapped.over_all[mapped.place_of_row[chosen]]
         return torch.from_numpy(read), torch.from_numpy(self.labels[chosen])
 
 
@@ -71,11 +63,24 @@ class Latents:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Mapped:
-    row: NDArray[Any]  # the first one, for the shape and type of all
-    content: memoryview  # the bytes of all
+    """The rows of several maps as elements of one array, so that NumPy gathers a batch in one pass, as from one map: a
+    loop over its rows takes 1.3 of that time. The array lies over the addresses from the lowest map on, in steps that
+    divide every distance between rows; what is between the maps is no row's place, and never read."""
+
+    over_all: NDArray[Any]  # (places, ...)
+    place_of_row: NDArray[np.int64]  # (N,)
+    maps: Sequence[NDArray[Any]]  # kept, since `over_all` holds the lowest alone
 
 
-@functools.cache
-def _mapped(path: Path) -> _Mapped:
-    rows = np.load(path, mmap_mode="r", allow_pickle=False)
-    return _Mapped(rows[0], rows.data.cast("B"))
+@functools.lru_cache(maxsize=16)
+def _mapped(rows: Rows) -> _Mapped:
+    maps = [np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray) for path in rows.files]
+    addresses = np.array([one.__array_interface__["data"][0] for one in maps])
+    lowest, row_bytes = maps[int(addresses.argmin())], maps[0].strides[0]
+    numbers = np.arange(len(rows))
+    file_of = np.searchsorted(rows.firsts, numbers, side="right") - 1
+    beyond = (addresses - addresses.min())[file_of] + (numbers - rows.firsts[file_of]) * row_bytes
+    step = int(np.gcd.reduce(beyond, initial=row_bytes))
+    place_of_row = beyond // step
+    shape, strides = (int(place_of_row.max()) + 1, *lowest.shape[1:]), (step, *lowest.strides[1:])
+    return _Mapped(as_strided(lowest, shape, strides, writeable=False), place_of_row, maps)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from harness.data.config import ImageFolderConfig, PreparedConfig
 from harness.data.dataset import load_dataset
 from harness.data.prepare import PrepareConfig, prepare_data
 from harness.data.prepared import LOG, MANIFEST, read_manifest
+from harness.data.rows import Latents, Rows
 from harness.models import tiny_autoencoder
 from harness.models.autoencoder import load_matching
 from harness.models.autoencoder_config import PixelsAutoencoder, TinyAutoencoder
@@ -122,8 +124,6 @@ def test_pixels_without_an_autoencoder(tmp_path, source):
 
 def test_a_distribution_is_drawn_from_anew(tmp_path):
     """Rows are mean and standard deviation; what is drawn has them, and depends on the generator alone."""
-    from harness.data.rows import Latents, Rows
-
     empty = Rows((), np.zeros(0, np.int64), np.zeros(0, np.int64))
     latents = Latents(train=empty, heldout=empty, fingerprint="", autoencoder={}, is_sampled=True)
     rows = torch.cat([torch.full((4000, 1, 2, 2), 3.0), torch.full((4000, 1, 2, 2), 0.5)], dim=1).half()
@@ -133,6 +133,22 @@ def test_a_distribution_is_drawn_from_anew(tmp_path):
     assert float(drawn.std()) == pytest.approx(0.5, abs=0.02)
     assert torch.equal(drawn, latents.network_inputs(rows, normals(generator(0, "encoding", 0), len(rows))))
     assert not torch.equal(drawn, latents.network_inputs(rows, normals(generator(1, "encoding", 0), len(rows))))
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 7), (16, 32, 32)])  # a row of 210 bytes, and of some pages
+def test_rows_of_many_files_are_gathered_as_from_one(shape, tmp_path):
+    content = np.random.default_rng(0).standard_normal((50, *shape)).astype(np.float16)
+    files = tuple(tmp_path / f"{number}.npy" for number in range(8))
+    for number, path in enumerate(files):
+        np.save(path, content[7 * number : 7 * number + 7])
+    rows, chosen = Rows(files, 7 * np.arange(8), np.arange(50) % 3), [49, 0, 7, 6, 20, 20, 48]
+    read, labels = rows.rows(chosen)
+    assert np.array_equal(read.numpy(), content[chosen])
+    assert labels.tolist() == [number % 3 for number in chosen]
+    read.zero_()  # its own memory: the files stay as they are
+    again, _ = pickle.loads(pickle.dumps(rows)).rows(range(50))
+    assert np.array_equal(again.numpy(), content)
+    assert len(pickle.dumps(rows)) < content.nbytes
 
 
 # Killed and started again
@@ -146,7 +162,7 @@ from harness.data.config import ImageFolderConfig
 from harness.data.dataset import load_dataset
 from harness.models.autoencoder_config import TinyAutoencoder
 
-source, encoder, decoder, to, at, where = sys.argv[1:]
+source, encoder, decoder, to, at, where, threads = sys.argv[1:]
 made, log = 0, prepare.Preparation.log
 
 def dies(self, name, event):
@@ -162,7 +178,7 @@ prepare.Preparation.log = dies
 data = load_dataset(ImageFolderConfig(path=Path(source), size=16, color="rgb"))
 autoencoder = TinyAutoencoder(encoder=Path(encoder), decoder=Path(decoder))
 how = prepare.PrepareConfig(to=Path(to), shard=7, batch=3, scale_pictures=8, flips=True)
-torch.set_num_threads(1)
+torch.set_num_threads(int(threads))  # the encoder's rounding depends on their number
 prepare.prepare_data(how, data, autoencoder, torch.device("cpu"))
 """
 
@@ -171,8 +187,8 @@ def test_after_kills_no_shard_is_made_twice_and_all_bytes_are_equal(tmp_path, au
     """Killed between a shard and its line in the log, and behind the line; then continued here."""
     folder, killed = write_folder(tmp_path / "source", ("cat", "dog"), each=24), tmp_path / "killed"
     for at, where in ((3, "before"), (2, "after")):
-        words = [str(each) for each in (folder, autoencoder.encoder, autoencoder.decoder, killed, at, where)]
-        done = subprocess.run([sys.executable, "-c", FILL, *words], check=False, env=os.environ)
+        words = [folder, autoencoder.encoder, autoencoder.decoder, killed, at, where, torch.get_num_threads()]
+        done = subprocess.run([sys.executable, "-c", FILL, *map(str, words)], check=False, env=os.environ)
         assert done.returncode == -signal.SIGKILL
         with pytest.raises(UserError, match=r"is half done, \d+ of \d+ shards; run the same"):
             read(killed)
