@@ -19,7 +19,7 @@ demo: $(VENV)/.installed-run  ## set up, run the ladder at laptop scale, print t
 test: $(VENV)/.installed-test  ## set up, run the default tests
 	$(TESTS) -n 2 -m "not slow and not browser and not slurm and not gpu and not benchmark"
 
-test-slow: $(VENV)/.installed-test  ## minutes-long tests and those that need Chromium; what needs gigabytes one at a time
+test-slow: $(VENV)/.installed-test  ## long tests and those that need Chromium; what needs gigabytes one at a time
 	$(TESTS) -n 3 --dist loadgroup --timeout 1200 -m "(slow or browser) and not slurm and not gpu and not benchmark"
 
 test-slurm: $(VENV)/.installed-test  ## tests on a real one-node Slurm, which they start; skipped without root or its packages

@@ -105,6 +105,7 @@ def test_a_pipe_gets_each_line_when_it_is_written():
         assert reader.readline() == "a line\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words", ["measure laptop/thin_sdxl --latent 8", "compare mqa first_stage_ca", "settings data", "--help"]
 )
@@ -152,6 +153,7 @@ def test_the_start_is_light(code):
     assert not loaded & {*HEAVY, "numpy", "pandas", "plotly", "yaml", "rich"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "allowed"),
     [

@@ -84,6 +84,7 @@ def test_compare_refuses_what_cannot_be_compared(capsys):
     assert "takes two architectures, and 'snapgen' is one" in refused(capsys, "compare", "snapgen")
 
 
+@pytest.mark.slow
 def test_every_published_count_is_met():
     """The table of target, count and tolerance for every number that counting can check: 31 of them, no misses."""
     checks = [check for sheet in SHEETS for check in checks_of(sheet)]

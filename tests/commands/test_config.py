@@ -55,6 +55,7 @@ def test_a_sweep_that_is_printed_is_the_same_sweep(name, overrides, printed, tmp
         assert getattr(again, field) == getattr(definition, field), field
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", list(groups()))
 def test_a_group_that_is_printed_makes_the_same_settings(group, printed):
     needs = ["data.path=/x"] if group == "data" else []
@@ -74,6 +75,7 @@ def test_a_study_whose_autoencoder_is_not_here_is_printed_whole(capsys):
     assert "harness: the protocol is not known here: " in printed.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

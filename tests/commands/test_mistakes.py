@@ -137,6 +137,7 @@ def test_a_mistake_is_one_sentence(words, sentence, refused, tmp_path, monkeypat
     assert not (tmp_path / "runs" / "store").exists()
 
 
+@pytest.mark.slow
 def test_a_mistyped_word_is_noticed_before_torch_is_loaded():
     code = "import sys; from harness.cli import main; print([main(words.split()) for words in sys.argv[1:]]); "
     code += "sys.exit('torch' in sys.modules)"

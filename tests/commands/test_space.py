@@ -32,6 +32,7 @@ def drawn(name, count):
     return list(itertools.islice(draws(space_named(name), seed=0), count))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", MANY)
 @pytest.mark.parametrize("name", LAPTOP)
 def test_architectures_of_the_laptop_spaces_build_run_and_count(name, count):
@@ -50,6 +51,7 @@ def test_architectures_of_the_laptop_spaces_build_run_and_count(name, count):
         assert cost.macs > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", MANY)
 @pytest.mark.parametrize("name", FULL_SIZE)
 def test_architectures_of_the_full_size_spaces_build_and_count(name, count):

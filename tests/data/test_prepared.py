@@ -183,6 +183,7 @@ prepare.prepare_data(how, data, autoencoder, torch.device("cpu"))
 """
 
 
+@pytest.mark.slow
 def test_after_kills_no_shard_is_made_twice_and_all_bytes_are_equal(tmp_path, autoencoder):
     """Killed between a shard and its line in the log, and behind the line; then continued here."""
     folder, killed = write_folder(tmp_path / "source", ("cat", "dog"), each=24), tmp_path / "killed"

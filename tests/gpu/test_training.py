@@ -142,6 +142,7 @@ def test_no_step_waits_for_the_device_between_points_of_the_curve(
         torch.cuda.set_sync_debug_mode("default")
 
 
+@pytest.mark.slow
 @ON_BOTH
 def test_batches_made_ahead_and_read_by_workers_change_nothing(tmp_path, device, monkeypatch) -> None:
     expected = trained(tmp_path / "memory", device)
@@ -225,6 +226,7 @@ def test_a_recorded_training_has_dropout_and_buffers(tmp_path, device, no_tf32: 
     assert curves[1] == pytest.approx(curves[0], rel=1e-3)
 
 
+@pytest.mark.slow
 @ON_BOTH
 def test_a_batch_is_left_out_of_a_recorded_training_too(tmp_path, device, monkeypatch, no_tf32: None) -> None:
     """Step 7, behind the recording: its gradients are no numbers, and the next replay's are."""

@@ -248,6 +248,7 @@ TRAINED = [(name, True) for name in NETWORKS if name.startswith("laptop/")]
 """With dropout: of all the layers that there are, and of few sizes."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "trains"), [(name, False) for name in NETWORKS] + TRAINED)
 def test_the_catalogue_counts_the_same_with_and_without(name, trains):
     config = architecture(name)

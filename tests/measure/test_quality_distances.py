@@ -114,6 +114,7 @@ def test_the_known_kid_is_that_of_many_images():
 WORLD = World(images=256, reference=256, width=16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["KID", "FD"])
 @pytest.mark.parametrize("world", [WORLD, replace(WORLD, shift=0.1), replace(WORLD, classes=10, apart=1.0)])
 def test_intervals_cover(world, name):
@@ -137,6 +138,7 @@ def test_a_bootstrap_would_be_biased_upwards(name):
     assert bias > 2 * deviation
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["KID", "FD"])
 def test_what_two_networks_share_cancels_in_their_difference(name):
     pair = paired(WORLD, name, 400, 0.35)

@@ -74,6 +74,7 @@ def test_outputs_equal_the_papers_prose(name):
     assert_equal_to_the_paper(name, module, inputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["thin_sdxl", "sepconv", "expanded_sepconv", "snapgen"])  # the others have their names
 def test_parameters_at_full_size_are_those_of_the_papers_prose(name):
     """Every name and every shape, on the meta device."""

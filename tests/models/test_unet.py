@@ -176,6 +176,7 @@ def edits(draw):
     return chosen
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(edits())
 def test_random_configurations_build_run_and_agree_with_meta(chosen):

@@ -24,6 +24,7 @@ def predicted(capsys, *words):
     return json.loads(line)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", catalogue_names())
 def test_every_name_on_every_chip_in_under_50_ms_each(name):
     operators = operators_of(count(*catalogue_network(name, architecture(name).native_latent or 128)).rows)

@@ -88,6 +88,7 @@ def sampled_from_trial(key, pictures):
     return np.array_equal(np.stack(model.sample(["three", "seven"])), np.stack(pictures))
 
 
+@pytest.mark.slow
 def test_one_in_the_folder_is_all_that_a_picture_takes(key, phone, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "m"
     assert main(["publish", key, "--embed", "--to", str(folder), *VAE]) == 0

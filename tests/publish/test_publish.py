@@ -40,6 +40,7 @@ print(count(model.architecture, latent=model.shape[1]).params)
 """
 
 
+@pytest.mark.slow
 def test_a_fresh_process_with_the_package_alone_makes_harness_samples_pictures(published, record, tmp_path):
     """Neither the store nor a file of the repository is there, and no other process's cache."""
     site = tmp_path / "site"

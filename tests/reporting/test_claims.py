@@ -81,6 +81,7 @@ def counted(synthetic: Any, rung: str, values: dict[str, int]) -> None:
 # -- quality: tests, corrected over the page
 
 
+@pytest.mark.slow
 def test_more_seeds_decide_more_often(synthetic: Any) -> None:
     """A true difference of two standard deviations. The seeds of two rungs overlap the surer the more there are: a rule
     that wants them apart decides less and less often."""

@@ -164,6 +164,7 @@ def test_a_driver_without_news_ends_and_the_same_command_continues(tmp_path, che
     check_every_candidate_has_its_own_measurement(world)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_killed_between_any_two_events_nothing_is_lost_trained_or_measured_twice(tmp_path, cheap, monkeypatch, seed):
     world, draw, deaths = World(tmp_path, workers=3, phone=moody, gpu=1.0), random.Random(seed), 0

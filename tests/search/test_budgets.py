@@ -41,6 +41,7 @@ def measured(record):
     return {name: quantity for name, quantity in record.quantities.items() if name not in TIMES}
 
 
+@pytest.mark.slow
 def test_promoted_is_bit_identical_to_trained_to_the_top_straight(budgeted, cache):
     assert main(["sweep", "search"]) == 0
     (complete,) = study().get_trials(states=(TrialState.COMPLETE,))

@@ -19,6 +19,7 @@ def refused_after_the_start(folder):
     return sum(refused[modelling:])
 
 
+@pytest.mark.slow
 def test_limits_are_learnt_from_what_was_refused(tmp_path, cheap):
     """By random candidates, seven of ten would be refused: about 20 beside nine trained ones."""
     assert refused_after_the_start(tmp_path) <= 3

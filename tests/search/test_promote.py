@@ -73,6 +73,7 @@ def test_costs_and_exports_of_a_promoted_file_are_for_the_latent_it_was_trained_
     assert json.loads(capsys.readouterr().out)["latent"] == 16
 
 
+@pytest.mark.slow
 def test_the_file_needs_nothing_else_and_trains_longer_by_the_studys_own_settings(workplace, capsys, monkeypatch):
     assert main(["promote", "tiny", "base", "--to", "alone.yaml"]) == 0
     assert main(["train", "alone.yaml", "launcher=debug", "tracker=none"]) == 0

@@ -42,6 +42,7 @@ def trainings(monkeypatch):
     return trained
 
 
+@pytest.mark.slow
 def test_a_budget_holds_over_a_stop_and_a_restart(workplace, trainings, monkeypatch):
     poll, polls = denoise.Denoise.score, iter(range(9))
 
@@ -77,6 +78,7 @@ def test_the_same_command_once_more_trains_nothing_and_a_larger_budget_goes_on(w
     assert "2 candidates were trained" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_exhausted_space_ends_and_says_so(workplace, trainings, capsys):
     assert main(["sweep", "search", "trials=50"]) == 0
     assert "exhausted" in capsys.readouterr().err
@@ -121,6 +123,7 @@ def test_a_sweep_whose_every_training_fails_ends_in_a_sentence_and_status_1(work
     assert len(trainings) == 3
 
 
+@pytest.mark.slow
 def test_what_another_study_measured_is_not_trained_again(workplace, trainings):
     assert main(["sweep", "search", "trials=6"]) == 0
     write_yaml(Path("sweeps/other.yaml"), SWEEP)

@@ -54,6 +54,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(checkpoint.path / "tensors.safetensors")
 
 
+@pytest.mark.slow
 def test_killed_with_kill_9_twice_and_continued_it_ends_bit_identical(tmp_path: Path, unbroken: Trained) -> None:
     program = [sys.executable, tiny_training.__file__, str(tmp_path)]
     for moment in (["step", "8"], ["writing", "10"]):

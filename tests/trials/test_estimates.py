@@ -331,6 +331,7 @@ def test_a_single_training_that_a_limit_refuses_says_so(workplace, capsys, where
     assert "hours" not in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("ablate", "tiny"), ("sweep", "search"), ("train", "tiny_base.yaml")])
 def test_without_the_data_what_no_machine_could_run_is_refused(workplace, capsys, words):
     """And nothing is asked of this one: Slurm need not be here."""
@@ -366,6 +367,7 @@ def test_a_training_that_only_counts_is_rehearsed_without_data(workplace, capsys
     assert "jobs" not in printed
 
 
+@pytest.mark.slow
 def test_a_single_training_can_be_rehearsed_too(workplace, capsys):
     words = ["train", "snapgen", "--dry-run", "protocol=fig3", "data=prepared", "seeds=[0,1]"]
     assert main(words) == 0

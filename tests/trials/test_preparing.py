@@ -45,6 +45,7 @@ def made(folder: Path) -> list[str]:
     return [line["shard"] for line in lines if line["event"] == "made"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["debug", "local"])
 def test_jobs_make_the_bytes_of_one_process(place, tmp_path, launcher):
     prepare_folder(settings(place, "debug"), PrepareConfig(to=tmp_path / "here", shard=10))

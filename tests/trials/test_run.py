@@ -313,6 +313,7 @@ def test_counting_only_trains_nothing_and_says_so(workplace, trainings):
     assert trainings == []
 
 
+@pytest.mark.slow
 def test_counting_only_names_no_weights_that_are_not_there(workplace, capsys):
     words = ["count_only=true", "data=digits", "recipe.steps=6", "launcher=debug", "latency=none"]
     assert main(["train", "tiny_base.yaml", *words]) == 0
@@ -321,6 +322,7 @@ def test_counting_only_names_no_weights_that_are_not_there(workplace, capsys):
     assert "ema.safetensors" not in printed
 
 
+@pytest.mark.slow
 def test_latency_is_measured_once_an_architecture(workplace, monkeypatch):
     timed, measure = [], CpuLatency.measure
 

@@ -196,6 +196,7 @@ def test_recorded_scoring_is_read_again_whole(spec, config, monkeypatch):
     assert settings_of((), quality_of(trained)).quality == config
 
 
+@pytest.mark.slow
 def test_fewer_samples_than_were_asked_for_is_said(empty, capsys):
     """The digits have so many images outside the reference, and the floor is of as many."""
     data = load_dataset(empty.settings.data)

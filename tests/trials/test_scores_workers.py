@@ -338,6 +338,7 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
+@pytest.mark.slow
 def test_after_kill_9_the_same_command_goes_on_and_samples_nothing_twice(request_, spec, capsys):
     """In the middle of the third part of three; then with another number of workers."""
     words = ["evaluate", spec.key, f"quality.samples={COUNT}", METRICS, *CHEAP, "--json"]

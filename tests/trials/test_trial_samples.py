@@ -85,6 +85,7 @@ def test_they_are_those_of_all_at_once(undisturbed):
     assert np.array_equal(samples(spec)["labels"], labels.numpy())
 
 
+@pytest.mark.slow
 def test_after_kill_9_while_it_samples_no_part_is_sampled_twice(key_folder, undisturbed):
     killed = subprocess.run([sys.executable, "-c", KILL], check=False, env=os.environ)
     assert killed.returncode == -signal.SIGKILL

@@ -244,6 +244,7 @@ def test_the_phone_is_asked_for_the_twin_alone_and_its_late_answer_fills_in(queu
     assert with_current_costs(spec, spec.store.trial(record.key)).quantities["twin.latency_iphone"] == latency
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "filled", [with_current_costs, with_arrived_answers, lambda spec, _record: run_trial(spec, Path("attempt"))]
 )
