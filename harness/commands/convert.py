@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.commands.verb import Verb
 from harness.records.errors import UserError
-from harness.records.store import check_file_writable
+from harness.records.store import check_file_writable, known_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,11 +84,11 @@ def _training(arguments: argparse.Namespace, config: ArchitectureConfig, setting
     """What sampling needs to know of the training; None where the classes are unknown, since they come as text."""
     from harness.architecture.config import Denoiser
     from harness.data.prompts import class_table
-    from harness.models.weights import Training, weights_sha256
+    from harness.models.weights import Training
 
     if not isinstance(config, Denoiser) or config.condition != "class_table":
         return None
-    latent, sha256 = config.native_latent, weights_sha256(arguments.weights)
+    latent, sha256 = config.native_latent, known_sha256(arguments.weights)
     assert latent is not None  # the families that have tables are made for one
     return Training(
         trial=sha256[:KEY_DIGITS],

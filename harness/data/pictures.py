@@ -28,7 +28,7 @@ from harness.data.decode import UnreadableError, decode, extensions, to_array
 from harness.data.index import by_threads
 from harness.data.listing import list_images
 from harness.records.errors import UserError
-from harness.records.store import file_sha256
+from harness.records.store import known_sha256
 
 ARRAY = "arr_0"
 LABELS = ("arr_1", "labels")
@@ -179,7 +179,7 @@ def npz_labels(path: Path, count: int) -> Tensor | None:
 
 def npz_digest(path: Path) -> str:
     """16 hex digits, of the file's content."""
-    return _digest(path, _stamp(path))
+    return known_sha256(path)[:16]
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -190,11 +190,6 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 @functools.cache  # a study asks whenever its settings change; a file with another stamp is read again
-def _digest(path: Path, _stamp: tuple[int, int]) -> str:
-    return file_sha256(path)[:16]
-
-
-@functools.cache
 def _inspected_files(
     folder: Path, names: tuple[str, ...], _stamps: tuple[tuple[int, int], ...]
 ) -> Mapping[str, tuple[tuple[int, int], str]]:

@@ -26,8 +26,9 @@ from torch import Tensor, nn
 from harness.models.autoencoder_config import AutoencoderConfig, KlAutoencoder, PixelsAutoencoder, TinyAutoencoder
 from harness.models.pixels import to_model_range, to_uint8
 from harness.models.tiny_autoencoder import DOWNSAMPLING, latent_channels, load_pair
-from harness.models.weights import hub_folder, weights_sha256
+from harness.models.weights import hub_folder
 from harness.records.errors import UserError
+from harness.records.store import known_sha256
 
 FILE_PATTERNS = ("*.json", "*.safetensors")  # never a pickle
 STANDARD_DEVIATION = (0.5, 2.0)
@@ -337,7 +338,7 @@ def _structure(plain: Mapping[str, Any]) -> list[str]:
 
 
 def _hash(files: Sequence[Path], *more: str) -> str:
-    lines = [*map(weights_sha256, files), *more]
+    lines = [*map(known_sha256, files), *more]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 

@@ -1,7 +1,6 @@
 """Which frozen network gives the features that images are compared by: `efficientnet_lite0`, `inception_v3` or
 `dinov2`."""
 
-import functools
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from harness.records.errors import UserError
 from harness.records.plain import NOT_IDENTITY
-from harness.records.store import file_sha256
+from harness.records.store import known_sha256
 
 EFFICIENTNET_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 INCEPTION_V3_SHA256 = "6726825d"  # weights-inception-2015-12-05-6726825d.pth, converted from the original FID's graph
@@ -105,13 +104,5 @@ def dinov2_folder(config: DinoV2Extractor) -> Path:
 def dinov2_digest(folder: Path) -> str:
     """16 hex digits: of the content of its configuration and weights."""
     files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
-    stamps = tuple((file, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
-    return _digest(stamps)
-
-
-@functools.cache  # a study asks for it at every change of its settings, and weights are gigabytes
-def _digest(stamps: tuple[tuple[Path, int, int], ...]) -> str:
-    digest = hashlib.sha256()
-    for file, *_ in stamps:
-        digest.update(f"{file.name} {file_sha256(file)}\n".encode())
-    return digest.hexdigest()[:16]
+    lines = [f"{file.name} {known_sha256(file)}\n" for file in files]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]

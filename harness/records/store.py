@@ -10,6 +10,7 @@ writers of the same key cannot mix. It works on a laptop's disk and on a cluster
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -131,6 +132,21 @@ def file_sha256(path: Path) -> str:
     """The sha256 of a file's content in hex. OSError where it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def known_sha256(path: Path) -> str:
+    """`file_sha256`, computed once a process while the file's size and times stay: a study asks whenever its settings
+    change, every trial asks what it scores with, and weights have gigabytes. UserError where it cannot be read."""
+    try:
+        status = path.stat()
+        return _sha256_of(path, (status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}; give the path of an existing file") from error
+
+
+@functools.cache
+def _sha256_of(path: Path, _stamp: tuple[int, ...]) -> str:
+    return file_sha256(path)
 
 
 def check_writable(path: Path) -> None:

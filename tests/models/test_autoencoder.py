@@ -13,7 +13,6 @@ from diffusers import AutoencoderKL, AutoencoderTiny
 from PIL import Image
 
 from harness.models import tiny_autoencoder
-from harness.models import weights as weight_files
 from harness.models.autoencoder import (
     Autoencoder,
     check_standard_deviation,
@@ -26,6 +25,7 @@ from harness.models.autoencoder import (
 )
 from harness.models.autoencoder_config import KlAutoencoder, PixelsAutoencoder, TinyAutoencoder
 from harness.models.pixels import NotFiniteError, to_model_range, to_uint8
+from harness.records import store
 from harness.records.errors import UserError
 from harness.records.store import file_sha256
 
@@ -215,7 +215,7 @@ def test_identity_is_the_weights_and_not_the_place(tmp_path):
 
 def test_a_file_is_hashed_once_and_again_when_it_was_changed(tmp_path, monkeypatch):
     config, hashed = write_pair(tmp_path), []
-    monkeypatch.setattr(weight_files, "file_sha256", lambda path: hashed.append(path) or file_sha256(path))
+    monkeypatch.setattr(store, "file_sha256", lambda path: hashed.append(path) or file_sha256(path))
     before = describe(config)
     assert describe(config) == before
     assert len(hashed) == 2

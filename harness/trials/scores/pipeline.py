@@ -23,9 +23,9 @@ from harness.diffusion.labels import sample_labels
 from harness.diffusion.sampling import micro_batches
 from harness.measure.quality import samples_for
 from harness.models.pixels import to_uint8
-from harness.models.weights import weights_sha256
 from harness.records.errors import UserError
 from harness.records.plain import canonical_json, identity
+from harness.records.store import known_sha256
 from harness.training.device import resolve_device
 from harness.trials.scores.request import PIPELINE_INDEX
 from harness.trials.scores.source import Source, sampled_title
@@ -67,7 +67,7 @@ class Pipeline:
     def files(self) -> str:
         """The first digits of the hash of its files, which stand for a trial's key."""
         files = sorted(path for path in self.folder.rglob("*") if path.suffix in (".json", ".safetensors"))
-        sums = {path.relative_to(self.folder).as_posix(): weights_sha256(path) for path in files}
+        sums = {path.relative_to(self.folder).as_posix(): known_sha256(path) for path in files}
         return hashlib.sha256(canonical_json(sums).encode()).hexdigest()[:DIGITS]
 
     def source(self, config: SamplingConfig, count: int, data: ImageData | None) -> Source:
