@@ -74,7 +74,7 @@ class _Mapped:
 
 @functools.lru_cache(maxsize=16)
 def _mapped(rows: Rows) -> _Mapped:
-    maps = [np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray) for path in rows.files]
+    maps = [_map(path) for path in rows.files]
     addresses = np.array([one.__array_interface__["data"][0] for one in maps])
     lowest, row_bytes = maps[int(addresses.argmin())], maps[0].strides[0]
     numbers = np.arange(len(rows))
@@ -84,3 +84,11 @@ def _mapped(rows: Rows) -> _Mapped:
     place_of_row = beyond // step
     shape, strides = (int(place_of_row.max()) + 1, *lowest.shape[1:]), (step, *lowest.strides[1:])
     return _Mapped(as_strided(lowest, shape, strides, writeable=False), place_of_row, maps)
+
+
+def _map(path: Path) -> NDArray[Any]:
+    """By torch, which keeps no file open: NumPy's maps hold a descriptor each, and ImageNet has thousands of shards."""
+    described = np.load(path, mmap_mode="r", allow_pickle=False)
+    content = torch.from_file(str(path), shared=False, size=path.stat().st_size, dtype=torch.uint8)
+    mapped: NDArray[Any] = content.numpy()[described.offset :].view(described.dtype).reshape(described.shape)
+    return mapped
