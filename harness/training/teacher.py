@@ -1,0 +1,150 @@
+"""A frozen network that a student learns from, as objectives see it, whoever trained it.
+
+It answers for the student's own samples: x_t on the straight path x_t = (1 - t) x_0 + t e, in the latent space that the
+student is trained in, of classes by their numbers in the student's data. How it reads their prompts, what it predicts
+and on which path is its own affair.
+
+An implementation is one file in `harness/training/teachers/`, registered with its settings in `teacher_config`. It
+first describes itself, from the heads of files alone, and refuses there what cannot be: a study does that before it
+begins, and so does a dry run. Then it is loaded.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from harness.data.config import TextConfig
+from harness.records.errors import UserError, unknown_name
+from harness.records.plain import Plain, canonical_json
+from harness.training.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Student:
+    """For whom a teacher is wanted."""
+
+    shape: tuple[int, int, int]
+    """(C, h, w) of what it is trained on."""
+    autoencoder: Mapping[str, Any] | None
+    """What made its latents, as `harness.models.autoencoder.Description.identity` says it; None: it sees pixels."""
+    class_names: Sequence[str] | None
+    """Of its data, by their numbers; None where the data is not here, as in a dry run for another machine."""
+    text: TextConfig
+    """What reads its prompts."""
+    recipe: Recipe
+    cache: Path
+    """The folder of what can be computed again, as embedded prompts."""
+    weights_of: Callable[[str], Path]
+    """The file of weights of a network of ours, by whatever a user names it with. UserError where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherOutput:
+    velocity: Tensor
+    """(B, C, H, W) float32, of the straight path, with the teacher's guidance."""
+    feature: Tensor | None = None
+    """(B, C', H', W') of the tap that was asked for, under the prompt, in the teacher's precision."""
+
+
+class Teacher(Protocol):
+    """Loaded, on the training's device, in evaluation mode. It has no parameter that is trained."""
+
+    @property
+    def identity(self) -> Plain:
+        """All that its answers are a function of: hashes of contents, prediction, text, guidance; never paths."""
+        ...
+
+    @property
+    def taps(self) -> Mapping[str, int]:
+        """The features that can be asked for, by their place in the network, in forward order -> channels. The last one
+        is the default."""
+        ...
+
+    def __call__(
+        self,
+        x_t: Tensor,
+        time: Tensor,
+        labels: Tensor,
+        drop: Tensor,
+        tap: str | None = None,
+        *,
+        differentiable: bool = False,
+    ) -> TeacherOutput:
+        """x_t (B, C, H, W) on the straight path, time (B,), labels (B,) class numbers of the student's data, drop (B,)
+        True where the prompt is the empty one: there guidance does nothing.
+
+        differentiable: gradients go through it to x_t. Else none do, and nothing is kept for them.
+        """
+        ...
+
+
+class TeacherDescription(Protocol):
+    """What can be told of a teacher without its weights in memory."""
+
+    @property
+    def identity(self) -> Plain: ...
+
+    @property
+    def taps(self) -> Mapping[str, int]: ...
+
+    @property
+    def params(self) -> int: ...
+
+    @property
+    def bytes_a_param(self) -> int:
+        """In memory."""
+        ...
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of one call for one sample, of all its passes: with guidance two."""
+        ...
+
+    def load(self, device: torch.device) -> Teacher:
+        """Errors: UserError where the weights are not what the file says of them."""
+        ...
+
+
+def check_tap(tap: str, taps: Mapping[str, int], setting: str) -> None:
+    if tap not in taps:
+        raise unknown_name(setting, tap, taps)
+
+
+def check_latent_space(name: str, autoencoder: Mapping[str, Any] | None, channels: int, student: Student) -> None:
+    """UserError where a teacher of latents that `autoencoder` made (None: of pixels), of so many channels, is in
+    another space than its student. `name` is what the sentence calls it."""
+    own, theirs = _space(autoencoder), _space(student.autoencoder)
+    if own is None or theirs is None:
+        if own != theirs:
+            seen = {True: "pixels", False: "an autoencoder's latents"}
+            raise UserError(
+                f"the teacher {name} sees {seen[own is None]}, and the student {seen[theirs is None]}; name a teacher "
+                "of the student's space, or train on the teacher's"
+            )
+    elif differing := [key for key in {**own, **theirs} if _differ(own.get(key), theirs.get(key))]:
+        shown = "; ".join(f"its {key} is {own.get(key)}, the student's {theirs.get(key)}" for key in differing[:3])
+        raise UserError(
+            f"the teacher {name} is of another autoencoder's latents than the student: {shown}; name a teacher of the "
+            "same ones, or prepare the data with the teacher's autoencoder"
+        )
+    if channels != student.shape[0]:
+        raise UserError(
+            f"the teacher {name} takes {channels} channels, and the student has {student.shape[0]}; name a teacher of "
+            "the same, or give data.color"
+        )
+
+
+ENCODING = "encoding"
+"""Whether an encoder's mean is taken or a sample is drawn: the same space either way."""
+
+
+def _space(autoencoder: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if autoencoder is None else {key: value for key, value in autoencoder.items() if key != ENCODING}
+
+
+def _differ(one: object, other: object) -> bool:
+    return canonical_json(one) != canonical_json(other)

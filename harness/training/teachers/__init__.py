@@ -1,0 +1,1 @@
+"""Networks that students learn from: one file a kind, registered with its settings in `teacher_config`."""
