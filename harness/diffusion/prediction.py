@@ -17,7 +17,9 @@ noise by log(alpha / sigma) alone, is the same in both.
 Steps are laid out in the network's own time s: 0 is data, 1 its last noise level, s = n / 1,000 the n-th. Between two
 levels log alpha is a straight line, as in DPM-Solver's discrete schedules (Lu et al. 2022, arXiv 2206.00927, app. D).
 At s = 1 the path of DDPM's betas has not quite come to the noise: t is 0.994 (linear) or 0.936 (scaled_linear) there,
-and samples start with z ~ N(0, I) nevertheless, as everybody's do.
+and samples start with z ~ N(0, I) nevertheless, as everybody's do. Asked beyond it, a network is asked as at s = 1.
+
+A solver's time is one for a batch; a training's is one a sample.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,9 +43,11 @@ from harness.architecture.prediction import (
 BETAS = {"linear": (1e-4, 0.02, 1.0), "scaled_linear": (0.00085, 0.012, 0.5)}
 """First beta, last beta, and the power of beta that is equally spaced between them."""
 
-Evaluate: TypeAlias = Callable[[Tensor, float, Tensor, Tensor | None], Tensor]
-"""The straight path's velocity: y (B, C, H, W), t shared by the batch, context (B, T, D), mask (B, T) or None -> the
-shape of y."""
+Time: TypeAlias = float | Tensor
+"""Shared by a batch, or (B,)."""
+
+Evaluate: TypeAlias = Callable[[Tensor, Time, Tensor, Tensor | None], Tensor]
+"""The straight path's velocity: y (B, C, H, W), t, context (B, T, D), mask (B, T) or None -> the shape of y."""
 
 
 class Path(Protocol):
@@ -88,6 +92,15 @@ class CurvedPath:
         log_alpha = float(np.interp(own, self.times, self.log_alphas))
         return float(np.exp(log_alpha)), float(np.sqrt(-np.expm1(2 * log_alpha)))
 
+    def at_each(self, straight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """s, alpha and sigma, float64 (B,), for t (B,) on their device: as `own` and `alpha_sigma` have them."""
+        t = (straight.cpu() if straight.device.type == "mps" else straight).double()  # Metal has no float64
+        times, log_alphas = (torch.from_numpy(each).to(t.device) for each in (self.times, self.log_alphas))
+        ratio = t / (1 - t)
+        own = _interpolated(-0.5 * torch.log1p(ratio.square()), log_alphas.flip(0), times.flip(0))
+        log_alpha = _interpolated(own, times, log_alphas)
+        return own, log_alpha.exp(), (-torch.expm1(2 * log_alpha)).sqrt()
+
     def straight(self, own: float) -> float:  # (1)
         alpha, sigma = self.alpha_sigma(own)
         return sigma / (alpha + sigma)
@@ -99,6 +112,13 @@ class CurvedPath:
     @property
     def start(self) -> float:
         return 1 / sum(self.alpha_sigma(1.0))
+
+
+def _interpolated(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
+    """NumPy's `interp` without leaving the device: x (B,), ascending xs (K,), their ys (K,)."""
+    right = torch.searchsorted(xs, x).clamp(1, len(xs) - 1)
+    share = ((x - xs[right - 1]) / (xs[right] - xs[right - 1])).clamp(0, 1)
+    return torch.lerp(ys[right - 1], ys[right], share)
 
 
 def prediction_of(network: nn.Module) -> Prediction:
@@ -128,9 +148,9 @@ def _of_velocity(network: nn.Module, prediction: Velocity) -> Evaluate:
     backwards = prediction.time == "from_noise"
     scale = prediction.time_scale / TIMESTEPS  # networks multiply their time by 1,000 before their sinusoids
 
-    def evaluate(y: Tensor, t: float, context: Tensor, mask: Tensor | None) -> Tensor:
+    def evaluate(y: Tensor, t: Time, context: Tensor, mask: Tensor | None) -> Tensor:
         time = scale * (1 - t) if backwards else scale * t
-        out: Tensor = network(y, torch.full((len(y),), time, device=y.device), context, mask)
+        out: Tensor = network(y, _each(time, y), context, mask)
         return -out if backwards else out
 
     return evaluate
@@ -141,14 +161,28 @@ def _of_noise(network: nn.Module, prediction: VariancePreserving) -> Evaluate:
     assert isinstance(path, CurvedPath)
     predicts_noise = isinstance(prediction, Epsilon)
 
-    def evaluate(y: Tensor, t: float, context: Tensor, mask: Tensor | None) -> Tensor:
-        own = path.own(t)
-        alpha, sigma = path.alpha_sigma(own)
-        timestep = max(own * TIMESTEPS - 1, 0.0) + first  # below the first level it is asked as at the first
+    def evaluate(y: Tensor, t: Time, context: Tensor, mask: Tensor | None) -> Tensor:
+        alpha: Time
+        sigma: Time
+        if isinstance(t, Tensor):
+            own, *each = path.at_each(t)
+            alpha, sigma = (level.to(y).view(-1, *[1] * (y.ndim - 1)) for level in each)
+            time: Time = ((own * TIMESTEPS - 1).clamp_min(0) + first) / TIMESTEPS
+        else:
+            at = path.own(t)
+            alpha, sigma = path.alpha_sigma(at)
+            time = (max(at * TIMESTEPS - 1, 0.0) + first) / TIMESTEPS  # below the first level it is asked as at it
         z = (alpha + sigma) * y
-        out: Tensor = network(z, torch.full((len(y),), timestep / TIMESTEPS, device=y.device), context, mask)
+        out: Tensor = network(z, _each(time, y), context, mask)
         if predicts_noise:
             return out - (z - sigma * out) / alpha  # (2), (4)
         return (sigma * z + alpha * out) - (alpha * z - sigma * out)  # (3), (4)
 
     return evaluate
+
+
+def _each(time: Time, y: Tensor) -> Tensor:
+    """(B,) the networks' time of each sample of y."""
+    if isinstance(time, Tensor):
+        return time.to(y)
+    return torch.full((len(y),), time, device=y.device)

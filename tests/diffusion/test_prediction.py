@@ -57,7 +57,10 @@ class Exact(nn.Module):
         self.asked = []
 
     def forward(self, x, time, _context, _mask=None):
-        prediction, own = self.config.prediction, float(time[0]) * 1000
+        return torch.cat([self.one(row[None], float(at)) for row, at in zip(x, time, strict=True)])
+
+    def one(self, x, time):
+        prediction, own = self.config.prediction, time * 1000
         self.asked.append(own)
         if isinstance(prediction, Velocity):
             t = own / prediction.time_scale
@@ -82,6 +85,31 @@ def test_the_velocity_of_a_gaussian_is_exact_whatever_is_predicted(name):
         found = velocity_of(network, prediction)(y, t, torch.zeros(1, 1, 1), None)
         x0 = expected_data(y, 1 - t, t)
         torch.testing.assert_close(found, (y - x0) / t, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", PREDICTIONS)
+def test_a_batch_may_have_a_time_for_each_sample(name):
+    """The Gaussian's exact velocity at each, with gradients of it; and what a batch of one time has, sample by sample,
+    at times between noise levels and beyond the last one too."""
+    prediction = PREDICTIONS[name]
+    evaluate, context = velocity_of(Exact(prediction), prediction), torch.zeros(3, 1, 1)
+    times = [path_of(prediction).straight(own) for own in (0.99, 0.5, 0.02)]
+    t = torch.tensor(times, dtype=torch.float64)
+    y = torch.linspace(-2, 2, 21, dtype=torch.float64).view(3, 1, 1, 7).requires_grad_()
+    found, each = evaluate(y, t, context, None), t.view(3, 1, 1, 1)
+    gain = (1 - each) * SPREAD**2 / (((1 - each) * SPREAD) ** 2 + each**2)
+    x0 = MEAN + gain * (y - (1 - each) * MEAN)
+    torch.testing.assert_close(found, (y - x0) / each, rtol=1e-6, atol=1e-6)
+    (slope,) = torch.autograd.grad(found.sum(), y)
+    torch.testing.assert_close(slope, ((1 - gain) / each).expand_as(y), rtol=1e-5, atol=1e-6)
+
+    small, odd = velocity_of(Small(prediction), prediction), torch.tensor([0.0001, 0.3217, 0.9999])
+    pictures = torch.randn(3, 3, 4, 4)
+    together = small(pictures, odd, context, None)
+    alone = [
+        small(one[None], float(at), context[:1], None) for one, at in zip(pictures, odd.double().tolist(), strict=True)
+    ]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["dit", "uvit", "v"])
