@@ -1,5 +1,5 @@
 """Which images to learn from (`digits`, `fashion_mnist`, `image_folder`) and how their classes become text (`minilm`,
-`huggingface`)."""
+`huggingface`, `several`), or none (`class_table`)."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +10,7 @@ from harness.records.plain import IDENTITY_UNLESS_DEFAULT, NOT_IDENTITY
 
 Color = Literal["auto", "grayscale", "rgb"]
 Crop = Literal["centre", "adm"]
+Hidden = Literal["last", "penultimate"]
 TEMPLATE = "a photo of a {}"  # the paper's: "a photo of a <class name>"
 
 
@@ -180,17 +181,68 @@ class MiniLmText:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HuggingFaceText:
-    """Any Hugging Face text encoder's last hidden states, e.g. CLIP-L's text tower (768 wide, 77 tokens)."""
+    """Any Hugging Face text encoder's hidden states: CLIP-L's text tower (768 wide, 77 tokens), T5, Gemma-2-2B (2304
+    wide), ..."""
 
     kind: Literal["huggingface"] = "huggingface"
     name: str
     """A folder, or a name on the hub; the encoder is identified by its files' content, not by this."""
+    subfolder: str | None = None
+    """Where in it the encoder lies: `text_encoder` in a diffusers pipeline's, whose tokenizer is in `tokenizer`."""
     template: str = TEMPLATE
     length: int | None = None
     mask_padding: bool = True
+    hidden: Hidden = "last"
+    """last: the last hidden states; penultimate: those before the last layer, which Stable Diffusion takes of CLIPs."""
+    sees_padding: bool = False
+    """Whether the encoder's own attention takes padding for tokens, as in Stable Diffusion's pipelines."""
+    cut: bool = False
+    """Cut prompts that are too long to their first tokens; else they are refused."""
 
     def __post_init__(self) -> None:
         _check_text(self.template, self.length)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderConfig:
+    """One of several text encoders: see `HuggingFaceText`."""
+
+    name: str
+    subfolder: str | None = None
+    length: int
+    """Tokens that its prompts are padded to."""
+    join: Literal["tokens", "width"] = "tokens"
+    """Where its embeddings stand: as more tokens behind those of the encoders before it, or token by token beside those
+    of the one before it, as more of their width."""
+    hidden: Hidden = "last"
+    sees_padding: bool = False
+    cut: bool = False
+    pooled: bool = False
+    """A CLIP's projected vector is kept too: of teachers that take one, for networks here take none."""
+
+    def __post_init__(self) -> None:
+        _check_length(self.length, "text.encoders")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeveralText:
+    """Several text encoders read each prompt, and their embeddings are joined: along tokens, filled up with zeros to
+    the widest, or along width, to the longest. Stable Diffusion 3: CLIP-L, beside it CLIP-G, behind both T5."""
+
+    kind: Literal["several"] = "several"
+    encoders: tuple[EncoderConfig, ...]
+    template: str = TEMPLATE
+    mask_padding: bool = True
+
+    def __post_init__(self) -> None:
+        _check_text(self.template, None)
+        if len(self.encoders) < 2:
+            raise UserError(
+                f"text=several joins two encoders or more, and text.encoders has {len(self.encoders)}; give "
+                "'text.encoders=[{name: NAME, length: TOKENS}, {name: NAME, length: TOKENS}]', or text=huggingface"
+            )
+        if self.encoders[0].join == "width":
+            raise UserError("text.encoders.0 has none before it that its width could stand beside; leave its join out")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -200,11 +252,15 @@ class ClassTableText:
     kind: Literal["class_table"] = "class_table"
 
 
-TextConfig: TypeAlias = MiniLmText | HuggingFaceText | ClassTableText
+TextConfig: TypeAlias = MiniLmText | HuggingFaceText | SeveralText | ClassTableText
 
 
 def _check_text(template: str, length: int | None) -> None:
     if template.count("{}") != 1 or template.replace("{}", "").count("{") or template.replace("{}", "").count("}"):
         raise UserError(f"text.template needs one {{}} where the class name goes, not '{template}'")
+    _check_length(length, "text")
+
+
+def _check_length(length: int | None, where: str) -> None:
     if length is not None and length < 2:
-        raise UserError(f"text.length is a number of tokens from 2, not {length}")
+        raise UserError(f"{where}.length is a number of tokens from 2, not {length}")

