@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from harness.data.images import ImageData
 
 ROWS, COLUMNS = 8, 10
+CAPTIONS_SHOWN = 20
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -29,8 +30,6 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    import numpy as np
-
     from harness.data.dataset import load_dataset
     from harness.data.images import stack
     from harness.data.prompts import class_prompts
@@ -43,15 +42,16 @@ def run(arguments: argparse.Namespace) -> int:
     path = Path(arguments.to) if arguments.to else settings.out / "data" / f"{settings.data.kind}.png"
     check_file_writable(path)
     data = load_dataset(settings.data, cache=cache_folder(settings.out))
-    class_prompts(settings.text, data.class_names, cache_folder(settings.out))  # refuses classes that it reads alike
-    heldout = np.bincount(data.heldout.labels, minlength=len(data.class_names)).tolist()
-    rows = list(zip(data.class_names, data.class_sizes, heldout, strict=True))
+    prompts = class_prompts(  # refuses classes that it reads alike
+        settings.text, data.class_names, cache_folder(settings.out), captions=data.captions
+    )
     title = f"{data.kind}: {data.size}x{data.size} pixels, {data.channels} channel(s), {data.fingerprint}"
-    print(table(("class", "train", "held out"), [*rows, ("all", sum(data.class_sizes), len(data.heldout))], title))
+    total = ("all", sum(data.class_sizes), len(data.heldout))
+    print(table(("caption" if data.captions else "class", "train", "held out"), [*_rows(data), total], title))
     print(f"unreadable files: {len(data.unreadable)}")
     for line in data.unreadable:
         print(f"  {line}")
-    for line in (*(f"left out: {each}" for each in data.left_out), *data.remarks):
+    for line in (*(f"left out: {each}" for each in data.left_out), *data.remarks, *prompts.remarks):
         print(line)
     write_grid(stack(data.train, _spread(data)), path, columns=COLUMNS)
     print(path)
@@ -60,13 +60,23 @@ def run(arguments: argparse.Namespace) -> int:
 
 VERB = Verb(
     summary="describe a data set: sizes, classes, unreadable files, a grid of samples",
-    name="a data set: digits, fashion_mnist, image_folder, imagenet, metadata, parquet, prepared",
+    name="a data set: digits, emoji, fashion_mnist, image_folder, imagenet, metadata, parquet, prepared",
     operands="[NAME]",
     example="harness data image_folder data.path=~/my_images",
     flags=flags,
     check=check,
     run=run,
 )
+
+
+def _rows(data: ImageData) -> list[tuple[str, object, object]]:
+    """Of every class, how many pictures; of captions, of which most have one, some."""
+    rows: list[tuple[str, object, object]] = list(
+        zip(data.class_names, data.class_sizes, data.heldout_sizes, strict=True)
+    )
+    if not data.captions or len(rows) <= CAPTIONS_SHOWN:
+        return rows
+    return [*rows[:: -(-len(rows) // CAPTIONS_SHOWN)], (f"... of {len(rows):,} captions", "", "")]
 
 
 def _spread(data: ImageData) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 VERB = Verb(
     summary="encode every picture of a data set once, into a folder that trainings read (data=prepared)",
-    name="a data set: digits, fashion_mnist, image_folder, imagenet, metadata, parquet",
+    name="a data set: digits, emoji, fashion_mnist, image_folder, imagenet, metadata, parquet",
     settings="to=FOLDER, flips=true, shard=1024, batch=32, pictures=5000 (null: all), job_shards=8 (null: in this "
     "process), scale_pictures=512",
     example="harness data prepare image_folder data.path=~/my_images data.size=64 to=prepared/my_images",

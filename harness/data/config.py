@@ -1,9 +1,10 @@
-"""Which images to learn from (`digits`, `fashion_mnist`, `image_folder`) and how their classes become text (`minilm`,
-`huggingface`, `several`), or none (`class_table`)."""
+"""Which images to learn from (`digits`, `image_folder`, `emoji`, ...) and how their classes or captions become text
+(`minilm`, `huggingface`, `several`), or none (`class_table`)."""
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 from harness.records.errors import UserError
 from harness.records.plain import IDENTITY_UNLESS_DEFAULT, NOT_IDENTITY
@@ -11,6 +12,7 @@ from harness.records.plain import IDENTITY_UNLESS_DEFAULT, NOT_IDENTITY
 Color = Literal["auto", "grayscale", "rgb"]
 Crop = Literal["centre", "adm"]
 Hidden = Literal["last", "penultimate"]
+SMALLEST_EMOJI, LARGEST_EMOJI = 16, 128
 TEMPLATE = "a photo of a {}"  # the paper's: "a photo of a <class name>"
 
 
@@ -19,6 +21,7 @@ class DigitsConfig:
     """scikit-learn's handwritten digits: 1,797 images of 8x8, inside the wheel."""
 
     kind: Literal["digits"] = "digits"
+    captions: ClassVar[bool] = False
 
     @property
     def size(self) -> int:
@@ -30,6 +33,7 @@ class FashionMnistConfig:
     """Fashion-MNIST: 70,000 grayscale images of clothes, 28x28; the 10,000 test images are held out."""
 
     kind: Literal["fashion_mnist"] = "fashion_mnist"
+    captions: ClassVar[bool] = False
     path: Path | None = field(default=None, metadata=NOT_IDENTITY)
     """The folder of the four `*-ubyte.gz` files, or torchvision's root; null: where Debian's package puts them."""
     download: bool = field(default=False, metadata=NOT_IDENTITY)
@@ -50,6 +54,7 @@ class ImageFolderConfig:
     """
 
     kind: Literal["image_folder"] = "image_folder"
+    captions: ClassVar[bool] = False
     path: Path | None = field(default=None, metadata=NOT_IDENTITY)
     size: int = 32
     color: Color = "auto"
@@ -81,6 +86,7 @@ class ImageNetConfig:
     """ImageNet's 1,000 classes (ILSVRC 2012) as they lie on disk: tars, Kaggle's layout, or folders by WordNet id."""
 
     kind: Literal["imagenet"] = "imagenet"
+    captions: ClassVar[bool] = False
     path: Path | None = field(default=None, metadata=NOT_IDENTITY)
     size: int = 256
     crop: Crop = "adm"
@@ -98,7 +104,9 @@ class MetadataConfig:
     size: int = 256
     crop: Crop = "adm"
     column: str = "label"
-    """The entry that is the condition: a class's name, or a caption (then text.template={} says it as it is)."""
+    """The entry that is the condition: a class's name, or a caption."""
+    captions: bool = field(default=False, metadata=IDENTITY_UNLESS_DEFAULT)
+    """Whether it is a caption, a text of its own: one that only held-out pictures have is no mistake."""
     heldout: float | None = None
     """As `image_folder` has it."""
 
@@ -119,12 +127,40 @@ class ParquetConfig:
     """The column of pictures."""
     label: str = "label"
     """The column of class numbers, whose names the schema has, or of texts."""
+    captions: bool = field(default=False, metadata=IDENTITY_UNLESS_DEFAULT)
+    """As `metadata` has it."""
     heldout: float | None = None
     """As `image_folder` has it."""
 
     def __post_init__(self) -> None:
         _check_size(self.size)
         _check_fraction(self.heldout)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EmojiConfig:
+    """The pictures of a colour emoji font, each captioned by its name: text decides the picture."""
+
+    kind: Literal["emoji"] = "emoji"
+    captions: ClassVar[bool] = True
+    path: Path | None = field(default=None, metadata=NOT_IDENTITY)
+    """The font, FILE.ttf; null: Noto Color Emoji where systems put it."""
+    size: int = 16
+    background: str = "white"
+    """What is behind the pictures, which are transparent there."""
+    sequences: bool = False
+    """Also what several characters make together: skin tones, flags, families, keycaps."""
+    heldout: float = 0.2
+    """The fraction of captions held out, chosen by a hash of the caption."""
+
+    def __post_init__(self) -> None:
+        if not SMALLEST_EMOJI <= self.size <= LARGEST_EMOJI:
+            raise UserError(
+                f"data.size is the side of an emoji's picture, {SMALLEST_EMOJI} to {LARGEST_EMOJI} pixels (the font's "
+                f"own are 136), not {self.size}"
+            )
+        _check_fraction(self.heldout)
+        _check_colour(self.background)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,6 +178,15 @@ class PreparedConfig:
 
         return int(read_manifest(folder_of(self)).plan.source["size"])
 
+    @property
+    def captions(self) -> bool:
+        """Of its source; of a folder that cannot be read, which is refused where it is loaded, False."""
+        try:
+            plan = json.loads((self.path / "plan.json").read_text()) if self.path else {}
+        except (OSError, ValueError):
+            return False
+        return bool(plan.get("captions", False)) if isinstance(plan, dict) else False
+
 
 DataConfig: TypeAlias = (
     DigitsConfig
@@ -150,6 +195,7 @@ DataConfig: TypeAlias = (
     | ImageNetConfig
     | MetadataConfig
     | ParquetConfig
+    | EmojiConfig
     | PreparedConfig
 )
 
@@ -157,6 +203,15 @@ DataConfig: TypeAlias = (
 def _check_fraction(heldout: float | None) -> None:
     if heldout is not None and not 0 < heldout < 1:
         raise UserError(f"data.heldout is a fraction between 0 and 1, not {heldout}")
+
+
+def _check_colour(background: str) -> None:
+    from PIL import ImageColor
+
+    try:
+        ImageColor.getrgb(background)
+    except ValueError as error:
+        raise UserError(f"data.background is a colour such as white or '#f0f0f0', not '{background}'") from error
 
 
 def _check_size(size: int) -> None:

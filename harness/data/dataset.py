@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from harness.data.config import (
     DataConfig,
     DigitsConfig,
+    EmojiConfig,
     FashionMnistConfig,
     ImageNetConfig,
     MetadataConfig,
@@ -23,6 +24,7 @@ from harness.data.decode import TRANSFORM, to_array
 from harness.data.folder import load_folder
 from harness.data.images import ArrayImages, ImageData
 from harness.data.prepared import load_prepared
+from harness.data.sources.emoji import load_emoji
 from harness.data.sources.imagenet import load_imagenet
 from harness.data.sources.metadata import load_metadata
 from harness.data.sources.parquet import load_parquet
@@ -53,6 +55,8 @@ def load_dataset(config: DataConfig, *, cache: Path | None = None) -> ImageData:
         return load_metadata(config, cache)
     if isinstance(config, ParquetConfig):
         return load_parquet(config, cache)
+    if isinstance(config, EmojiConfig):
+        return load_emoji(config, cache)
     return load_prepared(config) if isinstance(config, PreparedConfig) else load_folder(config, cache)
 
 

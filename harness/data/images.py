@@ -83,11 +83,15 @@ class ImageData:
     kind: str
     channels: int
     size: int
-    class_names: tuple[str, ...]  # as they stand in a prompt
+    class_names: tuple[str, ...]
+    """As they stand in a prompt: names of classes, or captions."""
     train: Images
     heldout: Images
     fingerprint: str
     """Of the content: every pixel's source, labels, names, split and transform; the same wherever the files lie."""
+    captions: bool = False
+    """Whether these are captions, texts of their own: a class has training pictures, and a caption may have held-out
+    ones alone, so that it is asked for what it says and not for what was seen of it."""
     training_labels: NDArray[np.int64] | None = None
     """Of all that is trained on, where `train` has only some of its pictures; None where it has all."""
     latents: Latents | None = None
@@ -107,9 +111,17 @@ class ImageData:
         return tuple(np.bincount(labels, minlength=len(self.class_names)).tolist())
 
     @property
+    def heldout_sizes(self) -> tuple[int, ...]:
+        """Held-out images of each class."""
+        return tuple(np.bincount(self.heldout.labels, minlength=len(self.class_names)).tolist())
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What goes into a protocol: the settings that shape the data, and its content."""
-        return {"kind": self.kind, "size": self.size, "channels": self.channels, "content": self.fingerprint}
+        captions = {"captions": True} if self.captions else {}
+        return {
+            "kind": self.kind, "size": self.size, "channels": self.channels, "content": self.fingerprint, **captions,
+        }  # fmt: skip
 
     def network_inputs(self, rows: Tensor, _normal: Callable[[Sequence[int]], Tensor]) -> Tensor:
         """What a network that is trained on pixels sees of them: grey levels as -1..1."""

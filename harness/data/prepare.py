@@ -275,6 +275,7 @@ def _plan(config: PrepareConfig, data: ImageData, description: Description, scal
         crop=data.crop,
         class_names=data.class_names,
         class_folders=data.class_folders,
+        captions=data.captions,
         autoencoder=description.identity(scale),
         shard=config.shard,
         batch=config.batch,

@@ -67,6 +67,8 @@ class Plan:
     crop: Crop
     class_names: tuple[str, ...]
     class_folders: tuple[str, ...]
+    captions: bool = False
+    """Whether `class_names` are captions."""
     autoencoder: Mapping[str, Any]
     """Its identity, with the measured scale where its files say none."""
     shard: int
@@ -153,6 +155,7 @@ def load_prepared(config: PreparedConfig) -> ImageData:
         size=plan.source["size"],
         class_names=plan.class_names,
         class_folders=plan.class_folders,
+        captions=plan.captions,
         train=_rows(folder, plan, [PICTURES[TRAIN]], index.train_labels[index.train_pictures]),
         heldout=_rows(folder, plan, [PICTURES[HELDOUT]], index.heldout_labels),
         fingerprint=plan.fingerprint,

@@ -1,10 +1,14 @@
-"""Class prompts as token embeddings: computed once by frozen text encoders, then read from a cache; or, of a table of
-classes, none but each class's place in it.
+"""Class prompts and captions as token embeddings: computed once by frozen text encoders, then read from a cache; or, of
+a table of classes, none but each class's place in it.
+
+Two classes that the encoders read alike are refused: somebody told them apart, and no network could. Two captions that
+they read alike are two pictures of one text, as a caption may have several: they stay, and it is said how many.
 
 A cache's file is mapped into memory. A table of up to MOST_IN_MEMORY bytes is copied to the device that asks; a larger
 one, of millions of captions, stays on the disk, is filled there too, and gives the rows of a batch.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +32,7 @@ from harness.models.text_encoder import Encoded, TextEncoder, TextEncoderFiles, 
 from harness.records.errors import UserError
 from harness.records.plain import fingerprint
 from harness.records.store import reading_cache, write_atomic
+from harness.records.terminal import escaped
 
 # Shapes: B batch, K classes, T tokens, D the width of a token's embedding, P of a pooled vector
 
@@ -46,6 +51,7 @@ class PromptTable:
     identity: dict[str, Any]  # the encoder, the prompts and how they are padded: goes into a protocol
     pooled: Tensor | None = None  # (K, P) float32, where an encoder is asked for it
     empty_pooled: Tensor | None = None  # (1, P)
+    remarks: tuple[str, ...] = ()  # of captions: which are read otherwise than one may think
 
     @property
     def length(self) -> int:
@@ -108,17 +114,22 @@ def class_prompts(
     class_names: Sequence[str],
     cache: Path,
     *,
-    told_apart: bool = True,
+    captions: bool = False,
     device: torch.device | str = "cpu",
 ) -> PromptTable:
-    """Embed `template` filled with each class name, and the empty text; `cache` is a folder. Of a table of classes,
-    their places in it.
+    """Embed `template` filled with each class name, or with each of `captions`, and the empty text; `cache` is a
+    folder. Of a table of classes, their places in it.
 
-    Raises UserError for an encoder that is missing or altered, for two classes that it cannot tell apart (unless not
-    `told_apart`, where that is nobody's fault), and for a prompt longer than `length`. `device` is where prompts are
-    encoded that the cache has not.
+    Raises UserError for an encoder that is missing or altered, for two classes that it cannot tell apart, for a prompt
+    longer than `length`, and for captions that no encoder is to read. `device` is where prompts are encoded that the
+    cache has not.
     """
     if isinstance(config, ClassTableText):
+        if captions:
+            raise UserError(
+                "text=class_table learns a row for each class, and these are captions, of which held-out ones are "
+                "never trained; give a text encoder, text=minilm"
+            )
         return class_table(class_names)
     sources = _sources(config)
     prompts = [_prompt(config, name) for name in class_names]
@@ -127,13 +138,16 @@ def class_prompts(
     path = cache / "prompts" / f"{own}.safetensors"
     if not path.exists():
         readers = [each.reader(device) for each in sources]
-        if told_apart:
+        if not captions:
             _check_read(sources, readers, config, class_names)
-        _embed(path, own, sources, readers, prompts)
+        about = {"prompts": own, "remarks": json.dumps(_remarks(sources, readers, config, class_names))}
+        _embed(path, about, sources, readers, prompts)
     with reading_cache(path):
-        tensors = _cached(path, own, len(prompts))
+        tensors, said = _cached(path, own, len(prompts))
+    if said and not captions:  # what was embedded as captions may be no classes
+        _check_read(sources, [each.reader(device) for each in sources], config, class_names)
     identity = {**what, "template": config.template, "mask_padding": config.mask_padding}
-    return PromptTable(**tensors, mask_padding=config.mask_padding, identity=identity)
+    return PromptTable(**tensors, mask_padding=config.mask_padding, identity=identity, remarks=said)
 
 
 def as_trained(config: ReadText, identity: Mapping[str, Any]) -> ReadText:
@@ -162,7 +176,7 @@ def class_table(class_names: Sequence[str]) -> PromptTable:
     mask = torch.ones(count + 1, 1, dtype=torch.bool)
     parts = places[:-1], mask[:-1], places[-1:], mask[-1:]
     what = {"encoder": CLASS_TABLE, "prompts": list(class_names), "length": 1, "template": "{}", "mask_padding": False}
-    return PromptTable(**dict(zip(_TENSORS, parts, strict=True)), mask_padding=False, identity=what)
+    return PromptTable(**dict(zip(_TENSORS, parts, strict=True)), mask_padding=False, identity=what, remarks=())
 
 
 def is_class_table(identity: Mapping[str, Any]) -> bool:
@@ -184,21 +198,23 @@ def write_prompts(path: Path, prompts: PromptTable) -> None:
 
 def read_prompts(path: Path, identity: Mapping[str, Any]) -> PromptTable:
     """What `write_prompts` wrote of prompts with this identity."""
-    return PromptTable(**load_file(path), mask_padding=bool(identity["mask_padding"]), identity=dict(identity))
+    masked = bool(identity["mask_padding"])
+    return PromptTable(**load_file(path), mask_padding=masked, identity=dict(identity), remarks=())
 
 
-def _cached(path: Path, own: str, count: int) -> dict[str, Tensor]:
-    """The tensors of a file in the cache; ValueError where they are not those of these prompts, or are no numbers. What
-    stays on the disk is not read through."""
+def _cached(path: Path, own: str, count: int) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The tensors of a file in the cache, and the remarks; ValueError where they are not those of these prompts, or are
+    no numbers. What stays on the disk is not read through."""
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         named = tensors.keys() in ({*_TENSORS}, {*_TENSORS, *_POOLED})
-        if (file.metadata() or {}).get("prompts") != own or not named:
+        about = file.metadata() or {}
+        if about.get("prompts") != own or not named:
             raise ValueError("it is of other prompts")
     checked = [tensor for tensor in tensors.values() if tensor.nbytes <= MOST_IN_MEMORY]
     if len(tensors["embeddings"]) != count or not all(torch.isfinite(each).all() for each in checked):
         raise ValueError(f"it has not {count} prompts of finite numbers")
-    return tensors
+    return tensors, tuple(json.loads(about.get("remarks", "[]")))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -263,15 +279,40 @@ def _check_read(
 ) -> None:
     """Refuse class names of which the encoders read nothing, and such that they read alike."""
     texts = [*(_prompt(config, name) for name in class_names), "", _prompt(config, "")]
+    *tokens, nameless = _tokens(sources, readers, texts)
+    _check_distinct(class_names, tokens, nameless, _names(readers))
+    if unread := next((name for name in class_names if not any(each.knows(name) for each in readers)), None):
+        raise UserError(f"the text encoder {_names(readers)} reads nothing in the class name '{unread}'; {_RENAME}")
+
+
+def _remarks(
+    sources: Sequence[_Source], readers: Sequence[TextEncoder], config: ReadText, captions: Sequence[str]
+) -> tuple[str, ...]:
+    """What to say of captions that the encoders read as others, and of those in which they read nothing."""
+    first: dict[tuple[int, ...], str] = {}
+    read = zip(captions, _tokens(sources, readers, [_prompt(config, each) for each in captions]), strict=True)
+    alike = [(caption, first[one]) for caption, one in read if first.setdefault(one, caption) != caption]
+    unread = [caption for caption in captions if not any(each.knows(caption) for each in readers)]
+    who, remarks = _names(readers), []
+    if alike:
+        one, other = map(escaped, alike[0])
+        remarks.append(f"captions that {who} reads as others: {len(alike):,}, such as '{one}' as '{other}'")
+    if unread:
+        remarks.append(f"captions in which {who} reads no word: {len(unread):,}, such as '{escaped(unread[0])}'")
+    return tuple(remarks)
+
+
+def _tokens(sources: Sequence[_Source], readers: Sequence[TextEncoder], texts: Sequence[str]) -> list[tuple[int, ...]]:
+    """All that the encoders see of each text, one encoder's tokens behind the other's."""
     by_reader = [
         reader.tokens(texts, (source.length or reader.max_length) if source.cut else None)
         for source, reader in zip(sources, readers, strict=True)
     ]
-    *tokens, nameless = [sum(each, ()) for each in zip(*by_reader, strict=True)]
-    names = " and ".join(reader.files.name for reader in readers)
-    _check_distinct(class_names, tokens, nameless, names)
-    if unread := next((name for name in class_names if not any(each.knows(name) for each in readers)), None):
-        raise UserError(f"the text encoder {names} reads nothing in the class name '{unread}'; {_RENAME}")
+    return [sum(each, ()) for each in zip(*by_reader, strict=True)]
+
+
+def _names(readers: Sequence[TextEncoder]) -> str:
+    return " and ".join(reader.files.name for reader in readers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,13 +325,17 @@ class _Place:
 
 
 def _embed(
-    path: Path, own: str, sources: Sequence[_Source], readers: list[TextEncoder], prompts: Sequence[str]
+    path: Path,
+    about: Mapping[str, str],
+    sources: Sequence[_Source],
+    readers: list[TextEncoder],
+    prompts: Sequence[str],
 ) -> None:
     """Fill the cache's file by one encoder after another: each leaves memory before the next is loaded."""
     texts = [*prompts, ""]
     lengths = [_padded_length(texts, reader, one.length) for reader, one in zip(readers, sources, strict=True)]
     places = _places(sources, readers, lengths)
-    with filling(path, _shapes(len(prompts), places), {"prompts": own}) as tensors:
+    with filling(path, _shapes(len(prompts), places), about) as tensors:
         for place, length in zip(places, lengths, strict=True):
             start = 0
             for encoded in readers.pop(0).encode_in_chunks(texts, length):

@@ -6,7 +6,7 @@ from typing import Literal
 from harness.records.errors import UserError, unknown_name
 from harness.records.plain import IDENTITY_UNLESS_DEFAULT
 
-LABELS = ("proportional", "balanced", "random")
+LABELS = ("proportional", "balanced", "random", "heldout")
 TIMES = ("uniform", "shifted")
 ROUNDINGS = ("nearest", "dit", "truncate")
 EVALUATIONS: dict[str, int] = {"euler": 1, "heun": 2, "dpmpp_2m": 1}
@@ -30,8 +30,9 @@ class SamplingConfig:
     shift: float = 1.0
     """s of t' = s t / (1 + (s - 1) t) (Esser et al. 2024, arXiv 2403.03206, eq. 23): above 1 for larger images, which
     need more noise to lose as much; SD3 samples 1024 px with 3."""
-    labels: Literal["proportional", "balanced", "random"] = "proportional"
-    """Which classes are asked for: `harness.diffusion.labels` has the rules."""
+    labels: Literal["proportional", "balanced", "random", "heldout"] = "proportional"
+    """Which classes or captions are asked for: `harness.diffusion.labels` has the rules. Of data with captions it is
+    `heldout` unless another is chosen."""
     guidance_scale: float = 1.0
     """Classifier-free guidance w: v = v_empty + w (v_prompt - v_empty); 1 is none and costs one evaluation."""
     guidance_interval: tuple[float, float] = field(default=EVERYWHERE, metadata=IDENTITY_UNLESS_DEFAULT)

@@ -1,14 +1,17 @@
-"""Which class each sample is asked to show: one rule for samples, controls, grids and proxy scores.
+"""Which class or caption each sample is asked to show: one rule for samples, controls, grids and proxy scores.
 
     proportional   the training frequencies: among the first n samples, class k has n p_k, rounded up or down
     balanced       the same with all classes equal
     random         independent draws from the training frequencies
+    heldout        as proportional, by the frequencies of the held-out images: of captions, which are asked for that no
+                   training image has
 
 A score compares all samples with all reference images, so other class frequencies than the data's are punished as if
-the images were bad. The label of sample i depends on the rule, the frequencies, the seed (random) and i alone: not on
-how many are drawn, nor on who draws them.
+the images were bad. Captions of training images would ask for what was seen, and the reference's are held out: data
+with captions has `heldout` unless another rule is chosen. The label of sample i depends on the rule, the frequencies,
+the seed (random) and i alone: not on how many are drawn, nor on who draws them.
 
-p_k is class k's share of the training images.
+p_k is class k's share of the training images, or of the held-out ones.
 """
 
 import heapq
@@ -28,11 +31,19 @@ ORDER_SEED = 0  # of the order among equal classes: fixed, for N below K samples
 LABEL_STREAM = 1  # of Philox's counter; the noise of the same sample has 0
 
 
-def sample_labels(count: int, images: Sequence[int], config: SamplingConfig) -> Tensor:
-    """(count,) class numbers; `images` has the number of training images of each class.
+def sample_labels(
+    count: int, train: Sequence[int], config: SamplingConfig, *, heldout: Sequence[int] | None = None
+) -> Tensor:
+    """(count,) class numbers; `train` has the number of training images of each class, `heldout` of held-out ones.
 
-    Raises UserError where no class has an image.
+    Raises UserError where no class has an image, and for a rule that asks for held-out images of which none are known.
     """
+    if config.labels == "heldout" and heldout is None:
+        raise UserError(
+            "sampling.labels=heldout asks for what held-out images show, and no data is named; give "
+            "sampling.labels=balanced, or the data, data=..."
+        )
+    images = heldout if config.labels == "heldout" and heldout is not None else train
     if min(images, default=0) < 0 or sum(images) == 0:
         raise UserError(f"labels follow the classes of the training images, and there are none: {list(images)}")
     return torch.from_numpy(LABELS[config.labels](count, tuple(images), config.seed).copy())
@@ -99,4 +110,5 @@ LABELS: dict[str, Callable[[int, tuple[int, ...], int], Labels]] = {
     "proportional": _proportional,
     "balanced": _balanced,
     "random": _random,
+    "heldout": _proportional,
 }

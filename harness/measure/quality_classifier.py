@@ -47,8 +47,8 @@ class Classifier:
 def load_classifier(
     config: QualityConfig, data: ImageData, extractor: FeatureExtractor, cache: Path
 ) -> Classifier | None:
-    """The classifier for this data set, from `cache` or fitted; None where there is one class only."""
-    if len(data.class_names) < 2:
+    """The classifier for this data set, from `cache` or fitted; None where there is one class only, or captions."""
+    if len(data.class_names) < 2 or data.captions:
         return None
     on_pixels = data.channels * data.size**2 <= PIXEL_VALUES
     what = [data.identity, config.classifier_images, None if on_pixels else extractor_identity(config.extractor)]

@@ -72,7 +72,7 @@ def _noise(data: ImageData, config: QualityConfig, sampling: SamplingConfig) -> 
             shape = (len(each), data.channels, data.size, data.size)
             yield each, torch.from_numpy(random.randint(0, 256, shape, dtype=np.uint8))
 
-    return sample_labels(count, data.class_sizes, sampling), drawn()
+    return sample_labels(count, data.class_sizes, sampling, heldout=data.heldout_sizes), drawn()
 
 
 def _pixel_gaussian(data: ImageData, config: QualityConfig, sampling: SamplingConfig) -> Control:
@@ -90,7 +90,7 @@ def _pixel_gaussian(data: ImageData, config: QualityConfig, sampling: SamplingCo
             rounded = np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)
             yield each, torch.from_numpy(rounded.reshape(-1, data.channels, data.size, data.size))
 
-    return sample_labels(count, data.class_sizes, sampling), drawn()
+    return sample_labels(count, data.class_sizes, sampling, heldout=data.heldout_sizes), drawn()
 
 
 CONTROLS: dict[str, Callable[[ImageData, QualityConfig, SamplingConfig], Control]] = {

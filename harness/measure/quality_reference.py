@@ -40,6 +40,7 @@ WHOLE = 4096
 """Up to so many images all features are kept in float64, and scores are computed from them; beyond, from sums."""
 
 ONE_CLASS = "the data set has one class only: there is nothing to tell apart"
+CAPTIONS = "the data set has captions, and no classes with pictures of their own: `retrieval` reads the samples"
 NO_DATA = "no data set is named whose classes could be told apart"
 
 
@@ -98,6 +99,7 @@ def load_reference(
         spatial=real.spatial,
         manifold=real.features,
         classifier=classifier,
+        unclassified=_unclassified(data),
         shape=(data.channels, data.size, data.size),
         conditions={
             "data": data.kind,
@@ -137,6 +139,13 @@ def _conditions(config: QualityConfig, data: ImageData | None, given: Given) -> 
     }
 
 
+def _unclassified(data: ImageData | None) -> str:
+    """Why there is no classifier, where there is none."""
+    if data is None:
+        return NO_DATA
+    return CAPTIONS if data.captions else ONE_CLASS
+
+
 def _from_given(
     config: QualityConfig,
     data: ImageData | None,
@@ -163,7 +172,7 @@ def _from_given(
         spatial=_spatial(config, given, recomputed),
         manifold=real.features if real is not None else nothing,
         classifier=classifier,
-        unclassified=NO_DATA if data is None else ONE_CLASS,
+        unclassified=_unclassified(data),
         shape=None if data is None else (data.channels, data.size, data.size),
         conditions=_conditions(config, data, given),
     )

@@ -53,7 +53,7 @@ def prepare_folder(settings: Settings, config: PrepareConfig) -> Preparation:
     """Fill the folder from the settings' data, here or in jobs. Errors: as `prepare_data`, and a job's that failed."""
     cache = cache_folder(settings.out)
     data = load_dataset(settings.data, cache=cache)
-    class_prompts(settings.text, data.class_names, cache)  # refuses classes that it reads alike
+    class_prompts(settings.text, data.class_names, cache, captions=data.captions)  # refuses classes that it reads alike
     device = resolve_device(settings.recipe.device)
     if config.job_shards is None:
         return prepare_data(config, data, settings.autoencoder, device)

@@ -156,7 +156,7 @@ def prompts_of(file: Path, training: Training, given: TextConfig, cache: Path) -
         return class_table(names)
     if isinstance(given, ClassTableText):
         raise UserError(f"{file} was trained with a text encoder, not with text=class_table; leave that out")
-    prompts = class_prompts(as_trained(given, text), names, cache)
+    prompts = class_prompts(as_trained(given, text), names, cache, captions=True)  # whatever they are
     if prompts.identity["encoder"] != text["encoder"]:
         raise UserError(
             f"{file} was trained with another text encoder than text={given.kind}; give that one, "
@@ -196,4 +196,4 @@ def _labels(
             f"{trained.key} was trained on, and that is not data={settings.data.kind} as it is; give its settings, "
             "data=..., or sampling.labels=balanced, or --classes"
         )
-    return sample_labels(count, data.class_sizes, settings.sampling)
+    return sample_labels(count, data.class_sizes, settings.sampling, heldout=data.heldout_sizes)

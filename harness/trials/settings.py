@@ -1,13 +1,13 @@
 """All settings of a study, one field a Hydra group, and the few that belong to no group."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from harness.architecture.latents import LARGEST_LATENT
 from harness.coreml.config import CoremlConfig
-from harness.data.config import DataConfig, PreparedConfig, TextConfig
+from harness.data.config import DataConfig, HuggingFaceText, MiniLmText, PreparedConfig, SeveralText, TextConfig
 from harness.diffusion.config import SamplingConfig
 from harness.latency.config import LatencyConfig
 from harness.launch.config import (
@@ -165,10 +165,28 @@ def _settings(overrides: Sequence[str], defaults: Mapping[str, Any] | None) -> S
         task = from_plain(TaskConfig, plain["task"], where="task")
         own = {"kind": tag_of(task.objectives[0])}
         settings = from_plain(Settings, {**plain, "objective": {**own, **(plain.get("objective") or {})}})
+        settings = for_captions(settings, chosen) if settings.data.captions else settings
     except UserError as error:
         raise _of_another_option(str(error), chosen) or _of_a_group(str(error), chosen) or error from None
     _check_groups(task, chosen)
     return settings
+
+
+def for_captions(settings: Settings, chosen: Mapping[str, Any]) -> Settings:
+    """What is not chosen, as captions have it: a prompt is the caption alone, and samples are asked for what held-out
+    pictures show."""
+    text, sampling = settings.text, settings.sampling
+    if isinstance(text, MiniLmText | HuggingFaceText | SeveralText) and not _is_chosen("text", "template", chosen):
+        text = replace(text, template="{}")
+    if not _is_chosen("sampling", "labels", chosen):
+        sampling = replace(sampling, labels="heldout")
+    return replace(settings, text=text, sampling=sampling)
+
+
+def _is_chosen(group: str, name: str, chosen: Mapping[str, Any]) -> bool:
+    """By a setting's path, or in a mapping that is the whole group."""
+    whole = chosen.get(group)
+    return f"{group}.{name}" in chosen or (isinstance(whole, Mapping) and name in whole)
 
 
 def _check_groups(task: TaskConfig, chosen: Mapping[str, Any]) -> None:

@@ -174,4 +174,4 @@ def test_bad_encoders_are_one_sentence_each(pipeline, folder, tmp_path):
         )
     with pytest.raises(UserError, match="reads the classes 'AB' and 'ab' alike"):
         class_prompts(text, ["AB", "ab"], tmp_path)
-    assert len(class_prompts(text, ["AB", "ab"], tmp_path, told_apart=False)) == 2
+    assert len(class_prompts(text, ["AB", "ab"], tmp_path, captions=True)) == 2

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from harness.data import prompts as prompts_module
-from harness.data.config import HuggingFaceText, MiniLmText
+from harness.data.config import ClassTableText, HuggingFaceText, MiniLmText
 from harness.data.prompts import class_prompts
 from harness.models.text_encoder import TextEncoder, minilm_files
 from harness.records.errors import UserError
@@ -55,6 +55,22 @@ def test_context_takes_each_labels_prompt_and_the_empty_one_where_dropped(table)
 
 def test_prompts_differ_so_shuffled_labels_are_other_conditions(table):
     assert not torch.allclose(table.embeddings[0], table.embeddings[2], atol=0.01)
+
+
+def test_captions_that_are_read_alike_stay_and_are_counted(tmp_path):
+    """Two pictures of one text, as a caption may have several; of classes that is refused, in the same cache too."""
+    names, alone = ("Crane", "crane", "\N{GRINNING FACE}", "red heart"), MiniLmText(template="{}")
+    for _ in range(2):  # embedded, then from the cache
+        table = class_prompts(alone, names, tmp_path, captions=True)
+        assert table.embeddings[0].equal(table.embeddings[1])
+        assert table.remarks == (
+            "captions that all-MiniLM-L6-v2 reads as others: 1, such as 'crane' as 'Crane'",
+            "captions in which all-MiniLM-L6-v2 reads no word: 1, such as '\N{GRINNING FACE}'",
+        )
+    with pytest.raises(UserError, match="reads the classes 'Crane' and 'crane' alike"):
+        class_prompts(alone, names, tmp_path)
+    with pytest.raises(UserError, match="a row for each class, and these are captions"):
+        class_prompts(ClassTableText(), names, tmp_path, captions=True)
 
 
 @pytest.mark.parametrize("change", ["nan", "fewer", "lacking", "other"])

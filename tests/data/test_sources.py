@@ -260,6 +260,8 @@ def test_kaggle_without_its_solution(tmp_path):
     ("no JSON", "line 1: no mapping with 'file_name' and 'label'"),
     ('{"file_name": "n01440764_0.jpg"}', "line 1: no mapping with 'file_name' and 'label' .KeyError"),
     ('{"file_name": "gone.jpg", "label": "x"}', "line 1: the picture gone.jpg is not there"),
+    ('{"file_name": "n01440764_0.jpg", "label": " "}', "line 1: 'label' of n01440764_0.jpg is empty"),
+    ('{"file_name": "n01440764_0.jpg", "label": null}', "line 1: 'label' of n01440764_0.jpg is empty"),
 ])  # fmt: skip
 def test_lines_of_metadata_that_are_wrong(tmp_path, line, said):
     write_metadata(tmp_path)
@@ -277,6 +279,25 @@ def test_captions_are_classes_of_their_own_and_a_fraction_can_be_held_out(tmp_pa
     cut = load(tmp_path / "train", "metadata", heldout=0.4)
     assert len(cut.train) + len(cut.heldout) == 9
     assert len(cut.heldout) >= 2
+
+
+def test_a_caption_may_be_held_out_alone_and_a_class_may_not(tmp_path):
+    write_metadata(tmp_path)
+    path = tmp_path / "validation" / "metadata.jsonl"
+    entry, *others = map(json.loads, path.read_text().split("\n")[:-2])
+    path.write_text("\n".join(json.dumps(each) for each in ({**entry, "text": "a new one"}, *others)))
+    with pytest.raises(UserError, match=r"has 1 of 4 classes without a training picture, such as 'a new one'"):
+        load(tmp_path, "metadata", column="text")
+    data = load(tmp_path, "metadata", column="text", captions=True)
+    assert data.identity["captions"] is True
+    assert data.class_sizes[data.class_names.index("a new one")] == 0
+    assert sum(data.heldout_sizes) == len(data.heldout) == 3
+
+
+def test_pictures_without_a_caption_are_counted(tmp_path):
+    write_metadata(tmp_path)
+    put(tmp_path / "train" / "more" / "x.jpg", jpeg(1))
+    assert "1 image, e.g. train/more/x.jpg: no line of metadata.jsonl names them" in load(tmp_path, "metadata").warning
 
 
 def test_parquet_that_is_wrong(tmp_path):

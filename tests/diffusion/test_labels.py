@@ -18,7 +18,8 @@ IMAGENET_LIKE = (1300,) * 895 + tuple(range(732, 1257, 5))
 
 
 def labels(count: int, images: Sequence[int], rule: str = "proportional", seed: int = 0) -> np.ndarray:
-    return sample_labels(count, images, SamplingConfig(labels=rule, seed=seed)).numpy()  # type: ignore[arg-type]
+    config = SamplingConfig(labels=rule, seed=seed)  # type: ignore[arg-type]
+    return sample_labels(count, images, config, heldout=images).numpy()
 
 
 def test_every_rule_that_settings_allow_is_there() -> None:
@@ -91,6 +92,19 @@ def test_random_labels_are_a_function_of_seed_and_index_with_the_frequencies_of_
 def test_the_seed_changes_random_labels_only() -> None:
     for rule in ("proportional", "balanced"):
         assert np.array_equal(labels(50, (3, 2), rule, seed=0), labels(50, (3, 2), rule, seed=5))
+
+
+@given(st.lists(st.integers(0, 3), min_size=2, max_size=12).filter(sum))
+def test_captions_are_asked_for_as_often_as_they_are_held_out_in_every_prefix(heldout: list[int]) -> None:
+    config, train = SamplingConfig(labels="heldout"), [5 * (not each) for each in heldout]
+    drawn = sample_labels(3 * sum(heldout), train, config, heldout=heldout).numpy()
+    assert furthest_from_share(drawn, heldout) < 1
+    assert np.array_equal(drawn, labels(3 * sum(heldout), heldout))
+
+
+def test_captions_of_held_out_images_need_held_out_images() -> None:
+    with pytest.raises(UserError, match=r"labels=heldout asks for what held-out images show, and no data is named"):
+        sample_labels(4, (1, 1), SamplingConfig(labels="heldout"))
 
 
 def test_labels_can_be_changed_without_changing_the_next_ones() -> None:

@@ -31,6 +31,22 @@ def test_a_key_stands_once_in_a_mapping_on_the_command_line(value, key):
     assert repeated_key(value) == key
 
 
+def test_captions_are_said_as_they_are_and_asked_for_as_they_are_held_out():
+    """Unless a study or the command line chooses otherwise, by a path or by a whole group."""
+
+    def made(*overrides, **defaults):
+        settings = settings_of(["data=metadata", *overrides], defaults)
+        return settings.text.template, settings.sampling.labels
+
+    assert made() == ("a photo of a {}", "proportional")
+    assert made("data.captions=true") == made("data.captions=true", "sampling=full") == ("{}", "heldout")
+    assert made("data=emoji") == made("data=emoji", "text=huggingface") == ("{}", "heldout")
+    assert made("data=emoji", "text.template='a drawing of {}'")[0] == "a drawing of {}"
+    assert made("data=emoji", **{"text.template": "my {}", "sampling.labels": "balanced"}) == ("my {}", "balanced")
+    assert made("data=emoji", text={"kind": "minilm", "template": "my {}"})[0] == "my {}"
+    assert settings_of(["data=emoji", "text=class_table"]).sampling.labels == "heldout"
+
+
 def test_every_option_of_every_group_makes_settings():
     needs = {"data=image_folder": ["data.path=/x"]}
     for group, options in groups().items():

@@ -105,6 +105,7 @@ class Found:
     labels: NDArray[np.int64]  # (N,)
     heldout: NDArray[np.bool_] | None  # (N,); None: to be cut
     class_names: tuple[str, ...]
+    captions: bool = False  # whether these are captions
     class_folders: tuple[str, ...] = ()
     left_out: tuple[Skipped, ...] = ()
 
@@ -126,7 +127,8 @@ def source_data(
     content = hashlib.sha256(digests.tobytes() + found.labels.tobytes() + heldout.tobytes()).hexdigest()
     train, held = np.flatnonzero(~heldout), np.flatnonzero(heldout)
     return ImageData(
-        kind=kind, channels=3, size=size, class_names=found.class_names, class_folders=found.class_folders, crop=crop,
+        kind=kind, channels=3, size=size, class_names=found.class_names, captions=found.captions,
+        class_folders=found.class_folders, crop=crop,
         train=BlobImages(found.blobs, train, found.labels[train], size, crop),
         heldout=BlobImages(found.blobs, held, found.labels[held], size, crop), left_out=found.left_out,
         fingerprint=fingerprint([kind, found.class_names, TRANSFORMS[crop], size, content], schema="data-source-1"),
@@ -135,7 +137,7 @@ def source_data(
 
 def _check_parts(found: Found, heldout: NDArray[np.bool_], where: Path) -> None:
     counts = np.bincount(found.labels[~heldout], minlength=len(found.class_names))
-    if lacking := np.flatnonzero(counts == 0).tolist():
+    if not found.captions and (lacking := np.flatnonzero(counts == 0).tolist()):
         name = escaped(found.class_names[lacking[0]])
         raise UserError(
             f"{where} has {len(lacking)} of {len(counts)} classes without a training picture, such as '{name}'; add "

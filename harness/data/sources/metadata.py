@@ -3,8 +3,8 @@
     {"file_name": "cat/1.png", "label": "cat"}      or      {"file_name": "1.png", "text": "a cat on a mat"}
 
 `data.column` says which entry is the condition. Equal texts are one class, so a caption is embedded once however many
-pictures it has; with captions, text.template={} says them as they are. A folder of train/ and validation/ or test/,
-each with its own metadata.jsonl, is used as given.
+pictures it has; data.captions=true says that they are captions. A folder of train/ and validation/ or test/, each with
+its own metadata.jsonl, is used as given.
 """
 
 import json
@@ -15,7 +15,7 @@ import numpy as np
 
 from harness.data.config import MetadataConfig
 from harness.data.images import ImageData
-from harness.data.listing import HELDOUT_NAMES, TRAIN_NAMES
+from harness.data.listing import HELDOUT_NAMES, TRAIN_NAMES, Skipped, left_out, list_images
 from harness.data.sources.blobs import Found, Slices, source_data
 from harness.records.errors import UserError
 
@@ -41,6 +41,8 @@ def load_metadata(config: MetadataConfig, cache: Path | None) -> ImageData:
         labels=np.array([number[text] for text in texts], np.int64),
         heldout=np.array(held, bool) if len(parts) > 1 else None,
         class_names=classes,
+        captions=config.captions,
+        left_out=tuple(_unnamed(root, [part for part, _ in parts], set(names))),
     )
     return source_data(
         found, kind=config.kind, size=config.size, crop=config.crop, fraction=config.heldout, where=root, cache=cache
@@ -56,6 +58,12 @@ def _parts(root: Path) -> Sequence[tuple[str, bool]]:
     if train is None or held is None:
         raise UserError(f"{root} has no {FILE}, nor one in train/ and one in validation/; give the folder that has it")
     return [(train, False), (held, True)]
+
+
+def _unnamed(root: Path, parts: Sequence[str], names: set[str]) -> list[Skipped]:
+    """The pictures that have no line."""
+    there = [f"{part}/{name}" if part else name for part in parts for name in list_images(root / part).images]
+    return left_out(there, names, f"no line of {FILE} names them")
 
 
 def _lines(path: Path, column: str) -> list[tuple[str, str]]:
@@ -74,5 +82,8 @@ def _lines(path: Path, column: str) -> list[tuple[str, str]]:
             ) from error
         if not (path.parent / name).is_file():
             raise UserError(f"{path}, line {number}: the picture {name} is not there; add it, or take the line out")
-        found.append((str(name), " ".join(str(text).split())))
+        condition = "" if text is None else " ".join(str(text).split())
+        if not condition:
+            raise UserError(f"{path}, line {number}: '{column}' of {name} is empty; write it, or take the line out")
+        found.append((str(name), condition))
     return found

@@ -89,6 +89,7 @@ def load_parquet(config: ParquetConfig, cache: Path | None) -> ImageData:
         labels=numbers,
         heldout=np.array(held, bool) if held_files else None,
         class_names=classes,
+        captions=config.captions,
     )
     return source_data(
         found, kind=config.kind, size=config.size, crop=config.crop, fraction=config.heldout, where=root, cache=cache

@@ -199,7 +199,9 @@ def _labels(config: SamplingConfig, count: int, classes: int, data: ImageData | 
             f"sampling.labels={config.labels} asks for the class frequencies of data, and there are none beside a "
             "reference at a path; give sampling.labels=balanced"
         )
-    return sample_labels(count, (1,) * classes if data is None else data.class_sizes, config)
+    if data is None:
+        return sample_labels(count, (1,) * classes, config)
+    return sample_labels(count, data.class_sizes, config, heldout=data.heldout_sizes)
 
 
 def _reader(

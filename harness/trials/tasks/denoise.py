@@ -1,7 +1,7 @@
-"""Denoising: a network that pictures are sampled from, in pixels or in an autoencoder's latents, by class.
+"""Denoising: a network that pictures are sampled from, in pixels or in an autoencoder's latents, by class or caption.
 
-train -> sample -> score: as many samples as a score is of, each with a class that is asked of it, against real
-pictures. Beside the record lie a grid of samples for people, and samples for other scores.
+train -> sample -> score: as many samples as a score is of, each with a class or caption that is asked of it, against
+real pictures. Beside the record lie a grid of samples for people, and samples for other scores.
 """
 
 import io
@@ -76,7 +76,7 @@ def load(settings: Settings) -> "Denoise":
     cache = cache_folder(settings.out)
     images = load_dataset(settings.data, cache=cache)
     autoencoder = _autoencoder_of(settings, images)
-    prompts = class_prompts(settings.text, images.class_names, cache)
+    prompts = class_prompts(settings.text, images.class_names, cache, captions=images.captions)
     return Denoise(settings=settings, images=images, prompts=prompts, autoencoder=autoencoder)
 
 
@@ -124,7 +124,7 @@ class Denoise:
 
     @property
     def warning(self) -> str | None:
-        return self.images.warning
+        return "; ".join(filter(None, [self.images.warning, *self.prompts.remarks])) or None
 
     @property
     def latents_section(self) -> dict[str, Any] | None:
@@ -173,7 +173,8 @@ class Denoise:
 
     def labels(self, count: int) -> Tensor:
         """(count,) the classes that `count` samples are asked to show."""
-        return sample_labels(count, self.images.class_sizes, self.settings.sampling)
+        data, config = self.images, self.settings.sampling
+        return sample_labels(count, data.class_sizes, config, heldout=data.heldout_sizes)
 
     def decode(self, device: torch.device) -> Decode | None:
         """What makes pictures of samples, on that device; None where samples are pictures."""
