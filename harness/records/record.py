@@ -12,6 +12,8 @@ SCHEMA = "trial-1"
 KEY, KEY_PREFIX = re.compile(r"[0-9a-f]{16}"), re.compile(r"[0-9a-f]{4,16}")
 """Of a trial, and how one may be named."""
 State = Literal["complete", "failed", "rejected"]  # rejected: a cheap gate's limit was violated, nothing was trained
+Fidelity = Literal["search", "full", "final"]
+"""How far a trial was taken: as its study does; longer, after a promotion; or a finalist, with a fresh seed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +49,7 @@ class TrialRecord:
     curve: tuple[CurvePoint, ...] = ()
     artifacts: Mapping[str, str] = field(default_factory=dict)  # name -> file name in the store's artifact folder
     parent: str | None = None  # the key of the trial this one was promoted from, or re-scores
-    fidelity: str = "search"  # "full" after a promotion, "final" where it re-scores its parent
+    fidelity: Fidelity = "search"
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property

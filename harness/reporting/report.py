@@ -33,8 +33,6 @@ from harness.reporting.sections import SECTIONS
 from harness.reporting.subjects import Study, study_of
 
 NOTHING: Mapping[str, Mapping[str, Quantity]] = {}
-FULL, AGAIN = "full", "final"
-"""A record's fidelity: of a promoted trial's longer training, and of a finalist's with a fresh seed."""
 SCORE = "score"
 """The subject of a Measurement that scores a network's or a pipeline's samples, or pictures at hand."""
 UNPUBLISHED = Published(title="", source="", conditions="", columns={}, rows={})
@@ -140,9 +138,11 @@ def frames_of(
 
 def _promises(store: Store, records: Records, promotion: Promotion | None) -> dict[str, Promise]:
     """Of each subject the trials that it was promoted from, and that one's trainings with fresh seeds."""
-    promoted = {name: each.parent for (name, _), each in records.items() if each is not None and each.fidelity == FULL}
+    promoted = {
+        name: each.parent for (name, _), each in records.items() if each is not None and each.fidelity == "full"
+    }
     parents = {name: parent for name, key in promoted.items() if key and (parent := store.trial(key)) is not None}
-    again = [each for each in store.trials() if each.fidelity == AGAIN] if parents else []
+    again = [each for each in store.trials() if each.fidelity == "final"] if parents else []
     seeds = [] if promotion is None else [each for key in promotion.trials if (each := store.trial(key)) is not None]
     return {
         name: Promise(

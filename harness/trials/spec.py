@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.architecture.config import ArchitectureConfig
-from harness.records.record import Protocol, trial_key
+from harness.records.record import Fidelity, Protocol, trial_key
 from harness.records.store import Store
 from harness.trials.limits import Limits
 from harness.trials.settings import Settings
@@ -30,7 +30,7 @@ class TrialSpec:
     group: str = ""  # the study it belongs to: `fig3`
     limits: Limits = field(default_factory=dict)
     parent: str | None = None  # the key of the trial it was promoted from, or re-scores
-    fidelity: str = "search"
+    fidelity: Fidelity = "search"
     twin: Twin | None = None
     """What it would be where it is deployed: its costs stand in the record, and are no part of the trial's identity."""
     knobs: Mapping[str, Any] = field(default_factory=dict)
