@@ -20,7 +20,7 @@ from harness.search.study import stored_study
 
 pytestmark = pytest.mark.timeout(600)
 
-STEPS, CHECKPOINT_EVERY, TRIALS = 120, 20, 3
+STEPS, CHECKPOINT_EVERY, TRIALS = 80, 10, 2
 LONG = [f"recipe.steps={STEPS}", f"recipe.checkpoint_every={CHECKPOINT_EVERY}", "recipe.log_every=1"]
 LOCAL = [*LONG, "launcher=local", "launcher.max_in_flight=1"]
 ATTEMPTS = Path("runs/search/attempts")
@@ -75,7 +75,7 @@ def test_a_stop_waits_for_what_runs_and_the_same_command_goes_on(workplace, caps
     _, complained = again.communicate(timeout=400)
     assert again.returncode == 0, complained
     records = assert_nothing_is_lost_or_repeated()
-    assert [record.provenance["continued_from"] for record in records] == [[], [], []]
+    assert [record.provenance["continued_from"] for record in records] == [[], []]
     assert not events("resumed", "lost", "stopped")
 
 

@@ -17,9 +17,9 @@ from harness.cli import main
 from harness.launch.events import read_events
 from harness.records.store import Store
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("interruption")]  # one undisturbed
 
-STEPS, CHECKPOINT_EVERY = 200, 5
+STEPS, CHECKPOINT_EVERY = 100, 5
 SETTINGS = [f"recipe.steps={STEPS}", f"recipe.checkpoint_every={CHECKPOINT_EVERY}", "recipe.log_every=1"]
 COMMAND = ["ablate", "tiny", *SETTINGS, "launcher=local", "launcher.max_in_flight=2"]
 ATTEMPTS = Path("runs/tiny/attempts")
