@@ -184,6 +184,49 @@ def is_class_table(identity: Mapping[str, Any]) -> bool:
     return bool(identity["encoder"] == CLASS_TABLE)
 
 
+def prompts_like(
+    identity: Mapping[str, Any], config: TextConfig, class_names: Sequence[str], cache: Path, *, what: str, setting: str
+) -> PromptTable:
+    """These names as prompts with that `identity` are made, by the encoder `config`; of a table of classes, its rows.
+
+    UserError where that is another encoder than theirs, or the table has no such class. `what` was trained with those
+    prompts, and `setting` is how one gives another encoder.
+    """
+    if is_class_table(identity):
+        return _rows_of_table(identity, class_names, what)
+    if isinstance(config, ClassTableText):
+        raise UserError(
+            f"{what} was trained with a text encoder, not with text=class_table; give that encoder, {setting}=..."
+        )
+    prompts = class_prompts(as_trained(config, identity), class_names, cache, captions=True)  # whatever they are
+    if prompts.identity["encoder"] != identity["encoder"]:
+        form = (
+            "text=huggingface text.name=NAME" if setting == "text" else f"{setting}={{kind: huggingface, name: NAME}}"
+        )
+        raise UserError(f"{what} was trained with another text encoder than text={config.kind}; give that one, {form}")
+    return prompts
+
+
+def names_in(identity: Mapping[str, Any]) -> tuple[str, ...]:
+    """The class names, as they stand in prompts with that identity, by their numbers."""
+    before, _, after = str(identity["template"]).partition("{}")
+    return tuple(prompt[len(before) : len(prompt) - len(after)] for prompt in identity["prompts"])
+
+
+def _rows_of_table(identity: Mapping[str, Any], class_names: Sequence[str], what: str) -> PromptTable:
+    known = names_in(identity)
+    table = class_table(known)
+    rows = {name: row for row, name in enumerate(known)}
+    if lacking := [name for name in class_names if name not in rows]:
+        more = f", and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+        raise UserError(
+            f"{what} was trained with a table of classes that has no '{lacking[0]}'{more}; name one that knows the "
+            "classes, or that reads text"
+        )
+    chosen = torch.tensor([rows[name] for name in class_names])
+    return replace(table, embeddings=table.embeddings[chosen], mask=table.mask[chosen])
+
+
 def joined(first: PromptTable, more: PromptTable) -> PromptTable:
     """Those of `more` behind those of `first`, whose empty text counts."""
     return replace(

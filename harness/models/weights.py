@@ -109,8 +109,13 @@ def read_weights(path: Path, expected: ArchitectureConfig | None = None) -> Weig
 
 def read_identity(path: Path) -> tuple[ArchitectureConfig, Training | None]:
     """What a file of weights is of, from its first kilobytes alone. Errors: as `read_weights`."""
+    return read_head(path)[:2]
+
+
+def read_head(path: Path) -> tuple[ArchitectureConfig, Training | None, str]:
+    """The same, and the sum of its tensors (`tensors_sha256`), which `read_weights` finds them to have."""
     with _opened(path) as file:
-        return _identity(path, file.metadata() or {})[:2]
+        return _identity(path, file.metadata() or {})
 
 
 def _content(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

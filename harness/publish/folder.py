@@ -21,9 +21,10 @@ from harness.models.autoencoder_config import AutoencoderConfig
 from harness.records.errors import UserError
 from harness.records.plain import fingerprint, from_plain, to_plain
 from harness.records.store import file_sha256, write_atomic
+from harness.trials.trained import PUBLISHED
 
 FORMAT = "unet-harness-model-1"
-CONFIG, MODEL, README = "config.json", "model.safetensors", "README.md"
+CONFIG, MODEL, README = "config.json", PUBLISHED, "README.md"
 AUTOENCODER = "autoencoder"
 
 

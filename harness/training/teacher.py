@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from harness.data.config import TextConfig
-from harness.records.errors import UserError, unknown_name
+from harness.records.errors import UserError
 from harness.records.plain import Plain, canonical_json
 from harness.training.recipe import Recipe
 
@@ -94,9 +94,9 @@ class TeacherDescription(Protocol):
     @property
     def params(self) -> int: ...
 
-    @property
-    def bytes_a_param(self) -> int:
-        """In memory."""
+    def precision(self, planned: str) -> str:
+        """`float32` or `bfloat16`: of its forward pass, and of its weights in memory, where the recipe's is planned to
+        be that."""
         ...
 
     @property
@@ -107,11 +107,6 @@ class TeacherDescription(Protocol):
     def load(self, device: torch.device) -> Teacher:
         """Errors: UserError where the weights are not what the file says of them."""
         ...
-
-
-def check_tap(tap: str, taps: Mapping[str, int], setting: str) -> None:
-    if tap not in taps:
-        raise unknown_name(setting, tap, taps)
 
 
 def check_latent_space(name: str, autoencoder: Mapping[str, Any] | None, channels: int, student: Student) -> None:

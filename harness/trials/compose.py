@@ -29,9 +29,10 @@ CONF = Path(__file__).parent.parent / "conf"
 PATH_VALUE = re.compile(r"(?:~|/|\./|\.\./).*", re.DOTALL)
 PATHS = frozenset((
     "out", "data.path", "data.names", "latency.iphone.queue", "quality.extractor.weights",
-    "quality.reference_path", "autoencoder.encoder", "autoencoder.decoder",
+    "quality.reference_path", "autoencoder.encoder", "autoencoder.decoder", "objective.teacher.name",
 ))  # fmt: skip
-"""The settings that are paths: whatever they are called is taken as it is, unless it is quoted or null."""
+"""The settings that are paths, or a trial's key: whatever they are called is taken as it is, unless it is quoted or
+null."""
 
 
 PROTOCOL = "protocol"

@@ -103,7 +103,7 @@ def train_share(
         with process_group(place.rank, place.size, where, device, place.listener):
             return train(
                 network,
-                task.objective(),
+                task.objective(spec.architecture, spec.seed),
                 task.data,
                 recipe,
                 architecture=spec.architecture.fingerprint,

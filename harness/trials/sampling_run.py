@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.architecture.config import ArchitectureConfig, Denoiser
-from harness.data.config import ClassTableText, TextConfig
+from harness.data.config import TextConfig
 from harness.data.dataset import load_dataset
-from harness.data.prompts import PromptTable, as_trained, class_prompts, class_table, is_class_table
+from harness.data.prompts import PromptTable, names_in, prompts_like
 from harness.diffusion.config import SamplingConfig
 from harness.diffusion.labels import sample_labels
 from harness.diffusion.sampling import Decode, sample_batches
@@ -128,8 +128,7 @@ def denoised_channels(weights: Weights) -> int:
 
 def class_names(training: Training) -> tuple[str, ...]:
     """The classes that a network was trained on, as they stand in its prompts, by their numbers."""
-    before, _, after = str(training.text["template"]).partition("{}")
-    return tuple(prompt[len(before) : len(prompt) - len(after)] for prompt in training.text["prompts"])
+    return names_in(training.text)
 
 
 def class_numbers(classes: Sequence[str], names: Sequence[str]) -> tuple[int, ...]:
@@ -151,18 +150,7 @@ def _number(text: str, names: Sequence[str]) -> int:
 
 def prompts_of(file: Path, training: Training, given: TextConfig, cache: Path) -> PromptTable:
     """The prompts that the network was trained with, embedded anew by the `given` encoder, if it is theirs."""
-    text, names = training.text, class_names(training)
-    if is_class_table(text):
-        return class_table(names)
-    if isinstance(given, ClassTableText):
-        raise UserError(f"{file} was trained with a text encoder, not with text=class_table; leave that out")
-    prompts = class_prompts(as_trained(given, text), names, cache, captions=True)  # whatever they are
-    if prompts.identity["encoder"] != text["encoder"]:
-        raise UserError(
-            f"{file} was trained with another text encoder than text={given.kind}; give that one, "
-            "text=huggingface text.name=NAME"
-        )
-    return prompts
+    return prompts_like(training.text, given, class_names(training), cache, what=str(file), setting="text")
 
 
 def _autoencoder(file: Path, training: Training, settings: Settings, device: torch.device) -> Autoencoder | None:

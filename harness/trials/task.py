@@ -94,8 +94,9 @@ class Task(Protocol):
         UserError where the data is nothing for it."""
         ...
 
-    def objective(self) -> Objective[Any]:
-        """What the loop minimises, on the recipe's device. UserError if the machine has no such device."""
+    def objective(self, architecture: ArchitectureConfig, seed: int, /) -> Objective[Any]:
+        """What the loop minimises when it trains such a network, fitted, with that seed; on the recipe's device.
+        UserError if the machine has no such device."""
         ...
 
     def watcher(self, keep: "Keep", hear: "Hear", /) -> Watcher | None:

@@ -1,5 +1,5 @@
-"""What a user names a trained network by: its trial's key or the beginning of it, its file of weights, or the YAML that
-it was promoted to; and the record of its trial.
+"""What a user names a trained network by: its trial's key or the beginning of it, its file of weights, the YAML that it
+was promoted to, or the folder that it was published as; and the record of its trial.
 
 Torch is loaded for a file of weights alone.
 """
@@ -26,6 +26,8 @@ QUALITY = "quality"
 FILES = (".safetensors", ".yaml", ".yml")
 """How the names of a network's files end."""
 WEIGHTS = "ema.safetensors"
+PUBLISHED = "model.safetensors"
+"""The same in a folder that `harness publish` wrote."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +55,8 @@ def names_network(what: str) -> bool:
 def trained_network(what: str, out: Path, others: str = "") -> TrainedNetwork:
     """The network that `what` names; trials are looked for in the store under `out`, and in the one that a file of
     weights lies in. UserError where there is none, or more than one; `others` are what it could have been beside."""
+    if (Path(what) / PUBLISHED).is_file():
+        return _of_weights(Path(what) / PUBLISHED, out)
     if what.endswith(".safetensors"):
         return _of_weights(Path(what), out)
     store = store_of(out)

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.distributed.fsdp
-from tiny_training import RECIPE, Judged, flow_matching, in_float64, run, tiny_network, undropped
+from tiny_training import OBJECTIVES, RECIPE, in_float64, run, tiny_network, undropped
 from torch import nn
 
 from harness.records.errors import UserError
@@ -42,7 +42,7 @@ CONFIGS = {"none": NoParallel, "ddp": DdpParallel, "fsdp": FsdpParallel}
 
 def train_share(job: dict[str, Any], rank: int) -> None:
     recipe = from_plain(Recipe, {**to_plain(RECIPE), **job["recipe"]})  # type: ignore[dict-item]
-    objective = {"flow_matching": flow_matching, "judged": Judged}[job["objective"]](recipe)
+    objective = OBJECTIVES[job["objective"]](recipe)
     network = undropped(tiny_network())
     if job["double"]:
         network, objective = network.double(), in_float64(objective)

@@ -13,8 +13,9 @@ import pytest
 import tiny_training
 import torch
 from safetensors.torch import load_file
-from tiny_training import RECIPE, Judged, run, tiny_network
+from tiny_training import OBJECTIVES, RECIPE, distillation, run, tiny_network
 from torch import nn
+from toy_teacher import Answers
 
 from harness.records.errors import UserError
 from harness.training import loop
@@ -89,33 +90,40 @@ def test_it_does_not_matter_when(tmp_path: Path, unbroken: Trained, step: int, c
     assert same(run(tmp_path, recipe), unbroken)
 
 
-def test_what_an_objective_trains_beside_the_network_is_continued_too(tmp_path: Path) -> None:
-    whole = run(tmp_path / "whole", objective=Judged())
+@pytest.mark.parametrize("name", ["judged", "distillation"])
+def test_what_an_objective_trains_beside_the_network_is_continued_too(tmp_path: Path, name: str) -> None:
+    whole = run(tmp_path / "whole", objective=OBJECTIVES[name]())
     with pytest.raises(KilledError):
-        run(tmp_path / "cut", objective=Judged(), on_progress=_kill_at(7))
-    again = Judged()
+        run(tmp_path / "cut", objective=OBJECTIVES[name](), on_progress=_kill_at(7))
+    again = OBJECTIVES[name]()
     assert same(run(tmp_path / "cut", objective=again), whole)
-    assert again.judge.weight.equal(weights(tmp_path / "whole")["judge.weight"])
-    tensors = weights(tmp_path / "cut")
-    assert tensors.keys() == weights(tmp_path / "whole").keys()
-    assert all(torch.equal(tensor, weights(tmp_path / "whole")[name]) for name, tensor in tensors.items())
+    wanted, tensors = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(each.module.weight.equal(wanted[f"{each.name}.weight"]) for each in again.auxiliaries)
+    assert tensors.keys() == wanted.keys()
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in tensors.items())
 
 
-@pytest.mark.parametrize("forgotten", ["judge", "uncertainty", "optimizer.judge", "optimizer.uncertainty"])
+@pytest.mark.parametrize("forgotten", ["judge", "uncertainty", "projection"])
+@pytest.mark.parametrize("what", ["{}", "optimizer.{}"])
 def test_forgetting_what_an_objective_trains_shows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgotten: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgotten: str, what: str
 ) -> None:
-    whole = run(tmp_path / "whole", objective=Judged())
+    objective = OBJECTIVES["distillation" if forgotten == "projection" else "judged"]
+    whole = run(tmp_path / "whole", objective=objective())
     with pytest.raises(KilledError):
-        run(tmp_path / "cut", objective=Judged(), on_progress=_kill_at(7))
-    forget(monkeypatch, forgotten)
-    assert not same(run(tmp_path / "cut", objective=Judged()), whole)
+        run(tmp_path / "cut", objective=objective(), on_progress=_kill_at(7))
+    forget(monkeypatch, what.format(forgotten))
+    assert not same(run(tmp_path / "cut", objective=objective()), whole)
 
 
 def test_a_training_with_another_objective_is_not_continued(tmp_path: Path) -> None:
     run(tmp_path)
     with pytest.raises(UserError, match="holds a training of another model"):
-        run(tmp_path, objective=Judged())
+        run(tmp_path, objective=OBJECTIVES["judged"]())
+    run(tmp_path / "taught", objective=distillation())
+    other = Answers(torch.zeros(()))
+    with pytest.raises(UserError, match="holds a training of another model"):
+        run(tmp_path / "taught", objective=distillation(teacher=other))
 
 
 def forget(monkeypatch: pytest.MonkeyPatch, what: str) -> None:

@@ -14,7 +14,7 @@ import parallel_training
 import pytest
 import torch
 import torch.distributed as dist
-from tiny_training import RECIPE, Judged, TinyData, flow_matching, in_float64, run, tiny_network, undropped
+from tiny_training import OBJECTIVES, RECIPE, TinyData, flow_matching, in_float64, run, tiny_network, undropped
 from torch import nn
 
 from harness.records.errors import UserError
@@ -73,6 +73,10 @@ def assert_alike(folder: Path, one: Trained, rtol: float) -> None:
 CUTS = [(2, "fsdp", 1), (3, "ddp", 2), (4, "ddp", None), (4, "fsdp", None)]
 
 
+BESIDE = [("judged", "ddp"), ("distillation", "ddp"), ("distillation", "fsdp")]
+"""Objectives with modules of their own, and how two processes share them; a feature is tapped inside DDP and FSDP."""
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every cut, in float64; two objectives; and three that are refused."""
@@ -82,7 +86,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for size, parallel, micro in CUTS
     ]
     others = [
-        job(work / "judged", 2, "ddp", objective="judged", double=True),
+        *(
+            job(work / f"{objective}-{parallel}", 2, parallel, objective=objective, double=True)
+            for objective, parallel in BESIDE
+        ),
         job(work / "float32", 2, "fsdp"),
         job(work / "none", 2, "none"),
         job(work / "few", 3, "ddp", recipe={"batch_size": 2}),
@@ -105,9 +112,12 @@ def test_in_float32_it_is_to_rounding(tmp_path: Path, trained: Path) -> None:
     assert_alike(trained / "float32", run(tmp_path, model=undropped(tiny_network())), rtol=2e-4)
 
 
-def test_what_an_objective_trains_beside_is_shared_too(tmp_path: Path, trained: Path) -> None:
-    one = run(tmp_path, model=undropped(tiny_network()).double(), objective=in_float64(Judged()))
-    assert_alike(trained / "judged", one, rtol=1e-10)
+@pytest.mark.parametrize(("objective", "parallel"), BESIDE)
+def test_what_an_objective_trains_beside_is_shared_too(
+    tmp_path: Path, trained: Path, objective: str, parallel: str
+) -> None:
+    one = run(tmp_path, model=undropped(tiny_network()).double(), objective=in_float64(OBJECTIVES[objective]()))
+    assert_alike(trained / f"{objective}-{parallel}", one, rtol=1e-10)
 
 
 def test_a_batch_that_is_bad_in_one_process_is_left_out_by_all(

@@ -4,6 +4,7 @@ Run as a program it trains into the folder argv[1] and dies by SIGKILL: `step N`
 checkpoint of step N is half written.
 """
 
+import dataclasses
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from toy_teacher import ToyTeacher
 
 from harness.diffusion.flow_matching import interpolate, velocity
 from harness.models.pixels import to_model_range
@@ -21,14 +23,17 @@ from harness.training import saving
 from harness.training.listeners import Listeners
 from harness.training.loop import train
 from harness.training.objective import Auxiliary, Losses, Objective
-from harness.training.objective_config import FlowMatchingConfig
+from harness.training.objective_config import DistillationConfig, FlowMatchingConfig
+from harness.training.objectives.distillation import Distillation, Learner
 from harness.training.objectives.flow_matching import FlowMatching, NoisedImages
 from harness.training.optimizer import AdamW
 from harness.training.outcomes import Trained
 from harness.training.parallel_config import ParallelConfig
 from harness.training.recipe import Recipe
+from harness.training.teacher_config import TrainedTeacher
 
 SEED = 11
+LEARNER = Learner(taps={"enter": 8}, seed=SEED)
 RECIPE = Recipe(
     steps=14,
     batch_size=8,
@@ -109,6 +114,14 @@ def flow_matching(recipe: Recipe = RECIPE, data: TinyData | None = None) -> Flow
     return FlowMatching(FlowMatchingConfig(), data or TinyData(), TinyPrompts(), recipe, torch.device(recipe.device))
 
 
+def distillation(recipe: Recipe = RECIPE, *, teacher: Any = None, **config: Any) -> Distillation:
+    """From the toy teacher, by output and features."""
+    return Distillation(
+        DistillationConfig(teacher=TrainedTeacher(name="toy"), **config), TinyData(),
+        TinyPrompts(), recipe, torch.device(recipe.device), teacher or ToyTeacher(), LEARNER,
+    )  # fmt: skip
+
+
 class Judged(FlowMatching):
     """Beside the velocity: a weight of the loss, learnt with the network (Kendall et al. 2018, arXiv 1705.07115), and a
     judge of velocities, which has a loss of its own and whose verdict is part of the network's."""
@@ -161,7 +174,17 @@ def in_float64(objective: FlowMatching) -> FlowMatching:
 
 
 def doubled(batch: NoisedImages) -> NoisedImages:
-    return NoisedImages(batch.x0.double(), batch.noise.double(), batch.time.double(), batch.context.double(), None)
+    return dataclasses.replace(
+        batch, **{name: getattr(batch, name).double() for name in ("x0", "noise", "time", "context")}
+    )
+
+
+OBJECTIVES: dict[str, Callable[..., FlowMatching]] = {
+    "flow_matching": flow_matching,
+    "judged": Judged,
+    "distillation": distillation,
+}
+"""By name: each is trained, killed, continued, cut over processes and in micro-batches alike."""
 
 
 def run(

@@ -165,7 +165,7 @@ class Unblur:
     def fitted(self, architecture: ArchitectureConfig) -> ArchitectureConfig:
         return with_edits(architecture, {"latent_channels": self.data.channels})
 
-    def objective(self) -> Any:
+    def objective(self, _architecture, _seed) -> Any:
         return builder_of(self.settings.objective)(self.settings.objective, self.data, self.device)
 
     def watcher(self, _keep: Any, _hear: Any) -> None:

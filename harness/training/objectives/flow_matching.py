@@ -12,7 +12,7 @@ from harness.records.plain import Plain, identity
 from harness.training.batches import TrainingData, stacked
 from harness.training.device import to_device
 from harness.training.objective import Auxiliary, Losses
-from harness.training.objective_config import FlowMatchingConfig
+from harness.training.objective_config import ObjectiveConfig
 from harness.training.randomness import Draws, generator, normals
 from harness.training.recipe import Recipe
 
@@ -46,7 +46,7 @@ class FlowMatching:
 
     def __init__(
         self,
-        config: FlowMatchingConfig,
+        config: ObjectiveConfig,
         data: TrainingData,
         prompts: Prompts,
         recipe: Recipe,

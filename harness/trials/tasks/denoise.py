@@ -33,6 +33,7 @@ from harness.measure.quality_reference import WHOLE, Reference, load_reference
 from harness.measure.quality_reference_files import quality_identity
 from harness.models.autoencoder import Description, check_matching, describe, load_matching
 from harness.models.feature_extractor import check_extractor
+from harness.models.taps import taps_of
 from harness.models.weights import Training, tensors_sha256
 from harness.records.errors import UserError
 from harness.records.plain import identity, to_plain
@@ -41,12 +42,16 @@ from harness.records.store import write_atomic
 from harness.training.batches import TrainingData
 from harness.training.device import resolve_device
 from harness.training.objective import Objective
+from harness.training.objective_config import DistillationConfig, teacher_of
+from harness.training.objectives.distillation import Learner, check_taps
 from harness.training.outcomes import Trained
+from harness.training.teacher import Student, TeacherDescription
 from harness.trials.samples import by_class, initialised_network, write_grid
 from harness.trials.scores.parts import Arrays, Parts, part_ranges, scorer_of
 from harness.trials.settings import Settings
 from harness.trials.spec import cache_folder
 from harness.trials.task import Work
+from harness.trials.trained import trained_network
 from harness.trials.watching import Hear, Keep, PictureWatcher
 
 SAMPLES = "samples"
@@ -55,6 +60,8 @@ SAMPLES_LOG = "samples.log"
 """Beside that folder: which attempt sampled which part."""
 KEPT_SAMPLES = 1024
 """Of a trial's samples, where there are too many to keep all."""
+TEACHERS = "the folder that it was published as"
+"""What else can name a teacher, for the sentence about a name that is nothing."""
 GRID_ROWS = 8
 GRID_MOST_COLUMNS = 12
 UNTRAINED_SEED = 0
@@ -135,7 +142,25 @@ class Denoise:
     @property
     def trained_on(self) -> dict[str, Any]:
         latents = {} if self.latents_section is None else {"autoencoder": self.latents_section}
-        return {"data": self.images.identity, **latents, "text": self.prompts.identity}
+        teacher = {} if self.teacher is None else {"teacher": self.teacher.identity}
+        return {"data": self.images.identity, **latents, "text": self.prompts.identity, **teacher}
+
+    @cached_property
+    def teacher(self) -> TeacherDescription | None:
+        """Of an objective that has one. UserError for one that cannot teach here."""
+        if (config := teacher_of(self.settings.objective)) is None:
+            return None
+        student = Student(
+            shape=self.shape,
+            autoencoder=self.latents_section,
+            class_names=self.images.class_names,
+            text=self.settings.text,
+            recipe=self.settings.recipe,
+            cache=cache_folder(self.settings.out),
+            weights_of=lambda name: trained_network(name, self.settings.out, TEACHERS).weights,
+        )
+        described: TeacherDescription = builder_of(config)(config, student)
+        return described
 
     @property
     def scored_by(self) -> dict[str, Any]:
@@ -150,6 +175,8 @@ class Denoise:
         assert isinstance(architecture, Denoiser)
         _check_trained(architecture, self.prompts)
         self.settings.sampling.check_channels(self.shape[0])
+        if self.teacher is not None and isinstance(self.settings.objective, DistillationConfig):
+            check_taps(self.settings.objective, taps_of(architecture), self.teacher.taps)
         edits = {
             "latent_channels": self.shape[0],
             "context_width": self.prompts.width,
@@ -157,11 +184,13 @@ class Denoise:
         }
         return with_edits(architecture, edits)
 
-    def objective(self) -> Objective[Any]:
+    def objective(self, architecture: ArchitectureConfig, seed: int) -> Objective[Any]:
         config, recipe = self.settings.objective, self.settings.recipe
-        built: Objective[Any] = builder_of(config)(
-            config, self.data, self.prompts, recipe, resolve_device(recipe.device)
-        )
+        device = resolve_device(recipe.device)
+        given: list[Any] = [self.data, self.prompts, recipe, device]
+        if self.teacher is not None:
+            given += [self.teacher.load(device), Learner(taps=taps_of(architecture), seed=seed)]
+        built: Objective[Any] = builder_of(config)(config, *given)
         return built
 
     def told(self, trial: str) -> Training:

@@ -1,0 +1,213 @@
+"""Distillation: flow matching, and beside it what a bigger network says of the same samples, at their own times.
+
+    L_task[i] = || v(x_t) - (e - x_0) ||^2          the data's velocity: flow matching
+    L_out[i]  = || v(x_t) - v_T(x_t) ||^2           the teacher's
+    L_feat[i] = || P f(x_t) - f_T(x_t) ||^2         f: the map of the last transformer; P: a 1x1 convolution, learned
+
+each a mean over the elements of sample i. With scaling=fixed the loss of a sample is
+
+    L_task + output_weight L_out + feature_weight L_feat
+
+and with scaling=timestep_aware, as SnapGen has it (arXiv 2412.09619, section on distillation),
+
+    S(L_task, L_out) + S(L_task, L_feat),    S(L_task, L_kd) = a_t L_task + (1 - a_t) r L_kd,    r = |L_task| / |L_kd|
+
+where r is a number, through which no gradient goes, and a_t follows the density of logit-normal(0, 1) at the sample's
+time: the middle of the path leans on the data, its ends on the teacher. Without features it is the first S alone. The
+batch's loss is the mean over its samples.
+
+What the print leaves open, and what is done here:
+
+- The density itself has its maximum at 1.6, and 1 - a_t would be negative around the middle and push the student away
+  from its teacher. So a_t is the density over that maximum, which lies in [0, 1] and is 1 at t = 1/2.
+- r is of each sample, by the losses of that sample: of a whole batch, it would depend on how a batch is cut. Where a
+  student is as good as equal to its teacher, r is bounded (`SMALLEST`).
+- In value r L_kd is L_task, so S is L_task, and `train_loss` is L_task once or, with features, twice, whatever the
+  teacher says; what a batch teaches is in the gradient. The curve has each part: task, output, feature.
+- The norm by which distances are taken: mean squared errors, as BK-SDM's (arXiv 2305.15798).
+- Features of different sizes: the student's map is brought to the size of the teacher's, bilinear, and averaged over
+  what it covers where that is smaller. The teacher's stays as it is: smoothing it would take away what is to learn.
+- P has the network's own optimiser settings, and first weights that depend on the trial's seed.
+
+The validation loss is flow matching's, so that trainings with and without a teacher can be compared by it.
+"""
+
+import math
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from harness.diffusion.flow_matching import Prompts, interpolate, velocity
+from harness.models.taps import Tap
+from harness.records.errors import UserError, unknown_name
+from harness.records.plain import Plain
+from harness.training.batches import TrainingData
+from harness.training.device import to_device
+from harness.training.objective import Auxiliary, Losses
+from harness.training.objective_config import DistillationConfig
+from harness.training.objectives.flow_matching import FlowMatching, NoisedImages
+from harness.training.optimizer import AdamW
+from harness.training.randomness import stream_seed
+from harness.training.recipe import Recipe
+from harness.training.teacher import Teacher
+
+MODE = 0.5
+"""Of logit-normal(0, 1): the derivative of its logarithm is 0 where logit(t) = 2 t - 1, at t = 1/2 alone."""
+SMALLEST = 1e-12
+"""Of a loss that another is divided by."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Learner:
+    """Of the network that is trained, what an objective with a teacher has to know before it is there."""
+
+    taps: Mapping[str, int]
+    """Its places that have features, in forward order -> channels."""
+    seed: int
+    """The trial's."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaughtImages(NoisedImages):
+    """With what a teacher is asked beside them."""
+
+    labels: Tensor  # (B,)
+    drop: Tensor  # (B,) True: the empty prompt
+
+    def __getitem__(self, samples: slice) -> "TaughtImages":
+        noised = NoisedImages.__getitem__(self, samples)
+        return TaughtImages(*noised.arguments(), self.labels[samples], self.drop[samples])
+
+
+class Distillation(FlowMatching):
+    def __init__(
+        self,
+        config: DistillationConfig,
+        data: TrainingData,
+        prompts: Prompts,
+        recipe: Recipe,
+        device: torch.device,
+        teacher: Teacher,
+        learner: Learner,
+    ) -> None:
+        super().__init__(config, data, prompts, recipe, device)
+        self.config, self.teacher = config, teacher
+        self.identity: Plain = {**_mapping(self.identity), "teacher": teacher.identity}
+        self.features = Features(config, teacher, learner, recipe, device) if config.features else None
+        self.auxiliaries = () if self.features is None else (self.features.auxiliary,)
+
+    def loss(self, network: nn.Module, batch: TaughtImages) -> Losses:  # type: ignore[override]
+        x_t = interpolate(batch.x0, batch.noise, batch.time)
+        features = self.features
+        tap = None if features is None else features.teacher_tap
+        taught = self.teacher(x_t, batch.time, batch.labels, batch.drop, tap)
+        with nullcontext() if features is None else features.of(network).open():
+            predicted = network(x_t, batch.time, batch.context, batch.context_mask).to(x_t.dtype)
+        parts = {
+            "task": squared_error(predicted, velocity(batch.x0, batch.noise)),
+            "output": squared_error(predicted, taught.velocity),
+        }
+        if features is not None and taught.feature is not None:
+            parts["feature"] = features.error(network, x_t, taught.feature)
+        total = self._total(parts, batch.time)
+        return Losses(total=total.mean(), parts={name: each.mean() for name, each in parts.items()})
+
+    def _total(self, parts: dict[str, Tensor], time: Tensor) -> Tensor:
+        """(B,) of the parts (B,)."""
+        task, taught = parts["task"], {name: part for name, part in parts.items() if name != "task"}
+        if self.config.scaling == "timestep_aware":
+            return torch.stack([scaled(task, part, time) for part in taught.values()]).sum(0)
+        weights = {"output": self.config.output_weight, "feature": self.config.feature_weight}
+        return task + torch.stack([weights[name] * part for name, part in taught.items()]).sum(0)
+
+    def _with_prompts(self, x0: Tensor, labels: Tensor, noise: Tensor, time: Tensor, drop: Tensor) -> TaughtImages:
+        noised = super()._with_prompts(x0, labels, noise, time, drop)
+        return TaughtImages(*noised.arguments(), to_device(labels, self.device), to_device(drop, self.device))
+
+
+class Features:
+    """The student's at a place, through a learned projection, against the teacher's at one of its own."""
+
+    def __init__(
+        self, config: DistillationConfig, teacher: Teacher, learner: Learner, recipe: Recipe, device: torch.device
+    ) -> None:
+        self.student_tap = config.student_tap or list(learner.taps)[-1]
+        self.teacher_tap = config.teacher_tap or list(teacher.taps)[-1]
+        with torch.random.fork_rng():
+            torch.manual_seed(stream_seed(learner.seed, "projection", 0))
+            projection = nn.Conv2d(learner.taps[self.student_tap], teacher.taps[self.teacher_tap], 1)
+        self.projection = projection.to(device)
+        own = AdamW(
+            learning_rate=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay, clip=recipe.clip
+        )
+        self.auxiliary = Auxiliary(name="projection", module=self.projection, optimizer=own)
+        self._tapped: tuple[nn.Module, Tap] | None = None
+
+    def of(self, network: nn.Module) -> Tap:
+        """The network's tap, which stays in it."""
+        if self._tapped is None or self._tapped[0] is not network:
+            self._tapped = network, Tap(network, self.student_tap)
+        return self._tapped[1]
+
+    def error(self, network: nn.Module, x_t: Tensor, wanted: Tensor) -> Tensor:
+        """(B,) of the pass over x_t that the tap was open for; wanted (B, C', H', W')."""
+        found, size = self.of(network).take(x_t), wanted.shape[-2:]
+        found = self.projection(resized(found, size) if size.numel() < found.shape[-2:].numel() else found)
+        return squared_error(resized(found, size).to(x_t.dtype), wanted.to(x_t.dtype))  # resizing commutes with P
+
+
+def check_taps(config: DistillationConfig, student: Mapping[str, int], teacher: Mapping[str, int]) -> None:
+    """UserError for places that the two do not have."""
+    if not config.features:
+        return
+    for name, tap, taps in (("student", config.student_tap, student), ("teacher", config.teacher_tap, teacher)):
+        if not taps:
+            raise UserError(
+                f"objective.features=true compares the features of transformers, and the {name} has none; give "
+                "objective.features=false"
+            )
+        if tap is not None and tap not in taps:
+            raise unknown_name(f"objective.{name}_tap", tap, taps)
+
+
+def squared_error(one: Tensor, other: Tensor) -> Tensor:
+    """(B, ...) -> (B,), the mean over each sample's elements."""
+    return (one - other).square().flatten(1).mean(1)
+
+
+def resized(feature: Tensor, size: torch.Size) -> Tensor:
+    """(B, C, H, W) -> (B, C, *size)"""
+    if feature.shape[-2:] == size:
+        return feature
+    wide = feature.to(torch.promote_types(feature.dtype, torch.float32))
+    return F.interpolate(wide, size=tuple(size), mode="bilinear", antialias=True)
+
+
+def scaled(task: Tensor, taught: Tensor, time: Tensor) -> Tensor:
+    """S(L_task, L_kd) of each sample; all (B,)."""
+    ratio = (task / taught.clamp_min(SMALLEST)).detach()
+    share = data_share(time).to(task.dtype)
+    return share * task + (1 - share) * ratio * taught
+
+
+def data_share(time: Tensor) -> Tensor:
+    """a_t in [0, 1], of times (B,): the density of logit-normal(0, 1) over its maximum."""
+    return logit_normal_density(time) / MAXIMUM
+
+
+def logit_normal_density(time: Tensor) -> Tensor:
+    """exp(-logit(t)^2 / 2) / (sqrt(2 pi) t (1 - t)): of t = sigmoid(z) with z ~ N(0, 1); 0 at both ends."""
+    inside = time.clamp(1e-6, 1 - 1e-6)
+    return torch.exp(-torch.logit(inside).square() / 2) / (math.sqrt(2 * math.pi) * inside * (1 - inside))
+
+
+MAXIMUM = float(logit_normal_density(torch.tensor(MODE, dtype=torch.float64)))
+
+
+def _mapping(plain: Any) -> dict[str, Any]:
+    return dict(plain)

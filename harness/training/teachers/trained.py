@@ -1,0 +1,196 @@
+"""A network that was trained here, as a teacher. Its file of weights says what it is of and how it was trained.
+
+Its prompts are the student's class names, read by its own encoder into its own template; of a table of classes, the
+rows of those names. Its own prediction becomes the straight path's velocity (`harness.diffusion.prediction`).
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.architecture.config import ArchitectureConfig, Denoiser
+from harness.data.config import TextConfig
+from harness.data.prompts import PromptTable, is_class_table, prompts_like
+from harness.diffusion.prediction import velocity_of
+from harness.measure.cost import count
+from harness.models.build import build, example_inputs
+from harness.models.taps import Tap, taps_of
+from harness.models.weights import Training, read_head, read_weights
+from harness.records.errors import UserError
+from harness.records.plain import Plain, to_plain
+from harness.training.device import autocast, resolve_precision
+from harness.training.parallel import current_world, wrapped
+from harness.training.parallel_config import FsdpParallel
+from harness.training.recipe import Recipe
+from harness.training.teacher import Student, Teacher, TeacherOutput, check_latent_space
+from harness.training.teacher_config import TrainedTeacher
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedDescription:
+    """See `harness.training.teacher.TeacherDescription`."""
+
+    config: TrainedTeacher
+    path: Path
+    architecture: Denoiser
+    training: Training
+    tensors_sha256: str
+    prompts: PromptTable | None
+    """Of the student's classes; None where these are not known."""
+    recipe: Recipe
+    latent: int
+
+    @property
+    def identity(self) -> Plain:
+        text = {name: value for name, value in self.training.text.items() if name != "prompts"}  # which the student has
+        return {
+            "kind": self.config.kind,
+            "weights": self.tensors_sha256[:16],
+            "architecture": self.architecture.fingerprint,
+            "prediction": to_plain(self.architecture.prediction),
+            "text": text,
+            "guidance_scale": self.config.guidance_scale,
+            "precision": self.config.precision,
+        }
+
+    @property
+    def taps(self) -> Mapping[str, int]:
+        return taps_of(self.architecture)
+
+    @property
+    def params(self) -> int:
+        return _counted(self.architecture, self.latent)[0]
+
+    @property
+    def macs(self) -> int:
+        return _counted(self.architecture, self.latent)[1] * (1 if self.config.guidance_scale == 1 else 2)
+
+    def precision(self, planned: str) -> str:
+        return planned if self.config.precision == "recipe" else self.config.precision
+
+    def load(self, device: torch.device) -> Teacher:
+        assert self.prompts is not None  # a training has its data
+        network = read_weights(self.path, self.architecture).network()
+        chosen = {
+            "recipe": resolve_precision(self.recipe, device),
+            "bfloat16": torch.bfloat16,
+            "float32": torch.float32,
+        }
+        precision = chosen[self.config.precision]
+        network.requires_grad_(False).to(device=device, dtype=precision)
+        if self.config.sharded and current_world().size > 1:
+            wrapped(network, FsdpParallel(), is_trained=False)
+        return TrainedNetworkTeacher(network, self, self.prompts.to(device), precision)
+
+
+class TrainedNetworkTeacher:
+    """See `harness.training.teacher.Teacher`."""
+
+    def __init__(
+        self, network: nn.Module, of: TrainedDescription, prompts: PromptTable, precision: torch.dtype
+    ) -> None:
+        self.identity, self.taps = of.identity, of.taps
+        self.network, self.prompts, self.precision = network, prompts, precision
+        self.guidance_scale = of.config.guidance_scale
+        self.velocity = velocity_of(network, of.architecture.prediction)
+        self._tap_at = functools.cache(functools.partial(Tap, network))
+
+    def __call__(
+        self,
+        x_t: Tensor,
+        time: Tensor,
+        labels: Tensor,
+        drop: Tensor,
+        tap: str | None = None,
+        *,
+        differentiable: bool = False,
+    ) -> TeacherOutput:
+        with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()), self._computing(x_t.device):
+            if tap is None:
+                return TeacherOutput(self._guided(x_t, time, labels, drop).to(x_t.dtype))
+            kept = self._tap_at(tap)
+            with kept.open():
+                velocity = self._guided(x_t, time, labels, drop).to(x_t.dtype)
+            return TeacherOutput(velocity, kept.take(x_t)[: len(x_t)])
+
+    def _guided(self, x_t: Tensor, time: Tensor, labels: Tensor, drop: Tensor) -> Tensor:
+        """v_empty + scale (v_prompt - v_empty), both in one batch, the prompt's first."""
+        if self.guidance_scale == 1:
+            return self.velocity(x_t, time, *self.prompts.context(labels, drop))
+        context, mask = self.prompts.context(labels.repeat(2), torch.cat([drop, torch.ones_like(drop)]))
+        both = self.velocity(x_t.repeat(2, 1, 1, 1), time.repeat(2), context, mask)
+        prompted, empty = both.to(x_t.dtype).chunk(2)
+        return torch.lerp(empty, prompted, self.guidance_scale)
+
+    def _computing(self, device: torch.device) -> Any:
+        """In the teacher's precision, whatever the student's is."""
+        if self.precision == torch.float32:
+            return torch.autocast(device.type, enabled=False)
+        return autocast(device, self.precision)
+
+
+def describe(config: TrainedTeacher, student: Student) -> TrainedDescription:
+    """By the head of the file of weights. UserError for one that cannot teach this student."""
+    path = student.weights_of(config.name)
+    architecture, training, tensors_sha256 = read_head(path)
+    denoiser = _denoiser(config.name, architecture, training)
+    assert training is not None
+    check_latent_space(config.name, training.autoencoder, denoiser.latent_channels, student)
+    size = student.shape[-1]
+    if reason := denoiser.why_not_latent(size):
+        raise UserError(
+            f"the teacher {config.name} takes no latent of {size} x {size}, as the student's are: {reason}; name "
+            "another teacher, or give data.size"
+        )
+    return TrainedDescription(
+        config=config,
+        path=path,
+        architecture=denoiser,
+        training=training,
+        tensors_sha256=tensors_sha256,
+        prompts=_prompts(config, denoiser, training, student),
+        recipe=student.recipe,
+        latent=size,
+    )
+
+
+def _denoiser(name: str, architecture: ArchitectureConfig, training: Training | None) -> Denoiser:
+    if training is None:
+        raise UserError(
+            f"the teacher {name} does not say how its weights were trained, nor what reads its prompts; name a trial, "
+            "or a file that a trial wrote"
+        )
+    if training.task != "denoise" or not isinstance(architecture, Denoiser):
+        raise UserError(
+            f"the teacher {name} is a {type(architecture).__name__} of task={training.task}, and a teacher is a "
+            "network that denoises; name another"
+        )
+    return architecture
+
+
+def _prompts(
+    config: TrainedTeacher, architecture: Denoiser, training: Training, student: Student
+) -> PromptTable | None:
+    """Padded as in its training where padding is seen, else as these names need."""
+    if student.class_names is None:
+        return None
+    length = None if training.text["mask_padding"] else architecture.context_length
+    made_like = training.text if is_class_table(training.text) else {**training.text, "length": length}
+    text: TextConfig = config.text or student.text
+    return prompts_like(
+        made_like, text, student.class_names, student.cache, what=f"the teacher {config.name}",
+        setting="objective.teacher.text",
+    )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=100)
+def _counted(architecture: ArchitectureConfig, latent: int) -> tuple[int, int]:
+    """Parameters, and multiply-adds of one pass over one sample."""
+    with torch.device("meta"):
+        cost = count(build(architecture), example_inputs(architecture, latent=latent, device="meta"))
+    return cost.params, cost.macs
