@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.architecture.config import ArchitectureConfig
+from harness.architecture.latents import LARGEST_LATENT
 from harness.models.build import build, example_inputs
 from harness.models.peers.dit import DiTBlock
 from harness.models.peers.uvit import UViTBlock
@@ -62,7 +63,8 @@ class Tap:
 def taps_of(config: ArchitectureConfig) -> Mapping[str, int]:
     """Places that can be tapped, in forward order -> channels. By running the network on shapes alone."""
     found: dict[str, int] = {}
-    size = next(size for size in range(1, 4096) if not config.why_not_latent(size))
+    sizes = range(2 * config.downsampling, LARGEST_LATENT + 1)  # norms refuse maps of one pixel
+    size = config.native_latent or next(size for size in sizes if not config.why_not_latent(size))
     with torch.device("meta"):
         network = build(config).eval()
     for name, module in network.named_modules():

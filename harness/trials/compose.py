@@ -29,10 +29,11 @@ CONF = Path(__file__).parent.parent / "conf"
 PATH_VALUE = re.compile(r"(?:~|/|\./|\.\./).*", re.DOTALL)
 PATHS = frozenset((
     "out", "data.path", "data.names", "latency.iphone.queue", "quality.extractor.weights",
-    "quality.reference_path", "autoencoder.encoder", "autoencoder.decoder", "objective.teacher.name",
+    "quality.reference_path", "autoencoder.encoder", "autoencoder.decoder",
 ))  # fmt: skip
-"""The settings that are paths, or a trial's key: whatever they are called is taken as it is, unless it is quoted or
-null."""
+"""The settings that are paths: whatever they are called is taken as it is, unless it is quoted or null."""
+KEYS = frozenset(("objective.teacher.name",))
+"""Those that may be a path or a trial's key, which may look like a number: 1234567812345678, 12345e67. Likewise."""
 
 
 PROTOCOL = "protocol"
@@ -209,7 +210,7 @@ def _is_path(key: str, value: str) -> bool:
     if not re.fullmatch(r"[\w.]+", key):
         return False
     is_literal = value in ("", "null") or value[0] in "\"'"
-    return PATH_VALUE.fullmatch(value) is not None or (key in PATHS and not is_literal and "${" not in value)
+    return PATH_VALUE.fullmatch(value) is not None or (key in PATHS | KEYS and not is_literal and "${" not in value)
 
 
 def merged(defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

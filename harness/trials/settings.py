@@ -200,8 +200,9 @@ def _of_another_option(said: str, chosen: Mapping[str, Any]) -> UserError | None
     """For a setting that does not exist where another option of its group has it: `launcher.partition` is one of
     launcher=slurm, and the launcher is local."""
     for key in chosen:
-        group = key.partition(".")[0]
-        if group not in groups() or not said.startswith(f"unknown setting '{key}'"):
+        group, *below = key.split(".")
+        above = (".".join([group, *below[: depth + 1]]) for depth in range(len(below)))
+        if group not in groups() or not any(said.startswith(f"unknown setting '{path}'") for path in above):
             continue
         having = [f"{group}={option}" for option in groups()[group] if _exists(group, option, key)]
         if having:
@@ -214,6 +215,8 @@ def _of_another_option(said: str, chosen: Mapping[str, Any]) -> UserError | None
 
 def _of_a_group(said: str, chosen: Mapping[str, Any]) -> UserError | None:
     """For a line that the file of a group's option has, as somebody edited it: the file beside what was said."""
+    if said.startswith("missing setting"):
+        return None  # which the file leaves to whoever chooses it
     for group in groups():
         option = chosen.get(group, default_of(group))
         if isinstance(option, str) and _refused(group, {group: option}) == said:

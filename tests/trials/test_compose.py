@@ -48,7 +48,7 @@ def test_captions_are_said_as_they_are_and_asked_for_as_they_are_held_out():
 
 
 def test_every_option_of_every_group_makes_settings():
-    needs = {"data=image_folder": ["data.path=/x"]}
+    needs = {"data=image_folder": ["data.path=/x"], "objective=distillation": ["objective.teacher.name=x"]}
     for group, options in groups().items():
         for option in options:
             choice = f"{group}={option}"
@@ -181,6 +181,12 @@ def test_gpus_that_would_stand_idle_or_be_missed_are_known_before_anything_is_su
 @pytest.mark.parametrize("folder", ["a?b", "a#b", "a%20b", "{a}", "a,b", "a=b", "a b", "[a]", "a(1)", "./${a}", "a{b}"])
 def test_an_output_folder_may_be_called_anything(folder):
     assert settings_of([f"out={folder}"]).out == Path(folder)
+
+
+@pytest.mark.parametrize("key", ["1234567812345678", "12345e67", "winner [2].yaml"])
+def test_a_trials_key_is_a_text_whatever_it_looks_like(key):
+    words = ["objective=distillation", f"objective.teacher.name={key}"]
+    assert settings_of(words).objective.teacher.name == key
 
 
 def test_every_setting_that_is_a_path_is_taken_as_one():

@@ -136,7 +136,10 @@ class TrainedNetworkTeacher:
 
 def describe(config: TrainedTeacher, student: Student) -> TrainedDescription:
     """By the head of the file of weights. UserError for one that cannot teach this student."""
-    path = student.weights_of(config.name)
+    try:
+        path = student.weights_of(config.name)
+    except UserError as error:
+        raise UserError(f"objective.teacher.name: {error}") from error
     architecture, training, tensors_sha256 = read_head(path)
     denoiser = _denoiser(config.name, architecture, training)
     assert training is not None

@@ -1,0 +1,212 @@
+"""A network that was trained here teaches: its own velocity, prompts and features; what cannot teach is refused."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from harness.architecture.catalogue import architecture
+from harness.architecture.edits import with_edits
+from harness.architecture.kinds import builder_of
+from harness.architecture.prediction import VELOCITY, Epsilon, VPrediction
+from harness.data.config import ClassTableText, MiniLmText
+from harness.data.prompts import class_prompts, class_table
+from harness.diffusion.prediction import velocity_of
+from harness.models.build import build
+from harness.models.parameters import filled_copy
+from harness.models.weights import Training, read_weights, write_weights
+from harness.records.errors import UserError
+from harness.training.recipe import Recipe
+from harness.training.teacher import Student
+from harness.training.teacher_config import TrainedTeacher
+from harness.training.teachers.trained import TrainedDescription, TrainedNetworkTeacher
+
+NAMES = ("one", "two", "three", "four")
+DIT = with_edits(
+    architecture("laptop/dit"),
+    {"depth": 2, "width": 16, "heads": 2, "condition": "class_table", "context_length": 1, "context_width": 5},
+)
+STUDENT = Student(
+    shape=(1, 8, 8), autoencoder=None, class_names=("three", "one"), text=ClassTableText(),
+    recipe=Recipe(steps=1, batch_size=4), cache=Path("nowhere"), weights_of=Path,
+)  # fmt: skip
+CPU = torch.device("cpu")
+LATENTS = {"kind": "kl", "weights": "abc", "channels": 1, "scale": 0.5, "shift": 0.0, "encoding": "mean"}
+
+
+def written(folder: Path, config: Any = DIT, **training: Any) -> Path:
+    torch.manual_seed(0)
+    network = filled_copy(build(config))
+    said = {"trial": "0" * 16, "latent": 8, "text": class_table(NAMES).identity} | training
+    path = folder / "teacher.safetensors"
+    write_weights(path, network.state_dict(), config, Training(**said))
+    return path
+
+
+def described(path: Path, student: Student = STUDENT, **settings: Any) -> TrainedDescription:
+    config = TrainedTeacher(name=str(path), **settings)
+    return builder_of(config)(config, student)  # type: ignore[no-any-return]
+
+
+def teacher_of(path: Path, student: Student = STUDENT, **settings: Any) -> TrainedNetworkTeacher:
+    return described(path, student, **settings).load(CPU)  # type: ignore[return-value]
+
+
+def samples() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """x_t, times, classes of the student's data, and which prompts are the empty one."""
+    random = torch.Generator().manual_seed(1)
+    times = torch.tensor([0.9, 0.5, 0.1, 0.3])
+    return (
+        torch.randn(4, 1, 8, 8, generator=random),
+        times,
+        torch.tensor([0, 1, 1, 0]),
+        torch.tensor([False] * 3 + [True]),
+    )
+
+
+ROWS = [2, 0, 0, 4]
+"""Of the teacher's own table: three, one, one, and no class."""
+
+
+@pytest.mark.parametrize(
+    "prediction", [VELOCITY, Epsilon(beta_schedule="linear"), VPrediction(beta_schedule="scaled_linear")]
+)
+def test_it_answers_with_its_own_velocity_at_each_time_of_the_class_of_that_name(tmp_path: Path, prediction) -> None:
+    config = dataclasses.replace(DIT, prediction=prediction)
+    path = written(tmp_path, config)
+    x_t, times, labels, drop = samples()
+    answer = teacher_of(path)(x_t, times, labels, drop)
+    velocity = velocity_of(read_weights(path).network(), prediction)
+    context = torch.eye(5)[ROWS][:, None]
+    for index in range(4):
+        part = slice(index, index + 1)
+        with torch.no_grad():
+            expected = velocity(x_t[part], times[part].item(), context[part], None)
+        torch.testing.assert_close(answer.velocity[part], expected, rtol=1e-4, atol=1e-5)
+    assert answer.feature is None
+
+
+def test_guidance_is_its_own_setting_and_does_nothing_to_the_empty_prompt(tmp_path: Path) -> None:
+    path, (x_t, times, labels, drop) = written(tmp_path), samples()
+    plain, guided = teacher_of(path), teacher_of(path, guidance_scale=3.0)
+    prompted = plain(x_t, times, labels, torch.zeros_like(drop)).velocity
+    empty = plain(x_t, times, labels, torch.ones_like(drop)).velocity
+    expected = empty + 3 * (prompted - empty)
+    expected[3] = empty[3]
+    answer = guided(x_t, times, labels, drop, "block.0")
+    torch.testing.assert_close(answer.velocity, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(answer.feature, plain(x_t, times, labels, drop, "block.0").feature)
+    assert described(path, guidance_scale=3.0).macs == 2 * described(path).macs > 0
+
+
+def test_its_features_are_maps_of_the_last_block_unless_told_else(tmp_path: Path) -> None:
+    teacher, asked = teacher_of(written(tmp_path)), samples()
+    assert list(teacher.taps.items()) == [("block.0", 16), ("block.1", 16)]
+    first, last = (teacher(*asked, tap).feature for tap in teacher.taps)
+    assert first.shape == last.shape == (4, 16, 4, 4)
+    assert not torch.equal(first, last)
+
+
+def test_gradients_go_through_it_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    teacher, (x_t, *asked) = teacher_of(written(tmp_path)), samples()
+    x_t.requires_grad_()
+    answer = teacher(x_t, *asked, "block.1")
+    assert not answer.velocity.requires_grad
+    assert not answer.feature.requires_grad
+    answer = teacher(x_t, *asked, "block.1", differentiable=True)
+    (answer.velocity.sum() + answer.feature.sum()).backward()
+    assert x_t.grad.abs().sum() > 0
+    assert all(not each.requires_grad and each.grad is None for each in teacher.network.parameters())
+
+
+def test_its_precision_is_its_own(tmp_path: Path) -> None:
+    """In bfloat16 its weights are too; in float32 it computes so, though the student does not."""
+    path, asked = written(tmp_path), samples()
+    exact, rounded = (teacher_of(path, precision=name) for name in ("float32", "bfloat16"))
+    assert {each.dtype for each in rounded.network.parameters()} == {torch.bfloat16}
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = exact(*asked).velocity
+    assert torch.equal(inside, exact(*asked).velocity)
+    assert rounded(*asked).velocity.dtype == torch.float32
+    torch.testing.assert_close(rounded(*asked).velocity, inside, rtol=0.1, atol=0.1 * float(inside.abs().max()))
+    student = dataclasses.replace(STUDENT, recipe=Recipe(steps=1, batch_size=4, precision="bfloat16"))
+    assert torch.equal(teacher_of(path, student)(*asked).velocity, rounded(*asked).velocity)
+    assert (described(path).precision("float32"), described(path, precision="bfloat16").precision("float32")) == (
+        "float32", "bfloat16",
+    )  # fmt: skip
+
+
+def test_its_identity_is_contents_and_no_path(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    there = shutil.copy(path, tmp_path / "elsewhere.safetensors")
+    assert described(Path(there)).identity == described(path).identity
+    assert str(tmp_path) not in str(described(path).identity)
+    assert described(path, guidance_scale=2.0).identity != described(path).identity
+    (tmp_path / "other").mkdir()
+    other = written(tmp_path / "other", with_edits(DIT, {"depth": 1}))
+    assert described(other).identity != described(path).identity
+
+
+def test_text_is_read_by_its_own_encoder_into_its_own_template(tmp_path: Path, cache: Path) -> None:
+    own = MiniLmText(template="the number {}", length=9)
+    text = class_prompts(own, NAMES, cache)
+    config = with_edits(DIT, {"condition": "text", "context_width": 384, "context_length": 9})
+    path = written(tmp_path, config, text=text.identity)
+    student = dataclasses.replace(STUDENT, text=MiniLmText(), cache=cache, class_names=("three", "five"))
+    teacher, (x_t, times, labels, _) = teacher_of(path, student), samples()
+    assert teacher.prompts.identity["prompts"] == ["the number three", "the number five"]
+    length = teacher.prompts.length  # as these need: padding is masked
+    torch.testing.assert_close(teacher.prompts.embeddings[0], text.embeddings[2, :length])
+    teacher(x_t, times, labels, torch.zeros(4, dtype=torch.bool))
+
+
+def test_what_cannot_teach_is_one_sentence(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    (tmp_path / "latents").mkdir()
+    latents = written(tmp_path / "latents", autoencoder=LATENTS)
+    learners: list[tuple[Path, dict[str, Any], str]] = [
+        (path, {"autoencoder": LATENTS}, "sees pixels, and the student an autoencoder's latents"),
+        (latents, {}, "sees an autoencoder's latents, and the student pixels"),
+        (latents, {"autoencoder": LATENTS | {"weights": "xyz", "shift": 0.1}},
+         "latents than the student: its shift is 0, the student's 0.1; its weights is abc, the student's xyz; name"),
+        (path, {"shape": (3, 8, 8)}, "takes 1 channels, and the student has 3"),
+        (path, {"shape": (1, 7, 7)}, "takes no latent of 7 x 7, as the student's are: height and width must be mult"),
+        (path, {"class_names": ("one", "zero", "nil")}, "has no 'zero', and 1 more; name one that"),
+    ]  # fmt: skip
+    for file, differing, says in learners:
+        with pytest.raises(UserError) as caught:
+            described(file, dataclasses.replace(STUDENT, **differing))
+        assert says in str(caught.value)
+        assert "\n" not in str(caught.value)
+    described(latents, dataclasses.replace(STUDENT, autoencoder=LATENTS | {"encoding": "sampled"}))
+    with pytest.raises(UserError, match=r"cannot read"):
+        described(tmp_path / "missing.safetensors")
+    torch.manual_seed(0)
+    write_weights(tmp_path / "bare.safetensors", filled_copy(build(DIT)).state_dict(), DIT)
+    with pytest.raises(UserError, match="does not say how its weights were trained"):
+        described(tmp_path / "bare.safetensors")
+    with pytest.raises(UserError, match="of task=decode, and a teacher is a network that denoises"):
+        described(written(tmp_path, task="decode"))
+
+
+def test_another_encoder_than_its_own_is_refused(tmp_path: Path, cache: Path) -> None:
+    text = dict(class_prompts(MiniLmText(), NAMES, cache).identity)
+    config = with_edits(DIT, {"condition": "text", "context_width": 384, "context_length": 9})
+    path = written(tmp_path, config, text=text)
+    with pytest.raises(UserError, match=r"a text encoder, not with text=class_table; .* objective\.teacher\.text"):
+        described(path)
+    assert described(path, text=MiniLmText(), student=dataclasses.replace(STUDENT, cache=cache)).prompts is not None
+    foreign = written(tmp_path, config, text=text | {"encoder": "another"})
+    with pytest.raises(UserError, match=r"another text encoder than text=minilm; .*objective\.teacher\.text=\{kind: h"):
+        described(foreign, dataclasses.replace(STUDENT, text=MiniLmText(), cache=cache))
+
+
+def test_without_the_data_a_dry_run_tells_what_it_can(tmp_path: Path) -> None:
+    """Its prompts are not known, the rest is."""
+    found = described(written(tmp_path), dataclasses.replace(STUDENT, class_names=None))
+    assert found.params == sum(each.numel() for each in build(DIT).parameters())
+    assert found.prompts is None
