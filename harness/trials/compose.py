@@ -142,7 +142,7 @@ def parsed(overrides: Sequence[str]) -> dict[str, Any]:
 
     A path is taken as it is, spaces and brackets included: the value of a setting that is one, or a value that begins
     as one does (`~`, `/`, `./`, `../`). Shells leave the `~` of `data.path=~/images` alone, and Hydra's grammar knows
-    none.
+    none. So is a prompt's template, whose `{}` is no mapping.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
@@ -152,6 +152,9 @@ def parsed(overrides: Sequence[str]) -> dict[str, Any]:
         key, _, value = text.partition("=")
         if _is_path(key, value):
             result[key] = str(Path(value).expanduser()).replace("${", "\\${")  # which would be another setting's value
+            continue
+        if _is_template(key, value):
+            result[key] = value.replace("${", "\\${")
             continue
         if advice := _slip(key, value):
             raise UserError(f"cannot read the setting {text!r}; {advice}")
@@ -211,6 +214,11 @@ def _is_path(key: str, value: str) -> bool:
         return False
     is_literal = value in ("", "null") or value[0] in "\"'"
     return PATH_VALUE.fullmatch(value) is not None or (key in PATHS | KEYS and not is_literal and "${" not in value)
+
+
+def _is_template(key: str, value: str) -> bool:
+    """`text.template={}` is the name alone, and no empty mapping."""
+    return key.split(".")[-1] == "template" and value not in ("", "null") and value[0] not in "\"'"
 
 
 def merged(defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

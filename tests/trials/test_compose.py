@@ -189,6 +189,11 @@ def test_a_trials_key_is_a_text_whatever_it_looks_like(key):
     assert settings_of(words).objective.teacher.name == key
 
 
+@pytest.mark.parametrize("template", ["{}", "a photo of a {}", "'{}'", '"{}, drawn"', "{}, drawn"])
+def test_a_template_is_taken_as_it_is(template):
+    assert settings_of([f"text.template={template}"]).text.template == template.strip("'\"")
+
+
 def test_every_setting_that_is_a_path_is_taken_as_one():
     assert {line.path for line in describe_fields(Settings, "") if line.type.split(" | ")[0] == "path"} == PATHS
     assert settings_of(["data=image_folder", "data.path=a(1)", "data.names=null"]).data.names is None
