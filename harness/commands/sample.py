@@ -29,16 +29,25 @@ def flags(parser: argparse.ArgumentParser) -> None:
         help="names, or numbers from 0, in turn; default: all, by sampling.labels",
     )
     parser.add_argument(
+        "--prompt",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="any text, read by the network's text encoder; may be repeated, and they take turns",
+    )
+    parser.add_argument(
         "--to",
         metavar="PATH",
-        help="FILE.png, a grid (the default, OUT/samples/KEY.png); FILE.npz, arr_0 (N, H, W, C) and arr_1, the class "
-        "numbers; or a folder of PNGs, which goes on where it stopped",
+        help="FILE.png, a grid (the default, OUT/samples/KEY.png); FILE.npz, arr_0 (N, H, W, C) and arr_1, the "
+        "numbers of classes or prompts; or a folder of PNGs, which goes on where it stopped",
     )
 
 
 def check(arguments: argparse.Namespace) -> None:
     from harness.trials.trained import network_and_settings
 
+    if arguments.prompt and arguments.classes:
+        raise UserError("--classes and --prompt both say what samples are to show; give one of them")
     if arguments.count < 1:
         raise UserError(f"--count is at least 1, not {arguments.count}")
     for key in (text.partition("=")[0].lstrip("+~") for text in arguments.overrides):
@@ -69,7 +78,11 @@ def run(arguments: argparse.Namespace) -> int:
             "sampling=NAME or sampling.SETTING=VALUE changes them",
             file=sys.stderr,
         )
-    write_samples(sampling_run(trained, arguments.settings, arguments.count, arguments.classes), arguments.target)
+    texts = list(dict.fromkeys(arguments.prompt))
+    run = sampling_run(trained, arguments.settings, arguments.count, arguments.classes, texts)
+    write_samples(run, arguments.target)
+    for number, text in enumerate(texts):
+        print(f"{number}: {text}")
     print(arguments.target)
     return 0
 
@@ -78,6 +91,7 @@ VERB = Verb(
     summary="sample a trained network: a grid, a folder of PNGs, or an npz",
     name="a trial's key or its first digits, a trial's ema.safetensors, or a promoted YAML",
     operands="WHAT",
+    repeated=("--prompt",),
     example="harness sample 0f3a --classes 3 7 --count 16 sampling.steps=50",
     flags=flags,
     check=check,

@@ -44,6 +44,7 @@ class Verb:
     `run` loads torch, in a second and not in ten. It composes the settings for nothing else; `run` does so again."""
     operands: str = "NAME"
     settings: str = ""  # the verb's own, beside those of `harness settings`
+    repeated: tuple[str, ...] = ()  # flags that may be given more than once
     lists: str = ""  # what the verb alone lists, by `operands.listing`; "": it needs its operand
 
     @property
@@ -167,7 +168,7 @@ def parse(name: str, words: Sequence[str]) -> argparse.Namespace:
     if unknown:
         raise _unrecognized(unknown, parser.prog)
     flags = [word.partition("=")[0] for word in others if word.startswith("--")]
-    if twice := next((flag for flag in flags if flags.count(flag) > 1), None):
+    if twice := next((flag for flag in flags if flags.count(flag) > 1 and flag not in chosen.repeated), None):
         raise UserError(f"{twice} is given twice; keep one of them")
     arguments.overrides = overrides
     arguments.command = shlex.join(["harness", *name.split(), *words])

@@ -51,7 +51,20 @@ class PromptTable:
     identity: dict[str, Any]  # the encoder, the prompts and how they are padded: goes into a protocol
     pooled: Tensor | None = None  # (K, P) float32, where an encoder is asked for it
     empty_pooled: Tensor | None = None  # (1, P)
-    remarks: tuple[str, ...] = ()  # of captions: which are read otherwise than one may think
+    alike: tuple[tuple[str, str], ...] = ()  # of captions: those that are read as an earlier one, with that one
+    unread: tuple[str, ...] = ()  # those in which the encoders read nothing
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Which captions are read otherwise than one may think."""
+        said = []
+        if self.alike:
+            one, other = map(escaped, self.alike[0])
+            said.append(f"captions that the text encoder reads as others: {len(self.alike):,}, '{one}' as '{other}'")
+        if self.unread:
+            first = escaped(self.unread[0])
+            said.append(f"captions in which the text encoder reads no word: {len(self.unread):,}, such as '{first}'")
+        return tuple(said)
 
     @property
     def length(self) -> int:
@@ -80,6 +93,11 @@ class PromptTable:
         named = ((name, getattr(self, name)) for name in (*_TENSORS, *_POOLED))
         return {name: tensor for name, tensor in named if tensor is not None}
 
+    def rows(self, numbers: Sequence[int]) -> "PromptTable":
+        """Some of its prompts, in that order; the identity stays the whole table's."""
+        chosen: dict[str, Any] = {name: each[list(numbers)] for name, each in self.tensors.items() if name in _OF_ROWS}
+        return replace(self, **chosen)
+
     def context(self, labels: Tensor, drop: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """The prompts (B, T, D) of labels (B,), the empty one where drop (B,) is True, and their mask (B, T).
 
@@ -104,6 +122,11 @@ class PromptTable:
 
 _TENSORS = ("embeddings", "mask", "empty", "empty_mask")
 _POOLED = ("pooled", "empty_pooled")
+READ = "read_otherwise"
+"""Beside a cache's tensors: `Otherwise`."""
+Otherwise: TypeAlias = tuple[tuple[tuple[str, str], ...], tuple[str, ...]]
+"""`alike` and `unread` of a PromptTable."""
+_OF_ROWS = ("embeddings", "mask", "pooled")
 
 ReadText: TypeAlias = MiniLmText | HuggingFaceText | SeveralText
 """Configurations of text that is read, and not of a table."""
@@ -140,14 +163,15 @@ def class_prompts(
         readers = [each.reader(device) for each in sources]
         if not captions:
             _check_read(sources, readers, config, class_names)
-        about = {"prompts": own, "remarks": json.dumps(_remarks(sources, readers, config, class_names))}
+        about = {"prompts": own, READ: json.dumps(_read_otherwise(sources, readers, config, class_names))}
         _embed(path, about, sources, readers, prompts)
     with reading_cache(path):
-        tensors, said = _cached(path, own, len(prompts))
-    if said and not captions:  # what was embedded as captions may be no classes
+        tensors, (alike, unread) = _cached(path, own, len(prompts))
+    if (alike or unread) and not captions:  # what was embedded as captions may be no classes
         _check_read(sources, [each.reader(device) for each in sources], config, class_names)
     identity = {**what, "template": config.template, "mask_padding": config.mask_padding}
-    return PromptTable(**tensors, mask_padding=config.mask_padding, identity=identity, remarks=said)
+    masked = config.mask_padding
+    return PromptTable(**tensors, mask_padding=masked, identity=identity, alike=alike, unread=unread)
 
 
 def as_trained(config: ReadText, identity: Mapping[str, Any]) -> ReadText:
@@ -176,7 +200,9 @@ def class_table(class_names: Sequence[str]) -> PromptTable:
     mask = torch.ones(count + 1, 1, dtype=torch.bool)
     parts = places[:-1], mask[:-1], places[-1:], mask[-1:]
     what = {"encoder": CLASS_TABLE, "prompts": list(class_names), "length": 1, "template": "{}", "mask_padding": False}
-    return PromptTable(**dict(zip(_TENSORS, parts, strict=True)), mask_padding=False, identity=what, remarks=())
+    return PromptTable(
+        **dict(zip(_TENSORS, parts, strict=True)), mask_padding=False, identity=what, alike=(), unread=()
+    )
 
 
 def is_class_table(identity: Mapping[str, Any]) -> bool:
@@ -229,9 +255,9 @@ def _rows_of_table(identity: Mapping[str, Any], class_names: Sequence[str], what
 
 def joined(first: PromptTable, more: PromptTable) -> PromptTable:
     """Those of `more` behind those of `first`, whose empty text counts."""
-    return replace(
-        first, embeddings=torch.cat([first.embeddings, more.embeddings]), mask=torch.cat([first.mask, more.mask])
-    )
+    one, other = first.tensors, more.tensors
+    both: dict[str, Any] = {name: torch.cat([one[name], other[name]]) for name in _OF_ROWS if name in one}
+    return replace(first, **both)
 
 
 def write_prompts(path: Path, prompts: PromptTable) -> None:
@@ -242,12 +268,12 @@ def write_prompts(path: Path, prompts: PromptTable) -> None:
 def read_prompts(path: Path, identity: Mapping[str, Any]) -> PromptTable:
     """What `write_prompts` wrote of prompts with this identity."""
     masked = bool(identity["mask_padding"])
-    return PromptTable(**load_file(path), mask_padding=masked, identity=dict(identity), remarks=())
+    return PromptTable(**load_file(path), mask_padding=masked, identity=dict(identity), alike=(), unread=())
 
 
-def _cached(path: Path, own: str, count: int) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The tensors of a file in the cache, and the remarks; ValueError where they are not those of these prompts, or are
-    no numbers. What stays on the disk is not read through."""
+def _cached(path: Path, own: str, count: int) -> tuple[dict[str, Tensor], Otherwise]:
+    """The tensors of a file in the cache, and what is read otherwise; ValueError where they are not those of these
+    prompts, or are no numbers. What stays on the disk is not read through."""
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         named = tensors.keys() in ({*_TENSORS}, {*_TENSORS, *_POOLED})
@@ -257,7 +283,8 @@ def _cached(path: Path, own: str, count: int) -> tuple[dict[str, Tensor], tuple[
     checked = [tensor for tensor in tensors.values() if tensor.nbytes <= MOST_IN_MEMORY]
     if len(tensors["embeddings"]) != count or not all(torch.isfinite(each).all() for each in checked):
         raise ValueError(f"it has not {count} prompts of finite numbers")
-    return tensors, tuple(json.loads(about.get("remarks", "[]")))
+    alike, unread = json.loads(about.get(READ, "[[], []]"))
+    return tensors, (tuple((one, other) for one, other in alike), tuple(unread))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -328,21 +355,13 @@ def _check_read(
         raise UserError(f"the text encoder {_names(readers)} reads nothing in the class name '{unread}'; {_RENAME}")
 
 
-def _remarks(
+def _read_otherwise(
     sources: Sequence[_Source], readers: Sequence[TextEncoder], config: ReadText, captions: Sequence[str]
-) -> tuple[str, ...]:
-    """What to say of captions that the encoders read as others, and of those in which they read nothing."""
+) -> Otherwise:
     first: dict[tuple[int, ...], str] = {}
     read = zip(captions, _tokens(sources, readers, [_prompt(config, each) for each in captions]), strict=True)
-    alike = [(caption, first[one]) for caption, one in read if first.setdefault(one, caption) != caption]
-    unread = [caption for caption in captions if not any(each.knows(caption) for each in readers)]
-    who, remarks = _names(readers), []
-    if alike:
-        one, other = map(escaped, alike[0])
-        remarks.append(f"captions that {who} reads as others: {len(alike):,}, such as '{one}' as '{other}'")
-    if unread:
-        remarks.append(f"captions in which {who} reads no word: {len(unread):,}, such as '{escaped(unread[0])}'")
-    return tuple(remarks)
+    alike = tuple((caption, first[one]) for caption, one in read if first.setdefault(one, caption) != caption)
+    return alike, tuple(caption for caption in captions if not any(each.knows(caption) for each in readers))
 
 
 def _tokens(sources: Sequence[_Source], readers: Sequence[TextEncoder], texts: Sequence[str]) -> list[tuple[int, ...]]:
@@ -459,7 +478,8 @@ def _padded_length(texts: Sequence[str], reader: TextEncoder, length: int | None
     padded = (min(needed[longest], most) if reader.cut else needed[longest]) if length is None else length
     if needed[longest] > padded and not reader.cut:
         raise UserError(
-            f"the prompt '{texts[longest]}' needs {needed[longest]} tokens but text.length is {padded}; raise it"
+            f"the prompt '{texts[longest]}' needs {needed[longest]} tokens but text.length is {padded}; raise it, or "
+            "shorten the prompt"
         )
     if padded > most:
         raise UserError(f"text.length {padded} is more than the encoder reads, {most} tokens; lower it")

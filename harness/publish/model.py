@@ -4,7 +4,6 @@ Its pictures are those of `harness sample`, bit for bit: the same function makes
 settings.
 """
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.architecture.config import ArchitectureConfig
-from harness.data.config import ClassTableText, TextConfig
-from harness.data.prompts import PromptTable, as_trained, class_prompts, is_class_table, joined, read_prompts
+from harness.data.config import TextConfig
+from harness.data.prompts import PromptTable, read_prompts
 from harness.device.picture import PROMPTS
 from harness.diffusion.config import SamplingConfig
 from harness.diffusion.sampling import sample
@@ -29,6 +28,7 @@ from harness.publish.folder import AUTOENCODER, MODEL, Manifest, check_files, re
 from harness.records.errors import UserError
 from harness.records.plain import from_plain, to_plain
 from harness.training.device import resolve_device
+from harness.trials.asked import asked_prompts
 from harness.trials.sampling_run import class_names, denoised_channels, prompts_of
 from harness.trials.settings import settings_of
 from harness.trials.spec import cache_folder
@@ -78,10 +78,11 @@ class Model:
         """The same as uint8 (N, C, H, W) on the CPU."""
         config = self._sampling(steps, guidance, settings)
         config.check_channels(self.shape[0])
-        prompts, labels = self._asked([texts] if isinstance(texts, str) else list(texts))
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        prompts = asked_prompts(texts, self.title, self.prompts, self.class_names, self.text)
         decode = None if self.autoencoder is None else partial(self.autoencoder.decode, rounding=config.rounding)
         try:
-            return sample(self.network, prompts, labels, config, shape=self.shape, decode=decode)
+            return sample(self.network, prompts, torch.arange(len(texts)), config, shape=self.shape, decode=decode)
         except NotFiniteError as error:
             raise UserError(f"{self.title} cannot be sampled from: {error}") from error
 
@@ -91,39 +92,6 @@ class Model:
         given = {"steps": steps, "guidance_scale": guidance}
         given = settings | {name: value for name, value in given.items() if value is not None}
         return from_plain(SamplingConfig, plain | given, where="sampling")
-
-    def _asked(self, texts: Sequence[str]) -> tuple[PromptTable, Tensor]:
-        """The prompts of these texts, and the number of each."""
-        if not texts:
-            raise UserError("there is no text to make a picture of; give at least one")
-        rows = {name: row for row, name in enumerate(self.class_names)}
-        rows |= {prompt: row for row, prompt in enumerate(self.prompts.identity["prompts"])}
-        prompts, others = self.prompts, [text for text in dict.fromkeys(texts) if text not in rows]
-        if others:
-            rows |= {text: len(prompts) + number for number, text in enumerate(others)}
-            prompts = joined(prompts, self._embedded(others))
-        return prompts, torch.tensor([rows[text] for text in texts])
-
-    def _embedded(self, texts: Sequence[str]) -> PromptTable:
-        """Texts that the network was not trained with."""
-        of, text = self.prompts.identity, self.text
-        if is_class_table(of):
-            raise UserError(f"{self.title} knows no texts but its classes, and '{texts[0]}' is none; give one of them")
-        if text is None or isinstance(text, ClassTableText):
-            raise UserError(
-                f"{self.title} was not trained with '{texts[0]}', and the text encoder that would read it, of the hash "
-                f"{of['encoder']}, has no name there; give its settings to load, text=HuggingFaceText(name=FOLDER), or "
-                f"a text such as '{of['prompts'][0]}'"
-            )
-        text = as_trained(text, {**of, "template": "{}", "length": self.prompts.length})
-        with tempfile.TemporaryDirectory() as cache:
-            embedded = class_prompts(text, texts, Path(cache))
-        if embedded.identity["encoder"] != of["encoder"]:
-            raise UserError(
-                f"{self.title} was trained with the text encoder of the hash {of['encoder']}, and text={text.kind} is "
-                f"{embedded.identity['encoder']}; give that one's settings to load as text=..."
-            )
-        return embedded
 
 
 def load_model(

@@ -27,6 +27,7 @@ from harness.records.errors import UserError
 from harness.records.plain import canonical_json, from_plain, identity
 from harness.records.store import file_sha256
 from harness.training.device import resolve_device
+from harness.trials.asked import asked_prompts
 from harness.trials.settings import Settings
 from harness.trials.spec import cache_folder
 from harness.trials.task_config import DEFAULT
@@ -39,8 +40,8 @@ class SamplingRun:
 
     network: nn.Module  # on the device that it runs on
     prompts: PromptTable
-    labels: Tensor  # (N,) class numbers
-    class_names: Sequence[str]
+    labels: Tensor  # (N,) class numbers, or of texts
+    class_names: Sequence[str]  # or the texts
     shape: tuple[int, int, int]  # (C, H, W) of what the network denoises
     autoencoder: Autoencoder | None  # what makes pictures of it; None where it is pictures
     config: SamplingConfig
@@ -80,22 +81,31 @@ class SamplingRun:
 
 
 def sampling_run(
-    trained: TrainedNetwork, settings: Settings, count: int, classes: Sequence[str] | None = None
+    trained: TrainedNetwork,
+    settings: Settings,
+    count: int,
+    classes: Sequence[str] | None = None,
+    texts: Sequence[str] = (),
 ) -> SamplingRun:
     """`count` samples by `settings.sampling`, which the caller composes (`trained.sampling_of`).
 
-    Of `classes` (names or numbers) in turn, or of all by the rule `sampling.labels`. UserError for a class that there
-    is not, another text encoder than the one trained with, and class frequencies of other data.
+    Of `classes` (names or numbers) in turn, or of `texts`, whatever they say; or of all classes by the rule
+    `sampling.labels`. UserError for a class that there is not, another text encoder than the one trained with, a text
+    of which nothing is read, and class frequencies of other data.
     """
     weights = read_weights(trained.weights, _architecture(trained))
     training, channels = weights.training, denoised_channels(weights)
     assert training is not None  # `trained_network` refuses such files
     settings.sampling.check_channels(channels)
     names, device = class_names(training), resolve_device(settings.recipe.device)
+    prompts = prompts_of(trained.weights, training, settings.text, cache_folder(settings.out))
     numbers = None if classes is None else class_numbers(classes, names)
+    if texts:
+        prompts = asked_prompts(texts, trained.title, prompts, names, settings.text)
+        names, numbers = tuple(texts), tuple(range(len(texts)))
     return SamplingRun(
         labels=_labels(trained, settings, count, names, numbers),
-        prompts=prompts_of(trained.weights, training, settings.text, cache_folder(settings.out)),
+        prompts=prompts,
         network=weights.network().to(device),
         class_names=names,
         shape=(channels, training.latent, training.latent),

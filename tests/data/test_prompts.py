@@ -64,8 +64,8 @@ def test_captions_that_are_read_alike_stay_and_are_counted(tmp_path):
         table = class_prompts(alone, names, tmp_path, captions=True)
         assert table.embeddings[0].equal(table.embeddings[1])
         assert table.remarks == (
-            "captions that all-MiniLM-L6-v2 reads as others: 1, such as 'crane' as 'Crane'",
-            "captions in which all-MiniLM-L6-v2 reads no word: 1, such as '\N{GRINNING FACE}'",
+            "captions that the text encoder reads as others: 1, 'crane' as 'Crane'",
+            "captions in which the text encoder reads no word: 1, such as '\N{GRINNING FACE}'",
         )
     with pytest.raises(UserError, match="reads the classes 'Crane' and 'crane' alike"):
         class_prompts(alone, names, tmp_path)

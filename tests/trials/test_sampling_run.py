@@ -67,6 +67,31 @@ def test_it_samples_what_its_trial_was_scored_on_however_it_is_named(spec, sampl
         assert np.array_equal(sampled_labels, labels), what
 
 
+def test_any_text_is_asked_for_and_a_prompt_of_training_is_that(spec, tmp_path, capsys):
+    """Each prompt a column, in the order of asking; the same picture wherever the noise and the text are the same."""
+    by_class, by_text = tmp_path / "class.npz", tmp_path / "text.npz"
+    assert main(["sample", spec.key, "--classes", "three", "--count", "3", "--to", str(by_class)]) == 0
+    capsys.readouterr()
+    asked = ["--prompt", "a photo of a three", "--prompt", "a zero like a three"]
+    assert main(["sample", spec.key, *asked, "--count", "4", "--to", str(by_text)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said == ["0: a photo of a three", "1: a zero like a three", str(by_text)]
+    with np.load(by_class) as classes, np.load(by_text) as texts:
+        assert texts["arr_1"].tolist() == [0, 1, 0, 1]
+        same = (texts["arr_0"][:3] == classes["arr_0"]).all((1, 2, 3))
+        assert same.tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(("words", "sentence"), [
+    (["--prompt", "three", "--classes", "3"], "--classes and --prompt both say what samples are to show"),
+    (["--prompt", "\N{GRINNING FACE}"], "reads nothing in '\N{GRINNING FACE}'; write it in words"),
+    (["--prompt", "a photo of a very long three " * 3], "tokens but text.length is 7; raise it, or shorten the prompt"),
+    (["--prompt", "a", "text=class_table"], "was trained with a text encoder, not with text=class_table"),
+])  # fmt: skip
+def test_a_text_that_cannot_be_asked_for_is_one_sentence(words, sentence, refused, spec):
+    assert sentence in refused(spec.key, *words)
+
+
 def test_what_the_command_line_says_changes_that(spec, sampled):
     images, labels = sampled(
         spec.key, "--count", "20", "sampling.steps=3", "sampling.seed=5", "sampling.labels=balanced"
