@@ -311,9 +311,13 @@ TextConfig: TypeAlias = MiniLmText | HuggingFaceText | SeveralText | ClassTableT
 
 
 def _check_text(template: str, length: int | None) -> None:
-    if template.count("{}") != 1 or template.replace("{}", "").count("{") or template.replace("{}", "").count("}"):
-        raise UserError(f"text.template needs one {{}} where the class name goes, not '{template}'")
+    check_template(template, "text.template")
     _check_length(length, "text")
+
+
+def check_template(template: str, setting: str) -> None:
+    if template.count("{}") != 1 or template.replace("{}", "").count("{") or template.replace("{}", "").count("}"):
+        raise UserError(f"{setting} needs one {{}} where the class name goes, not '{template}'")
 
 
 def _check_length(length: int | None, where: str) -> None:

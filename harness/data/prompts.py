@@ -138,14 +138,12 @@ def class_prompts(
     cache: Path,
     *,
     captions: bool = False,
-    device: torch.device | str = "cpu",
 ) -> PromptTable:
     """Embed `template` filled with each class name, or with each of `captions`, and the empty text; `cache` is a
     folder. Of a table of classes, their places in it.
 
     Raises UserError for an encoder that is missing or altered, for two classes that it cannot tell apart, for a prompt
-    longer than `length`, and for captions that no encoder is to read. `device` is where prompts are encoded that the
-    cache has not.
+    longer than `length`, and for captions that no encoder is to read.
     """
     if isinstance(config, ClassTableText):
         if captions:
@@ -156,11 +154,11 @@ def class_prompts(
         return class_table(class_names)
     sources = _sources(config)
     prompts = [_prompt(config, name) for name in class_names]
-    what = {**_encoders_identity(sources, config), "prompts": prompts, "length": getattr(config, "length", None)}
+    what = {**_encoders_identity(sources, config), "prompts": prompts}
     own = fingerprint(what, schema="prompts-3")
     path = cache / "prompts" / f"{own}.safetensors"
     if not path.exists():
-        readers = [each.reader(device) for each in sources]
+        readers = [each.reader() for each in sources]
         if not captions:
             _check_read(sources, readers, config, class_names)
         about = {"prompts": own, READ: json.dumps(_read_otherwise(sources, readers, config, class_names))}
@@ -168,10 +166,16 @@ def class_prompts(
     with reading_cache(path):
         tensors, (alike, unread) = _cached(path, own, len(prompts))
     if (alike or unread) and not captions:  # what was embedded as captions may be no classes
-        _check_read(sources, [each.reader(device) for each in sources], config, class_names)
+        _check_read(sources, [each.reader() for each in sources], config, class_names)
     identity = {**what, "template": config.template, "mask_padding": config.mask_padding}
     masked = config.mask_padding
     return PromptTable(**tensors, mask_padding=masked, identity=identity, alike=alike, unread=unread)
+
+
+def text_identity(config: ReadText) -> dict[str, Any]:
+    """Of how prompts are made, whatever the names in them."""
+    how = {"template": config.template, "mask_padding": config.mask_padding}
+    return {**_encoders_identity(_sources(config), config), **how}
 
 
 def as_trained(config: ReadText, identity: Mapping[str, Any]) -> ReadText:
@@ -308,8 +312,8 @@ class _Source:
     def identity(self) -> dict[str, Any]:
         return {"encoder": self.files.digest, **self.unusual}
 
-    def reader(self, device: torch.device | str) -> TextEncoder:
-        return TextEncoder(self.files, **self.unusual, pooled=self.pooled, device=device)
+    def reader(self) -> TextEncoder:
+        return TextEncoder(self.files, **self.unusual, pooled=self.pooled)
 
 
 READING = {"hidden": "last", "sees_padding": False, "cut": False}
@@ -332,12 +336,12 @@ def _source(config: HuggingFaceText | EncoderConfig) -> _Source:
 def _encoders_identity(sources: Sequence[_Source], config: ReadText) -> dict[str, Any]:
     """`encoder`, a digest; and what else there is to say."""
     if not isinstance(config, SeveralText):
-        return sources[0].identity
+        return {**sources[0].identity, "length": config.length}
     each = [
         {**one.identity, "length": one.length, "join": one.join, **({"pooled": True} if one.pooled else {})}
         for one in sources
     ]
-    return {"encoder": fingerprint(each, schema="encoders-1"), "encoders": each}
+    return {"encoder": fingerprint(each, schema="encoders-1"), "encoders": each, "length": None}
 
 
 def _prompt(config: ReadText, class_name: str) -> str:

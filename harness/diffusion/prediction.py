@@ -46,6 +46,9 @@ BETAS = {"linear": (1e-4, 0.02, 1.0), "scaled_linear": (0.00085, 0.012, 0.5)}
 Time: TypeAlias = float | Tensor
 """Shared by a batch, or (B,)."""
 
+Network: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+"""Its own input z (B, C, H, W), its own time (B,), context (B, T, D), mask (B, T) or None -> what it predicts."""
+
 Evaluate: TypeAlias = Callable[[Tensor, Time, Tensor, Tensor | None], Tensor]
 """The straight path's velocity: y (B, C, H, W), t, context (B, T, D), mask (B, T) or None -> the shape of y."""
 
@@ -137,14 +140,14 @@ def straight_times(prediction: Prediction, own: Sequence[float]) -> tuple[float,
     return tuple(map(path_of(prediction).straight, own))
 
 
-def velocity_of(network: nn.Module, prediction: Prediction) -> Evaluate:
+def velocity_of(network: Network, prediction: Prediction) -> Evaluate:
     """The straight path's velocity, of the network's output."""
     if isinstance(prediction, Velocity):
         return _of_velocity(network, prediction)
     return _of_noise(network, prediction)
 
 
-def _of_velocity(network: nn.Module, prediction: Velocity) -> Evaluate:
+def _of_velocity(network: Network, prediction: Velocity) -> Evaluate:
     backwards = prediction.time == "from_noise"
     scale = prediction.time_scale / TIMESTEPS  # networks multiply their time by 1,000 before their sinusoids
 
@@ -156,7 +159,7 @@ def _of_velocity(network: nn.Module, prediction: Velocity) -> Evaluate:
     return evaluate
 
 
-def _of_noise(network: nn.Module, prediction: VariancePreserving) -> Evaluate:
+def _of_noise(network: Network, prediction: VariancePreserving) -> Evaluate:
     path, first = path_of(prediction), 0 if prediction.timesteps == "from_0" else 1
     assert isinstance(path, CurvedPath)
     predicts_noise = isinstance(prediction, Epsilon)

@@ -307,7 +307,11 @@ def _folder(config: KlAutoencoder | TinyAutoencoder) -> Path:
         raise UserError(f"autoencoder={config.kind} needs its weights; give autoencoder.name=FOLDER or hub name{files}")
     inside = getattr(config, "subfolder", None) or ""
     patterns = [f"{inside}/{pattern}" if inside else pattern for pattern in FILE_PATTERNS]
-    folder = hub_folder(config.name, patterns, what="autoencoder", setting="autoencoder.name") / inside
+    root = hub_folder(
+        config.name, patterns, what="autoencoder", setting="autoencoder.name",
+        complete=lambda folder: bool(list((folder / inside).glob("*.safetensors"))),
+    )  # fmt: skip
+    folder = root / inside
     if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
         raise UserError(
             f"{folder} has no config.json and *.safetensors; give the folder of an {CLASSES[config.kind]} as "

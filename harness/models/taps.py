@@ -32,16 +32,19 @@ OF_DIFFUSERS = "Transformer2DModel"
 class Tap:
     """What the module at a place gives in the forward passes during which the tap is open: of the newest."""
 
-    def __init__(self, network: nn.Module, place: str) -> None:
+    def __init__(self, network: nn.Module, place: str, *, downsampling: int | None = None, part: int = 0) -> None:
+        """Of a network of others: by how much tokens are coarser than its input, and which part of the module's outputs
+        they are."""
         inner: nn.Module = getattr(network, "module", network)  # of DDP
-        self.downsampling: int = getattr(getattr(inner, "config", None), "downsampling", 1)
+        own: int = getattr(getattr(inner, "config", None), "downsampling", 1)
+        self.downsampling, self.part = downsampling or own, part
         self._is_open = False
         self._kept: Tensor | None = None
         inner.get_submodule(place).register_forward_hook(self._keep)
 
     def _keep(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
         if self._is_open:
-            self._kept = _tensor(output)
+            self._kept = _tensor(output, self.part)
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -80,9 +83,9 @@ def _note(found: dict[str, int], name: str, _module: nn.Module, _inputs: Any, ou
     found[name] = tensor.shape[1 if tensor.ndim == 4 else 2]
 
 
-def _tensor(output: Any) -> Tensor:
-    """Of diffusers' outputs the first part."""
-    tensor: Tensor = output if isinstance(output, Tensor) else output[0]
+def _tensor(output: Any, part: int = 0) -> Tensor:
+    """Of diffusers' outputs, which have several parts, that one."""
+    tensor: Tensor = output if isinstance(output, Tensor) else output[part]
     return tensor
 
 

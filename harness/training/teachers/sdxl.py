@@ -1,0 +1,181 @@
+"""Stable Diffusion XL as a teacher: diffusers' UNet2DConditionModel (Podell et al. 2023, arXiv 2307.01952).
+
+It predicts the noise, or v, on a variance-preserving path of 1,000 scaled_linear betas, from which the straight path's
+velocity follows sample by sample (`harness.diffusion.prediction`). Beyond its last noise level, t = 0.936, it is asked
+as at it. Its prompts are read by two CLIPs, whose penultimate states stand side by side; the second one's projected
+vector comes in beside the time, with six numbers: the picture's size before it was resized, how much was cut off at the
+top and at the left, and the size that is to be made. No prompt is zeros, where its pipeline says so, and else the empty
+text.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from harness.architecture.prediction import TIMESTEPS, Epsilon, Prediction, VPrediction
+from harness.data.config import EncoderConfig, SeveralText
+from harness.data.prompts import PromptTable
+from harness.diffusion.prediction import BETAS, velocity_of
+from harness.models.taps import Tap
+from harness.models.text_encoder import huggingface_files
+from harness.predictor.networks import DiffusersUNet
+from harness.records.errors import UserError
+from harness.records.plain import Plain, to_plain
+from harness.training.teacher_config import SdxlTeacher
+from harness.training.teachers.diffusers_files import text_encoder_names
+from harness.training.teachers.diffusers_teacher import DiffusersDescription, Velocity, check_width
+
+PARTS = ("text_encoder", "text_encoder_2")
+CLIP_TOKENS = 77
+SCHEDULE: Literal["scaled_linear"] = "scaled_linear"
+FORCE_ZEROS = "force_zeros_for_empty_prompt"
+"""In a pipeline's index; true unless it says otherwise."""
+
+
+class SdxlDescription(DiffusersDescription):
+    config: SdxlTeacher
+    part: ClassVar[str] = "unet"
+    network_class: ClassVar[str] = "UNet2DConditionModel"
+
+    def check_network(self) -> None:
+        config = self.files.config
+        if config.get("addition_embed_type") != "text_time":
+            raise UserError(
+                f"the teacher {self.config.name} is no UNet of Stable Diffusion XL: its addition_embed_type is "
+                f"{config.get('addition_embed_type')}, not text_time; name another"
+            )
+        scheduler = self.files.json("scheduler/scheduler_config.json") or {}
+        first, last, _ = BETAS[SCHEDULE]
+        known = {"beta_schedule": SCHEDULE, "beta_start": first, "beta_end": last, "num_train_timesteps": TIMESTEPS,
+                 "rescale_betas_zero_snr": False}  # fmt: skip
+        for name, value in known.items():
+            if (found := scheduler.get(name, value)) != value:
+                raise UserError(
+                    f"the teacher {self.config.name} was trained on another path than Stable Diffusion XL: the {name} "
+                    f"of its scheduler is {found}, not {value}; name another"
+                )
+        if scheduler.get("prediction_type", "epsilon") not in ("epsilon", "v_prediction"):
+            raise UserError(
+                f"the teacher {self.config.name} predicts {scheduler['prediction_type']} by its scheduler, and a "
+                "teacher of this kind epsilon or v_prediction; name another"
+            )
+
+    @property
+    def prediction(self) -> Prediction:
+        scheduler = self.files.json("scheduler/scheduler_config.json") or {}
+        by_scheduler = "v" if scheduler.get("prediction_type") == "v_prediction" else "epsilon"
+        kind = VPrediction if (self.config.prediction or by_scheduler) == "v" else Epsilon
+        return kind(beta_schedule=SCHEDULE)
+
+    def text_config(self) -> SeveralText:
+        names = text_encoder_names(self.files, self.config.text, PARTS)
+        how: list[dict[str, Any]] = [{}, {"join": "width", "pooled": True}]
+        encoders = (
+            EncoderConfig(
+                name=name,
+                subfolder=subfolder,
+                length=CLIP_TOKENS,
+                hidden="penultimate",
+                sees_padding=True,
+                cut=True,
+                **each,
+            )
+            for (name, subfolder), each in zip(names, how, strict=True)
+        )
+        return SeveralText(encoders=tuple(encoders), template=self.template, mask_padding=False)
+
+    def check_text(self) -> None:
+        widths = [huggingface_files(each.name, each.subfolder).widths for each in self.text.encoders]
+        check_width(self.config.name, "tokens", [width for width, _ in widths], self._context_width)
+        check_width(self.config.name, "projected vectors", [widths[1][1]], self._pooled_width)
+
+    @property
+    def _context_width(self) -> int:
+        return int(self.files.config["cross_attention_dim"])
+
+    @property
+    def _pooled_width(self) -> int:
+        """What is left of the added embedding beside six sizes."""
+        config = self.files.config
+        return int(config["projection_class_embeddings_input_dim"]) - 6 * int(config["addition_time_embed_dim"])
+
+    @property
+    def _empty_is_zeros(self) -> bool:
+        return bool((self.files.json("model_index.json") or {}).get(FORCE_ZEROS, True))
+
+    def read(self, class_names: Sequence[str]) -> PromptTable:
+        prompts = super().read(class_names)
+        if not self._empty_is_zeros:
+            return prompts
+        assert prompts.empty_pooled is not None
+        empty, pooled = torch.zeros_like(prompts.empty), torch.zeros_like(prompts.empty_pooled)
+        return replace(prompts, empty=empty, empty_pooled=pooled)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Original height and width, top and left, target height and width, in pixels."""
+        original, target = self.config.original_size or self.pixels, self.config.target_size or self.pixels
+        return (original, original, *self.config.crop, target, target)
+
+    def velocity(self, network: nn.Module, prompts: PromptTable, precision: torch.dtype) -> Velocity:
+        sizes = torch.tensor(self.sizes, dtype=torch.float32, device=prompts.empty.device)
+
+        def velocity(x_t: Tensor, time: Tensor, labels: Tensor, drop: Tensor) -> Tensor:
+            added = {
+                "text_embeds": prompts.pooled_context(labels, drop).to(precision),
+                "time_ids": sizes.expand(len(x_t), -1),
+            }
+
+            def predicted(z: Tensor, own: Tensor, context: Tensor, _mask: Tensor | None) -> Tensor:
+                out: Tensor = network(
+                    z.to(precision), TIMESTEPS * own, context.to(precision), added_cond_kwargs=added, return_dict=False
+                )[0]
+                return out.float()
+
+            return velocity_of(predicted, self.prediction)(x_t, time, prompts.context(labels, drop)[0], None)
+
+        return velocity
+
+    @functools.cached_property
+    def taps(self) -> Mapping[str, int]:
+        """What each transformer gives, behind its shortcut: in forward order, which the order of names is not."""
+        found: dict[str, int] = {}
+        called, inputs = self.example()
+        unet = called.unet
+        for name, module in unet.named_modules():
+            if type(module).__name__ == "Transformer2DModel":
+                module.register_forward_hook(functools.partial(_note, found, name))
+        with torch.no_grad():
+            called(*inputs)
+        return found
+
+    def tap(self, network: nn.Module, place: str) -> Tap:
+        return Tap(network, place)
+
+    def blocks(self, network: nn.Module) -> Sequence[nn.Module]:
+        return [
+            module for module in network.modules() if type(module).__name__ in ("Transformer2DModel", "ResnetBlock2D")
+        ]
+
+    def example(self) -> tuple[DiffusersUNet, tuple[Tensor, ...]]:
+        with torch.device("meta"):
+            return DiffusersUNet(self.on_meta()), (
+                torch.empty(1, *self.student.shape),
+                torch.empty(1),
+                torch.empty(1, CLIP_TOKENS, self._context_width),
+                torch.empty(1, self._pooled_width),
+                torch.empty(1, 6),
+            )
+
+    @property
+    def own_identity(self) -> dict[str, Plain]:
+        empty = {} if self._empty_is_zeros else {"empty": "text"}
+        return {"prediction": to_plain(self.prediction), "sizes": list(self.sizes), **empty}
+
+
+def _note(found: dict[str, int], name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
+    found[name] = int(output[0].shape[1])
