@@ -100,7 +100,7 @@ def _enlarged(model: torch.nn.Module, by: float = 4.0):
     return model.eval()
 
 
-def save_sd3(folder: Path, *, t5: bool = True) -> StableDiffusion3Pipeline:
+def save_sd3(folder: Path, *, t5: bool = True, shift: float = 0.06, scale: float = 1.5) -> StableDiffusion3Pipeline:
     """Stable Diffusion 3 of 4 latent channels, two blocks, and pictures of up to 64 pixels; the pipeline that it is."""
     save_clip(folder / "text_encoder", folder / "tokenizer", projection=12)
     save_clip(folder / "text_encoder_2", folder / "tokenizer_2", width=20, projection=16, pad="!")
@@ -120,7 +120,7 @@ def save_sd3(folder: Path, *, t5: bool = True) -> StableDiffusion3Pipeline:
         "tokenizer_3": T5Tokenizer.from_pretrained(folder / "tokenizer_3") if t5 else None,
         "transformer": _enlarged(transformer),
         "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0),
-        "vae": tiny_vae(),
+        "vae": tiny_vae(shift, scale),
     }
     pipeline = StableDiffusion3Pipeline(**parts)
     pipeline.save_pretrained(folder)
@@ -128,13 +128,13 @@ def save_sd3(folder: Path, *, t5: bool = True) -> StableDiffusion3Pipeline:
     return pipeline
 
 
-def tiny_vae() -> AutoencoderKL:
+def tiny_vae(shift: float = 0.06, scale: float = 1.5) -> AutoencoderKL:
     """Of SD3's form: no quantising convolutions, a shift and a scale."""
     torch.manual_seed(0)
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
         block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4, latent_channels=4, use_quant_conv=False,
-        use_post_quant_conv=False, shift_factor=0.06, scaling_factor=1.5,
+        use_post_quant_conv=False, shift_factor=shift, scaling_factor=scale,
     ).eval()  # fmt: skip
 
 
