@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from harness.coreml.config import Mlprogram
 
 GROUPS = ("sampling", "autoencoder")
-SINGLE = ("out", "text", "text.name", "recipe.device")
+SINGLE = ("out", "text", "text.name", "text.subfolder", "text.encoders", "recipe.device")
 """The settings that a published model depends on: those of GROUPS, and these."""
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from harness.trials.trained import TrainedNetwork
 
 GROUPS = ("sampling", "data", "autoencoder")
-SINGLE = ("out", "text", "text.name", "recipe.device")
+SINGLE = ("out", "text", "text.name", "text.subfolder", "text.encoders", "recipe.device")
 """The settings that samples depend on: those of GROUPS, and these. The others are the trial's."""
 COUNT = 64
 MOST_IN_GRID = 1024

@@ -9,12 +9,14 @@ one, of millions of captions, stays on the disk, is filled there too, and gives 
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
+import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -230,11 +232,22 @@ def prompts_like(
         )
     prompts = class_prompts(as_trained(config, identity), class_names, cache, captions=True)  # whatever they are
     if prompts.identity["encoder"] != identity["encoder"]:
-        form = (
-            "text=huggingface text.name=NAME" if setting == "text" else f"{setting}={{kind: huggingface, name: NAME}}"
-        )
+        form = _form(identity, setting)
         raise UserError(f"{what} was trained with another text encoder than text={config.kind}; give that one, {form}")
     return prompts
+
+
+def _form(identity: Mapping[str, Any], setting: str) -> str:
+    """How one gives the encoders of prompts with that identity, as far as that tells."""
+    if "encoders" in identity:
+        settings = [{name: value for name, value in one.items() if name != "encoder"} for one in identity["encoders"]]
+        named = [{"name": "NAME", **each} for each in settings]
+        listed = yaml.safe_dump(named, default_flow_style=True, sort_keys=False, width=math.inf).strip()
+        given = f"text=several 'text.encoders={listed}'"
+    else:
+        listed, given = "", "text=huggingface text.name=NAME"
+    form = f"{{kind: several, encoders: {listed}}}" if listed else "{kind: huggingface, name: NAME}"
+    return given if setting == "text" else f"{setting}={form}"
 
 
 def names_in(identity: Mapping[str, Any]) -> tuple[str, ...]:

