@@ -11,6 +11,9 @@ from harness.records.errors import UserError, unknown_name
 from harness.records.fields import forms
 from harness.records.plain import Plain, from_plain, overwritten, tag_of, to_plain
 
+OF_TRAINING = ("recipe", "objective")
+"""The first names of paths that a rung or a knob may set beside the architecture's: of how it is trained."""
+
 UNSET = object()
 """Stands in a plain form for a setting that has no default and is to be set yet."""
 
@@ -24,6 +27,12 @@ def with_edits(config: ArchitectureConfig, edits: Mapping[str, Any]) -> Architec
     A path that does not exist, a wrong value or a broken rule is a UserError.
     """
     return from_plain(ArchitectureConfig, plain_with_edits(config, edits))
+
+
+def parted(edits: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Those of the architecture, and those of how it is trained."""
+    trained = {path: value for path, value in edits.items() if path.partition(".")[0] in OF_TRAINING}
+    return {path: value for path, value in edits.items() if path not in trained}, trained
 
 
 def plain_with_edits(config: ArchitectureConfig, edits: Mapping[str, Any]) -> Plain:

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from harness.architecture.catalogue import architecture, edits_of
 from harness.architecture.config import ArchitectureConfig
-from harness.architecture.edits import both_set, with_edits
+from harness.architecture.edits import both_set, parted, with_edits
 from harness.architecture.ladder import Ladder, LadderRung
 from harness.architecture.sizes import sizes_set
 from harness.records.errors import UserError, unknown_name
@@ -92,7 +92,8 @@ class Factorial:
                 refused[rung.name] = str(error)
                 reasons |= {(name, level): str(error) for name, level in combination.items()}
         self._check_every_level(base, levels, rungs, reasons)
-        first = next((rung for rung in rungs if configs[rung.name] == base), LadderRung(name=BASE))
+        is_base = (rung for rung in rungs if configs[rung.name] == base and not rung.trained)
+        first = next(is_base, LadderRung(name=BASE))
         others = [rung for rung in rungs if rung is not first]
         return Ladder(base=self.base, mode="one_at_a_time", rungs=(first, *others), refused=refused)
 
@@ -105,10 +106,13 @@ class Factorial:
         for name, level in combination.items():
             own, of_twin = levels[name][level], self.knobs[name].twin
             edits |= own
-            twin |= edits_of(of_twin[level], f"knob {name}: twin") if level in of_twin else own
+            of_architecture = parted(own)[0]
+            twin |= edits_of(of_twin[level], f"knob {name}: twin") if level in of_twin else of_architecture
             carries_over &= level in of_twin or not _sizes_set(base, own)
         name = ", ".join(f"{knob}={level}" for knob, level in combination.items())
-        differs = carries_over and twin != edits  # else the ladder says what is missing, where there is a twin
+        differs = (
+            carries_over and twin != parted(edits)[0]
+        )  # else the ladder says what is missing, where there is a twin
         return LadderRung(name=name, edits=edits, twin=twin if differs else None, levels=combination)
 
     def _check_every_level(
@@ -123,7 +127,7 @@ class Factorial:
             if (name, level) in there:
                 continue
             try:
-                with_edits(base, levels[name][level])
+                with_edits(base, parted(levels[name][level])[0])
                 reason = f"with every choice of the other knobs, {reasons[name, level]}"
             except UserError as error:
                 reason = str(error)
@@ -142,7 +146,8 @@ def _check_paths_differ(levels: Mapping[str, Mapping[str, Mapping[str, Any]]]) -
 
 def _sizes_set(base: ArchitectureConfig, edits: Mapping[str, Any]) -> tuple[str, ...]:
     try:
-        return sizes_set(edits, base, with_edits(base, edits))
+        of_architecture = parted(edits)[0]
+        return sizes_set(of_architecture, base, with_edits(base, of_architecture))
     except UserError:
         return ()  # the combination says why
 

@@ -1,4 +1,8 @@
-"""A ladder: a base architecture and named edits, each against the rung above it or against the base."""
+"""A ladder: a base architecture and named edits, each against the rung above it or against the base.
+
+An edit whose path begins with `recipe.` or `objective.` is one of how the network is trained. It carries on from rung
+to rung as the architecture's do.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -6,9 +10,10 @@ from typing import Any, Literal
 
 from harness.architecture.catalogue import architecture, edits_of
 from harness.architecture.config import ArchitectureConfig
-from harness.architecture.edits import with_edits
+from harness.architecture.edits import parted, with_edits
 from harness.architecture.sizes import sizes_set
 from harness.records.errors import UserError, check_printable, unknown_name
+from harness.records.plain import covers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,7 +24,8 @@ class LadderRung:
     base: str | None = None
     """Another architecture to edit than the rung it is compared with: of another family, which no edit leads to."""
     edits: Mapping[str, Any] | str = field(default_factory=dict)
-    """`{feed_forward.ratio: 3}`, or the name of a catalogue architecture whose edits these are: `ffn3`."""
+    """`{feed_forward.ratio: 3}`, `{recipe.warmup_steps: 50}`, or the name of a catalogue architecture whose edits these
+    are: `ffn3`."""
     twin: Mapping[str, Any] | str | None = None
     """The edits where the ladder stands on another base, a deployment twin's: null is the same ones. What sets a size
     (channels, layers, heads) has its own."""
@@ -32,9 +38,19 @@ class LadderRung:
     """Of a combination in a factorial ablation: knob -> choice."""
 
     @property
-    def edited(self) -> dict[str, Any]:
-        """The edits, written out."""
+    def all_edits(self) -> dict[str, Any]:
+        """Written out."""
         return edits_of(self.edits, f"rung {self.name}: edits")
+
+    @property
+    def edited(self) -> dict[str, Any]:
+        """Those of the architecture."""
+        return parted(self.all_edits)[0]
+
+    @property
+    def trained(self) -> dict[str, Any]:
+        """Those of how it is trained."""
+        return parted(self.all_edits)[1]
 
     @property
     def edited_on_twin(self) -> dict[str, Any]:
@@ -44,10 +60,10 @@ class LadderRung:
         check_printable("a rung's name", self.name)
         if self.title:
             check_printable(f"the title of rung '{self.name}'", self.title)
-        if path := next((path for path in {**self.edited, **self.edited_on_twin} if path.startswith("recipe.")), None):
+        if path := next(iter(parted(self.edited_on_twin)[1]), None):
             raise UserError(
-                f"rung '{self.name}' sets {path}, and all rungs of a ladder are trained by one recipe; make it "
-                "a knob beside the rungs, in a sweep: see search_spaces/laptop_ladder_rates.yaml"
+                f"rung '{self.name}': a deployment twin is not trained, so '{path}' under 'twin' means nothing; leave "
+                "it out"
             )
 
 
@@ -76,6 +92,15 @@ class Ladder:
     def architectures(self) -> tuple[tuple[LadderRung, ArchitectureConfig], ...]:
         """Every rung, its `against` filled in, with its architecture: its base or that of `against`, edited."""
         return tuple((rung, edited) for rung, _, edited in self._built())
+
+    def trainings(self) -> dict[str, dict[str, Any]]:
+        """Rung -> in what its training is not the study's: what it carries on from the rungs before it, and its own."""
+        found: dict[str, dict[str, Any]] = {}
+        for rung, _, _ in self._built():
+            before = found.get(rung.against or "", {})
+            kept = {path: value for path, value in before.items() if not any(covers(own, path) for own in rung.trained)}
+            found[rung.name] = {**kept, **rung.trained}
+        return found
 
     def on(self, base: str) -> "Ladder":
         """The same ladder on another base: each rung with its twin's edits where it names some.
@@ -132,4 +157,4 @@ def _check_carries_over(rung: LadderRung, start: ArchitectureConfig, edited: Arc
 
 
 def _on_twin_base(rung: LadderRung) -> LadderRung:
-    return replace(rung, base=rung.twin_base, edits=rung.edited_on_twin, twin=None, twin_base=None)
+    return replace(rung, base=rung.twin_base, edits=rung.edited_on_twin | rung.trained, twin=None, twin_base=None)

@@ -26,10 +26,11 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    from harness.trials.ablation_study import ablation_study, twins_of
+    from harness.trials.ablation_study import ablation_study, trainings_of, twins_of
     from harness.trials.checks import check_study
 
     study, settings = ablation_study(arguments.name, arguments.overrides)
+    trainings_of(study, settings)
     check_page("ablation", Path(arguments.name).stem, study.report, settings.task.judging)
     twins_of(study, settings)
     architectures = [architecture for _, architecture in study.architecture.architectures()]

@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     record, promotion, remarks = _chosen(
         arguments, out, study, _numbers(limits), candidates(out, study, arguments.trial)
     )
-    chosen = chosen_settings(out, study)
+    chosen = chosen_settings(out, study, record.name)
     settings = training_settings(record, chosen, of_training)
     batch = settings_of((), settings).recipe.batch_size
     notes = [f"at most {batch:,} processes can share it, one picture each of its batch of {batch:,}"]

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 from harness.records.errors import UserError
 from harness.records.judging import GENERATED_PICTURES, Judging
 from harness.records.plain import from_plain, to_plain
+from harness.records.record import trial_key
 from harness.records.store import write_atomic
 
 MANIFEST_FILE = "manifest.json"
@@ -30,6 +31,9 @@ class Rung:
     edits: Mapping[str, Any]  # the knobs that differ from `against`
     levels: Mapping[str, str] = field(default_factory=dict)  # of a factorial ablation's combination: knob -> choice
     twin_fingerprint: str | None = None  # of the same edits on the study's deployment twin
+    trained: Mapping[str, Any] = field(default_factory=dict)  # in what its training is not the settings': path -> value
+    protocol_fingerprint: str | None = None  # of its own training, where that is not the first rung's
+    varied: tuple[str, ...] = ()  # paths in which that protocol may not be the first's: `objective`, `teacher`
     touched: Mapping[str, float] = field(default_factory=dict)
     """`network`, `twin`: the share (0.009 is 0.9%) of the multiply-adds of `against` in modules that the edits change.
     Without a twin there is no `twin`; the first rung, which is compared with none, has neither."""
@@ -54,7 +58,7 @@ class Manifest:
     name: str  # the ablation's: `fig3`
     rungs: tuple[Rung, ...]
     seeds: tuple[int, ...]
-    protocol: Mapping[str, Any]
+    protocol: Mapping[str, Any]  # of the first rung; of the others too, unless they say otherwise
     protocol_fingerprint: str
     controls: Mapping[str, str]  # those of its task, `floor`, `noise`, ... -> key of a Measurement
     command: str  # what to type to repeat it
@@ -64,6 +68,11 @@ class Manifest:
     refused: Mapping[str, str] = field(default_factory=dict)  # combinations that a rule refuses -> why
     settings: Mapping[str, Any] = field(default_factory=dict)  # as its YAML and the command line chose them
     promotion: Promotion | None = None  # of a promoted network's training
+
+    def key(self, rung: Rung, seed: int) -> str:
+        """Of the rung's trial."""
+        protocol = rung.protocol_fingerprint or self.protocol_fingerprint
+        return trial_key(rung.architecture_fingerprint, protocol, seed)
 
 
 RESERVED = {"store": "the records", "cache": "what can be computed again", "data": "pictures", "tracking": "the logs"}

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from harness.records.quantity import Counted
 from harness.records.record import Measurement
 from harness.reporting.definition import Column
-from harness.reporting.frames import Estimate, Reading, departures, own_departures, reading
+from harness.reporting.frames import Estimate, Reading, departures, is_below, own_departures, reading
 from harness.reporting.published import PublishedCell
 from harness.reporting.score_sweeps import Scored, ScoreSweep, best_note, protocol_of, score_sweeps
 from harness.reporting.section import Frames
@@ -208,7 +208,7 @@ def swept(frames: Frames) -> list[ScoreSweep]:
     for one in study.subjects:
         for seed, key in one.trials.items():
             title = f"{one.title}, seed {seed}" if len(study.seeds) > 1 else one.title
-            record, varied = frames.records[one.name, seed], frozenset(one.edits)
+            record, varied = frames.records[one.name, seed], one.compared
             trained = study.protocol if record is None else record.protocol
             networks[key] = Scored(name=one.name, title=title, seed=seed, protocol=trained, compared=varied)
     return score_sweeps({**networks, **_others(frames)}, frames.scores())
@@ -218,7 +218,7 @@ def sweep_departures(sweep: ScoreSweep, point: Measurement, study: Study) -> lis
     """In what the protocol of a sweep's point is not the study's. What the study varies of the training is what it
     compares; the point's sampling is the sweep's choice."""
     apart = [(each, each.partition("=")[0]) for each in departures(protocol_of(sweep, point), study.protocol)]
-    told = [each for each, path in apart if path not in sweep.of.compared or path.startswith("sampling.")]
+    told = [each for each, path in apart if not is_below(path, sweep.of.compared) or path.startswith("sampling.")]
     return [_with_used(each, point) if each.startswith("quality.samples=") else each for each in told]
 
 

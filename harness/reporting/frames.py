@@ -94,10 +94,15 @@ REPLICATE = "sampling.seed"
 
 
 def own_departures(record: TrialRecord, subject: Subject, study: Study) -> list[str]:
-    """In what the record's protocol is not the study's; what the study itself varies of it, as a knob of its space, is
-    what it compares, and stands with the knobs."""
+    """In what the record's protocol is not the study's; what the study itself varies of it, as a knob of its space or a
+    rung's edit, is what it compares, and stands with the knobs."""
     apart = departures(record.protocol, study.protocol)
-    return [each for each in apart if each.partition("=")[0] not in subject.edits]
+    return [each for each in apart if not is_below(each.partition("=")[0], subject.compared)]
+
+
+def is_below(path: str, above: Iterable[str]) -> bool:
+    """Whether it is one of those paths, or a setting in one of them."""
+    return any(path == each or path.startswith(f"{each}.") for each in above)
 
 
 def departures(own: Mapping[str, Any], study: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,6 @@ from typing import Any
 from harness.records.errors import UserError
 from harness.records.judging import GENERATED_PICTURES, Judging
 from harness.records.manifest import Manifest, Promotion, StudyKind
-from harness.records.record import trial_key
 from harness.records.sweep_summary import CandidateSummary, SweepSummary
 
 NOUNS: Mapping[StudyKind, str] = {"ablation": "rung", "sweep": "candidate"}
@@ -26,9 +25,15 @@ class Subject:
     child_of: str | None = None  # the subject that it trains again
     rung_of: str | None = None  # the rung of a ladder that it is
     edits: Mapping[str, Any] = field(default_factory=dict)  # the knobs that differ from `against`
+    varied: tuple[str, ...] = ()  # paths of the protocol that the study compares, beside those of `edits`
     levels: Mapping[str, str] = field(default_factory=dict)  # of a factorial's combination: knob -> choice
     touched: Mapping[str, float] = field(default_factory=dict)  # see the manifest's
     twin_fingerprint: str | None = None  # of its deployment twin; None where it is not known
+
+    @property
+    def compared(self) -> frozenset[str]:
+        """Paths of the protocol in which it may differ from the study's: that is what the study compares."""
+        return frozenset((*self.edits, *self.varied))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,14 +81,14 @@ def study_of(source: Manifest | SweepSummary) -> Study:
 def _planned(manifest: Manifest) -> Study:
     if not manifest.rungs or not manifest.seeds:
         raise UserError(f"the manifest of '{manifest.name}' has no rungs or no seeds: there is nothing to report")
-    protocol = manifest.protocol_fingerprint
     subjects = (
         Subject(
             name=rung.name,
             title=rung.title,
-            trials={seed: trial_key(rung.architecture_fingerprint, protocol, seed) for seed in manifest.seeds},
+            trials={seed: manifest.key(rung, seed) for seed in manifest.seeds},
             against=rung.against,
             edits=rung.edits,
+            varied=rung.varied,
             levels=rung.levels,
             touched=rung.touched,
             twin_fingerprint=rung.twin_fingerprint,
@@ -96,7 +101,7 @@ def _planned(manifest: Manifest) -> Study:
         subjects=tuple(subjects),
         seeds=manifest.seeds,
         protocol=manifest.protocol,
-        protocol_fingerprint=protocol,
+        protocol_fingerprint=manifest.protocol_fingerprint,
         command=manifest.command,
         controls=manifest.controls,
         twin=manifest.twin,

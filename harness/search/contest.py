@@ -20,7 +20,7 @@ from harness.records.errors import UserError, unknown_name
 from harness.records.manifest import read_manifest, study_folder
 from harness.records.quantities import QUANTITIES, TWIN, is_learnt
 from harness.records.quantity import Known, known_or_expected
-from harness.records.record import TrialRecord, trial_key
+from harness.records.record import TrialRecord
 from harness.records.terminal import count_text
 from harness.search.candidates import FreshScore, rescored_in
 from harness.search.finalists import Compared
@@ -248,7 +248,7 @@ def _of_rungs(out: Path, study: str, complete: Sequence[TrialRecord]) -> Contest
     found = {(each.name, each.seed) for each in complete}
     for rung in manifest.rungs:
         for seed in (each for each in manifest.seeds if (rung.name, each) not in found):
-            key = trial_key(rung.architecture_fingerprint, manifest.protocol_fingerprint, seed)
+            key = manifest.key(rung, seed)
             missing.setdefault(rung.name, {})[seed] = NO_RESULT if store.trial(key) is None else FAILED
     contenders = by_name(complete, missing)
     names = {each.name for each in contenders}

@@ -5,7 +5,7 @@ How knobs are written, and what they are to each other: `harness.search.space`.
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, TypeAlias, cast
 
@@ -13,8 +13,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from harness.records.errors import UserError, unknown_name
-from harness.records.plain import from_plain, to_plain
-from harness.training.recipe import Recipe
+from harness.trials.varied import check_matters
 
 Value: TypeAlias = bool | int | float | str
 Parameters: TypeAlias = Mapping[str, Value]  # knob name -> value, as Optuna stores them
@@ -172,23 +171,9 @@ def _check_choices(choices: Sequence[Any]) -> None:
 
 def check_varied(setting: str, who: str) -> None:
     """Refuse what is no setting of the recipe, changes no result, or is the sweep's to say."""
-    settings = {field.name: field.metadata.get("identity") is not False for field in fields(Recipe)}
-    varied = [name for name, matters in settings.items() if matters and name != OF_THE_SWEEP]
     if setting == OF_THE_SWEEP:
         raise UserError(
             f"{who} varies recipe.steps, but all candidates of a sweep are trained alike long; leave out the knob, and "
             "give budgets: [STEPS, ...] or recipe.steps=STEPS"
         )
-    if setting not in settings:
-        raise unknown_name(f"setting of the recipe, which {who} varies:", setting, varied)
-    if not settings[setting]:
-        raise UserError(
-            f"{who} varies recipe.{setting}, which changes no result; leave out the knob, and set recipe.{setting} for "
-            "the whole sweep"
-        )
-
-
-def varied(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
-    """The recipe with other settings, by name; UserError where it refuses one."""
-    plain: Any = to_plain(recipe)
-    return from_plain(Recipe, {**plain, **settings}, where="recipe")
+    check_matters(setting, who, but=OF_THE_SWEEP)

@@ -12,11 +12,12 @@ from harness.architecture.rules import LARGEST, SIZES, leaves
 from harness.architecture.sizes import sizes_set
 from harness.records.errors import UserError
 from harness.records.plain import Plain, check_types
-from harness.search.knob import Knob, Value, varied
+from harness.search.knob import Knob, Value
 from harness.search.space import Space, every_architecture
 from harness.training.recipe import Recipe
 from harness.trials.settings import Settings
 from harness.trials.twins import DeploymentTwin
+from harness.trials.varied import varied_recipe
 
 REQUIRED = {"steps": 1, "batch_size": 1}
 """Settings without which there is no recipe; which steps and how many images does not matter to types."""
@@ -161,7 +162,7 @@ def _first_possible(space: Space, base: Recipe, name: str, value: Value) -> Reci
     refusal = None
     for around in space.around(name):
         try:
-            return varied(base, space.recipe({**around, name: value}))
+            return varied_recipe(base, space.recipe({**around, name: value}))
         except UserError as error:
             refusal = refusal or error
     raise refusal or UserError("it never exists: a knob that it depends on has no such value")

@@ -27,7 +27,7 @@ from harness.records.plain import fingerprint, identity
 from harness.records.quantity import Counted, Failed, Quantity, Unavailable, known_or_expected, value_of
 from harness.records.record import TrialRecord, why
 from harness.search.candidates import Candidate
-from harness.search.knob import Knob, Parameters, Value, varied
+from harness.search.knob import Knob, Parameters, Value
 from harness.search.pareto import Direction, Losses, all_scaled, losses_of
 from harness.search.space import Space
 from harness.search.study import CHECKPOINTS
@@ -40,6 +40,7 @@ from harness.trials.prepared import Prepared
 from harness.trials.spec import TrialSpec
 from harness.trials.studies import SWEEPS, read_study
 from harness.trials.twins import Twin
+from harness.trials.varied import varied_recipe
 
 UNKNOWN = 1.0
 """The violation of a limit that cannot be checked, as if the value were twice the limit: chosen, because a sampler
@@ -189,7 +190,7 @@ class Problem:
         """A rule that refuses the combination, its twin or its recipe, raises UserError."""
         settings = self.levels[0].settings
         config = self.levels[0].adapt_to_data(with_edits(self.base, self.space.edits(parameters)))
-        recipe = varied(settings.recipe, self.space.recipe(parameters)) if self.space.turns_recipe else None
+        recipe = varied_recipe(settings.recipe, self.space.recipe(parameters)) if self.space.turns_recipe else None
         twin = None
         if settings.twin is not None and self.twin_base is not None:
             twin = settings.twin.edited(self.twin_base, self.space.twin_edits(parameters))
@@ -298,7 +299,7 @@ def parameters_of(
     for parameters in itertools.islice(_combined(space, fitting), MOST):
         try:
             config = fit(with_edits(base, space.edits(parameters)))
-            if config == target and varied(recipe, space.recipe(parameters)) == recipe:
+            if config == target and varied_recipe(recipe, space.recipe(parameters)) == recipe:
                 return parameters
         except UserError:
             continue  # a rule refuses this one
@@ -321,7 +322,7 @@ def _leaving(space: Space, name: str, target: ArchitectureConfig, recipe: Recipe
 def _leaves(space: Space, parameters: Parameters, target: ArchitectureConfig, recipe: Recipe) -> bool:
     try:
         kept = with_edits(target, space.edits(parameters)) == target
-        return kept and varied(recipe, space.recipe(parameters)) == recipe
+        return kept and varied_recipe(recipe, space.recipe(parameters)) == recipe
     except UserError:
         return False  # this architecture has no such place
 

@@ -16,7 +16,7 @@ from harness.records.errors import UserError, unknown_name
 from harness.records.manifest import MANIFEST_FILE, Promotion, read_manifest, study_folder
 from harness.records.plain import from_plain, to_plain
 from harness.records.quantity import value_of
-from harness.records.record import KEY_PREFIX, TrialRecord, trial_key, why
+from harness.records.record import KEY_PREFIX, TrialRecord, why
 from harness.search.candidates import Candidate, candidate_of, checkpoints_key
 from harness.search.status import grouped
 from harness.search.study import CHECKPOINTS, DEFINITION, stored_study, studies_in
@@ -25,6 +25,7 @@ from harness.trials.promoted import Origin, trained_on, written
 from harness.trials.spec import store_of
 from harness.trials.studies import study_names
 from harness.trials.task_config import task_of
+from harness.trials.varied import with_objective
 
 
 def candidates(out: Path, name: str, trial: str | None = None) -> list[TrialRecord]:
@@ -37,11 +38,7 @@ def candidates(out: Path, name: str, trial: str | None = None) -> list[TrialReco
         names = {each.levels[-1].key: each.name for each in of_sweep if _can_be_promoted(each, trial)}
     elif (folder / MANIFEST_FILE).exists():
         manifest = read_manifest(out, name)
-        names = {
-            trial_key(rung.architecture_fingerprint, manifest.protocol_fingerprint, seed): rung.name
-            for rung in manifest.rungs
-            for seed in manifest.seeds
-        }
+        names = {manifest.key(rung, seed): rung.name for rung in manifest.rungs for seed in manifest.seeds}
     else:
         raise _no_study(out, name)
     store = store_of(out)
@@ -107,12 +104,15 @@ def named(records: Sequence[TrialRecord], trial: str) -> TrialRecord:
     return min(found, key=lambda record: record.seed)
 
 
-def chosen_settings(out: Path, name: str) -> dict[str, Any]:
-    """Those that the study's YAML and command line chose; none where it did not write them down."""
+def chosen_settings(out: Path, name: str, trial: str) -> dict[str, Any]:
+    """Those that the study's YAML and command line chose, with the edits of that rung's training; none where it did not
+    write them down."""
     folder = study_folder(out, name)
     if (study := stored_study(folder, name)) is not None:
         return dict(study.user_attrs.get(DEFINITION, {}).get("settings", {}))
-    return dict(read_manifest(out, name).settings)
+    manifest = read_manifest(out, name)
+    edits = next((rung.trained for rung in manifest.rungs if rung.name == trial), {})
+    return with_objective(manifest.settings, edits)
 
 
 def kept_checkpoints(out: Path, study: str, record: TrialRecord) -> str | None:

@@ -36,7 +36,7 @@ from optuna.distributions import BaseDistribution
 
 from harness.architecture.catalogue import architecture, edits_of
 from harness.architecture.config import ArchitectureConfig
-from harness.architecture.edits import both_set, with_edits
+from harness.architecture.edits import both_set, parted, with_edits
 from harness.records.errors import UserError, check_printable, of_file
 from harness.records.plain import check_types, covers, from_plain
 from harness.search.knob import Knob, Parameters, Value, check_varied
@@ -68,6 +68,11 @@ class Space:
             before[name] = None
             for setting in knob.of_recipe:
                 check_varied(setting, f"knob '{name}'")
+            if path := next((path for path in knob.paths if path.partition(".")[0] == "objective"), None):
+                raise UserError(
+                    f"knob '{name}' sets {path}, and all candidates of a sweep have its objective; compare objectives "
+                    "as rungs of an ablation, which may set it"
+                )
 
     def _check_undoes_none(self, name: str, before: Sequence[str]) -> None:
         """Refuse a knob that sets what another one above it has set, unless it says by `when` where it does."""
@@ -284,10 +289,11 @@ def rungs_as_edits(name: str, base: str) -> tuple[Edits, Edits]:
             raise UserError(
                 f"rung '{rung.name}' of {name} has a base of its own, {rung.base}: no edit of {base} leads there"
             )
-        edits[rung.name] = _after(edits.get(rung.against or "", {}), rung.edited)
+        edits[rung.name] = _after(edits.get(rung.against or "", {}), rung.all_edits)
         before = twin.get(rung.against or "")
         if rung.twin is not None or before is not None:
-            twin[rung.name] = _after(before or edits.get(rung.against or "", {}), rung.edited_on_twin)
+            before = before or parted(edits.get(rung.against or "", {}))[0]
+            twin[rung.name] = _after(before, rung.edited_on_twin)
     return edits, twin
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.architecture.config import ArchitectureConfig
+from harness.architecture.edits import OF_TRAINING
 from harness.architecture.ladder import LadderRung
 from harness.launch.pool import Pool
 from harness.measure.touched import touched_share
@@ -20,7 +21,7 @@ from harness.records.eta import with_eta
 from harness.records.manifest import Manifest, Rung, study_folder, write_manifest
 from harness.records.plain import to_plain
 from harness.records.record import TrialRecord
-from harness.trials.ablation_study import AblationStudy, ablation_study, refusals, twins_of
+from harness.trials.ablation_study import AblationStudy, ablation_study, refusals, trainings_of, twins_of
 from harness.trials.checks import check_sizes, check_task
 from harness.trials.controls import control_key, control_names, submit_controls
 from harness.trials.costs import anatomy_of, measure_latency, measure_twin
@@ -38,6 +39,9 @@ class Ablation:
     name: str
     study: AblationStudy
     prepared: Prepared
+    """Of the first rung, and of all that are trained as it is."""
+    trained: Mapping[str, Prepared]
+    """Of those that are not, by rung."""
     rungs: tuple[tuple[LadderRung, ArchitectureConfig], ...]  # fitted to the data
     twins: Mapping[str, Twin]  # by rung; empty without a deployment twin
     command: str
@@ -56,10 +60,13 @@ class Ablation:
         task = self.prepared.loaded
         return [*([task.warning] if task is not None and task.warning is not None else []), *refusals(self.study)]
 
+    def prepared_for(self, rung: str) -> Prepared:
+        return self.trained.get(rung, self.prepared)
+
     def specs(self) -> list[TrialSpec]:
         """Every (rung, seed), the first seed of all rungs first: a stopped study has compared them all once."""
         return [
-            self.prepared.spec(
+            self.prepared_for(rung.name).spec(
                 rung.name,
                 config,
                 seed,
@@ -84,7 +91,8 @@ class Ablation:
                     levels=rung.levels,
                     architecture_fingerprint=config.fingerprint,
                     against=rung.against,
-                    edits=_plain(rung.edited if rung.base is None else {"base": rung.base, **rung.edited}),
+                    edits=_plain(rung.all_edits if rung.base is None else {"base": rung.base, **rung.all_edits}),
+                    **self._trained_otherwise(rung.name),
                     twin_fingerprint=self.twins[rung.name].architecture.fingerprint if self.twins else None,
                     touched=touched[rung.name],
                 )
@@ -102,16 +110,31 @@ class Ablation:
             refused=self.study.architecture.refused,
         )
 
+    def _trained_otherwise(self, rung: str) -> dict[str, Any]:
+        """What the manifest says of a rung's training, where that is not as the study's settings have it."""
+        edits = self.study.architecture.trainings()
+        said: dict[str, Any] = {"trained": _plain(edits[rung])} if edits[rung] else {}
+        if rung not in self.trained:
+            return said
+        own, usual = self.trained[rung].protocol, self.prepared.protocol
+        paths = sorted({path for each in edits.values() for path in each})
+        sections = dict.fromkeys((*usual.sections, *own.sections))
+        apart = (name for name in sections if own.sections.get(name) != usual.sections.get(name))
+        others = (name for name in apart if name not in OF_TRAINING)  # as the teacher that an objective has
+        return {**said, "protocol_fingerprint": own.fingerprint, "varied": (*paths, *others)}
+
     def _touched(self) -> dict[str, dict[str, float]]:
-        """Rung -> the share of the work of its `against` that its edits touch, at both sizes."""
+        """Rung -> the share of the work of its `against` that its edits touch, at both sizes; nothing where it is that
+        network, trained otherwise."""
         latent = self.prepared.cost_latent
         sizes = {"network": {rung.name: (config, latent) for rung, config in self.rungs}}
         if self.twins:
             sizes["twin"] = {name: (twin.architecture, twin.latent) for name, twin in self.twins.items()}
         parts = {size: {name: anatomy_of(*at) for name, at in rungs.items()} for size, rungs in sizes.items()}
+        networks = {rung.name: config.fingerprint for rung, config in self.rungs}
         return {
             rung.name: {size: touched_share(part[rung.against], part[rung.name]) for size, part in parts.items()}
-            if rung.against is not None
+            if rung.against is not None and networks[rung.against] != networks[rung.name]
             else {}
             for rung, _ in self.rungs
         }
@@ -124,9 +147,17 @@ def ablation(name: str, overrides: Sequence[str], command: str) -> Ablation:
     for _, architecture in study.architecture.architectures():
         check_task(settings, architecture)
         check_sizes(settings, architecture)
-    prepared = prepare(settings)
-    rungs = tuple((rung, prepared.adapt_to_data(config)) for rung, config in study.architecture.architectures())
-    return Ablation(name=Path(name).stem, study=study, prepared=prepared, rungs=rungs, twins=twins, command=command)
+    each = trainings_of(study, settings)
+    usual = next(iter(each.values()))
+    prepared = prepare(usual)
+    others = {rung: prepared.under(own) for rung, own in each.items() if own != usual}
+    rungs = tuple(
+        (rung, others.get(rung.name, prepared).adapt_to_data(config))
+        for rung, config in study.architecture.architectures()
+    )
+    return Ablation(
+        name=Path(name).stem, study=study, prepared=prepared, trained=others, rungs=rungs, twins=twins, command=command
+    )
 
 
 def run_ablation(job: Ablation, show: Show) -> tuple[list[tuple[TrialSpec, TrialRecord]], list[str]]:

@@ -12,6 +12,7 @@ from harness.trials.compose import merged, parsed
 from harness.trials.settings import Settings, settings_of, study_from
 from harness.trials.studies import SWEEPS, find_study, read_kind
 from harness.trials.twins import DeploymentTwin, Twin, with_twin
+from harness.trials.varied import varied
 
 MODES = ("cumulative", "one_at_a_time", "factorial")
 
@@ -50,6 +51,19 @@ def twins_of(study: AblationStudy, settings: Settings) -> dict[str, Twin]:
     if (twin := settings.twin) is None:
         return {}
     return {rung.name: twin.of(config) for rung, config in study.architecture.on(twin.base).architectures()}
+
+
+def trainings_of(study: AblationStudy, settings: Settings) -> dict[str, Settings]:
+    """Of each rung, whose edits may be of how it is trained. UserError names a rung whose edits cannot be."""
+    found = {}
+    for name, edits in study.architecture.trainings().items():
+        if edits and settings.count_only:
+            raise UserError(f"rung '{name}' sets {next(iter(edits))}, and count_only trains nothing; leave out one")
+        try:
+            found[name] = varied(settings, edits) if edits else settings
+        except UserError as error:
+            raise UserError(f"rung '{name}': {error}") from error
+    return found
 
 
 def refusals(study: AblationStudy) -> list[str]:

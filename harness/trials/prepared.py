@@ -73,16 +73,16 @@ class Prepared:
 
     def with_recipe(self, recipe: Recipe) -> "Prepared":
         """The same study with another recipe."""
-        return self._with_settings(replace(self.settings, recipe=recipe))
+        return self.under(replace(self.settings, recipe=recipe))
 
     def with_scoring_seed(self, seed: int) -> "Prepared":
         """The same study with other draws in its scores, where they draw something: of samples, what
         `sampling.seed=SEED` scores. Training is the same."""
         if self.settings.task.scoring(self.settings).seed is None:
             return self
-        return self._with_settings(self.settings.task.with_scoring_seed(self.settings, seed))
+        return self.under(self.settings.task.with_scoring_seed(self.settings, seed))
 
-    def _with_settings(self, settings: Settings) -> "Prepared":
+    def under(self, settings: Settings) -> "Prepared":
         """The same data under other settings, which do not change it."""
         if self.loaded is None:
             return replace(self, settings=settings)

@@ -44,6 +44,8 @@ OF_TRAINING = (
 )  # fmt: skip
 """The groups of a study's settings that a promotion takes along; the others say where and how its jobs run."""
 
+GROUP_OF = {"data": "data", "text": "text", "teacher": "objective"}
+"""Section of a protocol that says on what was trained -> the group of settings that chooses it."""
 OF_MACHINE = ("recipe.device", "recipe.data_workers", "recipe.micro_batch")
 """Settings that are none of the training: where it is computed, and how that is cut."""
 
@@ -64,8 +66,8 @@ class Origin:
     checkpoints: str | None = None
     """The folder that the sweep kept of it, below `out`; null where it kept none."""
     trained_on: Mapping[str, str] = field(default_factory=dict)
-    """Of its protocol's sections `data` and `text`, the fingerprints (`trained_on`); without one that whoever promoted
-    it asked otherwise for."""
+    """Of its protocol's sections `data`, `text` and `teacher`, the fingerprints (`trained_on`); without one for which
+    whoever promoted it asked otherwise."""
 
     promotion: Promotion = field(default_factory=Promotion)
     """By what it was chosen, which its page says."""
@@ -81,7 +83,8 @@ class Origin:
     def under(self, overrides: Sequence[str]) -> "Origin":
         """Where the command line chooses other data or prompts: of those nothing is asked."""
         groups = {key.split(".")[0] for key in parsed(overrides)}
-        dropped = {"data", "text"} if "data" in groups else groups
+        dropped = {section for section, group in GROUP_OF.items() if group in groups}
+        dropped |= {"text"} if "data" in groups else set()
         return replace(self, trained_on={name: it for name, it in self.trained_on.items() if name not in dropped})
 
     def check_trained_on(self, sections: Mapping[str, Any]) -> None:
@@ -90,12 +93,13 @@ class Origin:
         if other := [name for name, found in self.trained_on.items() if now.get(name) != found]:
             raise UserError(
                 f"by these settings {' and '.join(other)} would not be what trial {self.trial} was trained on; give "
-                f"{other[0]}=NAME with its settings as that trial's study had them, or as they are to be instead"
+                f"{GROUP_OF[other[0]]}=NAME with its settings as that trial's study had them, or as they are to be "
+                "instead"
             )
 
 
 def trained_on(sections: Mapping[str, Any]) -> dict[str, str]:
-    return {name: fingerprint(sections[name], schema="trained-on-1") for name in ("data", "text") if name in sections}
+    return {name: fingerprint(sections[name], schema="trained-on-1") for name in GROUP_OF if name in sections}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -33,6 +33,8 @@ from harness.trials.twins import DeploymentTwin
 from harness.trials.watch_config import WatchConfig
 
 T = TypeVar("T")
+MISSING = "missing setting"
+"""How a sentence begins about what a file leaves to whoever chooses it: no mistake of the file's."""
 SEEDS = 2**63
 
 
@@ -144,7 +146,7 @@ def settings_of(
     try:
         return _settings(overrides, defaults)
     except UserError as error:
-        if file is None or str(error) != _refusal(defaults):
+        if file is None or str(error).startswith(MISSING) or str(error) != _refusal(defaults):
             raise
         raise UserError(f"{file}: {error}") from error
 
@@ -215,8 +217,8 @@ def _of_another_option(said: str, chosen: Mapping[str, Any]) -> UserError | None
 
 def _of_a_group(said: str, chosen: Mapping[str, Any]) -> UserError | None:
     """For a line that the file of a group's option has, as somebody edited it: the file beside what was said."""
-    if said.startswith("missing setting"):
-        return None  # which the file leaves to whoever chooses it
+    if said.startswith(MISSING):
+        return None
     for group in groups():
         option = chosen.get(group, default_of(group))
         if isinstance(option, str) and _refused(group, {group: option}) == said:

@@ -15,8 +15,8 @@ from harness.trials.limits import Limits
 from harness.trials.settings import Settings
 from harness.trials.twins import Twin
 
-SHOWN = ("cache", "store/trials", "store/measurements")
-"""What a scratch folder shows of an output folder."""
+SHOWN = {"cache": "", "store/trials": "", "store/measurements": "", "store/artifacts": ".safetensors"}
+"""What a scratch folder shows of an output folder: the files that end so. Weights may be a teacher's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,14 +68,14 @@ def scratch_copy(out: Path) -> Iterator[Path]:
     They are links, file by file: whoever writes a file renames one into place, so its link goes and the file of `out`
     stays."""
     with tempfile.TemporaryDirectory(prefix="harness-dry-run-") as place:
-        for part in SHOWN:
-            _link(out.absolute() / part, Path(place) / part)
+        for part, ending in SHOWN.items():
+            _link(out.absolute() / part, Path(place) / part, ending)
         yield Path(place)
 
 
-def _link(source: Path, target: Path) -> None:
+def _link(source: Path, target: Path, ending: str) -> None:
     for folder, _, files in os.walk(source, followlinks=True):
         there = target / Path(folder).relative_to(source)
         there.mkdir(parents=True, exist_ok=True)
-        for file in files:
+        for file in (file for file in files if file.endswith(ending)):
             (there / file).symlink_to(Path(folder) / file)

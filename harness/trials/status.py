@@ -23,7 +23,7 @@ from harness.launch.observe import (
 )
 from harness.records.manifest import TRAINING, read_manifest
 from harness.records.quantity import value_of
-from harness.records.record import TrialRecord, trial_key, why
+from harness.records.record import TrialRecord, why
 from harness.records.store import Store
 from harness.trials.claims import Claims
 
@@ -97,11 +97,7 @@ def ablation_status(out: Path, name: str) -> AblationStatus:
     """Of the ablation in OUT/NAME, now. Errors: UserError where its manifest or a record cannot be read."""
     manifest, folder, now = read_manifest(out, name), out / name / "attempts", time.time()
     store, driver, work = Store(out / "store"), driver_of(folder), work_log_of(folder)
-    keys = {
-        trial_key(rung.architecture_fingerprint, manifest.protocol_fingerprint, seed): (rung.name, seed)
-        for seed in manifest.seeds
-        for rung in manifest.rungs
-    }
+    keys = {manifest.key(rung, seed): (rung.name, seed) for seed in manifest.seeds for rung in manifest.rungs}
     jobs = {job.key: job for job in jobs_of(folder, work=work)}
     claims = Claims(store.root, folder)
     score = manifest.judging.first

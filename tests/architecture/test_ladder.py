@@ -147,9 +147,42 @@ def test_one_at_a_time_starts_from_the_first_rung_always():
     assert stacked[2][1] == with_edits(base, {"self_attention": "mqa", "feed_forward.ratio": 3})
 
 
+def test_edits_of_training_carry_on_as_the_architectures_do():
+    """And are none of its: they change no network, at no size. A whole group undoes what was set in it."""
+    rungs = [
+        {"name": "plain", "edits": {"objective": "flow_matching"}},
+        {"name": "slow", "edits": {"recipe.learning_rate": 1e-3, "feed_forward.ratio": 3}},
+        {"name": "taught", "edits": {"objective": "distillation", "objective.features": False}},
+        {"name": "again", "edits": {"objective": "flow_matching"}},
+    ]
+    ladders = {
+        mode: from_plain(Ladder, {"base": "laptop/thin_sdxl", "mode": mode, "rungs": rungs})
+        for mode in ("cumulative", "one_at_a_time")
+    }
+    stacked, alone = (ladder.trainings() for ladder in ladders.values())
+    slow = {"recipe.learning_rate": 1e-3}
+    assert stacked["taught"] == slow | {"objective": "distillation", "objective.features": False}
+    assert stacked["again"] == slow | {"objective": "flow_matching"}
+    assert alone["slow"] == slow | {"objective": "flow_matching"}
+    assert alone["taught"] == {"objective": "distillation", "objective.features": False}
+    ratio = with_edits(architecture("laptop/thin_sdxl"), {"feed_forward.ratio": 3})
+    assert [config for _, config in ladders["cumulative"].architectures()][1:] == [ratio] * 3
+    elsewhere = ladders["cumulative"].on("thin_sdxl")
+    assert elsewhere.trainings() == stacked
+    assert elsewhere.architectures()[-1][1] == with_edits(architecture("thin_sdxl"), {"feed_forward.ratio": 3})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (
+            {"rungs": [{"name": "a", "edits": {"recipe.steps": 9}, "twin": {"recipe.steps": 9}}]},
+            "rung 'a': a deployment twin is not trained, so 'recipe.steps' under 'twin' means nothing; leave it out",
+        ),
+        (
+            {"rungs": [{"name": "a", "edits": {"objective.features": False, "objective": "distillation"}}]},
+            "sets objective.features, and after it objective, which undoes that",
+        ),
         ({"base": "laptop/thin"}, "unknown architecture 'laptop/thin'; choose one of: laptop/thin_sdxl"),
         ({"mode": "cumulated"}, "cumulative"),
         ({"rungs": []}, "at least one rung"),

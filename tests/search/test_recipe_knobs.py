@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from tiny_study import SETTINGS, SWEEP, lay_out, write_yaml
 
 from harness.architecture.catalogue import architecture
-from harness.architecture.ladder import LadderRung
 from harness.cli import main
 from harness.commands.space import census
 from harness.records.errors import UserError
@@ -140,9 +140,22 @@ def test_the_rungs_of_a_ladder_are_a_knob():
         assert found.architecture({"rung": rung.name, RATE: 0.004}) == made
 
 
-def test_a_ladder_itself_has_one_recipe():
-    with pytest.raises(UserError, match=r"rung 'fast' sets recipe.learning_rate, and all rungs of a ladder"):
-        LadderRung(name="fast", title="Fast", edits={RATE: 0.1})
+def test_a_rungs_own_recipe_is_part_of_the_choice(tmp_path, monkeypatch):
+    """Carried on to the rungs that build on it; and no part of a deployment twin."""
+    monkeypatch.chdir(tmp_path)
+    rungs = [
+        {"name": "base"},
+        {"name": "fast", "edits": {RATE: 0.1}},
+        {"name": "wide", "edits": {"stages.0.channels": 48}, "twin": {"stages.0.channels": 384}},
+    ]
+    study = {"architecture": {"base": BASE, "mode": "cumulative", "rungs": rungs}}
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "rates.yaml").write_text(yaml.safe_dump(study))
+    found = space({"base": BASE, "knobs": {"rung": {"ladder": "rates"}}})
+    rates = {rung: found.recipe({"rung": rung}) for rung in ("base", "fast", "wide")}
+    assert rates == {"base": {}, "fast": {"learning_rate": 0.1}, "wide": {"learning_rate": 0.1}}
+    assert found.edits({"rung": "wide"}) == {"stages.0.channels": 48}
+    assert found.twin_edits({"rung": "wide"}) == {"stages.0.channels": 384}
 
 
 def test_a_rung_is_placed_where_the_recipe_is_the_sweeps_own():

@@ -45,6 +45,10 @@ def test_every_value_of_the_spaces_here_has_its_knobs_type(name):
         ("a: {edits: {base: {}, wide: {stages.0.chanels: 48}}}", "knob 'a', value wide: unknown path"),
         ("a: {edits: {base: {}, wide: {time_width: 32, feed_forward.ratio: big}}}", "knob 'a', value wide: .*'big'"),
         ("recipe.learning_rate: {choices: [1.0e-3, fast]}", "value fast: 'recipe.learning_rate' must be a number"),
+        (
+            "objective.scaling: {choices: [fixed]}",
+            "objective.scaling, and all candidates of a sweep have its objective;",
+        ),
         ("recipe.schedule: {choices: [constant, cosin]}", "value cosin: .*'cosin'; choose one of: cosine"),
         ("a: {edits: {plain: {}, warm: {recipe.warmup_steps: some}}}", "warm: 'recipe.warmup_steps' must be a whole"),
     ],

@@ -1,0 +1,80 @@
+"""Settings of training that a study varies beside the architecture: a rung's `{objective.scaling: fixed}`, a knob of a
+search space at `recipe.learning_rate`."""
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any, get_type_hints
+
+from harness.architecture.edits import OF_TRAINING
+from harness.records.errors import UserError, unknown_name
+from harness.records.plain import from_plain, to_plain
+from harness.training.recipe import Recipe
+from harness.trials.compose import compose_plain
+from harness.trials.settings import Settings, settings_of
+
+
+def varied(settings: Settings, edits: Mapping[str, Any]) -> Settings:
+    """The settings with others at these paths: `recipe.steps`, `objective.features`, or a whole group by the name of
+    its option, `objective: flow_matching`. A group's name that the study itself has chosen is its own, with all that it
+    sets of it.
+
+    UserError for a setting that does not exist, is wrong, or changes no result.
+    """
+    plain: dict[str, Any] = {group: to_plain(getattr(settings, group)) for group in OF_TRAINING}
+    for path, value in edits.items():
+        group, *below = path.split(".")
+        if not below:
+            plain[group] = _chosen(settings, group, value)
+        else:
+            if group == "recipe":
+                check_matters(below[0], f"{path}={value}")
+            _set(plain[group], path, below, value)
+    hints = get_type_hints(Settings)
+    return replace(settings, **{group: from_plain(hints[group], plain[group], where=group) for group in OF_TRAINING})
+
+
+def with_objective(chosen: Mapping[str, Any], edits: Mapping[str, Any]) -> dict[str, Any]:
+    """A study's overrides of config.yaml with the objective that these edits make of theirs, written out: for a trial
+    whose record does not hold its teacher's name."""
+    if not any(path.partition(".")[0] == "objective" for path in edits):
+        return dict(chosen)
+    objective = varied(settings_of((), chosen), edits).objective
+    kept = {key: value for key, value in chosen.items() if key.partition(".")[0] != "objective"}
+    return {**kept, "objective": to_plain(objective)}
+
+
+def varied_recipe(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    """The recipe with other settings, by name; UserError where it refuses one."""
+    plain: Any = to_plain(recipe)
+    return from_plain(Recipe, {**plain, **settings}, where="recipe")
+
+
+def check_matters(setting: str, who: str, *, but: str | None = None) -> None:
+    """Refuse what is no setting of the recipe, or changes no result; `but` is one that is somebody else's to say."""
+    matters = {field.name: field.metadata.get("identity") is not False for field in fields(Recipe)}
+    if setting not in matters:
+        named = [name for name, is_one in matters.items() if is_one and name != but]
+        raise unknown_name(f"setting of the recipe, which {who} varies:", setting, named)
+    if not matters[setting]:
+        raise UserError(
+            f"{who} varies recipe.{setting}, which changes no result; leave it out, and set recipe.{setting} for the "
+            "whole study"
+        )
+
+
+def _chosen(settings: Settings, group: str, value: Any) -> Any:
+    """The group that a whole one is replaced by."""
+    own: Any = to_plain(getattr(settings, group))
+    if isinstance(value, Mapping) or own.get("kind") == value:
+        return own if own.get("kind") == value else dict(value)
+    return compose_plain((), {group: value})[group]
+
+
+def _set(plain: dict[str, Any], path: str, below: list[str], value: Any) -> None:
+    *holders, last = below
+    for name in holders:
+        inner = plain.get(name)
+        if not isinstance(inner, dict):
+            raise unknown_name("setting", path, (f"{path.partition('.')[0]}.{each}" for each in plain))
+        plain = inner
+    plain[last] = to_plain(value)

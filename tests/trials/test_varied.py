@@ -1,0 +1,136 @@
+"""Settings of training that rungs vary: each rung under its own protocol, in one study and on one page."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from tiny_study import ABLATION, BASE, SETTINGS, TINY, write_yaml
+
+from harness.cli import main
+from harness.records.errors import UserError
+from harness.records.manifest import read_manifest
+from harness.records.store import Store
+from harness.records.yaml_text import read_yaml
+from harness.trials.ablation import ablation
+from harness.trials.settings import settings_of
+from harness.trials.varied import varied
+
+TEACHER = "objective.teacher.name=abcd"
+
+
+def distilling(**edits):
+    return varied(settings_of(["objective=distillation", TEACHER, "objective.scaling=fixed"]), edits)
+
+
+def test_edits_are_of_the_studys_own_settings():
+    own = distilling()
+    assert distilling(**{"objective.features": False}).objective == dataclasses.replace(own.objective, features=False)
+    assert distilling(**{"objective.teacher.guidance_scale": 2}).objective.teacher.guidance_scale == 2
+    assert distilling(objective="flow_matching").objective == settings_of().objective
+    assert distilling(objective="distillation") == own, "the study's own, its teacher and scaling with it"
+    assert distilling(**{"recipe.steps": 7, "objective": {"kind": "flow_matching"}}).recipe.steps == 7
+    assert distilling(recipe="full").recipe == settings_of(["recipe=full"]).recipe
+    assert distilling(**{"recipe.steps": 7}).sampling == own.sampling
+
+
+@pytest.mark.parametrize(
+    ("edits", "says"),
+    [
+        ({"objective": "destillation"}, "unknown objective 'destillation'; choose one of: distillation"),
+        ({"objective.feature": True}, "unknown setting 'objective.feature'; choose one of: objective.features"),
+        ({"objective.teachers.name": "x"}, "unknown setting 'objective.teachers.name'; choose one of: objective.teach"),
+        ({"objective.features": "no"}, "'objective.features' must be true or false, not 'no'"),
+        ({"objective.scaling": "fix"}, "unknown value for 'objective.scaling': 'fix'; choose one of: fixed"),
+        ({"recipe.device": "cpu"}, "recipe.device=cpu varies recipe.device, which changes no result; leave it out"),
+        (
+            {"recipe.learnin_rate": 1},
+            "unknown setting of the recipe, which recipe.learnin_rate=1 varies: 'learnin_rate'",
+        ),
+        ({"recipe.steps": 0}, "recipe.steps must be at least 1, not 0"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(edits, says):
+    with pytest.raises(UserError) as caught:
+        distilling(**edits)
+    assert says in str(caught.value)
+
+
+RUNGS = [
+    {"name": "none", "edits": {**TINY, "objective": "flow_matching"}},
+    {"name": "output", "edits": {"objective": "distillation", "objective.features": False}},
+    {"name": "longer", "edits": {"recipe.steps": 3}},
+]
+STUDY = ABLATION | {
+    "architecture": {"base": "laptop/thin_sdxl", "mode": "one_at_a_time", "rungs": RUNGS},
+    "report": None,
+    "settings": SETTINGS | {"objective": "distillation", "recipe.steps": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def distilled(studied):
+    """The folder of a study in which one trial taught two rungs, and that trial's key."""
+    folder, spec = studied
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_yaml(Path("sweeps/taught.yaml"), STUDY)
+        assert main(["ablate", "taught", f"objective.teacher.name={spec.key}"]) == 0
+    return folder, spec.key
+
+
+def test_each_rung_has_its_own_protocol_and_one_page_has_them_all(distilled, monkeypatch, capsys):
+    folder, teacher = distilled
+    monkeypatch.chdir(folder)
+    manifest, store = read_manifest(Path("runs"), "taught"), Store(Path("runs/store"))
+    records = {rung.name: store.trial(manifest.key(rung, 0)) for rung in manifest.rungs}
+    assert {name: record.state for name, record in records.items()} == dict.fromkeys(records, "complete")
+    assert len({record.architecture_fingerprint for record in records.values()}) == 1
+    protocols = {name: record.protocol for name, record in records.items()}
+    assert "objective" not in protocols["none"]
+    assert "teacher" not in protocols["none"]
+    assert protocols["output"]["objective"]["features"] is False
+    assert protocols["longer"]["recipe"]["steps"] == 3
+    assert "objective" not in protocols["longer"], "which edits the first rung"
+    assert [rung.touched for rung in manifest.rungs] == [{}, {}, {}]
+    plain = ablation("tiny_plain.yaml", ["recipe.steps=2"], "") if _plain_study() else None
+    assert plain.specs()[0].key == records["none"].key, "a trial without a teacher is what it is in any study"
+    page = Path("runs/taught/report.html").read_text()
+    assert "another protocol" not in page
+    assert main(["status", "taught", "--json"]) == 0
+    assert {cell["state"] for cell in json.loads(capsys.readouterr().out)["cells"]} == {"complete"}
+    assert main(["ablate", "taught", f"objective.teacher.name={teacher}", "--dry-run"]) == 0
+    assert "0 of 3 would run" in capsys.readouterr().out
+
+
+def _plain_study():
+    write_yaml(Path("tiny_base.yaml"), BASE)
+    plain = {"base": "tiny_base.yaml", "mode": "cumulative", "rungs": [{"name": "base"}]}
+    write_yaml(Path("tiny_plain.yaml"), {"architecture": plain, "settings": SETTINGS})
+    return True
+
+
+def test_a_promoted_rung_is_trained_as_it_was(distilled, monkeypatch):
+    folder, teacher = distilled
+    monkeypatch.chdir(folder)
+    for rung in ("none", "output"):
+        assert main(["promote", "taught", rung, "--to", f"{rung}.yaml"]) == 0
+    settings = {rung: settings_of((), read_yaml(Path(f"{rung}.yaml"))["settings"]) for rung in ("none", "output")}
+    assert settings["none"].objective == settings_of().objective
+    assert (settings["output"].objective.features, settings["output"].objective.teacher.name) == (False, teacher)
+    assert "teacher" in read_yaml(Path("output.yaml"))["origin"]["trained_on"]
+
+
+def test_a_rung_that_cannot_be_is_named_before_anything_is_trained(studied, monkeypatch, refusal):
+    folder, spec = studied
+    monkeypatch.chdir(folder)
+    wrong = [*RUNGS, {"name": "odd", "edits": {"objective": "distillation", "objective.teacher_tap": "nowhere"}}]
+    write_yaml(Path("sweeps/odd.yaml"), STUDY | {"architecture": STUDY["architecture"] | {"rungs": wrong}})
+    named = f"objective.teacher.name={spec.key}"
+    assert "unknown objective.teacher_tap 'nowhere'; choose one of" in refusal("ablate", "odd", named, "--dry-run")
+    wrong[-1] = {"name": "odd", "edits": {"objective.featres": True}}
+    write_yaml(Path("sweeps/odd.yaml"), STUDY | {"architecture": STUDY["architecture"] | {"rungs": wrong}})
+    assert "rung 'odd': unknown setting 'objective.featres'" in refusal("ablate", "odd", named)
+    assert "missing setting 'objective.teacher.name', which has no default" in refusal("ablate", "taught")
+    counted = refusal("ablate", "taught", named, "count_only=true")
+    assert "rung 'none' sets objective, and count_only trains nothing; leave out one" in counted
