@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.records.errors import UserError
-from harness.records.plain import fingerprint, identity
+from harness.records.plain import Plain, fingerprint, identity
 from harness.records.record import CurvePoint
 from harness.training.batches import AHEAD, TrainingData, made_ahead, training_rows
 from harness.training.checkpoint import Checkpoint, Kept, latest, load
@@ -65,6 +65,7 @@ def train(
     recipe: Recipe,
     *,
     architecture: str,
+    initial: Plain = None,
     seed: int,
     folder: Path,
     parallel: ParallelConfig | None = None,
@@ -74,6 +75,7 @@ def train(
     """Train `model` (initialised by the caller) by the recipe, or go on from the newest checkpoint in `folder`.
 
     `architecture` is the fingerprint of what the model is: networks of equal shapes can compute different things.
+    `initial` says which weights it begins with, where they follow from more than the seed.
     `macs` are its multiply-adds for one sample, for the utilisation of the device. Called again when all is done, it
     returns at once.
 
@@ -95,7 +97,7 @@ def train(
         held(folder, world),
         Training(
             placed(model, recipe, device),
-            objective, data, recipe, architecture, seed, folder, device, parallel, macs, stop, listeners,
+            objective, data, recipe, architecture, initial, seed, folder, device, parallel, macs, stop, listeners,
         ) as training,
     ):  # fmt: skip
         training.look_if_missed()
@@ -120,6 +122,7 @@ class Training:
         data: TrainingData,
         recipe: Recipe,
         architecture: str,
+        initial: Plain,
         seed: int,
         folder: Path,
         device: torch.device,
@@ -129,7 +132,7 @@ class Training:
         listeners: Listeners,
     ) -> None:
         self.model, self.objective, self.data, self.recipe = model.train(), objective, data, recipe
-        self.architecture = architecture
+        self.architecture, self.initial = architecture, initial
         self.seed, self.folder, self.device = seed, folder, device
         self.stop, self.listeners, self.watcher = stop, listeners, listeners.watcher
         self.snapshots = folder / SNAPSHOTS
@@ -397,6 +400,8 @@ class Training:
         if self.recipe.is_extendable_at(step):
             recipe = {name: value for name, value in recipe.items() if name != "steps"}
         model = [self.architecture, weights, self.objective.identity]
+        if self.initial is not None:
+            model.append(self.initial)
         return fingerprint([recipe, str(self.precision), self.seed, self.data.fingerprint, *model], schema="training-5")
 
     def result(self) -> Trained:

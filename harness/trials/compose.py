@@ -32,7 +32,7 @@ PATHS = frozenset((
     "quality.reference_path", "autoencoder.encoder", "autoencoder.decoder",
 ))  # fmt: skip
 """The settings that are paths: whatever they are called is taken as it is, unless it is quoted or null."""
-KEYS = frozenset(("objective.teacher.name",))
+KEYS = frozenset(("objective.teacher.name", "initial"))
 """Those that may be a path or a trial's key, which may look like a number: 1234567812345678, 12345e67. Likewise."""
 
 

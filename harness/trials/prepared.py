@@ -15,6 +15,7 @@ from harness.tracking.config import check_tracker
 from harness.training.device import planned_precision
 from harness.training.recipe import Recipe
 from harness.trials.checks import check_sizes
+from harness.trials.initial import InitialWeights, initial_section, initial_weights
 from harness.trials.settings import Settings
 from harness.trials.spec import TrialSpec
 from harness.trials.task import Task
@@ -26,6 +27,8 @@ class Prepared:
     settings: Settings
     loaded: Task | None  # None where trials only count
     protocol: Protocol
+    initial: InitialWeights | None = None
+    """What trainings begin with; None: random weights."""
 
     @property
     def task(self) -> Task:
@@ -54,7 +57,8 @@ class Prepared:
     def adapt_to_data(self, architecture: ArchitectureConfig) -> ArchitectureConfig:
         """The architecture with what the data decides, as its channels; unchanged for counting only.
 
-        UserError where it cannot take the data's size, or the task does not train such ones.
+        UserError where it cannot take the data's size, the task does not train such ones, or it cannot begin with the
+        weights that the settings name.
         """
         if self.loaded is None:
             return architecture
@@ -65,7 +69,10 @@ class Prepared:
                 f"{type(architecture).__name__} is none; leave it out"
             )
         check_sizes(self.settings, architecture)
-        return self.loaded.fitted(architecture)
+        fitted = self.loaded.fitted(architecture)
+        if self.initial is not None:
+            self.initial.check(fitted)
+        return fitted
 
     def with_steps(self, steps: int) -> "Prepared":
         """The same study with another budget: optimiser steps. What it trains is what `recipe.steps=STEPS` trains."""
@@ -87,7 +94,7 @@ class Prepared:
         if self.loaded is None:
             return replace(self, settings=settings)
         task = self.loaded.under(settings)
-        return replace(self, settings=settings, loaded=task, protocol=protocol(settings, task))
+        return replace(self, settings=settings, loaded=task, protocol=protocol(settings, task, self.initial))
 
     def spec(self, name: str, architecture: ArchitectureConfig, seed: int, **more: Any) -> TrialSpec:
         """The trial of `architecture`, fitted, with `seed`; `more` are further fields of TrialSpec."""
@@ -108,11 +115,12 @@ def prepare(settings: Settings) -> Prepared:
     if settings.count_only:
         counted = Protocol(sections={"count": {"latent": settings.latent or FULL_LATENT}})
         return Prepared(settings=settings, loaded=None, protocol=counted)
+    initial = initial_weights(settings)  # before the data, which takes longer
     task: Task = builder_of(settings.task)(settings)
-    return Prepared(settings=settings, loaded=task, protocol=protocol(settings, task))
+    return Prepared(settings=settings, loaded=task, protocol=protocol(settings, task, initial), initial=initial)
 
 
-def protocol(settings: Settings, task: Task) -> Protocol:
+def protocol(settings: Settings, task: Task, initial: InitialWeights | None = None) -> Protocol:
     """Every setting that can change a trial's result, and nothing else: contents, not paths; no `auto` precision."""
     recipe: Any = identity(settings.recipe)
     return Protocol(
@@ -120,6 +128,7 @@ def protocol(settings: Settings, task: Task) -> Protocol:
             **task_section(settings.task),
             **task.trained_on,
             **objective_section(settings.task, settings.objective),
+            **initial_section(initial),
             "recipe": {**recipe, "precision": planned_precision(settings.recipe)},
             **task.scored_by,
         }

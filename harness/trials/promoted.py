@@ -29,6 +29,7 @@ from harness.records.plain import Plain, differences, fingerprint, from_plain, i
 from harness.records.record import KEY, TrialRecord
 from harness.records.yaml_text import read_yaml, write_yaml
 from harness.trials.compose import PROTOCOL, merged, parsed, protocol_lines
+from harness.trials.initial import INITIAL
 from harness.trials.protocols import differing_settings, protocol_name_of
 from harness.trials.settings import settings_of
 from harness.trials.spec import TrialSpec
@@ -39,7 +40,7 @@ FULL_TRAINING = {"quick": "fig3"}
 LONGER = 8
 """Times the steps of the search, unless a protocol says how many: as `fig3_long` is to `fig3`."""
 OF_TRAINING = (
-    "task", "objective", "data", "autoencoder", "text", "recipe", "sampling", "quality", "latency", "coreml",
+    "task", "objective", "initial", "data", "autoencoder", "text", "recipe", "sampling", "quality", "latency", "coreml",
     "parallel",
 )  # fmt: skip
 """The groups of a study's settings that a promotion takes along; the others say where and how its jobs run."""
@@ -163,6 +164,11 @@ def _check_data_is_known(record: TrialRecord, chosen: Mapping[str, Any], overrid
         raise UserError(
             f"the study of {record.name} did not write down its settings, so its data is not known here; give "
             "data=NAME with its settings, or run the study's command again, which trains nothing twice and writes them"
+        )
+    if not chosen and INITIAL in record.protocol and INITIAL not in said:
+        raise UserError(
+            f"the study of {record.name} did not write down its settings, and it began with another's weights, whose "
+            f"name is not known here; give {INITIAL}=NAME, or {INITIAL}=none for random ones"
         )
 
 

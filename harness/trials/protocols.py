@@ -14,6 +14,7 @@ from harness.records.errors import UserError
 from harness.records.fields import value_text
 from harness.records.plain import canonical_json, identity
 from harness.trials import compose
+from harness.trials.initial import INITIAL, initial_section, initial_weights
 from harness.trials.settings import Settings, settings_of
 from harness.trials.task_config import objective_section, task_section
 
@@ -47,6 +48,7 @@ def protocol_name(settings: Settings) -> str:
     from harness.training.device import planned_precision  # loads torch
 
     sections = _sections(settings) | objective_section(settings.task, settings.objective)
+    sections |= initial_section(initial_weights(settings))
     sections["recipe"]["precision"] = planned_precision(settings.recipe)
     return _name(sections, latents_of(settings.autoencoder))
 
@@ -82,7 +84,11 @@ def _against_all(sections: Mapping[str, Any], latents: Mapping[str, Any]) -> Ite
     for name, (own, autoencoder) in _named(compose.CONF).items():
         if own.get("task") != sections.get("task"):
             continue
-        differing = [*differing_settings(own, sections), *_other_objective(own, sections)]
+        differing = [
+            *differing_settings(own, sections),
+            *_other_objective(own, sections),
+            *_other_beginning(own, sections),
+        ]
         if len(differing) <= MOST and (others := _other_latents(autoencoder, latents)) is not None:
             yield Named(name=name, differing=(*differing, *others))
 
@@ -123,6 +129,12 @@ def _other_objective(own: Mapping[str, Any], sections: Mapping[str, Any]) -> lis
     """Of a protocol that names none and sections that do; one that names one has it among its own."""
     objective = sections.get("objective")
     return [] if objective is None or "objective" in own else [f"objective={objective['kind']}"]
+
+
+def _other_beginning(own: Mapping[str, Any], sections: Mapping[str, Any]) -> list[str]:
+    """Of trainings that begin with another's weights, which no protocol names."""
+    initial = sections.get(INITIAL)
+    return [] if initial is None or INITIAL in own else [f"{INITIAL}={initial['weights']}"]
 
 
 def _same(one: object, other: object) -> bool:

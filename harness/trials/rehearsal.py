@@ -15,6 +15,7 @@ from harness.records.quantity import Quantity
 from harness.trials.computed import precision_there
 from harness.trials.costs import counted
 from harness.trials.estimates import Training, training_of
+from harness.trials.initial import initial_weights
 from harness.trials.limits import LatencyLimit, Limits, first_refusal
 from harness.trials.prepared import prepare
 from harness.trials.settings import Settings
@@ -81,6 +82,7 @@ def _fitting(settings: Settings) -> tuple[Callable[[ArchitectureConfig], Archite
     if settings.count_only:
         return (lambda config: config), settings.latent or FULL_LATENT, []
     if settings.lacks_data:
+        initial_weights(settings)  # what is named has to be here; prompts, which decide what fits, are not
         channels, side = latent_of(settings, pictures_of(settings))
         return partial(fitted_to_latents, channels=channels), side, [channels]
     recipe = replace(settings.recipe, precision=precision_there(settings)[0])  # which changes no shape

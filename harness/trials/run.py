@@ -97,6 +97,8 @@ def train_share(
         checkpointing=recipe.gradient_checkpointing,
         depthwise_gain=recipe.depthwise_gain,
     )
+    if prepared.initial is not None:
+        prepared.initial.load_into(network)
     where, device = (place.host, place.port), resolve_device(recipe.device)
     use_device(device, place.local)
     try:
@@ -107,6 +109,7 @@ def train_share(
                 task.data,
                 recipe,
                 architecture=spec.architecture.fingerprint,
+                initial=None if prepared.initial is None else prepared.initial.identity,
                 seed=spec.seed,
                 folder=spec.checkpoints or shared_folder(attempt_folder) / CHECKPOINTS,
                 parallel=spec.settings.parallel,

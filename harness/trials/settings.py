@@ -53,6 +53,9 @@ class Settings:
     task: TaskConfig = field(default_factory=DenoiseConfig)
     objective: ObjectiveConfig = field(default_factory=FlowMatchingConfig)
     """The task's own unless another is chosen."""
+    initial: str | None = None
+    """Whose averaged weights a training begins with, by whatever names a trained network: its trial's key, YAML, file
+    of weights, published folder. null: random ones. `none` says that these are meant, to an objective that asks."""
     parallel: ParallelConfig = field(default_factory=NoParallel)
     watch: WatchConfig = field(default_factory=WatchConfig)
     out: Path = Path("runs")

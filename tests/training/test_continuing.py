@@ -116,6 +116,14 @@ def test_forgetting_what_an_objective_trains_shows(
     assert not same(run(tmp_path / "cut", objective=objective()), whole)
 
 
+def test_a_training_from_other_weights_is_not_continued(tmp_path: Path) -> None:
+    run(tmp_path, initial={"weights": "one"})
+    run(tmp_path, initial={"weights": "one"})
+    for other in ({"weights": "another"}, None):
+        with pytest.raises(UserError, match="holds a training of another model"):
+            run(tmp_path, initial=other)
+
+
 def test_a_training_with_another_objective_is_not_continued(tmp_path: Path) -> None:
     run(tmp_path)
     with pytest.raises(UserError, match="holds a training of another model"):
