@@ -36,6 +36,7 @@ IN_PIPELINES = ("config.json", "model.safetensors", "model-*-of-*.safetensors")
 """Of an encoder in a pipeline's folder, where the same weights may lie in other types beside these."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "spiece.model")
 CHUNK = 64  # texts encoded at a time
+TOKENIZED = 4096  # texts tokenized at a time: a tokenizer keeps much beside the tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +158,13 @@ class TextEncoder:
     def tokens(self, texts: Sequence[str], length: int | None = None) -> list[tuple[int, ...]]:
         """The tokens of each text, special tokens included, which are all that the encoder sees; cut to `length`."""
         cut = {} if length is None else {"truncation": True, "max_length": length}
-        found = self.tokenizer(list(texts), verbose=False, **cut)  # of long texts the caller knows
-        return [tuple(tokens) for tokens in found["input_ids"]]
+        found: list[tuple[int, ...]] = []
+        one: dict[int, int] = {}  # object for each token, and not one wherever it occurs in millions of texts
+        for start in range(0, len(texts), TOKENIZED):
+            part = list(texts[start : start + TOKENIZED])
+            numbers = self.tokenizer(part, verbose=False, **cut)["input_ids"]  # of long texts the caller knows
+            found += [tuple(one.setdefault(number, number) for number in each) for each in numbers]
+        return found
 
     def knows(self, text: str) -> bool:
         """Whether the vocabulary has some part of the text: emoji and foreign letters may all be one unknown token."""
