@@ -28,7 +28,7 @@ from harness.records.plain import from_plain
 from harness.training.recipe import Recipe
 from harness.training.teacher import Student
 from harness.training.teacher_config import Sd3Teacher, SdxlTeacher, TeacherConfig
-from harness.training.teachers.diffusers_teacher import DiffusersDescription, DiffusersTeacher
+from harness.training.teachers.diffusers_teacher import DiffusersDescription
 
 NAMES = ("cat", "two green dogs", "sea")
 KINDS = {"sd3": (Sd3Teacher, save_sd3), "sdxl": (SdxlTeacher, save_sdxl)}
@@ -174,9 +174,8 @@ def test_the_optimum_for_gaussian_data_gives_its_exact_velocity(saved, student, 
             return (noise if kind == "epsilon" else alpha * noise - sigma * data,)
 
     assert description.prompts is not None
-    teacher = DiffusersTeacher(
-        torch.nn.Identity(), description, description.velocity(network, description.prompts, torch.float32)
-    )
+    velocity = description.velocity(network, description.prompts, torch.float32)
+    teacher = description.taught_by(torch.nn.Identity(), velocity)
     x_t, _, labels, drop = samples(12)
     time = torch.linspace(0.03, 0.93, 12)  # from SDXL's first level of noise to its last
     data, noise = expected(x_t, *(each.view(-1, 1, 1, 1) for each in (1 - time, time)))

@@ -23,7 +23,8 @@ from harness.records.errors import UserError
 from harness.training.recipe import Recipe
 from harness.training.teacher import Student
 from harness.training.teacher_config import TrainedTeacher
-from harness.training.teachers.trained import TrainedDescription, TrainedNetworkTeacher
+from harness.training.teachers.guided import GuidedTeacher
+from harness.training.teachers.trained import TrainedDescription
 
 NAMES = ("one", "two", "three", "four")
 DIT = with_edits(
@@ -52,8 +53,8 @@ def described(path: Path, student: Student = STUDENT, **settings: Any) -> Traine
     return builder_of(config)(config, student)  # type: ignore[no-any-return]
 
 
-def teacher_of(path: Path, student: Student = STUDENT, **settings: Any) -> TrainedNetworkTeacher:
-    return described(path, student, **settings).load(CPU)  # type: ignore[return-value]
+def teacher_of(path: Path, student: Student = STUDENT, **settings: Any) -> GuidedTeacher:
+    return described(path, student, **settings).load(CPU)
 
 
 def samples() -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -158,9 +159,10 @@ def test_text_is_read_by_its_own_encoder_into_its_own_template(tmp_path: Path, c
     path = written(tmp_path, config, text=text.identity)
     student = dataclasses.replace(STUDENT, text=MiniLmText(), cache=cache, class_names=("three", "five"))
     teacher, (x_t, times, labels, _) = teacher_of(path, student), samples()
-    assert teacher.prompts.identity["prompts"] == ["the number three", "the number five"]
-    length = teacher.prompts.length  # as these need: padding is masked
-    torch.testing.assert_close(teacher.prompts.embeddings[0], text.embeddings[2, :length])
+    prompts = described(path, student).prompts
+    assert prompts is not None
+    assert prompts.identity["prompts"] == ["the number three", "the number five"]
+    torch.testing.assert_close(prompts.embeddings[0], text.embeddings[2, : prompts.length])  # padding is masked
     teacher(x_t, times, labels, torch.zeros(4, dtype=torch.bool))
 
 

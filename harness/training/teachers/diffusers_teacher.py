@@ -6,9 +6,8 @@ velocity comes of it.
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from typing import ClassVar, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +18,8 @@ from harness.measure.cost import count
 from harness.models.taps import Tap
 from harness.records.errors import UserError
 from harness.records.plain import Plain
-from harness.training.device import resolve_precision
 from harness.training.parallel import current_world
-from harness.training.teacher import Student, TeacherOutput, check_latent_space
+from harness.training.teacher import Student, check_latent_space
 from harness.training.teacher_config import Sd3Teacher, SdxlTeacher
 from harness.training.teachers.diffusers_files import (
     NetworkFiles,
@@ -30,9 +28,7 @@ from harness.training.teachers.diffusers_files import (
     load_weights,
     network_files,
 )
-
-Velocity: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""x_t (B, C, H, W), time (B,), labels (B,), drop (B,) -> (B, C, H, W): without guidance."""
+from harness.training.teachers.guided import GuidedTeacher, Velocity, precision_on
 
 
 class DiffusersDescription(ABC):
@@ -140,57 +136,21 @@ class DiffusersDescription(ABC):
     def precision(self, planned: str) -> str:
         return planned if self.config.precision == "recipe" else self.config.precision
 
-    def load(self, device: torch.device) -> "DiffusersTeacher":
+    def load(self, device: torch.device) -> GuidedTeacher:
         assert self.prompts is not None  # a training has its data
-        chosen = {
-            "recipe": resolve_precision(self.student.recipe, device),
-            "bfloat16": torch.bfloat16,
-            "float32": torch.float32,
-        }
-        precision = chosen[self.config.precision]
+        precision = precision_on(device, self.config.precision, self.student.recipe)
         network = load_weights(self.files, self.on_meta(), precision)
         if self.config.sharded and current_world().size > 1:
             _shard(network, self.blocks(network))  # which moves each block to the device by itself
         network.to(device)
-        return DiffusersTeacher(network, self, self.velocity(network, self.prompts.to(device), precision))
+        return self.taught_by(network, self.velocity(network, self.prompts.to(device), precision))
 
-
-class DiffusersTeacher:
-    """See `harness.training.teacher.Teacher`."""
-
-    def __init__(self, network: nn.Module, of: DiffusersDescription, velocity: Velocity) -> None:
-        self.identity, self.taps = of.identity, of.taps
-        self.guidance_scale = of.config.guidance_scale
-        self.network, self.velocity = network, velocity
-        self._tap_at = functools.cache(functools.partial(of.tap, network))
-
-    def __call__(
-        self,
-        x_t: Tensor,
-        time: Tensor,
-        labels: Tensor,
-        drop: Tensor,
-        tap: str | None = None,
-        *,
-        differentiable: bool = False,
-    ) -> TeacherOutput:
-        kept = None if tap is None else self._tap_at(tap)
-        with (
-            torch.set_grad_enabled(differentiable and torch.is_grad_enabled()),
-            torch.autocast(x_t.device.type, enabled=False),  # its weights and inputs have its own precision
-            nullcontext() if kept is None else kept.open(),
-        ):
-            velocity = self._guided(x_t.float(), time.float(), labels, drop)
-        return TeacherOutput(velocity, None if kept is None else kept.take(x_t)[: len(x_t)])
-
-    def _guided(self, x_t: Tensor, time: Tensor, labels: Tensor, drop: Tensor) -> Tensor:
-        """v_empty + scale (v_prompt - v_empty), both in one batch, the prompt's first."""
-        if self.guidance_scale == 1:
-            return self.velocity(x_t, time, labels, drop)
-        dropped = torch.cat([drop, torch.ones_like(drop)])
-        both = self.velocity(x_t.repeat(2, 1, 1, 1), time.repeat(2), labels.repeat(2), dropped)
-        prompted, empty = both.chunk(2)
-        return torch.lerp(empty, prompted, self.guidance_scale)
+    def taught_by(self, network: nn.Module, velocity: Velocity) -> GuidedTeacher:
+        """The teacher, of a loaded network."""
+        return GuidedTeacher(
+            network, velocity, functools.partial(self.tap, network), identity=self.identity, taps=self.taps,
+            guidance_scale=self.config.guidance_scale,
+        )  # fmt: skip
 
 
 def _shard(network: nn.Module, blocks: Sequence[nn.Module]) -> None:

@@ -22,7 +22,8 @@ from harness.records.errors import UserError
 from harness.records.plain import Plain
 from harness.training.teacher_config import Sd3Teacher
 from harness.training.teachers.diffusers_files import text_encoder_names
-from harness.training.teachers.diffusers_teacher import DiffusersDescription, Velocity, check_width
+from harness.training.teachers.diffusers_teacher import DiffusersDescription, check_width
+from harness.training.teachers.guided import Velocity
 
 PARTS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 CLIP_TOKENS = 77
@@ -80,7 +81,7 @@ class Sd3Description(DiffusersDescription):
             )  # of T5, where it is missing
             out: Tensor = network(
                 hidden_states=x_t.to(precision),
-                timestep=TIMESTEPS * time,
+                timestep=TIMESTEPS * time.float(),
                 encoder_hidden_states=context.to(precision),
                 pooled_projections=prompts.pooled_context(labels, drop).to(precision),
                 return_dict=False,

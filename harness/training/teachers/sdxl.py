@@ -27,7 +27,8 @@ from harness.records.errors import UserError
 from harness.records.plain import Plain, to_plain
 from harness.training.teacher_config import SdxlTeacher
 from harness.training.teachers.diffusers_files import text_encoder_names
-from harness.training.teachers.diffusers_teacher import DiffusersDescription, Velocity, check_width
+from harness.training.teachers.diffusers_teacher import DiffusersDescription, check_width
+from harness.training.teachers.guided import Velocity
 
 PARTS = ("text_encoder", "text_encoder_2")
 CLIP_TOKENS = 77

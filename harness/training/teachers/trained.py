@@ -8,10 +8,9 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.architecture.config import ArchitectureConfig, Denoiser
 from harness.data.config import TextConfig
@@ -23,12 +22,12 @@ from harness.models.taps import Tap, taps_of
 from harness.models.weights import Training, read_head, read_weights
 from harness.records.errors import UserError
 from harness.records.plain import Plain, to_plain
-from harness.training.device import autocast, resolve_precision
 from harness.training.parallel import current_world, wrapped
 from harness.training.parallel_config import FsdpParallel
 from harness.training.recipe import Recipe
-from harness.training.teacher import Student, Teacher, TeacherOutput, check_latent_space
+from harness.training.teacher import Student, check_latent_space
 from harness.training.teacher_config import TrainedTeacher
+from harness.training.teachers.guided import GuidedTeacher, precision_on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,65 +72,22 @@ class TrainedDescription:
     def precision(self, planned: str) -> str:
         return planned if self.config.precision == "recipe" else self.config.precision
 
-    def load(self, device: torch.device) -> Teacher:
+    def load(self, device: torch.device) -> GuidedTeacher:
         assert self.prompts is not None  # a training has its data
-        network = read_weights(self.path, self.architecture).network()
-        chosen = {
-            "recipe": resolve_precision(self.recipe, device),
-            "bfloat16": torch.bfloat16,
-            "float32": torch.float32,
-        }
-        precision = chosen[self.config.precision]
+        network, prompts = read_weights(self.path, self.architecture).network(), self.prompts.to(device)
+        precision = precision_on(device, self.config.precision, self.recipe)
         network.requires_grad_(False).to(device=device, dtype=precision)
         if self.config.sharded and current_world().size > 1:
             wrapped(network, FsdpParallel(), is_trained=False)
-        return TrainedNetworkTeacher(network, self, self.prompts.to(device), precision)
+        of_prompts = velocity_of(network, self.architecture.prediction)
 
+        def velocity(x_t: Tensor, time: Tensor, labels: Tensor, drop: Tensor) -> Tensor:
+            return of_prompts(x_t, time, *prompts.context(labels, drop))
 
-class TrainedNetworkTeacher:
-    """See `harness.training.teacher.Teacher`."""
-
-    def __init__(
-        self, network: nn.Module, of: TrainedDescription, prompts: PromptTable, precision: torch.dtype
-    ) -> None:
-        self.identity, self.taps = of.identity, of.taps
-        self.network, self.prompts, self.precision = network, prompts, precision
-        self.guidance_scale = of.config.guidance_scale
-        self.velocity = velocity_of(network, of.architecture.prediction)
-        self._tap_at = functools.cache(functools.partial(Tap, network))
-
-    def __call__(
-        self,
-        x_t: Tensor,
-        time: Tensor,
-        labels: Tensor,
-        drop: Tensor,
-        tap: str | None = None,
-        *,
-        differentiable: bool = False,
-    ) -> TeacherOutput:
-        with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()), self._computing(x_t.device):
-            if tap is None:
-                return TeacherOutput(self._guided(x_t, time, labels, drop).to(x_t.dtype))
-            kept = self._tap_at(tap)
-            with kept.open():
-                velocity = self._guided(x_t, time, labels, drop).to(x_t.dtype)
-            return TeacherOutput(velocity, kept.take(x_t)[: len(x_t)])
-
-    def _guided(self, x_t: Tensor, time: Tensor, labels: Tensor, drop: Tensor) -> Tensor:
-        """v_empty + scale (v_prompt - v_empty), both in one batch, the prompt's first."""
-        if self.guidance_scale == 1:
-            return self.velocity(x_t, time, *self.prompts.context(labels, drop))
-        context, mask = self.prompts.context(labels.repeat(2), torch.cat([drop, torch.ones_like(drop)]))
-        both = self.velocity(x_t.repeat(2, 1, 1, 1), time.repeat(2), context, mask)
-        prompted, empty = both.to(x_t.dtype).chunk(2)
-        return torch.lerp(empty, prompted, self.guidance_scale)
-
-    def _computing(self, device: torch.device) -> Any:
-        """In the teacher's precision, whatever the student's is."""
-        if self.precision == torch.float32:
-            return torch.autocast(device.type, enabled=False)
-        return autocast(device, self.precision)
+        return GuidedTeacher(
+            network, velocity, functools.partial(Tap, network), identity=self.identity, taps=self.taps,
+            guidance_scale=self.config.guidance_scale, computes_in=precision,
+        )  # fmt: skip
 
 
 def describe(config: TrainedTeacher, student: Student) -> TrainedDescription:

@@ -1,0 +1,78 @@
+"""A loaded teacher, of whichever kind: guidance, features, gradients, and its own precision."""
+
+import functools
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from harness.models.taps import Tap
+from harness.records.plain import Plain
+from harness.training.device import autocast, resolve_precision
+from harness.training.recipe import Recipe
+from harness.training.teacher import TeacherOutput
+
+Velocity: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""x_t (B, C, H, W), time (B,), labels (B,), drop (B,) -> (B, C, H, W): of the straight path, without guidance."""
+
+
+class GuidedTeacher:
+    """See `harness.training.teacher.Teacher`."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        velocity: Velocity,
+        tap: Callable[[str], Tap],
+        *,
+        identity: Plain,
+        taps: Mapping[str, int],
+        guidance_scale: float,
+        computes_in: torch.dtype = torch.float32,
+    ) -> None:
+        """computes_in: what its operators are autocast to; float32: to nothing, as weights and inputs are."""
+        self.network, self.velocity, self._tap_at = network, velocity, functools.cache(tap)
+        self.identity, self.taps, self.guidance_scale = identity, taps, guidance_scale
+        self.computes_in = computes_in
+
+    def __call__(
+        self,
+        x_t: Tensor,
+        time: Tensor,
+        labels: Tensor,
+        drop: Tensor,
+        tap: str | None = None,
+        *,
+        differentiable: bool = False,
+    ) -> TeacherOutput:
+        kept = None if tap is None else self._tap_at(tap)
+        with (
+            torch.set_grad_enabled(differentiable and torch.is_grad_enabled()),
+            self._computing(x_t.device),
+            nullcontext() if kept is None else kept.open(),
+        ):
+            velocity = self._guided(x_t, time, labels, drop).to(x_t.dtype)
+        return TeacherOutput(velocity, None if kept is None else kept.take(x_t)[: len(x_t)])
+
+    def _guided(self, x_t: Tensor, time: Tensor, labels: Tensor, drop: Tensor) -> Tensor:
+        """v_empty + scale (v_prompt - v_empty), both in one batch, the prompt's first."""
+        if self.guidance_scale == 1:
+            return self.velocity(x_t, time, labels, drop)
+        dropped = torch.cat([drop, torch.ones_like(drop)])
+        both = self.velocity(x_t.repeat(2, 1, 1, 1), time.repeat(2), labels.repeat(2), dropped)
+        prompted, empty = both.to(x_t.dtype).chunk(2)
+        return torch.lerp(empty, prompted, self.guidance_scale)
+
+    def _computing(self, device: torch.device) -> AbstractContextManager[object]:
+        """In the teacher's precision, whatever the student's is."""
+        if self.computes_in == torch.float32:
+            return torch.autocast(device.type, enabled=False)
+        return autocast(device, self.computes_in)
+
+
+def precision_on(device: torch.device, chosen: str, recipe: Recipe) -> torch.dtype:
+    """Of a teacher's weights: its setting, or the recipe's."""
+    own = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+    return resolve_precision(recipe, device) if chosen == "recipe" else own[chosen]
