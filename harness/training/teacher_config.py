@@ -26,7 +26,8 @@ class TrainedTeacher(TeacherConfig):
 
     kind: Literal["trained"] = "trained"
     name: str = field(metadata=NOT_IDENTITY)
-    """Its trial's key, the YAML that it was promoted to, its file of weights, or its published folder."""
+    """Its trial's key, the YAML that it was promoted to, its file of weights, or its published folder; of `sd3` and
+    `sdxl` a diffusers pipeline's folder, or its name on the hub."""
     text: TextConfig | None = field(default=None, metadata=NOT_IDENTITY)
     """The text encoder that it was trained with; null: the study's own, or what its published folder names."""
     guidance_scale: float = 1.0
@@ -48,7 +49,7 @@ class Sd3Teacher(TeacherConfig):
     kind: Literal["sd3"] = "sd3"
     name: str = field(metadata=NOT_IDENTITY)
     """A pipeline's folder or its name on the hub, or the folder of its transformer; known by its files' content."""
-    text: str | tuple[str, ...] | None = field(default=None, metadata=NOT_IDENTITY)
+    encoders: str | tuple[str, ...] | None = field(default=None, metadata=NOT_IDENTITY)
     """What reads its prompts: another pipeline that has the text encoders, or a list of these, CLIP-L, CLIP-G and T5,
     the last of which may be missing: then its tokens are zeros, as in diffusers. null: its own pipeline's."""
     autoencoder: str | None = field(default=None, metadata=NOT_IDENTITY)
@@ -77,7 +78,7 @@ class SdxlTeacher(TeacherConfig):
     kind: Literal["sdxl"] = "sdxl"
     name: str = field(metadata=NOT_IDENTITY)
     """A pipeline's folder or its name on the hub, or the folder of its unet; known by its files' content."""
-    text: str | tuple[str, ...] | None = field(default=None, metadata=NOT_IDENTITY)
+    encoders: str | tuple[str, ...] | None = field(default=None, metadata=NOT_IDENTITY)
     """What reads its prompts: another pipeline that has the text encoders, or a list of these, CLIP-L and CLIP-G; null:
     its own pipeline's."""
     autoencoder: str | None = field(default=None, metadata=NOT_IDENTITY)

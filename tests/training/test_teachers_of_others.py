@@ -331,14 +331,16 @@ def test_a_network_alone_reads_with_encoders_named_apart(saved, student, tmp_pat
     x_t, time, labels, drop = samples()
     whole = described(saved, student, "sd3").load(CPU)(x_t, time, labels, drop).velocity
     for text in (str(folder), tuple(str(tmp_path / f"encoder{number}") for number in range(3))):
-        found = described(saved, student, "sd3", **apart, text=text).load(CPU)(x_t, time, labels, drop).velocity
+        found = described(saved, student, "sd3", **apart, encoders=text).load(CPU)(x_t, time, labels, drop).velocity
         assert found.equal(whole)
-    with pytest.raises(UserError, match=r"has no text_encoder/ to read its prompts; give .* objective\.teacher\.text"):
+    with pytest.raises(
+        UserError, match=r"has no text_encoder/ to read its prompts; give .* objective\.teacher\.encoders"
+    ):
         described(saved, student, "sd3", **apart)
     with pytest.raises(UserError, match="does not say which autoencoder's latents it denoises"):
-        described(saved, student, "sd3", name=apart["name"], text=str(folder))
+        described(saved, student, "sd3", name=apart["name"], encoders=str(folder))
     with pytest.raises(UserError, match="names 1 text encoders, and such a teacher has 3"):
-        described(saved, student, "sd3", **apart, text=(str(folder),))
+        described(saved, student, "sd3", **apart, encoders=(str(folder),))
 
 
 def test_prompts_are_the_students_words_in_the_template_that_is_asked_for(saved, student):

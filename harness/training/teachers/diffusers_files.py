@@ -140,8 +140,8 @@ def text_encoder_names(
         fewest = len(parts) - (optional is not None)
         if not fewest <= len(given) <= len(parts):
             raise UserError(
-                f"{SETTING}.text names {len(given)} text encoders, and such a teacher has {len(parts)}; give those, or "
-                "one name: that of a pipeline that has them"
+                f"{SETTING}.encoders names {len(given)} text encoders, and such a teacher has {len(parts)}; give those, "
+                "or one name: that of a pipeline that has them"
             )
         return [(name, None) for name in given]
     if given is not None:
@@ -152,7 +152,7 @@ def text_encoder_names(
     if [part for part in lacking if part != optional]:
         raise UserError(
             f"the teacher {files.name} has no {lacking[0]}/ to read its prompts; give the folder or the hub's name of "
-            f"a pipeline that has it as {SETTING}.text"
+            f"a pipeline that has it as {SETTING}.encoders"
         )
     return [(files.name, part) for part in parts if part not in lacking]
 

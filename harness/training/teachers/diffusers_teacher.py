@@ -166,5 +166,5 @@ def check_width(name: str, what: str, widths: Sequence[int], wanted: int) -> Non
     if sum(widths) != wanted:
         raise UserError(
             f"the teacher {name} takes {what} that are {wanted} wide, and its text encoders' are "
-            f"{' + '.join(map(str, widths))}; give those that it was trained with as objective.teacher.text"
+            f"{' + '.join(map(str, widths))}; give those that it was trained with as objective.teacher.encoders"
         )

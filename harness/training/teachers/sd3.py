@@ -52,7 +52,7 @@ class Sd3Description(DiffusersDescription):
 
     def text_config(self) -> SeveralText:
         config = self.config
-        names = text_encoder_names(self.files, config.text, PARTS, optional=PARTS[-1])
+        names = text_encoder_names(self.files, config.encoders, PARTS, optional=PARTS[-1])
         of_clip: dict[str, Any] = {"length": CLIP_TOKENS, "hidden": "penultimate", "pooled": True}
         how: list[dict[str, Any]] = [of_clip, {**of_clip, "join": "width"}, {"length": config.t5_tokens}]
         encoders = (

@@ -73,7 +73,7 @@ class SdxlDescription(DiffusersDescription):
         return kind(beta_schedule=SCHEDULE)
 
     def text_config(self) -> SeveralText:
-        names = text_encoder_names(self.files, self.config.text, PARTS)
+        names = text_encoder_names(self.files, self.config.encoders, PARTS)
         how: list[dict[str, Any]] = [{}, {"join": "width", "pooled": True}]
         encoders = (
             EncoderConfig(
