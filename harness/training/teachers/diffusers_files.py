@@ -140,8 +140,8 @@ def text_encoder_names(
         fewest = len(parts) - (optional is not None)
         if not fewest <= len(given) <= len(parts):
             raise UserError(
-                f"{SETTING}.encoders names {len(given)} text encoders, and such a teacher has {len(parts)}; give those, "
-                "or one name: that of a pipeline that has them"
+                f"{SETTING}.encoders names {len(given)} text encoders, and such a teacher has {len(parts)}; give "
+                "those, or one name: that of a pipeline that has them"
             )
         return [(name, None) for name in given]
     if given is not None:
