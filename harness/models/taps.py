@@ -10,8 +10,8 @@ take the place of what the forward pass kept. The network may be inside DDP, and
 """
 
 import functools
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -60,6 +60,14 @@ class Tap:
         if kept is None:
             raise RuntimeError("the tapped module did not run while its tap was open")
         return _as_map(kept, x.shape[-2] // self.downsampling, x.shape[-1] // self.downsampling)
+
+
+@contextmanager
+def all_open(taps: Iterable[Tap]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for tap in taps:
+            stack.enter_context(tap.open())
+        yield
 
 
 @functools.lru_cache(maxsize=100)

@@ -10,7 +10,7 @@ begins, and so does a dry run. Then it is loaded.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -46,8 +46,8 @@ class Student:
 class TeacherOutput:
     velocity: Tensor
     """(B, C, H, W) float32, of the straight path, with the teacher's guidance."""
-    feature: Tensor | None = None
-    """(B, C', H', W') of the tap that was asked for, under the prompt, in the teacher's precision."""
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+    """(B, C', H', W') of each tap that was asked for, under the prompt, in the teacher's precision."""
 
 
 class Teacher(Protocol):
@@ -70,12 +70,13 @@ class Teacher(Protocol):
         time: Tensor,
         labels: Tensor,
         drop: Tensor,
-        tap: str | None = None,
+        tapped: Sequence[str] = (),
         *,
         differentiable: bool = False,
     ) -> TeacherOutput:
         """x_t (B, C, H, W) on the straight path, time (B,), labels (B,) class numbers of the student's data, drop (B,)
-        True where the prompt is the empty one: there guidance does nothing.
+        True where the prompt is the empty one: there guidance does nothing. tapped: of `taps`, those whose features are
+        asked for.
 
         differentiable: gradients go through it to x_t. Else none do, and nothing is kept for them.
         """

@@ -25,11 +25,11 @@ def answer(rank: int, file: Path, port: int) -> None:
             x_t, *others = samples
             x_t = x_t.requires_grad_(True)
             place = list(teacher.taps)[-1]
-            found = teacher(x_t, *others, place, differentiable=True)
-            (found.velocity.sum() + found.feature.sum()).backward()
+            found = teacher(x_t, *others, [place], differentiable=True)
+            (found.velocity.sum() + found.features[place].sum()).backward()
             held = sum(local(parameter).numel() for parameter in teacher.network.parameters())
             answers[kind] = {
-                "velocity": found.velocity.detach(), "feature": found.feature.detach(), "gradient": x_t.grad,
+                "velocity": found.velocity.detach(), "feature": found.features[place].detach(), "gradient": x_t.grad,
                 "again": teacher(x_t, *others).velocity, "share": held / description.params,
             }  # fmt: skip
     torch.save(answers, file.with_name(f"answers-{rank}.pt"))

@@ -67,7 +67,7 @@ def by_hand(objective: Distillation, network: nn.Module, batch: TaughtImages) ->
         one = batch[index : index + 1]
         t = one.time.item()
         x_t = (1 - t) * one.x0 + t * one.noise
-        taught = ToyTeacher()(x_t, one.time, one.labels, one.drop, "late")
+        taught = ToyTeacher()(x_t, one.time, one.labels, one.drop, ["late"])
         map_of_two = torch.einsum("ih,bchw,jw->bcij", HALVED, network.enter(x_t), HALVED)
         projected = torch.einsum("oc,bchw->bohw", projection.weight[:, :, 0, 0], map_of_two)
         said = network(x_t, one.time, one.context, None)
@@ -75,7 +75,7 @@ def by_hand(objective: Distillation, network: nn.Module, batch: TaughtImages) ->
         samples.append({
             "task": (said - (one.noise - one.x0)).square().sum() / 16,
             "output": (said - taught.velocity).square().sum() / 16,
-            "feature": (projected + projection.bias[:, None, None] - taught.feature).square().sum() / 16,
+            "feature": (projected + projection.bias[:, None, None] - taught.features["late"]).square().sum() / 16,
             "share": scipy.stats.norm.pdf(z) / (t * (1 - t)) / (4 / math.sqrt(2 * math.pi)),
         })  # fmt: skip
     return samples
@@ -216,7 +216,7 @@ def test_the_teacher_is_asked_for_the_students_own_samples() -> None:
     assert torch.equal(x_t, interpolate(batch.x0, batch.noise, batch.time))
     assert torch.equal(time, batch.time)
     assert torch.equal(TinyPrompts().context(labels, drop)[0], batch.context)
-    assert (drop.any(), drop.all(), tap) == (True, False, "early")
+    assert (drop.any(), drop.all(), tap) == (True, False, ("early",))
 
 
 def test_the_validation_loss_is_flow_matchings(tmp_path: Path) -> None:

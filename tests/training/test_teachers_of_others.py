@@ -91,7 +91,7 @@ def test_sd3s_velocity_is_its_transformers_output(saved, student, guidance):
         prompted = pipeline.transformer(x_t, context, pooled, 1000 * time).sample
         without = pipeline.transformer(x_t, empty, empty_pooled, 1000 * time).sample
     found = teacher(x_t, time, labels, drop)
-    assert found.feature is None
+    assert not found.features
     torch.testing.assert_close(found.velocity, without + guidance * (prompted - without), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.velocity[1], without[1], rtol=1e-4, atol=1e-5)
     assert not torch.allclose(prompted[0], without[0], rtol=0.1)
@@ -215,7 +215,7 @@ def test_taps_are_the_transformers_maps_in_forward_order(saved, student, kind):
     x_t, time, labels, drop = samples()
     kept = []
     for place, channels in description.taps.items():
-        feature = teacher(x_t, time, labels, drop, place).feature
+        feature = teacher(x_t, time, labels, drop, [place]).features[place]
         assert feature.shape == (3, channels, 4, 4)
         hook = network.get_submodule(place).register_forward_hook(lambda _m, _i, output: kept.append(output))
         if kind == "sd3":
@@ -225,7 +225,9 @@ def test_taps_are_the_transformers_maps_in_forward_order(saved, student, kind):
             tokens = kept.pop()[1]  # (B, 16, C'), row by row
             torch.testing.assert_close(feature[:, :, 1, 2], tokens[:, 1 * 4 + 2], rtol=1e-3, atol=1e-3)
         hook.remove()
-    guided = described(saved, student, kind, guidance_scale=3.0).load(CPU)(x_t, time, labels, drop, place).feature
+    guided = (
+        described(saved, student, kind, guidance_scale=3.0).load(CPU)(x_t, time, labels, drop, [place]).features[place]
+    )
     torch.testing.assert_close(guided, feature, rtol=1e-3, atol=1e-3)  # under the prompt
 
 
@@ -235,15 +237,15 @@ def test_gradients_go_through_it_when_asked_and_never_into_it(saved, student, ki
     x_t, time, labels, drop = samples()
     x_t.requires_grad_(True)
     place = list(teacher.taps)[-1]
-    assert not teacher(x_t, time, labels, drop, place).velocity.requires_grad
-    found = teacher(x_t, time, labels, drop, place, differentiable=True)
-    (found.velocity.square().mean() + found.feature.square().mean()).backward()
+    assert not teacher(x_t, time, labels, drop, [place]).velocity.requires_grad
+    found = teacher(x_t, time, labels, drop, [place], differentiable=True)
+    (found.velocity.square().mean() + found.features[place].square().mean()).backward()
     assert x_t.grad is not None
     assert x_t.grad.abs().sum() > 0
     direction, step = torch.randn(x_t.shape, generator=torch.Generator().manual_seed(1)), 1e-3
     with torch.no_grad():
-        ends = [teacher(x_t + sign * step * direction, time, labels, drop, place) for sign in (1, -1)]
-        losses = [end.velocity.square().mean() + end.feature.square().mean() for end in ends]
+        ends = [teacher(x_t + sign * step * direction, time, labels, drop, [place]) for sign in (1, -1)]
+        losses = [end.velocity.square().mean() + end.features[place].square().mean() for end in ends]
     assert float((losses[0] - losses[1]) / (2 * step)) == pytest.approx(float((x_t.grad * direction).sum()), rel=0.05)
 
 
@@ -284,9 +286,10 @@ def test_two_processes_share_its_weights_and_answer_alike(saved, student, tmp_pa
         asked[kind] = (config(**settings, sharded=True), told, samples())
         x_t, *others = samples()
         teacher = described(saved, student, kind, **settings).load(CPU)
-        found = teacher(x_t.requires_grad_(True), *others, list(teacher.taps)[-1], differentiable=True)
-        (found.velocity.sum() + found.feature.sum()).backward()
-        alone[kind] = {"velocity": found.velocity, "feature": found.feature, "gradient": x_t.grad}
+        place = list(teacher.taps)[-1]
+        found = teacher(x_t.requires_grad_(True), *others, [place], differentiable=True)
+        (found.velocity.sum() + found.features[place].sum()).backward()
+        alone[kind] = {"velocity": found.velocity, "feature": found.features[place], "gradient": x_t.grad}
     torch.save(asked, tmp_path / "asked.pt")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -88,7 +88,7 @@ def test_it_answers_with_its_own_velocity_at_each_time_of_the_class_of_that_name
         with torch.no_grad():
             expected = velocity(x_t[part], times[part].item(), context[part], None)
         torch.testing.assert_close(answer.velocity[part], expected, rtol=1e-4, atol=1e-5)
-    assert answer.feature is None
+    assert not answer.features
 
 
 def test_guidance_is_its_own_setting_and_does_nothing_to_the_empty_prompt(tmp_path: Path) -> None:
@@ -98,16 +98,21 @@ def test_guidance_is_its_own_setting_and_does_nothing_to_the_empty_prompt(tmp_pa
     empty = plain(x_t, times, labels, torch.ones_like(drop)).velocity
     expected = empty + 3 * (prompted - empty)
     expected[3] = empty[3]
-    answer = guided(x_t, times, labels, drop, "block.0")
+    answer = guided(x_t, times, labels, drop, ["block.0"])
     torch.testing.assert_close(answer.velocity, expected, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(answer.feature, plain(x_t, times, labels, drop, "block.0").feature)
+    torch.testing.assert_close(
+        answer.features["block.0"], plain(x_t, times, labels, drop, ["block.0"]).features["block.0"]
+    )
     assert described(path, guidance_scale=3.0).macs == 2 * described(path).macs > 0
 
 
 def test_its_features_are_maps_of_the_last_block_unless_told_else(tmp_path: Path) -> None:
     teacher, asked = teacher_of(written(tmp_path)), samples()
     assert list(teacher.taps.items()) == [("block.0", 16), ("block.1", 16)]
-    first, last = (teacher(*asked, tap).feature for tap in teacher.taps)
+    first, last = (teacher(*asked, [tap]).features[tap] for tap in teacher.taps)
+    both = teacher(*asked, list(teacher.taps)).features
+    assert list(both) == list(teacher.taps)
+    assert all(torch.equal(found, alone) for found, alone in zip(both.values(), (first, last), strict=True))
     assert first.shape == last.shape == (4, 16, 4, 4)
     assert not torch.equal(first, last)
 
@@ -115,11 +120,11 @@ def test_its_features_are_maps_of_the_last_block_unless_told_else(tmp_path: Path
 def test_gradients_go_through_it_only_where_that_is_asked_for(tmp_path: Path) -> None:
     teacher, (x_t, *asked) = teacher_of(written(tmp_path)), samples()
     x_t.requires_grad_()
-    answer = teacher(x_t, *asked, "block.1")
+    answer = teacher(x_t, *asked, ["block.1"])
     assert not answer.velocity.requires_grad
-    assert not answer.feature.requires_grad
-    answer = teacher(x_t, *asked, "block.1", differentiable=True)
-    (answer.velocity.sum() + answer.feature.sum()).backward()
+    assert not answer.features["block.1"].requires_grad
+    answer = teacher(x_t, *asked, ["block.1"], differentiable=True)
+    (answer.velocity.sum() + answer.features["block.1"].sum()).backward()
     assert x_t.grad.abs().sum() > 0
     assert all(not each.requires_grad and each.grad is None for each in teacher.network.parameters())
 

@@ -104,16 +104,16 @@ class Distillation(FlowMatching):
     def loss(self, network: nn.Module, batch: TaughtImages) -> Losses:  # type: ignore[override]
         x_t = interpolate(batch.x0, batch.noise, batch.time)
         features = self.features
-        tap = None if features is None else features.teacher_tap
-        taught = self.teacher(x_t, batch.time, batch.labels, batch.drop, tap)
+        tapped = () if features is None else (features.teacher_tap,)
+        taught = self.teacher(x_t, batch.time, batch.labels, batch.drop, tapped)
         with nullcontext() if features is None else features.of(network).open():
             predicted = network(x_t, batch.time, batch.context, batch.context_mask).to(x_t.dtype)
         parts = {
             "task": squared_error(predicted, velocity(batch.x0, batch.noise)),
             "output": squared_error(predicted, taught.velocity),
         }
-        if features is not None and taught.feature is not None:
-            parts["feature"] = features.error(network, x_t, taught.feature)
+        if features is not None:
+            parts["feature"] = features.error(network, x_t, taught.features[features.teacher_tap])
         total = self._total(parts, batch.time)
         return Losses(total=total.mean(), parts={name: each.mean() for name, each in parts.items()})
 

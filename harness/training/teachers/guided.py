@@ -1,14 +1,14 @@
 """A loaded teacher, of whichever kind: guidance, features, gradients, and its own precision."""
 
 import functools
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from harness.models.taps import Tap
+from harness.models.taps import Tap, all_open
 from harness.records.plain import Plain
 from harness.training.device import autocast, resolve_precision
 from harness.training.recipe import Recipe
@@ -43,18 +43,18 @@ class GuidedTeacher:
         time: Tensor,
         labels: Tensor,
         drop: Tensor,
-        tap: str | None = None,
+        tapped: Sequence[str] = (),
         *,
         differentiable: bool = False,
     ) -> TeacherOutput:
-        kept = None if tap is None else self._tap_at(tap)
+        kept = {place: self._tap_at(place) for place in tapped}
         with (
             torch.set_grad_enabled(differentiable and torch.is_grad_enabled()),
             self._computing(x_t.device),
-            nullcontext() if kept is None else kept.open(),
+            all_open(kept.values()),
         ):
             velocity = self._guided(x_t, time, labels, drop).to(x_t.dtype)
-        return TeacherOutput(velocity, None if kept is None else kept.take(x_t)[: len(x_t)])
+        return TeacherOutput(velocity, {place: tap.take(x_t)[: len(x_t)] for place, tap in kept.items()})
 
     def _guided(self, x_t: Tensor, time: Tensor, labels: Tensor, drop: Tensor) -> Tensor:
         """v_empty + scale (v_prompt - v_empty), both in one batch, the prompt's first."""
