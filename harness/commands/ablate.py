@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,23 +103,29 @@ def planned_ablation(name: str, overrides: Sequence[str]) -> str:
 
 def _estimated(job: Ablation, waiting: Sequence[TrialSpec]) -> list[str]:
     """What the trainings take; nothing where there are none."""
-    from harness.trials.estimates import lines_of, training_of
+    from harness.trials.estimates import Training, lines_of, training_of
 
     if job.settings.count_only:
         return []
-    latent, steps = job.prepared.task.shape[-1], job.settings.recipe.steps
-    each = {one: training_of(one, latent, steps) for one in {spec.architecture for spec in waiting}}
-    return lines_of([each[spec.architecture] for spec in waiting], job.settings)
+    latent = job.prepared.task.shape[-1]
+    each: dict[str, Training] = {}
+    for spec in waiting:
+        teacher = job.prepared_for(spec.name).task.teacher
+        each.setdefault(spec.name, training_of(spec.architecture, latent, spec.settings.recipe, teacher))
+    return lines_of([each[spec.name] for spec in waiting], job.settings)
 
 
 def _without_data(study: AblationStudy, settings: Settings) -> str:
     """The same of a study that names no data: its networks counted, ImageNet's pictures assumed."""
-    from harness.trials.ablation_study import twins_of
+    from harness.trials.ablation_study import trainings_of, twins_of
     from harness.trials.estimates import lines_of
     from harness.trials.rehearsal import NOTHING_DONE, rehearse
 
     rungs = {rung.name: architecture for rung, architecture in study.architecture.architectures()}
     rehearsed = rehearse(settings, rungs, twins=twins_of(study, settings))
+    own = {name: each for name, each in trainings_of(study, settings).items() if each != settings}
+    trained = {name: rehearse(each, {name: rungs[name]}).trainings[name] for name, each in own.items()}
+    rehearsed = replace(rehearsed, trainings={**rehearsed.trainings, **trained})
     rows = [
         (
             name,

@@ -137,7 +137,7 @@ def planned_training(name: str, config: ArchitectureConfig, settings: Settings) 
     ]
     if trainings:
         (network,), records = rehearsed.networks.values(), store_of(settings.out).trials()
-        lines += memory_lines(memory_of(network, rehearsed.side, settings, records))
+        lines += memory_lines(memory_of(network, rehearsed.side, settings, records, rehearsed.teacher))
         lines.append(f"\nhow: {_submission(name, settings)}")
     return "\n".join([*lines, NOTHING_DONE])
 

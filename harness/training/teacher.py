@@ -121,8 +121,8 @@ def check_latent_space(name: str, autoencoder: Mapping[str, Any] | None, channel
                 f"the teacher {name} sees {seen[own is None]}, and the student {seen[theirs is None]}; name a teacher "
                 "of the student's space, or train on the teacher's"
             )
-    elif differing := [key for key in {**own, **theirs} if _differ(own.get(key), theirs.get(key))]:
-        shown = "; ".join(f"its {key} is {own.get(key)}, the student's {theirs.get(key)}" for key in differing[:3])
+    elif differing := [key for key in own if key in theirs and _differ(own[key], theirs[key])]:
+        shown = "; ".join(f"its {key} is {own[key]}, the student's {theirs[key]}" for key in differing[:3])
         raise UserError(
             f"the teacher {name} is of another autoencoder's latents than the student: {shown}; name a teacher of the "
             "same ones, or prepare the data with the teacher's autoencoder"

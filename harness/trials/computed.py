@@ -8,6 +8,7 @@ import torch
 from harness.launch.config import SlurmLauncher
 from harness.records.quantity import Quantity
 from harness.training.device import planned_precision
+from harness.training.teacher import TeacherDescription
 from harness.trials.settings import Settings
 
 CHECKPOINTING = "gradient_checkpointing"
@@ -15,7 +16,11 @@ TOLD_ELSEWHERE = ("device", "precision", "steps", "watch")
 """Conditions of `train_seconds` that are not of how it was cut: those of a watch are, where memory is compared."""
 
 
-def computed_by(settings: Settings, processes: int) -> dict[str, Any]:
+TEACHER_MACS = "teacher_macs"
+"""Multiply-adds of a teacher for one sample of a step, beside the network's own."""
+
+
+def computed_by(settings: Settings, processes: int, teacher: TeacherDescription | None = None) -> dict[str, Any]:
     """What is not the default."""
     recipe = settings.recipe
     under: dict[str, Any] = dict(recipe.rounded_otherwise)
@@ -25,6 +30,8 @@ def computed_by(settings: Settings, processes: int) -> dict[str, Any]:
         under["micro_batch"] = recipe.micro_batch
     if processes > 1:
         under |= {"processes": processes, "parallel": settings.parallel.kind}
+    if teacher is not None:
+        under[TEACHER_MACS] = teacher.macs
     return under
 
 

@@ -2,7 +2,8 @@
 
 A forward pass of one picture takes M multiply-adds, counted at the trained latent (`training/speed.py` has the FLOP):
 
-    training   6 M B S    B pictures a step, S steps; 8 M B S with recipe.gradient_checkpointing, a second forward
+    training   6 M B S    B pictures a step, S steps; 8 M B S with recipe.gradient_checkpointing, a second forward; and
+                          2 T B S for a teacher's forward pass of T, both passes where it is guided
     scores     2 M E N    N samples of E forward passes each (`SamplingConfig.evaluations`, guidance among them)
     hours      (training + P scores) / throughput of a process, P of which share a training as if it were P times as
                fast, and wait while the first makes the scores
@@ -21,8 +22,7 @@ grid that no study knows; nor reading data, nor waiting in queues.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -36,7 +36,8 @@ from harness.records.terminal import count_text
 from harness.training.device import resolve_device
 from harness.training.recipe import Recipe
 from harness.training.speed import FORWARD, RECOMPUTED, WITH_BACKWARD
-from harness.trials.computed import CHECKPOINTING, computed_by, precision_there, was_computed_by
+from harness.training.teacher import TeacherDescription
+from harness.trials.computed import CHECKPOINTING, TEACHER_MACS, computed_by, precision_there, was_computed_by
 from harness.trials.costs import cost_of
 from harness.trials.settings import Settings
 from harness.trials.spec import store_of
@@ -65,10 +66,17 @@ class Training:
     """The step of the checkpoint that it goes on from."""
     fingerprint: str = ""
     """Of the network; empty where it is not told."""
+    teacher_macs: int = 0
+    """Of a call of its teacher for one sample."""
+    batch_size: int | None = None
+    """Where it is not the recipe's that the estimate is for."""
+
+    def step_flops(self, recipe: Recipe) -> float:
+        a_picture = float(_of_training(recipe.gradient_checkpointing) * self.macs + FORWARD * self.teacher_macs)
+        return a_picture * (self.batch_size or recipe.batch_size)
 
     def flops(self, recipe: Recipe) -> float:
-        a_picture = float(_of_training(recipe.gradient_checkpointing) * self.macs)
-        return a_picture * recipe.batch_size * (self.steps - self.begins_at)
+        return self.step_flops(recipe) * (self.steps - self.begins_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +93,8 @@ class Estimate:
     networks: int
     trainings: int
     training_flops: float
+    taught_flops: float = 0.0
+    """Of it, teachers'."""
     scoring_flops: float
     longest_flops: float
     """Of the first process of the largest single job: its share of a training, and the scores."""
@@ -128,17 +138,19 @@ def estimate(
     checkpoints = at_once * (of_each + 1) + kept * of_each
     kept_pictures = settings.task.scoring(settings).pictures_kept
     macs = {each.macs for each in trainings}
-    a_picture = float(_of_training(settings.recipe.gradient_checkpointing) * max(macs, default=0))
     return Estimate(
-        step_flops=a_picture * settings.recipe.batch_size / processes,
+        step_flops=max((each.step_flops(settings.recipe) for each in trainings), default=0.0) / processes,
         networks=len(macs),
         trainings=len(trainings),
         training_flops=math.fsum(training),
+        taught_flops=math.fsum(
+            each.flops(settings.recipe) - replace(each, teacher_macs=0).flops(settings.recipe) for each in trainings
+        ),
         scoring_flops=math.fsum(scoring),
         longest_flops=max(
             (own / processes + scores for own, scores in zip(training, scoring, strict=True)), default=0.0
         ),
-        throughput=throughput_of(settings, store, {each.fingerprint for each in trainings}),
+        throughput=throughput_of(settings, store, trainings),
         processes=processes,
         checkpoint_bytes=(CHECKPOINT_BYTES + WEIGHT_BYTES * len(settings.recipe.ema_spans)) * largest * checkpoints,
         store_bytes=sum(
@@ -161,22 +173,34 @@ def scoring_flops(macs: int, settings: Settings) -> float:
     return float(FORWARD * macs) * scoring.passes * scoring.samples
 
 
-def training_of(architecture: ArchitectureConfig, latent: int, steps: int) -> Training:
+def training_of(
+    architecture: ArchitectureConfig, latent: int, recipe: Recipe, teacher: TeacherDescription | None = None
+) -> Training:
     """Of a network that is fitted to the data, counted on the meta device."""
     cost = cost_of(architecture, latent)
-    return Training(params=cost.params, macs=cost.macs, steps=steps, fingerprint=architecture.fingerprint)
+    return Training(
+        params=cost.params,
+        macs=cost.macs,
+        steps=recipe.steps,
+        fingerprint=architecture.fingerprint,
+        teacher_macs=0 if teacher is None else teacher.macs,
+        batch_size=recipe.batch_size,
+    )
 
 
-def throughput_of(settings: Settings, store: Store, networks: AbstractSet[str] = frozenset()) -> Throughput:
-    """A second and process: the launcher's own; else what this store's trainings reached, those of the same one of
-    `networks` computed in the same way before others, from which it is scaled; else, for GPUs, an assumption."""
+def throughput_of(settings: Settings, store: Store, trainings: Sequence[Training] = ()) -> Throughput:
+    """A second and process: the launcher's own; else what this store's trainings reached, those of the one network of
+    `trainings` computed in the same way before others, from which it is scaled; else, for GPUs, an assumption."""
     if settings.launcher.tflops is not None:
         return Throughput(settings.launcher.tflops * 1e12, "launcher.tflops")
     on_cpu, (precision, _) = settings.recipe.device == "cpu", precision_there(settings)
     records = list(store.trials())
-    computed = (settings.recipe.batch_size, precision, computed_by(settings, processes_of(settings.launcher)))
+    networks = {each.fingerprint for each in trainings}
+    how = computed_by(settings, processes_of(settings.launcher))
+    taught = [{TEACHER_MACS: macs} if macs else {} for macs in {each.teacher_macs for each in trainings}]
+    computed = [(settings.recipe.batch_size, precision, {**how, **each}) for each in taught]
     alike = [
-        each for each in records if {each.architecture_fingerprint} == networks and _was_computed(each) == computed
+        each for each in records if {each.architecture_fingerprint} == networks and _was_computed(each) in computed
     ]
     for found, source in (
         (
@@ -214,7 +238,8 @@ def _reached(records: Iterable[TrialRecord], *, on_cpu: bool) -> Mapping[str, li
         at = getattr(macs, "conditions", {}).get("latent")
         if device and (device == "cpu") == on_cpu and at == record.trained_latent:
             recipe = record.protocol["recipe"]
-            work = a_mac * forward * recipe["batch_size"] * recipe["steps"]
+            a_picture = a_mac * forward + FORWARD * under.get(TEACHER_MACS, 0)
+            work = a_picture * recipe["batch_size"] * recipe["steps"]
             taken -= record.provenance.get("stage_seconds", {}).get("watch", 0.0)  # sampling and scores in between
             rates.setdefault(device, []).append(work / taken / int(under.get("processes", 1)))
     return rates
@@ -230,6 +255,8 @@ def estimate_lines(estimated: Estimate, settings: Settings, *, with_controls: bo
     rate = estimated.throughput
     flops = f"{_flop(estimated.training_flops)} of training, {_flop(estimated.scoring_flops)} of sampling for scores"
     lines = [f"compute: {flops} ({_of_training(settings.recipe.gradient_checkpointing)} and 2 FLOP a multiply-add)"]
+    if estimated.taught_flops:
+        lines.append(f"  of it {_flop(estimated.taught_flops)} of teachers' forward passes, 2 FLOP a multiply-add")
     device = "hours of one processor" if settings.recipe.device == "cpu" else "GPU-hours"
     if rate.flops is None or estimated.hours is None or estimated.longest_hours is None:
         lines.append(f"{device}: not known, {rate.source}")

@@ -6,15 +6,17 @@
     DDP's buckets            4 P            its own copy of the gradients
     activations              what a forward pass keeps for the backward pass (`harness.measure.kept`), of the pictures
                              that are computed together; in bfloat16 the weights a second time among it
+    teacher                  2 or 4 bytes a parameter of its own, by its precision; whole in every process, or a share
+                             with objective.teacher.sharded
     batch                    three of what a network sees (rows, noise, their mixture) and the prompts, thrice:
                              two batches are made ahead
 
 `parallel=ddp` has all of these in every process; `fsdp` a share of the first four, and whole at most what is in no
 block and two blocks; at each look and at the end it gathers one average, whole, in every process, which has a line of
-its own. Not counted (`NOT_COUNTED`): what kernels need while they run, what the allocator wastes, the device's context,
-and, at looks and at the end, the autoencoder and the extractor. All but the context show in `peak_memory_bytes` of a
-record, which is told where the store has one of this network, computed in the same way. The sum has been held against
-arithmetic and against what PyTorch keeps on the CPU; not against a GPU's peak.
+its own. Not counted (`NOT_COUNTED`): what kernels need while they run, and what a teacher's pass does; what the
+allocator wastes, the device's context, and, at looks and at the end, the autoencoder and the extractor. All but the
+context show in `peak_memory_bytes` of a record, which is told where the store has one of this network, computed in the
+same way. The sum has been held against arithmetic and against what PyTorch keeps on the CPU; not against a GPU's peak.
 """
 
 import functools
@@ -30,12 +32,14 @@ from harness.measure.kept import kept_for_backward
 from harness.models.build import build
 from harness.models.unet import Blocks
 from harness.records.record import TrialRecord
+from harness.training.objective_config import teacher_of
 from harness.training.parallel_config import DdpParallel, FsdpParallel
+from harness.training.teacher import TeacherDescription
 from harness.trials.computed import computed_by, precision_there, was_computed_by
 from harness.trials.estimates import size_text
 from harness.trials.settings import Settings
 
-FLOAT = 4
+FLOAT, HALF = 4, 2
 NOT_COUNTED = (
     "not counted: what kernels need while they run, the allocator's waste, the device's context, and at looks and at "
     "the end the autoencoder and the scores' extractor; not held against a GPU's peak"
@@ -63,7 +67,11 @@ class Memory:
 
 
 def memory_of(
-    architecture: ArchitectureConfig, latent: int, settings: Settings, records: Iterable[TrialRecord] = ()
+    architecture: ArchitectureConfig,
+    latent: int,
+    settings: Settings,
+    records: Iterable[TrialRecord] = (),
+    teacher: TeacherDescription | None = None,
 ) -> Memory:
     """Of a network that is fitted to the data, trained on latents of that height and width."""
     recipe, processes = settings.recipe, processes_of(settings.launcher)
@@ -88,13 +96,14 @@ def memory_of(
     return Memory(
         parts={
             **states,
+            **_of_teacher(teacher, settings, precision, processes),
             "activations": activations(architecture, latent, together, precision, recipe.gradient_checkpointing),
             "batch": BATCHES * share * FLOAT * _numbers_a_picture(architecture, latent),
         },
         together=together,
         at_looks=FLOAT * params * is_shared,
         assumed=assumed,
-        measured=_measured(architecture, latent, settings, records),
+        measured=_measured(architecture, latent, settings, records, teacher),
     )
 
 
@@ -130,10 +139,26 @@ def _numbers_a_picture(architecture: ArchitectureConfig, latent: int) -> int:
     return 3 * architecture.latent_channels * latent**2 + prompt
 
 
-def _measured(architecture: ArchitectureConfig, latent: int, settings: Settings, records: Iterable[TrialRecord]) -> str:
+def _of_teacher(
+    teacher: TeacherDescription | None, settings: Settings, precision: str, processes: int
+) -> dict[str, int]:
+    if teacher is None:
+        return {}
+    size = (HALF if teacher.precision(precision) == "bfloat16" else FLOAT) * teacher.params
+    is_shared = bool(getattr(teacher_of(settings.objective), "sharded", False))
+    return {"teacher": -(-size // processes) if is_shared else size}
+
+
+def _measured(
+    architecture: ArchitectureConfig,
+    latent: int,
+    settings: Settings,
+    records: Iterable[TrialRecord],
+    teacher: TeacherDescription | None,
+) -> str:
     """`12.3 GB at most, measured on NVIDIA H200 by trial KEY`, of a training that was computed in the same way."""
     recipe, (precision, _) = settings.recipe, precision_there(settings)
-    watch, cut = settings.watch, computed_by(settings, processes_of(settings.launcher))
+    watch, cut = settings.watch, computed_by(settings, processes_of(settings.launcher), teacher)
     wanted = (cut, watch.grid_every is not None, watch.score_every is not None)
     for record in records:
         peak, own = record.provenance.get("peak_memory_bytes"), record.protocol.get("recipe", {})

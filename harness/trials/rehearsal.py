@@ -8,20 +8,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
+from typing import TypeAlias
 
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.latents import FULL_LATENT
 from harness.records.quantity import Quantity
+from harness.training.teacher import TeacherDescription
 from harness.trials.computed import precision_there
 from harness.trials.costs import counted
 from harness.trials.estimates import Training, training_of
 from harness.trials.initial import initial_weights
 from harness.trials.limits import LatencyLimit, Limits, first_refusal
 from harness.trials.prepared import prepare
+from harness.trials.protocols import latents_of
 from harness.trials.settings import Settings
 from harness.trials.study_data import fitted_to_latents, how_to_prepare, latent_of, pictures_of
+from harness.trials.teachers import described_teacher
 from harness.trials.twins import Twin
 
+Fit: TypeAlias = Callable[[ArchitectureConfig], ArchitectureConfig]
 NO_TWINS: Mapping[str, Twin] = MappingProxyType({})
 NOTHING_DONE = "dry run: nothing was run or written"
 
@@ -34,6 +39,8 @@ class Rehearsal:
     """Fitted to the data."""
     side: int
     """Height and width of what they are trained on."""
+    teacher: TeacherDescription | None
+    """Of the objective, where it has one."""
     trainings: Mapping[str, Training]
     refused: Mapping[str, str]
     """Of those that a limit refuses, its sentence."""
@@ -58,14 +65,16 @@ def rehearse(
 ) -> Rehearsal:
     """`steps`: if they are not the recipe's. `twins`: of those networks that have one. Loads the data where it is here.
     UserError for a network that cannot take it."""
-    fit, side, channels = _fitting(settings)
+    fit, side, channels, teacher = _fitting(settings)
+    recipe = settings.recipe if steps is None else replace(settings.recipe, steps=steps)
     fitted = {name: fit(each) for name, each in architectures.items()}
     latent = settings.latent or side
     reasons = {name: refusal_by_counts(one, latent, settings.limits, twins.get(name)) for name, one in fitted.items()}
     return Rehearsal(
         networks=fitted,
         side=side,
-        trainings={name: training_of(one, side, steps or settings.recipe.steps) for name, one in fitted.items()},
+        teacher=teacher,
+        trainings={name: training_of(one, side, recipe, teacher) for name, one in fitted.items()},
         refused={name: reason for name, reason in reasons.items() if reason is not None},
         latent="x".join(map(str, (side, side, *channels))),
         about_data=[how_to_prepare(settings)] if settings.lacks_data else [],
@@ -77,18 +86,22 @@ def rehearse(
     )
 
 
-def _fitting(settings: Settings) -> tuple[Callable[[ArchitectureConfig], ArchitectureConfig], int, list[int]]:
-    """What fits a network to the data; the height of what it sees, and its channels, where networks see anything."""
+def _fitting(settings: Settings) -> "tuple[Fit, int, list[int], TeacherDescription | None]":
+    """What fits a network to the data; the height of what it sees, and its channels, where networks see anything; and
+    its teacher."""
     if settings.count_only:
-        return (lambda config: config), settings.latent or FULL_LATENT, []
+        return (lambda config: config), settings.latent or FULL_LATENT, [], None
     if settings.lacks_data:
         initial_weights(settings)  # what is named has to be here; prompts, which decide what fits, are not
         channels, side = latent_of(settings, pictures_of(settings))
-        return partial(fitted_to_latents, channels=channels), side, [channels]
+        latents = latents_of(settings.autoencoder)
+        made_by = None if latents["kind"] == "pixels" else latents
+        teacher = described_teacher(settings, (channels, side, side), made_by, None)
+        return partial(fitted_to_latents, channels=channels), side, [channels], teacher
     recipe = replace(settings.recipe, precision=precision_there(settings)[0])  # which changes no shape
     prepared = prepare(replace(settings, recipe=recipe))
     channels, *_, side = prepared.task.shape
-    return prepared.adapt_to_data, side, [channels]
+    return prepared.adapt_to_data, side, [channels], prepared.task.teacher
 
 
 def refusal_by_counts(

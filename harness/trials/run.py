@@ -205,7 +205,7 @@ class Trial:
         under |= recipe.rounded_otherwise
         self.quantities["validation_loss"] = Measured(value=trained.validation_loss, unit="1", conditions=under)
         under = {**under, **self.looks(effort)}  # which change the time alone, as what follows
-        under = {**under, **computed_by(settings, place.size)}
+        under = {**under, **computed_by(settings, place.size, prepared.task.teacher)}
         self.quantities["train_seconds"] = Measured(value=effort.seconds, unit="s", conditions=under)
         return trained
 
@@ -219,11 +219,13 @@ class Trial:
         return {"watch": {"grids": grids, "scores": scores}} if effort.look_seconds else {}
 
     def trained_macs(self, prepared: Prepared) -> int:
-        """Multiply-adds of the network for one sample of the size that it is trained on."""
-        latent, counted = prepared.task.shape[-1], self.quantities["macs"]
+        """Multiply-adds of the network for one sample of the size that it is trained on; and a third of its teacher's,
+        which takes a pass forward where the network takes three times that."""
+        latent, counted, teacher = prepared.task.shape[-1], self.quantities["macs"], prepared.task.teacher
+        taught = 0 if teacher is None else teacher.macs // 3
         if isinstance(counted, Counted) and counted.conditions.get("latent") == latent:
-            return int(counted.value)
-        return cost_of(self.spec.architecture, latent).macs
+            return int(counted.value) + taught
+        return cost_of(self.spec.architecture, latent).macs + taught
 
     def hear_speed(self, step: int, speed: Speed) -> None:
         """For people and dashboards: no part of the curve, which is the same however fast it was drawn."""

@@ -20,6 +20,7 @@ from harness.training.batches import TrainingData
 from harness.training.listeners import Watcher
 from harness.training.objective import Objective
 from harness.training.outcomes import Trained
+from harness.training.teacher import TeacherDescription
 
 if TYPE_CHECKING:
     from harness.trials.settings import Settings
@@ -68,6 +69,11 @@ class Task(Protocol):
     @property
     def samples(self) -> int:
         """How many a score is computed from."""
+        ...
+
+    @property
+    def teacher(self) -> TeacherDescription | None:
+        """Of an objective that has one. UserError for one that cannot teach here."""
         ...
 
     @property

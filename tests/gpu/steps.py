@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from statistics import median, quantiles
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -17,15 +18,19 @@ from torch import nn
 from harness.architecture.config import ArchitectureConfig
 from harness.diffusion.flow_matching import flow_matching_loss
 from harness.models.parameters import weight_decays
+from harness.models.taps import taps_of
 from harness.training.device import autocast, device_name, placed, precision_name, resolve_precision
 from harness.training.listeners import Listeners
 from harness.training.loop import Training
-from harness.training.objective_config import FlowMatchingConfig
+from harness.training.objective_config import DistillationConfig, FlowMatchingConfig
+from harness.training.objectives.distillation import Distillation, Learner
 from harness.training.objectives.flow_matching import FlowMatching
 from harness.training.parallel_config import NoParallel
 from harness.training.recipe import Recipe
 from harness.training.speed import WITH_BACKWARD, stated_peak
 from harness.training.stopping import SigtermFlag
+from harness.training.teacher_config import TrainedTeacher
+from harness.training.teachers.trained import TrainedNetworkTeacher
 
 ROWS = 256
 """Pictures in memory: what a step reads does not depend on how many there are."""
@@ -46,6 +51,7 @@ class Cell:
     compile: bool = False
     cuda_graph: bool = False
     by: str = "harness"  # or `diffusers`, the network; or `plain loop`
+    teacher: ArchitectureConfig | None = None  # whose output and features are learnt, too; the plain loop asks it only
 
     @property
     def how(self) -> str:
@@ -97,7 +103,7 @@ def _harness_steps(cell: Cell, folder: Path, device: str) -> Generator[None, Non
     recipe, data, on = cell.recipe(device), cell.data(), torch.device(device)
     training = Training(
         placed(_network(cell, device), recipe, on),
-        FlowMatching(FlowMatchingConfig(), data, Table(cell.config), recipe, on),
+        _objective(cell, data, recipe, on),
         data, recipe, cell.config.fingerprint, 0, folder, on, NoParallel(), cell.macs,
         SigtermFlag(), Listeners(),
     )  # fmt: skip
@@ -105,6 +111,26 @@ def _harness_steps(cell: Cell, folder: Path, device: str) -> Generator[None, Non
         for step, batch in enumerate(batches, start=1):
             training.advance(step, batch)
             yield
+
+
+def _objective(cell: Cell, data: Data, recipe: Recipe, on: torch.device) -> FlowMatching:
+    given = (data, Table(cell.config), recipe, on)
+    if cell.teacher is None:
+        return FlowMatching(FlowMatchingConfig(), *given)
+    config, learner = (
+        DistillationConfig(teacher=TrainedTeacher(name="random")),
+        Learner(taps=taps_of(cell.config), seed=0),
+    )
+    return Distillation(config, *given, teacher_of(cell.teacher, resolve_precision(recipe, on), on), learner)
+
+
+def teacher_of(config: ArchitectureConfig, precision: torch.dtype, on: torch.device) -> TrainedNetworkTeacher:
+    """A network of random weights, as one that was trained here teaches."""
+    network = network_of(config).to(on, precision).eval().requires_grad_(False)
+    described: Any = SimpleNamespace(
+        identity="random", taps=taps_of(config), architecture=config, config=TrainedTeacher(name="random")
+    )
+    return TrainedNetworkTeacher(network, described, Table(config).to(on), precision)
 
 
 def _plain_steps(cell: Cell, device: str) -> Generator[None, None, None]:
@@ -123,12 +149,16 @@ def _plain_steps(cell: Cell, device: str) -> Generator[None, None, None]:
         for decay in (True, False)
     ]
     optimizer = torch.optim.AdamW([group for group in groups if group["params"]], betas=recipe.betas, fused=True)
+    teacher = None if cell.teacher is None else network_of(cell.teacher).to(on, precision).eval()
     while True:
         rows = torch.randint(ROWS, (cell.batch,), device=on)
         x0 = pixels[rows].float() / 127.5 - 1
         moments = torch.sigmoid(torch.randn(cell.batch, device=on))
         context, mask = prompts.context(labels[rows], torch.rand(cell.batch, device=on) < recipe.cfg_dropout)
         with autocast(on, precision):
+            if teacher is not None:
+                with torch.no_grad():
+                    teacher(x0, moments, context, mask)
             loss = flow_matching_loss(network, x0, torch.randn_like(x0), moments, context, mask)
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)

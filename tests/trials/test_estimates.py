@@ -67,6 +67,24 @@ def test_compute_is_the_formula_of_the_page(store):
     assert estimate([half], settings, IMAGENET, store).training_flops == 6 * 1e10 * 1024 * 75_000
 
 
+def test_a_teacher_is_a_forward_pass_a_picture_and_tells_which_rates_are_alike(store, tmp_path):
+    """It is told in the sum and for itself; a training's own rate counts what its teacher did."""
+    settings = settings_of(["recipe.device=cpu"], {"recipe.batch_size": 64})
+    plain = Training(params=1, macs=10_000_000, steps=100, fingerprint="f")
+    taught = replace(plain, teacher_macs=30_000_000)
+    estimated = estimate([plain, taught], settings, pictures_of(settings), store)
+    own, teachers = 6 * 1e7 * 64 * 100, 2 * 3e7 * 64 * 100
+    assert (estimated.training_flops, estimated.taught_flops) == (2 * own + teachers, teachers)
+    assert estimated.step_flops == (own + teachers) / 100
+    lines = "\n".join(estimate_lines(estimated, settings))
+    assert "of it 384 GFLOP of teachers' forward passes, 2 FLOP a multiply-add" in lines
+    assert "teachers" not in "\n".join(
+        estimate_lines(estimate([plain], settings, pictures_of(settings), store), settings)
+    )
+    twice = replace(taught, batch_size=128)
+    assert estimate([twice], settings, pictures_of(settings), store).training_flops == 2 * (own + teachers)
+
+
 def test_guidance_doubles_what_scores_take():
     plain, guided = (settings_of([*FIG3, f"sampling.guidance_scale={scale}"]) for scale in (1, 1.5))
     assert scoring_flops(10, guided) == 2 * scoring_flops(10, plain)
@@ -138,7 +156,7 @@ def test_throughput_is_what_is_said_else_measured_else_assumed(store, workplace)
     )
     assert throughput_of(cpu, store).flops == pytest.approx(flops / 50)
     assert throughput_of(settings_of([*FIG3, "launcher.tflops=7"]), store).flops == 7e12
-    own = {spec.architecture.fingerprint}
+    own = [training_of(spec.architecture, 8, spec.settings.recipe)]
     told = "measured: the median of 1 training of this very network, batch and cut in float32 in the store on cpu"
     alike = settings_of(["recipe.device=cpu", "recipe.batch_size=8", "recipe.precision=auto"])
     assert throughput_of(alike, store, own).source == told
@@ -149,7 +167,10 @@ def test_throughput_is_what_is_said_else_measured_else_assumed(store, workplace)
         scaled = settings_of(["recipe.device=cpu", "recipe.batch_size=8", *words])
         assert throughput_of(scaled, store, own).source.startswith("scaled from other networks"), other
     assert throughput_of(gpu, store, own) == on_gpu, "of it in bfloat16 there is none"
-    assert throughput_of(cpu, store, {*own, "another"}).source.endswith("the median of 1 training in the store on cpu")
+    others = [*own, replace(own[0], fingerprint="another")]
+    assert throughput_of(cpu, store, others).source.endswith("the median of 1 training in the store on cpu")
+    taught = [replace(own[0], teacher_macs=7)]
+    assert throughput_of(alike, store, taught).source.startswith("scaled from other networks"), "it had no teacher"
 
 
 def test_the_hours_of_all_processes_count_and_a_job_is_shorter_by_them(store):
@@ -185,6 +206,19 @@ def test_looking_at_a_training_is_no_training(store, workplace):
     seconds = {"stage_seconds": {"train": 50.0, "watch": 10.0}}
     store.put(record_of(tiny_spec(), "complete", counts, provenance=seconds))
     assert throughput_of(settings_of(["recipe.device=cpu"]), store).flops == pytest.approx(6e9 * 8 * 6 / 40)
+
+
+def test_a_training_with_a_teacher_did_more_in_its_seconds_and_is_like_those_with_it(store, workplace):
+    spec, under = tiny_spec("recipe.steps=6"), {"device": "cpu", "teacher_macs": 3_000_000_000}
+    macs = Counted(value=1_000_000_000, unit="multiply-adds", conditions={"latent": 8})
+    taken = Measured(value=50.0, unit="s", conditions=under)
+    store.put(record_of(spec, "complete", {"macs": macs, "train_seconds": taken}))
+    settings = settings_of(["recipe.device=cpu", "recipe.batch_size=8"])
+    plain = training_of(spec.architecture, 8, spec.settings.recipe)
+    told = throughput_of(settings, store, [replace(plain, teacher_macs=3_000_000_000)])
+    assert told.flops == pytest.approx((6e9 + 2 * 3e9) * 8 * 6 / 50)
+    assert told.source.startswith("measured: the median of 1 training of this very network")
+    assert throughput_of(settings, store, [plain]).source.startswith("scaled from other networks")
 
 
 def test_a_training_that_recomputed_its_blocks_did_more_in_its_seconds(store, workplace):
@@ -267,7 +301,7 @@ def test_a_dry_run_shows_hours_disk_and_jobs(workplace, capsys):
     printed = capsys.readouterr().out
     assert "2 of 2 would run" in printed
     spec = tiny_spec()
-    one = training_of(spec.architecture, 8, 6)
+    one = training_of(spec.architecture, 8, spec.settings.recipe)
     assert one.params > 0
     assert "hours of one processor, an estimate: " in printed
     assert "at 0.001 TFLOP/s a process (launcher.tflops)" in printed
@@ -299,8 +333,11 @@ def dry_run(capsys, *words, ends=0):
 
 
 def test_without_the_data_what_a_limit_refuses_is_told_and_not_counted(workplace, capsys):
-    study, _ = ablation_study("tiny", ELSEWHERE[1:])
-    params = [training_of(fitted_to_latents(one, 16), 32, 1).params for _, one in study.architecture.architectures()]
+    study, settings = ablation_study("tiny", ELSEWHERE[1:])
+    params = [
+        training_of(fitted_to_latents(one, 16), 32, settings.recipe).params
+        for _, one in study.architecture.architectures()
+    ]
     assert len(set(params)) == 2
     everything = dry_run(capsys, "ablate", "tiny")
     assert "2 trainings of" in everything

@@ -72,6 +72,26 @@ def test_states_are_arithmetic_and_cut_as_the_processes_cut_them():
     assert ddp.parts["batch"] * 4 == alone.parts["batch"]
 
 
+def test_a_teacher_is_its_weights_in_its_own_precision_shared_if_it_is_to_be():
+    teacher = SimpleNamespace(
+        params=1001, macs=5, precision=lambda planned: "bfloat16" if planned == "bfloat16" else "float32"
+    )
+
+    def of(*overrides, processes=1):
+        words = ["recipe.device=cpu", "objective=distillation", "objective.teacher.name=x", *overrides]
+        settings = settings_of(words, {"recipe.batch_size": 64})
+        if processes > 1:
+            launcher = SlurmLauncher(processes=processes, gpus=0)
+            settings = replace(settings, parallel=DdpParallel(), launcher=launcher)
+        return memory_of(CONFIG, 8, settings, (), teacher).parts["teacher"]
+
+    assert of() == 4 * 1001
+    assert of("recipe.precision=bfloat16") == 2 * 1001
+    assert of(processes=4) == 4 * 1001
+    assert of("objective.teacher.sharded=true", processes=4) == 1001
+    assert "teacher" not in memory().parts
+
+
 def test_micro_batches_take_less():
     assert memory("recipe.micro_batch=8").together == 8
     assert memory("recipe.micro_batch=8").parts["activations"] < memory().parts["activations"] / 7

@@ -165,6 +165,8 @@ class Unblur:
     def fitted(self, architecture: ArchitectureConfig) -> ArchitectureConfig:
         return with_edits(architecture, {"latent_channels": self.data.channels})
 
+    teacher = None
+
     def objective(self, _architecture, _seed) -> Any:
         return builder_of(self.settings.objective)(self.settings.objective, self.data, self.device)
 

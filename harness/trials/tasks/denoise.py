@@ -42,16 +42,16 @@ from harness.records.store import write_atomic
 from harness.training.batches import TrainingData
 from harness.training.device import resolve_device
 from harness.training.objective import Objective
-from harness.training.objective_config import DistillationConfig, teacher_of
+from harness.training.objective_config import DistillationConfig
 from harness.training.objectives.distillation import Learner, check_taps
 from harness.training.outcomes import Trained
-from harness.training.teacher import Student, TeacherDescription
+from harness.training.teacher import TeacherDescription
 from harness.trials.samples import by_class, initialised_network, write_grid
 from harness.trials.scores.parts import Arrays, Parts, part_ranges, scorer_of
 from harness.trials.settings import Settings
 from harness.trials.spec import cache_folder
 from harness.trials.task import Work
-from harness.trials.trained import trained_network
+from harness.trials.teachers import described_teacher
 from harness.trials.watching import Hear, Keep, PictureWatcher
 
 SAMPLES = "samples"
@@ -60,8 +60,6 @@ SAMPLES_LOG = "samples.log"
 """Beside that folder: which attempt sampled which part."""
 KEPT_SAMPLES = 1024
 """Of a trial's samples, where there are too many to keep all."""
-TEACHERS = "the folder that it was published as"
-"""What else can name a teacher, for the sentence about a name that is nothing."""
 GRID_ROWS = 8
 GRID_MOST_COLUMNS = 12
 UNTRAINED_SEED = 0
@@ -148,19 +146,7 @@ class Denoise:
     @cached_property
     def teacher(self) -> TeacherDescription | None:
         """Of an objective that has one. UserError for one that cannot teach here."""
-        if (config := teacher_of(self.settings.objective)) is None:
-            return None
-        student = Student(
-            shape=self.shape,
-            autoencoder=self.latents_section,
-            class_names=self.images.class_names,
-            text=self.settings.text,
-            recipe=self.settings.recipe,
-            cache=cache_folder(self.settings.out),
-            weights_of=lambda name: trained_network(name, self.settings.out, TEACHERS).weights,
-        )
-        described: TeacherDescription = builder_of(config)(config, student)
-        return described
+        return described_teacher(self.settings, self.shape, self.latents_section, self.images.class_names)
 
     @property
     def scored_by(self) -> dict[str, Any]:
