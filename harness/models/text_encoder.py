@@ -141,12 +141,14 @@ class TextEncoder:
         self.files = files
         self.is_penultimate, self.sees_padding, self.is_pooled = hidden == "penultimate", sees_padding, pooled
         self.cut = cut
-        with _loading(files.folder):
+        with _loading(files.tokenizer):
             tokenizer: Any = AutoTokenizer.from_pretrained(files.tokenizer, local_files_only=True)
+        with _loading(files.folder):
             config: Any = AutoConfig.from_pretrained(files.folder, local_files_only=True)
         self.tokenizer = tokenizer
         self.kind: str = config.model_type
         self.config: Any = config.get_text_config()
+        _check_vocabulary(files, len(tokenizer), int(self.config.vocab_size))
         if pooled and "clip" not in self.kind:
             raise UserError(f"pooled=true is for a CLIP's text tower, which projects, and {files.name} is {self.kind}")
         self.tokenizer.padding_side = "right"
@@ -238,9 +240,21 @@ def _loading(folder: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if list(folder.glob("*.model")) and not (folder / "tokenizer.json").exists():
+            reason = f"it has no tokenizer.json, and its *.model needs `pip install sentencepiece` ({reason})"
         raise UserError(f"{folder} does not load as a text encoder: {reason}") from error
     finally:
         logging.set_verbosity(verbosity)
+
+
+def _check_vocabulary(files: TextEncoderFiles, tokenizer: int, encoder: int) -> None:
+    """Refuse a tokenizer that is not the encoder's: of files that lack it, transformers makes one of a few signs."""
+    if tokenizer > encoder or tokenizer < encoder / 2:
+        lacking = "" if (files.tokenizer / "tokenizer.json").exists() else ": its tokenizer.json is missing"
+        raise UserError(
+            f"the tokenizer in {files.tokenizer} knows {tokenizer:,} tokens, and its encoder {encoder:,}{lacking}; "
+            "fetch the encoder again"
+        )
 
 
 def _check_whole(folder: Path, model: torch.nn.Module, loaded: Mapping[str, Any]) -> None:

@@ -175,6 +175,14 @@ def test_bad_encoders_are_one_sentence_each(pipeline, folder, tmp_path):
         (tmp_path / "alone" / name).write_bytes((tmp_path / "plain" / name).read_bytes())
     with pytest.raises(UserError, match="has no tokenizer"):
         huggingface_files(str(tmp_path / "alone"))
+    for name, saved in (("t5", save_t5), ("clip", save_clip), ("gemma", save_gemma)):
+        saved(tmp_path / name)
+        (tmp_path / name / "tokenizer.json").unlink()  # transformers would make one of a few signs
+        with pytest.raises(UserError, match=r"knows \d tokens, and its encoder .*: its tokenizer\.json is missing"):
+            TextEncoder(huggingface_files(str(tmp_path / name)))
+    (tmp_path / "t5" / "spiece.model").write_bytes(b"of sentencepiece")
+    with pytest.raises(UserError, match=r"has no tokenizer\.json, and its \*\.model needs `pip install sentencepiece`"):
+        TextEncoder(huggingface_files(str(tmp_path / "t5")))
     with pytest.raises(UserError, match=r"text_encoder_4 has no config\.json"):
         huggingface_files(str(folder), "text_encoder_4")
     text = HuggingFaceText(name=str(folder), subfolder="text_encoder", template="{}")

@@ -123,7 +123,7 @@ class SdxlDescription(DiffusersDescription):
         return (original, original, *self.config.crop, target, target)
 
     def velocity(self, network: nn.Module, prompts: PromptTable, precision: torch.dtype) -> Velocity:
-        sizes = torch.tensor(self.sizes, dtype=torch.float32, device=prompts.empty.device)
+        sizes, prediction = torch.tensor(self.sizes, dtype=torch.float32, device=prompts.empty.device), self.prediction
 
         def velocity(x_t: Tensor, time: Tensor, labels: Tensor, drop: Tensor) -> Tensor:
             added = {
@@ -137,7 +137,7 @@ class SdxlDescription(DiffusersDescription):
                 )[0]
                 return out.float()
 
-            return velocity_of(predicted, self.prediction)(x_t, time, prompts.context(labels, drop)[0], None)
+            return velocity_of(predicted, prediction)(x_t, time, prompts.context(labels, drop)[0], None)
 
         return velocity
 
