@@ -6,6 +6,7 @@ RoPE have equal ones. Files of other programs enter through `harness.models.conv
 installed packages are known by their sha256.
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -285,14 +286,17 @@ def hub_folder(
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         article = "an" if what[0] in "aeiou" else "a"
         raise UserError(f"{setting}={name} is no folder; give the folder or the hub's name of {article} {what}")
+    nested = any("/" in pattern for pattern in patterns)
+    ignored = None if nested else ["*/*"]  # the hub's * takes a / too
+    fetched = functools.partial(snapshot_download, name, allow_patterns=list(patterns), ignore_patterns=ignored)
     try:
-        cached = Path(snapshot_download(name, allow_patterns=list(patterns), local_files_only=True))
+        cached = Path(fetched(local_files_only=True))
         if complete(cached):
             return cached
     except Exception:  # not in the cache, or not whole: the hub's own errors are of many kinds
         pass
     try:
-        return Path(snapshot_download(name, allow_patterns=list(patterns)))
+        return Path(fetched())
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(

@@ -53,7 +53,8 @@ class Sd3Teacher(TeacherConfig):
     """What reads its prompts: another pipeline that has the text encoders, or a list of these, CLIP-L, CLIP-G and T5,
     the last of which may be missing: then its tokens are zeros, as in diffusers. null: its own pipeline's."""
     autoencoder: str | None = field(default=None, metadata=NOT_IDENTITY)
-    """What made the latents that it denoises, a folder or a name on the hub; null: its pipeline's vae."""
+    """What made the latents that it denoises: a folder, or a name on the hub (of a pipeline with /vae behind it);
+    null: its pipeline's vae."""
     template: str | None = None
     """Of its prompts, with {} where the class's name goes; null: the student's."""
     t5_tokens: int = 256
@@ -82,7 +83,8 @@ class SdxlTeacher(TeacherConfig):
     """What reads its prompts: another pipeline that has the text encoders, or a list of these, CLIP-L and CLIP-G; null:
     its own pipeline's."""
     autoencoder: str | None = field(default=None, metadata=NOT_IDENTITY)
-    """What made the latents that it denoises, a folder or a name on the hub; null: its pipeline's vae."""
+    """What made the latents that it denoises: a folder, or a name on the hub (of a pipeline with /vae behind it);
+    null: its pipeline's vae."""
     template: str | None = None
     """Of its prompts, with {} where the class's name goes; null: the student's."""
     prediction: Literal["epsilon", "v"] | None = None

@@ -1,5 +1,6 @@
 """Frozen text encoders: the packaged one, a folder, a name without network."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,26 @@ def test_a_name_without_network_and_a_folder_without_an_encoder_are_one_sentence
         huggingface_files(str(tmp_path))
     with pytest.raises(UserError, match="is no folder"):
         huggingface_files(str(tmp_path / "missing"))
+
+
+def test_what_the_hubs_cache_has_of_another_part_is_fetched(clip_folder, tmp_path, monkeypatch):
+    """As of a pipeline whose autoencoder alone was asked for before; and of an encoder nothing in folders below."""
+    asked = []
+
+    def download(name, *, allow_patterns, ignore_patterns, local_files_only=False):
+        asked.append((allow_patterns, ignore_patterns, local_files_only))
+        if not local_files_only:
+            for part in ("text_encoder", ""):
+                shutil.copytree(clip_folder, tmp_path / part, dirs_exist_ok=True)
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    files = huggingface_files("some/pipeline", "text_encoder")
+    assert files.folder == tmp_path / "text_encoder"
+    assert [local for _, _, local in asked] == [True, False]
+    assert {"text_encoder/model.safetensors", "tokenizer/*.json"} <= set(asked[0][0])
+    huggingface_files("some/encoder")
+    assert asked[-1] == (["*.json", "*.txt", "*.model", "*.safetensors"], ["*/*"], True)
 
 
 def test_weights_that_are_not_the_configurations_are_refused(clip_folder, tmp_path):

@@ -120,6 +120,8 @@ def autoencoder_identity(files: NetworkFiles, given: str | None) -> Mapping[str,
     name, inside = (given, None) if given is not None else (files.name, "vae")
     if given is not None and (Path(given).expanduser() / "vae").is_dir():
         inside = "vae"
+    elif given is not None and not Path(given).expanduser().is_dir() and given.count("/") == 2:
+        name, _, inside = given.rpartition("/")  # of a pipeline on the hub
     return describe(KlAutoencoder(name=name, subfolder=inside)).identity()
 
 
