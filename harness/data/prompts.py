@@ -79,14 +79,18 @@ class PromptTable:
     def __len__(self) -> int:
         return self.embeddings.shape[0]
 
-    @property
-    def stays_on_disk(self) -> bool:
-        return self.embeddings.nbytes > MOST_IN_MEMORY
-
-    def to(self, device: torch.device | str) -> "PromptTable":
-        """On that device, but for embeddings that stay on the disk: their rows are copied there batch by batch."""
-        kept = {"embeddings"} if self.stays_on_disk else set()
-        moved: dict[str, Any] = {name: each.to(device) for name, each in self.tensors.items() if name not in kept}
+    def to(
+        self, device: torch.device | str, *, dtype: torch.dtype | None = None, most: int | None = None
+    ) -> "PromptTable":
+        """On that device, in that type, or as it is; but for embeddings that take more than `most` bytes in it, which
+        stay on the disk: their rows are copied there batch by batch. None: MOST_IN_MEMORY."""
+        kind = dtype or self.embeddings.dtype
+        stay = self.embeddings.numel() * kind.itemsize > (MOST_IN_MEMORY if most is None else most)
+        moved: dict[str, Any] = {
+            name: tensor.to(device, kind if tensor.is_floating_point() else tensor.dtype)
+            for name, tensor in self.tensors.items()
+            if not (stay and name == "embeddings")
+        }
         return replace(self, **moved)
 
     @property
@@ -107,7 +111,7 @@ class PromptTable:
         disk they may be on the CPU, and a GPU is not waited for then.
         """
         on = self.empty.device
-        context = self.embeddings[labels.to(self.embeddings.device)].to(on)
+        context = self.embeddings[labels.to(self.embeddings.device)].to(self.empty)
         mask = self.mask[labels.to(on)]
         if drop is not None:
             drop = drop.to(on)

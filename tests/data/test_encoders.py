@@ -115,13 +115,17 @@ def test_a_table_that_stays_on_the_disk_gives_the_same_rows(tmp_path, monkeypatc
     labels, drop = torch.tensor([71, 0, 3, 71]), torch.tensor([False, False, True, False])
     monkeypatch.setattr(prompts_module, "MOST_IN_MEMORY", held.embeddings.nbytes - 1)
     mapped = class_prompts(config, names, tmp_path / "anew")
-    assert mapped.stays_on_disk
     assert mapped.identity == held.identity
     for one, other in zip(mapped.context(labels, drop), held.context(labels, drop), strict=True):
         assert one.equal(other)
     moved = mapped.to("meta")
     assert moved.embeddings.data_ptr() == mapped.embeddings.data_ptr()
     assert moved.mask.is_meta
+    halved = mapped.to("cpu", dtype=torch.bfloat16)  # which fits
+    assert halved.embeddings.dtype == torch.bfloat16
+    read = mapped.to("cpu", dtype=torch.bfloat16, most=1)
+    assert read.embeddings.data_ptr() == mapped.embeddings.data_ptr()
+    assert read.context(labels, drop)[0].equal(halved.context(labels, drop)[0])
     assert (tmp_path / "prompts").joinpath(next((tmp_path / "prompts").iterdir())).read_bytes() == next(
         (tmp_path / "anew" / "prompts").iterdir()
     ).read_bytes()
