@@ -98,11 +98,17 @@ class CurvedPath:
     def at_each(self, straight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """s, alpha and sigma, float64 (B,), for t (B,) on their device: as `own` and `alpha_sigma` have them."""
         t = (straight.cpu() if straight.device.type == "mps" else straight).double()  # Metal has no float64
-        times, log_alphas = (torch.from_numpy(each).to(t.device) for each in (self.times, self.log_alphas))
+        times, log_alphas = self._on(t.device)
         ratio = t / (1 - t)
         own = _interpolated(-0.5 * torch.log1p(ratio.square()), log_alphas.flip(0), times.flip(0))
         log_alpha = _interpolated(own, times, log_alphas)
         return own, log_alpha.exp(), (-torch.expm1(2 * log_alpha)).sqrt()
+
+    @cache  # noqa: B019 - there are a handful of paths, and `path_of` keeps them too
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Times and log alphas there: copied once, since a recorded step may copy nothing."""
+        times, log_alphas = (torch.from_numpy(each).to(device) for each in (self.times, self.log_alphas))
+        return times, log_alphas
 
     def straight(self, own: float) -> float:  # (1)
         alpha, sigma = self.alpha_sigma(own)

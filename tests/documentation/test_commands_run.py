@@ -53,10 +53,11 @@ def place(tmp_path_factory):
 def cut_short(words: list[str], home: Path, work: Path) -> list[str]:
     """The command as it stands, but for placeholders and length."""
     words = [word.replace("~", str(home)) for word in words if word != "--watch"]
-    if "KEY" in words:
+    if any(word == "KEY" or word.endswith("=KEY") for word in words):
         trained = [each for each in Store(work / "runs" / "store").trials() if "ema.safetensors" in each.artifacts]
         keys = [each.key for each in trained if each.protocol["data"]["kind"] == "digits"]
-        words = [keys.pop() if word == "KEY" else word for word in words]
+        key = keys.pop()
+        words = [key if word == "KEY" else word.replace("=KEY", f"={key}") for word in words]
     words = [str(home / "my_images" / "red car") if word == "FOLDER" else word for word in words]
     if "--dry-run" in words:  # trains nothing
         return words

@@ -3,12 +3,12 @@
 import contextlib
 import copy
 import dataclasses
+import functools
 import gc
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from statistics import median, quantiles
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -16,9 +16,11 @@ from small_training import Data, Table, network_of
 from torch import nn
 
 from harness.architecture.config import ArchitectureConfig
+from harness.architecture.prediction import VELOCITY
 from harness.diffusion.flow_matching import flow_matching_loss
+from harness.diffusion.prediction import velocity_of
 from harness.models.parameters import weight_decays
-from harness.models.taps import taps_of
+from harness.models.taps import Tap, taps_of
 from harness.training.device import autocast, device_name, placed, precision_name, resolve_precision
 from harness.training.listeners import Listeners
 from harness.training.loop import Training
@@ -30,7 +32,7 @@ from harness.training.recipe import Recipe
 from harness.training.speed import WITH_BACKWARD, stated_peak
 from harness.training.stopping import SigtermFlag
 from harness.training.teacher_config import TrainedTeacher
-from harness.training.teachers.trained import TrainedNetworkTeacher
+from harness.training.teachers.guided import GuidedTeacher
 
 ROWS = 256
 """Pictures in memory: what a step reads does not depend on how many there are."""
@@ -124,13 +126,15 @@ def _objective(cell: Cell, data: Data, recipe: Recipe, on: torch.device) -> Flow
     return Distillation(config, *given, teacher_of(cell.teacher, resolve_precision(recipe, on), on), learner)
 
 
-def teacher_of(config: ArchitectureConfig, precision: torch.dtype, on: torch.device) -> TrainedNetworkTeacher:
+def teacher_of(config: ArchitectureConfig, precision: torch.dtype, on: torch.device) -> GuidedTeacher:
     """A network of random weights, as one that was trained here teaches."""
-    network = network_of(config).to(on, precision).eval().requires_grad_(False)
-    described: Any = SimpleNamespace(
-        identity="random", taps=taps_of(config), architecture=config, config=TrainedTeacher(name="random")
-    )
-    return TrainedNetworkTeacher(network, described, Table(config).to(on), precision)
+    network, prompts = network_of(config).to(on, precision).eval().requires_grad_(False), Table(config).to(on)
+    of_prompts = velocity_of(network, VELOCITY)
+    return GuidedTeacher(
+        network, lambda x_t, time, labels, drop: of_prompts(x_t, time, *prompts.context(labels, drop)),
+        functools.partial(Tap, network), identity="random", taps=taps_of(config), guidance_scale=1.0,
+        computes_in=precision,
+    )  # fmt: skip
 
 
 def _plain_steps(cell: Cell, device: str) -> Generator[None, None, None]:

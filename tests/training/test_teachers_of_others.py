@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import small_teacher
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
@@ -27,7 +28,7 @@ from harness.records.errors import UserError
 from harness.records.plain import from_plain
 from harness.training.recipe import Recipe
 from harness.training.teacher import Student
-from harness.training.teacher_config import Sd3Teacher, SdxlTeacher, TeacherConfig
+from harness.training.teacher_config import Sd3Teacher, SdxlTeacher, TeacherConfig, TrainedTeacher
 from harness.training.teachers.diffusers_teacher import DiffusersDescription
 
 NAMES = ("cat", "two green dogs", "sea")
@@ -276,6 +277,14 @@ def test_parameters_and_multiply_adds_are_counted_without_weights(saved, student
     assert described(saved, student, kind, precision="recipe").precision("bfloat16") == "bfloat16"
 
 
+def alone_of(teacher, asked):
+    """What it answers in one process."""
+    (x_t, *others), place = asked, list(teacher.taps)[-1]
+    found = teacher(x_t.requires_grad_(True), *others, [place], differentiable=True)
+    (found.velocity.sum() + found.features[place].sum()).backward()
+    return {"velocity": found.velocity, "feature": found.features[place], "gradient": x_t.grad}
+
+
 @pytest.mark.slow
 def test_two_processes_share_its_weights_and_answer_alike(saved, student, tmp_path):
     """By FSDP; through it gradients go too."""
@@ -284,12 +293,10 @@ def test_two_processes_share_its_weights_and_answer_alike(saved, student, tmp_pa
     for kind, (config, _) in KINDS.items():
         settings = {"name": str(saved[kind][0]), "precision": "float32", "guidance_scale": 2.0}
         asked[kind] = (config(**settings, sharded=True), told, samples())
-        x_t, *others = samples()
-        teacher = described(saved, student, kind, **settings).load(CPU)
-        place = list(teacher.taps)[-1]
-        found = teacher(x_t.requires_grad_(True), *others, [place], differentiable=True)
-        (found.velocity.sum() + found.features[place].sum()).backward()
-        alone[kind] = {"velocity": found.velocity, "feature": found.features[place], "gradient": x_t.grad}
+        alone[kind] = alone_of(described(saved, student, kind, **settings).load(CPU), samples())
+    own = TrainedTeacher(name=str(small_teacher.written(tmp_path)), guidance_scale=2.0)
+    asked["trained"] = (replace(own, sharded=True), small_teacher.STUDENT, small_teacher.samples())
+    alone["trained"] = alone_of(builder_of(own)(own, small_teacher.STUDENT).load(CPU), small_teacher.samples())
     torch.save(asked, tmp_path / "asked.pt")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -7,45 +7,23 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from small_teacher import CPU, DIT, LATENTS, NAMES, STUDENT, samples, written
 
-from harness.architecture.catalogue import architecture
 from harness.architecture.edits import with_edits
 from harness.architecture.kinds import builder_of
 from harness.architecture.prediction import VELOCITY, Epsilon, VPrediction
-from harness.data.config import ClassTableText, MiniLmText
-from harness.data.prompts import class_prompts, class_table
+from harness.data.config import MiniLmText
+from harness.data.prompts import class_prompts
 from harness.diffusion.prediction import velocity_of
 from harness.models.build import build
 from harness.models.parameters import filled_copy
-from harness.models.weights import Training, read_weights, write_weights
+from harness.models.weights import read_weights, write_weights
 from harness.records.errors import UserError
 from harness.training.recipe import Recipe
 from harness.training.teacher import Student
 from harness.training.teacher_config import TrainedTeacher
 from harness.training.teachers.guided import GuidedTeacher
 from harness.training.teachers.trained import TrainedDescription
-
-NAMES = ("one", "two", "three", "four")
-DIT = with_edits(
-    architecture("laptop/dit"),
-    {"depth": 2, "width": 16, "heads": 2, "condition": "class_table", "context_length": 1, "context_width": 5},
-)
-STUDENT = Student(
-    shape=(1, 8, 8), autoencoder=None, class_names=("three", "one"), text=ClassTableText(),
-    recipe=Recipe(steps=1, batch_size=4), cache=Path("nowhere"), weights_of=Path,
-)  # fmt: skip
-CPU = torch.device("cpu")
-LATENTS = {"kind": "kl", "weights": "abc", "channels": 1, "scale": 0.5, "shift": 0.0, "encoding": "mean"}
-
-
-def written(folder: Path, config: Any = DIT, **training: Any) -> Path:
-    torch.manual_seed(0)
-    network = filled_copy(build(config))
-    said = {"trial": "0" * 16, "latent": 8, "text": class_table(NAMES).identity} | training
-    path = folder / "teacher.safetensors"
-    write_weights(path, network.state_dict(), config, Training(**said))
-    return path
 
 
 def described(path: Path, student: Student = STUDENT, **settings: Any) -> TrainedDescription:
@@ -55,18 +33,6 @@ def described(path: Path, student: Student = STUDENT, **settings: Any) -> Traine
 
 def teacher_of(path: Path, student: Student = STUDENT, **settings: Any) -> GuidedTeacher:
     return described(path, student, **settings).load(CPU)
-
-
-def samples() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """x_t, times, classes of the student's data, and which prompts are the empty one."""
-    random = torch.Generator().manual_seed(1)
-    times = torch.tensor([0.9, 0.5, 0.1, 0.3])
-    return (
-        torch.randn(4, 1, 8, 8, generator=random),
-        times,
-        torch.tensor([0, 1, 1, 0]),
-        torch.tensor([False] * 3 + [True]),
-    )
 
 
 ROWS = [2, 0, 0, 4]

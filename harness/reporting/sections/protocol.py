@@ -23,6 +23,8 @@ LINES: Mapping[str, tuple[str, Sequence[str]]] = {
     "Latents": ("autoencoder", ("kind", "channels", "downsampling", "encoding")),
     "Text": ("text", ("template",)),
     "Training": ("recipe", ("steps", "batch_size", "learning_rate", "schedule", "ema_decay", "cfg_dropout")),
+    "Objective": ("objective", ("kind", "scaling", "features", "output_weight", "feature_weight")),
+    "Teacher": ("teacher", ("kind", "weights", "guidance_scale", "precision")),
     "Sampling": ("sampling", ("solver", "steps", "times", "guidance_scale", "guidance_interval", "labels")),
     "Score": ("quality", ("extractor.kind", "extractor.resolution", "samples", "reference", "reference_samples")),
 }
