@@ -8,6 +8,8 @@
     the end   a bad step beyond those; or a loss above `recipe.divergence` times the first step's, which no batch is to
               blame for
 
+A multiple is one of what is above 0: a loss that may be below it, as a generator's is, is held against none.
+
 Which steps are left out is a function of the training's identity, as all else is: one that is killed at any moment
 finds the same ones again. Where checkpoints lie decides only how much is repeated.
 """
@@ -47,7 +49,7 @@ class Guard:
         self.first_loss = loss if self.first_loss is None else self.first_loss
         if (reason := self._fault(values)) is not None:
             raise BadStepError(step, reason, is_last=len(self.left_out) >= self.recipe.max_rollbacks)
-        if loss > self.recipe.divergence * self.first_loss:
+        if loss > self.recipe.divergence * self.first_loss > 0:
             reason = f"train_loss is {loss:.4g}, above {self.recipe.divergence:g} times the first"
             raise BadStepError(step, reason, is_last=True)
         self.last_good_loss = loss
@@ -60,7 +62,7 @@ class Guard:
         if self.recipe.spike is None or len(self.recent) < self.recipe.spike_window:
             return None
         usual, loss = median(self.recent), values["train_loss"]
-        if loss <= self.recipe.spike * usual:
+        if loss <= self.recipe.spike * usual or usual <= 0:
             return None
         return f"train_loss is {loss:.4g}, above {self.recipe.spike:g} times the {usual:.4g} of the steps before"
 

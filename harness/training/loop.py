@@ -276,6 +276,9 @@ class Training:
         for name in self.interval[0] if self.interval else ():  # none: all its steps are left out
             self._point(name, math.fsum(values[name] for values in self.interval) / len(self.interval))
         self._point("learning_rate", self.recipe.learning_rate_at(self.step))
+        if (remark := self.objective.remark(self.curve)) is not None:
+            self.notes.append(remark)
+            log.warning(remark)
         if self.pace.newest is not None:
             self.listeners.on_speed(self.step, self.pace.newest)
         if self.step % self.recipe.log_every == 0:

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from torch import Tensor, nn
 
 from harness.records.plain import Plain
+from harness.records.record import CurvePoint
 from harness.training.optimizer import AdamW
 from harness.training.randomness import Draws
 
@@ -74,6 +75,11 @@ class Objective(Protocol[Batch]):
 
     def loss(self, network: nn.Module, batch: Batch) -> Losses:
         """In training mode, under the recipe's precision. It may call the network several times."""
+        ...
+
+    def remark(self, curve: Sequence[CurvePoint], /) -> str | None:
+        """What a person should know of the newest point of the curve, a sentence for the record's notes; asked after
+        each, and a function of the curve alone."""
         ...
 
     @property

@@ -1,10 +1,12 @@
 """What a training minimises: the settings. No torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from harness.architecture.kinds import kind_of
+from harness.diffusion.config import SamplingConfig
 from harness.records.errors import UserError, unknown_name
+from harness.records.plain import NOT_IDENTITY, Plain
 from harness.training.teacher_config import TeacherConfig
 
 
@@ -15,6 +17,12 @@ class ObjectiveConfig:
 
     __slots__ = ()
     forms: ClassVar[dict[str, type]] = {}
+
+    @property
+    def validated_by(self) -> dict[str, Plain]:
+        """Conditions of the validation loss, where it is another number than flow matching's: the two are not compared
+        then."""
+        return {}
 
 
 @kind_of(ObjectiveConfig, built_by="harness.training.objectives.flow_matching:FlowMatching")
@@ -66,6 +74,101 @@ class DistillationConfig(ObjectiveConfig):
                       "feature_weight": self.feature_weight != 1}  # fmt: skip
             if named := [name for name, is_set in unread.items() if is_set]:
                 raise UserError(f"objective.{named[0]} means nothing with objective.features=false; leave out one")
+
+
+ADVERSARIAL_LOSSES = ("softplus", "hinge")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DiscriminatorConfig:
+    """Heads on a teacher's features, and how they are trained: `harness.models.discriminator`."""
+
+    taps: tuple[str, ...] | None = None
+    """The places in the teacher that are judged by; null: four, spread over its depth."""
+    width: int = 64
+    """Channels of a head."""
+    learning_rate: float = 1e-3
+    """Their own, which warms up and falls as the recipe's does."""
+    betas: tuple[float, float] = (0.0, 0.99)
+    renoised_mean: float = 0.0
+    """Of the logit of the times at which samples are judged; lower: nearer to data, which judges details."""
+    renoised_deviation: float = 1.0
+    r1_weight: float = 1.0
+    """Of the squared norm of their gradient at real data; 0: none, and a pass less."""
+    r1_sigma: float = 0.1
+    """By how much real data is perturbed for that."""
+    window: int = field(default=100, metadata=NOT_IDENTITY)
+    """Steps over which they win always, or lose always, before that is told."""
+
+    def __post_init__(self) -> None:
+        if self.taps is not None and len(set(self.taps)) < max(1, len(self.taps)):
+            raise UserError(f"objective.discriminator.taps are different places, at least one, not {list(self.taps)}")
+        for name, least in (("width", 4), ("window", 1)):
+            if getattr(self, name) < least:
+                raise UserError(f"objective.discriminator.{name} must be at least {least}, not {getattr(self, name)}")
+        for name in ("learning_rate", "renoised_deviation", "r1_sigma"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise UserError(f"objective.discriminator.{name} must be above 0, not {getattr(self, name)}")
+        if not 0 <= self.r1_weight < float("inf"):
+            raise UserError(f"objective.discriminator.r1_weight must be a number from 0, not {self.r1_weight}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(f"objective.discriminator.betas are from 0 to below 1, not {list(self.betas)}")
+
+
+@kind_of(ObjectiveConfig, built_by="harness.training.objectives.step_distillation:StepDistillation")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepDistillationConfig(ObjectiveConfig):
+    """A student that samples in a few steps: `harness.training.objectives.step_distillation`. It begins with the
+    weights of a trained one (`initial`)."""
+
+    kind: Literal["step_distillation"] = "step_distillation"
+    teacher: TeacherConfig
+    """A frozen network; `objective.teacher.name=KEY` of one that was trained here."""
+    steps: int = 4
+    """Euler steps that the student samples in. Its trials are scored by them unless `sampling` says otherwise."""
+    shift: float = 1.0
+    """Of their times, as `sampling.shift`."""
+    backward_simulation: bool = True
+    """Whether the student is judged where its own steps lead from noise; else at noised data."""
+    teacher_steps: int = 4
+    """Of the teacher, for one of the student's; 1: its velocity, right for a few-step teacher."""
+    distillation_weight: float = 1.0
+    """Of the data's and the teacher's velocity, by SnapGen's timestep-aware scaling; 0: neither."""
+    adversarial_weight: float = 0.5
+    """Of the discriminator's verdict; 0: there is none."""
+    adversarial_loss: Literal["softplus", "hinge"] = "softplus"
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    validation_steps: int = 16
+    """Of the teacher's way from noise to data, whose end the validation loss compares with the student's."""
+
+    def __post_init__(self) -> None:
+        if self.adversarial_loss not in ADVERSARIAL_LOSSES:
+            raise unknown_name("objective.adversarial_loss", self.adversarial_loss, ADVERSARIAL_LOSSES)
+        for name in ("steps", "teacher_steps", "validation_steps"):
+            if getattr(self, name) < 1:
+                raise UserError(f"objective.{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 < self.shift < float("inf"):
+            raise UserError(f"objective.shift must be a number above 0, not {self.shift}")
+        weights = {name: getattr(self, name) for name in ("distillation_weight", "adversarial_weight")}
+        for name, weight in weights.items():
+            if not 0 <= weight < float("inf"):
+                raise UserError(f"objective.{name} must be a number from 0, not {weight}")
+        if not any(weights.values()):
+            raise UserError(f"{' and '.join(f'objective.{name}' for name in weights)} are both 0; give one of them")
+        if self.adversarial_weight == 0 and self.discriminator != DiscriminatorConfig():
+            raise UserError(
+                "objective.discriminator means nothing with objective.adversarial_weight=0; leave out one of them"
+            )
+
+    @property
+    def validated_by(self) -> dict[str, Plain]:
+        return {"validation": f"{self.steps} steps against the teacher's {self.validation_steps}"}
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        """How the student samples."""
+        times: Literal["uniform", "shifted"] = "uniform" if self.shift == 1 else "shifted"
+        return SamplingConfig(solver="euler", steps=self.steps, times=times, shift=self.shift)
 
 
 def teacher_of(objective: ObjectiveConfig) -> TeacherConfig | None:

@@ -201,6 +201,13 @@ def gradients_kept(called: nn.Module, kept: bool) -> AbstractContextManager[None
     return own
 
 
+def at_rest(called: nn.Module) -> None:
+    """Its parameters are shards again under FSDP, which keeps the outermost ones whole until a backward pass: after
+    passes that none follows."""
+    reshard: Any = getattr(called, "reshard", lambda: None)
+    reshard()
+
+
 def whole(tensor: Tensor) -> Tensor:
     """Of a shard all of it, in every process; all must ask."""
     return tensor.full_tensor() if is_shard(tensor) else tensor  # type: ignore[attr-defined]

@@ -17,7 +17,7 @@ from harness.records.errors import UserError
 from harness.training.device import autocast, compile_blocks, device_name
 from harness.training.objective import Loss, Objective, TrainingBatch
 from harness.training.optimizer import AdamW, Optimizer
-from harness.training.parallel import World, check_independent, gradients_kept, parallelize
+from harness.training.parallel import World, at_rest, check_independent, gradients_kept, parallelize
 from harness.training.parallel_config import ParallelConfig
 from harness.training.recipe import Recipe, check_recordable
 from harness.training.recorded import Recorded
@@ -72,6 +72,7 @@ class Update:
         for each, own_loss in self.alone:
             with standing_still(self.network):
                 values |= self._backward(f"{each.name}_loss", own_loss, batch, step)
+            at_rest(self.network)
             values[f"{each.name}_gradient_norm"] = self._step(each.name, step)
         return values
 

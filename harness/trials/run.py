@@ -203,7 +203,8 @@ class Trial:
         effort = trained.effort
         under: dict[str, Any] = {"device": effort.device, "precision": effort.precision, "steps": trained.steps}
         under |= recipe.rounded_otherwise
-        self.quantities["validation_loss"] = Measured(value=trained.validation_loss, unit="1", conditions=under)
+        validated = {**under, **settings.objective.validated_by}
+        self.quantities["validation_loss"] = Measured(value=trained.validation_loss, unit="1", conditions=validated)
         under = {**under, **self.looks(effort)}  # which change the time alone, as what follows
         under = {**under, **computed_by(settings, place.size, prepared.task.teacher)}
         self.quantities["train_seconds"] = Measured(value=effort.seconds, unit="s", conditions=under)

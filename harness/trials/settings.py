@@ -23,7 +23,7 @@ from harness.models.autoencoder_config import AutoencoderConfig, PixelsAutoencod
 from harness.records.errors import UserError, of_file
 from harness.records.plain import check_types, from_plain, tag_of
 from harness.tracking.config import TrackerConfig
-from harness.training.objective_config import FlowMatchingConfig, ObjectiveConfig
+from harness.training.objective_config import FlowMatchingConfig, ObjectiveConfig, StepDistillationConfig
 from harness.training.parallel_config import FsdpParallel, NoParallel, ParallelConfig
 from harness.training.recipe import Recipe, check_recordable
 from harness.trials.compose import CONF, PROTOCOL, compose_plain, default_of, groups, merged, parsed
@@ -36,6 +36,8 @@ T = TypeVar("T")
 MISSING = "missing setting"
 """How a sentence begins about what a file leaves to whoever chooses it: no mistake of the file's."""
 SEEDS = 2**63
+OWN_STEPS = ("solver", "steps", "times", "shift")
+"""Of sampling, those that a student of step distillation is trained for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +86,7 @@ class Settings:
             raise UserError(f"latent is 1 to {LARGEST_LATENT}, or null for the trained one, not {self.latent}")
         check_limits(self.limits, has_twin=self.twin is not None)
         check_objective(self.task, self.objective)
+        _check_initial(self)
         _check_torchrun(self.launcher)
         if self.count_only:
             return
@@ -93,6 +96,15 @@ class Settings:
             self.watch.check(self.quality, self.recipe.batch_size, self.sampling.evaluations)
         if isinstance(self.launcher, SlurmLauncher):
             _check_gpus(self.launcher, self.recipe)
+
+
+def _check_initial(settings: Settings) -> None:
+    """Step distillation teaches a trained network to take fewer steps."""
+    if isinstance(settings.objective, StepDistillationConfig) and settings.initial is None and not settings.count_only:
+        raise UserError(
+            "objective=step_distillation begins with a trained network, and none is named; give initial=KEY, a trial "
+            "of the same architecture, or initial=none, if random weights are meant"
+        )
 
 
 def _check_processes(launcher: LauncherConfig, parallel: ParallelConfig, recipe: Recipe) -> None:
@@ -171,6 +183,7 @@ def _settings(overrides: Sequence[str], defaults: Mapping[str, Any] | None) -> S
         own = {"kind": tag_of(task.objectives[0])}
         settings = from_plain(Settings, {**plain, "objective": {**own, **(plain.get("objective") or {})}})
         settings = for_captions(settings, chosen) if settings.data.captions else settings
+        settings = for_few_steps(settings, chosen)
     except UserError as error:
         raise _of_another_option(str(error), chosen) or _of_a_group(str(error), chosen) or error from None
     _check_groups(task, chosen)
@@ -186,6 +199,19 @@ def for_captions(settings: Settings, chosen: Mapping[str, Any]) -> Settings:
     if not _is_chosen("sampling", "labels", chosen):
         sampling = replace(sampling, labels="heldout")
     return replace(settings, text=text, sampling=sampling)
+
+
+def for_few_steps(settings: Settings, chosen: Mapping[str, Any]) -> Settings:
+    """What is not chosen, as a student of step distillation samples: in its own steps, which are Euler's, and without
+    guidance."""
+    if not isinstance(settings.objective, StepDistillationConfig):
+        return settings
+    sampling, own = settings.sampling, settings.objective.sampling
+    if not any(_is_chosen("sampling", name, chosen) for name in ("guidance_scale", "guidance_interval")):
+        sampling = sampling.with_guidance(1)
+    if not any(_is_chosen("sampling", name, chosen) for name in OWN_STEPS):
+        sampling = replace(sampling, **{name: getattr(own, name) for name in OWN_STEPS})
+    return replace(settings, sampling=sampling)
 
 
 def _is_chosen(group: str, name: str, chosen: Mapping[str, Any]) -> bool:

@@ -21,7 +21,12 @@ from harness.records.errors import UserError
 from harness.records.judging import GENERATED_PICTURES, Judging
 from harness.records.plain import from_plain, identity, tag_of
 from harness.records.quantities import KnownQuantity, register
-from harness.training.objective_config import DistillationConfig, FlowMatchingConfig, ObjectiveConfig
+from harness.training.objective_config import (
+    DistillationConfig,
+    FlowMatchingConfig,
+    ObjectiveConfig,
+    StepDistillationConfig,
+)
 
 if TYPE_CHECKING:
     from harness.trials.settings import Settings
@@ -85,7 +90,11 @@ class DenoiseConfig(TaskConfig):
     kind: Literal["denoise"] = "denoise"
 
     takes: ClassVar[type[ArchitectureConfig]] = Denoiser
-    objectives: ClassVar[tuple[type[ObjectiveConfig], ...]] = (FlowMatchingConfig, DistillationConfig)
+    objectives: ClassVar[tuple[type[ObjectiveConfig], ...]] = (
+        FlowMatchingConfig,
+        DistillationConfig,
+        StepDistillationConfig,
+    )
     groups: ClassVar[tuple[str, ...]] = ("data", "autoencoder", "text", "sampling", "quality", "watch")
     scored_by: ClassVar[tuple[str, ...]] = ("sampling", "quality")
     judging: ClassVar[Judging] = GENERATED_PICTURES

@@ -90,7 +90,7 @@ def test_it_does_not_matter_when(tmp_path: Path, unbroken: Trained, step: int, c
     assert same(run(tmp_path, recipe), unbroken)
 
 
-@pytest.mark.parametrize("name", ["judged", "distillation"])
+@pytest.mark.parametrize("name", ["judged", "distillation", "step_distillation"])
 def test_what_an_objective_trains_beside_the_network_is_continued_too(tmp_path: Path, name: str) -> None:
     whole = run(tmp_path / "whole", objective=OBJECTIVES[name]())
     with pytest.raises(KilledError):
@@ -98,7 +98,9 @@ def test_what_an_objective_trains_beside_the_network_is_continued_too(tmp_path: 
     again = OBJECTIVES[name]()
     assert same(run(tmp_path / "cut", objective=again), whole)
     wanted, tensors = weights(tmp_path / "whole"), weights(tmp_path / "cut")
-    assert all(each.module.weight.equal(wanted[f"{each.name}.weight"]) for each in again.auxiliaries)
+    for each in again.auxiliaries:
+        own = each.module.state_dict()
+        assert all(tensor.equal(wanted[f"{each.name}.{name}"]) for name, tensor in own.items())
     assert tensors.keys() == wanted.keys()
     assert all(torch.equal(tensor, wanted[name]) for name, tensor in tensors.items())
 

@@ -73,7 +73,13 @@ def assert_alike(folder: Path, one: Trained, rtol: float) -> None:
 CUTS = [(2, "fsdp", 1), (3, "ddp", 2), (4, "ddp", None), (4, "fsdp", None)]
 
 
-BESIDE = [("judged", "ddp"), ("distillation", "ddp"), ("distillation", "fsdp")]
+BESIDE = [
+    ("judged", "ddp"),
+    ("distillation", "ddp"),
+    ("distillation", "fsdp"),
+    ("step_distillation", "ddp"),
+    ("step_distillation", "fsdp"),
+]
 """Objectives with modules of their own, and how two processes share them; a feature is tapped inside DDP and FSDP."""
 
 

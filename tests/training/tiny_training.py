@@ -23,9 +23,15 @@ from harness.training import saving
 from harness.training.listeners import Listeners
 from harness.training.loop import train
 from harness.training.objective import Auxiliary, Losses, Objective
-from harness.training.objective_config import DistillationConfig, FlowMatchingConfig
+from harness.training.objective_config import (
+    DiscriminatorConfig,
+    DistillationConfig,
+    FlowMatchingConfig,
+    StepDistillationConfig,
+)
 from harness.training.objectives.distillation import Distillation, Learner
 from harness.training.objectives.flow_matching import FlowMatching, NoisedImages
+from harness.training.objectives.step_distillation import StepDistillation
 from harness.training.optimizer import AdamW
 from harness.training.outcomes import Trained
 from harness.training.parallel_config import ParallelConfig
@@ -122,6 +128,15 @@ def distillation(recipe: Recipe = RECIPE, *, teacher: Any = None, **config: Any)
     )  # fmt: skip
 
 
+def step_distillation(recipe: Recipe = RECIPE, *, teacher: Any = None, **config: Any) -> StepDistillation:
+    """In four steps, judged by all that the toy teacher shows."""
+    chosen = {"discriminator": DiscriminatorConfig(width=8, window=8), "validation_steps": 3, "teacher_steps": 2}
+    return StepDistillation(
+        StepDistillationConfig(teacher=TrainedTeacher(name="toy"), **{**chosen, **config}), TinyData(),
+        TinyPrompts(), recipe, torch.device(recipe.device), teacher or ToyTeacher(), LEARNER,
+    )  # fmt: skip
+
+
 class Judged(FlowMatching):
     """Beside the velocity: a weight of the loss, learnt with the network (Kendall et al. 2018, arXiv 1705.07115), and a
     judge of velocities, which has a loss of its own and whose verdict is part of the network's."""
@@ -174,15 +189,16 @@ def in_float64(objective: FlowMatching) -> FlowMatching:
 
 
 def doubled(batch: NoisedImages) -> NoisedImages:
-    return dataclasses.replace(
-        batch, **{name: getattr(batch, name).double() for name in ("x0", "noise", "time", "context")}
-    )
+    parts = {each.name: getattr(batch, each.name) for each in dataclasses.fields(batch)}
+    floats = {name: part for name, part in parts.items() if part is not None and part.is_floating_point()}
+    return dataclasses.replace(batch, **{name: part.double() for name, part in floats.items()})
 
 
 OBJECTIVES: dict[str, Callable[..., FlowMatching]] = {
     "flow_matching": flow_matching,
     "judged": Judged,
     "distillation": distillation,
+    "step_distillation": step_distillation,
 }
 """By name: each is trained, killed, continued, cut over processes and in micro-batches alike."""
 

@@ -48,7 +48,11 @@ def test_captions_are_said_as_they_are_and_asked_for_as_they_are_held_out():
 
 
 def test_every_option_of_every_group_makes_settings():
-    needs = {"data=image_folder": ["data.path=/x"], "objective=distillation": ["objective.teacher.name=x"]}
+    needs = {
+        "data=image_folder": ["data.path=/x"],
+        "objective=distillation": ["objective.teacher.name=x"],
+        "objective=step_distillation": ["objective.teacher.name=x", "initial=x"],
+    }
     for group, options in groups().items():
         for option in options:
             choice = f"{group}={option}"

@@ -101,6 +101,9 @@ class Restoring:
     def validation(self) -> list[Pairs]:
         return [self.pairs(sharp_digits(self.data, 16).to(self.device))]
 
+    def remark(self, _curve: Any, /) -> None:
+        """Nothing to tell."""
+
     def validation_loss(self, network: nn.Module, batch: Pairs) -> Tensor:
         return F.mse_loss(network(batch.blurred), batch.sharp)
 

@@ -1,7 +1,9 @@
 """Flow matching: the velocity on the straight path, at logit-normal times (`harness.diffusion.flow_matching`)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 from harness.diffusion.flow_matching import Prompts, flow_matching_loss, logit_normal_times
 from harness.records.errors import UserError
 from harness.records.plain import Plain, identity
+from harness.records.record import CurvePoint
 from harness.training.batches import TrainingData, stacked
 from harness.training.device import to_device
 from harness.training.objective import Auxiliary, Losses
@@ -70,7 +73,13 @@ class FlowMatching:
         return flow_matching_loss(network, *batch.arguments())
 
     @cached_property
-    def validation(self) -> list[NoisedImages]:
+    def validation(self) -> list[Any]:
+        return self.heldout_batches()
+
+    def remark(self, _curve: Sequence[CurvePoint], /) -> str | None:
+        return None
+
+    def heldout_batches(self) -> list[Any]:
         """Held-out images spread evenly over the data, with their times and noise.
 
         The times are the logit-normal's quantiles (i + 1/2) / n, shuffled: its stratified sample.

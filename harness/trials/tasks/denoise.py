@@ -42,8 +42,9 @@ from harness.records.store import write_atomic
 from harness.training.batches import TrainingData
 from harness.training.device import resolve_device
 from harness.training.objective import Objective
-from harness.training.objective_config import DistillationConfig
+from harness.training.objective_config import DistillationConfig, StepDistillationConfig
 from harness.training.objectives.distillation import Learner, check_taps
+from harness.training.objectives.step_distillation import check_judged_by
 from harness.training.outcomes import Trained
 from harness.training.teacher import TeacherDescription
 from harness.trials.samples import by_class, initialised_network, write_grid
@@ -163,6 +164,8 @@ class Denoise:
         self.settings.sampling.check_channels(self.shape[0])
         if self.teacher is not None and isinstance(self.settings.objective, DistillationConfig):
             check_taps(self.settings.objective, taps_of(architecture), self.teacher.taps)
+        if self.teacher is not None and isinstance(self.settings.objective, StepDistillationConfig):
+            check_judged_by(self.settings.objective, self.teacher.taps)
         edits = {
             "latent_channels": self.shape[0],
             "context_width": self.prompts.width,
