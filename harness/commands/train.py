@@ -165,7 +165,7 @@ def _manifest(study: str, specs: list[TrialSpec], chosen: Mapping[str, Any], com
         seeds=tuple(spec.seed for spec in specs),
         protocol=first.protocol.sections,
         protocol_fingerprint=first.protocol.fingerprint,
-        judging=first.settings.task.judging,
+        judging=first.settings.task.judged(first.settings),
         controls={},
         command=command,
         settings=chosen,

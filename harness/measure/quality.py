@@ -4,6 +4,7 @@
     FD    biased upwards by about 1/N, so two of them compare at equal N only, and beside the floor of real images at
           that N. FID is FD in the original Inception's features, and nothing else; sFID in its spatial ones
     FD-infinity, Inception Score, precision, recall    where `quality.metrics` asks for them
+    retrieval, distance to training    of data with captions (`quality_captions`)
 
 All are torch-fidelity's numbers (the tests hold them to that), computed by `quality_distances` for their replicates
 and for unequal numbers of images. KID and FD have a 95% interval of the sampling noise of their N images. It is about
@@ -23,10 +24,12 @@ import torch
 from torch import Tensor
 
 from harness.data.images import ImageData
+from harness.measure.quality_captions import Gallery, retrieval, retrieval_rank, training_distance
 from harness.measure.quality_config import QualityConfig, score_name
 from harness.measure.quality_distances import (
     Estimate,
     Groups,
+    estimated,
     frechet_distance,
     frechet_distance_at_infinity,
     frechet_distance_of_gaussians,
@@ -40,7 +43,7 @@ from harness.measure.quality_fidelity import NEIGHBOURS, InceptionScore, precisi
 from harness.measure.quality_moments import GroupedMoments, Moments, merged
 from harness.measure.quality_reference import WHOLE, Reference, ReferenceStatistics
 from harness.measure.quality_reference_files import Given
-from harness.measure.statistics import jackknife_interval, wilson
+from harness.measure.statistics import wilson
 from harness.records.quantity import Measured, Quantity, Unavailable
 
 KID_SEED = 2020  # which random subsets; torch-fidelity's own default
@@ -316,6 +319,19 @@ def _class_agreement_of(scorer: Scorer) -> Quantity:
     )  # fmt: skip
 
 
+def _caption_score(score: Callable[[Tensor, Tensor, Groups, Gallery], Quantity]) -> Callable[[Scorer], Quantity]:
+    """Of `quality_captions`, with what is true of every score against this reference."""
+
+    def of(scorer: Scorer) -> Quantity:
+        gallery, given = scorer.reference.gallery, scorer.reference.conditions
+        assert gallery is not None
+        assert scorer.features is not None
+        common = {name: given[name] for name in ("data", "data_fingerprint", "extractor")}
+        return _with_conditions(score(scorer.features, scorer.labels, scorer.groups, gallery), common)
+
+    return of
+
+
 SCORES: Mapping[str, Callable[[Scorer], Quantity]] = {
     "kid": _kid_of,
     "fd": _fd_of,
@@ -323,6 +339,9 @@ SCORES: Mapping[str, Callable[[Scorer], Quantity]] = {
     "fd_infinity": _fd_infinity_of,
     "sfd": _sfd_of,
     "inception_score": _inception_score_of,
+    "retrieval": _caption_score(retrieval),
+    "retrieval_rank": _caption_score(retrieval_rank),
+    "training_distance": _caption_score(training_distance),
 }
 """All of `METRICS` but precision and recall, which are computed together."""
 
@@ -344,19 +363,7 @@ def _measured(
     reference: ReferenceStatistics,
     more: Mapping[str, Any] | None = None,
 ) -> Measured:
-    conditions = {**_conditions(name, count, reference), **(more or {})}
-    if not estimate.replicates:
-        return Measured(value=estimate.value, unit="1", conditions=conditions)
-    interval = jackknife_interval(estimate.value, estimate.replicates)
-    return Measured(
-        value=estimate.value,
-        unit="1",
-        low=interval.low,
-        high=interval.high,
-        spread=f"95%, sampling noise of {count} images (jackknife, {len(estimate.replicates)} groups)",
-        replicates=estimate.replicates,
-        conditions=conditions,
-    )
+    return estimated(estimate, count, {**_conditions(name, count, reference), **(more or {})})
 
 
 def _conditions(score: str, samples: int | None, reference: ReferenceStatistics) -> dict[str, Any]:

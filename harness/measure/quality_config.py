@@ -1,7 +1,7 @@
 """How generated images are scored: by which metrics, against which real ones, in which features, with how many."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -25,10 +25,17 @@ METRICS: dict[str, Layer] = {
     "inception_score": "logits",
     "precision": "features",
     "recall": "features",
+    "retrieval": "features",
+    "retrieval_rank": "features",
+    "training_distance": "features",
 }
 """The scores there are, each with the extractor's layer that it reads."""
 
 DEFAULT_METRICS = ("kid", "fd", "class_agreement")
+OF_CAPTIONS = ("retrieval", "retrieval_rank", "training_distance")
+"""Those that data with captions alone has, and has in the place of class agreement."""
+BY_LABEL = ("class_agreement", "retrieval", "retrieval_rank")
+"""Those that compare a picture with what it was asked to show."""
 
 OF_INCEPTION = {
     "FD": "FID",
@@ -61,7 +68,8 @@ class QualityConfig:
     """Whether N is lowered to the number of real images outside the reference, so that the floor has as many; false: N
     stays, as published protocols have it, and the floor is of what there is."""
     metrics: tuple[str, ...] = field(default=DEFAULT_METRICS, metadata=IDENTITY_UNLESS_DEFAULT)
-    """Which scores: kid, fd, class_agreement, fd_infinity, sfd, inception_score, precision, recall."""
+    """Which scores: kid, fd, class_agreement, fd_infinity, sfd, inception_score, precision, recall; of data with
+    captions retrieval, retrieval_rank, training_distance."""
     reference: Literal["heldout", "train", "path"] = "heldout"
     """The real images that generated ones are compared with, a part of the data set or what lies at `reference_path`;
     the floor's come from the other part."""
@@ -110,7 +118,21 @@ class QualityConfig:
     @property
     def keeps_features(self) -> bool:
         """Whether a metric needs every image's features; the others need their sums alone."""
-        return bool({"kid", "precision", "recall"} & set(self.metrics))
+        return bool({"kid", "precision", "recall", *OF_CAPTIONS} & set(self.metrics))
+
+    @property
+    def of_captions(self) -> "QualityConfig":
+        """The same for data with captions, which have no classes that a classifier could read."""
+        return replace(self, metrics=(*(name for name in self.metrics if name != "class_agreement"), *OF_CAPTIONS))
+
+    def check_data(self, kind: str, *, captions: bool) -> None:
+        """UserError for a score that the data cannot have."""
+        for name in OF_CAPTIONS:
+            if name in self.metrics and not captions:
+                raise UserError(
+                    f"quality.metrics has {name}, which is of captions, and data={kind} has classes; leave it out, or "
+                    "say that its texts are captions, data.captions=true"
+                )
 
 
 def _check_metrics(metrics: Sequence[str], extractor: ExtractorConfig) -> None:

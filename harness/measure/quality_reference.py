@@ -11,7 +11,7 @@ entry can be missing but not stale.
 
 import io
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from torch import Tensor
 
 from harness.data.images import ImageData, stack
 from harness.data.pictures import Pictures
+from harness.measure.quality_captions import Gallery, load_gallery
 from harness.measure.quality_classifier import Classifier, load_classifier
-from harness.measure.quality_config import QualityConfig
+from harness.measure.quality_config import OF_CAPTIONS, QualityConfig
 from harness.measure.quality_distances import Gaussian
 from harness.measure.quality_moments import GroupedMoments
 from harness.measure.quality_reference_files import Given, Statistics, check_size, open_given
@@ -63,6 +64,7 @@ class Reference(ReferenceStatistics):
     manifold: Tensor  # (n, D) float64; those that precision and recall are against
     classifier: Classifier | None  # None where there is none
     unclassified: str = ONE_CLASS  # why there is none
+    gallery: Gallery | None = None  # the captions' pictures, where a score reads captions
     shape: tuple[int, int, int] | None  # (C, H, W) of the images to score; None where any will do
 
 
@@ -74,13 +76,16 @@ def load_reference(
     Without `data` the reference is at a path, and nothing tells classes apart. Raises UserError for a missing or
     altered weight file, and for a reference that must not be compared with.
     """
+    config.check_data("none" if data is None else data.kind, captions=data is not None and data.captions)
     extractor = load_extractor(config.extractor, device, config.layers)
-    classifier = None
+    classifier, gallery = None, None
+    if data is not None and set(OF_CAPTIONS) & set(config.metrics):
+        gallery = load_gallery(config.extractor, data, extractor, cache)
     if data is not None and "class_agreement" in config.metrics:
         classifier = load_classifier(config, data, extractor, cache)
     if config.reference_path is not None:
         given = open_given(config.reference_path, config, config.reference_build)
-        return _from_given(config, data, given, extractor, classifier, cache)
+        return replace(_from_given(config, data, given, extractor, classifier, cache), gallery=gallery)
     if data is None:
         raise UserError(
             f"quality.reference={config.reference} is a part of a data set, and none is named; give "
@@ -100,6 +105,7 @@ def load_reference(
         manifold=real.features,
         classifier=classifier,
         unclassified=_unclassified(data),
+        gallery=gallery,
         shape=(data.channels, data.size, data.size),
         conditions={
             "data": data.kind,

@@ -5,7 +5,7 @@ reads it there.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,3 +51,20 @@ GENERATED_PICTURES = Judging(
     caption="Same place, same noise, same requested class in every picture of a seed: what differs is the network.",
 )
 """Of networks that pictures are sampled from; what a study means that does not say."""
+
+CAPTIONED = replace(
+    GENERATED_PICTURES,
+    caption="Same place, same noise, same caption in every picture of a seed: what differs is the network. Below each "
+    "row of samples stand real pictures of their captions.",
+)
+"""The same of data with captions."""
+
+OPENMOJI = "openmoji"
+DRAWN_TWICE = replace(
+    CAPTIONED,
+    controls={
+        **CAPTIONED.controls,
+        OPENMOJI: "OpenMoji's drawings of the captions asked for; what retrieval reads in a second style",
+    },
+)
+"""Of emoji, of which there are other drawings by the same names."""

@@ -26,12 +26,22 @@ class KnownQuantity:
     is_learnt: bool = False
     """Whether only a trained network has it, so that a seed changes it."""
     scale: Scale = "ratio"
+    is_bar: bool = True
+    """Whether a network whose value is no better than that of noise is worth no comparison."""
 
 
-def score(title: str, explanation: str, *, more_is_better: bool = False, scale: Scale = "ratio") -> KnownQuantity:
+def score(
+    title: str, explanation: str, *, more_is_better: bool = False, scale: Scale = "ratio", is_bar: bool = True
+) -> KnownQuantity:
     """What a trained network is judged by; the last sentence of `explanation` says which way it goes."""
     return KnownQuantity(
-        title=title, explanation=explanation, spread="seeds", is_learnt=True, more_is_better=more_is_better, scale=scale
+        title=title,
+        explanation=explanation,
+        spread="seeds",
+        is_learnt=True,
+        more_is_better=more_is_better,
+        scale=scale,
+        is_bar=is_bar,
     )
 
 
@@ -80,6 +90,25 @@ QUANTITIES: dict[str, KnownQuantity] = {
         "Share of real images that lie among the generated ones. More is better.",
         more_is_better=True,
         scale="fraction",
+    ),
+    "retrieval": score(
+        "Retrieval",
+        "Share of the samples whose nearest real picture, of all captions', has the caption asked for. More is better.",
+        more_is_better=True,
+        scale="fraction",
+        is_bar=False,
+    ),
+    "retrieval_rank": score(
+        "Retrieval rank",
+        "Median place of the caption asked for, among all captions by their nearest real pictures. Less is better.",
+        is_bar=False,
+    ),
+    "training_distance": score(
+        "Distance to training",
+        "Of samples to their nearest training pictures, divided by that of held-out real ones: below 1 training "
+        "pictures are memorised. More is better up to 1, which is as new as these; nonsense is beyond it.",
+        more_is_better=True,
+        is_bar=False,
     ),
     "validation_loss": score("Validation loss", "Of the last validation, on held-out images. Less is better."),
     "train_seconds": KnownQuantity(

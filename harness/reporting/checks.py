@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from harness.measure.statistics_trends import Fall, falls
 from harness.records.better import is_better
+from harness.records.quantities import known_quantity
 from harness.reporting.definition import ReportDefinition
 from harness.reporting.format import change, listed, number
 from harness.reporting.frames import Estimates, Reading, Records
@@ -77,12 +78,13 @@ def training_checks(
 
 
 def bars_of(definition: ReportDefinition, controls: Sequence[Reading]) -> tuple[Bar, ...]:
-    """The bar of every control that must be beaten, in every quantity that controls are scored in."""
+    """The bar of every control that must be beaten, in every quantity that controls are scored in and noise is bad."""
     values = {(row.subject, row.quantity): row.value for row in controls}
     return tuple(
         Bar(control=control, quantity=quantity, value=values.get((control, quantity)))
         for control in definition.must_beat
         for quantity in definition.control_quantities
+        if known_quantity(quantity).is_bar
     )
 
 

@@ -101,7 +101,7 @@ class Ablation:
             seeds=self.settings.seeds,
             protocol=self.prepared.protocol.sections,
             protocol_fingerprint=self.prepared.protocol.fingerprint,
-            judging=settings.task.judging,
+            judging=settings.task.judged(settings),
             controls={name: control_key(name, self.prepared, base) for name in control_names(settings)},
             command=self.command,
             twin=_plain(self.settings.twin) if self.settings.twin is not None else None,

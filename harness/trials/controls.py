@@ -49,7 +49,7 @@ class ControlsJob:
 
 def control_names(settings: Settings) -> tuple[str, ...]:
     """Of the study's task; none where trials only count."""
-    return () if settings.count_only else tuple(settings.task.judging.controls)
+    return () if settings.count_only else tuple(settings.task.judged(settings).controls)
 
 
 def submit_controls(queue: TrialQueue, prepared: Prepared, base: ArchitectureConfig) -> None:

@@ -51,6 +51,13 @@ def by_class(images: Tensor, labels: Tensor, *, rows: int, most_columns: int) ->
     return shown.flatten(0, 1), len(classes)
 
 
+def above(images: Tensor, others: Tensor, *, columns: int) -> Tensor:
+    """Images for a grid: each row of `images` (N, C, H, W) above the row of `others`, of the same shape."""
+    white = images.new_full((-len(images) % columns, *images.shape[1:]), 255)
+    rows = [torch.cat([each, white]).reshape(-1, columns, *images.shape[1:]) for each in (images, others)]
+    return torch.stack(rows, dim=1).flatten(0, 2)
+
+
 def grid(images: Tensor, *, columns: int = COLUMNS, gap: int = 2) -> np.ndarray:
     """One uint8 picture, (height, width) of one-channel images, (height, width, 3) of colour ones."""
     count, channels, height, width = images.shape

@@ -191,14 +191,15 @@ def _settings(overrides: Sequence[str], defaults: Mapping[str, Any] | None) -> S
 
 
 def for_captions(settings: Settings, chosen: Mapping[str, Any]) -> Settings:
-    """What is not chosen, as captions have it: a prompt is the caption alone, and samples are asked for what held-out
-    pictures show."""
+    """What is not chosen, as captions have it: a prompt is the caption alone, samples are asked for what held-out
+    pictures show, and are read by retrieval."""
     text, sampling = settings.text, settings.sampling
     if isinstance(text, MiniLmText | HuggingFaceText | SeveralText) and not _is_chosen("text", "template", chosen):
         text = replace(text, template="{}")
     if not _is_chosen("sampling", "labels", chosen):
         sampling = replace(sampling, labels="heldout")
-    return replace(settings, text=text, sampling=sampling)
+    quality = settings.quality if _is_chosen("quality", "metrics", chosen) else settings.quality.of_captions
+    return replace(settings, text=text, sampling=sampling, quality=quality)
 
 
 def for_few_steps(settings: Settings, chosen: Mapping[str, Any]) -> Settings:

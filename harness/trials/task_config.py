@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from harness.architecture.config import ArchitectureConfig, Denoiser
 from harness.architecture.kinds import kind_of
+from harness.data.config import EmojiConfig
 from harness.records.errors import UserError
-from harness.records.judging import GENERATED_PICTURES, Judging
+from harness.records.judging import CAPTIONED, DRAWN_TWICE, GENERATED_PICTURES, Judging
 from harness.records.plain import from_plain, identity, tag_of
 from harness.records.quantities import KnownQuantity, register
 from harness.training.objective_config import (
@@ -77,6 +78,10 @@ class TaskConfig:
         """How a trained network is scored under these settings."""
         raise NotImplementedError
 
+    def judged(self, settings: "Settings") -> Judging:  # noqa: ARG002
+        """`judging`, with the controls that the settings add."""
+        return self.judging
+
     def with_scoring_seed(self, settings: "Settings", seed: int) -> "Settings":
         """The same but for what scores draw; asked only where they draw something."""
         raise NotImplementedError
@@ -109,6 +114,11 @@ class DenoiseConfig(TaskConfig):
             pictures_kept=kept_of(settings.quality.samples),
             seed=settings.sampling.seed,
         )
+
+    def judged(self, settings: "Settings") -> Judging:
+        if isinstance(settings.data, EmojiConfig):
+            return DRAWN_TWICE
+        return CAPTIONED if settings.data.captions else self.judging
 
     def with_scoring_seed(self, settings: "Settings", seed: int) -> "Settings":
         return replace(settings, sampling=replace(settings.sampling, seed=seed))

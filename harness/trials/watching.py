@@ -31,7 +31,7 @@ from harness.records.plain import fingerprint, from_plain, to_plain
 from harness.records.quantity import Failed, Measured, Quantity
 from harness.records.store import write_atomic
 from harness.training.parallel import World
-from harness.trials.samples import by_class, write_grid
+from harness.trials.samples import write_grid
 
 if TYPE_CHECKING:
     from harness.trials.tasks.denoise import Denoise
@@ -173,7 +173,7 @@ class PictureWatcher:
     def _grid(self, step: int, parts: Sequence[Tensor], labels: Tensor) -> str:
         """Of the first pictures of all the parts; the name of its file."""
         name, images = f"{GRID}-{step:08d}.png", torch.cat([*parts])[: len(labels)]
-        shown, columns = by_class(images, labels, rows=GRID_ROWS, most_columns=GRID_COLUMNS)
+        shown, columns = self.task.grid_of(images, labels, GRID_ROWS, GRID_COLUMNS)
         write_grid(shown, self.keep(name), columns=columns)
         return name
 

@@ -16,7 +16,7 @@ from harness.data.images import stack
 from harness.measure import quality as quality_module
 from harness.measure import quality_fidelity, quality_reference
 from harness.measure.quality import Scorer, distance, quality
-from harness.measure.quality_config import METRICS, QualityConfig
+from harness.measure.quality_config import METRICS, OF_CAPTIONS, QualityConfig
 from harness.measure.quality_fidelity import InceptionScore, precision_and_recall
 from harness.measure.quality_reference import load_reference
 from harness.models.extractor_config import DinoV2Extractor, EfficientNetLite0Extractor, InceptionV3Extractor
@@ -25,7 +25,7 @@ from harness.records.errors import UserError
 from harness.records.plain import from_plain, identity
 from harness.records.quantity import Measured, Unavailable
 
-ALL = tuple(METRICS)
+ALL = tuple(name for name in METRICS if name not in OF_CAPTIONS)
 CONFIG = QualityConfig(
     samples=210, reference="train", reference_samples=300, metrics=ALL, extractor=InceptionV3Extractor(),
     kid_full=False, kid_subset_size=50, kid_subsets=5,

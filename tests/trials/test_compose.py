@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.measure.quality_config import OF_CAPTIONS
 from harness.records.errors import UserError
 from harness.records.fields import describe_fields
 from harness.trials import compose, settings
@@ -45,6 +46,9 @@ def test_captions_are_said_as_they_are_and_asked_for_as_they_are_held_out():
     assert made("data=emoji", **{"text.template": "my {}", "sampling.labels": "balanced"}) == ("my {}", "balanced")
     assert made("data=emoji", text={"kind": "minilm", "template": "my {}"})[0] == "my {}"
     assert settings_of(["data=emoji", "text=class_table"]).sampling.labels == "heldout"
+    assert settings_of(["data=emoji"]).quality.metrics == ("kid", "fd", *OF_CAPTIONS)
+    assert settings_of(["data=emoji", "quality.metrics=[kid]"]).quality.metrics == ("kid",)
+    assert "class_agreement" not in settings_of(["data=emoji", "quality=fid"]).quality.metrics
 
 
 def test_every_option_of_every_group_makes_settings():

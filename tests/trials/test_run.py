@@ -135,7 +135,7 @@ def test_the_grid_has_a_class_a_column(workplace, monkeypatch):
     )
     trial = run.Trial(tiny_spec(), attempt(), tracking=None)
     labels = torch.tensor([2, 0, 0, 2, 0])
-    denoise.keep_samples(labels.to(torch.uint8).view(-1, 1, 1, 1), labels, trial)
+    prepare(tiny_spec().settings).task.keep_samples(labels.to(torch.uint8).view(-1, 1, 1, 1), labels, trial)
     assert [(shown.tolist(), columns) for shown, columns in grids] == [([0, 2, 0, 2, 0, 255], 2)]
 
 

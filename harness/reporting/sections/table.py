@@ -111,7 +111,7 @@ def content(frames: Frames) -> Content:
             "asides": asides,
             "seeds": len(frames.study.seeds),
             "twin": frames.study.twin_name,
-            "names": names_of([*frames.shown, *frames.control_readings]),
+            "names": names_of(frames.control_readings) | names_of(frames.shown),
             "absences": absences(frames.columns, frames.estimates),
             "published": frames.published if frames.published.rows else None,
             "labels": LABELS,
@@ -152,7 +152,7 @@ def _spreads(estimate: Estimate, column: Column) -> tuple[str, ...]:
         parts.append(estimate.note)
     spreads = [", ".join(parts)] if parts else []
     if column.spread == "seeds" and estimate.sampling is not None:
-        spreads.append(f"each ±{number(estimate.sampling)} by its images")
+        spreads.append(f"each ±{number(estimate.sampling, estimate.unit)} by its images")
     return tuple(spreads)
 
 

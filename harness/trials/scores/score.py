@@ -22,6 +22,7 @@ from harness.data.dataset import load_dataset
 from harness.data.images import ImageData
 from harness.launch.config import threads_of
 from harness.measure.quality import Scorer
+from harness.measure.quality_config import BY_LABEL
 from harness.measure.quality_features import extract
 from harness.measure.quality_reference import Reference, load_reference
 from harness.measure.quality_reference_files import quality_identity
@@ -128,8 +129,8 @@ class Score:
         if inspect is not None:
             inspect(source, scorer)
         quantities = scorer.quantities(source.conditions)
-        if source.labels is None and "class_agreement" in quantities:
-            quantities["class_agreement"] = Unavailable(reason=source.unlabelled)
+        if source.labels is None:
+            quantities |= {name: Unavailable(reason=source.unlabelled) for name in BY_LABEL if name in quantities}
         return quantities
 
     def _features(self, part: range) -> Arrays:

@@ -18,9 +18,11 @@ from harness.architecture.config import ArchitectureConfig, Denoiser
 from harness.architecture.edits import with_edits
 from harness.architecture.kinds import builder_of
 from harness.architecture.prediction import VELOCITY
+from harness.data.config import EmojiConfig
 from harness.data.dataset import load_dataset
 from harness.data.images import ImageData
 from harness.data.prompts import PromptTable, class_prompts, is_class_table
+from harness.data.sources.emoji import openmoji_font, second_drawings
 from harness.diffusion.config import SamplingConfig
 from harness.diffusion.labels import sample_labels
 from harness.diffusion.sampling import Decode, sample_batches
@@ -36,9 +38,10 @@ from harness.models.feature_extractor import check_extractor
 from harness.models.taps import taps_of
 from harness.models.weights import Training, tensors_sha256
 from harness.records.errors import UserError
+from harness.records.judging import OPENMOJI
 from harness.records.plain import identity, to_plain
-from harness.records.quantity import Quantity
-from harness.records.store import write_atomic
+from harness.records.quantity import Quantity, Unavailable
+from harness.records.store import known_sha256, write_atomic
 from harness.training.batches import TrainingData
 from harness.training.device import resolve_device
 from harness.training.objective import Objective
@@ -47,7 +50,7 @@ from harness.training.objectives.distillation import Learner, check_taps
 from harness.training.objectives.step_distillation import check_judged_by
 from harness.training.outcomes import Trained
 from harness.training.teacher import TeacherDescription
-from harness.trials.samples import by_class, initialised_network, write_grid
+from harness.trials.samples import above, by_class, initialised_network, write_grid
 from harness.trials.scores.parts import Arrays, Parts, part_ranges, scorer_of
 from harness.trials.settings import Settings
 from harness.trials.spec import cache_folder
@@ -81,6 +84,7 @@ def load(settings: Settings) -> "Denoise":
     check_extractor(settings.quality.extractor)
     cache = cache_folder(settings.out)
     images = load_dataset(settings.data, cache=cache)
+    settings.quality.check_data(images.kind, captions=images.captions)
     autoencoder = _autoencoder_of(settings, images)
     prompts = class_prompts(settings.text, images.class_names, cache, captions=images.captions)
     return Denoise(settings=settings, images=images, prompts=prompts, autoencoder=autoencoder)
@@ -238,7 +242,7 @@ class Denoise:
                 quantities = quality(images, labels, self.reference, under)
             else:
                 quantities = scorer_of(parts, labels, reference).quantities(under)
-        keep_samples(images, labels[:kept], work)
+        self.keep_samples(images, labels[:kept], work)
         return quantities
 
     def _sampled(self, network: nn.Module, labels: Tensor, kept: int, reference: Reference | None, work: Work) -> Parts:
@@ -264,14 +268,36 @@ class Denoise:
             report_progress(work.folder, "sample", part.stop, count)
         return parts
 
+    def keep_samples(self, images: Tensor, labels: Tensor, work: Work) -> None:
+        """The grid for people, the samples for other scores."""
+        shown, columns = self.grid_of(images, labels, GRID_ROWS, GRID_MOST_COLUMNS)
+        write_grid(shown, work.artifact("samples.png"), columns=columns)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, images=images.numpy(), labels=labels.numpy())
+        write_atomic(work.artifact("samples.npz"), buffer.getvalue())
+
+    def grid_of(self, images: Tensor, labels: Tensor, rows: int, most_columns: int) -> tuple[Tensor, int]:
+        """Images for a grid, and its columns: of classes each a column; of captions the first samples, and below each
+        row real pictures of what they were asked for."""
+        if not self.images.captions:
+            return by_class(images, labels, rows=rows, most_columns=most_columns)
+        shown = images[: max(1, rows // 2) * most_columns]
+        columns = min(len(shown), most_columns)
+        return above(shown, self.images.of_labels(labels[: len(shown)].tolist()), columns=columns), columns
+
     # controls
 
     def control_identity(self, name: str, base: ArchitectureConfig) -> dict[str, Any]:
-        """Only the untrained network's depends on an architecture."""
+        """Only the untrained network's depends on an architecture, and only a second drawing on a font."""
+        if name == OPENMOJI:
+            font = openmoji_font()
+            return {"font": None if font is None else known_sha256(font)}
         return {"architecture": base.fingerprint, "seed": UNTRAINED_SEED} if name == "untrained" else {}
 
     def control(self, name: str, base: ArchitectureConfig) -> Mapping[str, Quantity]:
         settings, under = self.settings, dict[str, Any]()
+        if name == OPENMOJI:
+            return self._drawn_twice()
         if name == "untrained":
             labels = self.labels(self.samples)
             network = initialised_network(base, UNTRAINED_SEED).to(resolve_device(settings.recipe.device))
@@ -284,6 +310,17 @@ class Denoise:
             scorer.add(images, indices)
         return scorer.quantities(under)
 
+    def _drawn_twice(self) -> Mapping[str, Quantity]:
+        """OpenMoji's drawings of every caption that samples are asked for, once."""
+        config, asked = self.settings.data, sorted(set(self.labels(self.samples).tolist()))
+        assert isinstance(config, EmojiConfig)
+        try:
+            places, pixels = second_drawings(config, [self.images.class_names[number] for number in asked])
+        except UserError as error:
+            return {name: Unavailable(reason=str(error)) for name in self.settings.quality.metrics}
+        labels = torch.tensor([asked[place] for place in places], dtype=torch.int64)
+        return quality(torch.from_numpy(pixels), labels, self.reference)
+
     def _many_at_once(self, network: nn.Module, labels: Tensor) -> Iterator[Part]:
         """All samples, as many at a time as the other controls are."""
         size, begin = images_at_once(self.images, self.settings.sampling.micro_batch), 0
@@ -293,15 +330,6 @@ class Denoise:
             if indices.stop % size == 0 or indices.stop == len(labels):
                 yield range(begin, indices.stop), torch.cat(held)
                 begin, held = indices.stop, []
-
-
-def keep_samples(images: Tensor, labels: Tensor, work: Work) -> None:
-    """The grid for people, the samples for other scores."""
-    shown, columns = by_class(images, labels, rows=GRID_ROWS, most_columns=GRID_MOST_COLUMNS)
-    write_grid(shown, work.artifact("samples.png"), columns=columns)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, images=images.numpy(), labels=labels.numpy())
-    write_atomic(work.artifact("samples.npz"), buffer.getvalue())
 
 
 def _autoencoder_of(settings: Settings, images: ImageData) -> Description:

@@ -1,0 +1,155 @@
+"""Retrieval and the distance to training: by hand, on real pictures, and how often their intervals hold."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from harness.data.images import ArrayImages, ImageData
+from harness.measure import quality_captions
+from harness.measure.quality import Scorer, quality
+from harness.measure.quality_captions import Gallery, ranks, retrieval, retrieval_rank, training_distance
+from harness.measure.quality_config import OF_CAPTIONS, QualityConfig
+from harness.measure.quality_reference import load_reference
+from harness.records.errors import UserError
+from harness.records.quantity import Unavailable
+
+ONE_GROUP = np.zeros(4, dtype=np.int64)
+
+
+def at(*degrees: float) -> torch.Tensor:
+    """Unit vectors of the plane, by their angles."""
+    angles = torch.tensor(degrees).deg2rad()
+    return torch.stack([angles.cos(), angles.sin()], dim=1)
+
+
+# Captions 0 (two pictures), 2 and 5 in training; 3 held out
+GALLERY = Gallery(at(0, 100, 40, 80), torch.tensor([0, 0, 2, 5]), at(60), torch.tensor([3]))
+
+
+def chord(degrees: float) -> float:
+    return 2 * math.sin(math.radians(degrees) / 2)
+
+
+def test_a_captions_place_is_by_its_nearest_picture():
+    """60 degrees: 3 is there, then 2 and 5 at 20 degrees, then 0 at 40; how long a feature is changes nothing."""
+    places, known = ranks(9 * at(60, 60, 60, 95, 41), torch.tensor([3, 0, 4, 0, 2]), GALLERY)
+    assert places[known].tolist() == [1, 4, 1, 1]
+    assert known.tolist() == [True, True, False, True, True]
+
+
+def test_captions_that_are_equally_near_share_the_better_place():
+    gallery = Gallery(at(10, 10, 10), torch.tensor([0, 1, 2]), at(90), torch.tensor([3]))
+    assert ranks(at(0, 0, 0), torch.tensor([0, 1, 3]), gallery)[0].tolist() == [1, 1, 4]
+
+
+def test_retrieval_counts_those_whose_caption_is_first(monkeypatch):
+    features, asked = at(60, 60, 95, 41), torch.tensor([3, 0, 0, 2])
+    for chunk in (512, 3):
+        monkeypatch.setattr(quality_captions, "CHUNK", chunk)
+        share = retrieval(features, asked, ONE_GROUP, GALLERY)
+        assert share.value == 0.75
+        assert share.conditions["chance"] == 1 / 4
+        assert share.conditions["label"] == "retrieval, N=4 of 4 captions"
+        assert 0 <= share.low < 0.75 < share.high <= 1
+        rank = retrieval_rank(features, asked, ONE_GROUP, GALLERY)
+        assert (rank.value, rank.conditions["chance"]) == (1, 2.5)
+    assert retrieval_rank(at(60, 60), torch.tensor([3, 0]), ONE_GROUP[:2], GALLERY).value == 2.5
+
+
+def test_captions_that_have_no_picture_here_are_no_samples():
+    some = retrieval(at(60, 60), torch.tensor([3, 4]), ONE_GROUP[:2], GALLERY)
+    assert (some.value, some.conditions["samples"]) == (1, 1)
+    assert isinstance(retrieval(at(60), torch.tensor([4]), ONE_GROUP[:1], GALLERY), Unavailable)
+    assert isinstance(retrieval_rank(at(60), torch.tensor([9]), ONE_GROUP[:1], GALLERY), Unavailable)
+
+
+def test_the_distance_to_training_is_that_of_the_samples_over_that_of_held_out_pictures():
+    """The held-out one is 20 degrees from training; the samples 10, 10 and 30: their median is 10."""
+    found = training_distance(at(10, 90, 130), torch.zeros(3, dtype=torch.long), ONE_GROUP[:3], GALLERY)
+    assert found.value == pytest.approx(chord(10) / chord(20), rel=1e-3)
+    assert found.conditions["distance_of_heldout"] == pytest.approx(chord(20), rel=1e-3)
+    training, heldout = (
+        training_distance(each, torch.zeros(len(each), dtype=torch.long), np.zeros(len(each), int), GALLERY)
+        for each in (GALLERY.train, GALLERY.heldout)
+    )
+    assert training.value == pytest.approx(0, abs=0.01)  # memorised
+    assert heldout.value == pytest.approx(1, rel=1e-6)
+    again = Gallery(GALLERY.train, GALLERY.train_captions, at(40), torch.tensor([3]))
+    assert "training pictures too" in training_distance(at(10), torch.zeros(1), ONE_GROUP[:1], again).reason
+
+
+def test_the_intervals_of_a_median_hold():
+    """Of 200 draws of 480 samples in 24 groups, about 95% have the median inside."""
+    random, groups = np.random.default_rng(0), np.arange(480) % 24
+    inside = 0
+    for _ in range(200):
+        estimate = quality_captions.estimated(
+            quality_captions._median(torch.from_numpy(random.lognormal(size=480)), groups), 480, {}
+        )
+        inside += estimate.low < 1 < estimate.high
+    assert 0.88 < inside / 200 < 0.99
+
+
+# Of pictures
+
+
+def noisy(colours: np.ndarray, seed: int) -> np.ndarray:
+    """(K, 3, 16, 16): a plain colour a caption, and a pattern of its own."""
+    random = np.random.RandomState(seed)
+    noise = random.randint(-20, 20, (len(colours), 3, 16, 16))
+    return np.clip(colours + noise, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def data():
+    """40 captions, a picture each: 30 in training, 10 held out."""
+    colours = np.random.RandomState(0).randint(0, 256, (40, 3, 4, 4)).repeat(4, 2).repeat(4, 3)
+    pixels, labels = noisy(colours, 1), np.arange(40)
+    return ImageData(
+        kind="colours", channels=3, size=16, class_names=tuple(f"number {i}" for i in labels), captions=True,
+        train=ArrayImages(pixels[:30], labels[:30]), heldout=ArrayImages(pixels[30:], labels[30:]), fingerprint="0",
+    )  # fmt: skip
+
+
+CONFIG = QualityConfig(samples=10).of_captions
+
+
+@pytest.fixture(scope="module")
+def reference(data, tmp_path_factory):
+    return load_reference(CONFIG, data, cache=tmp_path_factory.mktemp("cache"))
+
+
+def test_the_metrics_of_captions_take_class_agreements_place():
+    assert CONFIG.metrics == ("kid", "fd", *OF_CAPTIONS)
+
+
+def test_what_shows_the_caption_is_found_and_what_was_trained_on_is_noticed(data, reference):
+    asked = torch.from_numpy(data.heldout.labels)
+    new = quality(torch.from_numpy(noisy(data.heldout.pixels.astype(int), 2)), asked, reference)
+    assert new["retrieval"].value == 1
+    assert new["training_distance"].low < 1 < new["training_distance"].high
+    memorised = quality(torch.from_numpy(data.train.pixels[:10]), asked, reference)
+    assert (memorised["retrieval"].value, memorised["training_distance"].value) == (0, pytest.approx(0, abs=0.01))
+    assert memorised["retrieval"].conditions["data_fingerprint"] == "0"
+    assert memorised["retrieval_rank"].value > 2
+
+
+def test_they_are_the_same_of_parts(data, reference):
+    images, labels = torch.from_numpy(data.heldout.pixels), torch.from_numpy(data.heldout.labels)
+    scorer = Scorer(reference, labels)
+    for part in (range(4, 10), range(4)):
+        scorer.add(images[part.start : part.stop], part)
+    whole, parts = quality(images, labels, reference), scorer.quantities()
+    for name in OF_CAPTIONS:
+        assert parts[name].value == pytest.approx(whole[name].value, abs=1e-3)
+
+
+def test_classes_are_not_read_by_captions_nor_captions_by_a_classifier(data, reference, tmp_path):
+    with pytest.raises(UserError, match=r"metrics has retrieval, which is of captions, and data=digits has classes"):
+        CONFIG.check_data("digits", captions=False)
+    asked = QualityConfig(samples=10, metrics=("class_agreement",))
+    unread = load_reference(asked, data, cache=tmp_path)
+    scores = quality(torch.from_numpy(data.heldout.pixels), torch.from_numpy(data.heldout.labels), unread)
+    assert "the data set has captions" in scores["class_agreement"].reason
