@@ -29,7 +29,7 @@ class TrainedTeacher(TeacherConfig):
     """Its trial's key, the YAML that it was promoted to, its file of weights, or its published folder; of `sd3` and
     `sdxl` a diffusers pipeline's folder, or its name on the hub."""
     text: TextConfig | None = field(default=None, metadata=NOT_IDENTITY)
-    """The text encoder that it was trained with; null: the study's own, or what its published folder names."""
+    """The text encoder that it was trained with; null: the study's own."""
     guidance_scale: float = 1.0
     """Classifier-free guidance of what the student learns from; 1 is none, and costs half."""
     precision: Literal["recipe", "bfloat16", "float32"] = "recipe"

@@ -67,7 +67,10 @@ def _chosen(settings: Settings, group: str, value: Any) -> Any:
     own: Any = to_plain(getattr(settings, group))
     if isinstance(value, Mapping) or own.get("kind") == value:
         return own if own.get("kind") == value else dict(value)
-    return compose_plain((), {group: value})[group]
+    chosen = compose_plain((), {group: value})[group]
+    if group == "recipe":  # but for where and how it is computed, which is the study's
+        chosen |= {each.name: own[each.name] for each in fields(Recipe) if each.metadata.get("identity") is False}
+    return chosen
 
 
 def _set(plain: dict[str, Any], path: str, below: list[str], value: Any) -> None:

@@ -30,7 +30,9 @@ def test_edits_are_of_the_studys_own_settings():
     assert distilling(objective="flow_matching").objective == settings_of().objective
     assert distilling(objective="distillation") == own, "the study's own, its teacher and scaling with it"
     assert distilling(**{"recipe.steps": 7, "objective": {"kind": "flow_matching"}}).recipe.steps == 7
-    assert distilling(recipe="full").recipe == settings_of(["recipe=full"]).recipe
+    full = settings_of(["recipe=full"]).recipe
+    assert distilling(recipe="full").recipe.steps == full.steps != own.recipe.steps
+    assert distilling(recipe="full").recipe.device == own.recipe.device, "which is no part of what a study compares"
     assert distilling(**{"recipe.steps": 7}).sampling == own.sampling
 
 
