@@ -29,7 +29,6 @@ from harness.measure.quality_config import QualityConfig, score_name
 from harness.measure.quality_distances import (
     Estimate,
     Groups,
-    estimated,
     frechet_distance,
     frechet_distance_at_infinity,
     frechet_distance_of_gaussians,
@@ -43,7 +42,7 @@ from harness.measure.quality_fidelity import NEIGHBOURS, InceptionScore, precisi
 from harness.measure.quality_moments import GroupedMoments, Moments, merged
 from harness.measure.quality_reference import WHOLE, Reference, ReferenceStatistics
 from harness.measure.quality_reference_files import Given
-from harness.measure.statistics import wilson
+from harness.measure.statistics import jackknife_interval, wilson
 from harness.records.quantity import Measured, Quantity, Unavailable
 
 KID_SEED = 2020  # which random subsets; torch-fidelity's own default
@@ -319,7 +318,7 @@ def _class_agreement_of(scorer: Scorer) -> Quantity:
     )  # fmt: skip
 
 
-def _caption_score(score: Callable[[Tensor, Tensor, Groups, Gallery], Quantity]) -> Callable[[Scorer], Quantity]:
+def _caption_score(score: Callable[[Tensor, Tensor, Gallery], Quantity]) -> Callable[[Scorer], Quantity]:
     """Of `quality_captions`, with what is true of every score against this reference."""
 
     def of(scorer: Scorer) -> Quantity:
@@ -327,7 +326,7 @@ def _caption_score(score: Callable[[Tensor, Tensor, Groups, Gallery], Quantity])
         assert gallery is not None
         assert scorer.features is not None
         common = {name: given[name] for name in ("data", "data_fingerprint", "extractor")}
-        return _with_conditions(score(scorer.features, scorer.labels, scorer.groups, gallery), common)
+        return _with_conditions(score(scorer.features, scorer.labels, gallery), common)
 
     return of
 
@@ -363,7 +362,19 @@ def _measured(
     reference: ReferenceStatistics,
     more: Mapping[str, Any] | None = None,
 ) -> Measured:
-    return estimated(estimate, count, {**_conditions(name, count, reference), **(more or {})})
+    conditions = {**_conditions(name, count, reference), **(more or {})}
+    if not estimate.replicates:
+        return Measured(value=estimate.value, unit="1", conditions=conditions)
+    interval = jackknife_interval(estimate.value, estimate.replicates)
+    return Measured(
+        value=estimate.value,
+        unit="1",
+        low=interval.low,
+        high=interval.high,
+        spread=f"95%, sampling noise of {count} images (jackknife, {len(estimate.replicates)} groups)",
+        replicates=estimate.replicates,
+        conditions=conditions,
+    )
 
 
 def _conditions(score: str, samples: int | None, reference: ReferenceStatistics) -> dict[str, Any]:

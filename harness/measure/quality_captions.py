@@ -13,8 +13,10 @@ N samples, n real pictures, C captions, D features.
 """
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,8 +24,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.data.images import ImageData, Images, stack
-from harness.measure.quality_distances import FEWEST, Estimate, Groups, estimated
 from harness.measure.statistics import wilson
+from harness.measure.statistics_ranks import median_interval
 from harness.models.extractor_config import ExtractorConfig, extractor_identity
 from harness.models.feature_extractor import FeatureExtractor
 from harness.processes.locks import waited_for
@@ -100,8 +102,8 @@ def nearest(features: Tensor, real: Tensor) -> Tensor:
     return torch.cat([(2 - 2 * (part @ real.T).amax(1).double()).clamp(min=0).sqrt() for part in rows])
 
 
-def retrieval(features: Tensor, asked: Tensor, _groups: Groups, gallery: Gallery) -> Quantity:
-    """Of (N, D) features and the captions (N,); a share of so few hits that the jackknife could be 0 wide."""
+def retrieval(features: Tensor, asked: Tensor, gallery: Gallery) -> Quantity:
+    """Of (N, D) features and the captions (N,)."""
     places, has = ranks(features, asked, gallery)
     if not bool(has.any()):
         return Unavailable(reason=NOT_HERE)
@@ -115,30 +117,28 @@ def retrieval(features: Tensor, asked: Tensor, _groups: Groups, gallery: Gallery
     )  # fmt: skip
 
 
-def retrieval_rank(features: Tensor, asked: Tensor, groups: Groups, gallery: Gallery) -> Quantity:
+def retrieval_rank(features: Tensor, asked: Tensor, gallery: Gallery) -> Quantity:
     places, has = ranks(features, asked, gallery)
     if not bool(has.any()):
         return Unavailable(reason=NOT_HERE)
     count, captions = int(has.sum()), len(gallery.captions)
     conditions = {"label": _label("rank", count, captions), "samples": count, "captions": captions}
-    estimate = _median(places[has].double(), groups[has.numpy()])
-    return estimated(estimate, count, {**conditions, "chance": (captions + 1) / 2})
+    return _median(places[has].double(), {**conditions, "chance": (captions + 1) / 2})
 
 
-def training_distance(features: Tensor, _asked: Tensor, groups: Groups, gallery: Gallery) -> Quantity:
+def training_distance(features: Tensor, _asked: Tensor, gallery: Gallery) -> Quantity:
     """The held-out pictures are taken as they are: the interval is of the samples alone."""
     usual = float(nearest(gallery.heldout, gallery.train).quantile(0.5))
     if usual == 0:
         return Unavailable(reason="half of the held-out pictures are training pictures too: nothing is new to compare")
-    own, count = _median(nearest(features, gallery.train), groups), len(features)
     conditions = {
-        "label": f"distance, N={count} against {len(gallery.heldout)}",
-        "samples": count,
+        "label": f"distance, N={len(features)} against {len(gallery.heldout)}",
+        "samples": len(features),
         "reference_samples": len(gallery.heldout),
         "training_pictures": len(gallery.train),
         "distance_of_heldout": usual,
     }
-    return estimated(Estimate(own.value / usual, tuple(each / usual for each in own.replicates)), count, conditions)
+    return _median(nearest(features, gallery.train) / usual, conditions)
 
 
 NOT_HERE = "no caption asked for has a real picture here to be told by"
@@ -148,10 +148,10 @@ def _label(name: str, count: int, captions: int) -> str:
     return f"{name}, N={count} of {captions:,} captions"
 
 
-def _median(values: Tensor, groups: Groups) -> Estimate:
-    """Of (N,) values; a replicate is the median without a group. Of an even number the mean of the middle two."""
-    value = float(values.quantile(0.5))
-    parts = [group for group in np.unique(groups) if (groups != group).any()]
-    if len(values) < FEWEST or len(parts) < 2:
-        return Estimate(value)
-    return Estimate(value, tuple(float(values[torch.from_numpy(groups != group)].quantile(0.5)) for group in parts))
+def _median(values: Tensor, conditions: Mapping[str, Any]) -> Measured:
+    """Of (N,) values; the interval lies between two of them, since a jackknife's is too narrow for a median."""
+    value, interval = float(values.quantile(0.5)), median_interval(values.numpy())
+    if interval is None:
+        return Measured(value=value, unit="1", conditions=conditions)
+    spread = f"95%, sampling noise of {len(values)} images (order statistics)"
+    return Measured(value=value, unit="1", low=interval[0], high=interval[1], spread=spread, conditions=conditions)

@@ -16,9 +16,9 @@ x generated (m, D), y reference (n, D), G groups; float64.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -26,8 +26,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.measure.quality_moments import Moments, merged
-from harness.measure.statistics import jackknife_interval
-from harness.records.quantity import Measured
 
 Groups: TypeAlias = NDArray[np.int64]
 """(m,) the group of each generated image, 0..G-1."""
@@ -41,22 +39,6 @@ ROWS = 4096  # of a kernel matrix at a time: 128 MiB
 class Estimate:
     value: float
     replicates: tuple[float, ...] = ()  # G; none for fewer than `FEWEST` images
-
-
-def estimated(estimate: Estimate, count: int | None, conditions: Mapping[str, Any]) -> Measured:
-    """With the jackknife's interval where there are replicates; `count` images."""
-    if not estimate.replicates:
-        return Measured(value=estimate.value, unit="1", conditions=conditions)
-    interval = jackknife_interval(estimate.value, estimate.replicates)
-    return Measured(
-        value=estimate.value,
-        unit="1",
-        low=interval.low,
-        high=interval.high,
-        spread=f"95%, sampling noise of {count} images (jackknife, {len(estimate.replicates)} groups)",
-        replicates=estimate.replicates,
-        conditions=conditions,
-    )
 
 
 def jackknife_groups(labels: Tensor) -> Groups:

@@ -1,4 +1,4 @@
-"""How alike two columns order the same things: Kendall's tau, with an interval."""
+"""How alike two columns order the same things, Kendall's tau with an interval; and the interval of a median."""
 
 import warnings
 from collections.abc import Iterable, Sequence
@@ -67,3 +67,17 @@ def agreements(predicted: Sequence[float], true: Sequence[float]) -> Iterable[fl
         for other_guess, other_truth in zip(predicted[:at], true[:at], strict=True):
             if truth != other_truth:
                 yield float(np.sign(guess - other_guess) * np.sign(truth - other_truth))
+
+
+def median_interval(values: Vector, level: float = LEVEL) -> tuple[float, float] | None:
+    """Two of the values, as many places from each end, between which the median of what they were drawn from lies with
+    at least that probability, whatever its distribution; None for fewer values than that takes.
+
+    How many of n values lie below the median is binomial, n and 1/2: outside of the k-th from each end it lies with
+    2 P(B < k).
+    """
+    below = int(stats.binom.ppf((1 - level) / 2, len(values), 0.5))  # the first count that is not too few
+    if below == 0:
+        return None
+    ordered = np.sort(values)
+    return float(ordered[below - 1]), float(ordered[-below])

@@ -7,6 +7,7 @@ in the place of the laptop's.
 """
 
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image
 from tiny_study import BASE, SETTINGS, SMALL, TINY, write_yaml
 
 from harness.cli import main
+from harness.data.sources.emoji import FONTS
 from harness.records.store import Store
 from harness.trials.studies import read_study
 
@@ -32,6 +34,7 @@ CUT = {
     "sample": {"sampling.steps": 2},
 }
 """Verb -> the settings that make it short, in place of those that the page gives."""
+HAS_EMOJI = find_spec("emoji") is not None and any(path.is_file() for path in FONTS)
 TRIALS = {"unselected": 24}  # `harness proxies` asks for so many
 
 
@@ -50,12 +53,12 @@ def place(tmp_path_factory):
     return home
 
 
-def cut_short(words: list[str], home: Path, work: Path) -> list[str]:
-    """The command as it stands, but for placeholders and length."""
+def cut_short(words: list[str], home: Path, work: Path, data: str) -> list[str]:
+    """The command as it stands, but for placeholders and length; a KEY is of a training on `data`."""
     words = [word.replace("~", str(home)) for word in words if word != "--watch"]
     if any(word == "KEY" or word.endswith("=KEY") for word in words):
         trained = [each for each in Store(work / "runs" / "store").trials() if "ema.safetensors" in each.artifacts]
-        keys = [each.key for each in trained if each.protocol["data"]["kind"] == "digits"]
+        keys = [each.key for each in trained if each.protocol["data"]["kind"] == data]
         key = keys.pop()
         words = [key if word == "KEY" else word.replace("=KEY", f"={key}") for word in words]
     words = [str(home / "my_images" / "red car") if word == "FOLDER" else word for word in words]
@@ -81,6 +84,9 @@ def cut_short(words: list[str], home: Path, work: Path) -> list[str]:
     "page", [page for page in PAGES if commands(page)], ids=lambda page: page.relative_to(ROOT).as_posix()
 )
 def test_commands_run(page, place, workplace, monkeypatch):
+    data = "emoji" if page.stem == "text_to_image" else "digits"
+    if data == "emoji" and not HAS_EMOJI:
+        pytest.skip("needs Debian's fonts-noto-color-emoji and the package emoji")
     monkeypatch.setenv("HOME", str(place))
     monkeypatch.setattr("harness.search.driver.floor_of", lambda *_: float("inf"))  # nothing beats it in four steps
     write_yaml(workplace / "tiny.yaml", {**BASE, "edits": TINY | SMALL})
@@ -92,5 +98,5 @@ def test_commands_run(page, place, workplace, monkeypatch):
     for command in commands(page):
         if command.program != "harness" or command.not_run:
             continue
-        words = cut_short(shlex.split(command.text)[1:], place, workplace)
+        words = cut_short(shlex.split(command.text)[1:], place, workplace, data)
         assert main(words) == 0, f"{command.page}:{command.line}: {command.text}"

@@ -1,4 +1,4 @@
-"""Retrieval and the distance to training: by hand, on real pictures, and how often their intervals hold."""
+"""Retrieval and the distance to training: by hand, and on pictures."""
 
 import math
 
@@ -14,8 +14,6 @@ from harness.measure.quality_config import OF_CAPTIONS, QualityConfig
 from harness.measure.quality_reference import load_reference
 from harness.records.errors import UserError
 from harness.records.quantity import Unavailable
-
-ONE_GROUP = np.zeros(4, dtype=np.int64)
 
 
 def at(*degrees: float) -> torch.Tensor:
@@ -48,48 +46,36 @@ def test_retrieval_counts_those_whose_caption_is_first(monkeypatch):
     features, asked = at(60, 60, 95, 41), torch.tensor([3, 0, 0, 2])
     for chunk in (512, 3):
         monkeypatch.setattr(quality_captions, "CHUNK", chunk)
-        share = retrieval(features, asked, ONE_GROUP, GALLERY)
+        share = retrieval(features, asked, GALLERY)
         assert share.value == 0.75
         assert share.conditions["chance"] == 1 / 4
         assert share.conditions["label"] == "retrieval, N=4 of 4 captions"
         assert 0 <= share.low < 0.75 < share.high <= 1
-        rank = retrieval_rank(features, asked, ONE_GROUP, GALLERY)
+        rank = retrieval_rank(features, asked, GALLERY)
         assert (rank.value, rank.conditions["chance"]) == (1, 2.5)
-    assert retrieval_rank(at(60, 60), torch.tensor([3, 0]), ONE_GROUP[:2], GALLERY).value == 2.5
+    assert retrieval_rank(at(60, 60), torch.tensor([3, 0]), GALLERY).value == 2.5
 
 
 def test_captions_that_have_no_picture_here_are_no_samples():
-    some = retrieval(at(60, 60), torch.tensor([3, 4]), ONE_GROUP[:2], GALLERY)
+    some = retrieval(at(60, 60), torch.tensor([3, 4]), GALLERY)
     assert (some.value, some.conditions["samples"]) == (1, 1)
-    assert isinstance(retrieval(at(60), torch.tensor([4]), ONE_GROUP[:1], GALLERY), Unavailable)
-    assert isinstance(retrieval_rank(at(60), torch.tensor([9]), ONE_GROUP[:1], GALLERY), Unavailable)
+    assert isinstance(retrieval(at(60), torch.tensor([4]), GALLERY), Unavailable)
+    assert isinstance(retrieval_rank(at(60), torch.tensor([9]), GALLERY), Unavailable)
 
 
 def test_the_distance_to_training_is_that_of_the_samples_over_that_of_held_out_pictures():
     """The held-out one is 20 degrees from training; the samples 10, 10 and 30: their median is 10."""
-    found = training_distance(at(10, 90, 130), torch.zeros(3, dtype=torch.long), ONE_GROUP[:3], GALLERY)
+    found = training_distance(at(10, 90, 130), torch.zeros(3, dtype=torch.long), GALLERY)
     assert found.value == pytest.approx(chord(10) / chord(20), rel=1e-3)
     assert found.conditions["distance_of_heldout"] == pytest.approx(chord(20), rel=1e-3)
     training, heldout = (
-        training_distance(each, torch.zeros(len(each), dtype=torch.long), np.zeros(len(each), int), GALLERY)
+        training_distance(each, torch.zeros(len(each), dtype=torch.long), GALLERY)
         for each in (GALLERY.train, GALLERY.heldout)
     )
     assert training.value == pytest.approx(0, abs=0.01)  # memorised
     assert heldout.value == pytest.approx(1, rel=1e-6)
     again = Gallery(GALLERY.train, GALLERY.train_captions, at(40), torch.tensor([3]))
-    assert "training pictures too" in training_distance(at(10), torch.zeros(1), ONE_GROUP[:1], again).reason
-
-
-def test_the_intervals_of_a_median_hold():
-    """Of 200 draws of 480 samples in 24 groups, about 95% have the median inside."""
-    random, groups = np.random.default_rng(0), np.arange(480) % 24
-    inside = 0
-    for _ in range(200):
-        estimate = quality_captions.estimated(
-            quality_captions._median(torch.from_numpy(random.lognormal(size=480)), groups), 480, {}
-        )
-        inside += estimate.low < 1 < estimate.high
-    assert 0.88 < inside / 200 < 0.99
+    assert "training pictures too" in training_distance(at(10), torch.zeros(1), again).reason
 
 
 # Of pictures

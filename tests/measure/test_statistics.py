@@ -11,6 +11,7 @@ from harness.measure.statistics import (
     sampling_difference,
     wilson,
 )
+from harness.measure.statistics_ranks import median_interval
 from harness.measure.statistics_trends import falls
 from harness.records.errors import UserError
 from harness.records.quantity import Measured
@@ -236,3 +237,17 @@ def test_groups_without_any_noise_between_them_are_equal_and_no_error():
     scores = {name: {0: 0.109375, 1: 0.15625} for name in "abcd"}
     interval = noise_of(scores).relative("b", "a")
     assert (interval.value, interval.low, interval.high) == pytest.approx((0, 0, 0), abs=1e-8)
+
+
+@pytest.mark.parametrize(("count", "places"), [(5, None), (6, (1, 6)), (10, (2, 9)), (20, (6, 15)), (100, (40, 61))])
+def test_a_median_lies_between_the_tabulated_places(count, places):
+    """n = 10: outside of the 2nd and the 9th with 2 (1 + 10) / 1024; n = 20: 6th and 15th, 95.9%."""
+    shuffled = np.random.default_rng(0).permutation(np.arange(1.0, count + 1))
+    assert median_interval(shuffled) == places
+
+
+def test_a_median_lies_in_its_interval_as_often_as_it_says():
+    """A jackknife in 24 groups holds it in 91% of such draws."""
+    random = np.random.default_rng(0)
+    intervals = [median_interval(random.lognormal(size=512)) for _ in range(2000)]
+    assert 0.935 < np.mean([low < 1 < high for low, high in intervals]) < 0.97
