@@ -45,7 +45,7 @@ OF_TRAINING = (
 )  # fmt: skip
 """The groups of a study's settings that a promotion takes along; the others say where and how its jobs run."""
 
-GROUP_OF = {"data": "data", "text": "text", "teacher": "objective"}
+GROUP_OF = {"data": "data", "text": "text", "teacher": "objective", "initial": "initial"}
 """Section of a protocol that says on what was trained -> the group of settings that chooses it."""
 OF_MACHINE = ("recipe.device", "recipe.data_workers", "recipe.micro_batch")
 """Settings that are none of the training: where it is computed, and how that is cut."""
@@ -67,8 +67,8 @@ class Origin:
     checkpoints: str | None = None
     """The folder that the sweep kept of it, below `out`; null where it kept none."""
     trained_on: Mapping[str, str] = field(default_factory=dict)
-    """Of its protocol's sections `data`, `text` and `teacher`, the fingerprints (`trained_on`); without one for which
-    whoever promoted it asked otherwise."""
+    """Of its protocol's sections that `GROUP_OF` has, the fingerprints (`trained_on`); without one for which whoever
+    promoted it asked otherwise."""
 
     promotion: Promotion = field(default_factory=Promotion)
     """By what it was chosen, which its page says."""

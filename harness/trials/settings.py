@@ -203,16 +203,15 @@ def for_captions(settings: Settings, chosen: Mapping[str, Any]) -> Settings:
 
 
 def for_few_steps(settings: Settings, chosen: Mapping[str, Any]) -> Settings:
-    """What is not chosen, as a student of step distillation samples: in its own steps, which are Euler's, and without
-    guidance."""
+    """What is not chosen by name, as a student of step distillation samples: in its own steps, which are Euler's, and
+    without guidance."""
     if not isinstance(settings.objective, StepDistillationConfig):
         return settings
     sampling, own = settings.sampling, settings.objective.sampling
     if not any(_is_chosen("sampling", name, chosen) for name in ("guidance_scale", "guidance_interval")):
         sampling = sampling.with_guidance(1)
-    if not any(_is_chosen("sampling", name, chosen) for name in OWN_STEPS):
-        sampling = replace(sampling, **{name: getattr(own, name) for name in OWN_STEPS})
-    return replace(settings, sampling=sampling)
+    as_trained = {name: getattr(own, name) for name in OWN_STEPS if not _is_chosen("sampling", name, chosen)}
+    return replace(settings, sampling=replace(sampling, **as_trained))
 
 
 def _is_chosen(group: str, name: str, chosen: Mapping[str, Any]) -> bool:

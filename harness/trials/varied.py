@@ -14,17 +14,18 @@ from harness.trials.settings import Settings, settings_of
 
 
 def varied(settings: Settings, edits: Mapping[str, Any]) -> Settings:
-    """The settings with others at these paths: `recipe.steps`, `objective.features`, or a whole group by the name of
-    its option, `objective: flow_matching`. A group's name that the study itself has chosen is its own, with all that it
-    sets of it.
+    """The settings with others at these paths: `recipe.steps`, `objective.features`, or a whole objective by its name,
+    `objective: flow_matching`. The name that the study itself has chosen is its own, with all that it sets of it.
 
     UserError for a setting that does not exist, is wrong, or changes no result.
     """
     plain: dict[str, Any] = {group: to_plain(getattr(settings, group)) for group in OF_TRAINING}
     for path, value in edits.items():
         group, *below = path.split(".")
+        if not below and group == "recipe":
+            raise UserError(f"{path}: {value} is a whole recipe; name what differs from the study's: recipe.steps, ...")
         if not below:
-            plain[group] = _chosen(settings, group, value)
+            plain[group] = _objective(settings, value)
         else:
             if group == "recipe":
                 check_matters(below[0], f"{path}={value}")
@@ -62,15 +63,12 @@ def check_matters(setting: str, who: str, *, but: str | None = None) -> None:
         )
 
 
-def _chosen(settings: Settings, group: str, value: Any) -> Any:
-    """The group that a whole one is replaced by."""
-    own: Any = to_plain(getattr(settings, group))
-    if isinstance(value, Mapping) or own.get("kind") == value:
-        return own if own.get("kind") == value else dict(value)
-    chosen = compose_plain((), {group: value})[group]
-    if group == "recipe":  # but for where and how it is computed, which is the study's
-        chosen |= {each.name: own[each.name] for each in fields(Recipe) if each.metadata.get("identity") is False}
-    return chosen
+def _objective(settings: Settings, value: Any) -> Any:
+    """The one that the study's is replaced by, by its name or written out."""
+    own: Any = to_plain(settings.objective)
+    if own["kind"] == value:
+        return own
+    return dict(value) if isinstance(value, Mapping) else compose_plain((), {"objective": value})["objective"]
 
 
 def _set(plain: dict[str, Any], path: str, below: list[str], value: Any) -> None:

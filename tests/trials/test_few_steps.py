@@ -37,6 +37,8 @@ def test_it_is_scored_in_the_steps_that_it_is_trained_for_unless_told_otherwise(
     assert (own.solver, own.steps, own.times, own.shift, own.guidance_scale) == ("euler", 8, "shifted", 2.0, 1.0)
     told = settings_of([*named, "sampling.steps=28", "sampling.guidance_scale=1.5"]).sampling
     assert (told.steps, told.times, told.guidance_scale) == (28, "uniform", 1.5)
+    mixed = settings_of([*named, "objective.shift=3", "sampling=full", "sampling.steps=4"]).sampling
+    assert (mixed.solver, mixed.times, mixed.shift) == ("euler", "shifted", 3.0), "what is not named is the objective's"
     usual = settings_of(["protocol=laptop"]).sampling
     assert settings_of([*named[1:2], "objective=distillation", "protocol=laptop"]).sampling == usual
 
