@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 from tiny_study import tiny_spec
 
+from harness.cli import main
+from harness.data.dataset import load_dataset
 from harness.data.sources import emoji
 from harness.measure.quality_config import OF_CAPTIONS
 from harness.records.judging import OPENMOJI
@@ -15,6 +17,7 @@ from harness.records.quantity import Measured, Unavailable
 from harness.trials.controls import control_key, control_names
 from harness.trials.prepared import prepare
 from harness.trials.run import run_trial
+from harness.trials.settings import settings_of
 
 pytest.importorskip("emoji", reason="needs the package emoji")
 if not any(path.is_file() for path in emoji.FONTS):
@@ -44,6 +47,18 @@ def test_a_trial_is_asked_for_held_out_captions_and_read_by_them(spec):
     assert np.array_equal(grid[34:66:2, 0:32:2], first)
     with np.load(spec.store.artifact(spec.key, "samples.npz")) as samples:
         assert set(samples["labels"].tolist()) == set(task.images.heldout.labels.tolist())
+
+
+def test_prepared_emoji_are_captions_still(spec, capsys):
+    assert main(["data", "prepare", "emoji", "to=prepared"]) == 0
+    assert "data=prepared data.path=prepared" in capsys.readouterr().out
+    chosen = ["data=prepared", "data.path=prepared"]
+    settings = settings_of(chosen)
+    assert (settings.text.template, settings.sampling.labels) == ("{}", "heldout")
+    prepared, drawn = (load_dataset(each.data) for each in (settings, spec.settings))
+    assert prepared.captions
+    assert prepared.heldout_sizes == drawn.heldout_sizes
+    assert prepared.identity["captions"] is True
 
 
 def test_a_second_drawing_of_each_caption_judges_retrieval(spec, monkeypatch):

@@ -58,6 +58,8 @@ def test_networks_learn_rows_of_classes_and_of_none(place, capsys):
     assert main(["sample", key, "--classes", "seven", "--count", "2", "--to", "a.npz"]) == 0
     assert main(["sample", key, "--classes", "seven", "--count", "2", "--to", "b.npz", "text=minilm"]) == 0
     assert Path("a.npz").read_bytes() == Path("b.npz").read_bytes()  # the table needs no text encoder
+    assert main(["sample", key, "--prompt", "a red seven", "--to", "d.npz"]) != 0
+    assert "knows no texts but its classes, and 'a red seven' is none" in capsys.readouterr().err
     model = harness.load(key)
     images = model.images(["seven", "two"], steps=2)
     assert images.shape == (2, 1, 8, 8)

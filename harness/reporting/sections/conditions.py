@@ -26,6 +26,7 @@ interval</th>
 </dl></details>
 """
 
+LISTED = 40  # of a setting that is a list
 Row = tuple[str, str, str, str, list[tuple[str, str]]]
 """Quantity, kinds, unit, what its spread is, [(condition, its value or values)]."""
 
@@ -37,10 +38,17 @@ def content(frames: Frames) -> Content:
         context={
             "rows": rows,
             "fingerprint": study.protocol_fingerprint,
-            "protocol": flat(study.protocol),
+            "protocol": {name: _shown(value) for name, value in flat(study.protocol).items()},
             "name": study.protocol_name,
         },
     )
+
+
+def _shown(value: object) -> object:
+    """Of a long list, such as a thousand prompts, the first ones and how many there are."""
+    if not isinstance(value, list | tuple) or len(value) <= LISTED:
+        return value
+    return f"{', '.join(map(str, value[:LISTED]))}, ... ({len(value):,})"
 
 
 def condition_rows(definition: ReportDefinition, readings: Sequence[Reading]) -> list[Row]:
