@@ -73,7 +73,15 @@ from harness.training.objectives.adversarial import (
     r1_penalty,
     verdict,
 )
-from harness.training.objectives.distillation import Learner, TaughtImages, scaled, squared_error
+from harness.training.objectives.distillation import (
+    Learner,
+    TaughtImages,
+    mean_square,
+    relative_error,
+    rounding_of,
+    scaled,
+    squared_error,
+)
 from harness.training.objectives.flow_matching import FlowMatching
 from harness.training.optimizer import AdamW
 from harness.training.randomness import Draws, stream_seed
@@ -112,6 +120,7 @@ class StepDistillation(FlowMatching):
     ) -> None:
         super().__init__(config, data, prompts, recipe, device)
         self.config, self.teacher = config, teacher
+        self.rounding = rounding_of(config.teacher, recipe, device)
         own: Any = self.identity
         self.identity: Plain = {**own, "teacher": teacher.identity}
         self.times = config.sampling.solver_times
@@ -162,8 +171,10 @@ class StepDistillation(FlowMatching):
             total = total + self.config.adversarial_weight * parts["adversarial"]
         if self.config.distillation_weight > 0:
             parts["task"] = squared_error(predicted, velocity(batch.x0, batch.noise))
-            parts["output"] = squared_error(predicted, self._taught(noised, batch))
-            of_teacher = scaled(parts["task"], parts["output"], batch.time)
+            u = self._taught(noised, batch)
+            parts["output"] = squared_error(predicted, u)
+            least = self.rounding * relative_error(parts["task"], u) * mean_square(u)
+            of_teacher = scaled(parts["task"], parts["output"], batch.time, least)
             total = total + self.config.distillation_weight * of_teacher
         return Losses(total=total.mean(), parts={name: each.mean() for name, each in parts.items()})
 
