@@ -27,9 +27,12 @@ def answer(rank: int, file: Path, port: int) -> None:
             place = list(teacher.taps)[-1]
             found = teacher(x_t, *others, [place], differentiable=True)
             (found.velocity.sum() + found.features[place].sum()).backward()
+            alone = samples[0].detach().requires_grad_(True)
+            teacher(alone, *others, [place], differentiable=True).features[place].sum().backward()
             held = sum(local(parameter).numel() for parameter in teacher.network.parameters())
             answers[kind] = {
                 "velocity": found.velocity.detach(), "feature": found.features[place].detach(), "gradient": x_t.grad,
+                "gradient of the feature alone": alone.grad,
                 "again": teacher(x_t, *others).velocity, "share": held / description.params,
             }  # fmt: skip
     torch.save(answers, file.with_name(f"answers-{rank}.pt"))

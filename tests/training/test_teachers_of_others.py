@@ -281,8 +281,10 @@ def alone_of(teacher, asked):
     """What it answers in one process."""
     (x_t, *others), place = asked, list(teacher.taps)[-1]
     found = teacher(x_t.requires_grad_(True), *others, [place], differentiable=True)
+    (of_feature,) = torch.autograd.grad(found.features[place].sum(), x_t, retain_graph=True)
     (found.velocity.sum() + found.features[place].sum()).backward()
-    return {"velocity": found.velocity, "feature": found.features[place], "gradient": x_t.grad}
+    answers = {"velocity": found.velocity, "feature": found.features[place], "gradient": x_t.grad}
+    return answers | {"gradient of the feature alone": of_feature}
 
 
 @pytest.mark.slow

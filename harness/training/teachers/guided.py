@@ -1,7 +1,7 @@
 """A loaded teacher, of whichever kind: guidance, features, gradients, and its own precision."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TypeAlias
 
@@ -54,7 +54,17 @@ class GuidedTeacher:
             all_open(kept.values()),
         ):
             velocity = self._guided(x_t, time, labels, drop).to(x_t.dtype)
-        return TeacherOutput(velocity, {place: tap.take(x_t)[: len(x_t)] for place, tap in kept.items()})
+        features = {place: tap.take(x_t)[: len(x_t)] for place, tap in kept.items()}
+        self._whole_for_gradients_of(features.values())
+        return TeacherOutput(velocity, features)
+
+    def _whole_for_gradients_of(self, features: Iterable[Tensor]) -> None:
+        """FSDP gathers what is in no block when a gradient comes to the network's output; one that comes by a feature
+        alone passes that by. What is gathered so is shards again at the backward pass's end, as the rest."""
+        unshard = getattr(self.network, "unshard", None)
+        for feature in features:
+            if unshard is not None and feature.requires_grad:
+                feature.register_hook(lambda _gradient: unshard())  # type: ignore[no-untyped-call]
 
     def _guided(self, x_t: Tensor, time: Tensor, labels: Tensor, drop: Tensor) -> Tensor:
         """v_empty + scale (v_prompt - v_empty), both in one batch, the prompt's first."""
