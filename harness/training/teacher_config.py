@@ -88,7 +88,7 @@ class SdxlTeacher(TeacherConfig):
     template: str | None = None
     """Of its prompts, with {} where the class's name goes; null: the student's."""
     prediction: Literal["epsilon", "v"] | None = None
-    """What it predicts; null: what its pipeline's scheduler says, or else the noise."""
+    """What it predicts; null: what its pipeline's scheduler says."""
     original_size: int | None = None
     """The side in pixels that it is told the picture had before it was brought to its size: larger, and it makes
     sharper pictures; null: what it has."""

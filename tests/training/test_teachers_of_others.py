@@ -1,6 +1,8 @@
 """Stable Diffusion 3 and XL as teachers, small and drawn at random, against diffusers' pipelines and closed forms."""
 
+import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -410,8 +412,37 @@ def test_weights_of_another_configuration_are_refused_before_they_are_read(saved
     config.write_text(config.read_text().replace('"num_layers": 2', '"num_layers": 3'))
     with pytest.raises(UserError, match=r"not those of its config\.json: \d+ are missing.*'transformer_blocks"):
         described(saved, student, "sd3", name=str(folder))
-    folder = broken(saved, tmp_path / "xl", "sdxl")
-    scheduler = folder / "scheduler" / "scheduler_config.json"
-    scheduler.write_text(scheduler.read_text().replace("scaled_linear", "linear"))
-    with pytest.raises(UserError, match="trained on another path than Stable Diffusion XL: the beta_schedule of its"):
+
+
+ANOTHER_PATH = "trained on another path than Stable Diffusion XL: the "
+
+
+@pytest.mark.parametrize(
+    ("path", "changes", "sentence"),
+    [
+        ("scheduler/scheduler_config.json", {"beta_schedule": "linear"}, ANOTHER_PATH + "beta_schedule of its"),
+        ("scheduler/scheduler_config.json", {"beta_end": None}, ANOTHER_PATH + "beta_end of its scheduler is None"),
+        ("scheduler/scheduler_config.json", {"use_flow_sigmas": True}, ANOTHER_PATH + "use_flow_sigmas of its"),
+        ("scheduler/scheduler_config.json", {"_class_name": "EDMEulerScheduler"}, "is sampled by EDMEulerScheduler"),
+        ("scheduler/scheduler_config.json", {"prediction_type": "sample"}, "predicts sample by its scheduler"),
+        ("scheduler/scheduler_config.json", {"prediction_type": None}, "does not say what it predicts: no scheduler"),
+        ("unet/config.json", {"time_cond_proj_dim": 256}, "its time_cond_proj_dim is 256"),
+    ],
+)
+def test_an_sdxl_of_another_path_is_refused(saved, student, tmp_path, path, changes, sentence):
+    """None: it is not said."""
+    folder = broken(saved, tmp_path, "sdxl")
+    changed = {**json.loads((folder / path).read_text()), **changes}
+    (folder / path).write_text(json.dumps({name: value for name, value in changed.items() if value is not None}))
+    with pytest.raises(UserError, match=re.escape(sentence)):
         described(saved, student, "sdxl", name=str(folder))
+
+
+def test_a_unet_alone_is_told_what_it_predicts(saved, student, tmp_path):
+    folder = saved["sdxl"][0]
+    shutil.copytree(folder / "unet", tmp_path / "alone")
+    apart = {"name": str(tmp_path / "alone"), "autoencoder": str(folder), "encoders": str(folder)}
+    with pytest.raises(UserError, match=r"does not say what it predicts: .* give objective\.teacher\.prediction"):
+        described(saved, student, "sdxl", **apart)
+    found = described(saved, student, "sdxl", **apart, prediction="epsilon")
+    assert found.identity == described(saved, student, "sdxl").identity

@@ -33,6 +33,26 @@ from harness.training.teachers.guided import Velocity
 PARTS = ("text_encoder", "text_encoder_2")
 CLIP_TOKENS = 77
 SCHEDULE: Literal["scaled_linear"] = "scaled_linear"
+SCHEDULERS = (
+    "DDIMScheduler",
+    "DDPMScheduler",
+    "DEISMultistepScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSDEScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "UniPCMultistepScheduler",
+)
+"""Of diffusers: those that sample on the path that their betas say. EDM's and flow matching's have others, and those of
+consistency models another network."""
+PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v"}
+"""In a scheduler's words -> in ours."""
 FORCE_ZEROS = "force_zeros_for_empty_prompt"
 """In a pipeline's index; true unless it says otherwise."""
 
@@ -49,27 +69,56 @@ class SdxlDescription(DiffusersDescription):
                 f"the teacher {self.config.name} is no UNet of Stable Diffusion XL: its addition_embed_type is "
                 f"{config.get('addition_embed_type')}, not text_time; name another"
             )
-        scheduler = self.files.json("scheduler/scheduler_config.json") or {}
+        if (width := config.get("time_cond_proj_dim")) is not None:
+            raise UserError(
+                f"the teacher {self.config.name} is told the guidance that it is to answer with (its "
+                f"time_cond_proj_dim is {width}), as consistency models are, and this kind of teacher is not; name "
+                "another"
+            )
+        if self._scheduler is not None:
+            self._check_path(self._scheduler)
+        if self.config.prediction is None and self._predicted is None:
+            raise UserError(
+                f"the teacher {self.config.name} does not say what it predicts: no scheduler's prediction_type lies "
+                "beside it; give objective.teacher.prediction=epsilon or v"
+            )
+
+    def _check_path(self, scheduler: Mapping[str, Any]) -> None:
+        """UserError where a scheduler is not of this kind's path. Its betas have to be said: diffusers' own, where they
+        are not, are others."""
+        if (kind := scheduler.get("_class_name")) not in SCHEDULERS:
+            raise UserError(
+                f"the teacher {self.config.name} is sampled by {kind}, and not on DDPM's path as Stable Diffusion XL; "
+                "name another"
+            )
         first, last, _ = BETAS[SCHEDULE]
-        known = {"beta_schedule": SCHEDULE, "beta_start": first, "beta_end": last, "num_train_timesteps": TIMESTEPS,
-                 "rescale_betas_zero_snr": False}  # fmt: skip
-        for name, value in known.items():
-            if (found := scheduler.get(name, value)) != value:
+        said = {"beta_schedule": SCHEDULE, "beta_start": first, "beta_end": last}
+        usual = {"num_train_timesteps": TIMESTEPS, "trained_betas": None, "rescale_betas_zero_snr": False,
+                 "use_flow_sigmas": False}  # fmt: skip
+        for name, value in (said | usual).items():
+            if (found := scheduler.get(name, usual.get(name))) != value:
                 raise UserError(
                     f"the teacher {self.config.name} was trained on another path than Stable Diffusion XL: the {name} "
                     f"of its scheduler is {found}, not {value}; name another"
                 )
-        if scheduler.get("prediction_type", "epsilon") not in ("epsilon", "v_prediction"):
+        if scheduler.get("prediction_type", "epsilon") not in PREDICTIONS:
             raise UserError(
                 f"the teacher {self.config.name} predicts {scheduler['prediction_type']} by its scheduler, and a "
                 "teacher of this kind epsilon or v_prediction; name another"
             )
 
     @property
+    def _scheduler(self) -> dict[str, Any] | None:
+        return self.files.json("scheduler/scheduler_config.json")
+
+    @property
+    def _predicted(self) -> str | None:
+        """As its scheduler says it; None where none does."""
+        return PREDICTIONS.get(str((self._scheduler or {}).get("prediction_type")))
+
+    @property
     def prediction(self) -> Prediction:
-        scheduler = self.files.json("scheduler/scheduler_config.json") or {}
-        by_scheduler = "v" if scheduler.get("prediction_type") == "v_prediction" else "epsilon"
-        kind = VPrediction if (self.config.prediction or by_scheduler) == "v" else Epsilon
+        kind = VPrediction if (self.config.prediction or self._predicted) == "v" else Epsilon
         return kind(beta_schedule=SCHEDULE)
 
     def text_config(self) -> SeveralText:
