@@ -31,6 +31,7 @@ from harness.records.plain import from_plain
 from harness.training.recipe import Recipe
 from harness.training.teacher import Student
 from harness.training.teacher_config import Sd3Teacher, SdxlTeacher, TeacherConfig, TrainedTeacher
+from harness.training.teachers.diffusers_files import network_files
 from harness.training.teachers.diffusers_teacher import DiffusersDescription
 
 NAMES = ("cat", "two green dogs", "sea")
@@ -353,6 +354,10 @@ def test_a_network_alone_reads_with_encoders_named_apart(saved, student, tmp_pat
         described(saved, student, "sd3", **apart)
     with pytest.raises(UserError, match="does not say which autoencoder's latents it denoises"):
         described(saved, student, "sd3", name=apart["name"], encoders=str(folder))
+    lacking = broken(saved, tmp_path)
+    shutil.rmtree(lacking / "text_encoder_3")
+    with pytest.raises(UserError, match=r"text_encoder_3 has no config\.json"):  # and not zeros in its place
+        described(saved, student, "sd3", **apart, encoders=str(lacking))
     with pytest.raises(UserError, match="names 1 text encoders, and such a teacher has 3"):
         described(saved, student, "sd3", **apart, encoders=(str(folder),))
 
@@ -446,3 +451,25 @@ def test_a_unet_alone_is_told_what_it_predicts(saved, student, tmp_path):
         described(saved, student, "sdxl", **apart)
     found = described(saved, student, "sdxl", **apart, prediction="epsilon")
     assert found.identity == described(saved, student, "sdxl").identity
+    pipeline = broken(saved, tmp_path, "sdxl")
+    index = pipeline / "model_index.json"
+    index.write_text(
+        index.read_text().replace('"force_zeros_for_empty_prompt": true', '"force_zeros_for_empty_prompt": false')
+    )
+    told = described(saved, student, "sdxl", **{**apart, "encoders": str(pipeline)}, prediction="epsilon")
+    assert told.identity["empty"] == "text"
+
+
+def test_of_a_pipeline_in_the_hubs_cache_all_is_asked_for_that_says_how_it_was_trained(saved, tmp_path, monkeypatch):
+    """Its weights alone may lie there, of another program."""
+    shutil.copytree(saved["sdxl"][0] / "unet", tmp_path / "unet")
+
+    def download(name, *, local_files_only=False, **_):
+        if not local_files_only:
+            shutil.copytree(saved["sdxl"][0], tmp_path, dirs_exist_ok=True)
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    files = network_files("some/pipeline", "unet", "UNet2DConditionModel")
+    assert files.json("scheduler/scheduler_config.json") is not None
+    assert files.json("model_index.json") is not None

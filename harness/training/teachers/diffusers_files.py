@@ -29,6 +29,8 @@ from harness.records.store import known_sha256
 
 WEIGHTS = "diffusion_pytorch_model"
 INDEX = f"{WEIGHTS}.safetensors.index.json"
+PIPELINE = "model_index.json"
+SCHEDULER = "scheduler/scheduler_config.json"
 SETTING = "objective.teacher"
 DIGITS = 16  # of a sha256
 
@@ -63,7 +65,7 @@ def network_files(name: str, part: str, network_class: str) -> NetworkFiles:
     patterns = ["scheduler/*.json", *(f"{place}{end}" for place in (f"{part}/", "") for end in ends)]
     root = hub_folder(
         name, patterns, what="teacher", setting=f"{SETTING}.name",
-        complete=lambda folder: _has_weights(folder / part) or _has_weights(folder),
+        complete=lambda folder: (_has_weights(folder / part) and _says_how(folder)) or _has_weights(folder),
     )  # fmt: skip
     folder = root / part if (root / part / "config.json").is_file() else root
     if not (folder / "config.json").is_file():
@@ -110,6 +112,11 @@ def _has_weights(folder: Path) -> bool:
     return (folder / "config.json").is_file() and not _lacking(folder)
 
 
+def _says_how(folder: Path) -> bool:
+    """Whether what a pipeline says of its parts, and of its path, lies there, and not its weights alone."""
+    return (folder / PIPELINE).is_file() and (folder / SCHEDULER).is_file()
+
+
 def autoencoder_identity(files: NetworkFiles, given: str | None) -> Mapping[str, Any]:
     """Of what made the latents that the network denoises: `given`, a folder or the hub's name, or the pipeline's."""
     if given is None and not _is_part(files, "vae"):
@@ -127,8 +134,22 @@ def autoencoder_identity(files: NetworkFiles, given: str | None) -> Mapping[str,
 
 def _is_part(files: NetworkFiles, part: str) -> bool:
     """Whether the pipeline has it: its index says so, or there is such a folder."""
-    index = files.json("model_index.json")
-    return (files.root / part).is_dir() if index is None else bool((index.get(part) or [None])[0])
+    index = files.json(PIPELINE)
+    return (files.root / part).is_dir() if index is None else _lists(index, part)
+
+
+def _lists(index: Mapping[str, Any], part: str) -> bool:
+    return bool((index.get(part) or [None])[0])
+
+
+def pipeline_index(name: str) -> dict[str, Any] | None:
+    """Of the pipeline in that folder, or of that name on the hub, which reads a teacher's prompts. None where it has
+    none."""
+    root = hub_folder(
+        name, [PIPELINE], what="pipeline", setting=f"{SETTING}.encoders",
+        complete=lambda folder: (folder / PIPELINE).is_file(),
+    )  # fmt: skip
+    return _read(root / PIPELINE) if (root / PIPELINE).is_file() else None
 
 
 def text_encoder_names(
@@ -147,9 +168,11 @@ def text_encoder_names(
             )
         return [(name, None) for name in given]
     if given is not None:
-        folder = Path(given).expanduser()
-        here = [part for part in parts if part != optional or not folder.is_dir() or (folder / part).is_dir()]
-        return [(given, part) for part in here]
+        index, folder = pipeline_index(given), Path(given).expanduser()
+        has_optional = optional is not None and (
+            (folder / optional).is_dir() or not folder.is_dir() if index is None else _lists(index, optional)
+        )
+        return [(given, part) for part in parts if part != optional or has_optional]
     lacking = [part for part in parts if not _is_part(files, part)]
     if [part for part in lacking if part != optional]:
         raise UserError(

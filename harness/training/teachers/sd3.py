@@ -21,7 +21,7 @@ from harness.models.text_encoder import huggingface_files
 from harness.records.errors import UserError
 from harness.records.plain import Plain
 from harness.training.teacher_config import Sd3Teacher
-from harness.training.teachers.diffusers_files import text_encoder_names
+from harness.training.teachers.diffusers_files import SCHEDULER, text_encoder_names
 from harness.training.teachers.diffusers_teacher import DiffusersDescription, check_width
 from harness.training.teachers.guided import Velocity
 
@@ -37,7 +37,7 @@ class Sd3Description(DiffusersDescription):
 
     def check_network(self) -> None:
         config, side = self.files.config, self.student.shape[-1]
-        scheduler = self.files.json("scheduler/scheduler_config.json") or {}
+        scheduler = self.files.json(SCHEDULER) or {}
         if (kind := scheduler.get("_class_name", FLOW_SCHEDULERS[0])) not in FLOW_SCHEDULERS:
             raise UserError(
                 f"the teacher {self.config.name} is sampled by {kind}, and not on the straight path as Stable "

@@ -26,7 +26,7 @@ from harness.predictor.networks import DiffusersUNet
 from harness.records.errors import UserError
 from harness.records.plain import Plain, to_plain
 from harness.training.teacher_config import SdxlTeacher
-from harness.training.teachers.diffusers_files import text_encoder_names
+from harness.training.teachers.diffusers_files import PIPELINE, SCHEDULER, pipeline_index, text_encoder_names
 from harness.training.teachers.diffusers_teacher import DiffusersDescription, check_width
 from harness.training.teachers.guided import Velocity
 
@@ -109,7 +109,7 @@ class SdxlDescription(DiffusersDescription):
 
     @property
     def _scheduler(self) -> dict[str, Any] | None:
-        return self.files.json("scheduler/scheduler_config.json")
+        return self.files.json(SCHEDULER)
 
     @property
     def _predicted(self) -> str | None:
@@ -153,9 +153,13 @@ class SdxlDescription(DiffusersDescription):
         config = self.files.config
         return int(config["projection_class_embeddings_input_dim"]) - 6 * int(config["addition_time_embed_dim"])
 
-    @property
+    @functools.cached_property
     def _empty_is_zeros(self) -> bool:
-        return bool((self.files.json("model_index.json") or {}).get(FORCE_ZEROS, True))
+        """As the pipeline says whose network it is, or else the one that reads its prompts."""
+        index, encoders = self.files.json(PIPELINE), self.config.encoders
+        if index is None and isinstance(encoders, str):
+            index = pipeline_index(encoders)
+        return bool((index or {}).get(FORCE_ZEROS, True))
 
     def read(self, class_names: Sequence[str]) -> PromptTable:
         prompts = super().read(class_names)
