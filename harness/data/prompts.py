@@ -220,6 +220,11 @@ def is_class_table(identity: Mapping[str, Any]) -> bool:
     return bool(identity["encoder"] == CLASS_TABLE)
 
 
+def sees_padding(identity: Mapping[str, Any]) -> bool:
+    """Whether an encoder of prompts with this identity does: then how far they are padded changes every token."""
+    return any(bool(each.get("sees_padding")) for each in (identity, *identity.get("encoders", ())))
+
+
 def prompts_like(
     identity: Mapping[str, Any], config: TextConfig, class_names: Sequence[str], cache: Path, *, what: str, setting: str
 ) -> PromptTable:

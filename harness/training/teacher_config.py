@@ -36,6 +36,8 @@ class TrainedTeacher(TeacherConfig):
     """Of its forward pass, and of its weights in memory; `recipe`: as the student's."""
     sharded: bool = field(default=False, metadata=NOT_IDENTITY)
     """Of several processes that share a training, each has a share of its weights, not all."""
+    another_size: bool = field(default=False, metadata=NOT_IDENTITY)
+    """It may be asked about samples of another height and width than it was trained on."""
 
     def __post_init__(self) -> None:
         check_teacher(self.guidance_scale, self.precision)

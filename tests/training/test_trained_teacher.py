@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,13 @@ import pytest
 import torch
 from small_teacher import CPU, DIT, LATENTS, NAMES, STUDENT, samples, written
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
+from tiny_pipelines import save_clip
+
 from harness.architecture.edits import with_edits
 from harness.architecture.kinds import builder_of
 from harness.architecture.prediction import VELOCITY, Epsilon, VPrediction
-from harness.data.config import MiniLmText
+from harness.data.config import HuggingFaceText, MiniLmText
 from harness.data.prompts import class_prompts
 from harness.diffusion.prediction import velocity_of
 from harness.models.build import build
@@ -137,6 +141,20 @@ def test_text_is_read_by_its_own_encoder_into_its_own_template(tmp_path: Path, c
     teacher(x_t, times, labels, torch.zeros(4, dtype=torch.bool))
 
 
+def test_prompts_of_an_encoder_that_sees_padding_are_padded_as_in_its_training(tmp_path: Path, cache: Path) -> None:
+    """Though the network does not: the student's names alone may be shorter."""
+    save_clip(tmp_path / "clip")
+    own = HuggingFaceText(name=str(tmp_path / "clip"), template="{}", sees_padding=True)
+    text = class_prompts(own, NAMES, cache)
+    config = with_edits(DIT, {"condition": "text", "context_width": 16, "context_length": text.length})
+    path = written(tmp_path, config, text=text.identity)
+    student = dataclasses.replace(STUDENT, text=own, cache=cache, class_names=("two", "one"))
+    prompts = described(path, student).prompts
+    assert prompts is not None
+    assert prompts.mask.sum(1).max() < text.length
+    assert torch.equal(prompts.embeddings, text.embeddings[[1, 0]])
+
+
 def test_what_cannot_teach_is_one_sentence(tmp_path: Path) -> None:
     path = written(tmp_path)
     (tmp_path / "latents").mkdir()
@@ -148,6 +166,7 @@ def test_what_cannot_teach_is_one_sentence(tmp_path: Path) -> None:
          "latents than the student: its shift is 0, the student's 0.1; its weights is abc, the student's xyz; name"),
         (path, {"shape": (3, 8, 8)}, "takes 1 channels, and the student has 3"),
         (path, {"shape": (1, 7, 7)}, "takes no latent of 7 x 7, as the student's are: height and width must be mult"),
+        (path, {"shape": (1, 16, 16)}, "was trained on 8 x 8, and the student is on 16 x 16, of which it"),
         (path, {"class_names": ("one", "zero", "nil")}, "has no 'zero', and 1 more; name one that"),
     ]  # fmt: skip
     for file, differing, says in learners:
@@ -156,6 +175,8 @@ def test_what_cannot_teach_is_one_sentence(tmp_path: Path) -> None:
         assert says in str(caught.value)
         assert "\n" not in str(caught.value)
     described(latents, dataclasses.replace(STUDENT, autoencoder=LATENTS | {"encoding": "sampled"}))
+    meant = described(path, dataclasses.replace(STUDENT, shape=(1, 16, 16)), another_size=True)
+    assert meant.identity == described(path).identity
     with pytest.raises(UserError, match=r"cannot read"):
         described(tmp_path / "missing.safetensors")
     torch.manual_seed(0)

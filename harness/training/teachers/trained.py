@@ -14,7 +14,7 @@ from torch import Tensor
 
 from harness.architecture.config import ArchitectureConfig, Denoiser
 from harness.data.config import TextConfig
-from harness.data.prompts import PromptTable, is_class_table, prompts_like
+from harness.data.prompts import PromptTable, is_class_table, prompts_like, sees_padding
 from harness.diffusion.prediction import velocity_of
 from harness.measure.cost import count
 from harness.models.build import build, example_inputs
@@ -106,6 +106,12 @@ def describe(config: TrainedTeacher, student: Student) -> TrainedDescription:
             f"the teacher {config.name} takes no latent of {size} x {size}, as the student's are: {reason}; name "
             "another teacher, or give data.size"
         )
+    if size != training.latent and not config.another_size:
+        was = training.latent
+        raise UserError(
+            f"the teacher {config.name} was trained on {was} x {was}, and the student is on {size} x {size}, of which "
+            "it has seen none; name another teacher, or give objective.teacher.another_size=true if that is meant"
+        )
     return TrainedDescription(
         config=config,
         path=path,
@@ -135,10 +141,11 @@ def _denoiser(name: str, architecture: ArchitectureConfig, training: Training | 
 def _prompts(
     config: TrainedTeacher, architecture: Denoiser, training: Training, student: Student
 ) -> PromptTable | None:
-    """Padded as in its training where padding is seen, else as these names need."""
+    """Padded as in its training where padding is seen, by it or by its encoder, else as these names need."""
     if student.class_names is None:
         return None
-    length = None if training.text["mask_padding"] else architecture.context_length
+    is_seen = sees_padding(training.text) or not training.text["mask_padding"]
+    length = architecture.context_length if is_seen else None
     made_like = training.text if is_class_table(training.text) else {**training.text, "length": length}
     text: TextConfig = config.text or student.text
     return prompts_like(
