@@ -351,8 +351,10 @@ def _sources(config: ReadText) -> list[_Source]:
 
 
 def _source(config: HuggingFaceText | EncoderConfig) -> _Source:
+    files = huggingface_files(config.name, config.subfolder)
     how = {name: getattr(config, name) for name in READING}
-    return _Source(files=huggingface_files(config.name, config.subfolder), length=config.length, **how)
+    how["sees_padding"] |= files.always_sees_padding
+    return _Source(files=files, length=config.length, **how)
 
 
 def _encoders_identity(sources: Sequence[_Source], config: ReadText) -> dict[str, Any]:

