@@ -34,6 +34,8 @@ def check(arguments: argparse.Namespace) -> None:
     trainings_of(study, settings)
     check_page("ablation", Path(arguments.name).stem, study.report, settings.task.judging)
     twins_of(study, settings)
+    if study.scored_at is not None:
+        study.scored_at.grid(settings.sampling)
     architectures = [architecture for _, architecture in study.architecture.architectures()]
     check_study(settings, architectures, name=Path(arguments.name).stem, dry_run=arguments.dry_run)
 
@@ -97,6 +99,9 @@ def planned_ablation(name: str, overrides: Sequence[str]) -> str:
         submission = submission.replace(str(place), str(Path(out).absolute()))
         estimated = _estimated(job, waiting)
     lines = [table(("rung", "seed", "what becomes of it"), rows), f"{len(waiting)} of {len(rows)} would run"]
+    if (at := study.scored_at) is not None and not settings.count_only:
+        points = len(at.grid(settings.sampling))
+        lines.append(f"each is then scored at {points} settings of sampling, not estimated here: {at}")
     lines += [*job.remarks, *estimated]
     return "\n".join([*lines, f"\nhow: {submission}", NOTHING_DONE])
 
@@ -111,7 +116,9 @@ def _estimated(job: Ablation, waiting: Sequence[TrialSpec]) -> list[str]:
     each: dict[str, Training] = {}
     for spec in waiting:
         teacher = job.prepared_for(spec.name).task.teacher
-        each.setdefault(spec.name, training_of(spec.architecture, latent, spec.settings.recipe, teacher))
+        each.setdefault(
+            spec.name, training_of(spec.architecture, latent, spec.settings.recipe, teacher, spec.settings.objective)
+        )
     return lines_of([each[spec.name] for spec in waiting], job.settings)
 
 

@@ -24,6 +24,16 @@ class ObjectiveConfig:
         then."""
         return {}
 
+    @property
+    def student_passes(self) -> int:
+        """Of the network over a sample of a step, beside one forward and back; a pass back counts as two forward."""
+        return 0
+
+    @property
+    def teacher_passes(self) -> int:
+        """Calls of the teacher for a sample of a step; a pass back through it counts as one."""
+        return 1
+
 
 @kind_of(ObjectiveConfig, built_by="harness.training.objectives.flow_matching:FlowMatching")
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,6 +173,20 @@ class StepDistillationConfig(ObjectiveConfig):
     @property
     def validated_by(self) -> dict[str, Plain]:
         return {"validation": f"{self.steps} steps against the teacher's {self.validation_steps}"}
+
+    @property
+    def student_passes(self) -> int:
+        if self.adversarial_weight == 0:
+            return 0
+        simulated = (self.steps - 1) * self.backward_simulation
+        has_two = self.backward_simulation and self.distillation_weight > 0  # where it arrives, and at noised data
+        return 2 * simulated + 3 * has_two + 1
+
+    @property
+    def teacher_passes(self) -> int:
+        steps = self.teacher_steps * (self.distillation_weight > 0)
+        judged = 4 + (self.discriminator.r1_weight > 0)  # the student's forward and back; real, generated, perturbed
+        return steps + judged * (self.adversarial_weight > 0)
 
     @property
     def sampling(self) -> SamplingConfig:

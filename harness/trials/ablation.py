@@ -29,6 +29,7 @@ from harness.trials.outcomes import finished, rejected
 from harness.trials.prepared import Prepared, prepare
 from harness.trials.progress import Show
 from harness.trials.queue import TrialQueue, run_all
+from harness.trials.scored_at import score_all
 from harness.trials.settings import Settings
 from harness.trials.spec import TrialSpec
 from harness.trials.twins import Twin
@@ -174,7 +175,9 @@ def run_ablation(job: Ablation, show: Show) -> tuple[list[tuple[TrialSpec, Trial
             submit_controls(queue, job.prepared, job.rungs[0][1])
         with show.board(specs):
             records = run_all(queue, specs, show)
-    return [(spec, records[spec.key]) for spec in specs], queue.failures
+    results = [(spec, records[spec.key]) for spec in specs]
+    at = None if job.settings.count_only else job.study.scored_at
+    return results, [*queue.failures, *(() if at is None else score_all(at, results))]
 
 
 def _time_architectures(job: Ablation, specs: Sequence[TrialSpec], show: Show) -> None:

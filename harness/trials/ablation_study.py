@@ -9,6 +9,7 @@ from harness.architecture.ladder import Ladder
 from harness.records.errors import UserError, of_file, unknown_name
 from harness.records.plain import from_plain, to_plain
 from harness.trials.compose import merged, parsed
+from harness.trials.scored_at import ScoredAt
 from harness.trials.settings import Settings, settings_of, study_from
 from harness.trials.studies import SWEEPS, find_study, read_kind
 from harness.trials.twins import DeploymentTwin, Twin, with_twin
@@ -28,6 +29,9 @@ class AblationStudy:
     """The size that costs are for, with the same edits: {base: thin_sdxl, latent: 128}."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Overrides of config.yaml, {recipe: laptop, seeds: [0]}; once it is read, the command line's among them."""
+    scored_at: ScoredAt | None = None
+    """Settings of sampling at which every network is scored, once all are trained, beside its trial's own score:
+    {steps: [1, 4, 28], guidance: [1, 1.5], solvers: [euler, heun]}."""
     report: str | None = None  # reports/NAME.yaml: what to show; null: the ablation's own name
 
 

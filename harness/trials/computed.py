@@ -18,6 +18,8 @@ TOLD_ELSEWHERE = ("device", "precision", "steps", "watch")
 
 TEACHER_MACS = "teacher_macs"
 """Multiply-adds of a teacher for one sample of a step, beside the network's own."""
+STUDENT_PASSES = "student_passes"
+"""Forward passes of the network over a sample of a step, beside one forward and back."""
 
 
 def computed_by(settings: Settings, processes: int, teacher: TeacherDescription | None = None) -> dict[str, Any]:
@@ -31,7 +33,9 @@ def computed_by(settings: Settings, processes: int, teacher: TeacherDescription 
     if processes > 1:
         under |= {"processes": processes, "parallel": settings.parallel.kind}
     if teacher is not None:
-        under[TEACHER_MACS] = teacher.macs
+        under[TEACHER_MACS] = settings.objective.teacher_passes * teacher.macs
+    if settings.objective.student_passes:
+        under[STUDENT_PASSES] = settings.objective.student_passes
     return under
 
 

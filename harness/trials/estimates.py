@@ -34,10 +34,18 @@ from harness.records.record import TrialRecord
 from harness.records.store import Store
 from harness.records.terminal import count_text
 from harness.training.device import resolve_device
+from harness.training.objective_config import FlowMatchingConfig, ObjectiveConfig
 from harness.training.recipe import Recipe
 from harness.training.speed import FORWARD, RECOMPUTED, WITH_BACKWARD
 from harness.training.teacher import TeacherDescription
-from harness.trials.computed import CHECKPOINTING, TEACHER_MACS, computed_by, precision_there, was_computed_by
+from harness.trials.computed import (
+    CHECKPOINTING,
+    STUDENT_PASSES,
+    TEACHER_MACS,
+    computed_by,
+    precision_there,
+    was_computed_by,
+)
 from harness.trials.costs import cost_of
 from harness.trials.settings import Settings
 from harness.trials.spec import store_of
@@ -67,12 +75,15 @@ class Training:
     fingerprint: str = ""
     """Of the network; empty where it is not told."""
     teacher_macs: int = 0
-    """Of a call of its teacher for one sample."""
+    """Of its teacher's calls for one sample of a step."""
+    student_passes: int = 0
+    """Forward passes over a sample of a step, beside one forward and back."""
     batch_size: int | None = None
     """Where it is not the recipe's that the estimate is for."""
 
     def step_flops(self, recipe: Recipe) -> float:
-        a_picture = float(_of_training(recipe.gradient_checkpointing) * self.macs + FORWARD * self.teacher_macs)
+        own = (_of_training(recipe.gradient_checkpointing) + FORWARD * self.student_passes) * self.macs
+        a_picture = float(own + FORWARD * self.teacher_macs)
         return a_picture * (self.batch_size or recipe.batch_size)
 
     def flops(self, recipe: Recipe) -> float:
@@ -174,16 +185,21 @@ def scoring_flops(macs: int, settings: Settings) -> float:
 
 
 def training_of(
-    architecture: ArchitectureConfig, latent: int, recipe: Recipe, teacher: TeacherDescription | None = None
+    architecture: ArchitectureConfig,
+    latent: int,
+    recipe: Recipe,
+    teacher: TeacherDescription | None = None,
+    objective: ObjectiveConfig | None = None,
 ) -> Training:
     """Of a network that is fitted to the data, counted on the meta device."""
-    cost = cost_of(architecture, latent)
+    cost, objective = cost_of(architecture, latent), objective or FlowMatchingConfig()
     return Training(
         params=cost.params,
         macs=cost.macs,
         steps=recipe.steps,
         fingerprint=architecture.fingerprint,
-        teacher_macs=0 if teacher is None else teacher.macs,
+        teacher_macs=0 if teacher is None else objective.teacher_passes * teacher.macs,
+        student_passes=objective.student_passes,
         batch_size=recipe.batch_size,
     )
 
@@ -197,8 +213,12 @@ def throughput_of(settings: Settings, store: Store, trainings: Sequence[Training
     records = list(store.trials())
     networks = {each.fingerprint for each in trainings}
     how = computed_by(settings, processes_of(settings.launcher))
-    taught = [{TEACHER_MACS: macs} if macs else {} for macs in {each.teacher_macs for each in trainings}]
-    computed = [(settings.recipe.batch_size, precision, {**how, **each}) for each in taught]
+    each_beside = {(each.teacher_macs, each.student_passes) for each in trainings}
+    besides = [{TEACHER_MACS: macs, STUDENT_PASSES: passes} for macs, passes in each_beside]
+    computed = [
+        (settings.recipe.batch_size, precision, {name: value for name, value in {**how, **each}.items() if value != 0})
+        for each in besides
+    ]
     alike = [
         each for each in records if {each.architecture_fingerprint} == networks and _was_computed(each) in computed
     ]
@@ -238,7 +258,8 @@ def _reached(records: Iterable[TrialRecord], *, on_cpu: bool) -> Mapping[str, li
         at = getattr(macs, "conditions", {}).get("latent")
         if device and (device == "cpu") == on_cpu and at == record.trained_latent:
             recipe = record.protocol["recipe"]
-            a_picture = a_mac * forward + FORWARD * under.get(TEACHER_MACS, 0)
+            own = (a_mac + FORWARD * under.get(STUDENT_PASSES, 0)) * forward
+            a_picture = own + FORWARD * under.get(TEACHER_MACS, 0)
             work = a_picture * recipe["batch_size"] * recipe["steps"]
             taken -= record.provenance.get("stage_seconds", {}).get("watch", 0.0)  # sampling and scores in between
             rates.setdefault(device, []).append(work / taken / int(under.get("processes", 1)))

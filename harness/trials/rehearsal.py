@@ -74,7 +74,7 @@ def rehearse(
         networks=fitted,
         side=side,
         teacher=teacher,
-        trainings={name: training_of(one, side, recipe, teacher) for name, one in fitted.items()},
+        trainings={name: training_of(one, side, recipe, teacher, settings.objective) for name, one in fitted.items()},
         refused={name: reason for name, reason in reasons.items() if reason is not None},
         latent="x".join(map(str, (side, side, *channels))),
         about_data=[how_to_prepare(settings)] if settings.lacks_data else [],

@@ -220,13 +220,16 @@ class Trial:
         return {"watch": {"grids": grids, "scores": scores}} if effort.look_seconds else {}
 
     def trained_macs(self, prepared: Prepared) -> int:
-        """Multiply-adds of the network for one sample of the size that it is trained on; and a third of its teacher's,
-        which takes a pass forward where the network takes three times that."""
+        """Multiply-adds of the network for one sample of the size that it is trained on; and a third of those of all
+        other passes, its teacher's and its own, which go forward where training takes three times that."""
         latent, counted, teacher = prepared.task.shape[-1], self.quantities["macs"], prepared.task.teacher
-        taught = 0 if teacher is None else teacher.macs // 3
         if isinstance(counted, Counted) and counted.conditions.get("latent") == latent:
-            return int(counted.value) + taught
-        return cost_of(self.spec.architecture, latent).macs + taught
+            own = int(counted.value)
+        else:
+            own = cost_of(self.spec.architecture, latent).macs
+        objective = self.spec.settings.objective
+        taught = 0 if teacher is None else objective.teacher_passes * teacher.macs
+        return own + (taught + objective.student_passes * own) // 3
 
     def hear_speed(self, step: int, speed: Speed) -> None:
         """For people and dashboards: no part of the curve, which is the same however fast it was drawn."""

@@ -182,6 +182,32 @@ def test_gradients_reach_whom_they_should_and_nobody_else() -> None:
     assert leaves(objective.judgement(network, batch).total) == set(map(id, heads.parameters()))
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"backward_simulation": False},
+        {"distillation_weight": 0.0},
+        {"adversarial_weight": 0.0, "discriminator": DiscriminatorConfig()},
+        {"discriminator": dataclasses.replace(HEADS, r1_weight=0.0), "steps": 2, "teacher_steps": 1},
+    ],
+)
+def test_a_step_takes_the_passes_that_it_is_reckoned_with(config: dict[str, Any]) -> None:
+    """Beside one of the student forward and back; back counts twice, and once through a teacher."""
+    teacher, passed = ToyTeacher(), []
+    objective, network = step_distillation(teacher=teacher, **config), undropped(tiny_network()).train()
+    network.register_forward_hook(
+        lambda _m, inputs, _o: passed.append((3 if torch.is_grad_enabled() else 1) * len(inputs[0]) // 8)
+    )
+    batch = batch_of(objective)
+    objective.loss(network, batch)
+    if objective.discriminator is not None:
+        objective.judgement(network, batch)
+    assert sum(passed) == 3 + objective.config.student_passes
+    back = objective.discriminator is not None
+    assert len(teacher.asked) + back == objective.config.teacher_passes
+
+
 def test_nobody_moves_but_student_and_heads(tmp_path: Path) -> None:
     teacher = ToyTeacher()
     before = copy.deepcopy([teacher.answer.state_dict(), teacher.features.state_dict()])
