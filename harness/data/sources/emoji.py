@@ -240,4 +240,4 @@ def _known_words(captions: Sequence[str], heldout: NDArray[np.bool_]) -> str:
     known = {word for caption, out in zip(captions, heldout, strict=True) if not out for word in caption.split()}
     held = [caption for caption, out in zip(captions, heldout, strict=True) if out]
     combined = sum(known.issuperset(caption.split()) for caption in held)
-    return f"held-out captions: {len(held):,}, of which {combined:,} have no word that no training caption has"
+    return f"held-out captions: {len(held):,}, of which {combined:,} have only words that training captions have too"
