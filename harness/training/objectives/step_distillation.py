@@ -124,6 +124,7 @@ class StepDistillation(FlowMatching):
         own: Any = self.identity
         self.identity: Plain = {**own, "teacher": teacher.identity}
         self.times = config.sampling.solver_times
+        self.ends = torch.tensor(self.times[1:], device=device)  # once: a recorded step copies nothing from the host
         self.discriminator: Discriminator | None = None
         if config.adversarial_weight > 0:
             self.tapped = judged_by(config, teacher.taps)
@@ -198,8 +199,8 @@ class StepDistillation(FlowMatching):
 
     def _taught(self, noised: Tensor, batch: SteppedImages) -> Tensor:
         """u of the docstring."""
-        count, ends = self.config.teacher_steps, torch.tensor(self.times[1:], device=batch.step.device)
-        span = ends[batch.step].to(batch.time.dtype) - batch.time  # (B,) below 0
+        count = self.config.teacher_steps
+        span = self.ends[batch.step].to(batch.time.dtype) - batch.time  # (B,) below 0
         y, total = noised, torch.zeros_like(noised)
         for number in range(count):
             v = self.teacher(y, batch.time + number / count * span, batch.labels, batch.drop).velocity.to(y.dtype)
