@@ -17,6 +17,7 @@ from harness.architecture.edits import OF_TRAINING
 from harness.architecture.ladder import LadderRung
 from harness.launch.pool import Pool
 from harness.measure.touched import touched_share
+from harness.records.errors import UserError
 from harness.records.eta import with_eta
 from harness.records.manifest import Manifest, Rung, study_folder, write_manifest
 from harness.records.plain import to_plain
@@ -156,9 +157,23 @@ def ablation(name: str, overrides: Sequence[str], command: str) -> Ablation:
         (rung, others.get(rung.name, prepared).adapt_to_data(config))
         for rung, config in study.architecture.architectures()
     )
+    _check_distinct({rung.name: (config, others.get(rung.name, prepared)) for rung, config in rungs})
     return Ablation(
         name=Path(name).stem, study=study, prepared=prepared, trained=others, rungs=rungs, twins=twins, command=command
     )
+
+
+def _check_distinct(rungs: Mapping[str, tuple[ArchitectureConfig, Prepared]]) -> None:
+    """Refuse a rung that is another one over again: a page would compare a trial with itself. Edits alone do not tell,
+    as of a setting that changes no result."""
+    first: dict[tuple[str, str], str] = {}
+    for rung, (architecture, prepared) in rungs.items():
+        same = first.setdefault((architecture.fingerprint, prepared.protocol.fingerprint), rung)
+        if same != rung:
+            raise UserError(
+                f"rungs '{same}' and '{rung}' are the same network, trained alike; leave one out, or edit what changes "
+                "a result"
+            )
 
 
 def run_ablation(job: Ablation, show: Show) -> tuple[list[tuple[TrialSpec, TrialRecord]], list[str]]:

@@ -131,6 +131,10 @@ def test_a_rung_that_cannot_be_is_named_before_anything_is_trained(studied, monk
     wrong[-1] = {"name": "odd", "edits": {"objective.featres": True}}
     write_yaml(Path("sweeps/odd.yaml"), STUDY | {"architecture": STUDY["architecture"] | {"rungs": wrong}})
     assert "rung 'odd': unknown setting 'objective.featres'" in refusal("ablate", "odd", named)
+    wrong[-1] = {"name": "odd", "edits": {"objective": "distillation", "objective.teacher.sharded": True}}
+    also = {"name": "as_odd", "edits": {"objective": "distillation"}}
+    write_yaml(Path("sweeps/odd.yaml"), STUDY | {"architecture": STUDY["architecture"] | {"rungs": [*wrong, also]}})
+    assert "rungs 'odd' and 'as_odd' are the same network, trained alike" in refusal("ablate", "odd", named)
     assert "missing setting 'objective.teacher.name', which has no default" in refusal("ablate", "taught")
     counted = refusal("ablate", "taught", named, "count_only=true")
     assert "rung 'none' sets objective, and count_only trains nothing; leave out one" in counted
