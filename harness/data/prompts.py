@@ -159,10 +159,8 @@ def class_prompts(
             )
         return class_table(class_names)
     sources = _sources(config)
-    prompts = [_prompt(config, name) for name in class_names]
-    what = {**_encoders_identity(sources, config), "prompts": prompts}
-    own = fingerprint(what, schema="prompts-3")
-    path = cache / "prompts" / f"{own}.safetensors"
+    what, own, path = _asked(sources, config, class_names, cache)
+    prompts = what["prompts"]
     if not path.exists():
         readers = [each.reader() for each in sources]
         if not captions:
@@ -176,6 +174,21 @@ def class_prompts(
     identity = {**what, "template": config.template, "mask_padding": config.mask_padding}
     masked = config.mask_padding
     return PromptTable(**tensors, mask_padding=masked, identity=identity, alike=alike, unread=unread)
+
+
+def is_embedded(config: ReadText, class_names: Sequence[str], cache: Path) -> bool:
+    """Whether `class_prompts` would find them in the cache."""
+    return _asked(_sources(config), config, class_names, cache)[2].exists()
+
+
+def _asked(
+    sources: "Sequence[_Source]", config: ReadText, class_names: Sequence[str], cache: Path
+) -> tuple[dict[str, Any], str, Path]:
+    """What is to be embedded; its fingerprint; and its file in the cache."""
+    prompts = [_prompt(config, name) for name in class_names]
+    what = {**_encoders_identity(sources, config), "prompts": prompts}
+    own = fingerprint(what, schema="prompts-3")
+    return what, own, cache / "prompts" / f"{own}.safetensors"
 
 
 def text_identity(config: ReadText) -> dict[str, Any]:

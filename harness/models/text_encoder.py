@@ -15,6 +15,7 @@ text, pad on the left. A decoder's tokens see those before them alone, so that p
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from harness.models.weights import hub_folder, packaged_file
@@ -35,6 +37,8 @@ FILE_PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors")  # configuration
 IN_PIPELINES = ("config.json", "model.safetensors", "model-*-of-*.safetensors")
 """Of an encoder in a pipeline's folder, where the same weights may lie in other types beside these."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "spiece.model")
+LOOKED_UP = ("embed", "shared", "relative_attention_bias")
+"""In the names of weights of which a row is taken for each token, and no product."""
 CHUNK = 64  # texts encoded at a time
 TOKENIZED = 4096  # texts tokenized at a time: a tokenizer keeps much beside the tokens
 
@@ -57,6 +61,19 @@ class TextEncoderFiles:
             return int(text.get("hidden_size") or text["d_model"]), int(text.get("projection_dim") or 0)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{self.folder}/config.json does not say how wide the text encoder is ({error})") from error
+
+    @property
+    def weights(self) -> int:
+        """Numbers in the matrices that every token is multiplied by. Reads the files' heads alone."""
+        count = 0
+        for path in (each for pattern in IN_PIPELINES[1:] for each in self.folder.glob(pattern)):
+            with safe_open(path, "pt") as file:
+                shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+            count += sum(
+                math.prod(shape) for name, shape in shapes.items()
+                if len(shape) > 1 and not any(each in name for each in LOOKED_UP)
+            )  # fmt: skip
+        return count
 
     @property
     def always_sees_padding(self) -> bool:

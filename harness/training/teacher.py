@@ -5,8 +5,9 @@ student is trained in, of classes by their numbers in the student's data. How it
 and on which path is its own affair.
 
 An implementation is one file in `harness/training/teachers/`, registered with its settings in `teacher_config`. It
-first describes itself, from the heads of files alone, and refuses there what cannot be: a study does that before it
-begins, and so does a dry run. Then it is loaded.
+first describes itself, from the heads of files, and refuses there what cannot be: a study does that before it begins,
+and so does a dry run. Of others no text encoder runs for that; a network of ours reads its prompts at once, by which
+its encoder is known. When a trial begins, one of its processes has the prompts read; then every one loads it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -83,6 +84,17 @@ class Teacher(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """What a teacher's text encoders have to do before it can teach, once."""
+
+    prompts: int
+    macs: int
+    """About: a multiply-add for each weight and token."""
+    size: int
+    """Bytes in the cache."""
+
+
 class TeacherDescription(Protocol):
     """What can be told of a teacher without its weights in memory."""
 
@@ -103,6 +115,20 @@ class TeacherDescription(Protocol):
     @property
     def macs(self) -> int:
         """Multiply-adds of one call for one sample, of all its passes: with guidance two."""
+        ...
+
+    @property
+    def unread(self) -> Reading | None:
+        """None where no prompts are left to read, or the data is not here."""
+        ...
+
+    def read_prompts(self) -> None:
+        """Into the cache, unless they are there."""
+        ...
+
+    def prompts_bytes(self, planned: str) -> int:
+        """Of its prompts in a process's memory, in the precision of the same plan; 0 where they stay on the disk, or
+        the data is not here."""
         ...
 
     def load(self, device: torch.device) -> Teacher:

@@ -16,7 +16,7 @@ from harness.records.quantity import Quantity
 from harness.training.teacher import TeacherDescription
 from harness.trials.computed import precision_there
 from harness.trials.costs import counted
-from harness.trials.estimates import Training, training_of
+from harness.trials.estimates import Training, size_text, training_of
 from harness.trials.initial import initial_weights
 from harness.trials.limits import LatencyLimit, Limits, first_refusal
 from harness.trials.prepared import prepare
@@ -47,7 +47,7 @@ class Rehearsal:
     latent: str
     """What they are trained on, or counted at: `32x32x16`."""
     about_data: list[str]
-    """A line, where the study's data is not here."""
+    """A line where the study's data is not here, and one where a teacher has prompts to read."""
     about_limits: list[str]
     """A line for each limit that is not looked at: latency may be measured yet."""
 
@@ -77,13 +77,22 @@ def rehearse(
         trainings={name: training_of(one, side, recipe, teacher, settings.objective) for name, one in fitted.items()},
         refused={name: reason for name, reason in reasons.items() if reason is not None},
         latent="x".join(map(str, (side, side, *channels))),
-        about_data=[how_to_prepare(settings)] if settings.lacks_data else [],
+        about_data=[*([how_to_prepare(settings)] if settings.lacks_data else []), *_to_read(teacher)],
         about_limits=[
             f"limits.{name} is held where the study runs, and is not looked at here"
             for name, limit in settings.limits.items()
             if isinstance(limit, LatencyLimit)
         ],
     )
+
+
+def _to_read(teacher: TeacherDescription | None) -> list[str]:
+    if teacher is None or (reading := teacher.unread) is None:
+        return []
+    return [
+        f"the teacher's text encoders read {reading.prompts:,} prompts first, once, on the CPU: about "
+        f"{reading.macs / 1e12:.3g} T multiply-adds, {size_text(reading.size)} in the cache"
+    ]
 
 
 def _fitting(settings: Settings) -> "tuple[Fit, int, list[int], TeacherDescription | None]":

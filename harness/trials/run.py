@@ -188,6 +188,9 @@ class Trial:
         if settings.watch.score_every is not None:
             with self.phase("reference"):
                 watcher.prepare()
+        if prepared.task.teacher is not None:  # before others follow, who find them in the cache
+            with self.phase("teacher's prompts"):
+                prepared.task.teacher.read_prompts()
         with self.phase("train"), followed(self.folder, processes_of(launcher)) as place:
             self.latest.processes = place.size
             listeners = Listeners(

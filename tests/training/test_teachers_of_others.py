@@ -371,6 +371,33 @@ def test_prompts_are_the_students_words_in_the_template_that_is_asked_for(saved,
     assert described(saved, replace(student, class_names=None), "sd3").prompts is None
 
 
+def test_a_description_reads_no_prompt_and_says_what_reading_them_takes(saved, student, tmp_path, monkeypatch):
+    """A place that does not exist is refused, and a dry run ends, before T5 has read a million captions."""
+    told = replace(student, cache=tmp_path)
+    description = described(saved, told, "sd3", precision="bfloat16")
+    monkeypatch.setattr("harness.data.prompts._embed", lambda *_: pytest.fail("an encoder ran"))
+    assert description.identity
+    assert description.taps
+    asked = description.unread
+    monkeypatch.undo()
+    pipeline = saved["sd3"][1]
+    tokens = {pipeline.text_encoder: 77, pipeline.text_encoder_2: 77, pipeline.text_encoder_3: 256}
+    matrices = {
+        encoder: sum(module.weight.numel() for module in encoder.modules() if isinstance(module, torch.nn.Linear))
+        for encoder in tokens
+    }
+    assert asked.macs == 4 * sum(matrices[encoder] * length for encoder, length in tokens.items())
+    description.read_prompts()
+    assert (asked.prompts, asked.size) == (3, description.prompts.embeddings[0].nbytes * 4)
+    assert description.unread is described(saved, told, "sd3").unread is None
+    assert description.prompts_bytes("float32") == description.prompts.embeddings.nbytes // 2
+    assert described(saved, replace(told, class_names=None), "sd3").unread is None
+    xl = described(saved, told, "sdxl")
+    assert xl.prompts_bytes("float32") == xl.prompts.embeddings.nbytes
+    monkeypatch.setattr("harness.training.teachers.diffusers_teacher.MOST_OF_PROMPTS", 1)
+    assert description.prompts_bytes("float32") == 0
+
+
 def broken(saved, tmp_path: Path, kind: str = "sd3") -> Path:
     return Path(shutil.copytree(saved[kind][0], tmp_path / "broken"))
 

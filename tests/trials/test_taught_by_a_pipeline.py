@@ -63,12 +63,14 @@ def words(folder: Path, teacher: str = "pipeline") -> list[str]:
 def test_a_student_learns_from_a_pipelines_folder(place, capsys):
     told = [*words(place), "objective.teacher.guidance_scale=2"]
     assert main(["train", str(place / "tiny.yaml"), *told, "--dry-run"]) == 0
+    assert "the teacher's text encoders read 2 prompts first, once, on the CPU: about " in capsys.readouterr().out
     assert main(["train", str(place / "tiny.yaml"), *told]) == 0
     (record,) = store_of(place / "runs").trials()
     assert record.state == "complete"
     teacher = to_plain(record.protocol)["teacher"]
     assert (teacher["kind"], teacher["guidance_scale"], teacher["text"]["template"]) == ("sd3", 2, "{}")
     assert str(place) not in str(to_plain(record.protocol))
+    assert "teacher's prompts" in record.provenance["stage_seconds"]
     curve = {point.name for point in record.curve}
     assert {"train_loss.task", "train_loss.output", "train_loss.feature", "projection_gradient_norm"} <= curve
 

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from harness.data.config import TEMPLATE, ClassTableText, SeveralText
-from harness.data.prompts import PromptTable, class_prompts, text_identity
+from harness.data.prompts import PromptTable, class_prompts, is_embedded, text_identity
 from harness.measure.cost import count
 from harness.models.taps import Tap
+from harness.models.text_encoder import TextEncoderFiles, huggingface_files
 from harness.records.errors import UserError
 from harness.records.plain import Plain
 from harness.training.parallel import current_world
-from harness.training.teacher import Student, check_latent_space
+from harness.training.teacher import Reading, Student, check_latent_space
 from harness.training.teacher_config import Sd3Teacher, SdxlTeacher
 from harness.training.teachers.diffusers_files import (
     NetworkFiles,
@@ -53,7 +54,47 @@ class DiffusersDescription(ABC):
         check_weights(self.files, self.on_meta())
         self.text = self.text_config()
         self.check_text()
-        self.prompts = None if student.class_names is None else self.read(student.class_names)
+
+    @functools.cached_property
+    def prompts(self) -> PromptTable | None:
+        """None where the student's classes are not known. Whoever asks first waits for the text encoders."""
+        return None if self.student.class_names is None else self.read(self.student.class_names)
+
+    def read_prompts(self) -> None:
+        """By one encoder after another, on the CPU."""
+        assert self.prompts is not None  # a training has its data
+
+    @property
+    def unread(self) -> Reading | None:
+        names = self.student.class_names
+        if names is None or is_embedded(self.text, names, self.student.cache):
+            return None
+        texts, each = len(names) + 1, zip(self._encoders, self.text.encoders, strict=True)
+        macs = sum(files.weights * (config.length or 0) for files, config in each)
+        return Reading(prompts=len(names), macs=texts * macs, size=texts * self._row * torch.float32.itemsize)
+
+    def prompts_bytes(self, planned: str) -> int:
+        itemsize: int = getattr(torch, self.precision(planned)).itemsize
+        size = len(self.student.class_names or ()) * self._row * itemsize
+        return size if size <= MOST_OF_PROMPTS else 0
+
+    @functools.cached_property
+    def _encoders(self) -> Sequence[TextEncoderFiles]:
+        return [huggingface_files(each.name, each.subfolder) for each in self.text.encoders]
+
+    @property
+    def widths(self) -> Sequence[tuple[int, int]]:
+        """Of each text encoder's tokens, and of its projected vector."""
+        return [files.widths for files in self._encoders]
+
+    @property
+    def _row(self) -> int:
+        """Numbers of one embedded prompt."""
+        parts: list[tuple[int, int]] = []  # one behind the other: tokens, width
+        for config, (width, _) in zip(self.text.encoders, self.widths, strict=True):
+            length, beside = config.length or 0, parts.pop() if config.join == "width" else (0, 0)
+            parts.append((max(length, beside[0]), width + beside[1]))
+        return sum(tokens for tokens, _ in parts) * max(width for _, width in parts)
 
     @abstractmethod
     def check_network(self) -> None:

@@ -17,7 +17,6 @@ from harness.architecture.prediction import TIMESTEPS
 from harness.data.config import EncoderConfig, SeveralText
 from harness.data.prompts import PromptTable
 from harness.models.taps import Tap
-from harness.models.text_encoder import huggingface_files
 from harness.records.errors import UserError
 from harness.records.plain import Plain
 from harness.training.teacher_config import Sd3Teacher
@@ -62,7 +61,7 @@ class Sd3Description(DiffusersDescription):
         return SeveralText(encoders=tuple(encoders), template=self.template, mask_padding=False)
 
     def check_text(self) -> None:
-        widths = [huggingface_files(each.name, each.subfolder).widths for each in self.text.encoders]
+        widths = self.widths
         joint, pooled = (int(self.files.config[name]) for name in ("joint_attention_dim", "pooled_projection_dim"))
         check_width(self.config.name, "projected vectors", [projected for _, projected in widths[:2]], pooled)
         if len(widths) > 2:

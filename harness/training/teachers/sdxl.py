@@ -21,7 +21,6 @@ from harness.data.config import EncoderConfig, SeveralText
 from harness.data.prompts import PromptTable
 from harness.diffusion.prediction import BETAS, velocity_of
 from harness.models.taps import Tap
-from harness.models.text_encoder import huggingface_files
 from harness.predictor.networks import DiffusersUNet
 from harness.records.errors import UserError
 from harness.records.plain import Plain, to_plain
@@ -139,7 +138,7 @@ class SdxlDescription(DiffusersDescription):
         return SeveralText(encoders=tuple(encoders), template=self.template, mask_padding=False)
 
     def check_text(self) -> None:
-        widths = [huggingface_files(each.name, each.subfolder).widths for each in self.text.encoders]
+        widths = self.widths
         check_width(self.config.name, "tokens", [width for width, _ in widths], self._context_width)
         check_width(self.config.name, "projected vectors", [widths[1][1]], self._pooled_width)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from harness.architecture.config import ArchitectureConfig, Denoiser
 from harness.data.config import TextConfig
-from harness.data.prompts import PromptTable, is_class_table, prompts_like, sees_padding
+from harness.data.prompts import MOST_IN_MEMORY, PromptTable, is_class_table, prompts_like, sees_padding
 from harness.diffusion.prediction import velocity_of
 from harness.measure.cost import count
 from harness.models.build import build, example_inputs
@@ -71,6 +71,17 @@ class TrainedDescription:
 
     def precision(self, planned: str) -> str:
         return planned if self.config.precision == "recipe" else self.config.precision
+
+    @property
+    def unread(self) -> None:
+        return None
+
+    def read_prompts(self) -> None:
+        """They were when it was described."""
+
+    def prompts_bytes(self, planned: str) -> int:  # noqa: ARG002 (they are float32, whatever it computes in)
+        size = 0 if self.prompts is None else self.prompts.embeddings.nbytes
+        return size if size <= MOST_IN_MEMORY else 0
 
     def load(self, device: torch.device) -> GuidedTeacher:
         assert self.prompts is not None  # a training has its data
