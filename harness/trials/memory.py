@@ -8,15 +8,18 @@
                              that are computed together; in bfloat16 the weights a second time among it
     teacher                  2 or 4 bytes a parameter of its own, by its precision; whole in every process, or a share
                              with objective.teacher.sharded
+    teacher's prompts        2 or 4 bytes a number, whole in every process, unless they are so many that they stay on
+                             the disk
     batch                    three of what a network sees (rows, noise, their mixture) and the prompts, thrice:
                              two batches are made ahead
 
 `parallel=ddp` has all of these in every process; `fsdp` a share of the first four, and whole at most what is in no
 block and two blocks; at each look and at the end it gathers one average, whole, in every process, which has a line of
-its own. Not counted (`NOT_COUNTED`): what kernels need while they run, and what a teacher's pass does; what the
-allocator wastes, the device's context, and, at looks and at the end, the autoencoder and the extractor. All but the
-context show in `peak_memory_bytes` of a record, which is told where the store has one of this network, computed in the
-same way. The sum has been held against arithmetic and against what PyTorch keeps on the CPU; not against a GPU's peak.
+its own. Not counted (`NOT_COUNTED`): what kernels need while they run, and what a teacher's pass does; its
+prompts, where the data that says how many is not here; what the allocator wastes, the device's context, and, at looks
+and at the end, the autoencoder and the extractor. All but the context show in `peak_memory_bytes` of a record, which is
+told where the store has one of this network, computed in the same way. The sum has been held against arithmetic and
+against what PyTorch keeps on the CPU; not against a GPU's peak.
 """
 
 import functools
@@ -41,8 +44,9 @@ from harness.trials.settings import Settings
 
 FLOAT, HALF = 4, 2
 NOT_COUNTED = (
-    "not counted: what kernels need while they run, the allocator's waste, the device's context, and at looks and at "
-    "the end the autoencoder and the scores' extractor; not held against a GPU's peak"
+    "not counted: what kernels need while they run, the allocator's waste, the device's context, a teacher's prompts "
+    "where the data is not here, and at looks and at the end the autoencoder and the scores' extractor; not held "
+    "against a GPU's peak"
 )
 BATCHES = 3
 """The one that is trained on, and two made ahead."""
@@ -146,7 +150,11 @@ def _of_teacher(
         return {}
     size = (HALF if teacher.precision(precision) == "bfloat16" else FLOAT) * teacher.params
     is_shared = bool(getattr(teacher_of(settings.objective), "sharded", False))
-    return {"teacher": -(-size // processes) if is_shared else size}
+    prompts = teacher.prompts_bytes(precision)
+    return {
+        "teacher": -(-size // processes) if is_shared else size,
+        **({"teacher's prompts": prompts} if prompts else {}),
+    }
 
 
 def _measured(

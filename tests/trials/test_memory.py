@@ -74,22 +74,26 @@ def test_states_are_arithmetic_and_cut_as_the_processes_cut_them():
 
 def test_a_teacher_is_its_weights_in_its_own_precision_shared_if_it_is_to_be():
     teacher = SimpleNamespace(
-        params=1001, macs=5, precision=lambda planned: "bfloat16" if planned == "bfloat16" else "float32"
-    )
+        params=1001, macs=5, precision=lambda planned: "bfloat16" if planned == "bfloat16" else "float32",
+        prompts_bytes=lambda planned: 22 if planned == "bfloat16" else 44,
+    )  # fmt: skip
 
-    def of(*overrides, processes=1):
+    def of(*overrides, processes=1, part="teacher"):
         words = ["recipe.device=cpu", "objective=distillation", "objective.teacher.name=x", *overrides]
         settings = settings_of(words, {"recipe.batch_size": 64})
         if processes > 1:
             launcher = SlurmLauncher(processes=processes, gpus=0)
             settings = replace(settings, parallel=DdpParallel(), launcher=launcher)
-        return memory_of(CONFIG, 8, settings, (), teacher).parts["teacher"]
+        return memory_of(CONFIG, 8, settings, (), teacher).parts[part]
 
     assert of() == 4 * 1001
     assert of("recipe.precision=bfloat16") == 2 * 1001
     assert of(processes=4) == 4 * 1001
     assert of("objective.teacher.sharded=true", processes=4) == 1001
-    assert "teacher" not in memory().parts
+    assert (
+        of("objective.teacher.sharded=true", "recipe.precision=bfloat16", processes=4, part="teacher's prompts") == 22
+    )
+    assert not {"teacher", "teacher's prompts"} & memory().parts.keys()
 
 
 def test_micro_batches_take_less():
