@@ -17,7 +17,7 @@ from harness.architecture.edits import with_edits
 from harness.architecture.kinds import builder_of
 from harness.architecture.prediction import VELOCITY, Epsilon, VPrediction
 from harness.data.config import HuggingFaceText, MiniLmText
-from harness.data.prompts import class_prompts
+from harness.data.prompts import class_prompts, class_table
 from harness.diffusion.prediction import velocity_of
 from harness.models.build import build
 from harness.models.parameters import filled_copy
@@ -125,6 +125,9 @@ def test_its_identity_is_contents_and_no_path(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     other = written(tmp_path / "other", with_edits(DIT, {"depth": 1}))
     assert described(other).identity != described(path).identity
+    swapped = written(tmp_path / "other", text=class_table(NAMES[::-1]).identity)
+    assert described(swapped).tensors_sha256 == described(path).tensors_sha256
+    assert described(swapped).identity != described(path).identity, "its rows stand for other classes"
 
 
 def test_text_is_read_by_its_own_encoder_into_its_own_template(tmp_path: Path, cache: Path) -> None:

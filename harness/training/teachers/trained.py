@@ -46,7 +46,9 @@ class TrainedDescription:
 
     @property
     def identity(self) -> Plain:
-        text = {name: value for name, value in self.training.text.items() if name != "prompts"}  # which the student has
+        text = dict(self.training.text)
+        if not is_class_table(text):  # of which prompts are the rows that names stand for
+            del text["prompts"]  # which the student has
         return {
             "kind": self.config.kind,
             "weights": self.tensors_sha256[:16],
