@@ -204,6 +204,13 @@ def test_a_teacher_is_what_its_files_hold(saved, student, cache, kind, tmp_path)
     assert from_plain(TeacherConfig, {"kind": kind, "name": "x"}).template is None
 
 
+def on_own_path(description: DiffusersDescription, x_t: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+    """z and its times on the teacher's path, sample by sample."""
+    path = path_of(description.prediction)
+    own = [path.own(float(each)) for each in time]
+    return torch.stack([sum(path.alpha_sigma(each)) * x for each, x in zip(own, x_t, strict=True)]), torch.tensor(own)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_taps_are_the_transformers_maps_in_forward_order(saved, student, kind):
     pipeline, description = saved[kind][1], described(saved, student, kind)
@@ -222,12 +229,17 @@ def test_taps_are_the_transformers_maps_in_forward_order(saved, student, kind):
         feature = teacher(x_t, time, labels, drop, [place]).features[place]
         assert feature.shape == (3, channels, 4, 4)
         hook = network.get_submodule(place).register_forward_hook(lambda _m, _i, output: kept.append(output))
-        if kind == "sd3":
-            context, pooled = encoded(pipeline, kind, labels, drop)
-            with torch.no_grad():
+        context, pooled = encoded(pipeline, kind, labels, drop)
+        with torch.no_grad():
+            if kind == "sd3":
                 network(x_t, context, pooled, 1000 * time)
-            tokens = kept.pop()[1]  # (B, 16, C'), row by row
-            torch.testing.assert_close(feature[:, :, 1, 2], tokens[:, 1 * 4 + 2], rtol=1e-3, atol=1e-3)
+                tokens = kept.pop()[1]  # (B, 16, C'), row by row
+                torch.testing.assert_close(feature[:, :, 1, 2], tokens[:, 1 * 4 + 2], rtol=1e-3, atol=1e-3)
+            else:
+                z, own = on_own_path(description, x_t, time)
+                added = {"text_embeds": pooled, "time_ids": torch.tensor([[16.0, 16.0, 0.0, 0.0, 16.0, 16.0]] * 3)}
+                network(z, 1000 * own - 1, context, added_cond_kwargs=added)
+                torch.testing.assert_close(feature, kept.pop()[0], rtol=1e-3, atol=1e-3)
         hook.remove()
     guided = (
         described(saved, student, kind, guidance_scale=3.0).load(CPU)(x_t, time, labels, drop, [place]).features[place]
