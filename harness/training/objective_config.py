@@ -10,6 +10,29 @@ from harness.records.plain import NOT_IDENTITY, Plain
 from harness.training.teacher_config import TeacherConfig
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Passes:
+    """Over one sample, as often as a step makes them."""
+
+    trained: int = 1
+    """Of the network, forward and back: three times what one forward takes, and what it keeps is kept so often."""
+    forward: int = 0
+    """Of the network, without gradients."""
+    teacher: int = 0
+    """Calls of the teacher."""
+    through_teacher: int = 0
+    """Of these, with a gradient that goes back through it to its input: as much again, and what it keeps."""
+
+    @property
+    def of_teacher(self) -> int:
+        """In calls forward."""
+        return self.teacher + self.through_teacher
+
+    def beside(self, a_trained: int) -> int:
+        """Forward passes of the network beside one that is trained, which takes `a_trained` of them."""
+        return (self.trained - 1) * a_trained + self.forward
+
+
 class ObjectiveConfig:
     """What a training minimises. Builder: (config, ...) -> `harness.training.objective.Objective`; what follows is what
     the tasks that it suits have to give: a denoiser's its data, prompts, recipe and device, and where the config names
@@ -25,14 +48,9 @@ class ObjectiveConfig:
         return {}
 
     @property
-    def student_passes(self) -> int:
-        """Of the network over a sample of a step, beside one forward and back; a pass back counts as two forward."""
-        return 0
-
-    @property
-    def teacher_passes(self) -> int:
-        """Calls of the teacher for a sample of a step; a pass back through it counts as one."""
-        return 1
+    def passes(self) -> Passes:
+        """Of a step. What heads and projections take beside the networks is small, and is not counted."""
+        return Passes()
 
 
 @kind_of(ObjectiveConfig, built_by="harness.training.objectives.flow_matching:FlowMatching")
@@ -66,6 +84,10 @@ class DistillationConfig(ObjectiveConfig):
     """Of the output's loss with scaling=fixed."""
     feature_weight: float = 1.0
     """Of the features' loss with scaling=fixed."""
+
+    @property
+    def passes(self) -> Passes:
+        return Passes(teacher=1)
 
     def __post_init__(self) -> None:
         if self.scaling not in SCALINGS:
@@ -176,18 +198,14 @@ class StepDistillationConfig(ObjectiveConfig):
         return {"validation": f"{self.steps} steps against the teacher's {self.validation_steps}"}
 
     @property
-    def student_passes(self) -> int:
+    def passes(self) -> Passes:
+        of_teacher = self.teacher_steps * (self.distillation_weight > 0)
         if self.adversarial_weight == 0:
-            return 0
+            return Passes(teacher=of_teacher)
         simulated = (self.steps - 1) * self.backward_simulation
         has_two = self.backward_simulation and self.distillation_weight > 0  # where it arrives, and at noised data
-        return 2 * simulated + 3 * has_two + 1
-
-    @property
-    def teacher_passes(self) -> int:
-        steps = self.teacher_steps * (self.distillation_weight > 0)
-        judged = 4 + (self.discriminator.r1_weight > 0)  # the student's forward and back; real, generated, perturbed
-        return steps + judged * (self.adversarial_weight > 0)
+        judged = 3 + (self.discriminator.r1_weight > 0)  # the student's sample; real, generated, perturbed
+        return Passes(trained=1 + has_two, forward=2 * simulated + 1, teacher=of_teacher + judged, through_teacher=1)
 
     @property
     def sampling(self) -> SamplingConfig:

@@ -8,6 +8,9 @@ import torch
 from harness.launch.config import SlurmLauncher
 from harness.records.quantity import Quantity
 from harness.training.device import planned_precision
+from harness.training.objective_config import ObjectiveConfig
+from harness.training.recipe import Recipe
+from harness.training.speed import FORWARD, RECOMPUTED, WITH_BACKWARD
 from harness.training.teacher import TeacherDescription
 from harness.trials.settings import Settings
 
@@ -19,7 +22,8 @@ TOLD_ELSEWHERE = ("device", "precision", "steps", "watch")
 TEACHER_MACS = "teacher_macs"
 """Multiply-adds of a teacher for one sample of a step, beside the network's own."""
 STUDENT_PASSES = "student_passes"
-"""Forward passes of the network over a sample of a step, beside one forward and back."""
+"""Forward passes of the network over a sample of a step, beside one forward and back (which takes three of them, or
+four where blocks are computed twice)."""
 
 
 def computed_by(settings: Settings, processes: int, teacher: TeacherDescription | None = None) -> dict[str, Any]:
@@ -33,10 +37,15 @@ def computed_by(settings: Settings, processes: int, teacher: TeacherDescription 
     if processes > 1:
         under |= {"processes": processes, "parallel": settings.parallel.kind}
     if teacher is not None:
-        under[TEACHER_MACS] = settings.objective.teacher_passes * teacher.macs
-    if settings.objective.student_passes:
-        under[STUDENT_PASSES] = settings.objective.student_passes
+        under[TEACHER_MACS] = settings.objective.passes.of_teacher * teacher.macs
+    if beside := passes_beside(settings.objective, recipe):
+        under[STUDENT_PASSES] = beside
     return under
+
+
+def passes_beside(objective: ObjectiveConfig, recipe: Recipe) -> int:
+    """`STUDENT_PASSES`"""
+    return objective.passes.beside((RECOMPUTED if recipe.gradient_checkpointing else WITH_BACKWARD) // FORWARD)
 
 
 def was_computed_by(train_seconds: Quantity | None) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 A forward pass of one picture takes M multiply-adds, counted at the trained latent (`training/speed.py` has the FLOP):
 
     training   6 M B S    B pictures a step, S steps; 8 M B S with recipe.gradient_checkpointing, a second forward; and
-                          2 T B S for a teacher's forward pass of T, both passes where it is guided
+                          2 T B S for a teacher's forward pass of T, both passes where it is guided; as many of each
+                          as the objective makes (`ObjectiveConfig.passes`), and a pass back through a teacher 2 T
     scores     2 M E N    N samples of E forward passes each (`SamplingConfig.evaluations`, guidance among them)
     hours      (training + P scores) / throughput of a process, P of which share a training as if it were P times as
                fast, and wait while the first makes the scores
@@ -43,6 +44,7 @@ from harness.trials.computed import (
     STUDENT_PASSES,
     TEACHER_MACS,
     computed_by,
+    passes_beside,
     precision_there,
     was_computed_by,
 )
@@ -198,8 +200,8 @@ def training_of(
         macs=cost.macs,
         steps=recipe.steps,
         fingerprint=architecture.fingerprint,
-        teacher_macs=0 if teacher is None else objective.teacher_passes * teacher.macs,
-        student_passes=objective.student_passes,
+        teacher_macs=0 if teacher is None else objective.passes.of_teacher * teacher.macs,
+        student_passes=passes_beside(objective, recipe),
         batch_size=recipe.batch_size,
     )
 

@@ -31,7 +31,7 @@ from harness.training.listeners import Listeners, NoWatcher
 from harness.training.loop import train
 from harness.training.outcomes import Diverged, Effort, Interrupted, Trained
 from harness.training.parallel import process_group
-from harness.training.speed import Speed
+from harness.training.speed import FORWARD, WITH_BACKWARD, Speed
 from harness.trials.computed import computed_by
 from harness.trials.costs import before_training, cost_of, measure_coreml, measure_latency, measure_twin
 from harness.trials.outcomes import all_unavailable, finished, learnt, record_of, rejected, with_own_twin
@@ -230,9 +230,9 @@ class Trial:
             own = int(counted.value)
         else:
             own = cost_of(self.spec.architecture, latent).macs
-        objective = self.spec.settings.objective
-        taught = 0 if teacher is None else objective.teacher_passes * teacher.macs
-        return own + (taught + objective.student_passes * own) // 3
+        passes = self.spec.settings.objective.passes
+        taught = 0 if teacher is None else passes.of_teacher * teacher.macs
+        return own + (taught + passes.beside(WITH_BACKWARD // FORWARD) * own) // (WITH_BACKWARD // FORWARD)
 
     def hear_speed(self, step: int, speed: Speed) -> None:
         """For people and dashboards: no part of the curve, which is the same however fast it was drawn."""

@@ -203,9 +203,10 @@ def test_a_step_takes_the_passes_that_it_is_reckoned_with(config: dict[str, Any]
     objective.loss(network, batch)
     if objective.discriminator is not None:
         objective.judgement(network, batch)
-    assert sum(passed) == 3 + objective.config.student_passes
+    passes = objective.config.passes
+    assert sum(passed) == 3 * passes.trained + passes.forward
     back = objective.discriminator is not None
-    assert len(teacher.asked) + back == objective.config.teacher_passes
+    assert (len(teacher.asked), back) == (passes.teacher, passes.through_teacher)
 
 
 def test_nobody_moves_but_student_and_heads(tmp_path: Path) -> None:

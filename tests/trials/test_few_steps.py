@@ -25,6 +25,9 @@ def test_it_begins_with_a_trained_network_and_says_how_it_was_judged(spec, tmp_p
     assert {f"discriminator_loss.{part}" for part in ("real_accuracy", "generated_accuracy", "r1")} <= names
     conditions = record.quantities["validation_loss"].conditions
     assert conditions["validation"] == "4 steps against the teacher's 2"
+    taken, macs = record.quantities["train_seconds"].conditions, record.quantities["macs"].value
+    assert taken["student_passes"] == 2 * 3 + 1 + 3, "to its place twice, judged once, and trained twice"
+    assert taken["teacher_macs"] == (4 + 4 + 1) * macs, "its steps, four that judge, and one back"
     assert {"initial", "objective", "teacher"} <= own.protocol.sections.keys()
     watched = few_steps(spec.key, "recipe.steps=2", "recipe.precision=bfloat16", "objective.validation_steps=2",
                         "objective.discriminator.window=3")  # fmt: skip

@@ -1,0 +1,68 @@
+"""What a training step is said to take, against what PyTorch's own counter finds in it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_study import share_cache, tiny_spec
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from harness.models.parameters import filled_copy
+from harness.models.weights import Training, write_weights
+from harness.training.batches import training_rows
+from harness.training.parallel import current_world
+from harness.training.parallel_config import DdpParallel
+from harness.training.randomness import HostDraws
+from harness.training.update import Update
+from harness.trials.estimates import training_of
+from harness.trials.prepared import prepare
+from harness.trials.samples import initialised_network
+
+COMMON = ("text=class_table",)
+"""Its prompts are small, and so is what takes no gradient back to them."""
+TAUGHT = ("objective.teacher.name={teacher}",)
+STEPPED = ("objective=step_distillation", *TAUGHT, "initial=none", "objective.discriminator.width=4")
+WAYS = {
+    "flow_matching": (),
+    "distillation": ("objective=distillation", *TAUGHT),
+    "four steps": STEPPED,
+    "eight steps": (*STEPPED, "objective.steps=8", "recipe.gradient_checkpointing=true"),
+}
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory, cache):
+    """The file of weights of a network, as if trained."""
+    folder = tmp_path_factory.mktemp("teacher")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        share_cache(Path("runs"), cache)
+        spec = tiny_spec(*COMMON)
+        training = Training(trial=spec.key, latent=8, text=prepare(spec.settings).task.prompts.identity)
+        write_weights(
+            folder / "teacher.safetensors",
+            filled_copy(initialised_network(spec.architecture, 0)).state_dict(),
+            spec.architecture,
+            training,
+        )
+        yield folder / "teacher.safetensors"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_step_takes_the_operations_that_it_is_reckoned_with(teacher, way):
+    """Of a student and a teacher of one size, so that each pass counts."""
+    own = tiny_spec(*COMMON, *(each.format(teacher=teacher) for each in WAYS[way]))
+    recipe, prepared = own.settings.recipe, prepare(own.settings)
+    task = prepared.task
+    network = initialised_network(own.architecture, 0, checkpointing=recipe.gradient_checkpointing)
+    objective = task.objective(own.architecture, 0)
+    update = Update(network, objective, recipe, torch.device("cpu"), torch.float32, DdpParallel(), current_world())
+    rows, labels = next(training_rows(task.data, recipe, 0, 1, range(8)))
+    batch = objective.batch(rows, labels, HostDraws(0, 1, range(8), 8))
+    counter = FlopCounterMode(display=False)
+    with counter, sdpa_kernel(SDPBackend.MATH):
+        update(1, batch)
+    reckoned = training_of(own.architecture, 8, recipe, task.teacher, own.settings.objective).step_flops(recipe)
+    again = recipe.gradient_checkpointing  # of blocks alone
+    assert counter.get_total_flops() == pytest.approx(reckoned, rel=0.09 if again else 0.03)
