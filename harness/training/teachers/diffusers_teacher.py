@@ -70,7 +70,7 @@ class DiffusersDescription(ABC):
         if names is None or is_embedded(self.text, names, self.student.cache):
             return None
         texts, each = len(names) + 1, zip(self._encoders, self.text.encoders, strict=True)
-        macs = sum(files.weights * (config.length or 0) for files, config in each)
+        macs = sum(files.weights * config.length for files, config in each)
         return Reading(prompts=len(names), macs=texts * macs, size=texts * self._row * torch.float32.itemsize)
 
     def prompts_bytes(self, planned: str) -> int:
@@ -92,7 +92,7 @@ class DiffusersDescription(ABC):
         """Numbers of one embedded prompt."""
         parts: list[tuple[int, int]] = []  # one behind the other: tokens, width
         for config, (width, _) in zip(self.text.encoders, self.widths, strict=True):
-            length, beside = config.length or 0, parts.pop() if config.join == "width" else (0, 0)
+            length, beside = config.length, parts.pop() if config.join == "width" else (0, 0)
             parts.append((max(length, beside[0]), width + beside[1]))
         return sum(tokens for tokens, _ in parts) * max(width for _, width in parts)
 
