@@ -32,6 +32,23 @@ def kept_for_backward(
         return kept_by(module, example_inputs(config, latent=latent, batch=batch), precision=precision, again=again)
 
 
+def kept_through(module: nn.Module, inputs: Sequence[Tensor], *, precision: torch.dtype) -> int:
+    """Of a frozen network and its inputs, both on the meta device, for a gradient to the first of these alone: at most,
+    since of what comes behind the places that are asked for nothing is kept."""
+    with FakeTensorMode():
+
+        def on_cpu(tensor: Tensor) -> Tensor:
+            return torch.empty(tensor.shape, dtype=precision if tensor.is_floating_point() else tensor.dtype)
+
+        for part in module.modules():
+            for name, parameter in part.named_parameters(recurse=False):
+                part.register_parameter(name, nn.Parameter(on_cpu(parameter), requires_grad=False))
+            for name, buffer in part.named_buffers(recurse=False):
+                part.register_buffer(name, on_cpu(buffer), persistent=False)
+        first, *others = (on_cpu(each) for each in inputs)
+        return kept_by(module.eval(), [first.requires_grad_(), *others], precision=precision)
+
+
 def kept_by(
     module: nn.Module, inputs: Sequence[Tensor], *, precision: torch.dtype, again: Sequence[nn.Module] = ()
 ) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.data.config import TextConfig
 from harness.records.errors import UserError
@@ -129,6 +129,10 @@ class TeacherDescription(Protocol):
     def prompts_bytes(self, planned: str) -> int:
         """Of its prompts in a process's memory, in the precision of the same plan; 0 where they stay on the disk, or
         the data is not here."""
+        ...
+
+    def example(self) -> tuple[nn.Module, tuple[Tensor, ...]]:
+        """The network on the meta device, called with tensors alone, and these for one sample, its x_t the first."""
         ...
 
     def load(self, device: torch.device) -> Teacher:

@@ -5,7 +5,9 @@
     averages                 4 P            each: the one that is evaluated, and one a span of `recipe.ema_spans`
     DDP's buckets            4 P            its own copy of the gradients
     activations              what a forward pass keeps for the backward pass (`harness.measure.kept`), of the pictures
-                             that are computed together; in bfloat16 the weights a second time among it
+                             that are computed together, each as often as the objective trains on it
+                             (`ObjectiveConfig.passes`); in bfloat16 the weights a second time among it
+    through the teacher      what its pass keeps for a gradient to its input, where the objective has one go through it
     teacher                  2 or 4 bytes a parameter of its own, by its precision; whole in every process, or a share
                              with objective.teacher.sharded
     teacher's prompts        2 or 4 bytes a number, whole in every process, unless they are so many that they stay on
@@ -15,11 +17,11 @@
 
 `parallel=ddp` has all of these in every process; `fsdp` a share of the first four, and whole at most what is in no
 block and two blocks; at each look and at the end it gathers one average, whole, in every process, which has a line of
-its own. Not counted (`NOT_COUNTED`): what kernels need while they run, and what a teacher's pass does; its
-prompts, where the data that says how many is not here; what the allocator wastes, the device's context, and, at looks
-and at the end, the autoencoder and the extractor. All but the context show in `peak_memory_bytes` of a record, which is
-told where the store has one of this network, computed in the same way. The sum has been held against arithmetic and
-against what PyTorch keeps on the CPU; not against a GPU's peak.
+its own. Not counted (`NOT_COUNTED`): what kernels need while they run, and what a teacher's pass does; what a
+discriminator's heads keep; a teacher's prompts, where the data that says how many is not here; what the allocator
+wastes, the device's context, and, at looks and at the end, the autoencoder and the extractor. All but the context show
+in `peak_memory_bytes` of a record, which is told where the store has one of this network, computed in the same way. The
+sum has been held against arithmetic and against what PyTorch keeps on the CPU; not against a GPU's peak.
 """
 
 import functools
@@ -31,7 +33,7 @@ from torch import nn
 
 from harness.architecture.config import ArchitectureConfig, Denoiser
 from harness.launch.config import processes_of
-from harness.measure.kept import kept_for_backward
+from harness.measure.kept import kept_for_backward, kept_through
 from harness.models.build import build
 from harness.models.unet import Blocks
 from harness.records.record import TrialRecord
@@ -44,7 +46,8 @@ from harness.trials.settings import Settings
 
 FLOAT, HALF = 4, 2
 NOT_COUNTED = (
-    "not counted: what kernels need while they run, the allocator's waste, the device's context, a teacher's prompts "
+    "not counted: what kernels need while they run, the allocator's waste, the device's context, a discriminator's "
+    "heads, a teacher's prompts "
     "where the data is not here, and at looks and at the end the autoencoder and the scores' extractor; not held "
     "against a GPU's peak"
 )
@@ -80,6 +83,7 @@ def memory_of(
     """Of a network that is fitted to the data, trained on latents of that height and width."""
     recipe, processes = settings.recipe, processes_of(settings.launcher)
     precision, assumed = precision_there(settings)
+    passes = settings.objective.passes
     share = -(-recipe.batch_size // processes)
     together = min(share, recipe.micro_batch) if isinstance(recipe.micro_batch, int) else share
     with torch.device("meta"):
@@ -100,8 +104,10 @@ def memory_of(
     return Memory(
         parts={
             **states,
-            **_of_teacher(teacher, settings, precision, processes),
-            "activations": activations(architecture, latent, together, precision, recipe.gradient_checkpointing),
+            **_of_teacher(teacher, settings, precision, processes, together),
+            "activations": activations(
+                architecture, latent, passes.trained * together, precision, recipe.gradient_checkpointing
+            ),
             "batch": BATCHES * share * FLOAT * _numbers_a_picture(architecture, latent),
         },
         together=together,
@@ -144,7 +150,7 @@ def _numbers_a_picture(architecture: ArchitectureConfig, latent: int) -> int:
 
 
 def _of_teacher(
-    teacher: TeacherDescription | None, settings: Settings, precision: str, processes: int
+    teacher: TeacherDescription | None, settings: Settings, precision: str, processes: int, together: int
 ) -> dict[str, int]:
     if teacher is None:
         return {}
@@ -154,7 +160,17 @@ def _of_teacher(
     return {
         "teacher": -(-size // processes) if is_shared else size,
         **({"teacher's prompts": prompts} if prompts else {}),
+        **_through(teacher, settings, precision, together),
     }
+
+
+def _through(teacher: TeacherDescription, settings: Settings, precision: str, together: int) -> dict[str, int]:
+    """Where a gradient goes through it."""
+    if not (times := settings.objective.passes.through_teacher):
+        return {}
+    guided = 1 if getattr(teacher_of(settings.objective), "guidance_scale", 1) == 1 else 2
+    kept = kept_through(*teacher.example(), precision=getattr(torch, teacher.precision(precision)))
+    return {"through the teacher": times * guided * together * kept}
 
 
 def _measured(

@@ -24,6 +24,7 @@ from tiny_pipelines import save_clip, save_sd3, save_sdxl, save_t5
 from harness.architecture.kinds import builder_of
 from harness.data.config import ClassTableText, MiniLmText
 from harness.diffusion.prediction import path_of
+from harness.measure.kept import kept_through
 from harness.models.autoencoder import describe
 from harness.models.autoencoder_config import KlAutoencoder
 from harness.records.errors import UserError
@@ -288,6 +289,23 @@ def test_parameters_and_multiply_adds_are_counted_without_weights(saved, student
         called(*inputs)
     assert description.macs == pytest.approx(counter.get_total_flops() / 2, rel=0.02)
     assert described(saved, student, kind, guidance_scale=2.0).macs == 2 * description.macs
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_its_pass_keeps_for_a_gradient_to_its_input_is_counted_without_weights(saved, student, kind):
+    description = described(saved, student, kind)
+    teacher, counted = description.load(CPU), kept_through(*description.example(), precision=torch.float32)
+    x_t, *asked = samples(1)
+    sizes, alive = {each.untyped_storage()._cdata: 0 for each in teacher.network.parameters()}, []
+
+    def pack(tensor):
+        alive.append(tensor)
+        sizes.setdefault(tensor.untyped_storage()._cdata, tensor.untyped_storage().nbytes())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda each: each):
+        alive.append(teacher(x_t.requires_grad_(), *asked, differentiable=True).velocity)
+    assert counted == pytest.approx(sum(sizes.values()), rel=0.05)
     assert description.precision("bfloat16") == "float32"
     assert described(saved, student, kind, precision="recipe").precision("bfloat16") == "bfloat16"
 

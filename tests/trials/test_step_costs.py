@@ -11,11 +11,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness.models.parameters import filled_copy
 from harness.models.weights import Training, write_weights
 from harness.training.batches import training_rows
+from harness.training.device import autocast
 from harness.training.parallel import current_world
 from harness.training.parallel_config import DdpParallel
 from harness.training.randomness import HostDraws
-from harness.training.update import Update
+from harness.training.update import Update, standing_still
 from harness.trials.estimates import training_of
+from harness.trials.memory import memory_of
 from harness.trials.prepared import prepare
 from harness.trials.samples import initialised_network
 
@@ -66,3 +68,28 @@ def test_a_step_takes_the_operations_that_it_is_reckoned_with(teacher, way):
     reckoned = training_of(own.architecture, 8, recipe, task.teacher, own.settings.objective).step_flops(recipe)
     again = recipe.gradient_checkpointing  # of blocks alone
     assert counter.get_total_flops() == pytest.approx(reckoned, rel=0.09 if again else 0.03)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_what_a_step_keeps_is_as_much_as_is_said(teacher, precision):
+    """Of the student, twice, and of the teacher that a gradient goes through: all that is kept but the heads' own, and
+    what the losses square."""
+    own = tiny_spec(*COMMON, *(each.format(teacher=teacher) for each in STEPPED), f"recipe.precision={precision}")
+    task, dtype = prepare(own.settings).task, getattr(torch, precision)
+    objective, network = task.objective(own.architecture, 0), initialised_network(own.architecture, 0)
+    rows, labels = next(training_rows(task.data, own.settings.recipe, 0, 1, range(8)))
+    batch = objective.batch(rows, labels, HostDraws(0, 1, range(8), 8))
+    modules = (network, objective.discriminator, objective.teacher.network)
+    sizes, alive = {each.untyped_storage()._cdata: 0 for part in modules for each in part.parameters()}, []
+
+    def pack(tensor):
+        alive.append(tensor)
+        sizes.setdefault(tensor.untyped_storage()._cdata, tensor.untyped_storage().nbytes())
+        return tensor
+
+    keeping = torch.autograd.graph.saved_tensors_hooks(pack, lambda each: each)
+    with keeping, autocast(torch.device("cpu"), dtype), standing_still(objective.discriminator):
+        alive.append(objective.loss(network, batch).total)
+    parts = memory_of(own.architecture, 8, own.settings, (), task.teacher).parts
+    said = parts["activations"] + parts["through the teacher"]
+    assert sum(sizes.values()) == pytest.approx(said, rel=0.03)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.architecture.config import ArchitectureConfig, Denoiser
 from harness.data.config import TextConfig
@@ -84,6 +84,10 @@ class TrainedDescription:
     def prompts_bytes(self, planned: str) -> int:  # noqa: ARG002 (they are float32, whatever it computes in)
         size = 0 if self.prompts is None else self.prompts.embeddings.nbytes
         return size if size <= MOST_IN_MEMORY else 0
+
+    def example(self) -> tuple[nn.Module, tuple[Tensor, ...]]:
+        with torch.device("meta"):
+            return build(self.architecture), example_inputs(self.architecture, latent=self.latent, device="meta")
 
     def load(self, device: torch.device) -> GuidedTeacher:
         assert self.prompts is not None  # a training has its data
