@@ -58,7 +58,7 @@ from harness.records.plain import Plain
 from harness.training.batches import TrainingData
 from harness.training.device import resolve_precision, to_device
 from harness.training.objective import Auxiliary, Losses
-from harness.training.objective_config import DistillationConfig
+from harness.training.objective_config import DistillationConfig, StepDistillationConfig
 from harness.training.objectives.flow_matching import FlowMatching, NoisedImages
 from harness.training.optimizer import AdamW
 from harness.training.randomness import stream_seed
@@ -101,7 +101,29 @@ class TaughtImages(NoisedImages):
         return TaughtImages(*noised.arguments(), self.labels[samples], self.drop[samples])
 
 
-class Distillation(FlowMatching):
+class Taught(FlowMatching):
+    """What objectives with a teacher have in common."""
+
+    def __init__(
+        self,
+        config: DistillationConfig | StepDistillationConfig,
+        data: TrainingData,
+        prompts: Prompts,
+        recipe: Recipe,
+        device: torch.device,
+        teacher: Teacher,
+    ) -> None:
+        super().__init__(config, data, prompts, recipe, device)
+        self.teacher = teacher
+        self.rounding = rounding_of(config.teacher, recipe, device)
+        self.identity: Plain = {**_mapping(self.identity), "teacher": teacher.identity}
+
+    def _with_prompts(self, x0: Tensor, labels: Tensor, noise: Tensor, time: Tensor, drop: Tensor) -> TaughtImages:
+        noised = super()._with_prompts(x0, labels, noise, time, drop)
+        return TaughtImages(*noised.arguments(), to_device(labels, self.device), to_device(drop, self.device))
+
+
+class Distillation(Taught):
     def __init__(
         self,
         config: DistillationConfig,
@@ -112,10 +134,8 @@ class Distillation(FlowMatching):
         teacher: Teacher,
         learner: Learner,
     ) -> None:
-        super().__init__(config, data, prompts, recipe, device)
-        self.config, self.teacher = config, teacher
-        self.rounding = rounding_of(config.teacher, recipe, device)
-        self.identity: Plain = {**_mapping(self.identity), "teacher": teacher.identity}
+        super().__init__(config, data, prompts, recipe, device, teacher)
+        self.config = config
         self.features = Features(config, teacher, learner, recipe, device) if config.features else None
         self.auxiliaries = () if self.features is None else (self.features.auxiliary,)
 
@@ -144,10 +164,6 @@ class Distillation(FlowMatching):
             return torch.stack(of_each).sum(0)
         weights = {"output": self.config.output_weight, "feature": self.config.feature_weight}
         return task + torch.stack([weights[name] * part for name, part in parts.items()]).sum(0)
-
-    def _with_prompts(self, x0: Tensor, labels: Tensor, noise: Tensor, time: Tensor, drop: Tensor) -> TaughtImages:
-        noised = super()._with_prompts(x0, labels, noise, time, drop)
-        return TaughtImages(*noised.arguments(), to_device(labels, self.device), to_device(drop, self.device))
 
 
 class Features:

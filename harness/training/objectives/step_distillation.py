@@ -56,7 +56,6 @@ from harness.diffusion.prediction import velocity_of
 from harness.diffusion.solvers import SOLVERS, Velocity, euler_step, solve
 from harness.models.discriminator import Discriminator
 from harness.records.errors import UserError, unknown_name
-from harness.records.plain import Plain
 from harness.records.record import CurvePoint
 from harness.training.batches import TrainingData
 from harness.training.device import to_device
@@ -75,14 +74,13 @@ from harness.training.objectives.adversarial import (
 )
 from harness.training.objectives.distillation import (
     Learner,
+    Taught,
     TaughtImages,
     mean_square,
     relative_error,
-    rounding_of,
     scaled,
     squared_error,
 )
-from harness.training.objectives.flow_matching import FlowMatching
 from harness.training.optimizer import AdamW
 from harness.training.randomness import Draws, stream_seed
 from harness.training.recipe import Recipe
@@ -107,7 +105,7 @@ class SteppedImages(TaughtImages):
         return SteppedImages(**cut)
 
 
-class StepDistillation(FlowMatching):
+class StepDistillation(Taught):
     def __init__(
         self,
         config: StepDistillationConfig,
@@ -118,11 +116,8 @@ class StepDistillation(FlowMatching):
         teacher: Teacher,
         learner: Learner,
     ) -> None:
-        super().__init__(config, data, prompts, recipe, device)
-        self.config, self.teacher = config, teacher
-        self.rounding = rounding_of(config.teacher, recipe, device)
-        own: Any = self.identity
-        self.identity: Plain = {**own, "teacher": teacher.identity}
+        super().__init__(config, data, prompts, recipe, device, teacher)
+        self.config = config
         self.times = config.sampling.solver_times
         self.ends = torch.tensor(self.times[1:], device=device)  # once: a recorded step copies nothing from the host
         self.discriminator: Discriminator | None = None
@@ -267,10 +262,6 @@ class StepDistillation(FlowMatching):
     def validation(self) -> list[Any]:
         """Of each held-out sample its noise and prompt; for x0 stands where the teacher leads from there."""
         return [replace(batch, x0=self._teachers_end(batch)) for batch in self.heldout_batches()]
-
-    def _with_prompts(self, x0: Tensor, labels: Tensor, noise: Tensor, time: Tensor, drop: Tensor) -> TaughtImages:
-        noised = super()._with_prompts(x0, labels, noise, time, drop)
-        return TaughtImages(*noised.arguments(), to_device(labels, self.device), to_device(drop, self.device))
 
     @torch.no_grad()
     def _teachers_end(self, batch: TaughtImages) -> Tensor:
