@@ -58,11 +58,13 @@ def test_a_sweep_that_is_printed_is_the_same_sweep(name, overrides, printed, tmp
 @pytest.mark.slow
 @pytest.mark.parametrize("group", list(groups()))
 def test_a_group_that_is_printed_makes_the_same_settings(group, printed):
-    needs = ["data.path=/x"] if group == "data" else []
+    teacher = ["objective.teacher.name=abcd"]
+    needs = {"image_folder": ["data.path=/x"], "distillation": teacher, "step_distillation": [*teacher, "initial=none"]}
     for option in groups()[group]:
-        chosen = [f"{group}={option}", *(needs if option == "image_folder" else [])]
+        chosen = [f"{group}={option}", *needs.get(option, [])]
         lines = yaml.safe_load(printed(group, *chosen))
-        assert getattr(settings_of([], lines), group) == getattr(settings_of(chosen), group)
+        again = settings_of([word for word in chosen if word.startswith("initial=")], lines)
+        assert getattr(again, group) == getattr(settings_of(chosen), group)
         assert all(line.split(".")[0] == group for line in lines)
 
 
