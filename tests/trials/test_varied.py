@@ -124,6 +124,7 @@ def test_a_promoted_rung_is_trained_as_it_was(distilled, monkeypatch):
 def test_a_rung_that_cannot_be_is_named_before_anything_is_trained(studied, monkeypatch, refusal):
     folder, spec = studied
     monkeypatch.chdir(folder)
+    write_yaml(Path("sweeps/taught.yaml"), STUDY)
     wrong = [*RUNGS, {"name": "odd", "edits": {"objective": "distillation", "objective.teacher_tap": "nowhere"}}]
     write_yaml(Path("sweeps/odd.yaml"), STUDY | {"architecture": STUDY["architecture"] | {"rungs": wrong}})
     named = f"objective.teacher.name={spec.key}"
