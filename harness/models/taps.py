@@ -10,7 +10,7 @@ take the place of what the forward pass kept. The network may be inside DDP, and
 """
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -73,16 +73,21 @@ def all_open(taps: Iterable[Tap]) -> Iterator[None]:
 @functools.lru_cache(maxsize=100)
 def taps_of(config: ArchitectureConfig) -> Mapping[str, int]:
     """Places that can be tapped, in forward order -> channels. By running the network on shapes alone."""
-    found: dict[str, int] = {}
     sizes = range(2 * config.downsampling, LARGEST_LATENT + 1)  # norms refuse maps of one pixel
     size = config.native_latent or next(size for size in sizes if not config.why_not_latent(size))
     with torch.device("meta"):
         network = build(config).eval()
+    return taps_in(network, lambda: network(*example_inputs(config, latent=size, device="meta")))
+
+
+def taps_in(network: nn.Module, run: Callable[[], object]) -> Mapping[str, int]:
+    """The same of a network, by a pass over it: in forward order, which the order of names is not."""
+    found: dict[str, int] = {}
     for name, module in network.named_modules():
         if isinstance(module, TRANSFORMERS) or type(module).__name__ == OF_DIFFUSERS:
             module.register_forward_hook(functools.partial(_note, found, name))
     with torch.no_grad():
-        network(*example_inputs(config, latent=size, device="meta"))
+        run()
     return found
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.difference import difference
 from harness.records.errors import UserError
-from harness.trials.trained import trained_network
+from harness.trials.trained import weights_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,8 +24,6 @@ INITIAL = "initial"
 """The setting, and the protocol's section."""
 RANDOM = "none"
 """What says that a training begins with random weights, where that is not the usual thing to do."""
-OTHERS = "the folder that it was published as"
-"""What else can be named, for the sentence about a name that is nothing."""
 SHOWN = 3
 
 
@@ -68,7 +66,7 @@ def initial_weights(settings: "Settings") -> InitialWeights | None:
     from harness.models.weights import read_head  # loads torch
 
     try:
-        path = trained_network(name, settings.out, OTHERS).weights
+        path = weights_of(name, settings.out)
     except UserError as error:
         raise UserError(f"{INITIAL}: {error}") from error
     architecture, _, tensors_sha256 = read_head(path)

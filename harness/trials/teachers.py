@@ -8,10 +8,7 @@ from harness.training.objective_config import teacher_of
 from harness.training.teacher import Student, TeacherDescription
 from harness.trials.settings import Settings
 from harness.trials.spec import cache_folder
-from harness.trials.trained import trained_network
-
-OTHERS = "the folder that it was published as"
-"""What else can name a teacher, for the sentence about a name that is nothing."""
+from harness.trials.trained import weights_of
 
 
 def described_teacher(
@@ -31,7 +28,7 @@ def described_teacher(
         text=settings.text,
         recipe=settings.recipe,
         cache=cache_folder(settings.out),
-        weights_of=lambda name: trained_network(name, settings.out, OTHERS).weights,
+        weights_of=lambda name: weights_of(name, settings.out),
     )
     described: TeacherDescription = builder_of(config)(config, student)
     return described

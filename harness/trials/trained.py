@@ -65,6 +65,12 @@ def trained_network(what: str, out: Path, others: str = "") -> TrainedNetwork:
     return _of_record(trial_of(what, store, others), store)
 
 
+def weights_of(what: str, out: Path) -> Path:
+    """The file of weights of the network that `what` names: of one to begin with, or to learn from. Errors: as
+    `trained_network`."""
+    return trained_network(what, out, "the folder that it was published as").weights
+
+
 def network_and_settings(
     what: str, overrides: Sequence[str], others: str = "", *, scored: bool = False
 ) -> tuple[TrainedNetwork, Settings]:

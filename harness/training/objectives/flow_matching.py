@@ -60,11 +60,19 @@ class FlowMatching:
 
     def batch(self, rows: Tensor, labels: Tensor, draws: Draws) -> NoisedImages:
         time = logit_normal_times(draws.normal(()))
-        drop = draws.uniform() < self.recipe.cfg_dropout  # for classifier-free guidance (arXiv 2207.12598)
-        x0 = self.data.network_inputs(
+        drop = self._drop(draws)
+        x0 = self._x0(rows, draws)
+        return self._with_prompts(x0, labels, draws.normal(x0.shape[1:]), time, drop)
+
+    def _drop(self, draws: Draws) -> Tensor:
+        """(B,) whose prompt is the empty one, for classifier-free guidance (arXiv 2207.12598)."""
+        return draws.uniform() < self.recipe.cfg_dropout
+
+    def _x0(self, rows: Tensor, draws: Draws) -> Tensor:
+        """On the device."""
+        return self.data.network_inputs(
             to_device(rows, self.device), lambda row: to_device(draws.encoding(row), self.device)
         )
-        return self._with_prompts(x0, labels, draws.normal(x0.shape[1:]), time, drop)
 
     def loss(self, network: nn.Module, batch: NoisedImages) -> Losses:
         return Losses(total=flow_matching_loss(network, *batch.arguments()))

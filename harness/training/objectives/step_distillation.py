@@ -141,18 +141,13 @@ class StepDistillation(Taught):
     def batch(self, rows: Tensor, labels: Tensor, draws: Draws) -> SteppedImages:
         steps, chosen = self.config.steps, self.config.discriminator
         step = (draws.uniform() * steps).long().clamp_max(steps - 1)
-        drop = draws.uniform() < self.recipe.cfg_dropout
-        x0 = self.data.network_inputs(
-            to_device(rows, self.device), lambda row: to_device(draws.encoding(row), self.device)
-        )
+        drop, x0 = self._drop(draws), self._x0(rows, draws)
         noise, renoise, nudge = (draws.normal(x0.shape[1:]) for _ in range(3))
         renoised_at = torch.sigmoid(chosen.renoised_mean + chosen.renoised_deviation * draws.normal(()))
         time = torch.tensor(self.times, device=step.device)[step]
-        labels, noise, time, drop, step, renoised_at, renoise, nudge = (
-            to_device(each, self.device) for each in (labels, noise, time, drop, step, renoised_at, renoise, nudge)
-        )
-        context, mask = self.prompts.context(labels, drop)
-        return SteppedImages(x0, noise, time, context, mask, labels, drop, step, renoised_at, renoise, nudge)
+        taught = self._with_prompts(x0, labels, noise, time, drop)
+        own = (to_device(each, self.device) for each in (step, renoised_at, renoise, nudge))
+        return SteppedImages(*taught.arguments(), taught.labels, taught.drop, *own)
 
     # the student's loss
 

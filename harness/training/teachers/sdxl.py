@@ -20,7 +20,7 @@ from harness.architecture.prediction import TIMESTEPS, Epsilon, Prediction, VPre
 from harness.data.config import EncoderConfig, SeveralText
 from harness.data.prompts import PromptTable
 from harness.diffusion.prediction import BETAS, velocity_of
-from harness.models.taps import Tap
+from harness.models.taps import OF_DIFFUSERS, Tap, taps_in
 from harness.predictor.networks import DiffusersUNet
 from harness.records.errors import UserError
 from harness.records.plain import Plain, to_plain
@@ -195,24 +195,15 @@ class SdxlDescription(DiffusersDescription):
 
     @functools.cached_property
     def taps(self) -> Mapping[str, int]:
-        """What each transformer gives, behind its shortcut: in forward order, which the order of names is not."""
-        found: dict[str, int] = {}
+        """What each transformer gives, behind its shortcut."""
         called, inputs = self.example()
-        unet = called.unet
-        for name, module in unet.named_modules():
-            if type(module).__name__ == "Transformer2DModel":
-                module.register_forward_hook(functools.partial(_note, found, name))
-        with torch.no_grad():
-            called(*inputs)
-        return found
+        return taps_in(called.unet, lambda: called(*inputs))
 
     def tap(self, network: nn.Module, place: str) -> Tap:
         return Tap(network, place)
 
     def blocks(self, network: nn.Module) -> Sequence[nn.Module]:
-        return [
-            module for module in network.modules() if type(module).__name__ in ("Transformer2DModel", "ResnetBlock2D")
-        ]
+        return [module for module in network.modules() if type(module).__name__ in (OF_DIFFUSERS, "ResnetBlock2D")]
 
     def example(self) -> tuple[DiffusersUNet, tuple[Tensor, ...]]:
         with torch.device("meta"):
@@ -228,7 +219,3 @@ class SdxlDescription(DiffusersDescription):
     def own_identity(self) -> dict[str, Plain]:
         empty = {} if self._empty_is_zeros else {"empty": "text"}
         return {"prediction": to_plain(self.prediction), "sizes": list(self.sizes), **empty}
-
-
-def _note(found: dict[str, int], name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
-    found[name] = int(output[0].shape[1])
