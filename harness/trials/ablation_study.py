@@ -64,7 +64,7 @@ def trainings_of(study: AblationStudy, settings: Settings) -> dict[str, Settings
         if edits and settings.count_only:
             raise UserError(f"rung '{name}' sets {next(iter(edits))}, and count_only trains nothing; leave out one")
         try:
-            found[name] = varied(settings, edits) if edits else settings
+            found[name] = varied(settings, edits, study.settings) if edits else settings
         except UserError as error:
             raise UserError(f"rung '{name}': {error}") from error
     return found

@@ -10,12 +10,15 @@ from harness.records.errors import UserError, unknown_name
 from harness.records.plain import from_plain, to_plain
 from harness.training.recipe import Recipe
 from harness.trials.compose import compose_plain
-from harness.trials.settings import Settings, settings_of
+from harness.trials.settings import Settings, for_few_steps, settings_of
 
 
-def varied(settings: Settings, edits: Mapping[str, Any]) -> Settings:
+def varied(settings: Settings, edits: Mapping[str, Any], chosen: Mapping[str, Any]) -> Settings:
     """The settings with others at these paths: `recipe.steps`, `objective.features`, or a whole objective by its name,
     `objective: flow_matching`. The name that the study itself has chosen is its own, with all that it sets of it.
+
+    What follows from the objective follows from the edited one, but for what the study has `chosen` by name: a student
+    of `objective.steps: 2` is scored at two steps.
 
     UserError for a setting that does not exist, is wrong, or changes no result.
     """
@@ -31,7 +34,8 @@ def varied(settings: Settings, edits: Mapping[str, Any]) -> Settings:
                 check_matters(below[0], f"{path}={value}")
             _set(plain[group], path, below, value)
     hints = get_type_hints(Settings)
-    return replace(settings, **{group: from_plain(hints[group], plain[group], where=group) for group in OF_TRAINING})
+    edited = {group: from_plain(hints[group], plain[group], where=group) for group in OF_TRAINING}
+    return for_few_steps(replace(settings, **edited), chosen)
 
 
 def with_objective(chosen: Mapping[str, Any], edits: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,7 +43,7 @@ def with_objective(chosen: Mapping[str, Any], edits: Mapping[str, Any]) -> dict[
     whose record does not hold its teacher's name."""
     if not any(path.partition(".")[0] == "objective" for path in edits):
         return dict(chosen)
-    objective = varied(settings_of((), chosen), edits).objective
+    objective = varied(settings_of((), chosen), edits, chosen).objective
     kept = {key: value for key, value in chosen.items() if key.partition(".")[0] != "objective"}
     return {**kept, "objective": to_plain(objective)}
 

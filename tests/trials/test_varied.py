@@ -13,14 +13,19 @@ from harness.records.manifest import read_manifest
 from harness.records.store import Store
 from harness.records.yaml_text import read_yaml
 from harness.trials.ablation import ablation
+from harness.trials.compose import parsed
 from harness.trials.settings import settings_of
 from harness.trials.varied import varied
 
 TEACHER = "objective.teacher.name=abcd"
 
 
+def edited(*chosen, **edits):
+    return varied(settings_of(chosen), edits, parsed(chosen))
+
+
 def distilling(**edits):
-    return varied(settings_of(["objective=distillation", TEACHER, "objective.scaling=fixed"]), edits)
+    return edited("objective=distillation", TEACHER, "objective.scaling=fixed", **edits)
 
 
 def test_edits_are_of_the_studys_own_settings():
@@ -31,6 +36,20 @@ def test_edits_are_of_the_studys_own_settings():
     assert distilling(objective="distillation") == own, "the study's own, its teacher and scaling with it"
     assert distilling(**{"recipe.steps": 7, "objective": {"kind": "flow_matching"}}).recipe.steps == 7
     assert distilling(**{"recipe.steps": 7}).sampling == own.sampling
+
+
+FEW = ("objective=step_distillation", TEACHER, "initial=none")
+
+
+@pytest.mark.parametrize("steps", [1, 2, 8])
+def test_a_student_of_other_steps_is_scored_at_its_own_as_if_the_study_had_named_them(steps):
+    own = {"objective.steps": steps, "objective.shift": 2.0}
+    assert edited(*FEW, **own) == settings_of([*FEW, *(f"{name}={value}" for name, value in own.items())])
+    assert edited(*FEW, "sampling.steps=28", **own).sampling.steps == 28, "chosen by name"
+    whole = {"kind": "step_distillation", "steps": steps, "teacher": {"kind": "trained", "name": "abcd"}}
+    assert edited("initial=none", objective=whole).sampling == settings_of([*FEW, f"objective.steps={steps}"]).sampling
+    usual = settings_of(FEW).sampling
+    assert edited(*FEW, objective="flow_matching").sampling == usual, "beside the students, at the study's steps"
 
 
 @pytest.mark.parametrize(
