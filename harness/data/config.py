@@ -4,14 +4,15 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias, get_args
 
-from harness.records.errors import UserError
+from harness.records.errors import UserError, unknown_name
 from harness.records.plain import IDENTITY_UNLESS_DEFAULT, NOT_IDENTITY
 
 Color = Literal["auto", "grayscale", "rgb"]
 Crop = Literal["centre", "adm"]
 Hidden = Literal["last", "penultimate"]
+HeldOutBy = Literal["picture", "caption"]
 SMALLEST_EMOJI, LARGEST_EMOJI = 16, 128
 TEMPLATE = "a photo of a {}"  # the paper's: "a photo of a <class name>"
 
@@ -109,10 +110,14 @@ class MetadataConfig:
     """Whether it is a caption, a text of its own: one that only held-out pictures have is no mistake."""
     heldout: float | None = None
     """As `image_folder` has it."""
+    heldout_by: HeldOutBy = field(default="picture", metadata=IDENTITY_UNLESS_DEFAULT)
+    """What is held out: pictures, or whole captions with all their pictures, by a hash of the caption, so that what is
+    asked of samples was never trained."""
 
     def __post_init__(self) -> None:
         _check_size(self.size)
         _check_fraction(self.heldout)
+        _check_heldout_by(self.heldout_by, self.captions)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,10 +136,13 @@ class ParquetConfig:
     """As `metadata` has it."""
     heldout: float | None = None
     """As `image_folder` has it."""
+    heldout_by: HeldOutBy = field(default="picture", metadata=IDENTITY_UNLESS_DEFAULT)
+    """As `metadata` has it."""
 
     def __post_init__(self) -> None:
         _check_size(self.size)
         _check_fraction(self.heldout)
+        _check_heldout_by(self.heldout_by, self.captions)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -203,6 +211,16 @@ DataConfig: TypeAlias = (
 def _check_fraction(heldout: float | None) -> None:
     if heldout is not None and not 0 < heldout < 1:
         raise UserError(f"data.heldout is a fraction between 0 and 1, not {heldout}")
+
+
+def _check_heldout_by(heldout_by: HeldOutBy, captions: bool) -> None:
+    if heldout_by not in get_args(HeldOutBy):
+        raise unknown_name("data.heldout_by", heldout_by, get_args(HeldOutBy))
+    if heldout_by == "caption" and not captions:
+        raise UserError(
+            "data.heldout_by=caption holds out whole captions, and of classes every one is trained; leave it out, or "
+            "say that these are captions, data.captions=true"
+        )
 
 
 def _check_colour(background: str) -> None:

@@ -1,5 +1,6 @@
 """A folder of images as a data set: class names, the split, pixels in memory or left in their files."""
 
+import hashlib
 import io
 from collections import Counter
 from collections.abc import Sequence
@@ -97,6 +98,11 @@ def is_heldout(digest: str, fraction: float) -> bool:
     """A property of the file's bytes alone: no other file can change it, and a copy under another name is in the same
     part."""
     return int(digest[:8], 16) < fraction * 2**32
+
+
+def caption_is_heldout(caption: str, fraction: float) -> bool:
+    """A property of the caption alone: all its pictures, of whatever source and size, are in the same part."""
+    return is_heldout(hashlib.sha256(caption.encode()).hexdigest(), fraction)
 
 
 def _check_counts(folder: _Folder) -> None:

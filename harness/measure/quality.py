@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from harness.data.images import ImageData
-from harness.measure.quality_captions import Gallery, retrieval, retrieval_rank, training_distance
+from harness.measure.quality_captions import Gallery, memorised, retrieval, retrieval_rank
 from harness.measure.quality_config import QualityConfig, score_name
 from harness.measure.quality_distances import (
     Estimate,
@@ -340,7 +340,7 @@ SCORES: Mapping[str, Callable[[Scorer], Quantity]] = {
     "inception_score": _inception_score_of,
     "retrieval": _caption_score(retrieval),
     "retrieval_rank": _caption_score(retrieval_rank),
-    "training_distance": _caption_score(training_distance),
+    "memorised": _caption_score(memorised),
 }
 """All of `METRICS` but precision and recall, which are computed together."""
 

@@ -1,9 +1,9 @@
 """Does a picture show what its caption asks for, and is it more than a training picture again?
 
-    retrieval          share of the samples whose nearest real picture, of all captions', has the caption asked for
-    retrieval_rank     median place of the caption asked for, among all captions by their nearest pictures; 1 is best
-    training_distance  median distance of a sample to its nearest training picture, divided by that of held-out real
-                       pictures: below 1 samples are closer to what was trained on than new real pictures are
+    retrieval       share of the samples whose nearest real picture, of all captions', has the caption asked for
+    retrieval_rank  median place of the caption asked for, among all captions by their nearest pictures; 1 is best
+    memorised       share of the samples that are as near to a training picture as the nearest 5% of held-out real
+                    pictures are: 0.05 of what is as new as these, 1 of copies, 0 of nonsense, which is near to nothing
 
 Near is by the angle between features, d(x, y) = |x/|x| - y/|y||: of OpenMoji's drawings it tells more captions than the
 distance of bare features, or of pixels (docs/evidence/scores.md). What cannot tell a second drawing of a thing cannot
@@ -35,6 +35,10 @@ from harness.records.store import reading_cache, write_atomic
 
 MOST = 20_000  # pictures of each part, always the same ones
 CHUNK = 512  # pictures read, or samples compared, at a time
+NEAREST = 0.05
+"""Of the held-out pictures, by their distance to training: what is as near as these is too near to be new."""
+A_COPY = 2e-3
+"""What is nearer differs by rounding: the cosine of two float32 vectors is off by some eps, 2 - 2 cos by about 1e-6."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,19 +130,25 @@ def retrieval_rank(features: Tensor, asked: Tensor, gallery: Gallery) -> Quantit
     return _median(places[has].double(), {**conditions, "chance": (captions + 1) / 2})
 
 
-def training_distance(features: Tensor, _asked: Tensor, gallery: Gallery) -> Quantity:
+def memorised(features: Tensor, _asked: Tensor, gallery: Gallery) -> Quantity:
     """The held-out pictures are taken as they are: the interval is of the samples alone."""
-    usual = float(nearest(gallery.heldout, gallery.train).quantile(0.5))
-    if usual == 0:
-        return Unavailable(reason="half of the held-out pictures are training pictures too: nothing is new to compare")
+    of_heldout, count = nearest(gallery.heldout, gallery.train), len(features)
+    bound = float(of_heldout.quantile(NEAREST, interpolation="lower"))
+    if bound < A_COPY:
+        return Unavailable(reason=f"{NEAREST:.0%} of the held-out pictures are training pictures too: none is new")
+    near = int((nearest(features, gallery.train) <= bound).sum())
+    low, high = wilson(near, count)
     conditions = {
-        "label": f"distance, N={len(features)} against {len(gallery.heldout)}",
-        "samples": len(features),
+        "label": f"memorised, N={count} against {len(gallery.heldout)} held out",
+        "samples": count,
         "reference_samples": len(gallery.heldout),
         "training_pictures": len(gallery.train),
-        "distance_of_heldout": usual,
+        "distance": bound,
+        "heldout_share": float((of_heldout <= bound).double().mean()),  # more than NEAREST where few are
     }
-    return _median(nearest(features, gallery.train) / usual, conditions)
+    return Measured(
+        value=near / count, unit="fraction", low=low, high=high, spread="95% Wilson interval", conditions=conditions
+    )
 
 
 NOT_HERE = "no caption asked for has a real picture here to be told by"

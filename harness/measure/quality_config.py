@@ -27,12 +27,12 @@ METRICS: dict[str, Layer] = {
     "recall": "features",
     "retrieval": "features",
     "retrieval_rank": "features",
-    "training_distance": "features",
+    "memorised": "features",
 }
 """The scores there are, each with the extractor's layer that it reads."""
 
 DEFAULT_METRICS = ("kid", "fd", "class_agreement")
-OF_CAPTIONS = ("retrieval", "retrieval_rank", "training_distance")
+OF_CAPTIONS = ("retrieval", "retrieval_rank", "memorised")
 """Those that data with captions alone has, and has in the place of class agreement."""
 BY_LABEL = ("class_agreement", "retrieval", "retrieval_rank")
 """Those that compare a picture with what it was asked to show."""
@@ -69,7 +69,7 @@ class QualityConfig:
     stays, as published protocols have it, and the floor is of what there is."""
     metrics: tuple[str, ...] = field(default=DEFAULT_METRICS, metadata=IDENTITY_UNLESS_DEFAULT)
     """Which scores: kid, fd, class_agreement, fd_infinity, sfd, inception_score, precision, recall; of data with
-    captions retrieval, retrieval_rank, training_distance."""
+    captions retrieval, retrieval_rank, memorised."""
     reference: Literal["heldout", "train", "path"] = "heldout"
     """The real images that generated ones are compared with, a part of the data set or what lies at `reference_path`;
     the floor's come from the other part."""

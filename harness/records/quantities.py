@@ -103,11 +103,11 @@ QUANTITIES: dict[str, KnownQuantity] = {
         "Median place of the caption asked for, among all captions by their nearest real pictures. Less is better.",
         is_bar=False,
     ),
-    "training_distance": score(
-        "Distance to training",
-        "Of samples to their nearest training pictures, divided by that of held-out real ones: below 1 training "
-        "pictures are memorised. More is better up to 1, which is as new as these; nonsense is beyond it.",
-        more_is_better=True,
+    "memorised": score(
+        "Memorised",
+        "Share of the samples that are as near to a training picture as the nearest 5% of held-out real pictures are: "
+        "all of copies, 5% of new real pictures, none of nonsense. Less is better.",
+        scale="fraction",
         is_bar=False,
     ),
     "validation_loss": score("Validation loss", "Of the last validation, on held-out images. Less is better."),

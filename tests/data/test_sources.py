@@ -294,6 +294,55 @@ def test_a_caption_may_be_held_out_alone_and_a_class_may_not(tmp_path):
     assert sum(data.heldout_sizes) == len(data.heldout) == 3
 
 
+def write_captions(root: Path, layout: str, pictures: list[tuple[str, bytes]]) -> None:
+    """(caption, content) of each."""
+    if layout == "metadata":
+        lines = []
+        for number, (text, content) in enumerate(pictures):
+            put(root / f"{number}.jpg", content)
+            lines.append(json.dumps({"file_name": f"{number}.jpg", "label": text}))
+        return put(root / "metadata.jsonl", "\n".join(lines))
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    root.mkdir()
+    images = [{"bytes": content, "path": None} for _, content in pictures]
+    return parquet.write_table(pa.table({"image": images, "label": [text for text, _ in pictures]}), root / "a.parquet")
+
+
+@pytest.mark.parametrize("layout", ["metadata", "parquet"])
+def test_whole_captions_are_held_out_where_that_is_asked(tmp_path, layout):
+    """Six captions of four pictures each, one of these a copy of another caption's."""
+    pictures = [(f"thing {caption}", jpeg(4 * caption + each)) for caption in range(6) for each in range(3)]
+    pictures += [(f"thing {caption}", jpeg(0)) for caption in range(1, 6)]
+    write_captions(tmp_path / "source", layout, pictures)
+    usual, whole = (
+        load(tmp_path / "source", layout, captions=True, heldout=0.5, **more)
+        for more in ({}, {"heldout_by": "caption"})
+    )
+    assert usual.fingerprint != whole.fingerprint
+    asked, trained = set(usual.heldout.labels.tolist()), set(usual.train.labels.tolist())
+    assert f"held-out captions: {len(asked)}, of which {len(asked & trained)} are trained on too" in usual.warning
+    assert asked & trained
+    asked, trained = set(whole.heldout.labels.tolist()), set(whole.train.labels.tolist())
+    assert (asked | trained, asked & trained) == (set(range(6)), set())
+    assert "held-out captions" not in whole.warning
+    copies = sum(label > 0 for label in asked) + (0 in asked)
+    assert f"held-out pictures: {len(whole.heldout)}, of which {copies} are trained on too" in whole.warning
+    other = tmp_path / "other"
+    write_captions(other, layout, [(text, jpeg(100 + number)) for number, (text, _) in enumerate(pictures)])
+    again = load(other, layout, captions=True, heldout=0.5, heldout_by="caption")
+    assert set(again.heldout.labels.tolist()) == asked, "of other pictures the same captions"
+
+
+def test_whole_captions_are_held_out_of_captions_alone_and_where_none_are(tmp_path):
+    with pytest.raises(UserError, match=r"data.heldout_by=caption holds out whole captions, and of classes every one"):
+        MetadataConfig(heldout_by="caption")
+    write_metadata(tmp_path)
+    with pytest.raises(UserError, match=r"holds its own held-out part; leave data.heldout_by=caption out"):
+        load(tmp_path, "metadata", captions=True, heldout_by="caption")
+
+
 def test_pictures_without_a_caption_are_counted(tmp_path):
     write_metadata(tmp_path)
     put(tmp_path / "train" / "more" / "x.jpg", jpeg(1))

@@ -1,4 +1,4 @@
-"""Retrieval and the distance to training: by hand, and on pictures."""
+"""Retrieval and what is memorised: by hand, and on pictures."""
 
 import math
 
@@ -9,10 +9,11 @@ import torch
 from harness.data.images import ArrayImages, ImageData
 from harness.measure import quality_captions
 from harness.measure.quality import Scorer, quality
-from harness.measure.quality_captions import Gallery, ranks, retrieval, retrieval_rank, training_distance
+from harness.measure.quality_captions import Gallery, memorised, ranks, retrieval, retrieval_rank
 from harness.measure.quality_config import OF_CAPTIONS, QualityConfig
 from harness.measure.quality_reference import load_reference
 from harness.records.errors import UserError
+from harness.records.quantities import QUANTITIES
 from harness.records.quantity import Unavailable
 
 
@@ -63,19 +64,30 @@ def test_captions_that_have_no_picture_here_are_no_samples():
     assert isinstance(retrieval_rank(at(60), torch.tensor([9]), GALLERY), Unavailable)
 
 
-def test_the_distance_to_training_is_that_of_the_samples_over_that_of_held_out_pictures():
-    """The held-out one is 20 degrees from training; the samples 10, 10 and 30: their median is 10."""
-    found = training_distance(at(10, 90, 130), torch.zeros(3, dtype=torch.long), GALLERY)
-    assert found.value == pytest.approx(chord(10) / chord(20), rel=1e-3)
-    assert found.conditions["distance_of_heldout"] == pytest.approx(chord(20), rel=1e-3)
-    training, heldout = (
-        training_distance(each, torch.zeros(len(each), dtype=torch.long), GALLERY)
-        for each in (GALLERY.train, GALLERY.heldout)
-    )
-    assert training.value == pytest.approx(0, abs=0.01)  # memorised
-    assert heldout.value == pytest.approx(1, rel=1e-6)
+def memorised_of(*degrees: float, gallery: Gallery = GALLERY):
+    return memorised(at(*degrees), torch.zeros(len(degrees), dtype=torch.long), gallery)
+
+
+def test_memorised_is_what_is_as_near_to_training_as_few_held_out_pictures_are():
+    """The held-out one is 20 degrees from training, the samples 10, 10 and 30."""
+    found = memorised_of(10, 90, 130)
+    assert found.value == pytest.approx(2 / 3)
+    assert found.conditions["distance"] == pytest.approx(chord(20), rel=1e-3)
+    assert found.conditions["label"] == "memorised, N=3 against 1 held out"
+    assert 0 <= found.low < 2 / 3 < found.high <= 1
+    assert not QUANTITIES["memorised"].more_is_better
     again = Gallery(GALLERY.train, GALLERY.train_captions, at(40), torch.tensor([3]))
-    assert "training pictures too" in training_distance(at(10), torch.zeros(1), again).reason
+    assert "5% of the held-out pictures are training pictures too" in memorised_of(10, gallery=again).reason
+
+
+def test_copies_are_memorised_and_of_new_real_pictures_a_twentieth():
+    """Held out are 0.1 to 10 degrees from training, and new ones of the same kind lie between them."""
+    apart = torch.arange(1, 101) / 10
+    gallery = Gallery(at(0, 90), torch.tensor([0, 1]), at(*apart), torch.arange(100))
+    assert memorised_of(0, 90, 90, gallery=gallery).value == 1
+    real = memorised_of(*apart - 0.05, gallery=gallery)
+    assert (real.value, real.conditions["heldout_share"]) == (0.05, 0.05)
+    assert memorised_of(-40, 200, 45, gallery=gallery).value == 0, "nonsense"
 
 
 # Of pictures
@@ -115,11 +127,13 @@ def test_what_shows_the_caption_is_found_and_what_was_trained_on_is_noticed(data
     asked = torch.from_numpy(data.heldout.labels)
     new = quality(torch.from_numpy(noisy(data.heldout.pixels.astype(int), 2)), asked, reference)
     assert new["retrieval"].value == 1
-    assert new["training_distance"].low < 1 < new["training_distance"].high
-    memorised = quality(torch.from_numpy(data.train.pixels[:10]), asked, reference)
-    assert (memorised["retrieval"].value, memorised["training_distance"].value) == (0, pytest.approx(0, abs=0.01))
-    assert memorised["retrieval"].conditions["data_fingerprint"] == "0"
-    assert memorised["retrieval_rank"].value > 2
+    assert new["memorised"].low < new["memorised"].conditions["heldout_share"] < new["memorised"].high
+    copied = quality(torch.from_numpy(data.train.pixels[:10]), asked, reference)
+    assert (copied["retrieval"].value, copied["memorised"].value) == (0, 1)
+    assert copied["retrieval"].conditions["data_fingerprint"] == "0"
+    assert copied["retrieval_rank"].value > 2
+    noise = torch.from_numpy(np.random.RandomState(3).randint(0, 256, (10, 3, 16, 16)).astype(np.uint8))
+    assert quality(noise, asked, reference)["memorised"].value == 0
 
 
 def test_they_are_the_same_of_parts(data, reference):

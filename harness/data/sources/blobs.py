@@ -20,7 +20,7 @@ from torch import Tensor
 from harness.data.config import Crop
 from harness.data.crop import TRANSFORMS, square
 from harness.data.decode import UnreadableError
-from harness.data.folder import HELDOUT, is_heldout
+from harness.data.folder import HELDOUT, caption_is_heldout, is_heldout
 from harness.data.images import ImageData
 from harness.data.index import by_threads
 from harness.data.listing import Skipped
@@ -111,18 +111,25 @@ class Found:
 
 
 def source_data(
-    found: Found, *, kind: str, size: int, crop: Crop, fraction: float | None, where: Path, cache: Path | None
+    found: Found,
+    *,
+    kind: str,
+    size: int,
+    crop: Crop,
+    fraction: float | None,
+    where: Path,
+    cache: Path | None,
+    by_caption: bool = False,
 ) -> ImageData:
-    """The data set; `fraction` is held out, by a hash of a picture's bytes, where the source has no such part."""
+    """The data set; `fraction` is held out, by a hash of a picture's bytes or, `by_caption`, of its caption, where the
+    source has no such part."""
     if len(found.labels) == 0:
         raise UserError(f"{where} holds no pictures; give another data.path")
-    if found.heldout is not None and fraction is not None:
-        raise UserError(f"{where} holds its own held-out part; leave data.heldout={fraction} out")
+    for setting, is_set in ((f"heldout={fraction}", fraction is not None), ("heldout_by=caption", by_caption)):
+        if found.heldout is not None and is_set:
+            raise UserError(f"{where} holds its own held-out part; leave data.{setting} out")
     digests = _digests(found.blobs, where, cache)
-    share = fraction or HELDOUT
-    heldout = found.heldout
-    if heldout is None:
-        heldout = np.array([is_heldout(digest.tobytes().hex(), share) for digest in digests], bool)
+    heldout = _held_out(found, digests, fraction or HELDOUT, by_caption=by_caption)
     _check_parts(found, heldout, where)
     content = hashlib.sha256(digests.tobytes() + found.labels.tobytes() + heldout.tobytes()).hexdigest()
     train, held = np.flatnonzero(~heldout), np.flatnonzero(heldout)
@@ -131,8 +138,35 @@ def source_data(
         class_folders=found.class_folders, crop=crop,
         train=BlobImages(found.blobs, train, found.labels[train], size, crop),
         heldout=BlobImages(found.blobs, held, found.labels[held], size, crop), left_out=found.left_out,
+        remarks=_in_both(found, digests, heldout) if found.captions else (),
         fingerprint=fingerprint([kind, found.class_names, TRANSFORMS[crop], size, content], schema="data-source-1"),
     )  # fmt: skip
+
+
+def _held_out(found: Found, digests: NDArray[np.uint8], share: float, *, by_caption: bool) -> NDArray[np.bool_]:
+    """(N,)"""
+    if found.heldout is not None:
+        return found.heldout
+    if by_caption:
+        return np.array([caption_is_heldout(caption, share) for caption in found.class_names], bool)[found.labels]
+    return np.array([is_heldout(digest.tobytes().hex(), share) for digest in digests], bool)
+
+
+def _in_both(found: Found, digests: NDArray[np.uint8], heldout: NDArray[np.bool_]) -> tuple[str, ...]:
+    """Which captions, and which pictures, are held out and trained on too: a sentence for each kind that there is."""
+    captions, pictures = found.labels, [digest.tobytes() for digest in digests]
+    both = np.intersect1d(captions[heldout], captions[~heldout])
+    said = []
+    if len(both):
+        asked, name = len(np.unique(captions[heldout])), escaped(found.class_names[both[0]])
+        remedy = "" if found.heldout is not None else "; data.heldout_by=caption holds out whole captions"
+        said.append(
+            f"held-out captions: {asked:,}, of which {len(both):,} are trained on too, such as '{name}'{remedy}"
+        )
+    trained = {picture for picture, out in zip(pictures, heldout, strict=True) if not out}
+    if again := sum(out and picture in trained for picture, out in zip(pictures, heldout.tolist(), strict=True)):
+        said.append(f"held-out pictures: {heldout.sum():,}, of which {again:,} are trained on too")
+    return tuple(said)
 
 
 def _check_parts(found: Found, heldout: NDArray[np.bool_], where: Path) -> None:

@@ -21,7 +21,7 @@ from PIL import __version__ as PILLOW
 
 from harness.data.config import EmojiConfig
 from harness.data.decode import TRANSFORM, to_array
-from harness.data.folder import is_heldout
+from harness.data.folder import caption_is_heldout
 from harness.data.images import ArrayImages, ImageData
 from harness.records.errors import UserError
 from harness.records.plain import fingerprint
@@ -55,7 +55,7 @@ def load_emoji(config: EmojiConfig, cache: Path | None) -> ImageData:
     """UserError for a font that is not there, that Pillow cannot read, or that has no pictures in colour."""
     path = font_file(config)
     drawn = _kept(config, path, cache)
-    heldout = np.array([_is_heldout(caption, config.heldout) for caption in drawn.captions], bool)
+    heldout = np.array([caption_is_heldout(caption, config.heldout) for caption in drawn.captions], bool)
     for part, count in (("training", int((~heldout).sum())), ("held-out", int(heldout.sum()))):
         if count < 2:
             raise UserError(
@@ -164,11 +164,6 @@ def _caption(text: str, name: str) -> str:
     plain = " ".join(name.strip(":").replace("_", " ").lower().split())
     is_flag = ord(text[0]) in FLAG_LETTERS or (text[0] == BLACK_FLAG and "\U000e007f" in text)
     return f"flag: {plain}" if is_flag else plain
-
-
-def _is_heldout(caption: str, fraction: float) -> bool:
-    """A property of the caption alone: another font, or another size, holds out the same ones."""
-    return is_heldout(hashlib.sha256(caption.encode()).hexdigest(), fraction)
 
 
 def _kept(config: EmojiConfig, path: Path, cache: Path | None) -> Drawn:

@@ -45,8 +45,9 @@ def load_metadata(config: MetadataConfig, cache: Path | None) -> ImageData:
         left_out=tuple(_unnamed(root, [part for part, _ in parts], set(names))),
     )
     return source_data(
-        found, kind=config.kind, size=config.size, crop=config.crop, fraction=config.heldout, where=root, cache=cache
-    )
+        found, kind=config.kind, size=config.size, crop=config.crop, fraction=config.heldout, where=root, cache=cache,
+        by_caption=config.heldout_by == "caption",
+    )  # fmt: skip
 
 
 def _parts(root: Path) -> Sequence[tuple[str, bool]]:

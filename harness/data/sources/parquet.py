@@ -92,8 +92,9 @@ def load_parquet(config: ParquetConfig, cache: Path | None) -> ImageData:
         captions=config.captions,
     )
     return source_data(
-        found, kind=config.kind, size=config.size, crop=config.crop, fraction=config.heldout, where=root, cache=cache
-    )
+        found, kind=config.kind, size=config.size, crop=config.crop, fraction=config.heldout, where=root, cache=cache,
+        by_caption=config.heldout_by == "caption",
+    )  # fmt: skip
 
 
 def _files(root: Path) -> tuple[list[Path], set[Path]]:
