@@ -17,14 +17,20 @@ noise by log(alpha / sigma) alone, is the same in both.
 Steps are laid out in the network's own time s: 0 is data, 1 its last noise level, s = n / 1,000 the n-th. Between two
 levels log alpha is a straight line, as in DPM-Solver's discrete schedules (Lu et al. 2022, arXiv 2206.00927, app. D).
 At s = 1 the path of DDPM's betas has not quite come to the noise: t is 0.994 (linear) or 0.936 (scaled_linear) there,
-and samples start with z ~ N(0, I) nevertheless, as everybody's do. Asked beyond it, a network is asked as at s = 1.
+and samples start with z ~ N(0, I) nevertheless, as everybody's do. So does whoever asks beyond that end: a network is
+asked as at s = 1, of y at the size that it knows there, and tells x_0, which with y is a velocity again:
+
+    z = y / sqrt((1 - t)^2 + t^2)            x_0 by (2), (3) at s = 1            dy/dt = (y - x_0) / t              (5)
+
+At the end it is what (1) to (4) are. At t = 1, where y = e, z = e: a sampler's first question, and y - x_0 points at
+the data that the network sees in that noise, which of a network of one step is its sample.
 
 A solver's time is one for a batch; a training's is one a sample.
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache
-from typing import Protocol, TypeAlias
+from functools import cache, cached_property
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -118,6 +124,11 @@ class CurvedPath:
         ratio = straight / (1 - straight)  # sigma / alpha; alpha^2 + sigma^2 = 1
         return float(np.interp(-0.5 * np.log1p(ratio**2), self.log_alphas[::-1], self.times[::-1]))
 
+    @cached_property
+    def end(self) -> float:
+        """t of s = 1."""
+        return self.straight(1.0)
+
     @property
     def start(self) -> float:
         return 1 / sum(self.alpha_sigma(1.0))
@@ -175,19 +186,28 @@ def _of_noise(network: Network, prediction: VariancePreserving) -> Evaluate:
         sigma: Time
         if isinstance(t, Tensor):
             own, *each = path.at_each(t)
-            alpha, sigma = (level.to(y).view(-1, *[1] * (y.ndim - 1)) for level in each)
+            alpha, sigma, t = (level.to(y).view(-1, *[1] * (y.ndim - 1)) for level in (*each, t))
             time: Time = ((own * TIMESTEPS - 1).clamp_min(0) + first) / TIMESTEPS
         else:
-            at = path.own(t)
+            at = path.own(min(t, path.end))
             alpha, sigma = path.alpha_sigma(at)
             time = (max(at * TIMESTEPS - 1, 0.0) + first) / TIMESTEPS  # below the first level it is asked as at it
-        z = (alpha + sigma) * y
+        is_beyond = t > path.end
+        z = _either(is_beyond, ((1 - t) ** 2 + t**2) ** -0.5, alpha + sigma) * y  # (5), (1)
         out: Tensor = network(z, _each(time, y), context, mask)
         if predicts_noise:
-            return out - (z - sigma * out) / alpha  # (2), (4)
-        return (sigma * z + alpha * out) - (alpha * z - sigma * out)  # (3), (4)
+            x0, noise = (z - sigma * out) / alpha, out  # (2)
+        else:
+            x0, noise = alpha * z - sigma * out, sigma * z + alpha * out  # (3)
+        last = t.clamp_min(path.end) if isinstance(t, Tensor) else max(t, path.end)  # where (5) holds, it is t
+        found: Tensor = _either(is_beyond, (y - x0) / last, noise - x0)  # (5), (4)
+        return found
 
     return evaluate
+
+
+def _either(is_so: bool | Tensor, one: Any, other: Any) -> Any:
+    return torch.where(is_so, one, other) if isinstance(is_so, Tensor) else one if is_so else other
 
 
 def _each(time: Time, y: Tensor) -> Tensor:

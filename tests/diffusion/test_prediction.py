@@ -113,6 +113,41 @@ def test_a_batch_may_have_a_time_for_each_sample(name):
 
 
 @pytest.mark.parametrize("name", ["dit", "uvit", "v"])
+@pytest.mark.parametrize("one_each", [True, False])
+def test_beyond_its_paths_end_a_network_is_asked_at_the_end_about_what_it_knows_there(name, one_each):
+    """At t = 1 about the noise as it is; of what it sees there, and of y, follows the velocity. It is nearly the exact
+    one, joins that of the path at its end, and leads there to where samples start."""
+    prediction, asked = PREDICTIONS[name], []
+    exact, path = Exact(prediction), path_of(prediction)
+
+    def network(z, *more):
+        asked.append(z)
+        return exact(z, *more)
+
+    def velocity(y, t):
+        time = torch.tensor([t], dtype=torch.float64) if one_each else t
+        return velocity_of(network, prediction)(y, time, torch.zeros(1, 1, 1), None)
+
+    y = torch.linspace(-2, 2, 7, dtype=torch.float64).view(1, 1, 1, 7)
+    found = velocity(y, 1.0)
+    torch.testing.assert_close(asked[-1], y, rtol=0, atol=0)
+    x0 = expected_data(y, *alpha_sigma(prediction, 1000))
+    torch.testing.assert_close(found, y - x0, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(found, y - MEAN, rtol=0, atol=0.03)
+    at, after = velocity(y, path.end), velocity(y, path.end + 1e-9)
+    torch.testing.assert_close(at, after, rtol=0, atol=1e-6)
+    for t, t_next in pairwise(torch.linspace(1, path.end, 101).tolist()):
+        y = y + (t_next - t) * velocity(y, t)
+    wanted = expected_start(path.end, torch.linspace(-2, 2, 7, dtype=torch.float64))
+    torch.testing.assert_close(y.flatten(), wanted, rtol=0, atol=0.005)
+
+
+def expected_start(t, noise):
+    """Where the Gaussian's flow leads from noise at t = 1: to the same quantile."""
+    return (1 - t) * MEAN + ((1 - t) ** 2 * SPREAD**2 + t**2) ** 0.5 * noise
+
+
+@pytest.mark.parametrize("name", ["dit", "uvit", "v"])
 def test_samples_of_a_gaussian_are_of_it(name):
     """From noise to data by 100 steps: mean and spread of what the exact network samples."""
     prediction = PREDICTIONS[name]

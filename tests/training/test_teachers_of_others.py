@@ -127,7 +127,7 @@ def test_sdxls_velocity_follows_from_its_unets_output(saved, student, prediction
 
 def test_a_pipelines_own_step_is_along_the_teachers_velocity(saved, student):
     """Of SD3 from noise to data in one step of Euler's, and of SDXL in one of DDIM's, which is Euler's on the straight
-    path."""
+    path from its last level. Asked at t = 1, beyond that, it says what the pipeline's step makes of this noise."""
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(3))
     call = {"prompt": "a photo of a sea", "num_inference_steps": 1, "guidance_scale": 2.5, "output_type": "latent"}
     labels, drop = torch.tensor([2]), torch.tensor([False])
@@ -147,8 +147,11 @@ def test_a_pipelines_own_step_is_along_the_teachers_velocity(saved, student):
         float(1 - pipeline.scheduler.final_alpha_cumprod) ** 0.5,
     )
     end = last[1] / sum(last)
-    velocity = description.load(CPU)(start, torch.tensor([begin]), labels, drop).velocity
+    teacher = description.load(CPU)
+    velocity = teacher(start, torch.tensor([begin]), labels, drop).velocity
     torch.testing.assert_close(sum(last) * (start + (end - begin) * velocity), made, rtol=1e-3, atol=1e-3)
+    data = noise - teacher(noise, torch.ones(1), labels, drop).velocity
+    torch.testing.assert_close(last[0] * data + last[1] * (noise - alpha * data) / sigma, made, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["velocity", "epsilon", "v"])

@@ -30,6 +30,9 @@ data with a deviation of 0.5 is, up to 0.1, logit-normal(0, 1) here.
 
 u leads in one step where M = teacher_steps of the teacher's Euler steps lead. With M = 1 it is the teacher's velocity:
 right for a few-step teacher, whose steps are these. Where there is none, a teacher of many steps plays it with M > 1.
+The first step begins at t = 1, also with a teacher whose own path ends before the noise, as Stable Diffusion XL's does
+at 0.936: its velocity there is (y - x_0) / t, of the x_0 that it sees in y at its end (`harness.diffusion.prediction`,
+(5)), so that with M = 1 the student's x0_hat is to be what the teacher makes of the noise at once.
 
 The validation loss is the mean squared error between the ends of two ways from the same noise under the same held-out
 prompt: the student's N steps, and the teacher's `validation_steps` of DPM-Solver++(2M). It needs no discriminator, all

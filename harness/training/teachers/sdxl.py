@@ -2,10 +2,11 @@
 
 It predicts the noise, or v, on a variance-preserving path of 1,000 scaled_linear betas, from which the straight path's
 velocity follows sample by sample (`harness.diffusion.prediction`). Beyond its last noise level, t = 0.936, it is asked
-as at it. Its prompts are read by two CLIPs, whose penultimate states stand side by side; the second one's projected
-vector comes in beside the time, with six numbers: the picture's size before it was resized, how much was cut off at the
-top and at the left, and the size that is to be made. No prompt is zeros, where its pipeline says so, and else the empty
-text.
+as at it, of x_t at the size that it knows there: at t = 1 what its pipeline asks first, and its velocity points at what
+it then makes. Its prompts are read by two CLIPs, whose penultimate states stand side by side; the second one's
+projected vector comes in beside the time, with six numbers: the picture's size before it was resized, how much was cut
+off at the top and at the left, and the size that is to be made. No prompt is zeros, where its pipeline says so, and
+else the empty text.
 """
 
 import functools
