@@ -148,6 +148,7 @@ def load_prepared(config: PreparedConfig) -> ImageData:
         fingerprint=plan.fingerprint,
         autoencoder=plan.autoencoder,
         is_sampled=plan.is_sampled,
+        pictures=index.train_pictures,
     )
     return ImageData(
         kind=config.kind,

@@ -49,6 +49,8 @@ class Latents:
     autoencoder: Mapping[str, Any]
     """The identity of what made them."""
     is_sampled: bool
+    pictures: NDArray[np.int64]
+    """Of the rows of `train`, those whose pictures are kept, in their order."""
 
     def network_inputs(self, rows: Tensor, normal: Callable[[Sequence[int]], Tensor]) -> Tensor:
         """(B, L, h, w) float32 of rows as they are stored; drawn by `normal`, where they are means and

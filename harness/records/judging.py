@@ -68,3 +68,18 @@ DRAWN_TWICE = replace(
     },
 )
 """Of emoji, of which there are other drawings by the same names."""
+
+RECONSTRUCTED_PICTURES = Judging(
+    scores=("psnr", "ssim", "colour_error", "reconstruction_fd"),
+    controls={
+        "own_decoder": "the autoencoder's own decoder",
+        "linear": "a linear decoder fitted by least squares; what needs no network",
+        "nearest": "the training picture whose latent is nearest",
+    },
+    must_beat=("linear", "nearest"),
+    floor=Floor(control="linear", what="a linear decoder"),
+    picture="reconstructions.png",
+    caption="The same held-out pictures: above themselves, below them what each network makes of their latents, and "
+    "eight times the difference.",
+)
+"""Of decoders, which make pictures again."""

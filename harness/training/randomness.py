@@ -35,6 +35,11 @@ def normals(random: torch.Generator, count: int) -> Callable[[Sequence[int]], Te
 class Draws(Protocol):
     """The random numbers of one step, for the samples that this process has of its batch."""
 
+    @property
+    def step(self) -> int:
+        """Counted from 1."""
+        ...
+
     def normal(self, row: Sequence[int], /) -> Tensor:
         """N(0, 1), (samples, *row)."""
         ...
@@ -52,6 +57,7 @@ class HostDraws:
     """From generators on the CPU: every process draws the whole batch's numbers and keeps those of its `samples`."""
 
     def __init__(self, seed: int, step: int, samples: range, batch_size: int) -> None:
+        self.step = step
         self._random, self._encoding = generator(seed, "step", step), generator(seed, "encoding", step)
         self._kept, self._batch_size = slice(samples.start, samples.stop), batch_size
 
@@ -70,6 +76,7 @@ class IndexedDraws:
     over processes changes none, and nobody draws for others."""
 
     def __init__(self, seed: int, step: int, samples: range, batch_size: int, device: torch.device) -> None:
+        self.step = step
         first = (step - 1) * batch_size
         self._samples = torch.arange(first + samples.start, first + samples.stop, device=device)
         self._keys = {stream: _words_of(stream_seed(seed, stream, 0)) for stream in ("indexed", "indexed-encoding")}

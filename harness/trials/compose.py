@@ -29,7 +29,7 @@ CONF = Path(__file__).parent.parent / "conf"
 PATH_VALUE = re.compile(r"(?:~|/|\./|\.\./).*", re.DOTALL)
 PATHS = frozenset((
     "out", "data.path", "data.names", "latency.iphone.queue", "quality.extractor.weights",
-    "quality.reference_path", "autoencoder.encoder", "autoencoder.decoder",
+    "quality.reference_path", "autoencoder.encoder", "autoencoder.decoder", "task.extractor.weights",
 ))  # fmt: skip
 """The settings that are paths: whatever they are called is taken as it is, unless it is quoted or null."""
 KEYS = frozenset(("objective.teacher.name", "initial"))

@@ -9,9 +9,9 @@ A forward pass of one picture takes M multiply-adds, counted at the trained late
     hours      (training + P scores) / throughput of a process, P of which share a training as if it were P times as
                fast, and wait while the first makes the scores
 
-Not counted, as the lines say too (`NOT_COUNTED`): validation, the autoencoder's encoder and decoder, the feature
-extractor's work on samples and reference, and scores over guidance and steps, which are a command of their own with a
-grid that no study knows; nor reading data, nor waiting in queues.
+Not counted, as the lines say too (`NOT_COUNTED`): validation, the autoencoder's encoder and decoder, what judges a
+decoder's pictures while it is trained, the feature extractor's work on samples and reference, and scores over guidance
+and steps, which are a command of their own with a grid that no study knows; nor reading data, nor waiting in queues.
 
     checkpoint      16 bytes a parameter: weights, their average, AdamW's two moments, float32 (`training/loop.py`), and
                     4 for each span of `recipe.ema_spans`; those that the recipe keeps of a training, and one more while
@@ -59,8 +59,8 @@ ASSUMED_TFLOPS = 100.0
 """Where nobody says and nothing was measured. An H100's dense bfloat16 peak is 989, an A100's 312 (NVIDIA's data
 sheets): a tenth and a third."""
 NOT_COUNTED = (
-    "not counted: validation, encoding and decoding, features of samples and of the reference, and scores over "
-    "guidance and steps (`harness evaluate KEY --guidance ... --steps ...`)"
+    "not counted: validation, encoding and decoding, what judges a decoder's pictures, features of samples and of the "
+    "reference, and scores over guidance and steps (`harness evaluate KEY --guidance ... --steps ...`)"
 )
 
 

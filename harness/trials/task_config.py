@@ -12,22 +12,25 @@ without data, what is built of it (`harness.trials.task`) for the rest.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from harness.architecture.config import ArchitectureConfig, Denoiser
+from harness.architecture.decoder import DecoderConfig
 from harness.architecture.kinds import kind_of
 from harness.data.config import EmojiConfig
+from harness.models.extractor_config import EfficientNetLite0Extractor, ExtractorConfig
 from harness.records.errors import UserError
-from harness.records.judging import CAPTIONED, DRAWN_TWICE, GENERATED_PICTURES, Judging
+from harness.records.judging import CAPTIONED, DRAWN_TWICE, GENERATED_PICTURES, RECONSTRUCTED_PICTURES, Judging
 from harness.records.plain import from_plain, identity, tag_of
-from harness.records.quantities import KnownQuantity, register
+from harness.records.quantities import KnownQuantity, register, score
 from harness.training.objective_config import (
     DistillationConfig,
     FlowMatchingConfig,
     ObjectiveConfig,
     StepDistillationConfig,
 )
+from harness.training.reconstruction_config import ReconstructionConfig
 
 if TYPE_CHECKING:
     from harness.trials.settings import Settings
@@ -122,6 +125,55 @@ class DenoiseConfig(TaskConfig):
 
     def with_scoring_seed(self, settings: "Settings", seed: int) -> "Settings":
         return replace(settings, sampling=replace(settings.sampling, seed=seed))
+
+
+RECONSTRUCTION: Mapping[str, KnownQuantity] = {
+    "psnr": score(
+        "PSNR",
+        "Peak signal to noise of reconstructions, rounded to grey levels: a mean over held-out pictures. More is "
+        "better.",
+        more_is_better=True,
+    ),
+    "ssim": score(
+        "SSIM",
+        "Structural similarity of reconstructions to held-out pictures. More is better.",
+        more_is_better=True,
+        scale="fraction",
+    ),
+    "colour_error": score(
+        "Colour error",
+        "How far a reconstruction's mean colour is from its original's, in grey levels. Less is better.",
+    ),
+    "reconstruction_fd": score(
+        "FD of reconstructions", "Fréchet distance of reconstructions to their originals. Less is better."
+    ),
+}
+"""Of tasks that make a picture again: `harness.measure.reconstruction`."""
+
+
+@kind_of(TaskConfig, built_by="harness.trials.tasks.decode:load")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecodeConfig(TaskConfig):
+    """A decoder of a frozen autoencoder's latents, scored by held-out pictures that it makes again."""
+
+    kind: Literal["decode"] = "decode"
+    pictures: int = 2048
+    """Held-out ones that scores are of, at most."""
+    extractor: ExtractorConfig = field(default_factory=EfficientNetLite0Extractor)
+    """Whose features the Fréchet distance is in."""
+
+    takes: ClassVar[type[ArchitectureConfig]] = DecoderConfig
+    objectives: ClassVar[tuple[type[ObjectiveConfig], ...]] = (ReconstructionConfig,)
+    groups: ClassVar[tuple[str, ...]] = ("data", "autoencoder")
+    judging: ClassVar[Judging] = RECONSTRUCTED_PICTURES
+    quantities: ClassVar[Mapping[str, KnownQuantity]] = RECONSTRUCTION
+
+    def __post_init__(self) -> None:
+        if self.pictures < 2:
+            raise UserError(f"task.pictures is a number of held-out pictures from 2, not {self.pictures}")
+
+    def scoring(self, settings: "Settings") -> Scoring:  # noqa: ARG002
+        return Scoring(scores=tuple(RECONSTRUCTION), samples=self.pictures)
 
 
 DEFAULT = DenoiseConfig()

@@ -59,11 +59,16 @@ def test_a_sweep_that_is_printed_is_the_same_sweep(name, overrides, printed, tmp
 @pytest.mark.parametrize("group", list(groups()))
 def test_a_group_that_is_printed_makes_the_same_settings(group, printed):
     teacher = ["objective.teacher.name=abcd"]
-    needs = {"image_folder": ["data.path=/x"], "distillation": teacher, "step_distillation": [*teacher, "initial=none"]}
+    needs = {
+        "image_folder": ["data.path=/x"],
+        "distillation": teacher,
+        "step_distillation": [*teacher, "initial=none"],
+        "reconstruction": ["task=decode"],
+    }
     for option in groups()[group]:
         chosen = [f"{group}={option}", *needs.get(option, [])]
         lines = yaml.safe_load(printed(group, *chosen))
-        again = settings_of([word for word in chosen if word.startswith("initial=")], lines)
+        again = settings_of([word for word in chosen if word.startswith(("initial=", "task="))], lines)
         assert getattr(again, group) == getattr(settings_of(chosen), group)
         assert all(line.split(".")[0] == group for line in lines)
 

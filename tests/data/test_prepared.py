@@ -125,7 +125,9 @@ def test_pixels_without_an_autoencoder(tmp_path, source):
 def test_a_distribution_is_drawn_from_anew(tmp_path):
     """Rows are mean and standard deviation; what is drawn has them, and depends on the generator alone."""
     empty = Rows((), np.zeros(0, np.int64), np.zeros(0, np.int64))
-    latents = Latents(train=empty, heldout=empty, fingerprint="", autoencoder={}, is_sampled=True)
+    latents = Latents(
+        train=empty, heldout=empty, fingerprint="", autoencoder={}, is_sampled=True, pictures=empty.labels
+    )
     rows = torch.cat([torch.full((4000, 1, 2, 2), 3.0), torch.full((4000, 1, 2, 2), 0.5)], dim=1).half()
     drawn = latents.network_inputs(rows, normals(generator(0, "encoding", 0), len(rows)))
     assert drawn.shape == (4000, 1, 2, 2)

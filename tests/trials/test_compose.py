@@ -56,6 +56,7 @@ def test_every_option_of_every_group_makes_settings():
         "data=image_folder": ["data.path=/x"],
         "objective=distillation": ["objective.teacher.name=x"],
         "objective=step_distillation": ["objective.teacher.name=x", "initial=x"],
+        "objective=reconstruction": ["task=decode"],
     }
     for group, options in groups().items():
         for option in options:

@@ -256,7 +256,7 @@ def test_what_is_not_counted_is_said_and_tab1_s_sweep_is_the_most_of_it(store):
     assert estimate_lines(estimate([one], watched, IMAGENET, store), watched)[-1].endswith(
         "adds 0.001 of their passes at most"
     )
-    for each in ("validation", "encoding and decoding", "of the reference", "evaluate KEY --guidance ... --steps ..."):
+    for each in ("validation", "encoding and decoding", "reference", "evaluate KEY --guidance ... --steps ..."):
         assert each in lines[-1]
     grid = sampling_grid(settings.sampling, (1, 1.25, 1.5, 1.75, 2), (10, 25, 50))
     of_grid = sum(scoring_flops(one.macs, replace(settings, sampling=point)) for point in grid)

@@ -3,12 +3,15 @@ ablation and page, sweep with halving and finalists, promotion, status, tracker.
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 import toy_task
 from safetensors.torch import load_file
+from tiny_decoding import decoding_spec
+from tiny_decoding import lay_out as lay_out_decoding
 from tiny_study import SETTINGS, share_cache, tiny_spec, write_yaml
 
 from harness.architecture.catalogue import architecture, to_yaml
@@ -41,7 +44,7 @@ ABLATION = {
 }  # fmt: skip
 SWEEP = {
     "space": "filters",
-    "objectives": {"psnr": "maximize", "macs": "minimize"},
+    "objectives": {"sharpness": "maximize", "macs": "minimize"},
     "sampler": "random",
     "trials": 3,
     "budgets": [4, 40],
@@ -69,13 +72,16 @@ def toy_spec(*overrides, **more):
     return prepare(settings_of(overrides, TOY)).spec("toy", BASE, 0, **more)
 
 
-SPECS = {"denoise": tiny_spec, "unblur": toy_spec}
+@pytest.fixture(scope="module")
+def decoding(tmp_path_factory):
+    return lay_out_decoding(tmp_path_factory.mktemp("decoding"))
 
 
-@pytest.fixture(params=SPECS)
-def spec_of(request, toy):
+@pytest.fixture(params=["denoise", "decode", "unblur"])
+def spec_of(request, toy, decoding):
     """Every task's tiny trial."""
-    return SPECS[request.param]
+    specs = {"denoise": tiny_spec, "decode": partial(decoding_spec, decoding), "unblur": toy_spec}
+    return specs[request.param]
 
 
 def attempt(name):
@@ -158,7 +164,8 @@ def test_every_ending_says_why_of_every_score(spec_of, monkeypatch):
     monkeypatch.setattr(loop.Training, "_validate", lambda self: self._point("validation_loss", 1.0))
     monkeypatch.setattr(loop.Training, "save", lambda _self: None)
     spec = spec_of()
-    failed, stages = run_trial(spec, attempt("failed")), {"denoise": "sample", "unblur": "restore"}
+    stages = {"denoise": "sample", "decode": "reconstruct", "unblur": "restore"}
+    failed = run_trial(spec, attempt("failed"))
     phase = stages[spec.settings.task.name]
     assert failed.state == "failed"
     for name in spec.settings.task.scoring(spec.settings).scores:
@@ -182,7 +189,7 @@ def test_the_default_task_is_in_no_identity_and_another_is(toy):
     [
         ("filter.yaml", ["task=denoise"], "task=denoise trains no FilterConfig, and task=unblur does; give that task"),
         ("laptop/dit", [], "task=unblur trains no DiTConfig, and task=denoise does; give that task"),
-        ("decoder/tiny", [], "task=unblur trains no DecoderConfig, and no task does; name another architecture"),
+        ("decoder/tiny", [], "task=unblur trains no DecoderConfig, and task=decode does; give that task"),
         ("filter.yaml", ["sampling.steps=3"], "sampling.steps says something of a task's sampling, and task=unblur"),
         ("filter.yaml", ["objective=flow_matching"], "task=unblur is trained by objective=restoring, not by flow_"),
     ],
@@ -202,24 +209,24 @@ def test_what_does_not_suit_a_task_is_refused_in_a_sentence(toy, capsys, base, s
 def test_an_ablation_has_a_page_status_and_logs(toy, capsys):
     assert main(["ablate", "filters", "recipe.steps=60", "seeds=[0,1]"]) == 0
     said = capsys.readouterr()
-    assert "done, PSNR " in said.err
+    assert "done, Sharpness " in said.err
     page = Path("runs/filters/report.html").read_text()
-    assert "PSNR" in page
+    assert "Sharpness" in page
     assert "KID" not in page
     assert "the blurred digits as they are; what needs no network" in page
     assert page.count('alt="samples of ') == 4
     assert "The same digits, restored by each network." in page
     assert "same noise" not in page
     assert main(["status", "filters"]) == 0
-    assert "done, PSNR " in capsys.readouterr().out
+    assert "done, Sharpness " in capsys.readouterr().out
     assert main(["status", "filters", "--json"]) == 0
     status = json.loads(capsys.readouterr().out)
-    assert status["score"] == "psnr"
+    assert status["score"] == "sharpness"
     assert all(cell["score"] > 0 for cell in status["cells"])
     (log, *_) = Path("runs/tracking").glob("*.jsonl")
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert {"task.kind", "recipe.steps", "kernel"} <= set(lines[0]["config"])
-    assert "psnr" in log.read_text()
+    assert "sharpness" in log.read_text()
     assert main(["config", "filters"]) == 0
     printed = capsys.readouterr().out
     Path("sweeps/again.yaml").write_text(printed)
@@ -238,24 +245,24 @@ def settings_in_yaml(path):
 def test_a_sweep_halves_and_trains_finalists_and_the_best_is_promoted(toy, capsys):
     assert main(["sweep", "filter_search"]) == 0
     said = capsys.readouterr()
-    assert "floor: candidates are promoted above a PSNR of " in said.err
+    assert "floor: candidates are promoted above a Sharpness of " in said.err
     assert "were re-scored with 2 seeds" in said.err
     page = Path("runs/filter_search/report.html").read_text()
-    assert "highest PSNR" in page
+    assert "highest Sharpness" in page
     assert "KID" not in page
     records = list(Store(Path("runs/store")).trials())
     final = {record.seed for record in records if record.fidelity == "final"}
     assert final == {1, 2}
     assert {record.protocol["recipe"]["steps"] for record in records} == {4, 40}
     assert main(["status", "filter_search"]) == 0
-    assert "promoted above a PSNR of " in capsys.readouterr().out
+    assert "promoted above a Sharpness of " in capsys.readouterr().out
 
     assert main(["promote", "filter_search", "--rule", "best", "--to", "winner.yaml"]) == 0
-    assert "the highest PSNR: psnr " in (said := capsys.readouterr().err)
+    assert "the highest Sharpness: sharpness " in (said := capsys.readouterr().err)
     assert " re-scored finalists, by the means of 2 fresh seeds" in said
     means = {}
     for record in (each for each in records if each.fidelity == "final"):
-        means.setdefault(record.architecture_fingerprint, []).append(record.quantities["psnr"].value)
+        means.setdefault(record.architecture_fingerprint, []).append(record.quantities["sharpness"].value)
     best = max(means, key=lambda fingerprint: sum(means[fingerprint]))
     assert architecture("winner.yaml").fingerprint == best
     assert "  task:" in Path("winner.yaml").read_text()

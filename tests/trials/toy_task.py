@@ -1,5 +1,5 @@
 """A second task, in one file: a linear network learns to undo a fixed blur of the digits, and a critic beside it to
-tell restored digits from sharp ones. Its one quantity is `psnr`, of which more is better.
+tell restored digits from sharp ones. Its one quantity is `sharpness`, of which more is better.
 """
 
 from collections.abc import Mapping
@@ -120,10 +120,10 @@ class UnblurConfig(TaskConfig):
     objectives: ClassVar[tuple[type[ObjectiveConfig], ...]] = (RestoringConfig,)
     groups: ClassVar[tuple[str, ...]] = ("data",)
     quantities: ClassVar[Mapping[str, KnownQuantity]] = {
-        "psnr": score("PSNR", "Signal to noise of restored digits. More is better.", more_is_better=True)
+        "sharpness": score("Sharpness", "Signal to noise of restored digits. More is better.", more_is_better=True)
     }
     judging: ClassVar[Judging] = Judging(
-        scores=("psnr",),
+        scores=("sharpness",),
         controls={"blurred": "the blurred digits as they are; what needs no network"},
         must_beat=("blurred",),
         floor=Floor(control="blurred", what="the blurred picture"),
@@ -184,7 +184,7 @@ class Unblur:
         with work.phase("score"):
             quantity = psnr(restored, sharp)
         write_grid(shown, work.artifact("restored.png"))
-        return {"psnr": quantity}
+        return {"sharpness": quantity}
 
     def told(self, trial: str) -> Training:
         return Training(trial=trial, latent=self.data.size, text={}, task="unblur")
@@ -194,7 +194,7 @@ class Unblur:
 
     def control(self, _name: str, _base: ArchitectureConfig) -> dict[str, Measured]:
         sharp = sharp_digits(self.data, self.samples)
-        return {"psnr": psnr(blurred(sharp), sharp)}
+        return {"sharpness": psnr(blurred(sharp), sharp)}
 
 
 def load(settings: Any) -> Unblur:

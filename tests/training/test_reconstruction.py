@@ -1,0 +1,228 @@
+"""A decoder's losses against arithmetic that is written out: the adaptive weight by the gradient of the last layer's
+own weights, the discriminator's late start, and that a picture of a batch means nothing to another's."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.data.images import ArrayImages
+from harness.data.pairs import Patch
+from harness.models.patch_discriminator import PatchDiscriminator, smallest_picture
+from harness.models.pixels import to_model_range
+from harness.records.errors import UserError
+from harness.training.objectives.reconstruction import LatentPictures, Reconstructed, Reconstruction
+from harness.training.parallel import World
+from harness.training.parallel_config import NoParallel
+from harness.training.randomness import HostDraws
+from harness.training.recipe import Recipe
+from harness.training.reconstruction_config import PatchDiscriminatorConfig, ReconstructionConfig
+from harness.training.update import Update
+
+CPU = torch.device("cpu")
+RECIPE = Recipe(steps=6, batch_size=4, learning_rate=1e-2, warmup_steps=0, validation_images=6)
+SMALL = PatchDiscriminatorConfig(width=8, layers=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Halves:
+    """Latents are the pictures at half their size: an encoder whose arithmetic is plain."""
+
+    train: Any
+    heldout: Any
+    side: int = 8
+    channels: int = 3
+    grid: int = 1
+    fingerprint: str = "halves"
+    made_by: dict[str, Any] = field(default_factory=lambda: {"downsampling": 2})
+
+    def on(self, _device: torch.device) -> "Halves":
+        return self
+
+    def pairs(self, rows: Tensor, _normal: Any, patch: Patch | None = None) -> tuple[Tensor, Tensor]:
+        pictures = to_model_range(rows if patch is None else patch.of(rows))
+        return F.avg_pool2d(pictures, 2), pictures
+
+
+def halves() -> Halves:
+    random = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (20, 3, 8, 8), generator=random, dtype=torch.uint8).numpy()
+    labels = torch.arange(20).numpy() % 2
+    return Halves(train=ArrayImages(pixels[:12], labels[:12]), heldout=ArrayImages(pixels[12:], labels[12:]))
+
+
+def decoder() -> nn.Sequential:
+    torch.manual_seed(1)
+    up = nn.Upsample(scale_factor=2)
+    return nn.Sequential(up, nn.Conv2d(3, 6, 3, padding=1), nn.SiLU(), nn.Conv2d(6, 3, 3, padding=1))
+
+
+def reconstruction(recipe: Recipe = RECIPE, **settings: Any) -> Reconstruction:
+    config = ReconstructionConfig(**{"discriminator": SMALL, **settings})
+    return Reconstruction(config, Reconstructed(data=halves(), recipe=recipe, device=CPU, seed=0, last="3"))
+
+
+def batch_of(objective: Reconstruction, step: int = 1) -> LatentPictures:
+    rows = torch.stack([objective.data.train[number][0] for number in range(4)])
+    return objective.batch(rows, torch.zeros(4, dtype=torch.int64), HostDraws(0, step, range(4), 4))
+
+
+def gradients(losses: Any, network: nn.Module) -> list[Tensor]:
+    return list(torch.autograd.grad(losses.total, list(network.parameters())))
+
+
+def plainly(objective: Reconstruction, network: nn.Module, batch: LatentPictures, weight: float | None) -> Any:
+    """The gradients of mse + weight * lambda * L_adv, all by autograd through the last layer's own weights."""
+    made = network(batch.latents)
+    mse, fooling = F.mse_loss(made, batch.pictures), -objective.discriminator(made).mean()
+    last = network[3].weight
+    of_mse, of_fooling = (torch.autograd.grad(each, last, retain_graph=True)[0].norm() for each in (mse, fooling))
+    adaptive = (of_mse / (of_fooling + 1e-4)).clamp(0, 1e4).detach() if weight is None else weight
+    total = mse + 0.5 * adaptive * fooling
+    return adaptive, torch.autograd.grad(total, list(network.parameters()))
+
+
+@pytest.mark.parametrize("fixed", [None, 1.0], ids=["adaptive", "fixed"])
+def test_the_gradient_is_that_of_the_losses_written_out(fixed):
+    objective, network = reconstruction(adaptive_weight=fixed is None), decoder()
+    batch = batch_of(objective)
+    losses = objective.loss(network, batch)
+    adaptive, expected = plainly(objective, network, batch, fixed)
+    for own, each in zip(gradients(losses, network), expected, strict=True):
+        torch.testing.assert_close(own, each)
+    torch.testing.assert_close(losses.total, F.mse_loss(network(batch.latents), batch.pictures))
+    if fixed is None:
+        torch.testing.assert_close(losses.parts["adaptive_weight"], adaptive)
+        assert float(adaptive) != pytest.approx(1, abs=0.1)  # else the test would not see a weight that is not there
+
+
+def test_lambda_is_bounded_where_the_discriminator_says_nothing():
+    objective, network = reconstruction(), decoder()
+    for parameter in objective.discriminator.parameters():
+        nn.init.zeros_(parameter)
+    losses = objective.loss(network, batch_of(objective))
+    made = network(batch_of(objective).latents)
+    of_mse = torch.autograd.grad(F.mse_loss(made, batch_of(objective).pictures), network[3].weight)[0].norm()
+    torch.testing.assert_close(losses.parts["adaptive_weight"], (of_mse / 1e-4).clamp(0, 1e4))
+
+
+def test_the_discriminators_loss_is_the_hinge_and_its_gradient_its_own_alone():
+    objective, network = reconstruction(), decoder()
+    batch = batch_of(objective)
+    losses = objective.judgement(network, batch)
+    real, made = (objective.discriminator(each) for each in (batch.pictures, network(batch.latents)))
+    torch.testing.assert_close(losses.total, F.relu(1 - real).mean() + F.relu(1 + made).mean())
+    losses.total.backward()
+    assert all(each.grad is None for each in network.parameters())
+    assert all(each.grad is not None for each in objective.discriminator.parameters())
+
+
+def updated(objective: Reconstruction, network: nn.Module, steps: range) -> dict[str, Tensor]:
+    update = Update(network, objective, objective.recipe, CPU, torch.float32, NoParallel(), World())
+    for step in steps:
+        values = update(step, batch_of(objective, step))
+    return values
+
+
+def weights_of(module: nn.Module) -> Tensor:
+    return nn.utils.parameters_to_vector(module.parameters()).detach().clone()
+
+
+def test_before_its_start_the_discriminator_neither_learns_nor_is_heard():
+    """With and without one, the same network; from the step behind the start on, another."""
+    late, none = (
+        reconstruction(adversarial_start=3),
+        reconstruction(adversarial_weight=0, discriminator=PatchDiscriminatorConfig()),
+    )
+    began = weights_of(late.discriminator)
+    heard, unheard = decoder(), decoder()
+    updated(late, heard, range(1, 4))
+    updated(none, unheard, range(1, 4))
+    torch.testing.assert_close(weights_of(heard), weights_of(unheard))
+    assert torch.equal(weights_of(late.discriminator), began)
+    values = updated(late, heard, range(4, 5))
+    updated(none, unheard, range(4, 5))
+    assert not torch.allclose(weights_of(heard), weights_of(unheard))
+    assert not torch.equal(weights_of(late.discriminator), began)
+    assert float(values["discriminator_gradient_norm"]) > 0
+
+
+def test_the_first_step_behind_the_start_is_judged():
+    objective = reconstruction(adversarial_start=2)
+    assert [float(batch_of(objective, step).is_judged[0]) for step in (1, 2, 3)] == [0, 0, 1]
+
+
+def test_a_pictures_logits_do_not_depend_on_the_others():
+    torch.manual_seed(0)
+    discriminator, pictures = PatchDiscriminator(3, 8, 2), torch.randn(4, 3, 16, 16)
+    torch.testing.assert_close(discriminator(pictures)[1:2], discriminator(pictures[1:2]))
+    assert discriminator(pictures).shape == (4, 4)
+    for layers in (1, 2, 3):
+        side = smallest_picture(layers)
+        assert PatchDiscriminator(3, 8, layers)(torch.zeros(1, 3, side, side)).shape == (1, 1)
+        with pytest.raises(RuntimeError):
+            PatchDiscriminator(3, 8, layers)(torch.zeros(1, 3, side - 1, side - 1))
+
+
+def test_what_a_logit_sees():
+    """16, 34 and 70 pixels, as the docstring says."""
+    for layers, seen in ((1, 16), (2, 34), (3, 70)):
+        side = seen + 60
+        pictures = torch.zeros(1, 1, side, side, requires_grad=True)
+        discriminator = PatchDiscriminator(1, 8, layers)
+        convolutions = nn.Sequential(*(part for part in discriminator.layers if isinstance(part, nn.Conv2d)))
+        for part in convolutions:
+            nn.init.ones_(part.weight)
+        logits = convolutions(pictures)
+        logits[0, 0, logits.shape[2] // 2, logits.shape[3] // 2].backward()
+        assert int((pictures.grad[0, 0].sum(0) > 0).sum()) == seen
+
+
+def test_patches_are_of_the_draws_and_lie_in_the_pictures():
+    batch = batch_of(reconstruction(patch=6))
+    assert (batch.latents.shape, batch.pictures.shape) == ((4, 3, 3, 3), (4, 3, 6, 6))
+    torch.testing.assert_close(batch.latents, F.avg_pool2d(batch.pictures, 2))
+    maps = torch.arange(2 * 12 * 12).view(2, 1, 12, 12).float()
+    patch = Patch(torch.tensor([[0, 4], [4, 2]]), 8)
+    assert torch.equal(patch.of(maps)[0, 0], maps[0, 0, 0:8, 4:12])
+    assert torch.equal(patch.of(maps)[1, 0], maps[1, 0, 4:12, 2:10])
+    cells = F.avg_pool2d(maps, 2)
+    assert torch.equal(patch.of(cells, 2)[1, 0], cells[1, 0, 2:6, 1:5])
+
+
+def test_validation_is_the_squared_error_whatever_is_minimised():
+    network = decoder()
+    one, other = reconstruction(), reconstruction(mse_weight=3.0, adversarial_weight=0.1)
+    (batch, rest), (again, _) = one.validation, other.validation
+    assert (len(batch), len(rest)) == (4, 2)
+    expected = F.mse_loss(network(batch.latents), batch.pictures)
+    torch.testing.assert_close(one.validation_loss(network, batch), expected)
+    torch.testing.assert_close(other.validation_loss(network, again), expected)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"mse_weight": 0}, "objective.mse_weight are 0"),
+        ({"mse_weight": -1}, "objective.mse_weight must be a number from 0, not -1"),
+        ({"adversarial_start": -1}, "objective.adversarial_start is a number of steps from 0, not -1"),
+        ({"adversarial_loss": "square"}, "objective.adversarial_loss"),
+        ({"adversarial_weight": 0}, "objective.discriminator means nothing with objective.adversarial_weight=0"),
+        ({"patch": 16}, "objective.patch=16 is to be a multiple of the autoencoder's 2 pixels, up to the pictures' 8"),
+        ({"discriminator": PatchDiscriminatorConfig(layers=2)}, "layers=2 judges pictures from 12 px, and these have "
+         "8; give objective.discriminator.layers=1"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_a_sentence(settings, sentence):
+    with pytest.raises(UserError, match=sentence):
+        reconstruction(**settings)
+
+
+def test_micro_batches_and_the_adaptive_weight_do_not_go_together():
+    recipe = Recipe(steps=6, batch_size=4, micro_batch=2)
+    with pytest.raises(UserError, match=r"weighs by the gradients of a whole batch, and recipe\.micro_batch cuts it"):
+        reconstruction(recipe)
+    reconstruction(recipe, adaptive_weight=False)

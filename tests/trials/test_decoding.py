@@ -1,0 +1,157 @@
+"""A decoder's trial: what it learns from, prepared or encoded on the fly, in patches or whole; and what is refused."""
+
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_decoding import CHANNELS, DECODING, SIZE, decoding_spec, lay_out, made_by, pictures, tiny_decoder
+from tiny_study import write_yaml
+
+from harness.architecture.catalogue import to_yaml
+from harness.architecture.edits import with_edits
+from harness.cli import main
+from harness.models.weights import read_weights
+from harness.records.errors import UserError
+from harness.records.plain import to_plain
+from harness.records.quantity import Measured
+from harness.records.store import Store
+from harness.training.randomness import HostDraws
+from harness.trials.prepared import prepare
+from harness.trials.run import run_trial
+from harness.trials.settings import settings_of
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = lay_out(tmp_path_factory.mktemp("decoding"))
+    words = ["data", "prepare", *(each.removeprefix("data=") for each in pictures(folder))]
+    assert main([*words, *made_by(folder), f"to={folder}/prepared", f"out={folder}/runs", "scale_pictures=16"]) == 0
+    return folder
+
+
+@pytest.fixture
+def spec_of(place):
+    return partial(decoding_spec, place, f"out={place}/runs")
+
+
+def prepared_data(place):
+    return ["data=prepared", f"data.path={place}/prepared"]
+
+
+def test_prepared_or_encoded_the_pairs_are_the_same(place, spec_of):
+    """But for the scale, which the files do not say, and which is measured where data is prepared."""
+    flying, stored = prepare(spec_of().settings).task, prepare(spec_of(*prepared_data(place)).settings).task
+    assert len(flying.data.train) == len(stored.data.train) > 0
+    ((_, made, shown), *_) = flying.made(lambda z: torch.zeros(len(z), 3, SIZE, SIZE), CPU)
+    ((_, _, again), *_) = stored.made(lambda z: torch.zeros(len(z), 3, SIZE, SIZE), CPU)
+    assert torch.equal(shown, again)
+    assert made.shape == shown.shape
+    of_flying, of_stored = (next(iter(task._parts(task.data.train, [0, 3, 5], CPU))) for task in (flying, stored))
+    assert torch.equal(of_flying[1], of_stored[1])
+    scale = torch.tensor(stored.data.made_by["scale"]).view(1, -1, 1, 1)
+    assert flying.data.made_by["scale"] == [1.0] * CHANNELS
+    torch.testing.assert_close(of_flying[0] * scale, of_stored[0], rtol=1e-2, atol=1e-2)  # stored in float16
+
+
+def test_patches_of_prepared_pairs_lie_over_each_other(place, spec_of):
+    spec = spec_of(*prepared_data(place), "objective.patch=8")
+    task = prepare(spec.settings).task
+    assert task.shape == (CHANNELS, 1, 1)
+    assert spec.latent == 1
+    whole = task.data.pairs(torch.stack([task.data.train[number][0] for number in range(4)]), None)
+    objective = task.objective(spec.architecture, 0)
+    rows = torch.stack([task.data.train[number][0] for number in range(4)])
+    batch = objective.batch(rows, torch.zeros(4), HostDraws(0, 1, range(4), 4))
+    seen = set()
+    for number in range(4):
+        places = [(row, column) for row in range(2) for column in range(2)
+                  if torch.equal(batch.latents[number, :, 0, 0], whole[0][number, :, row, column])]  # fmt: skip
+        (place_of,) = places
+        top, left = (8 * each for each in place_of)
+        assert torch.equal(batch.pictures[number], whole[1][number, :, top : top + 8, left : left + 8])
+        seen.add(place_of)
+    assert len(seen) > 1
+
+
+def test_the_record_says_what_was_decoded_and_how(place, spec_of):
+    spec = spec_of(*prepared_data(place))
+    record = run_trial(spec, place / "attempt")
+    section = to_plain(record.protocol)
+    assert section["autoencoder"]["kind"] == "tiny"
+    assert section["task"]["kind"] == "decode"
+    assert str(place) not in json.dumps(section)
+    training = read_weights(spec.store.artifact(record.key, "ema.safetensors")).training
+    assert (training.task, training.latent, to_plain(training.autoencoder)) == ("decode", 2, section["autoencoder"])
+    assert {"train_loss.mse", "train_loss.adaptive_weight", "discriminator_loss.real_accuracy"} <= {
+        point.name for point in record.curve
+    }
+    for name in ("psnr", "ssim", "colour_error", "reconstruction_fd"):
+        assert record.quantities[name].conditions["latents"] == "the encoder's means"
+        assert record.quantities[name].conditions["samples"] == 12
+    assert record.quantities["validation_loss"].conditions["validation"] == "mean squared error of pixels in -1..1"
+
+
+def test_it_learns(place, spec_of):
+    """By squared error alone: the longer, the closer. The controls have their scores."""
+    alone = ["objective.adversarial_weight=0", "objective.discriminator.layers=3", "objective.discriminator.width=64"]
+    specs = [spec_of(*alone, "recipe.learning_rate=0.01", f"recipe.steps={steps}") for steps in (2, 60)]
+    few, many = (run_trial(each, place / f"attempt-{number}") for number, each in enumerate(specs))
+    assert many.quantities["psnr"].value > few.quantities["psnr"].value + 3
+    task = prepare(specs[0].settings).task
+    for name in ("own_decoder", "linear", "nearest"):
+        assert isinstance(task.control(name, specs[0].architecture)["psnr"], Measured)
+
+
+def test_an_ablation_has_a_page_with_controls(place, workplace, capsys):
+    Path("decoder.yaml").write_text(to_yaml(tiny_decoder()))
+    rungs = [{"name": "one", "title": "One"}, {"name": "wide", "title": "Wide", "edits": {"stages.3.channels": 16}}]
+    ladder = {"base": "decoder.yaml", "mode": "cumulative", "rungs": rungs}
+    write_yaml(Path("sweeps/decoders.yaml"), {"architecture": ladder, "settings": DECODING})
+    words = ["ablate", "decoders", *pictures(place), *made_by(place)]
+    assert main([*words, "--dry-run"]) == 0
+    assert "2 trainings, and one of controls" in capsys.readouterr().out
+    assert main(words) == 0
+    assert "done, PSNR " in capsys.readouterr().err
+    page = Path("runs/decoders/report.html").read_text()
+    assert "a linear decoder fitted by least squares; what needs no network" in page
+    assert "eight times the difference" in page
+    assert "KID" not in page
+    assert main(["config", "decoders", *pictures(place), *made_by(place)]) == 0
+    key = next(iter(Store(Path("runs/store")).trials())).key
+    assert main(["sample", key]) != 0
+    assert "is of task=decode, and no pictures are sampled" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["objective.discriminator.layers=2", "data.size=8"], "layers=2 judges pictures from 12 px, and these have 8"),
+        (["objective.patch=12"], "objective.patch=12 is to be a multiple of the autoencoder's 8 pixels, up to"),
+        (["objective.patch=32"], "up to the pictures' 16; give objective.patch=16"),
+        (["data.color=grayscale"], "encodes pictures of 3 channels, and these have 1"),
+        (["recipe.micro_batch=4"], "weighs by the gradients of a whole batch"),
+        (["text=minilm"], "text says something of a task's text, and task=decode has none"),
+        (["task.pictures=1"], "task.pictures is a number of held-out pictures from 2, not 1"),
+    ],
+)
+def test_what_cannot_be_is_a_sentence(spec_of, overrides, sentence):
+    with pytest.raises(UserError, match=sentence):
+        spec_of(*overrides)
+
+
+def test_another_autoencoders_latents_and_other_sizes_are_refused(place, spec_of, tmp_path):
+    other = lay_out(tmp_path)
+    encoder = torch.load(other / "encoder.pth", weights_only=True)
+    torch.save({name: tensor * 1.01 for name, tensor in encoder.items()}, other / "encoder.pth")
+    settings = settings_of([*prepared_data(place), *made_by(other), f"out={place}/runs"], DECODING)
+    with pytest.raises(UserError, match="autoencoder=tiny did not make these latents: its weights is"):
+        prepare(settings)
+    with pytest.raises(UserError, match="autoencoder=pixels makes none; give autoencoder=tiny"):
+        prepare(settings_of([*pictures(place), f"out={place}/runs"], DECODING))
+    fewer = with_edits(tiny_decoder(), {"stages": to_plain(tiny_decoder().stages)[:3]})
+    with pytest.raises(UserError, match=r"a decoder of 3 stages makes pictures of 4 times .* give one of 4 stages"):
+        prepare(spec_of().settings).adapt_to_data(fewer)
