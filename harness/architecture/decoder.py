@@ -40,7 +40,7 @@ class DecoderMiddle:
 @kind_of(ArchitectureConfig, built_by="harness.models.decoder:Decoder")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecoderConfig(ArchitectureConfig):
-    """Its module is called with latents (B, C, H, W) alone; it counts, exports and runs, but is not trained here."""
+    """Its module is called with latents (B, C, H, W) alone; `task=decode` trains it."""
 
     latent_channels: int = field(metadata=SIZE)
     """Of the input."""

@@ -8,6 +8,8 @@
                   over pictures
     colour error  | mean colour of the reconstruction - mean colour of the original |, in grey levels, a mean over
                   channels and over pictures: a shift of the whole picture's colour, which the other two hardly see
+    LPIPS         of the trunk and heads that `harness.models.perceptual` reads, a mean over pictures; it is called what
+                  these are: ST-LPIPS is another number
     FD            the Frechet distance of the features of the reconstructions to those of their originals: `rFID` of the
                   field in Inception's features, and in those alone
 
@@ -30,12 +32,16 @@ from harness.measure.quality_distances import FEWEST, Gaussian, Groups, frechet_
 from harness.measure.statistics import jackknife_interval
 from harness.models.extractor_config import ExtractorConfig, extractor_identity
 from harness.models.feature_extractor import load_extractor
+from harness.models.perceptual import load_perceptual
+from harness.models.perceptual_config import PerceptualConfig, perceptual_identity, perceptual_name, smallest_side
+from harness.models.pixels import to_model_range
 from harness.records.quantity import Measured, Quantity, Unavailable
 
 PEAK = 255.0
 WINDOW, DEVIATION = 11, 1.5
 K1, K2 = 0.01, 0.03
-SCORES = ("psnr", "ssim", "colour_error", "reconstruction_fd")
+AT_ONCE = 16
+"""Pictures whose features of VGG16 are there together."""
 NAMES = {"psnr": "PSNR", "ssim": "SSIM", "colour_error": "colour error"}
 """As labels call them."""
 UNITS = {"psnr": "dB", "colour_error": "grey levels"}
@@ -88,35 +94,59 @@ BY_PICTURE: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 class ReconstructionScorer:
-    """Of pictures that come in parts, in order; `labels` (N,) are those of all."""
+    """Of pictures that come in parts, in order; `labels` (N,) are those of all. With `perceptual` None how unlike they
+    look is not told."""
 
-    def __init__(self, labels: Tensor, extractor: ExtractorConfig, device: torch.device) -> None:
-        self.groups = jackknife_groups(labels)
+    def __init__(
+        self, labels: Tensor, extractor: ExtractorConfig, perceptual: PerceptualConfig | None, device: torch.device
+    ) -> None:
+        self.groups, self.device = jackknife_groups(labels), device
         self.config, self.extractor = extractor, load_extractor(extractor, device)
-        self.values: dict[str, list[Tensor]] = {name: [] for name in BY_PICTURE}
+        self.perceptual = perceptual
+        self.least = {"ssim": WINDOW}
+        if perceptual is not None:
+            self.least[perceptual.kind] = smallest_side(perceptual)
+        self.values: dict[str, list[Tensor]] = {name: [] for name in {**BY_PICTURE, **self.least}}
         self.features: tuple[list[Tensor], list[Tensor]] = ([], [])
 
     def add(self, made: Tensor, originals: Tensor) -> None:
         """uint8 (n, C, H, W) on the CPU."""
         if made.shape != originals.shape or made.dtype != torch.uint8 or originals.dtype != torch.uint8:
             raise ValueError(f"uint8 pictures of one shape are compared, not {made.shape} with {originals.shape}")
-        for name, of in BY_PICTURE.items():
-            if name != "ssim" or min(made.shape[2:]) >= WINDOW:
-                self.values[name].append(of(made, originals))
+        for name, values in self.values.items():
+            if min(made.shape[2:]) >= self.least.get(name, 1):
+                values.append(BY_PICTURE.get(name, self._unlike)(made, originals))
         for kept, images in zip(self.features, (made, originals), strict=True):
             kept.append(self.extractor.features(images))
 
     def quantities(self, under: Mapping[str, Any]) -> dict[str, Quantity]:
         """With `under` as conditions beside their own."""
-        scores: dict[str, Quantity] = {
-            name: of_pictures(name, torch.cat(values), self.groups, under)
-            for name, values in self.values.items()
-            if values
-        }
-        if not self.values["ssim"]:
-            scores["ssim"] = Unavailable(reason=f"SSIM's window is of {WINDOW} pixels, and these pictures have fewer")
-        scores["reconstruction_fd"] = self._distance(under)
-        return {name: scores[name] for name in SCORES}
+        scores: dict[str, Quantity] = {}
+        for name, values in self.values.items():
+            called = NAMES.get(name) or perceptual_name(self._perceptual)
+            more = {} if name in NAMES else {"network": perceptual_identity(self._perceptual)}
+            scores[name] = (
+                of_pictures(called, UNITS.get(name, "1"), torch.cat(values), self.groups, {**more, **under})
+                if values
+                else Unavailable(reason=f"{called} is of pictures from {self.least[name]} px, and these have fewer")
+            )
+        return {**scores, "reconstruction_fd": self._distance(under)}
+
+    @property
+    def _perceptual(self) -> PerceptualConfig:
+        assert self.perceptual is not None
+        return self.perceptual
+
+    @torch.no_grad()
+    def _unlike(self, made: Tensor, originals: Tensor) -> Tensor:
+        """(n,)"""
+        distance = load_perceptual(self._perceptual, self.device)
+        with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
+            parts = [
+                distance(*(to_model_range(each).to(self.device) for each in pair))
+                for pair in zip(torch.split(made, AT_ONCE), torch.split(originals, AT_ONCE), strict=True)
+            ]
+        return torch.cat(parts).double().cpu()
 
     def _distance(self, under: Mapping[str, Any]) -> Measured:
         made, originals = (torch.cat(each).double() for each in self.features)
@@ -131,12 +161,12 @@ class ReconstructionScorer:
         return _measured(estimate.value, estimate.replicates, "1", count, conditions)
 
 
-def of_pictures(name: str, values: Tensor, groups: Groups, under: Mapping[str, Any]) -> Measured:
+def of_pictures(called: str, unit: str, values: Tensor, groups: Groups, under: Mapping[str, Any]) -> Measured:
     """The mean of a score of each picture, (N,)."""
     count = len(values)
-    conditions = {"label": f"{NAMES[name]}, a mean over {count} pictures", "samples": count, **under}
+    conditions = {"label": f"{called}, a mean over {count} pictures", "samples": count, **under}
     replicates = _without_each(values.numpy(), groups) if count >= FEWEST else ()
-    return _measured(float(values.mean()), replicates, UNITS.get(name, "1"), count, conditions)
+    return _measured(float(values.mean()), replicates, unit, count, conditions)
 
 
 def _without_each(values: NDArray[np.float64], groups: Groups) -> tuple[float, ...]:

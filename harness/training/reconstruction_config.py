@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from harness.architecture.kinds import kind_of
+from harness.models.perceptual_config import PerceptualConfig, StLpips
 from harness.records.errors import UserError, unknown_name
 from harness.records.plain import Plain
 from harness.training.objective_config import ADVERSARIAL_LOSSES, ObjectiveConfig, Passes
@@ -35,14 +36,19 @@ class PatchDiscriminatorConfig:
 @kind_of(ObjectiveConfig, built_by="harness.training.objectives.reconstruction:Reconstruction")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReconstructionConfig(ObjectiveConfig):
-    """Pictures from their latents: squared error, and what a discriminator says. Builder: (config,
-    `harness.training.objectives.reconstruction.Reconstructed`)."""
+    """Pictures from their latents: squared error, how unlike they look, and what a discriminator says.
+
+    Builder: (config, `harness.training.objectives.reconstruction.Reconstructed`)."""
 
     kind: Literal["reconstruction"] = "reconstruction"
     patch: int | None = None
     """Side of the random patches, in pixels, that a training sees of each picture; null: the whole picture."""
     mse_weight: float = 1.0
     """Of the squared error of pixels in -1..1, a mean over them."""
+    perceptual_weight: float = 1.0
+    """Of how unlike a picture looks; 0: nothing of it is loaded."""
+    perceptual: PerceptualConfig = field(default_factory=StLpips)
+    """By which network's features that is told."""
     adversarial_weight: float = 0.5
     """Of the discriminator's verdict; 0: there is none."""
     adversarial_loss: Literal["hinge", "softplus"] = "hinge"
@@ -73,7 +79,7 @@ class ReconstructionConfig(ObjectiveConfig):
     @property
     def weights(self) -> dict[str, float]:
         """Of the losses that compare a picture with its own."""
-        return {"mse_weight": self.mse_weight}
+        return {"mse_weight": self.mse_weight, "perceptual_weight": self.perceptual_weight}
 
     @property
     def validated_by(self) -> dict[str, Plain]:

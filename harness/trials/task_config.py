@@ -20,6 +20,7 @@ from harness.architecture.decoder import DecoderConfig
 from harness.architecture.kinds import kind_of
 from harness.data.config import EmojiConfig
 from harness.models.extractor_config import EfficientNetLite0Extractor, ExtractorConfig
+from harness.models.perceptual_config import PerceptualConfig, StLpips
 from harness.records.errors import UserError
 from harness.records.judging import CAPTIONED, DRAWN_TWICE, GENERATED_PICTURES, RECONSTRUCTED_PICTURES, Judging
 from harness.records.plain import from_plain, identity, tag_of
@@ -144,6 +145,11 @@ RECONSTRUCTION: Mapping[str, KnownQuantity] = {
         "Colour error",
         "How far a reconstruction's mean colour is from its original's, in grey levels. Less is better.",
     ),
+    "st_lpips": score(
+        "ST-LPIPS",
+        "How unlike reconstructions look, by shift-tolerant LPIPS of VGG16: another number than LPIPS. Less is better.",
+    ),
+    "lpips": score("LPIPS", "How unlike reconstructions look, by LPIPS of VGG16. Less is better."),
     "reconstruction_fd": score(
         "FD of reconstructions", "Fréchet distance of reconstructions to their originals. Less is better."
     ),
@@ -161,6 +167,8 @@ class DecodeConfig(TaskConfig):
     """Held-out ones that scores are of, at most."""
     extractor: ExtractorConfig = field(default_factory=EfficientNetLite0Extractor)
     """Whose features the Fréchet distance is in."""
+    perceptual: PerceptualConfig | None = field(default_factory=StLpips)
+    """By which network's features it is told how unlike pictures look; null: it is not."""
 
     takes: ClassVar[type[ArchitectureConfig]] = DecoderConfig
     objectives: ClassVar[tuple[type[ObjectiveConfig], ...]] = (ReconstructionConfig,)
@@ -173,7 +181,11 @@ class DecodeConfig(TaskConfig):
             raise UserError(f"task.pictures is a number of held-out pictures from 2, not {self.pictures}")
 
     def scoring(self, settings: "Settings") -> Scoring:  # noqa: ARG002
-        return Scoring(scores=tuple(RECONSTRUCTION), samples=self.pictures)
+        unlike = () if self.perceptual is None else (self.perceptual.kind,)
+        return Scoring(scores=("psnr", "ssim", "colour_error", *unlike, "reconstruction_fd"), samples=self.pictures)
+
+    def judged(self, settings: "Settings") -> Judging:
+        return replace(self.judging, scores=self.scoring(settings).scores)
 
 
 DEFAULT = DenoiseConfig()

@@ -9,6 +9,7 @@ import torch
 from harness.measure.reconstruction import ReconstructionScorer, colour_error, psnr, ssim
 from harness.measure.reconstruction_controls import LinearDecoder, NearestPicture
 from harness.models.extractor_config import EfficientNetLite0Extractor
+from harness.models.perceptual_config import StLpips
 from harness.records.quantity import Measured, Unavailable
 
 
@@ -68,9 +69,9 @@ def test_the_colour_error_sees_a_shift_and_no_noise():
     assert float(psnr(shifted, originals).min()) > float(psnr(near(originals), originals).max())
 
 
-def scores(made, originals, parts=1):
+def scores(made, originals, parts=1, perceptual=None):
     labels = torch.arange(len(originals)) % 2
-    scorer = ReconstructionScorer(labels, EfficientNetLite0Extractor(resolution=32), torch.device("cpu"))
+    scorer = ReconstructionScorer(labels, EfficientNetLite0Extractor(resolution=32), perceptual, torch.device("cpu"))
     for one, other in zip(made.chunk(parts), originals.chunk(parts), strict=True):
         scorer.add(one, other)
     return scorer.quantities({"rounding": "nearest"})
@@ -96,7 +97,7 @@ def test_scores_are_means_over_pictures_with_intervals_and_conditions():
 def test_a_picture_smaller_than_the_window_has_no_ssim():
     originals = pictures(2, side=8)
     found = scores(near(originals), originals)
-    assert found["ssim"] == Unavailable(reason="SSIM's window is of 11 pixels, and these pictures have fewer")
+    assert found["ssim"] == Unavailable(reason="SSIM is of pictures from 11 px, and these have fewer")
     assert isinstance(found["psnr"], Measured)
 
 
@@ -115,3 +116,19 @@ def test_the_nearest_picture_is_that_of_the_nearest_latent():
     latents, shown = torch.randn(10, 4, 2, 2), torch.randn(10, 3, 4, 4)
     nearest = NearestPicture([(latents[:6], shown[:6]), (latents[6:], shown[6:])])
     assert torch.equal(nearest(latents[[7, 2]] + 1e-3), shown[[7, 2]])
+
+
+def test_how_unlike_they_look_is_named_as_what_it_is(monkeypatch):
+    monkeypatch.setattr(
+        "harness.measure.reconstruction.load_perceptual", lambda *_: lambda x, y: (x - y).abs().mean((1, 2, 3))
+    )
+    originals = pictures(12, side=18)
+    made = near(originals)
+    found = scores(made, originals, parts=2, perceptual=StLpips())["st_lpips"]
+    assert found.value == pytest.approx(float((made.double() - originals.double()).abs().mean()) / 127.5, rel=1e-5)
+    assert found.conditions["label"] == "ST-LPIPS-VGG, a mean over 12 pictures"
+    assert found.conditions["network"]["kind"] == "st_lpips"
+    small = pictures(2, side=16)
+    assert scores(small, small, perceptual=StLpips())["st_lpips"] == Unavailable(
+        reason="ST-LPIPS-VGG is of pictures from 18 px, and these have fewer"
+    )

@@ -61,7 +61,7 @@ def decoder() -> nn.Sequential:
 
 
 def reconstruction(recipe: Recipe = RECIPE, **settings: Any) -> Reconstruction:
-    config = ReconstructionConfig(**{"discriminator": SMALL, **settings})
+    config = ReconstructionConfig(**{"discriminator": SMALL, "perceptual_weight": 0, **settings})
     return Reconstruction(config, Reconstructed(data=halves(), recipe=recipe, device=CPU, seed=0, last="3"))
 
 
@@ -206,7 +206,7 @@ def test_validation_is_the_squared_error_whatever_is_minimised():
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"mse_weight": 0}, "objective.mse_weight are 0"),
+        ({"mse_weight": 0}, "objective.mse_weight and objective.perceptual_weight are 0"),
         ({"mse_weight": -1}, "objective.mse_weight must be a number from 0, not -1"),
         ({"adversarial_start": -1}, "objective.adversarial_start is a number of steps from 0, not -1"),
         ({"adversarial_loss": "square"}, "objective.adversarial_loss"),
@@ -226,3 +226,34 @@ def test_micro_batches_and_the_adaptive_weight_do_not_go_together():
     with pytest.raises(UserError, match=r"weighs by the gradients of a whole batch, and recipe\.micro_batch cuts it"):
         reconstruction(recipe)
     reconstruction(recipe, adaptive_weight=False)
+
+
+def test_how_unlike_a_picture_looks_is_weighed_and_in_the_gradient(monkeypatch):
+    """A distance that is plain stands for VGG16's, which its own tests are about."""
+
+    def unlike(x: Tensor, y: Tensor) -> Tensor:
+        return (x - y).abs().mean((1, 2, 3))
+
+    monkeypatch.setattr("harness.training.objectives.reconstruction.load_perceptual", lambda *_: unlike)
+    monkeypatch.setattr("harness.training.objectives.reconstruction.check_perceptual", lambda _: None)
+    monkeypatch.setattr("harness.training.objectives.reconstruction.smallest_side", lambda _: 8)
+    objective, network = reconstruction(mse_weight=2.0, perceptual_weight=0.3, adversarial_weight=0.7), decoder()
+    batch = batch_of(objective)
+    losses = objective.loss(network, batch)
+    made = network(batch.latents)
+    own = 2 * F.mse_loss(made, batch.pictures) + 0.3 * F.l1_loss(made, batch.pictures)
+    fooling = -objective.discriminator(made).mean()
+    of_own, of_fooling = (
+        torch.autograd.grad(each, network[3].weight, retain_graph=True)[0].norm() for each in (own, fooling)
+    )
+    total = own + 0.7 * (of_own / (of_fooling + 1e-4)).detach() * fooling
+    for one, other in zip(gradients(losses, network), torch.autograd.grad(total, [*network.parameters()]), strict=True):
+        torch.testing.assert_close(one, other)
+    torch.testing.assert_close(losses.total, own)
+    assert set(losses.parts) == {"mse", "perceptual", "adversarial", "adaptive_weight"}
+
+
+def test_pictures_that_are_too_small_to_look_unlike_are_refused(monkeypatch):
+    monkeypatch.setattr("harness.training.objectives.reconstruction.check_perceptual", lambda _: None)
+    with pytest.raises(UserError, match=r"ST-LPIPS-VGG compares pictures from 18 px, and a training sees 8; give obj"):
+        reconstruction(perceptual_weight=1.0)

@@ -26,6 +26,8 @@ DECODING = {name: value for name, value in SETTINGS.items() if not name.startswi
     "task": "decode",
     "task.pictures": 12,
     "task.extractor.resolution": 32,
+    "task.perceptual": None,
+    "objective.perceptual_weight": 0,
     "objective.discriminator.layers": 1,
     "objective.discriminator.width": 8,
     "objective.adversarial_start": 2,

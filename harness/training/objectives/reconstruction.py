@@ -2,10 +2,10 @@
 trained (Esser et al. 2021, arXiv 2012.09841; Rombach et al. 2022, arXiv 2112.10752), without a term for the latents,
 which stand still.
 
-x_hat = network(z), x its picture in -1..1, D the discriminator of patches (`harness.models.patch_discriminator`), n the
-step:
+x_hat = network(z), x its picture in -1..1, |.|^2 a mean over pixels and channels, d how unlike the two look
+(`harness.models.perceptual`), D the discriminator of patches (`harness.models.patch_discriminator`), n the step:
 
-    L_own = mse_weight |x_hat - x|^2                                  a mean over pixels and channels
+    L_own = mse_weight |x_hat - x|^2 + perceptual_weight d(x_hat, x)
     L     = L_own + [n > adversarial_start] adversarial_weight lambda L_adv
     L_adv = - D(x_hat)              hinge; the others, and D's own loss: `harness.training.objectives.adversarial`
 
@@ -41,6 +41,8 @@ from torch.nn.grad import conv2d_weight
 
 from harness.data.pairs import Pairs, Patch, stacked_rows
 from harness.models.patch_discriminator import PatchDiscriminator, check_fits
+from harness.models.perceptual import PerceptualDistance, check_perceptual, load_perceptual
+from harness.models.perceptual_config import perceptual_identity, perceptual_name, smallest_side
 from harness.records.errors import UserError
 from harness.records.plain import Plain, identity
 from harness.records.record import CurvePoint
@@ -90,12 +92,14 @@ class Reconstruction:
 
     def __init__(self, config: ReconstructionConfig, given: Reconstructed) -> None:
         self.config, self.recipe, self.device, self.last = config, given.recipe, given.device, given.last
-        self.identity: Plain = identity(config)
-        self.side = check_patch(config, given.data)
+        self.side = check_objective(config, given.recipe, given.data)
         self.data = given.data.on(given.device)
+        self.identity: Plain = {**identity(config), **judged_by(config)}  # type: ignore[dict-item]
+        self.perceptual: PerceptualDistance | None = None
+        if config.perceptual_weight > 0:
+            self.perceptual = load_perceptual(config.perceptual, given.device)
         self.discriminator: PatchDiscriminator | None = None
         if config.adversarial_weight > 0:
-            check_adversarial(config, given.recipe, self.side)
             self.discriminator = self._discriminator(given.seed)
             chosen = config.discriminator
             optimizer = AdamW(learning_rate=chosen.learning_rate, betas=chosen.betas, clip=given.recipe.clip)
@@ -151,9 +155,12 @@ class Reconstruction:
 
     def _own(self, made: Tensor, batch: LatentPictures) -> tuple[Tensor, dict[str, Tensor]]:
         """L_own and what it is made of, ()."""
-        mse = squared_error(made, batch)
-        total: Tensor = self.config.mse_weight * mse
-        return total, {"mse": mse}
+        parts = {"mse": squared_error(made, batch)}
+        total: Tensor = self.config.mse_weight * parts["mse"]
+        if self.perceptual is not None:
+            parts["perceptual"] = self.perceptual(made, batch.pictures).mean()
+            total = total + self.config.perceptual_weight * parts["perceptual"]
+        return total, parts
 
     def _ratio(self, seen: "Seen", of_own: Tensor, of_verdicts: Tensor) -> Tensor:
         """lambda, (), of the two gradients with respect to x_hat."""
@@ -269,8 +276,28 @@ def check_patch(config: ReconstructionConfig, data: Pairs) -> int:
     return config.patch
 
 
-def check_adversarial(config: ReconstructionConfig, recipe: Recipe, side: int) -> None:
-    check_fits(side, config.discriminator.layers)
+def judged_by(config: ReconstructionConfig) -> dict[str, Any]:
+    """What the losses depend on beside the settings: the contents of files."""
+    return {} if config.perceptual_weight == 0 else {"perceptual": perceptual_identity(config.perceptual)}
+
+
+def check_objective(config: ReconstructionConfig, recipe: Recipe, data: Pairs) -> int:
+    """The side of what is trained on. UserError for what cannot judge it."""
+    side = check_patch(config, data)
+    if config.perceptual_weight > 0:
+        check_perceptual(config.perceptual)
+        if side < (least := smallest_side(config.perceptual)):
+            raise UserError(
+                f"{perceptual_name(config.perceptual)} compares pictures from {least} px, and a training sees {side}; "
+                "give objective.perceptual_weight=0, or larger pictures"
+            )
+    if config.adversarial_weight > 0:
+        check_fits(side, config.discriminator.layers)
+        _check_whole_batches(config, recipe)
+    return side
+
+
+def _check_whole_batches(config: ReconstructionConfig, recipe: Recipe) -> None:
     if config.adaptive_weight and recipe.micro_batch is not None:
         raise UserError(
             "objective.adaptive_weight weighs by the gradients of a whole batch, and recipe.micro_batch cuts it; leave "

@@ -26,13 +26,15 @@ from harness.measure.reconstruction_controls import LinearDecoder, NearestPictur
 from harness.models.autoencoder import Description, check_matching, describe, load_matching
 from harness.models.extractor_config import extractor_identity
 from harness.models.feature_extractor import check_extractor
+from harness.models.perceptual import check_perceptual
+from harness.models.perceptual_config import perceptual_identity
 from harness.models.pixels import to_uint8
 from harness.models.weights import Training
 from harness.records.errors import UserError
 from harness.records.quantity import Quantity
 from harness.training.device import resolve_device
 from harness.training.objective import Objective
-from harness.training.objectives.reconstruction import Reconstructed, check_adversarial, check_patch
+from harness.training.objectives.reconstruction import Reconstructed, check_objective, check_patch, judged_by
 from harness.training.outcomes import Trained
 from harness.training.reconstruction_config import ReconstructionConfig
 from harness.trials.samples import write_grid
@@ -63,6 +65,8 @@ def load(settings: Settings) -> "Decode":
     assert isinstance(task, DecodeConfig)
     assert isinstance(objective, ReconstructionConfig)
     check_extractor(task.extractor)
+    if task.perceptual is not None:
+        check_perceptual(task.perceptual)
     description = describe(settings.autoencoder)
     if description.is_pixels:
         raise UserError(
@@ -73,9 +77,7 @@ def load(settings: Settings) -> "Decode":
     if images.latents is not None:
         check_matching(description, images.latents.autoencoder)
     pairs = pairs_of(images, settings.autoencoder, description)
-    side = check_patch(objective, pairs)
-    if objective.adversarial_weight > 0:
-        check_adversarial(objective, settings.recipe, side)
+    check_objective(objective, settings.recipe, pairs)
     return Decode(settings=settings, images=images, pairs=pairs, autoencoder=description)
 
 
@@ -127,7 +129,12 @@ class Decode:
 
     @property
     def trained_on(self) -> dict[str, Any]:
-        judged = {"extractor": extractor_identity(self.config.extractor)}
+        """What judges a picture stands there by its content: the loss and the scores."""
+        assert isinstance(self.settings.objective, ReconstructionConfig)
+        scores = {"extractor": extractor_identity(self.config.extractor)}
+        if self.config.perceptual is not None:
+            scores["perceptual"] = perceptual_identity(self.config.perceptual)
+        judged = {"loss": judged_by(self.settings.objective), "scores": scores}
         return {"data": self.images.identity, "autoencoder": dict(self.pairs.made_by), "reconstruction": judged}
 
     @property
@@ -187,7 +194,7 @@ class Decode:
 
     def scorer(self, device: torch.device) -> ReconstructionScorer:
         labels = torch.from_numpy(self.pairs.heldout.labels[np.array(self.heldout)])
-        return ReconstructionScorer(labels, self.config.extractor, device)
+        return ReconstructionScorer(labels, self.config.extractor, self.config.perceptual, device)
 
     def made(self, make: Make, device: torch.device) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Of the held-out pictures, part by part: how many are done, what is made of them, and they; uint8."""
