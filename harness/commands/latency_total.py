@@ -1,4 +1,7 @@
-"""`harness latency total UNET --decoder DECODER --steps 4 8 --chip CHIP`: what one picture takes on a phone."""
+"""`harness latency total UNET --decoder DECODER --steps 4 8 --chip CHIP`: what one picture takes on a phone.
+
+Without a decoder it is of a network that makes pictures itself.
+"""
 
 import argparse
 import json
@@ -6,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.commands.operands import latent_of, say_latent
+from harness.commands.operands import edited, latent_of, say_latent
 from harness.commands.report import published_numbers
 from harness.commands.verb import Verb
 from harness.records.quantity import Measured, Predicted, Quantity, Unavailable
@@ -45,7 +48,9 @@ class Line:
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--decoder", required=True, metavar="NAME", help="the decoder: a name, or the path of its YAML")
+    parser.add_argument(
+        "--decoder", metavar="NAME", help="the decoder: a name, or the path of its YAML; none of a network of pixels"
+    )
     parser.add_argument("--steps", type=int, nargs="+", default=[4, 8], metavar="N", help="UNet passes; default 4 8")
     parser.add_argument("--chip", required=True, help='the phone\'s, for example "A18 Pro"')
     parser.add_argument("--latent", type=int, help="height and width of the latent; default: the UNet's own, or 128")
@@ -60,18 +65,21 @@ def run(arguments: argparse.Namespace) -> int:
     from harness.trials.settings import settings_of
     from harness.trials.spec import store_of
 
-    unet, decoder = architecture(arguments.name), architecture(arguments.decoder)
+    unet = edited(arguments.name, ())
+    decoder = None if arguments.decoder is None else architecture(arguments.decoder)
     check_pair(unet, decoder)
     predictor = PredictedLatency(chip=arguments.chip)
     latent = latent_of(arguments.latent, unet, arguments.name)
     say_latent(latent, arguments.name)
     store = store_of(settings_of(arguments.overrides).out)
     collect(store)  # what a phone answered since
-    step, decoding = (latency_on_chip(store, one, latent, predictor) for one in (unet, decoder))
-    quantities: dict[str | int, Quantity] = {"unet": step, "decoder": decoding}
+    step = latency_on_chip(store, unet, latent, predictor)
+    decoding = None if decoder is None else latency_on_chip(store, decoder, latent, predictor)
+    quantities: dict[str | int, Quantity] = {"unet": step, **({} if decoding is None else {"decoder": decoding})}
     quantities.update((steps, total(step, decoding, steps)) for steps in arguments.steps)
     printed = published_of(arguments.name, arguments.decoder, arguments.chip, latent)
-    lines = {key: _line(key, quantity, printed) for key, quantity in quantities.items()}
+    behind = "" if decoder is None else " and decoder"
+    lines = {key: _line(key, quantity, printed, behind) for key, quantity in quantities.items()}
     head = {"unet": arguments.name, "decoder": arguments.decoder, "chip": predictor.chip, "latent": latent}
     print(json.dumps(_object(head, lines)) if arguments.json else _text(head, lines))
     return 0
@@ -79,21 +87,22 @@ def run(arguments: argparse.Namespace) -> int:
 
 VERB = Verb(
     summary="tell what one picture takes on a phone: steps x UNet + decoder",
-    name="the UNet: an architecture of the catalogue, or the path of its YAML",
-    operands="UNET --decoder NAME --chip CHIP",
+    name="the UNet: an architecture of the catalogue, the path of its YAML, or a trial's ema.safetensors",
+    operands="UNET [--decoder NAME] --chip CHIP",
     example='harness latency total snapgen_t2i --decoder decoder/tiny --steps 4 8 --chip "A18 Pro"',
     flags=flags,
     run=run,
 )
 
 
-def published_of(unet: str, decoder: str, chip: str, latent: int) -> Mapping[str | int, tuple[float, str]]:
+def published_of(unet: str, decoder: str | None, chip: str, latent: int) -> Mapping[str | int, tuple[float, str]]:
     """`unet`, `decoder` or a number of steps -> (ms, label), where the paper prints it of this very pair."""
     from harness.architecture.catalogue import architecture
     from harness.device.targets import same_chip
 
-    papers_latent = latent_of(None, architecture(unet), unet)
-    if (unet, decoder) != PAPERS or not same_chip(chip, PAPERS_CHIP) or latent != papers_latent:
+    if (unet, decoder) != PAPERS or not same_chip(chip, PAPERS_CHIP):
+        return {}
+    if latent != latent_of(None, architecture(unet), unet):
         return {}
     published = published_numbers("on_device")
     printed: dict[str | int, tuple[float, str]] = {}
@@ -104,8 +113,8 @@ def published_of(unet: str, decoder: str, chip: str, latent: int) -> Mapping[str
     return printed
 
 
-def _line(key: str | int, quantity: Quantity, printed: Mapping[str | int, tuple[float, str]]) -> Line:
-    title = {"unet": "UNet, one step", "decoder": "decoder"}.get(str(key), f"{key} steps and decoder")
+def _line(key: str | int, quantity: Quantity, printed: Mapping[str | int, tuple[float, str]], behind: str) -> Line:
+    title = {"unet": "UNet, one step", "decoder": "decoder"}.get(str(key), f"{key} steps{behind}")
     value, source = printed.get(key, (None, ""))
     return Line(title=title, quantity=quantity, published_ms=value, source=source)
 
@@ -121,7 +130,8 @@ def _text(head: Mapping[str, Any], lines: Mapping[str | int, Line]) -> str:
     printed = any(line.published_ms is not None for line in lines.values())
     width = None if printed else -1
     columns = ("", "ms", "interval", "how", "published, ms")[:width]
-    title = f"{head['unet']} and {head['decoder']} on the {head['chip']}, {head['latent']}x{head['latent']} latent"
+    networks = " and ".join(str(head[name]) for name in ("unet", "decoder") if head[name] is not None)
+    title = f"{networks} on the {head['chip']}, {head['latent']}x{head['latent']} latent"
     totals = [line.quantity for key, line in lines.items() if isinstance(key, int)]
     notes = dict.fromkeys(one.reason for one in totals if isinstance(one, Unavailable))
     if printed and any(isinstance(one, Predicted) for one in totals):

@@ -116,8 +116,9 @@ def is_defined(name: str) -> bool:
 
 
 def listing(what: str, verb: str) -> str:
-    """`architectures`, `spaces`, `ablations`, `sweeps`, or `studies`, which are both."""
-    lines = list({"architectures": _architectures, "spaces": _spaces}.get(what, lambda: _studies(what))())
+    """`architectures`, `spaces`, `chains`, `ablations`, `sweeps`, or `studies`, which are both."""
+    own = {"architectures": _architectures, "spaces": _spaces, "chains": _chains}
+    lines = list(own.get(what, lambda: _studies(what))())
     width = max((len(name) for name, _ in lines), default=0)
     shown = [f"  {name:<{width}}  {text}".rstrip() for name, text in lines]
     return "\n".join([f"`harness {verb} NAME`, where NAME is the path of a YAML or one of:", *shown])
@@ -146,6 +147,17 @@ def _spaces() -> Iterable[tuple[str, str]]:
             yield name, str(error)
             continue
         yield name, f"around {base}: {first_sentence(leading_comment(find_study('search_spaces', name)))}"
+
+
+def _chains() -> Iterable[tuple[str, str]]:
+    from harness.chain.definition import CHAINS
+    from harness.trials.studies import read_study, study_names
+
+    for name in study_names(CHAINS):
+        try:
+            yield name, str(read_study(CHAINS, name).get("summary") or "")
+        except UserError as error:  # as above
+            yield name, str(error)
 
 
 def _studies(kind: str) -> Iterable[tuple[str, str]]:

@@ -90,12 +90,13 @@ def _chosen(
     from harness.records.manifest import Promotion
     from harness.search.contest import contest_of
     from harness.search.promote import named
+    from harness.search.rules import by_rule
 
     if arguments.trial is not None:
         record = named(complete, arguments.trial)
         return record, Promotion(trials=_seeds_of(record, complete)), []
     contest = contest_of(out, study, complete)
-    choice = _by_rule(contest, arguments, limits)
+    choice = by_rule(contest, arguments.rule, arguments.score, arguments.cost, limits)
     record, remarks = choice.chosen.record, _remarks(contest, choice)
     print(_explained(contest, choice, remarks), file=sys.stderr)
     trials, among = _seeds_of(record, complete), len(contest.contenders)
@@ -170,15 +171,6 @@ def _numbers(limits: Sequence[str]) -> dict[str, float]:
 def _seeds_of(record: TrialRecord, complete: Sequence[TrialRecord]) -> tuple[str, ...]:
     """The keys of all that the study has of that name: of a rung, one a seed."""
     return tuple(each.key for each in complete if each.name == record.name)
-
-
-def _by_rule(contest: Contest, arguments: argparse.Namespace, limits: dict[str, float]) -> Choice:
-    from harness.search.rules import best, knee, limit
-
-    score = arguments.score or contest.first
-    if arguments.rule == "knee":
-        return knee(contest, score, arguments.cost or contest.cost)
-    return limit(contest, score, limits) if arguments.rule == "limit" else best(contest, score)
 
 
 def _remarks(contest: Contest, choice: Choice) -> list[str]:

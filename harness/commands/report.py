@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from harness.records.plain import from_plain
 
 if TYPE_CHECKING:
     from harness.architecture.config import ArchitectureConfig
+    from harness.chain.stages import Chain
     from harness.records.quantity import Quantity
     from harness.records.sweep_summary import SweepSummary
     from harness.reporting.published import Published
@@ -24,6 +26,9 @@ PAGES, NUMBERS = "reports", "reports/published"
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if is_chain(arguments.name):
+        print(_of_chain(arguments))
+        return 0
     name = _named(arguments.name)
     out, page = _study(name, arguments.overrides)
     print(report(out, Path(name).stem, page))
@@ -31,8 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 VERB = Verb(
-    summary="write the page of an ablation, a sweep or a promoted training from its records",
-    name="an ablation or a sweep in sweeps/, the path of its YAML, or a promoted file that was trained",
+    summary="write the page of an ablation, a sweep, a chain or a promoted training from its records",
+    name="an ablation or a sweep in sweeps/, the path of its YAML or of a chain's, or a promoted file that was trained",
     example="harness report fig3",
     lists="studies",
     run=run,
@@ -58,6 +63,36 @@ def report(out: Path, name: str, page: str | None = None) -> Path:
     path = study_folder(out, name) / "report.html"
     name_of = protocol_name_of(source.protocol)
     return write_report(store, source, definition, published, path, name_of, others_cost(definition))
+
+
+def is_chain(name: str) -> bool:
+    """Whether it is the path of a chain's YAML."""
+    from harness.trials.studies import read_study
+
+    return name.endswith((".yaml", ".yml")) and "stages" in read_study("sweeps", name)
+
+
+def _of_chain(arguments: argparse.Namespace) -> Path:
+    from harness.chain.definition import chain_study
+    from harness.chain.stages import Chain
+
+    chain = Chain(*chain_study(arguments.name, arguments.overrides))
+    words = shlex.split(arguments.command)
+    return chain_report(chain, shlex.join(["harness", "chain", *words[2:]]))
+
+
+def chain_report(chain: Chain, command: str) -> Path:
+    """Write OUT/chains/NAME/report.html, as far as the chain has come; its path. UserError before its first network."""
+    from harness.chain.summary import summary_of
+    from harness.reporting.report import write_report
+    from harness.trials.outcomes import collect
+    from harness.trials.protocols import protocol_name_of
+
+    collect(chain.store)
+    summary, page = summary_of(chain, command), chain.study.report
+    definition, published = ({}, None) if page is None else read_page(chain.name, page)
+    name = protocol_name_of(summary.protocol)
+    return write_report(chain.store, summary, definition, published, chain.folder / "report.html", name)
 
 
 def check_page(kind: StudyKind, name: str, page: str | None, judging: Judging) -> None:

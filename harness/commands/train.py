@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from harness.trials.settings import Settings
     from harness.trials.spec import TrialSpec
 
-DEFAULTS = {"seeds": [0]}
 WEIGHTS = "ema.safetensors"
 UNDER_TORCHRUN = "torchrun --nproc-per-node 2 -m harness train winner.yaml launcher=debug parallel=ddp"
 
@@ -52,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     from harness.trials.progress import Show
     from harness.trials.promoted import promoted_in
     from harness.trials.settings import settings_of
+    from harness.trials.single import DEFAULTS, specs_of
 
     show, config, promoted = Show(), architecture(arguments.name), promoted_in(Path(arguments.name))
     origin, of_file = _unedited(promoted.origin, arguments.name, config, show), promoted.settings
@@ -70,12 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     if promoted.origin is not None and not composed.count_only:
         promoted.origin.under(arguments.overrides).check_trained_on(prepared.protocol.sections)
     settings, name = prepared.settings, Path(arguments.name).stem
-    specs = [
-        prepared.spec(
-            name, config, seed, group=name, limits=settings.limits, parent=origin and origin.trial, fidelity="full"
-        )
-        for seed in settings.seeds
-    ]
+    specs = specs_of(prepared, name, config, origin)
     for spec in specs:
         _check_new(spec)
     study = f"{TRAINING}{name}"
@@ -189,10 +184,12 @@ def _train(folder: Path, specs: list[TrialSpec], origin: Origin | None, show: Sh
 
 def _unedited(origin: Origin | None, name: str, config: ArchitectureConfig, show: Show) -> Origin | None:
     """The trial that the file was promoted from, unless the file was edited since."""
-    if origin is not None and origin.fingerprint != config.fingerprint:
+    from harness.trials.single import unedited
+
+    found = unedited(origin, config)
+    if found is None and origin is not None and origin.trial:
         show.note(f"{name} was edited since its promotion: the new record has no parent")
-        return None
-    return origin
+    return found
 
 
 def _check_new(spec: TrialSpec) -> None:

@@ -57,6 +57,7 @@ class Verb:
 NAMES = (
     "ablate",
     "sweep",
+    "chain",
     "status",
     "stop",
     "promote",

@@ -14,9 +14,9 @@ from harness.records.record import trial_key
 from harness.records.store import write_atomic
 
 MANIFEST_FILE = "manifest.json"
-StudyKind: TypeAlias = Literal["ablation", "sweep"]
+StudyKind: TypeAlias = Literal["ablation", "sweep", "chain"]
 STUDY_FILES: Mapping[StudyKind, str] = {"ablation": MANIFEST_FILE, "sweep": "sweep.json"}
-"""What lies in OUT/NAME once a study of that kind began there."""
+"""What lies in OUT/NAME once a study of that kind began there. A chain lies in OUT/chains/NAME."""
 
 TRAINING = "train-"
 """How the folder of a single training begins, an ablation of one rung: OUT/train-NAME."""
@@ -75,7 +75,10 @@ class Manifest:
         return trial_key(rung.architecture_fingerprint, protocol, seed)
 
 
-RESERVED = {"store": "the records", "cache": "what can be computed again", "data": "pictures", "tracking": "the logs"}
+RESERVED = {
+    "store": "the records", "cache": "what can be computed again", "data": "pictures", "tracking": "the logs",
+    "chains": "the files of chains",
+}  # fmt: skip
 """What lies in an output folder beside the studies' folders."""
 
 

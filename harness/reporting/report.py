@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from harness.records.chain_summary import ChainSummary
 from harness.records.errors import UserError, unknown_name
 from harness.records.judging import GENERATED_PICTURES, Judging
 from harness.records.manifest import Manifest, Promotion, StudyKind
@@ -40,7 +41,7 @@ UNPUBLISHED = Published(title="", source="", conditions="", columns={}, rows={})
 
 def write_report(
     store: Store,
-    source: Manifest | SweepSummary,
+    source: Manifest | SweepSummary | ChainSummary,
     definition: Mapping[str, Any],
     published: Mapping[str, Any] | None,
     path: Path,
@@ -50,7 +51,7 @@ def write_report(
     """Write the report of a study as one HTML file that opens offline, and return its path.
 
     store:      where its records are; what is missing there is shown as not measured
-    source:     the study: an ablation's manifest, a sweep's summary
+    source:     the study: an ablation's manifest, a sweep's or a chain's summary
     definition: what to show and how to judge: the content of reports/NAME.yaml; {} is the default page
     published:  the numbers to stand beside ours: the content of reports/published/NAME.yaml; None without any
     protocol_name: what the study's protocol is called; a page cannot know, as names are the trials'
@@ -59,6 +60,10 @@ def write_report(
     study = replace(study_of(source), protocol_name=protocol_name)
     page, numbers = checked_definition(definition, published, study.kind, study.judging)
     frames = frames_of(store, study, page, numbers, counted)
+    if study.chain is not None and study.chain.search is not None:
+        searched = study_of(study.chain.search)
+        default = read_definition({}, "sweep", study.judging)
+        frames = replace(frames, search=frames_of(store, searched, default, UNPUBLISHED))
     path = Path(path)
     write_atomic(path, render(frames, [SECTIONS[name] for name in frames.definition.sections]).encode())
     return path

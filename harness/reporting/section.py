@@ -23,7 +23,7 @@ from harness.reporting.frames import Estimates, Reading, Records
 from harness.reporting.published import Published
 from harness.reporting.subjects import Study
 
-KINDS: tuple[StudyKind, ...] = ("ablation", "sweep")
+KINDS: tuple[StudyKind, ...] = ("ablation", "sweep", "chain")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +56,7 @@ class Frames:
     scores: Callable[[], Sequence[Measurement]]  # every stored score, read when a section asks for them
     counted: Mapping[str, Mapping[str, Quantity]]  # name in the definition's `others` -> what its architecture costs
     promises: Mapping[str, Promise]  # of those subjects that were promoted, and whose parent the store has
+    search: "Frames | None" = None  # of a chain, those of its search
 
     @property
     def columns(self) -> tuple[Column, ...]:

@@ -2,18 +2,20 @@
 
 ablation   its rungs; each is `against` another, to which its changes are computed
 sweep      its candidates, of which some are a `rung_of` a ladder; a finalist's fresh trainings are a `child_of` it
+chain      the networks of its stages; each is `against` the one before it
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.records.chain_summary import ChainSummary
 from harness.records.errors import UserError
 from harness.records.judging import GENERATED_PICTURES, Judging
 from harness.records.manifest import Manifest, Promotion, StudyKind
 from harness.records.sweep_summary import CandidateSummary, SweepSummary
 
-NOUNS: Mapping[StudyKind, str] = {"ablation": "rung", "sweep": "candidate"}
+NOUNS: Mapping[StudyKind, str] = {"ablation": "rung", "sweep": "candidate", "chain": "stage"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +53,7 @@ class Study:
     judging: Judging = GENERATED_PICTURES  # of its task
     promotion: Promotion | None = None  # of a promoted network's training
     search: SweepSummary | None = None  # of a sweep: what its subjects alone do not say
+    chain: ChainSummary | None = None  # the same of a chain
 
     @property
     def noun(self) -> str:
@@ -73,8 +76,10 @@ class Study:
         return {subject.name: subject.against for subject in self.subjects}
 
 
-def study_of(source: Manifest | SweepSummary) -> Study:
+def study_of(source: Manifest | SweepSummary | ChainSummary) -> Study:
     """The study that was written down so."""
+    if isinstance(source, ChainSummary):
+        return _chained(source)
     return _planned(source) if isinstance(source, Manifest) else _searched(source)
 
 
@@ -107,6 +112,33 @@ def _planned(manifest: Manifest) -> Study:
         twin=manifest.twin,
         judging=manifest.judging,
         promotion=manifest.promotion,
+    )
+
+
+def _chained(summary: ChainSummary) -> Study:
+    if not summary.networks:
+        raise UserError(f"the chain '{summary.name}' has no network yet: there is nothing to report")
+    names = [network.name for network in summary.networks]
+    subjects = (
+        Subject(
+            name=network.name,
+            title=network.title,
+            trials=network.trials,
+            against=network.before if network.before in names else None,
+            varied=summary.varied,
+        )
+        for network in summary.networks
+    )
+    return Study(
+        kind="chain",
+        name=summary.name,
+        subjects=tuple(subjects),
+        seeds=summary.seeds,
+        protocol=summary.protocol,
+        protocol_fingerprint=summary.protocol_fingerprint,
+        command=summary.command,
+        judging=summary.judging,
+        chain=summary,
     )
 
 

@@ -39,6 +39,14 @@ class Choice:
     """A knee's: member of the front -> its distance to the chord."""
 
 
+def by_rule(contest: Contest, rule: Rule, score: str | None, cost: str | None, limits: Mapping[str, float]) -> Choice:
+    """None of a score or a cost: the one that the study has first."""
+    score = score or contest.first
+    if rule == "knee":
+        return knee(contest, score, cost or contest.cost)
+    return limit(contest, score, limits) if rule == "limit" else best(contest, score)
+
+
 def best(contest: Contest, score: str) -> Choice:
     _known(contest, "best", score)
     return _best_of(contest, "best", f"the {_best(score)}", score, contest.may_win(score))

@@ -251,21 +251,27 @@ def _reached(records: Iterable[TrialRecord], *, on_cpu: bool) -> Mapping[str, li
     on."""
     rates: dict[str, list[float]] = {}
     for record in records:
-        seconds, macs = (record.quantities.get(name) for name in ("train_seconds", "macs"))
-        taken, forward = value_of(seconds), value_of(macs)
-        if record.state != "complete" or not taken or not forward or "recipe" not in record.protocol:
+        seconds = record.quantities.get("train_seconds")
+        if record.state != "complete" or not (taken := value_of(seconds)):
             continue
         under = getattr(seconds, "conditions", {})
-        device, a_mac = str(under.get("device", "")), _of_training(bool(under.get(CHECKPOINTING)))
-        at = getattr(macs, "conditions", {}).get("latent")
-        if device and (device == "cpu") == on_cpu and at == record.trained_latent:
-            recipe = record.protocol["recipe"]
-            own = (a_mac + FORWARD * under.get(STUDENT_PASSES, 0)) * forward
-            a_picture = own + FORWARD * under.get(TEACHER_MACS, 0)
-            work = a_picture * recipe["batch_size"] * recipe["steps"]
+        device = str(under.get("device", ""))
+        if device and (device == "cpu") == on_cpu and (work := flops_of(record)) is not None:
             taken -= record.provenance.get("stage_seconds", {}).get("watch", 0.0)  # sampling and scores in between
             rates.setdefault(device, []).append(work / taken / int(under.get("processes", 1)))
     return rates
+
+
+def flops_of(record: TrialRecord) -> float | None:
+    """Of a training, from its step 0; None of one that has none, or was not counted at the latent that it trained on."""
+    macs, recipe = record.quantities.get("macs"), record.protocol.get("recipe")
+    forward, at = value_of(macs), getattr(macs, "conditions", {}).get("latent")
+    if recipe is None or not forward or at != record.trained_latent:
+        return None
+    under = getattr(record.quantities.get("train_seconds"), "conditions", {})
+    a_mac = _of_training(bool(under.get(CHECKPOINTING))) + FORWARD * under.get(STUDENT_PASSES, 0)
+    a_picture = a_mac * forward + FORWARD * under.get(TEACHER_MACS, 0)
+    return float(a_picture * recipe["batch_size"] * recipe["steps"])
 
 
 def _of_training(recomputes: bool) -> int:

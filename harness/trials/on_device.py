@@ -19,10 +19,17 @@ from harness.records.store import Store
 from harness.trials.limits import measured_on
 
 
-def check_pair(unet: ArchitectureConfig, decoder: ArchitectureConfig) -> None:
-    """Refuse two networks of which the second cannot decode what the first makes."""
+def check_pair(unet: ArchitectureConfig, decoder: ArchitectureConfig | None) -> None:
+    """Refuse two networks of which the second cannot decode what the first makes. None: what it makes is a picture."""
     if not isinstance(unet, Denoiser):
         raise UserError(f"the first network denoises, and a {type(unet).__name__} does not; name a UNet first")
+    if decoder is None:
+        if unet.latent_channels not in PICTURES:
+            raise UserError(
+                f"the UNet makes latents of {unet.latent_channels} channels, which are no picture; name what decodes "
+                "them: --decoder decoder/tiny"
+            )
+        return
     if isinstance(decoder, Denoiser):
         raise UserError(f"--decoder is a decoder, not a {type(decoder).__name__}; for example decoder/tiny")
     if unet.latent_channels != decoder.latent_channels:
@@ -47,25 +54,31 @@ def latency_on_chip(
     return predictor.measure(module, example_inputs(architecture, latent=latent, device="meta"))
 
 
-def total(unet: Quantity, decoder: Quantity, steps: int) -> Measured | Predicted | Unavailable:
-    """Milliseconds of `steps` UNet passes and one decoding; a sum with a predicted part is predicted.
+PICTURES = (1, 3)
+"""The channels of pictures: grey, or in colours."""
+
+
+def total(unet: Quantity, decoder: Quantity | None, steps: int) -> Measured | Predicted | Unavailable:
+    """Milliseconds of `steps` UNet passes and one decoding, or none; a sum with a predicted part is predicted.
 
     Intervals are added: the parts are predicted by one model, whose errors do not cancel. A part without an interval
     adds its value to both ends. Unavailable where a part has no value, and says which.
     """
     if steps < 1:
         raise UserError(f"a picture takes at least 1 step, not {steps}")
-    for name, part in (("UNet", unet), ("decoder", decoder)):
+    parts: list[tuple[int, Measured | Predicted]] = []
+    for name, part, times in (("UNet", unet, steps), ("decoder", decoder, 1)):
+        if part is None:
+            continue
         if not isinstance(part, Measured | Predicted):
             return Unavailable(reason=f"the {name}'s latency is not known: {_why(part)}")
-    assert isinstance(unet, Measured | Predicted)
-    assert isinstance(decoder, Measured | Predicted)
-    value = steps * unet.value + decoder.value
-    low, high = (steps * a + b for a, b in zip(_bounds(unet), _bounds(decoder), strict=True))
-    conditions = {"steps": steps, "unet": unet.kind, "decoder": decoder.kind}
-    if isinstance(unet, Measured) and isinstance(decoder, Measured):
+        parts.append((times, part))
+    value = sum(times * part.value for times, part in parts)
+    low, high = (sum(times * _bounds(part)[end] for times, part in parts) for end in (0, 1))
+    conditions = {"steps": steps, "unet": unet.kind, **({} if decoder is None else {"decoder": decoder.kind})}
+    if all(isinstance(part, Measured) for _, part in parts):
         return Measured(value=value, unit="ms", low=low, high=high, spread="sum of the parts'", conditions=conditions)
-    extrapolated = any(isinstance(part, Predicted) and part.extrapolated for part in (unet, decoder))
+    extrapolated = any(isinstance(part, Predicted) and part.extrapolated for _, part in parts)
     return Predicted(value=value, unit="ms", low=low, high=high, extrapolated=extrapolated, conditions=conditions)
 
 

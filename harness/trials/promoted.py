@@ -53,8 +53,8 @@ OF_MACHINE = ("recipe.device", "recipe.data_workers", "recipe.micro_batch")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
-    trial: str
-    """Its key."""
+    trial: str = ""
+    """Its key; empty in a file that is of no trial, and says how a network is trained."""
     fingerprint: str
     """Of the architecture: another one than the file's says that the file was edited since."""
     study: str = ""

@@ -159,8 +159,12 @@ def _promoted(path: Path, store: Store) -> TrialRecord:
     from harness.trials.promoted import promoted_in
 
     config, origin = architecture(str(path)), promoted_in(path).origin
-    if origin is None or origin.fingerprint != config.fingerprint:
-        reason = "was edited since its promotion" if origin else "names no trial, as `harness promote` writes it"
+    if origin is None or not origin.trial or origin.fingerprint != config.fingerprint:
+        reason = (
+            "was edited since its promotion"
+            if origin and origin.trial
+            else "names no trial, as `harness promote` writes it"
+        )
         raise UserError(
             f"{path} {reason}, so there are no weights of it; train it with `harness train {path}`, and give the file "
             "that it prints"

@@ -89,4 +89,4 @@ def _line(
     )  # fmt: skip
 
 
-SECTION = Section(name="curves", title="Loss curves", template=TEMPLATE, content=content, kinds=("ablation",))
+SECTION = Section(name="curves", title="Loss curves", template=TEMPLATE, content=content, kinds=("ablation", "chain"))

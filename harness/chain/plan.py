@@ -1,0 +1,217 @@
+"""What a chain would take: each stage's compute by `harness.trials.estimates`, of networks that are trained or, before
+their promotion, like the base of the space that is searched. And what is wrong with a stage, before any runs."""
+
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from harness.architecture.catalogue import architecture
+from harness.architecture.config import Denoiser
+from harness.chain.definition import TRAINED, ChainStudy
+from harness.chain.settings import searched
+from harness.chain.stages import Chain
+from harness.coreml.config import Mlprogram
+from harness.latency.predicted import PredictedLatency
+from harness.launch.config import jobs_at_once
+from harness.models.autoencoder_config import PixelsAutoencoder
+from harness.records.errors import UserError
+from harness.records.eta import duration
+from harness.records.plain import from_plain
+from harness.records.yaml_text import write_yaml
+from harness.search.definition import definition_of
+from harness.search.estimate import sweep_trainings
+from harness.search.space import read_space
+from harness.training.objective_config import FlowMatchingConfig, teacher_of
+from harness.training.speed import FORWARD
+from harness.trials.checks import check_study
+from harness.trials.estimates import Throughput, Training, scoring_flops, throughput_of, training_of
+from harness.trials.rehearsal import rehearse
+from harness.trials.scored_at import ScoredAt
+from harness.trials.settings import Settings, settings_of
+from harness.trials.single import DEFAULTS
+from harness.trials.twins import with_twin
+
+
+def check_chain(chain: Chain) -> None:
+    """UserError for the first stage whose settings, architecture or files are wrong: nothing has run, and a later
+    stage's mistake shall not be found after hours. Writes nothing."""
+    for stage in chain.study.stages:
+        try:
+            _check_stage(chain, stage)
+        except UserError as error:
+            raise UserError(f"{chain.file}, stage {stage}: {error}") from error
+
+
+def _check_stage(chain: Chain, stage: str) -> None:
+    study = chain.study
+    if stage == "search":
+        _check_search(study)
+    elif stage in TRAINED:
+        settings = about(chain, stage)
+        if settings.count_only:
+            raise UserError("count_only trains nothing, and a chain does; leave it out")
+        if (teacher := teacher_of(settings.objective)) is not None and stage == "teacher":
+            raise UserError(f"a teacher learns from the data, not from {teacher}; leave out its objective")
+        check_study(settings, [chain.architecture_of(stage)])
+    elif stage == "decoder":
+        _check_decoder(chain)
+    elif stage == "export":
+        own = study.stage("export")
+        flags = {"target": own.target, "layout": own.layout, "bits": own.bits}
+        from_plain(Mlprogram, {name: value for name, value in flags.items() if value is not None})
+    elif stage == "total":
+        for chip in study.stage("total").chips:
+            PredictedLatency(chip=chip)
+        if any(steps < 1 for steps in study.stage("total").steps):
+            raise UserError(f"steps are passes of the network, each at least 1, not {list(study.stage('total').steps)}")
+
+
+def about(chain: Chain, stage: str) -> Settings:
+    """A training's settings, in which keys that are not known yet stand as `KEY`."""
+    return settings_of((), {**DEFAULTS, **chain.settings_of(stage), "out": str(chain.out)})
+
+
+def _check_search(study: ChainStudy) -> None:
+    """As `harness sweep` would, which reads a file."""
+    content = {name: value for name, value in searched(study).items() if value is not None}
+    with tempfile.TemporaryDirectory(prefix="harness-chain-") as place:
+        path = Path(place) / "search.yaml"
+        path.write_text(write_yaml(content))
+        try:
+            definition, settings = definition_of(str(path), ())
+            space = read_space(definition.space)
+            check_study(settings, [architecture(space.base)])
+        except UserError as error:
+            raise UserError(str(error).replace(f"{path}: ", "").replace(str(path), "the sweep")) from error
+
+
+def _check_decoder(chain: Chain) -> None:
+    settings, name = about(chain, "train"), chain.study.stage("decoder").architecture
+    if isinstance(settings.autoencoder, PixelsAutoencoder) and settings.data.kind != "prepared":
+        raise UserError(
+            f"data={settings.data.kind} with autoencoder=pixels has no latents, and its network makes pictures itself; "
+            "leave out decoder"
+        )
+    if isinstance(decoder := architecture(name), Denoiser):
+        raise UserError(f"{name} is no decoder, but a {type(decoder).__name__}; name one, such as decoder/tiny")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Work:
+    """Of one stage."""
+
+    flops: float
+    at_once: int
+    """Of its jobs, at most."""
+    throughput: Throughput
+
+    @property
+    def seconds(self) -> float | None:
+        return None if self.throughput.flops is None else self.flops / self.throughput.flops / self.at_once
+
+
+class Plan:
+    def __init__(self, chain: Chain) -> None:
+        self.chain, self.study = chain, chain.study
+
+    def work(self, stage: str) -> Work | None:
+        """None for a stage that computes little: minutes at most."""
+        if stage == "search":
+            return self._search()
+        return self._training(stage) if stage in TRAINED else None
+
+    def left(self, from_stage: str) -> str:
+        """What the stages from this one on are expected to take: `about 12 min left`; empty where nothing tells."""
+        stages = list(self.study.stages)
+        works = [self.work(each) for each in stages[stages.index(from_stage) :]]
+        seconds = [each.seconds for each in works if each is not None]
+        known = [each for each in seconds if each is not None]
+        if not known or len(known) < len(seconds):
+            return ""
+        return f"about {duration(sum(known))} left"
+
+    def _search(self) -> Work:
+        settings = settings_of((), self._search_settings)
+        definition, network = self.chain.sweep, self._fitted("search", settings)
+        budgets = definition.budgets or (settings.recipe.steps,)
+        trainings = sweep_trainings(definition, budgets, network, read_space(definition.space))
+        return self._work(trainings, settings)
+
+    @cached_property
+    def _search_settings(self) -> Mapping[str, Any]:
+        definition = self.chain.sweep
+        return {**with_twin(definition.settings, definition.twin), "out": str(self.chain.out)}
+
+    def _training(self, stage: str) -> Work:
+        settings = about(self.chain, stage)
+        training = replace(self._fitted(stage, settings), steps=settings.recipe.steps)
+        work = self._work([training] * len(settings.seeds), settings)
+        scores = self._scores(stage, settings, training.macs) if stage == "few_steps" else 0.0
+        return replace(work, flops=work.flops + scores)
+
+    def _work(self, trainings: list[Training], settings: Settings) -> Work:
+        flops = sum(each.flops(settings.recipe) + scoring_flops(each.macs, settings) for each in trainings)
+        at_once = max(1, min(len(trainings), jobs_at_once(settings.launcher)))
+        return Work(flops=flops, at_once=at_once, throughput=throughput_of(settings, self.chain.store, trainings[:1]))
+
+    def _fitted(self, stage: str, settings: Settings) -> Training:
+        """Of the stage's network, whose weights and teacher may be still to come."""
+        alone = replace(settings, objective=FlowMatchingConfig(), initial=None)
+        config = architecture(read_space(self.chain.sweep.space).base) if stage == "search" else None
+        config = config or self.chain.architecture_of(stage)
+        rehearsed = rehearse(alone, {stage: config})
+        training = training_of(
+            rehearsed.networks[stage], rehearsed.side, settings.recipe, None, settings.objective
+        )  # fmt: skip
+        return replace(training, teacher_macs=self._teacher_macs(settings, training.macs))
+
+    def _teacher_macs(self, settings: Settings, own: int) -> int:
+        teacher = teacher_of(settings.objective)
+        if teacher is None:
+            return 0
+        macs = self._teacher.macs if "teacher" in self.study.stages else own
+        guided = 1 if getattr(teacher, "guidance_scale", 1) == 1 else 2
+        return settings.objective.passes.of_teacher * macs * guided
+
+    @cached_property
+    def _teacher(self) -> Training:
+        return self._fitted("teacher", about(self.chain, "teacher"))
+
+    def _scores(self, stage: str, settings: Settings, macs: int) -> float:
+        """Of both networks, at the settings of sampling that are asked for."""
+        at: ScoredAt | None = self.study.stage(stage).scored_at
+        base = settings_of((), {**DEFAULTS, **self.chain.settings_of(self.chain.before(stage))}).sampling
+        if at is None:
+            steps = tuple(dict.fromkeys((settings.sampling.steps, base.steps)))
+            guidance = tuple(dict.fromkeys((1.0, base.guidance_scale)))
+            at = ScoredAt(steps=steps, guidance=guidance, solvers=(settings.sampling.solver,))
+        passes = sum(config.evaluations for config in at.grid(settings.sampling))
+        return float(2 * FORWARD * macs * passes * settings.quality.samples)
+
+
+def plan_lines(chain: Chain, until: str | None) -> Iterable[str]:
+    """Every stage with its commands, what stands of it, and what it would take."""
+    stages, plan = list(chain.study.stages), Plan(chain)
+    stages = stages[: stages.index(until) + 1] if until is not None else stages
+    total: float | None = 0.0
+    for number, stage in enumerate(stages, 1):
+        looked, work = chain.look(stage), plan.work(stage)
+        to_run = [step for step in looked.steps if not step.done]
+        estimate = ""
+        if to_run and work is not None:
+            known = "time not known" if work.seconds is None else f"about {duration(work.seconds)}"
+            estimate = f", {work.flops / 1e12:.3g} TFLOP, {known}"
+            total = None if total is None or work.seconds is None else total + work.seconds
+        state = "done" if looked.steps and not to_run else "of which export and total hear" * (not looked.steps)
+        yield f"{number} of {len(stages)}, {stage}{f': {state}' if state else ''}{estimate}"
+        for edit in (edit for step in to_run for edit in step.edited):
+            yield f"    edited: {edit}"
+        yield from (f"    {step.command}" for step in to_run)
+    rate = next((each.throughput for each in map(plan.work, stages) if each is not None), None)
+    if rate is not None:
+        told = "time: not known" if total is None else f"in all about {duration(total)} of training and scores"
+        yield f"{told}; {rate.source}"
+    yield "not counted: data, controls, validation, and some seconds until each command begins"

@@ -1,0 +1,417 @@
+"""Each stage's commands, as a user would type them, and which are still to be run: what stands in the store, for
+exactly these settings, is done.
+
+    OUT/chains/NAME/NAME-search-DIGITS.yaml   the sweep; the digits are those of what it searches
+    OUT/chains/NAME/NAME-promoted.yaml        what `harness promote` wrote
+    OUT/chains/NAME/NAME-train.yaml           what `harness train` trains by; likewise of each other training
+    OUT/chains/NAME/NAME-train-KEY.png        samples, all stages' from the same noise; likewise of each other training
+    OUT/chains/NAME/NAME-export-DIGITS.json   what `harness export --json` said; the package lies beside it
+    OUT/chains/NAME/NAME-total-CHIP.json      what `harness latency total --json` said
+
+Any of the YAMLs goes on by hand. Those of trainings are written by the chain, and written again when it was edited; a
+promoted one is taken as it is, as long as the search would still choose its trial.
+"""
+
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from harness.architecture.catalogue import architecture
+from harness.architecture.config import ArchitectureConfig
+from harness.chain.definition import TRAINED, ChainStudy, Total, chain_folder
+from harness.chain.settings import KEY, expected, searched, sweep_of, trained_by, words_of
+from harness.diffusion.config import SamplingConfig
+from harness.records.errors import UserError
+from harness.records.manifest import TRAINING, study_folder
+from harness.records.plain import canonical_json, differences, fingerprint, identity, to_plain
+from harness.records.record import TrialRecord
+from harness.records.yaml_text import write_yaml
+from harness.search.contest import contest_of
+from harness.search.definition import SweepStudy
+from harness.search.promote import candidates
+from harness.search.rules import by_rule
+from harness.search.status import StoredSweep, read_stored
+from harness.trials.outcomes import finished
+from harness.trials.prepared import prepare
+from harness.trials.promoted import Origin, Promoted, promoted_in, written
+from harness.trials.scores.request import sampling_grid
+from harness.trials.settings import Settings, settings_of
+from harness.trials.single import DEFAULTS, specs_of, unedited
+from harness.trials.spec import TrialSpec, store_of
+from harness.trials.studies import read_study
+from harness.trials.trained import WEIGHTS
+
+OF_SEARCH = ("space", "objectives", "budgets", "epochs", "reduction", "twin", "enqueue")
+"""What makes another search, beside the settings that change a result; the rest goes on with it."""
+OF_MACHINE = ("launcher", "tracker", "watch", "parallel", "out", "limits", "coreml")
+SAMPLED_BY = ("data", "text", "autoencoder")
+"""The settings that a command about a network's samples has to be told."""
+DIGITS = 6
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """One command of a stage."""
+
+    words: tuple[str, ...]  # behind `harness`
+    done: bool = False
+    files: Mapping[Path, str] = field(default_factory=dict)  # that it reads: written before it begins
+    study: str = ""  # whose driver it is: OUT/STUDY
+    output: Path | None = None  # what it prints goes there
+    old: Path | None = None  # a file that is in its way: kept beside, under another name
+    edited: tuple[str, ...] = ()  # what is otherwise than in the file that it is written over
+
+    @property
+    def command(self) -> str:
+        into = f" > {shlex.quote(str(self.output))}" if self.output is not None else ""
+        return shlex.join(("harness", *self.words)) + into
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Looked:
+    """A stage as it stands."""
+
+    steps: tuple[Step, ...]
+    keys: Mapping[int, str] = field(default_factory=dict)  # of a training: seed -> its trial's
+    settings: Settings | None = None  # of a training
+
+    @property
+    def done(self) -> bool:
+        return all(step.done for step in self.steps)
+
+
+class Chain:
+    """A chain and what stands of it. `look` goes from the first stage to the last: a later one is known when those
+    before it are done."""
+
+    def __init__(self, study: ChainStudy, file: Path, out: Path) -> None:
+        self.study, self.file, self.out, self.name = study, file, out, file.stem
+        self.folder, self.store = chain_folder(out, file.stem), store_of(out)
+        self.looked: dict[str, Looked] = {}
+        self._known_specs: dict[str, list[TrialSpec]] = {}  # of settings that were looked at: loading data takes time
+        self._looks = {
+            "search": self._search,
+            "promote": self._promote,
+            "few_steps": self._few_steps,
+            "decoder": lambda: Looked(steps=()),
+            "export": self._export,
+            "total": self._total,
+        }
+
+    def look(self, stage: str) -> Looked:
+        """As it stands now."""
+        look = self._looks.get(stage)
+        self.looked[stage] = self._training(stage) if look is None else look()
+        return self.looked[stage]
+
+    # what earlier stages gave
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Stage -> the key of its first seed, of those whose settings are known and whose trials are there."""
+        first = {stage: next(iter(each.keys.values()), None) for stage, each in self.looked.items()}
+        return {stage: key for stage, key in first.items() if key is not None}
+
+    def record(self, stage: str) -> TrialRecord | None:
+        key = self.keys.get(stage)
+        return None if key is None else self.store.trial(key)
+
+    @property
+    def promoted_file(self) -> Path:
+        return self.folder / f"{self.name}-promoted.yaml"
+
+    @property
+    def promoted(self) -> Promoted | None:
+        """What the promotion wrote; None before it did, and in a chain without one."""
+        is_done = "promote" in self.looked and self.looked["promote"].done
+        return promoted_in(self.promoted_file) if is_done else None
+
+    def settings_of(self, stage: str) -> dict[str, Any]:
+        """What a stage is trained by; of one whose promotion is to come, about so."""
+        base = None
+        if "promote" in self.study.stages:
+            base = self.promoted.settings if self.promoted is not None else expected(self.study, self.file)
+        return trained_by(self.study, stage, base, self.keys)
+
+    def architecture_of(self, stage: str) -> ArchitectureConfig:
+        """What a stage trains; where a promotion decides and is to come, the base of the space that is searched."""
+        if stage == "teacher":
+            return architecture(str(self.study.stage(stage).architecture))
+        if (named := self.study.stage("train").architecture) is not None:
+            return architecture(named)
+        if self.promoted is not None:
+            return architecture(str(self.promoted_file))
+        return architecture(str(read_study("search_spaces", self.sweep.space)["base"]))
+
+    # the stages
+
+    @cached_property
+    def sweep(self) -> SweepStudy:
+        return sweep_of(self.study, self.file)
+
+    @cached_property
+    def search_name(self) -> str:
+        """Of the sweep: what is another search has another name, since a study holds one."""
+        content = searched(self.study)
+        settings = {key: each for key, each in content["settings"].items() if key.split(".")[0] not in OF_MACHINE}
+        what = {name: content.get(name) for name in OF_SEARCH} | {"settings": settings}
+        space = read_study("search_spaces", str(content["space"]))
+        return f"{self.name}-search-{fingerprint(to_plain({**what, 'space': space}), schema='chain-1')[:DIGITS]}"
+
+    def _search(self) -> Looked:
+        path, definition = self.folder / f"{self.search_name}.yaml", self.sweep
+        content = {name: value for name, value in searched(self.study).items() if value is not None}
+        head = f"# The search of the chain {self.name}: `harness sweep THIS_FILE` goes on with it.\n"
+        stored = read_stored(study_folder(self.out, self.search_name), self.search_name)
+        seeds = None if definition.finalists is None else definition.finalists.seeds
+        step = Step(
+            words=("sweep", str(path), self._out),
+            done=stored is not None and is_over(stored, definition.trials, seeds),
+            files={path: head + write_yaml(content, flow=None)},
+            study=self.search_name,
+            edited=self._other_searches() if stored is None else (),
+        )
+        return Looked(steps=(step,))
+
+    def _other_searches(self) -> tuple[str, ...]:
+        others = sorted(path.stem for path in self.folder.glob(f"{self.name}-search-*.yaml"))
+        return (f"it is another search than {', '.join(others)}",) if others else ()
+
+    def _promote(self) -> Looked:
+        own, path = self.study.stage("promote"), self.promoted_file
+        limits = [f"{name}={most:g}" for name, most in own.at_most.items()]
+        flags = [("--rule", own.rule), ("--score", own.score), ("--cost", own.cost)]
+        words = [word for flag, value in flags if value is not None for word in (flag, str(value))]
+        at_most = ["--at-most", *limits] if limits else []
+        chosen = self._chosen()
+        origin = promoted_in(path).origin if path.is_file() else None
+        is_that = origin is not None and chosen is not None and origin.trial == chosen
+        step = Step(
+            words=("promote", self.search_name, *words, "--to", str(path), self._out, *at_most),
+            done=is_that,
+            old=path if path.is_file() and not is_that else None,
+            edited=(f"{path.name} was of trial {origin.trial}",) if origin is not None and not is_that else (),
+        )
+        return Looked(steps=(step,))
+
+    def _chosen(self) -> str | None:
+        """The trial that the rule chooses now; None where the search has none yet. UserError of a rule that cannot."""
+        if "search" not in self.looked or not (study_folder(self.out, self.search_name)).is_dir():
+            return None
+        own = self.study.stage("promote")
+        try:
+            contest = contest_of(self.out, self.search_name, candidates(self.out, self.search_name))
+        except UserError:  # `harness promote` says it
+            return None
+        return by_rule(contest, own.rule, own.score, own.cost, own.at_most).chosen.record.key
+
+    def _training(self, stage: str) -> Looked:
+        looked = self._trained(stage)
+        return replace(looked, steps=(*looked.steps, *self._pictures(stage)))
+
+    def _trained(self, stage: str) -> Looked:
+        """Its file and its trials."""
+        settings, config = self.settings_of(stage), self.architecture_of(stage)
+        path, origin = self.file_of(stage), Origin(fingerprint=config.fingerprint, study=self.name, name=stage)
+        if stage == "train" and self.promoted is not None and self.promoted.origin is not None:
+            origin = self.promoted.origin
+        head = [
+            f"Stage {stage} of the chain {self.name}, which writes this file again when it is edited; a copy is yours",
+            "`harness train THIS_FILE` trains it by the settings below",
+        ]
+        text = written(origin, settings, to_plain(config), head)
+        specs = self._specs(stage, settings, config, origin) if self._is_known(settings) else []
+        done = bool(specs) and all(finished(spec) is not None for spec in specs)
+        step = Step(
+            words=("train", str(path), self._out),
+            done=done,
+            files={path: text},
+            study=f"{TRAINING}{path.stem}",
+            edited=() if done else _edits(path, settings, config),
+        )
+        composed = settings_of((), {**DEFAULTS, **settings, "out": str(self.out)})
+        keys = {spec.seed: spec.key for spec in specs}
+        self.looked[stage] = Looked(steps=(step,), keys=keys, settings=composed)
+        return self.looked[stage]
+
+    def _is_known(self, settings: Mapping[str, Any]) -> bool:
+        """Whether no name in them is of a trial to come, nor the architecture of a promotion to come."""
+        is_promoted = "promote" not in self.study.stages or self.promoted is not None
+        names = (settings.get("initial"), settings.get("objective.teacher.name"))
+        return is_promoted and KEY not in names and all(map(self._is_there, names))
+
+    def _is_there(self, name: object) -> bool:
+        """Not a key of a trial of this chain that is still to be trained."""
+        if name not in self.keys.values():
+            return True
+        record = self.store.trial(str(name))
+        return record is not None and WEIGHTS in record.artifacts
+
+    def _specs(
+        self, stage: str, settings: Mapping[str, Any], config: ArchitectureConfig, origin: Origin
+    ) -> list[TrialSpec]:
+        asked = f"{stage} {config.fingerprint} {canonical_json(settings)}"
+        if asked not in self._known_specs:
+            prepared = prepare(settings_of([self._out], {**DEFAULTS, **settings}))
+            name = self.file_of(stage).stem
+            self._known_specs[asked] = specs_of(prepared, name, config, unedited(origin, config))
+        return self._known_specs[asked]
+
+    def file_of(self, stage: str) -> Path:
+        return self.folder / f"{self.name}-{stage.replace('_', '-')}.yaml"
+
+    def _few_steps(self) -> Looked:
+        looked = self._trained("few_steps")
+        own, before = looked.settings, self.looked[self.before("few_steps")].settings
+        assert own is not None
+        assert before is not None
+        scores = [self._scores(stage, own, before) for stage in (self.before("few_steps"), "few_steps")]
+        also = [*self._pictures("few_steps"), *self._pictures(self.before("few_steps"), own.sampling), *scores]
+        return replace(looked, steps=(*looked.steps, *also))
+
+    def before(self, stage: str) -> str:
+        """The trained stage that it is compared with."""
+        trained = [each for each in self.study.trained if each != "teacher"]
+        return trained[trained.index(stage) - 1] if stage in trained[1:] else ""
+
+    def _scores(self, stage: str, own: Settings, before: Settings) -> Step:
+        """A network's scores at the student's steps, and at those of the one before it."""
+        at = self.study.stage("few_steps").scored_at
+        if at is None:
+            steps = tuple(dict.fromkeys((own.sampling.steps, before.sampling.steps)))
+            guidance = tuple(dict.fromkeys((1.0, before.sampling.guidance_scale)))
+            solvers: tuple[str, ...] = (own.sampling.solver,)
+        else:
+            steps, guidance, solvers = at.steps, at.guidance, at.solvers
+        path = {"solver": solvers[0], "times": own.sampling.times, "shift": own.sampling.shift}
+        key, settings = self.keys.get(stage, KEY), self.settings_of(stage)
+        words = (
+            *("evaluate", key, "--steps", *map(str, steps), "--guidance", *(f"{scale:g}" for scale in guidance)),
+            *words_of({f"sampling.{name}": value for name, value in path.items()}, ("sampling",)),
+            *words_of(settings, SAMPLED_BY),
+            self._out,
+        )
+        asked = sampling_grid(replace(own.sampling, **path), guidance, steps)  # type: ignore[arg-type]
+        return Step(words=words, done=key != KEY and self._are_scored(key, asked))
+
+    def _are_scored(self, key: str, asked: Iterable[SamplingConfig]) -> bool:
+        """Whether the store has a score of that trial at each of these settings of sampling."""
+        of_trial = [each for each in self.store.measurements("score") if each.settings.get("trial") == key]
+        stored = [each.settings["sampling"] for each in of_trial if "average" not in each.settings]
+        return all(identity(config) in stored for config in asked)
+
+    def _pictures(self, stage: str, sampling: SamplingConfig | None = None) -> list[Step]:
+        """Samples of the first seed, of its own sampling or another."""
+        if stage not in TRAINED or stage == "teacher" or not self.study.pictures:
+            return []
+        key, suffix = self.keys.get(stage, KEY), ""
+        words: list[str] = []
+        if sampling is not None:
+            told: Any = to_plain(sampling)
+            names = ("solver", "steps", "times", "shift", "guidance_scale")
+            words = words_of({f"sampling.{name}": told[name] for name in names}, ("sampling",))
+            suffix = f"-{sampling.steps}-steps"
+        path = self.folder / f"{self.name}-{stage.replace('_', '-')}-{key}{suffix}.png"
+        return [
+            Step(
+                words=(
+                    *("sample", key, "--count", str(self.study.pictures), "--to", str(path)),
+                    *words,
+                    *words_of(self.settings_of(stage), SAMPLED_BY),
+                    self._out,
+                ),
+                done=path.is_file(),
+            )
+        ]
+
+    def _export(self) -> Looked:
+        own = self.study.stage("export")
+        flags = {"--target": own.target, "--layout": own.layout, "--bits": own.bits}
+        words = [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
+        words += ["--parity"] * own.parity
+        steps = [self._printed("export", "", (self._weights(self.study.last), *words))]
+        if "decoder" in self.study.stages:
+            name = self.study.stage("decoder").architecture
+            steps.append(self._printed("export", "-decoder", (name, *self._latent, *words)))
+        return Looked(steps=tuple(steps))
+
+    def _printed(self, verb: str, of: str, words: tuple[str, ...]) -> Step:
+        """An export, and what it says in JSON."""
+        digits = fingerprint([verb, *words], schema="chain-1")[:DIGITS]
+        output = self.folder / f"{self.name}-{verb}{of}-{digits}.json"
+        package = self.folder / f"{self.name}{of}-{digits}.mlpackage"
+        return Step(
+            words=(verb, *words, "--to", str(package), "--json"),
+            done=output.is_file() and package.is_dir(),
+            output=output,
+        )
+
+    def _total(self) -> Looked:
+        """Told anew each time: a phone may have answered since."""
+        own: Total = self.study.stage("total")
+        steps = tuple(dict.fromkeys((*self.passes.values(), *own.steps)))
+        decoder = ("--decoder", self.study.stage("decoder").architecture) if "decoder" in self.study.stages else ()
+        return Looked(
+            steps=tuple(
+                Step(
+                    words=(
+                        *("latency", "total", self._weights(self.study.last), *decoder, "--steps", *map(str, steps)),
+                        *("--chip", chip, "--json", self._out),
+                    ),
+                    output=self.folder / f"{self.name}-total-{chip.replace(' ', '-')}.json",
+                )
+                for chip in own.chips
+            )
+        )
+
+    @property
+    def passes(self) -> dict[str, int]:
+        """Trained stage -> passes of its network for a sample, guidance among them."""
+        known = {stage: self.looked[stage].settings for stage in self.study.trained if stage in self.looked}
+        return {
+            stage: settings.sampling.evaluations
+            for stage, settings in known.items()
+            if settings is not None and stage != "teacher"
+        }
+
+    def _weights(self, stage: str) -> str:
+        return str(self.store.artifact(self.keys.get(stage, KEY), WEIGHTS))
+
+    @property
+    def _latent(self) -> tuple[str, ...]:
+        record = self.record(self.study.last)
+        return ("--latent", str(record.trained_latent)) if record is not None else ()
+
+    @property
+    def _out(self) -> str:
+        return f"out={self.out}"
+
+
+def is_over(stored: StoredSweep, trials: int, seeds: int | None) -> bool:
+    """Whether the search has nothing left to do, as far as is told without its space: all candidates ended, and the
+    finalists' trainings, if there are to be some. Where that is not told, its command says it, in seconds."""
+    trained = [each for each in stored.candidates if each.levels]
+    if len(trained) < trials or any(each.state == "running" for each in trained):
+        return False
+    if seeds is None:
+        return True
+    return bool(stored.rescored) and all(
+        len(scores) >= seeds and not any(score.running for score in scores) for scores in stored.rescored.values()
+    )
+
+
+def _edits(path: Path, settings: Mapping[str, Any], config: ArchitectureConfig) -> tuple[str, ...]:
+    """In what a training's file, as it stands, is otherwise than these settings and this architecture; none where there
+    is no file."""
+    if not path.is_file():
+        return ()
+    try:
+        before = promoted_in(path)
+    except UserError:
+        return (f"{path.name} cannot be read",)
+    changed = [str(each) for each in differences(dict(before.settings), to_plain(settings))]
+    other = before.origin is not None and before.origin.fingerprint != config.fingerprint
+    return (*changed, *(["another architecture"] if other else []))

@@ -1,0 +1,89 @@
+"""The top of a chain's page: what each stage bought, what it cost, and what is still to come."""
+
+from collections.abc import Iterable, Sequence
+
+from harness.records.chain_summary import ChainSummary
+from harness.reporting.entries import score_column
+from harness.reporting.format import duration, inside, listed, number
+from harness.reporting.section import Content, Frames, Section
+from harness.reporting.sections.provenance import facts_of
+from harness.reporting.sections.summary import Line
+from harness.reporting.stage_differences import Difference, differences, measured
+
+TEMPLATE = """
+{% from "macros.html.j2" import facts_list %}
+{% for line in lines if line.kind == "warning" %}
+<p class="warning"><b>{{ line.lead }}:</b> {{ line.text }}</p>
+{% endfor %}
+<div class="answer">
+{% for line in lines if line.kind == "result" %}
+<p><b>{{ line.lead }}:</b> {{ line.text }}</p>
+{% endfor %}
+</div>
+{{ facts_list(facts) }}
+{% if scale_note %}
+<p class="scale"><b>Scale.</b> {{ scale_note }}</p>
+{% endif %}
+"""
+
+
+def content(frames: Frames) -> Content | None:
+    if (chain := frames.study.chain) is None:
+        return None
+    lines = [*_warnings(chain), *_bought(frames, chain), *_phone(chain)]
+    facts = [*facts_of(frames), ("In all", duration(sum(run.seconds for run in chain.runs)))]
+    return Content(context={"lines": lines, "facts": facts, "scale_note": frames.definition.scale_note})
+
+
+def _warnings(chain: ChainSummary) -> Iterable[Line]:
+    if left := [run.name for run in chain.runs if not run.done]:
+        yield Line(lead="Not finished", text=f"still to come: {listed(left)}.", kind="warning")
+
+
+def _bought(frames: Frames, chain: ChainSummary) -> Iterable[Line]:
+    """A line for each network, of the page's first score."""
+    column = score_column(frames)
+    if column is None:
+        return
+    title, by_network = inside(column.title), differences(frames, column.quantity)
+    if by_network:
+        text = "; ".join(f"{frames.study.titles[name]}: {_in_short(each)}" for name, each in by_network.items())
+        yield Line(lead="In short", text=f"what each stage bought in {title}. {text}.")
+    for network in chain.networks:
+        score = measured(frames, network.name, column.quantity)
+        if score is None:
+            continue
+        value = f"{title} {number(score.value)}"
+        several = [_sentence(each) for each in by_network.get(network.name, [])]
+        if network.chosen_among > 1:
+            several.append(f"the best of {network.chosen_among} by one training each, and partly the luckiest")
+        yield Line(lead=network.title, text=f"{'; '.join([value, *several])}.")
+
+
+def _in_short(several: Sequence[Difference]) -> str:
+    """`better than Trained`, `not told from Distilled, sampled alike; worse than ...`."""
+    words = {"better": "better than", "worse": "worse than", "not told": "not told from", "unknown": "not known beside"}
+    return ", ".join(f"{words[each.told]} {each.against}" for each in several)
+
+
+def _sentence(difference: Difference) -> str:
+    """`−0.0120 (−0.0200 to −0.0040) from Trained: better`."""
+    if difference.told == "unknown":
+        return f"its difference from {difference.against} is not known: {difference.why}"
+    return f"{difference.shown} from {difference.against}: {difference.told}"
+
+
+def _phone(chain: ChainSummary) -> Iterable[Line]:
+    """The last network's picture on the first chip."""
+    if not chain.totals:
+        return
+    total, last = chain.totals[0], chain.networks[-1]
+    line = next((each for each in total["totals"] if each["steps"] == last.passes), None)
+    if line is not None and line["latency_ms"] is not None:
+        text = f"a picture takes {number(float(line['latency_ms']), 'ms')} on the {total['chip']}, {line['kind']}"
+        yield Line(lead="On the phone", text=f"{text}, in {last.passes} passes of its network.")
+
+
+SECTION = Section(
+    name="chain_summary", title="Summary", template=TEMPLATE, content=content, kinds=("chain",), place="header"
+)

@@ -1,0 +1,159 @@
+"""A chain's stages under each other: each network's scores, what they are more or less than the one before, and what
+it cost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.records.chain_summary import ChainSummary, Cost, StageNetwork
+from harness.records.quantity import Measured
+from harness.reporting.cells import Text, exact
+from harness.reporting.definition import Column
+from harness.reporting.format import duration, number
+from harness.reporting.section import Content, Frames, Section
+from harness.reporting.stage_differences import FEW, Difference, differences, measured, scored_before
+
+TEMPLATE = """
+{% from "macros.html.j2" import piece %}
+<div class="wide"><table class="ladder stages">
+<thead><tr><th scope="col">Stage</th>{% for title in scores %}<th scope="col">{{ title }}</th>{% endfor %}
+<th scope="col">Sampled in</th><th scope="col">Steps</th><th scope="col">Training<small>from step 0</small></th>
+<th scope="col">Processor</th><th scope="col">FLOP</th></tr></thead><tbody>
+{% for row in rows %}
+<tr data-stage="{{ row.name }}"><th scope="row"><span class="title">{{ row.title }}</span>
+<span class="name">{{ row.note }}</span></th>
+{% for cell in row.cells %}<td>{% if cell.value %}{{ piece(cell.value) }}{% endif %}
+{% if cell.interval %}<span class="spread">{{ cell.interval }}</span>{% endif %}
+{% if cell.seeds %}<span class="spread">{{ cell.seeds }}</span>{% endif %}
+{% for one in cell.differences %}<span class="spread" title="{{ one.why }}" data-difference="{{ one.against }}"
+data-told="{{ one.told }}" data-value="{{ one.value if one.value is not none else '' }}"
+data-low="{{ one.low if one.low is not none else '' }}"
+data-high="{{ one.high if one.high is not none else '' }}">{% if one.told != "unknown" %}<b>{{ one.told }}</b>, {% endif %}{{ one.shown }} from
+{{ one.against }}</span>{% endfor %}</td>{% endfor %}
+<td>{{ row.sampling }}{% if row.passes %}<span class="spread">{{ row.passes }} passes a picture</span>{% endif %}</td>
+<td>{{ row.steps }}</td><td>{{ row.training }}</td><td>{{ row.processor }}</td><td>{{ row.flops }}</td></tr>
+{% endfor %}
+</tbody></table></div>
+<p class="scale">A score: its value and interval, of the samples' noise; over several seeds the mean, with their range. A
+difference stands with the 95% interval of that comparison alone{{ noise }}. "Not told": it holds 0. Times and FLOP are
+of a training from its step 0, whichever stage made the first of them; a search's are of all that it trained.</p>
+"""
+ONE_SEED = (
+    ", of the samples' noise alone: both networks' samples begin with the same noise, and another training would differ "
+    "by more"
+)
+SEVERAL = ", of the noise over seeds, paired by seed"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    value: Text | None = None
+    interval: str = ""
+    seeds: str = ""
+    differences: Sequence[Difference] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    name: str
+    title: str
+    note: str
+    cells: Sequence[Cell]
+    sampling: str
+    passes: int
+    steps: str
+    training: str
+    processor: str
+    flops: str
+
+
+def content(frames: Frames) -> Content | None:
+    if (chain := frames.study.chain) is None:
+        return None
+    columns = [column for column in frames.columns if column.spread == "seeds"]
+    apart = {column.quantity: differences(frames, column.quantity) for column in columns}
+    rows = [*_search(chain, columns)]
+    for network in chain.networks:
+        if network.name == FEW:
+            rows += _sampled_alike(frames, chain, network, columns)
+        cells = [
+            _cell(frames, network.name, column, apart[column.quantity].get(network.name, ())) for column in columns
+        ]
+        rows.append(_row(network, cells))
+    several = len(frames.study.seeds) > 1
+    titles = [column.title for column in columns]
+    return Content(context={"rows": rows, "scores": titles, "noise": SEVERAL if several else ONE_SEED})
+
+
+def _search(chain: ChainSummary, columns: Sequence[Column]) -> list[Row]:
+    if chain.search is None or chain.search_cost is None:
+        return []
+    trainings = chain.search_cost.trainings
+    note = f"{trainings} training{'s' if trainings != 1 else ''} of {len(chain.search.candidates)} candidates"
+    return [_of_cost("search_all", "Search", note, [Cell() for _ in columns], chain.search_cost)]
+
+
+def _row(network: StageNetwork, cells: Sequence[Cell]) -> Row:
+    note = f"the best of {network.chosen_among}, by this score" if network.chosen_among > 1 else ""
+    row = _of_cost(network.name, network.title, note or network.name, cells, network.cost)
+    return Row(**{**_fields(row), "sampling": network.sampling, "passes": network.passes})
+
+
+def _fields(row: Row) -> dict[str, object]:
+    return {name: getattr(row, name) for name in Row.__slots__}
+
+
+def _of_cost(name: str, title: str, note: str, cells: Sequence[Cell], cost: Cost) -> Row:
+    processor = f"{number(cost.cpu_seconds / 3600, 'h')}" if cost.cpu_seconds else ""
+    gpu = f"{number(cost.gpu_seconds / 3600, 'GPU-h')}" if cost.gpu_seconds else ""
+    return Row(
+        name=name,
+        title=title,
+        note=note,
+        cells=cells,
+        sampling="",
+        passes=0,
+        steps=f"{cost.steps:,}" if cost.steps else "",
+        training=duration(cost.train_seconds) if cost.train_seconds else "",
+        processor=", ".join(filter(None, (processor, gpu))),
+        flops=number(int(cost.flops)) if cost.flops else "",
+    )
+
+
+def _cell(frames: Frames, name: str, column: Column, apart: Sequence[Difference]) -> Cell:
+    estimate, score = frames.estimates[name, column.quantity], measured(frames, name, column.quantity)
+    if estimate.value is None or score is None:
+        return Cell()
+    seeds = ""
+    if len(estimate.values) > 1:
+        low, high = estimate.seed_range
+        seeds = f"{len(estimate.values)} seeds: {number(low)} to {number(high)}"
+    data = {"subject": name, "quantity": column.quantity, "seed": "all", "kind": "measured"}
+    data |= {"value": exact(estimate.value), "low": exact(score.low), "high": exact(score.high)}
+    value = Text(kind="measured", text=number(estimate.value, estimate.unit), data=data, hint=estimate.note)
+    return Cell(value=value, interval=_interval(score), seeds=seeds, differences=apart)
+
+
+def _interval(score: Measured) -> str:
+    return "" if score.low is None or score.high is None else f"{number(score.low)} to {number(score.high)}"
+
+
+def _sampled_alike(frames: Frames, chain: ChainSummary, network: StageNetwork, columns: Sequence[Column]) -> list[Row]:
+    """The network before, sampled in the few steps of this one."""
+    score = scored_before(frames, chain, network)
+    if score is None or network.before is None:
+        return []
+    cells = []
+    for column in columns:
+        known = score.quantities.get(column.quantity)
+        if not isinstance(known, Measured):
+            cells.append(Cell())
+            continue
+        data = {"measurement": score.key, "quantity": column.quantity, "kind": "measured", "value": exact(known.value)}
+        text = Text(kind="measured", text=number(known.value, known.unit), data=data)
+        cells.append(Cell(value=text, interval=_interval(known)))
+    title = f"{frames.study.titles[network.before]}, sampled alike"
+    row = _of_cost("sampled_alike", title, "not trained for it", cells, Cost())
+    return [Row(**{**_fields(row), "sampling": network.sampling, "passes": network.passes})]  # type: ignore[arg-type]
+
+
+SECTION = Section(name="stages", title="Stages", template=TEMPLATE, content=content, kinds=("chain",))

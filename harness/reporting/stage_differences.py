@@ -1,0 +1,147 @@
+"""What a stage of a chain bought: its network's score less that of the one before it, with an interval.
+
+Several seeds   one noise for all networks, paired by seed (`harness.measure.statistics`)
+One seed        both networks' samples begin with the same noise and are asked for the same classes, so that what they
+                share cancels: the interval is that of the samples' noise alone, and another training would differ by
+                more
+
+A network that samples in few steps is held against the one before it twice: sampled in the same few steps, by a score
+of `harness evaluate`, and sampled as that one is usually. `not told` is where the interval holds 0.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from harness.measure.statistics import Noise, noise_of, sampling_difference
+from harness.records.chain_summary import ChainSummary, StageNetwork
+from harness.records.errors import UserError
+from harness.records.quantities import more_is_better
+from harness.records.quantity import Measured
+from harness.records.record import Measurement
+from harness.reporting.format import signed
+from harness.reporting.section import Frames
+
+Told: TypeAlias = Literal["better", "worse", "not told", "unknown"]
+FEW = "few_steps"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    against: str  # "Trained", "Distilled, in the same 4 steps"
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    told: Told = "unknown"
+    why: str = ""  # of an unknown one; else what its interval is of
+
+    @property
+    def shown(self) -> str:
+        if self.value is None:
+            return "not known"
+        if self.low is None or self.high is None:
+            return f"{signed(self.value)}, without an interval,"
+        return f"{signed(self.value)} ({signed(self.low)} to {signed(self.high)})"
+
+
+def differences(frames: Frames, quantity: str) -> dict[str, list[Difference]]:
+    """Network -> its differences in this score."""
+    chain = frames.study.chain
+    assert chain is not None
+    titles, noise = frames.study.titles, noise_over_seeds(frames, quantity)
+    found: dict[str, list[Difference]] = {}
+    for network in chain.networks:
+        if network.before is None or network.before not in titles:
+            continue
+        several: list[Difference] = []
+        if network.name == FEW:
+            several += _in_the_same_steps(frames, chain, network, quantity)
+        several.append(_between(frames, network, quantity, noise))
+        found[network.name] = several
+    return found
+
+
+def noise_over_seeds(frames: Frames, quantity: str) -> Noise | None:
+    """None with one seed."""
+    scores: dict[str, dict[int, float]] = {}
+    for row in frames.readings:
+        if row.quantity == quantity and row.kind == "measured" and row.value is not None and row.seed is not None:
+            scores.setdefault(row.subject, {})[row.seed] = row.value
+    return noise_of(scores)
+
+
+def measured(frames: Frames, name: str, quantity: str) -> Measured | None:
+    """The first seed's score of a network."""
+    records = [record for (subject, _), record in frames.records.items() if subject == name and record is not None]
+    score = records[0].quantities.get(quantity) if records else None
+    return score if isinstance(score, Measured) else None
+
+
+def scored_before(frames: Frames, chain: ChainSummary, network: StageNetwork) -> Measurement | None:
+    """The stored score of the network before, sampled as this one is."""
+    key = next((each for name, seeds in _trials(frames) if name == network.before for each in seeds.values()), None)
+    alike = [each for each in frames.scores() if each.settings.get("trial") == key and _is_like(each, chain.few_steps)]
+    return next((each for each in alike if "average" not in each.settings), None)
+
+
+def _trials(frames: Frames) -> Iterable[tuple[str, Mapping[int, str]]]:
+    return ((subject.name, subject.trials) for subject in frames.study.subjects)
+
+
+def _is_like(score: Measurement, sampling: Mapping[str, Any]) -> bool:
+    asked = {name: list(value) if isinstance(value, tuple) else value for name, value in sampling.items()}
+    return dict(score.settings.get("sampling", {})) == asked
+
+
+def _in_the_same_steps(
+    frames: Frames, chain: ChainSummary, network: StageNetwork, quantity: str
+) -> Iterable[Difference]:
+    assert network.before is not None
+    name = f"{frames.study.titles[network.before]}, sampled alike"
+    score = scored_before(frames, chain, network)
+    other = None if score is None else score.quantities.get(quantity)
+    if not isinstance(other, Measured):
+        yield Difference(against=name, why="no such score of it is stored")
+        return
+    yield _of_samples(name, measured(frames, network.name, quantity), other, quantity)
+
+
+def _between(frames: Frames, network: StageNetwork, quantity: str, noise: Noise | None) -> Difference:
+    assert network.before is not None
+    name = frames.study.titles[network.before]
+    if network.name == FEW:
+        before = next(each for each in frames.study.chain.networks if each.name == network.before)  # type: ignore[union-attr]
+        name = f"{name}, in its own {before.sampling}"
+    if noise is not None and {network.name, network.before} <= set(noise.groups):
+        found = noise.compare(network.name, network.before)
+        told = _told(found.low, found.high, quantity)
+        return Difference(
+            against=name, value=found.difference, low=found.low, high=found.high, told=told, why=noise.sentence
+        )
+    return _of_samples(
+        name, measured(frames, network.name, quantity), measured(frames, network.before, quantity), quantity
+    )
+
+
+def _of_samples(name: str, own: Measured | None, other: Measured | None, quantity: str) -> Difference:
+    if own is None or other is None:
+        return Difference(against=name, why="one of them has no such score")
+    try:
+        found = sampling_difference(own, other)
+    except UserError as error:
+        return Difference(against=name, value=own.value - other.value, why=str(error))
+    why = "the samples' noise alone, of one training each: another training would differ by more"
+    return Difference(
+        against=name,
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        told=_told(found.low, found.high, quantity),
+        why=why,
+    )
+
+
+def _told(low: float, high: float, quantity: str) -> Told:
+    if low <= 0 <= high:
+        return "not told"
+    return "better" if (low > 0) == more_is_better(quantity) else "worse"

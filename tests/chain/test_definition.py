@@ -1,0 +1,163 @@
+"""A chain's YAML: what is wrong with any stage is one sentence, before anything runs."""
+
+from pathlib import Path
+
+import pytest
+from tiny_chain import STAGES, chain, lay_out
+from tiny_study import ABLATION, write_yaml
+
+from harness.chain.definition import STAGES as KNOWN
+from harness.chain.definition import chain_study
+from harness.chain.settings import searched, trained_by, words_of
+from harness.cli import main
+from harness.trials.compose import parsed
+from harness.trials.settings import settings_of
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, cache):
+    monkeypatch.chdir(tmp_path)
+
+    def lay(content=None):
+        lay_out(tmp_path, cache, content)
+        return tmp_path
+
+    return lay
+
+
+def without(*names: str, **changed):
+    return chain(*(name for name in STAGES if name not in names), **changed)
+
+
+def turned():
+    content = chain()
+    return {**content, "stages": dict(reversed(content["stages"].items()))}
+
+
+WRONG = [
+    ({"stages": {}}, (), "a chain has stages, of search, promote, teacher"),
+    ({"stages": {"serch": None}}, (), "unknown stage 'serch'; choose one of: search"),
+    (turned(), (), "stages come in this order: search, promote"),
+    (without("teacher"), (), "stage distil learns from a teacher, and there is none; add stage teacher"),
+    (without("train"), (), "stage distil goes on from stage train, and there is none"),
+    (without("promote"), (), "stage promote says which is trained"),
+    (without("search"), (), "stage promote goes on from stage search"),
+    (without("search", "promote"), (), "stage train trains what stage promote chooses, or an architecture"),
+    (chain(train={"architecture": "sdxl"}), (), "stage train is given two architectures, sdxl and the promoted one"),
+    (chain(teacher=None), (), "stage teacher trains an architecture that it names"),
+    (chain(promote={"rule": "luck"}), (), "unknown value for 'promote.rule': 'luck'"),
+    (chain(promote={"rule": "limit"}), (), "at_most goes with rule: limit"),
+    (chain(search={"trials": 3}), (), "stage search is a sweep, search: {sweep: laptop}"),
+    (chain(total={"chips": "A17 Pro"}), (), "unknown setting 'total.chips'; choose one of: total.chip"),
+    ({**chain(), "stage": 1}, (), "unknown setting 'stage'"),
+    (chain(), ("decoder.architecture=decoder/tiny",), "says something of stage decoder, and this chain has none"),
+    (chain(), ("--until", "decoder"), "--until decoder: this chain has no such stage"),
+    (chain(), ("--until", "end"), "unknown stage 'end'"),
+]
+"""What the YAML alone tells."""
+LATER = [
+    (chain(few_steps={"settings": {"objective.steps": 0}}), "stage few_steps: objective.steps must be at least 1"),
+    (chain(distil={"settings": {"recipe.stepz": 5}}), "stage distil: unknown setting 'recipe.stepz'"),
+    (chain(search={**STAGES["search"], "objectives": {"kidd": "minimize"}}), "stage search: unknown objective 'kidd'"),
+    (chain(search={**STAGES["search"], "space": "nowhere"}), "stage search: unknown name in search_spaces/: 'nowhere'"),
+    (chain(teacher={"architecture": "laptop/techer"}), "stage teacher: unknown architecture 'laptop/techer'"),
+    (chain(export={"bits": 5}), "stage export: "),
+    (chain(total={"chip": "A1"}), "stage total: "),
+    ({**chain(), "stages": {**{k: STAGES[k] for k in list(STAGES)[:6]}, "decoder": None}}, "has no latents"),
+]
+"""What a stage's settings tell."""
+
+
+@pytest.mark.parametrize(("content", "more", "says"), WRONG, ids=[says[:40] for *_, says in WRONG])
+def test_a_wrong_yaml_is_one_sentence(place, refusal, content, more, says):
+    place(content)
+    assert says in refusal("chain", "tiny", *more)
+
+
+@pytest.mark.parametrize(("content", "says"), LATER, ids=[says[:40] for _, says in LATER])
+def test_a_later_stage_is_refused_before_the_first_begins(place, refusal, content, says):
+    folder = place(content)
+    assert says in refusal("chain", "tiny")
+    assert not (folder / "runs" / "chains").exists()
+
+
+def test_another_study_is_no_chain(place, refusal):
+    place()
+    write_yaml(Path("sweeps/other.yaml"), ABLATION)
+    assert "it has no 'stages'; `harness ablate sweeps/other.yaml` runs it" in refusal("chain", "sweeps/other.yaml")
+    assert "unknown name in sweeps/chains/" in refusal("chain", "tyni")
+
+
+def test_what_is_handed_on(place):
+    place()
+    study, _, _ = chain_study("tiny", [])
+    keys = {"teacher": "a" * 16, "train": "b" * 16, "distil": "c" * 16}
+    promoted = {"data": "digits", "recipe.steps": 48, "recipe.learning_rate": 0.5, "sampling.steps": 2}
+    of = {stage: trained_by(study, stage, promoted, keys) for stage in study.trained}
+    assert of["train"]["recipe.steps"] == 8, "its own, not eight times the search's"
+    assert of["train"]["recipe.learning_rate"] == 0.5, "the candidate's"
+    assert of["distil"]["initial"] == "b" * 16
+    assert of["few_steps"]["initial"] == "c" * 16
+    assert {of[stage]["objective.teacher.name"] for stage in ("distil", "few_steps")} == {"a" * 16}
+    assert settings_of((), of["few_steps"]).sampling.solver == "euler"
+    assert "sampling.steps" not in of["few_steps"], "as it is trained for"
+    assert "objective.teacher.name" not in of["teacher"]
+    assert of["distil"]["launcher"] == "debug", "where and how its jobs run is the chain's"
+
+
+def test_the_command_line_has_the_last_word_of_all_stages_or_of_one(place):
+    place()
+    study, _, out = chain_study(
+        "tiny", ["recipe.batch_size=16", "train.recipe.steps=9", "search.trials=5", "out=there"]
+    )
+    assert str(out) == "there"
+    assert searched(study)["trials"] == 5
+    assert searched(study)["settings"]["recipe.batch_size"] == 16
+    of_train = trained_by(study, "train", {}, {})
+    assert (of_train["recipe.steps"], of_train["recipe.batch_size"]) == (9, 16)
+    assert trained_by(study, "teacher", None, {})["recipe.steps"] == 4
+
+
+def test_a_twin_is_of_the_search_alone(place):
+    content = chain()
+    place({**content, "settings": {**content["settings"], "limits.twin.params": 5e8}})
+    study, _, _ = chain_study("tiny", ["search.twin={base: thin_sdxl, latent: 64}"])
+    assert searched(study)["twin"] == {"base": "thin_sdxl", "latent": 64}
+    assert "limits.twin.params" in searched(study)["settings"]
+    assert "limits.twin.params" not in trained_by(study, "train", None, {})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        1,
+        0.5,
+        True,
+        None,
+        "digits",
+        "a photo, of {}",
+        "12",
+        "true",
+        [1, 2],
+        ["a", "b c"],
+        {"kind": "x", "n": [1]},
+        "~/x",
+    ],
+)
+def test_a_setting_is_written_as_a_command_line_reads_it(value):
+    (word,) = words_of({"data.path" if value == "~/x" else "data.kind": value}, ["data"])
+    read = next(iter(parsed([word]).values()))
+    assert read == value or str(value).startswith("~")
+
+
+def test_a_dry_run_shows_every_stage_and_writes_nothing(place, capsys):
+    folder = place()
+    assert main(["chain", "tiny", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert all(f", {stage}" in said for stage in STAGES)
+    assert "harness latency total runs/store/artifacts/KEY/ema.safetensors --steps" in said
+    assert [path.name for path in (folder / "runs").iterdir()] == ["cache"]
+
+
+def test_the_stages_are_documented_in_their_order():
+    assert list(STAGES) == [name for name in KNOWN if name != "decoder"]
