@@ -36,6 +36,13 @@ class Difference:
     why: str = ""  # of an unknown one; else what its interval is of
 
     @property
+    def data(self) -> dict[str, str]:
+        """Every digit, for a program."""
+        ends = {"value": self.value, "low": self.low, "high": self.high}
+        told = {"difference": self.against, "told": self.told}
+        return told | {name: "" if end is None else repr(end) for name, end in ends.items()}
+
+    @property
     def shown(self) -> str:
         if self.value is None:
             return "not known"

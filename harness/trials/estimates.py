@@ -263,7 +263,8 @@ def _reached(records: Iterable[TrialRecord], *, on_cpu: bool) -> Mapping[str, li
 
 
 def flops_of(record: TrialRecord) -> float | None:
-    """Of a training, from its step 0; None of one that has none, or was not counted at the latent that it trained on."""
+    """Of a training, from its step 0; None where there is none, or it was not counted at the latent that it trained
+    on."""
     macs, recipe = record.quantities.get("macs"), record.protocol.get("recipe")
     forward, at = value_of(macs), getattr(macs, "conditions", {}).get("latent")
     if recipe is None or not forward or at != record.trained_latent:

@@ -20,7 +20,7 @@ from harness.cli import main
 from harness.processes.locks import DRIVER_LOCK, holder, lock_driver
 from harness.records.store import Store
 
-WAIT_S = 300
+WAIT_S = 600
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from harness.reporting.section import Content, Frames, Section
 TEMPLATE = """
 <div class="wide"><table class="plain exports">
 <thead><tr><th scope="col">Network</th><th scope="col">Package</th><th scope="col">Operators</th>
-<th scope="col">Parity in float32</th><th scope="col">Rounded to fp16</th><th scope="col">Known limits it meets</th></tr>
-</thead><tbody>
+<th scope="col">Parity in float32</th><th scope="col">Rounded to fp16</th><th scope="col">Known limits it
+meets</th></tr></thead><tbody>
 {% for row in rows %}
 <tr><th scope="row">{{ row.name }}</th><td>{{ row.size }}</td><td>{{ row.operators }}</td>
 <td data-db="{{ row.float32 }}">{{ row.parity32 }}</td><td data-db="{{ row.float16 }}">{{ row.parity16 }}</td>

@@ -35,9 +35,8 @@ def content(frames: Frames) -> Content | None:
     ]
     decoders = {str(total.get("decoder")) for total in chain.totals if total.get("decoder")}
     behind = f" and one of {decoders.pop()}" if decoders else ", which makes pictures itself"
-    what = (
-        f"Passes of the exported network at a {chain.totals[0]['latent']} x {chain.totals[0]['latent']} latent{behind}."
-    )
+    latent = chain.totals[0]["latent"]
+    what = f"Passes of the exported network at a {latent} x {latent} latent{behind}."
     return Content(context={"rows": rows, "chips": [total["chip"] for total in chain.totals], "what": what})
 
 

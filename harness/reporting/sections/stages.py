@@ -1,8 +1,8 @@
 """A chain's stages under each other: each network's scores, what they are more or less than the one before, and what
 it cost."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from harness.records.chain_summary import ChainSummary, Cost, StageNetwork
 from harness.records.quantity import Measured
@@ -13,7 +13,7 @@ from harness.reporting.section import Content, Frames, Section
 from harness.reporting.stage_differences import FEW, Difference, differences, measured, scored_before
 
 TEMPLATE = """
-{% from "macros.html.j2" import piece %}
+{% from "macros.html.j2" import piece, attributes %}
 <div class="wide"><table class="ladder stages">
 <thead><tr><th scope="col">Stage</th>{% for title in scores %}<th scope="col">{{ title }}</th>{% endfor %}
 <th scope="col">Sampled in</th><th scope="col">Steps</th><th scope="col">Training<small>from step 0</small></th>
@@ -24,22 +24,21 @@ TEMPLATE = """
 {% for cell in row.cells %}<td>{% if cell.value %}{{ piece(cell.value) }}{% endif %}
 {% if cell.interval %}<span class="spread">{{ cell.interval }}</span>{% endif %}
 {% if cell.seeds %}<span class="spread">{{ cell.seeds }}</span>{% endif %}
-{% for one in cell.differences %}<span class="spread" title="{{ one.why }}" data-difference="{{ one.against }}"
-data-told="{{ one.told }}" data-value="{{ one.value if one.value is not none else '' }}"
-data-low="{{ one.low if one.low is not none else '' }}"
-data-high="{{ one.high if one.high is not none else '' }}">{% if one.told != "unknown" %}<b>{{ one.told }}</b>, {% endif %}{{ one.shown }} from
+{% for one in cell.differences %}<span class="spread" title="{{ one.why }}"{{ attributes(one.data) }}>
+{% if one.told != "unknown" %}<b>{{ one.told }}</b>, {% endif %}{{ one.shown }} from
 {{ one.against }}</span>{% endfor %}</td>{% endfor %}
 <td>{{ row.sampling }}{% if row.passes %}<span class="spread">{{ row.passes }} passes a picture</span>{% endif %}</td>
 <td>{{ row.steps }}</td><td>{{ row.training }}</td><td>{{ row.processor }}</td><td>{{ row.flops }}</td></tr>
 {% endfor %}
 </tbody></table></div>
-<p class="scale">A score: its value and interval, of the samples' noise; over several seeds the mean, with their range. A
-difference stands with the 95% interval of that comparison alone{{ noise }}. "Not told": it holds 0. Times and FLOP are
-of a training from its step 0, whichever stage made the first of them; a search's are of all that it trained.</p>
+<p class="scale">A score: its value and interval, of the samples' noise; over several seeds the mean, with their
+range. A difference stands with the 95% interval of that comparison alone{{ noise }}. "Not told": it holds 0. Times and
+FLOP are of a training from its step 0, whichever stage made the first of them; a search's are of all that it
+trained.</p>
 """
 ONE_SEED = (
-    ", of the samples' noise alone: both networks' samples begin with the same noise, and another training would differ "
-    "by more"
+    ", of the samples' noise alone: both networks' samples begin with the same noise, and another training would "
+    "differ by more"
 )
 SEVERAL = ", of the noise over seeds, paired by seed"
 
@@ -95,11 +94,7 @@ def _search(chain: ChainSummary, columns: Sequence[Column]) -> list[Row]:
 def _row(network: StageNetwork, cells: Sequence[Cell]) -> Row:
     note = f"the best of {network.chosen_among}, by this score" if network.chosen_among > 1 else ""
     row = _of_cost(network.name, network.title, note or network.name, cells, network.cost)
-    return Row(**{**_fields(row), "sampling": network.sampling, "passes": network.passes})
-
-
-def _fields(row: Row) -> dict[str, object]:
-    return {name: getattr(row, name) for name in Row.__slots__}
+    return replace(row, sampling=network.sampling, passes=network.passes)
 
 
 def _of_cost(name: str, title: str, note: str, cells: Sequence[Cell], cost: Cost) -> Row:
@@ -119,7 +114,7 @@ def _of_cost(name: str, title: str, note: str, cells: Sequence[Cell], cost: Cost
     )
 
 
-def _cell(frames: Frames, name: str, column: Column, apart: Sequence[Difference]) -> Cell:
+def _cell(frames: Frames, name: str, column: Column, apart: Mapping[str, Sequence[Difference]]) -> Cell:
     estimate, score = frames.estimates[name, column.quantity], measured(frames, name, column.quantity)
     if estimate.value is None or score is None:
         return Cell()
@@ -130,7 +125,7 @@ def _cell(frames: Frames, name: str, column: Column, apart: Sequence[Difference]
     data = {"subject": name, "quantity": column.quantity, "seed": "all", "kind": "measured"}
     data |= {"value": exact(estimate.value), "low": exact(score.low), "high": exact(score.high)}
     value = Text(kind="measured", text=number(estimate.value, estimate.unit), data=data, hint=estimate.note)
-    return Cell(value=value, interval=_interval(score), seeds=seeds, differences=apart)
+    return Cell(value=value, interval=_interval(score), seeds=seeds, differences=apart.get(name, ()))
 
 
 def _interval(score: Measured) -> str:
@@ -153,7 +148,7 @@ def _sampled_alike(frames: Frames, chain: ChainSummary, network: StageNetwork, c
         cells.append(Cell(value=text, interval=_interval(known)))
     title = f"{frames.study.titles[network.before]}, sampled alike"
     row = _of_cost("sampled_alike", title, "not trained for it", cells, Cost())
-    return [Row(**{**_fields(row), "sampling": network.sampling, "passes": network.passes})]  # type: ignore[arg-type]
+    return [replace(row, sampling=network.sampling, passes=network.passes)]
 
 
 SECTION = Section(name="stages", title="Stages", template=TEMPLATE, content=content, kinds=("chain",))
