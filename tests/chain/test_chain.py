@@ -17,6 +17,7 @@ from harness.chain.definition import chain_study
 from harness.chain.runner import StageError, kept, read_log, run_chain
 from harness.chain.stages import Chain
 from harness.cli import main
+from harness.commands.report import chain_report
 from harness.processes.locks import DRIVER_LOCK, holder, lock_driver
 from harness.records.store import Store
 
@@ -70,6 +71,11 @@ def test_a_chain_runs_to_its_end_and_again_only_what_was_edited(place):
     assert objectives == [None, None, "distillation", "step_distillation"]
     (total,) = (json.loads(path.read_text()) for path in done.folder.glob("*total*.json"))
     assert [each["steps"] for each in total["totals"]] == [4, 2]
+    page = chain_report(done, "harness chain tiny").read_text()
+    for record in records.values():
+        assert f'data-value="{record.quantities["kid"].value!r}"' in page
+    assert f'data-value="{float(total["totals"][0]["latency_ms"])!r}"' in page
+    assert page.count("data:image/png;base64,") >= 4, "of three networks, and of one twice"
 
     _, said, verbs = run()
     assert verbs == ["latency"], "a phone may have answered since"

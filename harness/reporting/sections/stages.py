@@ -74,10 +74,7 @@ def content(frames: Frames) -> Content | None:
     for network in chain.networks:
         if network.name == FEW:
             rows += _sampled_alike(frames, chain, network, columns)
-        cells = [
-            _cell(frames, network.name, column, apart[column.quantity].get(network.name, ())) for column in columns
-        ]
-        rows.append(_row(network, cells))
+        rows.append(_row(network, [_cell(frames, network.name, each, apart[each.quantity]) for each in columns]))
     several = len(frames.study.seeds) > 1
     titles = [column.title for column in columns]
     return Content(context={"rows": rows, "scores": titles, "noise": SEVERAL if several else ONE_SEED})

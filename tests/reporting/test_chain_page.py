@@ -1,0 +1,149 @@
+"""The page of a chain: its numbers are the store's, and a difference is told only where its interval leaves out 0."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from harness.measure.statistics import SHARED, noise_of, sampling_difference
+from harness.records.chain_summary import ChainSummary, Cost, StageNetwork, StagePicture, StageRun
+from harness.records.errors import UserError
+from harness.records.quantity import Measured
+from harness.records.record import Measurement, Protocol, TrialRecord
+from harness.records.store import Store
+from harness.reporting.report import checked_definition, write_report
+
+PROTOCOL = {
+    "data": {"kind": "digits", "size": 8},
+    "recipe": {"steps": 100, "batch_size": 8},
+    "sampling": {"solver": "euler", "steps": 10, "guidance_scale": 1.0},
+    "quality": {"samples": 64},
+}
+FEW = {"solver": "euler", "steps": 4, "guidance_scale": 1.0}
+SAME = dict.fromkeys(SHARED, "the same") | {"label": "KID-Eff, N=64"}
+SCORES = {"search": 0.30, "train": 0.20, "distil": 0.199, "few_steps": 0.25}
+NOISE = (0.01, -0.02, 0.015, -0.005)
+
+
+def kid(value: float, apart: float = 0.0) -> Measured:
+    """Whose replicates are those of every other score, but for as much."""
+    replicates = tuple(value + noise + apart * (-1) ** at for at, noise in enumerate(NOISE))
+    return Measured(value=value, unit="1", low=value - 0.05, high=value + 0.05, replicates=replicates, conditions=SAME)
+
+
+def record(name: str, value: float, seed: int = 0) -> TrialRecord:
+    protocol = Protocol(
+        sections={**PROTOCOL, "recipe": {"steps": 100, "batch_size": 8, "learning_rate": list(SCORES).index(name)}}
+    )
+    return TrialRecord(
+        name=name, architecture={}, architecture_fingerprint="a", protocol=protocol.sections,
+        protocol_fingerprint=protocol.fingerprint, seed=seed, state="complete", quantities={"kid": kid(value, 0.002)},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def chain(tmp_path: Path):
+    """A store, and the summary of a chain of four networks in it; `seeds` each."""
+    store = Store(tmp_path / "store")
+
+    def made(seeds=(0,), **scores: float) -> ChainSummary:
+        networks, before = [], None
+        for name, value in (SCORES | scores).items():
+            records = [record(name, value + 0.001 * seed, seed) for seed in seeds]
+            for each in records:
+                store.put(each)
+            keys = {each.seed: each.key for each in records}
+            among = 6 if name == "search" else 0
+            networks.append(StageNetwork(name=name, title=name.title(), trials=keys, before=before, cost=Cost(
+                trainings=1, steps=100, train_seconds=60.0, cpu_seconds=7200.0, flops=1e12), passes=10,
+                sampling="10 steps of euler, no guidance", chosen_among=among))  # fmt: skip
+            before = name
+        distil = networks[2].trials[0]
+        asked = {"trial": distil, "sampling": FEW, "samples": 64, "quality": {"samples": 64}}
+        store.put(Measurement(subject="score", settings=asked, quantities={"kid": kid(0.4)}))
+        return ChainSummary(
+            name="tiny", command="harness chain tiny", summary="", networks=tuple(networks), seeds=tuple(seeds),
+            runs=(StageRun(name="train", commands=("harness train tiny-train.yaml",), done=True, tries=3, failures=2),
+                  StageRun(name="export", commands=("harness export FILE",), done=False)),
+            protocol=PROTOCOL, protocol_fingerprint="p", varied=("recipe", "sampling"), few_steps=FEW,
+            pictures=(StagePicture(title="Trained: ten steps", name="train", content=b"png"),),
+            exports=({"name": "ema", "bytes": 1000, "operators": {"conv": 2}, "findings": [],
+                      "parity": {"float32_db": 80.25, "float16_db": 60.5}},),
+            totals=({"chip": "A17 Pro", "latent": 8, "decoder": None, "totals": [
+                {"steps": 10, "latency_ms": 12.5, "low_ms": 10.0, "high_ms": 15.0, "kind": "predicted"}]},),
+        )  # fmt: skip
+
+    made.store = store
+    return made
+
+
+def page_of(chain, summary) -> str:
+    return write_report(chain.store, summary, {}, None, Path(chain.store.root).parent / "report.html").read_text()
+
+
+def differences_in(page: str) -> list[dict[str, str]]:
+    pieces = re.findall(r'data-difference="([^"]*)" data-told="([^"]*)" data-value="([^"]*)" data-low="([^"]*)"', page)
+    return [dict(zip(("against", "told", "value", "low"), piece, strict=True)) for piece in pieces]
+
+
+def test_every_number_is_the_stores(chain):
+    summary = chain()
+    page = page_of(chain, summary)
+    records = {each.name: chain.store.trial(each.trials[0]) for each in summary.networks}
+    for name, each in records.items():
+        score = each.quantities["kid"]
+        assert f'data-subject="{name}" data-quantity="kid" data-seed="all" data-kind="measured"' in page
+        assert f'data-value="{score.value!r}" data-low="{score.low!r}"' in page
+    found = differences_in(page)
+    assert [each["against"] for each in found] == [
+        "Search", "Train", "Distil, sampled alike", "Distil, in its own 10 steps of euler, no guidance",
+    ]  # fmt: skip
+    pairs = [("train", "search"), ("distil", "train"), None, ("few_steps", "distil")]
+    for shown, pair in zip(found, pairs, strict=True):
+        other = kid(0.4) if pair is None else records[pair[1]].quantities["kid"]
+        own = records["few_steps" if pair is None else pair[0]].quantities["kid"]
+        expected = sampling_difference(own, other)
+        assert (float(shown["value"]), float(shown["low"])) == (expected.value, expected.low)
+    assert 'data-passes="10"' in page
+    assert 'data-kind="predicted" data-value="12.5"' in page
+    assert "80.2 dB" in page
+    assert "3 commands ended" in page
+
+
+def test_what_the_interval_holds_is_not_told(chain):
+    told = [each["told"] for each in differences_in(page_of(chain, chain()))]
+    assert told[:2] == ["better", "better"], "what both samples share cancels: their noise is the same"
+    apart = chain(distil=0.2)
+    assert differences_in(page_of(chain, apart))[1]["told"] == "not told"
+    page = page_of(chain, apart)
+    assert "Distil: not told from Train" in page
+    assert "Few_Steps: better than Distil, sampled alike, worse than Distil, in its own 10 steps" in page
+    assert "the best of 6 by one training each, and partly the luckiest" in page
+    assert "still to come: export" in page
+
+
+def test_several_seeds_tell_by_their_own_spread(chain):
+    summary = chain(seeds=(0, 1, 2))
+    page = page_of(chain, summary)
+    values = {name: {seed: value + 0.001 * seed for seed in (0, 1, 2)} for name, value in SCORES.items()}
+    expected = noise_of(values).compare("train", "search")
+    assert float(differences_in(page)[0]["value"]) == pytest.approx(expected.difference)
+    assert float(differences_in(page)[0]["low"]) == pytest.approx(expected.low)
+    assert "3 seeds: 0.200 to 0.202" in page
+    assert "paired by seed" in page
+
+
+def test_scores_without_replicates_have_no_interval_and_say_so(chain):
+    summary = chain()
+    (train,) = (each.trials[0] for each in summary.networks if each.name == "train")
+    old = chain.store.trial(train)
+    bare = dataclasses.replace(old.quantities["kid"], replicates=())
+    chain.store.put(dataclasses.replace(old, quantities={"kid": bare}))
+    first = differences_in(page_of(chain, summary))[0]
+    assert (first["told"], first["low"]) == ("unknown", "")
+
+
+def test_a_section_of_another_kind_of_study_is_refused():
+    with pytest.raises(UserError, match="unknown section of a chain's report 'ladder'"):
+        checked_definition({"sections": ["ladder"]}, None, "chain")
