@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
 VERB = Verb(
     summary="run a chain: search, promote, train, distil, fewer steps, export; each stage from where it stands",
     name="a chain in sweeps/chains/, or the path of its YAML",
-    example="harness chain digits train.recipe.steps=2000",
+    example="harness chain digits --until train",
     settings="STAGE.SETTING of one stage alone, such as search.trials or train.recipe.steps",
     lists="chains",
     flags=flags,

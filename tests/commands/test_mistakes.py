@@ -86,7 +86,7 @@ TINY_OVERRIDES = [f"{key}={value}".replace(" ", "") for key, value in SETTINGS.i
         ("ablate fig3 data=image_folder", "give data.path=FOLDER"),
         ("data image_folder data.path=/no/such/folder", "/no/such/folder"),
         ("latency queue", "required: FOLDER; `harness latency queue --help`"),
-        ("latency total laptop/thin_sdxl", "required: --decoder, --chip"),
+        ("latency total laptop/thin_sdxl", "required: --chip"),
         ("train laptop/thin_sdxl seeds=[99999999999999999999]", "seeds are different whole numbers"),
         ("train laptop/thin_sdxl out=", "'out' must be a path, not ''"),
         ("measure laptop/thin_sdxl --latent 1000000000", "--latent is 1 to 4096"),
