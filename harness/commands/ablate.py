@@ -16,6 +16,7 @@ from harness.records.record import why
 from harness.records.terminal import table
 
 if TYPE_CHECKING:
+    from harness.diffusion.config import SamplingConfig
     from harness.trials.ablation import Ablation
     from harness.trials.ablation_study import AblationStudy
     from harness.trials.settings import Settings
@@ -99,16 +100,24 @@ def planned_ablation(name: str, overrides: Sequence[str]) -> str:
         submission = submission.replace(str(place), str(Path(out).absolute()))
         estimated = _estimated(job, waiting)
     lines = [table(("rung", "seed", "what becomes of it"), rows), f"{len(waiting)} of {len(rows)} would run"]
-    if (at := study.scored_at) is not None and not settings.count_only:
-        points = len(at.grid(settings.sampling))
-        lines.append(f"each is then scored at {points} settings of sampling, not estimated here: {at}")
-    lines += [*job.remarks, *estimated]
+    lines += [*_then_scored(study, settings), *job.remarks, *estimated]
     return "\n".join([*lines, f"\nhow: {submission}", NOTHING_DONE])
+
+
+def _then_scored(study: AblationStudy, settings: Settings) -> list[str]:
+    if not (grid := _grid(study, settings)):
+        return []
+    return [f"all are then scored at {len(grid)} settings of sampling, where they are not yet: {study.scored_at}"]
+
+
+def _grid(study: AblationStudy, settings: Settings) -> Sequence[SamplingConfig]:
+    return () if study.scored_at is None or settings.count_only else study.scored_at.grid(settings.sampling)
 
 
 def _estimated(job: Ablation, waiting: Sequence[TrialSpec]) -> list[str]:
     """What the trainings take; nothing where there are none."""
     from harness.trials.estimates import Training, lines_of, training_of
+    from harness.trials.spec import store_of
 
     if job.settings.count_only:
         return []
@@ -116,10 +125,9 @@ def _estimated(job: Ablation, waiting: Sequence[TrialSpec]) -> list[str]:
     each: dict[str, Training] = {}
     for spec in waiting:
         teacher = job.prepared_for(spec.name).task.teacher
-        each.setdefault(
-            spec.name, training_of(spec.architecture, latent, spec.settings.recipe, teacher, spec.settings.objective)
-        )
-    return lines_of([each[spec.name] for spec in waiting], job.settings)
+        each.setdefault(spec.name, training_of(spec.architecture, latent, spec.settings, teacher))
+    trainings, grid = [each[spec.name] for spec in waiting], _grid(job.study, job.settings)
+    return lines_of(trainings, job.settings, store_of(job.settings.out).trials(), grid=grid)
 
 
 def _without_data(study: AblationStudy, settings: Settings) -> str:
@@ -127,6 +135,7 @@ def _without_data(study: AblationStudy, settings: Settings) -> str:
     from harness.trials.ablation_study import trainings_of, twins_of
     from harness.trials.estimates import lines_of
     from harness.trials.rehearsal import NOTHING_DONE, rehearse
+    from harness.trials.spec import store_of
 
     rungs = {rung.name: architecture for rung, architecture in study.architecture.architectures()}
     rehearsed = rehearse(settings, rungs, twins=twins_of(study, settings))
@@ -147,8 +156,9 @@ def _without_data(study: AblationStudy, settings: Settings) -> str:
         *rehearsed.about_data,
         table(("rung", "params", f"multiply-adds at {rehearsed.latent}", "what becomes of it"), rows),
         f"{len(trainings)} trainings of {settings.recipe.steps:,} steps, {len(settings.seeds)} a rung",
+        *_then_scored(study, settings),
         *rehearsed.about_limits,
-        *lines_of(trainings, settings),
+        *lines_of(trainings, settings, store_of(settings.out).trials(), grid=_grid(study, settings)),
     ]
     return "\n".join([*lines, NOTHING_DONE])
 

@@ -123,15 +123,16 @@ def planned_training(name: str, config: ArchitectureConfig, settings: Settings) 
     size = f"{one.params / 1e6:.4g} M parameters, {one.macs / 1e9:.4g} G multiply-adds"
     fate = f"as trained, {one.steps:,} steps" if trains else f"at {rehearsed.latent}; count_only trains nothing"
     trainings = [*rehearsed.left.values()] * len(settings.seeds) if trains else []
+    records = list(store_of(settings.out).trials()) if trainings else []
     lines = [
         *rehearsed.about_data,
         f"{size} {fate}",
         *rehearsed.about_limits,
         *(f"refused: {why}" for why in rehearsed.refused.values()),
-        *lines_of(trainings, settings, with_controls=False),
+        *lines_of(trainings, settings, records, with_controls=False),
     ]
     if trainings:
-        (network,), records = rehearsed.networks.values(), store_of(settings.out).trials()
+        (network,) = rehearsed.networks.values()
         lines += memory_lines(memory_of(network, rehearsed.side, settings, records, rehearsed.teacher))
         lines.append(f"\nhow: {_submission(name, settings)}")
     return "\n".join([*lines, NOTHING_DONE])

@@ -10,7 +10,7 @@ take the place of what the forward pass kept. The network may be inside DDP, and
 """
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -68,6 +68,14 @@ def all_open(taps: Iterable[Tap]) -> Iterator[None]:
         for tap in taps:
             stack.enter_context(tap.open())
         yield
+
+
+def maps_of(taps: Sequence[Tap], x: Tensor, run: Callable[[], object]) -> list[tuple[int, int, int]]:
+    """(C', H', W') of what each keeps in a pass over x."""
+    with torch.no_grad(), all_open(taps):
+        run()
+    shapes = (tap.take(x).shape for tap in taps)
+    return [(channels, rows, columns) for _, channels, rows, columns in shapes]
 
 
 @functools.lru_cache(maxsize=100)

@@ -340,10 +340,8 @@ def _estimate(definition: SweepStudy, problem: Problem, queue: DryQueue) -> tupl
     next_ones = [spec.architecture for spec in queue.submitted[queue.again or 0 :]]
     counted = next_ones or [prepared.adapt_to_data(problem.base)]
     latent = prepared.task.shape[-1]
-    recipe = replace(prepared.settings.recipe, steps=problem.steps[-1])
-    networks = [
-        training_of(each, latent, recipe, prepared.task.teacher, prepared.settings.objective) for each in counted
-    ]
+    settings = replace(prepared.settings, recipe=replace(prepared.settings.recipe, steps=problem.steps[-1]))
+    networks = [training_of(each, latent, settings, prepared.task.teacher) for each in counted]
     return tuple(sweep_estimate(definition, prepared.settings, problem.steps, networks))
 
 

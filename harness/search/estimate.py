@@ -16,6 +16,7 @@ from harness.search.space import Space, read_space
 from harness.trials.estimates import Training, lines_of
 from harness.trials.rehearsal import NOTHING_DONE, rehearse
 from harness.trials.settings import Settings
+from harness.trials.spec import store_of
 from harness.trials.study_data import Pictures, pictures_of
 
 BASE = "base"
@@ -47,7 +48,8 @@ def sweep_estimate(
     """Lines on the whole sweep, of which nothing has run."""
     network = like_all(networks)
     trainings = sweep_trainings(definition, steps, network, read_space(definition.space))
-    lines = lines_of(trainings, settings, kept=definition.trials if settings.recipe.is_extendable else 0)
+    kept = definition.trials if settings.recipe.is_extendable else 0
+    lines = lines_of(trainings, settings, store_of(settings.out).trials(), kept=kept)
     like = f"like these {len(networks)}" if len(networks) > 1 else "like this one"
     size = f"{network.params / 1e6:.4g} M parameters, {network.macs / 1e9:.4g} G multiply-adds as trained"
     return [f"the whole sweep, {definition.trials:,} candidates {like} ({size}):", *lines]

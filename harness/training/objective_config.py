@@ -22,6 +22,10 @@ class Passes:
     """Calls of the teacher."""
     through_teacher: int = 0
     """Of these, with a gradient that goes back through it to its input: as much again, and what it keeps."""
+    heads: int = 0
+    """Of a discriminator's heads, forward and back, in their own loss."""
+    through_heads: int = 0
+    """Of these heads in the network's loss, with a gradient that goes back through them to their input."""
 
     @property
     def of_teacher(self) -> int:
@@ -49,8 +53,13 @@ class ObjectiveConfig:
 
     @property
     def passes(self) -> Passes:
-        """Of a step. What heads and projections take beside the networks is small, and is not counted."""
+        """Of a step. What a projection of features takes beside the networks is small, and is not counted."""
         return Passes()
+
+    @property
+    def judge(self) -> "DiscriminatorConfig | None":
+        """Whose heads are trained on the teacher's features beside the network."""
+        return None
 
 
 @kind_of(ObjectiveConfig, built_by="harness.training.objectives.flow_matching:FlowMatching")
@@ -205,7 +214,14 @@ class StepDistillationConfig(ObjectiveConfig):
         simulated = (self.steps - 1) * self.backward_simulation
         has_two = self.backward_simulation and self.distillation_weight > 0  # where it arrives, and at noised data
         judged = 3 + (self.discriminator.r1_weight > 0)  # the student's sample; real, generated, perturbed
-        return Passes(trained=1 + has_two, forward=2 * simulated + 1, teacher=of_teacher + judged, through_teacher=1)
+        return Passes(
+            trained=1 + has_two, forward=2 * simulated + 1, teacher=of_teacher + judged, through_teacher=1,
+            heads=judged - 1, through_heads=1,
+        )  # fmt: skip
+
+    @property
+    def judge(self) -> DiscriminatorConfig | None:
+        return self.discriminator if self.adversarial_weight > 0 else None
 
     @property
     def sampling(self) -> SamplingConfig:

@@ -104,6 +104,10 @@ class TeacherDescription(Protocol):
     @property
     def taps(self) -> Mapping[str, int]: ...
 
+    def maps(self, places: Sequence[str]) -> Sequence[tuple[int, int, int]]:
+        """(C', H', W') of the features at these of `taps`, of the student's samples."""
+        ...
+
     @property
     def params(self) -> int: ...
 

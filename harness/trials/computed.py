@@ -12,6 +12,7 @@ from harness.training.objective_config import ObjectiveConfig
 from harness.training.recipe import Recipe
 from harness.training.speed import FORWARD, RECOMPUTED, WITH_BACKWARD
 from harness.training.teacher import TeacherDescription
+from harness.trials.heads import heads_of
 from harness.trials.settings import Settings
 
 CHECKPOINTING = "gradient_checkpointing"
@@ -21,6 +22,8 @@ TOLD_ELSEWHERE = ("device", "precision", "steps", "watch")
 
 TEACHER_MACS = "teacher_macs"
 """Multiply-adds of a teacher for one sample of a step, beside the network's own."""
+HEADS_MACS = "discriminator_macs"
+"""The same of a discriminator's heads, forward and back."""
 STUDENT_PASSES = "student_passes"
 """Forward passes of the network over a sample of a step, beside one forward and back (which takes three of them, or
 four where blocks are computed twice)."""
@@ -38,6 +41,8 @@ def computed_by(settings: Settings, processes: int, teacher: TeacherDescription 
         under |= {"processes": processes, "parallel": settings.parallel.kind}
     if teacher is not None:
         under[TEACHER_MACS] = settings.objective.passes.of_teacher * teacher.macs
+    if (heads := heads_of(settings.objective, teacher)) is not None:
+        under[HEADS_MACS] = heads.step_macs(settings.objective)
     if beside := passes_beside(settings.objective, recipe):
         under[STUDENT_PASSES] = beside
     return under

@@ -4,8 +4,10 @@ A forward pass of one picture takes M multiply-adds, counted at the trained late
 
     training   6 M B S    B pictures a step, S steps; 8 M B S with recipe.gradient_checkpointing, a second forward; and
                           2 T B S for a teacher's forward pass of T, both passes where it is guided; as many of each
-                          as the objective makes (`ObjectiveConfig.passes`), and a pass back through a teacher 2 T
-    scores     2 M E N    N samples of E forward passes each (`SamplingConfig.evaluations`, guidance among them)
+                          as the objective makes (`ObjectiveConfig.passes`), and a pass back through a teacher 2 T;
+                          and what a discriminator's heads take (`harness.trials.heads`)
+    scores     2 M E N    N samples of E forward passes each (`SamplingConfig.evaluations`, guidance among them); and
+                          the same at each of a study's `scored_at`, once its trainings are done, in one process
     hours      (training + P scores) / throughput of a process, P of which share a training as if it were P times as
                fast, and wait while the first makes the scores
 
@@ -14,8 +16,8 @@ decoder's pictures while it is trained, the feature extractor's work on samples 
 and steps, which are a command of their own with a grid that no study knows; nor reading data, nor waiting in queues.
 
     checkpoint      16 bytes a parameter: weights, their average, AdamW's two moments, float32 (`training/loop.py`), and
-                    4 for each span of `recipe.ema_spans`; those that the recipe keeps of a training, and one more while
-                    it is written
+                    4 for each span of `recipe.ema_spans`; of a discriminator's heads 12, of which there is no average;
+                    those that the recipe keeps of a training, and one more while it is written
     store           4 bytes a parameter and trial, its averaged weights, and each snapshot of `recipe.ema_spans`; and
                     the samples that are kept, uncompressed
     prepared data   rows and pictures as `harness data prepare` stores them
@@ -28,19 +30,19 @@ from statistics import median
 from typing import Any
 
 from harness.architecture.config import ArchitectureConfig
+from harness.diffusion.config import SamplingConfig
 from harness.launch.config import SlurmLauncher, jobs_at_once, processes_of
 from harness.records.eta import duration
 from harness.records.quantity import value_of
 from harness.records.record import TrialRecord
-from harness.records.store import Store
 from harness.records.terminal import count_text
 from harness.training.device import resolve_device
-from harness.training.objective_config import FlowMatchingConfig, ObjectiveConfig
 from harness.training.recipe import Recipe
 from harness.training.speed import FORWARD, RECOMPUTED, WITH_BACKWARD
 from harness.training.teacher import TeacherDescription
 from harness.trials.computed import (
     CHECKPOINTING,
+    HEADS_MACS,
     STUDENT_PASSES,
     TEACHER_MACS,
     computed_by,
@@ -49,12 +51,12 @@ from harness.trials.computed import (
     was_computed_by,
 )
 from harness.trials.costs import cost_of
+from harness.trials.heads import heads_of
 from harness.trials.settings import Settings
-from harness.trials.spec import store_of
 from harness.trials.study_data import Pictures, data_bytes, pictures_of
 
 CHECKPOINT_BYTES, WEIGHT_BYTES = 16, 4
-"""A parameter."""
+"""A parameter of a network; of a module beside it, which has no average, the one without the other."""
 ASSUMED_TFLOPS = 100.0
 """Where nobody says and nothing was measured. An H100's dense bfloat16 peak is 989, an A100's 312 (NVIDIA's data
 sheets): a tenth and a third."""
@@ -80,12 +82,17 @@ class Training:
     """Of its teacher's calls for one sample of a step."""
     student_passes: int = 0
     """Forward passes over a sample of a step, beside one forward and back."""
+    heads_macs: int = 0
+    """Of a discriminator's heads for one sample of a step, forward and back."""
+    heads_params: int = 0
     batch_size: int | None = None
     """Where it is not the recipe's that the estimate is for."""
+    score_passes: int | None = None
+    """Forward passes that its own scores take, where they are not those of the settings that the estimate is for."""
 
     def step_flops(self, recipe: Recipe) -> float:
         own = (_of_training(recipe.gradient_checkpointing) + FORWARD * self.student_passes) * self.macs
-        a_picture = float(own + FORWARD * self.teacher_macs)
+        a_picture = float(own + FORWARD * (self.teacher_macs + self.heads_macs))
         return a_picture * (self.batch_size or recipe.batch_size)
 
     def flops(self, recipe: Recipe) -> float:
@@ -109,6 +116,8 @@ class Estimate:
     taught_flops: float = 0.0
     """Of it, teachers'."""
     scoring_flops: float
+    after_flops: float = 0.0
+    """Of scores at other settings of sampling, once all are trained."""
     longest_flops: float
     """Of the first process of the largest single job: its share of a training, and the scores."""
     throughput: Throughput
@@ -124,7 +133,7 @@ class Estimate:
     @property
     def hours(self) -> float | None:
         """Of devices, over all jobs: of each process's from its job's beginning to its end."""
-        return self._hours(self.training_flops + self.processes * self.scoring_flops)
+        return self._hours(self.training_flops + self.processes * self.scoring_flops + self.after_flops)
 
     @property
     def longest_hours(self) -> float | None:
@@ -139,14 +148,21 @@ class Estimate:
 
 
 def estimate(
-    trainings: Sequence[Training], settings: Settings, pictures: Pictures, store: Store, *, kept: int = 0
+    trainings: Sequence[Training],
+    settings: Settings,
+    pictures: Pictures,
+    records: Iterable[TrialRecord],
+    *,
+    kept: int = 0,
+    grid: Sequence[SamplingConfig] = (),
 ) -> Estimate:
-    """Of these trainings, each scored at its end. `kept`: checkpoints that outlive their trainings, at most."""
-    scoring = [scoring_flops(each.macs, settings) for each in trainings]
+    """Of these trainings, each scored at its end, and at the points of `grid` once all are trained. `kept`: checkpoints
+    that outlive their trainings, at most. `records`: of trainings that tell what is reached a second."""
+    scoring = [scoring_flops(each, settings) for each in trainings]
     training = [each.flops(settings.recipe) for each in trainings]
     processes = processes_of(settings.launcher)
     at_once = min(len(trainings), jobs_at_once(settings.launcher))
-    largest = max((each.params for each in trainings), default=0)
+    a_checkpoint = max((_checkpoint_bytes(each, settings.recipe) for each in trainings), default=0)
     of_each = settings.recipe.most_checkpoints
     checkpoints = at_once * (of_each + 1) + kept * of_each
     kept_pictures = settings.task.scoring(settings).pictures_kept
@@ -160,12 +176,17 @@ def estimate(
             each.flops(settings.recipe) - replace(each, teacher_macs=0).flops(settings.recipe) for each in trainings
         ),
         scoring_flops=math.fsum(scoring),
+        after_flops=math.fsum(
+            scoring_flops(replace(each, score_passes=None), replace(settings, sampling=point))
+            for each in trainings
+            for point in grid
+        ),
         longest_flops=max(
             (own / processes + scores for own, scores in zip(training, scoring, strict=True)), default=0.0
         ),
-        throughput=throughput_of(settings, store, trainings),
+        throughput=throughput_of(settings, records, trainings),
         processes=processes,
-        checkpoint_bytes=(CHECKPOINT_BYTES + WEIGHT_BYTES * len(settings.recipe.ema_spans)) * largest * checkpoints,
+        checkpoint_bytes=a_checkpoint * checkpoints,
         store_bytes=sum(
             WEIGHT_BYTES * each.params * (1 + snapshots_of(settings.recipe, each.steps))
             + kept_pictures * 3 * pictures.size**2
@@ -181,20 +202,23 @@ def snapshots_of(recipe: Recipe, steps: int) -> int:
     return len(recipe.ema_spans) * math.ceil(steps / recipe.ema_snapshot_every)
 
 
-def scoring_flops(macs: int, settings: Settings) -> float:
+def _checkpoint_bytes(training: Training, recipe: Recipe) -> int:
+    own = (CHECKPOINT_BYTES + WEIGHT_BYTES * len(recipe.ema_spans)) * training.params
+    return own + (CHECKPOINT_BYTES - WEIGHT_BYTES) * training.heads_params
+
+
+def scoring_flops(training: Training, settings: Settings) -> float:
     scoring = settings.task.scoring(settings)
-    return float(FORWARD * macs) * scoring.passes * scoring.samples
+    passes = scoring.passes if training.score_passes is None else training.score_passes
+    return float(FORWARD * training.macs) * passes * scoring.samples
 
 
 def training_of(
-    architecture: ArchitectureConfig,
-    latent: int,
-    recipe: Recipe,
-    teacher: TeacherDescription | None = None,
-    objective: ObjectiveConfig | None = None,
+    architecture: ArchitectureConfig, latent: int, settings: Settings, teacher: TeacherDescription | None = None
 ) -> Training:
     """Of a network that is fitted to the data, counted on the meta device."""
-    cost, objective = cost_of(architecture, latent), objective or FlowMatchingConfig()
+    cost, recipe, objective = cost_of(architecture, latent), settings.recipe, settings.objective
+    heads = heads_of(objective, teacher)
     return Training(
         params=cost.params,
         macs=cost.macs,
@@ -202,21 +226,24 @@ def training_of(
         fingerprint=architecture.fingerprint,
         teacher_macs=0 if teacher is None else objective.passes.of_teacher * teacher.macs,
         student_passes=passes_beside(objective, recipe),
+        heads_macs=0 if heads is None else heads.step_macs(objective),
+        heads_params=0 if heads is None else heads.params,
         batch_size=recipe.batch_size,
+        score_passes=settings.task.scoring(settings).passes,
     )
 
 
-def throughput_of(settings: Settings, store: Store, trainings: Sequence[Training] = ()) -> Throughput:
-    """A second and process: the launcher's own; else what this store's trainings reached, those of the one network of
+def throughput_of(settings: Settings, records: Iterable[TrialRecord], trainings: Sequence[Training] = ()) -> Throughput:
+    """A second and process: the launcher's own; else what a store's trainings reached, those of the one network of
     `trainings` computed in the same way before others, from which it is scaled; else, for GPUs, an assumption."""
     if settings.launcher.tflops is not None:
         return Throughput(settings.launcher.tflops * 1e12, "launcher.tflops")
-    on_cpu, (precision, _) = settings.recipe.device == "cpu", precision_there(settings)
-    records = list(store.trials())
+    records, on_cpu, (precision, _) = list(records), settings.recipe.device == "cpu", precision_there(settings)
     networks = {each.fingerprint for each in trainings}
     how = computed_by(settings, processes_of(settings.launcher))
-    each_beside = {(each.teacher_macs, each.student_passes) for each in trainings}
-    besides = [{TEACHER_MACS: macs, STUDENT_PASSES: passes} for macs, passes in each_beside]
+    names = (TEACHER_MACS, STUDENT_PASSES, HEADS_MACS)
+    each_beside = {(each.teacher_macs, each.student_passes, each.heads_macs) for each in trainings}
+    besides = [dict(zip(names, each, strict=True)) for each in each_beside]
     computed = [
         (settings.recipe.batch_size, precision, {name: value for name, value in {**how, **each}.items() if value != 0})
         for each in besides
@@ -271,7 +298,7 @@ def flops_of(record: TrialRecord) -> float | None:
         return None
     under = getattr(record.quantities.get("train_seconds"), "conditions", {})
     a_mac = _of_training(bool(under.get(CHECKPOINTING))) + FORWARD * under.get(STUDENT_PASSES, 0)
-    a_picture = a_mac * forward + FORWARD * under.get(TEACHER_MACS, 0)
+    a_picture = a_mac * forward + FORWARD * (under.get(TEACHER_MACS, 0) + under.get(HEADS_MACS, 0))
     return float(a_picture * recipe["batch_size"] * recipe["steps"])
 
 
@@ -284,6 +311,8 @@ def estimate_lines(estimated: Estimate, settings: Settings, *, with_controls: bo
     """The estimate, with how it was made, for a terminal. `with_controls`: a study has a job that scores them."""
     rate = estimated.throughput
     flops = f"{_flop(estimated.training_flops)} of training, {_flop(estimated.scoring_flops)} of sampling for scores"
+    if estimated.after_flops:
+        flops += f", {_flop(estimated.after_flops)} for those at scored_at"
     lines = [f"compute: {flops} ({_of_training(settings.recipe.gradient_checkpointing)} and 2 FLOP a multiply-add)"]
     if estimated.taught_flops:
         lines.append(f"  of it {_flop(estimated.taught_flops)} of teachers' forward passes, 2 FLOP a multiply-add")
@@ -319,12 +348,18 @@ def estimate_lines(estimated: Estimate, settings: Settings, *, with_controls: bo
 
 
 def lines_of(
-    trainings: Sequence[Training], settings: Settings, *, kept: int = 0, with_controls: bool = True
+    trainings: Sequence[Training],
+    settings: Settings,
+    records: Iterable[TrialRecord],
+    *,
+    kept: int = 0,
+    with_controls: bool = True,
+    grid: Sequence[SamplingConfig] = (),
 ) -> list[str]:
-    """The estimate of these trainings, for a terminal; nothing where there are none."""
+    """The estimate of these trainings, for a terminal; nothing where there are none. Else as `estimate` has it."""
     if not trainings:
         return []
-    estimated = estimate(trainings, settings, pictures_of(settings), store_of(settings.out), kept=kept)
+    estimated = estimate(trainings, settings, pictures_of(settings), records, kept=kept, grid=grid)
     return estimate_lines(estimated, settings, with_controls=with_controls)
 
 

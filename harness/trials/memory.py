@@ -17,10 +17,10 @@
 
 `parallel=ddp` has all of these in every process; `fsdp` a share of the first four, and whole at most what is in no
 block and two blocks; at each look and at the end it gathers one average, whole, in every process, which has a line of
-its own. Not counted (`NOT_COUNTED`): what kernels need while they run, and what a teacher's pass does; what a
-discriminator's heads keep; a teacher's prompts, where the data that says how many is not here; what the allocator
-wastes, the device's context, and, at looks and at the end, the autoencoder and the extractor. All but the context show
-in `peak_memory_bytes` of a record, which is told where the store has one of this network, computed in the same way. The
+its own. Not counted (`NOT_COUNTED`): what kernels need while they run, and what a teacher's pass does; a projection of
+features; a teacher's prompts, where the data that says how many is not here; what the allocator wastes, the device's
+context, and, at looks and at the end, the autoencoder and the extractor. All but the context show in
+`peak_memory_bytes` of a record, which is told where the store has one of this network, computed in the same way. The
 sum has been held against arithmetic and against what PyTorch keeps on the CPU; not against a GPU's peak.
 """
 
@@ -42,15 +42,16 @@ from harness.training.parallel_config import DdpParallel, FsdpParallel
 from harness.training.teacher import TeacherDescription
 from harness.trials.computed import computed_by, precision_there, was_computed_by
 from harness.trials.estimates import size_text
+from harness.trials.heads import heads_of
 from harness.trials.settings import Settings
 
 FLOAT, HALF = 4, 2
 NOT_COUNTED = (
-    "not counted: what kernels need while they run, the allocator's waste, the device's context, a discriminator's "
-    "heads, a teacher's prompts "
+    "not counted: what kernels need while they run, the allocator's waste, the device's context, a teacher's prompts "
     "where the data is not here, and at looks and at the end the autoencoder and the scores' extractor; not held "
     "against a GPU's peak"
 )
+THROUGH = "through the teacher"
 BATCHES = 3
 """The one that is trained on, and two made ahead."""
 
@@ -101,13 +102,14 @@ def memory_of(
         states["gathered"] = FLOAT * _gathered(network)
     if processes > 1 and isinstance(settings.parallel, DdpParallel):
         states["DDP's buckets"] = FLOAT * params
+    kept = activations(architecture, latent, passes.trained * together, precision, recipe.gradient_checkpointing)
+    of_teacher = _of_teacher(teacher, settings, precision, processes, together)
     return Memory(
         parts={
             **states,
-            **_of_teacher(teacher, settings, precision, processes, together),
-            "activations": activations(
-                architecture, latent, passes.trained * together, precision, recipe.gradient_checkpointing
-            ),
+            **of_teacher,
+            **_of_heads(teacher, settings, precision, together, kept + of_teacher.get(THROUGH, 0)),
+            "activations": kept,
             "batch": BATCHES * share * FLOAT * _numbers_a_picture(architecture, latent),
         },
         together=together,
@@ -170,7 +172,19 @@ def _through(teacher: TeacherDescription, settings: Settings, precision: str, to
         return {}
     guided = 1 if getattr(teacher_of(settings.objective), "guidance_scale", 1) == 1 else 2
     kept = kept_through(*teacher.example(), precision=getattr(torch, teacher.precision(precision)))
-    return {"through the teacher": times * guided * together * kept}
+    return {THROUGH: times * guided * together * kept}
+
+
+def _of_heads(
+    teacher: TeacherDescription | None, settings: Settings, precision: str, together: int, beside: int
+) -> dict[str, int]:
+    """`beside`: bytes that the networks keep in the network's loss."""
+    if (heads := heads_of(settings.objective, teacher)) is None:
+        return {}
+    passes = settings.objective.passes
+    in_network_s = heads.kept(passes.through_heads * together, precision, trained=False)
+    in_their_own = heads.kept(passes.heads * together, precision, trained=True)
+    return {"discriminator's heads": 4 * FLOAT * heads.params + max(in_network_s, in_their_own - beside)}
 
 
 def _measured(

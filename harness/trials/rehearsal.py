@@ -66,7 +66,7 @@ def rehearse(
     """`steps`: if they are not the recipe's. `twins`: of those networks that have one. Loads the data where it is here.
     UserError for a network that cannot take it."""
     fit, side, channels, teacher = _fitting(settings)
-    recipe = settings.recipe if steps is None else replace(settings.recipe, steps=steps)
+    timed = settings if steps is None else replace(settings, recipe=replace(settings.recipe, steps=steps))
     fitted = {name: fit(each) for name, each in architectures.items()}
     latent = settings.latent or side
     reasons = {name: refusal_by_counts(one, latent, settings.limits, twins.get(name)) for name, one in fitted.items()}
@@ -74,7 +74,7 @@ def rehearse(
         networks=fitted,
         side=side,
         teacher=teacher,
-        trainings={name: training_of(one, side, recipe, teacher, settings.objective) for name, one in fitted.items()},
+        trainings={name: training_of(one, side, timed, teacher) for name, one in fitted.items()},
         refused={name: reason for name, reason in reasons.items() if reason is not None},
         latent="x".join(map(str, (side, side, *channels))),
         about_data=[*([how_to_prepare(settings)] if settings.lacks_data else []), *_to_read(teacher)],

@@ -34,6 +34,7 @@ from harness.training.parallel import process_group
 from harness.training.speed import FORWARD, WITH_BACKWARD, Speed
 from harness.trials.computed import computed_by
 from harness.trials.costs import before_training, cost_of, measure_coreml, measure_latency, measure_twin
+from harness.trials.heads import heads_of
 from harness.trials.outcomes import all_unavailable, finished, learnt, record_of, rejected, with_own_twin
 from harness.trials.prepared import Prepared, check_unchanged, prepare
 from harness.trials.reported import Latest
@@ -224,14 +225,16 @@ class Trial:
 
     def trained_macs(self, prepared: Prepared) -> int:
         """Multiply-adds of the network for one sample of the size that it is trained on; and a third of those of all
-        other passes, its teacher's and its own, which go forward where training takes three times that."""
+        else, its teacher's and its own passes and a discriminator's heads, where training takes three times a pass."""
         latent, counted, teacher = prepared.task.shape[-1], self.quantities["macs"], prepared.task.teacher
         if isinstance(counted, Counted) and counted.conditions.get("latent") == latent:
             own = int(counted.value)
         else:
             own = cost_of(self.spec.architecture, latent).macs
-        passes = self.spec.settings.objective.passes
+        objective = self.spec.settings.objective
+        passes, heads = objective.passes, heads_of(objective, teacher)
         taught = 0 if teacher is None else passes.of_teacher * teacher.macs
+        taught += 0 if heads is None else heads.step_macs(objective)
         return own + (taught + passes.beside(WITH_BACKWARD // FORWARD) * own) // (WITH_BACKWARD // FORWARD)
 
     def hear_speed(self, step: int, speed: Speed) -> None:

@@ -390,7 +390,7 @@ def test_places_that_do_not_exist_are_answered_with_those_that_do() -> None:
         check_judged_by(StepDistillationConfig(teacher=TEACHER), {})
     check_judged_by(StepDistillationConfig(teacher=TEACHER, adversarial_weight=0.0), {})
     spread = {f"block.{number}": 8 for number in range(10)}
-    assert judged_by(StepDistillationConfig(teacher=TEACHER), spread) == ("block.1", "block.4", "block.6", "block.9")
+    assert judged_by(DiscriminatorConfig(), spread) == ("block.1", "block.4", "block.6", "block.9")
 
 
 def test_logits_are_of_each_sample_alone() -> None:

@@ -226,6 +226,7 @@ def test_taps_are_the_transformers_maps_in_forward_order(saved, student, kind):
               "up_blocks.0.attentions.1": 32}
     )  # fmt: skip
     assert list(description.taps.items()) == list(expected.items())
+    assert description.maps(list(expected)) == [(channels, 4, 4) for channels in expected.values()]
     teacher = description.load(CPU)
     x_t, time, labels, drop = samples()
     kept = []

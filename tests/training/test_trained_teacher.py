@@ -77,13 +77,15 @@ def test_guidance_is_its_own_setting_and_does_nothing_to_the_empty_prompt(tmp_pa
 
 
 def test_its_features_are_maps_of_the_last_block_unless_told_else(tmp_path: Path) -> None:
-    teacher, asked = teacher_of(written(tmp_path)), samples()
+    path, asked = written(tmp_path), samples()
+    teacher = teacher_of(path)
     assert list(teacher.taps.items()) == [("block.0", 16), ("block.1", 16)]
     first, last = (teacher(*asked, [tap]).features[tap] for tap in teacher.taps)
     both = teacher(*asked, list(teacher.taps)).features
     assert list(both) == list(teacher.taps)
     assert all(torch.equal(found, alone) for found, alone in zip(both.values(), (first, last), strict=True))
     assert first.shape == last.shape == (4, 16, 4, 4)
+    assert described(path).maps(list(teacher.taps)) == [(16, 4, 4)] * 2
     assert not torch.equal(first, last)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_study import tiny_spec
+from tiny_study import ABLATION, tiny_spec, write_yaml
 
 from harness.cli import main
 from harness.data.prepare import PrepareConfig
@@ -30,6 +30,7 @@ from harness.trials.estimates import (
 )
 from harness.trials.outcomes import record_of
 from harness.trials.preparing import prepare_folder
+from harness.trials.scored_at import ScoredAt
 from harness.trials.scores.request import sampling_grid
 from harness.trials.settings import settings_of
 from harness.trials.study_data import (
@@ -55,16 +56,16 @@ def test_compute_is_the_formula_of_the_page(store):
     """One forward pass of 10 G multiply-adds; 150,000 steps of 1,024; 50,000 samples of 49 evaluations by Heun."""
     settings = settings_of(["launcher.tflops=400"], {"protocol": "fig3", "data": "prepared"})
     one = Training(params=300_000_000, macs=10_000_000_000, steps=150_000)
-    estimated = estimate([one, one], settings, IMAGENET, store)
+    estimated = estimate([one, one], settings, IMAGENET, ())
     assert estimated.training_flops == 2 * 6 * 1e10 * 1024 * 150_000
     assert settings.sampling.evaluations == 49
     assert estimated.scoring_flops == 2 * 2 * 1e10 * 49 * 50_000
     assert estimated.hours == pytest.approx((estimated.training_flops + estimated.scoring_flops) / 400e12 / 3600)
     assert estimated.longest_hours == pytest.approx(estimated.hours / 2)
     recomputed = replace(settings, recipe=replace(settings.recipe, gradient_checkpointing=True))
-    assert estimate([one], recomputed, IMAGENET, store).training_flops == 8 * 1e10 * 1024 * 150_000
+    assert estimate([one], recomputed, IMAGENET, ()).training_flops == 8 * 1e10 * 1024 * 150_000
     half = replace(one, begins_at=75_000)
-    assert estimate([half], settings, IMAGENET, store).training_flops == 6 * 1e10 * 1024 * 75_000
+    assert estimate([half], settings, IMAGENET, ()).training_flops == 6 * 1e10 * 1024 * 75_000
 
 
 def test_a_teacher_is_a_forward_pass_a_picture_and_tells_which_rates_are_alike(store, tmp_path):
@@ -72,22 +73,41 @@ def test_a_teacher_is_a_forward_pass_a_picture_and_tells_which_rates_are_alike(s
     settings = settings_of(["recipe.device=cpu"], {"recipe.batch_size": 64})
     plain = Training(params=1, macs=10_000_000, steps=100, fingerprint="f")
     taught = replace(plain, teacher_macs=30_000_000)
-    estimated = estimate([plain, taught], settings, pictures_of(settings), store)
+    estimated = estimate([plain, taught], settings, pictures_of(settings), ())
     own, teachers = 6 * 1e7 * 64 * 100, 2 * 3e7 * 64 * 100
     assert (estimated.training_flops, estimated.taught_flops) == (2 * own + teachers, teachers)
     assert estimated.step_flops == (own + teachers) / 100
     lines = "\n".join(estimate_lines(estimated, settings))
     assert "of it 384 GFLOP of teachers' forward passes, 2 FLOP a multiply-add" in lines
-    assert "teachers" not in "\n".join(
-        estimate_lines(estimate([plain], settings, pictures_of(settings), store), settings)
-    )
+    assert "teachers" not in "\n".join(estimate_lines(estimate([plain], settings, pictures_of(settings), ()), settings))
     twice = replace(taught, batch_size=128)
-    assert estimate([twice], settings, pictures_of(settings), store).training_flops == 2 * (own + teachers)
+    assert estimate([twice], settings, pictures_of(settings), ()).training_flops == 2 * (own + teachers)
 
 
 def test_guidance_doubles_what_scores_take():
     plain, guided = (settings_of([*FIG3, f"sampling.guidance_scale={scale}"]) for scale in (1, 1.5))
-    assert scoring_flops(10, guided) == 2 * scoring_flops(10, plain)
+    one = Training(params=1, macs=10, steps=1)
+    assert scoring_flops(one, guided) == 2 * scoring_flops(one, plain)
+    own = replace(one, score_passes=3 * plain.sampling.evaluations)
+    assert scoring_flops(own, plain) == 3 * scoring_flops(one, plain), "of a rung that is scored otherwise"
+
+
+def test_scores_at_other_settings_are_passes_of_each_network_after_the_trainings(workplace, capsys):
+    """By arithmetic, and told by a dry run."""
+    settings = settings_of(["launcher.tflops=1"], {"recipe.batch_size": 64})
+    grid = ScoredAt(steps=(1, 4), guidance=(1.0, 1.5), solvers=("euler", "heun")).grid(settings.sampling)
+    one = Training(params=1, macs=10_000_000, steps=100, score_passes=5)
+    found = estimate([one, replace(one, macs=30_000_000)], settings, IMAGENET, (), grid=grid)
+    passes = 1 + 2 + 4 + 8 + 7 + 14  # of Euler's and Heun's steps, and twice with guidance
+    assert found.after_flops == 2 * 4e7 * passes * settings.quality.samples
+    without = estimate([one, replace(one, macs=30_000_000)], settings, IMAGENET, ())
+    assert found.hours == pytest.approx(without.hours + found.after_flops / 1e12 / 3600)
+    assert (found.longest_hours, without.after_flops) == (without.longest_hours, 0)
+    write_yaml(Path("sweeps/at.yaml"), {**ABLATION, "scored_at": {"steps": [1, 4]}})
+    assert main(["ablate", "at", "--dry-run", "launcher.tflops=0.001"]) == 0
+    printed = capsys.readouterr().out
+    assert "all are then scored at 2 settings of sampling, where they are not yet: steps 1, 4" in printed
+    assert re.search(r"of sampling for scores, \d\S* \wFLOP for those at scored_at", printed)
 
 
 def test_a_checkpoint_has_the_bytes_that_are_reckoned(tmp_path):
@@ -139,38 +159,40 @@ def test_a_prepared_folder_has_the_bytes_that_are_reckoned(tmp_path):
 
 def test_throughput_is_what_is_said_else_measured_else_assumed(store, workplace):
     gpu, cpu = settings_of(FIG3), settings_of(["recipe.device=cpu"])
-    assert throughput_of(gpu, store).flops == ASSUMED_TFLOPS * 1e12
-    assert "assumed" in throughput_of(gpu, store).source
-    assert throughput_of(cpu, store).flops is None, "no processor is assumed"
+    assert throughput_of(gpu, store.trials()).flops == ASSUMED_TFLOPS * 1e12
+    assert "assumed" in throughput_of(gpu, store.trials()).source
+    assert throughput_of(cpu, store.trials()).flops is None, "no processor is assumed"
     for seed, (device, seconds) in enumerate((("cpu", 50.0), ("NVIDIA H100", 2.0), ("NVIDIA H100", 4.0))):
         spec = tiny_spec(seed=seed)
         macs, taken = 1_000_000_000, Measured(value=seconds, unit="s", conditions={"device": device})
         counts = {"macs": Counted(value=macs, unit="multiply-adds", conditions={"latent": 8}), "train_seconds": taken}
         store.put(record_of(spec, "complete", counts))
     flops = 6 * 1e9 * 8 * 6  # six steps of eight pictures
-    on_gpu = throughput_of(gpu, store)
+    on_gpu = throughput_of(gpu, store.trials())
     assert on_gpu.flops == pytest.approx((flops / 2 + flops / 4) / 2)
     assert (
         on_gpu.source
         == "scaled from other networks, batches or cuts: the median of 2 trainings in the store on NVIDIA H100"
     )
-    assert throughput_of(cpu, store).flops == pytest.approx(flops / 50)
-    assert throughput_of(settings_of([*FIG3, "launcher.tflops=7"]), store).flops == 7e12
-    own = [training_of(spec.architecture, 8, spec.settings.recipe)]
+    assert throughput_of(cpu, store.trials()).flops == pytest.approx(flops / 50)
+    assert throughput_of(settings_of([*FIG3, "launcher.tflops=7"]), store.trials()).flops == 7e12
+    own = [training_of(spec.architecture, 8, spec.settings)]
     told = "measured: the median of 1 training of this very network, batch and cut in float32 in the store on cpu"
     alike = settings_of(["recipe.device=cpu", "recipe.batch_size=8", "recipe.precision=auto"])
-    assert throughput_of(alike, store, own).source == told
+    assert throughput_of(alike, store.trials(), own).source == told
     for other in ("recipe.batch_size=16", "recipe.micro_batch=4", "recipe.compile=true", "launcher=slurm"):
         words = (
             [other, "launcher.gpus=0", "launcher.processes=2", "parallel=ddp"] if other == "launcher=slurm" else [other]
         )
         scaled = settings_of(["recipe.device=cpu", "recipe.batch_size=8", *words])
-        assert throughput_of(scaled, store, own).source.startswith("scaled from other networks"), other
-    assert throughput_of(gpu, store, own) == on_gpu, "of it in bfloat16 there is none"
+        assert throughput_of(scaled, store.trials(), own).source.startswith("scaled from other networks"), other
+    assert throughput_of(gpu, store.trials(), own) == on_gpu, "of it in bfloat16 there is none"
     others = [*own, replace(own[0], fingerprint="another")]
-    assert throughput_of(cpu, store, others).source.endswith("the median of 1 training in the store on cpu")
+    assert throughput_of(cpu, store.trials(), others).source.endswith("the median of 1 training in the store on cpu")
     taught = [replace(own[0], teacher_macs=7)]
-    assert throughput_of(alike, store, taught).source.startswith("scaled from other networks"), "it had no teacher"
+    assert throughput_of(alike, store.trials(), taught).source.startswith("scaled from other networks"), (
+        "it had no teacher"
+    )
 
 
 def test_the_hours_of_all_processes_count_and_a_job_is_shorter_by_them(store):
@@ -178,7 +200,7 @@ def test_the_hours_of_all_processes_count_and_a_job_is_shorter_by_them(store):
     one = Training(params=1, macs=10_000_000_000, steps=150_000)
     alone = settings_of(["launcher.tflops=400"], {"protocol": "fig3", "data": "prepared"})
     slurm = SlurmLauncher(nodes=2, gpus=4, tflops=400.0)
-    several = estimate([one], replace(alone, launcher=slurm, parallel=DdpParallel()), IMAGENET, store)
+    several = estimate([one], replace(alone, launcher=slurm, parallel=DdpParallel()), IMAGENET, ())
     train_hours, score_hours = (flops / 400e12 / 3600 for flops in (several.training_flops, several.scoring_flops))
     assert several.hours == pytest.approx(train_hours + 8 * score_hours)
     assert several.longest_hours == pytest.approx(train_hours / 8 + score_hours)
@@ -194,7 +216,7 @@ def test_what_several_processes_reached_is_a_process_s_share(store, workplace):
     macs = Counted(value=1_000_000_000, unit="multiply-adds", conditions={"latent": 8})
     taken = Measured(value=50.0, unit="s", conditions=under)
     store.put(record_of(spec, "complete", {"macs": macs, "train_seconds": taken}))
-    told = throughput_of(settings_of(["recipe.device=cpu"]), store)
+    told = throughput_of(settings_of(["recipe.device=cpu"]), store.trials())
     assert told.flops == pytest.approx(6e9 * 8 * 6 / 50 / 2)
 
 
@@ -205,7 +227,7 @@ def test_looking_at_a_training_is_no_training(store, workplace):
     }
     seconds = {"stage_seconds": {"train": 50.0, "watch": 10.0}}
     store.put(record_of(tiny_spec(), "complete", counts, provenance=seconds))
-    assert throughput_of(settings_of(["recipe.device=cpu"]), store).flops == pytest.approx(6e9 * 8 * 6 / 40)
+    assert throughput_of(settings_of(["recipe.device=cpu"]), store.trials()).flops == pytest.approx(6e9 * 8 * 6 / 40)
 
 
 def test_a_training_with_a_teacher_did_more_in_its_seconds_and_is_like_those_with_it(store, workplace):
@@ -214,11 +236,11 @@ def test_a_training_with_a_teacher_did_more_in_its_seconds_and_is_like_those_wit
     taken = Measured(value=50.0, unit="s", conditions=under)
     store.put(record_of(spec, "complete", {"macs": macs, "train_seconds": taken}))
     settings = settings_of(["recipe.device=cpu", "recipe.batch_size=8"])
-    plain = training_of(spec.architecture, 8, spec.settings.recipe)
-    told = throughput_of(settings, store, [replace(plain, teacher_macs=3_000_000_000)])
+    plain = training_of(spec.architecture, 8, spec.settings)
+    told = throughput_of(settings, store.trials(), [replace(plain, teacher_macs=3_000_000_000)])
     assert told.flops == pytest.approx((6e9 + 2 * 3e9) * 8 * 6 / 50)
     assert told.source.startswith("measured: the median of 1 training of this very network")
-    assert throughput_of(settings, store, [plain]).source.startswith("scaled from other networks")
+    assert throughput_of(settings, store.trials(), [plain]).source.startswith("scaled from other networks")
 
 
 def test_a_training_that_recomputed_its_blocks_did_more_in_its_seconds(store, workplace):
@@ -229,7 +251,7 @@ def test_a_training_that_recomputed_its_blocks_did_more_in_its_seconds(store, wo
             "train_seconds": Measured(value=50.0, unit="s", conditions={"device": "cpu", **more}),
         }
         store.put(record_of(tiny_spec(seed=seed), "complete", counts))
-    told = throughput_of(settings_of(["recipe.device=cpu"]), store)
+    told = throughput_of(settings_of(["recipe.device=cpu"]), store.trials())
     assert told.flops == pytest.approx((6 + 8) / 2 * 1e9 * 8 * 6 / 50)
 
 
@@ -249,18 +271,18 @@ def test_what_is_not_counted_is_said_and_tab1_s_sweep_is_the_most_of_it(store):
     """The grid of its file, 15 points: 15 times what the trial's own score takes."""
     settings = settings_of(["protocol=tab1", "data=prepared"])
     one = Training(params=300_000_000, macs=10_000_000_000, steps=1_250_000)
-    lines = estimate_lines(estimate([one], settings, IMAGENET, store), settings)
+    lines = estimate_lines(estimate([one], settings, IMAGENET, ()), settings)
     assert lines[-1].startswith("not counted: ")
     assert "while trainings run" not in lines[-1]
     watched = settings_of([*FIG3, "watch=full"])
-    assert estimate_lines(estimate([one], watched, IMAGENET, store), watched)[-1].endswith(
+    assert estimate_lines(estimate([one], watched, IMAGENET, ()), watched)[-1].endswith(
         "adds 0.001 of their passes at most"
     )
     for each in ("validation", "encoding and decoding", "reference", "evaluate KEY --guidance ... --steps ..."):
         assert each in lines[-1]
     grid = sampling_grid(settings.sampling, (1, 1.25, 1.5, 1.75, 2), (10, 25, 50))
-    of_grid = sum(scoring_flops(one.macs, replace(settings, sampling=point)) for point in grid)
-    assert of_grid / scoring_flops(one.macs, settings) == pytest.approx(15.3, rel=0.01)
+    of_grid = sum(scoring_flops(one, replace(settings, sampling=point)) for point in grid)
+    assert of_grid / scoring_flops(one, settings) == pytest.approx(15.3, rel=0.01)
 
 
 def test_a_count_at_another_latent_than_the_trained_one_tells_no_throughput(store, workplace):
@@ -269,7 +291,7 @@ def test_a_count_at_another_latent_than_the_trained_one_tells_no_throughput(stor
         "train_seconds": Measured(value=1.0, unit="s", conditions={"device": "cpu"}),
     }
     store.put(record_of(tiny_spec(), "complete", counts))
-    assert throughput_of(settings_of(["recipe.device=cpu"]), store).flops is None
+    assert throughput_of(settings_of(["recipe.device=cpu"]), store.trials()).flops is None
 
 
 def test_hours_of_gpus_that_are_not_here_say_so(store, monkeypatch):
@@ -277,7 +299,7 @@ def test_hours_of_gpus_that_are_not_here_say_so(store, monkeypatch):
 
     def lines(*words):
         settings = settings_of([*FIG3, *words])
-        return "\n".join(estimate_lines(estimate([one], settings, IMAGENET, store), settings))
+        return "\n".join(estimate_lines(estimate([one], settings, IMAGENET, ()), settings))
 
     monkeypatch.setattr(estimates, "has_gpu", lambda: False)
     assert told in lines()
@@ -289,10 +311,10 @@ def test_hours_of_gpus_that_are_not_here_say_so(store, monkeypatch):
 def test_a_job_longer_than_slurm_s_limits_is_told(store):
     settings = settings_of([*FIG3, "launcher=slurm", "launcher.gpus=1", "launcher.timeout_min=60"])
     ten_hours = Training(params=1, macs=round(10 * 3600 * 1e14 / (6 * 1024 * 150_000)), steps=150_000)
-    told = "\n".join(estimate_lines(estimate([ten_hours], settings, IMAGENET, store), settings))
+    told = "\n".join(estimate_lines(estimate([ten_hours], settings, IMAGENET, ()), settings))
     assert "a time limit of 60 min has it go on 10 times" in told or "has it go on 9 times" in told
     shorter = replace(settings, launcher=replace(settings.launcher, max_requeues=3))
-    told = "\n".join(estimate_lines(estimate([ten_hours], shorter, IMAGENET, store), shorter))
+    told = "\n".join(estimate_lines(estimate([ten_hours], shorter, IMAGENET, ()), shorter))
     assert "launcher.max_requeues=3 allows fewer: raise it to" in told
 
 
@@ -301,7 +323,7 @@ def test_a_dry_run_shows_hours_disk_and_jobs(workplace, capsys):
     printed = capsys.readouterr().out
     assert "2 of 2 would run" in printed
     spec = tiny_spec()
-    one = training_of(spec.architecture, 8, spec.settings.recipe)
+    one = training_of(spec.architecture, 8, spec.settings)
     assert one.params > 0
     assert "hours of one processor, an estimate: " in printed
     assert "at 0.001 TFLOP/s a process (launcher.tflops)" in printed
@@ -335,8 +357,7 @@ def dry_run(capsys, *words, ends=0):
 def test_without_the_data_what_a_limit_refuses_is_told_and_not_counted(workplace, capsys):
     study, settings = ablation_study("tiny", ELSEWHERE[1:])
     params = [
-        training_of(fitted_to_latents(one, 16), 32, settings.recipe).params
-        for _, one in study.architecture.architectures()
+        training_of(fitted_to_latents(one, 16), 32, settings).params for _, one in study.architecture.architectures()
     ]
     assert len(set(params)) == 2
     everything = dry_run(capsys, "ablate", "tiny")

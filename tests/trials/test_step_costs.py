@@ -17,6 +17,7 @@ from harness.training.parallel_config import DdpParallel
 from harness.training.randomness import HostDraws
 from harness.training.update import Update, standing_still
 from harness.trials.estimates import training_of
+from harness.trials.heads import heads_of
 from harness.trials.memory import memory_of
 from harness.trials.prepared import prepare
 from harness.trials.samples import initialised_network
@@ -24,7 +25,7 @@ from harness.trials.samples import initialised_network
 COMMON = ("text=class_table",)
 """Its prompts are small, and so is what takes no gradient back to them."""
 TAUGHT = ("objective.teacher.name={teacher}",)
-STEPPED = ("objective=step_distillation", *TAUGHT, "initial=none", "objective.discriminator.width=4")
+STEPPED = ("objective=step_distillation", *TAUGHT, "initial=none")
 WAYS = {
     "flow_matching": (),
     "distillation": ("objective=distillation", *TAUGHT),
@@ -65,31 +66,39 @@ def test_a_step_takes_the_operations_that_it_is_reckoned_with(teacher, way):
     counter = FlopCounterMode(display=False)
     with counter, sdpa_kernel(SDPBackend.MATH):
         update(1, batch)
-    reckoned = training_of(own.architecture, 8, recipe, task.teacher, own.settings.objective).step_flops(recipe)
+    reckoned = training_of(own.architecture, 8, own.settings, task.teacher).step_flops(recipe)
     again = recipe.gradient_checkpointing  # of blocks alone
     assert counter.get_total_flops() == pytest.approx(reckoned, rel=0.09 if again else 0.03)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_what_a_step_keeps_is_as_much_as_is_said(teacher, precision):
-    """Of the student, twice, and of the teacher that a gradient goes through: all that is kept but the heads' own, and
-    what the losses square."""
+    """Of the student, twice, of the teacher that a gradient goes through, and of the heads: all but what the losses
+    square. Of the heads' own loss, with nothing else, as much as is said of that."""
     own = tiny_spec(*COMMON, *(each.format(teacher=teacher) for each in STEPPED), f"recipe.precision={precision}")
     task, dtype = prepare(own.settings).task, getattr(torch, precision)
     objective, network = task.objective(own.architecture, 0), initialised_network(own.architecture, 0)
     rows, labels = next(training_rows(task.data, own.settings.recipe, 0, 1, range(8)))
     batch = objective.batch(rows, labels, HostDraws(0, 1, range(8), 8))
     modules = (network, objective.discriminator, objective.teacher.network)
-    sizes, alive = {each.untyped_storage()._cdata: 0 for part in modules for each in part.parameters()}, []
 
-    def pack(tensor):
-        alive.append(tensor)
-        sizes.setdefault(tensor.untyped_storage()._cdata, tensor.untyped_storage().nbytes())
-        return tensor
+    def kept(loss, frozen):
+        sizes, alive = {each.untyped_storage()._cdata: 0 for part in modules for each in part.parameters()}, []
 
-    keeping = torch.autograd.graph.saved_tensors_hooks(pack, lambda each: each)
-    with keeping, autocast(torch.device("cpu"), dtype), standing_still(objective.discriminator):
-        alive.append(objective.loss(network, batch).total)
+        def pack(tensor):
+            alive.append(tensor)
+            sizes.setdefault(tensor.untyped_storage()._cdata, tensor.untyped_storage().nbytes())
+            return tensor
+
+        keeping = torch.autograd.graph.saved_tensors_hooks(pack, lambda each: each)
+        with keeping, autocast(torch.device("cpu"), dtype), standing_still(frozen):
+            alive.append(loss(network, batch).total)
+        return sum(sizes.values())
+
     parts = memory_of(own.architecture, 8, own.settings, (), task.teacher).parts
-    said = parts["activations"] + parts["through the teacher"]
-    assert sum(sizes.values()) == pytest.approx(said, rel=0.03)
+    heads = heads_of(own.settings.objective, task.teacher)
+    assert heads.params == sum(each.numel() for each in objective.discriminator.parameters())
+    said = parts["activations"] + parts["through the teacher"] + parts["discriminator's heads"] - 16 * heads.params
+    assert kept(objective.loss, objective.discriminator) == pytest.approx(said, rel=0.03)
+    theirs = heads.kept(own.settings.objective.passes.heads * 8, precision, trained=True)
+    assert kept(objective.judgement, network) == pytest.approx(theirs, rel=0.03)

@@ -63,7 +63,7 @@ from harness.records.record import CurvePoint
 from harness.training.batches import TrainingData
 from harness.training.device import to_device
 from harness.training.objective import Auxiliary, Losses
-from harness.training.objective_config import StepDistillationConfig
+from harness.training.objective_config import DiscriminatorConfig, StepDistillationConfig
 from harness.training.objectives.adversarial import (
     DISCRIMINATOR,
     FOOLING,
@@ -124,10 +124,9 @@ class StepDistillation(Taught):
         self.times = config.sampling.solver_times
         self.ends = torch.tensor(self.times[1:], device=device)  # once: a recorded step copies nothing from the host
         self.discriminator: Discriminator | None = None
-        if config.adversarial_weight > 0:
-            self.tapped = judged_by(config, teacher.taps)
+        if (chosen := config.judge) is not None:
+            self.tapped = judged_by(chosen, teacher.taps)
             self.discriminator = self._heads(learner.seed)
-            chosen = config.discriminator
             optimizer = AdamW(learning_rate=chosen.learning_rate, betas=chosen.betas, clip=recipe.clip)
             auxiliary = Auxiliary(
                 name=DISCRIMINATOR, module=self.discriminator, optimizer=optimizer, loss=self.judgement
@@ -274,7 +273,7 @@ class StepDistillation(Taught):
         return squared_error(end, batch.x0).mean()
 
 
-def judged_by(config: StepDistillationConfig, taps: Mapping[str, int]) -> tuple[str, ...]:
+def judged_by(judge: DiscriminatorConfig, taps: Mapping[str, int]) -> tuple[str, ...]:
     """The places that the heads are at: those that are named, or `DEPTHS` of all, the last one among them. UserError
     where there are none, and for one that the teacher does not have."""
     if not taps:
@@ -282,17 +281,17 @@ def judged_by(config: StepDistillationConfig, taps: Mapping[str, int]) -> tuple[
             "objective.adversarial_weight above 0 judges by the features of the teacher's transformers, and it has "
             "none; give objective.adversarial_weight=0, or name another teacher"
         )
-    for place in config.discriminator.taps or ():
+    for place in judge.taps or ():
         if place not in taps:
             raise unknown_name("objective.discriminator.taps", place, taps)
     every, count = list(taps), min(DEPTHS, len(taps))
-    return config.discriminator.taps or tuple(every[(number + 1) * len(every) // count - 1] for number in range(count))
+    return judge.taps or tuple(every[(number + 1) * len(every) // count - 1] for number in range(count))
 
 
 def check_judged_by(config: StepDistillationConfig, taps: Mapping[str, int]) -> None:
     """UserError for places that the teacher does not have, where any are asked for."""
-    if config.adversarial_weight > 0:
-        judged_by(config, taps)
+    if config.judge is not None:
+        judged_by(config.judge, taps)
 
 
 def _noised(batch: SteppedImages) -> Tensor:

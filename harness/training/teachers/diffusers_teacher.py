@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from harness.data.config import TEMPLATE, ClassTableText, SeveralText
 from harness.data.prompts import PromptTable, class_prompts, is_embedded, text_identity
 from harness.measure.cost import count
-from harness.models.taps import Tap
+from harness.models.taps import Tap, maps_of
 from harness.models.text_encoder import TextEncoderFiles, huggingface_files
 from harness.records.errors import UserError
 from harness.records.plain import Plain
@@ -164,6 +164,11 @@ class DiffusersDescription(ABC):
             "precision": config.precision,
             **self.own_identity,
         }
+
+    def maps(self, places: Sequence[str]) -> Sequence[tuple[int, int, int]]:
+        called, inputs = self.example()
+        network = next(part for part in called.modules() if type(part).__name__ == self.network_class)
+        return maps_of([self.tap(network, place) for place in places], inputs[0], lambda: called(*inputs))
 
     @property
     def params(self) -> int:

@@ -5,7 +5,7 @@ rows of those names. Its own prediction becomes the straight path's velocity (`h
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from harness.data.prompts import MOST_IN_MEMORY, PromptTable, is_class_table, pr
 from harness.diffusion.prediction import velocity_of
 from harness.measure.cost import count
 from harness.models.build import build, example_inputs
-from harness.models.taps import Tap, taps_of
+from harness.models.taps import Tap, maps_of, taps_of
 from harness.models.weights import Training, read_head, read_weights
 from harness.records.errors import UserError
 from harness.records.plain import Plain, to_plain
@@ -62,6 +62,10 @@ class TrainedDescription:
     @property
     def taps(self) -> Mapping[str, int]:
         return taps_of(self.architecture)
+
+    def maps(self, places: Sequence[str]) -> Sequence[tuple[int, int, int]]:
+        network, inputs = self.example()
+        return maps_of([Tap(network, place) for place in places], inputs[0], lambda: network(*inputs))
 
     @property
     def params(self) -> int:
