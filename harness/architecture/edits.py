@@ -11,7 +11,7 @@ from harness.records.errors import UserError, unknown_name
 from harness.records.fields import forms
 from harness.records.plain import Plain, from_plain, overwritten, tag_of, to_plain
 
-OF_TRAINING = ("recipe", "objective")
+OF_TRAINING = ("recipe", "objective", "initial")
 """The first names of paths that a rung or a knob may set beside the architecture's: of how it is trained."""
 
 UNSET = object()

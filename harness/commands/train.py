@@ -153,11 +153,16 @@ def _submission(name: str, settings: Settings) -> str:
 
 def _manifest(study: str, specs: list[TrialSpec], chosen: Mapping[str, Any], command: str) -> Manifest:
     """What its page is of: one network, with every seed."""
-    first = specs[0]
+    from harness.trials.initial import INITIAL
+
+    first, protocols = specs[0], tuple(spec.protocol.fingerprint for spec in specs)
+    of_seeds: dict[str, Any] = {}
+    if len(set(protocols)) > 1:  # each begins with weights of its own
+        of_seeds = {"seed_protocols": protocols, "varied": (INITIAL,)}
     name, fingerprint = first.name, first.architecture.fingerprint
     return Manifest(
         name=study,
-        rungs=(Rung(name=name, title=name, architecture_fingerprint=fingerprint, against=None, edits={}),),
+        rungs=(Rung(name=name, title=name, architecture_fingerprint=fingerprint, against=None, edits={}, **of_seeds),),
         seeds=tuple(spec.seed for spec in specs),
         protocol=first.protocol.sections,
         protocol_fingerprint=first.protocol.fingerprint,

@@ -33,6 +33,7 @@ class Rung:
     twin_fingerprint: str | None = None  # of the same edits on the study's deployment twin
     trained: Mapping[str, Any] = field(default_factory=dict)  # in what its training is not the settings': path -> value
     protocol_fingerprint: str | None = None  # of its own training, where that is not the first rung's
+    seed_protocols: tuple[str, ...] = ()  # fingerprints, seed by seed, where each has a protocol of its own
     varied: tuple[str, ...] = ()  # paths in which that protocol may not be the first's: `objective`, `teacher`
     touched: Mapping[str, float] = field(default_factory=dict)
     """`network`, `twin`: the share (0.009 is 0.9%) of the multiply-adds of `against` in modules that the edits change.
@@ -72,6 +73,8 @@ class Manifest:
     def key(self, rung: Rung, seed: int) -> str:
         """Of the rung's trial."""
         protocol = rung.protocol_fingerprint or self.protocol_fingerprint
+        if rung.seed_protocols:
+            protocol = rung.seed_protocols[self.seeds.index(seed)]
         return trial_key(rung.architecture_fingerprint, protocol, seed)
 
 

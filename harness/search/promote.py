@@ -25,7 +25,7 @@ from harness.trials.promoted import Origin, trained_on, written
 from harness.trials.spec import store_of
 from harness.trials.studies import study_names
 from harness.trials.task_config import task_of
-from harness.trials.varied import with_objective
+from harness.trials.varied import with_names
 
 
 def candidates(out: Path, name: str, trial: str | None = None) -> list[TrialRecord]:
@@ -112,7 +112,7 @@ def chosen_settings(out: Path, name: str, trial: str) -> dict[str, Any]:
         return dict(study.user_attrs.get(DEFINITION, {}).get("settings", {}))
     manifest = read_manifest(out, name)
     edits = next((rung.trained for rung in manifest.rungs if rung.name == trial), {})
-    return with_objective(manifest.settings, edits)
+    return with_names(manifest.settings, edits)
 
 
 def kept_checkpoints(out: Path, study: str, record: TrialRecord) -> str | None:

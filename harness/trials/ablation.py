@@ -26,6 +26,7 @@ from harness.trials.ablation_study import AblationStudy, ablation_study, refusal
 from harness.trials.checks import check_sizes, check_task
 from harness.trials.controls import control_key, control_names, submit_controls
 from harness.trials.costs import anatomy_of, measure_latency, measure_twin
+from harness.trials.initial import INITIAL
 from harness.trials.outcomes import finished, rejected
 from harness.trials.prepared import Prepared, prepare
 from harness.trials.progress import Show
@@ -114,16 +115,19 @@ class Ablation:
 
     def _trained_otherwise(self, rung: str) -> dict[str, Any]:
         """What the manifest says of a rung's training, where that is not as the study's settings have it."""
-        edits = self.study.architecture.trainings()
+        edits, here = self.study.architecture.trainings(), self.prepared_for(rung)
         said: dict[str, Any] = {"trained": _plain(edits[rung])} if edits[rung] else {}
+        if here.of_seeds:
+            said |= {**here.of_seeds, "varied": (INITIAL,)}
         if rung not in self.trained:
             return said
-        own, usual = self.trained[rung].protocol, self.prepared.protocol
+        own, usual = here.protocol, self.prepared.protocol
         paths = sorted({path for each in edits.values() for path in each})
         sections = dict.fromkeys((*usual.sections, *own.sections))
         apart = (name for name in sections if own.sections.get(name) != usual.sections.get(name))
         others = (name for name in apart if name not in OF_TRAINING)  # as the teacher that an objective has
-        return {**said, "protocol_fingerprint": own.fingerprint, "varied": (*paths, *others)}
+        compared = dict.fromkeys((*paths, *others, *said.get("varied", ())))
+        return {**said, "protocol_fingerprint": own.fingerprint, "varied": tuple(compared)}
 
     def _touched(self) -> dict[str, dict[str, float]]:
         """Rung -> the share of the work of its `against` that its edits touch, at both sizes; nothing where it is that
@@ -166,9 +170,10 @@ def ablation(name: str, overrides: Sequence[str], command: str) -> Ablation:
 def _check_distinct(rungs: Mapping[str, tuple[ArchitectureConfig, Prepared]]) -> None:
     """Refuse a rung that is another one over again: a page would compare a trial with itself. Edits alone do not tell,
     as of a setting that changes no result."""
-    first: dict[tuple[str, str], str] = {}
+    first: dict[tuple[str, ...], str] = {}
     for rung, (architecture, prepared) in rungs.items():
-        same = first.setdefault((architecture.fingerprint, prepared.protocol.fingerprint), rung)
+        protocols = [prepared.of_seed(seed).protocol.fingerprint for seed in prepared.settings.seeds]
+        same = first.setdefault((architecture.fingerprint, *protocols), rung)
         if same != rung:
             raise UserError(
                 f"rungs '{same}' and '{rung}' are the same network, trained alike; leave one out, or edit what changes "

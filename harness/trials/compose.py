@@ -35,6 +35,8 @@ PATHS = frozenset((
 """The settings that are paths: whatever they are called is taken as it is, unless it is quoted or null."""
 KEYS = frozenset(("objective.teacher.name", "initial"))
 """Those that may be a path or a trial's key, which may look like a number: 1234567812345678, 12345e67. Likewise."""
+SEVERAL = frozenset(("initial",))
+"""Of these, those that may be a list of such."""
 
 
 PROTOCOL = "protocol"
@@ -152,7 +154,7 @@ def parsed(overrides: Sequence[str]) -> dict[str, Any]:
     for text in overrides:
         key, _, value = text.partition("=")
         if _is_path(key, value):
-            result[key] = str(Path(value).expanduser()).replace("${", "\\${")  # which would be another setting's value
+            result[key] = _named(key, value)
             continue
         if _is_template(key, value):
             result[key] = value.replace("${", "\\${")
@@ -178,6 +180,13 @@ def parsed(overrides: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"{text!r} sets '{twice}' twice in one mapping; keep one of them")
         result[key if "*" in key else override.key_or_group] = _unquoted(override.value())
     return result
+
+
+def _named(key: str, value: str) -> str | list[str]:
+    """A path, or a key; where there may be several, a list of them in brackets."""
+    if key in SEVERAL and value.startswith("[") and value.endswith("]"):
+        return [str(_named(key, each.strip())) for each in value[1:-1].split(",")]
+    return str(Path(value).expanduser()).replace("${", "\\${")  # which would be another setting's value
 
 
 def _slip(key: str, value: str) -> str:

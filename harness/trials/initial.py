@@ -2,7 +2,8 @@
 
 The network is one that was trained (`harness.trials.trained`): its averaged weights, of exactly the architecture that
 is trained. What they are, by the sum of their tensors, is part of the protocol; how they were named is not. The seed
-still decides the order of the data and all noise.
+still decides the order of the data and all noise; where each seed has a beginning of its own (`initial=[A,B]`), a trial
+is what it is with that one alone.
 """
 
 from collections.abc import Mapping
@@ -57,11 +58,11 @@ class InitialWeights:
         network.load_state_dict(dict(read_weights(self.path, self.architecture).tensors))
 
 
-def initial_weights(settings: "Settings") -> InitialWeights | None:
-    """What the settings name, by the head of its file; None where trainings begin with random weights. UserError where
-    there is no such network."""
-    name = settings.initial
-    if name in (None, RANDOM) or settings.count_only:
+def initial_weights(settings: "Settings", seed: int | None = None) -> InitialWeights | None:
+    """What the settings name for a seed, or the first, by the head of its file; None where its training begins with
+    random weights. UserError where there is no such network."""
+    name = settings.beginning(settings.seeds[0] if seed is None else seed)
+    if name is None or name == RANDOM or settings.count_only:
         return None
     from harness.models.weights import read_head  # loads torch
 
@@ -71,6 +72,12 @@ def initial_weights(settings: "Settings") -> InitialWeights | None:
         raise UserError(f"{INITIAL}: {error}") from error
     architecture, _, tensors_sha256 = read_head(path)
     return InitialWeights(name=name, path=path, architecture=architecture, tensors_sha256=tensors_sha256)
+
+
+def all_initial_weights(settings: "Settings") -> list[InitialWeights]:
+    """Those of all seeds. UserError where one is not here."""
+    each = {settings.beginning(seed): seed for seed in settings.seeds}
+    return [weights for seed in each.values() if (weights := initial_weights(settings, seed)) is not None]
 
 
 def initial_section(weights: InitialWeights | None) -> Mapping[str, Any]:

@@ -1,6 +1,7 @@
 """What all trials of a study share: the task with its data, the protocol that they make, and specs that fit."""
 
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from harness.tracking.config import check_tracker
 from harness.training.device import planned_precision
 from harness.training.recipe import Recipe
 from harness.trials.checks import check_sizes
-from harness.trials.initial import InitialWeights, initial_section, initial_weights
+from harness.trials.initial import InitialWeights, all_initial_weights, initial_section, initial_weights
 from harness.trials.settings import Settings
 from harness.trials.spec import TrialSpec
 from harness.trials.task import Task
@@ -28,7 +29,7 @@ class Prepared:
     loaded: Task | None  # None where trials only count
     protocol: Protocol
     initial: InitialWeights | None = None
-    """What trainings begin with; None: random weights."""
+    """What trainings begin with, of several seeds the first's; None: random weights."""
 
     @property
     def task(self) -> Task:
@@ -70,8 +71,8 @@ class Prepared:
             )
         check_sizes(self.settings, architecture)
         fitted = self.loaded.fitted(architecture)
-        if self.initial is not None:
-            self.initial.check(fitted)
+        for beginning in self._beginnings:
+            beginning.check(fitted)
         return fitted
 
     def with_steps(self, steps: int) -> "Prepared":
@@ -93,17 +94,41 @@ class Prepared:
         """The same data under other settings, which do not change it."""
         if self.loaded is None:
             return replace(self, settings=settings)
-        task = self.loaded.under(settings)
-        return replace(self, settings=settings, loaded=task, protocol=protocol(settings, task, self.initial))
+        task, initial = self.loaded.under(settings), self.initial
+        if settings.initial != self.settings.initial:
+            initial = initial_weights(settings)
+        sections = protocol(settings, task, initial)
+        return replace(self, settings=settings, loaded=task, initial=initial, protocol=sections)
+
+    def of_seed(self, seed: int) -> "Prepared":
+        """The same study, as the training with that seed has it."""
+        if not isinstance(self.settings.initial, tuple):
+            return self
+        return self.under(replace(self.settings, initial=self.settings.beginning(seed)))
+
+    @property
+    def _beginnings(self) -> Sequence[InitialWeights]:
+        """Of all seeds."""
+        if isinstance(self.settings.initial, tuple):
+            return all_initial_weights(self.settings)
+        return () if self.initial is None else (self.initial,)
+
+    @property
+    def of_seeds(self) -> dict[str, Any]:
+        """What a manifest says of a rung whose seeds have protocols of their own; nothing where they have one."""
+        if not isinstance(self.settings.initial, tuple) or len(self.settings.initial) == 1:
+            return {}
+        return {"seed_protocols": tuple(self.of_seed(seed).protocol.fingerprint for seed in self.settings.seeds)}
 
     def spec(self, name: str, architecture: ArchitectureConfig, seed: int, **more: Any) -> TrialSpec:
         """The trial of `architecture`, fitted, with `seed`; `more` are further fields of TrialSpec."""
+        own = self.of_seed(seed)
         return TrialSpec(
             name=name,
-            architecture=self.adapt_to_data(architecture),
-            settings=self.settings,
-            latent=self.cost_latent,
-            protocol=self.protocol,
+            architecture=own.adapt_to_data(architecture),
+            settings=own.settings,
+            latent=own.cost_latent,
+            protocol=own.protocol,
             seed=seed,
             **more,
         )

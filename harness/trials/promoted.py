@@ -191,6 +191,8 @@ def trial_settings(record: TrialRecord, chosen: Mapping[str, Any]) -> dict[str, 
 
 def _chosen(record: TrialRecord, chosen: Mapping[str, Any]) -> dict[str, Any]:
     own = {key: value for key, value in chosen.items() if key.split(".")[0] in OF_TRAINING}
+    if isinstance(own.get(INITIAL), list):
+        own[INITIAL] = settings_of((), chosen).beginning(record.seed)
     told = {name: record.protocol[name] for name in ("task", "objective") if name in record.protocol}
     return {**told, **own}
 

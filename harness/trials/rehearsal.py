@@ -17,7 +17,7 @@ from harness.training.teacher import TeacherDescription
 from harness.trials.computed import precision_there
 from harness.trials.costs import counted
 from harness.trials.estimates import Training, size_text, training_of
-from harness.trials.initial import initial_weights
+from harness.trials.initial import all_initial_weights
 from harness.trials.limits import LatencyLimit, Limits, first_refusal
 from harness.trials.prepared import prepare
 from harness.trials.protocols import latents_of
@@ -101,7 +101,7 @@ def _fitting(settings: Settings) -> "tuple[Fit, int, list[int], TeacherDescripti
     if settings.count_only:
         return (lambda config: config), settings.latent or FULL_LATENT, [], None
     if settings.lacks_data:
-        initial_weights(settings)  # what is named has to be here; prompts, which decide what fits, are not
+        all_initial_weights(settings)  # what is named has to be here; prompts, which decide what fits, are not
         channels, side = latent_of(settings, pictures_of(settings))
         latents = latents_of(settings.autoencoder)
         made_by = None if latents["kind"] == "pixels" else latents

@@ -22,6 +22,7 @@ from harness.measure.quality_config import QualityConfig
 from harness.models.autoencoder_config import AutoencoderConfig, PixelsAutoencoder
 from harness.records.errors import UserError, of_file
 from harness.records.plain import check_types, from_plain, tag_of
+from harness.records.terminal import count_text
 from harness.tracking.config import TrackerConfig
 from harness.training.objective_config import FlowMatchingConfig, ObjectiveConfig, StepDistillationConfig
 from harness.training.parallel_config import FsdpParallel, NoParallel, ParallelConfig
@@ -55,9 +56,10 @@ class Settings:
     task: TaskConfig = field(default_factory=DenoiseConfig)
     objective: ObjectiveConfig = field(default_factory=FlowMatchingConfig)
     """The task's own unless another is chosen."""
-    initial: str | None = None
+    initial: str | tuple[str, ...] | None = None
     """Whose averaged weights a training begins with, by whatever names a trained network: its trial's key, YAML, file
-    of weights, published folder. null: random ones. `none` says that these are meant, to an objective that asks."""
+    of weights, published folder; or a list of these, one for each of `seeds`. null: random ones. `none` says that these
+    are meant, to an objective that asks."""
     parallel: ParallelConfig = field(default_factory=NoParallel)
     watch: WatchConfig = field(default_factory=WatchConfig)
     out: Path = Path("runs")
@@ -78,6 +80,12 @@ class Settings:
         """Whether the study trains on prepared data and names no folder: it is for another machine, and a dry run
         counts ImageNet's pictures (`harness.trials.study_data`)."""
         return isinstance(self.data, PreparedConfig) and self.data.path is None and not self.count_only
+
+    def beginning(self, seed: int) -> str | None:
+        """`initial` of the training with that seed; a list of one is of whatever seed."""
+        if not isinstance(self.initial, tuple):
+            return self.initial
+        return self.initial[self.seeds.index(seed) if len(self.initial) > 1 else 0]
 
     def __post_init__(self) -> None:
         if len(set(self.seeds)) < max(1, len(self.seeds)) or any(not 0 <= seed < SEEDS for seed in self.seeds):
@@ -100,6 +108,11 @@ class Settings:
 
 def _check_initial(settings: Settings) -> None:
     """Step distillation teaches a trained network to take fewer steps."""
+    if isinstance(settings.initial, tuple) and len(settings.initial) != len(settings.seeds):
+        raise UserError(
+            f"initial names {count_text(len(settings.initial), 'network')}, and there are "
+            f"{count_text(len(settings.seeds), 'seed')}; name one for each seed, or one alone for all"
+        )
     if isinstance(settings.objective, StepDistillationConfig) and settings.initial is None and not settings.count_only:
         raise UserError(
             "objective=step_distillation begins with a trained network, and none is named; give initial=KEY, a trial "

@@ -10,6 +10,7 @@ from harness.records.errors import UserError, unknown_name
 from harness.records.plain import from_plain, to_plain
 from harness.training.recipe import Recipe
 from harness.trials.compose import compose_plain
+from harness.trials.initial import INITIAL
 from harness.trials.settings import Settings, for_few_steps, settings_of
 
 
@@ -25,10 +26,12 @@ def varied(settings: Settings, edits: Mapping[str, Any], chosen: Mapping[str, An
     plain: dict[str, Any] = {group: to_plain(getattr(settings, group)) for group in OF_TRAINING}
     for path, value in edits.items():
         group, *below = path.split(".")
+        if below and group == INITIAL:
+            raise unknown_name("setting", path, (INITIAL,))
         if not below and group == "recipe":
             raise UserError(f"{path}: {value} is a whole recipe; name what differs from the study's: recipe.steps, ...")
         if not below:
-            plain[group] = _objective(settings, value)
+            plain[group] = to_plain(value) if group == INITIAL else _objective(settings, value)
         else:
             if group == "recipe":
                 check_matters(below[0], f"{path}={value}")
@@ -38,14 +41,13 @@ def varied(settings: Settings, edits: Mapping[str, Any], chosen: Mapping[str, An
     return for_few_steps(replace(settings, **edited), chosen)
 
 
-def with_objective(chosen: Mapping[str, Any], edits: Mapping[str, Any]) -> dict[str, Any]:
-    """A study's overrides of config.yaml with the objective that these edits make of theirs, written out: for a trial
-    whose record does not hold its teacher's name."""
-    if not any(path.partition(".")[0] == "objective" for path in edits):
-        return dict(chosen)
-    objective = varied(settings_of((), chosen), edits, chosen).objective
-    kept = {key: value for key, value in chosen.items() if key.partition(".")[0] != "objective"}
-    return {**kept, "objective": to_plain(objective)}
+def with_names(chosen: Mapping[str, Any], edits: Mapping[str, Any]) -> dict[str, Any]:
+    """A study's overrides of config.yaml with what these edits make of theirs and a trial's record does not hold, since
+    it has names: the objective, for its teacher's, written out, and whose weights it began with."""
+    edited = {path.partition(".")[0] for path in edits} & {"objective", INITIAL}
+    settings = varied(settings_of((), chosen), edits, chosen) if edited else None
+    kept = {key: value for key, value in chosen.items() if key.partition(".")[0] not in edited}
+    return {**kept, **{name: to_plain(getattr(settings, name)) for name in sorted(edited)}}
 
 
 def varied_recipe(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:

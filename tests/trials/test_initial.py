@@ -43,6 +43,20 @@ def test_they_are_their_contents_however_they_are_named(spec):
     assert settings_of(["initial=1234567812345678"]).initial == "1234567812345678"
 
 
+def test_each_seed_may_begin_with_its_own_and_is_then_what_it_is_with_that_alone(spec, tmp_path):
+    both = f"initial=[{spec.key[:6]}, none]", "seeds=[4,0]"
+    assert begun(spec.key, seed=4).key == tiny_spec(*both, seed=4).key
+    assert tiny_spec(seed=0).key == tiny_spec(*both, seed=0).key
+    assert tiny_spec(*both, seed=4).settings.initial == spec.key[:6]
+    named = settings_of(["initial=[1234567812345678, ./a b.safetensors]", "seeds=[3,1]"])
+    assert named.initial == ("1234567812345678", "a b.safetensors")
+    assert [named.beginning(seed) for seed in (1, 3)] == list(reversed(named.initial))
+    with pytest.raises(UserError, match="initial names 2 networks, and there are 3 seeds; name one for each seed, or"):
+        settings_of(["initial=[ab,cd]", "seeds=[0,1,2]"])
+    with pytest.raises(UserError, match="initial: 'ffff' is neither the key of a trial in"):
+        tiny_spec(f"initial=[{spec.key},ffff]", "seeds=[4,0]", seed=0)
+
+
 def test_a_training_begins_with_them(spec, tmp_path, monkeypatch):
     train, begins = run.train, []
 

@@ -67,6 +67,8 @@ def test_a_student_of_other_steps_is_scored_at_its_own_as_if_the_study_had_named
         ),
         ({"recipe": "full"}, "recipe: full is a whole recipe; name what differs from the study's: recipe.steps, ..."),
         ({"recipe.steps": 0}, "recipe.steps must be at least 1, not 0"),
+        ({"initial.name": "x"}, "unknown setting 'initial.name'; choose one of: initial"),
+        ({"initial": ["ab", "cd", "ef"]}, "initial names 3 networks, and there are 2 seeds; name one for each seed"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(edits, says):
@@ -93,7 +95,9 @@ def distilled(studied):
     folder, spec = studied
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        write_yaml(Path("sweeps/taught.yaml"), STUDY)
+        begun = {"name": "begun", "edits": {"initial": spec.key}}
+        with_it = STUDY | {"architecture": STUDY["architecture"] | {"rungs": [*RUNGS, begun]}}
+        write_yaml(Path("sweeps/taught.yaml"), with_it)
         assert main(["ablate", "taught", f"objective.teacher.name={spec.key}"]) == 0
     return folder, spec.key
 
@@ -111,7 +115,10 @@ def test_each_rung_has_its_own_protocol_and_one_page_has_them_all(distilled, mon
     assert protocols["output"]["objective"]["features"] is False
     assert protocols["longer"]["recipe"]["steps"] == 3
     assert "objective" not in protocols["longer"], "which edits the first rung"
-    assert [rung.touched for rung in manifest.rungs] == [{}, {}, {}]
+    begins = {name: protocol.get("initial") for name, protocol in protocols.items()}
+    assert begins.pop("begun")["weights"] == protocols["output"]["teacher"]["weights"]
+    assert set(begins.values()) == {None}
+    assert [rung.touched for rung in manifest.rungs] == [{}] * 4
     plain = ablation("tiny_plain.yaml", ["recipe.steps=2"], "") if _plain_study() else None
     assert plain.specs()[0].key == records["none"].key, "a trial without a teacher is what it is in any study"
     page = Path("runs/taught/report.html").read_text()
@@ -119,7 +126,27 @@ def test_each_rung_has_its_own_protocol_and_one_page_has_them_all(distilled, mon
     assert main(["status", "taught", "--json"]) == 0
     assert {cell["state"] for cell in json.loads(capsys.readouterr().out)["cells"]} == {"complete"}
     assert main(["ablate", "taught", f"objective.teacher.name={teacher}", "--dry-run"]) == 0
-    assert "0 of 3 would run" in capsys.readouterr().out
+    assert "0 of 4 would run" in capsys.readouterr().out
+
+
+def test_seeds_that_begin_with_their_own_are_one_study_of_trials_that_are_those_of_each(distilled, monkeypatch):
+    folder, key = distilled
+    monkeypatch.chdir(folder)
+    write_yaml(Path("tiny_base.yaml"), BASE)
+    rungs = [{"name": "base"}, {"name": "random", "edits": {"initial": "none"}}]
+    plain = {"base": "tiny_base.yaml", "mode": "one_at_a_time", "rungs": rungs}
+    write_yaml(Path("of_seeds.yaml"), {"architecture": plain, "settings": SETTINGS | {"recipe.steps": 2}})
+    job = ablation("of_seeds.yaml", [f"initial=[{key},none]", "seeds=[0,7]"], "")
+    manifest = job.manifest()
+    keys = {(rung.name, seed): manifest.key(rung, seed) for rung in manifest.rungs for seed in manifest.seeds}
+    assert keys == {(spec.name, spec.seed): spec.key for spec in job.specs()}
+    taught = read_manifest(Path("runs"), "taught")
+    rungs = {rung.name: taught.key(rung, 0) for rung in taught.rungs}
+    assert (keys["base", 0], keys["random", 0]) == (rungs["begun"], rungs["none"])
+    assert keys["base", 7] == keys["random", 7], "of another study no other trial"
+    assert [rung.varied for rung in manifest.rungs] == [("initial",), ("initial",)]
+    with pytest.raises(UserError, match="rungs 'base' and 'random' are the same network, trained alike"):
+        ablation("of_seeds.yaml", ["initial=[none,none]", "seeds=[0,7]"], "")
 
 
 def _plain_study():
@@ -132,9 +159,11 @@ def _plain_study():
 def test_a_promoted_rung_is_trained_as_it_was(distilled, monkeypatch):
     folder, teacher = distilled
     monkeypatch.chdir(folder)
-    for rung in ("none", "output"):
+    rungs = ("none", "output", "begun")
+    for rung in rungs:
         assert main(["promote", "taught", rung, "--to", f"{rung}.yaml"]) == 0
-    settings = {rung: settings_of((), read_yaml(Path(f"{rung}.yaml"))["settings"]) for rung in ("none", "output")}
+    settings = {rung: settings_of((), read_yaml(Path(f"{rung}.yaml"))["settings"]) for rung in rungs}
+    assert [settings[rung].initial for rung in rungs] == [None, None, teacher]
     assert settings["none"].objective == settings_of().objective
     assert (settings["output"].objective.features, settings["output"].objective.teacher.name) == (False, teacher)
     assert "teacher" in read_yaml(Path("output.yaml"))["origin"]["trained_on"]
