@@ -409,7 +409,7 @@ def test_a_description_reads_no_prompt_and_says_what_reading_them_takes(saved, s
     """A place that does not exist is refused, and a dry run ends, before T5 has read a million captions."""
     told = replace(student, cache=tmp_path)
     description = described(saved, told, "sd3", precision="bfloat16")
-    monkeypatch.setattr("harness.data.prompts._embed", lambda *_: pytest.fail("an encoder ran"))
+    monkeypatch.setattr("harness.data.prompts.embed", lambda *_: pytest.fail("an encoder ran"))
     assert description.identity
     assert description.taps
     asked = description.unread
