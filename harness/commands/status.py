@@ -148,28 +148,13 @@ def _drawing(status: Status, over: bool) -> RenderableType:
 
 
 def _lives(status: Status) -> bool:
-    from harness.search.status import SweepStatus
-    from harness.trials.status import JobsStatus
-
-    if isinstance(status, JobsStatus):
-        return any(job.worker == "lives" for job in status.jobs)
-    jobs = status.running if isinstance(status, SweepStatus) else status.cells
-    return any(each.job is not None and each.job.worker == "lives" for each in jobs)
+    return any(job.worker == "lives" for job in status.all_jobs)
 
 
 def _plain(status: Status) -> dict[str, object]:
     plain = to_plain(status)
     assert isinstance(plain, dict)
-    return {"kind": _kind(status), **plain}
-
-
-def _kind(status: Status) -> str:
-    from harness.search.status import SweepStatus
-    from harness.trials.status import JobsStatus
-
-    if isinstance(status, SweepStatus | JobsStatus):
-        return "sweep" if isinstance(status, SweepStatus) else "jobs"
-    return "training" if status.is_training else "ablation"
+    return {"kind": status.kind, **plain}
 
 
 MOST_REASONS = 3  # of one state
@@ -195,7 +180,7 @@ def listed(studies: Mapping[str, Status | str]) -> RenderableType:
             table.add_row(name, "", "", status)
             continue
         driver = f"{status.driver.host}, process {status.driver.pid}" if status.driver.runs else "none runs"
-        table.add_row(name, _kind(status), driver, _counted(status.states))
+        table.add_row(name, status.kind, driver, _counted(status.states))
     return table
 
 
@@ -226,7 +211,7 @@ def _ablation(status: AblationStatus) -> RenderableType:
     from rich.console import Group
 
     lines = [
-        (_kind(status), f"{status.name}, {status.place}"),
+        (status.kind, f"{status.name}, {status.place}"),
         ("driver", _driver(status.driver)),
         ("trials", f"{len(status.cells):,}: {_counted(status.states)}"),
         *_times(status),

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from harness.records.errors import UserError
 from harness.records.plain import fingerprint
 from harness.records.quantity import Failed, Quantity, Unavailable
 
@@ -63,6 +64,16 @@ class TrialRecord:
         if "data" not in self.protocol:
             return None
         return int(self.protocol["data"]["size"]) // int(self.protocol.get("autoencoder", {}).get("downsampling", 1))
+
+
+def key_that_begins(prefix: str, keys: Mapping[str, str]) -> str | None:
+    """The one of the trials' keys (-> names, or "") that begins so, with at least four digits; None where none does.
+    UserError where several do."""
+    found = [key for key in keys if key.startswith(prefix)] if KEY_PREFIX.fullmatch(prefix) else []
+    if len(found) > 1:
+        shown = ", ".join(f"{key} ({keys[key]})" if keys[key] else key for key in found[:10])
+        raise UserError(f"'{prefix}' begins the keys of {len(found)} trials; give more of the key: {shown}")
+    return found[0] if found else None
 
 
 def trial_key(architecture_fingerprint: str, protocol_fingerprint: str, seed: int) -> str:

@@ -16,7 +16,7 @@ from harness.records.errors import UserError, unknown_name
 from harness.records.manifest import MANIFEST_FILE, Promotion, read_manifest, study_folder
 from harness.records.plain import from_plain, to_plain
 from harness.records.quantity import value_of
-from harness.records.record import KEY_PREFIX, TrialRecord, why
+from harness.records.record import TrialRecord, key_that_begins, why
 from harness.search.candidates import Candidate, candidate_of, checkpoints_key
 from harness.search.status import grouped
 from harness.search.study import CHECKPOINTS, DEFINITION, stored_study, studies_in
@@ -93,12 +93,9 @@ def _no_study(out: Path, name: str) -> UserError:
 
 def named(records: Sequence[TrialRecord], trial: str) -> TrialRecord:
     """The record of that name or key, or whose key begins so; of a name with several seeds the first."""
-    found = [record for record in records if trial in (record.name, record.key)]
-    if not found and KEY_PREFIX.fullmatch(trial):
-        found = [record for record in records if record.key.startswith(trial)]
-        if len(found) > 1:
-            keys = ", ".join(f"{record.key} ({record.name})" for record in found)
-            raise UserError(f"'{trial}' begins the keys of {len(found)} trials; give more of the key: {keys}")
+    found = [record for record in records if record.name == trial]
+    if not found and (key := key_that_begins(trial, {record.key: record.name for record in records})) is not None:
+        found = [record for record in records if record.key == key]
     if not found:
         raise unknown_name("trial", trial, {record.name for record in records})
     return min(found, key=lambda record: record.seed)

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from harness.launch.observe import (
     Driver,
@@ -163,6 +163,8 @@ class RescoredStatus:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepStatus:
+    kind: ClassVar[str] = "sweep"
+
     name: str
     place: str  # of the study
     driver: Driver
@@ -185,6 +187,11 @@ class SweepStatus:
     gpu_hours: float
     gpu_hours_limit: float | None
     remarks: tuple[str, ...] = ()
+
+    @property
+    def all_jobs(self) -> tuple[Job, ...]:
+        """Those that are known of."""
+        return tuple(each.job for each in self.running if each.job is not None)
 
 
 def sweep_status(folder: Path, name: str) -> SweepStatus | None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from harness.launch.attempt import current_attempt
 from harness.launch.observe import (
@@ -62,10 +63,21 @@ class AblationStatus:
         """Of `harness train`: no study may be called so."""
         return self.name.startswith(TRAINING)
 
+    @property
+    def kind(self) -> str:
+        return "training" if self.is_training else "ablation"
+
+    @property
+    def all_jobs(self) -> tuple[Job, ...]:
+        """Those of its trials."""
+        return tuple(cell.job for cell in self.cells if cell.job is not None)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobsStatus:
     """Of a command that has jobs and no study."""
+
+    kind: ClassVar[str] = "jobs"
 
     name: str
     place: str  # of their folder
@@ -73,6 +85,10 @@ class JobsStatus:
     states: Mapping[str, int]  # running, has not begun, is gone; and as their newest attempts ended: done, failed, ...
     jobs: tuple[Job, ...]  # without a result
     remarks: tuple[str, ...] = ()
+
+    @property
+    def all_jobs(self) -> tuple[Job, ...]:
+        return self.jobs
 
 
 def jobs_status(out: Path, name: str) -> JobsStatus:

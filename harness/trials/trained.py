@@ -13,7 +13,7 @@ from harness.measure.quality_config import QualityConfig
 from harness.models.extractor_config import EfficientNetLite0Extractor, InceptionV3Extractor
 from harness.records.errors import UserError
 from harness.records.plain import to_plain
-from harness.records.record import KEY_PREFIX, TrialRecord, why
+from harness.records.record import TrialRecord, key_that_begins, why
 from harness.records.store import Store
 from harness.trials.compose import compose_plain, parsed
 from harness.trials.settings import Settings, settings_of
@@ -117,10 +117,8 @@ def quality_of(trained: TrainedNetwork) -> dict[str, Any]:
 
 def trial_of(key: str, store: Store, others: str = "") -> TrialRecord:
     """The record of the trial whose key is this, or begins so, with at least four digits."""
-    keys = [each for each in store.keys(TrialRecord) if each.startswith(key)] if KEY_PREFIX.fullmatch(key) else []
-    if len(keys) > 1:
-        raise UserError(f"'{key}' begins the keys of {len(keys)} trials; give more of the key: {', '.join(keys[:10])}")
-    record = store.trial(keys[0]) if keys else None
+    whole = key_that_begins(key, dict.fromkeys(store.keys(TrialRecord), ""))
+    record = None if whole is None else store.trial(whole)
     if record is None:
         raise UserError(
             f"'{key}' is neither the key of a trial in {store.root}, or its first digits, nor a file of weights "
