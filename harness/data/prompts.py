@@ -107,14 +107,14 @@ class PromptTable:
     def context(self, labels: Tensor, drop: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """The prompts (B, T, D) of labels (B,), the empty one where drop (B,) is True, and their mask (B, T).
 
-        The mask is None where padding is not masked. Labels are on the table's device; where its embeddings stay on the
-        disk they may be on the CPU, and a GPU is not waited for then.
+        The mask is None where padding is not masked. Labels are on the table's device or on the CPU; where its
+        embeddings stay on the disk a GPU is waited for unless they are on the CPU.
         """
         on = self.empty.device
-        context = self.embeddings[labels.to(self.embeddings.device)].to(self.empty)
-        mask = self.mask[labels.to(on)]
+        context = _sent(self.embeddings[labels.to(self.embeddings.device)], on).to(self.empty)
+        mask = self.mask[_sent(labels, on)]
         if drop is not None:
-            drop = drop.to(on)
+            drop = _sent(drop, on)
             context = torch.where(drop[:, None, None], self.empty, context)
             mask = torch.where(drop[:, None], self.empty_mask, mask)
         return context, mask if self.mask_padding else None
@@ -124,6 +124,13 @@ class PromptTable:
         assert self.pooled is not None
         assert self.empty_pooled is not None
         return torch.where(drop[:, None], self.empty_pooled, self.pooled[labels])
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """There; to CUDA without waiting for it."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 _TENSORS = ("embeddings", "mask", "empty", "empty_mask")

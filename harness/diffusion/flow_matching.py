@@ -25,7 +25,8 @@ class Prompts(Protocol):
         ...
 
     def context(self, labels: Tensor, drop: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(B,) class numbers, (B,) where True is the empty prompt -> (B, T, D), and a (B, T) mask or None."""
+        """(B,) class numbers, there or on the CPU, (B,) where True is the empty prompt -> (B, T, D), and a (B, T) mask
+        or None."""
         ...
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.data.config import TextConfig
+from harness.data.prompts import PromptTable
 from harness.records.errors import UserError
 from harness.records.plain import Plain, canonical_json
 from harness.training.recipe import Recipe
@@ -165,6 +166,16 @@ def check_latent_space(name: str, autoencoder: Mapping[str, Any] | None, channel
         raise UserError(
             f"the teacher {name} takes {channels} channels, and the student has {student.shape[0]}; name a teacher of "
             "the same, or give data.color"
+        )
+
+
+def check_recorded(name: str, prompts: PromptTable, device: torch.device, recipe: Recipe) -> None:
+    """UserError where a recorded step would have to read a teacher's prompts, which are too many for the device: it
+    asks for them while it computes."""
+    if recipe.cuda_graph and prompts.embeddings.device.type != device.type:
+        raise UserError(
+            f"the teacher {name} reads its {len(prompts):,} prompts batch by batch from the disk, since they are too "
+            "large for the device, and recipe.cuda_graph records steps that read nothing; leave it out"
         )
 
 

@@ -1,6 +1,7 @@
 """Trainings of networks from the catalogue on random pictures, by the loop itself."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,31 @@ from torch import Tensor, nn
 from harness.architecture.catalogue import architecture
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import with_edits
+from harness.architecture.kinds import builder_of
+from harness.architecture.prediction import VELOCITY
+from harness.data.prompts import PromptTable
 from harness.diffusion.flow_matching import Prompts
+from harness.diffusion.prediction import velocity_of
 from harness.models.build import build
 from harness.models.pixels import to_model_range
+from harness.models.taps import Tap, taps_of
+from harness.training.device import resolve_precision, to_device
 from harness.training.listeners import Listeners
 from harness.training.loop import train
-from harness.training.objective_config import FlowMatchingConfig
+from harness.training.objective_config import (
+    DiscriminatorConfig,
+    DistillationConfig,
+    FlowMatchingConfig,
+    ObjectiveConfig,
+    StepDistillationConfig,
+    teacher_of,
+)
+from harness.training.objectives.distillation import Learner
 from harness.training.objectives.flow_matching import FlowMatching
 from harness.training.outcomes import Trained
 from harness.training.recipe import Recipe
+from harness.training.teacher_config import TrainedTeacher
+from harness.training.teachers.guided import GuidedTeacher
 
 CUDA = pytest.param(
     "cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]
@@ -74,7 +91,16 @@ class Table:
         return self
 
     def context(self, labels: Tensor, drop: Tensor) -> tuple[Tensor, Tensor | None]:
-        return self.rows[torch.where(drop, len(self.rows) - 1, labels)], None
+        return self.rows[torch.where(drop, len(self.rows) - 1, to_device(labels, drop.device))], None
+
+    @property
+    def table(self) -> PromptTable:
+        """The same as a study has them."""
+        mask = torch.ones(self.rows.shape[:2], dtype=torch.bool)
+        return PromptTable(
+            embeddings=self.rows[:-1], mask=mask[:-1], empty=self.rows[-1:], empty_mask=mask[-1:], mask_padding=False,
+            identity={},
+        )  # fmt: skip
 
 
 class EnoughError(Exception):
@@ -92,6 +118,45 @@ def network_of(config: ArchitectureConfig, device: str = "cpu") -> nn.Module:
     return network
 
 
+TEACHER = TrainedTeacher(name="random")
+OBJECTIVES: dict[str, ObjectiveConfig] = {
+    "flow_matching": FlowMatchingConfig(),
+    "distillation": DistillationConfig(teacher=TEACHER),
+    "step_distillation": StepDistillationConfig(
+        teacher=TEACHER, steps=2, teacher_steps=1, validation_steps=2, discriminator=DiscriminatorConfig(width=8)
+    ),
+}
+
+
+def objective_of(
+    config: ObjectiveConfig,
+    network: ArchitectureConfig,
+    data: Data,
+    prompts: Prompts,
+    recipe: Recipe,
+    on: torch.device,
+    teacher: ArchitectureConfig | None = None,
+) -> FlowMatching:
+    """Of a student of that architecture. A teacher is another network than it, unless it is told."""
+    given = (config, data, prompts, recipe, on)
+    if teacher_of(config) is None:
+        return FlowMatching(*given)
+    taught = random_teacher(teacher or (LAPTOP if network == DIT else DIT), resolve_precision(recipe, on), on)
+    built: FlowMatching = builder_of(config)(*given, taught, Learner(taps=taps_of(network), seed=0))
+    return built
+
+
+def random_teacher(config: ArchitectureConfig, precision: torch.dtype, on: torch.device) -> GuidedTeacher:
+    """A network of random weights, as one that was trained here teaches."""
+    network, prompts = network_of(config).to(on, precision).eval().requires_grad_(False), Table(config).to(on)
+    of_prompts = velocity_of(network, VELOCITY)
+    return GuidedTeacher(
+        network, lambda x_t, time, labels, drop: of_prompts(x_t, time, *prompts.context(labels, drop)),
+        functools.partial(Tap, network), identity="random", taps=taps_of(config), guidance_scale=1.0,
+        computes_in=precision,
+    )  # fmt: skip
+
+
 def trained(
     folder: Path,
     device: str,
@@ -103,9 +168,11 @@ def trained(
     stop_after: int | None = None,
     listeners: Any = None,
     macs: int | None = None,
+    objective: str = "flow_matching",
+    prompts: Prompts | None = None,
     **settings: Any,
 ) -> Trained:
-    """By RECIPE with other `settings`. `stop_after`: EnoughError behind that step."""
+    """By RECIPE with other `settings`; `objective` is of OBJECTIVES. `stop_after`: EnoughError behind that step."""
     recipe = dataclasses.replace(RECIPE, device=device, **settings)
     data = data or Data((config.latent_channels, latent, latent))
     listeners = listeners or {}
@@ -118,7 +185,7 @@ def trained(
 
     return train(
         network_of(config) if network is None else network,
-        FlowMatching(FlowMatchingConfig(), data, Table(config), recipe, torch.device(device)),
+        objective_of(OBJECTIVES[objective], config, data, prompts or Table(config), recipe, torch.device(device)),
         data,
         recipe,
         architecture=config.fingerprint,

@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import dataclasses
-import functools
 import gc
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -12,27 +11,20 @@ from statistics import median, quantiles
 from typing import Any
 
 import torch
-from small_training import Data, Table, network_of
+from small_training import OBJECTIVES, Data, Table, network_of, objective_of
 from torch import nn
 
 from harness.architecture.config import ArchitectureConfig
-from harness.architecture.prediction import VELOCITY
 from harness.diffusion.flow_matching import flow_matching_loss
-from harness.diffusion.prediction import velocity_of
 from harness.models.parameters import weight_decays
-from harness.models.taps import Tap, taps_of
 from harness.training.device import autocast, device_name, placed, precision_name, resolve_precision
 from harness.training.listeners import Listeners
 from harness.training.loop import Training
-from harness.training.objective_config import DistillationConfig, FlowMatchingConfig
-from harness.training.objectives.distillation import Distillation, Learner
 from harness.training.objectives.flow_matching import FlowMatching
 from harness.training.parallel_config import NoParallel
 from harness.training.recipe import Recipe
 from harness.training.speed import WITH_BACKWARD, stated_peak
 from harness.training.stopping import SigtermFlag
-from harness.training.teacher_config import TrainedTeacher
-from harness.training.teachers.guided import GuidedTeacher
 
 ROWS = 256
 """Pictures in memory: what a step reads does not depend on how many there are."""
@@ -116,25 +108,8 @@ def _harness_steps(cell: Cell, folder: Path, device: str) -> Generator[None, Non
 
 
 def _objective(cell: Cell, data: Data, recipe: Recipe, on: torch.device) -> FlowMatching:
-    given = (data, Table(cell.config), recipe, on)
-    if cell.teacher is None:
-        return FlowMatching(FlowMatchingConfig(), *given)
-    config, learner = (
-        DistillationConfig(teacher=TrainedTeacher(name="random")),
-        Learner(taps=taps_of(cell.config), seed=0),
-    )
-    return Distillation(config, *given, teacher_of(cell.teacher, resolve_precision(recipe, on), on), learner)
-
-
-def teacher_of(config: ArchitectureConfig, precision: torch.dtype, on: torch.device) -> GuidedTeacher:
-    """A network of random weights, as one that was trained here teaches."""
-    network, prompts = network_of(config).to(on, precision).eval().requires_grad_(False), Table(config).to(on)
-    of_prompts = velocity_of(network, VELOCITY)
-    return GuidedTeacher(
-        network, lambda x_t, time, labels, drop: of_prompts(x_t, time, *prompts.context(labels, drop)),
-        functools.partial(Tap, network), identity="random", taps=taps_of(config), guidance_scale=1.0,
-        computes_in=precision,
-    )  # fmt: skip
+    config = OBJECTIVES["flow_matching" if cell.teacher is None else "distillation"]
+    return objective_of(config, cell.config, data, Table(cell.config), recipe, on, cell.teacher)
 
 
 def _plain_steps(cell: Cell, device: str) -> Generator[None, None, None]:

@@ -24,7 +24,7 @@ from harness.models.parameters import filled_copy
 from harness.models.weights import read_weights, write_weights
 from harness.records.errors import UserError
 from harness.training.recipe import Recipe
-from harness.training.teacher import Student
+from harness.training.teacher import Student, check_recorded
 from harness.training.teacher_config import TrainedTeacher
 from harness.training.teachers.guided import GuidedTeacher
 from harness.training.teachers.trained import TrainedDescription
@@ -87,6 +87,17 @@ def test_its_features_are_maps_of_the_last_block_unless_told_else(tmp_path: Path
     assert first.shape == last.shape == (4, 16, 4, 4)
     assert described(path).maps(list(teacher.taps)) == [(16, 4, 4)] * 2
     assert not torch.equal(first, last)
+
+
+def test_a_recorded_step_reads_no_prompts_from_the_disk() -> None:
+    recipe, table = Recipe(steps=2, batch_size=4, cuda_graph=True), class_table(NAMES)
+    there = torch.device("meta")
+    check_recorded("it", table.to(there), there, recipe)
+    stays = table.to(there, most=0)
+    assert stays.embeddings.device.type == "cpu"
+    check_recorded("it", stays, there, Recipe(steps=2, batch_size=4))
+    with pytest.raises(UserError, match=f"teacher it reads its {len(NAMES)} prompts batch by batch from the disk"):
+        check_recorded("it", stays, there, recipe)
 
 
 def test_gradients_go_through_it_only_where_that_is_asked_for(tmp_path: Path) -> None:

@@ -111,7 +111,8 @@ class FlowMatching:
         return batches
 
     def _with_prompts(self, x0: Tensor, labels: Tensor, noise: Tensor, time: Tensor, drop: Tensor) -> NoisedImages:
-        """All parts on the device, where x0 already is; `drop` is True where the prompt is the empty one."""
-        labels, noise, time, drop = (to_device(each, self.device) for each in (labels, noise, time, drop))
+        """All parts on the device, where x0 already is; `drop` is True where the prompt is the empty one. Labels are on
+        the CPU, as prompts that stay on the disk are."""
+        noise, time, drop = (to_device(each, self.device) for each in (noise, time, drop))
         context, mask = self.prompts.context(labels, drop)
         return NoisedImages(x0, noise, time, context, mask)

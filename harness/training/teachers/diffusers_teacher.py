@@ -20,8 +20,8 @@ from harness.models.text_encoder import TextEncoderFiles, huggingface_files
 from harness.records.errors import UserError
 from harness.records.plain import Plain
 from harness.training.parallel import current_world
-from harness.training.teacher import Reading, Student, check_latent_space
-from harness.training.teacher_config import Sd3Teacher, SdxlTeacher
+from harness.training.teacher import Reading, Student, check_latent_space, check_recorded
+from harness.training.teacher_config import DiffusersTeacher
 from harness.training.teachers.diffusers_files import (
     NetworkFiles,
     autoencoder_identity,
@@ -44,7 +44,7 @@ class DiffusersDescription(ABC):
     network_class: ClassVar[str]
     """Of diffusers."""
 
-    def __init__(self, config: Sd3Teacher | SdxlTeacher, student: Student) -> None:
+    def __init__(self, config: DiffusersTeacher, student: Student) -> None:
         self.config, self.student = config, student
         self.files: NetworkFiles = network_files(config.name, self.part, self.network_class)
         made_by = autoencoder_identity(self.files, config.autoencoder)
@@ -189,11 +189,12 @@ class DiffusersDescription(ABC):
     def load(self, device: torch.device) -> GuidedTeacher:
         assert self.prompts is not None  # a training has its data
         precision = precision_on(device, self.config.precision, self.student.recipe)
+        prompts = self.prompts.to(device, dtype=precision, most=MOST_OF_PROMPTS)
+        check_recorded(self.config.name, prompts, device, self.student.recipe)
         network = load_weights(self.files, self.on_meta(), precision)
         if self.config.sharded and current_world().size > 1:
             _shard(network, self.blocks(network))  # which moves each block to the device by itself
         network.to(device)
-        prompts = self.prompts.to(device, dtype=precision, most=MOST_OF_PROMPTS)
         return self.taught_by(network, self.velocity(network, prompts, precision))
 
     def taught_by(self, network: nn.Module, velocity: Velocity) -> GuidedTeacher:

@@ -25,7 +25,7 @@ from harness.records.plain import Plain, to_plain
 from harness.training.parallel import current_world, wrapped
 from harness.training.parallel_config import FsdpParallel
 from harness.training.recipe import Recipe
-from harness.training.teacher import Student, check_latent_space
+from harness.training.teacher import Student, check_latent_space, check_recorded
 from harness.training.teacher_config import TrainedTeacher
 from harness.training.teachers.guided import GuidedTeacher, precision_on
 
@@ -95,7 +95,9 @@ class TrainedDescription:
 
     def load(self, device: torch.device) -> GuidedTeacher:
         assert self.prompts is not None  # a training has its data
-        network, prompts = read_weights(self.path, self.architecture).network(), self.prompts.to(device)
+        prompts = self.prompts.to(device)
+        check_recorded(self.config.name, prompts, device, self.recipe)
+        network = read_weights(self.path, self.architecture).network()
         precision = precision_on(device, self.config.precision, self.recipe)
         network.requires_grad_(False).to(device=device, dtype=precision)
         if self.config.sharded and current_world().size > 1:
