@@ -110,9 +110,10 @@ class PromptTable:
         The mask is None where padding is not masked. Labels are on the table's device or on the CPU; where its
         embeddings stay on the disk a GPU is waited for unless they are on the CPU.
         """
-        on = self.empty.device
-        context = _sent(self.embeddings[labels.to(self.embeddings.device)], on).to(self.empty)
-        mask = self.mask[_sent(labels, on)]
+        on, stored_on = self.empty.device, self.embeddings.device
+        there = _sent(labels, on)
+        rows = self.embeddings[there if stored_on == on else labels.to(stored_on)]
+        context, mask = _sent(rows, on).to(self.empty), self.mask[there]
         if drop is not None:
             drop = _sent(drop, on)
             context = torch.where(drop[:, None, None], self.empty, context)

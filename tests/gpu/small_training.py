@@ -128,6 +128,12 @@ OBJECTIVES: dict[str, ObjectiveConfig] = {
 }
 
 
+OF_EACH_OBJECTIVE = pytest.mark.parametrize("objective", OBJECTIVES)
+CLOSE = {"flow_matching": 1e-3, "distillation": 1e-2, "step_distillation": 1e-2}
+"""How near losses are that are computed otherwise: a ratio of two, and a discriminator, carry rounding further."""
+TEACHING = with_edits(DIT, {"depth": 1})
+
+
 def objective_of(
     config: ObjectiveConfig,
     network: ArchitectureConfig,
@@ -137,11 +143,11 @@ def objective_of(
     on: torch.device,
     teacher: ArchitectureConfig | None = None,
 ) -> FlowMatching:
-    """Of a student of that architecture. A teacher is another network than it, unless it is told."""
+    """Of a student of that architecture; its teacher is TEACHING, unless it is told."""
     given = (config, data, prompts, recipe, on)
     if teacher_of(config) is None:
         return FlowMatching(*given)
-    taught = random_teacher(teacher or (LAPTOP if network == DIT else DIT), resolve_precision(recipe, on), on)
+    taught = random_teacher(teacher or TEACHING, resolve_precision(recipe, on), on)
     built: FlowMatching = builder_of(config)(*given, taught, Learner(taps=taps_of(network), seed=0))
     return built
 
@@ -210,3 +216,14 @@ def first_losses(
 
 def curve(result: Trained, name: str = "train_loss") -> list[float]:
     return [point.value for point in result.curve if point.name == name]
+
+
+def continued_alike(tmp_path: Path, device: str, near: float, **settings) -> None:
+    unbroken = trained(tmp_path / "unbroken", device, **settings)
+    with pytest.raises(EnoughError):
+        trained(tmp_path / "broken", device, stop_after=7, **settings)
+    continued = trained(tmp_path / "broken", device, **settings)
+    assert continued.effort.continued_from == (4,)
+    tolerance = 0 if device == "cpu" else near
+    assert curve(continued) == pytest.approx(curve(unbroken), rel=tolerance)
+    assert continued.validation_loss == pytest.approx(unbroken.validation_loss, rel=tolerance)

@@ -3,29 +3,26 @@
 import copy
 import dataclasses
 import math
-import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import tiny_training
 import torch
-import torch.distributed as dist
 from small_training import (
+    CLOSE,
     CUDA,
     DIT,
     LAPTOP,
-    OBJECTIVES,
+    OF_EACH_OBJECTIVE,
     ON_BOTH,
     ON_CUDA,
-    RECIPE,
     Data,
     EnoughError,
     Table,
+    continued_alike,
     curve,
     first_losses,
     network_of,
-    objective_of,
     trained,
 )
 from torch import nn
@@ -37,19 +34,15 @@ from harness.models.build import blocks_of, build, example_inputs
 from harness.models.norms import RMSNorm
 from harness.records.errors import UserError
 from harness.training import batches, loop
-from harness.training import device as devices
 from harness.training.device import compile_blocks
 from harness.training.objectives.flow_matching import NoisedImages
 from harness.training.optimizer import AdamW, Optimizer
 from harness.training.parallel import wrapped
 from harness.training.parallel_config import DdpParallel, FsdpParallel
-from harness.training.randomness import HostDraws, IndexedDraws
+from harness.training.randomness import IndexedDraws
 
 pytestmark = pytest.mark.timeout(60)
 COMPILES = pytest.mark.timeout(180)
-OF_EACH_OBJECTIVE = pytest.mark.parametrize("objective", OBJECTIVES)
-CLOSE = {"flow_matching": 1e-3, "distillation": 1e-2, "step_distillation": 1e-2}
-"""Of losses that are computed otherwise: a ratio of two losses, and a discriminator, carry rounding further."""
 MIDDLE = with_edits(
     architecture("thin_sdxl"),
     {"stages.0.channels": 128, "stages.1.channels": 256, "stages.2.channels": 448, "context_length": 16},
@@ -102,23 +95,6 @@ def test_losses_in_bfloat16_are_those_in_float32(tmp_path, device, config, laten
 )
 def test_a_continued_training_ends_as_one_never_stopped(tmp_path, device, settings) -> None:
     continued_alike(tmp_path, device, 1e-3, **settings)
-
-
-@pytest.mark.parametrize("objective", ["distillation", "step_distillation"])
-@ON_BOTH
-def test_so_does_one_with_a_teacher(tmp_path, device, objective) -> None:
-    continued_alike(tmp_path, device, CLOSE[objective], objective=objective)
-
-
-def continued_alike(tmp_path: Path, device: str, near: float, **settings) -> None:
-    unbroken = trained(tmp_path / "unbroken", device, **settings)
-    with pytest.raises(EnoughError):
-        trained(tmp_path / "broken", device, stop_after=7, **settings)
-    continued = trained(tmp_path / "broken", device, **settings)
-    assert continued.effort.continued_from == (4,)
-    tolerance = 0 if device == "cpu" else near
-    assert curve(continued) == pytest.approx(curve(unbroken), rel=tolerance)
-    assert continued.validation_loss == pytest.approx(unbroken.validation_loss, rel=tolerance)
 
 
 @ON_BOTH
@@ -239,20 +215,6 @@ def test_a_recorded_step_trains_as_one_that_is_not(tmp_path, device, objective, 
     assert recorded.validation_loss == pytest.approx(plain.validation_loss, rel=near)
 
 
-@pytest.mark.parametrize(
-    "settings", [{}, {"compile": True}, pytest.param({"cuda_graph": True}, marks=CUDA.marks)], ids=str
-)
-@ON_BOTH
-def test_prompts_that_stay_on_the_disk_train_alike(tmp_path, device, settings, monkeypatch, compiler: None) -> None:
-    """Two steps of each way to compute them."""
-    if settings.get("cuda_graph") and device == "cpu":
-        pytest.skip("a processor records nothing")
-    given = {"config": DIT, "prompts": Table(DIT).table, **settings}
-    expected = first_losses(tmp_path / "memory", device, 2, **given)
-    monkeypatch.setattr(prompts, "MOST_IN_MEMORY", 0)
-    assert first_losses(tmp_path / "disk", device, 2, **given) == pytest.approx(expected, rel=1e-6)
-
-
 @ON_CUDA
 def test_a_recorded_training_has_dropout_and_buffers(tmp_path, device, no_tf32: None) -> None:
     """A replay begins with the generator's state as every step does, so its masks are those of a step as it is."""
@@ -316,16 +278,6 @@ def test_the_norm_of_one_kernel_is_the_one_written_out(device, dtype) -> None:
         torch.testing.assert_close(there, here, rtol=tolerance, atol=tolerance * float(here.abs().max()))
 
 
-@pytest.fixture
-def compiler(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[None]:
-    """On a processor the compiler's front end alone, which takes seconds instead of minutes."""
-    if request.node.callspec.params["device"] == "cpu":
-        monkeypatch.setattr(devices, "COMPILER", "aot_eager")
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
-
-
 def gradients(network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
     network.zero_grad()
     network(*inputs).square().mean().backward()
@@ -374,19 +326,6 @@ def test_compiled_blocks_train_as_the_others(tmp_path, device, config, settings,
 
 
 @COMPILES
-@pytest.mark.parametrize("objective", ["distillation", "step_distillation"])
-@ON_BOTH
-def test_compiled_blocks_learn_from_a_teacher_as_the_others(
-    tmp_path, device, objective, compiler: None, no_tf32: None
-) -> None:
-    """Whose features a hook in them keeps."""
-    plain, compiled = (
-        first_losses(tmp_path / str(each), device, 3, DIT, objective=objective, compile=each) for each in (False, True)
-    )
-    assert compiled == pytest.approx(plain, rel=CLOSE[objective])
-
-
-@COMPILES
 @ON_BOTH
 def test_a_compiled_training_is_continued_and_finished(tmp_path, device, compiler: None) -> None:
     with pytest.raises(EnoughError):
@@ -394,18 +333,6 @@ def test_a_compiled_training_is_continued_and_finished(tmp_path, device, compile
     finished = trained(tmp_path, device, DIT, compile=True)
     assert finished.effort.continued_from == (4,)
     assert finished.model.state_dict().keys() == build(DIT).state_dict().keys()
-
-
-@pytest.fixture
-def group(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A process group of this process alone."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        where = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    backend = "gloo" if request.node.callspec.params["device"] == "cpu" else "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, init_method=where, rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
 
 
 @COMPILES
@@ -432,23 +359,3 @@ def test_ddp_and_fsdp_step_as_the_module_alone(
             optimizer.zero_grad()
             losses.append(loss.item())
         assert losses[1] == pytest.approx(losses[0], rel=1e-4)
-
-
-@pytest.mark.parametrize("parallel", [DdpParallel(), FsdpParallel()], ids=["ddp", "fsdp"])
-@OF_EACH_OBJECTIVE
-@ON_BOTH
-def test_an_objective_asks_a_shared_network_as_the_module_alone(
-    device, parallel, objective, group, monkeypatch, no_tf32: None
-) -> None:
-    """Of its features, several times, and back: losses and gradients, with prompts that stay on the disk."""
-    monkeypatch.setattr(prompts, "MOST_IN_MEMORY", 0)
-    alone, on, data = network_of(DIT).to(device), torch.device(device), Data((DIT.latent_channels, 8, 8))
-    called, recipe, found = wrapped(copy.deepcopy(alone), parallel), dataclasses.replace(RECIPE, device=device), []
-    for network in (alone, called):
-        asked = objective_of(OBJECTIVES[objective], DIT, data, Table(DIT).table, recipe, on)
-        rows, labels = next(batches.training_rows(data, recipe, 0, 1, range(6)))
-        losses = asked.loss(network.train(), asked.batch(rows, labels, HostDraws(0, 1, range(6), 6)))
-        losses.total.backward()
-        gradients = [getattr(each.grad, "full_tensor", lambda each=each: each.grad)() for each in network.parameters()]
-        found.append([losses.total.item(), *(float(each.norm()) for each in gradients)])
-    assert found[1] == pytest.approx(found[0], rel=1e-3, abs=1e-6)
