@@ -8,7 +8,6 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from harness.data import prompts as prompts_module
 from harness.data.config import ClassTableText, HuggingFaceText, MiniLmText
 from harness.data.prompts import class_prompts
 from harness.models.text_encoder import TextEncoder, minilm_files
@@ -108,7 +107,7 @@ def test_masking_is_a_setting_and_part_of_the_identity(table, cache):
 
 
 def test_a_hit_encodes_nothing_and_imports_no_transformers(table, cache, monkeypatch):
-    monkeypatch.setattr(prompts_module, "TextEncoder", lambda *_: pytest.fail("encoded again"))
+    monkeypatch.setattr("harness.data.text_embedding.TextEncoder", lambda *_: pytest.fail("encoded again"))
     assert class_prompts(MiniLmText(), NAMES, cache).embeddings.equal(table.embeddings)
     code = (
         "import sys; from pathlib import Path; from harness.data.prompts import class_prompts;"
