@@ -2,7 +2,7 @@
 their promotion, like the base of the space that is searched. And what is wrong with a stage, before any runs."""
 
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from harness.models.autoencoder_config import PixelsAutoencoder
 from harness.records.errors import UserError
 from harness.records.eta import duration
 from harness.records.plain import from_plain
+from harness.records.record import TrialRecord
 from harness.records.yaml_text import write_yaml
 from harness.search.definition import definition_of
 from harness.search.estimate import sweep_trainings
@@ -153,9 +154,13 @@ class Plan:
         return replace(work, flops=work.flops + scores)
 
     def _work(self, trainings: list[Training], settings: Settings) -> Work:
-        flops = sum(each.flops(settings.recipe) + scoring_flops(each.macs, settings) for each in trainings)
+        flops = sum(each.flops(settings.recipe) + scoring_flops(each, settings) for each in trainings)
         at_once = max(1, min(len(trainings), jobs_at_once(settings.launcher)))
-        return Work(flops=flops, at_once=at_once, throughput=throughput_of(settings, self.chain.store, trainings[:1]))
+        return Work(flops=flops, at_once=at_once, throughput=throughput_of(settings, self._records, trainings[:1]))
+
+    @cached_property
+    def _records(self) -> Sequence[TrialRecord]:
+        return list(self.chain.store.trials())
 
     def _fitted(self, stage: str, settings: Settings) -> Training:
         """Of the stage's network, whose weights and teacher may be still to come."""
@@ -163,9 +168,7 @@ class Plan:
         config = architecture(read_space(self.chain.sweep.space).base) if stage == "search" else None
         config = config or self.chain.architecture_of(stage)
         rehearsed = rehearse(alone, {stage: config})
-        training = training_of(
-            rehearsed.networks[stage], rehearsed.side, settings.recipe, None, settings.objective
-        )  # fmt: skip
+        training = training_of(rehearsed.networks[stage], rehearsed.side, settings)
         return replace(training, teacher_macs=self._teacher_macs(settings, training.macs))
 
     def _teacher_macs(self, settings: Settings, own: int) -> int:
@@ -214,4 +217,4 @@ def plan_lines(chain: Chain, until: str | None) -> Iterable[str]:
     if rate is not None:
         told = "time: not known" if total is None else f"in all about {duration(total)} of training and scores"
         yield f"{told}; {rate.source}"
-    yield "not counted: data, controls, validation, and some seconds until each command begins"
+    yield "not counted: data, controls, validation, a discriminator's heads, and some seconds until each command begins"
