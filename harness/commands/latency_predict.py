@@ -1,4 +1,4 @@
-"""`harness latency predict NAME|timm:MODEL --chip CHIP`: milliseconds on an iPhone's chip, from shapes alone."""
+"""`harness latency predict NAME|timm:MODEL|diffusers:UNET --chip CHIP`: milliseconds on a chip, from shapes alone."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from harness.records.errors import UserError
 from harness.records.quantity import Predicted, Unavailable
 
 if TYPE_CHECKING:
-    from harness.predictor.networks import Network
+    from harness.predictor.rebuilt import Network
 
 TIMM_INPUT = "3x224x224"
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--chip", help='the phone\'s chip, for example "A17 Pro"; without it, the chips are listed')
+    parser.add_argument("--chip", help='the chip, for example "A17 Pro"; without it, the chips are listed')
     units = ("CPU_AND_NE", "ALL", "CPU_AND_GPU", "CPU_ONLY")
     parser.add_argument("--compute-unit", default="CPU_AND_NE", choices=units, help="for Core ML; default CPU_AND_NE")
     parser.add_argument("--weight-bits", type=float, default=16, metavar="N", help="below 16: palettized; default 16")
@@ -28,6 +28,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="of the latent, its side; default: as trained, else its own, else 128",
     )
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="inputs of one forward pass; default 1")
     parser.add_argument("--input", metavar="CxHxW", help="the image of a timm: model; default 3x224x224")
     parser.add_argument("--calibration", metavar="FILE", help="what `latency calibrate --to` wrote; default: installed")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
@@ -44,6 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.chip is None:
         raise UserError(f'say for which chip: --chip "NAME", one of: {", ".join(CHIPS)}')
     chip_named(arguments.chip)  # before the network, which takes longer
+    if arguments.batch < 1:
+        raise UserError(f"--batch is 1 or more, not {arguments.batch}")
     module, inputs = _network(arguments)
     try:
         latency = predict_latency(
@@ -67,8 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 VERB = Verb(
-    summary="predict the latency of a network on an iPhone's chip, with an interval",
-    name="an architecture of the catalogue, the path of its YAML, or timm:MODEL",
+    summary="predict the latency of a network on a chip of Apple's, with an interval",
+    name="an architecture of the catalogue, the path of its YAML, timm:MODEL, or diffusers:sd1.5, sd2.1 or sdxl",
     example='harness latency predict snapgen --chip "A18 Pro"',
     flags=flags,
     run=run,
@@ -101,20 +104,31 @@ def _network(arguments: argparse.Namespace) -> Network:
     import torch
 
     from harness.models.build import build, example_inputs
-    from harness.predictor.networks import TIMM, timm_network
+    from harness.predictor.networks import DIFFUSERS, TIMM, diffusers_network, timm_network
 
-    name: str = arguments.name
+    name, batch = arguments.name, arguments.batch
     if name.startswith(TIMM):
         if arguments.latent is not None or arguments.overrides:
             raise UserError(f"{name} takes --input, and neither --latent nor settings; leave those out")
-        return timm_network(name.removeprefix(TIMM), shape_of(arguments.input or TIMM_INPUT))
+        return timm_network(name.removeprefix(TIMM), shape_of(arguments.input or TIMM_INPUT), batch)
     if arguments.input is not None:
         raise UserError(f"--input is for timm: models; for {name} give the latent's side with --latent")
+    if name.startswith(DIFFUSERS):
+        if arguments.overrides:
+            raise UserError(f"{name} takes --latent and no settings ('{arguments.overrides[0]}'); leave those out")
+        return diffusers_network(name.removeprefix(DIFFUSERS), checked_latent(arguments.latent), batch)
     architecture = edited(name, arguments.overrides)
     latent = latent_of(arguments.latent, architecture, name)
     say_latent(latent, name)
     with torch.device("meta"):
-        return build(architecture), example_inputs(architecture, latent=latent, device="meta")
+        return build(architecture), example_inputs(architecture, latent=latent, batch=batch, device="meta")
+
+
+def checked_latent(side: int | None) -> int | None:
+    """Of Stable Diffusion's UNets, which halve it three times."""
+    if side is not None and (side < 8 or side % 8):
+        raise UserError(f"--latent is a multiple of 8, which Stable Diffusion's UNets halve, not {side}")
+    return side
 
 
 def _text(arguments: argparse.Namespace, inputs: Any, latency: Predicted | Unavailable) -> str:

@@ -42,6 +42,7 @@ class Point:
 
     model: str  # points of one model are left out together
     family: str
+    series: str  # points of one series are left out together where the report asks for it
     chip: str
     latency_ms: float
     weight_bits: float
@@ -66,15 +67,40 @@ def fit(points: Sequence[Point], start: Fitted | None = None) -> Fitted:
     """The parameters for these points; without points the priors. `start` saves time and nothing else."""
     from scipy.optimize import least_squares
 
-    prior, width = _logs(Fitted(physics=PRIOR, scales={})), _widths()
     stacks, measured = _stacks(points), _measured(points)
+    chips = [stack.chip for stack in stacks]
+    prior, width = _logs(Fitted(physics=PRIOR, scales={}), chips), _widths(len(chips))
 
     def residuals(theta: Vector) -> Vector:
-        errors = _predicted(_fitted(theta), stacks, len(points)) - measured
+        errors = _predicted(_fitted(theta, chips), stacks, len(points)) - measured
         return np.concatenate([_robust(errors / NOISE), (theta - prior) / width])
 
-    solution = least_squares(residuals, prior if start is None else _logs(start), max_nfev=60)
-    return _fitted(solution.x)
+    def slopes(theta: Vector) -> Vector:
+        base = _predicted(_fitted(theta, chips), stacks, len(points))
+        changes = [_change(theta, index, chips, stacks, base) for index in range(len(theta))]
+        bent = _robust_slope((base - measured) / NOISE) / NOISE
+        return np.concatenate([bent[:, None] * np.stack(changes, axis=1), np.diag(1 / width)])
+
+    begin = prior if start is None else _logs(start, chips)
+    return _fitted(least_squares(residuals, begin, jac=slopes, max_nfev=60).x, chips)
+
+
+STEP = 1e-6  # of a parameter's log, for its slope
+
+
+def _change(theta: Vector, index: int, chips: Sequence[str], stacks: Sequence["_Stack"], base: Vector) -> Vector:
+    """By how much each log(milliseconds) rises per unit of that parameter. A chip's scale moves its own points only,
+    which spares most of the work."""
+    moved = theta.copy()
+    moved[index] += STEP
+    fitted, scale = _fitted(moved, chips), index - len(fields(Physics))
+    if scale < 0:
+        return (_predicted(fitted, stacks, len(base)) - base) / STEP
+    of_chip = [stacks[scale // len(fields(ChipScale))]]
+    change = np.zeros(len(base))
+    inside = np.unique(of_chip[0].point)
+    change[inside] = (_predicted(fitted, of_chip, len(base)) - base)[inside] / STEP
+    return change
 
 
 def errors(fitted: Fitted, points: Sequence[Point]) -> Vector:
@@ -127,23 +153,30 @@ def _robust(z: Vector) -> Vector:
     return np.asarray(np.sign(z) * np.sqrt(2 * (np.sqrt(1 + z * z) - 1)))
 
 
-def _logs(fitted: Fitted) -> Vector:
-    scales = [scale_of(fitted.scales, chip) for chip in CHIPS.values()]
+def _robust_slope(z: Vector) -> Vector:
+    """The derivative of `_robust`."""
+    root = np.sqrt(1 + z * z)
+    at_zero = np.abs(z) < 1e-9
+    return np.where(at_zero, 1.0, np.abs(z) / (root * np.sqrt(np.where(at_zero, 1.0, 2 * (root - 1)))))
+
+
+def _logs(fitted: Fitted, chips: Sequence[str]) -> Vector:
+    scales = [scale_of(fitted.scales, CHIPS[chip]) for chip in chips]
     return np.log([*astuple(fitted.physics), *(value for scale in scales for value in astuple(scale))])
 
 
 @cache
-def _widths() -> Vector:
-    return np.array([*astuple(WIDTH), *(CHIP_WIDTH for _ in CHIPS for _ in fields(ChipScale))])
+def _widths(chips: int) -> Vector:
+    return np.array([*astuple(WIDTH), *[CHIP_WIDTH] * (chips * len(fields(ChipScale)))])
 
 
-def _fitted(theta: Vector) -> Fitted:
+def _fitted(theta: Vector, chips: Sequence[str]) -> Fitted:
+    """`theta`: the logs of the physics, then of each chip's scales."""
     values = [float(value) for value in np.exp(theta)]
-    count, each = len(fields(Physics)), len(fields(ChipScale))
-    physics = Physics(**dict(zip((field.name for field in fields(Physics)), values, strict=False)))
-    names = [field.name for field in fields(ChipScale)]
+    names, each = [field.name for field in fields(Physics)], [field.name for field in fields(ChipScale)]
+    physics = Physics(**dict(zip(names, values, strict=False)))
+    of_chips = np.reshape(values[len(names) :], (len(chips), len(each))).tolist()
     scales = {
-        chip: ChipScale(**dict(zip(names, values[count + each * index :], strict=False)))
-        for index, chip in enumerate(CHIPS)
+        chip: ChipScale(**dict(zip(each, scale, strict=True))) for chip, scale in zip(chips, of_chips, strict=True)
     }
     return Fitted(physics=physics, scales=scales)

@@ -2,9 +2,11 @@
 
 snapgen            an architecture of the catalogue, or a YAML file
 timm:repvit_m1_0   a timm model, folded into its inference form where it has one
+diffusers:sdxl     a UNet of Stable Diffusion: sd1.5, sd2.1, sdxl
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
@@ -16,11 +18,11 @@ from harness.measure.cost import count
 from harness.models.build import build, example_inputs
 from harness.predictor.operators import Operators, operators_of
 from harness.predictor.published import PublishedRow
-from harness.records.errors import UserError
+from harness.predictor.rebuilt import Network, described_network
+from harness.records.errors import UserError, unknown_name
 from harness.records.eta import with_eta
 
-TIMM = "timm:"
-Network = tuple[nn.Module, tuple[Tensor, ...]]
+TIMM, DIFFUSERS = "timm:", "diffusers:"
 
 
 def catalogue_network(name: str, latent: int, batch: int = 1) -> Network:
@@ -47,12 +49,15 @@ def timm_network(name: str, shape: Sequence[int], batch: int = 1, *, folded: boo
 
 def published_network(row: PublishedRow) -> Network:
     """The network behind a row of the published table, at its input and batch."""
+    side = row.input_px or 0
     if row.rebuildable == "timm":
-        return timm_network(row.model, (3, row.input_px, row.input_px), row.batch, folded=row.folded)
+        return timm_network(row.model, (3, side, side), row.batch, folded=row.folded)
     if row.rebuildable == "catalogue":
         name = "decoder/tiny" if row.family == "decoder" else "snapgen_t2i"
-        return catalogue_network(name, row.input_px // 8, row.batch)
-    return _stable_diffusion(row)
+        return catalogue_network(name, side // 8, row.batch)
+    if row.rebuildable == "diffusers":
+        return diffusers_network(OF_ROWS[row.model.partition(" UNet")[0]], side // 8, row.batch)
+    return described_network(row.model, side)
 
 
 def counted_networks(rows: Sequence[PublishedRow]) -> dict[str, Operators]:
@@ -76,35 +81,63 @@ class DiffusersUNet(nn.Module):
         return out
 
 
-# unet/config.json of stabilityai's stable-diffusion-2-1-base and stable-diffusion-xl-base-1.0.
-SD21: dict[str, Any] = {
-    "attention_head_dim": (5, 10, 20, 20),
-    "cross_attention_dim": 1024,
-    "use_linear_projection": True,
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DiffusersKind:
+    """A UNet of Stable Diffusion by its settings: those of the unet/config.json beside its weights."""
+
+    settings: Mapping[str, Any]
+    latent: int  # its own
+    source: str
+    added: tuple[int, ...] = ()  # widths of SDXL's pooled text and sizes
+
+
+DIFFUSERS_UNETS: Mapping[str, DiffusersKind] = {
+    "sd1.5": DiffusersKind(
+        settings={"attention_head_dim": 8, "cross_attention_dim": 768}, latent=64, source="stable-diffusion-v1-5"
+    ),
+    "sd2.1": DiffusersKind(
+        settings={
+            "attention_head_dim": (5, 10, 20, 20),  # diffusers' name for the number of heads
+            "cross_attention_dim": 1024,
+            "use_linear_projection": True,
+        },
+        latent=64,
+        source="stabilityai/stable-diffusion-2-1-base",
+    ),
+    "sdxl": DiffusersKind(
+        settings={
+            "attention_head_dim": (5, 10, 20),
+            "cross_attention_dim": 2048,
+            "use_linear_projection": True,
+            "block_out_channels": (320, 640, 1280),
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            "transformer_layers_per_block": (1, 2, 10),
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 256,
+            "projection_class_embeddings_input_dim": 2816,
+        },
+        latent=128,
+        source="stabilityai/stable-diffusion-xl-base-1.0",
+        added=(1280, 6),
+    ),
 }
-SDXL: dict[str, Any] = {
-    "attention_head_dim": (5, 10, 20),
-    "cross_attention_dim": 2048,
-    "use_linear_projection": True,
-    "block_out_channels": (320, 640, 1280),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    "transformer_layers_per_block": (1, 2, 10),
-    "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 256,
-    "projection_class_embeddings_input_dim": 2816,
-}
+OF_ROWS = {"SD 1": "sd1.5", "SD 2.1-base": "sd2.1", "SDXL": "sdxl"}
+"""What published.csv calls them before " UNet"; all of version 1 have one UNet."""
 TOKENS = 77
 
 
-def _stable_diffusion(row: PublishedRow) -> Network:
+def diffusers_network(name: str, latent: int | None = None, batch: int = 1) -> Network:
+    """latent: its side; the UNet's own by default."""
     from diffusers import UNet2DConditionModel
 
-    is_xl, side = row.model.startswith("SDXL"), row.input_px // 8
-    config = SDXL if is_xl else SD21
+    if name not in DIFFUSERS_UNETS:
+        raise unknown_name("UNet of Stable Diffusion", name, DIFFUSERS_UNETS)
+    kind = DIFFUSERS_UNETS[name]
+    side = latent or kind.latent
     with torch.device("meta"):
-        unet: Any = UNet2DConditionModel(sample_size=side, **config)  # type: ignore[no-untyped-call]
-        module = DiffusersUNet(unet).eval()
-        context = torch.empty(row.batch, TOKENS, config["cross_attention_dim"])
-        added = (torch.empty(row.batch, 1280), torch.empty(row.batch, 6)) if is_xl else ()
-        return module, (torch.empty(row.batch, 4, side, side), torch.empty(row.batch), context, *added)
+        unet: Any = UNet2DConditionModel(sample_size=side, **kind.settings)  # type: ignore[no-untyped-call]
+        context = torch.empty(batch, TOKENS, kind.settings["cross_attention_dim"])
+        added = (torch.empty(batch, width) for width in kind.added)
+        inputs = (torch.empty(batch, 4, side, side), torch.empty(batch), context, *added)
+        return DiffusersUNet(unet).eval(), inputs

@@ -83,6 +83,7 @@ def _point(
     return Point(
         model=fingerprint,
         family=FAMILY,
+        series=fingerprint,
         chip=chip,
         latency_ms=latency.value,
         weight_bits=float(latency.conditions.get("weight_bits", 16)),

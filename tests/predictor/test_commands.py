@@ -50,6 +50,13 @@ def test_a_timm_model_is_folded_first(capsys):
     assert answer["latency_ms"] < predict_operators(unfolded, chip="A15").value
 
 
+def test_stable_diffusions_unets_by_name_at_a_batch(capsys):
+    one, two = (predicted(capsys, "diffusers:sd1.5", "--chip", "M1", "--batch", n, "--weight-bits", "6") for n in "12")
+    assert one["inputs"] == [[1, 4, 64, 64], [1], [1, 77, 768]]
+    assert [shape[0] for shape in two["inputs"]] == [2, 2, 2]
+    assert two["latency_ms"] > 1.5 * one["latency_ms"]
+
+
 def test_what_does_not_fit_is_unavailable_and_no_mistake(capsys):
     answer = predicted(capsys, "decoder/sdxl", "--latent", "128", "--chip", "A17 Pro")
     assert answer["kind"] == "unavailable"
@@ -67,6 +74,9 @@ def test_what_does_not_fit_is_unavailable_and_no_mistake(capsys):
         (["timm:vit_tiny_patch16_224", "--chip", "A15", "--input", "3x100x100"], "give another --input"),
         (["snapgen", "--chip", "A15", "--input", "3x224x224"], "--latent"),
         (["laptop/dit", "--chip", "A15", "--weight-bits", "0"], "at most 16 bits"),
+        (["laptop/dit", "--chip", "A15", "--batch", "0"], "--batch is 1 or more"),
+        (["diffusers:sd3", "--chip", "A15"], "sd1.5, sd2.1, sdxl"),
+        (["diffusers:sdxl", "--chip", "A15", "--latent", "20"], "multiple of 8"),
     ],
 )
 def test_a_mistake_is_one_sentence(words, sentence, capsys):

@@ -9,7 +9,8 @@ import pytest
 
 from harness.architecture.catalogue import catalogue_names
 from harness.measure.cost import count
-from harness.predictor.calibration import FEW_POINTS, calibrate, read
+from harness.predictor.calibration import FEW_POINTS, calibrate, read, total_macs
+from harness.predictor.chips import CHIPS
 from harness.predictor.evaluation import NOMINAL, coverage, left_out, predictor_method, score
 from harness.predictor.networks import catalogue_network, published_network
 from harness.predictor.operators import operators_of
@@ -132,7 +133,7 @@ def test_too_few_points_do_not_calibrate(points):
 
 def test_a_chip_with_few_points_is_extrapolated_to_with_a_wider_interval(points):
     operators, per_chip = read_counts()["repvit_m1_0 @ 224 px"], Counter(point.chip for point in points)
-    for chip in ("A14", "A15", "A16", "A17 Pro", "A18 Pro"):
+    for chip in CHIPS:
         prediction = predict_operators(operators, chip=chip)
         few = per_chip[chip] < FEW_POINTS
         assert prediction.extrapolated == few
@@ -143,7 +144,28 @@ def test_a_chip_with_few_points_is_extrapolated_to_with_a_wider_interval(points)
     assert read().half_width_extrapolated > read().half_width
 
 
-@pytest.mark.parametrize("model", ["repvit_m1_0", "mobileone_s2", "resnet18", "the paper's UNet, 128x128 latent"])
+def test_what_is_no_first_hand_measurement_or_not_the_engines_is_out_by_name():
+    reasons = {row.exclusion for row in published_rows() if row.exclusion is not None}
+    for word in ("second-hand", "unit unknown", "GPU", "ORIGINAL", "ordinary", "cannot be built", "another version"):
+        assert any(word in reason for reason in reasons), word
+
+
+def test_a_rebuilt_network_has_the_printed_multiply_adds():
+    """Within 8%: the sources round to one or two digits."""
+    counts = read_counts()
+    printed = [row for row in published_rows() if row.exclusion is None and row.gmacs]
+    assert len(printed) > 60
+    for row in printed:
+        assert total_macs(counts[row.network]) == pytest.approx(row.gmacs * 1e9, rel=0.08), row.network
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        *("repvit_m1_0", "mobileone_s2", "resnet18", "the paper's UNet, 128x128 latent", "repnext_m0"),
+        *("MobileCLIP-S0 text encoder, 77 tokens", "Whisper tiny encoder, 1500 tokens", "SAM mask decoder"),
+    ],
+)
 def test_the_stored_counts_are_those_of_the_networks(model):
     row = next(row for row in published_rows() if row.model == model)
     assert np.array_equal(operators_of(count(*published_network(row)).rows), read_counts()[row.network])
