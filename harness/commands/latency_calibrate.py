@@ -34,6 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     from harness.predictor.networks import counted_networks
     from harness.predictor.own import described, own_points
     from harness.predictor.published import COUNTS, published_points, published_rows, write_counts
+    from harness.predictor.ratios import published_pairs
     from harness.trials.settings import settings_of
     from harness.trials.spec import store_of
 
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"not used: {latency.quantity} of measurement {latency.key}: {latency.why}")
     print(f"fitting to {described(published, own)} ({len(own)} found in {store.root})", flush=True)
     points = [*published, *own]
-    calibration, errors = calibrate_and_test(points, fitted_on=described(published, own))
+    calibration, errors = calibrate_and_test(points, published_pairs(), fitted_on=described(published, own))
     print(_parameters(calibration))
     print(scores_table(points, left_out_errors(points, errors)))
     write(calibration, path)

@@ -86,7 +86,7 @@ def as_plain(
     head = {**named, "inputs": shapes, "kind": latency.kind}
     if isinstance(latency, Unavailable):
         return {**head, "reason": latency.reason}
-    shown = ("extrapolated_because", "nominal", "calibration", "fitted_on")
+    shown = ("extrapolated_because", "nominal", "calibration", "fitted_on", "fitted_to")
     numbers = {"latency_ms": latency.value, "low_ms": latency.low, "high_ms": latency.high}
     return head | numbers | {"extrapolated": latency.extrapolated} | {name: latency.conditions[name] for name in shown}
 
@@ -138,6 +138,8 @@ def _text(arguments: argparse.Namespace, inputs: Any, latency: Predicted | Unava
         return f"{head}\nno latency: {latency.reason}"
     share = f"{latency.conditions['nominal']:.0%} interval {latency.low:.3g} to {latency.high:.3g} ms"
     lines = [head, f"{latency.value:.3g} ms, predicted, not measured; {share}; from {latency.conditions['fitted_on']}"]
+    if fitted_to := latency.conditions["fitted_to"]:
+        lines.append(f"fitted, so this tests nothing: the data have {fitted_to}")
     lines += [f"extrapolated: {why}" for why in latency.conditions["extrapolated_because"]]
     return "\n".join(lines)
 

@@ -19,7 +19,6 @@ PAPERS = ("snapgen_t2i", "decoder/tiny")  # the pair of reports/published/on_dev
 PAPERS_CHIP = "A18 Pro"  # and the chip of its iPhone 16 Pro Max
 COLUMNS: Mapping[str | int, str] = {"unet": "unet_step", "decoder": "decoder", 4: "four_steps", 8: "eight_steps"}
 LEFT_OUT = "one UNet pass a step, no guidance; text encoders left out"
-FITTED = "the predictor is fitted on the published UNet and decoder, among others: meeting them proves little"
 MS = {"ms": 1.0, "ms a step": 1.0, "s": 1000.0}
 
 
@@ -134,8 +133,9 @@ def _text(head: Mapping[str, Any], lines: Mapping[str | int, Line]) -> str:
     title = f"{networks} on the {head['chip']}, {head['latent']}x{head['latent']} latent"
     totals = [line.quantity for key, line in lines.items() if isinstance(key, int)]
     notes = dict.fromkeys(one.reason for one in totals if isinstance(one, Unavailable))
-    if printed and any(isinstance(one, Predicted) for one in totals):
-        notes[FITTED] = None
+    for line in lines.values():
+        if isinstance(line.quantity, Predicted) and (fitted_to := line.quantity.conditions.get("fitted_to")):
+            notes[f"fitted, so that meeting it proves little: the data have {fitted_to}"] = None
     return "\n".join([table(columns, [row[:width] for row in rows], title), LEFT_OUT, *notes])
 
 

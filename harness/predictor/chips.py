@@ -29,6 +29,10 @@ class Chip:
         if min(self.tops, self.tera_macs, self.bandwidth_gb_s) <= 0:
             raise UserError(f"a chip's throughput and bandwidth are above 0: {self.name}")
 
+    @property
+    def is_phones(self) -> bool:
+        return all(device.startswith("iPhone") for device in self.devices)
+
 
 _M1 = "Apple, 2020-11-10: 11 trillion operations a second an engine (an Ultra has two); the M1's LPDDR4X-4266, 128 bit"
 _M2 = "Apple, 2022-06-06: 15.8 trillion operations a second; the M2's LPDDR5-6400, 128 bit, 100 GB/s"

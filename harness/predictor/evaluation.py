@@ -1,18 +1,21 @@
-"""How good the predictor is where it has not looked: every model left out in turn, all its chips and sizes together.
+"""How good the predictor is where it has not looked: every series of models left out in turn, or every model, with all
+its chips and sizes.
 
+Sources differ: two that measured one network on one chip are a range, and a prediction inside of it has no error.
 Beside it, under the same rule, the two things a phone is usually judged by: multiply-adds alone (a power law and an
 offset a chip), and a plain roofline (peak and bandwidth as announced, one common factor).
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, log
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.predictor.chips import CHIPS
-from harness.predictor.fit import Fitted, Point, Vector, fit
+from harness.predictor.fit import Fitted, Pair, Point, Vector, fit
 from harness.predictor.roofline import ACTIVATION_BYTES, INDEX
 from harness.records.eta import with_eta
 
@@ -21,8 +24,8 @@ Method = Callable[[Sequence[Point], Sequence[Point]], Vector]
 """From the points that it may look at, and others, to the logs of the predicted milliseconds of the others."""
 
 
-def left_out(points: Sequence[Point], method: Method, by: Callable[[Point], str] = lambda p: p.model) -> Vector:
-    """log(predicted / measured) of every point, predicted without the points that are equal in `by`."""
+def left_out(points: Sequence[Point], method: Method, by: Callable[[Point], str] = lambda p: p.series) -> Vector:
+    """log(predicted / measured) of every point, predicted without the points that are equal in `by`: its series."""
     errors = np.zeros(len(points))
     groups = sorted({by(point) for point in points})
     for group in with_eta(groups, "predicting each group without it", len(groups)):
@@ -33,11 +36,11 @@ def left_out(points: Sequence[Point], method: Method, by: Callable[[Point], str]
     return errors
 
 
-def predictor_method(start: Fitted | None = None) -> Method:
-    """The predictor itself; `start` saves time."""
+def predictor_method(pairs: Sequence[Pair] = (), start: Fitted | None = None) -> Method:
+    """The predictor itself; of the pairs those are used whose series are seen. `start` saves time."""
 
     def method(seen: Sequence[Point], unseen: Sequence[Point]) -> Vector:
-        fitted = fit(seen, start)
+        fitted = fit(seen, pairs, start)
         return np.array([log(fitted.predict(p.operators, p.chip, p.weight_bits)) for p in unseen])
 
     return method
@@ -75,32 +78,61 @@ def _macs(point: Point, *, times: bool = True) -> Vector:
     return np.asarray(macs * table[:, 0] if times else macs)
 
 
+def judged(points: Sequence[Point], errors: Vector) -> Vector:
+    """The errors against the range of what is measured of one network on one chip at equal bits: 0 inside of it."""
+    predicted = np.log([point.latency_ms for point in points]) + errors
+    ranges: dict[tuple[str, str, float], list[float]] = defaultdict(list)
+    for point in points:
+        ranges[_measured_thing(point)].append(log(point.latency_ms))
+    ends = np.array([(min(ranges[key]), max(ranges[key])) for key in map(_measured_thing, points)])
+    return np.asarray(predicted - np.clip(predicted, ends[:, 0], ends[:, 1]))
+
+
+def _measured_thing(point: Point) -> tuple[str, str, float]:
+    return point.network, point.chip, point.weight_bits
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
     """Of one method, from its left-out errors."""
 
-    median_error: float  # of |predicted / measured - 1|
+    rows: int
+    series: int
+    median_error: float  # of |predicted / measured - 1|, against ranges where sources differ
     tau: float  # Kendall's, over all pairs of points within one (chip, family)
-    taus: Mapping[str, float]  # by "chip, family", where it has three points or more
+    coverage: float  # the share inside their intervals, which are made from the errors of other series
+    band: tuple[float, float]  # where 95 of 100 such shares lie if the intervals hold what they promise
 
 
-def score(points: Sequence[Point], errors: Vector) -> Score:
-    groups: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for point, error in zip(points, errors, strict=True):
-        groups[f"{point.chip}, {point.family}"].append((log(point.latency_ms) + error, point.latency_ms))
-    from harness.measure.statistics_ranks import agreements  # SciPy, which a phone's agent does without
+def score(points: Sequence[Point], errors: Vector, inside: NDArray[np.bool_] | None = None) -> Score:
+    """Of the points in `inside`, or of all; the intervals are made from all errors."""
+    from scipy.stats import binom  # SciPy, which a phone's agent does without
 
-    signs = {name: list(agreements(*zip(*pairs, strict=True))) for name, pairs in groups.items()}
+    from harness.measure.statistics_ranks import agreements
+
+    chosen = np.flatnonzero(np.ones(len(points), bool) if inside is None else inside).tolist()
+    groups: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    for index in chosen:
+        point = points[index]
+        groups[point.chip, point.family].append((log(point.latency_ms) + errors[index], point.latency_ms))
+    signs = [sign for pairs in groups.values() for sign in agreements(*zip(*pairs, strict=True))]
+    held = np.abs(errors) <= left_out_half_widths(points, errors)
+    low, high = binom.interval(0.95, len(chosen), NOMINAL)
     return Score(
-        median_error=float(np.median(np.abs(np.expm1(errors)))),
-        tau=_mean(sign for of_group in signs.values() for sign in of_group),
-        taus={name: _mean(of_group) for name, of_group in signs.items() if len(groups[name]) > 2},
+        rows=len(chosen),
+        series=len({points[index].series for index in chosen}),
+        median_error=float(np.median(np.abs(np.expm1(judged(points, errors)[chosen])))),
+        tau=float(np.mean(signs)) if signs else float("nan"),
+        coverage=float(np.mean(held[chosen])),
+        band=(float(low) / len(chosen), float(high) / len(chosen)),
     )
 
 
-def _mean(values: Iterable[float]) -> float:
-    numbers = list(values)
-    return float(np.mean(numbers)) if numbers else float("nan")
+def scores_by(points: Sequence[Point], errors: Vector, key: Callable[[Point], str]) -> dict[str, Score]:
+    """By what `key` gives, the largest group first."""
+    keys = np.array([key(point) for point in points])
+    names = sorted(dict.fromkeys(keys), key=lambda name: -np.count_nonzero(keys == name))
+    return {str(name): score(points, errors, keys == name) for name in names}
 
 
 def half_width(errors: Vector, nominal: float = NOMINAL) -> float:
@@ -111,11 +143,7 @@ def half_width(errors: Vector, nominal: float = NOMINAL) -> float:
 
 
 def left_out_half_widths(points: Sequence[Point], errors: Vector, nominal: float = NOMINAL) -> Vector:
-    """Of each point, the half width of an interval that was made from the left-out errors of other models only."""
-    models = np.array([point.model for point in points])
-    return np.array([half_width(errors[models != model], nominal) for model in models])
-
-
-def coverage(points: Sequence[Point], errors: Vector, nominal: float = NOMINAL) -> float:
-    """The share of points inside the intervals of `left_out_half_widths`."""
-    return float(np.mean(np.abs(errors) <= left_out_half_widths(points, errors, nominal)))
+    """Of each point, the half width of an interval that was made from the left-out errors of other series only."""
+    series = np.array([point.series for point in points])
+    widths = {name: half_width(errors[series != name], nominal) for name in dict.fromkeys(series)}
+    return np.array([widths[name] for name in series])

@@ -1,10 +1,12 @@
 """The parameters of the physics from measured latencies: robust least squares in log space, held to plausible values.
 
     minimise sum over points of rho(log(predicted / measured) / NOISE)
+           + sum over pairs of rho(log(predicted ratio / printed ratio) / PAIR_NOISE)
            + sum over parameters of (log(p / prior) / width)^2
 
 rho is SciPy's soft L1, so that a few models that Core ML runs off the Neural Engine do not decide. Every parameter is
-a positive number with a prior: physics shared by the chips, and two scales a chip around its public numbers.
+a positive number with a prior: physics shared by the chips, and two scales a chip around its public numbers. Pairs
+tell what absolute times cannot: how much of an attention is its matmuls and how much its scores.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,16 +23,18 @@ from harness.records.errors import UserError
 
 Vector = NDArray[np.float64]
 NOISE = 0.12  # log of the spread between publications of one model on one chip; chosen, not fitted
+PAIR_NOISE = 0.1  # of a ratio of two times from one source on one chip; chosen
 CHIP_WIDTH = 0.15  # log: a chip's scales stay near its public numbers; chosen
 
 PRIOR = Physics(
-    dense=0.4, depthwise=0.05, attention=0.2, vector=200.0, norm=100.0, softmax=200.0,
+    dense=0.4, depthwise=0.05, attention=0.2, vector=200.0, norm=100.0, score_bytes=10.0,
     bandwidth=0.6, on_chip_mb=8.0, launch_ms=0.001, fixed_ms=0.3,
 )  # fmt: skip
 """Where the fit starts and is drawn to: chosen orders of magnitude, from what is said of the Neural Engine: a
-convolution engine whose matmuls are slower than its convolutions, some MB on the chip, a floor of 0.1 to 0.3 ms."""
+convolution engine whose matmuls are slower than its convolutions, some MB on the chip, a floor of 0.1 to 0.3 ms; scores
+of two bytes are written, read and written by a softmax, and read: 8 bytes each, or 12 where it goes over them twice."""
 WIDTH = Physics(
-    dense=0.7, depthwise=1.0, attention=1.0, vector=1.0, norm=1.0, softmax=1.0,
+    dense=0.7, depthwise=1.0, attention=1.0, vector=1.0, norm=1.0, score_bytes=0.47,
     bandwidth=0.5, on_chip_mb=1.0, launch_ms=1.0, fixed_ms=0.7,
 )  # fmt: skip
 """How far, in logs, a parameter may go before it costs as much as one standard deviation of noise."""
@@ -41,6 +45,7 @@ class Point:
     """One measured latency of one model, with what the physics needs to predict it."""
 
     model: str  # points of one model are left out together
+    network: str  # the model at a size: on one chip, at equal bits, several sources measure the same
     family: str
     series: str  # points of one series are left out together where the report asks for it
     chip: str
@@ -53,6 +58,15 @@ class Point:
             raise UserError(f"a latency is above 0 ms, and {self.model} has {self.latency_ms:g}")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Pair:
+    """Two networks on one chip, of whose times the ratio is printed. Their own latencies are not used."""
+
+    a: Point
+    b: Point
+    ratio: float  # of a's time to b's
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fitted:
     physics: Physics
@@ -63,26 +77,46 @@ class Fitted:
         return milliseconds(operators, self.physics, CHIPS[chip], scale_of(self.scales, CHIPS[chip]), weight_bits)
 
 
-def fit(points: Sequence[Point], start: Fitted | None = None) -> Fitted:
-    """The parameters for these points; without points the priors. `start` saves time and nothing else."""
+def fit(points: Sequence[Point], pairs: Sequence[Pair] = (), start: Fitted | None = None) -> Fitted:
+    """The parameters for these points; without points the priors. Of the pairs those count whose series and chip are
+    among the points', so that what is left out is left out of both. `start` saves time and nothing else."""
     from scipy.optimize import least_squares
 
-    stacks, measured = _stacks(points), _measured(points)
-    chips = [stack.chip for stack in stacks]
+    pairs = _among(points, pairs)
+    both = [*points, *(one for pair in pairs for one in (pair.a, pair.b))]
+    stacks, target = _stacks(both), np.concatenate([_measured(points), np.log([pair.ratio for pair in pairs])])
+    noise = np.array([NOISE] * len(points) + [PAIR_NOISE] * len(pairs))
+    chips, compared = [stack.chip for stack in stacks], _compared(len(points), len(pairs))
     prior, width = _logs(Fitted(physics=PRIOR, scales={}), chips), _widths(len(chips))
 
+    def misses(theta: Vector) -> Vector:
+        return np.asarray((compared @ _predicted(_fitted(theta, chips), stacks, len(both)) - target) / noise)
+
     def residuals(theta: Vector) -> Vector:
-        errors = _predicted(_fitted(theta, chips), stacks, len(points)) - measured
-        return np.concatenate([_robust(errors / NOISE), (theta - prior) / width])
+        return np.concatenate([_robust(misses(theta)), (theta - prior) / width])
 
     def slopes(theta: Vector) -> Vector:
-        base = _predicted(_fitted(theta, chips), stacks, len(points))
-        changes = [_change(theta, index, chips, stacks, base) for index in range(len(theta))]
-        bent = _robust_slope((base - measured) / NOISE) / NOISE
-        return np.concatenate([bent[:, None] * np.stack(changes, axis=1), np.diag(1 / width)])
+        base = _predicted(_fitted(theta, chips), stacks, len(both))
+        changes = np.stack([_change(theta, index, chips, stacks, base) for index in range(len(theta))], axis=1)
+        bent = _robust_slope(misses(theta)) / noise
+        return np.concatenate([bent[:, None] * (compared @ changes), np.diag(1 / width)])
 
     begin = prior if start is None else _logs(start, chips)
     return _fitted(least_squares(residuals, begin, jac=slopes, max_nfev=60).x, chips)
+
+
+def _among(points: Sequence[Point], pairs: Sequence[Pair]) -> list[Pair]:
+    series, chips = {point.series for point in points}, {point.chip for point in points}
+    return [pair for pair in pairs if {pair.a.series, pair.b.series} <= series and pair.a.chip in chips]
+
+
+def _compared(points: int, pairs: int) -> Vector:
+    """(points + pairs, points + 2 pairs): each point's log time as it is, each pair's first less its second."""
+    compared = np.zeros((points + pairs, points + 2 * pairs))
+    compared[:points, :points] = np.eye(points)
+    for index in range(pairs):
+        compared[points + index, points + 2 * index : points + 2 * index + 2] = 1, -1
+    return compared
 
 
 STEP = 1e-6  # of a parameter's log, for its slope

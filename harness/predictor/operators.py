@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from harness.measure.cost_run import Row
 
-COLUMNS = ("dense", "depthwise", "attention", "norm", "vector", "softmax", "weights", "activations", "launches")
+COLUMNS = ("dense", "depthwise", "attention", "norm", "vector", "scores", "weights", "activations", "launches")
 """Of an operator list: multiply-adds of regular convolutions and linear layers, of depthwise convolutions, of matmuls
-between activations; elements that norms, element-wise operators and the softmax of an attention go over; weights read;
-activations read and written; launches. Numbers of elements, not bytes."""
+between activations; elements that norms and element-wise operators go over; scores of an attention (heads x queries x
+keys); weights read; activations read and written; launches. Numbers of elements, not bytes."""
 
 Operators = NDArray[np.float64]
 """(operators, 1 + len(COLUMNS)): how often it comes, then COLUMNS."""
@@ -93,7 +93,7 @@ def _work_of(row: "Row", kind: str) -> tuple[float, ...]:
     amount = {"norm": written, "vector": max(read, written), "move": 0}.get(kind, row.cost.macs)
     arithmetic = {} if kind == "move" else {kind: amount}
     return _work(
-        **arithmetic, softmax=_scores(row), weights=_elements(row.weights), activations=read + written, launches=1
+        **arithmetic, scores=_scores(row), weights=_elements(row.weights), activations=read + written, launches=1
     )
 
 

@@ -82,6 +82,7 @@ def _point(
         counts[fingerprint, latent] = _operators(architectures[fingerprint], latent)
     return Point(
         model=fingerprint,
+        network=f"{fingerprint} at latent {latent}",
         family=FAMILY,
         series=fingerprint,
         chip=chip,

@@ -10,9 +10,9 @@ from torch.utils._pytree import tree_leaves
 
 from harness.device.request import ComputeUnit
 from harness.measure.cost import count
-from harness.predictor.calibration import Calibration, read, total_macs
-from harness.predictor.chips import chip_named
-from harness.predictor.memory import is_proven, why_too_big
+from harness.predictor.calibration import Calibration, network_key, read, total_macs
+from harness.predictor.chips import Chip, chip_named
+from harness.predictor.memory import HALF, chunks, doubts, weights_mb, why_too_big
 from harness.predictor.operators import Operators, operators_of
 from harness.records.errors import UserError
 from harness.records.quantity import Predicted, Unavailable
@@ -66,10 +66,10 @@ def predict_operators(
             reason=f"no latencies under {compute_unit} to predict from; measure on a phone, or choose one of: "
             f"{', '.join(NEURAL_ENGINE_UNITS)}"
         )
-    if (why := why_too_big(operators, weight_bits)) is not None:
+    if (why := why_too_big(operators, weight_bits, named)) is not None:
         return Unavailable(reason=why)
     value = calibration.fitted.predict(operators, named.name, weight_bits)
-    reasons = _extrapolations(operators, named.name, weight_bits, calibration)
+    reasons = _extrapolations(operators, named, weight_bits, calibration)
     reach = exp(calibration.half_width_extrapolated if reasons else calibration.half_width)
     return Predicted(
         value=value,
@@ -85,18 +85,31 @@ def predict_operators(
             "extrapolated_because": reasons,
             "calibration": calibration.fingerprint,
             "fitted_on": calibration.fitted_on,
+            "fitted_to": calibration.networks.get(network_key(operators), ""),  # '' where it tests the physics
         },
     )
 
 
-def _extrapolations(operators: Operators, chip: str, weight_bits: float, calibration: Calibration) -> list[str]:
+def _extrapolations(operators: Operators, chip: Chip, weight_bits: float, calibration: Calibration) -> list[str]:
     """Why nothing like this is among the data; none where something is."""
     reasons = []
-    points, (least, most), macs = calibration.points.get(chip, 0), calibration.macs, total_macs(operators)
+    points, (least, most), macs = calibration.points.get(chip.name, 0), calibration.macs, total_macs(operators)
     if points < calibration.few_points:
-        reasons.append(f"{points} latencies of the {chip} are in the data, fewer than {calibration.few_points}")
+        reasons.append(f"{points} latencies of the {chip.name} are in the data, fewer than {calibration.few_points}")
     if not least <= macs <= most:
         reasons.append(f"{macs / 1e9:.3g} G multiply-adds, and the data have {least / 1e9:.3g} to {most / 1e9:.3g} G")
-    if not is_proven(operators, weight_bits):
-        reasons.append("nothing as large is known to have run on the Neural Engine")
+    reasons += doubts(operators, weight_bits, chip)
+    if (parts := chunks(operators, weight_bits, chip)) > 1:
+        reasons.append(_remedies(operators, parts, chip, calibration))
     return reasons
+
+
+def _remedies(operators: Operators, parts: int, chip: Chip, calibration: Calibration) -> str:
+    """What chunks or 8 bits would change for a network that may leave the engine. A chunk's own cost is a start."""
+    whole, eight = (weights_mb(operators, bits) for bits in (HALF, 8))
+    at_eight, at_half = (calibration.fitted.predict(operators, chip.name, bits) for bits in (8, HALF))
+    more = (parts - 1) * calibration.physics.fixed_ms
+    return (
+        f"on the engine it would take the time above: as {parts} chunks of {whole / parts:,.0f} MB, for about "
+        f"{at_half + more:.3g} ms, or at 8 bits with {eight:,.0f} MB, for about {at_eight:.3g} ms"
+    )

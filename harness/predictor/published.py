@@ -113,6 +113,7 @@ def published_points(rows: Sequence[PublishedRow] | None = None) -> list[Point]:
     return [
         Point(
             model=row.model,
+            network=row.network,
             family=row.family,
             series=row.series,
             chip=row.chip,

@@ -1,8 +1,11 @@
 """Milliseconds from an operator list: its arithmetic or its memory traffic, whichever takes longer, and launches.
 
-    time = fixed + sum over operators of max(arithmetic, traffic) + launch
+    time = fixed + sum over operators of max(arithmetic, traffic) + scores * bytes a score / bandwidth + launch
     arithmetic = sum over kinds of multiply-adds / (efficiency of the kind * peak), and elements / rate of the kind
     traffic = (weights * bits / 8 + what of the activations does not fit on the chip) / bandwidth
+
+Scores are attention's, heads x queries x keys. They are written, normalised and read again between its two matmuls,
+which wait for them: on an M5 Pro Whisper takes half as long where they stay on the engine (published_ratios.csv).
 
 The roofline is Williams, Waterman and Patterson's (2009); the on-chip memory is what Apple's Neural Engine has under
 its DRAM. An operator that reads and writes s bytes sends s * s / (s + S) of them through DRAM: few where s is far below
@@ -30,9 +33,9 @@ class Physics:
     dense: float  # share of the peak that regular convolutions and linear layers reach
     depthwise: float
     attention: float  # matmuls between activations
-    vector: float  # 10^9 elements a second on an A15, as the next two
+    vector: float  # 10^9 elements a second on an A15, as the next one
     norm: float
-    softmax: float
+    score_bytes: float  # that a score moves through memory
     bandwidth: float  # share of DRAM's; above 1 where caches serve
     on_chip_mb: float  # S above, in 10^6 bytes
     launch_ms: float  # an operator's
@@ -65,7 +68,8 @@ def operators_ms(
     """Of each operator as often as the network has it, in ms; `weight_bits` may be one number for each."""
     arithmetic = arithmetic_ms(operators, physics, chip, scale)
     traffic = traffic_ms(operators, physics, chip, scale, weight_bits)
-    each = np.maximum(arithmetic, traffic) + operators[:, INDEX["launches"]] * physics.launch_ms
+    scores = operators[:, INDEX["scores"]] * physics.score_bytes / bytes_in_a_ms(physics, chip, scale)
+    each = np.maximum(arithmetic, traffic) + scores + operators[:, INDEX["launches"]] * physics.launch_ms
     return np.asarray(operators[:, 0] * each)
 
 
@@ -74,7 +78,7 @@ def arithmetic_ms(operators: Operators, physics: Physics, chip: Chip, scale: Chi
     peak = chip.tera_macs * scale.throughput * 1e9  # multiply-adds in a ms
     rate = chip.tera_macs / REFERENCE_TERA_MACS * scale.throughput * 1e6  # of an A15's elements in a ms, per 10^9 / s
     macs = sum(operators[:, INDEX[kind]] / getattr(physics, kind) for kind in ("dense", "depthwise", "attention"))
-    elements = sum(operators[:, INDEX[kind]] / getattr(physics, kind) for kind in ("norm", "vector", "softmax"))
+    elements = sum(operators[:, INDEX[kind]] / getattr(physics, kind) for kind in ("norm", "vector"))
     return np.asarray(macs / peak + elements / rate)
 
 
@@ -85,7 +89,11 @@ def traffic_ms(
     weights = operators[:, INDEX["weights"]] * weight_bits / 8
     touched = operators[:, INDEX["activations"]] * ACTIVATION_BYTES
     spilled = touched * touched / (touched + physics.on_chip_mb * 1e6)
-    return np.asarray((weights + spilled) / (chip.bandwidth_gb_s * physics.bandwidth * scale.bandwidth * 1e6))
+    return np.asarray((weights + spilled) / bytes_in_a_ms(physics, chip, scale))
+
+
+def bytes_in_a_ms(physics: Physics, chip: Chip, scale: ChipScale) -> float:
+    return chip.bandwidth_gb_s * physics.bandwidth * scale.bandwidth * 1e6
 
 
 def scale_of(scales: Mapping[str, ChipScale], chip: Chip) -> ChipScale:

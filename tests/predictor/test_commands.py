@@ -75,7 +75,7 @@ def test_what_does_not_fit_is_unavailable_and_no_mistake(capsys):
         (["snapgen", "--chip", "A15", "--input", "3x224x224"], "--latent"),
         (["laptop/dit", "--chip", "A15", "--weight-bits", "0"], "at most 16 bits"),
         (["laptop/dit", "--chip", "A15", "--batch", "0"], "--batch is 1 or more"),
-        (["diffusers:sd3", "--chip", "A15"], "sd1.5, sd2.1, sdxl"),
+        (["diffusers:sd3", "--chip", "A15"], "sdxl, sd2.1, sd1.5"),
         (["diffusers:sdxl", "--chip", "A15", "--latent", "20"], "multiple of 8"),
     ],
 )

@@ -65,11 +65,11 @@ def test_the_kind_of_an_operator(layer, shape, kind):
     assert kinds == {kind}
 
 
-def test_attention_is_two_matmuls_and_a_softmax_over_tokens_times_tokens():
+def test_attention_is_two_matmuls_and_a_score_for_every_two_tokens_of_a_head():
     heads, t, s, d = 2, 5, 7, 4
     row = listed(F.scaled_dot_product_attention, shapes=((1, heads, t, d), (1, heads, s, d), (1, heads, s, d)))
     assert row["attention"] == 2 * heads * t * s * d
-    assert row["softmax"] == heads * t * s
+    assert row["scores"] == heads * t * s
     assert row["weights"] == row["dense"] == 0
 
 

@@ -125,7 +125,7 @@ def test_the_command_tells_parts_totals_kinds_and_what_is_published(capsys, tmp_
     shown = capsys.readouterr().out
     assert "predicted, extrapolated" in shown
     assert "1,200 [P]" in shown
-    assert "fitted on the published UNet and decoder" in shown
+    assert "fitted, so that meeting it proves little: the data have the paper's tiny decoder" in shown
 
 
 def test_an_unknown_chip_lists_the_chips(capsys):
