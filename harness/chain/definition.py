@@ -74,9 +74,11 @@ class FewSteps:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decoder:
-    """What makes pictures of latents, on the phone: exported, and timed."""
+    """What makes pictures of latents, on the phone: exported, and timed; with settings trained, by `harness train
+    task=decode`."""
 
     architecture: str = "decoder/tiny"
+    settings: Settings = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,14 +2,14 @@
 their promotion, like the base of the space that is searched. And what is wrong with a stage, before any runs."""
 
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from harness.architecture.catalogue import architecture
-from harness.architecture.config import Denoiser
+from harness.architecture.config import ArchitectureConfig, Denoiser
 from harness.chain.definition import TRAINED, ChainStudy
 from harness.chain.settings import searched
 from harness.chain.stages import Chain
@@ -19,8 +19,7 @@ from harness.launch.config import jobs_at_once
 from harness.models.autoencoder_config import PixelsAutoencoder
 from harness.records.errors import UserError
 from harness.records.eta import duration
-from harness.records.plain import from_plain
-from harness.records.record import TrialRecord
+from harness.records.plain import canonical_json, from_plain, identity
 from harness.records.yaml_text import write_yaml
 from harness.search.definition import definition_of
 from harness.search.estimate import sweep_trainings
@@ -98,6 +97,8 @@ def _check_decoder(chain: Chain) -> None:
         )
     if isinstance(decoder := architecture(name), Denoiser):
         raise UserError(f"{name} is no decoder, but a {type(decoder).__name__}; name one, such as decoder/tiny")
+    if chain.study.own("decoder"):
+        check_study(about(chain, "decoder"), [decoder])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,12 +118,16 @@ class Work:
 class Plan:
     def __init__(self, chain: Chain) -> None:
         self.chain, self.study = chain, chain.study
+        self._fits: dict[str, tuple[ArchitectureConfig, int]] = {}
 
     def work(self, stage: str) -> Work | None:
         """None for a stage that computes little: minutes at most."""
         if stage == "search":
             return self._search()
-        return self._training(stage) if stage in TRAINED else None
+        return self._training(stage) if stage in TRAINED or self._trains_decoder(stage) else None
+
+    def _trains_decoder(self, stage: str) -> bool:
+        return stage == "decoder" and bool(self.study.own(stage))
 
     def left(self, from_stage: str) -> str:
         """What the stages from this one on are expected to take: `about 12 min left`; empty where nothing tells."""
@@ -156,20 +161,25 @@ class Plan:
     def _work(self, trainings: list[Training], settings: Settings) -> Work:
         flops = sum(each.flops(settings.recipe) + scoring_flops(each, settings) for each in trainings)
         at_once = max(1, min(len(trainings), jobs_at_once(settings.launcher)))
-        return Work(flops=flops, at_once=at_once, throughput=throughput_of(settings, self._records, trainings[:1]))
-
-    @cached_property
-    def _records(self) -> Sequence[TrialRecord]:
-        return list(self.chain.store.trials())
+        records = list(self.chain.store.trials())  # those that came since, too
+        return Work(flops=flops, at_once=at_once, throughput=throughput_of(settings, records, trainings[:1]))
 
     def _fitted(self, stage: str, settings: Settings) -> Training:
         """Of the stage's network, whose weights and teacher may be still to come."""
-        alone = replace(settings, objective=FlowMatchingConfig(), initial=None)
         config = architecture(read_space(self.chain.sweep.space).base) if stage == "search" else None
-        config = config or self.chain.architecture_of(stage)
-        rehearsed = rehearse(alone, {stage: config})
-        training = training_of(rehearsed.networks[stage], rehearsed.side, settings)
+        network, side = self._fit(stage, config or self.chain.architecture_of(stage), settings)
+        training = training_of(network, side, settings)
         return replace(training, teacher_macs=self._teacher_macs(settings, training.macs))
+
+    def _fit(self, stage: str, config: ArchitectureConfig, settings: Settings) -> tuple[ArchitectureConfig, int]:
+        """Fitted to the data, and the side of what it sees; once a network, since data takes seconds to load."""
+        sees = identity({name: getattr(settings, name) for name in ("task", "data", "autoencoder", "text")})
+        asked = f"{config.fingerprint} {canonical_json(sees)}"
+        if asked not in self._fits:
+            alone = settings if stage == "decoder" else replace(settings, objective=FlowMatchingConfig(), initial=None)
+            rehearsed = rehearse(alone, {stage: config})
+            self._fits[asked] = rehearsed.networks[stage], rehearsed.side
+        return self._fits[asked]
 
     def _teacher_macs(self, settings: Settings, own: int) -> int:
         teacher = teacher_of(settings.objective)

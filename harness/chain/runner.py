@@ -144,12 +144,11 @@ def run_chain(
     say: Say,
     *,
     until: str | None = None,
-    left: Callable[[Chain, str], str] = lambda _chain, _stage: "",
+    left: Callable[[str], str] = lambda _stage: "",
     call: Call = in_a_process,
-    after: Callable[[Chain], None] = lambda _chain: None,
 ) -> None:
-    """Every stage up to `until`, as far as it is not done. `left` says what is expected to be left from a stage on;
-    `after` is called when a stage ended. StageError for a command that fails; UserError for another chain at work."""
+    """Every stage up to `until`, as far as it is not done. `left` says what is expected to be left from a stage on.
+    StageError for a command that fails; UserError for another chain at work."""
     stages = list(chain.study.stages)
     stages = stages[: stages.index(until) + 1] if until is not None else stages
     with lock_driver(chain.folder):
@@ -159,9 +158,8 @@ def run_chain(
             if not steps:
                 say(f"{place}, done" if chain.looked[stage].steps else f"{place}, of which export and total hear")
                 continue
-            say(f"{place}{_times(chain, left(chain, stage))}")
+            say(f"{place}{_times(chain, left(stage))}")
             _run_stage(chain, stage, steps, say, call)
-            after(chain)
 
 
 def _times(chain: Chain, left: str) -> str:

@@ -5,6 +5,7 @@ the stage's own, then the command line's.
     train       those that the promotion wrote, or the chain's
     teacher     the chain's
     distil      train's, taught by the teacher's network, beginning with train's weights
+    decoder     those of the chain's that are of a decoder's training, where it is trained
     few_steps   train's, by the teacher's or its own steps, beginning with distil's weights, or train's; sampled as it
                 is trained for
 
@@ -23,6 +24,7 @@ from harness.trials.compose import merged, parsed
 from harness.trials.promoted import LONGER, OF_TRAINING
 from harness.trials.settings import OWN_STEPS, study_from
 from harness.trials.studies import read_kind
+from harness.trials.task_config import DecodeConfig, groups_of_tasks
 
 KEY = "KEY"
 GUIDANCE = ("guidance_scale", "guidance_interval")
@@ -66,6 +68,8 @@ def trained_by(study: ChainStudy, stage: str, promoted: Mapping[str, Any] | None
     """`promoted`: the settings that the promotion wrote, or would; None for a chain without one."""
     if stage == "teacher":
         return _merged({**study.settings, "seeds": _first_seed(study)}, study.own(stage), study.said)
+    if stage == "decoder":
+        return _merged(_of_decoding(study.settings), {"task": "decode"}, study.own(stage), _of_decoding(study.said))
     elsewhere = {key: value for key, value in study.settings.items() if not _is_of_training(key)}
     of_train = study.settings if promoted is None else merged(promoted, elsewhere)
     of_train = _merged(of_train, study.own("train"))
@@ -86,6 +90,12 @@ def _merged(first: Mapping[str, Any], *others: Mapping[str, Any]) -> dict[str, A
     for other in others:
         settings = merged(settings, other)
     return {key: value for key, value in settings.items() if not key.startswith(OF_TWIN)}
+
+
+def _of_decoding(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is said of networks that are sampled from."""
+    others = {*groups_of_tasks(), "objective", "initial"} - set(DecodeConfig.groups)
+    return {key: value for key, value in settings.items() if key.split(".")[0] not in others}
 
 
 def _first_seed(study: ChainStudy) -> list[int]:

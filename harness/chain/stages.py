@@ -96,7 +96,7 @@ class Chain:
             "search": self._search,
             "promote": self._promote,
             "few_steps": self._few_steps,
-            "decoder": lambda: Looked(steps=()),
+            "decoder": self._decoder,
             "export": self._export,
             "total": self._total,
         }
@@ -138,7 +138,7 @@ class Chain:
 
     def architecture_of(self, stage: str) -> ArchitectureConfig:
         """What a stage trains; where a promotion decides and is to come, the base of the space that is searched."""
-        if stage == "teacher":
+        if stage in ("teacher", "decoder"):
             return architecture(str(self.study.stage(stage).architecture))
         if (named := self.study.stage("train").architecture) is not None:
             return architecture(named)
@@ -269,7 +269,7 @@ class Chain:
         assert own is not None
         assert before is not None
         scores = [self._scores(stage, own, before) for stage in (self.before("few_steps"), "few_steps")]
-        also = [*self._pictures("few_steps"), *self._pictures(self.before("few_steps"), own.sampling), *scores]
+        also = [*self._pictures(self.before("few_steps"), own.sampling), *self._pictures("few_steps"), *scores]
         return replace(looked, steps=(*looked.steps, *also))
 
     def before(self, stage: str) -> str:
@@ -327,15 +327,25 @@ class Chain:
             )
         ]
 
+    def _decoder(self) -> Looked:
+        return self._trained("decoder") if self.study.own("decoder") else Looked(steps=())
+
+    @property
+    def decoder(self) -> str | None:
+        """What export and total are told: its weights, or the architecture of one that is not trained."""
+        if "decoder" not in self.study.stages:
+            return None
+        return self._weights("decoder") if self.study.own("decoder") else self.study.stage("decoder").architecture
+
     def _export(self) -> Looked:
         own = self.study.stage("export")
         flags = {"--target": own.target, "--layout": own.layout, "--bits": own.bits}
         words = [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
         words += ["--parity"] * own.parity
         steps = [self._printed("export", "", (self._weights(self.study.last), *words))]
-        if "decoder" in self.study.stages:
-            name = self.study.stage("decoder").architecture
-            steps.append(self._printed("export", "-decoder", (name, *self._latent, *words)))
+        if self.decoder is not None:
+            latent = () if self.study.own("decoder") else self._latent
+            steps.append(self._printed("export", "-decoder", (self.decoder, *latent, *words)))
         return Looked(steps=tuple(steps))
 
     def _printed(self, verb: str, of: str, words: tuple[str, ...]) -> Step:
@@ -353,7 +363,7 @@ class Chain:
         """Told anew each time: a phone may have answered since."""
         own: Total = self.study.stage("total")
         steps = tuple(dict.fromkeys((*self.passes.values(), *own.steps)))
-        decoder = ("--decoder", self.study.stage("decoder").architecture) if "decoder" in self.study.stages else ()
+        decoder = () if self.decoder is None else ("--decoder", self.decoder)
         return Looked(
             steps=tuple(
                 Step(

@@ -21,6 +21,7 @@ from harness.search.status import sweep_summary
 from harness.search.study import SWEEP_FILE
 from harness.trials.estimates import flops_of
 from harness.trials.initial import INITIAL
+from harness.trials.task_config import task_of
 
 TITLES = {
     "search": "Promoted candidate, as searched",
@@ -53,6 +54,7 @@ def summary_of(chain: Chain, command: str) -> ChainSummary:
         judging=_judging(trained),
         varied=VARIED,
         few_steps={} if own is None else identity(own.sampling),  # type: ignore[arg-type]
+        decoder=_decoder(chain),
         search=search,
         search_cost=None if search is None else cost_of(_candidates(chain, search)),
         pictures=tuple(_pictures(chain)),
@@ -68,6 +70,13 @@ def _search(chain: Chain) -> SweepSummary | None:
         return None
     folder = study_folder(chain.out, chain.search_name)
     return sweep_summary(folder, chain.search_name) if (folder / SWEEP_FILE).exists() else None
+
+
+def _decoder(chain: Chain) -> dict[str, float]:
+    if (record := chain.record("decoder")) is None:
+        return {}
+    scores = task_of(record.protocol).judging.scores
+    return {name: value for name in scores if (value := value_of(record.quantities.get(name))) is not None}
 
 
 def _protocol(chain: Chain, trained: Looked) -> Protocol:

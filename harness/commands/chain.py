@@ -47,13 +47,13 @@ def run(arguments: argparse.Namespace) -> int:
             print(line)
         print(NOTHING_DONE)
         return 0
-    terminal = console(stderr=True)
+    terminal, plan = console(stderr=True), Plan(chain)
     try:
         run_chain(
             chain,
             lambda text: terminal.print(text, soft_wrap=True),
             until=arguments.until,
-            left=lambda each, stage: Plan(each).left(stage),
+            left=plan.left,
         )
     except StageError as error:
         print(f"harness: {error}", file=sys.stderr)

@@ -47,9 +47,7 @@ class Line:
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--decoder", metavar="NAME", help="the decoder: a name, or the path of its YAML; none of a network of pixels"
-    )
+    parser.add_argument("--decoder", metavar="NAME", help="the decoder, named likewise; none of a network of pixels")
     parser.add_argument("--steps", type=int, nargs="+", default=[4, 8], metavar="N", help="UNet passes; default 4 8")
     parser.add_argument("--chip", required=True, help='the phone\'s, for example "A18 Pro"')
     parser.add_argument("--latent", type=int, help="height and width of the latent; default: the UNet's own, or 128")
@@ -57,7 +55,6 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from harness.architecture.catalogue import architecture
     from harness.latency.predicted import PredictedLatency
     from harness.trials.on_device import check_pair, latency_on_chip, total
     from harness.trials.outcomes import collect
@@ -65,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     from harness.trials.spec import store_of
 
     unet = edited(arguments.name, ())
-    decoder = None if arguments.decoder is None else architecture(arguments.decoder)
+    decoder = None if arguments.decoder is None else edited(arguments.decoder, ())
     check_pair(unet, decoder)
     predictor = PredictedLatency(chip=arguments.chip)
     latent = latent_of(arguments.latent, unet, arguments.name)

@@ -68,6 +68,7 @@ class ChainSummary:
     judging: Judging = GENERATED_PICTURES
     varied: tuple[str, ...] = ()  # paths of the protocol in which the stages differ by what they are
     few_steps: Mapping[str, Any] = field(default_factory=dict)  # how its networks sample: solver, steps, ...
+    decoder: Mapping[str, float] = field(default_factory=dict)  # of one that was trained: score -> value
     search: SweepSummary | None = None
     search_cost: Cost | None = None  # of all candidates and finalists
     pictures: tuple[StagePicture, ...] = ()

@@ -127,6 +127,19 @@ def test_a_twin_is_of_the_search_alone(place):
     assert "limits.twin.params" not in trained_by(study, "train", None, {})
 
 
+def test_a_decoder_with_settings_is_trained_by_those_of_its_task(place):
+    content = chain(decoder=None)
+    content["settings"] |= {"text.template": "{}", "seeds": [0, 1]}
+    decoder = {"architecture": "decoder/tiny", "settings": {"recipe.steps": 2, "objective.patch": 16}}
+    stages = [*content["stages"].items()]
+    place({**content, "stages": dict([*stages[:6], ("decoder", decoder), *stages[6:]])})
+    study, _, _ = chain_study("tiny", ["quality.samples=9"])
+    own = trained_by(study, "decoder", None, {})
+    settings = settings_of((), own)
+    assert (settings.task.name, settings.objective.patch, settings.recipe.steps) == ("decode", 16, 2)
+    assert {key.partition(".")[0] for key in own}.isdisjoint({"sampling", "quality", "text", "initial"})
+
+
 @pytest.mark.parametrize(
     "value",
     [

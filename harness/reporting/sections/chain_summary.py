@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from harness.records.chain_summary import ChainSummary
+from harness.records.quantities import title_of
 from harness.reporting.entries import score_column
 from harness.reporting.format import duration, inside, listed, number
 from harness.reporting.section import Content, Frames, Section
@@ -58,6 +59,9 @@ def _bought(frames: Frames, chain: ChainSummary) -> Iterable[Line]:
         if network.chosen_among > 1:
             several.append(f"the best of {network.chosen_among} by one training each, and partly the luckiest")
         yield Line(lead=network.title, text=f"{'; '.join([value, *several])}.")
+    if chain.decoder:
+        scores = (f"{inside(title_of(name))} {number(each)}" for name, each in chain.decoder.items())
+        yield Line(lead="Decoder", text=f"{', '.join(scores)}.")
 
 
 def _in_short(several: Sequence[Difference]) -> str:

@@ -14,21 +14,25 @@ from harness.reporting.stage_differences import FEW, Difference, differences, me
 
 TEMPLATE = """
 {% from "macros.html.j2" import piece, attributes %}
-<div class="wide"><table class="ladder stages">
-<thead><tr><th scope="col">Stage</th>{% for title in scores %}<th scope="col">{{ title }}</th>{% endfor %}
-<th scope="col">Sampled in</th><th scope="col">Steps</th><th scope="col">Training<small>from step 0</small></th>
-<th scope="col">Processor</th><th scope="col">FLOP</th></tr></thead><tbody>
-{% for row in rows %}
-<tr data-stage="{{ row.name }}"><th scope="row"><span class="title">{{ row.title }}</span>
-<span class="name">{{ row.note }}</span></th>
-{% for cell in row.cells %}<td>{% if cell.value %}{{ piece(cell.value) }}{% endif %}
+{% macro score(cell) %}<td>{% if cell.value %}{{ piece(cell.value) }}{% endif %}
 {% if cell.interval %}<span class="spread">{{ cell.interval }}</span>{% endif %}
 {% if cell.seeds %}<span class="spread">{{ cell.seeds }}</span>{% endif %}
 {% for one in cell.differences %}<span class="spread" title="{{ one.why }}"{{ attributes(one.data) }}>
 {% if one.told != "unknown" %}<b>{{ one.told }}</b>, {% endif %}{{ one.shown }} from
-{{ one.against }}</span>{% endfor %}</td>{% endfor %}
+{{ one.against }}</span>{% endfor %}</td>{% endmacro %}
+<div class="wide"><table class="ladder stages">
+<thead><tr><th scope="col">Stage</th>
+{% for title in scores[:1] %}<th scope="col">{{ title }}</th>{% endfor %}
+<th scope="col">Sampled in</th><th scope="col">Steps</th><th scope="col">Training<small>from step 0</small></th>
+<th scope="col">Processor</th><th scope="col">FLOP</th>
+{% for title in scores[1:] %}<th scope="col">{{ title }}</th>{% endfor %}</tr></thead><tbody>
+{% for row in rows %}
+<tr data-stage="{{ row.name }}"><th scope="row"><span class="title">{{ row.title }}</span>
+<span class="name">{{ row.note }}</span></th>
+{% for cell in row.cells[:1] %}{{ score(cell) }}{% endfor %}
 <td>{{ row.sampling }}{% if row.passes %}<span class="spread">{{ row.passes }} passes a picture</span>{% endif %}</td>
-<td>{{ row.steps }}</td><td>{{ row.training }}</td><td>{{ row.processor }}</td><td>{{ row.flops }}</td></tr>
+<td>{{ row.steps }}</td><td>{{ row.training }}</td><td>{{ row.processor }}</td><td>{{ row.flops }}</td>
+{% for cell in row.cells[1:] %}{{ score(cell) }}{% endfor %}</tr>
 {% endfor %}
 </tbody></table></div>
 <p class="scale">A score: its value and interval, of the samples' noise; over several seeds the mean, with their
