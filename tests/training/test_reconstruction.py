@@ -1,7 +1,12 @@
 """A decoder's losses against arithmetic that is written out: the adaptive weight by the gradient of the last layer's
 own weights, the discriminator's late start, and that a picture of a batch means nothing to another's."""
 
+import os
+import socket
+import subprocess
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +28,7 @@ from harness.training.reconstruction_config import PatchDiscriminatorConfig, Rec
 from harness.training.update import Update
 
 CPU = torch.device("cpu")
+HERE = str(Path(__file__).parent)
 RECIPE = Recipe(steps=6, batch_size=4, learning_rate=1e-2, warmup_steps=0, validation_images=6)
 SMALL = PatchDiscriminatorConfig(width=8, layers=1)
 
@@ -257,3 +263,20 @@ def test_pictures_that_are_too_small_to_look_unlike_are_refused(monkeypatch):
     monkeypatch.setattr("harness.training.objectives.reconstruction.check_perceptual", lambda _: None)
     with pytest.raises(UserError, match=r"ST-LPIPS-VGG compares pictures from 18 px, and a training sees 8; give obj"):
         reconstruction(perceptual_weight=1.0)
+
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_two_processes_make_the_steps_of_one(kind, tmp_path):
+    """Of unequal shares: the adaptive weight is the whole batch's, and both modules are the same."""
+    import decoder_processes  # which imports this module
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([HERE, *sys.path])}
+    program = [sys.executable, decoder_processes.__file__, str(tmp_path), port, kind]
+    subprocess.run(program, env=environment, check=True, timeout=250)
+    found, expected = torch.load(tmp_path / f"{kind}.pt", weights_only=True), decoder_processes.alone()
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5, msg=name)

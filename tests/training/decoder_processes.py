@@ -1,0 +1,58 @@
+"""Steps of a decoder's training in two processes. argv: a folder, a port, ddp or fsdp. The first process leaves
+`PARALLEL.pt` there: the weights of both modules, whole, and the weight of the discriminator's verdict in each step."""
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from test_reconstruction import CPU, decoder, reconstruction
+from torch import nn
+
+from harness.training.parallel import World
+from harness.training.parallel_config import DdpParallel, FsdpParallel, NoParallel, ParallelConfig
+from harness.training.randomness import HostDraws
+from harness.training.recipe import Recipe
+from harness.training.tensors import named_tensors
+from harness.training.update import Update
+
+RECIPE = Recipe(steps=3, batch_size=5, learning_rate=1e-2)
+"""Of shares of two and three samples."""
+
+
+def steps(world: World, parallel: ParallelConfig) -> dict[str, torch.Tensor]:
+    objective, network = reconstruction(RECIPE), decoder()
+    update = Update(network, objective, RECIPE, CPU, torch.float32, parallel, world)
+    own, weights = world.share(RECIPE.batch_size), []
+    rows = torch.stack([objective.data.train[number][0] for number in own])
+    for step in range(1, RECIPE.steps + 1):
+        batch = objective.batch(rows, torch.zeros(len(own)), HostDraws(0, step, own, RECIPE.batch_size))
+        weights.append(world.mean(update(step, batch)["train_loss.adaptive_weight"]))
+    discriminator: nn.Module = objective.auxiliaries[0].module
+    return {
+        **named_tensors(network, "network."),
+        **named_tensors(discriminator, "discriminator."),
+        "weights": torch.stack(weights),
+    }
+
+
+def main(folder: Path, port: str, kind: str) -> None:
+    rank = 1 if (child := os.fork()) == 0 else 0
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    found = steps(World(rank, 2), DdpParallel() if kind == "ddp" else FsdpParallel())
+    if rank == 0:
+        torch.save(found, folder / f"{kind}.pt")
+    dist.destroy_process_group()
+    if rank == 1:
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def alone() -> dict[str, torch.Tensor]:
+    return steps(World(), NoParallel())
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]), *sys.argv[2:])
