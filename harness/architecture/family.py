@@ -38,6 +38,11 @@ class ArchitectureConfig:
         return identity(self)
 
     @property
+    def input_channels(self) -> int:
+        """Of what its module is called with: a latent, where it is no whole autoencoder."""
+        return self.latent_channels
+
+    @property
     def downsampling(self) -> int:
         """A latent's height and width must be divisible by it."""
         return 1

@@ -76,7 +76,8 @@ def _rules(family: str) -> tuple[Any, ...]:
     from harness.architecture import decoder, peers, rules
 
     by_family = {UNET: rules.RULES, "dit": peers.DIT_RULES, "uvit": peers.UVIT_RULES, "ldm": peers.LDM_RULES}
-    return {**by_family, "decoder": decoder.DECODER_RULES, RECIPE: ()}[family]
+    of_decoders = dict.fromkeys(("decoder", "autoencoder"), decoder.DECODER_RULES)
+    return {**by_family, **of_decoders, RECIPE: ()}[family]
 
 
 def _matches(path: str, query: str) -> bool:

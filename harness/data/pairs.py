@@ -1,6 +1,7 @@
 """Pairs of a latent and its picture: what a decoder learns from.
 
     EncodedPictures    a data set's pictures; a batch, or its patches, is encoded when it is asked for
+    PicturePairs       a data set's pictures alone, for a network that makes latents of them itself
     PreparedPairs      prepared data's latents beside the pictures that were kept of them; patches are cut out of both,
                        at the corners of the latent's cells
 
@@ -233,6 +234,48 @@ class PreparedPairs:
 
 def _none(_row: Sequence[int]) -> Tensor:
     raise AssertionError("latents that are points are not drawn")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PicturePairs:
+    """Pictures that stand for their own latents: what a network sees that makes them itself."""
+
+    images: ImageData
+    grid: int = 1
+
+    @property
+    def train(self) -> Images:
+        return self.images.train
+
+    @property
+    def heldout(self) -> Images:
+        return self.images.heldout
+
+    @property
+    def fingerprint(self) -> str:
+        return self.images.fingerprint
+
+    @property
+    def side(self) -> int:
+        return self.images.size
+
+    @property
+    def channels(self) -> int:
+        return self.images.channels
+
+    @property
+    def made_by(self) -> Mapping[str, Any]:
+        return {"kind": "pixels", "downsampling": 1}
+
+    def on(self, _device: torch.device) -> "PicturePairs":
+        return self
+
+    def pairs(self, rows: Tensor, _normal: Normal | None, patch: Patch | None = None) -> tuple[Tensor, Tensor]:
+        pictures = to_model_range(rows if patch is None else patch.of(rows))
+        return pictures, pictures
+
+    def network_inputs(self, rows: Tensor, _normal: Normal) -> Tensor:
+        return to_model_range(rows)
 
 
 def pairs_of(images: ImageData, config: AutoencoderConfig, description: Description) -> Pairs:

@@ -4,6 +4,11 @@
                pairs by least squares; zeros beyond the edges
     nearest    the training picture whose latent is nearest, by the squared distance over all its values
 
+And an autoencoder, which makes latents too:
+
+    linear     the best linear one of as many numbers: of each block of pixels as many principal components as a latent
+               has channels (Eckart and Young 1936), fitted to training pictures
+
 L latent channels, h w a latent's height and width, H W a picture's, f = H / h.
 """
 
@@ -48,6 +53,30 @@ def _around(latents: Tensor) -> Tensor:
     """(B h w, 9 L + 1) float64: each cell's neighbourhood, and 1."""
     cells = F.unfold(latents.double(), REACH, padding=REACH // 2).transpose(1, 2).flatten(0, 1)
     return torch.cat([cells, cells.new_ones(len(cells), 1)], dim=1)
+
+
+class LinearAutoencoder:
+    """Of blocks of `block` x `block` pixels, in float64."""
+
+    def __init__(self, pictures: Iterable[Tensor], block: int, kept: int) -> None:
+        count, total, gram = 0, torch.zeros(()), torch.zeros(())
+        for each in pictures:
+            blocks = self._blocks(each, block)
+            count, total, gram = count + len(blocks), total + blocks.sum(0), gram + blocks.T @ blocks
+        self.block, self.mean = block, total / count
+        covariance = gram / count - self.mean[:, None] * self.mean
+        self.components = torch.linalg.eigh(covariance).eigenvectors[:, -kept:]  # (C f f, kept)
+
+    @staticmethod
+    def _blocks(pictures: Tensor, block: int) -> Tensor:
+        """(B h w, C f f)"""
+        return F.unfold(pictures.double(), block, stride=block).transpose(1, 2).flatten(0, 1)
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """(B, C, H, W) in -1..1 but for overshoot."""
+        centred = self._blocks(pictures, self.block) - self.mean
+        made = (centred @ self.components @ self.components.T + self.mean).unflatten(0, (len(pictures), -1))
+        return F.fold(made.transpose(1, 2), pictures.shape[-1], self.block, stride=self.block)
 
 
 class NearestPicture:

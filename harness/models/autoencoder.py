@@ -23,10 +23,17 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from harness.models.autoencoder_config import AutoencoderConfig, KlAutoencoder, PixelsAutoencoder, TinyAutoencoder
+from harness.architecture.autoencoder import OwnAutoencoderConfig
+from harness.models.autoencoder_config import (
+    AutoencoderConfig,
+    KlAutoencoder,
+    PixelsAutoencoder,
+    TinyAutoencoder,
+    TrainedAutoencoder,
+)
 from harness.models.pixels import to_model_range, to_uint8
 from harness.models.tiny_autoencoder import DOWNSAMPLING, latent_channels, load_pair
-from harness.models.weights import hub_folder
+from harness.models.weights import hub_folder, read_head, read_weights
 from harness.records.errors import UserError
 from harness.records.store import known_sha256
 
@@ -53,15 +60,18 @@ class Description:
     shift: float = 0.0
     scale: float | None = 1.0
     """None: neither the configuration nor the files say; to be measured."""
+    image_channels: int = 3
+    """Of the pictures that it encodes."""
 
     def latent_shape(self, image_channels: int, image_size: int) -> tuple[int, int, int]:
         """(L, h, w) of a picture of (C, image_size, image_size); UserError for one that it cannot take."""
         if self.channels is None:
             return image_channels, image_size, image_size
-        if image_channels != 3:
+        if image_channels != self.image_channels:
+            color = "rgb" if self.image_channels == 3 else "grayscale"
             raise UserError(
-                f"autoencoder.kind={self.kind} encodes pictures of 3 channels, and these have {image_channels}; "
-                "prepare them with data.color=rgb"
+                f"autoencoder.kind={self.kind} encodes pictures of {self.image_channels} channels, and these have "
+                f"{image_channels}; prepare them with data.color={color}"
             )
         if image_size % self.downsampling:
             near = max(1, round(image_size / self.downsampling)) * self.downsampling
@@ -99,6 +109,12 @@ def describe(config: AutoencoderConfig) -> Description:
             kind=config.kind, weights=_hash(pair), channels=latent_channels(config.encoder), downsampling=DOWNSAMPLING,
             input_range=(0.0, 1.0), scale=None,
         )  # fmt: skip
+    if isinstance(config, TrainedAutoencoder):
+        architecture, weights = _own(config)
+        return Description(
+            kind=config.kind, weights=weights[:16], channels=architecture.latent_channels,
+            downsampling=architecture.downsampling, scale=None, image_channels=architecture.input_channels,
+        )  # fmt: skip
     folder = _folder(config)
     plain = _configuration(folder, CLASSES[config.kind])
     levels = plain.get("encoder_block_out_channels" if config.kind == "tiny" else "block_out_channels", ())
@@ -112,6 +128,19 @@ def describe(config: AutoencoderConfig) -> Description:
         shift=0.0 if shift is None else float(shift),
         scale=None if scale is None else float(scale),
     )
+
+
+def _own(config: TrainedAutoencoder) -> tuple[OwnAutoencoderConfig, str]:
+    """What the file's head says: the architecture, and the sum of its tensors."""
+    if config.file is None:
+        raise UserError("autoencoder=trained needs one that was trained here; give autoencoder.record=KEY")
+    architecture, _, tensors_sha256 = read_head(config.file)
+    if not isinstance(architecture, OwnAutoencoderConfig):
+        raise UserError(
+            f"autoencoder.record={config.record or config.file} is of a {type(architecture).__name__}, and of no "
+            "autoencoder; name a training of task=autoencode"
+        )
+    return architecture, tensors_sha256
 
 
 CLASSES = {"kl": "AutoencoderKL", "tiny": "AutoencoderTiny"}
@@ -223,6 +252,11 @@ def load_codec(config: AutoencoderConfig, device: torch.device) -> Codec:
         encoder, decoder = load_pair(config.encoder, config.decoder)
         encoder.to(device)
         return Codec(lambda images: (encoder(images), None), decoder.to(device), decoder)
+    if isinstance(config, TrainedAutoencoder):
+        architecture, _ = _own(config)
+        assert config.file is not None
+        own = read_weights(config.file, architecture).network().to(device).eval().requires_grad_(False)
+        return Codec(lambda images: (own.encoder(images), None), own.decoder, own.decoder)  # type: ignore[operator, arg-type]
     network = _diffusers_network(config, device)
 
     def decode(raw: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
-"""What a network's inputs are: the picture's own `pixels`, or an autoencoder's latents (`kl`, `tiny`). No torch."""
+"""What a network's inputs are: the picture's own `pixels`, or an autoencoder's latents (`kl`, `tiny`, `trained`). No
+torch."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,4 +52,19 @@ class TinyAutoencoder:
             raise UserError(f"the taesd repository's files are a pair; give autoencoder.{lacking}=FILE.pth too")
 
 
-AutoencoderConfig: TypeAlias = PixelsAutoencoder | KlAutoencoder | TinyAutoencoder
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainedAutoencoder:
+    """One that was trained here, by `task=autoencode`; it encodes to a point."""
+
+    kind: Literal["trained"] = "trained"
+    record: str | None = field(default=None, metadata=NOT_IDENTITY)
+    """Its trial's key, or its file of weights; known by what these hold."""
+    file: Path | None = field(default=None, metadata=NOT_IDENTITY)
+    """Its file of weights, which follows from `record`."""
+
+    @property
+    def name(self) -> None:
+        """It is in no folder of diffusers'."""
+
+
+AutoencoderConfig: TypeAlias = PixelsAutoencoder | KlAutoencoder | TinyAutoencoder | TrainedAutoencoder

@@ -14,7 +14,7 @@ def build(config: ArchitectureConfig, *, checkpointing: bool = False) -> nn.Modu
     """The network of `config`; under `with torch.device("meta")` without memory.
 
     A denoiser is called with x (B, C, H, W), time (B,) in [0, 1], context (B, T, D), context_mask (B, T) bool or None;
-    a decoder with x alone.
+    a decoder with x alone, an autoencoder of ours with pictures.
     checkpointing: recompute every block in the backward pass instead of keeping what it made; only the UNet can.
     """
     module: nn.Module = builder_of(config)(config)
@@ -46,7 +46,7 @@ def example_inputs(
     the CPU."""
     on_meta = torch.device(device).type == "meta"
     generator = None if on_meta else torch.Generator(device).manual_seed(0)
-    x = torch.randn(batch, config.latent_channels, latent, latent, generator=generator, device=device)
+    x = torch.randn(batch, config.input_channels, latent, latent, generator=generator, device=device)
     if not isinstance(config, Denoiser):
         return (x,)
     time = torch.rand(batch, generator=generator, device=device)

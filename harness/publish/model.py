@@ -21,7 +21,7 @@ from harness.device.picture import PROMPTS
 from harness.diffusion.config import SamplingConfig
 from harness.diffusion.sampling import sample
 from harness.models.autoencoder import Autoencoder, check_matching, describe, load_matching
-from harness.models.autoencoder_config import AutoencoderConfig, KlAutoencoder, PixelsAutoencoder
+from harness.models.autoencoder_config import AutoencoderConfig, KlAutoencoder, PixelsAutoencoder, TrainedAutoencoder
 from harness.models.pixels import NotFiniteError
 from harness.models.weights import Weights, read_weights
 from harness.publish.folder import AUTOENCODER, MODEL, Manifest, check_files, read_manifest
@@ -140,7 +140,7 @@ def _published_autoencoder(folder: Path, manifest: Manifest) -> AutoencoderConfi
     config = manifest.autoencoder_config
     if manifest.autoencoder is None or isinstance(config, PixelsAutoencoder):
         return PixelsAutoencoder()
-    if manifest.choices.embed:
+    if manifest.choices.embed and not isinstance(config, TrainedAutoencoder):
         if isinstance(config, KlAutoencoder):
             return replace(config, name=str(folder / AUTOENCODER), subfolder=None)
         return replace(config, name=str(folder / AUTOENCODER))

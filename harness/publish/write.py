@@ -15,7 +15,13 @@ from harness.coreml.parity import ParityResult
 from harness.data.config import EncoderConfig, HuggingFaceText, SeveralText, TextConfig
 from harness.data.prompts import write_prompts
 from harness.device.picture import PROMPTS
-from harness.models.autoencoder_config import AutoencoderConfig, KlAutoencoder, PixelsAutoencoder, TinyAutoencoder
+from harness.models.autoencoder_config import (
+    AutoencoderConfig,
+    KlAutoencoder,
+    PixelsAutoencoder,
+    TinyAutoencoder,
+    TrainedAutoencoder,
+)
 from harness.models.weights import Weights, read_weights
 from harness.publish.card import model_card, same_but_for_the_seed
 from harness.publish.folder import (
@@ -102,6 +108,11 @@ def check_publication(publication: Publication, target: Path) -> bool:
         raise UserError(
             f"--embed copies no pickles, and {autoencoder.decoder} is one; publish without it, or give the autoencoder "
             "as a folder of diffusers' AutoencoderTiny, autoencoder.name=FOLDER"
+        )
+    if publication.embed and isinstance(autoencoder, TrainedAutoencoder):
+        raise UserError(
+            "--embed copies an autoencoder of diffusers', and this one was trained here; publish without it, and give "
+            "its file, autoencoder.record=FILE, to whoever loads the folder"
         )
     if target.is_file():
         raise UserError(f"--to {target} is a file, and a folder is to be written; give another name")
@@ -208,6 +219,8 @@ def _elsewhere(text: TextConfig) -> TextConfig | None:
 def _named_elsewhere(autoencoder: AutoencoderConfig) -> AutoencoderConfig:
     if isinstance(autoencoder, PixelsAutoencoder):
         return autoencoder
+    if isinstance(autoencoder, TrainedAutoencoder):
+        return TrainedAutoencoder()
     is_here = autoencoder.name is None or _is_folder(autoencoder.name)
     if isinstance(autoencoder, KlAutoencoder):
         return replace(autoencoder, name=None, subfolder=None) if is_here else autoencoder

@@ -69,7 +69,7 @@ DRAWN_TWICE = replace(
 )
 """Of emoji, of which there are other drawings by the same names."""
 
-RECONSTRUCTED_PICTURES = Judging(
+DECODED_PICTURES = Judging(
     scores=("psnr", "ssim", "colour_error", "reconstruction_fd"),
     controls={
         "own_decoder": "the autoencoder's own decoder",
@@ -83,3 +83,13 @@ RECONSTRUCTED_PICTURES = Judging(
     "eight times the difference.",
 )
 """Of decoders, which make pictures again."""
+
+AUTOENCODED_PICTURES = replace(
+    DECODED_PICTURES,
+    controls={"linear": "the best linear autoencoder of as many numbers; what needs no network"},
+    must_beat=("linear",),
+    floor=Floor(control="linear", what="a linear autoencoder"),
+    caption="The same held-out pictures: above themselves, below them what each network makes of them, and eight times "
+    "the difference.",
+)
+"""Of autoencoders, which make the latents too."""

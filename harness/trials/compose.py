@@ -29,11 +29,12 @@ CONF = Path(__file__).parent.parent / "conf"
 PATH_VALUE = re.compile(r"(?:~|/|\./|\.\./).*", re.DOTALL)
 PATHS = frozenset((
     "out", "data.path", "data.names", "latency.iphone.queue", "quality.extractor.weights",
-    "quality.reference_path", "autoencoder.encoder", "autoencoder.decoder", "task.extractor.weights",
-    "task.perceptual.trunk", "task.perceptual.heads", "objective.perceptual.trunk", "objective.perceptual.heads",
+    "quality.reference_path", "autoencoder.encoder", "autoencoder.decoder", "autoencoder.file",
+    "task.extractor.weights", "task.perceptual.trunk", "task.perceptual.heads", "objective.perceptual.trunk",
+    "objective.perceptual.heads",
 ))  # fmt: skip
 """The settings that are paths: whatever they are called is taken as it is, unless it is quoted or null."""
-KEYS = frozenset(("objective.teacher.name", "initial"))
+KEYS = frozenset(("objective.teacher.name", "initial", "autoencoder.record"))
 """Those that may be a path or a trial's key, which may look like a number: 1234567812345678, 12345e67. Likewise."""
 SEVERAL = frozenset(("initial",))
 """Of these, those that may be a list of such."""

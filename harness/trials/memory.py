@@ -148,7 +148,7 @@ def _gathered(network: nn.Module) -> int:
 
 def _numbers_a_picture(architecture: ArchitectureConfig, latent: int) -> int:
     prompt = architecture.context_length * architecture.context_width if isinstance(architecture, Denoiser) else 0
-    return 3 * architecture.latent_channels * latent**2 + prompt
+    return 3 * architecture.input_channels * latent**2 + prompt
 
 
 def _of_teacher(

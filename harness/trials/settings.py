@@ -19,7 +19,7 @@ from harness.launch.config import (
     who_shares,
 )
 from harness.measure.quality_config import QualityConfig
-from harness.models.autoencoder_config import AutoencoderConfig, PixelsAutoencoder
+from harness.models.autoencoder_config import AutoencoderConfig, PixelsAutoencoder, TrainedAutoencoder
 from harness.records.errors import UserError, of_file
 from harness.records.plain import check_types, from_plain, tag_of
 from harness.records.terminal import count_text
@@ -197,6 +197,7 @@ def _settings(overrides: Sequence[str], defaults: Mapping[str, Any] | None) -> S
         settings = from_plain(Settings, {**plain, "objective": {**own, **(plain.get("objective") or {})}})
         settings = for_captions(settings, chosen) if settings.data.captions else settings
         settings = for_few_steps(settings, chosen)
+        settings = with_trained_autoencoder(settings)
     except UserError as error:
         raise _of_another_option(str(error), chosen) or _of_a_group(str(error), chosen) or error from None
     _check_groups(task, chosen)
@@ -225,6 +226,20 @@ def for_few_steps(settings: Settings, chosen: Mapping[str, Any]) -> Settings:
         sampling = sampling.with_guidance(1)
     as_trained = {name: getattr(own, name) for name in OWN_STEPS if not _is_chosen("sampling", name, chosen)}
     return replace(settings, sampling=replace(sampling, **as_trained))
+
+
+def with_trained_autoencoder(settings: Settings) -> Settings:
+    """With the file that `autoencoder.record` names. UserError where there is no such network."""
+    autoencoder = settings.autoencoder
+    if not isinstance(autoencoder, TrainedAutoencoder) or autoencoder.record is None or settings.count_only:
+        return settings
+    from harness.trials.trained import weights_of  # which reads settings
+
+    try:
+        file = weights_of(autoencoder.record, settings.out)
+    except UserError as error:
+        raise UserError(f"autoencoder.record: {error}") from error
+    return replace(settings, autoencoder=replace(autoencoder, file=file))
 
 
 def _is_chosen(group: str, name: str, chosen: Mapping[str, Any]) -> bool:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from harness.architecture.autoencoder import OwnAutoencoderConfig
 from harness.architecture.config import ArchitectureConfig, Denoiser
 from harness.architecture.decoder import DecoderConfig
 from harness.architecture.kinds import kind_of
@@ -22,7 +23,14 @@ from harness.data.config import EmojiConfig
 from harness.models.extractor_config import EfficientNetLite0Extractor, ExtractorConfig
 from harness.models.perceptual_config import PerceptualConfig, StLpips
 from harness.records.errors import UserError
-from harness.records.judging import CAPTIONED, DRAWN_TWICE, GENERATED_PICTURES, RECONSTRUCTED_PICTURES, Judging
+from harness.records.judging import (
+    AUTOENCODED_PICTURES,
+    CAPTIONED,
+    DECODED_PICTURES,
+    DRAWN_TWICE,
+    GENERATED_PICTURES,
+    Judging,
+)
 from harness.records.plain import from_plain, identity, tag_of
 from harness.records.quantities import KnownQuantity, register, score
 from harness.training.objective_config import (
@@ -157,12 +165,10 @@ RECONSTRUCTION: Mapping[str, KnownQuantity] = {
 """Of tasks that make a picture again: `harness.measure.reconstruction`."""
 
 
-@kind_of(TaskConfig, built_by="harness.trials.tasks.decode:load")
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DecodeConfig(TaskConfig):
-    """A decoder of a frozen autoencoder's latents, scored by held-out pictures that it makes again."""
+class ReconstructingConfig(TaskConfig):
+    """What tasks have in common that are scored by held-out pictures which they make again."""
 
-    kind: Literal["decode"] = "decode"
     pictures: int = 2048
     """Held-out ones that scores are of, at most."""
     extractor: ExtractorConfig = field(default_factory=EfficientNetLite0Extractor)
@@ -170,10 +176,7 @@ class DecodeConfig(TaskConfig):
     perceptual: PerceptualConfig | None = field(default_factory=StLpips)
     """By which network's features it is told how unlike pictures look; null: it is not."""
 
-    takes: ClassVar[type[ArchitectureConfig]] = DecoderConfig
     objectives: ClassVar[tuple[type[ObjectiveConfig], ...]] = (ReconstructionConfig,)
-    groups: ClassVar[tuple[str, ...]] = ("data", "autoencoder")
-    judging: ClassVar[Judging] = RECONSTRUCTED_PICTURES
     quantities: ClassVar[Mapping[str, KnownQuantity]] = RECONSTRUCTION
 
     def __post_init__(self) -> None:
@@ -186,6 +189,30 @@ class DecodeConfig(TaskConfig):
 
     def judged(self, settings: "Settings") -> Judging:
         return replace(self.judging, scores=self.scoring(settings).scores)
+
+
+@kind_of(TaskConfig, built_by="harness.trials.tasks.decode:load")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecodeConfig(ReconstructingConfig):
+    """A decoder of a frozen autoencoder's latents."""
+
+    kind: Literal["decode"] = "decode"
+
+    takes: ClassVar[type[ArchitectureConfig]] = DecoderConfig
+    groups: ClassVar[tuple[str, ...]] = ("data", "autoencoder")
+    judging: ClassVar[Judging] = DECODED_PICTURES
+
+
+@kind_of(TaskConfig, built_by="harness.trials.tasks.autoencode:load")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AutoencodeConfig(ReconstructingConfig):
+    """An encoder and its decoder, for data that has none: `autoencoder=trained` uses it."""
+
+    kind: Literal["autoencode"] = "autoencode"
+
+    takes: ClassVar[type[ArchitectureConfig]] = OwnAutoencoderConfig
+    groups: ClassVar[tuple[str, ...]] = ("data",)
+    judging: ClassVar[Judging] = AUTOENCODED_PICTURES
 
 
 DEFAULT = DenoiseConfig()

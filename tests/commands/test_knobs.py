@@ -8,7 +8,7 @@ from harness.cli import main
 from harness.commands.knobs import knobs
 from harness.records.plain import to_plain
 
-FAMILIES = ("unet", "dit", "uvit", "ldm", "decoder", "recipe")
+FAMILIES = ("unet", "dit", "uvit", "ldm", "decoder", "autoencoder", "recipe")
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -65,6 +65,8 @@ def cut_short(words: list[str], home: Path, work: Path, data: str) -> list[str]:
     if "--dry-run" in words:  # trains nothing
         return words
     cut = dict(CUT.get(words[0], {}))
+    if "task=autoencode" in words:  # which samples nothing
+        cut = {key: value for key, value in cut.items() if not key.startswith(("sampling.", "quality."))}
     if words[0] == "sweep":
         cut["trials"] = TRIALS.get(words[1], cut["trials"])
         if "budgets" in read_study("sweeps", words[1]):  # they say how long, not the recipe

@@ -155,3 +155,11 @@ def test_another_autoencoders_latents_and_other_sizes_are_refused(place, spec_of
     fewer = with_edits(tiny_decoder(), {"stages": to_plain(tiny_decoder().stages)[:3]})
     with pytest.raises(UserError, match=r"a decoder of 3 stages makes pictures of 4 times .* give one of 4 stages"):
         prepare(spec_of().settings).adapt_to_data(fewer)
+
+
+def test_a_decoder_of_another_autoencoders_latents_is_nothing_to_begin_with(place, spec_of):
+    spec = spec_of("recipe.steps=2", "recipe.validate_every=2")
+    key = run_trial(spec, place / "first").key
+    assert prepare(spec_of(f"initial={key}").settings).initial is not None
+    with pytest.raises(UserError, match=r"decodes latents of another autoencoder than this data's: its scale is \[1"):
+        spec_of(*prepared_data(place), f"initial={key}")

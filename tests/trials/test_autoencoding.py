@@ -1,0 +1,149 @@
+"""An autoencoder of ours: trained by a trial, then what another study's latents are made by."""
+
+import pytest
+import torch
+from tiny_decoding import DECODING, lay_out, pictures
+from tiny_study import SETTINGS, TINY
+
+from harness.architecture.catalogue import architecture
+from harness.architecture.edits import with_edits
+from harness.cli import main
+from harness.measure.reconstruction_controls import LinearAutoencoder
+from harness.models.autoencoder import describe, load_autoencoder
+from harness.models.autoencoder_config import TrainedAutoencoder
+from harness.models.build import build, example_inputs
+from harness.records.errors import UserError
+from harness.records.quantity import Measured
+from harness.records.store import Store
+from harness.trials.prepared import prepare
+from harness.trials.run import run_trial
+from harness.trials.settings import settings_of
+
+SMALL = {
+    "decoder.latent_channels": 6,
+    "decoder.stages.*.channels": 8,
+    "decoder.stages.*.blocks": 1,
+    "decoder.norm.groups": 4,
+}
+AUTOENCODING = {**DECODING, "task": "autoencode", "recipe.learning_rate": 0.01}
+
+
+def tiny_autoencoder():
+    return with_edits(architecture("autoencoder/laptop"), SMALL)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return lay_out(tmp_path_factory.mktemp("autoencoding"))
+
+
+@pytest.fixture(scope="module")
+def trained(place):
+    settings = settings_of([*pictures(place), f"out={place}/runs", "recipe.steps=40"], AUTOENCODING)
+    spec = prepare(settings).spec("tiny", tiny_autoencoder(), 0)
+    return spec, run_trial(spec, place / "attempt")
+
+
+def test_the_encoder_mirrors_the_decoder():
+    config = architecture("autoencoder/laptop")
+    network = build(config)
+    (x,) = example_inputs(config, latent=32)
+    assert x.shape == (1, 3, 32, 32)
+    latents = network.encoder(x).detach()
+    assert latents.shape == (1, 8, 8, 8)
+    assert float(latents.abs().max()) <= 3
+    assert network(x).shape == x.shape
+    torch.testing.assert_close(network(x), network.decoder(latents))
+    params = {
+        half: sum(each.numel() for each in getattr(network, half).parameters()) for half in ("encoder", "decoder")
+    }
+    assert 0.8 < params["encoder"] / params["decoder"] < 1.25
+    assert with_edits(config, {"decoder.width_change": "shortcut"}).fingerprint != config.fingerprint
+
+
+def test_its_trial_is_scored_as_a_decoders_is(trained):
+    spec, record = trained
+    assert record.state == "complete"
+    assert record.trained_latent == 16
+    assert all(isinstance(record.quantities[name], Measured) for name in ("psnr", "ssim", "colour_error"))
+    assert record.quantities["psnr"].value > 15
+    assert "reconstructions.png" in record.artifacts
+    assert record.protocol["task"]["kind"] == "autoencode"
+    assert "autoencoder" not in record.protocol
+    task = prepare(spec.settings).task
+    assert task.control_identity("linear", spec.architecture) == {"block": 4, "kept": 6}
+    assert isinstance(task.control("linear", spec.architecture)["psnr"], Measured)
+
+
+def test_what_it_made_of_pictures_others_are_trained_on(trained, place, workplace, capsys):
+    """By the trial's key: prepared, denoised, decoded by it; and another one of the same shapes is refused."""
+    _, record = trained
+    out, own = f"out={place}/runs", ["autoencoder=trained", f"autoencoder.record={record.key}"]
+    words = ["data", "prepare", *(each.removeprefix("data=") for each in pictures(place))]
+    assert main([*words, *own, f"to={place}/prepared", out, "scale_pictures=16"]) == 0
+    data = ["data=prepared", f"data.path={place}/prepared", out]
+    denoising = {name: value for name, value in SETTINGS.items() if name != "data"}
+    settings = settings_of([*data, *own], denoising)
+    small = prepare(settings).spec("tiny", with_edits(architecture("laptop/thin_sdxl"), TINY), 0)
+    assert (small.architecture.latent_channels, small.latent) == (6, 4)
+    denoised = run_trial(small, place / "denoised")
+    assert denoised.state == "complete"
+    section = denoised.protocol["autoencoder"]
+    assert (section["kind"], section["channels"], section["downsampling"]) == ("trained", 6, 4)
+    assert record.key not in str(denoised.protocol)
+    decoding = [*data, *own, "recipe.steps=2"]
+    decoded = prepare(settings_of(decoding, DECODING)).spec("own", tiny_autoencoder().decoder, 0)
+    assert run_trial(decoded, place / "decoded").state == "complete"
+    with pytest.raises(UserError, match="autoencoder=pixels did not make these latents"):
+        prepare(settings_of(data, denoising))
+    with pytest.raises(UserError, match=r"is of a UNetConfig, and of no autoencoder; name a training of task=autoen"):
+        describe(TrainedAutoencoder(record=denoised.key, file=small.store.artifact(denoised.key, "ema.safetensors")))
+
+
+def test_it_decodes_what_it_encodes(trained):
+    spec, record = trained
+    file = Store(spec.settings.out / "store").artifact(record.key, "ema.safetensors")
+    config = TrainedAutoencoder(file=file)
+    autoencoder = load_autoencoder(config, torch.device("cpu"), scale=(2.0,) * 6)
+    images = torch.stack([prepare(spec.settings).task.images.heldout[number][0] for number in range(4)])
+    encoded = autoencoder.encode(images)
+    assert encoded.std is None
+    error = (autoencoder.decode(encoded.mean).float() - images.float()).square().mean()
+    assert float(error) < 2000  # of a PSNR of 15
+    with pytest.raises(UserError, match="encodes pictures of 3 channels, and these have 1"):
+        autoencoder.encode(images[:, :1])
+
+
+def test_a_linear_autoencoder_of_as_many_numbers_as_pixels_makes_every_picture_again():
+    shown = torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    torch.testing.assert_close(LinearAutoencoder(shown.chunk(2), 4, 48)(shown).float(), shown)
+    few, more = (LinearAutoencoder(shown.chunk(2), 4, kept)(shown) for kept in (4, 16))
+    errors = [float((made - shown).square().mean()) for made in (few, more)]
+    assert errors[0] > errors[1] > 0
+    centred = shown.unfold(2, 4, 4).unfold(3, 4, 4).permute(0, 2, 3, 1, 4, 5).reshape(-1, 48).double()
+    values = torch.linalg.svdvals(centred - centred.mean(0))
+    assert errors[0] == pytest.approx(float(values[4:].square().sum() / shown.numel()), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (
+            ["objective.patch=6"],
+            "objective.patch=6 does not fit the autoencoder: height and width must be multiples of 4",
+        ),
+        (["data.size=18"], "data.size=18 does not fit the architecture"),
+        (["autoencoder=tiny"], "autoencoder says something of a task's autoencoder, and task=autoencode has none"),
+    ],
+)
+def test_what_cannot_be_is_a_sentence(place, overrides, sentence):
+    settings = [*pictures(place), f"out={place}/runs", *overrides]
+    with pytest.raises(UserError, match=sentence):
+        prepare(settings_of(settings, AUTOENCODING)).spec("tiny", tiny_autoencoder(), 0)
+
+
+def test_one_that_is_not_there_is_a_sentence(place):
+    with pytest.raises(UserError, match=r"autoencoder\.record: '0123456789abcdef' is neither the key of a trial"):
+        settings_of([f"out={place}/runs", "autoencoder=trained", "autoencoder.record=0123456789abcdef"], SETTINGS)
+    with pytest.raises(UserError, match=r"needs one that was trained here; give autoencoder\.record=KEY"):
+        describe(TrainedAutoencoder())
