@@ -248,7 +248,7 @@ def test_a_sweep_halves_and_trains_finalists_and_the_best_is_promoted(toy, capsy
     assert "floor: candidates are promoted above a Sharpness of " in said.err
     assert "were re-scored with 2 seeds" in said.err
     page = Path("runs/filter_search/report.html").read_text()
-    assert "highest Sharpness" in page
+    assert "highest sharpness" in page
     assert "KID" not in page
     records = list(Store(Path("runs/store")).trials())
     final = {record.seed for record in records if record.fidelity == "final"}
