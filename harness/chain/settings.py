@@ -31,8 +31,8 @@ GUIDANCE = ("guidance_scale", "guidance_interval")
 SAMPLED = tuple(f"sampling.{name}" for name in (*OWN_STEPS, *GUIDANCE))
 """Settings of sampling that a student of step distillation has of its own."""
 OF_TWIN = ("twin", "limits.twin.")
-Keys = Mapping[str, str]
-"""Stage -> the key of its first seed's trial, as far as it is known."""
+Keys = Mapping[str, Sequence[str]]
+"""Stage -> the keys of its trials, one a seed, as far as they are known."""
 
 
 def searched(study: ChainStudy) -> dict[str, Any]:
@@ -67,7 +67,8 @@ def expected(study: ChainStudy, file: Path) -> dict[str, Any]:
 def trained_by(study: ChainStudy, stage: str, promoted: Mapping[str, Any] | None, keys: Keys) -> dict[str, Any]:
     """`promoted`: the settings that the promotion wrote, or would; None for a chain without one."""
     if stage == "teacher":
-        return _merged({**study.settings, "seeds": _first_seed(study)}, study.own(stage), study.said)
+        settings = _merged(study.settings, study.own(stage), study.said)
+        return {**settings, "seeds": study.own(stage).get("seeds", _first_seed(study))}
     if stage == "decoder":
         return _merged(_of_decoding(study.settings), {"task": "decode"}, study.own(stage), _of_decoding(study.said))
     elsewhere = {key: value for key, value in study.settings.items() if not _is_of_training(key)}
@@ -75,13 +76,16 @@ def trained_by(study: ChainStudy, stage: str, promoted: Mapping[str, Any] | None
     of_train = _merged(of_train, study.own("train"))
     if stage == "train":
         return _merged(of_train, study.said)
-    begins = keys.get("distil" if stage == "few_steps" and "distil" in study.stages else "train", KEY)
-    taught_by = keys.get("teacher", KEY) if "teacher" in study.stages else keys.get("train", KEY)
+    before = keys.get("distil" if stage == "few_steps" and "distil" in study.stages else "train", (KEY,))
+    taught_by = keys.get("teacher" if "teacher" in study.stages else "train", (KEY,))[0]
     if stage == "few_steps":
         of_train = {key: value for key, value in of_train.items() if key not in SAMPLED}
     kind = "distillation" if stage == "distil" else "step_distillation"
-    handed = {"objective": kind, "objective.teacher.name": taught_by, "initial": begins}
-    return _merged(of_train, handed, study.own(stage), study.said)
+    handed = {"objective": kind, "objective.teacher.name": taught_by, "initial": before[0]}
+    settings = _merged(of_train, handed, study.own(stage), study.said)
+    if settings["initial"] == before[0] and len(before) > 1 and len(settings.get("seeds", ())) == len(before):
+        settings["initial"] = list(before)  # each seed goes on from its own
+    return settings
 
 
 def _merged(first: Mapping[str, Any], *others: Mapping[str, Any]) -> dict[str, Any]:

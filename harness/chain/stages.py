@@ -112,8 +112,7 @@ class Chain:
     @property
     def keys(self) -> dict[str, str]:
         """Stage -> the key of its first seed, of those whose settings are known and whose trials are there."""
-        first = {stage: next(iter(each.keys.values()), None) for stage, each in self.looked.items()}
-        return {stage: key for stage, key in first.items() if key is not None}
+        return {stage: next(iter(each.keys.values())) for stage, each in self._known()}
 
     def record(self, stage: str) -> TrialRecord | None:
         key = self.keys.get(stage)
@@ -134,7 +133,11 @@ class Chain:
         base = None
         if "promote" in self.study.stages:
             base = self.promoted.settings if self.promoted is not None else expected(self.study, self.file)
-        return trained_by(self.study, stage, base, self.keys)
+        return trained_by(self.study, stage, base, {name: tuple(each.keys.values()) for name, each in self._known()})
+
+    def _known(self) -> list[tuple[str, Looked]]:
+        """The stages whose trials are known by their keys."""
+        return [(stage, each) for stage, each in self.looked.items() if each.keys]
 
     def architecture_of(self, stage: str) -> ArchitectureConfig:
         """What a stage trains; where a promotion decides and is to come, the base of the space that is searched."""
@@ -240,12 +243,13 @@ class Chain:
     def _is_known(self, settings: Mapping[str, Any]) -> bool:
         """Whether no name in them is of a trial to come, nor the architecture of a promotion to come."""
         is_promoted = "promote" not in self.study.stages or self.promoted is not None
-        names = (settings.get("initial"), settings.get("objective.teacher.name"))
+        initial = settings.get("initial")
+        names = [*(initial if isinstance(initial, list) else [initial]), settings.get("objective.teacher.name")]
         return is_promoted and KEY not in names and all(map(self._is_there, names))
 
     def _is_there(self, name: object) -> bool:
         """Not a key of a trial of this chain that is still to be trained."""
-        if name not in self.keys.values():
+        if not any(name in each.keys.values() for _, each in self._known()):
             return True
         record = self.store.trial(str(name))
         return record is not None and WEIGHTS in record.artifacts

@@ -91,7 +91,7 @@ def test_another_study_is_no_chain(place, refusal):
 def test_what_is_handed_on(place):
     place()
     study, _, _ = chain_study("tiny", [])
-    keys = {"teacher": "a" * 16, "train": "b" * 16, "distil": "c" * 16}
+    keys = {"teacher": ["a" * 16], "train": ["b" * 16], "distil": ["c" * 16]}
     promoted = {"data": "digits", "recipe.steps": 48, "recipe.learning_rate": 0.5, "sampling.steps": 2}
     of = {stage: trained_by(study, stage, promoted, keys) for stage in study.trained}
     assert of["train"]["recipe.steps"] == 8, "its own, not eight times the search's"
@@ -102,6 +102,10 @@ def test_what_is_handed_on(place):
     assert settings_of((), of["few_steps"]).sampling.solver == "euler"
     assert "sampling.steps" not in of["few_steps"], "as it is trained for"
     assert "objective.teacher.name" not in of["teacher"]
+    of_two = {**keys, "train": ["b" * 16, "d" * 16]}
+    two = chain_study("tiny", ["seeds=[0,1]"])[0]
+    assert trained_by(two, "distil", promoted, of_two)["initial"] == ["b" * 16, "d" * 16], "each seed has its own"
+    assert trained_by(two, "teacher", promoted, of_two)["seeds"] == [0], "one teacher"
     assert of["distil"]["launcher"] == "debug", "where and how its jobs run is the chain's"
 
 
