@@ -18,10 +18,11 @@
 `parallel=ddp` has all of these in every process; `fsdp` a share of the first four, and whole at most what is in no
 block and two blocks; at each look and at the end it gathers one average, whole, in every process, which has a line of
 its own. Not counted (`NOT_COUNTED`): what kernels need while they run, and what a teacher's pass does; a projection of
-features; a teacher's prompts, where the data that says how many is not here; what the allocator wastes, the device's
-context, and, at looks and at the end, the autoencoder and the extractor. All but the context show in
-`peak_memory_bytes` of a record, which is told where the store has one of this network, computed in the same way. The
-sum has been held against arithmetic and against what PyTorch keeps on the CPU; not against a GPU's peak.
+features; what encodes and judges a decoder's pictures; a teacher's prompts, where the data that says how many is not
+here; what the allocator wastes, the device's context, and, at looks and at the end, the autoencoder and the extractor.
+All but the context show in `peak_memory_bytes` of a record, which is told where the store has one of this network,
+computed in the same way. The sum has been held against arithmetic and against what PyTorch keeps on the CPU; not
+against a GPU's peak.
 """
 
 import functools
@@ -47,9 +48,9 @@ from harness.trials.settings import Settings
 
 FLOAT, HALF = 4, 2
 NOT_COUNTED = (
-    "not counted: what kernels need while they run, the allocator's waste, the device's context, a teacher's prompts "
-    "where the data is not here, and at looks and at the end the autoencoder and the scores' extractor; not held "
-    "against a GPU's peak"
+    "not counted: what kernels need while they run, the allocator's waste, the device's context, what encodes and "
+    "judges a decoder's pictures, a teacher's prompts where the data is not here, and at looks and at the end the "
+    "autoencoder and the scores' extractor; not held against a GPU's peak"
 )
 THROUGH = "through the teacher"
 BATCHES = 3
