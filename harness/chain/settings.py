@@ -21,7 +21,7 @@ from harness.records.errors import UserError
 from harness.records.plain import canonical_json
 from harness.search.definition import SweepStudy
 from harness.trials.compose import merged, parsed
-from harness.trials.promoted import LONGER, OF_TRAINING
+from harness.trials.promoted import LONGER, OF_MACHINE, OF_TRAINING
 from harness.trials.settings import OWN_STEPS, study_from
 from harness.trials.studies import read_kind
 from harness.trials.task_config import DecodeConfig, groups_of_tasks
@@ -71,8 +71,9 @@ def trained_by(study: ChainStudy, stage: str, promoted: Mapping[str, Any] | None
         return {**settings, "seeds": study.own(stage).get("seeds", _first_seed(study))}
     if stage == "decoder":
         return _merged(_of_decoding(study.settings), {"task": "decode"}, study.own(stage), _of_decoding(study.said))
-    elsewhere = {key: value for key, value in study.settings.items() if not _is_of_training(key)}
-    of_train = study.settings if promoted is None else merged(promoted, elsewhere)
+    here = {key: each for key, each in study.settings.items() if key in OF_MACHINE or not _is_of_training(key)}
+    anywhere = {key: each for key, each in (promoted or {}).items() if key not in OF_MACHINE}
+    of_train = study.settings if promoted is None else merged(anywhere, here)  # a chain is of one machine
     of_train = _merged(of_train, study.own("train"))
     if stage == "train":
         return _merged(of_train, study.said)

@@ -92,10 +92,17 @@ def test_what_is_handed_on(place):
     place()
     study, _, _ = chain_study("tiny", [])
     keys = {"teacher": ["a" * 16], "train": ["b" * 16], "distil": ["c" * 16]}
-    promoted = {"data": "digits", "recipe.steps": 48, "recipe.learning_rate": 0.5, "sampling.steps": 2}
+    promoted = {
+        "data": "digits",
+        "recipe.steps": 48,
+        "recipe.learning_rate": 0.5,
+        "sampling.steps": 2,
+        "recipe.device": "auto",
+    }
     of = {stage: trained_by(study, stage, promoted, keys) for stage in study.trained}
     assert of["train"]["recipe.steps"] == 8, "its own, not eight times the search's"
     assert of["train"]["recipe.learning_rate"] == 0.5, "the candidate's"
+    assert "recipe.device" not in of["train"], "the chain's machine is that of its search"
     assert of["distil"]["initial"] == "b" * 16
     assert of["few_steps"]["initial"] == "c" * 16
     assert {of[stage]["objective.teacher.name"] for stage in ("distil", "few_steps")} == {"a" * 16}
