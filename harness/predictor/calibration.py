@@ -49,15 +49,11 @@ class Calibration:
         return fingerprint(replace(self, networks={}), schema="latency-calibration-2")
 
 
-def calibrate(points: Sequence[Point], pairs: Sequence[Pair] = (), *, fitted_on: str) -> Calibration:
-    """Fit, then leave out every series, and every chip, for the widths of the intervals."""
-    return calibrate_and_test(points, pairs, fitted_on=fitted_on)[0]
-
-
 def calibrate_and_test(
     points: Sequence[Point], pairs: Sequence[Pair] = (), *, fitted_on: str
 ) -> tuple[Calibration, Vector]:
-    """The calibration, and the log error of each point when its series is left out."""
+    """Fit, then leave out every series, and every chip, for the widths of the intervals: the calibration, and the log
+    error of each point when its series is left out."""
     if len(points) < FEWEST_POINTS:
         raise UserError(f"a calibration needs at least {FEWEST_POINTS} latencies, not {len(points)}; add measurements")
     fitted = fit(points, pairs)
