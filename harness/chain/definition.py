@@ -17,6 +17,7 @@ A stage without more to say is its name and a colon. On the command line `recipe
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from math import inf
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -51,6 +52,8 @@ class Promote:
             raise UserError("at_most goes with rule: limit, and that one with it; give both, or neither")
         if self.cost is not None and self.rule != "knee":
             raise UserError("cost goes with rule: knee; leave it out, or give that rule")
+        if wrong := [name for name, most in self.at_most.items() if not 0 < most < inf]:
+            raise UserError(f"at_most is a number above 0, and {wrong[0]} has {self.at_most[wrong[0]]:g}; give another")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,8 +71,15 @@ class FewSteps:
 
     settings: Settings = field(default_factory=dict)
     scored_at: ScoredAt | None = None
-    """Where both are scored; null: at its own steps and at those of the one before, with that one's guidance and
-    without."""
+    """Where both are scored, with one solver; null: at its own steps and at those of the one before, with that one's
+    guidance and without."""
+
+    def __post_init__(self) -> None:
+        if self.scored_at is not None and len(self.scored_at.solvers) > 1:
+            raise UserError(
+                f"scored_at.solvers of a chain is one, not {list(self.scored_at.solvers)}; score with others by "
+                "`harness evaluate KEY sampling.solver=NAME`"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,8 +153,8 @@ class ChainStudy:
     """Samples of each trained stage that its page shows, from the same noise; 0: none."""
     report: str | None = None
     """reports/NAME.yaml: the page; null: the default one."""
-    said: Settings = field(default_factory=dict)
-    """What the command line says of every stage: the last word."""
+    said: Mapping[str, Settings] = field(default_factory=dict)
+    """Stage -> what the command line says of its settings, the last word: of this one alone before that of all."""
 
     def __post_init__(self) -> None:
         if not self.stages:
@@ -193,7 +203,8 @@ def _check_needs(study: ChainStudy) -> None:
         study.stage(name)
     _check_search(stages["search"] or {} if "search" in stages else {"space": ""})
     _check_architectures(study)
-    taught = {**study.settings, **(study.own("distil") if "distil" in stages else {}), **study.said}
+    taught = {**study.settings, **(study.own("distil") if "distil" in stages else {})}
+    taught |= study.said.get("distil", {})
     if {"distil", "teacher"} & set(stages) == {"distil"} and "objective.teacher.name" not in taught:
         raise UserError(
             "stage distil learns from a teacher, and there is none; add stage teacher, or name a network that was "
@@ -243,8 +254,8 @@ def chain_study(name: str, overrides: Sequence[str]) -> tuple[ChainStudy, Path, 
         settings = dict(content.get("settings") or {})
         out = Path(str(typed.pop("out", settings.pop("out", "runs"))))
         stages = _with_typed(content.get("stages") or {}, typed)
-        of_all = {key: value for key, value in typed.items() if key.partition(".")[0] not in STAGES}
-        study = from_plain(ChainStudy, {**content, "settings": merged(settings, {}), "stages": stages, "said": of_all})
+        said = {name: _said_of(name, typed) for name in STAGES}
+        study = from_plain(ChainStudy, {**content, "settings": merged(settings, {}), "stages": stages, "said": said})
     study_folder(out, file.stem)  # a name that a folder can have
     return study, file, out
 
@@ -265,6 +276,12 @@ def _with_typed(stages: Any, typed: Mapping[str, Any]) -> Any:
         else:
             changed[name]["settings"] = {**(changed[name].get("settings") or {}), below: value}
     return {name: content or None for name, content in changed.items()} if isinstance(changed, dict) else changed
+
+
+def _said_of(stage: str, typed: Mapping[str, Any]) -> dict[str, Any]:
+    of_all = {path: value for path, value in typed.items() if path.partition(".")[0] not in STAGES}
+    below = {path.partition(".")[2]: value for path, value in typed.items() if path.partition(".")[0] == stage}
+    return merged(of_all, {path: each for path, each in below.items() if path.split(".")[0] not in own_keys(stage)})
 
 
 def own_keys(stage: str) -> tuple[str, ...]:

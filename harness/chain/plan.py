@@ -11,13 +11,13 @@ from typing import Any
 from harness.architecture.catalogue import architecture
 from harness.architecture.config import ArchitectureConfig, Denoiser
 from harness.chain.definition import TRAINED, ChainStudy
-from harness.chain.settings import searched
+from harness.chain.settings import KEY, check_seeds, searched
 from harness.chain.stages import Chain
 from harness.coreml.config import Mlprogram
 from harness.latency.predicted import PredictedLatency
 from harness.launch.config import jobs_at_once
 from harness.models.autoencoder_config import PixelsAutoencoder
-from harness.records.errors import UserError
+from harness.records.errors import UserError, unknown_name
 from harness.records.eta import duration
 from harness.records.plain import canonical_json, from_plain, identity
 from harness.records.yaml_text import write_yaml
@@ -28,6 +28,7 @@ from harness.training.objective_config import FlowMatchingConfig, teacher_of
 from harness.training.speed import FORWARD
 from harness.trials.checks import check_study
 from harness.trials.estimates import Throughput, Training, scoring_flops, throughput_of, training_of
+from harness.trials.outcomes import quantity_names
 from harness.trials.rehearsal import rehearse
 from harness.trials.scored_at import ScoredAt
 from harness.trials.settings import Settings, settings_of
@@ -49,12 +50,16 @@ def _check_stage(chain: Chain, stage: str) -> None:
     study = chain.study
     if stage == "search":
         _check_search(study)
+    elif stage == "promote":
+        _check_promotion(chain)
     elif stage in TRAINED:
-        settings = about(chain, stage)
+        settings, before = about(chain, stage), chain.before(stage)
         if settings.count_only:
             raise UserError("count_only trains nothing, and a chain does; leave it out")
         if (teacher := teacher_of(settings.objective)) is not None and stage == "teacher":
             raise UserError(f"a teacher learns from the data, not from {teacher}; leave out its objective")
+        if before and settings.initial == KEY:
+            check_seeds(settings.seeds, before, about(chain, before).seeds)
         check_study(settings, [chain.architecture_of(stage)])
     elif stage == "decoder":
         _check_decoder(chain)
@@ -86,6 +91,15 @@ def _check_search(study: ChainStudy) -> None:
             check_study(settings, [architecture(space.base)])
         except UserError as error:
             raise UserError(str(error).replace(f"{path}: ", "").replace(str(path), "the sweep")) from error
+
+
+def _check_promotion(chain: Chain) -> None:
+    """What it asks the search's trials for, they have."""
+    own, sweep = chain.study.stage("promote"), chain.sweep
+    measured = quantity_names(settings_of((), with_twin(sweep.settings, sweep.twin)))
+    for name in filter(None, (own.score, own.cost, *own.at_most)):
+        if name not in measured:
+            raise unknown_name("quantity", name, measured)
 
 
 def _check_decoder(chain: Chain) -> None:

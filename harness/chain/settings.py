@@ -12,7 +12,7 @@ the stage's own, then the command line's.
 A key that is not known yet stands as `KEY`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,8 @@ GUIDANCE = ("guidance_scale", "guidance_interval")
 SAMPLED = tuple(f"sampling.{name}" for name in (*OWN_STEPS, *GUIDANCE))
 """Settings of sampling that a student of step distillation has of its own."""
 OF_TWIN = ("twin", "limits.twin.")
-Keys = Mapping[str, Sequence[str]]
-"""Stage -> the keys of its trials, one a seed, as far as they are known."""
+Keys = Mapping[str, Mapping[int, str]]
+"""Stage -> seed -> the key of its trial, as far as they are known."""
 
 
 def searched(study: ChainStudy) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def searched(study: ChainStudy) -> dict[str, Any]:
     content = dict(read_kind("sweep", str(named))) if named is not None else {}
     own, of_sweep = dict(search.pop("settings", None) or {}), dict(content.pop("settings", None) or {})
     content = {**content, **search}
-    for shared in (study.settings, own, study.said):
+    for shared in (study.settings, own, study.said.get("search", {})):
         of_sweep = merged(of_sweep, shared)
     if content.get("budgets") or content.get("epochs"):  # they say how long, not the recipe
         of_sweep.pop("recipe.steps", None)
@@ -66,27 +66,44 @@ def expected(study: ChainStudy, file: Path) -> dict[str, Any]:
 
 def trained_by(study: ChainStudy, stage: str, promoted: Mapping[str, Any] | None, keys: Keys) -> dict[str, Any]:
     """`promoted`: the settings that the promotion wrote, or would; None for a chain without one."""
+    said = study.said.get(stage, {})
     if stage == "teacher":
-        settings = _merged(study.settings, study.own(stage), study.said)
+        settings = _merged(study.settings, study.own(stage), said)
         return {**settings, "seeds": study.own(stage).get("seeds", _first_seed(study))}
     if stage == "decoder":
-        return _merged(_of_decoding(study.settings), {"task": "decode"}, study.own(stage), _of_decoding(study.said))
+        return _merged(_of_decoding(study.settings), {"task": "decode"}, study.own(stage), _of_decoding(said))
     here = {key: each for key, each in study.settings.items() if key in OF_MACHINE or not _is_of_training(key)}
     anywhere = {key: each for key, each in (promoted or {}).items() if key not in OF_MACHINE}
     of_train = study.settings if promoted is None else merged(anywhere, here)  # a chain is of one machine
     of_train = _merged(of_train, study.own("train"))
     if stage == "train":
-        return _merged(of_train, study.said)
-    before = keys.get("distil" if stage == "few_steps" and "distil" in study.stages else "train", (KEY,))
-    taught_by = keys.get("teacher" if "teacher" in study.stages else "train", (KEY,))[0]
+        return _merged(of_train, said)
+    before = "distil" if stage == "few_steps" and "distil" in study.stages else "train"
+    networks = keys.get(before, {0: KEY})
+    taught_by = keys.get("teacher" if "teacher" in study.stages else "train", {0: KEY})
     if stage == "few_steps":
         of_train = {key: value for key, value in of_train.items() if key not in SAMPLED}
     kind = "distillation" if stage == "distil" else "step_distillation"
-    handed = {"objective": kind, "objective.teacher.name": taught_by, "initial": before[0]}
-    settings = _merged(of_train, handed, study.own(stage), study.said)
-    if settings["initial"] == before[0] and len(before) > 1 and len(settings.get("seeds", ())) == len(before):
-        settings["initial"] = list(before)  # each seed goes on from its own
+    handed = {"objective": kind, "objective.teacher.name": _first(taught_by), "initial": _first(networks)}
+    settings = _merged(of_train, handed, study.own(stage), said)
+    if settings["initial"] == _first(networks) and len(networks) > 1:
+        seeds = settings.get("seeds", [0])
+        check_seeds(seeds, before, networks)
+        settings["initial"] = [networks[seed] for seed in seeds] if len(seeds) > 1 else networks[seeds[0]]
     return settings
+
+
+def check_seeds(seeds: Sequence[int], before: str, others: Collection[int]) -> None:
+    """Each seed goes on from its own network, or all from the only one. UserError for one that has none."""
+    if len(others) > 1 and (lacking := [seed for seed in seeds if seed not in others]):
+        raise UserError(
+            f"seed {lacking[0]} goes on from the network of stage {before} with that seed, which has the seeds "
+            f"{', '.join(map(str, others))}; give seeds of these"
+        )
+
+
+def _first(of_seeds: Mapping[int, str]) -> str:
+    return next(iter(of_seeds.values()))
 
 
 def _merged(first: Mapping[str, Any], *others: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,7 +121,7 @@ def _of_decoding(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _first_seed(study: ChainStudy) -> list[int]:
-    seeds = {**study.settings, **study.said}.get("seeds", [0])
+    seeds = {**study.settings, **study.said.get("teacher", {})}.get("seeds", [0])
     return list(seeds)[:1] if isinstance(seeds, list | tuple) and seeds else seeds
 
 

@@ -4,7 +4,8 @@ exactly these settings, is done.
     OUT/chains/NAME/NAME-search-DIGITS.yaml   the sweep; the digits are those of what it searches
     OUT/chains/NAME/NAME-promoted.yaml        what `harness promote` wrote
     OUT/chains/NAME/NAME-train.yaml           what `harness train` trains by; likewise of each other training
-    OUT/chains/NAME/NAME-train-KEY.png        samples, all stages' from the same noise; likewise of each other training
+    OUT/chains/NAME/NAME-train-KEY-DIGITS.png samples, all stages' from the same noise; likewise of each other training;
+                                              the digits are those of how it samples, and how many
     OUT/chains/NAME/NAME-export-DIGITS.json   what `harness export --json` said; the package lies beside it
     OUT/chains/NAME/NAME-total-CHIP.json      what `harness latency total --json` said
 
@@ -49,6 +50,8 @@ OF_SEARCH = ("space", "objectives", "budgets", "epochs", "reduction", "twin", "e
 OF_MACHINE = ("launcher", "tracker", "watch", "parallel", "out", "limits", "coreml")
 SAMPLED_BY = ("data", "text", "autoencoder")
 """The settings that a command about a network's samples has to be told."""
+SCORED_BY = ("quality.reference_path", "quality.extractor.weights")
+"""Those that one about their scores has to be told too: records hold contents, and no paths."""
 DIGITS = 6
 
 
@@ -133,7 +136,7 @@ class Chain:
         base = None
         if "promote" in self.study.stages:
             base = self.promoted.settings if self.promoted is not None else expected(self.study, self.file)
-        return trained_by(self.study, stage, base, {name: tuple(each.keys.values()) for name, each in self._known()})
+        return trained_by(self.study, stage, base, {name: each.keys for name, each in self._known()})
 
     def _known(self) -> list[tuple[str, Looked]]:
         """The stages whose trials are known by their keys."""
@@ -296,40 +299,36 @@ class Chain:
             *("evaluate", key, "--steps", *map(str, steps), "--guidance", *(f"{scale:g}" for scale in guidance)),
             *words_of({f"sampling.{name}": value for name, value in path.items()}, ("sampling",)),
             *words_of(settings, SAMPLED_BY),
+            *words_of({name: settings[name] for name in SCORED_BY if name in settings}, ("quality",)),
             self._out,
         )
         asked = sampling_grid(replace(own.sampling, **path), guidance, steps)  # type: ignore[arg-type]
         return Step(words=words, done=key != KEY and self._are_scored(key, asked))
 
     def _are_scored(self, key: str, asked: Iterable[SamplingConfig]) -> bool:
-        """Whether the store has a score of that trial at each of these settings of sampling."""
-        of_trial = [each for each in self.store.measurements("score") if each.settings.get("trial") == key]
-        stored = [each.settings["sampling"] for each in of_trial if "average" not in each.settings]
+        """Whether the store has a score of that trial, by its own protocol, at each of these settings of sampling."""
+        record = self.store.trial(key)
+        alike = {"trial": key, "quality": None if record is None else record.protocol.get("quality")}
+        stored = [
+            each.settings["sampling"]
+            for each in self.store.measurements("score")
+            if "average" not in each.settings and all(each.settings.get(name) == alike[name] for name in alike)
+        ]
         return all(identity(config) in stored for config in asked)
 
     def _pictures(self, stage: str, sampling: SamplingConfig | None = None) -> list[Step]:
         """Samples of the first seed, of its own sampling or another."""
         if stage not in TRAINED or stage == "teacher" or not self.study.pictures:
             return []
-        key, suffix = self.keys.get(stage, KEY), ""
-        words: list[str] = []
+        key, words = self.keys.get(stage, KEY), ["--count", str(self.study.pictures)]
         if sampling is not None:
             told: Any = to_plain(sampling)
             names = ("solver", "steps", "times", "shift", "guidance_scale")
-            words = words_of({f"sampling.{name}": told[name] for name in names}, ("sampling",))
-            suffix = f"-{sampling.steps}-steps"
-        path = self.folder / f"{self.name}-{stage.replace('_', '-')}-{key}{suffix}.png"
-        return [
-            Step(
-                words=(
-                    *("sample", key, "--count", str(self.study.pictures), "--to", str(path)),
-                    *words,
-                    *words_of(self.settings_of(stage), SAMPLED_BY),
-                    self._out,
-                ),
-                done=path.is_file(),
-            )
-        ]
+            words += words_of({f"sampling.{name}": told[name] for name in names}, ("sampling",))
+        words += words_of(self.settings_of(stage), SAMPLED_BY)
+        digits = fingerprint(["sample", *words], schema="chain-1")[:DIGITS]
+        path = self.folder / f"{self.name}-{stage.replace('_', '-')}-{key}-{digits}.png"
+        return [Step(words=("sample", key, *words, "--to", str(path), self._out), done=path.is_file())]
 
     def _decoder(self) -> Looked:
         return self._trained("decoder") if self.study.own("decoder") else Looked(steps=())

@@ -12,7 +12,7 @@ from harness.diffusion.config import SamplingConfig
 from harness.records.chain_summary import ChainSummary, Cost, StageNetwork, StagePicture, StageRun
 from harness.records.errors import UserError
 from harness.records.judging import Judging
-from harness.records.manifest import study_folder
+from harness.records.manifest import Promotion, study_folder
 from harness.records.plain import identity
 from harness.records.quantity import value_of
 from harness.records.record import Protocol, TrialRecord
@@ -101,7 +101,7 @@ def _networks(chain: Chain, search: SweepSummary | None) -> Iterable[StageNetwor
             trials={promoted.seed or 0: promoted.trial},
             before=None,
             cost=cost_of([] if record is None else [record]),
-            chosen_among=promoted.promotion.among,
+            chosen_among=_best_of(chain, promoted.promotion),
             **_sampled(record),
         )
     for stage in chain.study.trained:
@@ -116,6 +116,14 @@ def _networks(chain: Chain, search: SweepSummary | None) -> Iterable[StageNetwor
                 cost=cost_of(records),
                 **_sampled(records[0] if records else None),
             )
+
+
+def _best_of(chain: Chain, promotion: Promotion) -> int:
+    """How many candidates it is the best of, by one training each and the score that ranks; 0 where a rule chose
+    otherwise."""
+    judging, score = _judging(chain.looked["train"]), chain.study.stage("promote").score
+    is_so = promotion.rule == "best" and promotion.basis == "search" and score in (None, judging.first)
+    return promotion.among if is_so else 0
 
 
 def _before(chain: Chain, stage: str, is_promoted: bool) -> str | None:

@@ -40,7 +40,9 @@ class LinearDecoder:
                 gram, cross = gram + seen.T @ seen, cross + seen.T @ wanted
         if gram is None:
             raise ValueError("a linear decoder is fitted to at least one pair")
-        self.weights = torch.linalg.lstsq(gram, cross, driver="gelsd").solution  # (9 L + 1, C f f)
+        # on the CPU, since CUDA has no driver for matrices of any rank
+        solved = torch.linalg.lstsq(gram.cpu(), cross.cpu(), driver="gelsd")
+        self.weights = solved.solution.to(gram.device)  # (9 L + 1, C f f)
 
     def __call__(self, latents: Tensor) -> Tensor:
         """(B, C, H, W) in -1..1 but for overshoot."""

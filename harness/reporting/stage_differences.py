@@ -85,10 +85,11 @@ def measured(frames: Frames, name: str, quantity: str) -> Measured | None:
 
 
 def scored_before(frames: Frames, chain: ChainSummary, network: StageNetwork) -> Measurement | None:
-    """The stored score of the network before, sampled as this one is."""
+    """The stored score of the network before, sampled as this one is and scored as both were: of its first seed."""
     key = next((each for name, seeds in _trials(frames) if name == network.before for each in seeds.values()), None)
-    alike = [each for each in frames.scores() if each.settings.get("trial") == key and _is_like(each, chain.few_steps)]
-    return next((each for each in alike if "average" not in each.settings), None)
+    asked = {"trial": key, "quality": chain.protocol.get("quality")}
+    alike = [each for each in frames.scores() if all(each.settings.get(name) == asked[name] for name in asked)]
+    return next((each for each in alike if _is_like(each, chain.few_steps) and "average" not in each.settings), None)
 
 
 def _trials(frames: Frames) -> Iterable[tuple[str, Mapping[int, str]]]:

@@ -1,5 +1,6 @@
 """A chain's YAML: what is wrong with any stage is one sentence, before anything runs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,11 @@ from tiny_study import ABLATION, write_yaml
 from harness.chain.definition import STAGES as KNOWN
 from harness.chain.definition import chain_study
 from harness.chain.settings import searched, trained_by, words_of
+from harness.chain.stages import Chain, Looked
+from harness.chain.summary import _best_of
 from harness.cli import main
+from harness.diffusion.config import SamplingConfig
+from harness.records.manifest import Promotion
 from harness.trials.compose import parsed
 from harness.trials.settings import settings_of
 
@@ -47,6 +52,12 @@ WRONG = [
     (chain(teacher=None), (), "stage teacher trains an architecture that it names"),
     (chain(promote={"rule": "luck"}), (), "unknown value for 'promote.rule': 'luck'"),
     (chain(promote={"rule": "limit"}), (), "at_most goes with rule: limit"),
+    (chain(promote={"rule": "limit", "at_most": {"macs": -1}}), (), "at_most is a number above 0, and macs has -1"),
+    (
+        chain(few_steps={"scored_at": {"steps": [2], "solvers": ["euler", "heun"]}}),
+        (),
+        "scored_at.solvers of a chain",
+    ),
     (chain(search={"trials": 3}), (), "stage search is a sweep, search: {sweep: laptop}"),
     (chain(total={"chips": "A17 Pro"}), (), "unknown setting 'total.chips'; choose one of: total.chip"),
     ({**chain(), "stage": 1}, (), "unknown setting 'stage'"),
@@ -60,6 +71,11 @@ LATER = [
     (chain(distil={"settings": {"recipe.stepz": 5}}), "stage distil: unknown setting 'recipe.stepz'"),
     (chain(search={**STAGES["search"], "objectives": {"kidd": "minimize"}}), "stage search: unknown objective 'kidd'"),
     (chain(search={**STAGES["search"], "space": "nowhere"}), "stage search: unknown name in search_spaces/: 'nowhere'"),
+    (chain(promote={"score": "kidd"}), "stage promote: unknown quantity 'kidd'; choose one of:"),
+    (
+        chain(train={"settings": {"seeds": [0, 1]}}, distil={"settings": {"seeds": [1, 2]}}),
+        "stage distil: seed 2 goes on from the network of stage train with that seed, which has the seeds 0, 1",
+    ),
     (chain(teacher={"architecture": "laptop/techer"}), "stage teacher: unknown architecture 'laptop/techer'"),
     (chain(export={"bits": 5}), "stage export: "),
     (chain(total={"chip": "A1"}), "stage total: "),
@@ -91,7 +107,7 @@ def test_another_study_is_no_chain(place, refusal):
 def test_what_is_handed_on(place):
     place()
     study, _, _ = chain_study("tiny", [])
-    keys = {"teacher": ["a" * 16], "train": ["b" * 16], "distil": ["c" * 16]}
+    keys = {"teacher": {0: "a" * 16}, "train": {0: "b" * 16}, "distil": {0: "c" * 16}}
     promoted = {
         "data": "digits",
         "recipe.steps": 48,
@@ -109,9 +125,12 @@ def test_what_is_handed_on(place):
     assert settings_of((), of["few_steps"]).sampling.solver == "euler"
     assert "sampling.steps" not in of["few_steps"], "as it is trained for"
     assert "objective.teacher.name" not in of["teacher"]
-    of_two = {**keys, "train": ["b" * 16, "d" * 16]}
+    of_two = {**keys, "train": {0: "b" * 16, 1: "d" * 16}}
     two = chain_study("tiny", ["seeds=[0,1]"])[0]
     assert trained_by(two, "distil", promoted, of_two)["initial"] == ["b" * 16, "d" * 16], "each seed has its own"
+    turned_round, second = (chain_study("tiny", ["seeds=[0,1]", f"distil.seeds={of}"])[0] for of in ("[1,0]", "[1]"))
+    assert trained_by(turned_round, "distil", promoted, of_two)["initial"] == ["d" * 16, "b" * 16]
+    assert trained_by(second, "distil", promoted, of_two)["initial"] == "d" * 16
     assert trained_by(two, "teacher", promoted, of_two)["seeds"] == [0], "one teacher"
     assert of["distil"]["launcher"] == "debug", "where and how its jobs run is the chain's"
 
@@ -127,6 +146,44 @@ def test_the_command_line_has_the_last_word_of_all_stages_or_of_one(place):
     of_train = trained_by(study, "train", {}, {})
     assert (of_train["recipe.steps"], of_train["recipe.batch_size"]) == (9, 16)
     assert trained_by(study, "teacher", None, {})["recipe.steps"] == 4
+    both, _, _ = chain_study("tiny", ["train.recipe.steps=9", "recipe.steps=5", "search.recipe.steps=7"])
+    assert trained_by(both, "train", {}, {})["recipe.steps"] == 9, "of it alone, before what is said of all"
+    assert trained_by(both, "teacher", None, {})["recipe.steps"] == 5
+    assert searched(both)["settings"]["recipe.steps"] == 7
+
+
+def test_other_samples_are_another_picture(place):
+    """More of them, or sampled otherwise: what lies there is not taken for what is asked."""
+    place()
+    guided = SamplingConfig(guidance_scale=2.0)
+
+    def asked(pictures: int, sampling: SamplingConfig | None = None):
+        study, *where = chain_study("tiny", [])
+        made = Chain(replace(study, pictures=pictures), *where)
+        made.looked["train"] = Looked(steps=(), keys={0: "a" * 16})
+        (step,) = made._pictures("train", sampling)
+        return step
+
+    every = [asked(8), asked(9), asked(8, SamplingConfig()), asked(8, guided)]
+    places = [Path(step.words[step.words.index("--to") + 1]) for step in every]
+    assert len(set(places)) == len(every)
+    places[0].parent.mkdir(parents=True)
+    places[0].write_bytes(b"")
+    assert [asked(8).done, asked(9).done] == [True, False]
+
+
+def test_the_best_of_many_is_what_the_rule_best_chose(place):
+    place()
+    study, *where = chain_study("tiny", [])
+    made = Chain(study, *where)
+    made.looked["train"] = Looked(steps=(), settings=settings_of((), made.settings_of("train")))
+    by_search = Promotion(rule="best", basis="search", among=6)
+    assert _best_of(made, by_search) == 6
+    assert _best_of(made, replace(by_search, rule="knee")) == 0
+    assert _best_of(made, replace(by_search, basis="rescored")) == 0, "several trainings told"
+    by_another = replace(study, stages={**study.stages, "promote": {"score": "macs"}})
+    made.study = by_another
+    assert _best_of(made, by_search) == 0
 
 
 def test_a_twin_is_of_the_search_alone(place):

@@ -6,6 +6,7 @@ from small_training import LAPTOP, ON_CUDA, Table, network_of
 
 from harness.diffusion.config import SamplingConfig
 from harness.diffusion.sampling import sample
+from harness.measure.reconstruction_controls import LinearDecoder
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -37,3 +38,14 @@ def test_features_differ_by_rounding_alone(device: str, no_tf32: None) -> None:
         load_extractor(EfficientNetLite0Extractor(), torch.device(on)).features(images) for on in ("cpu", device)
     )
     torch.testing.assert_close(there, here, rtol=1e-3, atol=1e-3)
+
+
+@ON_CUDA
+def test_a_linear_decoder_is_fitted_there_too(device: str) -> None:
+    """Of latents with a channel that is another's double, so that there is no one solution."""
+    random = torch.Generator().manual_seed(0)
+    latents, shown = torch.randn(20, 2, 6, 6, generator=random), torch.randn(20, 3, 12, 12, generator=random)
+    latents = torch.cat([latents, 2 * latents[:, :1]], dim=1)
+    here = LinearDecoder([(latents, shown)])(latents)
+    there = LinearDecoder([(latents.to(device), shown.to(device))])(latents.to(device))
+    torch.testing.assert_close(there.cpu(), here, rtol=1e-5, atol=1e-5)

@@ -111,6 +111,18 @@ def test_every_number_is_the_stores(chain):
     assert "3 commands ended" in page
 
 
+def test_scores_of_another_protocol_are_not_compared(chain):
+    summary = chain()
+    for samples in (8, 16, 32, 128):
+        asked = {"trial": summary.networks[2].trials[0], "sampling": FEW, "samples": samples}
+        other = Measurement(
+            subject="score", settings={**asked, "quality": {"samples": samples}}, quantities={"kid": kid(9.0)}
+        )
+        chain.store.put(other)
+    alike = differences_in(page_of(chain, summary))[2]
+    assert float(alike["value"]) == pytest.approx(SCORES["few_steps"] - 0.4)
+
+
 def test_what_the_interval_holds_is_not_told(chain):
     told = [each["told"] for each in differences_in(page_of(chain, chain()))]
     assert told[:2] == ["better", "better"], "what both samples share cancels: their noise is the same"
@@ -131,6 +143,8 @@ def test_several_seeds_tell_by_their_own_spread(chain):
     assert float(differences_in(page)[0]["value"]) == pytest.approx(expected.difference)
     assert float(differences_in(page)[0]["low"]) == pytest.approx(expected.low)
     assert "3 seeds: 0.200 to 0.202" in page
+    assert re.search(r"<b>Train:</b>\s*KID 0\.201;", page), "the summary has the mean too"
+    assert "not trained for it; of the first seed" in page
     assert "paired by seed" in page
 
 

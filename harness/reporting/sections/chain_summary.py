@@ -9,7 +9,7 @@ from harness.reporting.format import duration, inside, listed, number
 from harness.reporting.section import Content, Frames, Section
 from harness.reporting.sections.provenance import facts_of
 from harness.reporting.sections.summary import Line
-from harness.reporting.stage_differences import Difference, differences, measured
+from harness.reporting.stage_differences import Difference, differences
 
 TEMPLATE = """
 {% from "macros.html.j2" import facts_list %}
@@ -51,10 +51,10 @@ def _bought(frames: Frames, chain: ChainSummary) -> Iterable[Line]:
         text = "; ".join(f"{frames.study.titles[name]}: {_in_short(each)}" for name, each in by_network.items())
         yield Line(lead="In short", text=f"what each stage bought in {title}. {text}.")
     for network in chain.networks:
-        score = measured(frames, network.name, column.quantity)
+        score = frames.estimates[network.name, column.quantity].value
         if score is None:
             continue
-        value = f"{title} {number(score.value)}"
+        value = f"{title} {number(score)}"
         several = [_sentence(each) for each in by_network.get(network.name, [])]
         if network.chosen_among > 1:
             several.append(f"the best of {network.chosen_among} by one training each, and partly the luckiest")

@@ -44,7 +44,10 @@ ONE_SEED = (
     ", of the samples' noise alone: both networks' samples begin with the same noise, and another training would "
     "differ by more"
 )
-SEVERAL = ", of the noise over seeds, paired by seed"
+SEVERAL = (
+    ", of the noise over seeds, paired by seed; in the same few steps it is of the first seed's alone, and of its "
+    "samples' noise"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,7 +151,8 @@ def _sampled_alike(frames: Frames, chain: ChainSummary, network: StageNetwork, c
         text = Text(kind="measured", text=number(known.value, known.unit), data=data)
         cells.append(Cell(value=text, interval=_interval(known)))
     title = f"{frames.study.titles[network.before]}, sampled alike"
-    row = _of_cost("sampled_alike", title, "not trained for it", cells, Cost())
+    note = "not trained for it; of the first seed" if len(frames.study.seeds) > 1 else "not trained for it"
+    row = _of_cost("sampled_alike", title, note, cells, Cost())
     return [replace(row, sampling=network.sampling, passes=network.passes)]
 
 
