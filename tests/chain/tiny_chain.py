@@ -28,7 +28,7 @@ STAGES: dict[str, Any] = {
 def chain(*names: str, **changed: Any) -> dict[str, Any]:
     """The YAML with the stages of these names, or all; `changed` takes the place of some."""
     stages = {name: changed.get(name, each) for name, each in STAGES.items() if not names or name in names}
-    return {"summary": "A tiny one.", "settings": SETTINGS, "pictures": 8, "stages": stages}
+    return {"summary": "A tiny one.", "settings": dict(SETTINGS), "pictures": 8, "stages": stages}
 
 
 def lay_out(folder: Path, cache: Path, content: dict[str, Any] | None = None) -> None:

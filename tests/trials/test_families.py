@@ -74,13 +74,13 @@ def test_one_ablation_trains_and_scores_the_unet_and_its_peers(workplace):
     assert kinds == {"unet", *PEERS}
 
 
-def test_a_decoder_is_not_trained_and_the_sentence_says_so(workplace):
+def test_a_decoder_is_not_trained_to_denoise_and_the_sentence_says_what_trains_it(workplace):
     study = {**STUDY, "architecture": {**STUDY["architecture"], "base": "decoder/tiny", "rungs": [
         {"name": "tiny", "title": "Tiny"}]}}  # fmt: skip
     Path("sweeps/decoder.yaml").write_text(yaml.safe_dump(study))
     with pytest.raises(
         UserError,
-        match=r"^task=denoise trains no DecoderConfig, and no task does; name another architecture, or count",
+        match=r"^task=denoise trains no DecoderConfig, and task=decode does; give that task, or count this one",
     ):
         ablation("decoder", [], "")
     counting = ablation("decoder", ["count_only=true", "latent=16"], "")
