@@ -2,7 +2,8 @@
 
     linear     each block of pixels is a linear function of the latent's 3 x 3 cells around its own, fitted to training
                pairs by least squares; zeros beyond the edges
-    nearest    the training picture whose latent is nearest, by the squared distance over all its values
+    nearest    the training picture whose latent is nearest, by the squared distance over all its values, of those that
+               it is given: at most 2,048 (`harness.trials.tasks.reconstructing`)
 
 And an autoencoder, which makes latents too:
 

@@ -74,7 +74,7 @@ DECODED_PICTURES = Judging(
     controls={
         "own_decoder": "the autoencoder's own decoder",
         "linear": "a linear decoder fitted by least squares; what needs no network",
-        "nearest": "the training picture whose latent is nearest",
+        "nearest": "of at most 2,048 training pictures that whose latent is nearest",
     },
     must_beat=("linear", "nearest"),
     floor=Floor(control="linear", what="a linear decoder"),

@@ -21,6 +21,7 @@ from harness.training.randomness import HostDraws
 from harness.trials.prepared import prepare
 from harness.trials.run import run_trial
 from harness.trials.settings import settings_of
+from harness.trials.tasks.reconstructing import FITTED
 
 CPU = torch.device("cpu")
 
@@ -118,6 +119,7 @@ def test_an_ablation_has_a_page_with_controls(place, workplace, capsys):
     assert "done, PSNR " in capsys.readouterr().err
     page = Path("runs/decoders/report.html").read_text()
     assert "a linear decoder fitted by least squares; what needs no network" in page
+    assert f"of at most {FITTED:,} training pictures that whose latent is nearest" in page
     assert "eight times the difference" in page
     assert "KID" not in page
     assert main(["config", "decoders", *pictures(place), *made_by(place)]) == 0
