@@ -31,7 +31,7 @@ from harness.records.plain import canonical_json, differences, fingerprint, iden
 from harness.records.record import TrialRecord
 from harness.records.yaml_text import write_yaml
 from harness.search.contest import contest_of
-from harness.search.definition import SweepStudy
+from harness.search.definition import Finalists, SweepStudy
 from harness.search.promote import candidates
 from harness.search.rules import by_rule
 from harness.search.status import StoredSweep, read_stored
@@ -172,10 +172,9 @@ class Chain:
         content = {name: value for name, value in searched(self.study).items() if value is not None}
         head = f"# The search of the chain {self.name}: `harness sweep THIS_FILE` goes on with it.\n"
         stored = read_stored(study_folder(self.out, self.search_name), self.search_name)
-        seeds = None if definition.finalists is None else definition.finalists.seeds
         step = Step(
             words=("sweep", str(path), self._out),
-            done=stored is not None and is_over(stored, definition.trials, seeds),
+            done=stored is not None and is_over(stored, definition.trials, definition.finalists),
             files={path: head + write_yaml(content, flow=None)},
             study=self.search_name,
             edited=self._other_searches() if stored is None else (),
@@ -403,16 +402,19 @@ class Chain:
         return f"out={self.out}"
 
 
-def is_over(stored: StoredSweep, trials: int, seeds: int | None) -> bool:
+def is_over(stored: StoredSweep, trials: int, finalists: Finalists | None) -> bool:
     """Whether the search has nothing left to do, as far as is told without its space: all candidates ended, and the
     finalists' trainings, if there are to be some. Where that is not told, its command says it, in seconds."""
     trained = [each for each in stored.candidates if each.levels]
     if len(trained) < trials or any(each.state == "running" for each in trained):
         return False
-    if seeds is None:
+    if finalists is None:
         return True
+    if stored.definition.get("finalists") != to_plain(finalists):  # others may be among them
+        return False
     return bool(stored.rescored) and all(
-        len(scores) >= seeds and not any(score.running for score in scores) for scores in stored.rescored.values()
+        len(scores) >= finalists.seeds and not any(score.running for score in scores)
+        for scores in stored.rescored.values()
     )
 
 

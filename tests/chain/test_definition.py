@@ -10,11 +10,15 @@ from tiny_study import ABLATION, write_yaml
 from harness.chain.definition import STAGES as KNOWN
 from harness.chain.definition import chain_study
 from harness.chain.settings import searched, trained_by, words_of
-from harness.chain.stages import Chain, Looked
+from harness.chain.stages import Chain, Looked, is_over
 from harness.chain.summary import _best_of
 from harness.cli import main
 from harness.diffusion.config import SamplingConfig
 from harness.records.manifest import Promotion
+from harness.records.plain import to_plain
+from harness.search.candidates import Candidate, FreshScore, LevelResult
+from harness.search.definition import Finalists
+from harness.search.status import StoredSweep
 from harness.trials.compose import parsed
 from harness.trials.settings import settings_of
 
@@ -170,6 +174,22 @@ def test_other_samples_are_another_picture(place):
     places[0].parent.mkdir(parents=True)
     places[0].write_bytes(b"")
     assert [asked(8).done, asked(9).done] == [True, False]
+
+
+def test_a_search_with_other_finalists_is_not_over():
+    asked = Finalists(most=1, seeds=2)
+    level = LevelResult(steps=3, key="a" * 16, values=(0.1, 2.0))
+    stored = StoredSweep(
+        place="", attributes={}, began={}, definition={"finalists": to_plain(asked)},
+        candidates=tuple(
+            Candidate(number=at, trial_id=at, parameters={}, state="complete", levels=[level]) for at in range(2)
+        ),
+        rescored={"trial-0": tuple(FreshScore(seed=seed, key="b" * 16, values=(0.1, 2.0)) for seed in (1, 2))},
+    )  # fmt: skip
+    assert is_over(stored, 2, asked)
+    assert not is_over(stored, 3, asked)
+    assert not is_over(stored, 2, replace(asked, most=2)), "the second is to be trained again too"
+    assert not is_over(stored, 2, replace(asked, seeds=3))
 
 
 def test_the_best_of_many_is_what_the_rule_best_chose(place):
