@@ -1,8 +1,8 @@
 """Runs a chain: each stage's commands, one after another, as processes of their own.
 
 What a user would see of a command is seen, since it has the same terminal. A signal that reaches the chain reaches the
-command, which ends as it always does, and then the chain. Killed, a chain leaves its command at work: the next one
-waits for that to end, and goes on.
+command, which ends as it always does, and then the chain. Killed, a chain leaves its command at work: where that
+searches or trains, the next one waits for it to end, and goes on; another it begins again.
 
     OUT/chains/NAME/log.jsonl    a line each command that ended: stage, command, began, seconds, status
 """
