@@ -101,7 +101,8 @@ class Score:
     median_error: float  # of |predicted / measured - 1|, against ranges where sources differ
     tau: float  # Kendall's, over all pairs of points within one (chip, family)
     coverage: float  # the share inside their intervals, which are made from the errors of other series
-    band: tuple[float, float]  # where 95 of 100 such shares lie if the intervals hold what they promise
+    band: tuple[float, float]  # where 95 of 100 such shares lie if intervals hold and each row errs for itself, which
+    # rows of one series do not: shares spread more than it says
 
 
 def score(points: Sequence[Point], errors: Vector, inside: NDArray[np.bool_] | None = None) -> Score:

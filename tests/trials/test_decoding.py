@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from tiny_decoding import CHANNELS, DECODING, SIZE, decoding_spec, lay_out, made_by, pictures, tiny_decoder
 from tiny_study import write_yaml
 
@@ -21,6 +22,7 @@ from harness.training.randomness import HostDraws
 from harness.trials.prepared import prepare
 from harness.trials.run import run_trial
 from harness.trials.settings import settings_of
+from harness.trials.tasks import reconstructing
 from harness.trials.tasks.reconstructing import FITTED
 
 CPU = torch.device("cpu")
@@ -78,9 +80,12 @@ def test_patches_of_prepared_pairs_lie_over_each_other(place, spec_of):
     assert len(seen) > 1
 
 
-def test_the_record_says_what_was_decoded_and_how(place, spec_of):
+def test_the_record_says_what_was_decoded_and_how(place, spec_of, monkeypatch):
+    monkeypatch.setattr(reconstructing, "AT_ONCE", 5)  # fewer than are shown
     spec = spec_of(*prepared_data(place))
     record = run_trial(spec, place / "attempt")
+    with Image.open(spec.store.artifact(record.key, "reconstructions.png")) as shown:
+        assert shown.width / shown.height == pytest.approx(reconstructing.SHOWN / 3, rel=0.05)
     section = to_plain(record.protocol)
     assert section["autoencoder"]["kind"] == "tiny"
     assert section["task"]["kind"] == "decode"

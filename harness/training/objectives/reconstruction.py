@@ -20,7 +20,7 @@ shards. It is the whole batch's: processes that share one add theirs, and micro-
 and L_adv has no lower end; the curve has that apart.
 
 D is trained after each step of the network, on the pictures that the network then makes. Before the start neither hears
-of the other: D stays as it began.
+of the other: D stays as it began, though its optimiser counts these steps, as the sources' does.
 
 The validation loss is |x_hat - x|^2 on held-out pictures, whatever a training minimises; of patches, those in the
 middle.

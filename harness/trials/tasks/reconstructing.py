@@ -134,14 +134,15 @@ class Reconstructing:
         device = next(trained.model.parameters()).device
         under = {"training_device": trained.effort.device, "precision": trained.effort.precision}
         with work.phase("reconstruct"):
-            scorer, shown = self.scorer(device), list[Tensor]()
+            scorer, shown = self.scorer(device), list[tuple[Tensor, Tensor]]()
             for done, made, originals in self.made(trained.model, device):
                 scorer.add(made, originals)
-                shown += [] if shown else [made[:SHOWN], originals[:SHOWN]]
+                shown += zip(made[: SHOWN - len(shown)], originals[: SHOWN - len(shown)], strict=True)
                 report_progress(work.folder, "reconstruct", done, self.samples)
         with work.phase("score"):
             quantities = scorer.quantities({**under, **self.settings.recipe.rounded_otherwise, **self.conditions})
-        write_grid(side_by_side(*shown), work.artifact(self.config.judging.picture), columns=len(shown[0]))
+        rows = side_by_side(*(torch.stack(each) for each in zip(*shown, strict=True)))
+        write_grid(rows, work.artifact(self.config.judging.picture), columns=len(shown))
         return quantities
 
     def scored(self, make: Make) -> dict[str, Quantity]:
