@@ -109,6 +109,10 @@ class Total:
     steps: tuple[int, ...] = ()
     """Passes of the network, beside those that its stages sample in."""
 
+    def __post_init__(self) -> None:
+        if not self.chips or not all(self.chips):
+            raise UserError("stage total has no chip; name one, or several: total: {chip: A17 Pro}, or leave it out")
+
     @property
     def chips(self) -> tuple[str, ...]:
         return (self.chip,) if isinstance(self.chip, str) else self.chip

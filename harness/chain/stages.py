@@ -9,8 +9,9 @@ exactly these settings, is done.
     OUT/chains/NAME/NAME-export-DIGITS.json   what `harness export --json` said; the package lies beside it
     OUT/chains/NAME/NAME-total-CHIP.json      what `harness latency total --json` said
 
-Any of the YAMLs goes on by hand. Those of trainings are written by the chain, and written again when it was edited; a
-promoted one is taken as it is, as long as the search would still choose its trial.
+Any of the YAMLs goes on by hand. Those of trainings are written by the chain, and written again when it was edited. A
+promoted one stands as long as the search would still choose its trial, and by the same rule among as many; one that was
+edited, as long as its trial is chosen.
 """
 
 import shlex
@@ -26,24 +27,25 @@ from harness.chain.definition import TRAINED, ChainStudy, Total, chain_folder
 from harness.chain.settings import KEY, expected, searched, sweep_of, trained_by, words_of
 from harness.diffusion.config import SamplingConfig
 from harness.records.errors import UserError
-from harness.records.manifest import TRAINING, study_folder
-from harness.records.plain import canonical_json, differences, fingerprint, identity, to_plain
+from harness.records.manifest import TRAINING, Promotion, study_folder
+from harness.records.plain import canonical_json, differences, fingerprint, from_plain, identity, to_plain
 from harness.records.record import TrialRecord
 from harness.records.yaml_text import write_yaml
 from harness.search.contest import contest_of
 from harness.search.definition import Finalists, SweepStudy
-from harness.search.promote import candidates
+from harness.search.promote import candidates, chosen_settings
 from harness.search.rules import by_rule
+from harness.search.space import read_space
 from harness.search.status import StoredSweep, read_stored
 from harness.trials.outcomes import finished
 from harness.trials.prepared import prepare
-from harness.trials.promoted import Origin, Promoted, promoted_in, written
+from harness.trials.promoted import Origin, Promoted, promoted_in, training_settings, written
 from harness.trials.scores.request import sampling_grid
 from harness.trials.settings import Settings, settings_of
 from harness.trials.single import DEFAULTS, specs_of, unedited
 from harness.trials.spec import TrialSpec, store_of
-from harness.trials.studies import read_study
 from harness.trials.trained import WEIGHTS
+from harness.trials.twins import with_twin
 
 OF_SEARCH = ("space", "objectives", "budgets", "epochs", "reduction", "twin", "enqueue")
 """What makes another search, beside the settings that change a result; the rest goes on with it."""
@@ -150,7 +152,7 @@ class Chain:
             return architecture(named)
         if self.promoted is not None:
             return architecture(str(self.promoted_file))
-        return architecture(str(read_study("search_spaces", self.sweep.space)["base"]))
+        return architecture(read_space(self.sweep.space).base)
 
     # the stages
 
@@ -163,9 +165,19 @@ class Chain:
         """Of the sweep: what is another search has another name, since a study holds one."""
         content = searched(self.study)
         settings = {key: each for key, each in content["settings"].items() if key.split(".")[0] not in OF_MACHINE}
-        what = {name: content.get(name) for name in OF_SEARCH} | {"settings": settings}
-        space = read_study("search_spaces", str(content["space"]))
-        return f"{self.name}-search-{fingerprint(to_plain({**what, 'space': space}), schema='chain-1')[:DIGITS]}"
+        space, twin = read_space(self.sweep.space), self._twin_base
+        read = {  # names stay while their files change
+            "space": space,
+            "base": architecture(space.base).fingerprint,
+            "twin_base": None if twin is None else twin.fingerprint,
+        }
+        what = {name: content.get(name) for name in OF_SEARCH} | {"settings": settings, "read": read}
+        return f"{self.name}-search-{fingerprint(to_plain(what), schema='chain-1')[:DIGITS]}"
+
+    @property
+    def _twin_base(self) -> ArchitectureConfig | None:
+        twin = settings_of((), with_twin(self.sweep.settings, self.sweep.twin)).twin
+        return None if twin is None else twin.read()
 
     def _search(self) -> Looked:
         path, definition = self.folder / f"{self.search_name}.yaml", self.sweep
@@ -191,19 +203,40 @@ class Chain:
         flags = [("--rule", own.rule), ("--score", own.score), ("--cost", own.cost)]
         words = [word for flag, value in flags if value is not None for word in (flag, str(value))]
         at_most = ["--at-most", *limits] if limits else []
-        chosen = self._chosen()
-        origin = promoted_in(path).origin if path.is_file() else None
-        is_that = origin is not None and chosen is not None and origin.trial == chosen
+        stands = promoted_in(path) if path.is_file() else Promoted()
+        other = self._chosen_otherwise(stands)
         step = Step(
             words=("promote", self.search_name, *words, "--to", str(path), self._out, *at_most),
-            done=is_that,
-            old=path if path.is_file() and not is_that else None,
-            edited=(f"{path.name} was of trial {origin.trial}",) if origin is not None and not is_that else (),
+            done=other == "",
+            old=path if path.is_file() and other != "" else None,
+            edited=(f"{path.name} was {other}",) if stands.origin is not None and other else (),
         )
         return Looked(steps=(step,))
 
-    def _chosen(self) -> str | None:
-        """The trial that the rule chooses now; None where the search has none yet. UserError of a rule that cannot."""
+    def _chosen_otherwise(self, stands: Promoted) -> str | None:
+        """What the promoted file is of that is no longer chosen so; empty where it stands, which a file that somebody
+        edited does for as long as its trial is chosen; None where nothing is, or the search has no trial yet."""
+        origin, chosen = stands.origin, self._chosen()
+        if origin is None or chosen is None:
+            return None
+        record, how = chosen
+        if origin.trial != record.key:
+            return f"of trial {origin.trial}"
+        was = origin.promotion
+        if (was.rule, was.basis, was.among) == (how.rule, how.basis, how.among) or self._is_edited(stands, record):
+            return ""
+        return f"chosen by rule {was.rule or 'none'} among {was.among}, by {was.basis or 'no'} values"
+
+    def _is_edited(self, stands: Promoted, record: TrialRecord) -> bool:
+        """Whether the file is otherwise than `harness promote` writes it of that trial."""
+        written_so = training_settings(record, chosen_settings(self.out, self.search_name, record.name))
+        config = from_plain(ArchitectureConfig, stands.architecture)
+        is_same = stands.origin is not None and stands.origin.fingerprint == config.fingerprint
+        return not is_same or bool(list(differences(to_plain(dict(stands.settings)), to_plain(written_so))))
+
+    def _chosen(self) -> tuple[TrialRecord, Promotion] | None:
+        """The trial that the rule chooses now, and how; None where the search has none yet. UserError of a rule that
+        cannot."""
         if "search" not in self.looked or not (study_folder(self.out, self.search_name)).is_dir():
             return None
         own = self.study.stage("promote")
@@ -211,7 +244,8 @@ class Chain:
             contest = contest_of(self.out, self.search_name, candidates(self.out, self.search_name))
         except UserError:  # `harness promote` says it
             return None
-        return by_rule(contest, own.rule, own.score, own.cost, own.at_most).chosen.record.key
+        record = by_rule(contest, own.rule, own.score, own.cost, own.at_most).chosen.record
+        return record, Promotion(rule=own.rule, basis=contest.kind, among=len(contest.contenders))
 
     def _training(self, stage: str) -> Looked:
         looked = self._trained(stage)

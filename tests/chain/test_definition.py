@@ -64,6 +64,7 @@ WRONG = [
     ),
     (chain(search={"trials": 3}), (), "stage search is a sweep, search: {sweep: laptop}"),
     (chain(total={"chips": "A17 Pro"}), (), "unknown setting 'total.chips'; choose one of: total.chip"),
+    (chain(total={"chip": []}), (), "stage total has no chip; name one, or several"),
     ({**chain(), "stage": 1}, (), "unknown setting 'stage'"),
     (chain(), ("decoder.architecture=decoder/tiny",), "says something of stage decoder, and this chain has none"),
     (chain(), ("--until", "decoder"), "--until decoder: this chain has no such stage"),
