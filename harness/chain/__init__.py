@@ -4,6 +4,8 @@ from the store.
 
     definition   sweeps/chains/NAME.yaml, and what is wrong with it
     settings     what each stage is trained by
+    step         a stage's commands, and how it stands
+    samples      those about a network's samples and their scores
     stages       each stage's commands, and which of them are still to be run
     runner       runs them: one chain a folder, signals passed on
     plan         what the chain would take

@@ -11,6 +11,7 @@ from typing import Any
 from harness.architecture.catalogue import architecture
 from harness.architecture.config import ArchitectureConfig, Denoiser
 from harness.chain.definition import TRAINED, ChainStudy
+from harness.chain.samples import score_grid
 from harness.chain.settings import KEY, check_seeds, searched
 from harness.chain.stages import Chain
 from harness.coreml.config import Mlprogram
@@ -30,7 +31,6 @@ from harness.trials.checks import check_study
 from harness.trials.estimates import Throughput, Training, scoring_flops, throughput_of, training_of
 from harness.trials.outcomes import quantity_names
 from harness.trials.rehearsal import rehearse
-from harness.trials.scored_at import ScoredAt
 from harness.trials.settings import Settings, settings_of
 from harness.trials.single import DEFAULTS
 from harness.trials.twins import with_twin
@@ -209,14 +209,11 @@ class Plan:
 
     def _scores(self, stage: str, settings: Settings, macs: int) -> float:
         """Of both networks, at the settings of sampling that are asked for."""
-        at: ScoredAt | None = self.study.stage(stage).scored_at
-        base = settings_of((), {**DEFAULTS, **self.chain.settings_of(self.chain.before(stage))}).sampling
-        if at is None:
-            steps = tuple(dict.fromkeys((settings.sampling.steps, base.steps)))
-            guidance = tuple(dict.fromkeys((1.0, base.guidance_scale)))
-            at = ScoredAt(steps=steps, guidance=guidance, solvers=(settings.sampling.solver,))
-        passes = sum(config.evaluations for config in at.grid(settings.sampling))
-        return float(2 * FORWARD * macs * passes * settings.quality.samples)
+        before = about(self.chain, self.chain.before(stage))
+        grid = score_grid(self.study.stage(stage).scored_at, settings.sampling, before.sampling)
+        passes = sum(point.evaluations for point in grid.points)
+        networks = len(before.seeds) + len(settings.seeds)
+        return float(networks * FORWARD * macs * passes * settings.quality.samples)
 
 
 def plan_lines(chain: Chain, until: str | None) -> Iterable[str]:

@@ -20,7 +20,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeAlias
 
-from harness.chain.stages import Chain, Step
+from harness.chain.stages import Chain
+from harness.chain.step import Step
 from harness.processes.locks import DRIVER_LOCK, holder, is_held, lock_driver
 from harness.records.eta import duration
 from harness.records.store import write_atomic

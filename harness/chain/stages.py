@@ -14,9 +14,8 @@ promoted one stands as long as the search would still choose its trial, and by t
 edited, as long as its trial is chosen.
 """
 
-import shlex
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,11 +23,13 @@ from typing import Any
 from harness.architecture.catalogue import architecture
 from harness.architecture.config import ArchitectureConfig
 from harness.chain.definition import TRAINED, ChainStudy, Total, chain_folder
-from harness.chain.settings import KEY, expected, searched, sweep_of, trained_by, words_of
+from harness.chain.samples import ScoreGrid, sample_step, score_grid, score_step
+from harness.chain.settings import KEY, expected, searched, sweep_of, trained_by
+from harness.chain.step import DIGITS, Looked, Step
 from harness.diffusion.config import SamplingConfig
 from harness.records.errors import UserError
 from harness.records.manifest import TRAINING, Promotion, study_folder
-from harness.records.plain import canonical_json, differences, fingerprint, from_plain, identity, to_plain
+from harness.records.plain import canonical_json, differences, fingerprint, from_plain, to_plain
 from harness.records.record import TrialRecord
 from harness.records.yaml_text import write_yaml
 from harness.search.contest import contest_of
@@ -40,8 +41,7 @@ from harness.search.status import StoredSweep, read_stored
 from harness.trials.outcomes import finished
 from harness.trials.prepared import prepare
 from harness.trials.promoted import Origin, Promoted, promoted_in, training_settings, written
-from harness.trials.scores.request import sampling_grid
-from harness.trials.settings import Settings, settings_of
+from harness.trials.settings import settings_of
 from harness.trials.single import DEFAULTS, specs_of, unedited
 from harness.trials.spec import TrialSpec, store_of
 from harness.trials.trained import WEIGHTS
@@ -50,42 +50,6 @@ from harness.trials.twins import with_twin
 OF_SEARCH = ("space", "objectives", "budgets", "epochs", "reduction", "twin", "enqueue")
 """What makes another search, beside the settings that change a result; the rest goes on with it."""
 OF_MACHINE = ("launcher", "tracker", "watch", "parallel", "out", "limits", "coreml")
-SAMPLED_BY = ("data", "text", "autoencoder")
-"""The settings that a command about a network's samples has to be told."""
-SCORED_BY = ("quality.reference_path", "quality.extractor.weights")
-"""Those that one about their scores has to be told too: records hold contents, and no paths."""
-DIGITS = 6
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Step:
-    """One command of a stage."""
-
-    words: tuple[str, ...]  # behind `harness`
-    done: bool = False
-    files: Mapping[Path, str] = field(default_factory=dict)  # that it reads: written before it begins
-    study: str = ""  # whose driver it is: OUT/STUDY
-    output: Path | None = None  # what it prints goes there
-    old: Path | None = None  # a file that is in its way: kept beside, under another name
-    edited: tuple[str, ...] = ()  # what is otherwise than in the file that it is written over
-
-    @property
-    def command(self) -> str:
-        into = f" > {shlex.quote(str(self.output))}" if self.output is not None else ""
-        return shlex.join(("harness", *self.words)) + into
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Looked:
-    """A stage as it stands."""
-
-    steps: tuple[Step, ...]
-    keys: Mapping[int, str] = field(default_factory=dict)  # of a training: seed -> its trial's
-    settings: Settings | None = None  # of a training
-
-    @property
-    def done(self) -> bool:
-        return all(step.done for step in self.steps)
 
 
 class Chain:
@@ -308,7 +272,9 @@ class Chain:
         own, before = looked.settings, self.looked[self.before("few_steps")].settings
         assert own is not None
         assert before is not None
-        scores = [self._scores(stage, own, before) for stage in (self.before("few_steps"), "few_steps")]
+        both = (self.before("few_steps"), "few_steps")
+        grid = score_grid(self.study.stage("few_steps").scored_at, own.sampling, before.sampling)
+        scores = [step for stage in both for step in self._scores(stage, grid)]
         also = [*self._pictures(self.before("few_steps"), own.sampling), *self._pictures("few_steps"), *scores]
         return replace(looked, steps=(*looked.steps, *also))
 
@@ -317,51 +283,18 @@ class Chain:
         trained = [each for each in self.study.trained if each != "teacher"]
         return trained[trained.index(stage) - 1] if stage in trained[1:] else ""
 
-    def _scores(self, stage: str, own: Settings, before: Settings) -> Step:
-        """A network's scores at the student's steps, and at those of the one before it."""
-        at = self.study.stage("few_steps").scored_at
-        if at is None:
-            steps = tuple(dict.fromkeys((own.sampling.steps, before.sampling.steps)))
-            guidance = tuple(dict.fromkeys((1.0, before.sampling.guidance_scale)))
-            solvers: tuple[str, ...] = (own.sampling.solver,)
-        else:
-            steps, guidance, solvers = at.steps, at.guidance, at.solvers
-        path = {"solver": solvers[0], "times": own.sampling.times, "shift": own.sampling.shift}
-        key, settings = self.keys.get(stage, KEY), self.settings_of(stage)
-        words = (
-            *("evaluate", key, "--steps", *map(str, steps), "--guidance", *(f"{scale:g}" for scale in guidance)),
-            *words_of({f"sampling.{name}": value for name, value in path.items()}, ("sampling",)),
-            *words_of(settings, SAMPLED_BY),
-            *words_of({name: settings[name] for name in SCORED_BY if name in settings}, ("quality",)),
-            self._out,
-        )
-        asked = sampling_grid(replace(own.sampling, **path), guidance, steps)  # type: ignore[arg-type]
-        return Step(words=words, done=key != KEY and self._are_scored(key, asked))
-
-    def _are_scored(self, key: str, asked: Iterable[SamplingConfig]) -> bool:
-        """Whether the store has a score of that trial, by its own protocol, at each of these settings of sampling."""
-        record = self.store.trial(key)
-        alike = {"trial": key, "quality": None if record is None else record.protocol.get("quality")}
-        stored = [
-            each.settings["sampling"]
-            for each in self.store.measurements("score")
-            if "average" not in each.settings and all(each.settings.get(name) == alike[name] for name in alike)
-        ]
-        return all(identity(config) in stored for config in asked)
+    def _scores(self, stage: str, grid: ScoreGrid) -> list[Step]:
+        """Every seed's network, at each point of the grid."""
+        keys = (self.looked[stage].keys or {0: KEY}).values()
+        return [score_step(key, self.settings_of(stage), grid, self.store, self._out) for key in keys]
 
     def _pictures(self, stage: str, sampling: SamplingConfig | None = None) -> list[Step]:
         """Samples of the first seed, of its own sampling or another."""
         if stage not in TRAINED or stage == "teacher" or not self.study.pictures:
             return []
-        key, words = self.keys.get(stage, KEY), ["--count", str(self.study.pictures)]
-        if sampling is not None:
-            told: Any = to_plain(sampling)
-            names = ("solver", "steps", "times", "shift", "guidance_scale")
-            words += words_of({f"sampling.{name}": told[name] for name in names}, ("sampling",))
-        words += words_of(self.settings_of(stage), SAMPLED_BY)
-        digits = fingerprint(["sample", *words], schema="chain-1")[:DIGITS]
-        path = self.folder / f"{self.name}-{stage.replace('_', '-')}-{key}-{digits}.png"
-        return [Step(words=("sample", key, *words, "--to", str(path), self._out), done=path.is_file())]
+        key, settings = self.keys.get(stage, KEY), self.settings_of(stage)
+        step = sample_step(key, settings, self.study.pictures, sampling, self.file_of(stage), self._out)
+        return [step]
 
     def _decoder(self) -> Looked:
         return self._trained("decoder") if self.study.own("decoder") else Looked(steps=())

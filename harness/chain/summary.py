@@ -7,7 +7,8 @@ from typing import Any
 
 from harness.chain.definition import TRAINED
 from harness.chain.runner import read_log
-from harness.chain.stages import Chain, Looked
+from harness.chain.stages import Chain
+from harness.chain.step import Looked
 from harness.diffusion.config import SamplingConfig
 from harness.records.chain_summary import ChainSummary, Cost, StageNetwork, StagePicture, StageRun
 from harness.records.errors import UserError

@@ -5,8 +5,8 @@ One seed        both networks' samples begin with the same noise and are asked f
                 share cancels: the interval is that of the samples' noise alone, and another training would differ by
                 more
 
-A network that samples in few steps is held against the one before it twice: sampled in the same few steps, by a score
-of `harness evaluate`, and sampled as that one is usually. `not told` is where the interval holds 0.
+A network that samples in few steps is held against the one before it twice: sampled in the same few steps, by scores
+of `harness evaluate`, one a seed, and sampled as that one is usually. `not told` is where the interval holds 0.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,6 +24,8 @@ from harness.reporting.section import Frames
 
 Told: TypeAlias = Literal["better", "worse", "not told", "unknown"]
 FEW = "few_steps"
+ALIKE = "sampled_alike"
+"""The network before, in the same few steps."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,11 +72,16 @@ def differences(frames: Frames, quantity: str) -> dict[str, list[Difference]]:
 
 def noise_over_seeds(frames: Frames, quantity: str) -> Noise | None:
     """None with one seed."""
+    return noise_of(_over_seeds(frames, quantity))
+
+
+def _over_seeds(frames: Frames, quantity: str) -> dict[str, dict[int, float]]:
+    """Network -> seed -> score."""
     scores: dict[str, dict[int, float]] = {}
     for row in frames.readings:
         if row.quantity == quantity and row.kind == "measured" and row.value is not None and row.seed is not None:
             scores.setdefault(row.subject, {})[row.seed] = row.value
-    return noise_of(scores)
+    return scores
 
 
 def measured(frames: Frames, name: str, quantity: str) -> Measured | None:
@@ -84,12 +91,23 @@ def measured(frames: Frames, name: str, quantity: str) -> Measured | None:
     return score if isinstance(score, Measured) else None
 
 
-def scored_before(frames: Frames, chain: ChainSummary, network: StageNetwork) -> Measurement | None:
-    """The stored score of the network before, sampled as this one is and scored as both were: of its first seed."""
-    key = next((each for name, seeds in _trials(frames) if name == network.before for each in seeds.values()), None)
-    asked = {"trial": key, "quality": chain.protocol.get("quality")}
-    alike = [each for each in frames.scores() if all(each.settings.get(name) == asked[name] for name in asked)]
-    return next((each for each in alike if _is_like(each, chain.few_steps) and "average" not in each.settings), None)
+def scored_before(frames: Frames, chain: ChainSummary, network: StageNetwork) -> dict[int, Measurement]:
+    """Seed -> the stored score of the network before, sampled as this one is and scored as both were."""
+    trials = {seed: key for name, seeds in _trials(frames) if name == network.before for seed, key in seeds.items()}
+    alike = {
+        str(each.settings.get("trial")): each
+        for each in frames.scores()
+        if each.settings.get("quality") == chain.protocol.get("quality")
+        and _is_like(each, chain.few_steps)
+        and "average" not in each.settings
+    }
+    return {seed: alike[key] for seed, key in trials.items() if key in alike}
+
+
+def scores_alike(found: Mapping[int, Measurement], quantity: str) -> dict[int, Measured]:
+    """Seed -> the score."""
+    scores = {seed: each.quantities.get(quantity) for seed, each in found.items()}
+    return {seed: score for seed, score in scores.items() if isinstance(score, Measured)}
 
 
 def _trials(frames: Frames) -> Iterable[tuple[str, Mapping[int, str]]]:
@@ -106,12 +124,16 @@ def _in_the_same_steps(
 ) -> Iterable[Difference]:
     assert network.before is not None
     name = f"{frames.study.titles[network.before]}, sampled alike"
-    score = scored_before(frames, chain, network)
-    other = None if score is None else score.quantities.get(quantity)
-    if not isinstance(other, Measured):
+    others = scores_alike(scored_before(frames, chain, network), quantity)
+    if not others:
         yield Difference(against=name, why="no such score of it is stored")
         return
-    yield _of_samples(name, measured(frames, network.name, quantity), other, quantity)
+    scores = {seed: score.value for seed, score in others.items()}
+    noise = noise_of({**_over_seeds(frames, quantity), ALIKE: scores})
+    if noise is not None and network.name in noise.groups:
+        yield _of_seeds(name, noise, network.name, ALIKE, quantity)
+    else:
+        yield _of_samples(name, measured(frames, network.name, quantity), next(iter(others.values())), quantity)
 
 
 def _between(frames: Frames, network: StageNetwork, quantity: str, noise: Noise | None) -> Difference:
@@ -121,13 +143,17 @@ def _between(frames: Frames, network: StageNetwork, quantity: str, noise: Noise 
         before = next(each for each in frames.study.chain.networks if each.name == network.before)  # type: ignore[union-attr]
         name = f"{name}, in its own {before.sampling}"
     if noise is not None and {network.name, network.before} <= set(noise.groups):
-        found = noise.compare(network.name, network.before)
-        told = _told(found.low, found.high, quantity)
-        return Difference(
-            against=name, value=found.difference, low=found.low, high=found.high, told=told, why=noise.sentence
-        )
+        return _of_seeds(name, noise, network.name, network.before, quantity)
     return _of_samples(
         name, measured(frames, network.name, quantity), measured(frames, network.before, quantity), quantity
+    )
+
+
+def _of_seeds(name: str, noise: Noise, own: str, other: str, quantity: str) -> Difference:
+    found = noise.compare(own, other)
+    told = _told(found.low, found.high, quantity)
+    return Difference(
+        against=name, value=found.difference, low=found.low, high=found.high, told=told, why=noise.sentence
     )
 
 

@@ -10,7 +10,8 @@ from tiny_study import ABLATION, write_yaml
 from harness.chain.definition import STAGES as KNOWN
 from harness.chain.definition import chain_study
 from harness.chain.settings import searched, trained_by, words_of
-from harness.chain.stages import Chain, Looked, is_over
+from harness.chain.stages import Chain, is_over
+from harness.chain.step import Looked
 from harness.chain.summary import _best_of
 from harness.cli import main
 from harness.diffusion.config import SamplingConfig

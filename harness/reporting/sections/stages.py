@@ -3,14 +3,24 @@ it cost."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from harness.records.chain_summary import ChainSummary, Cost, StageNetwork
 from harness.records.quantity import Measured
+from harness.records.record import Measurement
 from harness.reporting.cells import Text, exact
 from harness.reporting.definition import Column
 from harness.reporting.format import duration, number
 from harness.reporting.section import Content, Frames, Section
-from harness.reporting.stage_differences import FEW, Difference, differences, measured, scored_before
+from harness.reporting.stage_differences import (
+    ALIKE,
+    FEW,
+    Difference,
+    differences,
+    measured,
+    scored_before,
+    scores_alike,
+)  # fmt: skip
 
 TEMPLATE = """
 {% from "macros.html.j2" import piece, attributes %}
@@ -44,10 +54,7 @@ ONE_SEED = (
     ", of the samples' noise alone: both networks' samples begin with the same noise, and another training would "
     "differ by more"
 )
-SEVERAL = (
-    ", of the noise over seeds, paired by seed; in the same few steps it is of the first seed's alone, and of its "
-    "samples' noise"
-)
+SEVERAL = ", of the noise over seeds, paired by seed"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,14 +129,10 @@ def _cell(frames: Frames, name: str, column: Column, apart: Mapping[str, Sequenc
     estimate, score = frames.estimates[name, column.quantity], measured(frames, name, column.quantity)
     if estimate.value is None or score is None:
         return Cell()
-    seeds = ""
-    if len(estimate.values) > 1:
-        low, high = estimate.seed_range
-        seeds = f"{len(estimate.values)} seeds: {number(low)} to {number(high)}"
     data = {"subject": name, "quantity": column.quantity, "seed": "all", "kind": "measured"}
     data |= {"value": exact(estimate.value), "low": exact(score.low), "high": exact(score.high)}
     value = Text(kind="measured", text=number(estimate.value, estimate.unit), data=data, hint=estimate.note)
-    return Cell(value=value, interval=_interval(score), seeds=seeds, differences=apart.get(name, ()))
+    return Cell(value=value, interval=_interval(score), seeds=_range(estimate.values), differences=apart.get(name, ()))
 
 
 def _interval(score: Measured) -> str:
@@ -137,23 +140,29 @@ def _interval(score: Measured) -> str:
 
 
 def _sampled_alike(frames: Frames, chain: ChainSummary, network: StageNetwork, columns: Sequence[Column]) -> list[Row]:
-    """The network before, sampled in the few steps of this one."""
-    score = scored_before(frames, chain, network)
-    if score is None or network.before is None:
+    """The network before, sampled in the few steps of this one: over its seeds."""
+    found = scored_before(frames, chain, network)
+    if not found or network.before is None:
         return []
-    cells = []
-    for column in columns:
-        known = score.quantities.get(column.quantity)
-        if not isinstance(known, Measured):
-            cells.append(Cell())
-            continue
-        data = {"measurement": score.key, "quantity": column.quantity, "kind": "measured", "value": exact(known.value)}
-        text = Text(kind="measured", text=number(known.value, known.unit), data=data)
-        cells.append(Cell(value=text, interval=_interval(known)))
+    cells = [_alike_cell(found, column.quantity) for column in columns]
     title = f"{frames.study.titles[network.before]}, sampled alike"
-    note = "not trained for it; of the first seed" if len(frames.study.seeds) > 1 else "not trained for it"
-    row = _of_cost("sampled_alike", title, note, cells, Cost())
+    row = _of_cost(ALIKE, title, "not trained for it", cells, Cost())
     return [replace(row, sampling=network.sampling, passes=network.passes)]
+
+
+def _alike_cell(found: Mapping[int, Measurement], quantity: str) -> Cell:
+    """The mean over the seeds that are scored, with the first one's interval, as other cells have it."""
+    scores = list(scores_alike(found, quantity).values())
+    if not scores:
+        return Cell()
+    mean = fmean(score.value for score in scores)
+    data = {"measurement": " ".join(each.key for each in found.values()), "quantity": quantity, "kind": "measured"}
+    text = Text(kind="measured", text=number(mean, scores[0].unit), data=data | {"value": exact(mean)})
+    return Cell(value=text, interval=_interval(scores[0]), seeds=_range([score.value for score in scores]))
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{len(values)} seeds: {number(min(values))} to {number(max(values))}" if len(values) > 1 else ""
 
 
 SECTION = Section(name="stages", title="Stages", template=TEMPLATE, content=content, kinds=("chain",))
