@@ -64,6 +64,11 @@ class DecoderConfig(ArchitectureConfig):
     def __post_init__(self) -> None:
         check(self, DECODER_RULES)
 
+    @property
+    def upsampling(self) -> int:
+        """The picture's side over the latent's."""
+        return int(2 ** (len(self.stages) - 1))
+
     def canonical(self) -> Plain:
         """Where nothing normalises, the kind of norm says nothing; where all widths are equal, what changes them."""
         idle = set() if any(True for _ in _normed_widths(self)) else {"norm"}

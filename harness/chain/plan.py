@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.architecture.catalogue import architecture
-from harness.architecture.config import ArchitectureConfig, Denoiser
+from harness.architecture.config import ArchitectureConfig
+from harness.architecture.decoder import DecoderConfig
 from harness.chain.definition import TRAINED, ChainStudy
 from harness.chain.samples import score_grid
 from harness.chain.settings import KEY, check_seeds, searched
@@ -30,9 +31,13 @@ from harness.training.speed import FORWARD
 from harness.trials.checks import check_study
 from harness.trials.estimates import Throughput, Training, scoring_flops, throughput_of, training_of
 from harness.trials.outcomes import quantity_names
+from harness.trials.prepared import prepare
+from harness.trials.promoted import LONGER
+from harness.trials.protocols import latents_of
 from harness.trials.rehearsal import rehearse
 from harness.trials.settings import Settings, settings_of
 from harness.trials.single import DEFAULTS
+from harness.trials.study_data import pictures_of
 from harness.trials.twins import with_twin
 
 
@@ -103,15 +108,29 @@ def _check_promotion(chain: Chain) -> None:
 
 
 def _check_decoder(chain: Chain) -> None:
+    """It takes the latents that the networks make, and makes pictures of their size: what trains it fits its channels
+    to the data, and one that is not trained is taken as it is."""
     settings, name = about(chain, "train"), chain.study.stage("decoder").architecture
-    if isinstance(settings.autoencoder, PixelsAutoencoder) and settings.data.kind != "prepared":
+    if isinstance(settings.autoencoder, PixelsAutoencoder):
         raise UserError(
             f"data={settings.data.kind} with autoencoder=pixels has no latents, and its network makes pictures itself; "
             "leave out decoder"
         )
-    if isinstance(decoder := architecture(name), Denoiser):
+    if not isinstance(decoder := architecture(name), DecoderConfig):
         raise UserError(f"{name} is no decoder, but a {type(decoder).__name__}; name one, such as decoder/tiny")
-    if chain.study.own("decoder"):
+    latents, is_trained = latents_of(settings.autoencoder), bool(chain.study.own("decoder"))
+    if not is_trained and decoder.latent_channels != latents["channels"]:
+        raise UserError(
+            f"{name} takes latents of {decoder.latent_channels} channels, and autoencoder={settings.autoencoder.kind} "
+            f"makes them of {latents['channels']}; name one that takes these, or train it: decoder: {{settings: ...}}"
+        )
+    if decoder.upsampling != latents["downsampling"]:
+        raise UserError(
+            f"{name} makes pictures of {decoder.upsampling} times the latent's side, and those of autoencoder="
+            f"{settings.autoencoder.kind} have {latents['downsampling']} times it; name a decoder of "
+            f"{int(latents['downsampling']).bit_length()} stages"
+        )
+    if is_trained:
         check_study(about(chain, "decoder"), [decoder])
 
 
@@ -123,19 +142,29 @@ class Work:
     at_once: int
     """Of its jobs, at most."""
     throughput: Throughput
+    alone: float = 0.0
+    """Of the FLOP, those of commands that run one after another."""
 
     @property
     def seconds(self) -> float | None:
-        return None if self.throughput.flops is None else self.flops / self.throughput.flops / self.at_once
+        if self.throughput.flops is None:
+            return None
+        return ((self.flops - self.alone) / self.at_once + self.alone) / self.throughput.flops
 
 
 class Plan:
-    def __init__(self, chain: Chain) -> None:
+    """Of what is left of each stage; `until`: the last."""
+
+    def __init__(self, chain: Chain, until: str | None = None) -> None:
         self.chain, self.study = chain, chain.study
+        self.stages = list(self.study.stages)
+        self.stages = self.stages[: self.stages.index(until) + 1] if until is not None else self.stages
         self._fits: dict[str, tuple[ArchitectureConfig, int]] = {}
 
     def work(self, stage: str) -> Work | None:
-        """None for a stage that computes little: minutes at most."""
+        """What is left of one that was looked at; None for one that is done, or computes little: minutes at most."""
+        if self.chain.looked[stage].done:
+            return None
         if stage == "search":
             return self._search()
         return self._training(stage) if stage in TRAINED or self._trains_decoder(stage) else None
@@ -144,9 +173,12 @@ class Plan:
         return stage == "decoder" and bool(self.study.own(stage))
 
     def left(self, from_stage: str) -> str:
-        """What the stages from this one on are expected to take: `about 12 min left`; empty where nothing tells."""
-        stages = list(self.study.stages)
-        works = [self.work(each) for each in stages[stages.index(from_stage) :]]
+        """What the stages from this one, which was looked at, are expected to take: `about 12 min left`; empty where
+        nothing tells."""
+        first, *others = self.stages[self.stages.index(from_stage) :]
+        for stage in others:
+            self.chain.look(stage)
+        works = [self.work(each) for each in (first, *others)]
         seconds = [each.seconds for each in works if each is not None]
         known = [each for each in seconds if each is not None]
         if not known or len(known) < len(seconds):
@@ -156,27 +188,54 @@ class Plan:
     def _search(self) -> Work:
         settings = settings_of((), self._search_settings)
         definition, network = self.chain.sweep, self._fitted("search", settings)
-        budgets = definition.budgets or (settings.recipe.steps,)
-        trainings = sweep_trainings(definition, budgets, network, read_space(definition.space))
-        return self._work(trainings, settings)
+        trainings = sweep_trainings(definition, self._budgets, network, read_space(definition.space))
+        return self._work(trainings, settings, network)
+
+    @cached_property
+    def _budgets(self) -> tuple[int, ...]:
+        """The search's, in steps: what epochs come to is told by the data."""
+        settings, definition = settings_of((), self._search_settings), self.chain.sweep
+        pictures = pictures_of(settings).train if definition.epochs else 0
+        if definition.epochs and not pictures:
+            pictures = prepare(settings).training_pictures
+        return definition.budgets_for(pictures, settings.recipe.batch_size) or (settings.recipe.steps,)
 
     @cached_property
     def _search_settings(self) -> Mapping[str, Any]:
         definition = self.chain.sweep
         return {**with_twin(definition.settings, definition.twin), "out": str(self.chain.out)}
 
-    def _training(self, stage: str) -> Work:
+    def _training(self, stage: str) -> Work | None:
+        """Of the seeds that are not trained, and of the networks that are not scored."""
         settings = about(self.chain, stage)
-        training = replace(self._fitted(stage, settings), steps=settings.recipe.steps)
-        work = self._work([training] * len(settings.seeds), settings)
+        training = replace(self._fitted(stage, settings), steps=self._steps(stage, settings))
+        work = self._work([training] * self._seeds_left(stage, settings), settings, training)
         scores = self._scores(stage, settings, training.macs) if stage == "few_steps" else 0.0
-        return replace(work, flops=work.flops + scores)
+        flops = work.flops + scores
+        return replace(work, flops=flops, alone=scores) if flops else None
 
-    def _work(self, trainings: list[Training], settings: Settings) -> Work:
+    def _steps(self, stage: str, settings: Settings) -> int:
+        """By the promotion, where that is to come and nothing else says it: what epochs come to is not in it yet."""
+        is_promoted = stage not in ("teacher", "decoder") and "promote" in self.study.stages
+        is_to_come = is_promoted and self.chain.promoted is None and bool(self.chain.sweep.epochs)
+        if is_to_come and "recipe.steps" not in self.chain.settings_of(stage):
+            return LONGER * self._budgets[-1]
+        return settings.recipe.steps
+
+    def _seeds_left(self, stage: str, settings: Settings) -> int:
+        looked = self.chain.looked[stage]
+        if looked.steps[0].done:  # `harness train`
+            return 0
+        if not looked.keys:
+            return len(settings.seeds)
+        records = [self.chain.store.trial(key) for key in looked.keys.values()]
+        return sum(record is None or record.state != "complete" for record in records)
+
+    def _work(self, trainings: list[Training], settings: Settings, like: Training) -> Work:
         flops = sum(each.flops(settings.recipe) + scoring_flops(each, settings) for each in trainings)
         at_once = max(1, min(len(trainings), jobs_at_once(settings.launcher)))
         records = list(self.chain.store.trials())  # those that came since, too
-        return Work(flops=flops, at_once=at_once, throughput=throughput_of(settings, records, trainings[:1]))
+        return Work(flops=flops, at_once=at_once, throughput=throughput_of(settings, records, [like]))
 
     def _fitted(self, stage: str, settings: Settings) -> Training:
         """Of the stage's network, whose weights and teacher may be still to come."""
@@ -208,34 +267,35 @@ class Plan:
         return self._fitted("teacher", about(self.chain, "teacher"))
 
     def _scores(self, stage: str, settings: Settings, macs: int) -> float:
-        """Of both networks, at the settings of sampling that are asked for."""
+        """Of the networks that are still to be scored, its own and the one before, at all that is asked for."""
         before = about(self.chain, self.chain.before(stage))
         grid = score_grid(self.study.stage(stage).scored_at, settings.sampling, before.sampling)
         passes = sum(point.evaluations for point in grid.points)
-        networks = len(before.seeds) + len(settings.seeds)
+        steps = self.chain.looked[stage].steps
+        to_score = [step.words[1] for step in steps if step.words[0] == "evaluate" and not step.done]
+        networks = sum(len(settings.seeds) if key == KEY else 1 for key in to_score)  # one KEY is of all seeds
         return float(networks * FORWARD * macs * passes * settings.quality.samples)
 
 
 def plan_lines(chain: Chain, until: str | None) -> Iterable[str]:
     """Every stage with its commands, what stands of it, and what it would take."""
-    stages, plan = list(chain.study.stages), Plan(chain)
-    stages = stages[: stages.index(until) + 1] if until is not None else stages
+    plan, works = Plan(chain, until), list[Work]()
     total: float | None = 0.0
-    for number, stage in enumerate(stages, 1):
+    for number, stage in enumerate(plan.stages, 1):
         looked, work = chain.look(stage), plan.work(stage)
         to_run = [step for step in looked.steps if not step.done]
         estimate = ""
-        if to_run and work is not None:
+        if work is not None:
+            works.append(work)
             known = "time not known" if work.seconds is None else f"about {duration(work.seconds)}"
             estimate = f", {work.flops / 1e12:.3g} TFLOP, {known}"
             total = None if total is None or work.seconds is None else total + work.seconds
         state = "done" if looked.steps and not to_run else "of which export and total hear" * (not looked.steps)
-        yield f"{number} of {len(stages)}, {stage}{f': {state}' if state else ''}{estimate}"
+        yield f"{number} of {len(plan.stages)}, {stage}{f': {state}' if state else ''}{estimate}"
         for edit in (edit for step in to_run for edit in step.edited):
             yield f"    edited: {edit}"
         yield from (f"    {step.command}" for step in to_run)
-    rate = next((each.throughput for each in map(plan.work, stages) if each is not None), None)
-    if rate is not None:
+    if works:
         told = "time: not known" if total is None else f"in all about {duration(total)} of training and scores"
-        yield f"{told}; {rate.source}"
+        yield f"{told}; {works[0].throughput.source}"
     yield "not counted: data, controls, validation, a discriminator's heads, and some seconds until each command begins"

@@ -200,7 +200,7 @@ class Chain:
 
     def _chosen(self) -> tuple[TrialRecord, Promotion] | None:
         """The trial that the rule chooses now, and how; None where the search has none yet. UserError of a rule that
-        cannot."""
+        cannot choose among all that the search came to."""
         if "search" not in self.looked or not (study_folder(self.out, self.search_name)).is_dir():
             return None
         own = self.study.stage("promote")
@@ -208,7 +208,12 @@ class Chain:
             contest = contest_of(self.out, self.search_name, candidates(self.out, self.search_name))
         except UserError:  # `harness promote` says it
             return None
-        record = by_rule(contest, own.rule, own.score, own.cost, own.at_most).chosen.record
+        try:
+            record = by_rule(contest, own.rule, own.score, own.cost, own.at_most).chosen.record
+        except UserError:
+            if not self.looked["search"].done:  # it may once it is
+                return None
+            raise
         return record, Promotion(rule=own.rule, basis=contest.kind, among=len(contest.contenders))
 
     def _training(self, stage: str) -> Looked:

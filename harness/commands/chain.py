@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(line)
         print(NOTHING_DONE)
         return 0
-    terminal, plan = console(stderr=True), Plan(chain)
+    terminal, plan = console(stderr=True), Plan(chain, arguments.until)
     try:
         run_chain(
             chain,

@@ -10,6 +10,8 @@ from harness.architecture.catalogue import architecture
 from harness.chain import stages
 from harness.chain.definition import chain_study
 from harness.chain.stages import Chain
+from harness.chain.step import Looked, Step
+from harness.records.errors import UserError
 from harness.records.manifest import Promotion
 from harness.records.plain import to_plain
 from harness.records.record import Protocol, TrialRecord
@@ -99,3 +101,19 @@ def test_a_promoted_file_that_was_edited_stays_while_its_trial_is_chosen(promote
     architecture_of["feed_forward"]["ratio"] = 5
     write_yaml(path, {**content, "architecture": architecture_of})
     assert looked(Promotion(rule="knee", basis="search", among=12)).done
+
+
+def test_a_rule_that_cannot_choose_yet_waits_for_the_search_to_end(place, monkeypatch):
+    def no_knee(*_):
+        raise UserError("the front has no knee")
+
+    monkeypatch.setattr(stages, "candidates", lambda *_: [])
+    monkeypatch.setattr(stages, "contest_of", lambda *_: None)
+    monkeypatch.setattr(stages, "by_rule", no_knee)
+    seen = made()
+    (place / "runs" / seen.search_name).mkdir()
+    seen.looked["search"] = Looked(steps=(Step(words=("sweep",)),))
+    assert not seen.look("promote").done
+    seen.looked["search"] = Looked(steps=(Step(words=("sweep",), done=True),))
+    with pytest.raises(UserError, match="no knee"):
+        seen.look("promote")

@@ -88,7 +88,7 @@ class Decode(Reconstructing):
     def fitted(self, architecture: ArchitectureConfig) -> ArchitectureConfig:
         """With the latent's and the picture's channels."""
         assert isinstance(architecture, DecoderConfig)
-        upsampling = 2 ** (len(architecture.stages) - 1)
+        upsampling = architecture.upsampling
         if upsampling != self.autoencoder.downsampling:
             raise UserError(
                 f"a decoder of {len(architecture.stages)} stages makes pictures of {upsampling} times the latent's "
