@@ -1,10 +1,12 @@
 """Runs a chain: each stage's commands, one after another, as processes of their own.
 
 What a user would see of a command is seen, since it has the same terminal. A signal that reaches the chain reaches the
-command, which ends as it always does, and then the chain. Killed, a chain leaves its command at work: where that
-searches or trains, the next one waits for it to end, and goes on; another it begins again.
+command, which ends as it always does, and then the chain. Killed, a chain leaves its command at work: the next one
+waits for it to end, and goes on.
 
-    OUT/chains/NAME/log.jsonl    a line each command that ended: stage, command, began, seconds, status
+    OUT/chains/NAME/log.jsonl       a line each command that ended: stage, command, began, seconds, status
+    OUT/chains/NAME/command.lock    of a command that neither searches nor trains, which have locks of their own: held
+                                    by it and by the chain
 """
 
 import json
@@ -22,18 +24,19 @@ from typing import Any, TypeAlias
 
 from harness.chain.stages import Chain
 from harness.chain.step import Step
-from harness.processes.locks import DRIVER_LOCK, holder, is_held, lock_driver
+from harness.processes.locks import DRIVER_LOCK, FileLock, holder, is_held, lock_driver, waited_for
 from harness.records.eta import duration
 from harness.records.store import write_atomic
 
 LOG = "log.jsonl"
+COMMAND_LOCK = "command.lock"
 ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 WAIT_S = 1.0
 INTERRUPTED = 128 + signal.SIGINT
 
 Say: TypeAlias = Callable[[str], None]
-Call: TypeAlias = Callable[[Step], int]
-"""Runs a command; its exit status, below 0 the signal that ended it."""
+Call: TypeAlias = Callable[[Step, FileLock | None], int]
+"""Runs a command, which holds the lock for as long as it lives; its exit status, below 0 the signal that ended it."""
 
 
 class ChainEnded(KeyboardInterrupt):
@@ -63,25 +66,28 @@ class Ran:
     status: int
 
 
-def in_a_process(step: Step) -> int:
+def in_a_process(step: Step, lock: FileLock | None = None) -> int:
     """The command as a process of its own. KeyboardInterrupt, when it has ended, where the chain was asked to end."""
     if step.output is None:
-        return _status(step, None)
+        return _status(step, None, lock)
     with kept(step.output) as output:
-        status = _status(step, output.fileno())
+        status = _status(step, output.fileno(), lock)
         if status != 0:
             output.truncate(0)
     return status
 
 
-def _status(step: Step, output: int | None) -> int:
+def _status(step: Step, output: int | None, lock: FileLock | None) -> int:
     """In a group of its own, so that it hears a Ctrl-C once: from here."""
     words = [sys.executable, "-m", "harness", *step.words]
+    held = () if lock is None else (lock.fileno(),)
     with (
         _heard() as heard,
-        subprocess.Popen(words, stdout=output, stdin=subprocess.DEVNULL, process_group=0) as child,
+        subprocess.Popen(words, stdout=output, stdin=subprocess.DEVNULL, process_group=0, pass_fds=held) as child,
         heard.passed_on_to(child),
     ):
+        if lock is not None:
+            lock.sign(pid=child.pid, command=step.command)
         status = child.wait()
     if heard.number is not None:
         said = f"stopped in `{step.command}`"
@@ -153,6 +159,7 @@ def run_chain(
     stages = list(chain.study.stages)
     stages = stages[: stages.index(until) + 1] if until is not None else stages
     with lock_driver(chain.folder):
+        _wait_for_command(chain, say)
         for number, stage in enumerate(stages, 1):
             place = f"stage {number} of {len(stages)}: {stage}"
             steps = [step for step in chain.look(stage).steps if not step.done]
@@ -200,7 +207,8 @@ def _run(chain: Chain, stage: str, step: Step, say: Say, call: Call) -> None:
     began = time.time()
     status = INTERRUPTED
     try:
-        status = call(step)
+        with _command_lock(chain, step) as lock:
+            status = call(step, lock)
     finally:
         _log(chain.folder, Ran(stage, step.command, began, time.time() - began, status))
     if status == 0:
@@ -212,6 +220,27 @@ def _run(chain: Chain, stage: str, step: Step, say: Say, call: Call) -> None:
             1,
         )
     raise StageError(f"`harness {verb}` of stage {stage} ended with status {status}, as it says above", status)
+
+
+def _wait_for_command(chain: Chain, say: Say) -> None:
+    """That a killed chain left behind, and that has no driver: what it still writes, another would write too."""
+    path = chain.folder / COMMAND_LOCK
+    if not is_held(path):
+        return
+    who = holder(path)
+    say(f"process {who.get('pid')} on {who.get('host')} is at `{who.get('command')}` already; waiting for it to end")
+    while is_held(path):
+        time.sleep(WAIT_S)
+
+
+@contextmanager
+def _command_lock(chain: Chain, step: Step) -> Iterator[FileLock | None]:
+    """None for a command with a driver, whose folder has a lock."""
+    if step.study:
+        yield None
+        return
+    with waited_for(chain.folder / COMMAND_LOCK, f"`{step.command}`") as lock:
+        yield lock
 
 
 def _wait_for_driver(chain: Chain, step: Step, say: Say) -> None:

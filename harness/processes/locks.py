@@ -65,6 +65,11 @@ class FileLock:
     def held(self) -> bool:
         return self._descriptor is not None
 
+    def fileno(self) -> int:
+        """To hand to a child, which then holds it too, also when this process dies first: `pass_fds`."""
+        assert self._descriptor is not None
+        return self._descriptor
+
     def release(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)  # closing the last descriptor drops the lock

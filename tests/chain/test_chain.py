@@ -30,7 +30,7 @@ def place(tmp_path, monkeypatch, cache):
     return tmp_path
 
 
-def here(step) -> int:
+def here(step, _lock) -> int:
     """The command in this process, which has imported all that it needs."""
     if step.output is None:
         return main(step.words)
@@ -44,9 +44,9 @@ def run(name: str = "tiny", call=here, **more) -> tuple[Chain, list[str], list[s
     """The chain, what it said, and the verbs that it ran."""
     done, said, verbs = Chain(*chain_study(name, [])), [], []
 
-    def counted(step) -> int:
+    def counted(step, lock) -> int:
         verbs.append(step.words[0] if step.words[0] != "train" else f"train {step.words[1].rpartition('/')[2]}")
-        return call(step)
+        return call(step, lock)
 
     run_chain(done, said.append, call=counted, **more)
     return done, said, verbs
@@ -158,7 +158,7 @@ def test_killed_it_goes_on_to_the_same_keys(place, monkeypatch):
 
 def test_a_command_that_fails_ends_the_chain(place):
     with pytest.raises(StageError, match="`harness sweep` of stage search ended with status 2, as it says above"):
-        run(call=lambda _: 2)
+        run(call=lambda *_: 2)
 
 
 def test_two_chains_do_not_run_at_once(place, refusal):
