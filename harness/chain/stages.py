@@ -9,9 +9,7 @@ exactly these settings, is done.
     OUT/chains/NAME/NAME-export-DIGITS.json   what `harness export --json` said; the package lies beside it
     OUT/chains/NAME/NAME-total-CHIP.json      what `harness latency total --json` said
 
-Any of the YAMLs goes on by hand. Those of trainings are written by the chain, and written again when it was edited. A
-promoted one stands as long as the search would still choose its trial, and by the same rule among as many; one that was
-edited, as long as its trial is chosen.
+Any of the YAMLs goes on by hand. Those of trainings are written by the chain, and written again when it was edited.
 """
 
 from collections.abc import Mapping
@@ -23,24 +21,22 @@ from typing import Any
 from harness.architecture.catalogue import architecture
 from harness.architecture.config import ArchitectureConfig
 from harness.chain.definition import TRAINED, ChainStudy, Total, chain_folder
+from harness.chain.promotion import chosen_now, promote_step
 from harness.chain.samples import ScoreGrid, sample_step, score_grid, score_step
 from harness.chain.settings import KEY, expected, searched, sweep_of, trained_by
 from harness.chain.step import DIGITS, Looked, Step
 from harness.diffusion.config import SamplingConfig
 from harness.records.errors import UserError
-from harness.records.manifest import TRAINING, Promotion, study_folder
-from harness.records.plain import canonical_json, differences, fingerprint, from_plain, to_plain
+from harness.records.manifest import TRAINING, study_folder
+from harness.records.plain import canonical_json, differences, fingerprint, to_plain
 from harness.records.record import TrialRecord
 from harness.records.yaml_text import write_yaml
-from harness.search.contest import contest_of
 from harness.search.definition import Finalists, SweepStudy
-from harness.search.promote import candidates, chosen_settings
-from harness.search.rules import by_rule
 from harness.search.space import read_space
 from harness.search.status import StoredSweep, read_stored
 from harness.trials.outcomes import finished
 from harness.trials.prepared import prepare
-from harness.trials.promoted import Origin, Promoted, promoted_in, training_settings, written
+from harness.trials.promoted import Origin, Promoted, promoted_in, written
 from harness.trials.settings import settings_of
 from harness.trials.single import DEFAULTS, specs_of, unedited
 from harness.trials.spec import TrialSpec, store_of
@@ -162,59 +158,9 @@ class Chain:
         return (f"it is another search than {', '.join(others)}",) if others else ()
 
     def _promote(self) -> Looked:
-        own, path = self.study.stage("promote"), self.promoted_file
-        limits = [f"{name}={most:g}" for name, most in own.at_most.items()]
-        flags = [("--rule", own.rule), ("--score", own.score), ("--cost", own.cost)]
-        words = [word for flag, value in flags if value is not None for word in (flag, str(value))]
-        at_most = ["--at-most", *limits] if limits else []
-        stands = promoted_in(path) if path.is_file() else Promoted()
-        other = self._chosen_otherwise(stands)
-        step = Step(
-            words=("promote", self.search_name, *words, "--to", str(path), self._out, *at_most),
-            done=other == "",
-            old=path if path.is_file() and other != "" else None,
-            edited=(f"{path.name} was {other}",) if stands.origin is not None and other else (),
-        )
-        return Looked(steps=(step,))
-
-    def _chosen_otherwise(self, stands: Promoted) -> str | None:
-        """What the promoted file is of that is no longer chosen so; empty where it stands, which a file that somebody
-        edited does for as long as its trial is chosen; None where nothing is, or the search has no trial yet."""
-        origin, chosen = stands.origin, self._chosen()
-        if origin is None or chosen is None:
-            return None
-        record, how = chosen
-        if origin.trial != record.key:
-            return f"of trial {origin.trial}"
-        was = origin.promotion
-        if (was.rule, was.basis, was.among) == (how.rule, how.basis, how.among) or self._is_edited(stands, record):
-            return ""
-        return f"chosen by rule {was.rule or 'none'} among {was.among}, by {was.basis or 'no'} values"
-
-    def _is_edited(self, stands: Promoted, record: TrialRecord) -> bool:
-        """Whether the file is otherwise than `harness promote` writes it of that trial."""
-        written_so = training_settings(record, chosen_settings(self.out, self.search_name, record.name))
-        config = from_plain(ArchitectureConfig, stands.architecture)
-        is_same = stands.origin is not None and stands.origin.fingerprint == config.fingerprint
-        return not is_same or bool(list(differences(to_plain(dict(stands.settings)), to_plain(written_so))))
-
-    def _chosen(self) -> tuple[TrialRecord, Promotion] | None:
-        """The trial that the rule chooses now, and how; None where the search has none yet. UserError of a rule that
-        cannot choose among all that the search came to."""
-        if "search" not in self.looked or not (study_folder(self.out, self.search_name)).is_dir():
-            return None
-        own = self.study.stage("promote")
-        try:
-            contest = contest_of(self.out, self.search_name, candidates(self.out, self.search_name))
-        except UserError:  # `harness promote` says it
-            return None
-        try:
-            record = by_rule(contest, own.rule, own.score, own.cost, own.at_most).chosen.record
-        except UserError:
-            if not self.looked["search"].done:  # it may once it is
-                return None
-            raise
-        return record, Promotion(rule=own.rule, basis=contest.kind, among=len(contest.contenders))
+        own, search = self.study.stage("promote"), self.looked.get("search")
+        chosen = None if search is None else chosen_now(self.out, self.search_name, own, is_over=search.done)
+        return Looked(steps=(promote_step(own, self.search_name, self.promoted_file, self.out, chosen),))
 
     def _training(self, stage: str) -> Looked:
         looked = self._trained(stage)

@@ -7,7 +7,7 @@ from tiny_chain import lay_out
 from tiny_study import SETTINGS, SMALL, write_yaml
 
 from harness.architecture.catalogue import architecture
-from harness.chain import stages
+from harness.chain import promotion, stages
 from harness.chain.definition import chain_study
 from harness.chain.stages import Chain
 from harness.chain.step import Looked, Step
@@ -61,16 +61,18 @@ def promoted(place, monkeypatch):
         protocol=protocol.sections, protocol_fingerprint=protocol.fingerprint, seed=0, state="complete", quantities={},
     )  # fmt: skip
     settings = {**SETTINGS, "recipe.learning_rate": 1e-3}
-    monkeypatch.setattr(stages, "chosen_settings", lambda *_: settings)
+    monkeypatch.setattr(promotion, "chosen_settings", lambda *_: settings)
 
     def looked(how: Promotion):
-        monkeypatch.setattr(Chain, "_chosen", lambda _: (record, how))
-        (step,) = made()._promote().steps
+        monkeypatch.setattr(stages, "chosen_now", lambda *_, **__: promotion.Chosen(record=record, how=how))
+        seen = made()
+        seen.looked["search"] = Looked(steps=())
+        (step,) = seen.look("promote").steps
         return step
 
-    path = made().promoted_file
+    path, study = made().promoted_file, made().search_name
     path.parent.mkdir(parents=True)
-    path.write_text(promoted_yaml(record, training_settings(record, settings), promotion=OF_SEARCH))
+    path.write_text(promoted_yaml(record, training_settings(record, settings), study=study, promotion=OF_SEARCH))
     return looked, path
 
 
@@ -87,7 +89,7 @@ def test_the_same_trial_by_another_rule_or_among_others_is_promoted_again(promot
     assert looked(OF_SEARCH).done
     step = looked(how)
     assert (step.done, step.old) == (False, path)
-    assert step.edited == (f"{path.name} was chosen by rule best among 2, by search values",)
+    assert step.edited == (f"{path.name} was chosen by rule best among 2 of {made().search_name}, by search values",)
 
 
 def test_a_promoted_file_that_was_edited_stays_while_its_trial_is_chosen(promoted):
@@ -107,9 +109,9 @@ def test_a_rule_that_cannot_choose_yet_waits_for_the_search_to_end(place, monkey
     def no_knee(*_):
         raise UserError("the front has no knee")
 
-    monkeypatch.setattr(stages, "candidates", lambda *_: [])
-    monkeypatch.setattr(stages, "contest_of", lambda *_: None)
-    monkeypatch.setattr(stages, "by_rule", no_knee)
+    monkeypatch.setattr(promotion, "candidates", lambda *_: [])
+    monkeypatch.setattr(promotion, "contest_of", lambda *_: None)
+    monkeypatch.setattr(promotion, "by_rule", no_knee)
     seen = made()
     (place / "runs" / seen.search_name).mkdir()
     seen.looked["search"] = Looked(steps=(Step(words=("sweep",)),))
@@ -117,3 +119,10 @@ def test_a_rule_that_cannot_choose_yet_waits_for_the_search_to_end(place, monkey
     seen.looked["search"] = Looked(steps=(Step(words=("sweep",), done=True),))
     with pytest.raises(UserError, match="no knee"):
         seen.look("promote")
+
+
+def test_the_same_trial_of_another_search_is_promoted_again(promoted, place):
+    looked, _ = promoted
+    assert looked(OF_SEARCH).done
+    edited_base(place / "tiny_base.yaml")
+    assert not looked(OF_SEARCH).done
