@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 VERB = Verb(
     summary="write the page of an ablation, a sweep, a chain or a promoted training from its records",
-    name="an ablation or a sweep in sweeps/, the path of its YAML or of a chain's, or a promoted file that was trained",
+    name="an ablation or a sweep in sweeps/, chains/NAME, the path of a YAML, or a promoted file that was trained",
     example="harness report fig3",
     lists="studies",
     run=run,
@@ -65,20 +65,26 @@ def report(out: Path, name: str, page: str | None = None) -> Path:
     return write_report(store, source, definition, published, path, name_of, others_cost(definition))
 
 
+OF_CHAINS = "chains/"
+"""Begins the name of a chain, which a sweep or an ablation may have too."""
+
+
 def is_chain(name: str) -> bool:
-    """Whether it is the path of a chain's YAML."""
+    """Whether it is chains/NAME, or the path of a chain's YAML."""
     from harness.trials.studies import read_study
 
-    return name.endswith((".yaml", ".yml")) and "stages" in read_study("sweeps", name)
+    return name.startswith(OF_CHAINS) or (name.endswith((".yaml", ".yml")) and "stages" in read_study("sweeps", name))
 
 
 def _of_chain(arguments: argparse.Namespace) -> Path:
     from harness.chain.definition import chain_study
     from harness.chain.stages import Chain
 
-    chain = Chain(*chain_study(arguments.name, arguments.overrides))
-    words = shlex.split(arguments.command)
-    return chain_report(chain, shlex.join(["harness", "chain", *words[2:]]))
+    given = arguments.name
+    name = given if given.endswith((".yaml", ".yml")) else given.removeprefix(OF_CHAINS)
+    chain = Chain(*chain_study(name, arguments.overrides))
+    words = [name if word == given else word for word in shlex.split(arguments.command)[2:]]
+    return chain_report(chain, shlex.join(["harness", "chain", *words]))
 
 
 def chain_report(chain: Chain, command: str) -> Path:

@@ -264,3 +264,12 @@ def test_a_dry_run_shows_every_stage_and_writes_nothing(place, capsys):
 
 def test_the_stages_are_documented_in_their_order():
     assert list(STAGES) == [name for name in KNOWN if name != "decoder"]
+
+
+def test_its_page_is_asked_for_by_its_name(place, capsys):
+    place(chain())
+    for name in ("chains/tiny", "sweeps/chains/tiny.yaml"):
+        assert main(["report", name]) == 2
+        assert "the chain 'tiny' has no network yet" in capsys.readouterr().err
+    assert main(["report", "chains/tinny"]) == 2
+    assert "'tinny'; choose one of: tiny" in capsys.readouterr().err
