@@ -80,6 +80,8 @@ NAMES = (
     "sample",
     "evaluate",
     "report",
+    "dashboard",
+    "dashboard wandb",
     "clean",
     "store merge",
     "data",

@@ -1,0 +1,110 @@
+"""The files that belong to a study, as a dashboard lists them: of each trial what lies in its artifact folder, and the
+published folders of its network or of one that was promoted from it. They are found by looking, where a record lies in
+thousands of them and every look would read all.
+
+An artifact's id has hexadecimal digits alone, as optuna-dashboard's addresses demand.
+"""
+
+import hashlib
+import mimetypes
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from harness.publish.folder import CONFIG, read_manifest
+from harness.records.errors import UserError
+from harness.records.record import TrialRecord
+from harness.records.store import Store
+
+PLACES = ("*", "*/*", "chains/*/*")
+"""Where published folders are looked for, below the output folder; those elsewhere are named."""
+IN_MEMORY = 16 << 20
+"""Bytes of a zipped folder that are kept in memory; more go to a temporary file."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShownFile:
+    id: str
+    filename: str  # as a browser saves it
+    path: Path  # a folder is handed out zipped
+
+    @property
+    def mimetype(self) -> str:
+        return mimetypes.guess_type(self.filename)[0] or "application/octet-stream"
+
+
+def file_id(*names: str) -> str:
+    return hashlib.sha256("\0".join(names).encode()).hexdigest()[:32]
+
+
+def files_of(store: Store, key: str, told: str) -> list[ShownFile]:
+    """What lies in the trial's artifact folder, by name; `told` of its training is put into the names: `300-steps`."""
+    folder = store.root / "artifacts" / key
+    if not folder.is_dir():
+        return []
+    return [
+        ShownFile(id=file_id(key, path.name), filename=f"{path.stem}-{told}{path.suffix}", path=path)
+        for path in sorted(folder.iterdir())
+        if path.is_file() and not path.name.startswith(".")  # a dot: it is being written
+    ]
+
+
+def packages(out: Path, folders: Iterable[Path] = ()) -> dict[str, list[ShownFile]]:
+    """Key of a trial -> the folders that `harness publish` wrote of it: below `out`, and those that are named, of which
+    one that is none is a UserError."""
+    named = {folder.resolve(): read_manifest(folder).trial for folder in folders}
+    found = {path.parent.resolve() for place in PLACES for path in out.glob(f"{place}/{CONFIG}")}
+    for folder in found - named.keys():
+        try:
+            named[folder] = read_manifest(folder).trial
+        except UserError:  # a file of that name may be anybody's
+            continue
+    by_trial: dict[str, list[ShownFile]] = {}
+    for folder, trial in sorted(named.items()):
+        shown = ShownFile(id=file_id("package", str(folder)), filename=f"{folder.name}.zip", path=folder)
+        by_trial.setdefault(trial, []).append(shown)
+    return by_trial
+
+
+def with_ancestors(store: Store, by_trial: Mapping[str, list[ShownFile]]) -> dict[str, list[ShownFile]]:
+    """The same, each also under the trials that its network was promoted from."""
+    every: dict[str, list[ShownFile]] = {}
+    for trial, shown in by_trial.items():
+        for key in (trial, *ancestors(store, trial)):
+            every.setdefault(key, []).extend(shown)
+    return every
+
+
+def ancestors(store: Store, key: str) -> Iterator[str]:
+    """The trial's parent, that one's, and so on, as far as the store knows."""
+    seen, record = {key}, store.trial(key)
+    while record is not None and record.parent is not None and record.parent not in seen:
+        seen.add(record.parent)
+        yield record.parent
+        record = store.trial(record.parent)
+
+
+def children_of(store: Store, keys: Iterable[str]) -> list[TrialRecord]:
+    """The trials that were promoted from one of these, or from one of those: all records are read."""
+    wanted, found = set(keys), list[TrialRecord]()
+    waiting = [record for record in store.trials() if record.parent is not None and record.key not in wanted]
+    while new := [record for record in waiting if record.parent in wanted]:
+        found += new
+        wanted |= {record.key for record in new}
+        waiting = [record for record in waiting if record.key not in wanted]
+    return found
+
+
+def opened(shown: ShownFile) -> BinaryIO:
+    """Its content from the beginning; OSError where it is gone."""
+    if not shown.path.is_dir():
+        return shown.path.open("rb")
+    content = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - whoever asked closes it
+    with zipfile.ZipFile(content, "w") as archive:
+        for path in sorted(shown.path.rglob("*")):
+            archive.write(path, Path(shown.path.name, path.relative_to(shown.path)))
+    content.seek(0)
+    return content  # type: ignore[return-value]
