@@ -34,6 +34,9 @@ class WandbTracker:
     """The team or user that owns the project; null: the key's default."""
     start_timeout_s: float = 30.0
     """How long to wait for W&B when a run starts."""
+    files: Literal["reference", "upload", "none"] = "reference"
+    """Weights as an artifact of their run: `reference`, by path and checksum, so that W&B has the lineage and not the
+    file; `upload`, so that it has the file, which lies where it is until it is uploaded. Nothing is copied here."""
     finish_timeout_s: float = 60.0
     """How long to wait for uploads when a run ends; what is left lies on the disk for `wandb sync`."""
 

@@ -3,6 +3,7 @@
     with tracker(config, run, OUT / "tracking") as tracking:
         tracking.log(point)                      # as often as there are points
         tracking.show(step, images)              # what its samples look like meanwhile
+        tracking.keep(files)                     # weights
         tracking.finish(quantities, images)      # once; leaving without it marks the run as failed
 
 A tracker shows; it keeps nothing that matters. Once it has started, whatever goes wrong inside it costs one
@@ -39,6 +40,22 @@ class Run:
     tags: tuple[str, ...] = ()
 
 
+def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
+    """The tree that dotted paths are of: `{"recipe": {"steps": 3}}`. A path that goes on below a value stays whole."""
+    tree: dict[str, Any] = {}
+    for path, value in dotted.items():
+        *folders, leaf = path.split(".")
+        at = tree
+        for depth, name in enumerate(folders):
+            below = at.setdefault(name, {})
+            if not isinstance(below, dict):
+                leaf = ".".join([*folders[depth:], leaf])
+                break
+            at = below
+        at[leaf] = value
+    return tree
+
+
 def flat(plain: Any, path: str = "") -> dict[str, Any]:
     """Every leaf by its path, as edits and overrides name it: `{"stages.0.channels": 32}`."""
     if not isinstance(plain, Mapping | list) or not plain:
@@ -62,6 +79,9 @@ class Tracker(Protocol):
 
     def show(self, step: int, images: Mapping[str, Path]) -> None:
         """Images of that step, among the points and likewise."""
+
+    def keep(self, files: Mapping[str, Path]) -> None:
+        """Files of the run that are worth having, by their names: its weights."""
 
     def finish(self, quantities: Mapping[str, Quantity], images: Mapping[str, Path]) -> None:
         """The final quantities (those without a value as words, never as numbers), sample images, the end."""
@@ -114,6 +134,9 @@ class Nowhere:
     def show(self, step: int, images: Mapping[str, Path]) -> None:
         pass
 
+    def keep(self, files: Mapping[str, Path]) -> None:
+        pass
+
     def finish(self, quantities: Mapping[str, Quantity], images: Mapping[str, Path]) -> None:
         pass
 
@@ -159,6 +182,9 @@ class LocalSink:
         for name, path in images.items():
             if self._sent.is_new(name, step):
                 self._write("image", step=step, name=name, path=str(path))
+
+    def keep(self, files: Mapping[str, Path]) -> None:
+        self._write("files", paths={name: str(path) for name, path in files.items()})
 
     def finish(self, quantities: Mapping[str, Quantity], images: Mapping[str, Path]) -> None:
         self._write("finish", quantities=to_plain(quantities), images=to_plain(images))
@@ -212,6 +238,9 @@ class Guarded:
 
     def show(self, step: int, images: Mapping[str, Path]) -> None:
         self._call_guarded(lambda: self._inner.show(step, images))
+
+    def keep(self, files: Mapping[str, Path]) -> None:
+        self._call_guarded(lambda: self._inner.keep(files))
 
     def finish(self, quantities: Mapping[str, Quantity], images: Mapping[str, Path]) -> None:
         self._end(lambda: self._inner.finish(quantities, images))

@@ -11,12 +11,15 @@ own. A row has all that belongs to one step, and rows come in the order of steps
               between two attempts too. An attempt that ends takes the folders before its own away.
 """
 
+import contextlib
+import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from harness.records.quantity import Counted, Failed, Measured, Predicted, Quantity, Unavailable
+from harness.records.quantities import more_is_better
+from harness.records.quantity import Counted, Failed, Measured, Predicted, Quantity, Unavailable, value_of
 from harness.records.record import CurvePoint
 from harness.records.removal import remove
 from harness.tracking.config import WandbTracker
@@ -26,14 +29,23 @@ if TYPE_CHECKING:
     import wandb
 
 
+Files: TypeAlias = Literal["reference", "upload", "none"]
 STEP = "step"
 """The axis of all curves."""
 LONGEST_TAG = 64  # characters, W&B's limit
+SAMPLES, GOALS = "sample_table", "goals"
+"""The table of a run's final pictures; and in its configuration, for each quantity of its summary, `minimize` or
+`maximize`: W&B 0.31's `define_metric` takes no goal any more."""
+
+
+def weights_artifact(run_id: str) -> str:
+    """The name of the artifact that has the run's weights."""
+    return f"weights-{run_id}"
 
 
 class WandbRun:
-    def __init__(self, run: "wandb.Run", finish_timeout_s: float) -> None:
-        self._run, self._finish_timeout_s = run, finish_timeout_s
+    def __init__(self, run: "wandb.Run", finish_timeout_s: float, files: Files = "none") -> None:
+        self._run, self._finish_timeout_s, self._files = run, finish_timeout_s, files
         self._has_points = False
         self._sent, self._first = Sent(), run.starting_step  # 0, unless online W&B has rows already
         self._defined: set[str] = set()
@@ -60,13 +72,59 @@ class WandbRun:
             self._run.log({STEP: step, **values}, step=step)
             self._has_points = True
 
+    def keep(self, files: Mapping[str, Path]) -> None:
+        self.artifact(weights_artifact(self._run.id), "model", files)
+
+    def artifact(self, name: str, kind: str, files: Mapping[str, Path]) -> None:
+        """One artifact of these files and folders, as the setting `files` says."""
+        import wandb
+
+        if self._files == "none" or not files:
+            return
+        artifact = wandb.Artifact(name, type=kind)
+        for inside, path in files.items():
+            if self._files == "reference":
+                artifact.add_reference(path.absolute().as_uri(), name=inside)
+            elif path.is_dir():
+                artifact.add_dir(str(path), name=inside, policy="immutable")
+            else:
+                artifact.add_file(str(path), name=inside, policy="immutable")
+        with self._staged():
+            self._run.log_artifact(artifact)
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """A table; a path in it is a picture's."""
+        self._log_staged({name: _table(columns, rows)})
+
+    def _log_staged(self, values: Mapping[str, Any]) -> None:
+        """In the row that was begun last, which ends with it."""
+        with self._staged():
+            self._run.log(dict(values))
+
+    @contextlib.contextmanager
+    def _staged(self) -> Iterator[None]:
+        """Inside, what W&B would keep in the user's home until it is uploaded lies beside the run."""
+        places, beside = ("WANDB_DATA_DIR", "WANDB_CACHE_DIR"), str(Path(self._run.settings.wandb_dir) / "staging")
+        before = {name: os.environ.get(name) for name in places}
+        os.environ.update({name: own or beside for name, own in before.items()})
+        try:
+            yield
+        finally:
+            for name, own in before.items():
+                if own is None:
+                    os.environ.pop(name)
+
     def finish(self, quantities: Mapping[str, Quantity], images: Mapping[str, Path]) -> None:
         import wandb
 
         for name, quantity in quantities.items():
             self._run.summary.update(summary_of(name, quantity))
+        known = {name: value for name, each in quantities.items() if (value := value_of(each)) is not None}
+        self.configure({GOALS: {name: "maximize" if more_is_better(name) else "minimize" for name in known}})
         if images:
-            self._run.log({name: wandb.Image(str(path)) for name, path in images.items()})
+            rows = [(self._run.name, name, path, *known.values()) for name, path in images.items()]
+            pictures = {name: wandb.Image(str(path)) for name, path in images.items()}
+            self._log_staged({**pictures, SAMPLES: _table(("trial", "picture", "image", *known), rows)})
         self._close(exit_code=0)
         self._remove_earlier()
 
@@ -104,19 +162,26 @@ class WandbRun:
             raise TimeoutError(f"W&B's service did not answer in {self._finish_timeout_s + 10.0:g} s")
 
 
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> "wandb.Table":
+    import wandb
+
+    shown = [[wandb.Image(str(cell)) if isinstance(cell, Path) else cell for cell in row] for row in rows]
+    return wandb.Table(columns=list(columns), data=shown)
+
+
 def start_wandb(config: WandbTracker, run: Run, folder: Path) -> WandbRun:
     """Start or continue the run. Online without an answer from W&B: one warning, and the run is kept offline."""
     import wandb
 
     try:
-        return WandbRun(_init(config, run, folder, config.mode), config.finish_timeout_s)
+        return WandbRun(_init(config, run, folder, config.mode), config.finish_timeout_s, config.files)
     except Exception as error:
         if config.mode != "online":
             raise
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         wandb.teardown(exit_code=1)  # its service holds on to the run's id
         warn(f"W&B cannot be reached ({why}); this run is kept in {folder}/wandb: `wandb sync` uploads it")
-        return WandbRun(_init(config, run, folder, "offline"), config.finish_timeout_s)
+        return WandbRun(_init(config, run, folder, "offline"), config.finish_timeout_s, config.files)
 
 
 def summary_of(name: str, quantity: Quantity) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from harness.records.provenance import completed_provenance, provenance
 from harness.records.quantity import Counted, Failed, Measured, Quantity, value_of
 from harness.records.record import CurvePoint, State, TrialRecord
 from harness.records.store import write_atomic
-from harness.tracking.tracker import Run, Tracker, flat, tracker
+from harness.tracking.tracker import Run, Tracker, flat, nested, tracker
 from harness.training.device import resolve_device, use_device, use_threads
 from harness.training.listeners import Listeners, NoWatcher
 from harness.training.loop import train
@@ -64,6 +64,7 @@ def run_trial(spec: TrialSpec, attempt_folder: Path) -> TrialRecord:
         with tracker(spec.settings.tracker, _tracked(spec), spec.settings.out / "tracking") as tracking:
             trial = Trial(spec, attempt_folder, tracking)
             record = trial.run()
+            tracking.keep(trial.weights())
             tracking.finish(record.quantities, trial.pictures())
     spec.store.put(record)
     shutil.rmtree(shared_folder(attempt_folder), ignore_errors=True)  # last: a death before this repeats no training
@@ -271,6 +272,11 @@ class Trial:
         self.artifacts[name] = name
         return self.spec.store.artifact(self.spec.key, name)
 
+    def weights(self) -> dict[str, Path]:
+        """The averaged ones, where there are any."""
+        names = [name for name in self.artifacts if name == WEIGHTS]
+        return {name: self.spec.store.artifact(self.spec.key, name) for name in names}
+
     def pictures(self) -> dict[str, Path]:
         """What a dashboard shows in the end."""
         grids = [name for name in self.artifacts if name.endswith(".png") and not name.startswith(GRID)]
@@ -319,16 +325,19 @@ def speed_fields(speed: Speed) -> dict[str, float | None]:
 
 
 def _tracked(spec: TrialSpec) -> Run:
-    """Architecture and recipe by the paths that edits and overrides have, and the knobs by the study's names."""
+    """Architecture and recipe by the paths that edits and overrides have, and the knobs by the study's names; under
+    `tree` the same as a tree, where a dot is none of a name's: charts reach a knob as `tree.knob.NAME`."""
     sections: Any = to_plain(spec.protocol.sections)
+    plotted = {name: section for name, section in sections.items() if name not in NOT_PLOTTED}
     config: dict[str, Any] = {
         **flat(to_plain(spec.architecture)),
-        **flat({name: section for name, section in sections.items() if name not in NOT_PLOTTED}),
+        **flat(plotted),
         **{name: sections[name] for name in NOT_PLOTTED if name in sections},
         **{f"knob.{name}": value for name, value in spec.knobs.items()},
         "name": spec.name,
         "seed": spec.seed,
         "parent": spec.parent,
+        "tree": {"knob": nested(spec.knobs), "architecture": to_plain(spec.architecture), **plotted},
     }
     budget = () if spec.settings.count_only else (f"{spec.settings.recipe.steps} steps",)
     kind = "trial" if spec.fidelity == "search" else spec.fidelity

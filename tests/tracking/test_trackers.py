@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -19,7 +18,8 @@ from typing import Any
 import pytest
 import yaml
 from PIL import Image
-from wandb_server import Server, serving
+from wandb_files import upload, wandb_history, wandb_records
+from wandb_server import serving
 
 from harness.records.errors import UserError
 from harness.records.plain import from_plain
@@ -27,8 +27,8 @@ from harness.records.quantity import Counted, Failed, Measured, Quantity, Unavai
 from harness.records.record import CurvePoint
 from harness.tracking import tracker as tracking
 from harness.tracking.config import LocalTracker, NoTracker, TrackerConfig, WandbTracker, check_tracker
-from harness.tracking.tracker import Run, TrackerWarning, flat, tracker
-from harness.tracking.wandb_run import WandbRun, summary_of
+from harness.tracking.tracker import Run, TrackerWarning, flat, nested, tracker
+from harness.tracking.wandb_run import GOALS, SAMPLES, WandbRun, summary_of, weights_artifact
 
 OFFLINE = WandbTracker(finish_timeout_s=20.0)
 CONFIGS = [NoTracker(), LocalTracker(), OFFLINE, WandbTracker(mode="disabled")]
@@ -69,6 +69,7 @@ def track(config: TrackerConfig, folder: Path, picture: Path, first: int = 0, ru
             sink.log(CurvePoint(step=step, name="validation_loss", value=float("nan")))
             if step % 2 == 0:
                 sink.show(step, {"watched": picture})
+        sink.keep({"ema.safetensors": picture})
         sink.finish(QUANTITIES, {"samples": picture})
 
 
@@ -119,7 +120,7 @@ def test_the_local_file_holds_all_that_was_sent(tmp_path: Path, picture: Path) -
     track(LocalTracker(), tmp_path, picture)
     lines = [json.loads(line) for line in (tmp_path / f"{RUN.id}.jsonl").read_text().splitlines()]
     two = ["point"] * 2
-    assert [line["event"] for line in lines] == ["start", *[*two, "image", *two] * 2, *two, "image", "finish"]
+    assert [line["event"] for line in lines] == ["start", *[*two, "image", *two] * 2, *two, "image", "files", "finish"]
     assert (lines[0]["group"], lines[0]["job_type"], lines[0]["config"]) == ("fig3", "trial", RUN.config)
     assert (lines[1]["step"], lines[1]["name"], lines[1]["value"]) == (0, "train_loss", 1.0)
     assert lines[2]["value"] == "nan"
@@ -141,8 +142,10 @@ def test_a_line_that_a_full_disk_cut_is_gone_before_the_next_one_is_written(tmp_
         path.write_bytes(whole[:length])
         track(LocalTracker(), tmp_path, picture)
         lines = [json.loads(line) for line in path.read_text().splitlines()]
-        begun_and_ended = sum(event in ("start", "finish") for event in events[: sum(end <= length for end in ends)])
-        assert len(lines) == 13 + begun_and_ended + 2, "points and images once, however often they are sent"
+        begun_and_ended = sum(
+            event in ("start", "files", "finish") for event in events[: sum(end <= length for end in ends)]
+        )
+        assert len(lines) == 13 + begun_and_ended + 3, "points and images once, however often they are sent"
 
 
 def test_a_leaf_is_flat_under_the_path_that_an_edit_has() -> None:
@@ -187,48 +190,6 @@ def test_a_failing_tracker_is_called_no_more_and_said_once(tmp_path: Path, monke
     ]
 
 
-def wandb_history(folder: Path, run_id: str, *, newest: bool = True) -> tuple[list[Any], list[dict[str, Any]]]:
-    """The run headers and history rows of the newest offline run, or of the oldest."""
-    headers, rows = [], []
-    choose = max if newest else min
-    for record in wandb_records(choose(folder.glob(f"wandb/offline-run-*-{run_id}*/run-{run_id}.wandb"))):
-        if record.WhichOneof("record_type") == "run":
-            headers.append(record.run)
-        if record.WhichOneof("record_type") == "history":
-            keys = [item.key or "/".join(item.nested_key) for item in record.history.item]
-            rows.append(dict(zip(keys, (json.loads(item.value_json) for item in record.history.item), strict=True)))
-    return headers, rows
-
-
-def wandb_records(path: Path) -> list[Any]:
-    """All records of the run, once its last, the exit, is there: W&B's service writes on after `finish` returned."""
-    from wandb.proto import wandb_internal_pb2
-
-    deadline = time.monotonic() + 30
-    while True:
-        records = [wandb_internal_pb2.Record.FromString(data) for data in leveldb_records(path.read_bytes()[7:], 7)]
-        if any(record.WhichOneof("record_type") == "exit" for record in records) or time.monotonic() > deadline:
-            return records
-        time.sleep(0.1)
-
-
-def leveldb_records(content: bytes, start: int, block: int = 32768) -> list[bytes]:
-    """LevelDB's log format: chunks of crc (4), length (2), kind (1: full, 2 3 4: first middle last), data; no chunk
-    crosses a block of 32 KiB."""
-    records, parts, at = [], b"", 0
-    while at + 7 <= len(content):
-        if (left := block - (at + start) % block) < 7:
-            at += left
-            continue
-        length, kind = struct.unpack_from("<HB", content, at + 4)
-        parts += content[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):
-            records.append(parts)
-            parts = b""
-    return records
-
-
 def test_wandb_gets_identity_group_job_type_and_curves(tmp_path: Path, picture: Path) -> None:
     track(OFFLINE, tmp_path, picture)
     headers, rows = wandb_history(tmp_path, RUN.id)
@@ -250,15 +211,6 @@ def test_the_axis_of_every_curve_is_the_training_s_own(tmp_path: Path, picture: 
     metrics = [record.metric for record in wandb_records(path) if record.WhichOneof("record_type") == "metric"]
     axes = {metric.name: metric.step_metric for metric in metrics}
     assert axes == {"step": "", **dict.fromkeys(("train_loss", "validation_loss", "watched"), "step")}
-
-
-def upload(server: Server, folder: Path) -> None:
-    """`wandb sync` of all folders that lie there, also of those that were synced before."""
-    environment = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "a" * 40, "WANDB_DIR": str(folder)}
-    folders = sorted(map(str, folder.glob("wandb/offline-run-*")))
-    words = [sys.executable, "-m", "wandb", "sync", "--include-synced", *folders]
-    done = subprocess.run(words, env={**os.environ, **environment}, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
 
 
 def test_attempts_from_older_checkpoints_are_one_run_on_the_server_whenever_they_are_uploaded(
@@ -430,3 +382,44 @@ def test_offline_is_the_default() -> None:
 def test_wrong_settings_are_one_sentence(settings: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"^tracker\."):
         WandbTracker(**settings)
+
+
+def test_a_dotted_path_is_a_place_in_a_tree_and_none_is_lost() -> None:
+    assert nested({"ffn": 3, "recipe.steps": 9, "recipe.lr": 0.1}) == {"ffn": 3, "recipe": {"steps": 9, "lr": 0.1}}
+    assert nested({"a": 1, "a.b.c": 2}) == {"a": 1, "a.b.c": 2}
+
+
+@pytest.mark.parametrize("files", ["reference", "upload", "none"])
+def test_wandb_has_weights_as_an_artifact_a_table_of_samples_and_goals(
+    tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch, files: Any
+) -> None:
+    """Without a byte in the user's home, or a copy of the weights."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    weights = tmp_path / "ema.safetensors"
+    weights.write_bytes(b"weights")
+    with tracker(replace(OFFLINE, files=files), RUN, tmp_path / "out") as sink:
+        sink.keep({"ema.safetensors": weights})
+        sink.finish(QUANTITIES, {"samples": picture})
+    (path,) = (tmp_path / "out").glob(f"wandb/offline-run-*-{RUN.id}/run-{RUN.id}.wandb")
+    records = wandb_records(path)
+    artifacts = {each.artifact.name: each.artifact for each in records if each.WhichOneof("record_type") == "artifact"}
+    (table,) = [each for name, each in artifacts.items() if name.endswith(SAMPLES)]
+    assert table.type == "run_table"
+    kept = artifacts.get(weights_artifact(RUN.id))
+    assert (kept is not None) == (files != "none")
+    if kept is not None:
+        (entry,) = kept.manifest.contents
+        assert (kept.type, entry.path) == ("model", "ema.safetensors")
+        assert (entry.ref, entry.local_path) == (weights.as_uri(), "") if files == "reference" else ("", str(weights))
+    places = {entry.path: Path(entry.local_path) for entry in table.manifest.contents}
+    shown = json.loads(places[f"{SAMPLES}.table.json"].read_text())
+    assert shown["columns"] == ["trial", "picture", "image", "params", "kid"]
+    ((name, which, image, *values),) = shown["data"]
+    assert (name, which, values) == ("mqa seed 1", "samples", [1234, 0.5])
+    assert places[image["path"]].read_bytes() == picture.read_bytes()
+    assert all(place.is_relative_to(tmp_path / "out") for place in places.values())
+    updates = [each.config.update for each in records if each.WhichOneof("record_type") == "config"]
+    config = {item.key: item.value_json for items in updates for item in items}
+    assert json.loads(config[GOALS]) == {"params": "minimize", "kid": "minimize"}
+    assert not [each for each in (tmp_path / "home").rglob("*") if each.is_file()]
+    assert not [each for each in (tmp_path / "out").rglob("*") if each.is_file() and each.read_bytes() == b"weights"]

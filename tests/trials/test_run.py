@@ -402,4 +402,6 @@ def test_a_dashboard_has_architecture_recipe_and_knobs_flat_and_can_filter_by_st
     shown = run._tracked(tiny_spec(group="search", fidelity="final", knobs={"ffn": 3}))
     expected = {"stages.1.channels": 16, "feed_forward.ratio": 4, "recipe.steps": 6, "knob.ffn": 3, "seed": 0}
     assert expected.items() <= shown.config.items()
+    assert shown.config["tree"]["knob"] == {"ffn": 3}
+    assert shown.config["tree"]["architecture"]["stages"][1]["channels"] == 16
     assert (shown.job_type, shown.tags) == ("final", ("search", "final", "6 steps"))
