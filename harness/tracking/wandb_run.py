@@ -75,15 +75,15 @@ class WandbRun:
     def keep(self, files: Mapping[str, Path]) -> None:
         self.artifact(weights_artifact(self._run.id), "model", files)
 
-    def artifact(self, name: str, kind: str, files: Mapping[str, Path]) -> None:
-        """One artifact of these files and folders, as the setting `files` says."""
+    def artifact(self, name: str, kind: str, files: Mapping[str, Path], how: Files | None = None) -> None:
+        """One artifact of these files and folders, as the setting `files` says unless `how` does."""
         import wandb
 
-        if self._files == "none" or not files:
+        if (how := how or self._files) == "none" or not files:
             return
         artifact = wandb.Artifact(name, type=kind)
         for inside, path in files.items():
-            if self._files == "reference":
+            if how == "reference":
                 artifact.add_reference(path.absolute().as_uri(), name=inside)
             elif path.is_dir():
                 artifact.add_dir(str(path), name=inside, policy="immutable")
@@ -165,7 +165,7 @@ class WandbRun:
 def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> "wandb.Table":
     import wandb
 
-    shown = [[wandb.Image(str(cell)) if isinstance(cell, Path) else cell for cell in row] for row in rows]
+    shown: list[Any] = [[wandb.Image(str(cell)) if isinstance(cell, Path) else cell for cell in row] for row in rows]
     return wandb.Table(columns=list(columns), data=shown)
 
 

@@ -20,6 +20,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.lines: dict[int, str] = {}
         self.exists = False
+        self.asked: list[dict[str, Any]] = []  # each GraphQL request
 
     @property
     def url(self) -> str:
@@ -47,6 +48,10 @@ class Server(ThreadingHTTPServer):
             "serverInfo": {"features": [], "cliVersionInfo": {}, "latestLocalVersionInfo": None},
             "upsertBucket": {"bucket": {**run, "historyLineCount": 0}, "inserted": True},  # else it would append
             "model": {"bucket": run if self.exists else None},
+            # as of one that it has already, so that no file of it is sent
+            "createArtifact": {
+                "artifact": {"id": "a", "state": "COMMITTED", "artifactSequence": {"id": "s", "latestArtifact": None}}
+            },
             "createRunFiles": {"runID": "r", "uploadHeaders": [], "files": []},
         }
 
@@ -65,7 +70,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers.get("content-encoding") == "gzip":
             content = gzip.decompress(content)
         if self.path.endswith("/graphql"):
-            self.say({"data": self.server.answer(json.loads(content)["operationName"])})
+            self.server.asked.append(json.loads(content))
+            self.say({"data": self.server.answer(self.server.asked[-1]["operationName"])})
         elif self.path.endswith("/file_stream"):
             history = json.loads(content).get("files", {}).get(HISTORY, {"offset": 0, "content": []})
             if history["content"] and history["offset"] == 0:
