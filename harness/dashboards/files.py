@@ -1,12 +1,14 @@
 """The files that belong to a study, as a dashboard lists them: of each trial what lies in its artifact folder, and the
-published folders of its network or of one that was promoted from it. They are found by looking, where a record lies in
-thousands of them and every look would read all.
+published folders and a chain's Core ML packages of its network or of one that was promoted from it.
 
+Artifact folders are listed, no record is read: a look at thousands of trials would read them all, again and again.
 An artifact's id has hexadecimal digits alone, as optuna-dashboard's addresses demand.
 """
 
 import hashlib
+import json
 import mimetypes
+import shlex
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,11 +18,12 @@ from typing import BinaryIO
 
 from harness.publish.folder import CONFIG, read_manifest
 from harness.records.errors import UserError
-from harness.records.record import TrialRecord
+from harness.records.record import KEY, TrialRecord
 from harness.records.store import Store
 
 PLACES = ("*", "*/*", "chains/*/*")
 """Where published folders are looked for, below the output folder; those elsewhere are named."""
+CHAIN_LOGS = "chains/*/log.jsonl"
 IN_MEMORY = 16 << 20
 """Bytes of a zipped folder that are kept in memory; more go to a temporary file."""
 
@@ -54,7 +57,7 @@ def files_of(store: Store, key: str, told: str) -> list[ShownFile]:
 
 def packages(out: Path, folders: Iterable[Path] = ()) -> dict[str, list[ShownFile]]:
     """Key of a trial -> the folders that `harness publish` wrote of it: below `out`, and those that are named, of which
-    one that is none is a UserError."""
+    one that is none is a UserError; and the packages that chains exported."""
     named = {folder.resolve(): read_manifest(folder).trial for folder in folders}
     found = {path.parent.resolve() for place in PLACES for path in out.glob(f"{place}/{CONFIG}")}
     for folder in found - named.keys():
@@ -62,11 +65,25 @@ def packages(out: Path, folders: Iterable[Path] = ()) -> dict[str, list[ShownFil
             named[folder] = read_manifest(folder).trial
         except UserError:  # a file of that name may be anybody's
             continue
+    for log in out.glob(CHAIN_LOGS):
+        named |= dict(_exported(log))
     by_trial: dict[str, list[ShownFile]] = {}
     for folder, trial in sorted(named.items()):
         shown = ShownFile(id=file_id("package", str(folder)), filename=f"{folder.name}.zip", path=folder)
         by_trial.setdefault(trial, []).append(shown)
     return by_trial
+
+
+def _exported(log: Path) -> Iterator[tuple[Path, str]]:
+    """The packages in a chain's folder, by the commands that it logged: `harness export WEIGHTS ... --to PACKAGE`."""
+    for line in log.read_text(encoding="utf-8").splitlines():
+        try:
+            words = shlex.split(json.loads(line)["command"])
+            package, weights = log.parent / Path(words[words.index("--to") + 1]).name, Path(words[2]).parent
+        except (ValueError, KeyError, IndexError):  # another command, or a line that a kill cut
+            continue
+        if words[1] == "export" and package.is_dir() and KEY.fullmatch(weights.name):
+            yield package.resolve(), weights.name
 
 
 def with_ancestors(store: Store, by_trial: Mapping[str, list[ShownFile]]) -> dict[str, list[ShownFile]]:

@@ -31,7 +31,7 @@ from optuna.trial import FrozenTrial, TrialState
 from harness.dashboards.files import ShownFile, file_id, files_of, opened, packages, with_ancestors
 from harness.records.errors import UserError
 from harness.records.store import Store
-from harness.search.candidates import PREFIX, Candidate, FreshScore, candidate_name, candidate_of, rescored_in
+from harness.search.candidates import PREFIX, REASONS, Candidate, FreshScore, candidate_name, candidate_of, rescored_in
 from harness.search.study import database_url, open_storage, place, reading, storage_in
 
 EVERY_S, REST = 2.0, 5
@@ -140,6 +140,7 @@ def _artifacts(files: Sequence[ShownFile]) -> dict[str, str]:
 
 
 def _with(trial: FrozenTrial, told: Mapping[str, Any], files: Sequence[ShownFile]) -> FrozenTrial:
+    reasons = {name: trial.user_attrs[name] for name in REASONS if name in trial.user_attrs}
     return FrozenTrial(
         number=trial.number,
         trial_id=trial._trial_id,
@@ -150,7 +151,7 @@ def _with(trial: FrozenTrial, told: Mapping[str, Any], files: Sequence[ShownFile
         datetime_complete=trial.datetime_complete,
         params=trial.params,
         distributions=trial.distributions,
-        user_attrs={**trial.user_attrs, **told},
+        user_attrs={**told, **reasons, **trial.user_attrs},  # in this order: a box shows the first few lines
         system_attrs={**trial.system_attrs, **_artifacts(files)},
         intermediate_values=trial.intermediate_values,
     )

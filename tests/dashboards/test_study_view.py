@@ -129,7 +129,7 @@ def test_a_running_sweep_is_shown_as_it_grows(tmp_path, cheap, monkeypatch):
     assert len(view.get_all_trials(view.view.study._study_id)) == 5
 
 
-def test_a_published_folder_is_handed_out_zipped_wherever_it_lies(tmp_path, cheap, monkeypatch):
+def test_a_published_folder_and_a_chain_s_package_are_handed_out_zipped(tmp_path, cheap, monkeypatch):
     """Of the candidate, and of what was promoted from it."""
     world = swept(tmp_path / "fake")
     complete = next(trial for trial in world.study.trials if trial.values and "stopped" not in trial.user_attrs)
@@ -151,6 +151,14 @@ def test_a_published_folder_is_handed_out_zipped_wherever_it_lies(tmp_path, chea
                 raise UserError("not published")
 
     monkeypatch.setattr("harness.dashboards.files.read_manifest", Read)
+    weights = tmp_path / "store" / "artifacts" / key / "ema.safetensors"
+    (tmp_path / "chains" / "a" / "a-c8fdd0.mlpackage").mkdir()
+    commands = [
+        f"harness export {weights} --to runs/chains/a/a-c8fdd0.mlpackage --json > x",
+        "harness train x out=runs",
+    ]
+    log = "".join(json.dumps({"command": command}) + "\n" for command in commands)
+    (tmp_path / "chains" / "a" / "log.jsonl").write_text(log + '{"command": "harness exp')
     app = application(tmp_path / "fake", "fake", [tmp_path / "../far/away"])
     detail = shown(app)
     zipped = {
@@ -159,7 +167,7 @@ def test_a_published_folder_is_handed_out_zipped_wherever_it_lies(tmp_path, chea
         for each in trial["artifacts"]
         if each["mimetype"] == "application/zip"
     }
-    assert zipped.keys() == {"winner.zip", "longer.zip", "away.zip"}
+    assert zipped.keys() == {"winner.zip", "longer.zip", "away.zip", "a-c8fdd0.mlpackage.zip"}
     assert {number for number, _, _ in zipped.values()} == {complete.number}
     _, trial_id, artifact = zipped["longer.zip"]
     status, headers, content = ask(app, f"/artifacts/{detail['id']}/{trial_id}/{artifact}")
