@@ -43,4 +43,5 @@ VERB = Verb(
     flags=flags,
     run=run,
     repeated=("--published",),
+    lists="sweeps",
 )

@@ -64,4 +64,5 @@ VERB = Verb(
     flags=flags,
     run=run,
     repeated=("--published",),
+    lists="studies",
 )

@@ -19,6 +19,7 @@ from harness.search.pareto import Direction
 from harness.search.status import read_stored, sweep_summary
 from harness.search.study import SWEEP_FILE
 from harness.tracking.config import WandbTracker
+from harness.tracking.wandb_run import summary_of
 from harness.trials.settings import settings_of
 
 STUDY = "study"
@@ -161,9 +162,16 @@ def _ablation(store: Store, manifest: Manifest) -> Study:
         knobs=(),
         keys=keys,
         children=tuple(each for each in children_of(store, keys) if each.key not in keys),
-        columns=("rung", "seed", "state", *shown, "run"),
+        columns=("rung", "seed", "state", *shown, "without a value", "run"),
         rows=tuple(
-            (name, seed, "missing" if record is None else record.state, *_values(record, shown), key)
+            (
+                name,
+                seed,
+                "missing" if record is None else record.state,
+                *_values(record, shown),
+                _reasons(record, shown),
+                key,
+            )
             for (name, seed), key in trials.items()
             for record in (records[key],)
         ),
@@ -173,3 +181,10 @@ def _ablation(store: Store, manifest: Manifest) -> Study:
 
 def _values(record: TrialRecord | None, names: Iterable[str]) -> list[Cell]:
     return [None if record is None else value_of(record.quantities.get(name)) for name in names]
+
+
+def _reasons(record: TrialRecord | None, names: Iterable[str]) -> str:
+    """Why those that have no value have none: `fd: quality: no memory`."""
+    quantities = {} if record is None else record.quantities
+    told = [(name, summary_of(name, quantities[name])) for name in names if name in quantities]
+    return "; ".join(f"{name}: {next(iter(each.values()))}" for name, each in told if name not in each)

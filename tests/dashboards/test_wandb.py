@@ -19,9 +19,12 @@ from harness.cli import main
 from harness.dashboards.wandb_cloud import WandbCloud
 from harness.dashboards.wandb_plan import PLAN, offline_runs, read_plan, run_id_of, upload, write_plan
 from harness.dashboards.wandb_study import study_of, tracker_of
-from harness.dashboards.wandb_views import markdown_table
+from harness.dashboards.wandb_views import markdown_table, workspace_of
 from harness.records.errors import UserError
+from harness.records.manifest import Manifest, Rung, write_manifest
 from harness.records.plain import to_plain
+from harness.records.quantity import Counted, Failed, Measured
+from harness.records.record import TrialRecord
 from harness.records.store import Store
 from harness.search.finalists import Finalists, rescore_finalists
 from harness.search.status import sweep_summary
@@ -207,3 +210,35 @@ def test_the_command_says_what_it_wrote_how_to_upload_it_and_what_cannot_be(tmp_
     (tmp_path / "fake" / PLAN).write_text("{")
     with pytest.raises(UserError, match="remove it, and this command writes it again"):
         write_plan(tmp_path, "fake")
+
+
+def test_an_ablation_is_a_row_a_rung_and_seed_with_the_reasons_of_what_has_no_value(tmp_path):
+    rungs = [
+        Rung(name=name, title=name, architecture_fingerprint=name, against=None, edits={}) for name in ("base", "mqa")
+    ]
+    manifest = Manifest(
+        name="ladder", rungs=tuple(rungs), seeds=(0, 1), protocol={}, protocol_fingerprint="p", controls={},
+        command="harness ablate ladder", twin={"base": "thin_sdxl", "latent": 128},
+    )  # fmt: skip
+    (tmp_path / "ladder").mkdir()
+    write_manifest(tmp_path / "ladder", manifest)
+    quantities = {
+        "kid": Measured(value=0.5, unit="1"),
+        "fd": Failed(phase="quality", message="no memory"),
+        "twin.macs": Counted(value=7, unit="multiply-adds"),
+    }
+    record = TrialRecord(
+        name="base", architecture={}, architecture_fingerprint="base", protocol={}, protocol_fingerprint="p", seed=0,
+        state="complete", quantities=quantities,
+    )  # fmt: skip
+    Store(tmp_path / "store").put(record)
+    study = study_of(tmp_path, "ladder")
+    rows = [dict(zip(study.columns, row, strict=True)) for row in study.rows]
+    assert [(row["rung"], row["seed"], row["state"]) for row in rows] == [
+        ("base", 0, "complete"), ("base", 1, "missing"), ("mqa", 0, "missing"), ("mqa", 1, "missing"),
+    ]  # fmt: skip
+    assert [rows[0][name] for name in ("kid", "fd", "twin.macs")] == [0.5, None, 7]
+    assert (rows[0]["without a value"], rows[0]["run"]) == ("fd: quality: no memory", record.key)
+    assert study.objectives == {"kid": "minimize", "twin.macs": "minimize"}
+    sections = [each["name"] for each in workspace_of(study)["spec"]["section"]["panelBankConfig"]["sections"]]
+    assert sections == ["Trade-off", "Curves", "Samples"]
