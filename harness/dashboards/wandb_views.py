@@ -48,7 +48,7 @@ def report_of(study: Study) -> dict[str, Any]:
     made = reports.Report(
         entity="", project=study.tracker.project, title=study.name, description="Made by harness", blocks=blocks
     )
-    model = made._to_model()
+    model = made._to_model()  # type: ignore[no-untyped-call]
     return {"displayName": made.title, "description": made.description, "spec": _json(model.spec)}
 
 
