@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import wandb
 from fake_sweep import OBJECTIVES, World
 from wandb_files import wandb_records
 from wandb_server import Server, serving
@@ -38,6 +39,7 @@ def _no_account(monkeypatch, tmp_path):
         monkeypatch.delenv(name)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "wandb-config"))
+    wandb.teardown()  # it remembers the environment of the first run in this process
 
 
 def swept(out: Path, settings=None) -> World:
