@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harness.commands.operands import begun_study, out_of
+from harness.commands.operands import PUBLISHED, begun_study, out_of, published_flag
 from harness.commands.verb import Verb
 from harness.records.errors import UserError
 
@@ -15,13 +15,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host", default="127.0.0.1", help="default %(default)s, this machine alone; it asks nobody for a password"
     )
-    parser.add_argument(
-        "--published",
-        metavar="FOLDER",
-        action="append",
-        default=[],
-        help="a folder that `harness publish` wrote elsewhere than below out=; may be repeated",
-    )
+    published_flag(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -42,6 +36,6 @@ VERB = Verb(
     example="harness dashboard laptop --port 8081",
     flags=flags,
     run=run,
-    repeated=("--published",),
+    repeated=(PUBLISHED,),
     lists="sweeps",
 )

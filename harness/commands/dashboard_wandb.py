@@ -7,7 +7,7 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
-from harness.commands.operands import begun_study, out_of
+from harness.commands.operands import PUBLISHED, begun_study, out_of, published_flag
 from harness.commands.verb import Verb
 
 
@@ -16,13 +16,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
         "--upload", action="store_true", help="send it to W&B, and the study's runs; needs `wandb login`"
     )
     parser.add_argument("--entity", help="the team or user that owns the project; default: the study's, else the key's")
-    parser.add_argument(
-        "--published",
-        metavar="FOLDER",
-        action="append",
-        default=[],
-        help="a folder that `harness publish` wrote elsewhere than below out=; may be repeated",
-    )
+    published_flag(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -63,6 +57,6 @@ VERB = Verb(
     example="harness dashboard wandb laptop --upload",
     flags=flags,
     run=run,
-    repeated=("--published",),
+    repeated=(PUBLISHED,),
     lists="studies",
 )

@@ -13,12 +13,25 @@ from harness.records.manifest import study_folder
 from harness.records.record import KEY
 
 if TYPE_CHECKING:
+    import argparse
+
     from harness.architecture.config import ArchitectureConfig
 
 
 WEIGHTS = ".safetensors"
+PUBLISHED = "--published"
 ATTEMPTS = "attempts"
 """In a study's folder, its jobs; all that commands without a study, as `harness evaluate`, have in theirs."""
+
+
+def published_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        PUBLISHED,
+        metavar="FOLDER",
+        action="append",
+        default=[],
+        help="a folder that `harness publish` wrote elsewhere than below out=; may be repeated",
+    )
 
 
 def edited(name: str, edits: Sequence[str]) -> ArchitectureConfig:

@@ -92,13 +92,10 @@ class Patch:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EncodedPictures:
-    """Where the autoencoder's files name no scale, latents are as its encoder makes them."""
+class OfPictures:
+    """What pairs have of the pictures that they are of."""
 
     images: ImageData
-    config: AutoencoderConfig
-    description: Description
-    loaded: Autoencoder | None = None
 
     @property
     def train(self) -> Images:
@@ -109,16 +106,25 @@ class EncodedPictures:
         return self.images.heldout
 
     @property
-    def fingerprint(self) -> str:
-        return fingerprint([self.images.fingerprint, dict(self.made_by)], schema="pairs-1")
-
-    @property
     def side(self) -> int:
         return self.images.size
 
     @property
     def channels(self) -> int:
         return self.images.channels
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodedPictures(OfPictures):
+    """Where the autoencoder's files name no scale, latents are as its encoder makes them."""
+
+    config: AutoencoderConfig
+    description: Description
+    loaded: Autoencoder | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint([self.images.fingerprint, dict(self.made_by)], schema="pairs-1")
 
     @property
     def grid(self) -> int:
@@ -175,8 +181,7 @@ class PackedRows:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PreparedPairs:
-    images: ImageData
+class PreparedPairs(OfPictures):
     latents: Latents
     latent_shape: tuple[int, int, int]
     """(L, h, w)"""
@@ -194,14 +199,6 @@ class PreparedPairs:
     @property
     def fingerprint(self) -> str:
         return fingerprint([self.latents.fingerprint, self.latents.pictures.tolist()], schema="pairs-1")
-
-    @property
-    def side(self) -> int:
-        return self.images.size
-
-    @property
-    def channels(self) -> int:
-        return self.images.channels
 
     @property
     def grid(self) -> int:
@@ -237,31 +234,14 @@ def _none(_row: Sequence[int]) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PicturePairs:
+class PicturePairs(OfPictures):
     """Pictures that stand for their own latents: what a network sees that makes them itself."""
 
-    images: ImageData
     grid: int = 1
-
-    @property
-    def train(self) -> Images:
-        return self.images.train
-
-    @property
-    def heldout(self) -> Images:
-        return self.images.heldout
 
     @property
     def fingerprint(self) -> str:
         return self.images.fingerprint
-
-    @property
-    def side(self) -> int:
-        return self.images.size
-
-    @property
-    def channels(self) -> int:
-        return self.images.channels
 
     @property
     def made_by(self) -> Mapping[str, Any]:

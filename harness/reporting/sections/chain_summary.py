@@ -8,24 +8,8 @@ from harness.reporting.entries import score_column
 from harness.reporting.format import duration, inside, listed, number
 from harness.reporting.section import Content, Frames, Section
 from harness.reporting.sections.provenance import facts_of
-from harness.reporting.sections.summary import Line
+from harness.reporting.sections.summary import RESULTS, Line
 from harness.reporting.stage_differences import Difference, differences
-
-TEMPLATE = """
-{% from "macros.html.j2" import facts_list %}
-{% for line in lines if line.kind == "warning" %}
-<p class="warning"><b>{{ line.lead }}:</b> {{ line.text }}</p>
-{% endfor %}
-<div class="answer">
-{% for line in lines if line.kind == "result" %}
-<p><b>{{ line.lead }}:</b> {{ line.text }}</p>
-{% endfor %}
-</div>
-{{ facts_list(facts) }}
-{% if scale_note %}
-<p class="scale"><b>Scale.</b> {{ scale_note }}</p>
-{% endif %}
-"""
 
 
 def content(frames: Frames) -> Content | None:
@@ -89,5 +73,5 @@ def _phone(chain: ChainSummary) -> Iterable[Line]:
 
 
 SECTION = Section(
-    name="chain_summary", title="Summary", template=TEMPLATE, content=content, kinds=("chain",), place="header"
+    name="chain_summary", title="Summary", template=RESULTS, content=content, kinds=("chain",), place="header"
 )

@@ -46,6 +46,23 @@ TEMPLATE = """
 {% endif %}
 """
 
+RESULTS = """
+{% from "macros.html.j2" import facts_list %}
+{% for line in lines if line.kind == "warning" %}
+<p class="warning"><b>{{ line.lead }}:</b> {{ line.text }}</p>
+{% endfor %}
+<div class="answer">
+{% for line in lines if line.kind == "result" %}
+<p><b>{{ line.lead }}:</b> {{ line.text }}</p>
+{% endfor %}
+</div>
+{{ facts_list(facts) }}
+{% if scale_note %}
+<p class="scale"><b>Scale.</b> {{ scale_note }}</p>
+{% endif %}
+"""
+"""The top of pages that have no statements to test: `lines` of what came out, and `facts`."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:

@@ -10,23 +10,7 @@ from harness.records.sweep_summary import CandidateState, SweepSummary
 from harness.reporting.format import duration, inside, listed, number, signed
 from harness.reporting.section import Content, Frames, Section
 from harness.reporting.sections.provenance import facts_of
-from harness.reporting.sections.summary import Line
-
-TEMPLATE = """
-{% from "macros.html.j2" import facts_list %}
-{% for line in lines if line.kind == "warning" %}
-<p class="warning"><b>{{ line.lead }}:</b> {{ line.text }}</p>
-{% endfor %}
-<div class="answer">
-{% for line in lines if line.kind == "result" %}
-<p><b>{{ line.lead }}:</b> {{ line.text }}</p>
-{% endfor %}
-</div>
-{{ facts_list(facts) }}
-{% if scale_note %}
-<p class="scale"><b>Scale.</b> {{ scale_note }}</p>
-{% endif %}
-"""
+from harness.reporting.sections.summary import RESULTS, Line
 
 
 def content(frames: Frames) -> Content | None:
@@ -144,5 +128,5 @@ def luck_of(conclusions: Conclusions, objective: str) -> float | None:
 
 
 SECTION = Section(
-    name="sweep_summary", title="Summary", template=TEMPLATE, content=content, kinds=("sweep",), place="header"
+    name="sweep_summary", title="Summary", template=RESULTS, content=content, kinds=("sweep",), place="header"
 )
