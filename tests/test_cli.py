@@ -26,7 +26,7 @@ from harness.trials.studies import read_study
 VERBS = {name: verb(name) for name in NAMES}
 README = Path(__file__).parent.parent / "README.md"
 HEAVY = ("torch", "coremltools", "transformers", "hydra", "optuna", "sklearn", "wandb")
-ARCHITECTURE_VERBS = ("measure", "export", "train", "compare")
+ARCHITECTURE_VERBS = ("measure", "export", "train", "compare", "draw")
 
 
 @pytest.mark.parametrize("words", [["--help"], ["-h"], ["help"], []])

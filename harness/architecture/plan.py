@@ -39,8 +39,14 @@ class BlockPlan:
 
     @property
     def transformer(self) -> TransformerBlockConfig | None:
-        """What stands behind the block, at `down.1.attention.0`, with `c_out` channels in and out."""
+        """What stands behind the block, with `c_out` channels in and out."""
         return self.kind.attention
+
+    @property
+    def transformer_place(self) -> str:
+        """Where it stands: `down.1.attention.0`."""
+        stage, _, index = self.place.rpartition(".block.")
+        return f"{stage}.attention.{index}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -64,6 +64,7 @@ NAMES = (
     "proxies",
     "measure",
     "compare",
+    "draw",
     "space",
     "export",
     "train",

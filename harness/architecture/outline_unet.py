@@ -1,0 +1,113 @@
+"""The outline of the study's UNet, from its plan."""
+
+from fractions import Fraction
+from typing import Any, Literal
+
+from harness.architecture.knobs import Attention
+from harness.architecture.outline import Level, Node, Outline, Part, Row, convolution, knob_text, whole
+from harness.architecture.plan import BlockPlan, StagePlan, unet_plan
+from harness.architecture.unet import UNetConfig
+
+
+def unet(config: UNetConfig) -> Outline:
+    plan, sources = unet_plan(config), _skip_sources(config)
+    first = config.stages[0].channels
+    levels, skips = [], []
+    for index, (down, up) in enumerate(zip(plan.down, plan.up, strict=True)):
+        entry = (
+            convolution("conv_in", config.latent_channels, first) if index == 0 else _down(plan.down[index - 1], index)
+        )
+        leave = _out(config, first) if index == 0 else (_resampled(f"up.{index}.upsample", "upsample", up),)
+        level = Level(
+            factor=Fraction(1, 2**index),
+            channels=down.channels,
+            down=((entry,), *(_block(config, block) for block in down.blocks)),
+            up=(*(_block(config, block) for block in up.blocks), leave),
+        )
+        levels.append(level)
+        newest_first = reversed(sources[index])
+        skips += [(source, block.place) for block, source in zip(up.blocks, newest_first, strict=False)]
+    latent = f"latent of {config.latent_channels} channels"
+    middle = tuple(_block(config, block) for block in plan.middle)
+    return Outline(levels=tuple(levels), middle=middle, skips=tuple(skips), input=latent, output=latent)
+
+
+def _skip_sources(config: UNetConfig) -> list[list[str]]:
+    """By stage, whose outputs its skips are, oldest first: its input's, and every block's with what stands behind."""
+    plan = unet_plan(config)
+    entries = ["conv_in", *(f"down.{index}.downsample" for index in range(len(plan.down) - 1))]
+    return [
+        [entry, *(block.transformer_place if block.transformer else block.place for block in stage.blocks)]
+        for entry, stage in zip(entries, plan.down, strict=True)
+    ]
+
+
+def _down(stage: StagePlan, index: int) -> Node:
+    return _resampled(f"down.{index - 1}.downsample", "downsample", stage)
+
+
+def _resampled(place: str, kind: Literal["downsample", "upsample"], stage: StagePlan) -> Node:
+    settings = {"channels": str(stage.channels), "convolution": knob_text(stage.resample)}
+    return Node(place=place, kind=kind, title=f"{kind} by 2", settings=settings)
+
+
+def _block(config: UNetConfig, block: BlockPlan) -> Row:
+    """The block, and the transformer behind it."""
+    inside = next(block.kind.transformers(), None)
+    if not block.kind.residual:
+        return (_transformer(config, block.place, inside, block.c_out, _widths(block)),)
+    residual = Node(
+        place=block.place,
+        kind="residual",
+        title="residual block",
+        settings={
+            "channels": _widths(block),
+            "convolution": knob_text(config.convolution),
+            "norm": knob_text(config.norm),
+        },
+    )
+    behind = block.transformer
+    return (residual,) if behind is None else (
+        residual, _transformer(config, block.transformer_place, behind, block.c_out, str(block.c_out))
+    )  # fmt: skip
+
+
+def _widths(block: BlockPlan) -> str:
+    before = f"{block.channels_before} + {block.skip_channels} skip" if block.skip_channels else block.channels_before
+    return f"{before} to {block.c_out}"
+
+
+def _transformer(config: UNetConfig, place: str, spec: Any, width: int, widths: str) -> Node:
+    common = {"norm": knob_text(config.token_norm)}
+    parts = [
+        Part(kind="cross_attention", settings=common | _attention(config, config.cross_attention, width)
+             | {"attends to": f"the prompt, {config.context_length} tokens of {config.context_width}"}),
+        Part(kind="feed_forward", settings=common | {"kind": knob_text(config.feed_forward),
+                                                     "hidden width": whole(width * config.feed_forward.ratio)}),
+    ]  # fmt: skip
+    if spec.self_attention:
+        position = {"position": knob_text(config.position)}
+        own = common | _attention(config, config.self_attention, width) | position
+        parts.insert(0, Part(kind="self_attention", settings=own))
+    settings = {"channels": widths, "layers": str(spec.depth)}
+    if not getattr(spec, "projections", True):
+        settings["projections"] = "none"
+    return Node(
+        place=place, kind="transformer", title="transformer", settings=settings, parts=tuple(parts), layers=spec.depth
+    )
+
+
+def _attention(config: UNetConfig, kind: Attention, width: int) -> dict[str, str]:
+    heads = width // config.head_dim
+    return {
+        "kind": knob_text(kind),
+        "heads": str(heads),
+        "channels of a head": str(config.head_dim),
+        "key-value heads": whole(kind.groups_of(heads)),
+        "norm of queries and keys": knob_text(config.qk_norm),
+    }
+
+
+def _out(config: UNetConfig, channels: int) -> Row:
+    norm = Node(place="norm_out", kind="norm", title="norm, SiLU", settings={"norm": knob_text(config.norm)})
+    return norm, convolution("conv_out", channels, config.latent_channels)
