@@ -1,13 +1,38 @@
 """What a sweep came to, as a report shows it: its candidates, its front, its finalists, why some were refused."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from harness.records.conclusions import Conclusions
 from harness.records.judging import GENERATED_PICTURES, Judging
 
 CandidateState = Literal["running", "complete", "refused", "stopped", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KnobSummary:
+    """What a knob may be: one of its choices, or a number of a range."""
+
+    choices: tuple[Any, ...] = ()  # in the order of the space; none of a range
+    low: float | None = None  # these of a range, both ends included
+    high: float | None = None
+    log: bool = False
+    step: float | None = None
+    whole: bool = False  # whether all its numbers are whole
+    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Other knob -> the values with which this one exists."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LevelSummary:
+    """A candidate at one budget."""
+
+    steps: int
+    values: (
+        tuple[float, ...] | None
+    )  # the objectives; None while it runs or a measurement is awaited, and where it failed
+    gpu_seconds: float = 0.0  # spent at this budget, not at lower ones
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,6 +45,11 @@ class CandidateSummary:
     values: tuple[float, ...] | None = None  # the objectives there; None where they are not known
     reason: str = ""  # why it was refused, stopped or failed
     rung: str = ""  # the ladder's rung that it is, where the sampler did not choose it
+    levels: tuple[LevelSummary, ...] = ()  # the budgets that it was submitted at, lowest first
+
+    def values_at(self, steps: int) -> tuple[float, ...] | None:
+        """The objectives after so many training steps; None where they are not known."""
+        return next((level.values for level in self.levels if level.steps == steps), None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +75,8 @@ class SweepSummary:
     conclusions: Conclusions | None  # of the finalists' fresh trainings
     protocol: Mapping[str, Any]
     protocol_fingerprint: str
+    knobs: Mapping[str, KnobSummary] = field(default_factory=dict)  # of the space, in its order
+    reduction: int = 3  # one in so many goes on from a budget to the next
     twin: Mapping[str, Any] | None = None  # {base, latent}: the deployment size that costs are counted at
     judging: Judging = GENERATED_PICTURES  # of its task
     floor: float | None = None  # the first score that a candidate has to beat to be promoted

@@ -120,6 +120,9 @@ class ReportDefinition:
     validation_curve: str = "validation_loss"
     samples: str = "samples.png"  # the artifact of a trial that shows what its network makes; empty: none
     machine: str = "processor"  # the dotted name in a record's provenance that names the machine
+    importance: Literal["ped_anova", "fanova"] = (
+        "ped_anova"  # of a sweep's knobs; fanova takes minutes of 10,000 trials
+    )
 
     def __post_init__(self) -> None:
         names = [column.quantity for column in self.columns]

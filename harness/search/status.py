@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from optuna.distributions import IntDistribution
+
 from harness.launch.observe import (
     Driver,
     Job,
@@ -26,7 +28,7 @@ from harness.records.better import front_of
 from harness.records.errors import UserError
 from harness.records.plain import from_plain
 from harness.records.record import Protocol
-from harness.records.sweep_summary import CandidateSummary, ReasonCount, SweepSummary
+from harness.records.sweep_summary import CandidateSummary, KnobSummary, LevelSummary, ReasonCount, SweepSummary
 from harness.search.candidates import HOURS, REASONS, Candidate, FreshScore, candidate_of, rescored_in
 from harness.search.halving import places
 from harness.search.knob import Knob, Parameters
@@ -364,6 +366,8 @@ def sweep_summary(folder: Path, name: str) -> SweepSummary:
         conclusions=conclude(study),
         protocol=began["protocol"],
         protocol_fingerprint=Protocol(sections=began["protocol"]).fingerprint,
+        knobs=_knobs(began),
+        reduction=int(began.get("reduction", 2)),
         twin=definition.get("twin"),
         judging=task_of(began["protocol"]).judging,
         floor=stored.floor,
@@ -385,4 +389,21 @@ def _summary(candidate: Candidate) -> CandidateSummary:
         values=levels[-1].values if levels else None,
         reason=candidate.reason,
         rung=candidate.enqueued,
+        levels=tuple(
+            LevelSummary(steps=level.steps, values=level.values, gpu_seconds=level.gpu_seconds)
+            for level in candidate.levels
+        ),
     )
+
+
+def _knobs(began: Mapping[str, Any]) -> dict[str, KnobSummary]:
+    knobs = began.get("space", {}).get("knobs", {})
+    return {name: _knob(from_plain(Knob, content, where=f"knobs.{name}")) for name, content in knobs.items()}
+
+
+def _knob(knob: Knob) -> KnobSummary:
+    if knob.range is None:
+        return KnobSummary(choices=knob.values() or (), when=knob.when)
+    low, high = knob.range
+    whole = isinstance(knob.distribution(), IntDistribution)
+    return KnobSummary(low=low, high=high, log=knob.log, step=knob.step, whole=whole, when=knob.when)
