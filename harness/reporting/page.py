@@ -21,7 +21,11 @@ FONT = "ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica 
 def render(frames: Frames, sections: Sequence[Section]) -> str:
     """The HTML text. Every text is escaped by the templates; figures are data that page.js draws."""
     contents = [(section, content) for section in sections if (content := section.content(frames)) is not None]
-    drawn = {section.name: json.loads(c.figure.to_json()) for section, c in contents if c.figure is not None}
+    drawn = {
+        section.name: [{"name": name, **json.loads(figure.to_json())} for name, figure in content.figures.items()]
+        for section, content in contents
+        if content.figures
+    }
     template = _environment().get_template("page.html.j2")
     return template.render(
         study=frames.study,
@@ -53,10 +57,14 @@ def _template(text: str) -> Template:
 
 
 def _pieces(contents: Sequence[tuple[Section, Content]], place: str) -> Iterator[Mapping[str, object]]:
-    """Name, title and HTML of each section in this place; its template sees its context, and its figure's height."""
+    """Name, title and HTML of each section in this place; its template sees its context, and of its figures the height
+    and the names."""
     for section, content in contents:
         if section.place == place:
-            figure = {} if content.figure is None else {"height": content.figure.layout.height}
+            figure: dict[str, object] = {}
+            if content.figures:
+                height = max(each.layout.height for each in content.figures.values())
+                figure = {"height": height, "choices": list(content.figures)}
             html = _template(section.template).render(**content.context, **figure)
             yield {"name": section.name, "title": content.title or section.title, "html": Markup(html)}
 

@@ -82,9 +82,16 @@ class Frames:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Content:
-    context: Mapping[str, Any]  # the names that the section's template uses; `figure` is whether there is one
-    figure: go.Figure | None = None
+    context: Mapping[str, Any]  # the names that the section's template uses, beside `height` and `choices` of a figure
+    figure: go.Figure | Mapping[str, go.Figure] | None = None  # several: one is seen at a time, chosen by its name
     title: str = ""  # where it depends on the study
+
+    @property
+    def figures(self) -> Mapping[str, go.Figure]:
+        """By what each is called; a single one is called nothing."""
+        if self.figure is None:
+            return {}
+        return self.figure if isinstance(self.figure, Mapping) else {"": self.figure}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

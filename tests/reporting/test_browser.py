@@ -23,7 +23,7 @@ FLAGS = (
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the PATH")
 def test_a_browser_draws_all_figures_and_complains_of_nothing(synthetic: Any, tmp_path: Path) -> None:
-    synthetic.definition["sections"] = ["ladder", "curves", "controls", "against_cost", "guidance"]
+    synthetic.definition["sections"] = ["against_cost", "ladder", "curves", "controls", "guidance"]
     for steps, value in ((10, 0.06), (20, 0.05)):
         synthetic.store.put(score(synthetic.record("mqa", 0), value, steps))
     synthetic.write()
@@ -31,7 +31,7 @@ def test_a_browser_draws_all_figures_and_complains_of_nothing(synthetic: Any, tm
     assert complaints == []
     assert "data-error" not in dom
     drawn = re.findall(r'data-figure="(\w+)"[^>]*data-drawn="(light|dark)"', dom)
-    assert [name for name, _ in drawn] == ["ladder", "curves", "controls", "against_cost", "guidance"]
+    assert [name for name, _ in drawn] == ["against_cost", "ladder", "curves", "controls", "guidance"]
     assert dom.count('class="main-svg"') >= 5
     assert dom.count('class="point"') + dom.count('<path class="point"') > 60  # dots, ticks, bars
 

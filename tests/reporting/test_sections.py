@@ -50,7 +50,7 @@ def test_a_new_section_is_its_function_and_one_line(
     assert next(c["text"] for c in cells if c.get("id") == "count") == "7 <b>"  # and what it says is escaped
     assert [c["id"] for c in cells if c["tag"] == "section"] == ["toy", "provenance"]
     assert [c["data-figure"] for c in cells if "data-figure" in c] == ["toy"]
-    assert '"toy": {"data"' in page
+    assert '"toy": [{"name": "", "data"' in page
 
 
 def test_an_ablation_without_a_page_of_its_own_has_the_default_one(synthetic: Any, page_cells: Cells) -> None:

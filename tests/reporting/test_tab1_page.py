@@ -15,11 +15,14 @@ from harness.records.errors import UserError
 from harness.records.judging import GENERATED_PICTURES
 from harness.records.quantity import Counted
 from harness.records.sweep_summary import CandidateSummary, SweepSummary
-from harness.reporting.drawing import ORANGE, axis_of, label_sides
+from harness.reporting.drawing import ORANGE, axis_of, place_labels
 from harness.reporting.report import write_report
 from harness.reporting.section import Content
 from harness.reporting.sections import against_cost, beside, guidance
 from harness.reporting.sections import protocol as head
+from harness.reporting.sections.against_cost import BEST as BEST_POINTS
+from harness.reporting.sections.against_cost import FRONTS, PRINTED
+from harness.reporting.trade_off import LOOKS
 
 Cells = Callable[[str], list[dict[str, str]]]
 MARK = "\u2020"
@@ -48,6 +51,16 @@ def drawn(tab1: Tab1) -> Content:
     return content
 
 
+def traces(tab1: Tab1) -> list[Any]:
+    """Of the pictures of all costs."""
+    return [trace for figure in drawn(tab1).figures.values() for trace in figure.data]
+
+
+def shows_printed(content: Content) -> bool:
+    names = {trace.name for figure in content.figures.values() for trace in figure.data}
+    return LOOKS["printed"].legend in names
+
+
 def test_the_printed_numbers_on_the_page_are_those_of_the_file(tab1: Tab1, page_cells: Cells) -> None:
     cells = [c for c in page_cells(tab1.write()) if "data-published" in c]
     shown = {
@@ -72,7 +85,7 @@ def test_a_printed_number_that_is_not_known_stays_empty(tab1: Tab1, page_cells: 
         (c["data-subject"], c["data-published"]) for c in page_cells(page) if "data-published" in c
     }
     assert table_rows(page)["uvit_l", "printed"].count("<td></td>") == 2, "FID, and the latency that nobody printed"
-    assert "U-ViT-L" not in {text for trace in drawn(tab1).figure.data for text in trace.text or ()}  # type: ignore[union-attr]
+    assert not any("U-ViT-L" in text for trace in traces(tab1) for text in trace.text or ())
 
 
 def test_each_row_says_where_it_comes_from_and_ours_stand_below_the_printed_one(tab1: Tab1) -> None:
@@ -101,15 +114,16 @@ def test_our_numbers_are_the_means_over_the_seeds(tab1: Tab1, page_cells: Cells)
 
 
 def test_printed_points_are_hollow_and_never_joined_with_ours(tab1: Tab1) -> None:
-    figure = drawn(tab1).figure
-    printed = [trace for trace in figure.data if trace.name == "printed"]  # type: ignore[union-attr]
-    assert [trace.xaxis for trace in printed] == ["x", "x2"]
+    printed = [trace for trace in traces(tab1) if trace.name == LOOKS["printed"].legend]
+    assert list(drawn(tab1).figures) == ["Multiply-adds", "Parameters"]
     assert {(trace.marker.symbol, trace.marker.color) for trace in printed} == {("diamond-open", ORANGE)}
-    places = {text: (x, y) for text, x, y in zip(printed[0].text, printed[0].x, printed[0].y, strict=True)}
-    assert places["DiT-XL/2"] == (119e9, 2.27), "multiply-adds, in the unit of ours"
-    assert dict(zip(printed[1].text, printed[1].x, strict=True))["LDM-4"] == 400e6
+    macs, params = (
+        {text: (x, y) for text, x, y in zip(each.hovertext, each.x, each.y, strict=True)} for each in printed
+    )
+    assert next(at for text, at in macs.items() if "DiT-XL/2" in text) == (119e9, 2.27), "in the unit of ours"
+    assert next(at for text, at in params.items() if "LDM-4" in text)[0] == 400e6
     theirs = {(x, y) for trace in printed for x, y in zip(trace.x, trace.y, strict=True)}
-    lines = [trace for trace in figure.data if trace.mode == "lines"]  # type: ignore[union-attr]
+    lines = [trace for trace in traces(tab1) if trace.mode in ("lines", "lines+markers")]
     assert lines
     for line in lines:
         joined = set(zip(line.x, line.y, strict=True))
@@ -131,7 +145,7 @@ def test_each_front_is_what_no_other_of_its_kind_beats(tab1: Tab1) -> None:
 def test_another_score_shares_no_axis_with_a_printed_one(tab1: Tab1) -> None:
     tab1 = build(tab1.path.parent / "laptop", label=LAPTOP["label"])
     content = drawn(tab1)
-    assert "printed" not in {trace.name for trace in content.figure.data}  # type: ignore[union-attr]
+    assert not shows_printed(content)
     assert content.context["apart"] == "their FID is not FD-EffLite0@64, N=512"
     page = tab1.write()
     assert "The printed networks are in the table alone: their FID is not FD-EffLite0@64, N=512" in page
@@ -146,7 +160,7 @@ def test_a_score_of_fewer_samples_shares_no_axis_with_the_printed_one(tab1: Tab1
             few = fid(4.0, label="FID, N=5000", samples=5_000)
             tab1.store.put(replace(trial, quantities={**trial.quantities, "fd": few}))
     content = drawn(tab1)
-    assert "printed" not in {trace.name for trace in content.figure.data}  # type: ignore[union-attr]
+    assert not shows_printed(content)
     assert content.context["apart"] == "their FID is of 50,000 samples, ours of 5000"
 
 
@@ -241,8 +255,8 @@ def test_best_points_of_one_grid_have_a_front_and_else_the_page_says_that_ours_i
     front, said = fronts()
     assert front == {"the efficient UNet, seed 0, best of 6", "thin SDXL, seed 0, best of 6"}
     assert said == f"{fixed}; the front of best points is of one sweep a network, each over the same 6 points."
-    names = {trace.name for trace in drawn(tab1).figure.data}  # type: ignore[union-attr]
-    assert {"front, best", "front, printed"} <= names
+    names = {trace.name for trace in traces(tab1)}
+    assert {FRONTS[BEST_POINTS][0], FRONTS[PRINTED][0]} <= names
     longer = {**tab1.manifest.protocol, "recipe": {**tab1.manifest.protocol["recipe"], "steps": 2_000_000}}
     tab1.store.put(replace(tab1.record("uvit_h"), protocol=longer))
     assert fronts()[0] == set(), "one was trained otherwise"
@@ -250,7 +264,7 @@ def test_best_points_of_one_grid_have_a_front_and_else_the_page_says_that_ours_i
 
 def test_at_laptop_size_nothing_printed_is_drawn_whatever_the_score_is_called(tab1: Tab1) -> None:
     tab1.definition |= {"scale": "laptop", "claims": []}
-    assert "printed" not in {trace.name for trace in drawn(tab1).figure.data}  # type: ignore[union-attr]
+    assert not shows_printed(drawn(tab1))
 
 
 def test_the_best_of_a_sweep_says_from_how_many_and_is_marked_as_of_another_protocol(tab1: Tab1) -> None:
@@ -405,7 +419,7 @@ def test_a_page_of_which_nothing_has_run_has_the_printed_rows_and_says_how_to_go
     page = tab1.write()
     assert "harness evaluate KEY --guidance" in page
     assert "not measured" in table_rows(page)["dit_xl_2", "study"]
-    assert {trace.name for trace in drawn(tab1).figure.data} == {"printed", "front, printed"}  # type: ignore[union-attr]
+    assert {trace.name for trace in traces(tab1)} == {LOOKS["printed"].legend, FRONTS[PRINTED][0]}
 
 
 def test_the_sections_stand_on_a_search_s_page_too(tab1: Tab1) -> None:
@@ -451,18 +465,28 @@ def test_each_network_of_the_study_of_tab_1_has_a_printed_row() -> None:
 
 def test_labels_are_placed_where_they_cover_nothing() -> None:
     marks = [(100.0, 100.0), (104.0, 100.0), (290.0, 100.0)]
-    sides = label_sides(marks, ["left one", "right one", "at the border"], 300, 200)
-    assert len({sides[0], sides[1]}) == 2
-    assert sides[2].endswith("left")
-    assert label_sides(marks[:1], ["alone"], 300, 200) == ["middle right"]
+    placed = place_labels(marks, [("left one", "1"), ("right one", "2"), ("at the border", "3")], 300, 200)
+    assert [text for text, _ in placed] == ["left one", "right one", "at the border"]
+    assert placed[0][1] != placed[1][1]
+    assert placed[2][1].endswith("left")
+    assert place_labels(marks[:1], [("alone", "")], 300, 200) == [("alone", "middle right")]
+
+
+def test_a_label_that_would_lie_over_others_is_the_short_one() -> None:
+    crowd = [(100.0 + 9 * at, 100.0 + 3 * at) for at in range(9)]
+    texts = [(f"a long name of number {at}", f"{at}") for at in range(9)]
+    placed = [text for text, _ in place_labels(crowd, texts, 300, 200)]
+    assert any(text == short for text, (_, short) in zip(placed, texts, strict=True))
+    assert [text for text, _ in place_labels(crowd[:1], texts[:1], 300, 200)] == [texts[0][0]]
 
 
 def test_an_axis_is_logarithmic_beyond_a_decade_and_has_room() -> None:
     linear, log = axis_of([2.0, 4.0]), axis_of([1.0, 100.0])
-    assert (linear.low, linear.high, linear.log) == pytest.approx((1.68, 4.32, False))
-    assert (log.low, log.high, log.log) == pytest.approx((-0.32, 2.32, True))
+    assert (linear.low, linear.high) == pytest.approx((1.68, 4.32))
+    assert (linear.scale, log.scale) == ("linear", "log")
+    assert (log.low, log.high) == pytest.approx((-0.32, 2.32))
     assert log.share(10.0) == pytest.approx(0.5)
-    assert not axis_of([-0.01, 5.0]).log
+    assert axis_of([-0.01, 5.0]).scale == "linear"
     for value in (0.0, 3.0):  # a single point
         assert axis_of([value]).share(value) == pytest.approx(0.5)
 

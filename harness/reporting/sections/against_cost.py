@@ -1,80 +1,45 @@
 """The page's score against each cost: who is better for as much. Ours and the printed networks each with a front."""
 
-import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from harness.records.better import front_of
 from harness.records.quantities import more_is_better
-from harness.reporting.cells import interval, names_of
+from harness.reporting.cells import heads, interval, names_of
 from harness.reporting.definition import Column
-from harness.reporting.drawing import BLUE, GREY, ORANGE, PURPLE, axis_of, headed, label_sides, wrapped
+from harness.reporting.drawing import BLUE, GREEN, GREY, INK_GREY, ORANGE
 from harness.reporting.entries import Entry, column_basis, cost_columns, entries, score_column, why_apart
-from harness.reporting.format import inside, listed
+from harness.reporting.format import inside, listed, number
 from harness.reporting.section import Content, Frames, Section
+from harness.reporting.trade_off import Amount, Arrow, Front, Level, Measure, Point, trade_off_figure
 
 TEMPLATE = """
 {% from "macros.html.j2" import drawing %}
-<p>{{ score }} against {{ costs }}: towards the {{ "upper" if more else "lower" }} left is better.
-{% if "printed" in drawn %}What is printed comes from other trainings, each under its own paper's protocol: it stands
-beside ours, and is joined with none of them.
-{% elif apart %}The printed networks are in the table alone: {{ apart }}, so the two share no axis.{% endif %}</p>
-{{ drawing("against_cost", height, "The score of every network against its costs; the table has the same numbers") }}
-<ul class="legend">
-{% if "study" in drawn %}
-<li><svg viewBox="0 0 30 14" aria-hidden="true"><path d="M1 7h28" stroke="#2f86c1" stroke-dasharray="2 2"/><circle
-cx="15" cy="7" r="5" class="s-measured"/></svg>ours: mean, with the range of the seeds; dotted: no other of ours is
-better in both</li>
-{% endif %}
-{% if "predicted" in drawn %}
-<li><svg viewBox="0 0 30 14" aria-hidden="true"><circle cx="15" cy="7" r="5" class="s-predicted"/></svg>its cost is
-predicted, not measured</li>
-{% endif %}
-{% if "best" in drawn %}
-<li><svg viewBox="0 0 30 14" aria-hidden="true"><rect x="10" y="2" width="10" height="10" fill="none" stroke="#2f86c1"
-stroke-width="2"/></svg>&dagger; best point of a score sweep: flattered by the choice
-{%- if "best" in ranked %}; dashed: no other best point of such a sweep is better in both{% else %}, and on no front
-{%- endif %}</li>
-{% endif %}
-{% if "beaten" in drawn %}
-<li><svg viewBox="0 0 30 14" aria-hidden="true"><circle cx="15" cy="7" r="5" class="s-beaten"/></svg>grey: beaten by a
-control that needs no training, so not ranked</li>
-{% endif %}
-{% if "other" in drawn %}
-<li><svg viewBox="0 0 30 14" aria-hidden="true"><circle cx="15" cy="7" r="5" fill="none" stroke="#2f86c1"
-stroke-width="2"/></svg>&dagger; of another protocol than this page's: does not compare</li>
-{% endif %}
+{{ drawing("against_cost", height, alt, choices, "Cost") }}
 {% if "printed" in drawn %}
-<li><svg viewBox="0 0 30 14" aria-hidden="true"><path d="M1 7h28" stroke="#d9730d" stroke-dasharray="2 2"/><path
-d="M15 1l6 6-6 6-6-6z" class="s-published"/></svg>printed; dotted: no other printed one is better in both</li>
+<p class="scale">What is printed comes from other trainings, each under its own paper's protocol: it stands beside ours,
+and is joined with none of them.</p>
+{% elif apart %}
+<p class="scale">The printed networks are in the table alone: {{ apart }}, so the two share no axis.</p>
 {% endif %}
-</ul>
 {% if guided %}<p class="scale">{{ guided }}</p>{% endif %}
 {% if elsewhere %}<p class="scale">Not drawn, since their scores are not this one: {{ elsewhere }}.</p>{% endif %}
 {% if missing %}<p class="scale">Not drawn, without a number on one of the axes: {{ missing }}.</p>{% endif %}
 """
 Look = Literal["printed", "other", "beaten", "best", "predicted", "study"]
-HEIGHT, WIDTH = 440, 960  # px; the width at which a page begins to scroll
-MARGIN = {"l": 64, "r": 16, "t": 16, "b": 56}
-GAP = 0.06  # between panels, as a share of the width
-LOOKS: Mapping[Look, Mapping[str, Any]] = {
-    "printed": {"color": ORANGE, "symbol": "diamond-open", "size": 11, "line": {"width": 2}},
-    "other": {"color": BLUE, "symbol": "circle-open", "size": 10, "line": {"width": 2}},
-    "beaten": {"color": GREY, "symbol": "circle", "size": 9},
-    "best": {"color": BLUE, "symbol": "square-open", "size": 10, "line": {"width": 2}},
-    "predicted": {"color": PURPLE, "symbol": "circle-open", "size": 10, "line": {"width": 2}},
-    "study": {"color": BLUE, "symbol": "circle", "size": 10},
-}
-"""Drawn in this order, the last on top."""
-
-
+FLOOR = "floor"
+"""The control that is real pictures."""
 RANKED: tuple[Look, ...] = ("study", "predicted")
 BEST: tuple[Look, ...] = ("best",)
 PRINTED: tuple[Look, ...] = ("printed",)
+FRONTS: Mapping[tuple[Look, ...], tuple[str, str, str]] = {
+    PRINTED: ("front of the printed: no other is better in both", ORANGE, "dot"),
+    BEST: ("front of the best points", BLUE, "dash"),
+    RANKED: ("front of the means: no other is better in both", BLUE, "dot"),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,16 +52,15 @@ class Mark:
     x_kind: str  # how its cost is known: counted, measured, predicted, printed
     x: float
     y: float
-    low: float | None = None  # of y
-    high: float | None = None
+    x_ends: tuple[float | None, float | None] = (None, None)
+    y_ends: tuple[float | None, float | None] = (None, None)
     on_front: bool = False  # of the printed networks, of ours, or of the best points of our sweeps
+    rung: str = ""  # of a subject's own scores its name, which arrows go by
 
     @property
     def label(self) -> str:
-        """In lines, with the mark of another protocol."""
-        name, best, tried = html.escape(self.title).partition(", best of")
-        mark = " \u2020" if self.look in ("other", "best") else ""
-        return f"{name}{'<br>best of' if best else ''}{tried}{mark}"
+        """With the mark of another protocol."""
+        return self.title + (" \u2020" if self.look in ("other", "best") else "")
 
 
 def content(frames: Frames) -> Content | None:
@@ -104,25 +68,19 @@ def content(frames: Frames) -> Content | None:
     marks = [] if score is None else cost_marks(frames)
     if score is None or not marks:
         return None
-    looks, apart = {mark.look for mark in marks}, why_apart(frames, score)
-    drawn, rows = {(mark.title, mark.look == "printed") for mark in marks}, entries(frames)
+    apart, rows = why_apart(frames, score), entries(frames)
+    drawn = {(mark.title, mark.look == "printed") for mark in marks}
     elsewhere = [each for each in rows if score.quantity in each.elsewhere]
     expected = [each for each in rows if each not in elsewhere and (not apart or each.source != "printed")]
-    basis = column_basis(rows, score, frames)
-    name = (basis.label if basis is not None else "") or names_of(frames.shown).get(score.quantity, score.title)
     context = {
-        "score": score.title,
-        "costs": listed([inside(column.title) for column in costs]),
-        "more": more_is_better(score.quantity),
-        "drawn": looks,
+        "alt": _alt(marks, score, costs, frames),
+        "drawn": {mark.look for mark in marks},
         "apart": apart if frames.published.rows else "",
-        "ranked": {mark.look for mark in marks if mark.on_front},
         "guided": _guided(frames, marks, rows, score),
         "elsewhere": "; ".join(f"{each.title} ({each.elsewhere[score.quantity]})" for each in elsewhere),
         "missing": "; ".join(e.title for e in expected if (e.title, e.source == "printed") not in drawn),
     }
-    titles = {column.quantity: _axis_title(column, frames) for column in costs}
-    return Content(context=context, figure=cost_figure(marks, titles, name))
+    return Content(context=context, figure=cost_figures(marks, frames, score))
 
 
 def cost_marks(frames: Frames) -> list[Mark]:
@@ -195,13 +153,13 @@ def _own(entry: Entry, cost: Column, score: Column, frames: Frames) -> Mark | No
     x, y, known = entry.value(cost), entry.value(score), entry.estimates.get(cost.quantity)
     if x is None or y is None or known is None:
         return None
-    if (reading := entry.readings.get(score.quantity)) is not None:
-        low, high = reading.low, reading.high
-    else:
-        low, high = interval(entry.estimates[score.quantity], score)
-    look = _look(entry, known.kind, frames)
+    reading = entry.readings.get(score.quantity)
+    ends = interval(entry.estimates[score.quantity], score) if reading is None else (reading.low, reading.high)
+    if reading is None and ends == (None, None):  # one seed: what its images make of it
+        ends = entry.estimates[score.quantity].low, entry.estimates[score.quantity].high
     return Mark(
-        cost=cost.quantity, title=entry.title, look=look, x_kind=known.kind, x=x, y=y, low=low, high=high
+        cost=cost.quantity, title=entry.title, look=_look(entry, known.kind, frames), x_kind=known.kind, x=x, y=y,
+        x_ends=(known.low, known.high), y_ends=ends, rung=entry.name if entry.source == "study" else "",
     )  # fmt: skip
 
 
@@ -215,72 +173,120 @@ def _look(entry: Entry, x_kind: str, frames: Frames) -> Look:
     return "predicted" if x_kind == "predicted" else "study"
 
 
-def cost_figure(marks: Sequence[Mark], titles: Mapping[str, str], score: str) -> go.Figure:
-    """A panel a cost, in the order of `titles`, the score upwards in all of them."""
-    panels = [cost for cost in titles if any(mark.cost == cost for mark in marks)]
-    figure = make_subplots(rows=1, cols=len(panels), shared_yaxes=True, horizontal_spacing=GAP)
-    upright = axis_of([value for mark in marks for value in (mark.y, mark.low, mark.high) if value is not None])
-    width = (WIDTH - MARGIN["l"] - MARGIN["r"]) * (1 - GAP * (len(panels) - 1)) / len(panels)
-    height = HEIGHT - MARGIN["t"] - MARGIN["b"]
-    for index, cost in enumerate(panels, start=1):
-        chosen = [mark for mark in marks if mark.cost == cost]
-        level = axis_of([mark.x for mark in chosen])
-        places = [(level.share(mark.x) * width, upright.share(mark.y) * height) for mark in chosen]
-        bars = [
-            (x - 3, x + 3, upright.share(mark.low) * height, upright.share(mark.high) * height)
-            for (x, _), mark in zip(places, chosen, strict=True)
-            if mark.low is not None and mark.high is not None
-        ]
-        sides = label_sides(places, [mark.label for mark in chosen], width, height, bars)
-        _panel(figure, list(zip(chosen, sides, strict=True)), index)
-        title = {"text": titles[cost], "standoff": 8}
-        figure.update_xaxes(title=title, tickformat="~s", nticks=6, col=index, **level.layout)
-    figure.update_yaxes(title={"text": wrapped(score, 44), "standoff": 6}, col=1)
-    figure.update_yaxes(**upright.layout)
-    figure.update_layout(height=HEIGHT, margin=MARGIN, showlegend=False)
-    return headed(figure)
+def cost_figures(marks: Sequence[Mark], frames: Frames, score: Column) -> dict[str, go.Figure]:
+    """A picture a cost, by what the cost is called; latency first."""
+    basis = column_basis(entries(frames), score, frames)
+    name = (basis.label if basis is not None else "") or names_of(frames.shown).get(score.quantity, score.title)
+    measure = Measure(title=name, more_is_better=more_is_better(score.quantity))
+    figures = {}
+    for column in sorted(cost_columns(frames), key=lambda column: column.spread != "instrument"):
+        if chosen := [mark for mark in marks if mark.cost == column.quantity]:
+            figures[frames.title(column.quantity)] = trade_off_figure(
+                _points(chosen, frames),
+                cost=Measure(title=_axis_title(column, {mark.x_kind for mark in chosen}, frames)),
+                score=measure,
+                arrows=list(_arrows(score, frames)),
+                fronts=list(_fronts(chosen)),
+                levels=list(_levels(score, frames)),
+            )
+    return figures
 
 
-def _panel(figure: go.Figure, placed: Sequence[tuple[Mark, str]], index: int) -> None:
-    """The fronts, and above them the marks with their labels, kind by kind."""
-    for together, dash in ((PRINTED, "dot"), (BEST, "dash"), (RANKED, "dot")):
-        front = sorted((mark.x, mark.y) for mark, _ in placed if mark.on_front and mark.look in together)
-        if len(front) > 1:
-            line = {"color": LOOKS[together[0]]["color"], "width": 1.2, "dash": dash}
-            xs, ys = zip(*front, strict=True)
-            figure.add_trace(
-                go.Scatter(x=xs, y=ys, mode="lines", line=line, hoverinfo="skip", name=f"front, {together[0]}"),
-                row=1, col=index,
-            )  # fmt: skip
-    for name, look in LOOKS.items():
-        if chosen := [pair for pair in placed if pair[0].look == name]:
-            figure.add_trace(_trace(chosen, look), row=1, col=index)
+def _points(marks: Sequence[Mark], frames: Frames) -> list[Point]:
+    numbers = {name: head.number for name, head in heads(frames).items()}
+    return [
+        Point(
+            name=_name(mark),
+            label=" ".join(filter(None, [numbers.get(mark.rung, ""), mark.label])),
+            short=numbers.get(mark.rung, ""),
+            look=mark.look,
+            x=Amount(value=mark.x, low=mark.x_ends[0], high=mark.x_ends[1]),
+            y=Amount(value=mark.y, low=mark.y_ends[0], high=mark.y_ends[1]),
+            hover=_hover(mark, frames),
+            opens=f"rung-{mark.rung}" if mark.rung else "",
+        )
+        for mark in marks
+    ]
 
 
-def _trace(placed: Sequence[tuple[Mark, str]], look: Mapping[str, Any]) -> go.Scatter:
-    marks = [mark for mark, _ in placed]
-    above = [0.0 if mark.high is None else mark.high - mark.y for mark in marks]
-    below = [0.0 if mark.low is None else mark.y - mark.low for mark in marks]
-    errors = {"type": "data", "array": above, "arrayminus": below, "color": look["color"], "thickness": 1.2, "width": 3}
-    return go.Scatter(
-        x=[mark.x for mark in marks],
-        y=[mark.y for mark in marks],
-        name=marks[0].look,
-        mode="markers+text",
-        marker=look,
-        error_y=errors if any([*above, *below]) else None,
-        text=[mark.label for mark in marks],
-        textposition=[side for _, side in placed],
-        textfont={"size": 10.5, "color": look["color"]},
-        hovertext=[mark.label for mark in marks],
-        hoverinfo="text+x+y",
-    )
+def _name(mark: Mark) -> str:
+    return mark.rung or f"{mark.look}, {mark.title}"
 
 
-def _axis_title(column: Column, frames: Frames) -> str:
+def _hover(mark: Mark, frames: Frames) -> str:
+    cost = f"{frames.title(mark.cost)}: {frames.text(mark.cost, mark.x)} ({mark.x_kind})"
+    low, high = mark.x_ends
+    if low is not None and high is not None:
+        cost += f", {number(float(low))} to {number(float(high))}"
+    score = f"{number(mark.y)}"
+    low, high = mark.y_ends
+    if low is not None and high is not None:
+        score += f", {number(float(low))} to {number(float(high))}"
+    return f"{mark.label}\n{score}\n{cost}"
+
+
+def _arrows(score: Column, frames: Frames) -> Iterable[Arrow]:
+    """From the rung that each changes; solid where a test tells the two scores apart. A factorial has none: there every
+    combination differs from every other."""
+    if any(one.levels for one in frames.study.subjects):
+        return
+    told = {
+        claim.rung
+        for claim in frames.claims
+        if claim.rule.quantity == score.quantity and (claim.finding.lower or claim.finding.higher)
+    }
+    for one in frames.study.subjects:
+        if one.against is None or {one.name, one.against} & set(frames.checks.beaten):
+            continue
+        if one.name in told:
+            yield Arrow(start=one.against, end=one.name, legend="a change; its score is told apart", color=INK_GREY)
+        else:
+            legend = "a change; its score is not told apart"
+            yield Arrow(start=one.against, end=one.name, legend=legend, color=GREY, dash="dot")
+
+
+def _fronts(marks: Sequence[Mark]) -> Iterable[Front]:
+    for looks, (legend, color, dash) in FRONTS.items():
+        names = [_name(mark) for mark in marks if mark.on_front and mark.look in looks]
+        if names:
+            yield Front(names=names, legend=legend, color=color, dash=dash)
+
+
+def _levels(score: Column, frames: Frames) -> Iterable[Level]:
+    """What real pictures reach, and the best that needs no training."""
+    values = {row.subject: row.value for row in frames.control_readings if row.quantity == score.quantity}
+    if (floor := values.get(FLOOR)) is not None:
+        yield Level(value=floor, legend="real pictures (the floor)", color=GREEN)
+    bars = [bar for bar in frames.checks.bars if bar.quantity == score.quantity and bar.value is not None]
+    if bars:
+        best = (max if more_is_better(score.quantity) else min)(bars, key=lambda bar: bar.value or 0.0)
+        yield Level(value=best.value or 0.0, legend=f"{best.name}: no training")
+
+
+def _alt(marks: Sequence[Mark], score: Column, costs: Sequence[Column], frames: Frames) -> str:
+    """The picture in words."""
+    own = list(dict.fromkeys(mark.title for mark in marks if mark.look in RANKED))
+    way = "more" if more_is_better(score.quantity) else "less"
+    text = f"{score.title} of {len(own)} networks against {listed([inside(column.title) for column in costs], 'or')}; "
+    text += f"{way} {score.title} is better, less cost is better."
+    ranked = [mark for mark in marks if mark.look in RANKED]
+    if ranked:
+        best = (max if more_is_better(score.quantity) else min)(ranked, key=lambda mark: mark.y)
+        text += f" The best mean is {number(best.y)}, {best.title}."
+    for cost in dict.fromkeys(mark.cost for mark in marks):
+        front = [mark.title for mark in marks if mark.cost == cost and mark.on_front and mark.look in RANKED]
+        if front:
+            text += f" On the front of {inside(frames.title(cost))}: {listed(front)}."
+    return text
+
+
+def _axis_title(column: Column, kinds: set[str], frames: Frames) -> str:
+    """`Latency on iPhone of the twin (ms, predicted)`."""
     example = frames.examples.get(column.quantity)
-    unit = "" if example is None or example.kind == "counted" or example.unit in ("", "1") else f" ({example.unit})"
-    return html.escape(frames.title(column.quantity) + unit)
+    unit = "" if example is None or example.kind == "counted" or example.unit in ("", "1") else example.unit
+    how = [kind for kind in ("predicted", "measured") if kind in kinds and column.spread == "instrument"]
+    words = ", ".join(filter(None, [unit, " and ".join(how)]))
+    return frames.title(column.quantity) + (f" ({words})" if words else "")
 
 
-SECTION = Section(name="against_cost", title="Against cost", template=TEMPLATE, content=content)
+SECTION = Section(name="against_cost", title="Score against cost", template=TEMPLATE, content=content, place="header")
