@@ -16,7 +16,8 @@ class OwnAutoencoderConfig(ArchitectureConfig):
     it."""
 
     decoder: DecoderConfig
-    """The encoder has the same blocks in reverse, and a strided convolution where the decoder has an upsampling one."""
+    """The encoder has the same blocks in reverse, and a strided convolution where the decoder has an upsampling layer,
+    of whatever kind."""
     kind: Literal["autoencoder"] = "autoencoder"
 
     @property

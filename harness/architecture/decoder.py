@@ -6,11 +6,11 @@ from typing import Literal
 
 from harness.architecture.family import ArchitectureConfig, identity_without
 from harness.architecture.kinds import kind_of
-from harness.architecture.knobs import Convolution, MapNorm
+from harness.architecture.knobs import Convolution, MapNorm, Nearest, Upsampling
 from harness.architecture.plan import decoder_plan
 from harness.architecture.rules import KERNELS, SIZES, Rule, check, groups_left_over, not_whole_inside
 from harness.architecture.sizes import SIZE
-from harness.records.plain import Plain
+from harness.records.plain import IDENTITY_UNLESS_DEFAULT, Plain
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +55,8 @@ class DecoderConfig(ArchitectureConfig):
     width_change: Literal["shortcut", "upsampling"]
     """Where channels change between stages: in the next stage's first block, whose shortcut is then a 1 x 1
     convolution; or in the upsampling layer between them, so that no block needs one."""
+    upsample: Upsampling = field(default=Nearest(), metadata=IDENTITY_UNLESS_DEFAULT)
+    """Between stages."""
     norm: MapNorm
     """Wherever something normalises."""
     norm_out: bool
@@ -70,10 +72,13 @@ class DecoderConfig(ArchitectureConfig):
         return int(2 ** (len(self.stages) - 1))
 
     def canonical(self) -> Plain:
-        """Where nothing normalises, the kind of norm says nothing; where all widths are equal, what changes them."""
+        """Where nothing normalises, the kind of norm says nothing; where all widths are equal, what changes them; where
+        there is one stage, how stages grow."""
         idle = set() if any(True for _ in _normed_widths(self)) else {"norm"}
         if len({stage.channels for stage in self.stages}) == 1:
             idle.add("width_change")
+        if len(self.stages) == 1:
+            idle.add("upsample")
         widths = ((block.c_in, block.c_out) for block in decoder_plan(self).blocks())
         convolution = identity_without(self.convolution, self.convolution.idle(widths))
         return identity_without(self, idle) | {"convolution": convolution}

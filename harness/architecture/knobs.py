@@ -1,4 +1,4 @@
-"""The design choices that have kinds: convolution, attention, feed-forward, norms, positions, blocks.
+"""The design choices that have kinds: convolution, resampling, attention, feed-forward, norms, positions, blocks.
 
 Every knob's docstring says what its builder is called with; every kind's says what it is.
 """
@@ -69,6 +69,52 @@ class Separable(Convolution):
 
     def idle(self, widths: Iterable[tuple[int, int]]) -> set[str]:
         return {"relative_to"} if all(c_in <= c_out for c_in, c_out in widths) else set()
+
+
+class Upsampling:
+    """How a feature map's sides are doubled between stages. Builder: (spec, Convolution, c_in, c_out) -> module."""
+
+    __slots__ = ()
+    forms: ClassVar[dict[str, type]] = {}
+
+
+@kind_of(Upsampling, built_by="harness.models.resampling:NearestUpsample")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Nearest(Upsampling):
+    """Every pixel becomes four, then a convolution."""
+
+    kind: Literal["nearest"] = "nearest"
+
+
+@kind_of(Upsampling, built_by="harness.models.resampling:PixelShuffleUpsample")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PixelShuffle(Upsampling):
+    """A convolution makes four times the channels, which become a pixel's four (Shi et al. 2016, arXiv 1609.05158)."""
+
+    kind: Literal["pixel_shuffle"] = "pixel_shuffle"
+
+
+class Downsampling:
+    """How a feature map's sides are halved between stages. Builder: (spec, Convolution, c_in, c_out) -> module."""
+
+    __slots__ = ()
+    forms: ClassVar[dict[str, type]] = {}
+
+
+@kind_of(Downsampling, built_by="harness.models.resampling:strided")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Strided(Downsampling):
+    """A convolution with stride 2."""
+
+    kind: Literal["strided"] = "strided"
+
+
+@kind_of(Downsampling, built_by="harness.models.resampling:PixelUnshuffleDownsample")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PixelUnshuffle(Downsampling):
+    """Four pixels become one of four times the channels, then a convolution."""
+
+    kind: Literal["pixel_unshuffle"] = "pixel_unshuffle"
 
 
 class Attention:

@@ -10,16 +10,20 @@ from harness.architecture.knobs import (
     Attention,
     Block,
     Convolution,
+    Downsampling,
     FeedForward,
     MapNorm,
+    Nearest,
     Position,
     ResidualTransformerConfig,
+    Strided,
     TransformerBlockConfig,
+    Upsampling,
     VectorNorm,
 )
 from harness.architecture.plan import unet_plan
 from harness.architecture.sizes import SIZE
-from harness.records.plain import Plain
+from harness.records.plain import IDENTITY_UNLESS_DEFAULT, Plain
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +54,10 @@ class UNetConfig(Denoiser):
     middle: Block | None
     """At the lowest resolution: one block; if a transformer follows it, a residual block behind that."""
     convolution: Convolution
+    downsample: Downsampling = field(default=Strided(), metadata=IDENTITY_UNLESS_DEFAULT)
+    """Between stages, on the way down."""
+    upsample: Upsampling = field(default=Nearest(), metadata=IDENTITY_UNLESS_DEFAULT)
+    """Between stages, on the way up."""
     norm: MapNorm
     """Of feature maps: in residual blocks, before transformers, before the output."""
     token_norm: VectorNorm

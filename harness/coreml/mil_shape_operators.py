@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from harness.coreml.mil_operators import Values, ints, operator
 from harness.records.errors import UserError
@@ -79,6 +80,18 @@ def slice_by_index(
             for i, step in enumerate(steps)
         )
     ]
+
+
+@operator
+def pixel_shuffle(x: Tensor, upscale_factor: Tensor) -> Tensor:
+    """(B, C r^2, H, W) -> (B, C, r H, r W)"""
+    return F.pixel_shuffle(x, int(upscale_factor))
+
+
+@operator
+def pixel_unshuffle(x: Tensor, downscale_factor: Tensor) -> Tensor:
+    """(B, C, r H, r W) -> (B, C r^2, H, W)"""
+    return F.pixel_unshuffle(x, int(downscale_factor))
 
 
 @operator

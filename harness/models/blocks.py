@@ -1,4 +1,4 @@
-"""What a UNet's stages consist of besides transformers: convolutions, the residual block, the upsampling layer."""
+"""What a UNet's stages consist of besides transformers: convolutions and the residual block."""
 
 from collections import OrderedDict
 from typing import Any, NamedTuple
@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.architecture.kinds import builder_of
-from harness.architecture.knobs import Convolution
 from harness.architecture.unet import UNetConfig
 
 
@@ -41,18 +40,6 @@ class ResidualBlock(nn.Module):
         h = h + self.time(condition.time)[:, :, None, None]
         h = self.conv2(F.silu(self.norm2(h)))
         out: Tensor = self.shortcut(x) + h
-        return out
-
-
-class Upsample(nn.Module):
-    """Every pixel becomes four, then a convolution. (B, c_in, H, W) -> (B, c_out, 2H, 2W)"""
-
-    def __init__(self, convolution: Convolution, c_in: int, c_out: int) -> None:
-        super().__init__()
-        self.conv = builder_of(convolution)(convolution, c_in, c_out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         return out
 
 

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from harness.architecture.decoder import DecoderConfig
 from harness.architecture.kinds import builder_of
 from harness.architecture.plan import DecoderBlockPlan, DecoderStagePlan, decoder_plan
-from harness.models.blocks import Upsample
 
 NORM_EPS = 1e-6
 
@@ -64,7 +63,8 @@ class DecoderUpBlocks(nn.Module):
         self.upsample: nn.Module = nn.Identity()
         if stage.upsample_to is not None:
             convolution = config.convolution.for_resampling("up")
-            self.upsample = Upsample(convolution, stage.channels, stage.upsample_to)
+            upsample = builder_of(config.upsample)
+            self.upsample = upsample(config.upsample, convolution, stage.channels, stage.upsample_to)
 
     def forward(self, x: Tensor) -> Tensor:
         for block in self.block:

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from harness.architecture.kinds import builder_of
 from harness.architecture.plan import BlockPlan, StagePlan, unet_plan
 from harness.architecture.unet import UNetConfig
-from harness.models.blocks import Condition, Upsample
+from harness.models.blocks import Condition
 from harness.models.embeddings import TimeEmbedding
 from harness.records.errors import UserError
 
@@ -96,8 +96,10 @@ class DownBlocks(Blocks):
 
     def __init__(self, config: UNetConfig, stage: StagePlan) -> None:
         super().__init__(config, stage.blocks)
-        conv, channels = stage.resample, stage.channels
-        self.downsample = nn.Identity() if conv is None else builder_of(conv)(conv, channels, channels, 2)
+        conv, channels, downsample = stage.resample, stage.channels, builder_of(config.downsample)
+        self.downsample = (
+            nn.Identity() if conv is None else downsample(config.downsample, conv, channels, channels)
+        )
 
     def forward(self, x: Tensor, condition: Condition) -> tuple[Tensor, list[Tensor]]:
         """What the stage below starts from, and this stage's skips, oldest first: its input, every block's output."""
@@ -126,8 +128,8 @@ class UpBlocks(Blocks):
 
     def __init__(self, config: UNetConfig, stage: StagePlan) -> None:
         super().__init__(config, stage.blocks)
-        conv, channels = stage.resample, stage.channels
-        self.upsample = nn.Identity() if conv is None else Upsample(conv, channels, channels)
+        conv, channels, upsample = stage.resample, stage.channels, builder_of(config.upsample)
+        self.upsample = nn.Identity() if conv is None else upsample(config.upsample, conv, channels, channels)
 
     def forward(self, x: Tensor, skips: list[Tensor], condition: Condition) -> Tensor:
         for index in range(len(self.block)):

@@ -67,6 +67,8 @@ def test_every_leaf_that_matters_is_in_the_fingerprint():
         "stages.0.block.projections": True,
         "convolution.relative_to": "output",
         "convolution.resampling": "both",
+        "upsample": "pixel_shuffle",
+        "downsample": "pixel_unshuffle",
         "norm": "rms",
         "token_norm": "rms",
         "head_dim": 32,

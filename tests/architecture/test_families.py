@@ -108,7 +108,7 @@ def test_the_decoders_search_space_holds_the_tiny_decoder():
     chosen = {
         "attention": False, "norm": "middle", "width_0": 224, "width_1": 192, "width_2": 160, "width_3": 128,
         "convolution": "separable", "expansion": 1.5, "separable_upsampling": "up", "blocks_0": 3, "blocks_1": 3,
-        "blocks_2": 2, "blocks_3": 2, "width_change": "upsampling",
+        "blocks_2": 2, "blocks_3": 2, "width_change": "upsampling", "upsample": "nearest",
     }  # fmt: skip
     assert set(chosen) == set(decoders.knobs)
     assert all(value in decoders.knobs[name].values() for name, value in chosen.items())

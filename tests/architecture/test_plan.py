@@ -17,6 +17,7 @@ EDITS = (
     {"stages.*.up_blocks": 3, "stages.1.down_blocks": 2},
     {"stages.0.block": {"kind": "transformer", "projections": False}},
     {"convolution": {"kind": "separable", "resampling": "both"}},
+    {"upsample": "pixel_shuffle", "downsample": "pixel_unshuffle"},
 )
 
 

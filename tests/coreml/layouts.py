@@ -30,6 +30,7 @@ KNOBS = {
     "rope alone": {"position": "rope_2d"},
     "transformer with linears": {"stages.0.block": {"kind": "transformer", "depth": 1}},
     "no middle": {"middle": None},
+    "shuffled": {"upsample": "pixel_shuffle", "downsample": "pixel_unshuffle"},
 }
 
 

@@ -107,6 +107,14 @@ CASES = {
                                     end_mask=[False, True, True, False], squeeze_mask=[True, False, False, True]),
         lambda x: x[1, :, :, -1],
     ),
+    "pixel_shuffle": (
+        lambda x: mb.pixel_shuffle(x=mb.concat(values=(x, x), axis=1), upscale_factor=2),
+        lambda x: F.pixel_shuffle(torch.cat([x, x], 1), 2),
+    ),
+    "pixel_unshuffle": (
+        lambda x: mb.pixel_unshuffle(x=mb.concat(values=(x, x), axis=2), downscale_factor=np.uint32(2)),
+        lambda x: F.pixel_unshuffle(torch.cat([x, x], 2), 2),
+    ),
     "upsample_nearest_neighbor": (
         lambda x: mb.upsample_nearest_neighbor(x=x, scale_factor_height=2.0, scale_factor_width=3.0),
         lambda x: F.interpolate(x, scale_factor=(2.0, 3.0)),

@@ -36,13 +36,17 @@ BASE = architecture("laptop/thin_sdxl")
 PEERS = {"dit": architecture("laptop/dit"), "uvit": architecture("laptop/uvit")}
 DECODERS = {
     "tiny": with_edits(architecture("decoder/tiny"), {"stages.*.channels": 16, "norm.groups": 8}),
+    "shuffled": with_edits(
+        architecture("decoder/tiny"),
+        {"stages.*.channels": 16, "stages.*.blocks": 1, "norm.groups": 8, "upsample": "pixel_shuffle"},
+    ),
     "sd3": with_edits(
         architecture("decoder/sd3"), {"stages.*.channels": 16, "stages.*.blocks": 1, "norm.groups": 4}
     ),
 }  # fmt: skip
 NETWORKS = PEERS | DECODERS
 TOGETHER = (  # knobs that fit into one network: by itself every one is compared in `test_layout`
-    ("gqa", "swiglu", "map layer norm"),
+    ("gqa", "swiglu", "map layer norm", "shuffled"),
     ("mqa, qk layer norm, rope", "gelu", "map rms norm"),
     ("transformer with linears", "token rms norm", "rope alone", "qk layer norm"),
 )

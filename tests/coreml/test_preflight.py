@@ -30,6 +30,8 @@ KEPT = (
     "gelu",
     "silu",
     "upsample_nearest_neighbor",
+    "pixel_shuffle",
+    "pixel_unshuffle",
 )
 """Operators that the converter neither fuses nor splits."""
 

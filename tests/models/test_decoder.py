@@ -166,6 +166,7 @@ def shapes(config):
         ({"middle.attention": True}, r"middle\.attention\."),
         ({"stages.2.blocks": 3}, r"up\.2\.block\.2\."),
         ({"convolution": "regular"}, r".*(conv[12]|upsample\.conv)\.|.*norm2"),
+        ({"upsample": "pixel_shuffle"}, r"up\.[012]\.upsample\.conv\."),
         ({"convolution.resampling": "none"}, r"up\.[012]\.upsample\.conv\."),
     ],
 )

@@ -16,6 +16,7 @@ BASE = "laptop/thin_sdxl"
 TINY_DECODER = "decoder/tiny"
 KNOBS = {
     "separable": {"convolution": {"kind": "separable", "expansion": 2, "relative_to": "widest", "resampling": "both"}},
+    "shuffled": {"upsample": "pixel_shuffle", "downsample": "pixel_unshuffle"},
     "map layer norm": {"norm": "layer"},
     "map rms norm": {"norm": "rms"},
     "token rms norm": {"token_norm": "rms"},

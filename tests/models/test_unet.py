@@ -166,6 +166,8 @@ def edits(draw):
         "position": draw(st.sampled_from([None, "rope_2d"])),
         "feed_forward": {"kind": draw(st.sampled_from(["geglu", "swiglu", "gelu"])), "ratio": 2},
         "convolution": draw(CONVOLUTIONS),
+        "upsample": draw(st.sampled_from(["nearest", "pixel_shuffle"])),
+        "downsample": draw(st.sampled_from(["strided", "pixel_unshuffle"])),
         "norm": draw(st.sampled_from([{"kind": "group", "groups": 4}, "layer", "rms"])),
         "token_norm": draw(st.sampled_from(["layer", "rms"])),
         "latent_channels": draw(st.integers(1, 4)),
