@@ -7,6 +7,9 @@ A `Description` is what can be said without running the networks: sizes, input r
 by the weights' hash. An `Autoencoder` is loaded: it encodes and decodes, without gradients. `pixels` is none: a network
 sees grey levels as -1..1.
 
+A decoder of ours may stand in the place of the encoder's own (`autoencoder=trained` of `task=decode`): all but the
+decoder is then the autoencoder's whose encoder it is, latents too, and what it was trained on is made of z_raw first.
+
 Shift and scale are the configuration's. A shift that it lacks is 0. A scale that it lacks is measured, one a channel,
 on training pictures by `measured_scale`, and travels with what was encoded with it.
 
@@ -16,7 +19,7 @@ B batch, C picture channels, L latent channels, H W the picture's size, h w the 
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,6 +27,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.architecture.autoencoder import OwnAutoencoderConfig
+from harness.architecture.config import ArchitectureConfig
+from harness.architecture.decoder import DecoderConfig
 from harness.models.autoencoder_config import (
     AutoencoderConfig,
     KlAutoencoder,
@@ -33,7 +38,7 @@ from harness.models.autoencoder_config import (
 )
 from harness.models.pixels import to_model_range, to_uint8
 from harness.models.tiny_autoencoder import DOWNSAMPLING, latent_channels, load_pair
-from harness.models.weights import hub_folder, read_head, read_weights
+from harness.models.weights import Training, hub_folder, read_head, read_weights
 from harness.records.errors import UserError
 from harness.records.store import known_sha256
 
@@ -62,6 +67,8 @@ class Description:
     """None: neither the configuration nor the files say; to be measured."""
     image_channels: int = 3
     """Of the pictures that it encodes."""
+    decoder: str = ""
+    """Of a decoder that was trained for this encoder: the first 16 hex digits of the sum of its tensors."""
 
     def latent_shape(self, image_channels: int, image_size: int) -> tuple[int, int, int]:
         """(L, h, w) of a picture of (C, image_size, image_size); UserError for one that it cannot take."""
@@ -85,8 +92,13 @@ class Description:
     def is_pixels(self) -> bool:
         return self.channels is None
 
+    @property
+    def decoded_by(self) -> dict[str, str]:
+        """What of an identity says that latents are decoded by another decoder than the autoencoder's own."""
+        return {"decoder": self.decoder} if self.decoder else {}
+
     def identity(self, measured: Scale | None = None) -> dict[str, Any]:
-        """All that decides what it makes of a picture; `measured` is the scale where the files say none."""
+        """All that decides what latent it makes of a picture; `measured` is the scale where the files say none."""
         return {
             "kind": self.kind,
             "weights": self.weights,
@@ -110,7 +122,9 @@ def describe(config: AutoencoderConfig) -> Description:
             input_range=(0.0, 1.0), scale=None,
         )  # fmt: skip
     if isinstance(config, TrainedAutoencoder):
-        architecture, weights = _own(config)
+        architecture, training, weights = _own(config)
+        if isinstance(architecture, DecoderConfig):
+            return replace(_encoding(config, training), decoder=weights[:16])
         return Description(
             kind=config.kind, weights=weights[:16], channels=architecture.latent_channels,
             downsampling=architecture.downsampling, scale=None, image_channels=architecture.input_channels,
@@ -130,17 +144,48 @@ def describe(config: AutoencoderConfig) -> Description:
     )
 
 
-def _own(config: TrainedAutoencoder) -> tuple[OwnAutoencoderConfig, str]:
-    """What the file's head says: the architecture, and the sum of its tensors."""
+def _own(config: TrainedAutoencoder) -> "tuple[OwnAutoencoderConfig | DecoderConfig, Training | None, str]":
+    """What the file's head says: the architecture, its training, and the sum of its tensors."""
     if config.file is None:
         raise UserError("autoencoder=trained needs one that was trained here; give autoencoder.record=KEY")
-    architecture, _, tensors_sha256 = read_head(config.file)
-    if not isinstance(architecture, OwnAutoencoderConfig):
+    architecture, training, tensors_sha256 = read_head(config.file)
+    if not isinstance(architecture, OwnAutoencoderConfig | DecoderConfig):
         raise UserError(
-            f"autoencoder.record={config.record or config.file} is of a {type(architecture).__name__}, and of no "
-            "autoencoder; name a training of task=autoencode"
+            f"autoencoder.record={_name(config)} is of a {type(architecture).__name__}, and of no autoencoder; name a "
+            "training of task=autoencode, or of task=decode"
         )
-    return architecture, tensors_sha256
+    if config.encoded_by is not None and isinstance(architecture, OwnAutoencoderConfig):
+        raise UserError(
+            f"autoencoder.encoded_by is of a decoder alone, and autoencoder.record={_name(config)} has an encoder; "
+            "leave it out"
+        )
+    return architecture, training, tensors_sha256
+
+
+def _name(config: TrainedAutoencoder) -> str:
+    return config.record or str(config.file)
+
+
+def _encoding(config: TrainedAutoencoder, training: Training | None) -> Description:
+    """Of the autoencoder whose encoder a decoder was trained against. UserError where its files are not here, or
+    others are."""
+    if training is None or training.autoencoder is None:
+        raise UserError(
+            f"autoencoder.record={_name(config)} does not say whose latents it decodes; name a training of task=decode"
+        )
+    if config.encoded_by is None:
+        raise UserError(
+            f"nothing says where the files of the autoencoder are that the decoder autoencoder.record={_name(config)} "
+            f"was trained against, kind {training.autoencoder['kind']}; give autoencoder.encoded_by={{kind: "
+            f"{training.autoencoder['kind']}, ...}}"
+        )
+    description = describe(config.encoded_by)
+    if differing := _differing(description, training.autoencoder):
+        raise UserError(
+            f"autoencoder.encoded_by is not the autoencoder that the decoder autoencoder.record={_name(config)} was "
+            f"trained against: {differing}; give that one's files"
+        )
+    return description
 
 
 CLASSES = {"kl": "AutoencoderKL", "tiny": "AutoencoderTiny"}
@@ -233,15 +278,25 @@ def load_matching(config: AutoencoderConfig, device: torch.device, identity: Map
 
 def check_matching(description: Description, identity: Mapping[str, Any]) -> None:
     """UserError where latents with this `identity` are another autoencoder's."""
+    if not (differing := _differing(description, identity)):
+        return
+    if description.decoder:
+        raise UserError(
+            f"this decoder was trained for another autoencoder's latents than these: {differing}; name one that was "
+            "trained for theirs, autoencoder.record=KEY, or give the settings that they were prepared with"
+        )
+    raise UserError(
+        f"autoencoder={description.kind} did not make these latents: {differing}; give the settings that they were "
+        "prepared with, autoencoder=..."
+    )
+
+
+def _differing(description: Description, identity: Mapping[str, Any]) -> str:
+    """In what the autoencoder is not the one with this `identity`; "" where it is."""
     own = description.identity()
     measured = own["scale"] is None and isinstance(identity.get("scale"), list | tuple)
     differing = [name for name in own if identity.get(name) != own[name] and not (name == "scale" and measured)]
-    if differing:
-        shown = "; ".join(f"its {name} is {own[name]}, theirs {identity.get(name)}" for name in differing[:3])
-        raise UserError(
-            f"autoencoder={description.kind} did not make these latents: {shown}; give the settings that they were "
-            "prepared with, autoencoder=..."
-        )
+    return "; ".join(f"its {name} is {own[name]}, theirs {identity.get(name)}" for name in differing[:3])
 
 
 def load_codec(config: AutoencoderConfig, device: torch.device) -> Codec:
@@ -253,8 +308,10 @@ def load_codec(config: AutoencoderConfig, device: torch.device) -> Codec:
         encoder.to(device)
         return Codec(lambda images: (encoder(images), None), decoder.to(device), decoder)
     if isinstance(config, TrainedAutoencoder):
-        architecture, _ = _own(config)
+        architecture, training, _ = _own(config)
         assert config.file is not None
+        if isinstance(architecture, DecoderConfig):
+            return _decoder_codec(config, architecture, training, device)
         own = read_weights(config.file, architecture).network().to(device).eval().requires_grad_(False)
         return Codec(lambda images: (own.encoder(images), None), own.decoder, own.decoder)  # type: ignore[operator, arg-type]
     network = _diffusers_network(config, device)
@@ -266,6 +323,26 @@ def load_codec(config: AutoencoderConfig, device: torch.device) -> Codec:
     if isinstance(config, TinyAutoencoder):
         return Codec(lambda images: (network.encode(images).latents, None), decode, network)
     return Codec(_distribution(network, config.encoding), decode, network)
+
+
+def _decoder_codec(
+    config: TrainedAutoencoder, architecture: ArchitectureConfig, training: Training | None, device: torch.device
+) -> Codec:
+    """The frozen encoder; and the decoder, which takes latents shifted and scaled as those that it was trained on."""
+    description = _encoding(config, training)
+    assert training is not None
+    assert training.autoencoder is not None
+    assert config.encoded_by is not None
+    assert config.file is not None
+    network = read_weights(config.file, architecture).network().to(device).eval().requires_grad_(False)
+    scale = torch.tensor(training.autoencoder["scale"], dtype=torch.float32, device=device).view(1, -1, 1, 1)
+    shift, (low, high) = float(training.autoencoder["shift"]), description.input_range
+
+    def decode(raw: Tensor) -> Tensor:
+        pictures: Tensor = network((raw - shift) * scale)  # in -1..1
+        return pictures if (low, high) == (-1.0, 1.0) else low + (pictures + 1) * ((high - low) / 2)
+
+    return Codec(load_codec(config.encoded_by, device).encode, decode, network)
 
 
 def measured_scale(raws: Iterable[Raw], description: Description) -> Scale:

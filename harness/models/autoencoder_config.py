@@ -54,17 +54,22 @@ class TinyAutoencoder:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainedAutoencoder:
-    """One that was trained here, by `task=autoencode`; it encodes to a point."""
+    """One that was trained here: encoder and decoder, by `task=autoencode`, which encodes to a point; or a decoder alone,
+    by `task=decode`, with the frozen encoder that it was trained against."""
 
     kind: Literal["trained"] = "trained"
     record: str | None = field(default=None, metadata=NOT_IDENTITY)
     """Its trial's key, or its file of weights; known by what these hold."""
     file: Path | None = field(default=None, metadata=NOT_IDENTITY)
     """Its file of weights, which follows from `record`."""
+    encoded_by: "EncodingAutoencoder | None" = field(default=None, metadata=NOT_IDENTITY)
+    """Of a decoder alone: the autoencoder whose encoder it was trained against; null: as its trial's record says. It is
+    held against what the decoder's file says of it."""
 
     @property
     def name(self) -> None:
         """It is in no folder of diffusers'."""
 
 
-AutoencoderConfig: TypeAlias = PixelsAutoencoder | KlAutoencoder | TinyAutoencoder | TrainedAutoencoder
+EncodingAutoencoder: TypeAlias = KlAutoencoder | TinyAutoencoder | TrainedAutoencoder
+AutoencoderConfig: TypeAlias = PixelsAutoencoder | EncodingAutoencoder

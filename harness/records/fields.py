@@ -28,8 +28,10 @@ class FieldDescription:
     text: str
 
 
-def describe_fields(cls: Any, where: str) -> Iterator[FieldDescription]:
-    """The fields of a dataclass under the path `where`; those of a field's own dataclass under its path."""
+def describe_fields(cls: Any, where: str, above: tuple[Any, ...] = ()) -> Iterator[FieldDescription]:
+    """The fields of a dataclass under the path `where`; those of a field's own dataclass under its path, unless it is
+    one of those that the path leads through, `above` among them: their settings are listed already."""
+    through = (*above, cls)
     hints, texts = typing.get_type_hints(cls), _texts_of(cls)
     for field in dataclasses.fields(cls):
         if field.name == "kind" and get_origin(hints["kind"]) is Literal:
@@ -38,7 +40,7 @@ def describe_fields(cls: Any, where: str) -> Iterator[FieldDescription]:
         text = texts.get(field.name, "") or _text_of_choice(hint)
         yield FieldDescription(path=path, type=type_text(hint), default=_default(field), text=text)
         inside = f"{path}.*" if get_origin(hint) is tuple else path
-        yield from _of_forms(forms(hint), inside)
+        yield from _of_forms(tuple(form for form in forms(hint) if form not in through), inside, through)
 
 
 def forms(hint: Any) -> tuple[Any, ...]:
@@ -53,12 +55,12 @@ def _is_open_union(hint: Any) -> bool:
     return isinstance(hint, type) and "forms" in vars(hint)
 
 
-def _of_forms(kinds: tuple[Any, ...], where: str) -> Iterator[FieldDescription]:
+def _of_forms(kinds: tuple[Any, ...], where: str, above: tuple[Any, ...]) -> Iterator[FieldDescription]:
     """Every setting of these kinds once; one that not all of them have says which do."""
     lines: dict[str, FieldDescription] = {}
     having: dict[str, list[str]] = {}
     for kind in kinds:
-        for line in describe_fields(kind, where):
+        for line in describe_fields(kind, where, above):
             earlier = lines.setdefault(line.path, line)
             lines[line.path] = line if line.text and not earlier.text else earlier
             having.setdefault(line.path, []).append(str(tag_of(kind)))

@@ -39,6 +39,7 @@ from harness.trials.outcomes import all_unavailable, finished, learnt, record_of
 from harness.trials.prepared import Prepared, check_unchanged, prepare
 from harness.trials.reported import Latest
 from harness.trials.samples import initialised_network
+from harness.trials.settings import encoded_by
 from harness.trials.spec import TrialSpec
 from harness.trials.task import Task
 from harness.trials.trained import WEIGHTS
@@ -135,7 +136,7 @@ class Trial:
         self.latest = Latest()
         self.seen: dict[int, Seen] = {}  # by step
         self.stage = ""
-        self.start = provenance(threads=threads_of(spec.settings.launcher))
+        self.start = provenance(threads=threads_of(spec.settings.launcher), **encoded_by(spec.settings))
 
     def run(self) -> TrialRecord:
         self.count()

@@ -19,9 +19,14 @@ from harness.launch.config import (
     who_shares,
 )
 from harness.measure.quality_config import QualityConfig
-from harness.models.autoencoder_config import AutoencoderConfig, PixelsAutoencoder, TrainedAutoencoder
+from harness.models.autoencoder_config import (
+    AutoencoderConfig,
+    EncodingAutoencoder,
+    PixelsAutoencoder,
+    TrainedAutoencoder,
+)
 from harness.records.errors import UserError, of_file
-from harness.records.plain import check_types, from_plain, tag_of
+from harness.records.plain import check_types, from_plain, tag_of, to_plain
 from harness.records.terminal import count_text
 from harness.tracking.config import TrackerConfig
 from harness.training.objective_config import FlowMatchingConfig, ObjectiveConfig, StepDistillationConfig
@@ -37,6 +42,8 @@ T = TypeVar("T")
 MISSING = "missing setting"
 """How a sentence begins about what a file leaves to whoever chooses it: no mistake of the file's."""
 SEEDS = 2**63
+ENCODED_BY = "encoded_by"
+"""Of a decoder's record, in its provenance: where the files of the autoencoder were that it was trained against."""
 OWN_STEPS = ("solver", "steps", "times", "shift")
 """Of sampling, those that a student of step distillation is trained for."""
 
@@ -229,17 +236,48 @@ def for_few_steps(settings: Settings, chosen: Mapping[str, Any]) -> Settings:
 
 
 def with_trained_autoencoder(settings: Settings) -> Settings:
-    """With the file that `autoencoder.record` names. UserError where there is no such network."""
-    autoencoder = settings.autoencoder
-    if not isinstance(autoencoder, TrainedAutoencoder) or autoencoder.record is None or settings.count_only:
+    """With the file that `autoencoder.record` names, and those of what a decoder was trained against. UserError where
+    there is no such network."""
+    if not isinstance(settings.autoencoder, TrainedAutoencoder) or settings.count_only:
         return settings
-    from harness.trials.trained import weights_of  # which reads settings
+    return replace(settings, autoencoder=_found(settings.autoencoder, settings.out))
 
-    try:
-        file = weights_of(autoencoder.record, settings.out)
-    except UserError as error:
-        raise UserError(f"autoencoder.record: {error}") from error
-    return replace(settings, autoencoder=replace(autoencoder, file=file))
+
+def _found(autoencoder: TrainedAutoencoder, out: Path) -> TrainedAutoencoder:
+    from harness.trials.trained import trained_network  # which reads settings
+
+    encoded_by = autoencoder.encoded_by
+    if autoencoder.record is not None:
+        try:
+            trained = trained_network(autoencoder.record, out, "the folder that it was published as")
+        except UserError as error:
+            raise UserError(f"autoencoder.record: {error}") from error
+        autoencoder = replace(autoencoder, file=trained.weights)
+        recorded = None if trained.record is None else trained.record.provenance.get(ENCODED_BY)
+        if encoded_by is None and recorded is not None:
+            return replace(autoencoder, encoded_by=from_plain(EncodingAutoencoder, recorded, where=ENCODED_BY))
+    if isinstance(encoded_by, TrainedAutoencoder):
+        return replace(autoencoder, encoded_by=_found(encoded_by, out))
+    return autoencoder
+
+
+def encoded_by(settings: Settings) -> dict[str, Any]:
+    """Of a trial's provenance: where the files of its autoencoder are, as whole paths. Nothing of pixels."""
+    autoencoder = settings.autoencoder
+    if isinstance(autoencoder, PixelsAutoencoder) or settings.count_only:
+        return {}
+    return {ENCODED_BY: to_plain(_from_anywhere(autoencoder))}
+
+
+def _from_anywhere(autoencoder: EncodingAutoencoder) -> EncodingAutoencoder:
+    whole: dict[str, Any] = {}
+    for each in fields(autoencoder):
+        value = getattr(autoencoder, each.name)
+        if isinstance(value, Path) or (each.name == "name" and value is not None and Path(value).expanduser().is_dir()):
+            whole[each.name] = type(value)(Path(value).expanduser().resolve())
+        elif isinstance(value, EncodingAutoencoder):
+            whole[each.name] = _from_anywhere(value)
+    return replace(autoencoder, **whole)
 
 
 def _is_chosen(group: str, name: str, chosen: Mapping[str, Any]) -> bool:

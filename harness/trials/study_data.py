@@ -74,7 +74,7 @@ def data_bytes(settings: Settings, pictures: Pictures) -> int | None:
     if settings.autoencoder.kind == "pixels":
         row = picture
     else:
-        values = 2 if getattr(settings.autoencoder, "encoding", "mean") == "sampled" else 1  # mean, and deviation
+        values = 2 if latents_of(settings.autoencoder)["encoding"] == "sampled" else 1  # mean, and deviation
         row = 2 * values * channels * side**2  # float16
     kept = pictures.train if _scores_against_all(settings) else min(PICTURES_KEPT, pictures.train)
     return (pictures.train + pictures.heldout) * row + (pictures.heldout + kept) * picture

@@ -1,8 +1,10 @@
 """An autoencoder of ours: trained by a trial, then what another study's latents are made by."""
 
+import dataclasses
+
 import pytest
 import torch
-from tiny_decoding import DECODING, lay_out, pictures
+from tiny_decoding import DECODING, decoding_spec, lay_out, made_by, pictures
 from tiny_study import SETTINGS, TINY
 
 from harness.architecture.catalogue import architecture
@@ -12,7 +14,9 @@ from harness.measure.reconstruction_controls import LinearAutoencoder
 from harness.models.autoencoder import describe, load_autoencoder
 from harness.models.autoencoder_config import TrainedAutoencoder
 from harness.models.build import build, example_inputs
+from harness.models.weights import read_weights
 from harness.records.errors import UserError
+from harness.records.plain import to_plain
 from harness.records.quantity import Measured
 from harness.records.store import Store
 from harness.trials.prepared import prepare
@@ -93,7 +97,11 @@ def test_what_it_made_of_pictures_others_are_trained_on(trained, place, workplac
     assert record.key not in str(denoised.protocol)
     decoding = [*data, *own, "recipe.steps=2"]
     decoded = prepare(settings_of(decoding, DECODING)).spec("own", tiny_autoencoder().decoder, 0)
-    assert run_trial(decoded, place / "decoded").state == "complete"
+    of_decoder = run_trial(decoded, place / "decoded")
+    assert of_decoder.state == "complete"
+    by_both = settings_of([*data, "autoencoder=trained", f"autoencoder.record={of_decoder.key}"], denoising).autoencoder
+    assert describe(by_both).identity() == describe(decoded.settings.autoencoder).identity()
+    assert by_both.encoded_by.record == record.key
     with pytest.raises(UserError, match="autoencoder=pixels did not make these latents"):
         prepare(settings_of(data, denoising))
     with pytest.raises(UserError, match=r"is of a UNetConfig, and of no autoencoder; name a training of task=autoen"):
@@ -112,6 +120,90 @@ def test_it_decodes_what_it_encodes(trained):
     assert float(error) < 2000  # of a PSNR of 15
     with pytest.raises(UserError, match="encodes pictures of 3 channels, and these have 1"):
         autoencoder.encode(images[:, :1])
+
+
+@pytest.fixture(scope="module")
+def decoder(place):
+    """A trial's, trained against the encoder of files, on prepared data."""
+    words = ["data", "prepare", *(each.removeprefix("data=") for each in pictures(place))]
+    out = f"out={place}/runs"
+    assert main([*words, *made_by(place), f"to={place}/of_files", out, "scale_pictures=16"]) == 0
+    alone = ["objective.adversarial_weight=0", "objective.discriminator.layers=3", "objective.discriminator.width=64"]
+    data = ["data=prepared", f"data.path={place}/of_files"]
+    spec = decoding_spec(place, *data, out, *alone, "recipe.steps=40", "recipe.learning_rate=0.01")
+    return spec, run_trial(spec, place / "of_files_decoder")
+
+
+def test_a_decoder_alone_is_the_autoencoder_with_the_encoder_that_it_was_trained_against(decoder, place):
+    """By its trial's key: its record says where that autoencoder's files are. Encoded as by that, decoded by it; data
+    prepared by either is the other's, and its scores are a decoder's own."""
+    spec, record = decoder
+    out, own = f"out={place}/runs", ["autoencoder=trained", f"autoencoder.record={record.key}"]
+    data = ["data=prepared", f"data.path={place}/of_files", out]
+    settings = settings_of([*data, *own], DECODING)
+    theirs, ours = describe(spec.settings.autoencoder), describe(settings.autoencoder)
+    assert ours == dataclasses.replace(theirs, decoder=ours.decoder)
+    assert ours.identity() == theirs.identity()
+    assert len(ours.decoder) == 16
+    task = prepare(settings).task
+    made = task.control("own_decoder", spec.architecture)
+    assert made["psnr"].value == pytest.approx(record.quantities["psnr"].value, abs=1e-6)
+    before = prepare(spec.settings).task
+    assert made["psnr"].value > before.control("own_decoder", spec.architecture)["psnr"].value + 3
+    assert task.control_identity("own_decoder", spec.architecture) == {"decoder": ours.decoder}
+    assert task.control_identity("linear", spec.architecture) == before.control_identity("linear", spec.architecture)
+    images = torch.stack([task.images.heldout[number][0] for number in range(3)])
+    scales = [tuple(task.pairs.made_by["scale"]), (2.0,) * 4]
+    loaded = [load_autoencoder(settings.autoencoder, torch.device("cpu"), scale=scale) for scale in scales]
+    decoded = [each.pictures(each.encode(images).mean) for each in loaded]  # whatever the scale that is stored
+    torch.testing.assert_close(*decoded, rtol=1e-4, atol=1e-4)
+    network = read_weights(settings.autoencoder.file).network()
+    with torch.no_grad():
+        torch.testing.assert_close(decoded[0], network(loaded[0].encode(images).mean), rtol=1e-4, atol=1e-4)
+
+
+def test_pictures_are_sampled_through_it(decoder, place):
+    """A denoiser's trial with it is another than with the autoencoder's own decoder, and its weights go with both."""
+    _, record = decoder
+    data = ["data=prepared", f"data.path={place}/of_files", f"out={place}/runs"]
+    denoising = {name: value for name, value in SETTINGS.items() if name != "data"}
+    unet = with_edits(architecture("laptop/thin_sdxl"), TINY)
+    unet = with_edits(unet, {"stages": to_plain(unet.stages)[1:]})  # latents of 2 x 2
+    specs = [
+        prepare(settings_of([*data, *autoencoder], denoising)).spec("tiny", unet, 0)
+        for autoencoder in (made_by(place), ["autoencoder=trained", f"autoencoder.record={record.key}"])
+    ]
+    sections = [spec.protocol.sections["autoencoder"] for spec in specs]
+    assert sections[1] == {**sections[0], "decoder": describe(specs[1].settings.autoencoder).decoder}
+    assert specs[0].key != specs[1].key
+    told = [prepare(spec.settings).task.told("0" * 16) for spec in specs]
+    assert told[0] == told[1]
+    assert run_trial(specs[1], place / "through_a_decoder").state == "complete"
+
+
+def test_a_decoder_of_other_latents_or_without_its_encoder_is_a_sentence(trained, decoder, place, tmp_path):
+    spec, record = decoder
+    out, own = f"out={place}/runs", ["autoencoder=trained", f"autoencoder.record={record.key}"]
+    other = lay_out(tmp_path)
+    encoder = torch.load(other / "encoder.pth", weights_only=True)
+    torch.save({name: tensor * 1.01 for name, tensor in encoder.items()}, other / "encoder.pth")
+    words = ["data", "prepare", *(each.removeprefix("data=") for each in pictures(place))]
+    assert main([*words, *made_by(other), f"to={tmp_path}/prepared", out, "scale_pictures=16"]) == 0
+    with pytest.raises(UserError, match=r"this decoder was trained for another autoencoder's latents than these: its w"):
+        prepare(settings_of(["data=prepared", f"data.path={tmp_path}/prepared", *own, out], DECODING))
+    files = f"autoencoder.encoded_by={{kind: tiny, encoder: {other}/encoder.pth, decoder: {other}/decoder.pth}}"
+    with pytest.raises(UserError, match=r"encoded_by is not the autoencoder that the decoder .* was trained against"):
+        describe(settings_of([*own, files, out], DECODING).autoencoder)
+    copied = tmp_path / "decoder.safetensors"  # a file that no store here knows
+    copied.write_bytes(spec.store.artifact(record.key, "ema.safetensors").read_bytes())
+    alone = ["autoencoder=trained", f"autoencoder.record={copied}", f"out={tmp_path}/runs"]
+    with pytest.raises(UserError, match=r"nothing says where the files of the autoencoder are .*, kind tiny; give aut"):
+        describe(settings_of(alone, DECODING).autoencoder)
+    here = files.replace(str(other), str(place))
+    assert describe(settings_of([*alone, here], DECODING).autoencoder).decoder
+    whole = ["autoencoder=trained", f"autoencoder.record={trained[1].key}", here, out]
+    with pytest.raises(UserError, match=r"encoded_by is of a decoder alone, and .* has an encoder; leave it out"):
+        describe(settings_of(whole, DECODING).autoencoder)
 
 
 def test_a_linear_autoencoder_of_as_many_numbers_as_pixels_makes_every_picture_again():

@@ -104,8 +104,8 @@ class Decode(Reconstructing):
 
     # controls
 
-    def control_identity(self, _name: str, _base: ArchitectureConfig) -> dict[str, Any]:
-        return {}
+    def control_identity(self, name: str, _base: ArchitectureConfig) -> dict[str, Any]:
+        return dict(self.autoencoder.decoded_by) if name == "own_decoder" else {}
 
     def control(self, name: str, _base: ArchitectureConfig) -> Mapping[str, Quantity]:
         return self.scored(self._simple(name, resolve_device(self.settings.recipe.device)))

@@ -144,7 +144,9 @@ class Denoise:
 
     @property
     def trained_on(self) -> dict[str, Any]:
-        latents = {} if self.latents_section is None else {"autoencoder": self.latents_section}
+        latents = {} if (made_by := self.latents_section) is None else {
+            "autoencoder": {**made_by, **self.autoencoder.decoded_by}
+        }
         teacher = {} if self.teacher is None else {"teacher": self.teacher.identity}
         return {"data": self.images.identity, **latents, "text": self.prompts.identity, **teacher}
 
