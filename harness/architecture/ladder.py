@@ -105,11 +105,12 @@ class Ladder:
     def on(self, base: str) -> "Ladder":
         """The same ladder on another base: each rung with its twin's edits where it names some.
 
-        Refused by name: a rung that sets a size, or has a base of its own, and does not say what it is there; and one
-        whose edits cannot be made there.
+        Refused by name: a rung that sets a size, or has a base of its own, and does not say what it is there, unless it
+        is the same base; and one whose edits cannot be made there.
         """
+        is_another = architecture(base) != architecture(self.base)
         for rung, start, edited in self._built():
-            _check_carries_over(rung, start, edited, base)
+            _check_carries_over(rung, start, edited, base, is_another=is_another)
         moved = replace(self, base=base, rungs=tuple(_on_twin_base(rung) for rung in self.rungs))
         try:
             moved.architectures()
@@ -137,14 +138,16 @@ class Ladder:
         return above[-1] if self.mode == "cumulative" else above[0]
 
 
-def _check_carries_over(rung: LadderRung, start: ArchitectureConfig, edited: ArchitectureConfig, base: str) -> None:
-    """Refuse a rung of which nobody said what it is on the other base."""
+def _check_carries_over(
+    rung: LadderRung, start: ArchitectureConfig, edited: ArchitectureConfig, base: str, *, is_another: bool
+) -> None:
+    """Refuse a rung of which nobody said what it is on the twin's base."""
     if rung.base is not None and rung.twin_base is None:
         raise UserError(
             f"rung '{rung.name}' has a base of its own, {rung.base}, so it needs one beside {base} too; write "
             "twin_base: NAME beside it, or run the study without a twin"
         )
-    sizes = sizes_set(rung.edited, start, edited) if rung.twin is None else ()
+    sizes = sizes_set(rung.edited, start, edited) if rung.twin is None and is_another else ()
     if sizes:
         form = f"{{{sizes[0]}: SIZE}}"
         beside = f"beside its edits, e.g. twin: {form}"

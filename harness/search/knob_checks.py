@@ -81,8 +81,9 @@ def _one_other(space: Space, name: str) -> Iterator[dict[str, Value]]:
 
 
 def check_carries_over(space: Space, twin: DeploymentTwin) -> None:
-    """Refuse, by name, a knob's value that sets a size and does not say what it is on the twin's base, and one that
-    cannot be applied there. Each value is tried on the bases, with the knobs that it depends on."""
+    """Refuse, by name, a knob's value that sets a size and does not say what it is on the twin's base, unless that is
+    the space's own, and one that cannot be applied there. Each value is tried on the bases, with the knobs that it
+    depends on."""
     small, large = architecture(space.base), twin.read()
     for name, knob in space.knobs.items():
         for value in _values(knob):
@@ -98,7 +99,7 @@ def _check(
         return  # only together with values of knobs that it does not depend on: seen when a candidate is made
     around, before, after = possible
     edits = knob.edits_for(value)
-    if str(value) not in knob.twin and (sizes := sizes_set(edits, before, after)):
+    if large != small and str(value) not in knob.twin and (sizes := sizes_set(edits, before, after)):
         raise UserError(
             f"knob '{name}', value {value}, sets {', '.join(sizes)}: sizes, which mean nothing on {twin.base}, the "
             f"deployment twin; write what they are there beside the knob's values, {_advice(knob, value, sizes[0])}"

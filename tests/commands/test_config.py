@@ -29,7 +29,7 @@ def printed(capsys):
 CHANGED = ("recipe.learning_rate=0.003", "seeds=[3,4]", "limits.params=9e6", "latency=cpu_and_predicted", "out=my runs")
 
 
-@pytest.mark.parametrize("name", ["fig3", "fig3_full", "tab2", "peers"])
+@pytest.mark.parametrize("name", ["fig3", "fig3_full", "tab2", "tab2_trained", "peers"])
 @pytest.mark.parametrize("overrides", [(), CHANGED])
 def test_an_ablation_that_is_printed_is_the_same_ablation(name, overrides, printed, tmp_path):
     file = tmp_path / "printed.yaml"
@@ -42,7 +42,7 @@ def test_an_ablation_that_is_printed_is_the_same_ablation(name, overrides, print
     assert {f"recipe.{field.name}" for field in fields(Recipe)} < listed.keys()
 
 
-@pytest.mark.parametrize("name", ["laptop", "unselected", "ladder_at_best_rate"])
+@pytest.mark.parametrize("name", ["laptop", "unselected", "ladder_at_best_rate", "decoder"])
 @pytest.mark.parametrize("overrides", [(), ("trials=7", "sampler=random", "seeds=[5]", "recipe.batch_size=16")])
 def test_a_sweep_that_is_printed_is_the_same_sweep(name, overrides, printed, tmp_path):
     file = tmp_path / "printed.yaml"

@@ -40,7 +40,7 @@ def load(settings: Settings) -> "Decode":
     if description.is_pixels:
         raise UserError(
             "task=decode learns to decode an autoencoder's latents, and autoencoder=pixels makes none; give "
-            "autoencoder=tiny or autoencoder=kl with its files"
+            "autoencoder=tiny or autoencoder=kl with its files, or autoencoder=trained with its record"
         )
     images = load_dataset(settings.data, cache=cache_folder(settings.out))
     if images.latents is not None:

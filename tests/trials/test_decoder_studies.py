@@ -1,0 +1,85 @@
+"""The studies of decoders that the repository has: what they train, and what their twins are, by dry runs."""
+
+import re
+
+import pytest
+import yaml
+from tiny_decoding import lay_out, made_by, pictures
+
+from harness.architecture.catalogue import architecture
+from harness.architecture.edits import with_edits
+from harness.architecture.ladder import Ladder
+from harness.cli import main
+from harness.models.build import build
+from harness.models.weights import Training, write_weights
+from harness.records.plain import from_plain
+from harness.search.definition import sweep_study
+from harness.trials.ablation_study import ablation_study
+from harness.trials.studies import find_study
+
+SMALL = {
+    "decoder.latent_channels": 6,
+    "decoder.stages.*.channels": 8,
+    "decoder.stages.*.blocks": 1,
+    "decoder.norm.groups": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return lay_out(tmp_path_factory.mktemp("decoder_studies"))
+
+
+@pytest.fixture(scope="module")
+def autoencoder(place):
+    """The file of weights of one of ours, as if trained."""
+    config = with_edits(architecture("autoencoder/laptop"), SMALL)
+    file, training = place / "own.safetensors", Training(trial="0" * 16, latent=16, text={}, task="autoencode")
+    write_weights(file, build(config).state_dict(), config, training)
+    return file
+
+
+def ladder(name):
+    return from_plain(Ladder, yaml.safe_load(find_study("sweeps", name).read_text())["architecture"])
+
+
+def test_the_trained_ladders_twins_are_the_counted_ladder():
+    counted = {rung.name: config for rung, config in ladder("tab2").architectures()}
+    twins = {rung.name: config for rung, config in ladder("tab2_trained").on("decoder/sd3").architectures()}
+    assert twins.pop("pixel_shuffle") == with_edits(counted["decoder/tiny"], {"upsample": "pixel_shuffle"})
+    assert twins == counted
+    assert list(twins) == list(counted)
+    sizes = [len(config.stages) for _, config in ladder("tab2_trained").architectures()]
+    assert set(sizes) == {3}  # 4 times the latent's side, as autoencoder/laptop has it
+
+
+def test_a_dry_run_of_the_trained_ladder_counts_every_rung(place, autoencoder, capsys):
+    words = [*pictures(place), f"autoencoder.record={autoencoder}", f"out={place}/runs"]
+    assert main(["ablate", "tab2_trained", *words, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "24 trainings, and one of controls" in said
+    for rung, _ in ladder("tab2_trained").architectures():
+        assert rung.name in said
+    study, settings = ablation_study("tab2_trained", words)
+    assert settings.twin.latent == 128
+    assert settings.objective.adversarial_weight == settings.objective.perceptual_weight == 0
+    assert settings.autoencoder.file == autoencoder
+    assert len(study.architecture.rungs) == 8
+
+
+def test_without_an_autoencoder_it_is_one_sentence(refusal):
+    assert "give autoencoder.record=KEY" in refusal("ablate", "tab2_trained", "--dry-run")
+
+
+def test_a_dry_run_of_the_sweep_of_decoders(place, capsys):
+    """Its space's base is its twin's, so that sizes are there what they are."""
+    data = [*pictures(place)[1:], *made_by(place), f"out={place}/runs"]
+    small = ["objective.patch=null", "objective.perceptual_weight=0", "task.perceptual=null"]
+    words = [*data, *small, "objective.discriminator.layers=1", "trials=1"]
+    assert main(["sweep", "decoder", *words, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"would be trained \(params .*; twin\.params .*; twin\.macs ", said)
+    assert "twin.params is" in said  # of a refused one
+    study, _ = sweep_study("decoder", words)
+    assert dict(study.objectives) == {"psnr": "maximize", "twin.latency_predicted": "minimize"}
+    assert study.twin.base == "decoder/tiny"
