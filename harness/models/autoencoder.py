@@ -210,6 +210,7 @@ class Codec:
     encode: Callable[[Tensor], Raw]  # (B, C, H, W) -> raw mean, and raw standard deviation or None
     decode: Callable[[Tensor], Tensor]  # raw (B, L, h, w) -> (B, C, H, W)
     network: nn.Module | None = None  # whose weights `decode` runs on; None: on none
+    encoder: nn.Module | None = None  # the same of `encode`
 
 
 class Autoencoder:
@@ -306,14 +307,14 @@ def load_codec(config: AutoencoderConfig, device: torch.device) -> Codec:
     if isinstance(config, TinyAutoencoder) and config.encoder is not None and config.decoder is not None:
         encoder, decoder = load_pair(config.encoder, config.decoder)
         encoder.to(device)
-        return Codec(lambda images: (encoder(images), None), decoder.to(device), decoder)
+        return Codec(lambda images: (encoder(images), None), decoder.to(device), decoder, encoder)
     if isinstance(config, TrainedAutoencoder):
         architecture, training, _ = _own(config)
         assert config.file is not None
         if isinstance(architecture, DecoderConfig):
             return _decoder_codec(config, architecture, training, device)
         own = read_weights(config.file, architecture).network().to(device).eval().requires_grad_(False)
-        return Codec(lambda images: (own.encoder(images), None), own.decoder, own.decoder)  # type: ignore[operator, arg-type]
+        return Codec(lambda images: (own.encoder(images), None), own.decoder, own.decoder, own.encoder)  # type: ignore[operator, arg-type]
     network = _diffusers_network(config, device)
 
     def decode(raw: Tensor) -> Tensor:
@@ -321,8 +322,8 @@ def load_codec(config: AutoencoderConfig, device: torch.device) -> Codec:
         return picture
 
     if isinstance(config, TinyAutoencoder):
-        return Codec(lambda images: (network.encode(images).latents, None), decode, network)
-    return Codec(_distribution(network, config.encoding), decode, network)
+        return Codec(lambda images: (network.encode(images).latents, None), decode, network, network.encoder)
+    return Codec(_distribution(network, config.encoding), decode, network, network)
 
 
 def _decoder_codec(
@@ -342,7 +343,8 @@ def _decoder_codec(
         pictures: Tensor = network((raw - shift) * scale)  # in -1..1
         return pictures if (low, high) == (-1.0, 1.0) else low + (pictures + 1) * ((high - low) / 2)
 
-    return Codec(load_codec(config.encoded_by, device).encode, decode, network)
+    theirs = load_codec(config.encoded_by, device)
+    return Codec(theirs.encode, decode, network, theirs.encoder)
 
 
 def measured_scale(raws: Iterable[Raw], description: Description) -> Scale:

@@ -97,9 +97,7 @@ class DownBlocks(Blocks):
     def __init__(self, config: UNetConfig, stage: StagePlan) -> None:
         super().__init__(config, stage.blocks)
         conv, channels, downsample = stage.resample, stage.channels, builder_of(config.downsample)
-        self.downsample = (
-            nn.Identity() if conv is None else downsample(config.downsample, conv, channels, channels)
-        )
+        self.downsample = nn.Identity() if conv is None else downsample(config.downsample, conv, channels, channels)
 
     def forward(self, x: Tensor, condition: Condition) -> tuple[Tensor, list[Tensor]]:
         """What the stage below starts from, and this stage's skips, oldest first: its input, every block's output."""

@@ -6,7 +6,7 @@ from typing import Literal
 from harness.architecture.kinds import kind_of
 from harness.models.perceptual_config import PerceptualConfig, StLpips
 from harness.records.errors import UserError, unknown_name
-from harness.records.plain import Plain
+from harness.records.plain import NOT_IDENTITY, Plain
 from harness.training.objective_config import ADVERSARIAL_LOSSES, ObjectiveConfig, Passes
 
 
@@ -21,10 +21,14 @@ class PatchDiscriminatorConfig:
     learning_rate: float = 2e-4
     """Its own, which warms up and falls as the recipe's does."""
     betas: tuple[float, float] = (0.5, 0.9)
+    window: int = field(default=100, metadata=NOT_IDENTITY)
+    """Steps over which it wins always, or loses always, before that is told."""
 
     def __post_init__(self) -> None:
         if self.width < 8 or self.width % 8:
             raise UserError(f"objective.discriminator.width must be a multiple of 8, not {self.width}")
+        if self.window < 1:
+            raise UserError(f"objective.discriminator.window must be at least 1, not {self.window}")
         if not 1 <= self.layers <= 6:
             raise UserError(f"objective.discriminator.layers are 1 to 6, not {self.layers}")
         if not 0 < self.learning_rate < float("inf"):

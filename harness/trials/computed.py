@@ -13,6 +13,7 @@ from harness.training.recipe import Recipe
 from harness.training.speed import FORWARD, RECOMPUTED, WITH_BACKWARD
 from harness.training.teacher import TeacherDescription
 from harness.trials.heads import heads_of
+from harness.trials.judges import Judges
 from harness.trials.settings import Settings
 
 CHECKPOINTING = "gradient_checkpointing"
@@ -24,12 +25,16 @@ TEACHER_MACS = "teacher_macs"
 """Multiply-adds of a teacher for one sample of a step, beside the network's own."""
 HEADS_MACS = "discriminator_macs"
 """The same of a discriminator's heads, forward and back."""
+JUDGES_MACS = "judges_macs"
+"""The same of what encodes and judges a picture that is made again."""
 STUDENT_PASSES = "student_passes"
 """Forward passes of the network over a sample of a step, beside one forward and back (which takes three of them, or
 four where blocks are computed twice)."""
 
 
-def computed_by(settings: Settings, processes: int, teacher: TeacherDescription | None = None) -> dict[str, Any]:
+def computed_by(
+    settings: Settings, processes: int, teacher: TeacherDescription | None = None, judges: Judges | None = None
+) -> dict[str, Any]:
     """What is not the default."""
     recipe = settings.recipe
     under: dict[str, Any] = dict(recipe.rounded_otherwise)
@@ -43,6 +48,8 @@ def computed_by(settings: Settings, processes: int, teacher: TeacherDescription 
         under[TEACHER_MACS] = settings.objective.passes.of_teacher * teacher.macs
     if (heads := heads_of(settings.objective, teacher)) is not None:
         under[HEADS_MACS] = heads.step_macs(settings.objective)
+    if judges is not None and judges.step_macs:
+        under[JUDGES_MACS] = judges.step_macs
     if beside := passes_beside(settings.objective, recipe):
         under[STUDENT_PASSES] = beside
     return under

@@ -5,18 +5,19 @@ A forward pass of one picture takes M multiply-adds, counted at the trained late
     training   6 M B S    B pictures a step, S steps; 8 M B S with recipe.gradient_checkpointing, a second forward; and
                           2 T B S for a teacher's forward pass of T, both passes where it is guided; as many of each
                           as the objective makes (`ObjectiveConfig.passes`), and a pass back through a teacher 2 T;
-                          and what a discriminator's heads take (`harness.trials.heads`)
+                          what a discriminator's heads take (`harness.trials.heads`); and what encodes and judges a
+                          picture that is made again (`harness.trials.judges`)
     scores     2 M E N    N samples of E forward passes each (`SamplingConfig.evaluations`, guidance among them); and
                           the same at each of a study's `scored_at`, once its trainings are done, in one process
     hours      (training + P scores) / throughput of a process, P of which share a training as if it were P times as
                fast, and wait while the first makes the scores
 
-Not counted, as the lines say too (`NOT_COUNTED`): validation, the autoencoder's encoder and decoder, what judges a
-decoder's pictures while it is trained, the feature extractor's work on samples and reference, and scores over guidance
-and steps, which are a command of their own with a grid that no study knows; nor reading data, nor waiting in queues.
+Not counted, as the lines say too (`NOT_COUNTED`): validation, the autoencoder's encoder and decoder where scores are
+made, the feature extractor's work on samples and reference and whatever else scores, and scores over guidance and
+steps, which are a command of their own with a grid that no study knows; nor reading data, nor waiting in queues.
 
     checkpoint      16 bytes a parameter: weights, their average, AdamW's two moments, float32 (`training/loop.py`), and
-                    4 for each span of `recipe.ema_spans`; of a discriminator's heads 12, of which there is no average;
+                    4 for each span of `recipe.ema_spans`; of a discriminator 12, of which there is no average;
                     those that the recipe keeps of a training, and one more while it is written
     store           4 bytes a parameter and trial, its averaged weights, and each snapshot of `recipe.ema_spans`; and
                     the samples that are kept, uncompressed
@@ -43,6 +44,7 @@ from harness.training.teacher import TeacherDescription
 from harness.trials.computed import (
     CHECKPOINTING,
     HEADS_MACS,
+    JUDGES_MACS,
     STUDENT_PASSES,
     TEACHER_MACS,
     computed_by,
@@ -52,6 +54,7 @@ from harness.trials.computed import (
 )
 from harness.trials.costs import cost_of
 from harness.trials.heads import heads_of
+from harness.trials.judges import judges_of
 from harness.trials.settings import Settings
 from harness.trials.study_data import Pictures, data_bytes, pictures_of
 
@@ -60,10 +63,7 @@ CHECKPOINT_BYTES, WEIGHT_BYTES = 16, 4
 ASSUMED_TFLOPS = 100.0
 """Where nobody says and nothing was measured. An H100's dense bfloat16 peak is 989, an A100's 312 (NVIDIA's data
 sheets): a tenth and a third."""
-NOT_COUNTED = (
-    "not counted: validation, encoding and decoding, what judges a decoder's pictures, features of samples and of the "
-    "reference, and scores over guidance and steps (`harness evaluate KEY --guidance ... --steps ...`)"
-)
+NOT_COUNTED = "not counted: validation, encoding and decoding for scores, features of samples and of the reference, and scores over guidance and steps (`harness evaluate KEY --guidance ... --steps ...`)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +84,10 @@ class Training:
     """Forward passes over a sample of a step, beside one forward and back."""
     heads_macs: int = 0
     """Of a discriminator's heads for one sample of a step, forward and back."""
+    judges_macs: int = 0
+    """Of what encodes and judges one picture of a step, where pictures are made again."""
     heads_params: int = 0
+    """Of a discriminator, whatever it judges."""
     batch_size: int | None = None
     """Where it is not the recipe's that the estimate is for."""
     score_passes: int | None = None
@@ -92,7 +95,7 @@ class Training:
 
     def step_flops(self, recipe: Recipe) -> float:
         own = (_of_training(recipe.gradient_checkpointing) + FORWARD * self.student_passes) * self.macs
-        a_picture = float(own + FORWARD * (self.teacher_macs + self.heads_macs))
+        a_picture = float(own + FORWARD * (self.teacher_macs + self.heads_macs + self.judges_macs))
         return a_picture * (self.batch_size or recipe.batch_size)
 
     def flops(self, recipe: Recipe) -> float:
@@ -115,6 +118,8 @@ class Estimate:
     training_flops: float
     taught_flops: float = 0.0
     """Of it, teachers'."""
+    judged_flops: float = 0.0
+    """Of it, of what encodes and judges pictures that are made again."""
     scoring_flops: float
     after_flops: float = 0.0
     """Of scores at other settings of sampling, once all are trained."""
@@ -175,6 +180,9 @@ def estimate(
         taught_flops=math.fsum(
             each.flops(settings.recipe) - replace(each, teacher_macs=0).flops(settings.recipe) for each in trainings
         ),
+        judged_flops=math.fsum(
+            each.flops(settings.recipe) - replace(each, judges_macs=0).flops(settings.recipe) for each in trainings
+        ),
         scoring_flops=math.fsum(scoring),
         after_flops=math.fsum(
             scoring_flops(replace(each, score_passes=None), replace(settings, sampling=point))
@@ -218,7 +226,7 @@ def training_of(
 ) -> Training:
     """Of a network that is fitted to the data, counted on the meta device."""
     cost, recipe, objective = cost_of(architecture, latent), settings.recipe, settings.objective
-    heads = heads_of(objective, teacher)
+    heads, judges = heads_of(objective, teacher), judges_of(architecture, latent, settings)
     return Training(
         params=cost.params,
         macs=cost.macs,
@@ -227,7 +235,8 @@ def training_of(
         teacher_macs=0 if teacher is None else objective.passes.of_teacher * teacher.macs,
         student_passes=passes_beside(objective, recipe),
         heads_macs=0 if heads is None else heads.step_macs(objective),
-        heads_params=0 if heads is None else heads.params,
+        judges_macs=0 if judges is None else judges.step_macs,
+        heads_params=heads.params if heads is not None else 0 if judges is None else judges.trained_params,
         batch_size=recipe.batch_size,
         score_passes=settings.task.scoring(settings).passes,
     )
@@ -241,8 +250,8 @@ def throughput_of(settings: Settings, records: Iterable[TrialRecord], trainings:
     records, on_cpu, (precision, _) = list(records), settings.recipe.device == "cpu", precision_there(settings)
     networks = {each.fingerprint for each in trainings}
     how = computed_by(settings, processes_of(settings.launcher))
-    names = (TEACHER_MACS, STUDENT_PASSES, HEADS_MACS)
-    each_beside = {(each.teacher_macs, each.student_passes, each.heads_macs) for each in trainings}
+    names = (TEACHER_MACS, STUDENT_PASSES, HEADS_MACS, JUDGES_MACS)
+    each_beside = {(each.teacher_macs, each.student_passes, each.heads_macs, each.judges_macs) for each in trainings}
     besides = [dict(zip(names, each, strict=True)) for each in each_beside]
     computed = [
         (settings.recipe.batch_size, precision, {name: value for name, value in {**how, **each}.items() if value != 0})
@@ -298,7 +307,8 @@ def flops_of(record: TrialRecord) -> float | None:
         return None
     under = getattr(record.quantities.get("train_seconds"), "conditions", {})
     a_mac = _of_training(bool(under.get(CHECKPOINTING))) + FORWARD * under.get(STUDENT_PASSES, 0)
-    a_picture = a_mac * forward + FORWARD * (under.get(TEACHER_MACS, 0) + under.get(HEADS_MACS, 0))
+    beside = sum(under.get(name, 0) for name in (TEACHER_MACS, HEADS_MACS, JUDGES_MACS))
+    a_picture = a_mac * forward + FORWARD * beside
     return float(a_picture * recipe["batch_size"] * recipe["steps"])
 
 
@@ -316,6 +326,8 @@ def estimate_lines(estimated: Estimate, settings: Settings, *, with_controls: bo
     lines = [f"compute: {flops} ({_of_training(settings.recipe.gradient_checkpointing)} and 2 FLOP a multiply-add)"]
     if estimated.taught_flops:
         lines.append(f"  of it {_flop(estimated.taught_flops)} of teachers' forward passes, 2 FLOP a multiply-add")
+    if estimated.judged_flops:
+        lines.append(f"  of it {_flop(estimated.judged_flops)} of what encodes and judges the pictures that are made")
     device = "hours of one processor" if settings.recipe.device == "cpu" else "GPU-hours"
     if rate.flops is None or estimated.hours is None or estimated.longest_hours is None:
         lines.append(f"{device}: not known, {rate.source}")

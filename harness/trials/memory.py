@@ -12,14 +12,16 @@
                              with objective.teacher.sharded
     teacher's prompts        2 or 4 bytes a number, whole in every process, unless they are so many that they stay on
                              the disk
+    encoder, judges          4 bytes a parameter of a frozen encoder and of VGG16, where pictures are made again, and
+                             what a pass through the judges keeps for a gradient to the picture (`harness.trials.judges`)
+    discriminator            16 bytes a parameter; what its own loss keeps, where that is more than the network's
     batch                    three of what a network sees (rows, noise, their mixture) and the prompts, thrice:
                              two batches are made ahead
 
 `parallel=ddp` has all of these in every process; `fsdp` a share of the first four, and whole at most what is in no
 block and two blocks; at each look and at the end it gathers one average, whole, in every process, which has a line of
 its own. Not counted (`NOT_COUNTED`): what kernels need while they run, and what a teacher's pass does; a projection of
-features; what encodes and judges a decoder's pictures; a teacher's prompts, where the data that says how many is not
-here; what the allocator wastes, the device's context, and, at looks and at the end, the autoencoder and the extractor.
+features; a teacher's prompts, where the data that says how many is not here; what the allocator wastes, the device's context, and, at looks and at the end, the autoencoder and the extractor.
 All but the context show in `peak_memory_bytes` of a record, which is told where the store has one of this network,
 computed in the same way. The sum has been held against arithmetic and against what PyTorch keeps on the CPU; not
 against a GPU's peak.
@@ -44,13 +46,14 @@ from harness.training.teacher import TeacherDescription
 from harness.trials.computed import computed_by, precision_there, was_computed_by
 from harness.trials.estimates import size_text
 from harness.trials.heads import heads_of
+from harness.trials.judges import Judges, judges_of
 from harness.trials.settings import Settings
 
 FLOAT, HALF = 4, 2
 NOT_COUNTED = (
-    "not counted: what kernels need while they run, the allocator's waste, the device's context, what encodes and "
-    "judges a decoder's pictures, a teacher's prompts where the data is not here, and at looks and at the end the "
-    "autoencoder and the scores' extractor; not held against a GPU's peak"
+    "not counted: what kernels need while they run, the allocator's waste, the device's context, a teacher's prompts "
+    "where the data is not here, and at looks and at the end the autoencoder and the scores' extractor; not held "
+    "against a GPU's peak"
 )
 THROUGH = "through the teacher"
 BATCHES = 3
@@ -110,6 +113,7 @@ def memory_of(
             **states,
             **of_teacher,
             **_of_heads(teacher, settings, precision, together, kept + of_teacher.get(THROUGH, 0)),
+            **_of_judges(judges_of(architecture, latent, settings), precision, together, kept),
             "activations": kept,
             "batch": BATCHES * share * FLOAT * _numbers_a_picture(architecture, latent),
         },
@@ -188,6 +192,18 @@ def _of_heads(
     return {"discriminator's heads": 4 * FLOAT * heads.params + max(in_network_s, in_their_own - beside)}
 
 
+def _of_judges(judges: Judges | None, precision: str, together: int, beside: int) -> dict[str, int]:
+    """`beside`: bytes that the network keeps in its loss."""
+    if judges is None:
+        return {}
+    in_network_s = judges.kept_in_network_s(together, precision)
+    parts = {"encoder and judges": FLOAT * judges.frozen_params + in_network_s}
+    if judges.discriminator is not None:
+        in_its_own = judges.kept_in_their_own(together, precision)
+        parts["discriminator"] = 4 * FLOAT * judges.trained_params + max(0, in_its_own - in_network_s - beside)
+    return {name: size for name, size in parts.items() if size}
+
+
 def _measured(
     architecture: ArchitectureConfig,
     latent: int,
@@ -197,7 +213,8 @@ def _measured(
 ) -> str:
     """`12.3 GB at most, measured on NVIDIA H200 by trial KEY`, of a training that was computed in the same way."""
     recipe, (precision, _) = settings.recipe, precision_there(settings)
-    watch, cut = settings.watch, computed_by(settings, processes_of(settings.launcher), teacher)
+    watch, judges = settings.watch, judges_of(architecture, latent, settings)
+    cut = computed_by(settings, processes_of(settings.launcher), teacher, judges)
     wanted = (cut, watch.grid_every is not None, watch.score_every is not None)
     for record in records:
         peak, own = record.provenance.get("peak_memory_bytes"), record.protocol.get("recipe", {})

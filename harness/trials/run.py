@@ -35,6 +35,7 @@ from harness.training.speed import FORWARD, WITH_BACKWARD, Speed
 from harness.trials.computed import computed_by
 from harness.trials.costs import before_training, cost_of, measure_coreml, measure_latency, measure_twin
 from harness.trials.heads import heads_of
+from harness.trials.judges import judges_of
 from harness.trials.outcomes import all_unavailable, finished, learnt, record_of, rejected, with_own_twin
 from harness.trials.prepared import Prepared, check_unchanged, prepare
 from harness.trials.reported import Latest
@@ -212,7 +213,8 @@ class Trial:
         validated = {**under, **settings.objective.validated_by}
         self.quantities["validation_loss"] = Measured(value=trained.validation_loss, unit="1", conditions=validated)
         under = {**under, **self.looks(effort)}  # which change the time alone, as what follows
-        under = {**under, **computed_by(settings, place.size, prepared.task.teacher)}
+        judges = judges_of(self.spec.architecture, prepared.task.shape[-1], settings)
+        under = {**under, **computed_by(settings, place.size, prepared.task.teacher, judges)}
         self.quantities["train_seconds"] = Measured(value=effort.seconds, unit="s", conditions=under)
         return trained
 
@@ -227,7 +229,7 @@ class Trial:
 
     def trained_macs(self, prepared: Prepared) -> int:
         """Multiply-adds of the network for one sample of the size that it is trained on; and a third of those of all
-        else, its teacher's and its own passes and a discriminator's heads, where training takes three times a pass."""
+        else, its teacher's and its own passes and what judges it, where training takes three times a pass."""
         latent, counted, teacher = prepared.task.shape[-1], self.quantities["macs"], prepared.task.teacher
         if isinstance(counted, Counted) and counted.conditions.get("latent") == latent:
             own = int(counted.value)
@@ -237,6 +239,8 @@ class Trial:
         passes, heads = objective.passes, heads_of(objective, teacher)
         taught = 0 if teacher is None else passes.of_teacher * teacher.macs
         taught += 0 if heads is None else heads.step_macs(objective)
+        judges = judges_of(self.spec.architecture, latent, self.spec.settings)
+        taught += 0 if judges is None else judges.step_macs
         return own + (taught + passes.beside(WITH_BACKWARD // FORWARD) * own) // (WITH_BACKWARD // FORWARD)
 
     def hear_speed(self, step: int, speed: Speed) -> None:

@@ -19,6 +19,7 @@ from harness.data.pairs import Patch
 from harness.models.patch_discriminator import PatchDiscriminator, smallest_picture
 from harness.models.pixels import to_model_range
 from harness.records.errors import UserError
+from harness.records.record import CurvePoint
 from harness.training.objectives.reconstruction import LatentPictures, Reconstructed, Reconstruction
 from harness.training.parallel import World
 from harness.training.parallel_config import NoParallel
@@ -263,6 +264,42 @@ def test_pictures_that_are_too_small_to_look_unlike_are_refused(monkeypatch):
     monkeypatch.setattr("harness.training.objectives.reconstruction.check_perceptual", lambda _: None)
     with pytest.raises(UserError, match=r"ST-LPIPS-VGG compares pictures from 18 px, and a training sees 8; give obj"):
         reconstruction(perceptual_weight=1.0)
+
+
+def accuracies(steps: range, real: float, generated: float) -> list[CurvePoint]:
+    names = ("discriminator_loss.real_accuracy", "discriminator_loss.generated_accuracy")
+    return [
+        CurvePoint(step=step, name=name, value=value)
+        for step in steps
+        for name, value in zip(names, (real, generated), strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("real", "generated", "says"),
+    [
+        (1.0, 1.0, "and the network hears little from it; lower objective.discriminator.learning_rate, or raise obj"),
+        (1.0, 0.0, "wrong about at least 99% of the generated samples, and tells nothing apart; raise objective.disc"),
+        (0.0, 1.0, "wrong about at least 99% of the real samples"),
+        (0.5, 0.5, None),
+    ],
+)
+def test_a_discriminator_that_always_wins_or_loses_is_told_of_once_it_learns(real, generated, says):
+    """From its start on, over a whole window, once; what it said of pictures before it learned is no reason."""
+    small = PatchDiscriminatorConfig(width=8, layers=1, window=30)
+    objective = reconstruction(discriminator=small, adversarial_start=20)
+    curve = accuracies(range(10, 100, 10), real, generated)
+    heard = {step: objective.remark([point for point in curve if point.step <= step]) for step in range(10, 100, 10)}
+    told = {step: said for step, said in heard.items() if said is not None}
+    if says is None:
+        assert told == {}
+        return
+    assert list(told) == [50]
+    assert says in told[50]
+    assert told[50].startswith("step 50: over the last 30 steps the discriminator has ")
+    assert "r1_weight" not in told[50]
+    alone = reconstruction(adversarial_weight=0, discriminator=PatchDiscriminatorConfig())
+    assert alone.remark(curve) is None
 
 
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])

@@ -189,7 +189,9 @@ def test_a_decoder_of_other_latents_or_without_its_encoder_is_a_sentence(trained
     torch.save({name: tensor * 1.01 for name, tensor in encoder.items()}, other / "encoder.pth")
     words = ["data", "prepare", *(each.removeprefix("data=") for each in pictures(place))]
     assert main([*words, *made_by(other), f"to={tmp_path}/prepared", out, "scale_pictures=16"]) == 0
-    with pytest.raises(UserError, match=r"this decoder was trained for another autoencoder's latents than these: its w"):
+    with pytest.raises(
+        UserError, match=r"this decoder was trained for another autoencoder's latents than these: its w"
+    ):
         prepare(settings_of(["data=prepared", f"data.path={tmp_path}/prepared", *own, out], DECODING))
     files = f"autoencoder.encoded_by={{kind: tiny, encoder: {other}/encoder.pth, decoder: {other}/decoder.pth}}"
     with pytest.raises(UserError, match=r"encoded_by is not the autoencoder that the decoder .* was trained against"):

@@ -13,11 +13,13 @@ A discriminator and its generator are no match for each other where, over `windo
     it loses    it is right about at most 1% of the real samples, or of the generated ones: it says the same of all,
                 or the opposite
 
-Half of each is no loss: so it is where nothing can be told apart any more. What is told of it is a function of the
-curve, so that a training that is killed and continued tells the same.
+Half of each is no loss: so it is where nothing can be told apart any more. Steps in which a discriminator does not learn
+yet are none of the window's. What is told of it is a function of the curve, so that a training that is killed and
+continued tells the same.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -57,32 +59,57 @@ def r1_penalty(at: Logits, nearby: Logits, sigma: float) -> Tensor:
     return torch.stack(squared).mean(0) / sigma**2
 
 
-def no_match(curve: Sequence[CurvePoint], window: int) -> str | None:
-    """A sentence, at the point of the curve at which it begins; None everywhere else."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Advice:
+    """What the sentence about a discriminator that is no match calls its generator, and says to do about it."""
+
+    generator: str
+    if_it_wins: str
+    if_it_loses: str
+
+
+OF_HEADS = Advice(
+    generator="student",
+    if_it_wins="lower objective.discriminator.learning_rate, or raise its r1_weight",
+    if_it_loses="raise objective.discriminator.learning_rate, or lower its r1_weight",
+)
+OF_PATCHES = Advice(
+    generator="network",
+    if_it_wins="lower objective.discriminator.learning_rate, or raise objective.adversarial_start",
+    if_it_loses="raise objective.discriminator.learning_rate or its width",
+)
+
+
+def no_match(
+    curve: Sequence[CurvePoint], window: int, advice: Advice = OF_HEADS, *, learns_from: int = 0
+) -> str | None:
+    """A sentence, at the point of the curve at which it begins; None everywhere else. `learns_from`: the step behind
+    which the discriminator learns."""
+    curve = [point for point in curve if point.step > learns_from]
     steps = sorted({point.step for point in curve if point.name == POINTS[0]})
     if not steps:
         return None
-    now = _at(curve, steps[-1], window)
-    if now is None or (len(steps) > 1 and _at(curve, steps[-2], window) == now):
+    before, now = (
+        _at(curve, step, window, advice) if step >= learns_from + window else None for step in ([0, *steps])[-2:]
+    )
+    if now is None or before == now:
         return None
     return f"step {steps[-1]}: over the last {window} steps {now}"
 
 
-def _at(curve: Sequence[CurvePoint], step: int, window: int) -> str | None:
+def _at(curve: Sequence[CurvePoint], step: int, window: int, advice: Advice) -> str | None:
     """Which of the two it is after that step."""
-    if step < window:
-        return None
     recent = [point for point in curve if step - window < point.step <= step]
     real, generated = ([point.value for point in recent if point.name == name] for name in POINTS)
     if min(*real, *generated) >= NEARLY_ALL:
         return (
-            "the discriminator has told at least 99% of the real samples and of the generated ones, and the student "
-            "hears little from it; lower objective.discriminator.learning_rate, or raise its r1_weight"
+            "the discriminator has told at least 99% of the real samples and of the generated ones, and the "
+            f"{advice.generator} hears little from it; {advice.if_it_wins}"
         )
     for name, found in (("real", real), ("generated", generated)):
         if max(found) <= 1 - NEARLY_ALL:
             return (
                 f"the discriminator has been wrong about at least 99% of the {name} samples, and tells nothing apart; "
-                "raise objective.discriminator.learning_rate, or lower its r1_weight"
+                f"{advice.if_it_loses}"
             )
     return None

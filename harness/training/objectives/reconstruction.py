@@ -48,7 +48,16 @@ from harness.records.plain import Plain, identity
 from harness.records.record import CurvePoint
 from harness.training.device import to_device
 from harness.training.objective import Auxiliary, Losses
-from harness.training.objectives.adversarial import DISCRIMINATOR, FOOLING, GENERATED, REAL, over_heads, verdict
+from harness.training.objectives.adversarial import (
+    DISCRIMINATOR,
+    FOOLING,
+    GENERATED,
+    OF_PATCHES,
+    REAL,
+    no_match,
+    over_heads,
+    verdict,
+)
 from harness.training.optimizer import AdamW
 from harness.training.parallel import current_world
 from harness.training.randomness import Draws, generator, normals, stream_seed
@@ -185,8 +194,11 @@ class Reconstruction:
         }
         return Losses(total=(batch.is_judged * each).mean(), parts=parts)
 
-    def remark(self, _curve: Sequence[CurvePoint], /) -> str | None:
-        return None
+    def remark(self, curve: Sequence[CurvePoint], /) -> str | None:
+        if self.discriminator is None:
+            return None
+        start = self.config.adversarial_start
+        return no_match(curve, self.config.discriminator.window, OF_PATCHES, learns_from=start)
 
     # validation
 

@@ -144,9 +144,11 @@ class Denoise:
 
     @property
     def trained_on(self) -> dict[str, Any]:
-        latents = {} if (made_by := self.latents_section) is None else {
-            "autoencoder": {**made_by, **self.autoencoder.decoded_by}
-        }
+        latents = (
+            {}
+            if (made_by := self.latents_section) is None
+            else {"autoencoder": {**made_by, **self.autoencoder.decoded_by}}
+        )
         teacher = {} if self.teacher is None else {"teacher": self.teacher.identity}
         return {"data": self.images.identity, **latents, "text": self.prompts.identity, **teacher}
 
