@@ -54,8 +54,8 @@ class TinyAutoencoder:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainedAutoencoder:
-    """One that was trained here: encoder and decoder, by `task=autoencode`, which encodes to a point; or a decoder alone,
-    by `task=decode`, with the frozen encoder that it was trained against."""
+    """One that was trained here: encoder and decoder, by `task=autoencode`, which encodes to a point; or by
+    `task=decode` a decoder alone, with the frozen encoder that it was trained against."""
 
     kind: Literal["trained"] = "trained"
     record: str | None = field(default=None, metadata=NOT_IDENTITY)

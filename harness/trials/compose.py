@@ -30,6 +30,7 @@ PATH_VALUE = re.compile(r"(?:~|/|\./|\.\./).*", re.DOTALL)
 PATHS = frozenset((
     "out", "data.path", "data.names", "latency.iphone.queue", "quality.extractor.weights",
     "quality.reference_path", "autoencoder.encoder", "autoencoder.decoder", "autoencoder.file",
+    "autoencoder.encoded_by.encoder", "autoencoder.encoded_by.decoder",
     "task.extractor.weights", "task.perceptual.trunk", "task.perceptual.heads", "objective.perceptual.trunk",
     "objective.perceptual.heads",
 ))  # fmt: skip

@@ -63,7 +63,10 @@ CHECKPOINT_BYTES, WEIGHT_BYTES = 16, 4
 ASSUMED_TFLOPS = 100.0
 """Where nobody says and nothing was measured. An H100's dense bfloat16 peak is 989, an A100's 312 (NVIDIA's data
 sheets): a tenth and a third."""
-NOT_COUNTED = "not counted: validation, encoding and decoding for scores, features of samples and of the reference, and scores over guidance and steps (`harness evaluate KEY --guidance ... --steps ...`)"
+NOT_COUNTED = (
+    "not counted: validation, encoding and decoding for scores, features of samples and of the reference, and scores "
+    "over guidance and steps (`harness evaluate KEY --guidance ... --steps ...`)"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,8 @@ the PatchGAN's first layer:
     PatchGAN     2 P            the network's loss: there, and back to the picture
                  6 P - 2 F      its own: both pictures, there and back to its weights
 
-It judges from the first step on, also where it is heard and trained later (`harness.training.objectives.reconstruction`).
+It judges from the first step on, also where it is heard and trained later
+(`harness.training.objectives.reconstruction`).
 """
 
 import functools

@@ -13,7 +13,7 @@
     teacher's prompts        2 or 4 bytes a number, whole in every process, unless they are so many that they stay on
                              the disk
     encoder, judges          4 bytes a parameter of a frozen encoder and of VGG16, where pictures are made again, and
-                             what a pass through the judges keeps for a gradient to the picture (`harness.trials.judges`)
+                             what a pass through the judges keeps for a gradient to the picture (`trials/judges.py`)
     discriminator            16 bytes a parameter; what its own loss keeps, where that is more than the network's
     batch                    three of what a network sees (rows, noise, their mixture) and the prompts, thrice:
                              two batches are made ahead
@@ -21,8 +21,8 @@
 `parallel=ddp` has all of these in every process; `fsdp` a share of the first four, and whole at most what is in no
 block and two blocks; at each look and at the end it gathers one average, whole, in every process, which has a line of
 its own. Not counted (`NOT_COUNTED`): what kernels need while they run, and what a teacher's pass does; a projection of
-features; a teacher's prompts, where the data that says how many is not here; what the allocator wastes, the device's context, and, at looks and at the end, the autoencoder and the extractor.
-All but the context show in `peak_memory_bytes` of a record, which is told where the store has one of this network,
+features; a teacher's prompts, where the data that says how many is not here; what the allocator wastes, the device's
+context, and, at looks and at the end, the autoencoder and the extractor. All but the context show in `peak_memory_bytes` of a record, which is told where the store has one of this network,
 computed in the same way. The sum has been held against arithmetic and against what PyTorch keeps on the CPU; not
 against a GPU's peak.
 """

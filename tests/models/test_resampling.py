@@ -1,6 +1,8 @@
 """How sides are doubled and halved between stages: what is shuffled can do all that a nearest or a strided one does, it
 is counted and predicted as what it is, and no network that had no choice has another fingerprint."""
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -103,7 +105,7 @@ def test_it_is_counted_by_the_weights_and_the_size_at_which_they_are_used(name):
         multiply_adds = sum(3 * 9 * width**2 * (16 >> depth) ** 2 // 4 for depth, width in enumerate(widths))
     else:
         channels = [stage.channels for stage in DECODER.stages]
-        for depth, (c_in, c_out) in enumerate(zip(channels, channels[1:], strict=False)):
+        for depth, (c_in, c_out) in enumerate(itertools.pairwise(channels)):
             weights += 3 * (c_in + 1) * c_out
             multiply_adds -= 3 * 9 * c_in * (16 << depth) ** 2  # depthwise, at the smaller size
     assert after.params - before.params == weights

@@ -13,8 +13,8 @@ A discriminator and its generator are no match for each other where, over `windo
     it loses    it is right about at most 1% of the real samples, or of the generated ones: it says the same of all,
                 or the opposite
 
-Half of each is no loss: so it is where nothing can be told apart any more. Steps in which a discriminator does not learn
-yet are none of the window's. What is told of it is a function of the curve, so that a training that is killed and
+Half of each is no loss: so it is where nothing can be told apart any more. Steps in which a discriminator does not
+learn yet are none of the window's. What is told of it is a function of the curve, so that a training that is killed and
 continued tells the same.
 """
 
