@@ -22,9 +22,9 @@
 block and two blocks; at each look and at the end it gathers one average, whole, in every process, which has a line of
 its own. Not counted (`NOT_COUNTED`): what kernels need while they run, and what a teacher's pass does; a projection of
 features; a teacher's prompts, where the data that says how many is not here; what the allocator wastes, the device's
-context, and, at looks and at the end, the autoencoder and the extractor. All but the context show in `peak_memory_bytes` of a record, which is told where the store has one of this network,
-computed in the same way. The sum has been held against arithmetic and against what PyTorch keeps on the CPU; not
-against a GPU's peak.
+context, and, at looks and at the end, the autoencoder and the extractor. All but the context show in
+`peak_memory_bytes` of a record, which is told where the store has one of this network, computed in the same way. The
+sum has been held against arithmetic and against what PyTorch keeps on the CPU; not against a GPU's peak.
 """
 
 import functools
