@@ -1,7 +1,8 @@
 """Every `harness` command of README and docs/ runs, page after page, as it stands but for its length.
 
 A page's commands run in their order in one folder, because a later one reads what an earlier one wrote. Cut short are
-trainings and searches, without export and latency (CUT), and watching, which has no end; a dry run is as it stands.
+trainings and searches, without export and latency and in this process (CUT), and watching, which has no end; a dry run
+is as it stands, and what names launcher settings runs under that launcher.
 Pages share a store, so that what several of them train is trained once. What is exported to Core ML is a tiny network
 in the place of the laptop's.
 """
@@ -21,7 +22,7 @@ from harness.data.sources.emoji import FONTS
 from harness.records.store import Store
 from harness.trials.studies import read_study
 
-SHORT = {key: value for key, value in SETTINGS.items() if key not in ("data", "launcher")} | {
+SHORT = {key: value for key, value in SETTINGS.items() if key != "data"} | {
     "recipe.steps": 2,
     "recipe.validate_every": 2,
 }
@@ -36,6 +37,8 @@ CUT = {
 """Verb -> the settings that make it short, in place of those that the page gives."""
 HAS_EMOJI = find_spec("emoji") is not None and any(path.is_file() for path in FONTS)
 TRIALS = {"unselected": 24}  # `harness proxies` asks for so many
+ASKS = ("compare", "export", "knobs", "latency", "measure", "settings")
+"""Verbs that answer by their words alone: what one page has asked is not asked again on the next."""
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +56,12 @@ def place(tmp_path_factory):
     return home
 
 
+@pytest.fixture(scope="module")
+def asked():
+    """The words of verbs that answer by them alone."""
+    return set()
+
+
 def cut_short(words: list[str], home: Path, work: Path, data: str) -> list[str]:
     """The command as it stands, but for placeholders and length; a KEY is of a training on `data`."""
     words = [word.replace("~", str(home)) for word in words if word != "--watch"]
@@ -65,6 +74,8 @@ def cut_short(words: list[str], home: Path, work: Path, data: str) -> list[str]:
     if "--dry-run" in words:  # trains nothing
         return words
     cut = dict(CUT.get(words[0], {}))
+    if any(word.startswith("launcher") for word in words):
+        cut.pop("launcher", None)
     if "task=autoencode" in words:  # which samples nothing
         cut = {key: value for key, value in cut.items() if not key.startswith(("sampling.", "quality."))}
     if words[0] == "sweep":
@@ -85,7 +96,7 @@ def cut_short(words: list[str], home: Path, work: Path, data: str) -> list[str]:
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if commands(page)], ids=lambda page: page.relative_to(ROOT).as_posix()
 )
-def test_commands_run(page, place, workplace, monkeypatch):
+def test_commands_run(page, place, asked, workplace, monkeypatch):
     data = "emoji" if page.stem == "text_to_image" else "digits"
     if data == "emoji" and not HAS_EMOJI:
         pytest.skip("needs Debian's fonts-noto-color-emoji and the package emoji")
@@ -101,4 +112,8 @@ def test_commands_run(page, place, workplace, monkeypatch):
         if command.program != "harness" or command.not_run:
             continue
         words = cut_short(shlex.split(command.text)[1:], place, workplace, data)
+        if words[0] in ASKS:
+            if command.text in asked:
+                continue
+            asked.add(command.text)
         assert main(words) == 0, f"{command.page}:{command.line}: {command.text}"
