@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import torch
+import torch._dynamo  # before the fork
 import torch.distributed as dist
 from test_reconstruction import CPU, decoder, reconstruction
 from torch import nn

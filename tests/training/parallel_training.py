@@ -1,20 +1,22 @@
 """Trainings in several processes, one after the other. argv: a file of jobs.
 
-A job: {folder, size, recipe, parallel, objective, double, dies, data, bad, port}.
+A job: {folder, size, recipe, parallel, objective, double, dies, data, bad}.
 
     double   in float64
     dies     [process, point, step, saved]: killed by SIGKILL there, once the checkpoint of step `saved` stands
     data     the process that has other data
     bad      the step in which the last process has images that are no numbers
 
-The processes are forked from this one, which computes nothing. Beside the jobs lies `codes.json` then, the exit codes
-of each. In a job's folder: `result.pt`, the average's weights and the curve; `refused-N.txt` where process N was
-refused; `steps.log`, a line for each step that was trained and each checkpoint that stands, appended as it happens.
+The processes are forked from this one, which computes nothing, and has imported what each would with its first step:
+TorchDynamo alone takes two seconds. Beside the jobs lies `codes.json` then, the exit codes of each. In a job's folder:
+`result.pt`, the average's weights and the curve; `refused-N.txt` where process N was refused; `steps.log`, a line for
+each step that was trained and each checkpoint that stands, appended as it happens.
 """
 
 import json
 import os
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -25,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo
 import torch.distributed as dist
 import torch.distributed.fsdp
 from tiny_training import OBJECTIVES, RECIPE, in_float64, run, tiny_network, undropped
@@ -160,6 +163,8 @@ def forked(job: dict[str, Any], rank: int) -> int:
 def main(path: Path) -> None:
     codes = []
     for job in json.loads(path.read_text()):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            job["port"] = free.getsockname()[1]
         pids = [forked(job, rank) for rank in range(job["size"])]
         codes.append([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids])
     path.with_name("codes.json").write_text(json.dumps(codes))

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import torch
+import torch._dynamo
 import torch.distributed.fsdp
 import torch.multiprocessing
 from diffusers import SD3Transformer2DModel, UNet2DConditionModel  # noqa: F401 (imported before the fork)
