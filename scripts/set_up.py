@@ -68,7 +68,7 @@ def install(venv, options):
     for command in commands:
         if subprocess.call(command) != 0:
             sys.exit("pip could not install the dependencies (its message is above); once mended, run make again")
-    # some files are no Python 3 and stay as they are; a third are packages' own tests, and networks of which few are used
+    # some files are no Python 3 and stay; a third are packages' own tests, and networks of which few are used
     unused = r"site-packages/(.*/tests?/|transformers/models/)"
     subprocess.call([pip[0], "-m", "compileall", "-qq", "-j", "0", "-x", unused, os.path.join(venv, "lib")])
 
