@@ -1,6 +1,8 @@
 """What a sweep came to, as a report shows it: its candidates, its front, its finalists, why some were refused."""
 
-from collections.abc import Mapping
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -83,3 +85,22 @@ class SweepSummary:
     hours: float = 0.0  # of driving
     gpu_hours: float = 0.0
     report: str | None = None  # the page that the study names: reports/NAME.yaml
+    redrawn_every_s: float | None = None  # while `harness report --watch` redraws its page
+
+
+NUMBER = re.compile(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?(?!\w)")
+
+
+def grouped(sentences: Iterable[str]) -> tuple[ReasonCount, ...]:
+    """The reasons, the most frequent first."""
+    groups: dict[str, list[list[str]]] = defaultdict(list)
+    for sentence in sentences:
+        groups[NUMBER.sub("\0", sentence)].append(NUMBER.findall(sentence))
+    reasons = [ReasonCount(text=_filled(form, numbers), times=len(numbers)) for form, numbers in groups.items()]
+    return tuple(sorted(reasons, key=lambda reason: -reason.times))
+
+
+def _filled(form: str, numbers: Sequence[Sequence[str]]) -> str:
+    """The sentence with the numbers that all have in common."""
+    common = iter(["..." if len(set(column)) > 1 else column[0] for column in zip(*numbers, strict=True)])
+    return "".join(next(common) if character == "\0" else character for character in form)

@@ -17,8 +17,8 @@ from harness.records.manifest import MANIFEST_FILE, Promotion, read_manifest, st
 from harness.records.plain import from_plain, to_plain
 from harness.records.quantity import value_of
 from harness.records.record import TrialRecord, key_that_begins, why
+from harness.records.sweep_summary import grouped
 from harness.search.candidates import Candidate, candidate_of, checkpoints_key
-from harness.search.status import grouped
 from harness.search.study import CHECKPOINTS, DEFINITION, stored_study, studies_in
 from harness.training.checkpoint import has_checkpoints
 from harness.trials.promoted import Origin, trained_on, written

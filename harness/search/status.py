@@ -1,9 +1,8 @@
 """How a sweep is getting on, told from what its driver and its workers wrote, while they may be writing; and what it
 came to, for its page. It only reads. Drawing is elsewhere."""
 
-import re
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,14 @@ from harness.records.better import front_of
 from harness.records.errors import UserError
 from harness.records.plain import from_plain
 from harness.records.record import Protocol
-from harness.records.sweep_summary import CandidateSummary, KnobSummary, LevelSummary, ReasonCount, SweepSummary
+from harness.records.sweep_summary import (
+    CandidateSummary,
+    KnobSummary,
+    LevelSummary,
+    ReasonCount,
+    SweepSummary,
+    grouped,
+)
 from harness.search.candidates import HOURS, REASONS, Candidate, FreshScore, candidate_of, rescored_in
 from harness.search.halving import places
 from harness.search.knob import Knob, Parameters
@@ -106,24 +112,6 @@ def read_stored(folder: Path, name: str) -> StoredSweep | None:
         definition=stored.attributes.get(DEFINITION, {}),
         rescored=rescored_in(stored.attributes),
     )
-
-
-NUMBER = re.compile(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?(?!\w)")
-
-
-def grouped(sentences: Iterable[str]) -> tuple[ReasonCount, ...]:
-    """The reasons, the most frequent first."""
-    groups: dict[str, list[list[str]]] = defaultdict(list)
-    for sentence in sentences:
-        groups[NUMBER.sub("\0", sentence)].append(NUMBER.findall(sentence))
-    reasons = [ReasonCount(text=_filled(form, numbers), times=len(numbers)) for form, numbers in groups.items()]
-    return tuple(sorted(reasons, key=lambda reason: -reason.times))
-
-
-def _filled(form: str, numbers: Sequence[Sequence[str]]) -> str:
-    """The sentence with the numbers that all have in common."""
-    common = iter(["..." if len(set(column)) > 1 else column[0] for column in zip(*numbers, strict=True)])
-    return "".join(next(common) if character == "\0" else character for character in form)
 
 
 MEASUREMENT, PROMOTION = "waiting for a measurement", "waiting for promotion"

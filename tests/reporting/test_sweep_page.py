@@ -13,7 +13,7 @@ from harness.records.record import Protocol, TrialRecord
 from harness.records.store import Store
 from harness.records.sweep_summary import CandidateSummary, ReasonCount, SweepSummary
 from harness.reporting.report import UNPUBLISHED, checked_definition, frames_of, write_report
-from harness.reporting.sections.front import front_figure, front_frame, rescored_frame
+from harness.reporting.sections.front import front_figures
 from harness.reporting.subjects import study_of
 
 Cells = Callable[[str], list[dict[str, str]]]
@@ -106,13 +106,7 @@ def test_every_candidate_stands_with_the_studys_objectives_as_what_its_record_ca
     # the front first, then by training steps and KID
     rows = [c["data-row"] for c in cells if c["tag"] == "tr" and "data-row" in c]
     table = rows[rows.index("trial-1", 2) :]  # after the two finalists
-    assert table[:5] == [
-        "trial-1",
-        "trial-0",
-        "trial-3",
-        "trial-2",
-        "trial-6",
-    ]
+    assert table[:7] == ["trial-1", "trial-0", "trial-3", "trial-2", "trial-6", "trial-4", "trial-5"]
 
 
 def test_the_top_says_what_was_searched_and_what_the_finalists_tell(
@@ -165,19 +159,28 @@ def test_a_finalists_fresh_trainings_are_a_child_of_it(summary: SweepSummary) ->
     assert list(subjects["trial-0, fresh seeds"].trials) == [7, 8]
 
 
-def test_the_picture_holds_every_candidate_with_values(summary: SweepSummary) -> None:
-    frame = front_frame(summary)
-    assert list(frame["name"]) == [name for name, *_ in CANDIDATES]
-    rescored = rescored_frame(summary.conclusions, frame)
-    figure = front_figure(frame, rescored, {"kid": "KID", "twin.latency_predicted": "ms"})
-    drawn = {trace.name: (list(trace.x), list(trace.y)) for trace in figure.data if trace.name}
-    assert drawn["front"] == ([250.0, 310.0], [0.61, 0.52])
-    assert drawn["complete"] == ([330.0], [0.83])
-    assert drawn["lower level"] == ([240.0], [3.9])
-    assert drawn["ladder"] == ([250.0], [0.61])
-    assert drawn["re-scored"] == ([250.0, 310.0], [0.63, 0.65])
-    single = front_figure(frame, rescored, {"kid": "KID"})
-    assert next(list(trace.x) for trace in single.data if trace.name == "front") == [0, 1]
+def test_the_picture_holds_every_candidate_with_values_and_arrows_to_what_fresh_seeds_gave(
+    store: Store, summary: SweepSummary
+) -> None:
+    frames = frames_of(store, study_of(summary), checked_definition({}, None, "sweep")[0], UNPUBLISHED)
+    figures = front_figures(summary, frames)
+    assert list(figures) == ["Predicted latency of the twin"]
+    traces = {trace.name: trace for trace in figures["Predicted latency of the twin"].data}
+    drawn = {name: sorted(zip(trace.x, trace.y, strict=True)) for name, trace in traces.items()}
+    assert drawn["on the front"] == [(250.0, pytest.approx(0.61)), (310.0, pytest.approx(0.52))]
+    assert drawn["trained to the last level"] == [(330.0, pytest.approx(0.83))]
+    assert drawn["trained to a lower level: not comparable"] == [(240.0, pytest.approx(3.9))]
+    assert drawn["mean over fresh seeds, ± standard error"] == [
+        (250.0, pytest.approx(0.63)),
+        (310.0, pytest.approx(0.65)),
+    ]
+    arrows = [trace for trace in figures["Predicted latency of the twin"].data if trace.name == "search to fresh seeds"]
+    assert [list(trace.y) for trace in arrows] == [[0.61, 0.63], [0.52, 0.65]]
+    assert drawn["front of the means over fresh seeds"] == drawn["mean over fresh seeds, ± standard error"]
+    assert "not distinguished from trial-1" in traces["mean over fresh seeds, ± standard error"].hovertext[0]
+    one = replace(summary, objectives={"kid": "minimize"}, conclusions=None)
+    orders = {trace.name: list(trace.x) for trace in front_figures(one, frames)[""].data}
+    assert orders["on the front"] == [0, 1]
 
 
 def test_a_sweep_that_ends_without_a_front_or_finalists_has_a_page(store: Store, summary: SweepSummary) -> None:

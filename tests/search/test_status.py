@@ -32,11 +32,12 @@ from harness.processes.locks import DRIVER_LOCK, FileLock, is_held
 from harness.records.better import front_of
 from harness.records.errors import UserError
 from harness.records.plain import to_plain
+from harness.records.sweep_summary import grouped
 from harness.search import status
 from harness.search.candidates import FreshScore, candidate_of
 from harness.search.definition import Finalists
 from harness.search.finalists import rescore_finalists
-from harness.search.status import _final_round, grouped, read_stored, sweep_status
+from harness.search.status import _final_round, read_stored, sweep_status
 from harness.search.study import DEFINITION, stored_study
 
 BUDGETS = (100, 300)

@@ -1,5 +1,7 @@
 """A chain's search: the front that its sweep's own page has."""
 
+from dataclasses import replace
+
 from harness.reporting.section import Content, Frames, Section
 from harness.reporting.sections import front
 
@@ -7,7 +9,8 @@ TEMPLATE = front.TEMPLATE.replace('drawing("front"', 'drawing("search_front"')
 
 
 def content(frames: Frames) -> Content | None:
-    return None if frames.search is None else front.content(frames.search)
+    found = None if frames.search is None else front.content(frames.search)
+    return None if found is None else replace(found, context={**found.context, "by_table": False})
 
 
 SECTION = Section(name="search_front", title="Search", template=TEMPLATE, content=content, kinds=("chain",))

@@ -11,6 +11,7 @@ from harness.reporting.format import duration, inside, listed, number, signed
 from harness.reporting.section import Content, Frames, Section
 from harness.reporting.sections.provenance import facts_of
 from harness.reporting.sections.summary import RESULTS, Line
+from harness.reporting.sweep_costs import CPU_HOURS, GPU_HOURS, cpu_hours, hours_unit
 
 
 def content(frames: Frames) -> Content | None:
@@ -25,8 +26,10 @@ def _facts(search: SweepSummary, frames: Frames) -> list[tuple[str, str]]:
     objectives = [f"{direction} {inside(frames.title(name))}" for name, direction in search.objectives.items()]
     levels = f"{' to '.join(f'{steps:,}' for steps in search.levels)} steps"
     times = [duration(3600 * search.hours)]
-    if search.gpu_hours > 0:
-        times.append(f"{search.gpu_hours:.3g} GPU-hours")
+    if hours_unit(frames) == GPU_HOURS:
+        times.append(f"{search.gpu_hours:.3g} {GPU_HOURS}")
+    elif (hours := cpu_hours(frames)) is not None:
+        times.append(f"{hours:.3g} {CPU_HOURS}")
     return [
         ("Objectives", "; ".join(objectives)),
         ("Sampler", listed(search.samplers) or "not recorded"),

@@ -122,3 +122,137 @@
   window.addEventListener("beforeprint", () => drawAll("light"));
   window.addEventListener("afterprint", () => drawAll(theme()));
 })();
+
+// Tables whose rows are JSON: a few at a time; they sort, filter and are saved as CSV. See sections/candidates.py.
+(function () {
+  for (const table of document.querySelectorAll("table[data-rows]")) manyRows(table);
+
+  function manyRows(table) {
+    const { columns, rows, front, rungs, untrained } = JSON.parse(document.getElementById(table.dataset.rows).textContent);
+    const tools = table.closest("section").querySelector("[data-rows-tools]");
+    const tool = (name) => tools.querySelector(`[data-rows-${name}]`);
+    const shown = Number(table.dataset.shown);
+    const onFront = new Set(front);
+    const every = rows.map((_, at) => at);
+    const texts = rows.map(() => null);
+    const places = new Map(columns.map((column, at) => [column.key.toLowerCase(), at]));
+    let chosen = every, order = { at: null, down: false }, first = 0;
+
+    const text = (cell) => (cell === 0 ? untrained : typeof cell === "string" ? cell : cell[1]);
+    const value = (cell) => (Array.isArray(cell) ? cell[0] : null);
+
+    function compare(one, other) {  // what has no number comes last, whichever way
+      const a = value(rows[one][order.at]), b = value(rows[other][order.at]), way = order.down ? -1 : 1;
+      if (a !== null && b !== null) return way * (a - b) || one - other;
+      if (a !== null || b !== null) return a !== null ? -1 : 1;
+      return way * text(rows[one][order.at]).localeCompare(text(rows[other][order.at]), "en", { numeric: true }) || one - other;
+    }
+
+    function test(word) {
+      const [, key, sign, wanted] = word.match(/^([^<>=]+)(<=|>=|<|>|=)(.+)$/) || [];
+      const at = places.get((key || "").toLowerCase()), limit = Number(wanted);
+      if (at === undefined) {
+        return (row) => (texts[row] ??= [...rows[row].map(text), rungs[row] || ""].join("\n").toLowerCase()).includes(word.toLowerCase());
+      }
+      if (sign === "=" && Number.isNaN(limit)) return (row) => text(rows[row][at]).toLowerCase() === wanted.toLowerCase();
+      return (row) => {
+        const is = value(rows[row][at]);
+        if (is === null) return sign === "=" && text(rows[row][at]) === wanted;
+        return { "<": is < limit, "<=": is <= limit, ">": is > limit, ">=": is >= limit, "=": is === limit }[sign];
+      };
+    }
+
+    function choose() {
+      const tests = tool("filter").value.split(/\s+/).filter(Boolean).map(test);
+      chosen = every.filter((row) => (!tool("front").checked || onFront.has(row)) && tests.every((passes) => passes(row)));
+      if (order.at !== null) chosen.sort(compare);
+      first = 0;
+      draw();
+    }
+
+    function element(tag, content, name, title) {
+      const made = document.createElement(tag);
+      made.textContent = content;
+      if (name) made.className = name;
+      if (title) made.title = title;
+      return made;
+    }
+
+    function drawn(cell, kind) {
+      if (typeof cell === "string") return [document.createTextNode(cell)];
+      if (cell === 0) return [element("span", untrained, "k-missing")];
+      const [, content, own, hint, other] = cell;
+      const pieces = [element("span", content, `k-${own || kind}`, hint)];
+      return other ? [...pieces, element("abbr", "†", "other-protocol", `another protocol: ${other}`)] : pieces;
+    }
+
+    function drawnRow(row) {
+      const made = document.createElement("tr");
+      made.dataset.row = text(rows[row][0]);
+      const head = document.createElement("th");
+      head.scope = "row";
+      head.append(element("span", made.dataset.row, "title"));
+      if (rungs[row]) head.append(element("span", `${rungs[row]} of the ladder`, "name"));
+      if (onFront.has(row)) head.append(" ", element("span", "front", "mark front"));
+      made.append(head);
+      rows[row].slice(1).forEach((cell, at) => {
+        const place = document.createElement("td");
+        place.append(...drawn(cell, columns[at + 1].kind));
+        made.append(place);
+      });
+      return made;
+    }
+
+    function draw() {
+      const last = Math.min(first + shown, chosen.length);
+      table.tBodies[0].replaceChildren(...chosen.slice(first, last).map(drawnRow));
+      const of = chosen.length === rows.length ? "" : ` of ${rows.length.toLocaleString("en")}`;
+      tool("count").textContent = chosen.length
+        ? `${(first + 1).toLocaleString("en")} to ${last.toLocaleString("en")} of ${chosen.length.toLocaleString("en")}${of && ` found${of}`}`
+        : "none found";
+      for (const button of tools.querySelectorAll("[data-rows-step]")) {
+        const to = first + shown * Number(button.dataset.rowsStep);
+        button.disabled = to < 0 || to >= chosen.length;
+      }
+    }
+
+    function csv() {  // a text that a spreadsheet would compute is set apart by an apostrophe
+      const quoted = (content) => `"${content.replace(/"/g, '""')}"`;
+      const safe = (content) => quoted(/^[=+\-@\t\r]/.test(content) ? `'${content}` : content);
+      const field = (cell) => (value(cell) !== null ? String(value(cell)) : safe(text(cell)));
+      const lines = [columns.map((column) => safe(column.key)), ...chosen.map((row) => rows[row].map(field))];
+      return lines.map((line) => line.join(",")).join("\r\n") + "\r\n";
+    }
+
+    [...table.tHead.rows[0].cells].forEach((head, at) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "sort";
+      button.append(...head.childNodes);
+      head.append(button);
+      button.addEventListener("click", () => {
+        order = { at, down: order.at === at && !order.down };
+        for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+        head.setAttribute("aria-sort", order.down ? "descending" : "ascending");
+        choose();
+      });
+    });
+    tool("filter").addEventListener("input", choose);
+    tool("front").addEventListener("change", choose);
+    for (const button of tools.querySelectorAll("[data-rows-step]")) {
+      button.addEventListener("click", () => {
+        first += shown * Number(button.dataset.rowsStep);
+        draw();
+      });
+    }
+    tool("csv").addEventListener("click", () => {
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(new Blob(["\ufeff", csv()], { type: "text/csv" }));
+      link.download = tool("csv").dataset.rowsCsv;
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    });
+    tools.hidden = false;
+    draw();
+  }
+})();
