@@ -39,9 +39,9 @@ def commands(page: Path) -> list[Command]:
 
 
 def is_command(text: str) -> bool:
-    """False for a form such as `harness VERB --help`, whose words in capitals stand for others."""
+    """False for a form such as `harness VERB --help` or `report chains/NAME`, whose words in capitals stand for others."""
     words = text.split()
-    return len(words) > 1 and words[0] in PROGRAMS and not any(word in FORMS for word in words)
+    return len(words) > 1 and words[0] in PROGRAMS and not any(part in FORMS for part in re.split(r"[\s/=]", text))
 
 
 def links(page: Path) -> list[str]:
