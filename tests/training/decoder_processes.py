@@ -1,7 +1,9 @@
-"""Steps of a decoder's training in two processes. argv: a folder, a port, ddp or fsdp. The first process leaves
-`PARALLEL.pt` there: the weights of both modules, whole, and the weight of the discriminator's verdict in each step."""
+"""Steps of a decoder's training in two processes, by DDP and then by FSDP. argv: a folder. The first process of each
+leaves `ddp.pt` or `fsdp.pt` there: the weights of both modules, whole, and the weight of the discriminator's verdict in
+each step."""
 
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -38,16 +40,33 @@ def steps(world: World, parallel: ParallelConfig) -> dict[str, torch.Tensor]:
     }
 
 
-def main(folder: Path, port: str, kind: str) -> None:
-    rank = 1 if (child := os.fork()) == 0 else 0
+PARALLEL: dict[str, ParallelConfig] = {"ddp": DdpParallel(), "fsdp": FsdpParallel()}
+
+
+def train(kind: str, rank: int, port: int, folder: Path) -> None:
+    """The life of one process."""
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    found = steps(World(rank, 2), DdpParallel() if kind == "ddp" else FsdpParallel())
+    found = steps(World(rank, 2), PARALLEL[kind])
     if rank == 0:
         torch.save(found, folder / f"{kind}.pt")
     dist.destroy_process_group()
-    if rank == 1:
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def main(folder: Path) -> None:
+    for kind in PARALLEL:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        processes = []
+        for rank in range(2):
+            if (pid := os.fork()) == 0:
+                code = 1
+                try:
+                    train(kind, rank, port, folder)
+                    code = 0
+                finally:
+                    os._exit(code)
+            processes.append(pid)
+        assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in processes] == [0, 0]
 
 
 def alone() -> dict[str, torch.Tensor]:
@@ -56,4 +75,4 @@ def alone() -> dict[str, torch.Tensor]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(Path(sys.argv[1]), *sys.argv[2:])
+    main(Path(sys.argv[1]))

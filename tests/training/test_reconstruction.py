@@ -2,7 +2,6 @@
 own weights, the discriminator's late start, and that a picture of a batch means nothing to another's."""
 
 import os
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -302,18 +301,23 @@ def test_a_discriminator_that_always_wins_or_loses_is_told_of_once_it_learns(rea
     assert alone.remark(curve) is None
 
 
-@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
-def test_two_processes_make_the_steps_of_one(kind, tmp_path):
-    """Of unequal shares: the adaptive weight is the whole batch's, and both modules are the same."""
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """Where two processes have left what they made, by DDP and by FSDP."""
     import decoder_processes  # which imports this module
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    folder = tmp_path_factory.mktemp("together")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([HERE, *sys.path])}
-    program = [sys.executable, decoder_processes.__file__, str(tmp_path), port, kind]
-    subprocess.run(program, env=environment, check=True, timeout=250)
-    found, expected = torch.load(tmp_path / f"{kind}.pt", weights_only=True), decoder_processes.alone()
+    subprocess.run([sys.executable, decoder_processes.__file__, str(folder)], env=environment, check=True, timeout=250)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_two_processes_make_the_steps_of_one(kind, together):
+    """Of unequal shares: the adaptive weight is the whole batch's, and both modules are the same."""
+    import decoder_processes
+
+    found, expected = torch.load(together / f"{kind}.pt", weights_only=True), decoder_processes.alone()
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5, msg=name)
