@@ -23,6 +23,16 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(scope="session")
+def quick_conversions():
+    """coremltools inspects its program after each of 112 passes, a quarter of a conversion: here the result is."""
+    from coremltools.converters.mil.mil import Program
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Program, "validate", lambda *_, **__: None)
+        yield
+
+
 @pytest.fixture
 def workplace(tmp_path, monkeypatch, cache):
     """A working directory with the ablation `tiny`, and the sweep `search` over six candidates."""

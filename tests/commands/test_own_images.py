@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_study import SETTINGS
+from tiny_study import BASE, SETTINGS, SMALL, TINY, write_yaml
 
 from harness.cli import main
 from harness.records.store import Store
@@ -101,9 +101,10 @@ def test_a_trial_and_a_folder_are_scored_by_the_same_command(workplace, capsys):
 
 
 @pytest.mark.slow
-def test_export_writes_a_package_and_lists_its_operators(workplace, capsys):
-    assert main(["export", "laptop/thin_sdxl", "--latent", "8", "--to", "out/thin.mlpackage"]) == 0
+def test_export_writes_a_package_and_lists_its_operators(workplace, quick_conversions, capsys):
+    write_yaml(workplace / "tiny.yaml", {**BASE, "edits": TINY | SMALL})
+    assert main(["export", "tiny.yaml", "--latent", "8", "--to", "out/tiny.mlpackage"]) == 0
     shown = capsys.readouterr().out
     assert "conv" in shown
-    assert shown.splitlines()[-1] == "out/thin.mlpackage"
-    assert (workplace / "out" / "thin.mlpackage" / "Manifest.json").exists()
+    assert shown.splitlines()[-1] == "out/tiny.mlpackage"
+    assert (workplace / "out" / "tiny.mlpackage" / "Manifest.json").exists()

@@ -8,13 +8,8 @@ from .mil_packages import exported, small_last_rung
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _converted_without_inspections():
-    """coremltools inspects its program after each of 112 passes, a quarter of a conversion: here the result is."""
-    from coremltools.converters.mil.mil import Program
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Program, "validate", lambda *_, **__: None)
-        yield
+def _converted_without_inspections(quick_conversions):
+    """All of this room's."""
 
 
 @pytest.fixture(scope="session")

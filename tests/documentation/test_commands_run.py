@@ -96,7 +96,7 @@ def cut_short(words: list[str], home: Path, work: Path, data: str) -> list[str]:
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if commands(page)], ids=lambda page: page.relative_to(ROOT).as_posix()
 )
-def test_commands_run(page, place, asked, workplace, monkeypatch):
+def test_commands_run(page, place, asked, workplace, quick_conversions, monkeypatch):
     data = "emoji" if page.stem == "text_to_image" else "digits"
     if data == "emoji" and not HAS_EMOJI:
         pytest.skip("needs Debian's fonts-noto-color-emoji and the package emoji")

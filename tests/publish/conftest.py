@@ -38,7 +38,7 @@ def record(trained, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def published(trained):
+def published(trained, quick_conversions):
     """The folder, with all that a phone needs."""
     place, record = trained
     with pytest.MonkeyPatch.context() as patch:
