@@ -39,7 +39,7 @@ def commands(page: Path) -> list[Command]:
 
 
 def is_command(text: str) -> bool:
-    """False for a form such as `harness VERB --help` or `report chains/NAME`, whose words in capitals stand for others."""
+    """False for a form such as `harness VERB` or `harness report chains/NAME`, where capitals stand for other words."""
     words = text.split()
     return len(words) > 1 and words[0] in PROGRAMS and not any(part in FORMS for part in re.split(r"[\s/=]", text))
 
