@@ -1,9 +1,9 @@
 """A storm over a real `harness sweep`: tiny trainings in worker processes, two at a time, under two budgets, while a
 seeded plan kills workers and drivers at named points, locks the study, feeds numbers that are none, and takes memory.
 
-    storm = Storm(folder, seeded_plan(trials=60, seed=7), cache)
+    storm = Storm(folder, seeded_plan(trials=32, seed=7), cache)
     storm.rage()
-    assert violations(storm.facts(), trials=60, budgets=BUDGETS) == []
+    assert violations(storm.facts(), trials=32, budgets=BUDGETS) == []
 """
 
 import contextlib
@@ -12,8 +12,6 @@ import os
 import random
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,6 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from driver_processes import Driver, start_call
 from storm_points import driver_points, noted, worker_points
 from storm_proof import Facts, read_facts, reasons
 from tiny_study import SETTINGS, SWEEP, TINY, write_yaml
@@ -78,10 +77,12 @@ class Plan:
 
 def seeded_plan(*, trials: int, seed: int) -> Plan:
     """A quarter of the trials lose a worker at the lowest budget, a twentieth diverges, one gets no memory; of those
-    promoted, whoever they are, a third loses a worker; a driver dies for every five trials."""
+    promoted, whoever they are, a third loses a worker; a driver dies for every five trials. Of few trials as many lose
+    theirs as there are points."""
     chance = random.Random(seed)
     names = [f"trial-{number}" for number in range(trials)]
-    hit = chance.sample(names, trials // 4 + round(trials / 20) + 1)
+    workers, drivers = max(trials // 4, len(worker_points())), max(trials // 5, len(driver_points()))
+    hit = chance.sample(names, workers + round(trials / 20) + 1)
     diverging, hungry, dying = hit[: round(trials / 20)], hit[round(trials / 20)], hit[round(trials / 20) + 1 :]
     deaths = _rounds(chance, sorted(worker_points()))
     return Plan(
@@ -96,7 +97,7 @@ def seeded_plan(*, trials: int, seed: int) -> Plan:
         },
         drivers=[
             (point, 1 if point in RARE else chance.randint(1, 8))
-            for point, _ in zip(_rounds(chance, sorted(driver_points())), range(trials // 5), strict=False)
+            for point, _ in zip(_rounds(chance, sorted(driver_points())), range(drivers), strict=False)
         ],
         outage_after=trials // 10,
         diverging={name: chance.randint(1, BUDGETS[0]) for name in diverging},
@@ -116,12 +117,12 @@ def _death(chance: random.Random, point: str, steps: int) -> Death:
     return point, chance.randint(1, passings.get(point, checkpoints if "checkpoint" in point else 1))
 
 
-def start_driver(own: Path, log: Path, death: Death | None, *words: str, cwd: Path) -> "subprocess.Popen[bytes]":
+def start_driver(own: Path, log: Path, death: Death | None, *words: str, cwd: Path) -> Driver:
     """`harness WORDS` in a process of its own, under the plan that lies in `own`."""
-    command = [sys.executable, str(HERE / "storm_driver.py"), str(own), json.dumps(death), *words]
     paths = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
     with log.open("wb") as into:
-        return subprocess.Popen(command, cwd=cwd, stdout=into, stderr=into, env=os.environ | {"PYTHONPATH": paths})
+        given = [str(own), death, list(words)]
+        return start_call("storm_driver", given, into, into, cwd=cwd, path=[HERE], environment={"PYTHONPATH": paths})
 
 
 class Storm:
@@ -165,7 +166,7 @@ class Storm:
         assert code == 2, self.said()
         self.outages.append(self.said().splitlines()[-1])
 
-    def start(self, death: Death | None) -> "subprocess.Popen[bytes]":
+    def start(self, death: Death | None) -> Driver:
         """A driver of the study, in a process of its own."""
         self.lives += 1
         return start_driver(self.own, self._log(), death, "sweep", "storm", *self.settings, cwd=self.study)
@@ -205,7 +206,7 @@ class Storm:
     def _log(self) -> Path:
         return self.own / f"driver-{self.lives:02d}.txt"
 
-    def _wait(self, driver: "subprocess.Popen[bytes]") -> int:
+    def _wait(self, driver: Driver) -> int:
         try:
             return driver.wait()
         except BaseException:  # the test's time is up

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from optuna._hypervolume import compute_hypervolume
 
+from ..benchmarks import search_arms
 from ..benchmarks import test_bench_search as bench
 from ..benchmarks.search_arms import (
     HALVING,
@@ -50,6 +51,7 @@ def test_arms_spend_equal_steps_and_an_ended_benchmark_is_not_run_again(tmp_path
     monkeypatch.setattr(
         bench, "reference_of", lambda _arm: (1000.0, 1e9)
     )  # and the floor is what computes the controls
+    monkeypatch.setattr(search_arms, "COUNTED", 30)
     records = tmp_path / "records.jsonl"
     outcomes = bench.measure(tmp_path, DESIGN, ARMS, [10], workers=0, records=records)
     bench.check(outcomes, DESIGN)

@@ -2,13 +2,12 @@
 candidate is lost. The proof is the log of attempts and the store."""
 
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from driver_processes import start
 from optuna.trial import TrialState
 from tiny_study import SWEEP, write_yaml
 
@@ -24,11 +23,6 @@ STEPS, CHECKPOINT_EVERY, TRIALS = 80, 10, 2
 LONG = [f"recipe.steps={STEPS}", f"recipe.checkpoint_every={CHECKPOINT_EVERY}", "recipe.log_every=1"]
 LOCAL = [*LONG, "launcher=local", "launcher.max_in_flight=1"]
 ATTEMPTS = Path("runs/search/attempts")
-
-
-def start(*words):
-    command = [sys.executable, "-m", "harness.cli", *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def events(*names, folder=ATTEMPTS):

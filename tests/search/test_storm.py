@@ -1,7 +1,7 @@
 """Kill -9, an outage, broken numbers and too little memory, over a real `harness sweep`; the logs prove the rest.
 
-The storm takes minutes because each of its hundred workers is a process of its own that imports torch (4 s of one
-core); what a worker trains takes a fraction of a second.
+The storm takes minutes because each of its dozen drivers, and the process that forks its workers, imports torch and the
+rest (6 s of one core each); what a worker trains takes a fraction of a second.
 """
 
 import copy
@@ -14,7 +14,7 @@ from storm_checks import assert_weathered
 from storm_points import driver_points, worker_points
 from storm_proof import Facts, reasons, violations
 
-TRIALS = 60
+TRIALS = 32
 
 
 @pytest.mark.slow
@@ -172,9 +172,10 @@ def test_every_point_of_death_is_there() -> None:
 
 
 def test_a_plan_is_a_function_of_its_seed() -> None:
-    assert seeded_plan(trials=60, seed=7) == seeded_plan(trials=60, seed=7) != seeded_plan(trials=60, seed=8)
-    plan = seeded_plan(trials=60, seed=7)
+    plan = seeded_plan(trials=TRIALS, seed=7)
+    assert plan == seeded_plan(trials=TRIALS, seed=7)
+    assert plan != seeded_plan(trials=TRIALS, seed=8)
     assert len(plan.workers["lowest"]) + len(plan.drivers) >= 20
     assert {point for deaths in plan.workers["lowest"].values() for point, _ in deaths} == set(worker_points())
-    assert len(plan.diverging) == 3
+    assert len(plan.diverging) == 2
     assert not set(plan.diverging) & set(plan.workers["lowest"])

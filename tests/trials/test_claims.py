@@ -2,14 +2,13 @@
 
 import json
 import shutil
-import subprocess
-import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest.mock import Mock
 
+import driver_processes
 import pytest
 from tiny_study import ABLATION, tiny_spec, write_yaml
 
@@ -242,8 +241,7 @@ STEPS = ["recipe.steps=150", "recipe.checkpoint_every=150", "launcher=local", "l
 
 
 def start(name):
-    command = [sys.executable, "-m", "harness.cli", "ablate", name, *STEPS]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return driver_processes.start("ablate", name, *STEPS)
 
 
 def jobs(event):

@@ -4,12 +4,11 @@ import contextlib
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 
+import driver_processes
 import pytest
 from tiny_study import lay_out
 
@@ -28,8 +27,7 @@ BEGAN, ENDED = ("started", "resumed"), ("finished", "failed", "stopped", "lost")
 
 
 def start():
-    command = [sys.executable, "-m", "harness.cli", *COMMAND]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return driver_processes.start(*COMMAND)
 
 
 def events(*names):
