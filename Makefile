@@ -4,7 +4,8 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 VENV ?= .venv
 BIN := $(VENV)/bin
-# on one thread each; pytest-benchmark warns of xdist unless it is told that nothing is timed
+# on one thread each, three for two cores, since a tenth of their time they wait; pytest-benchmark warns of xdist unless
+# it is told that nothing is timed
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --benchmark-disable
 SET_UP := $(PYTHON) scripts/set_up.py --venv $(VENV) --torch-index "$(TORCH_INDEX)"
 INPUTS := pyproject.toml constraints.txt scripts/set_up.py
@@ -17,7 +18,7 @@ demo: $(VENV)/.installed-run  ## set up, run the ladder at laptop scale, print t
 	$(BIN)/harness ablate fig3
 
 test: $(VENV)/.installed-test  ## set up, run the default tests
-	$(TESTS) -n 2 -m "not slow and not browser and not slurm and not gpu and not benchmark"
+	$(TESTS) -n 3 -m "not slow and not browser and not slurm and not gpu and not benchmark"
 
 test-slow: $(VENV)/.installed-test  ## long tests and those that need Chromium; what needs gigabytes one at a time
 	$(TESTS) -n 3 --dist loadgroup --timeout 1200 -m "(slow or browser) and not slurm and not gpu and not benchmark"
