@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from harness.measure.statistics import LEVEL, Comparison, Noise, noise_of, sampling_difference
+from harness.measure.statistics import LEVEL, Comparison, Interval, Noise, noise_of, sampling_difference
 from harness.measure.statistics_joint import Difference, Margin, Test, corrected
 from harness.records.errors import UserError
 from harness.records.quantity import Measured
@@ -231,18 +231,24 @@ def _by_seeds(key: Key, against: str, tests: Corrected, readings: Sequence[Readi
 
 
 def _by_images(rung: str, against: str, quantity: str, readings: Sequence[Reading]) -> str:
-    """The difference of two single scores, whose samples begin with the same noise, as far as their images can say."""
+    """The difference of two single scores, as far as their images can say."""
+    try:
+        apart = images_difference(rung, against, quantity, readings)
+    except UserError as why:
+        return f"the difference has no interval either: {why}"
+    interval = f"{signed(apart.value)} ({signed(apart.low)} to {signed(apart.high)})"
+    return f"these two networks differ by {interval}, 95% of their images' noise alone: other seeds may say otherwise"
+
+
+def images_difference(rung: str, against: str, quantity: str, readings: Sequence[Reading]) -> Interval:
+    """Of two single scores, whose samples begin with the same noise, by the noise of their images alone; UserError
+    where that cannot be known."""
     scores = {
         row.subject: Measured(value=row.value, unit=row.unit, replicates=row.replicates, conditions=row.conditions)
         for row in readings
         if row.quantity == quantity and row.kind == "measured" and row.value is not None
     }
-    try:
-        apart = sampling_difference(scores[rung], scores[against])
-    except UserError as why:
-        return f"the difference has no interval either: {why}"
-    interval = f"{signed(apart.value)} ({signed(apart.low)} to {signed(apart.high)})"
-    return f"these two networks differ by {interval}, 95% of their images' noise alone: other seeds may say otherwise"
+    return sampling_difference(scores[rung], scores[against])
 
 
 def _p_text(p: float) -> str:
@@ -271,10 +277,16 @@ def _unknown(
             ours, theirs = estimates[rung.name, rule.quantity], estimates[rung.against or "", rule.quantity]
             why = _without_value(ours, theirs) or differing.get((rung.name, rule.quantity), "")
             if not why and rule.rule == "seeds":
-                why = _unranked(rung, rule.quantity, checks)
+                why = _unranked(rung, rule.quantity, checks) or _of_other_protocols(ours, theirs)
             if why:
                 reasons[rung.name, rule.quantity] = why
     return reasons
+
+
+def _of_other_protocols(ours: Estimate, theirs: Estimate) -> str:
+    if ours.other_protocol == theirs.other_protocol:
+        return ""
+    return f"made under another protocol than what it is compared to: {ours.other_protocol or theirs.other_protocol}"
 
 
 def _unranked(rung: Subject, quantity: str, checks: TrainingChecks) -> str:

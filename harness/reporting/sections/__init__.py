@@ -20,6 +20,7 @@ from harness.reporting.sections import (
     halving,
     importance,
     ladder,
+    notes,
     on_device,
     parallel,
     progress,
@@ -44,6 +45,7 @@ SECTIONS: dict[str, Section] = {
     for module in (
         protocol,
         summary,
+        notes,
         promise,
         ladder,
         beside,

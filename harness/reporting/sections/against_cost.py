@@ -72,11 +72,12 @@ def content(frames: Frames) -> Content | None:
     drawn = {(mark.title, mark.look == "printed") for mark in marks}
     elsewhere = [each for each in rows if score.quantity in each.elsewhere]
     expected = [each for each in rows if each not in elsewhere and (not apart or each.source != "printed")]
+    beside = "beside" in frames.definition.sections  # the table of printed and own networks
     context = {
         "alt": _alt(marks, score, costs, frames),
         "drawn": {mark.look for mark in marks},
-        "apart": apart if frames.published.rows else "",
-        "guided": _guided(frames, marks, rows, score),
+        "apart": apart if beside and frames.published.rows else "",
+        "guided": _guided(frames, marks, rows, score) if beside else "",
         "elsewhere": "; ".join(f"{each.title} ({each.elsewhere[score.quantity]})" for each in elsewhere),
         "missing": "; ".join(e.title for e in expected if (e.title, e.source == "printed") not in drawn),
     }

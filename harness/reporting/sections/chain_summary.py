@@ -7,8 +7,8 @@ from harness.records.quantities import title_of
 from harness.reporting.entries import score_column
 from harness.reporting.format import duration, inside, listed, number
 from harness.reporting.section import Content, Frames, Section
+from harness.reporting.sections.notes import RESULTS, Line
 from harness.reporting.sections.provenance import facts_of
-from harness.reporting.sections.summary import RESULTS, Line
 from harness.reporting.stage_differences import Difference, differences
 
 

@@ -1,265 +1,355 @@
-"""The top of an ablation's report: what spoils its reading, what came out, what was tested and what was not. Computed,
-never written by hand; nothing that was not tested is called a result."""
+"""The first screen of an ablation's page: one sentence that answers it, and what each change did, a row a change."""
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from harness.records.plain import to_plain
+from harness.records.yaml_text import write_yaml
+from harness.reporting.cells import Head, Text, exact, heads, names_of, value_text
 from harness.reporting.claims import Claim
-from harness.reporting.definition import ClaimRule, Column
-from harness.reporting.findings import change_of
-from harness.reporting.format import change, inside, listed, number, points
-from harness.reporting.frames import Estimate, relative
+from harness.reporting.definition import Column
+from harness.reporting.format import change, inside, listed, number, signed
+from harness.reporting.outcomes import Outcome, columns_of, outcomes_of
 from harness.reporting.section import Content, Frames, Section
-from harness.reporting.sections.provenance import facts_of
-from harness.reporting.subjects import Study
+from harness.reporting.sections.notes import notes_of
+from harness.reporting.subjects import Subject
 
 TEMPLATE = """
-{% from "macros.html.j2" import facts_list %}
-{% for line in answer if line.kind == "warning" %}
-<p class="warning"><b>{{ line.lead }}:</b> {{ line.text }}</p>
+{% from "macros.html.j2" import piece, attributes, chips %}
+<p class="sentence">{{ sentence }}</p>
+{{ chips(notes, linked) }}
+<table class="matrix">
+<caption>{{ caption }}</caption>
+<thead><tr><th scope="col">{{ noun }}</th>
+{% for column in columns %}
+<th scope="col" title="{{ column.explanation }}">{{ column.title }}<small>{% if column.of_twin %}of the twin{% endif %}
+{%- if column.quantity in names %}{{ "; " if column.of_twin }}{{ names[column.quantity] }}{% endif %}</small></th>
 {% endfor %}
-<div class="answer">
-{% for line in answer if line.kind == "result" %}
-<p><b>{{ line.lead }}:</b> {{ line.text }}</p>
+</tr></thead>
+<tbody>
+{% for row in rows %}
+<tr data-row="{{ row.head.name }}"{% if row.head.beaten %} class="beaten"{% endif %}>
+<th scope="row"><span class="number">{{ row.head.number }}</span><button type="button" class="title"
+popovertarget="rung-{{ row.head.name }}">{{ row.head.title }}</button>
+<span class="against">{{ "against " ~ row.against if row.against else "what the others begin with" }}</span>
+{%- for short, long in row.head.marks %}<span class="mark" title="{{ long }}">{{ short }}</span>{% endfor %}</th>
+{% for cell in row.cells %}
+<td class="w-{{ cell.word | replace(' ', '-') }} m-{{ cell.kind }}" data-label="{{ cell.label }}"
+{{- attributes(cell.data) }}>
+{% if cell.word %}<span class="word" title="{{ cell.why }}">{{ cell.word }}</span>{% endif %}
+{% if cell.value %}{{ piece(cell.value) }}{% endif %}
+{% if cell.difference %}<span class="difference">{{ cell.difference }}</span>{% endif %}
+{% if cell.interval %}<span class="spread">{{ cell.interval }}</span>{% endif %}
+{% if cell.why and not cell.told_by_interval %}<span class="why">{{ cell.why }}</span>{% endif %}
+{% if cell.published %}
+<span class="printed" title="{{ cell.published.hint }}">{{ cell.published.text }}
+{%- for mark in cell.marks %}
+ <span class="agrees a-{{ mark.state }}" title="{{ mark.hint }}">{{ mark.name }} {{ mark.sign }}</span>
+{%- endfor %}</span>
+{% endif %}</td>
 {% endfor %}
+</tr>
+{% endfor %}
+</tbody></table>
+{% for card in cards %}
+<div popover id="rung-{{ card.head.name }}" class="card" role="dialog" aria-label="{{ card.head.title }}">
+<button type="button" class="close" popovertarget="rung-{{ card.head.name }}" popovertargetaction="hide"
+aria-label="close">&times;</button>
+<h3><span class="number">{{ card.head.number }}</span> {{ card.head.title }}</h3>
+<div class="grid-of" data-grid="{{ card.head.name }}" data-alt="samples of {{ card.head.title }}"></div>
+<dl class="settings">
+{% for title, value in card.values %}<div><dt>{{ title }}</dt><dd>{{ piece(value) }}</dd></div>{% endfor %}
+{% for knob, value in card.head.edits.items() %}<div><dt>{{ knob }}</dt><dd>{{ value }}</dd></div>{% endfor %}
+{% for seed, key in card.keys %}<div><dt>seed {{ seed }}</dt><dd>{{ key }}</dd></div>{% endfor %}
+</dl>
+<details><summary>Configuration</summary><pre>{{ card.configuration }}</pre></details>
 </div>
-<div class="tests">
-{% for kind, title, nothing in (
-  ("tested", "Tested", "nothing: no statement about a difference is made here"),
-  ("untested", "Not tested", "nothing is left out"),
-) %}
-<div class="{{ kind }}"><h2>{{ title }}</h2>
-<ul>
-{% for line in answer if line.kind == kind %}
-<li><b>{{ line.lead }}:</b> {{ line.text }}</li>
-{% else %}
-<li>{{ nothing }}</li>
 {% endfor %}
-</ul></div>
-{% endfor %}
-</div>
-{{ facts_list(facts) }}
-{% if scale_note %}
-<p class="scale"><b>Scale.</b> {{ scale_note }}</p>
-{% endif %}
 """
-
-RESULTS = """
-{% from "macros.html.j2" import facts_list %}
-{% for line in lines if line.kind == "warning" %}
-<p class="warning"><b>{{ line.lead }}:</b> {{ line.text }}</p>
-{% endfor %}
-<div class="answer">
-{% for line in lines if line.kind == "result" %}
-<p><b>{{ line.lead }}:</b> {{ line.text }}</p>
-{% endfor %}
-</div>
-{{ facts_list(facts) }}
-{% if scale_note %}
-<p class="scale"><b>Scale.</b> {{ scale_note }}</p>
-{% endif %}
-"""
-"""The top of pages that have no statements to test: `lines` of what came out, and `facts`."""
+LONGEST_TITLE, MOST_TITLES = 44, 2
+LONGEST = 250  # characters: two lines
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Line:
-    lead: str
-    text: str
-    kind: Literal["warning", "result", "tested", "untested"] = "result"
+class Mark:
+    """Whether this run agrees with what is published, in one respect."""
+
+    name: str  # `direction`, `size`
+    state: str  # of the claim
+    sign: str
+    hint: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    label: str  # its column's, for a card
+    kind: str
+    data: Mapping[str, object]
+    word: str = ""
+    why: str = ""
+    told_by_interval: bool = False  # the interval shows why nothing is told
+    value: Text | None = None
+    difference: str = ""
+    interval: str = ""
+    published: Text | None = None
+    marks: Sequence[Mark] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    head: Head
+    against: str
+    cells: Sequence[Cell]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Card:
+    """What a rung is, in full."""
+
+    head: Head
+    values: Sequence[tuple[str, Text]]
+    keys: Sequence[tuple[int, str]]
+    configuration: str
 
 
 def content(frames: Frames) -> Content:
-    definition = frames.definition
-    return Content(
-        context={"answer": answer(frames), "facts": facts_of(frames), "scale_note": definition.scale_note},
-    )
-
-
-def answer(frames: Frames) -> list[Line]:
-    """The lines, in the order of reading."""
-    results = [*_quality(frames), *_lowest_or_overall(frames), *_published(frames)]
-    return [*_warnings(frames), *results, *_tested(frames), *_untested(frames)]
-
-
-def _summed(frames: Frames) -> list[Column]:
-    return [column for column in frames.columns if column.summary]
-
-
-def _warnings(frames: Frames) -> Iterable[Line]:
-    named = [f"{title} ({frames.checks.beaten[rung]})" for rung, title in frames.study.titles.items()
-             if rung in frames.checks.beaten]  # fmt: skip
-    if named:
-        those = "It is" if len(named) == 1 else "They are"
-        text = f"{'; '.join(named)}. {those} grey, unranked and compared with nothing in quality."
-        yield Line(lead="Beaten without training", text=text, kind="warning")
-    falling = {rung: fall.value for rung, fall in frames.checks.undertrained.items()}
-    if falling:
-        worst, total = max(falling, key=lambda rung: falling[rung]), len(frames.study.subjects)
-        who = f"all {total} rungs" if len(falling) == total else listed([frames.study.titles[rung] for rung in falling])
-        fell = f"{min(falling.values()):.1%} to {max(falling.values()):.1%}" if len(falling) > 1 else ""
-        most = f"{fell}, most in {frames.study.titles[worst]}" if fell else f"{falling[worst]:.1%}"
-        text = (
-            f"{who}: the validation loss still falls over the last third of the steps, by {most}. "
-            "Quality here is that of a short training."
+    outcomes, columns, row_heads = outcomes_of(frames), columns_of(frames), heads(frames)
+    rows = [
+        Row(
+            head=row_heads[rung.name],
+            against=_named(row_heads[rung.against]) if rung.against else "",
+            cells=[_cell(outcomes.get((rung.name, column.quantity)), rung, column, frames) for column in columns],
         )
-        yield Line(lead="Undertrained", text=text, kind="warning")
+        for rung in frames.study.subjects
+    ]
+    context = {
+        "sentence": sentence(frames, outcomes),
+        "notes": notes_of(frames),
+        "linked": "notes" in frames.definition.sections,
+        "caption": _caption(frames, columns),
+        "noun": frames.study.noun.capitalize(),
+        "columns": columns,
+        "names": names_of(frames.shown),
+        "rows": rows,
+        "cards": [_card(frames, rung, row_heads[rung.name]) for rung in frames.study.subjects],
+    }
+    return Content(context=context)
 
 
-def _quality(frames: Frames) -> Iterable[Line]:
-    quality = [claim for claim in frames.claims if claim.rule.rule == "seeds"]
-    if not quality:
-        return
-    name = frames.definition.column(quality[0].rule.quantity).title
-    by_effect: dict[str, list[Claim]] = {"improved": [], "hurt": [], "same": [], "inconclusive": []}
-    for claim in quality:
-        by_effect[claim.finding.effect].append(claim)
-    count = {effect: len(chosen) for effect, chosen in by_effect.items()}
-    same = f", {count['same']} left it as it was" if count["same"] else ""
-    yield Line(
-        lead="In short",
-        text=f"of {len(quality)} changes {count['improved']} improved {name}, {count['hurt']} worsened it{same}; "
-        f"{count['inconclusive']} {'is' if count['inconclusive'] == 1 else 'are'} inconclusive.",
+def _named(head: Head) -> str:
+    return f"{head.number} {_short(head.title)}"
+
+
+def _short(title: str) -> str:
+    return title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1].rstrip()}\u2026"
+
+
+def _caption(frames: Frames, columns: Sequence[Column]) -> str:
+    """N, seeds and what the intervals are."""
+    scores = [column for column in columns if column.spread == "seeds"]
+    seeds = len(frames.study.seeds)
+    parts = [f"{seeds} seed{'s' if seeds != 1 else ''} a {frames.study.noun}"]
+    labels = [names_of(frames.shown).get(column.quantity, "") for column in scores]
+    parts += [label for label in labels if label]
+    if frames.tests.adjusted:
+        tests = len(frames.tests.adjusted)
+        parts.append(f"words of scores are corrected for {tests} tests, intervals are at 95% each for itself")
+    if any(column.spread == "none" for column in columns):
+        parts.append("counts are exact")
+    text = "; ".join(parts) + ". Not told: the interval of the difference holds 0, or the reason stands there."
+    if any(claim.direction.state != "no claim" for claim in frames.claims):
+        text += " Orange: what is published of the change, and whether its direction and its size agree here."
+    return text
+
+
+def _cell(outcome: Outcome | None, rung: Subject, column: Column, frames: Frames) -> Cell:
+    estimate = frames.estimates[rung.name, column.quantity]
+    if outcome is None:  # it is compared to nothing: its value stands there
+        return Cell(label=column.title, kind=estimate.kind, data={}, value=value_text(estimate, column))
+    difference, interval = _difference(outcome)
+    data = {"subject": rung.name, "outcome": column.quantity, "word": outcome.word}
+    data |= {"difference": exact(outcome.difference), "low": exact(outcome.low), "high": exact(outcome.high)}
+    return Cell(
+        label=column.title,
+        kind=outcome.kind,
+        data=data,
+        word=f"predicted {outcome.word}" if _is_predicted_word(outcome) else outcome.word,
+        why=outcome.why,
+        told_by_interval=outcome.low is not None and outcome.high is not None and outcome.low <= 0 <= outcome.high,
+        difference=difference,
+        interval=interval,
+        published=_published(outcome.claim),
+        marks=list(_marks(outcome.claim)),
     )
-    for effect, lead in (("improved", "Helped"), ("hurt", "Hurt"), ("same", "Made no difference")):
-        if by_effect[effect]:
-            text = "; ".join(f"{frames.study.titles[c.rung]} ({_costs(c.rung, frames)})" for c in by_effect[effect])
-            yield Line(lead=lead, text=f"{text}.")
-    open_ = [frames.study.titles[claim.rung] for claim in by_effect["inconclusive"] if not claim.finding.unknown]
-    if open_:
-        yield Line(lead="Inconclusive", text=f"{'; '.join(open_)}: tested, and the seeds leave it open.")
 
 
-def _costs(rung: str, frames: Frames) -> str:
-    """All known changes of one rung: `KID −12.0% (−20.0% to −3.0%), parameters −3.1%`."""
-    parts = []
-    against = next(one.against for one in frames.study.subjects if one.name == rung)
-    for column in _summed(frames):
-        ours = frames.estimates[rung, column.quantity]
-        seeds = change_of(frames.tests.noises.get(column.quantity), rung, against)
-        if seeds is not None:
-            parts.append(f"{_named(column, ours)} {seeds.shown}")
-        elif ours.change is not None and column.spread != "seeds":
-            parts.append(f"{_named(column, ours)} {change(ours.change)}")
-    return ", ".join(parts) or "nothing known"
+def _is_predicted_word(outcome: Outcome) -> bool:
+    return outcome.kind == "predicted" and outcome.word != "not told"
 
 
-def _lowest_or_overall(frames: Frames) -> Iterable[Line]:
-    if _one_at_a_time(frames.study):
-        yield Line(lead="Lowest", text=_lowest(frames))
-    else:
-        yield Line(lead="From the first rung to the last", text=_overall(frames))
+def _difference(outcome: Outcome) -> tuple[str, str]:
+    """`\u22120.0126` and `\u22120.019 to \u22120.006`: in the quantity's unit; with a percentage where it is told."""
+    if outcome.difference is None:
+        return "", ""
+    text = _signed(outcome.difference, outcome)
+    if outcome.relative is not None and outcome.difference:
+        text += f" ({change(outcome.relative)})"
+    if outcome.low is None or outcome.high is None:
+        return text, ""
+    return text, f"{_signed(outcome.low, outcome)} to {_signed(outcome.high, outcome)}"
 
 
-def _overall(frames: Frames) -> str:
-    """What is exact or measured of both ends; scores only as they are, for nothing here tests the two ends."""
-    parts = []
-    first, last = frames.study.subjects[0].name, frames.study.subjects[-1].name
-    for column in _summed(frames):
-        before, after = frames.estimates[first, column.quantity], frames.estimates[last, column.quantity]
-        if before.value is None or after.value is None or before.kind != after.kind:
-            continue
-        values = f"{number(before.value, before.unit)} to {number(after.value, after.unit)}"
-        if column.spread == "seeds":
-            if not {first, last} & set(frames.checks.beaten):
-                parts.append(f"{_named(column, after)} {values} (means, not tested)")
-            continue
-        total = relative(after.value, before.value)
-        if total is not None:
-            parts.append(f"{_named(column, after)} {change(total)} ({values})")
-    return ", ".join(parts) + "." if parts else "nothing is known of both yet."
+def _signed(value: float, outcome: Outcome) -> str:
+    if outcome.kind == "counted":
+        return ("+" if value > 0 else "") + number(round(value))
+    return signed(value, outcome.unit)
 
 
-def _one_at_a_time(study: Study) -> bool:
-    """Whether every rung stands on its own beside the first, so that the last is not the sum of all changes."""
-    return len(study.subjects) > 2 and all(rung.against == study.subjects[0].name for rung in study.subjects[1:])
+def _published(claim: Claim | None) -> Text | None:
+    if claim is None or claim.published is None or claim.direction.state == "no claim":
+        return None
+    cell = claim.published
+    return Text(kind="published", text=f"{cell.shown} {cell.source}", hint="what is published of this change")
 
 
-def _lowest(frames: Frames) -> str:
-    """The rung with the least of each quantity, of those that no control beats, where it is known of all in one way."""
-    parts = []
-    rungs = [rung for rung in frames.study.subjects if rung.name not in frames.checks.beaten]
-    for column in _summed(frames):
-        each = [frames.estimates[rung.name, column.quantity] for rung in rungs]
-        values = [one.value for one in each if one.value is not None]
-        if values and len(values) == len(each) and len({one.kind for one in each}) == 1:
-            least = values.index(min(values))
-            how = "mean, order not tested" if column.spread == "seeds" else ""
-            value = ", ".join(filter(None, [number(values[least], each[least].unit), how]))
-            parts.append(f"{_named(column, each[least])} {rungs[least].title} ({value})")
-    return ", ".join(parts) + "." if parts else "no quantity is known for every rung yet."
-
-
-def _named(column: Column, estimate: Estimate) -> str:
-    """`parameters`, or `predicted latency on iPhone`: a prediction is never shown as if it were measured."""
-    title = inside(column.title)
-    return f"predicted {title}" if estimate.kind == "predicted" and not title.startswith("predicted") else title
-
-
-def _published(frames: Frames) -> Iterable[Line]:
-    states = Counter(claim.direction.state for claim in frames.claims)
-    published = len(frames.claims) - states["no claim"]
-    if not published:
+def _marks(claim: Claim | None) -> Iterable[Mark]:
+    """Direction and size apart."""
+    if claim is None:
         return
-    text = (
-        f"of {published} published directions this run supports {states['supports']} and contradicts "
-        f"{states['contradicts']}; {states['inconclusive']} are inconclusive."
+    signs = {"supports": "\u2713", "met": "\u2713", "contradicts": "\u2717", "missed": "\u2717", "inconclusive": "?"}
+    for name, state, why in (
+        ("direction", claim.direction.state, claim.direction.reason),
+        ("size", claim.size.state, claim.size.reason),
+    ):
+        if state in signs:
+            yield Mark(name=name, state=state, sign=signs[state], hint=f"{name}: {state}{f', {why}' if why else ''}")
+
+
+def _card(frames: Frames, rung: Subject, head: Head) -> Card:
+    records = {seed: frames.records[rung.name, seed] for seed in rung.trials}
+    architectures = [record.architecture for record in records.values() if record is not None]
+    shown = [*frames.columns, *frames.asides]
+    return Card(
+        head=head,
+        values=[(frames.title(c.quantity), value_text(frames.estimates[rung.name, c.quantity], c)) for c in shown],
+        keys=[(seed, "no record" if each is None else f"trial {each.key}") for seed, each in records.items()],
+        configuration=write_yaml(to_plain(architectures[0])) if architectures else "no record of it yet",
     )
-    sizes = Counter(claim.size.state for claim in frames.claims)
-    printed = len(frames.claims) - sizes["no claim"]
-    if printed:
-        text += (
-            f" Of {printed} printed sizes {sizes['met']} are met within {points(frames.definition.tolerance)}, "
-            f"{sizes['missed']} missed, {sizes['inconclusive']} inconclusive."
-        )
-    yield Line(lead="The published claims", text=text)
 
 
-def _tested(frames: Frames) -> Iterable[Line]:
-    for rule in frames.definition.claims:
-        chosen = [claim for claim in frames.claims if claim.rule == rule]
-        answered = [claim for claim in chosen if not claim.finding.unknown]
-        if answered:
-            of = (
-                f"all {len(chosen)} changes"
-                if len(answered) == len(chosen)
-                else f"{len(answered)} of {len(chosen)} changes"
-            )
-            what = f"{frames.definition.column(rule.quantity).title} of " if rule.rule == "seeds" else ""
-            yield Line(lead=rule.title, text=f"{what}{of}, {_method_text(rule, frames)}", kind="tested")
+# -- the sentence
 
 
-def _method_text(rule: ClaimRule, frames: Frames) -> str:
-    if rule.rule == "seeds":
-        seeds, noise = len(frames.study.seeds), frames.tests.noises[rule.quantity]
-        paired = ", paired by seed" if noise.paired else ""
-        statements = len(frames.tests.adjusted)
-        return f"by {seeds} trainings per rung{paired}; p corrected for {statements} tests."
-    where = f" on the deployment twin, {frames.study.twin_name}" if rule.quantity.startswith("twin.") else ""
-    return f"counted{where}: exact." if rule.rule == "count" else f"measured{where}."
+def sentence(frames: Frames, outcomes: Mapping[tuple[str, str], Outcome]) -> str:
+    """The page's answer, in at most two lines: nothing that was not shown is said."""
+    columns = columns_of(frames)
+    rungs = [rung.name for rung in frames.study.subjects if rung.against is not None]
+    if not rungs:
+        return _alone(frames, columns)
+    score = next((column for column in columns if column.spread == "seeds"), None)
+    costs = [column for column in columns if column.spread != "seeds"]
+    scored = score is not None and any(frames.estimates[rung, score.quantity].value is not None for rung in rungs)
+    if score is None or not scored:
+        why = "quality was not measured" if score is None else f"{inside(score.title)} is not measured yet"
+        return f"{_saving(frames, outcomes, rungs, costs)}; {why}."
+    words = {word: [rung for rung in rungs if outcomes[rung, score.quantity].word == word]
+             for word in ("better", "same", "worse", "not told")}  # fmt: skip
+    if len(words["not told"]) == len(rungs):
+        seeds = "one seed a rung cannot tell" if len(frames.study.seeds) == 1 else "more seeds would tell more"
+        told = f"No change is shown to move {score.title} ({seeds})"
+        return f"{told}; {_saving(frames, outcomes, rungs, costs, first=False)}."
+    return _verdict(frames, outcomes, score, costs, words)
 
 
-def _untested(frames: Frames) -> Iterable[Line]:
-    for rule in frames.definition.claims:
-        why: dict[str, list[str]] = {}
-        for claim in (claim for claim in frames.claims if claim.rule == rule and claim.finding.unknown):
-            why.setdefault(claim.finding.unknown, []).append(frames.study.titles[claim.rung])
-        total = sum(claim.rule == rule for claim in frames.claims)
-        for reason, titles in why.items():
-            who = "" if len(titles) == total else f"{listed(titles)}: "
-            yield Line(lead=rule.title, text=f"{who}{reason}.", kind="untested")
-    shown = [column.title for column in frames.columns if not _is_tested(column, frames)]
-    if shown:
-        yield Line(lead=listed(shown), text="shown, not tested.", kind="untested")
-    if frames.asides:
-        text = "their counts and times are shown, and are no evidence for a published count or latency."
-        yield Line(lead="The networks trained here", text=text, kind="untested")
+def _alone(frames: Frames, columns: Sequence[Column]) -> str:
+    """Of a study that compares nothing: what it has."""
+    values = []
+    for column in columns:
+        estimate = frames.estimates[frames.study.subjects[0].name, column.quantity]
+        if estimate.value is not None:
+            how = "predicted " if estimate.kind == "predicted" else ""
+            values.append(f"{how}{inside(column.title)} {number(estimate.value, estimate.unit)}")
+    return f"One network, compared with none: {', '.join(values) or 'nothing is known of it yet'}."
 
 
-def _is_tested(column: Column, frames: Frames) -> bool:
-    return any(rule.quantity == column.quantity for rule in frames.definition.claims)
+def _verdict(
+    frames: Frames,
+    outcomes: Mapping[tuple[str, str], Outcome],
+    score: Column,
+    costs: Sequence[Column],
+    words: Mapping[str, Sequence[str]],
+) -> str:
+    """As much of it as has room: first without costs, then with fewer names."""
+    texts = []
+    for most, with_costs in ((MOST_TITLES, True), (MOST_TITLES, False), (1, False)):
+        texts.append("; ".join(_clauses(frames, outcomes, score, costs, words, most, with_costs)) + ".")
+    return next((text for text in texts if len(text) <= LONGEST), texts[-1])
+
+
+def _clauses(
+    frames: Frames,
+    outcomes: Mapping[tuple[str, str], Outcome],
+    score: Column,
+    costs: Sequence[Column],
+    words: Mapping[str, Sequence[str]],
+    most: int,
+    with_costs: bool,
+) -> Iterable[str]:
+    latency = next((column for column in costs if column.spread == "instrument"), None)
+    macs = next((column for column in costs if column.quantity.endswith("macs")), None)
+    both = [] if latency is None else [r for r in words["better"] if outcomes[r, latency.quantity].word == "better"]
+    if both:
+        predicted = latency is not None and outcomes[both[0], latency.quantity].kind == "predicted"
+        how = "predicted to be faster" if predicted else "faster"
+        yield f"{_titles(frames, both, most)} {'is' if len(both) == 1 else 'are'} both better and {how}"
+    elif latency is not None:
+        yield f"No {frames.study.noun} is shown to be both better and faster"
+    if better := [rung for rung in words["better"] if rung not in both]:
+        notes = {rung: _cost(outcomes[rung, macs.quantity], macs) for rung in better if macs} if with_costs else {}
+        yield f"{score.title} is better with {_titles(frames, better, most, notes)}"
+    if words["worse"]:
+        subject = "worse" if words["better"] else f"{score.title} is worse"
+        yield f"{subject} with {_titles(frames, words['worse'], most)}"
+    total = sum(len(several) for several in words.values())
+    if words["not told"]:
+        yield f"{len(words['not told'])} of {total} changes are not told"
+
+
+def _cost(outcome: Outcome, column: Column) -> str:
+    """` (27% fewer multiply-adds)`; empty where that is not told, or nothing."""
+    if outcome.relative is None or outcome.word not in ("better", "worse"):
+        return ""
+    return f" ({abs(outcome.relative):.0%} {'fewer' if outcome.relative < 0 else 'more'} {inside(column.title)})"
+
+
+def _saving(
+    frames: Frames,
+    outcomes: Mapping[tuple[str, str], Outcome],
+    rungs: Sequence[str],
+    costs: Sequence[Column],
+    *,
+    first: bool = True,
+) -> str:
+    """`separable convolutions: 37% fewer multiply-adds`: the change that saves most of what is counted."""
+    column = next((each for each in costs if each.quantity.endswith("macs")), None) or next(iter(costs), None)
+    saved = [] if column is None else [
+        (relative, rung) for rung in rungs if (relative := outcomes[rung, column.quantity].relative) is not None
+        and outcomes[rung, column.quantity].word == "better"
+    ]  # fmt: skip
+    if column is None or not saved:
+        return "No saving is shown" if first else "no saving is shown"
+    relative, rung = min(saved)
+    what = inside(column.title)
+    share = f"{abs(relative):.0%} {'less' if column.spread == 'instrument' else 'fewer'} {what}"
+    return f"{'Most is saved by' if first else 'most is saved by'} {_titles(frames, [rung])}: {share}"
+
+
+def _titles(
+    frames: Frames, rungs: Sequence[str], most: int = MOST_TITLES, notes: Mapping[str, str] | None = None
+) -> str:
+    titles = [_short(frames.study.titles[rung]) + (notes or {}).get(rung, "") for rung in rungs[:most]]
+    more = len(rungs) - len(titles)
+    return listed([*titles, *([f"{more} more"] if more else [])])
 
 
 SECTION = Section(

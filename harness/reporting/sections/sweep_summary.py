@@ -9,8 +9,8 @@ from harness.records.quantities import better_side
 from harness.records.sweep_summary import CandidateState, SweepSummary
 from harness.reporting.format import duration, inside, listed, number, signed
 from harness.reporting.section import Content, Frames, Section
+from harness.reporting.sections.notes import RESULTS, Line
 from harness.reporting.sections.provenance import facts_of
-from harness.reporting.sections.summary import RESULTS, Line
 from harness.reporting.sweep_costs import CPU_HOURS, GPU_HOURS, cpu_hours, hours_unit
 
 

@@ -49,6 +49,18 @@
     if (popover && popover.showPopover) popover.showPopover();
   }
 
+  // A card shows the grid that the page has among its samples.
+  document.querySelectorAll("[data-grid]").forEach((place) => {
+    place.closest("[popover]").addEventListener("beforetoggle", () => {
+      const grids = [...document.querySelectorAll("[data-subject] img")];
+      const grid = grids.find((each) => each.closest("[data-subject]").dataset.subject === place.dataset.grid);
+      if (!grid || place.firstChild) return;
+      const image = place.appendChild(document.createElement("img"));
+      image.src = grid.src;
+      image.alt = place.dataset.alt;
+    });
+  });
+
   // -- saving
 
   // What a symmetric logarithmic axis draws, back as the value: see drawing.py.

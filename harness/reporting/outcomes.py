@@ -1,0 +1,176 @@
+"""What one change did to one quantity, in a word with its difference: the cells of a page's first table.
+
+better, worse   shown: a score by the page's corrected tests (`harness.reporting.findings`), a count exactly, a time
+                where the two intervals are apart, which of a predicted one is marked as predicted
+same            shown to lie within the margin of the page's rule; without one, of a count only no difference at all
+not told        all else, and why
+
+The difference is absolute, in the quantity's unit, with its interval: of scores by the noise model, for this difference
+alone; of times from one's low end minus the other's high end to the reverse; of counts exact. It has a percentage only
+where it is told.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from harness.records.errors import UserError
+from harness.records.quantities import more_is_better
+from harness.reporting.claims import Claim
+from harness.reporting.definition import Column
+from harness.reporting.findings import Finding, Key, images_difference
+from harness.reporting.frames import Estimate, Kind, incomparable
+from harness.reporting.section import Frames
+from harness.reporting.subjects import Subject
+
+Word = Literal["better", "same", "worse", "not told"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    rung: str
+    quantity: str
+    word: Word
+    kind: Kind  # how the two values are known; what one of them lacks where there is no difference
+    why: str = ""  # of `not told`; of `same` the margin
+    difference: float | None = None  # an int of counts
+    low: float | None = None
+    high: float | None = None
+    relative: float | None = None  # only where it is told
+    unit: str = ""
+    claim: Claim | None = None  # what is published of it, and whether this run agrees
+
+    @property
+    def has_interval(self) -> bool:
+        return self.low is not None and self.high is not None
+
+
+def columns_of(frames: Frames) -> list[Column]:
+    """The quantities of the table: scores first."""
+    shown = [column for column in frames.columns if column.summary]
+    return sorted(shown, key=lambda column: column.spread != "seeds")
+
+
+def outcomes_of(frames: Frames) -> dict[Key, Outcome]:
+    """(rung, quantity) -> what the change did, for every rung that is compared to another and every column."""
+    apart = incomparable(frames.study, frames.shown, frames.definition.observed)
+    compared = [rung for rung in frames.study.subjects if rung.against is not None]
+    return {
+        (rung.name, column.quantity): _outcome(frames, rung, column, apart.get((rung.name, column.quantity), ""))
+        for rung in compared
+        for column in columns_of(frames)
+    }
+
+
+def _outcome(frames: Frames, rung: Subject, column: Column, apart: str) -> Outcome:
+    """`apart`: why the two values do not compare, by their conditions."""
+    ours, theirs = frames.estimates[rung.name, column.quantity], frames.estimates[rung.against or "", column.quantity]
+    claim = next((c for c in frames.claims if (c.rung, c.rule.quantity) == (rung.name, column.quantity)), None)
+    blank = Outcome(rung=rung.name, quantity=column.quantity, word="not told", kind=ours.kind, claim=claim)
+    if why := _without_value(ours, theirs):
+        return replace(blank, why=why, kind=ours.kind if ours.value is None else theirs.kind)
+    if apart or ours.other_protocol != theirs.other_protocol:
+        return replace(blank, why=apart or f"another protocol: {ours.other_protocol or theirs.other_protocol}")
+    if column.spread == "seeds":
+        return _of_score(blank, ours, theirs, frames)
+    margin = 0.0 if claim is None else claim.rule.same_within
+    return _of_count(blank, ours, theirs, margin) if ours.kind == "counted" else _of_time(blank, ours, theirs, margin)
+
+
+def _without_value(ours: Estimate, theirs: Estimate) -> str:
+    for estimate, whose in ((ours, ""), (theirs, "the rung it is compared to is ")):
+        if estimate.value is None:
+            return whose + ("not measured" if estimate.kind == "missing" else f"{estimate.kind}: {estimate.note}")
+    if ours.kind != theirs.kind:
+        return f"{ours.kind} here, {theirs.kind} in the rung it is compared to"
+    return ""
+
+
+def _of_score(blank: Outcome, ours: Estimate, theirs: Estimate, frames: Frames) -> Outcome:
+    finding = None if blank.claim is None else blank.claim.finding
+    against, noise = theirs.subject, frames.tests.noises.get(blank.quantity)
+    unranked = frames.checks.why_unranked(blank.rung, blank.quantity) or frames.checks.why_unranked(
+        against, blank.quantity
+    )  # fmt: skip
+    if unranked:
+        return replace(blank, why=unranked if finding is None else finding.unknown)
+    if noise is not None and {blank.rung, against} <= set(noise.groups):
+        apart = noise.compare(blank.rung, against)
+        told = replace(blank, difference=apart.difference, low=apart.low, high=apart.high, unit=ours.unit)
+        return replace(told, word=_word(finding, blank.quantity), why=_why(finding, told, frames))
+    why = "this page tests no such difference" if finding is None else finding.unknown
+    return _by_images(replace(blank, why=why, unit=ours.unit), against, ours, theirs, frames)
+
+
+def _by_images(blank: Outcome, against: str, ours: Estimate, theirs: Estimate, frames: Frames) -> Outcome:
+    """One seed each: the difference, with the noise of the images alone where that is known."""
+    assert ours.value is not None
+    assert theirs.value is not None
+    if len(ours.values) > 1 or len(theirs.values) > 1:
+        return replace(blank, difference=ours.value - theirs.value)
+    try:
+        apart = images_difference(blank.rung, against, blank.quantity, frames.shown)
+    except UserError:
+        return replace(blank, difference=ours.value - theirs.value)
+    why = f"{blank.why}; the interval is of the images' noise alone"
+    return replace(blank, difference=apart.value, low=apart.low, high=apart.high, why=why)
+
+
+def _word(finding: Finding | None, quantity: str) -> Word:
+    if finding is None or finding.unknown:
+        return "not told"
+    words: dict[str, Word] = {"improved": "better", "hurt": "worse", "same": "same", "inconclusive": "not told"}
+    word = words[finding.effect]
+    if more_is_better(quantity) and word in ("better", "worse"):
+        return "worse" if word == "better" else "better"
+    return word
+
+
+def _why(finding: Finding | None, told: Outcome, frames: Frames) -> str:
+    if finding is None:
+        return "this page tests no such difference"
+    if finding.unknown or finding.effect != "inconclusive":
+        return finding.unknown
+    assert told.low is not None
+    assert told.high is not None
+    if told.low <= 0 <= told.high:
+        return "the seeds leave it open"
+    return f"not after correction for {len(frames.tests.adjusted)} tests"
+
+
+def _of_count(blank: Outcome, ours: Estimate, theirs: Estimate, margin: float) -> Outcome:
+    assert ours.value is not None
+    assert theirs.value is not None
+    difference = ours.value - theirs.value
+    same = abs(difference) <= margin * abs(theirs.value)
+    word: Word = "same" if same else _better_if(difference < 0, blank.quantity)
+    relative = difference / theirs.value if theirs.value else None
+    why = f"within \u00b1{margin:.0%}" if same and difference else ""
+    return replace(blank, word=word, why=why, difference=difference, relative=relative)
+
+
+def _of_time(blank: Outcome, ours: Estimate, theirs: Estimate, margin: float) -> Outcome:
+    """Measured or predicted, each with its instrument's interval or the range of its runs."""
+    assert ours.value is not None
+    assert theirs.value is not None
+    (low, high), (their_low, their_high) = _ends(ours), _ends(theirs)
+    told = replace(
+        blank, difference=ours.value - theirs.value, low=low - their_high, high=high - their_low, unit=ours.unit
+    )  # fmt: skip
+    relative = told.difference / theirs.value if theirs.value and told.difference is not None else None
+    if theirs.value and -margin * theirs.value <= low - their_high and high - their_low <= margin * theirs.value:
+        return replace(told, word="same", why=f"within \u00b1{margin:.0%}", relative=relative)
+    if low <= their_high and their_low <= high:
+        whose = "predicted intervals" if ours.kind == "predicted" else "intervals"
+        return replace(told, why=f"the {whose} overlap")
+    return replace(told, word=_better_if(high < their_low, blank.quantity), relative=relative)
+
+
+def _ends(estimate: Estimate) -> tuple[float, float]:
+    """The widest of the instrument's interval and the range of the values."""
+    ends: Sequence[float] = [*estimate.values, *(end for end in (estimate.low, estimate.high) if end is not None)]
+    return min(ends), max(ends)
+
+
+def _better_if(less: bool, quantity: str) -> Word:
+    return "better" if less != more_is_better(quantity) else "worse"
