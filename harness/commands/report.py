@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.commands.verb import Verb
-from harness.records.errors import of_file
+from harness.records.errors import UserError, of_file
 from harness.records.judging import Judging
 from harness.records.manifest import Manifest, StudyKind, read_manifest, study_folder
 from harness.records.plain import from_plain
@@ -21,17 +21,37 @@ if TYPE_CHECKING:
     from harness.records.sweep_summary import SweepSummary
     from harness.reporting.published import Published
 
+NO_TABLE = "the main table as LaTeX is an ablation's; leave out --latex"
 PAGES, NUMBERS = "reports", "reports/published"
 """Where pages and published numbers lie."""
 
 
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--linked",
+        action="store_true",
+        help="plotly's script (5 MB) lies once in OUT, and pages link to it; without this flag a page has it in "
+        "itself, and opens wherever it is sent",
+    )
+    parser.add_argument(
+        "--latex", action="store_true", help="an ablation's main table as LaTeX too, OUT/NAME/report.tex"
+    )
+
+
 def run(arguments: argparse.Namespace) -> int:
     if is_chain(arguments.name):
+        if arguments.latex:
+            raise UserError(NO_TABLE)
         print(_of_chain(arguments))
         return 0
     name = _named(arguments.name)
     out, page = _study(name, arguments.overrides)
-    print(report(out, Path(name).stem, page))
+    if arguments.latex and not isinstance(_source(out, Path(name).stem), Manifest):
+        raise UserError(NO_TABLE)
+    path = report(out, Path(name).stem, page, linked=arguments.linked, latex=arguments.latex)
+    print(path)
+    if arguments.latex:
+        print(path.with_suffix(".tex"))
     return 0
 
 
@@ -40,11 +60,12 @@ VERB = Verb(
     name="an ablation or a sweep in sweeps/, chains/NAME, the path of a YAML, or a promoted file that was trained",
     example="harness report fig3",
     lists="studies",
+    flags=flags,
     run=run,
 )
 
 
-def report(out: Path, name: str, page: str | None = None) -> Path:
+def report(out: Path, name: str, page: str | None = None, *, linked: bool = False, latex: bool = False) -> Path:
     """Write OUT/NAME/report.html, with the latencies that arrived since; its path.
 
     `page` is the study's own, as its YAML names it now; None: the one that it named when it ran, else
@@ -62,7 +83,10 @@ def report(out: Path, name: str, page: str | None = None) -> Path:
     collect(store)
     path = study_folder(out, name) / "report.html"
     name_of = protocol_name_of(source.protocol)
-    return write_report(store, source, definition, published, path, name_of, others_cost(definition))
+    return write_report(
+        store, source, definition, published, path, name_of, others_cost(definition),
+        scripts=out if linked else None, latex=latex,
+    )  # fmt: skip
 
 
 OF_CHAINS = "chains/"
@@ -84,10 +108,10 @@ def _of_chain(arguments: argparse.Namespace) -> Path:
     name = given if given.endswith((".yaml", ".yml")) else given.removeprefix(OF_CHAINS)
     chain = Chain(*chain_study(name, arguments.overrides))
     words = [name if word == given else word for word in shlex.split(arguments.command)[2:]]
-    return chain_report(chain, shlex.join(["harness", "chain", *words]))
+    return chain_report(chain, shlex.join(["harness", "chain", *words]), linked=arguments.linked)
 
 
-def chain_report(chain: Chain, command: str) -> Path:
+def chain_report(chain: Chain, command: str, *, linked: bool = False) -> Path:
     """Write OUT/chains/NAME/report.html, as far as the chain has come; its path. UserError before its first network."""
     from harness.chain.summary import summary_of
     from harness.reporting.report import write_report
@@ -98,7 +122,10 @@ def chain_report(chain: Chain, command: str) -> Path:
     summary, page = summary_of(chain, command), chain.study.report
     definition, published = ({}, None) if page is None else read_page(chain.name, page)
     name = protocol_name_of(summary.protocol)
-    return write_report(chain.store, summary, definition, published, chain.folder / "report.html", name)
+    scripts = chain.out if linked else None
+    return write_report(
+        chain.store, summary, definition, published, chain.folder / "report.html", name, scripts=scripts
+    )
 
 
 def check_page(kind: StudyKind, name: str, page: str | None, judging: Judging) -> None:

@@ -55,7 +55,9 @@ class Estimate:
     high: float | None = None
     sampling: float | None = None  # half the interval of one seed's value, as the mean over the seeds
     against: str | None = None
-    change: float | None = None  # relative to the same quantity of `against`; None where either is not known
+    change: float | None = None
+    """Relative to the same quantity of `against`; None where either is not known, and where both are predicted and
+    their intervals overlap."""
     note: str = ""
     other_protocol: str = ""  # of its readings, where one has any
 
@@ -251,7 +253,10 @@ def _estimate(rows: Sequence[Reading], against: str | None, reference: Estimate 
         return _without_value(rows, kind, against)
     values = tuple(row.value for row in chosen if row.value is not None)
     value = values[0] if len(set(values)) == 1 else sum(values) / len(values)
-    comparable = reference is not None and reference.kind == kind
+    ends = [end for row in chosen for end in (row.low, row.high) if end is not None]
+    comparable = reference is not None and reference.kind == kind and not (
+        kind == "predicted" and ends and _reaches(reference, min(ends), max(ends))
+    )  # fmt: skip
     return Estimate(
         subject=rows[0].subject,
         quantity=rows[0].quantity,
@@ -268,6 +273,11 @@ def _estimate(rows: Sequence[Reading], against: str | None, reference: Estimate 
         note=", ".join(_notes(chosen, len(rows))),
         other_protocol="; ".join(dict.fromkeys(row.other_protocol for row in chosen if row.other_protocol)),
     )
+
+
+def _reaches(estimate: Estimate, low: float, high: float) -> bool:
+    """Whether its interval and this one overlap: of two such predictions nobody can say which is less."""
+    return estimate.low is not None and estimate.high is not None and estimate.low <= high and low <= estimate.high
 
 
 def _half_width(rows: Sequence[Reading]) -> float | None:

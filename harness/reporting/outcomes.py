@@ -16,9 +16,11 @@ from typing import Literal
 
 from harness.records.errors import UserError
 from harness.records.quantities import more_is_better
+from harness.reporting.cells import names_of
 from harness.reporting.claims import Claim
 from harness.reporting.definition import Column
 from harness.reporting.findings import Finding, Key, images_difference
+from harness.reporting.format import change, number, signed
 from harness.reporting.frames import Estimate, Kind, incomparable
 from harness.reporting.section import Frames
 from harness.reporting.subjects import Subject
@@ -174,3 +176,36 @@ def _ends(estimate: Estimate) -> tuple[float, float]:
 
 def _better_if(less: bool, quantity: str) -> Word:
     return "better" if less != more_is_better(quantity) else "worse"
+
+
+def difference_texts(outcome: Outcome) -> tuple[str, str]:
+    """`\u22120.0126` and `\u22120.019 to \u22120.006`: in the quantity's unit; with a percentage where it is told."""
+    if outcome.difference is None:
+        return "", ""
+    text = _signed(outcome.difference, outcome)
+    if outcome.relative is not None and outcome.difference:
+        text += f" ({change(outcome.relative)})"
+    if outcome.low is None or outcome.high is None:
+        return text, ""
+    return text, f"{_signed(outcome.low, outcome)} to {_signed(outcome.high, outcome)}"
+
+
+def _signed(value: float, outcome: Outcome) -> str:
+    if outcome.kind == "counted":
+        return ("+" if value > 0 else "") + number(round(value))
+    return signed(value, outcome.unit)
+
+
+def caption(frames: Frames, columns: Sequence[Column]) -> str:
+    """N, seeds and what the intervals are."""
+    scores = [column for column in columns if column.spread == "seeds"]
+    seeds = len(frames.study.seeds)
+    parts = [f"{seeds} seed{'s' if seeds != 1 else ''} a {frames.study.noun}"]
+    labels = [names_of(frames.shown).get(column.quantity, "") for column in scores]
+    parts += [label for label in labels if label]
+    if frames.tests.adjusted:
+        tests = len(frames.tests.adjusted)
+        parts.append(f"words of scores are corrected for {tests} tests, intervals are at 95% each for itself")
+    if any(column.spread == "none" for column in columns):
+        parts.append("counts are exact")
+    return "; ".join(parts) + "."

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import plotly.io
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
+from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
 from harness.reporting.section import Content, Frames, Section
 
@@ -18,8 +18,15 @@ TEMPLATES = Path(__file__).parent / "templates"
 FONT = "ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
-def render(frames: Frames, sections: Sequence[Section]) -> str:
-    """The HTML text. Every text is escaped by the templates; figures are data that page.js draws."""
+SCRIPT = f"plotly-{get_plotlyjs_version()}.min.js"
+"""What the script that draws figures is called where pages link to it."""
+
+
+def render(frames: Frames, sections: Sequence[Section], script: str = "") -> str:
+    """The HTML text. Every text is escaped by the templates; figures are data that page.js draws.
+
+    `script`: the relative address of plotly's script, which then has to lie there; empty: it stands in the page.
+    """
     contents = [(section, content) for section in sections if (content := section.content(frames)) is not None]
     drawn = {
         section.name: [{"name": name, **json.loads(figure.to_json())} for name, figure in content.figures.items()]
@@ -34,7 +41,8 @@ def render(frames: Frames, sections: Sequence[Section]) -> str:
         header=list(_pieces(contents, "header")),
         body=list(_pieces(contents, "body")),
         payload=_json({"figures": drawn, "light": _theme("#1d2330", "#e4e7ec"), "dark": _theme("#d7dbe3", "#333a46")}),
-        plotly_js=Markup(get_plotlyjs()),
+        plotly_js="" if script else Markup(get_plotlyjs()),
+        plotly_at=script,
         style=Markup((TEMPLATES / "style.css").read_text()),
         script=Markup((TEMPLATES / "page.js").read_text()),
     )

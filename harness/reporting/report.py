@@ -1,10 +1,13 @@
 """From the store to one self-contained HTML file: records to frames, frames to sections, sections to a page."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from plotly.offline import get_plotlyjs
 
 from harness.records.chain_summary import ChainSummary
 from harness.records.errors import UserError, unknown_name
@@ -27,7 +30,8 @@ from harness.reporting.frames import (
     records_of,
     with_stand_ins,
 )
-from harness.reporting.page import render
+from harness.reporting.latex import latex_table
+from harness.reporting.page import SCRIPT, render
 from harness.reporting.published import Published
 from harness.reporting.section import Frames, Promise
 from harness.reporting.sections import SECTIONS
@@ -47,6 +51,9 @@ def write_report(
     path: Path,
     protocol_name: str = "",
     counted: Mapping[str, Mapping[str, Quantity]] = NOTHING,
+    *,
+    scripts: Path | None = None,
+    latex: bool = False,
 ) -> Path:
     """Write the report of a study as one HTML file that opens offline, and return its path.
 
@@ -56,6 +63,9 @@ def write_report(
     published:  the numbers to stand beside ours: the content of reports/published/NAME.yaml; None without any
     protocol_name: what the study's protocol is called; a page cannot know, as names are the trials'
     counted:    what others' weights cost, by their name in the definition; a page cannot count
+    scripts:    the folder that has plotly's script for several pages, which link to it; None: the page has it in
+                itself, and is whole wherever it is sent
+    latex:      of an ablation: its main table too, beside the page, as LaTeX
     """
     study = replace(study_of(source), protocol_name=protocol_name)
     page, numbers = checked_definition(definition, published, study.kind, study.judging)
@@ -65,7 +75,17 @@ def write_report(
         default = read_definition({}, "sweep", study.judging)
         frames = replace(frames, search=frames_of(store, searched, default, UNPUBLISHED))
     path = Path(path)
-    write_atomic(path, render(frames, [SECTIONS[name] for name in frames.definition.sections]).encode())
+    script = "" if scripts is None else os.path.relpath(_shared_script(scripts), path.parent)
+    write_atomic(path, render(frames, [SECTIONS[name] for name in frames.definition.sections], script).encode())
+    if latex:
+        write_atomic(path.with_suffix(".tex"), latex_table(frames).encode())
+    return path
+
+
+def _shared_script(folder: Path) -> Path:
+    path = folder / SCRIPT
+    if not path.is_file():
+        write_atomic(path, get_plotlyjs().encode())
     return path
 
 

@@ -150,7 +150,7 @@ def test_measured_and_predicted_are_never_averaged_or_compared(synthetic: Any, p
 
 def predicted(ms: float) -> Predicted:
     return Predicted(
-        value=ms, unit="ms", low=ms * 0.6, high=ms * 1.7, extrapolated=False, conditions={"chip": "A17 Pro"}
+        value=ms, unit="ms", low=ms * 0.9, high=ms * 1.1, extrapolated=False, conditions={"chip": "A17 Pro"}
     )
 
 
@@ -185,6 +185,16 @@ def test_an_iphone_column_fills_from_measured_else_predicted_each_as_what_it_is(
     assert "<small>predicted for A17 Pro and measured on A16</small>" in page
     text = next(c["text"] for c in page_cells(page) if c.get("data-change") == repr(20 / 30 - 1))
     assert text == "−33.3% predicted"
+
+
+def test_predictions_that_overlap_have_no_percentage_anywhere(synthetic: Any, page_cells: Cells) -> None:
+    page = synthetic.write()  # every rung's interval is from 1/1.6 of its prediction to 1.6 times it
+    assert not [key for key in changes(page_cells(page)) if key[1] == "twin.latency_iphone"]
+    assert "predicted \u221251.6%" not in page
+    for seed in (0, 1):
+        synthetic.replace("thin_sdxl", seed, {"twin.latency_predicted": predicted(31.0)})
+        synthetic.replace("no_high_res_sa", seed, {"twin.latency_predicted": predicted(15.0)})
+    assert changes(page_cells(synthetic.write()))["no_high_res_sa", "twin.latency_iphone"] == pytest.approx(15 / 31 - 1)
 
 
 def test_why_there_is_no_value_stands_under_the_table(synthetic: Any) -> None:
@@ -300,7 +310,7 @@ def test_a_definition_that_asks_for_what_is_not_there_is_one_sentence(synthetic:
 
 
 def test_a_report_without_claims_counts_none(synthetic: Any) -> None:
-    assert "The published claims:" in synthetic.write()
+    assert "<dt>The published claims</dt>" in synthetic.write()
     synthetic.definition["claims"] = []
     page = synthetic.write()
     assert "statements about single rungs" not in page

@@ -79,7 +79,7 @@ def test_a_counted_ablations_default_page_has_no_scores(synthetic: Any, page_cel
     quantities = {c["data-quantity"] for c in cells if c.get("data-seed") == "all"}
     assert quantities == {"params", "macs"}
     assert [c["id"] for c in cells if c["tag"] == "section"] == [
-        "ladder", "table", "conditions", "readings", "provenance",
+        "notes", "ladder", "table", "conditions", "readings", "provenance",
     ]  # fmt: skip
 
 

@@ -9,14 +9,14 @@ from plotly.subplots import make_subplots
 
 from harness.reporting.cells import Text, heads, names_of, reading_text, value_text
 from harness.reporting.drawing import BLUE, GREY, ORANGE, headed, is_number, label_of, log_ticks, rows_of
-from harness.reporting.format import number
+from harness.reporting.format import number, several
 from harness.reporting.section import Content, Frames, Section
 
 TEMPLATE = """
 {% from "macros.html.j2" import piece, drawing %}
 <p>What the numbers mean: between the floor, which real images reach, and what needs no network at all.</p>
 {% if height is defined %}
-{{ drawing("controls", height, "Controls and rungs on one scale") }}
+{{ drawing("controls", height, alt) }}
 {% endif %}
 <div class="wide"><table class="controls">
 <thead><tr><th scope="col">Images from</th>
@@ -59,8 +59,22 @@ def content(frames: Frames) -> Content | None:
         "controls": [(name, definition.controls[name], row) for name, row in cells.items()],
         "rungs": rungs,
     }
+    context["alt"] = _alt(frames)
     has_values = any(row.value is not None for row in frames.control_readings)
     return Content(context=context, figure=controls_figure(controls_frame(frames)) if has_values else None)
+
+
+def _alt(frames: Frames) -> str:
+    """The picture in words."""
+    parts = []
+    for quantity in frames.definition.control_quantities:
+        known = [f"{row.subject.replace('_', ' ')} {number(row.value)}" for row in frames.control_readings
+                 if row.quantity == quantity and row.value is not None]  # fmt: skip
+        values = [value for one in frames.study.subjects
+                  if (value := frames.estimates[one.name, quantity].value) is not None]  # fmt: skip
+        rungs = [f"the rungs {several(values)}"] if values else []
+        parts.append(f"{frames.definition.column(quantity).title}: {', '.join([*known, *rungs])}")
+    return f"Controls and rungs on one scale. {'; '.join(parts)}."
 
 
 def controls_frame(frames: Frames) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from plotly.subplots import make_subplots
 from harness.reporting.checks import TrainingChecks
 from harness.reporting.definition import ReportDefinition
 from harness.reporting.drawing import BLUE, GREY, INK_GREY, ORANGE, headed, wrapped
+from harness.reporting.format import number
 from harness.reporting.frames import curves
 from harness.reporting.section import Content, Frames, Section
 from harness.reporting.subjects import Study, Subject
@@ -17,11 +18,11 @@ from harness.reporting.subjects import Study, Subject
 TEMPLATE = """
 {% from "macros.html.j2" import drawing %}
 {% if height is defined %}
-<p><span class="swatch train"></span>training and <span class="swatch validation"></span>validation loss of each
-{{ noun }}, one line per seed{% if several %}; behind, in grey, the validation of the other {{ noun }}s{% endif %}. Loss
-on a
-logarithmic scale.</p>
-{{ drawing("curves", height, "Loss curves per " + noun) }}
+<p>{% if "train" in drawn %}<span class="swatch train"></span>training{{ " and " if "validation" in drawn }}{% endif %}
+{% if "validation" in drawn %}<span class="swatch validation"></span>validation{% endif %} loss of each {{ noun }}, one
+line per seed{% if several and "validation" in drawn %}; behind, in grey, the validation of the other {{ noun }}s
+{%- endif %}. Loss on a logarithmic scale.</p>
+{{ drawing("curves", height, alt) }}
 {% else %}
 <p class="k-missing">not measured: no record has a curve</p>
 {% endif %}
@@ -34,7 +35,23 @@ def content(frames: Frames) -> Content | None:
         return None
     frame = curves(frames.records, (definition.train_curve, definition.validation_curve))
     figure = None if frame.empty else curves_figure(frame, study, definition, frames.checks)
-    return Content(context={"noun": study.noun, "several": len(study.subjects) > 1}, figure=figure)
+    names = {definition.train_curve: "train", definition.validation_curve: "validation"}
+    context = {
+        "noun": study.noun,
+        "several": len(study.subjects) > 1,
+        "drawn": [names[name] for name in frame["name"].unique()],
+        "alt": _alt(frame, study, definition),
+    }
+    return Content(context=context, figure=figure)
+
+
+def _alt(frame: pd.DataFrame, study: Study, definition: ReportDefinition) -> str:
+    """The picture in words: where each validation ends."""
+    validation = frame[frame["name"] == definition.validation_curve].sort_values("step")
+    last = validation.groupby(["subject", "seed"])["value"].last().groupby("subject").mean()
+    ends = [f"{one.title} {number(float(last[one.name]))}" for one in study.subjects if one.name in last.index]
+    told = f"; validation ends at {', '.join(ends)}" if ends else ""
+    return f"Loss over the steps of training, a panel a {study.noun}{told}."
 
 
 def trained(frames: Frames) -> bool:

@@ -1,4 +1,4 @@
-"""Fig. 3's picture: small multiples of every quantity over the rungs."""
+"""Every quantity over the rungs, as small multiples: Fig. 3's picture."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -21,17 +21,21 @@ TEMPLATE = """
 {% from "macros.html.j2" import drawing %}
 <p>{% if factorial %}Every rung is one combination of the choices, compared to the first;{% else %}Every rung is one
 change to the rung it is compared to;{% endif %} rungs stand in their order, top to bottom, in every panel.</p>
-{{ drawing("ladder", height, "Each quantity per rung; the table below has the same numbers") }}
+{{ drawing("ladder", height, alt) }}
 <ul class="legend">
+{% if "counted" in drawn %}
 <li><svg viewBox="0 0 30 14" aria-hidden="true"><rect x="0" y="3" width="28" height="8"
-class="s-counted"/></svg>counted:
-exact</li>
+class="s-counted"/></svg>counted: exact</li>
+{% endif %}
+{% if "measured" in drawn %}
 <li><svg viewBox="0 0 30 14" aria-hidden="true"><rect x="3" y="5" width="24" height="4" class="s-spread"/><circle
-cx="15"
-cy="7" r="5" class="s-measured"/></svg>measured: mean, with the range of its seeds or runs</li>
+cx="15" cy="7" r="5" class="s-measured"/></svg>measured: mean, with the range of its seeds or runs</li>
+{% endif %}
+{% if "predicted" in drawn %}
 <li><svg viewBox="0 0 30 14" aria-hidden="true"><path d="M1 7h9M20 7h9" class="s-predicted-interval"/><circle cx="15"
 cy="7" r="5" class="s-predicted"/></svg>predicted, not measured, with its interval</li>
-{% if published %}
+{% endif %}
+{% if "published change" in drawn %}
 <li><svg viewBox="0 0 30 14" aria-hidden="true"><path d="M15 1l6 6-6 6-6-6z" class="s-published"/></svg>where a rung
 would stand here, had it changed the rung it is compared to by what is published; that change in words beside it</li>
 {% endif %}
@@ -44,12 +48,30 @@ control that needs no training, so not ranked</li>
 
 
 def content(frames: Frames) -> Content:
+    frame = ladder_frame(frames)
+    figure = ladder_figure(frame)
     context = {
-        "published": bool(frames.published.rows),
-        "beaten": bool(frames.checks.beaten),
+        "drawn": {trace.name for trace in figure.data},
+        "beaten": bool(frame[frame["beaten"]]["value"].map(is_number).any()),
         "factorial": any(rung.levels for rung in frames.study.subjects),
+        "alt": _alt(frame),
     }
-    return Content(context=context, figure=ladder_figure(ladder_frame(frames)))
+    return Content(context=context, figure=figure)
+
+
+def _alt(frame: pd.DataFrame) -> str:
+    """The picture in words: of each quantity from which rung to which it reaches."""
+    parts = []
+    for _, rows in frame.groupby("quantity", sort=False):
+        valued = sorted((row for row in rows_of(rows) if is_number(row.value)), key=lambda row: row.value)
+        if valued:
+            least, most = valued[0], valued[-1]
+            ends = " to ".join(f"{number(each.value, each.unit)} ({each.title})" for each in (least, most))
+            parts.append(f"{least.panel} {ends}")
+        else:
+            parts.append(f"{rows['panel'].iloc[0]}: no value")
+    rungs = frame["subject"].nunique()
+    return f"{len(parts)} quantities of {rungs} rungs. {'; '.join(parts)}. The table has all numbers."
 
 
 def ladder_frame(frames: Frames) -> pd.DataFrame:
@@ -228,4 +250,4 @@ def _hover(row: Any) -> str:
     return f"{html.escape(title)}<br>{number(value, unit)} ({kind}){versus}"
 
 
-SECTION = Section(name="ladder", title="Picture", template=TEMPLATE, content=content, kinds=("ablation",))
+SECTION = Section(name="ladder", title="Every quantity", template=TEMPLATE, content=content, kinds=("ablation",))

@@ -8,8 +8,8 @@ from harness.records.yaml_text import write_yaml
 from harness.reporting.cells import Head, Text, exact, heads, names_of, value_text
 from harness.reporting.claims import Claim
 from harness.reporting.definition import Column
-from harness.reporting.format import change, inside, listed, number, signed
-from harness.reporting.outcomes import Outcome, columns_of, outcomes_of
+from harness.reporting.format import inside, listed, number
+from harness.reporting.outcomes import Outcome, caption, columns_of, difference_texts, outcomes_of
 from harness.reporting.section import Content, Frames, Section
 from harness.reporting.sections.notes import notes_of
 from harness.reporting.subjects import Subject
@@ -19,7 +19,9 @@ TEMPLATE = """
 <p class="sentence">{{ sentence }}</p>
 {{ chips(notes, linked) }}
 <table class="matrix">
-<caption>{{ caption }}</caption>
+<caption>{{ caption }} Not told: the interval of the difference holds 0, or the reason stands there.
+{%- if published %} Orange: what is published of the change, and whether its direction and its size agree here.
+{%- endif %}</caption>
 <thead><tr><th scope="col">{{ noun }}</th>
 {% for column in columns %}
 <th scope="col" title="{{ column.explanation }}">{{ column.title }}<small>{% if column.of_twin %}of the twin{% endif %}
@@ -56,7 +58,7 @@ popovertarget="rung-{{ row.head.name }}">{{ row.head.title }}</button>
 <button type="button" class="close" popovertarget="rung-{{ card.head.name }}" popovertargetaction="hide"
 aria-label="close">&times;</button>
 <h3><span class="number">{{ card.head.number }}</span> {{ card.head.title }}</h3>
-<div class="grid-of" data-grid="{{ card.head.name }}" data-alt="samples of {{ card.head.title }}"></div>
+<div class="grid-of" data-grid="{{ card.head.name }}" data-title="{{ card.head.title }}"></div>
 <dl class="settings">
 {% for title, value in card.values %}<div><dt>{{ title }}</dt><dd>{{ piece(value) }}</dd></div>{% endfor %}
 {% for knob, value in card.head.edits.items() %}<div><dt>{{ knob }}</dt><dd>{{ value }}</dd></div>{% endfor %}
@@ -126,7 +128,8 @@ def content(frames: Frames) -> Content:
         "sentence": sentence(frames, outcomes),
         "notes": notes_of(frames),
         "linked": "notes" in frames.definition.sections,
-        "caption": _caption(frames, columns),
+        "caption": caption(frames, columns),
+        "published": any(claim.direction.state != "no claim" for claim in frames.claims),
         "noun": frames.study.noun.capitalize(),
         "columns": columns,
         "names": names_of(frames.shown),
@@ -144,29 +147,11 @@ def _short(title: str) -> str:
     return title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1].rstrip()}\u2026"
 
 
-def _caption(frames: Frames, columns: Sequence[Column]) -> str:
-    """N, seeds and what the intervals are."""
-    scores = [column for column in columns if column.spread == "seeds"]
-    seeds = len(frames.study.seeds)
-    parts = [f"{seeds} seed{'s' if seeds != 1 else ''} a {frames.study.noun}"]
-    labels = [names_of(frames.shown).get(column.quantity, "") for column in scores]
-    parts += [label for label in labels if label]
-    if frames.tests.adjusted:
-        tests = len(frames.tests.adjusted)
-        parts.append(f"words of scores are corrected for {tests} tests, intervals are at 95% each for itself")
-    if any(column.spread == "none" for column in columns):
-        parts.append("counts are exact")
-    text = "; ".join(parts) + ". Not told: the interval of the difference holds 0, or the reason stands there."
-    if any(claim.direction.state != "no claim" for claim in frames.claims):
-        text += " Orange: what is published of the change, and whether its direction and its size agree here."
-    return text
-
-
 def _cell(outcome: Outcome | None, rung: Subject, column: Column, frames: Frames) -> Cell:
     estimate = frames.estimates[rung.name, column.quantity]
     if outcome is None:  # it is compared to nothing: its value stands there
         return Cell(label=column.title, kind=estimate.kind, data={}, value=value_text(estimate, column))
-    difference, interval = _difference(outcome)
+    difference, interval = difference_texts(outcome)
     data = {"subject": rung.name, "outcome": column.quantity, "word": outcome.word}
     data |= {"difference": exact(outcome.difference), "low": exact(outcome.low), "high": exact(outcome.high)}
     return Cell(
@@ -185,24 +170,6 @@ def _cell(outcome: Outcome | None, rung: Subject, column: Column, frames: Frames
 
 def _is_predicted_word(outcome: Outcome) -> bool:
     return outcome.kind == "predicted" and outcome.word != "not told"
-
-
-def _difference(outcome: Outcome) -> tuple[str, str]:
-    """`\u22120.0126` and `\u22120.019 to \u22120.006`: in the quantity's unit; with a percentage where it is told."""
-    if outcome.difference is None:
-        return "", ""
-    text = _signed(outcome.difference, outcome)
-    if outcome.relative is not None and outcome.difference:
-        text += f" ({change(outcome.relative)})"
-    if outcome.low is None or outcome.high is None:
-        return text, ""
-    return text, f"{_signed(outcome.low, outcome)} to {_signed(outcome.high, outcome)}"
-
-
-def _signed(value: float, outcome: Outcome) -> str:
-    if outcome.kind == "counted":
-        return ("+" if value > 0 else "") + number(round(value))
-    return signed(value, outcome.unit)
 
 
 def _published(claim: Claim | None) -> Text | None:

@@ -57,7 +57,7 @@
       if (!grid || place.firstChild) return;
       const image = place.appendChild(document.createElement("img"));
       image.src = grid.src;
-      image.alt = place.dataset.alt;
+      image.alt = `samples of ${place.dataset.title}`;
     });
   });
 

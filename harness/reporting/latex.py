@@ -1,0 +1,92 @@
+r"""An ablation's main table as LaTeX, for a paper: every rung's values, and what its change did, with the interval.
+
+It needs `\usepackage{booktabs}`. What is predicted is in italics; a word stands only where the page has it too.
+"""
+
+from collections.abc import Iterable
+
+from harness.reporting.cells import heads, interval, protocol_notes, shown
+from harness.reporting.definition import Column
+from harness.reporting.format import number
+from harness.reporting.frames import Estimate
+from harness.reporting.outcomes import Outcome, caption, columns_of, difference_texts, outcomes_of
+from harness.reporting.section import Frames
+from harness.reporting.subjects import Subject
+
+SPECIAL = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "\u2212": "$-$", "\u00d7": r"$\times$", "\u00b1": r"$\pm$", "\u2020": r"\dag{}", "\u2026": r"\ldots{}",
+    "\u207b": "$^{-}$", **{digit: f"$^{at}$" for at, digit in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
+}  # fmt: skip
+
+
+def latex_table(frames: Frames) -> str:
+    """The text of a `table` environment."""
+    columns, outcomes = columns_of(frames), outcomes_of(frames)
+    titles = ["", *(f"\\multicolumn{{2}}{{c}}{{{escaped(frames.title(column.quantity))}}}" for column in columns)]
+    rules = "".join(f"\\cmidrule(lr){{{2 + 2 * at}-{3 + 2 * at}}}" for at in range(len(columns)))
+    heading = [escaped(frames.study.noun.capitalize()), *(["value", "change"] * len(columns))]
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        f"\\caption{{{escaped(_caption(frames, columns))}}}",
+        f"\\begin{{tabular}}{{l{'rl' * len(columns)}}}",
+        r"\toprule",
+        f"{' & '.join(titles)} \\\\",
+        rules,
+        f"{' & '.join(heading)} \\\\",
+        r"\midrule",
+        *_rows(frames, columns, outcomes),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Plain text as LaTeX prints it."""
+    return "".join(SPECIAL.get(letter, letter) for letter in " ".join(text.split()))
+
+
+def _caption(frames: Frames, columns: list[Column]) -> str:
+    against = (
+        "Values of scores with the range of their seeds; a change, against the rung whose number stands with it, with "
+        "its interval; in italics what is predicted."
+    )
+    notes = protocol_notes(frames.shown)
+    other = f" \u2020 of another protocol: {'; '.join(notes)}." if notes else ""
+    return f"{frames.definition.title or frames.study.name}: {caption(frames, columns)} {against}{other}"
+
+
+def _rows(frames: Frames, columns: list[Column], outcomes: dict[tuple[str, str], Outcome]) -> Iterable[str]:
+    numbers = heads(frames)
+    for rung in frames.study.subjects:
+        head = numbers[rung.name]
+        against = f" (against {numbers[rung.against].number})" if rung.against else ""
+        cells = [f"{escaped(f'{head.number} {head.title}{against}')}"]
+        for column in columns:
+            cells += [_value(frames, rung, column), _change(outcomes.get((rung.name, column.quantity)))]
+        yield f"{' & '.join(cells)} \\\\"
+
+
+def _value(frames: Frames, rung: Subject, column: Column) -> str:
+    estimate = frames.estimates[rung.name, column.quantity]
+    text = escaped(shown(estimate)) + _spread(estimate, column)
+    if estimate.other_protocol:
+        text += escaped("\u2020")
+    return f"\\textit{{{text}}}" if estimate.kind == "predicted" else text
+
+
+def _spread(estimate: Estimate, column: Column) -> str:
+    low, high = interval(estimate, column)
+    return "" if low is None or high is None else f" [{escaped(number(float(low)))}, {escaped(number(float(high)))}]"
+
+
+def _change(outcome: Outcome | None) -> str:
+    if outcome is None:
+        return ""
+    difference, ends = difference_texts(outcome)
+    text = " ".join(filter(None, [difference, f"[{ends}]" if ends else "", outcome.word]))
+    return f"\\textit{{{escaped(text)}}}" if outcome.kind == "predicted" else escaped(text)
