@@ -34,7 +34,7 @@ TEMPLATE = """
 <th scope="row"><span class="number">{{ row.head.number }}</span><button type="button" class="title"
 popovertarget="rung-{{ row.head.name }}">{{ row.head.title }}</button>
 <span class="against">{{ "against " ~ row.against if row.against else "what the others begin with" }}</span>
-{%- for short, long in row.head.marks %}<span class="mark" title="{{ long }}">{{ short }}</span>{% endfor %}</th>
+{%- for short, long in row.marks %}<span class="mark" title="{{ long }}">{{ short }}</span>{% endfor %}</th>
 {% for cell in row.cells %}
 <td class="w-{{ cell.word | replace(' ', '-') }} m-{{ cell.kind }}" data-label="{{ cell.label }}"
 {{- attributes(cell.data) }}>
@@ -100,6 +100,7 @@ class Cell:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
     head: Head
+    marks: Sequence[tuple[str, str]]  # none where every rung has one: the top says so
     against: str
     cells: Sequence[Cell]
 
@@ -119,6 +120,7 @@ def content(frames: Frames) -> Content:
     rows = [
         Row(
             head=row_heads[rung.name],
+            marks=() if all(head.marks for head in row_heads.values()) else row_heads[rung.name].marks,
             against=_named(row_heads[rung.against]) if rung.against else "",
             cells=[_cell(outcomes.get((rung.name, column.quantity)), rung, column, frames) for column in columns],
         )
