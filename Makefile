@@ -12,10 +12,14 @@ INPUTS := pyproject.toml constraints.txt scripts/set_up.py
 # even where the environment forbids it: hundreds of processes under test would each compile what they import
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-slow test-slurm test-gpu bench lint format clean help
+.PHONY: demo picture test test-slow test-slurm test-gpu bench lint format clean help
 
 demo: $(VENV)/.installed-run  ## set up, run the ladder at laptop scale, print the report's path
 	$(BIN)/harness ablate fig3
+
+picture: $(VENV)/.installed-run  ## README's picture, of the demo's records; needs Chromium
+	$(BIN)/harness report fig3
+	$(BIN)/python scripts/picture.py runs/fig3/report.html reports/pictures/fig3_laptop.png
 
 test: $(VENV)/.installed-test  ## set up, run the default tests
 	$(TESTS) -n 3 -m "not slow and not browser and not slurm and not gpu and not benchmark"

@@ -83,9 +83,10 @@
       const reach = errors && (sign < 0 ? errors.arrayminus : errors.array);
       return reach && reach[at] ? value(trace[axis][at] + sign * reach[at], axis === "y" ? threshold : 0) : "";
     };
+    const called = (trace, at) => plain(Array.isArray(trace.hovertext) ? String(trace.hovertext[at]).split("<br>")[0] : (trace.text || [])[at]);
     return figure.data.flatMap((trace) =>
       (trace.x || []).map((x, at) => [
-        plain(trace.name), plain((trace.hovertext || trace.text || [])[at]), plain(x), end(trace, "x", at, -1), end(trace, "x", at, 1),
+        plain(trace.name), called(trace, at), plain(x), end(trace, "x", at, -1), end(trace, "x", at, 1),
         plain(value(trace.y[at], threshold)), end(trace, "y", at, -1), end(trace, "y", at, 1),
       ])
     );
