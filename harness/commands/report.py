@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,10 +38,16 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--latex", action="store_true", help="an ablation's main table as LaTeX too, OUT/NAME/report.tex"
     )
+    parser.add_argument(
+        "--watch", action="store_true", help="of a sweep: draw it anew while a driver runs, or to Ctrl-C"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if is_chain(arguments.name):
+    chain = is_chain(arguments.name)
+    if chain and arguments.watch:
+        raise _not_watched(arguments.name)
+    if chain:
         if arguments.latex:
             raise UserError(NO_TABLE)
         print(_of_chain(arguments))
@@ -48,10 +56,39 @@ def run(arguments: argparse.Namespace) -> int:
     out, page = _study(name, arguments.overrides)
     if arguments.latex and not isinstance(_source(out, Path(name).stem), Manifest):
         raise UserError(NO_TABLE)
+    if arguments.watch and isinstance(_source(out, Path(name).stem), Manifest):
+        raise _not_watched(name)
+    if arguments.watch:
+        return _watch(out, Path(name).stem, page, linked=arguments.linked)
     path = report(out, Path(name).stem, page, linked=arguments.linked, latex=arguments.latex)
     print(path)
     if arguments.latex:
         print(path.with_suffix(".tex"))
+    return 0
+
+
+EVERY_S, REST = 20.0, 4.0
+"""How often a watched page is drawn anew, and how many times as long as that took is waited at least."""
+
+
+def _not_watched(name: str) -> UserError:
+    return UserError(f"--watch draws the page of a sweep anew, and {name} is none; leave it out")
+
+
+def _watch(out: Path, name: str, page: str | None, *, linked: bool = False) -> int:
+    """Draw the page anew until no driver runs, or until Ctrl-C; the last one does not load itself any more."""
+    from harness.launch.observe import driver_of
+
+    try:
+        print(report(out, name, page, linked=linked, redrawn_every_s=EVERY_S), flush=True)
+        took_s = 0.0
+        while driver_of(study_folder(out, name) / "attempts").runs:
+            time.sleep(max(EVERY_S, REST * took_s))
+            began = time.monotonic()
+            report(out, name, page, linked=linked, redrawn_every_s=EVERY_S)
+            took_s = time.monotonic() - began
+    except KeyboardInterrupt:
+        report(out, name, page, linked=linked)
     return 0
 
 
@@ -65,9 +102,18 @@ VERB = Verb(
 )
 
 
-def report(out: Path, name: str, page: str | None = None, *, linked: bool = False, latex: bool = False) -> Path:
+def report(
+    out: Path,
+    name: str,
+    page: str | None = None,
+    *,
+    linked: bool = False,
+    latex: bool = False,
+    redrawn_every_s: float | None = None,
+) -> Path:
     """Write OUT/NAME/report.html, with the latencies that arrived since; its path.
 
+    `redrawn_every_s`: the page of a sweep says so while a driver runs, and loads itself as often.
     `page` is the study's own, as its YAML names it now; None: the one that it named when it ran, else
     reports/NAME.yaml, else the default page of its kind.
     """
@@ -77,6 +123,8 @@ def report(out: Path, name: str, page: str | None = None, *, linked: bool = Fals
     from harness.trials.spec import store_of
 
     source, store = _source(out, name), store_of(out)
+    if redrawn_every_s is not None and not isinstance(source, Manifest):
+        source = replace(source, redrawn_every_s=redrawn_every_s)
     kind: StudyKind = "ablation" if isinstance(source, Manifest) else "sweep"
     check_page(kind, name, page or source.report, source.judging)
     definition, published = read_page(name, page or source.report)

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 
+from harness.records.errors import UserError
 from harness.records.fields import value_text
 from harness.records.plain import differences, to_plain
 from harness.records.quantities import QUANTITIES, TWIN
@@ -69,8 +70,20 @@ class Estimate:
 Estimates: TypeAlias = Mapping[tuple[str, str], Estimate]
 
 
-def records_of(store: Store, study: Study) -> Records:
-    return {(one.name, seed): store.trial(key) for one in study.subjects for seed, key in one.trials.items()}
+def records_of(store: Store, study: Study) -> tuple[Records, dict[str, str]]:
+    """The records, and why some of a sweep's cannot be read, by their subjects: one of ten thousand does not take the
+    page away. Of another study that is a UserError."""
+    records: dict[tuple[str, int], TrialRecord | None] = {}
+    unreadable = {}
+    for one in study.subjects:
+        for seed, key in one.trials.items():
+            try:
+                records[one.name, seed] = store.trial(key)
+            except UserError as error:
+                if study.kind != "sweep":
+                    raise
+                records[one.name, seed], unreadable[one.name] = None, str(error)
+    return records, unreadable
 
 
 def controls_of(store: Store, study: Study) -> dict[str, Measurement | None]:

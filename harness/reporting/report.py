@@ -129,7 +129,7 @@ def frames_of(
     counted: Mapping[str, Mapping[str, Quantity]] = NOTHING,
 ) -> Frames:
     """All that the study's sections are computed from."""
-    records, controls = records_of(store, study), controls_of(store, study)
+    (records, unreadable), controls = records_of(store, study), controls_of(store, study)
     recorded = sorted({name for record in records.values() if record is not None for name in record.quantities})
     quantities = dict.fromkeys([*(column.quantity for column in definition.columns), *recorded])
     readings = read_trials(records, list(quantities), study)
@@ -145,6 +145,7 @@ def frames_of(
         definition=definition,
         published=published,
         records=records,
+        unreadable=unreadable,
         controls=controls,
         readings=readings,
         shown=shown,

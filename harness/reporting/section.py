@@ -5,7 +5,7 @@ under `sections` in reports/NAME.yaml.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import plotly.graph_objects as go
@@ -57,6 +57,7 @@ class Frames:
     counted: Mapping[str, Mapping[str, Quantity]]  # name in the definition's `others` -> what its architecture costs
     promises: Mapping[str, Promise]  # of those subjects that were promoted, and whose parent the store has
     search: "Frames | None" = None  # of a chain, those of its search
+    unreadable: Mapping[str, str] = field(default_factory=dict)  # of a sweep, subject -> why its record cannot be read
 
     @property
     def columns(self) -> tuple[Column, ...]:

@@ -1,11 +1,15 @@
 """`harness report` of any study; a page that cannot be made is refused before anything is trained."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from harness.cli import main
+from harness.commands import report
+from harness.launch import observe
+from harness.records.manifest import Manifest
 
 TRAINED = ["trials=2", "sampler=random"]
 
@@ -77,3 +81,48 @@ def test_a_page_that_is_named_and_not_there_is_refused(workplace, capsys):
     study.write_text(yaml.safe_dump(yaml.safe_load(study.read_text()) | {"report": "fig33"}))
     assert main(["ablate", "tiny", "--dry-run"]) == 2
     assert "unknown name in reports/: 'fig33'; choose one of: fig3" in capsys.readouterr().err
+
+
+def test_a_watched_page_is_drawn_until_no_driver_runs_and_ctrl_c_leaves_one_that_does_not_load_itself(
+    monkeypatch, tmp_path, capsys
+):
+    drawn, runs = [], iter([True, True, False])
+
+    def draw(_out, _name, _page, *, linked, redrawn_every_s=None):
+        assert not linked
+        drawn.append(redrawn_every_s)
+        return tmp_path / "report.html"
+
+    monkeypatch.setattr(report, "report", draw)
+    monkeypatch.setattr(observe, "driver_of", lambda _folder: SimpleNamespace(runs=next(runs)))
+    monkeypatch.setattr(report.time, "sleep", lambda _seconds: None)
+    assert report._watch(tmp_path, "search", None) == 0
+    assert drawn == [20.0, 20.0, 20.0]
+    assert capsys.readouterr().out.strip() == str(tmp_path / "report.html")
+
+    def interrupted(_seconds):
+        raise KeyboardInterrupt
+
+    drawn.clear()
+    runs = iter([True])
+    monkeypatch.setattr(report.time, "sleep", interrupted)
+    assert report._watch(tmp_path, "search", None) == 0
+    assert drawn == [20.0, None]
+
+
+def test_only_a_sweeps_page_is_watched(monkeypatch, tmp_path, refusal):
+    assert "--watch draws the page of a sweep anew, and chains/digits is none" in refusal(
+        "report", "chains/digits", "--watch"
+    )
+    manifest = Manifest(
+        name="fig3",
+        rungs=(),
+        seeds=(),
+        protocol={},
+        protocol_fingerprint="",
+        controls={},
+        command="harness ablate fig3",
+    )
+    monkeypatch.setattr(report, "_study", lambda _name, _overrides: (tmp_path, None))
+    monkeypatch.setattr(report, "_source", lambda _out, _name: manifest)
+    assert "--watch draws the page of a sweep anew, and fig3 is none" in refusal("report", "fig3", "--watch")

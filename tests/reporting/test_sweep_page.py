@@ -207,3 +207,24 @@ def test_a_sweep_is_computed_like_any_study(store: Store, summary: SweepSummary)
     frames = frames_of(store, study_of(summary), checked_definition({}, None, "sweep")[0], UNPUBLISHED)
     assert frames.estimates["trial-0, fresh seeds", "kid"].value == pytest.approx(0.63)
     assert frames.estimates["trial-6", "kid"].kind == "missing"
+
+
+def test_a_damaged_record_is_said_and_takes_no_page_away(
+    store: Store, summary: SweepSummary, page_cells: Cells
+) -> None:
+    key = next(each.key for each in summary.candidates if each.name == "trial-2")
+    (store.root / "trials" / f"{key}.json").write_text('{"name": "trial-2", "arch')
+    page = page_of(store, summary)
+    top = next(c["text"] for c in page_cells(page) if c["tag"] == "header")
+    assert "a record cannot be read; of it the page has what the study knows. trial-2: " in top
+    assert f"{key}.json is not a record this version can read" in top
+    value = next(c for c in page_cells(page) if c.get("data-subject") == "trial-2" and c.get("data-objective") == "kid")
+    assert value["data-value"] == "3.9"
+
+
+def test_a_page_loads_itself_only_while_a_driver_runs_and_it_is_drawn_anew(store: Store, summary: SweepSummary) -> None:
+    only = {"sections": ["sweep_summary"]}
+    running = replace(summary, driver_runs=True)
+    assert '<div data-reload="20.0" hidden>' in page_of(store, replace(running, redrawn_every_s=20.0), **only)
+    assert "<div data-reload" not in page_of(store, replace(summary, redrawn_every_s=20.0), **only)
+    assert "<div data-reload" not in page_of(store, running, **only)

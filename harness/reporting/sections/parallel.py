@@ -9,7 +9,6 @@ import plotly.graph_objects as go
 
 from harness.records.sweep_summary import CandidateSummary, SweepSummary
 from harness.reporting.drawing import BLUE, GREY, ORANGE, is_logarithmic
-from harness.reporting.format import number
 from harness.reporting.section import Content, Frames, Section
 from harness.reporting.sections.slices import chosen_of
 
@@ -107,8 +106,7 @@ def _objectives(search: SweepSummary, complete: Sequence[CandidateSummary], fram
         if direction == "maximize":
             low, high = high, low
         places = [_share(value, low, high, log) for value in values]
-        unit = frames.examples[name].unit if name in frames.examples else ""
-        ticks = [(0.0, number(low, unit)), (1.0, number(high, unit))]
+        ticks = [(0.0, frames.text(name, low)), (1.0, frames.text(name, high))]
         found.append(Upright(title=frames.title(name), places=places, ticks=ticks))
     return found
 
@@ -163,4 +161,4 @@ def _broken(title: str) -> str:
     return title.replace("_", "_<br>", 1).replace(".", ".<br>").replace(" ", "<br>", 1) if len(title) > 12 else title
 
 
-SECTION = Section(name="parallel", title="Lines", template=TEMPLATE, content=content, kinds=("sweep",))
+SECTION = Section(name="parallel", title="Parallel coordinates", template=TEMPLATE, content=content, kinds=("sweep",))

@@ -148,7 +148,7 @@ def _panel(figure: go.Figure, knob: str, summary: KnobSummary, groups: tuple, va
             range=[-0.5, len(labels) - 0.5], row=row, col=col,
         )  # fmt: skip
     elif summary.log:
-        figure.update_xaxes(type="log", nticks=4, row=row, col=col)
+        figure.update_xaxes(type="log", nticks=4, exponentformat="none", row=row, col=col)
     else:
         figure.update_xaxes(nticks=6, row=row, col=col)
 

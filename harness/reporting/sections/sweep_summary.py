@@ -13,13 +13,15 @@ from harness.reporting.sections.notes import RESULTS, Line
 from harness.reporting.sections.provenance import facts_of
 from harness.reporting.sweep_costs import CPU_HOURS, GPU_HOURS, cpu_hours, hours_unit
 
+TEMPLATE = RESULTS + '{% if reload_s %}<div data-reload="{{ reload_s }}" hidden></div>{% endif %}'
+
 
 def content(frames: Frames) -> Content | None:
     if (search := frames.study.search) is None:
         return None
     lines = [*_warnings(search, frames), _counts(search), *_front(search, frames), *_finalists(search, frames)]
     context = {"lines": lines, "facts": _facts(search, frames), "scale_note": frames.definition.scale_note}
-    return Content(context=context)
+    return Content(context={**context, "reload_s": search.redrawn_every_s if search.driver_runs else None})
 
 
 def _facts(search: SweepSummary, frames: Frames) -> list[tuple[str, str]]:
@@ -41,7 +43,16 @@ def _facts(search: SweepSummary, frames: Frames) -> list[tuple[str, str]]:
 
 def _warnings(search: SweepSummary, frames: Frames) -> Iterable[Line]:
     if search.driver_runs:
-        yield Line(lead="Not finished", text="a driver runs; this page is of the moment it was made.", kind="warning")
+        now = "this page is of the moment it was made"
+        if search.redrawn_every_s is not None:
+            now = f"this page is drawn anew while it runs, and loads itself every {search.redrawn_every_s:.0f} s"
+        yield Line(lead="Not finished", text=f"a driver runs; {now}.", kind="warning")
+    if frames.unreadable:
+        name, why = next(iter(frames.unreadable.items()))
+        count = len(frames.unreadable)
+        many, of = (f"the records of {count} candidates", "them") if count > 1 else ("a record", "it")
+        text = f"{many} cannot be read; of {of} the page has what the study knows. {name}: {why}."
+        yield Line(lead="Damaged", text=text, kind="warning")
     if not search.front:
         first, floor = search.judging.first, ""
         if search.floor is not None:
@@ -131,5 +142,5 @@ def luck_of(conclusions: Conclusions, objective: str) -> float | None:
 
 
 SECTION = Section(
-    name="sweep_summary", title="Summary", template=RESULTS, content=content, kinds=("sweep",), place="header"
+    name="sweep_summary", title="Summary", template=TEMPLATE, content=content, kinds=("sweep",), place="header"
 )

@@ -269,3 +269,10 @@
     draw();
   }
 })();
+
+// A page that is drawn anew while its sweep runs loads itself, but not under the hands of somebody who types.
+(function () {
+  const mark = document.querySelector("[data-reload]");
+  const reload = () => (document.activeElement?.matches("input") ? setTimeout(reload, 5000) : location.reload());
+  if (mark) setTimeout(reload, 1000 * Number(mark.dataset.reload));
+})();
