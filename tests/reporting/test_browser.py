@@ -50,7 +50,7 @@ VISIT = """
   found.width = [document.documentElement.clientWidth, document.documentElement.scrollWidth];
   found.legend = [...figure.querySelectorAll(".legendtext")].map((each) => each.textContent);
   found.named = figure.data.filter((trace) => trace.showlegend !== false).map((trace) => trace.name);
-  found.cards = getComputedStyle(document.querySelector(".matrix td")).display;
+  found.cards = [".matrix td", "#table td"].map((each) => getComputedStyle(document.querySelector(each)).display);
   document.querySelectorAll('[name="choice-against_cost"]')[1].click();
   await wait(500);
   found.x.push(figure.layout.xaxis.title.text);
@@ -88,7 +88,7 @@ def test_on_a_phone_in_the_dark_the_first_screen_fits_and_answers_to_hands(synth
     found = json.loads(html.unescape(told[1]))
     assert found["look"] == "dark"
     assert found["width"][0] == found["width"][1] <= 400, "nothing is scrolled sideways"
-    assert found["cards"] == "grid"
+    assert found["cards"] == ["grid", "grid"]
     assert set(found["short"]) - {"real pictures (the floor)", "pixel gaussian: no training"} <= {
         "0", "1", "2a", "2b", "3", "4", "5", "6",
     }  # fmt: skip

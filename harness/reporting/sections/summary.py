@@ -18,7 +18,7 @@ TEMPLATE = """
 {% from "macros.html.j2" import piece, attributes, chips %}
 <p class="sentence">{{ sentence }}</p>
 {{ chips(notes, linked) }}
-<table class="matrix">
+<table class="matrix cards">
 <caption>{{ caption }} Not told: the interval of the difference holds 0, or the reason stands there.
 {%- if published %} Orange: what is published of the change, and whether its direction and its size agree here.
 {%- endif %}</caption>

@@ -27,7 +27,7 @@ TEMPLATE = """
 the rung named{% if published %}, and what is published of it{% endif %}. A score's change stands with its 95% interval,
 as a difference where the reference is too near 0 for a percentage.{% if twin %} Costs are the deployment twin's: the
 same edits on {{ twin }}.{% endif %}{% if published %} A published cell that is not known stays empty.{% endif %}</p>
-<div class="wide"><table class="ladder">
+<div class="wide"><table class="ladder cards">
 <thead><tr><th scope="col">Rung</th>
 {% for column in columns %}
 <th scope="col" title="{{ column.explanation }}">{{ column.title }}
@@ -44,13 +44,13 @@ same edits on {{ twin }}.{% endif %}{% if published %} A published cell that is 
 {% for row in rows %}
 <tr data-row="{{ row.head.name }}"{% if row.head.beaten %} class="beaten"{% endif %}>{{ row_head(row.head) }}
 {% for cell in row.cells %}
-<td>{{ piece(cell.value) }}
+<td data-label="{{ columns[loop.index0].title }}">{{ piece(cell.value) }}
 {%- for spread in cell.spreads %}<span class="spread">{{ spread }}</span>{% endfor %}
 {%- if cell.change %}{{ piece(cell.change) }}{% endif %}
 {%- if cell.published %}{{ printed(cell.published) }}{% endif %}</td>
 {% endfor %}
 {% if row.asides %}
-<td class="aside">
+<td class="aside" data-label="Trained here">
 {%- for title, value in row.asides %}<span><i>{{ title }}</i> {{ piece(value) }}</span>{% endfor %}</td>
 {% endif %}
 </tr>
