@@ -196,7 +196,7 @@
       if (cell === 0) return [element("span", untrained, "k-missing")];
       const [, content, own, hint, other] = cell;
       const pieces = [element("span", content, `k-${own || kind}`, hint)];
-      return other ? [...pieces, element("abbr", "†", "other-protocol", `another protocol: ${other}`)] : pieces;
+      return other ? [...pieces, element("abbr", "\u2020", "other-protocol", `another protocol: ${other}`)] : pieces;
     }
 
     function drawnRow(row) {
