@@ -80,6 +80,7 @@ def load(
     out: str | Path = "runs",
     text: TextConfig | None = None,
     autoencoder: AutoencoderConfig | None = None,
+    tiles: Mapping[str, int] | None = None,
     device: str = "cpu",
 ) -> Model:
     """A trained network to sample from: of a folder that `harness publish` wrote, or of a trial, by its key under
@@ -87,13 +88,14 @@ def load(
     tensor; `.network` is the module, `.architecture` what it is of.
 
     `text` and `autoencoder` are the settings of what it was trained with: the first by default the published or the
-    packaged one, the second the published one, or none. UserError for what is missing, damaged, altered, or another
-    than it was trained with, before anything is built; of the text encoder, when a text asks for it. `device` is auto,
-    cpu, cuda or mps.
+    packaged one, the second the published one, or none. `tiles` are the parts that large latents are decoded in,
+    `{"side": 96, "overlap": 40, "blend": 8}` cells; by default they are decoded whole. UserError for what is missing,
+    damaged, altered, or another than it was trained with, before anything is built; of the text encoder, when a text
+    asks for it. `device` is auto, cpu, cuda or mps.
     """
     from harness.publish.model import load_model
 
-    return load_model(what, out=out, text=text, autoencoder=autoencoder, device=device)
+    return load_model(what, out=out, text=text, autoencoder=autoencoder, tiles=tiles, device=device)
 
 
 def _config_of(architecture: ArchitectureConfig | str) -> ArchitectureConfig:

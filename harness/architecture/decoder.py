@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
+from math import ceil
 from typing import Literal
 
 from harness.architecture.family import ArchitectureConfig, identity_without
@@ -10,7 +12,10 @@ from harness.architecture.knobs import Convolution, MapNorm, Nearest, Upsampling
 from harness.architecture.plan import decoder_plan
 from harness.architecture.rules import KERNELS, SIZES, Rule, check, groups_left_over, not_whole_inside
 from harness.architecture.sizes import SIZE
-from harness.records.plain import IDENTITY_UNLESS_DEFAULT, Plain
+from harness.records.plain import IDENTITY_UNLESS_DEFAULT, Plain, tag_of
+
+EDGE_KERNEL = 3
+"""Side of the first and of the last convolution."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +75,26 @@ class DecoderConfig(ArchitectureConfig):
     def upsampling(self) -> int:
         """The picture's side over the latent's."""
         return int(2 ** (len(self.stages) - 1))
+
+    @property
+    def sees_all(self) -> tuple[str, ...]:
+        """What in it makes every pixel depend on the whole latent, by its kind: so that a part of a latent, decoded by
+        itself, comes out otherwise."""
+        attends = self.middle is not None and self.middle.attention
+        normed = self.norm.of_all_pixels and any(True for _ in _normed_widths(self))
+        return (*(("attention",) if attends else ()), *((f"{tag_of(type(self.norm))} norm",) if normed else ()))
+
+    @property
+    def reach(self) -> int:
+        """How many cells of the latent a pixel depends on to each side of its own, but for what `sees_all`: the sum of
+        what its convolutions see, in cells."""
+        plan, kernel, up = decoder_plan(self), self.convolution.kernel_size, self.convolution.for_resampling("up")
+        cells = Fraction(EDGE_KERNEL // 2 + 2 * len(plan.middle) * (kernel // 2))
+        for level, stage in enumerate(plan.up):
+            cells += Fraction(2 * len(stage.blocks) * (kernel // 2), 2**level)
+            if stage.upsample_to is not None:
+                cells += Fraction(up.kernel_size // 2, 2 ** (level + self.upsample.convolves_larger))
+        return ceil(cells + Fraction(EDGE_KERNEL // 2, self.upsampling))
 
     def canonical(self) -> Plain:
         """Where nothing normalises, the kind of norm says nothing; where all widths are equal, what changes them; where

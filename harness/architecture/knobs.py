@@ -76,6 +76,8 @@ class Upsampling:
 
     __slots__ = ()
     forms: ClassVar[dict[str, type]] = {}
+    convolves_larger: ClassVar[bool]
+    """Whether its convolution is at the doubled size."""
 
 
 @kind_of(Upsampling, built_by="harness.models.resampling:NearestUpsample")
@@ -83,6 +85,7 @@ class Upsampling:
 class Nearest(Upsampling):
     """Every pixel becomes four, then a convolution."""
 
+    convolves_larger: ClassVar[bool] = True
     kind: Literal["nearest"] = "nearest"
 
 
@@ -91,6 +94,7 @@ class Nearest(Upsampling):
 class PixelShuffle(Upsampling):
     """A convolution makes four times the channels, which become a pixel's four (Shi et al. 2016, arXiv 1609.05158)."""
 
+    convolves_larger: ClassVar[bool] = False
     kind: Literal["pixel_shuffle"] = "pixel_shuffle"
 
 
@@ -204,6 +208,8 @@ class MapNorm:
 
     __slots__ = ()
     forms: ClassVar[dict[str, type]] = {}
+    of_all_pixels: ClassVar[bool] = False
+    """Whether its statistics are of more than one pixel."""
 
 
 @kind_of(MapNorm, built_by="harness.models.norms:group_norm")
@@ -211,6 +217,7 @@ class MapNorm:
 class GroupNormConfig(MapNorm):
     """Over H, W and the channels of a group."""
 
+    of_all_pixels: ClassVar[bool] = True
     groups: int = field(default=32, metadata=SIZE)
     """Divides the channels of every feature map that is normalised."""
     kind: Literal["group"] = "group"

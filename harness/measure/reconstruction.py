@@ -12,12 +12,15 @@
                   these are: ST-LPIPS is another number
     FD            the Frechet distance of the features of the reconstructions to those of their originals: `rFID` of the
                   field in Inception's features, and in those alone
+    in tiles      PSNR of a large picture decoded in tiles to the same decoded whole: as above with 2 for 255, of
+                  pictures in -1..1 that are not rounded; a mean over pictures
 
 Intervals are of which pictures were taken (delete-a-group jackknife), and say nothing of another training seed.
 
 N pictures, C channels, H W their height and width.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -53,6 +56,12 @@ def psnr(made: Tensor, originals: Tensor) -> Tensor:
     error = (made.double() - originals.double()).square().flatten(1).mean(1)
     least = 1 / originals[0].numel()
     return 10 * torch.log10(PEAK**2 / error.clamp_min(least))
+
+
+def tiled_psnr(tiled: Tensor, whole: Tensor) -> float:
+    """In dB, of pictures (B, C, H, W) in -1..1, neither clamped nor rounded; at most what float32 can tell apart."""
+    error = (tiled.double() - whole.double()).square().mean()
+    return float(20 * math.log10(2) - 10 * torch.log10(error.clamp_min((2 * torch.finfo(torch.float32).eps) ** 2)))
 
 
 def ssim(made: Tensor, originals: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -31,15 +32,19 @@ from harness.architecture.config import ArchitectureConfig
 from harness.architecture.decoder import DecoderConfig
 from harness.models.autoencoder_config import (
     AutoencoderConfig,
+    EncodingAutoencoder,
     KlAutoencoder,
     PixelsAutoencoder,
+    Tiles,
     TinyAutoencoder,
     TrainedAutoencoder,
 )
 from harness.models.pixels import to_model_range, to_uint8
+from harness.models.tiling import decode_in_tiles
 from harness.models.tiny_autoencoder import DOWNSAMPLING, latent_channels, load_pair
 from harness.models.weights import Training, hub_folder, read_head, read_weights
 from harness.records.errors import UserError
+from harness.records.plain import to_plain
 from harness.records.store import known_sha256
 
 FILE_PATTERNS = ("*.json", "*.safetensors")  # never a pickle
@@ -69,6 +74,8 @@ class Description:
     """Of the pictures that it encodes."""
     decoder: str = ""
     """Of a decoder that was trained for this encoder: the first 16 hex digits of the sum of its tensors."""
+    tiles: Tiles | None = None
+    """In which latents are decoded; None: whole."""
 
     def latent_shape(self, image_channels: int, image_size: int) -> tuple[int, int, int]:
         """(L, h, w) of a picture of (C, image_size, image_size); UserError for one that it cannot take."""
@@ -93,9 +100,10 @@ class Description:
         return self.channels is None
 
     @property
-    def decoded_by(self) -> dict[str, str]:
-        """What of an identity says that latents are decoded by another decoder than the autoencoder's own."""
-        return {"decoder": self.decoder} if self.decoder else {}
+    def decoded_by(self) -> dict[str, Any]:
+        """What of an identity says that latents are not decoded whole by the autoencoder's own decoder."""
+        other = {"decoder": self.decoder} if self.decoder else {}
+        return other | ({} if self.tiles is None else {"tiles": to_plain(self.tiles)})
 
     def identity(self, measured: Scale | None = None) -> dict[str, Any]:
         """All that decides what latent it makes of a picture; `measured` is the scale where the files say none."""
@@ -115,6 +123,10 @@ def describe(config: AutoencoderConfig) -> Description:
     """What the configured autoencoder is, from its files. UserError for files that are missing or of another kind."""
     if isinstance(config, PixelsAutoencoder):
         return Description(kind=config.kind)
+    return replace(_described(config), tiles=config.tiles)
+
+
+def _described(config: EncodingAutoencoder) -> Description:
     if isinstance(config, TinyAutoencoder) and config.encoder is not None and config.decoder is not None:
         pair = (config.encoder, config.decoder)
         return Description(
@@ -301,9 +313,17 @@ def _differing(description: Description, identity: Mapping[str, Any]) -> str:
 
 
 def load_codec(config: AutoencoderConfig, device: torch.device) -> Codec:
-    """The networks in float32, in evaluation mode, without gradients. Errors: as `describe`."""
+    """The networks in float32, in evaluation mode, without gradients; decoding in tiles where these are configured.
+    Errors: as `describe`."""
     if isinstance(config, PixelsAutoencoder):
         return Codec(lambda images: (images, None), lambda latents: latents)
+    codec = _load_codec(config, device)
+    return (
+        codec if config.tiles is None else replace(codec, decode=partial(decode_in_tiles, codec.decode, config.tiles))
+    )
+
+
+def _load_codec(config: EncodingAutoencoder, device: torch.device) -> Codec:
     if isinstance(config, TinyAutoencoder) and config.encoder is not None and config.decoder is not None:
         encoder, decoder = load_pair(config.encoder, config.decoder)
         encoder.to(device)

@@ -10,6 +10,25 @@ from harness.records.plain import NOT_IDENTITY
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Tiles:
+    """Latents are decoded in parts, which are joined (`harness.models.tiling`)."""
+
+    side: int = 96
+    """Of a part, in cells of the latent; latents up to it are decoded whole."""
+    overlap: int = 40
+    """Cells that neighbours share, at least."""
+    blend: int = 8
+    """Of these, in the middle: those over which one part passes into the next."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.blend <= self.overlap < self.side:
+            raise UserError(
+                "tiles share fewer cells than they have, and blend over at most those: 0 <= blend <= overlap < side, "
+                f"not {self.blend}, {self.overlap} and {self.side}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PixelsAutoencoder:
     """None: a network sees the picture, its grey levels as -1..1."""
 
@@ -27,6 +46,8 @@ class KlAutoencoder:
     """Where in it the autoencoder lies: `vae` in a pipeline's."""
     encoding: Literal["sampled", "mean"] = "sampled"
     """sampled: training draws from the encoder's distribution each time; mean: its mean, always the same."""
+    tiles: Tiles | None = field(default=None, metadata=NOT_IDENTITY)
+    """In which latents are decoded; null: whole."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +61,8 @@ class TinyAutoencoder:
     """Instead of a name: the taesd repository's *_encoder.pth ..."""
     decoder: Path | None = field(default=None, metadata=NOT_IDENTITY)
     """... and its *_decoder.pth."""
+    tiles: Tiles | None = field(default=None, metadata=NOT_IDENTITY)
+    """In which latents are decoded; null: whole."""
 
     def __post_init__(self) -> None:
         if self.name is not None and (self.encoder is not None or self.decoder is not None):
@@ -65,6 +88,8 @@ class TrainedAutoencoder:
     encoded_by: "EncodingAutoencoder | None" = field(default=None, metadata=NOT_IDENTITY)
     """Of a decoder alone: the autoencoder whose encoder it was trained against; null: as its trial's record says. It is
     held against what the decoder's file says of it."""
+    tiles: Tiles | None = field(default=None, metadata=NOT_IDENTITY)
+    """In which latents are decoded; null: whole."""
 
     @property
     def name(self) -> None:

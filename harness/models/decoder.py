@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.architecture.decoder import DecoderConfig
+from harness.architecture.decoder import EDGE_KERNEL, DecoderConfig
 from harness.architecture.kinds import builder_of
 from harness.architecture.plan import DecoderBlockPlan, DecoderStagePlan, decoder_plan
 
@@ -23,11 +23,11 @@ class Decoder(nn.Module):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         plan, first, last = decoder_plan(config), config.stages[0].channels, config.stages[-1].channels
-        self.conv_in = nn.Conv2d(config.latent_channels, first, 3, padding=1)
+        self.conv_in = nn.Conv2d(config.latent_channels, first, EDGE_KERNEL, padding=EDGE_KERNEL // 2)
         self.middle = DecoderMiddleBlocks(config, plan.middle) if plan.middle else nn.Identity()
         self.up = nn.ModuleList(DecoderUpBlocks(config, stage) for stage in plan.up)
         self.norm_out = _norm(config, config.norm_out, last)
-        self.conv_out = nn.Conv2d(last, config.image_channels, 3, padding=1)
+        self.conv_out = nn.Conv2d(last, config.image_channels, EDGE_KERNEL, padding=EDGE_KERNEL // 2)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.middle(self.conv_in(x).contiguous(memory_format=torch.channels_last))

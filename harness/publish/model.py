@@ -4,7 +4,7 @@ Its pictures are those of `harness sample`, bit for bit: the same function makes
 settings.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,13 @@ from harness.device.picture import PROMPTS
 from harness.diffusion.config import SamplingConfig
 from harness.diffusion.sampling import sample
 from harness.models.autoencoder import Autoencoder, check_matching, describe, load_matching
-from harness.models.autoencoder_config import AutoencoderConfig, KlAutoencoder, PixelsAutoencoder, TrainedAutoencoder
+from harness.models.autoencoder_config import (
+    AutoencoderConfig,
+    KlAutoencoder,
+    PixelsAutoencoder,
+    Tiles,
+    TrainedAutoencoder,
+)
 from harness.models.pixels import NotFiniteError
 from harness.models.weights import Weights, read_weights
 from harness.publish.folder import AUTOENCODER, MODEL, Manifest, check_files, read_manifest
@@ -100,11 +106,12 @@ def load_model(
     out: str | Path = "runs",
     text: TextConfig | None = None,
     autoencoder: AutoencoderConfig | None = None,
+    tiles: Mapping[str, int] | None = None,
     device: str = "cpu",
 ) -> Model:
     """See `harness.load`."""
     if Path(what).is_dir():
-        return load_folder(Path(what), text=text, autoencoder=autoencoder, device=device)
+        return load_folder(Path(what), text=text, autoencoder=autoencoder, tiles=tiles, device=device)
     if not names_network(str(what)):
         raise UserError(f"{what} is no file of weights; give a folder that `harness publish` wrote, or a trial's key")
     trained = trained_network(str(what), Path(out), "a folder that `harness publish` wrote")
@@ -114,16 +121,21 @@ def load_model(
     settings = settings_of([], sampling_of(trained))
     text = text or settings.text
     prompts = prompts_of(trained.weights, weights.training, text, cache_folder(Path(out)))
-    return _model(weights, trained.title, prompts, text, settings.sampling, autoencoder, device)
+    return _model(weights, trained.title, prompts, text, settings.sampling, _tiled(autoencoder, tiles), device)
 
 
 def load_folder(
-    folder: Path, *, text: TextConfig | None = None, autoencoder: AutoencoderConfig | None = None, device: str = "cpu"
+    folder: Path,
+    *,
+    text: TextConfig | None = None,
+    autoencoder: AutoencoderConfig | None = None,
+    tiles: Mapping[str, int] | None = None,
+    device: str = "cpu",
 ) -> Model:
     """Of a published folder. Every file is checked before anything is built."""
     manifest = read_manifest(folder)
     check_files(folder, manifest, (MODEL, PROMPTS, AUTOENCODER))
-    autoencoder = autoencoder or _published_autoencoder(folder, manifest)
+    autoencoder = _tiled(autoencoder or _published_autoencoder(folder, manifest), tiles)
     architecture = from_plain(ArchitectureConfig, manifest.architecture)
     if architecture.fingerprint != manifest.architecture_fingerprint:
         raise UserError(
@@ -150,6 +162,14 @@ def _published_autoencoder(folder: Path, manifest: Manifest) -> AutoencoderConfi
             f"weights {manifest.autoencoder['weights']}; give its files to load as autoencoder=..."
         )
     return config
+
+
+def _tiled(autoencoder: AutoencoderConfig | None, tiles: Mapping[str, int] | None) -> AutoencoderConfig | None:
+    if tiles is None:
+        return autoencoder
+    if autoencoder is None or isinstance(autoencoder, PixelsAutoencoder):
+        raise UserError("tiles are of latents, and this network sees pixels; leave them out")
+    return replace(autoencoder, tiles=from_plain(Tiles, dict(tiles), where="tiles"))
 
 
 def _model(

@@ -102,6 +102,11 @@ def check_publication(publication: Publication, target: Path) -> bool:
     """Whether there is something to do. UserError where the folder is another's, or cannot be written, and where the
     autoencoder cannot be embedded."""
     autoencoder = publication.settings.autoencoder
+    if not isinstance(autoencoder, PixelsAutoencoder) and autoencoder.tiles is not None:
+        raise UserError(
+            "autoencoder.tiles is how pictures are decoded here, and what is published decodes whole ones; leave it "
+            "out, and give it to whoever loads the folder: load(FOLDER, tiles=...)"
+        )
     if publication.embed and isinstance(autoencoder, PixelsAutoencoder):
         raise UserError("--embed copies the autoencoder, and this network sees pixels; leave it out")
     if publication.embed and isinstance(autoencoder, TinyAutoencoder) and autoencoder.name is None:

@@ -103,19 +103,21 @@ def sampling_run(
     if texts:
         prompts = asked_prompts(texts, trained.title, prompts, names, settings.text)
         names, numbers = tuple(texts), tuple(range(len(texts)))
+    autoencoder = _autoencoder(trained.weights, training, settings, device)
     return SamplingRun(
         labels=_labels(trained, settings, count, names, numbers),
         prompts=prompts,
         network=weights.network().to(device),
         class_names=names,
         shape=(channels, training.latent, training.latent),
-        autoencoder=_autoencoder(trained.weights, training, settings, device),
+        autoencoder=autoencoder,
         config=settings.sampling,
         identity={
             "trial": trained.key,
             "weights_sha256": file_sha256(trained.weights),
             "sampling": identity(settings.sampling),
             "classes": "all" if numbers is None else [names[number] for number in numbers],
+            **({} if autoencoder is None else autoencoder.description.decoded_by),
         },
     )
 

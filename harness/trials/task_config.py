@@ -20,6 +20,7 @@ from harness.architecture.config import ArchitectureConfig, Denoiser
 from harness.architecture.decoder import DecoderConfig
 from harness.architecture.kinds import kind_of
 from harness.data.config import EmojiConfig
+from harness.models.autoencoder_config import Tiles
 from harness.models.extractor_config import EfficientNetLite0Extractor, ExtractorConfig
 from harness.models.perceptual_config import PerceptualConfig, StLpips
 from harness.records.errors import UserError
@@ -31,7 +32,7 @@ from harness.records.judging import (
     GENERATED_PICTURES,
     Judging,
 )
-from harness.records.plain import from_plain, identity, tag_of
+from harness.records.plain import IDENTITY_UNLESS_DEFAULT, from_plain, identity, tag_of
 from harness.records.quantities import KnownQuantity, register, score
 from harness.training.objective_config import (
     DistillationConfig,
@@ -163,6 +164,7 @@ RECONSTRUCTION: Mapping[str, KnownQuantity] = {
     ),
 }
 """Of tasks that make a picture again: `harness.measure.reconstruction`."""
+IN_TILES = "in_tiles"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -191,16 +193,44 @@ class ReconstructingConfig(TaskConfig):
         return replace(self.judging, scores=self.scoring(settings).scores)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TiledConfig:
+    """A large picture that is decoded whole, and in tiles: held-out ones, enlarged and encoded."""
+
+    side: int = 1024
+    """Of the picture, in pixels."""
+    pictures: int = 2
+    tiles: Tiles = field(default_factory=Tiles)
+
+    def __post_init__(self) -> None:
+        if self.pictures < 1:
+            raise UserError(f"task.tiled.pictures is at least 1, not {self.pictures}")
+
+
 @kind_of(TaskConfig, built_by="harness.trials.tasks.decode:load")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecodeConfig(ReconstructingConfig):
     """A decoder of a frozen autoencoder's latents."""
 
+    tiled: TiledConfig | None = field(default=None, metadata=IDENTITY_UNLESS_DEFAULT)
+    """Of what it is told how far a picture in tiles is from the whole one; null: it is not."""
     kind: Literal["decode"] = "decode"
 
+    quantities: ClassVar[Mapping[str, KnownQuantity]] = {
+        IN_TILES: score(
+            "In tiles",
+            "Peak signal to noise of a large picture that is decoded in tiles, to the same decoded whole. More is "
+            "better.",
+            more_is_better=True,
+        )
+    }
     takes: ClassVar[type[ArchitectureConfig]] = DecoderConfig
     groups: ClassVar[tuple[str, ...]] = ("data", "autoencoder")
     judging: ClassVar[Judging] = DECODED_PICTURES
+
+    def scoring(self, settings: "Settings") -> Scoring:
+        own = super(DecodeConfig, self).scoring(settings)
+        return own if self.tiled is None else replace(own, scores=(*own.scores, IN_TILES))
 
 
 @kind_of(TaskConfig, built_by="harness.trials.tasks.autoencode:load")

@@ -16,7 +16,7 @@ from harness.cli import main
 from harness.device.picture import read_solver
 from harness.models import tiny_autoencoder
 from harness.models.autoencoder import describe
-from harness.models.autoencoder_config import KlAutoencoder, TinyAutoencoder
+from harness.models.autoencoder_config import KlAutoencoder, Tiles, TinyAutoencoder
 from harness.models.parameters import filled_copy
 from harness.models.weights import Training, write_weights
 from harness.records.errors import UserError
@@ -80,6 +80,30 @@ def test_one_that_is_not_in_the_folder_is_asked_for_by_its_hash(key, tmp_path):
     with np.load(tmp_path / "a.npz") as sampled:
         assert np.array_equal(np.stack(pictures), sampled["arr_0"])
     assert sampled_from_trial(key, pictures)
+
+
+def test_large_latents_are_decoded_in_tiles_where_that_is_asked(key, tmp_path, capsys):
+    """In Python and on the command line the same; and other pictures than whole ones, with which they do not mix."""
+    tiles, vae = {"side": 3, "overlap": 2, "blend": 1}, KlAutoencoder(name="vae")
+    whole, tiled, set_so = (
+        np.stack(harness.load(key, **how).sample(["three", "seven"]))
+        for how in ({"autoencoder": vae}, {"autoencoder": vae, "tiles": tiles},
+                    {"autoencoder": replace(vae, tiles=Tiles(**tiles))})
+    )  # fmt: skip
+    assert not np.array_equal(whole, tiled)
+    assert np.array_equal(tiled, set_so)
+    words = ["sample", key, "--classes", "three", "seven", "--count", "2", *VAE]
+    in_tiles = f"autoencoder.tiles={tiles}".replace("'", "")
+    assert main([*words, in_tiles, "--to", str(tmp_path / "a.npz")]) == 0
+    with np.load(tmp_path / "a.npz") as sampled:
+        assert np.array_equal(sampled["arr_0"], tiled)
+    assert main([*words, "--to", str(tmp_path / "pngs")]) == 0
+    assert main([*words, in_tiles, "--to", str(tmp_path / "pngs")]) != 0
+    assert "tiles" in capsys.readouterr().err
+    assert main(["publish", key, "--no-coreml", "--to", str(tmp_path / "m"), *VAE, in_tiles]) != 0
+    assert "what is published decodes whole ones; leave it out" in capsys.readouterr().err
+    with pytest.raises(UserError, match="0 <= blend <= overlap < side, not 1, 3 and 3"):
+        harness.load(key, autoencoder=vae, tiles=tiles | {"overlap": 3})
 
 
 def sampled_from_trial(key, pictures):

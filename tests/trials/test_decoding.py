@@ -53,7 +53,7 @@ def test_prepared_or_encoded_the_pairs_are_the_same(place, spec_of):
     ((_, _, again), *_) = stored.made(lambda z: torch.zeros(len(z), 3, SIZE, SIZE), CPU)
     assert torch.equal(shown, again)
     assert made.shape == shown.shape
-    of_flying, of_stored = (next(iter(task._parts(task.data.train, [0, 3, 5], CPU))) for task in (flying, stored))
+    of_flying, of_stored = (next(iter(task.parts(task.data.train, [0, 3, 5], CPU))) for task in (flying, stored))
     assert torch.equal(of_flying[1], of_stored[1])
     scale = torch.tensor(stored.data.made_by["scale"]).view(1, -1, 1, 1)
     assert flying.data.made_by["scale"] == [1.0] * CHANNELS
@@ -82,7 +82,10 @@ def test_patches_of_prepared_pairs_lie_over_each_other(place, spec_of):
 
 def test_the_record_says_what_was_decoded_and_how(place, spec_of, monkeypatch):
     monkeypatch.setattr(reconstructing, "AT_ONCE", 5)  # fewer than are shown
-    spec = spec_of(*prepared_data(place))
+    tiles = {"side": 12, "overlap": 6, "blend": 2}
+    spec = spec_of(
+        *prepared_data(place), "task.tiled={side: 160, pictures: 3, tiles: {side: 12, overlap: 6, blend: 2}}"
+    )
     record = run_trial(spec, place / "attempt")
     with Image.open(spec.store.artifact(record.key, "reconstructions.png")) as shown:
         assert shown.width / shown.height == pytest.approx(reconstructing.SHOWN / 3, rel=0.05)
@@ -98,6 +101,10 @@ def test_the_record_says_what_was_decoded_and_how(place, spec_of, monkeypatch):
     for name in ("psnr", "ssim", "colour_error", "reconstruction_fd"):
         assert record.quantities[name].conditions["latents"] == "the encoder's means"
         assert record.quantities[name].conditions["samples"] == 12
+    in_tiles = record.quantities["in_tiles"]
+    assert (in_tiles.unit, in_tiles.conditions["tiles"], in_tiles.conditions["side"]) == ("dB", tiles, 160)
+    assert in_tiles.conditions["samples"] == 3
+    assert 10 < in_tiles.low < in_tiles.value < in_tiles.high < 120  # its middle has a norm
     assert record.quantities["validation_loss"].conditions["validation"] == "mean squared error of pixels in -1..1"
 
 
@@ -116,7 +123,10 @@ def test_an_ablation_has_a_page_with_controls(place, workplace, capsys):
     Path("decoder.yaml").write_text(to_yaml(tiny_decoder()))
     rungs = [{"name": "one", "title": "One"}, {"name": "wide", "title": "Wide", "edits": {"stages.3.channels": 16}}]
     ladder = {"base": "decoder.yaml", "mode": "cumulative", "rungs": rungs}
-    write_yaml(Path("sweeps/decoders.yaml"), {"architecture": ladder, "settings": DECODING})
+    tiled = {"task.tiled": {"side": 160, "pictures": 1, "tiles": {"side": 12, "overlap": 6, "blend": 2}}}
+    write_yaml(Path("sweeps/decoders.yaml"), {"architecture": ladder, "settings": DECODING | tiled})
+    sections = ["summary", "printed", "table", "tiles", "zoom", "samples", "controls"]
+    write_yaml(Path("reports/decoders.yaml"), {"published": "tab2", "sections": sections})
     words = ["ablate", "decoders", *pictures(place), *made_by(place)]
     assert main([*words, "--dry-run"]) == 0
     assert "2 trainings, and one of controls" in capsys.readouterr().out
@@ -127,6 +137,12 @@ def test_an_ablation_has_a_page_with_controls(place, workplace, capsys):
     assert f"of at most {FITTED:,} training pictures that whose latent is nearest" in page
     assert "eight times the difference" in page
     assert "KID" not in page
+    printed = page.split('id="printed"')[1].split("</section>")[0]
+    assert printed.index("On the Neural Engine") < printed.index("On the GPU") < printed.index("PSNR, here")
+    assert "54.4x compares the SDXL decoder on the GPU with the tiny one on the Neural Engine" in printed
+    assert page.count("by its group norm a pixel depends on the whole latent") == 2
+    assert [name for name in ("one", "wide") if f'data-zoom="{name}"' in page] == ["one", "wide"]
+    assert page.count('name="zoom"') == 12  # as many pictures as the sheet shows
     assert main(["config", "decoders", *pictures(place), *made_by(place)]) == 0
     key = next(iter(Store(Path("runs/store")).trials())).key
     assert main(["sample", key]) != 0
@@ -142,6 +158,9 @@ def test_an_ablation_has_a_page_with_controls(place, workplace, capsys):
         (["data.color=grayscale"], "encodes pictures of 3 channels, and these have 1"),
         (["recipe.micro_batch=4"], "weighs by the gradients of a whole batch"),
         (["text=minilm"], "text says something of a task's text, and task=decode has none"),
+        (["task.tiled={side: 1025}"], "task.tiled.side must be a multiple of 8, as this autoencoder's pictures are"),
+        (["task.tiled={side: 768}"], "a latent of 96 x 96 cells, and tiles of task.tiled.tiles.side=96 hold all of it"),
+        (["task.tiled={pictures: 0}"], "task.tiled.pictures is at least 1, not 0"),
         (["task.pictures=1"], "task.pictures is a number of held-out pictures from 2, not 1"),
     ],
 )

@@ -1,30 +1,37 @@
 """Decoding: a decoder learns to make the picture of a frozen encoder's latent, and is scored by how close it comes
 (`harness.trials.tasks.reconstructing`), from the means of held-out pictures' latents."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.decoder import DecoderConfig
 from harness.architecture.edits import with_edits
 from harness.data.dataset import load_dataset
 from harness.data.pairs import Pairs, pairs_of
+from harness.measure.reconstruction import tiled_psnr
 from harness.measure.reconstruction_controls import LinearDecoder, NearestPicture
 from harness.models.autoencoder import Description, check_matching, describe, load_matching
+from harness.models.pixels import to_uint8
+from harness.models.tiling import decode_in_tiles
 from harness.models.weights import Training, read_head
 from harness.records.errors import UserError
-from harness.records.quantity import Quantity
+from harness.records.quantity import Measured, Quantity
 from harness.training.device import resolve_device
 from harness.training.objectives.reconstruction import check_objective
+from harness.training.outcomes import Trained
 from harness.training.reconstruction_config import ReconstructionConfig
 from harness.trials.initial import all_initial_weights
 from harness.trials.settings import Settings
 from harness.trials.spec import cache_folder
-from harness.trials.task_config import DecodeConfig
-from harness.trials.tasks.reconstructing import Make, Reconstructing, check_judges
+from harness.trials.task import Work
+from harness.trials.task_config import IN_TILES, DecodeConfig, TiledConfig
+from harness.trials.tasks.reconstructing import ROUNDING, Make, Reconstructing, check_judges
 
 LAST = "conv_out"
 """A decoder's last convolution."""
@@ -48,6 +55,8 @@ def load(settings: Settings) -> "Decode":
     pairs = pairs_of(images, settings.autoencoder, description)
     check_objective(objective, settings.recipe, pairs)
     _check_initial(settings, pairs)
+    if task.tiled is not None:
+        _check_tiled(task.tiled, description)
     return Decode(settings=settings, images=images, pairs=pairs, last=LAST, autoencoder=description)
 
 
@@ -62,6 +71,21 @@ def _check_initial(settings: Settings, pairs: Pairs) -> None:
                 f"initial={initial.name} decodes latents of another autoencoder than this data's: its {name} is "
                 f"{theirs.get(name)}, theirs {own[name]}; name a decoder of the same one, or leave it out"
             )
+
+
+def _check_tiled(tiled: TiledConfig, autoencoder: Description) -> None:
+    """UserError for a picture that is not encoded, or is no more than a tile."""
+    if tiled.side % autoencoder.downsampling:
+        raise UserError(
+            f"task.tiled.side must be a multiple of {autoencoder.downsampling}, as this autoencoder's pictures are, "
+            f"not {tiled.side}"
+        )
+    cells = tiled.side // autoencoder.downsampling
+    if cells <= tiled.tiles.side:
+        raise UserError(
+            f"a picture of task.tiled.side={tiled.side} has a latent of {cells} x {cells} cells, and tiles of "
+            f"task.tiled.tiles.side={tiled.tiles.side} hold all of it; give a larger picture or smaller tiles"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +125,41 @@ class Decode(Reconstructing):
     def told(self, trial: str) -> Training:
         made_by = dict(self.pairs.made_by)
         return Training(trial=trial, latent=self.shape[-1], text={}, autoencoder=made_by, task=self.config.name)
+
+    # scores
+
+    def score(self, trained: Trained, work: Work) -> dict[str, Quantity]:
+        quantities = super().score(trained, work)
+        assert isinstance(self.config, DecodeConfig)
+        if (tiled := self.config.tiled) is None:
+            return quantities
+        with work.phase("tiles"):
+            return {**quantities, IN_TILES: self._in_tiles(trained.model, tiled)}
+
+    def _in_tiles(self, network: nn.Module, tiled: TiledConfig) -> Measured:
+        device, values = next(network.parameters()).device, []
+        autoencoder = load_matching(self.settings.autoencoder, device, self.pairs.made_by)
+        for picture in self._enlarged(tiled, device):
+            latents = autoencoder.encode(picture).mean
+            with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+                values.append(tiled_psnr(decode_in_tiles(network, tiled.tiles, latents), network(latents)))
+        count, side = len(values), tiled.side
+        label = f"{side} px in tiles against the whole, a mean over {count} held-out pictures, enlarged"
+        return Measured(
+            value=sum(values) / count,
+            unit="dB",
+            low=min(values),
+            high=max(values),
+            spread=f"the lowest and the highest of {count} pictures",
+            conditions={"label": label, "samples": count, **asdict(tiled)},
+        )
+
+    def _enlarged(self, tiled: TiledConfig, device: torch.device) -> Iterator[Tensor]:
+        """uint8 (1, C, side, side)"""
+        numbers = self.heldout[:: -(-len(self.heldout) // tiled.pictures)]
+        for _, pictures in self.parts(self.pairs.heldout, numbers, device):
+            for each in torch.split(pictures, 1):
+                yield to_uint8(F.interpolate(each, size=(tiled.side, tiled.side), mode="bicubic"), ROUNDING)
 
     # controls
 

@@ -164,7 +164,7 @@ class Reconstructing:
     def made(self, make: Make, device: torch.device) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Of the held-out pictures, part by part: how many are done, what is made of them, and they; uint8."""
         done = 0
-        for seen, pictures in self._parts(self.pairs.heldout, self.heldout, device):
+        for seen, pictures in self.parts(self.pairs.heldout, self.heldout, device):
             with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
                 made = to_uint8(make(seen), ROUNDING).cpu()
             done += len(made)
@@ -173,9 +173,9 @@ class Reconstructing:
     def training_pairs(self, device: torch.device) -> PairsOfTensors:
         """Of as many training pictures as controls are fitted to, spread evenly; of latents the means."""
         most = min(FITTED, max(1, FITTED_VALUES // (self.pairs.channels * self.pairs.side**2)))
-        return self._parts(self.pairs.train, _spread(len(self.pairs.train), most), device)
+        return self.parts(self.pairs.train, _spread(len(self.pairs.train), most), device)
 
-    def _parts(self, images: Images, numbers: list[int], device: torch.device) -> PairsOfTensors:
+    def parts(self, images: Images, numbers: list[int], device: torch.device) -> PairsOfTensors:
         loaded = self.pairs.on(device)
         size = max(1, min(AT_ONCE, VALUES_AT_ONCE // (self.pairs.channels * self.pairs.side**2)))
         for start in range(0, len(numbers), size):
