@@ -34,24 +34,16 @@ from .mil_packages import exported, normal, places, small_last_rung, with_argume
 
 BASE = architecture("laptop/thin_sdxl")
 PEERS = {"dit": architecture("laptop/dit"), "uvit": architecture("laptop/uvit")}
-DECODERS = {
-    "tiny": with_edits(architecture("decoder/tiny"), {"stages.*.channels": 16, "norm.groups": 8}),
-    "shuffled": with_edits(
-        architecture("decoder/tiny"),
-        {"stages.*.channels": 16, "stages.*.blocks": 1, "norm.groups": 8, "upsample": "pixel_shuffle"},
-    ),
-    "sd3": with_edits(
-        architecture("decoder/sd3"), {"stages.*.channels": 16, "stages.*.blocks": 1, "norm.groups": 4}
-    ),
+NETWORKS = PEERS | {
+    "tiny decoder": with_edits(architecture("decoder/tiny"), {"stages.*.channels": 16, "norm.groups": 8}),
 }  # fmt: skip
-NETWORKS = PEERS | DECODERS
 TOGETHER = (  # knobs that fit into one network: by itself every one is compared in `test_layout`
     ("gqa", "swiglu", "map layer norm", "shuffled"),
     ("mqa, qk layer norm, rope", "gelu", "map rms norm"),
     ("transformer with linears", "token rms norm", "rope alone", "qk layer norm"),
 )
-RUNS = {name: (config, Mlprogram()) for name, config in NETWORKS.items()} | {
-    f"{name} on iOS18": (NETWORKS[name], Mlprogram(target="iOS18")) for name in ("dit", "tiny")} | {
+RUNS = {name: (config, Mlprogram()) for name, config in PEERS.items()} | {
+    f"{name} on iOS18": (NETWORKS[name], Mlprogram(target="iOS18")) for name in ("dit", "tiny decoder")} | {
     "; ".join(names): (with_edits(small("thin_sdxl"), {key: x for name in names for key, x in KNOBS[name].items()}),
                        Mlprogram())
     for names in TOGETHER} | {
@@ -164,7 +156,7 @@ def test_every_rung_is_laid_out_and_passes(name, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
-def test_every_knob_peer_and_decoder_passes(name, tmp_path):
+def test_every_knob_and_peer_passes(name, tmp_path):
     config, settings = RUNS[name]
     check(*exported(config, tmp_path, settings))
 

@@ -1,0 +1,38 @@
+"""Every decoder that a study here trains or counts, as a package: of what preflight says, and the network's equal."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness.architecture.catalogue import architecture
+from harness.architecture.ladder import Ladder
+from harness.coreml.config import Mlprogram
+from harness.coreml.parity import parity
+from harness.coreml.preflight import preflight
+from harness.records.plain import from_plain
+
+from .mil_packages import exported
+
+LADDER = Path(__file__).parents[2] / "sweeps" / "tab2_trained.yaml"
+RUNGS = from_plain(Ladder, yaml.safe_load(LADDER.read_text())["architecture"]).architectures()
+TRAINED = {f"laptop: {rung.name}": config for rung, config in RUNGS}
+CATALOGUE = {name: architecture(name) for name in ("decoder/sdxl", "decoder/sd3", "decoder/tiny")}
+BY_CONVERTER = {"batch_norm", "cast"}
+"""What the converter makes of a norm's scale and shift, and of the output."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.xdist_group("gigabytes")
+@pytest.mark.parametrize("name", [*TRAINED, *CATALOGUE])
+def test_a_decoder_is_what_preflight_says_and_passes(name, tmp_path):
+    module, inputs, summary = exported({**TRAINED, **CATALOGUE}[name], tmp_path, Mlprogram())
+    report, result = preflight(module, inputs, Mlprogram()), parity(module, inputs, summary.path)
+    print(f"{name}: {result.float32_db:.1f} dB computed in float32, {result.float16_db:.1f} dB in fp16")
+    result.check()
+    assert set(summary.operators) - BY_CONVERTER <= set(report.operators)
+    for kind in ("conv", "linear", "upsample_nearest_neighbor", "pixel_shuffle"):
+        assert summary.operators.get(kind, 0) == report.operators.get(kind, 0)
+    assert {finding.limit for finding in report.findings} <= {"number format"}
+    assert not report.not_laid_out
