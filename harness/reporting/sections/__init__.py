@@ -23,6 +23,7 @@ from harness.reporting.sections import (
     notes,
     on_device,
     parallel,
+    printed,
     progress,
     promise,
     protocol,
@@ -38,6 +39,8 @@ from harness.reporting.sections import (
     summary,
     sweep_summary,
     table,
+    tiles,
+    zoom,
 )
 
 SECTIONS: dict[str, Section] = {
@@ -52,9 +55,12 @@ SECTIONS: dict[str, Section] = {
         against_cost,
         guidance,
         steps,
+        printed,
         table,
+        tiles,
         effects,
         claims,
+        zoom,
         samples,
         curves,
         controls,
