@@ -14,7 +14,8 @@ from harness.reporting.trade_off import Amount, Arrow, Front, Level, Measure, Po
 TEMPLATE = """
 {% from "macros.html.j2" import drawing %}
 <p>One mark a candidate, by the search's own value of one training; {% if single %}in the order in which the sampler
-proposed them.{% else %}no other beats one of the front in all objectives.{% endif %}
+proposed them.{% elif front %}no other beats one of the front in all objectives.{% else %}none was trained to the last
+level, so there is no front.{% endif %}
 {% if rescored %} An arrow leads from what the search saw of a finalist to the mean over fresh seeds.{% endif %}
 {% if by_table %} Every value stands in the <a href="#candidates">table</a>.{% endif %}</p>
 {{ drawing("front", height, alt, choices, "Against") }}
@@ -32,6 +33,7 @@ def content(frames: Frames) -> Content | None:
     finalists = search.conclusions.finalists if search.conclusions is not None else ()
     context = {
         "single": len(search.objectives) == 1,
+        "front": bool(search.front),
         "rescored": bool(finalists),
         "by_table": "candidates" in frames.definition.sections,
         "alt": _alt(search, frames),
