@@ -87,6 +87,11 @@ class Outline:
         return sum(node.layers for node in self.nodes().values() for part in node.parts if part.kind == kind)
 
 
+def ends(what: str, channels: int) -> str:
+    """`latent of 1 channel`: what goes in or comes out."""
+    return f"{what} of {channels} channel{'s' if channels > 1 else ''}"
+
+
 def convolution(place: str, c_in: int, c_out: int) -> Node:
     """One that no knob changes."""
     settings = {"channels": f"{c_in} to {c_out}", "convolution": "regular, 3 x 3"}

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 from harness.architecture.autoencoder import OwnAutoencoderConfig
 from harness.architecture.decoder import DecoderConfig
-from harness.architecture.outline import Level, Node, Outline, Part, Row, convolution, knob_text
+from harness.architecture.outline import Level, Node, Outline, Part, Row, convolution, ends, knob_text
 from harness.architecture.plan import DecoderBlockPlan, decoder_plan
 
 
@@ -21,8 +21,8 @@ def decoder(config: DecoderConfig) -> Outline:
         if index == len(plan.up) - 1:
             rows.append(_decoder_out(config))
         levels.append(Level(factor=Fraction(2**index), channels=stage.channels, down=tuple(rows)))
-    latent = f"latent of {config.latent_channels} channels"
-    return Outline(levels=tuple(levels), input=latent, output=f"picture of {config.image_channels} channels")
+    latent = ends("latent", config.latent_channels)
+    return Outline(levels=tuple(levels), input=latent, output=ends("picture", config.image_channels))
 
 
 def autoencoder(config: OwnAutoencoderConfig) -> Outline:
@@ -42,7 +42,7 @@ def autoencoder(config: OwnAutoencoderConfig) -> Outline:
         place="encoder.conv_out", kind="convolution", title="to the latent",
         settings={"channels": f"{first} to {mirrored.latent_channels}", "bounded by": "3 tanh(z / 3)"},
     )  # fmt: skip
-    picture = f"picture of {mirrored.image_channels} channels"
+    picture = ends("picture", mirrored.image_channels)
     return Outline(levels=levels, middle=((latent,),), input=picture, output=picture)
 
 
@@ -98,7 +98,8 @@ def _decoder_middle(config: DecoderConfig) -> list[Row]:
 def _decoder_upsample(config: DecoderConfig, index: int) -> Node:
     stage = decoder_plan(config).up[index]
     convolution = knob_text(config.convolution.for_resampling("up"))
-    settings = {"channels": f"{stage.channels} to {stage.upsample_to}", "convolution": convolution}
+    channels = f"{stage.channels} to {stage.upsample_to}"
+    settings = {"channels": channels, "by": knob_text(config.upsample), "convolution": convolution}
     return Node(place=f"up.{index}.upsample", kind="upsample", title="upsample by 2", settings=settings)
 
 

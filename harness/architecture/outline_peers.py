@@ -3,7 +3,7 @@
 from fractions import Fraction
 from typing import Literal
 
-from harness.architecture.outline import Level, Node, Outline, Part, Row, convolution, whole
+from harness.architecture.outline import Level, Node, Outline, Part, Row, convolution, ends, whole
 from harness.architecture.peers import DiTConfig, LDMConfig, UViTConfig
 
 
@@ -18,7 +18,7 @@ def ldm(config: LDMConfig) -> Outline:
     lowest = config.channels[-1]
     first, last = (_ldm_residual(config, f"unet.mid_block.resnets.{j}", str(lowest), lowest) for j in (0, 1))
     middle = ((first, _ldm_transformer(config, "unet.mid_block.attentions.0", lowest)), (last,))
-    latent = f"latent of {config.latent_channels} channels"
+    latent = ends("latent", config.latent_channels)
     return Outline(levels=tuple(levels), middle=middle, skips=tuple(skips), input=latent, output=latent)
 
 
@@ -99,7 +99,7 @@ def dit(config: DiTConfig) -> Outline:
     channels = config.latent_channels * (2 if config.predicts_variance else 1)
     rows: tuple[Row, ...] = ((_patches(config),), (blocks,), (_unpatched("out", config, channels),))
     level = Level(factor=Fraction(1, config.patch_size), channels=config.width, down=rows)
-    latent = f"latent of {config.latent_channels} channels"
+    latent = ends("latent", config.latent_channels)
     return Outline(levels=(level,), input=latent, output=latent)
 
 
@@ -116,7 +116,7 @@ def uvit(config: UViTConfig) -> Outline:
     down: tuple[Row, ...] = ((_patches(config),), (blocks("down", half),))
     up: tuple[Row, ...] = ((blocks("up", half),), out)
     level = Level(factor=Fraction(1, config.patch_size), channels=config.width, down=down, up=up)
-    latent = f"latent of {config.latent_channels} channels"
+    latent = ends("latent", config.latent_channels)
     middle = ((blocks("middle", 1),),)
     return Outline(levels=(level,), middle=middle, skips=(("down", "up"),), input=latent, output=latent)
 

@@ -4,7 +4,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from harness.architecture.knobs import Attention
-from harness.architecture.outline import Level, Node, Outline, Part, Row, convolution, knob_text, whole
+from harness.architecture.outline import Level, Node, Outline, Part, Row, convolution, ends, knob_text, whole
 from harness.architecture.plan import BlockPlan, StagePlan, unet_plan
 from harness.architecture.unet import UNetConfig
 
@@ -27,7 +27,7 @@ def unet(config: UNetConfig) -> Outline:
         levels.append(level)
         newest_first = reversed(sources[index])
         skips += [(source, block.place) for block, source in zip(up.blocks, newest_first, strict=False)]
-    latent = f"latent of {config.latent_channels} channels"
+    latent = ends("latent", config.latent_channels)
     middle = tuple(_block(config, block) for block in plan.middle)
     return Outline(levels=tuple(levels), middle=middle, skips=tuple(skips), input=latent, output=latent)
 

@@ -7,6 +7,7 @@ import argparse
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.architecture.latents import FULL_LATENT
@@ -39,13 +40,18 @@ class KnobCost:
 def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("other", metavar="B", nargs="?", help="the architecture to compare with; none with `paper`")
     parser.add_argument("--latent", type=int, help="height and width of the latent; default: the trained one's, or 128")
-    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    shown.add_argument("--html", action="store_true", help="write a page, of two trials too: OUT/pages/A_and_B.html")
 
 
 def run(arguments: argparse.Namespace) -> int:
     from harness.architecture.catalogue import architecture
     from harness.trials.costs import cost_of
 
+    if arguments.html:
+        print(_page(arguments))
+        return 0
     if arguments.overrides:
         raise UserError(
             f"compare takes no settings, and '{arguments.overrides[0]}' is one; write the YAML of a variant"
@@ -76,9 +82,18 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _page(arguments: argparse.Namespace) -> Path:
+    from harness.commands.operands import out_of
+    from harness.commands.pages import comparison_page
+
+    if arguments.other is None:
+        raise UserError(f"--html compares two trials or two architectures, and '{arguments.name}' is one; name another")
+    return comparison_page(out_of(arguments.overrides), arguments.name, arguments.other, arguments.latent)
+
+
 VERB = Verb(
     summary="show in what two architectures differ and what each knob costs, or the counts beside the paper's",
-    name="an architecture of the catalogue or the path of its YAML; or `paper`",
+    name="an architecture of the catalogue or the path of its YAML; with --html also a trial's key; or `paper`",
     operands="(A B | paper)",
     example="harness compare mqa first_stage_ca",
     lists="architectures",

@@ -41,30 +41,68 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--watch", action="store_true", help="of a sweep: draw it anew while a driver runs, or to Ctrl-C"
     )
+    parser.add_argument("--trials", action="store_true", help="with the pages of its trials, linked to each other")
+    parser.add_argument("--index", action="store_true", help="the page of all studies in out=: OUT/index.html")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    chain = is_chain(arguments.name)
-    if chain and arguments.watch:
-        raise _not_watched(arguments.name)
-    if chain:
+    if arguments.index or arguments.name is None:
+        print(_index(arguments))
+        return 0
+    if (out := _trials_out(arguments)) is not None:
+        from harness.commands.pages import trial_page
+
+        _refuse(arguments, "trials", "watch", "latex")
+        print(trial_page(out, arguments.name, linked=arguments.linked))
+        return 0
+    if is_chain(arguments.name):
+        _refuse(arguments, "trials")
+        if arguments.watch:
+            raise _not_watched(arguments.name)
         if arguments.latex:
             raise UserError(NO_TABLE)
         print(_of_chain(arguments))
         return 0
     name = _named(arguments.name)
     out, page = _study(name, arguments.overrides)
-    if arguments.latex and not isinstance(_source(out, Path(name).stem), Manifest):
+    if arguments.latex and not isinstance(source_of(out, Path(name).stem), Manifest):
         raise UserError(NO_TABLE)
-    if arguments.watch and isinstance(_source(out, Path(name).stem), Manifest):
+    if arguments.watch and isinstance(source_of(out, Path(name).stem), Manifest):
         raise _not_watched(name)
     if arguments.watch:
+        _refuse(arguments, "trials")
         return _watch(out, Path(name).stem, page, linked=arguments.linked)
-    path = report(out, Path(name).stem, page, linked=arguments.linked, latex=arguments.latex)
+    form = {"linked": arguments.linked, "latex": arguments.latex}
+    if arguments.trials:
+        from harness.commands.pages_index import report_with_trials
+
+        path = report_with_trials(out, Path(name).stem, page, **form)
+    else:
+        path = report(out, Path(name).stem, page, **form)
     print(path)
     if arguments.latex:
         print(path.with_suffix(".tex"))
     return 0
+
+
+def _index(arguments: argparse.Namespace) -> Path:
+    from harness.commands.operands import out_of
+    from harness.commands.pages_index import index_page
+
+    if arguments.name is None and not arguments.index:
+        raise UserError("name a study or a trial, or give --index for the page of all studies")
+    if arguments.name is not None:
+        raise UserError(f"--index is of all studies, and takes no name; leave {arguments.name} out")
+    _refuse(arguments, "trials", "watch", "latex", "linked")
+    return index_page(out_of(arguments.overrides))
+
+
+def _refuse(arguments: argparse.Namespace, *flags: str) -> None:
+    """Flags that mean nothing for what is named."""
+    for flag in flags:
+        if getattr(arguments, flag):
+            what = "the index" if arguments.name is None else arguments.name
+            raise UserError(f"--{flag} is for studies of trainings, and not for {what}; leave it out")
 
 
 EVERY_S, REST = 20.0, 4.0
@@ -93,13 +131,28 @@ def _watch(out: Path, name: str, page: str | None, *, linked: bool = False) -> i
 
 
 VERB = Verb(
-    summary="write the page of an ablation, a sweep, a chain or a promoted training from its records",
-    name="an ablation or a sweep in sweeps/, chains/NAME, the path of a YAML, or a promoted file that was trained",
+    summary="write the page of an ablation, a sweep, a chain, a promoted training or a trial from its records",
+    name="an ablation or a sweep in sweeps/, chains/NAME, the path of a YAML, a promoted file that was trained, or a "
+    "trial's key or its first digits",
+    operands="[NAME]",
     example="harness report fig3",
     lists="studies",
     flags=flags,
     run=run,
 )
+
+
+def _trials_out(arguments: argparse.Namespace) -> Path | None:
+    """Where the trial lies that is named; None for the name of a study, which goes before a key that begins so."""
+    from harness.commands.operands import is_defined, out_of
+    from harness.commands.pages import OF_TRIALS, names_trial
+    from harness.records.record import KEY_PREFIX
+
+    name = arguments.name
+    if not name.startswith(OF_TRIALS) and (KEY_PREFIX.fullmatch(name) is None or is_defined(name)):
+        return None
+    out = out_of(arguments.overrides)
+    return out if names_trial(name, out) and not study_folder(out, name).is_dir() else None
 
 
 def report(
@@ -122,7 +175,7 @@ def report(
     from harness.trials.protocols import protocol_name_of
     from harness.trials.spec import store_of
 
-    source, store = _source(out, name), store_of(out)
+    source, store = source_of(out, name), store_of(out)
     if redrawn_every_s is not None and not isinstance(source, Manifest):
         source = replace(source, redrawn_every_s=redrawn_every_s)
     kind: StudyKind = "ablation" if isinstance(source, Manifest) else "sweep"
@@ -243,7 +296,7 @@ def _named(name: str) -> str:
     return name if promoted_in(Path(name)).origin is None else f"{TRAINING}{Path(name).stem}"
 
 
-def _source(out: Path, name: str) -> Manifest | SweepSummary:
+def source_of(out: Path, name: str) -> Manifest | SweepSummary:
     """What was written down of the study."""
     from harness.search.status import sweep_summary
     from harness.search.study import SWEEP_FILE

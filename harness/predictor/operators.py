@@ -8,7 +8,7 @@ Views cost nothing, as in PyTorch: a `permute` that Core ML has to carry out as 
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -44,12 +44,20 @@ POINTWISE = frozenset(
 
 def operators_of(rows: Iterable["Row"]) -> Operators:
     """The operator list, equal operators counted together; without operators (0, 1 + len(COLUMNS))."""
-    counted = Counter(_works(rows))
+    counted = Counter(work for _, work in works(rows))
     table = [(float(times), *work) for work, times in counted.items()]
     return np.array(table, dtype=np.float64).reshape(-1, 1 + len(COLUMNS))
 
 
-def _works(rows: Iterable["Row"]) -> Iterable[tuple[float, ...]]:
+def each_operator(rows: Sequence["Row"]) -> tuple[list["Row"], Operators]:
+    """The rows that are work of their own, and the operator list with a line for each."""
+    own = list(works(rows))
+    table = [(1.0, *work) for _, work in own]
+    return [row for row, _ in own], np.array(table, dtype=np.float64).reshape(-1, 1 + len(COLUMNS))
+
+
+def works(rows: Iterable["Row"]) -> Iterator[tuple["Row", tuple[float, ...]]]:
+    """Each row that is left with work of its own, and that work by COLUMNS."""
     before = ""  # what the operator before it was, for what becomes part of it
     for row in rows:
         if not row.reads:  # made of nothing but weights and numbers: a constant in the package
@@ -61,10 +69,10 @@ def _works(rows: Iterable["Row"]) -> Iterable[tuple[float, ...]]:
             if len(row.reads) == 1:
                 continue
             if before in LAYERS:
-                yield _work(activations=_elements(row.reads) - _largest(row.reads))
+                yield row, _work(activations=_elements(row.reads) - _largest(row.reads))
                 before = kind
                 continue
-        yield _work_of(row, kind)
+        yield row, _work_of(row, kind)
         before = kind
 
 

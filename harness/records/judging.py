@@ -7,6 +7,10 @@ reads it there.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+REAL_PICTURES = "real.png"
+"""The artifact of a trial that shows real pictures beside what its network makes, in the same columns; only of data
+with classes, since pictures of captions stand in the grid itself."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Floor:

@@ -80,7 +80,7 @@ class Manifest:
 
 RESERVED = {
     "store": "the records", "cache": "what can be computed again", "data": "pictures", "tracking": "the logs",
-    "chains": "the files of chains",
+    "chains": "the files of chains", "pages": "the pages of trials and comparisons",
 }  # fmt: skip
 """What lies in an output folder beside the studies' folders."""
 

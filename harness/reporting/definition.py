@@ -13,12 +13,11 @@ from typing import Any, Literal
 
 from harness.records.errors import UserError, unknown_name
 from harness.records.judging import GENERATED_PICTURES, Judging
-from harness.records.manifest import StudyKind
 from harness.records.plain import from_plain
 from harness.records.quantities import TWIN, Spread, known_quantity, more_is_better
 from harness.records.record import KEY
 from harness.records.yaml_text import read_yaml
-from harness.reporting.subjects import Study
+from harness.reporting.subjects import PageKind, Study
 
 DEFAULTS = Path(__file__).parent / "defaults"
 GENERAL = ("sections", "facts", "observed", "controls", "samples")
@@ -165,14 +164,18 @@ class ReportDefinition:
         shown = replace(
             self,
             columns=columns,
-            claims=tuple(rule for rule in self.claims if rule.quantity in names),
+            claims=tuple(
+                replace(rule, beside=rule.beside if rule.beside in names else None)
+                for rule in self.claims
+                if rule.quantity in names
+            ),
             control_quantities=tuple(name for name in self.control_quantities if name in names),
         )
         return shown if shown.main(study) else self
 
 
 def read_definition(
-    plain: Mapping[str, Any], kind: StudyKind, judging: Judging = GENERATED_PICTURES
+    plain: Mapping[str, Any], kind: PageKind, judging: Judging = GENERATED_PICTURES
 ) -> ReportDefinition:
     """The definition of a page for a study of this kind, of a task that is judged so; UserError names the key that is
     wrong."""
@@ -182,7 +185,7 @@ def read_definition(
     return from_plain(ReportDefinition, {**default, **plain})
 
 
-def page_of(kind: StudyKind, judging: Judging) -> dict[str, Any]:
+def page_of(kind: PageKind, judging: Judging) -> dict[str, Any]:
     """The default page of a study whose task is judged so: with its scores, its controls, its picture."""
     page = {**default_page(kind), "samples": judging.picture}
     if kind == "ablation":
@@ -192,16 +195,17 @@ def page_of(kind: StudyKind, judging: Judging) -> dict[str, Any]:
     costs = [column for column in page["columns"] if known_quantity(column["quantity"]).spread != "seeds"]
     scores = [{"quantity": name, "optional": True, "summary": name == judging.first} for name in judging.scores]
     page["columns"] = scores + costs
-    if kind == "ablation":
+    if kind in ("ablation", "comparison"):
         rule = {"quantity": judging.first, "title": "Quality", "rule": "seeds", "same_within": 0.1}
         page["claims"] = [] if more_is_better(judging.first) else [rule]
+    if kind == "ablation":
         page["control_quantities"] = list(judging.scores) if judging.controls else []
         page["must_beat"] = list(judging.must_beat)
     return page
 
 
 @cache
-def default_page(kind: StudyKind) -> dict[str, Any]:
+def default_page(kind: PageKind) -> dict[str, Any]:
     """The page of a study that has none of its own, as it would stand in reports/NAME.yaml."""
     content = read_yaml(DEFAULTS / f"{kind}.yaml")
     assert isinstance(content, dict)

@@ -215,7 +215,7 @@ def _by_seeds(key: Key, against: str, tests: Corrected, readings: Sequence[Readi
     if shown is None:
         return Finding(
             unknown="one seed per rung: there is no spread over seeds to compare with",
-            shown=_by_images(rung, against, quantity, readings),
+            shown=by_images(rung, against, quantity, readings),
         )
     apart = tests.holds(key, "differs") or tests.holds(key, "beyond")
     return Finding(
@@ -230,7 +230,7 @@ def _by_seeds(key: Key, against: str, tests: Corrected, readings: Sequence[Readi
     )
 
 
-def _by_images(rung: str, against: str, quantity: str, readings: Sequence[Reading]) -> str:
+def by_images(rung: str, against: str, quantity: str, readings: Sequence[Reading]) -> str:
     """The difference of two single scores, as far as their images can say."""
     try:
         apart = images_difference(rung, against, quantity, readings)

@@ -12,7 +12,7 @@ from plotly.offline import get_plotlyjs
 from harness.records.chain_summary import ChainSummary
 from harness.records.errors import UserError, unknown_name
 from harness.records.judging import GENERATED_PICTURES, Judging
-from harness.records.manifest import Manifest, Promotion, StudyKind
+from harness.records.manifest import Manifest, Promotion
 from harness.records.plain import from_plain
 from harness.records.quantity import Quantity
 from harness.records.store import Store, write_atomic
@@ -31,11 +31,12 @@ from harness.reporting.frames import (
     with_stand_ins,
 )
 from harness.reporting.latex import latex_table
+from harness.reporting.links import links_from
 from harness.reporting.page import SCRIPT, render
 from harness.reporting.published import Published
 from harness.reporting.section import Frames, Promise
 from harness.reporting.sections import SECTIONS
-from harness.reporting.subjects import Study, study_of
+from harness.reporting.subjects import PageKind, Study, study_of
 
 NOTHING: Mapping[str, Mapping[str, Quantity]] = {}
 SCORE = "score"
@@ -75,11 +76,17 @@ def write_report(
         default = read_definition({}, "sweep", study.judging)
         frames = replace(frames, search=frames_of(store, searched, default, UNPUBLISHED))
     path = Path(path)
-    script = "" if scripts is None else os.path.relpath(_shared_script(scripts), path.parent)
+    frames = replace(frames, links=links_from(path, store.root.parent))
+    script = script_address(scripts, path)
     write_atomic(path, render(frames, [SECTIONS[name] for name in frames.definition.sections], script).encode())
     if latex:
         write_atomic(path.with_suffix(".tex"), latex_table(frames).encode())
     return path
+
+
+def script_address(scripts: Path | None, page: Path) -> str:
+    """Of plotly's script as that page has it, from the folder `scripts`, in which it then lies; empty without one."""
+    return "" if scripts is None else os.path.relpath(_shared_script(scripts), page.parent)
 
 
 def _shared_script(folder: Path) -> Path:
@@ -92,7 +99,7 @@ def _shared_script(folder: Path) -> Path:
 def checked_definition(
     definition: Mapping[str, Any],
     published: Mapping[str, Any] | None,
-    kind: StudyKind,
+    kind: PageKind,
     judging: Judging = GENERATED_PICTURES,
 ) -> tuple[ReportDefinition, Published]:
     """Both as they are read; UserError names what a page of such a study cannot have. Nothing needs to have run."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import plotly.graph_objects as go
 
-from harness.records.manifest import Promotion, StudyKind
+from harness.records.manifest import Promotion
 from harness.records.quantities import TWIN, title_of
 from harness.records.quantity import Quantity
 from harness.records.record import Measurement, TrialRecord
@@ -20,10 +20,12 @@ from harness.reporting.definition import Column, ReportDefinition
 from harness.reporting.findings import Corrected
 from harness.reporting.format import number
 from harness.reporting.frames import Estimates, Reading, Records
+from harness.reporting.links import Links
+from harness.reporting.networks import ShownNetwork
 from harness.reporting.published import Published
-from harness.reporting.subjects import Study
+from harness.reporting.subjects import PageKind, Study
 
-KINDS: tuple[StudyKind, ...] = ("ablation", "sweep", "chain")
+KINDS: tuple[PageKind, ...] = ("ablation", "sweep", "chain", "trial", "comparison")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +60,8 @@ class Frames:
     promises: Mapping[str, Promise]  # of those subjects that were promoted, and whose parent the store has
     search: "Frames | None" = None  # of a chain, those of its search
     unreadable: Mapping[str, str] = field(default_factory=dict)  # of a sweep, subject -> why its record cannot be read
+    links: Links = field(default_factory=Links)  # to other pages of the same output folder, where they are
+    networks: Mapping[str, ShownNetwork] = field(default_factory=dict)  # of a trial or comparison: subject -> network
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -101,5 +105,5 @@ class Section:
     title: str  # its heading, and its entry in the contents
     template: str  # Jinja; `macros.html.j2` has what sections share
     content: Callable[[Frames], Content | None]  # None: there is nothing to show, and the section is left out
-    kinds: tuple[StudyKind, ...] = KINDS  # the studies that have what it shows
+    kinds: tuple[PageKind, ...] = KINDS  # the pages that have what it shows
     place: Literal["header", "body"] = "body"

@@ -3,11 +3,12 @@
 ablation   its rungs; each is `against` another, to which its changes are computed
 sweep      its candidates, of which some are a `rung_of` a ladder; a finalist's fresh trainings are a `child_of` it
 chain      the networks of its stages; each is `against` the one before it
+trial, comparison   no studies: one network, or two of which the second is `against` the first
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from harness.records.chain_summary import ChainSummary
 from harness.records.errors import UserError
@@ -15,7 +16,10 @@ from harness.records.judging import GENERATED_PICTURES, Judging
 from harness.records.manifest import Manifest, Promotion, StudyKind
 from harness.records.sweep_summary import CandidateSummary, SweepSummary
 
-NOUNS: Mapping[StudyKind, str] = {"ablation": "rung", "sweep": "candidate", "chain": "stage"}
+PageKind: TypeAlias = StudyKind | Literal["trial", "comparison"]
+NOUNS: Mapping[PageKind, str] = {
+    "ablation": "rung", "sweep": "candidate", "chain": "stage", "trial": "trial", "comparison": "network",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +44,7 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Study:
-    kind: StudyKind
+    kind: PageKind
     name: str
     subjects: tuple[Subject, ...]
     seeds: tuple[int, ...]

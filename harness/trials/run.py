@@ -20,6 +20,7 @@ from harness.launch.team import Place
 from harness.launch.together import followed
 from harness.models.pixels import NotFiniteError
 from harness.models.weights import write_weights
+from harness.records.judging import REAL_PICTURES
 from harness.records.plain import to_plain
 from harness.records.provenance import completed_provenance, provenance
 from harness.records.quantity import Counted, Failed, Measured, Quantity, value_of
@@ -284,7 +285,8 @@ class Trial:
 
     def pictures(self) -> dict[str, Path]:
         """What a dashboard shows in the end."""
-        grids = [name for name in self.artifacts if name.endswith(".png") and not name.startswith(GRID)]
+        seen = [name for name in self.artifacts if name.endswith(".png") and not name.startswith(GRID)]
+        grids = [name for name in seen if name != REAL_PICTURES]
         return {name.removesuffix(".png"): self.spec.store.artifact(self.spec.key, name) for name in grids}
 
     def record(self, state: State, effort: Effort | None = None) -> TrialRecord:

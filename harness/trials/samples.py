@@ -39,11 +39,15 @@ def write_grid(images: Tensor, path: Path, *, columns: int = COLUMNS, gap: int =
     write_atomic(path, buffer.getvalue())
 
 
+def columns_of(labels: Tensor, most_columns: int) -> list[int]:
+    """The classes that such a grid has, in its order."""
+    return sorted(list(dict.fromkeys(labels.tolist()))[:most_columns])
+
+
 def by_class(images: Tensor, labels: Tensor, *, rows: int, most_columns: int) -> tuple[Tensor, int]:
     """Images for a grid with a class a column, and its columns: the classes in their order, of more than `most_columns`
     those that come first in `labels`; each with its first images, and white where it has no more."""
-    first = labels.tolist()
-    classes = sorted(list(dict.fromkeys(first))[:most_columns])
+    classes = columns_of(labels, most_columns)
     places = [torch.nonzero(labels == number).flatten()[:rows] for number in classes]
     shown = images.new_full((max(map(len, places)), len(classes), *images.shape[1:]), 255)
     for column, chosen in enumerate(places):

@@ -1,8 +1,21 @@
 """`harness` called as a user calls it."""
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from harness.cli import main
+from harness.records.store import Store
+
+sys.path.insert(0, str(Path(__file__).parent))  # stored_trials
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """An empty one, in the default place under the test's folder, from which commands then run."""
+    monkeypatch.chdir(tmp_path)
+    return Store(Path("runs/store"))
 
 
 @pytest.fixture

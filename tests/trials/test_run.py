@@ -96,7 +96,7 @@ def test_artifacts_are_what_they_are_called(workplace):
     spec = tiny_spec()
     record = run_trial(spec, attempt())
     paths = {name: spec.store.artifact(record.key, file) for name, file in record.artifacts.items()}
-    assert set(paths) == {"samples.png", "samples.npz", "ema.safetensors"}
+    assert set(paths) == {"samples.png", "real.png", "samples.npz", "ema.safetensors"}
     assert Image.open(paths["samples.png"]).size[0] > 100
     samples = np.load(paths["samples.npz"])
     assert samples["images"].shape == (16, 1, 8, 8)

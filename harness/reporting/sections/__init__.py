@@ -20,9 +20,12 @@ from harness.reporting.sections import (
     halving,
     importance,
     ladder,
+    network,
     notes,
+    numbers,
     on_device,
     parallel,
+    places,
     printed,
     progress,
     promise,
@@ -40,6 +43,7 @@ from harness.reporting.sections import (
     sweep_summary,
     table,
     tiles,
+    trial_summary,
     zoom,
 )
 
@@ -85,5 +89,9 @@ SECTIONS: dict[str, Section] = {
         on_device,
         exports,
         commands,
+        trial_summary,
+        network,
+        numbers,
+        places,
     )
 }

@@ -13,7 +13,7 @@ from harness.reporting.drawing import BLUE, GREY, INK_GREY, ORANGE, headed, wrap
 from harness.reporting.format import number
 from harness.reporting.frames import curves
 from harness.reporting.section import Content, Frames, Section
-from harness.reporting.subjects import Study, Subject
+from harness.reporting.subjects import PageKind, Study, Subject
 
 TEMPLATE = """
 {% from "macros.html.j2" import drawing %}
@@ -106,4 +106,5 @@ def _line(
     )  # fmt: skip
 
 
-SECTION = Section(name="curves", title="Loss curves", template=TEMPLATE, content=content, kinds=("ablation", "chain"))
+KINDS: tuple[PageKind, ...] = ("ablation", "chain", "trial", "comparison")
+SECTION = Section(name="curves", title="Loss curves", template=TEMPLATE, content=content, kinds=KINDS)

@@ -9,18 +9,22 @@ from harness.reporting.section import Content, Frames, Section
 
 TEMPLATE = """
 {% from "macros.html.j2" import setting_list %}
+{% if command %}
 <p>To repeat all of this:</p>
 <pre><code>{{ command }}</code></pre>
+{% endif %}
 {% for title, rows in origins %}
 <h3>{{ title }}</h3>
 {{ setting_list(rows) }}
 {% endfor %}
 <details><summary>Keys of the records</summary>
 <dl class="settings">
-{% for name, seed, key in keys %}
-<div><dt>{{ name }}, seed {{ seed }}</dt><dd>{{ key }}</dd></div>
+{% for name, seed, key, href in keys %}
+<div><dt>{{ name }}, seed {{ seed }}</dt>
+<dd>{% if href %}<a href="{{ href }}">{{ key }}</a>{% else %}{{ key }}{% endif %}</dd></div>
 {% endfor %}
 </dl></details>
+{% if index %}<p><a href="{{ index }}">All studies of this folder</a></p>{% endif %}
 """
 
 
@@ -30,9 +34,12 @@ def content(frames: Frames) -> Content:
     keys = []
     for (name, seed), record in frames.records.items():
         state = "" if record is None or record.state == "complete" else f" ({record.state})"
-        keys.append((name, seed, "not measured" if record is None else f"{record.key}{state}"))
+        key, href = ("not measured", "") if record is None else (f"{record.key}{state}", frames.links.trial(record.key))
+        keys.append((name, seed, key, href))
     origins = [(title, rows) for title, rows in (("Trials", trials), ("Controls", controls)) if rows]
-    return Content(context={"command": frames.study.command, "origins": origins, "keys": keys})
+    return Content(
+        context={"command": frames.study.command, "origins": origins, "keys": keys, "index": frames.links.index}
+    )
 
 
 def provenance_rows(provenances: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, bool]]:

@@ -1,9 +1,10 @@
-"""What the networks make: a picture of each trial."""
+"""What the networks make: a picture of each trial and real pictures; any of them enlarged, two side by side."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from harness.records.judging import REAL_PICTURES
 from harness.records.record import TrialRecord
 from harness.reporting.cells import heads
 from harness.reporting.section import Content, Frames, Section
@@ -12,8 +13,16 @@ from harness.reporting.subjects import Subject
 
 TEMPLATE = """
 {% from "macros.html.j2" import attributes %}
+{% macro enlargeable(uri, text) %}
+<button type="button" class="enlarge" aria-label="enlarge: {{ text }}"><img src="{{ uri }}" alt="{{ text }}"></button>
+{% endmacro %}
 {% if caption %}
 <p>{{ caption }}</p>
+{% endif %}
+{% if real %}
+<p>Real pictures of the same classes, one each, in the columns of the samples:</p>
+<div class="grid"><figure data-real="yes">{{ enlargeable(real, "real pictures, one of each class") }}
+<figcaption>Real pictures</figcaption></figure></div>
 {% endif %}
 {% for seed, row in pictures.items() %}
 <details{% if loop.first %} open{% endif %}><summary>Seed {{ seed }}</summary>
@@ -21,15 +30,26 @@ TEMPLATE = """
 {% for picture in row %}
 <figure{{ attributes({"subject": picture.name, "seed": seed, "samples": "yes" if picture.uri else "no"}) }}>
 {% if picture.uri %}
-<img src="{{ picture.uri }}" alt="samples of {{ picture.title }}, seed {{ seed }}">
+{{ enlargeable(picture.uri, "samples of " ~ picture.title ~ ", seed " ~ seed) }}
 {% else %}
 <div class="empty">{{ picture.note }}</div>
 {% endif %}
-<figcaption>{% if picture.number %}<span class="number">{{ picture.number }}</span>{% endif %}{{ picture.title }}
+<figcaption>{% if picture.number %}<span class="number">{{ picture.number }}</span>{% endif %}
+{% if picture.href %}<a href="{{ picture.href }}">{{ picture.title }}</a>{% else %}{{ picture.title }}{% endif %}
 </figcaption></figure>
 {% endfor %}
 </div></details>
 {% endfor %}
+{% if several %}
+<div class="two-samples" hidden><h3>Two side by side</h3>
+{% for side in ("left", "right") %}
+<figure><figcaption><label>{{ side | capitalize }}: <select></select></label></figcaption>
+<button type="button" class="enlarge"><img alt=""></button></figure>
+{% endfor %}
+</div>
+{% endif %}
+<dialog id="enlarged" aria-label="enlarged picture">
+<form method="dialog"><button>Close</button></form><img alt=""></dialog>
 """
 
 
@@ -40,6 +60,7 @@ class Picture:
     title: str
     uri: str  # the image itself, as a data URI; empty where there is none
     note: str
+    href: str = ""  # of its trial's page, where there is one
 
 
 def content(frames: Frames) -> Content | None:
@@ -51,7 +72,13 @@ def content(frames: Frames) -> Content | None:
     for subject in subjects:
         for seed in subject.trials:
             pictures.setdefault(seed, []).append(_picture(frames, subject, seed, numbers.get(subject.name, "")))
-    return Content(context={"pictures": pictures, "caption": frames.study.judging.caption})
+    drawn = sum(bool(picture.uri) for row in pictures.values() for picture in row)
+    return Content(
+        context={
+            "pictures": pictures, "caption": frames.study.judging.caption, "several": drawn > 1,
+            "real": _real(frames, frames.records.values()),
+        }
+    )  # fmt: skip
 
 
 def _chosen(frames: Frames) -> Sequence[Subject]:
@@ -64,12 +91,22 @@ def _chosen(frames: Frames) -> Sequence[Subject]:
 
 
 def _picture(frames: Frames, subject: Subject, seed: int, number: str) -> Picture:
-    record, uri = frames.records[subject.name, seed], ""
-    name = frames.definition.samples
-    image = frames.artifact(record.key, name) if record and name in record.artifacts.values() else None
-    if image is not None:
-        uri = f"data:image/png;base64,{base64.b64encode(image).decode()}"
-    return Picture(name=subject.name, number=number, title=subject.title, uri=uri, note="" if uri else _why(record))
+    record = frames.records[subject.name, seed]
+    uri = "" if record is None else _uri(frames, record, frames.definition.samples)
+    href = "" if record is None else frames.links.trial(record.key)
+    note = "" if uri else _why(record)
+    return Picture(name=subject.name, number=number, title=subject.title, uri=uri, note=note, href=href)
+
+
+def _real(frames: Frames, records: Iterable[TrialRecord | None]) -> str:
+    """Of one of the trials, since all saw the same data; empty where none kept any, as before they did."""
+    found = (_uri(frames, record, REAL_PICTURES) for record in records if record is not None)
+    return next(filter(None, found), "")
+
+
+def _uri(frames: Frames, record: TrialRecord, name: str) -> str:
+    image = frames.artifact(record.key, name) if name in record.artifacts.values() else None
+    return "" if image is None else f"data:image/png;base64,{base64.b64encode(image).decode()}"
 
 
 def _why(record: TrialRecord | None) -> str:

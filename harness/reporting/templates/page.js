@@ -276,3 +276,39 @@
   const reload = () => (document.activeElement?.matches("input") ? setTimeout(reload, 5000) : location.reload());
   if (mark) setTimeout(reload, 1000 * Number(mark.dataset.reload));
 })();
+
+// Samples: a click or Enter enlarges a picture by whole factors, Escape closes it; two are chosen to stand side by side.
+(function () {
+  const dialog = document.getElementById("enlarged");
+  if (!dialog) return;
+  const enlarged = dialog.querySelector("img");
+
+  function enlarge(picture) {
+    enlarged.src = picture.src;
+    enlarged.alt = picture.alt;
+    const room = Math.min((0.9 * innerWidth) / picture.naturalWidth, (0.8 * innerHeight) / picture.naturalHeight);
+    enlarged.style.width = picture.naturalWidth * (room < 1 ? room : Math.floor(room)) + "px";
+    dialog.showModal();
+  }
+
+  for (const button of document.querySelectorAll("button.enlarge")) {
+    button.addEventListener("click", () => enlarge(button.querySelector("img")));
+  }
+  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+
+  const beside = document.querySelector(".two-samples");
+  if (!beside) return;
+  const pictures = [...document.querySelectorAll("#samples figure[data-samples=yes] img, #samples figure[data-real] img")];
+  [...beside.querySelectorAll("figure")].forEach((figure, index) => {
+    const [select, picture] = [figure.querySelector("select"), figure.querySelector("img")];
+    pictures.forEach((each, number) => select.add(new Option(each.alt.replace("samples of ", ""), number)));
+    const show = () => {
+      const chosen = pictures[select.value];
+      [picture.src, picture.alt] = [chosen.src, chosen.alt];
+    };
+    select.value = pictures.length > 2 && pictures[0].closest("[data-real]") ? index + 1 : index;
+    select.addEventListener("change", show);
+    show();
+  });
+  beside.hidden = false;
+})();

@@ -38,7 +38,7 @@ from harness.models.feature_extractor import check_extractor
 from harness.models.taps import taps_of
 from harness.models.weights import Training, tensors_sha256
 from harness.records.errors import UserError
-from harness.records.judging import OPENMOJI
+from harness.records.judging import OPENMOJI, REAL_PICTURES
 from harness.records.plain import identity, to_plain
 from harness.records.quantity import Quantity, Unavailable
 from harness.records.store import known_sha256, write_atomic
@@ -50,7 +50,7 @@ from harness.training.objectives.distillation import Learner, check_taps
 from harness.training.objectives.step_distillation import check_judged_by
 from harness.training.outcomes import Trained
 from harness.training.teacher import TeacherDescription
-from harness.trials.samples import above, by_class, initialised_network, write_grid
+from harness.trials.samples import above, by_class, columns_of, initialised_network, write_grid
 from harness.trials.scores.parts import Arrays, Parts, part_ranges, scorer_of
 from harness.trials.settings import Settings
 from harness.trials.spec import cache_folder
@@ -276,6 +276,9 @@ class Denoise:
         """The grid for people, the samples for other scores."""
         shown, columns = self.grid_of(images, labels, GRID_ROWS, GRID_MOST_COLUMNS)
         write_grid(shown, work.artifact("samples.png"), columns=columns)
+        if not self.images.captions:
+            classes = columns_of(labels, GRID_MOST_COLUMNS)
+            write_grid(self.images.of_labels(classes), work.artifact(REAL_PICTURES), columns=columns)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, images=images.numpy(), labels=labels.numpy())
         write_atomic(work.artifact("samples.npz"), buffer.getvalue())
