@@ -144,7 +144,11 @@ def claimed(published: Published, rung: Subject, rule: ClaimRule) -> Direction |
 def noises_of(
     study: Study, definition: ReportDefinition, readings: Sequence[Reading], checks: TrainingChecks
 ) -> dict[str, Noise]:
-    """One noise model for each score whose spread is over seeds; a rung that a control beats is no part of it."""
+    """One noise model for each score whose spread is over seeds; a rung that a control beats is no part of it. None of
+    a sweep: it has one seed of each candidate, compares none by name, and the model takes the cube of their number in
+    time; its finalists are compared where they are trained."""
+    if study.kind == "sweep":
+        return {}
     noises = {}
     for column in (column for column in definition.columns if column.spread == "seeds"):
         scores: dict[str, dict[int, float]] = {rung.name: {} for rung in study.subjects}

@@ -122,6 +122,8 @@ def is_below(path: str, above: Iterable[str]) -> bool:
 
 def departures(own: Mapping[str, Any], study: Mapping[str, Any]) -> list[str]:
     """In what a record's protocol is not the study's, as one would set it: `recipe.steps=100`; none where it is."""
+    if own == study:  # as most are, of ten thousand
+        return []
     theirs, changed = flat(own), differences(to_plain(study), to_plain(own))
     settings = {path: value for each in changed for path, value in flat({each.path: each.after}).items()}
     return [
@@ -184,9 +186,10 @@ def estimates(readings: Iterable[Reading], study: Study) -> dict[tuple[str, str]
         groups.setdefault((row.subject, row.quantity), []).append(row)
     against = study.against
     alone = {key: _estimate(rows, None, None) for key, rows in groups.items()}
-    return {
+    compared = {key: rows for key, rows in groups.items() if against[key[0]] is not None}
+    return alone | {
         (name, quantity): _estimate(rows, against[name], alone.get((against[name] or "", quantity)))
-        for (name, quantity), rows in groups.items()
+        for (name, quantity), rows in compared.items()
     }
 
 

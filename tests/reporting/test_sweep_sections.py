@@ -1,7 +1,8 @@
-"""What a sweep's sections say of 120 made-up candidates."""
+"""What a sweep's sections say of 120 made-up candidates, and how the page of 10,000 grows."""
 
 import json
 import re
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -247,3 +248,20 @@ def test_a_sweep_that_has_hardly_begun_has_a_page(store: Store, count: int) -> N
     sweep = replace(made_sweep(count, store), driver_runs=True)
     page = page_of(store, sweep)
     assert "a driver runs" in page
+
+
+# size
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_page_of_10_000_candidates_is_small_and_its_time_grows_in_proportion(tmp_path: Path) -> None:
+    seconds = {}
+    for count in (2_500, 10_000):
+        store = Store(tmp_path / str(count))
+        sweep = made_sweep(count, store)
+        began = time.process_time()
+        path = write_report(store, sweep, {}, None, tmp_path / "page.html")
+        seconds[count] = time.process_time() - began
+    assert path.stat().st_size < 10_000_000
+    assert seconds[10_000] / seconds[2_500] < 6.0  # in proportion it is 4; by the square it would be 16
