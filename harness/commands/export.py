@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from harness.commands.operands import WEIGHTS, edited, latent_of, say_latent
@@ -15,10 +18,15 @@ from harness.records.plain import from_plain, to_plain
 from harness.records.terminal import table
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from harness.architecture.config import ArchitectureConfig
     from harness.coreml.config import Mlprogram
     from harness.coreml.limits import Finding
-    from harness.coreml.parity import ParityResult
+    from harness.coreml.palette_plan import Layer
+    from harness.coreml.palettize import Palettes
+
+INPUTS = 4  # of a trained network's own sampling, on which packages are held against it
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +40,15 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", choices=("iOS16", "iOS17", "iOS18"), help="the oldest system; default iOS17")
     parser.add_argument("--layout", choices=("ane", "plain"), help="for the Neural Engine, or as it is; default ane")
     parser.add_argument("--bits", type=int, choices=(16, 8, 6, 4), help="of a weight; below 16 palettized; default 16")
+    parser.add_argument(
+        "--at-most-mb",
+        type=float,
+        metavar="SIZE",
+        help="palettize each tensor at 4, 6 or 8 bits, so that all take at most SIZE MB and the output errs least; the "
+        "plan is written beside the package",
+    )
+    parser.add_argument("--plan", type=Path, metavar="FILE", help="palettize by a plan that --at-most-mb wrote")
+    parser.add_argument("--cut", action="store_true", help="write it in two parts too, which run one after the other")
     parser.add_argument("--preflight", action="store_true", help="from shapes alone, in seconds: write no package")
     parser.add_argument(
         "--parity",
@@ -45,7 +62,21 @@ def check(arguments: argparse.Namespace) -> None:
     architecture = edited(arguments.name, arguments.overrides)
     if arguments.name.endswith(WEIGHTS) and arguments.weights is None and not arguments.preflight:
         arguments.weights = arguments.name
+    _check_palettes(arguments)
     latent_of(arguments.latent, architecture, arguments.weights or arguments.name)
+
+
+def _check_palettes(arguments: argparse.Namespace) -> None:
+    given = [name for name in ("bits", "at_most_mb", "plan") if getattr(arguments, name) is not None]
+    if len(given) > 1:
+        flags = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UserError(f"{flags} each say of how many bits weights are; leave one out")
+    if arguments.at_most_mb is None:
+        return
+    if not arguments.at_most_mb > 0:
+        raise UserError(f"--at-most-mb is a size above 0, not {arguments.at_most_mb:g}")
+    if arguments.weights is None:
+        raise UserError("--at-most-mb measures trained weights; name them with --weights FILE")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -60,9 +91,10 @@ def run(arguments: argparse.Namespace) -> int:
         return _export(arguments, architecture, latent, config)
     if arguments.parity:
         raise UserError("--preflight writes no package, so there is none for --parity; leave one of them out")
-    for flag in ("to", "weights"):
-        if getattr(arguments, flag) is not None:
-            raise UserError(f"--preflight writes no package, so it takes no --{flag}; leave one of them out")
+    for flag in ("to", "weights", "at_most_mb", "plan", "cut"):
+        if getattr(arguments, flag) not in (None, False):
+            word = flag.replace("_", "-")
+            raise UserError(f"--preflight writes no package, so it takes no --{word}; leave one of them out")
     return _preflight(arguments, architecture, latent, config)
 
 
@@ -79,44 +111,159 @@ VERB = Verb(
 
 def _export(arguments: argparse.Namespace, architecture: ArchitectureConfig, latent: int, config: Mlprogram) -> int:
     from harness.coreml.export import check_package_place, export_package
-    from harness.coreml.parity import parity
     from harness.coreml.preflight import check_package
-    from harness.models.build import build, example_inputs
-    from harness.models.parameters import fill_weights
-    from harness.models.weights import read_weights
+    from harness.trials.trained import BITS
 
     path = Path(arguments.to or f"{Path(arguments.name).stem}.mlpackage")
     check_package_place(path)
-    inputs = example_inputs(architecture, latent=latent)
-    if arguments.weights is not None:
-        module = read_weights(Path(arguments.weights), architecture).network()
-    else:
-        module = build(architecture)
-        if arguments.parity:
-            fill_weights(module)
-    summary = export_package(module, inputs, path, config)
+    subject = _subject(arguments, architecture, latent)
+    palettes = _palettes(arguments, subject, path, config)
+    about = {**subject.about, BITS: str(config.bits) if palettes is None else "mixed"}
+    summary = export_package(subject.module, subject.inputs[0], path, config, palettes=palettes, about=about)
     findings = check_package(summary.path)
-    result = parity(module, inputs, summary.path) if arguments.parity else None
+    answer: dict[str, Any] = _head(arguments.name, latent, summary)
+    lines = []
+    if arguments.parity:
+        told, line = _parity(subject, summary.path, is_palettized=palettes is not None or config.bits < 16)
+        answer |= told
+        lines.append(line)
+    if arguments.cut:
+        told, line = _cut(subject, summary.path)
+        answer |= told
+        lines.append(line)
     if arguments.json:
-        _print_json(_head(arguments.name, latent, summary) | ({"parity": to_plain(result)} if result else {}), findings)
-        return _judged(result, config)
+        return _print_json(answer, findings)
     title = f"{arguments.name} at a {latent}x{latent} latent: {summary.bytes:,} bytes, {summary.target}"
-    _print_operators(summary.operators, f"{title}, {_weights(config)}, layout {config.layout}")
+    how = "mixed palettes" if palettes is not None else _weights(config)
+    _print_operators(summary.operators, f"{title}, {how}, layout {config.layout}")
     _print_findings(findings)
-    if result is not None:
-        print(
-            f"parity with the module: {result.float32_db:.1f} dB computed in float32, "
-            f"{result.float16_db:.1f} dB rounded to fp16; it proves the graph, not the Neural Engine's arithmetic"
-        )
-    print(path)
-    return _judged(result, config)
-
-
-def _judged(result: ParityResult | None, config: Mlprogram) -> int:
-    """ParityError below a gate; palettes change the weights, so theirs is a number without one."""
-    if result is not None and config.bits == 16:
-        result.check()
+    print("\n".join([*lines, str(path)]))
     return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Subject:
+    """What is exported, and what it is tried on."""
+
+    module: nn.Module
+    inputs: Sequence[tuple[Tensor, ...]]
+    source: str  # of the inputs, for people
+    about: Mapping[str, str]
+
+
+def _subject(arguments: argparse.Namespace, architecture: ArchitectureConfig, latent: int) -> _Subject:
+    """Weights, where they are named, and the inputs that their own sampling shows them, where something is measured on
+    these; else random ones."""
+    from harness.models.build import build, example_inputs
+    from harness.models.parameters import fill_weights
+    from harness.models.weights import read_weights
+    from harness.trials.trained import TRIAL
+
+    random = [example_inputs(architecture, latent=latent)]
+    about = {"harness.architecture": architecture.fingerprint}
+    if arguments.weights is None:
+        module = build(architecture)
+        if arguments.parity or arguments.cut:
+            fill_weights(module)
+        return _Subject(module=module, inputs=random, source="random inputs", about=about)
+    weights = read_weights(Path(arguments.weights), architecture)
+    module, training = weights.network(), weights.training
+    if training is not None:
+        about[TRIAL] = training.trial
+    own = None
+    if training is not None and training.task == "denoise" and latent == training.latent and _is_tried(arguments):
+        own = _own_inputs(Path(arguments.weights), module)
+    source = f"{len(own)} inputs of its own sampling" if own else "random inputs"
+    return _Subject(module=module, inputs=own or random, source=source, about=about)
+
+
+def _is_tried(arguments: argparse.Namespace) -> bool:
+    return bool(arguments.parity or arguments.cut or arguments.at_most_mb is not None)
+
+
+def _own_inputs(weights: Path, module: nn.Module) -> list[tuple[Tensor, ...]]:
+    """Without the mask, which these packages do not take."""
+    from harness.trials.sampled_inputs import sampled_inputs
+    from harness.trials.trained import network_and_settings
+
+    trained, settings = network_and_settings(str(weights), ())
+    return [each[:3] for each in sampled_inputs(trained, module, settings, INPUTS)]
+
+
+def _palettes(arguments: argparse.Namespace, subject: _Subject, path: Path, config: Mlprogram) -> Palettes | None:
+    """The plan that is named, or made here and written beside the package; None where the bits are all alike."""
+    from harness.coreml.palette_plan import cheapest, read_plan, write_plan
+
+    if arguments.plan is not None:
+        return read_plan(arguments.plan)
+    if arguments.at_most_mb is None:
+        return None
+    layers = _measured(subject, config)
+    plan = cheapest(layers, round(1e6 * arguments.at_most_mb))
+    file = path.with_suffix(".palettes.yaml")
+    about = (
+        f"At most {arguments.at_most_mb:g} MB of palettized tensors, for {arguments.name}, measured on {subject.source}"
+    )
+    write_plan(file, plan, layers, about)
+    print(f"the plan: {file}", file=sys.stderr)
+    return plan
+
+
+def _measured(subject: _Subject, config: Mlprogram) -> list[Layer]:
+    """Every tensor's errors at each number of bits."""
+    from harness.coreml.export import export_package
+    from harness.coreml.mil_program import read_program
+    from harness.coreml.palette_plan import large_weights, layers_of
+    from harness.coreml.palettize import MODES
+    from harness.records.eta import with_eta
+
+    with TemporaryDirectory(prefix="harness-palettes-") as folder:
+        programs = {}
+        for bits in (16, *MODES):
+            package = Path(folder) / f"{bits}.mlpackage"
+            export_package(subject.module, subject.inputs[0], package, replace(config, bits=bits))
+            programs[bits] = read_program(package)
+        whole = programs.pop(16)
+        measured = layers_of(whole, programs, subject.inputs)
+        return list(with_eta(measured, "tensors palettized alone", len(large_weights(whole))))
+
+
+def _parity(subject: _Subject, package: Path, *, is_palettized: bool) -> tuple[dict[str, Any], str]:
+    """The worst of all inputs, for JSON and for people. ParityError below a gate; palettes change the weights, so
+    theirs is a number without one."""
+    from harness.coreml.parity import EXPECTED_DB, ParityResult, costliest_operator, parity
+
+    results = [parity(subject.module, each, package) for each in subject.inputs]
+    worst = ParityResult(
+        float32_db=min(each.float32_db for each in results), float16_db=min(each.float16_db for each in results)
+    )
+    line = (
+        f"parity with the module, {subject.source}: {worst.float32_db:.1f} dB computed in float32, "
+        f"{worst.float16_db:.1f} dB rounded to fp16; it proves the graph, not the Neural Engine's arithmetic"
+    )
+    told: dict[str, Any] = {"parity": to_plain(worst), "inputs": subject.source}
+    if is_palettized:
+        return told, line
+    worst.check()
+    if worst.float16_db < EXPECTED_DB:
+        at = min(range(len(results)), key=lambda number: results[number].float16_db)
+        operator, left_db = costliest_operator(subject.module, subject.inputs[at], package)
+        told["costliest"] = {"operator": operator, "alone_db": left_db}
+        line += (
+            f"\nless than the {EXPECTED_DB:g} dB that Apple expects of fp16; most of it by '{operator}': "
+            f"{left_db:.1f} dB with its results alone rounded"
+        )
+    return told, line
+
+
+def _cut(subject: _Subject, package: Path) -> tuple[dict[str, Any], str]:
+    from harness.coreml.chunks import chunks_psnr_db, cut_in_two
+
+    chunks = cut_in_two(package)
+    nearness = min(chunks_psnr_db(package, chunks, each) for each in subject.inputs)
+    names = " and ".join(map(str, chunks))
+    line = f"in two parts, {names}: one after the other, {nearness:.1f} dB of the whole"
+    return {"chunks": [str(each) for each in chunks], "chunks_db": nearness}, line
 
 
 def _preflight(arguments: argparse.Namespace, architecture: ArchitectureConfig, latent: int, config: Mlprogram) -> int:

@@ -20,8 +20,8 @@ import torch
 from torch import nn
 
 from harness.coreml.config import Mlprogram
-from harness.coreml.layout import ane_layout
-from harness.coreml.palettize import palettized
+from harness.coreml.layout import for_export
+from harness.coreml.palettize import Palettes, palettized
 from harness.coreml.precision import compute_precision
 from harness.measure.evaluating import evaluating
 from harness.records.errors import UserError
@@ -59,27 +59,37 @@ class ExportSummary:
 
 
 def export_package(
-    module: nn.Module, inputs: Sequence[Any], path: Path, config: Mlprogram | None = None
+    module: nn.Module,
+    inputs: Sequence[Any],
+    path: Path,
+    config: Mlprogram | None = None,
+    *,
+    palettes: Palettes | None = None,
+    about: Mapping[str, str] | None = None,
 ) -> ExportSummary:
     """Convert `module(*inputs)` to an ML program at `path` (`....mlpackage`), replacing one that is there.
 
-    Inputs fix the shapes; last inputs of None, arguments not given, are left out. CoremlExportError where it does not
-    convert, UserError where the path cannot be written. The module is left as it was.
+    Inputs fix the shapes; last inputs of None, arguments not given, are left out. `palettes`: bits of each tensor, in
+    place of the config's; `about` is written into the package's metadata. CoremlExportError where it does not convert,
+    UserError where the path cannot be written. The module is left as it was.
     """
     config = config or Mlprogram()
     check_package_place(path)
     started = time.perf_counter()
-    with _without_remarks(), evaluating(module), torch.no_grad():
+    with without_remarks(), evaluating(module), torch.no_grad():
         try:
-            model = _convert(module, tuple(inputs), config)
+            model = _convert(module, tuple(inputs), config, palettes)
+        except UserError:
+            raise
         except (OSError, MemoryError) as error:  # the machine's failure, not the network's: no result to keep
             raise UserError(
-                f"the Core ML conversion could not finish here ({_one_line(error)}); free disk space and memory and "
+                f"the Core ML conversion could not finish here ({one_line(error)}); free disk space and memory and "
                 "run the same command again, or set coreml=none"
             ) from error
         except Exception as error:  # whatever the exporter or the converter raises
-            raise CoremlExportError(_one_line(error)) from error
+            raise CoremlExportError(one_line(error)) from error
         seconds = time.perf_counter() - started
+        model.user_defined_metadata.update(about or {})
         _save(model, path)
     return _summary(path, config, seconds)
 
@@ -95,18 +105,23 @@ def check_package_place(path: Path) -> None:
 
 def read_package(path: Path) -> Any:
     """The package's specification (coremltools' protobuf), without compiling it."""
-    with _without_remarks():
+    with without_remarks():
         import coremltools
 
         return coremltools.models.MLModel(str(path), skip_model_load=True).get_spec()
 
 
-def _convert(module: nn.Module, inputs: tuple[Any, ...], config: Mlprogram) -> Any:
+def metadata_of(path: Path) -> dict[str, str]:
+    """What an export wrote about the package into it; empty for one of another tool."""
+    return dict(read_package(path).description.metadata.userDefined)
+
+
+def _convert(module: nn.Module, inputs: tuple[Any, ...], config: Mlprogram, palettes: Palettes | None) -> Any:
     import coremltools
 
     while inputs and inputs[-1] is None:  # the exporter takes tensors only
         inputs = inputs[:-1]
-    program = torch.export.export(ane_layout(module) if config.layout == "ane" else module, inputs)
+    program = torch.export.export(for_export(module, config.layout), inputs)
     model = coremltools.convert(
         program.run_decompositions({}),
         convert_to="mlprogram",
@@ -114,6 +129,8 @@ def _convert(module: nn.Module, inputs: tuple[Any, ...], config: Mlprogram) -> A
         compute_precision=compute_precision(config.precision),
         skip_model_load=True,
     )
+    if palettes is not None:
+        return palettized(model, palettes)
     return model if config.bits == 16 else palettized(model, config.bits)
 
 
@@ -155,13 +172,14 @@ def _summary(path: Path, config: Mlprogram, seconds: float) -> ExportSummary:
     )
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Of a converter's error."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
 
 
 @contextlib.contextmanager
-def _without_remarks() -> Iterator[None]:
+def without_remarks() -> Iterator[None]:
     """Without coremltools' remarks about versions and absent Mac libraries, and its progress bars."""
     with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -12,10 +12,11 @@ around heads. Split heads cost operators, about three a head (snapgen: 744 heads
 that multi-query heads stacked in one tensor are 65,536 rows tall at a 128x128 latent, where the engine's extents end at
 16,384. Attention as one fused operator (iOS 18) is what the layout `plain` keeps.
 
-A module is swapped by its class, in two tables. MAPS holds those that take and give feature maps (B, C, H, W): they are
-swapped wherever they stand. TOKENS holds those that take tokens: they are swapped inside a laid-out transformer only.
-What stands there without an entry, such as a new kind of attention, is kept between two transposes, and
-`not_laid_out` names it. The laid-out forms are registered in FORMS.
+A module is swapped by its class, in three tables. MAPS holds those that take and give feature maps (B, C, H, W): they
+are swapped wherever they stand. TOKENS holds those that take tokens: they are swapped inside a laid-out transformer
+only. What stands there without an entry, such as a new kind of attention, is kept between two transposes, and
+`not_laid_out` names it. NORMS holds what fp16 would make infinite as it is written: swapped in the plain layout too.
+The laid-out forms are registered in FORMS.
 """
 
 import copy
@@ -25,11 +26,14 @@ from typing import Any, TypeAlias, TypeVar
 
 from torch import Tensor, nn
 
+from harness.coreml.config import Layout
+
 Swap: TypeAlias = Callable[[Any], nn.Module]
 AnySwap = TypeVar("AnySwap", bound=Callable[..., Any])
 Table: TypeAlias = dict[type[nn.Module], Swap]
 MAPS: Table = {}
 TOKENS: Table = {}
+NORMS: Table = {}
 FORMS = ("harness.coreml.layout_blocks", "harness.coreml.layout_attention", "harness.coreml.layout_peers")
 
 
@@ -43,25 +47,41 @@ def lays_out(cls: type[nn.Module], table: Table) -> Callable[[AnySwap], AnySwap]
     return register
 
 
-def ane_layout(module: nn.Module) -> nn.Module:
-    """The network with every module of MAPS swapped; parameters share their memory with the original's.
+def for_export(module: nn.Module, layout: Layout) -> nn.Module:
+    """The network as it is exported: laid out for the engine, or as it is but for norms that overflow fp16.
 
-    It is called like the original and gives the same numbers. What has no entry comes back as it was.
+    It is called like the original and gives the same numbers; parameters share their memory with the original's.
     """
-    for name in FORMS:
-        import_module(name)
+    return ane_layout(module) if layout == "ane" else scaled_norms(module)
+
+
+def ane_layout(module: nn.Module) -> nn.Module:
+    """The network with every module of MAPS and NORMS swapped. What has no entry comes back as it was."""
+    _register()
     return laid_out_maps(module)
 
 
+def scaled_norms(module: nn.Module) -> nn.Module:
+    """The module with every part of NORMS swapped, and nothing else."""
+    _register()
+    swap = NORMS.get(type(module))
+    return swap(module) if swap is not None else with_parts(module, scaled_norms)
+
+
+def _register() -> None:
+    for name in FORMS:
+        import_module(name)
+
+
 def laid_out_maps(module: nn.Module) -> nn.Module:
-    swap = MAPS.get(type(module))
+    swap = MAPS.get(type(module)) or NORMS.get(type(module))
     return swap(module) if swap is not None else with_parts(module, laid_out_maps)
 
 
 def laid_out_tokens(module: nn.Module) -> nn.Module:
     """A module that takes tokens, made to take (B, C, 1, S)."""
     swap = TOKENS.get(type(module))
-    return swap(module) if swap is not None else AsTokens(module)
+    return swap(module) if swap is not None else AsTokens(scaled_norms(module))
 
 
 def not_laid_out(laid_out: nn.Module) -> list[str]:

@@ -13,6 +13,10 @@ from harness.models.attention import SharedHeadAttention
 from harness.models.decoder import DecoderAttention
 from harness.models.embeddings import Rotation
 
+MASKED = -40_000.0
+"""Where attention may not look. The engine's softmax does not take -inf, fp16 holds this, and its exponential is 0
+(github.com/apple/coreai-models, model-authoring, common issues)."""
+
 
 class SplitHeadAttention(SharedHeadAttention):
     """softmax(q k^T / sqrt(D)) v with tensors (B, C, 1, T)."""
@@ -73,7 +77,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """One head: q (B, D, 1, T), k (B, S, 1, D), v (B, D, 1, S), mask (B, 1, 1, S) bool -> (B, D, 1, T)."""
     scores = torch.einsum("bchq,bkhc->bkhq", q, k)
     if mask is not None:
-        scores = scores.masked_fill(~mask.transpose(1, 3), -torch.inf)
+        scores = scores.masked_fill(~mask.transpose(1, 3), MASKED)
     return torch.einsum("bkhq,bchk->bchq", scores.softmax(1), v)
 
 

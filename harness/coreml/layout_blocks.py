@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.coreml.layout import MAPS, TOKENS, laid_out_maps, laid_out_tokens, lays_out, with_parts
+from harness.coreml.layout import MAPS, NORMS, TOKENS, laid_out_maps, laid_out_tokens, lays_out, with_parts
 from harness.models.blocks import Condition, ResidualBlock
 from harness.models.embeddings import TimeEmbedding, sinusoids
 from harness.models.feed_forward import Gated, Plain
@@ -36,7 +36,7 @@ class ChannelLayerNorm(nn.Module):
     """Layer norm over one axis: 1 of (B, C, 1, S), or 2 of (B, heads, D, S).
 
     Over axis 1 it has the form of ml-ane-transformers, which coremltools' pass `fuse_layernorm_or_instancenorm` turns
-    into one `layer_norm`; scale and shift become one `batch_norm`.
+    into one `layer_norm`; scale and shift become one `batch_norm`. Over axis 2 none does, and its squares are scaled.
     """
 
     def __init__(self, norm: LayerNorm) -> None:
@@ -47,24 +47,56 @@ class ChannelLayerNorm(nn.Module):
 
     def forward(self, x: Tensor, axis: int = 1) -> Tensor:
         centred = x - x.mean(axis, keepdim=True)
-        h = centred * torch.rsqrt((centred * centred).mean(axis, keepdim=True) + self.eps)
+        if axis == 1:
+            h = centred * torch.rsqrt((centred * centred).mean(axis, keepdim=True) + self.eps)
+        else:
+            h = over_rms(centred, axis, self.eps)
         if self.weight is None or self.bias is None:
             return h
         shape = (-1, *(1,) * (3 - axis))
         return h * self.weight.view(shape) + self.bias.view(shape)
 
 
+def over_rms(x: Tensor, axis: int, eps: float) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) over the axis, which fp16 keeps whatever x is.
+
+    256^2 is infinite in fp16, and one channel of trained queries or of the residual path may be far above. So x is
+    divided first by its largest entry m (at least sqrt(eps), so that eps / m^2 stays small): squares are at most 1, and
+    eps, divided by m^2, is what it was. coremltools' own `rms_norm` divides too and leaves eps alone, which is then m^2
+    times as large (github.com/apple/coremltools, issue 2821).
+    """
+    least = torch.tensor([eps**0.5], dtype=x.dtype)  # of a number the converter makes 1 / (m + 0.0001)
+    largest = x.abs().amax(axis, keepdim=True).clamp(min=eps**0.5)
+    h = x / largest
+    return h * torch.rsqrt(h.square().mean(axis, keepdim=True) + (least / largest).square())
+
+
 @lays_out(RMSNorm, TOKENS)
 class ChannelRMSNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) * weight over one axis: 1 of (B, C, 1, S), or 2 of (B, heads, D, S)."""
+    """x / sqrt(mean(x^2) + eps) * weight over one axis: 1 of (B, C, H, W), or 2 of (B, heads, D, S)."""
 
     def __init__(self, norm: RMSNorm) -> None:
         super().__init__()
         self.eps, self.weight = norm.eps, norm.weight
 
     def forward(self, x: Tensor, axis: int = 1) -> Tensor:
-        weight = self.weight.view(-1, *(1,) * (3 - axis))
-        return x * torch.rsqrt(x.square().mean(axis, keepdim=True) + self.eps) * weight
+        return over_rms(x, axis, self.eps) * self.weight.view(-1, *(1,) * (3 - axis))
+
+
+class LastAxisRMSNorm(nn.Module):
+    """The same over the last axis of tokens (B, S, C)."""
+
+    def __init__(self, norm: RMSNorm) -> None:
+        super().__init__()
+        self.eps, self.weight = norm.eps, norm.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return over_rms(x, -1, self.eps) * self.weight
+
+
+@lays_out(RMSNorm, NORMS)
+def scaled_rms_norm(norm: RMSNorm) -> nn.Module:
+    return ChannelRMSNorm(norm) if norm.dim == 1 else LastAxisRMSNorm(norm)
 
 
 @lays_out(GroupNorm, MAPS)
@@ -161,16 +193,16 @@ def _transformer(module: Transformer) -> nn.Module:
     laid_out = with_parts(module, laid_out_maps, MapTransformer)
     for name in ("project_in", "project_out"):
         laid_out._modules[name] = pointwise(getattr(module, name))
-    return _with_layers(laid_out)
+    return _with_layers(laid_out, module)
 
 
 @lays_out(BareTransformer, MAPS)
 def _bare_transformer(module: BareTransformer) -> nn.Module:
-    return _with_layers(with_parts(module, laid_out_maps, MapBareTransformer))
+    return _with_layers(with_parts(module, laid_out_maps, MapBareTransformer), module)
 
 
-def _with_layers(laid_out: Layers) -> Layers:
-    laid_out._modules["layer"] = with_parts(laid_out.layer, laid_out_tokens)
+def _with_layers(laid_out: Layers, module: Layers) -> Layers:
+    laid_out._modules["layer"] = with_parts(module.layer, laid_out_tokens)
     return laid_out
 
 

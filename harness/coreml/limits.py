@@ -17,6 +17,7 @@ Shape: TypeAlias = tuple[int, ...]
 
 ANE_GUIDE = "ane-guide.readthedocs.io, chapters 4 and 17"
 ANEFORGE = "aneforge.readthedocs.io/en/latest/capabilities"
+APPLE_RULES = "github.com/apple/coreai-models, neural_engine_rules.md"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +58,8 @@ MOST_WEIGHT_BYTES = 10**9
 MOST_EXTENT, MOST_CHANNELS, MOST_RANK, MOST_KERNEL = 16_384, 65_536, 5, 13
 MOST_TENSOR_BYTES = 2**29
 FP16_BYTES = 2
+LAST_AXIS_BYTES = 64  # to which the engine pads the last axis
+WORTH_PADDING_BYTES = 2**20  # chosen: what is smaller once it is padded costs nothing beside the rest
 
 LEAVES: dict[str, tuple[str, Evidence, str]] = {
     **dict.fromkeys(
@@ -90,6 +93,19 @@ def _tensor(op: Op) -> str | None:
     return next((f"a tensor of {_times(x)}, {FP16_BYTES * prod(x) / 1e6:,.0f} MB in fp16" for x in large), None)
 
 
+def _last_axis(op: Op) -> str | None:
+    """A last axis of 1 takes 32 times the memory of its fp16 numbers."""
+    for shape in op.shapes:
+        wide = FP16_BYTES * shape[-1] if shape else LAST_AXIS_BYTES
+        padded = prod(shape[:-1]) * LAST_AXIS_BYTES
+        if wide < LAST_AXIS_BYTES and padded >= WORTH_PADDING_BYTES:
+            times = LAST_AXIS_BYTES / wide
+            return (
+                f"a tensor of {_times(shape)} takes {times:.3g} times its memory: the last axis is padded to 64 bytes"
+            )
+    return None
+
+
 def _kernel(op: Op) -> str | None:
     wide = op.kernel and max(op.kernel) > MOST_KERNEL
     return f"a kernel of {_times(op.kernel)}; {MOST_KERNEL} is the widest" if wide else None
@@ -106,7 +122,8 @@ def _leaves(op: Op) -> str | None:
 
 LIMITS = (
     Limit(name="tensor extent", broken_by=_extent, evidence="measured", source=f"{ANE_GUIDE}; {ANEFORGE}"),
-    Limit(name="tensor rank", broken_by=_rank, evidence="measured", source=ANEFORGE),
+    Limit(name="tensor rank", broken_by=_rank, evidence="documented", source=APPLE_RULES),
+    Limit(name="last axis", broken_by=_last_axis, evidence="documented", source=APPLE_RULES),
     Limit(name="tensor size", broken_by=_tensor, evidence="published", source="SnapGen (arXiv 2412.09619), Tab. 2"),
     Limit(name="kernel", broken_by=_kernel, evidence="measured", source=ANE_GUIDE),
     Limit(
@@ -115,7 +132,7 @@ LIMITS = (
         evidence="folklore",
         source="github.com/hollance/neural-engine, unsupported-layers.md",
     ),
-    Limit(name="number format", broken_by=_dtype, evidence="measured", source=f"{ANE_GUIDE}; {ANEFORGE}"),
+    Limit(name="number format", broken_by=_dtype, evidence="documented", source=APPLE_RULES),
     *(
         Limit(
             name=kind,

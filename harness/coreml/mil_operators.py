@@ -54,6 +54,21 @@ def real_div(x: Tensor, y: Tensor) -> Tensor:
 
 
 @operator
+def maximum(x: Tensor, y: Tensor) -> Tensor:
+    return torch.maximum(x, y)
+
+
+@operator
+def clip(x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+    return x.clamp(alpha.item(), beta.item())
+
+
+@operator
+def abs(x: Tensor) -> Tensor:  # MIL's name for it
+    return x.abs()
+
+
+@operator
 def square(x: Tensor) -> Tensor:
     return x.square()
 
@@ -235,3 +250,9 @@ def batch_norm(
 def reduce_mean(x: Tensor, axes: Tensor | None = None, keep_dims: Tensor | bool = False) -> Tensor:
     over = ints(axes) if axes is not None else tuple(range(x.dim()))
     return x.mean(over, keepdim=bool(keep_dims))
+
+
+@operator
+def reduce_max(x: Tensor, axes: Tensor | None = None, keep_dims: Tensor | bool = False) -> Tensor:
+    over = ints(axes) if axes is not None else tuple(range(x.dim()))
+    return x.amax(over, keepdim=bool(keep_dims))

@@ -4,6 +4,7 @@ MIL is Core ML's intermediate language (https://apple.github.io/coremltools/docs
 Constants lie in the specification itself or in `weight.bin`; compressed ones are unpacked as they are read.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, TypeAlias
 
 from harness.coreml.export import read_package
 from harness.records.errors import UserError, unknown_name
+from harness.records.store import file_sha256
 
 WEIGHTS = Path("Data", "com.apple.CoreML", "weights")  # where a package has them
 
@@ -57,6 +59,13 @@ def read_program(path: Path) -> Program:
     operations = tuple(_operations(block, constants, _reader(path)))
     inputs = tuple(_variable(value) for value in function.inputs)
     return Program(inputs=inputs, operations=operations, constants=constants, outputs=tuple(block.outputs))
+
+
+def package_sha256(path: Path) -> str:
+    """Of the specification and the weights; a package's manifest has names that are new each time it is saved."""
+    files = sorted(file for file in (path / "Data").rglob("*") if file.is_file())
+    digests = (f"{file.relative_to(path)} {file_sha256(file)}" for file in files)
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def _operations(block: Any, constants: dict[str, Constant], read: Callable[[Any], Any]) -> Iterator[Operation]:

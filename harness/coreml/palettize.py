@@ -13,15 +13,39 @@ In one dimension, from 10,000 weights on, k-means has an exact solution; smaller
 same weights give the same package.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
+from harness.records.errors import UserError
+
 PaletteBits: TypeAlias = Literal[8, 6, 4]
+Palettes: TypeAlias = Mapping[str, PaletteBits]
+"""Tensor, as the fp16 program calls it -> bits; what is not named stays fp16 (`harness.coreml.palette_plan`)."""
+
 MODES: dict[int, str] = {8: "uniform", 6: "kmeans", 4: "kmeans"}
 
 
-def palettized(model: Any, bits: PaletteBits) -> Any:
-    """The converted model (coremltools' MLModel) with tables of 2^bits values; its own weights stay as they were."""
+def palettized(model: Any, bits: PaletteBits | Palettes) -> Any:
+    """The converted model (coremltools' MLModel) with tables of 2^bits values; its own weights stay as they were.
+
+    UserError for a plan that names a tensor which the model does not have, or is too small for a table.
+    """
     from coremltools.optimize import coreml
 
-    config = coreml.OpPalettizerConfig(nbits=bits, mode=MODES[bits], granularity="per_tensor")
-    return coreml.palettize_weights(model, coreml.OptimizationConfig(global_config=config))
+    if isinstance(bits, Mapping):
+        known = coreml.get_weights_metadata(model)
+        if unknown := [name for name in bits if name not in known]:
+            raise UserError(
+                f"the palette plan names {unknown[0]}, and the network has no such tensor of more than 2,048 weights; "
+                "a plan is of one architecture: write it anew with --at-most-mb"
+            )
+        configuration = coreml.OptimizationConfig(op_name_configs={name: _table(each) for name, each in bits.items()})
+    else:
+        configuration = coreml.OptimizationConfig(global_config=_table(bits))
+    return coreml.palettize_weights(model, configuration)
+
+
+def _table(bits: PaletteBits) -> Any:
+    from coremltools.optimize import coreml
+
+    return coreml.OpPalettizerConfig(nbits=bits, mode=MODES[bits], granularity="per_tensor")

@@ -15,7 +15,7 @@ has to pass the same gate before its time counts (`harness.device`).
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,13 @@ import torch
 from torch import Tensor, nn
 
 from harness.coreml.interpreter import Mode, run_program
-from harness.coreml.mil_program import Program, read_program
+from harness.coreml.mil_program import Program, Variable, read_program
 from harness.device.benchmark import psnr_db as decibels
 from harness.measure.evaluating import evaluating
 from harness.records.errors import UserError
 from harness.records.quantity import Measured
 
+EXPECTED_DB = 50.0  # what Apple expects of fp16 (github.com/apple/coreai-models, model-authoring); no gate
 FLOAT32_GATE_DB = 60.0  # chosen: an error of a thousandth of the peak; fp16 weights alone keep small networks above
 FLOAT16_GATE_DB = 35.0  # Apple's own, of ml-stable-diffusion's conversion (python_coreml_stable_diffusion/torch2coreml)
 RESOLUTION_DB = -20 * math.log10(torch.finfo(torch.float32).eps)  # 138: a smaller error is float32's own
@@ -79,15 +80,21 @@ def parity(module: nn.Module, inputs: Sequence[Any], package: Path) -> ParityRes
     Last inputs of None are left out, as in `export_package`. UserError where the module's output is constant: it has
     weights of zero, and any graph computes that (`fill_weights`, before the export).
     """
-    tensors = [value for value in inputs if value is not None]
-    with evaluating(module), torch.no_grad():
-        returned = module(*tensors)
-    references = list(returned) if isinstance(returned, tuple | list) else [returned]
-    program = read_program(package)
+    tensors, references, program = _held_against(module, inputs, package)
     return ParityResult(
         float32_db=program_psnr_db(program, tensors, references, "float32"),
         float16_db=program_psnr_db(program, tensors, references, "float16"),
     )
+
+
+def _held_against(
+    module: nn.Module, inputs: Sequence[Any], package: Path
+) -> tuple[list[Tensor], list[Tensor], Program]:
+    """What goes in, what the module makes of it, and the package's program."""
+    tensors = [value for value in inputs if value is not None]
+    with evaluating(module), torch.no_grad():
+        returned = module(*tensors)
+    return tensors, list(returned) if isinstance(returned, tuple | list) else [returned], read_program(package)
 
 
 def program_psnr_db(program: Program, inputs: Sequence[Tensor], references: Sequence[Tensor], mode: Mode) -> float:
@@ -95,6 +102,31 @@ def program_psnr_db(program: Program, inputs: Sequence[Tensor], references: Sequ
     named = {variable.name: value for variable, value in zip(program.inputs, inputs, strict=True)}
     outputs = run_program(program, named, mode).values()
     return min(psnr_db(reference, output) for reference, output in zip(references, outputs, strict=True))
+
+
+def costliest_operator(module: nn.Module, inputs: Sequence[Any], package: Path) -> tuple[str, float]:
+    """The operator whose results alone, rounded to fp16 where they are declared so, cost the most, and the PSNR that
+    they leave, in dB: where to look when the whole has less than it should."""
+    tensors, references, program = _held_against(module, inputs, package)
+    operators = sorted({operation.operator for operation in program.operations})
+    left = {each: program_psnr_db(_rounding(program, each), tensors, references, "float16") for each in operators}
+    worst = min(left, key=left.__getitem__)
+    return worst, left[worst]
+
+
+def _rounding(program: Program, operator: str) -> Program:
+    """The program in which the results of one operator alone are fp16."""
+    operations = tuple(
+        operation
+        if operation.operator == operator
+        else replace(operation, outputs=tuple(map(_kept, operation.outputs)))
+        for operation in program.operations
+    )
+    return replace(program, operations=operations, inputs=tuple(map(_kept, program.inputs)))
+
+
+def _kept(variable: Variable) -> Variable:
+    return replace(variable, dtype="FLOAT32") if variable.dtype == "FLOAT16" else variable
 
 
 def psnr_db(reference: Tensor, output: Tensor) -> float:

@@ -13,6 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -20,9 +21,9 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.module_tracker import ModuleTracker
 
 from harness.coreml.config import Mlprogram
-from harness.coreml.layout import ane_layout, not_laid_out
+from harness.coreml.layout import for_export, not_laid_out
 from harness.coreml.limits import FP16_BYTES, Finding, Op, Shape, findings
-from harness.coreml.mil_program import WEIGHTS, Operation, read_program
+from harness.coreml.mil_program import WEIGHTS, Operation, Program, read_program
 from harness.coreml.precision import ANGLES
 
 MIL_NAMES = {
@@ -66,7 +67,7 @@ def preflight(module: nn.Module, inputs: Sequence[Any], config: Mlprogram) -> Pr
 
     Nothing is allocated if the module is on the meta device; the module is left as it was.
     """
-    laid_out = ane_layout(module) if config.layout == "ane" else module
+    laid_out = for_export(module, config.layout)
     operations = operations_of(laid_out, inputs)
     params = sum(parameter.numel() for parameter in module.parameters())
     weight_bytes = params * (32 if config.precision == "fp32" else config.bits) // 8
@@ -96,7 +97,20 @@ def check_package(path: Path) -> tuple[Finding, ...]:
     """The limits that the program in the package meets."""
     weights = path / WEIGHTS
     size = sum(file.stat().st_size for file in weights.parent.glob("*"))
-    return findings(map(_written, read_program(path).operations), size)
+    program = read_program(path)
+    return findings([*map(_written, program.operations), *_wide_constants(program)], size)
+
+
+def _wide_constants(program: Program) -> Iterator[Op]:
+    """Tensors in float32 that fp16 operators read; a single number is a setting of its operator."""
+    for operation in program.operations:
+        names = [name for several in operation.arguments.values() for name in several if name in program.constants]
+        if all(output.dtype == "FLOAT16" for output in operation.outputs):
+            values = [np.asarray(program.constants[name]()) for name in names]
+            wide = [value.shape for value in values if value.dtype == np.float32 and value.size > 1]
+            yield from (
+                Op(kind="const", place=operation.outputs[0].name, shapes=(x,), dtypes=("float32",)) for x in wide
+            )
 
 
 def _written(operation: Operation) -> Op:

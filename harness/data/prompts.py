@@ -69,6 +69,11 @@ class PromptTable:
         return tuple(said)
 
     @property
+    def needs_mask(self) -> bool:
+        """Whether there is padding that the network must not see."""
+        return self.mask_padding and not bool(self.mask.all() and self.empty_mask.all())
+
+    @property
     def length(self) -> int:
         return self.embeddings.shape[1]
 

@@ -5,7 +5,7 @@ iPhones only; here each is held against its network by `harness.coreml.parity`, 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from harness.coreml.config import Mlprogram
 from harness.coreml.export import ExportSummary, export_package
-from harness.coreml.layout import ane_layout
+from harness.coreml.layout import for_export
+from harness.coreml.packaged import OnPhone
 from harness.coreml.parity import ParityResult, parity
-from harness.data.prompts import PromptTable
 from harness.device.picture import EXAMPLE, FORMAT, SOLVER, Decoder, Solver, Unet
 from harness.diffusion.prediction import prediction_of
 from harness.diffusion.sampling import sample_batches, sample_noise
@@ -26,6 +26,7 @@ from harness.publish.coefficients import coefficients
 from harness.records.plain import identity, to_plain
 from harness.records.store import write_atomic
 from harness.trials.sampling_run import SamplingRun
+from harness.trials.trained import BITS, TRIAL
 
 UNET, DECODER = "coreml/UNet.mlpackage", "coreml/Decoder.mlpackage"
 LEVEL_OFFSETS = {"nearest": 128.0, "dit": 128.0, "truncate": 127.5}
@@ -49,33 +50,16 @@ def write_phone_parts(folder: Path, run: SamplingRun, config: Mlprogram) -> dict
     return results
 
 
-class OnPhone(nn.Module):
-    """A denoiser as a package takes it: the mask as numbers, which Core ML has no truth values for."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, latent: Tensor, time: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
-        """latent (1, C, h, w), time (1,), context (1, T, D), mask (1, T), 1 on tokens."""
-        out: Tensor = self.network(latent, time, context, None if mask is None else mask > 0.5)
-        return out
-
-
-def needs_mask(prompts: PromptTable) -> bool:
-    """Whether there is padding that the network must not see."""
-    return prompts.mask_padding and not bool(prompts.mask.all() and prompts.empty_mask.all())
-
-
 def _export_unet(
     network: nn.Module, run: SamplingRun, path: Path, config: Mlprogram
 ) -> tuple[ExportSummary, ParityResult]:
     prompts = run.prompts.to("cpu")
     inputs = [sample_noise(0, range(1), run.shape), torch.tensor([0.5]), prompts.embeddings[:1].clone()]
-    if needs_mask(prompts):
+    if prompts.needs_mask:
         inputs.append(prompts.mask[:1].float())
     module = OnPhone(network).eval()
-    return _exported(module, OnPhone(ane_layout(network)) if config.layout == "ane" else module, inputs, path, config)
+    about = {TRIAL: str(run.identity["trial"])}
+    return _exported(module, OnPhone(for_export(network, config.layout)), inputs, path, config, about)
 
 
 def _export_decoder(
@@ -86,11 +70,17 @@ def _export_decoder(
 
 
 def _exported(
-    module: nn.Module, laid_out: nn.Module, inputs: Sequence[Tensor], path: Path, config: Mlprogram
+    module: nn.Module,
+    laid_out: nn.Module,
+    inputs: Sequence[Tensor],
+    path: Path,
+    config: Mlprogram,
+    about: Mapping[str, str] | None = None,
 ) -> tuple[ExportSummary, ParityResult]:
     """`laid_out` as a package, held against the module. Palettes change the weights: theirs is a number without a
     gate."""
-    summary = export_package(laid_out, inputs, path, replace(config, layout="plain"))
+    known = {**(about or {}), BITS: str(config.bits)}
+    summary = export_package(laid_out, inputs, path, replace(config, layout="plain"), about=known)
     result = parity(module, inputs, path)
     if config.bits == 16:
         result.check()

@@ -1,11 +1,11 @@
 """What a user names a trained network by: its trial's key or the beginning of it, its file of weights, the YAML that it
-was promoted to, or the folder that it was published as; and the record of its trial.
+was promoted to, the folder that it was published as, or its Core ML package; and the record of its trial.
 
-Torch is loaded for a file of weights alone.
+Torch is loaded for a file of weights or a package alone.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ OTHERS = "a folder or a file of images or statistics"
 QUALITY = "quality"
 FILES = (".safetensors", ".yaml", ".yml")
 """How the names of a network's files end."""
+PACKAGE, TRIAL, BITS = ".mlpackage", "harness.trial", "harness.bits"
+"""How the name of a Core ML package ends, and what its metadata call the trial whose network it is, and the bits of its
+weights."""
 WEIGHTS = "ema.safetensors"
 PUBLISHED = "model.safetensors"
 """The same in a folder that `harness publish` wrote."""
@@ -40,16 +43,20 @@ class TrainedNetwork:
     """Of its trial; None for a file of weights whose trial is in no store here, or that are of none."""
     by_others: bool = False
     """Whether `harness convert` brought it in."""
+    package: Path | None = None
+    """The Core ML package of it that runs in its place, by `harness.coreml.interpreter`."""
 
     @property
     def title(self) -> str:
         """What tables and pictures call it."""
+        if self.package is not None:
+            return self.package.name
         return self.weights.name if self.by_others else f"Trial {self.key}"
 
 
 def names_network(what: str) -> bool:
     """Whether it can name a network: it ends like a network's file, or there is no file and no folder of that name."""
-    return what.endswith(FILES) or not Path(what).exists()
+    return what.rstrip("/").endswith((*FILES, PACKAGE)) or not Path(what).exists()
 
 
 def trained_network(what: str, out: Path, others: str = "") -> TrainedNetwork:
@@ -60,6 +67,8 @@ def trained_network(what: str, out: Path, others: str = "") -> TrainedNetwork:
     if what.endswith(".safetensors"):
         return _of_weights(Path(what), out)
     store = store_of(out)
+    if what.rstrip("/").endswith(PACKAGE):
+        return _of_package(Path(what), store)
     if what.endswith((".yaml", ".yml")):
         return _of_record(_promoted(Path(what), store), store)
     return _of_record(trial_of(what, store, others), store)
@@ -149,6 +158,24 @@ def _of_weights(path: Path, out: Path) -> TrainedNetwork:
     found = (store.trial(training.trial) for store in (*around, store_of(out)))
     record = next(filter(None, found), None)
     return TrainedNetwork(weights=path, key=training.trial, record=record, by_others=training.source is not None)
+
+
+def _of_package(path: Path, store: Store) -> TrainedNetwork:
+    """The trial whose network was exported: its prompts and its sampling are the package's."""
+    from harness.coreml.export import metadata_of
+
+    if not path.is_dir():
+        raise UserError(f"there is no Core ML package {path}")
+    key = metadata_of(path).get(TRIAL)
+    if key is None:
+        raise UserError(
+            f"{path} does not say which trial's network it is; export it anew from the trial's weights: "
+            f"harness export {store.root}/artifacts/KEY/{WEIGHTS} --to {path}"
+        )
+    record = store.trial(key)
+    if record is None:
+        raise UserError(f"{path} is of trial {key}, which is not in {store.root}; say where it lies with out=FOLDER")
+    return replace(_of_record(record, store), package=path)
 
 
 def _promoted(path: Path, store: Store) -> TrialRecord:

@@ -5,11 +5,16 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from harness.coreml.export import metadata_of
+from harness.coreml.interpreter import Mode
+from harness.coreml.mil_program import package_sha256
+from harness.coreml.packaged import PackagedNetwork
 from harness.data.images import ImageData
 from harness.diffusion.config import SamplingConfig
 from harness.measure.quality import samples_for
@@ -22,7 +27,10 @@ from harness.trials.sampling_run import SamplingRun, sampling_run
 from harness.trials.scores.source import Source, sampled_title
 from harness.trials.settings import Settings
 from harness.trials.tasks.denoise import sampling_conditions
-from harness.trials.trained import TrainedNetwork
+from harness.trials.trained import BITS, TrainedNetwork
+
+MODE: Mode = "float16"
+"""How the program of a package is computed."""
 
 
 def network_sources(
@@ -36,6 +44,8 @@ def network_sources(
     one that the network was trained on, and for averages that it has no snapshots for."""
     run = sampling_run(trained, settings, samples_for(settings.quality, data))
     _check(trained, run, settings, data)
+    if trained.package is not None:
+        run = _packaged(run, trained.package)
 
     @lru_cache(maxsize=1)  # one after another: each takes the memory of a network
     def network_of(span: float | None) -> nn.Module:
@@ -43,6 +53,13 @@ def network_sources(
 
     several = [(span, run.with_sampling(config)) for span in averages for config in grid]
     return [_source(trained, each, span, network_of, data) for span, each in several]
+
+
+def _packaged(run: SamplingRun, package: Path) -> SamplingRun:
+    """Its samples by the package's program, computed in fp16 where it says so, on the CPU."""
+    program = {"package_sha256": package_sha256(package), "computed": MODE}
+    network = PackagedNetwork(package, MODE, like=run.network)
+    return replace(run, network=network, identity={**run.identity, **program})
 
 
 def averaged_network(trained: TrainedNetwork, span: float, network: nn.Module) -> nn.Module:
@@ -86,6 +103,8 @@ def _conditions(trained: TrainedNetwork, config: SamplingConfig) -> Mapping[str,
     made_on = {"training_device": origin.get("device"), "precision": origin.get("precision")}
     how = {"guidance_scale": config.guidance_scale, "steps": config.steps, "evaluations": config.evaluations}
     known = {name: value for name, value in made_on.items() if value is not None}
+    if trained.package is not None:
+        known["weight_bits"] = metadata_of(trained.package).get(BITS, "unknown")
     loss = None if trained.record is None else trained.record.quantities.get("validation_loss")
     rounding = {name: True for name in ROUNDED_OTHERWISE if name in getattr(loss, "conditions", {})}
     return {**known, **rounding, **sampling_conditions(config), "solver": config.solver, **how}

@@ -69,6 +69,8 @@ def check_averages(what: Scorable, spans: Sequence[float] | None) -> tuple[float
         check_span(span)
     if not isinstance(what, TrainedNetwork):
         raise UserError(f"--ema makes averages of a trained network's weights, and {what} is none; leave it out")
+    if what.package is not None:
+        raise UserError(f"{what.package} has one average of the weights; leave out --ema")
     if not snapshots_in(what.weights.parent):
         raise UserError(
             f"{what.title} kept no averages to make others of; leave out --ema, or train with "

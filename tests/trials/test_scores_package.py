@@ -1,0 +1,122 @@
+"""`harness evaluate PACKAGE`: the quality of what ships, sampled by the package's own program."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_study import SETTINGS
+
+from harness.cli import main
+from harness.coreml.packaged import PackagedNetwork
+from harness.coreml.parity import psnr_db
+from harness.measure.quality import samples_for
+from harness.models.weights import read_weights
+from harness.trials.prepared import prepare
+from harness.trials.sampled_inputs import sampled_inputs
+from harness.trials.sampling_run import sampling_run
+from harness.trials.scores.network import _packaged
+from harness.trials.trained import network_and_settings, trained_network
+
+QUALITY = [f"{name}={value}" for name, value in SETTINGS.items() if name.startswith("quality.")]
+
+
+def export(spec, name, capsys, *flags):
+    weights = spec.store.artifact(spec.key, "ema.safetensors")
+    assert main(["export", str(weights), "--to", name, "--json", *flags]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture
+def package(spec, capsys):
+    """Of the trial, exported once a module: it stays in its working directory."""
+    path = Path("winner.mlpackage")
+    if not path.exists():
+        export(spec, str(path), capsys)
+    return path
+
+
+def test_many_images_at_once_are_each_as_the_network_makes_it(spec, package):
+    network = read_weights(spec.store.artifact(spec.key, "ema.safetensors")).network()
+    rows = sampled_inputs(*_named(spec), 6)
+    x, time, context = (torch.cat(parts) for parts in zip(*(row[:3] for row in rows), strict=True))
+    with torch.no_grad():
+        reference = network(x, time, context)
+    assert psnr_db(reference, PackagedNetwork(package, "float32")(x, time, context)) > 60
+    assert psnr_db(reference, PackagedNetwork(package, "float16")(x, time, context)) > 35
+
+
+def _named(spec):
+    trained, settings = network_and_settings(spec.key, ())
+    return trained, read_weights(trained.weights).network(), settings
+
+
+def test_the_inputs_are_those_of_its_sampling_the_same_every_time(spec):
+    rows, again = (sampled_inputs(*_named(spec), 5) for _ in range(2))
+    assert all(
+        torch.equal(a, b) for row, other in zip(rows, again, strict=True) for a, b in zip(row, other, strict=True)
+    )
+    times = {float(row[1]) for row in rows}
+    assert len(times) > 1
+    assert all(0 < time <= 1 for time in times)
+    assert all(len(each) == 1 for row in rows for each in row)
+
+
+def test_a_package_is_scored_by_its_own_samples(spec, package, capsys):
+    scores = {}
+    for name in (spec.key, str(package)):
+        assert main(["evaluate", name, "--json", *QUALITY]) == 0
+        scores[name] = json.loads(capsys.readouterr().out)
+    whole, shipped = (scores[name]["kid"] for name in (spec.key, str(package)))
+    assert shipped["value"] != whole["value"], "it is sampled anew"
+    assert shipped["value"] == pytest.approx(whole["value"], rel=0.05)
+    assert shipped["conditions"]["weight_bits"] == "16"
+    assert "weight_bits" not in whole["conditions"]
+
+
+def test_fewer_bits_make_pictures_that_are_further_off(spec, package, capsys):
+    """From the same noise; the scores' difference has its interval."""
+    assert export(spec, "four.mlpackage", capsys, "--bits", "4")["bits"] == 4
+    trained, settings = network_and_settings(spec.key, QUALITY, scored=True)
+    data = prepare(spec.settings).task.images
+    run = sampling_run(trained, settings, samples_for(settings.quality, data))
+    whole = torch.cat([images for _, images in run.batches(range(16))]).float()
+    off = []
+    for path in (package, Path("four.mlpackage")):
+        images = torch.cat([images for _, images in _packaged(run, path).batches(range(16))]).float()
+        off.append(float((images - whole).abs().mean()))
+    assert off[0] < 1
+    assert off[0] < off[1]
+    assert main(["evaluate", "four.mlpackage", "--beside", spec.key, "--json", *QUALITY]) == 0
+    difference = json.loads(capsys.readouterr().out)[f"kid less that of {spec.key}"]
+    assert difference["low"] < difference["value"] < difference["high"]
+
+
+def test_parity_is_of_what_its_own_sampling_shows_it(spec, capsys):
+    answer = export(spec, "tried.mlpackage", capsys, "--parity", "--cut")
+    assert answer["inputs"] == "4 inputs of its own sampling"
+    assert answer["parity"]["float16_db"] > 35
+    assert answer["chunks_db"] >= 60
+    assert all(Path(each).is_dir() for each in answer["chunks"])
+
+
+def test_mixed_bits_are_planned_written_and_taken_again(spec, capsys):
+    answer = export(spec, "mixed.mlpackage", capsys, "--at-most-mb", "0.05")
+    plan = Path("mixed.palettes.yaml")
+    assert "4 inputs of its own sampling" in plan.read_text()
+    again = export(spec, "again.mlpackage", capsys, "--plan", str(plan))
+    assert again["bytes"] == pytest.approx(answer["bytes"], rel=0.01)
+    assert trained_network("again.mlpackage", Path("runs")).key == spec.key
+
+
+def test_a_package_that_is_of_no_trial_or_of_one_that_is_elsewhere_is_refused(spec, capsys, tmp_path):
+    assert main(["export", "laptop/dit", "--to", "dit.mlpackage"]) == 0
+    assert main(["evaluate", "dit.mlpackage", *QUALITY]) == 2
+    assert "does not say which trial's network it is" in capsys.readouterr().err
+    assert main(["evaluate", "nowhere.mlpackage", *QUALITY]) == 2
+    assert "there is no Core ML package nowhere.mlpackage" in capsys.readouterr().err
+
+
+def test_averages_of_a_package_are_refused(package, capsys):
+    assert main(["evaluate", str(package), "--ema", "0.1", *QUALITY]) == 2
+    assert "has one average of the weights; leave out --ema" in capsys.readouterr().err
