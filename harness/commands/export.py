@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from harness.architecture.config import ArchitectureConfig
-    from harness.coreml.config import Mlprogram
+    from harness.coreml.config import Mlprogram, WeightBits
     from harness.coreml.limits import Finding
+    from harness.coreml.mil_program import Program
     from harness.coreml.palette_plan import Layer
     from harness.coreml.palettize import Palettes
 
@@ -218,13 +219,14 @@ def _measured(subject: _Subject, config: Mlprogram) -> list[Layer]:
     from harness.records.eta import with_eta
 
     with TemporaryDirectory(prefix="harness-palettes-") as folder:
-        programs = {}
-        for bits in (16, *MODES):
+
+        def program(bits: WeightBits) -> Program:
             package = Path(folder) / f"{bits}.mlpackage"
             export_package(subject.module, subject.inputs[0], package, replace(config, bits=bits))
-            programs[bits] = read_program(package)
-        whole = programs.pop(16)
-        measured = layers_of(whole, programs, subject.inputs)
+            return read_program(package)
+
+        whole, palettized = program(16), {bits: program(bits) for bits in MODES}
+        measured = layers_of(whole, palettized, subject.inputs)
         return list(with_eta(measured, "tensors palettized alone", len(large_weights(whole))))
 
 

@@ -7,6 +7,7 @@ from harness.records.errors import UserError
 
 Target: TypeAlias = Literal["iOS16", "iOS17", "iOS18"]
 Layout: TypeAlias = Literal["ane", "plain"]
+WeightBits: TypeAlias = Literal[16, 8, 6, 4]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,7 +23,7 @@ class Mlprogram:
     target: Target = "iOS17"  # the oldest system that loads it
     precision: Literal["fp16", "fp32"] = "fp16"
     layout: Layout = "ane"  # `harness.coreml.layout`, or the module as it is: fused attention on iOS18
-    bits: Literal[16, 8, 6, 4] = 16  # of a weight; below 16 they index tables (`harness.coreml.palettize`)
+    bits: WeightBits = 16  # of a weight; below 16 they index tables (`harness.coreml.palettize`)
     latent: int | None = None  # side of the latent; null: the data's own
 
     def __post_init__(self) -> None:

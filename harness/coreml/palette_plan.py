@@ -39,7 +39,7 @@ class Layer:
 
     def bytes_at(self, bits: int) -> int:
         """Indices and the table of fp16 values."""
-        return (self.size * bits + 7) // 8 + 2 * 2**bits
+        return (self.size * bits + 7) // 8 + (2 << bits)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

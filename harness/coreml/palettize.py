@@ -22,7 +22,7 @@ PaletteBits: TypeAlias = Literal[8, 6, 4]
 Palettes: TypeAlias = Mapping[str, PaletteBits]
 """Tensor, as the fp16 program calls it -> bits; what is not named stays fp16 (`harness.coreml.palette_plan`)."""
 
-MODES: dict[int, str] = {8: "uniform", 6: "kmeans", 4: "kmeans"}
+MODES: dict[PaletteBits, str] = {8: "uniform", 6: "kmeans", 4: "kmeans"}
 
 
 def palettized(model: Any, bits: PaletteBits | Palettes) -> Any:
