@@ -155,6 +155,9 @@ class _Subject:
 def _subject(arguments: argparse.Namespace, architecture: ArchitectureConfig, latent: int) -> _Subject:
     """Weights, where they are named, and the inputs that their own sampling shows them, where something is measured on
     these; else random ones."""
+    import torch
+
+    from harness.coreml.packaged import OnPhone
     from harness.models.build import build, example_inputs
     from harness.models.parameters import fill_weights
     from harness.models.weights import read_weights
@@ -169,11 +172,14 @@ def _subject(arguments: argparse.Namespace, architecture: ArchitectureConfig, la
         return _Subject(module=module, inputs=random, source="random inputs", about=about)
     weights = read_weights(Path(arguments.weights), architecture)
     module, training = weights.network(), weights.training
-    if training is not None:
-        about[TRIAL] = training.trial
-    own = None
-    if training is not None and training.task == "denoise" and latent == training.latent and _is_tried(arguments):
+    if training is None or training.task != "denoise":
+        return _Subject(module=module, inputs=random, source="random inputs", about=about)
+    about[TRIAL], own = training.trial, None
+    if latent == training.latent and _is_tried(arguments):
         own = _own_inputs(Path(arguments.weights), module)
+    if training.text.get("mask_padding", False):
+        module = OnPhone(module).eval()
+        random = [(*each, torch.ones(each[2].shape[:2])) for each in random]
     source = f"{len(own)} inputs of its own sampling" if own else "random inputs"
     return _Subject(module=module, inputs=own or random, source=source, about=about)
 
@@ -183,12 +189,13 @@ def _is_tried(arguments: argparse.Namespace) -> bool:
 
 
 def _own_inputs(weights: Path, module: nn.Module) -> list[tuple[Tensor, ...]]:
-    """Without the mask, which these packages do not take."""
+    """With the mask as numbers, where the network is given one."""
     from harness.trials.sampled_inputs import sampled_inputs
     from harness.trials.trained import network_and_settings
 
     trained, settings = network_and_settings(str(weights), ())
-    return [each[:3] for each in sampled_inputs(trained, module, settings, INPUTS)]
+    rows = sampled_inputs(trained, module, settings, INPUTS)
+    return [(*row[:3], *(mask.float() for mask in row[3:])) for row in rows]
 
 
 def _palettes(arguments: argparse.Namespace, subject: _Subject, path: Path, config: Mlprogram) -> Palettes | None:

@@ -65,7 +65,7 @@ def over_rms(x: Tensor, axis: int, eps: float) -> Tensor:
     eps, divided by m^2, is what it was. coremltools' own `rms_norm` divides too and leaves eps alone, which is then m^2
     times as large (github.com/apple/coremltools, issue 2821).
     """
-    least = torch.tensor([eps**0.5], dtype=x.dtype)  # of a number the converter makes 1 / (m + 0.0001)
+    least = torch.tensor([eps**0.5], dtype=x.dtype, device=x.device)  # of a number the converter makes 1 / (m + 0.0001)
     largest = x.abs().amax(axis, keepdim=True).clamp(min=eps**0.5)
     h = x / largest
     return h * torch.rsqrt(h.square().mean(axis, keepdim=True) + (least / largest).square())

@@ -49,8 +49,8 @@ class PackagedNetwork(nn.Module):
             given.append(torch.ones(context.shape[:2]) if mask is None else mask.float())
         elif mask is not None and not bool(mask.all()):
             raise UserError(
-                "the prompts are padded and the package takes no mask, so that it would read the padding; name the "
-                "package that `harness publish` writes, which takes one"
+                "the prompts are padded and the package takes no mask, so that it would read the padding; export it "
+                "anew from its trial's weights"
             )
         out: Tensor = torch.vmap(self._one)(*(each[:, None] for each in given))
         return out[:, 0]
