@@ -7,15 +7,16 @@ and channels first, and their last axis is padded to 64 bytes; linear layers bec
 
 What it pays, converted (laptop/thin_sdxl, iOS 18 as it is, then laid out): 863 operators become 714, transposes 94 and
 21 (the keys' and the context's), reshapes 154 and 67; the last rung 1,157 and 1,006, 100 and 21, 188 and 100. Most of
-it is group norms, which the converter writes out in ten operators and which are `layer_norm`s here, and transposes
-around heads. Split heads cost operators, about three a head (snapgen: 744 heads); for them speaks Apple's guidance, and
-that multi-query heads stacked in one tensor are 65,536 rows tall at a 128x128 latent, where the engine's extents end at
-16,384. Attention as one fused operator (iOS 18) is what the layout `plain` keeps.
+it was group norms, which the converter writes out in ten operators and which are `layer_norm`s here and, since these
+were counted, in the plain layout too; and transposes around heads. Split heads cost operators, about three a head
+(snapgen: 744 heads); for them speaks Apple's guidance, and that multi-query heads stacked in one tensor are 65,536 rows
+tall at a 128x128 latent, where the engine's extents end at 16,384. Attention as one fused operator (iOS 18) is what the
+layout `plain` keeps.
 
 A module is swapped by its class, in three tables. MAPS holds those that take and give feature maps (B, C, H, W): they
 are swapped wherever they stand. TOKENS holds those that take tokens: they are swapped inside a laid-out transformer
 only. What stands there without an entry, such as a new kind of attention, is kept between two transposes, and
-`not_laid_out` names it. NORMS holds what fp16 would make infinite as it is written: swapped in the plain layout too.
+`not_laid_out` names it. NORMS holds norms whose squares fp16 would make infinite: swapped in the plain layout too.
 The laid-out forms are registered in FORMS.
 """
 

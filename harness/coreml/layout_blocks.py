@@ -99,11 +99,11 @@ def scaled_rms_norm(norm: RMSNorm) -> nn.Module:
     return ChannelRMSNorm(norm) if norm.dim == 1 else LastAxisRMSNorm(norm)
 
 
-@lays_out(GroupNorm, MAPS)
+@lays_out(GroupNorm, NORMS)
 class FusedGroupNorm(nn.Module):
     """Group norm whose normalisation is one `layer_norm` over (C / groups * H, W). (B, C, H, W) -> the same
 
-    coremltools writes a group norm out in ten operators, with squares and means in fp16.
+    coremltools writes a group norm out in ten operators, with squares and means in fp16, which spikes overflow.
     """
 
     def __init__(self, norm: GroupNorm) -> None:

@@ -307,7 +307,7 @@ def test_export_says_how_near_it_is(tmp_path, capsys):
 
 
 def test_a_missed_gate_is_a_failed_command(last_rung, capsys, monkeypatch):
-    monkeypatch.setattr("harness.coreml.export.export_package", lambda *_: last_rung[2])
+    monkeypatch.setattr("harness.coreml.export.export_package", lambda *_, **__: last_rung[2])
     monkeypatch.setattr("harness.coreml.parity.parity", lambda *_: ParityResult(float32_db=41.0, float16_db=40.0))
     assert main(["export", "laptop/uvit", "--parity"]) == 2
     assert "reaches 41.0 dB of the module's output and 60 dB are asked" in capsys.readouterr().err
