@@ -124,5 +124,5 @@ def test_only_a_sweeps_page_is_watched(monkeypatch, tmp_path, refusal):
         command="harness ablate fig3",
     )
     monkeypatch.setattr(report, "_study", lambda _name, _overrides: (tmp_path, None))
-    monkeypatch.setattr(report, "_source", lambda _out, _name: manifest)
+    monkeypatch.setattr(report, "source_of", lambda _out, _name: manifest)
     assert "--watch draws the page of a sweep anew, and fig3 is none" in refusal("report", "fig3", "--watch")

@@ -136,7 +136,9 @@ def test_the_grid_has_a_class_a_column(workplace, monkeypatch):
     trial = run.Trial(tiny_spec(), attempt(), tracking=None)
     labels = torch.tensor([2, 0, 0, 2, 0])
     prepare(tiny_spec().settings).task.keep_samples(labels.to(torch.uint8).view(-1, 1, 1, 1), labels, trial)
-    assert [(shown.tolist(), columns) for shown, columns in grids] == [([0, 2, 0, 2, 0, 255], 2)]
+    (samples, columns), (real, real_columns) = grids
+    assert (samples.tolist(), columns) == ([0, 2, 0, 2, 0, 255], 2)
+    assert (len(real), real_columns) == (2, 2), "a real picture of each class, in the same columns"
 
 
 def test_the_same_three_are_trained_once(workplace, trainings):

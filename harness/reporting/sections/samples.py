@@ -44,12 +44,12 @@ TEMPLATE = """
 <div class="two-samples" hidden><h3>Two side by side</h3>
 {% for side in ("left", "right") %}
 <figure><figcaption><label>{{ side | capitalize }}: <select></select></label></figcaption>
-<button type="button" class="enlarge"><img alt=""></button></figure>
+<button type="button" class="enlarge"></button></figure>
 {% endfor %}
 </div>
 {% endif %}
 <dialog id="enlarged" aria-label="enlarged picture">
-<form method="dialog"><button>Close</button></form><img alt=""></dialog>
+<form method="dialog"><button>Close</button></form></dialog>
 """
 
 

@@ -281,7 +281,7 @@
 (function () {
   const dialog = document.getElementById("enlarged");
   if (!dialog) return;
-  const enlarged = dialog.querySelector("img");
+  const enlarged = dialog.appendChild(new Image());
 
   function enlarge(picture) {
     enlarged.src = picture.src;
@@ -300,11 +300,13 @@
   if (!beside) return;
   const pictures = [...document.querySelectorAll("#samples figure[data-samples=yes] img, #samples figure[data-real] img")];
   [...beside.querySelectorAll("figure")].forEach((figure, index) => {
-    const [select, picture] = [figure.querySelector("select"), figure.querySelector("img")];
+    const [select, button, picture] = [figure.querySelector("select"), figure.querySelector("button"), new Image()];
+    button.append(picture);
     pictures.forEach((each, number) => select.add(new Option(each.alt.replace("samples of ", ""), number)));
     const show = () => {
       const chosen = pictures[select.value];
       [picture.src, picture.alt] = [chosen.src, chosen.alt];
+      button.setAttribute("aria-label", "enlarge: " + chosen.alt);
     };
     select.value = pictures.length > 2 && pictures[0].closest("[data-real]") ? index + 1 : index;
     select.addEventListener("change", show);
