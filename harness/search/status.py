@@ -3,7 +3,8 @@ came to, for its page. It only reads. Drawing is elsewhere."""
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,6 +25,7 @@ from harness.launch.observe import (
     work_log_of,
 )
 from harness.records.better import front_of
+from harness.records.conclusions import Conclusions
 from harness.records.errors import UserError
 from harness.records.plain import from_plain
 from harness.records.record import Protocol
@@ -189,8 +191,15 @@ def sweep_status(folder: Path, name: str) -> SweepStatus | None:
     stored = read_stored(folder, name)
     if stored is None:
         return None
-    try:
+    with _readable(stored):
         return _status(folder, name, stored, time.time())
+
+
+@contextmanager
+def _readable(stored: StoredSweep) -> Iterator[None]:
+    """What a study of another version lacks, or has otherwise, is one sentence."""
+    try:
+        yield
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{stored.place} is no study that this version can read: {type(error).__name__} {error}"
@@ -337,6 +346,11 @@ def sweep_summary(folder: Path, name: str) -> SweepSummary:
     stored, study = read_stored(folder, name), stored_study(folder, name)
     if stored is None or study is None or not stored.began:
         raise UserError(f"the sweep in {folder} has no study yet; `harness sweep {name}` begins it")
+    with _readable(stored):
+        return _summary_of(folder, name, stored, conclude(study))
+
+
+def _summary_of(folder: Path, name: str, stored: StoredSweep, conclusions: Conclusions | None) -> SweepSummary:
     driver, began, definition = driver_of(folder / "attempts"), stored.began, stored.definition
     return SweepSummary(
         name=name,
@@ -351,7 +365,7 @@ def sweep_summary(folder: Path, name: str) -> SweepSummary:
         candidates=tuple(map(_summary, stored.candidates)),
         front=tuple(each.name for each in stored.front),
         reasons=stored.reasons,
-        conclusions=conclude(study),
+        conclusions=conclusions,
         protocol=began["protocol"],
         protocol_fingerprint=Protocol(sections=began["protocol"]).fingerprint,
         knobs=_knobs(began),

@@ -35,7 +35,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from harness.records.errors import UserError, unknown_name
+from harness.records.errors import UserError, first_line, unknown_name
 from harness.records.manifest import MANIFEST_FILE, STUDY_FILES
 from harness.records.plain import canonical_json, differences, to_plain
 from harness.records.store import write_atomic
@@ -271,7 +271,7 @@ def _cannot_open(where: str, error: Exception) -> UserError:
 
 def _why(error: BaseException) -> str:
     """What the database said; Optuna's own words for a failed write are a guess ("exceeding max length")."""
-    return str(error.__cause__ or error).splitlines()[0]
+    return first_line(error.__cause__ or error)
 
 
 def _no_sampler() -> optuna.samplers.BaseSampler:

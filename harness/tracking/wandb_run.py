@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from harness.records.errors import first_line
 from harness.records.quantities import more_is_better
 from harness.records.quantity import Counted, Failed, Measured, Predicted, Quantity, Unavailable, value_of
 from harness.records.record import CurvePoint
@@ -178,7 +179,7 @@ def start_wandb(config: WandbTracker, run: Run, folder: Path) -> WandbRun:
     except Exception as error:
         if config.mode != "online":
             raise
-        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        why = first_line(error)
         wandb.teardown(exit_code=1)  # its service holds on to the run's id
         warn(f"W&B cannot be reached ({why}); this run is kept in {folder}/wandb: `wandb sync` uploads it")
         return WandbRun(_init(config, run, folder, "offline"), config.finish_timeout_s, config.files)

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.records.errors import UserError, unknown_name
+from harness.records.errors import UserError, first_line, unknown_name
 from harness.records.plain import canonical_json, tag_of
 from harness.records.yaml_text import read_yaml
 from harness.trials.task_config import DEFAULT
@@ -108,10 +108,10 @@ def compose_plain(overrides: Sequence[str] = (), defaults: Mapping[str, Any] | N
         missing = error.full_key
         raise UserError(f"the setting '{missing}' has no default; give it as {missing}=VALUE") from error
     except InterpolationResolutionError as error:
-        reason = str(error).splitlines()[0].removeprefix("KeyError raised while resolving interpolation: ")
+        reason = first_line(error).removeprefix("KeyError raised while resolving interpolation: ")
         raise UserError(f"'{error.full_key}' refers with ${{...}} to what is not there: {reason}") from error
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"cannot compose the settings: {str(error).splitlines()[0]}") from error
+        raise UserError(f"cannot compose the settings: {first_line(error)}") from error
     except (YAMLError, UnicodeDecodeError):  # of a group's file that somebody edited; our reader says which, and where
         for path in sorted(CONF.rglob("*.yaml")):
             read_yaml(path)

@@ -37,7 +37,7 @@ from harness.search import status
 from harness.search.candidates import FreshScore, candidate_of
 from harness.search.definition import Finalists
 from harness.search.finalists import rescore_finalists
-from harness.search.status import _final_round, read_stored, sweep_status
+from harness.search.status import _final_round, read_stored, sweep_status, sweep_summary
 from harness.search.study import DEFINITION, stored_study
 
 BUDGETS = (100, 300)
@@ -272,6 +272,13 @@ def test_a_damaged_study_is_a_sentence(tmp_path, cheap, damage):
     (tmp_path / damage).write_bytes(b"{ no study" * 200)
     with pytest.raises(UserError, match="cannot read"):
         sweep_status(tmp_path, "fake")
+
+
+def test_a_study_of_a_version_that_kept_less_is_a_sentence(tmp_path, cheap):
+    """Its page, too."""
+    driven(tmp_path, trials=2)  # without the seed and the protocol that a study begins with now
+    with pytest.raises(UserError, match="is no study that this version can read: KeyError 'seed'"):
+        sweep_summary(tmp_path, "fake")
 
 
 def test_a_study_without_its_file_or_its_tables_is_none(tmp_path, cheap):

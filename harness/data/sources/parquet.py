@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from harness.data.config import ParquetConfig
 from harness.data.images import ImageData
 from harness.data.sources.blobs import Found, source_data
-from harness.records.errors import UserError
+from harness.records.errors import UserError, first_line
 
 GROUPS_KEPT = 16  # row groups that stay decompressed: threads read neighbours
 
@@ -57,7 +57,7 @@ def _opened(path: Path) -> Any:
     try:
         return ParquetFile(path)
     except (OSError, ArrowInvalid) as error:
-        raise UserError(f"{path} is no whole parquet file ({str(error).splitlines()[0]}); fetch it again") from error
+        raise UserError(f"{path} is no whole parquet file ({first_line(error)}); fetch it again") from error
 
 
 def load_parquet(config: ParquetConfig, cache: Path | None) -> ImageData:

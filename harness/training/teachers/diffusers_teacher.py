@@ -17,7 +17,7 @@ from harness.data.prompts import PromptTable, class_prompts, is_embedded, text_i
 from harness.measure.cost import count
 from harness.models.taps import Tap, maps_of
 from harness.models.text_encoder import TextEncoderFiles, huggingface_files
-from harness.records.errors import UserError
+from harness.records.errors import UserError, first_line
 from harness.records.plain import Plain
 from harness.training.parallel import current_world
 from harness.training.teacher import Reading, Student, check_latent_space, check_recorded
@@ -147,7 +147,7 @@ class DiffusersDescription(ABC):
             try:
                 network: nn.Module = getattr(diffusers, self.network_class).from_config(dict(self.files.config))
             except (TypeError, ValueError, KeyError, RuntimeError, AssertionError) as error:
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                reason = first_line(error)
                 raise UserError(
                     f"{self.files.folder}/config.json is no configuration of {self.network_class}: {reason}"
                 ) from error

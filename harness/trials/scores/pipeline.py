@@ -23,7 +23,7 @@ from harness.diffusion.labels import sample_labels
 from harness.diffusion.sampling import micro_batches
 from harness.measure.quality import samples_for
 from harness.models.pixels import to_uint8
-from harness.records.errors import UserError
+from harness.records.errors import UserError, first_line
 from harness.records.plain import canonical_json, identity
 from harness.records.store import known_sha256
 from harness.training.device import resolve_device
@@ -176,7 +176,7 @@ def _loaded(folder: Path, device: torch.device) -> Any:
             folder, local_files_only=True, use_safetensors=True, torch_dtype=torch.float32, low_cpu_mem_usage=False
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"{folder} does not load as a diffusers pipeline: {reason}") from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
