@@ -61,6 +61,7 @@ def main(folder: Path) -> None:
             if (pid := os.fork()) == 0:
                 code = 1
                 try:
+                    torch.set_num_threads(1)  # here: of a pool made before a fork a thread may find nothing
                     train(kind, rank, port, folder)
                     code = 0
                 finally:
@@ -74,5 +75,4 @@ def alone() -> dict[str, torch.Tensor]:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     main(Path(sys.argv[1]))

@@ -152,6 +152,7 @@ def forked(job: dict[str, Any], rank: int) -> int:
         return pid
     code = 1
     try:
+        torch.set_num_threads(1)  # here: of a pool made before a fork a thread may find nothing, and abort
         together(job, rank)
         code = 0
     except BaseException:
@@ -171,5 +172,4 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     main(Path(sys.argv[1]))

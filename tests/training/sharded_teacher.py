@@ -18,6 +18,7 @@ from harness.training.parallel import local, process_group
 
 
 def answer(rank: int, file: Path, port: int) -> None:
+    torch.set_num_threads(1)  # here: of a pool made before a fork a thread may find nothing, and abort
     asked, answers = torch.load(file, weights_only=False), {}
     with process_group(rank, 2, ("127.0.0.1", port), torch.device("cpu")):
         for kind, (config, student, samples) in asked.items():
@@ -40,5 +41,4 @@ def answer(rank: int, file: Path, port: int) -> None:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     torch.multiprocessing.start_processes(answer, (Path(sys.argv[1]), int(sys.argv[2])), 2, start_method="fork")
