@@ -6,6 +6,7 @@ goes stands at its axis. A page that offers several costs draws one picture for 
 """
 
 import html
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -161,7 +162,9 @@ def trade_off_figure(
     fronts: Sequence[Front] = (),
     levels: Sequence[Level] = (),
 ) -> go.Figure:
-    """One panel. Its legend has an entry for each look, kind of arrow, front and level that is drawn."""
+    """One panel. Its legend has an entry for each look, kind of arrow, front and level that is drawn; a level that no
+    axis can show, such as an infinite one, is not."""
+    levels = [level for level in levels if math.isfinite(level.value)]
     across = axis_of([end for point in points for end in point.x.ends], room=0.1, factor=COST_FACTOR)
     upright = quality_axis(
         [point.y.value for point in points],

@@ -54,6 +54,12 @@ def test_the_legend_names_what_is_drawn_once_and_nothing_else() -> None:
     assert all(len(trace.x) for trace in figure.data)
 
 
+def test_a_level_that_no_axis_shows_is_not_drawn() -> None:
+    points = [point("a", 10, 0.5), point("b", 8, 0.3)]
+    figure = trade_off_figure(points, cost=COST, score=SCORE, levels=[Level(value=float("inf"), legend="floor")])
+    assert "floor" not in named(figure)
+
+
 def test_marks_and_intervals_stand_at_their_values() -> None:
     one = Point(name="a", look="study", x=Amount(value=10, low=8, high=13), y=Amount(value=0.5, low=0.4, high=0.7))
     (trace,) = trade_off_figure([one], cost=COST, score=SCORE).data

@@ -48,7 +48,7 @@ def test_one_command_trains_and_scores_and_twice_it_does_nothing(tmp_path, cache
     ladder = {**ABLATION["architecture"], "rungs": ABLATION["architecture"]["rungs"][:1]}
     write_yaml(Path("sweeps/tiny.yaml"), {**ABLATION, "architecture": ladder, "scored_at": AT, "report": "few_steps"})
     assert main(["ablate", "tiny", "--dry-run"]) == 0
-    assert "each is then scored at 6 settings of sampling" in capsys.readouterr().out
+    assert "all are then scored at 6 settings of sampling" in capsys.readouterr().out
     assert main(["ablate", "tiny"]) == 0
     store = Store(Path("runs/store"))
     scores = [each for each in store.measurements() if each.subject == "score"]
