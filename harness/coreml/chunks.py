@@ -51,7 +51,7 @@ def chunks_psnr_db(package: Path, chunks: Sequence[Path], inputs: Sequence[Tenso
     from harness.coreml.parity import psnr_db
 
     whole = read_program(package)
-    named = {variable.name: value for variable, value in zip(whole.inputs, inputs, strict=True)}
+    named = whole.named(inputs)
     references = run_program(whole, named, "float16").values()
     outputs = run_chain([read_program(each) for each in chunks], named, "float16").values()
     return min(psnr_db(reference, output) for reference, output in zip(references, outputs, strict=True))

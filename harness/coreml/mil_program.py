@@ -4,15 +4,16 @@ MIL is Core ML's intermediate language (https://apple.github.io/coremltools/docs
 Constants lie in the specification itself or in `weight.bin`; compressed ones are unpacked as they are read.
 """
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from harness.coreml.export import read_package
 from harness.records.errors import UserError, unknown_name
-from harness.records.store import file_sha256
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WEIGHTS = Path("Data", "com.apple.CoreML", "weights")  # where a package has them
 
@@ -45,6 +46,10 @@ class Program:
     constants: Mapping[str, Constant]
     outputs: tuple[str, ...]
 
+    def named(self, values: Sequence["Tensor"]) -> dict[str, "Tensor"]:
+        """The inputs by their names; values in the program's order, one for each."""
+        return {variable.name: value for variable, value in zip(self.inputs, values, strict=True)}
+
 
 def read_program(path: Path) -> Program:
     """The program of the package at `path`. UserError where it is none or holds what is not read here."""
@@ -59,13 +64,6 @@ def read_program(path: Path) -> Program:
     operations = tuple(_operations(block, constants, _reader(path)))
     inputs = tuple(_variable(value) for value in function.inputs)
     return Program(inputs=inputs, operations=operations, constants=constants, outputs=tuple(block.outputs))
-
-
-def package_sha256(path: Path) -> str:
-    """Of the specification and the weights; a package's manifest has names that are new each time it is saved."""
-    files = sorted(file for file in (path / "Data").rglob("*") if file.is_file())
-    digests = (f"{file.relative_to(path)} {file_sha256(file)}" for file in files)
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def _operations(block: Any, constants: dict[str, Constant], read: Callable[[Any], Any]) -> Iterator[Operation]:

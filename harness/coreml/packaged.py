@@ -56,8 +56,7 @@ class PackagedNetwork(nn.Module):
         return out[:, 0]
 
     def _one(self, *given: Tensor) -> Tensor:
-        named = {variable.name: each for variable, each in zip(self.program.inputs, given, strict=True)}
-        (out,) = run_program(self.program, named, self.mode).values()
+        (out,) = run_program(self.program, self.program.named(given), self.mode).values()
         return out
 
 

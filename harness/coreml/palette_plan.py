@@ -152,5 +152,4 @@ def _error(program: Program, inputs: Inputs, references: Sequence[Tensor]) -> fl
 
 
 def _output(program: Program, values: Sequence[Tensor]) -> Tensor:
-    named = {variable.name: value for variable, value in zip(program.inputs, values, strict=True)}
-    return next(iter(run_program(program, named, "float32").values()))
+    return next(iter(run_program(program, program.named(values), "float32").values()))

@@ -99,8 +99,7 @@ def _held_against(
 
 def program_psnr_db(program: Program, inputs: Sequence[Tensor], references: Sequence[Tensor], mode: Mode) -> float:
     """The lowest PSNR of the program's outputs; inputs and references in the program's order."""
-    named = {variable.name: value for variable, value in zip(program.inputs, inputs, strict=True)}
-    outputs = run_program(program, named, mode).values()
+    outputs = run_program(program, program.named(inputs), mode).values()
     return min(psnr_db(reference, output) for reference, output in zip(references, outputs, strict=True))
 
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from harness.coreml.export import metadata_of
 from harness.coreml.interpreter import Mode
-from harness.coreml.mil_program import package_sha256
 from harness.coreml.packaged import PackagedNetwork
 from harness.data.images import ImageData
+from harness.device.request import package_hash
 from harness.diffusion.config import SamplingConfig
 from harness.measure.quality import samples_for
 from harness.models.autoencoder import describe
@@ -57,7 +57,7 @@ def network_sources(
 
 def _packaged(run: SamplingRun, package: Path) -> SamplingRun:
     """Its samples by the package's program, computed in fp16 where it says so, on the CPU."""
-    program = {"package_sha256": package_sha256(package), "computed": MODE}
+    program = {"package": package_hash(package), "computed": MODE}
     network = PackagedNetwork(package, MODE, like=run.network)
     return replace(run, network=network, identity={**run.identity, **program})
 
