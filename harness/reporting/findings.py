@@ -27,7 +27,7 @@ from harness.records.quantity import Measured
 from harness.reporting.checks import TrainingChecks
 from harness.reporting.definition import ClaimRule, ReportDefinition
 from harness.reporting.format import change, signed
-from harness.reporting.frames import Estimate, Estimates, Reading, incomparable
+from harness.reporting.frames import Estimate, Estimates, Reading
 from harness.reporting.published import Direction, Published
 from harness.reporting.subjects import Study, Subject
 
@@ -103,10 +103,12 @@ def findings(
     estimates: Estimates,
     readings: Sequence[Reading],
     checks: TrainingChecks,
+    apart: Mapping[Key, str],
 ) -> tuple[dict[Key, Finding], Corrected]:
-    """(rung, quantity) -> what is known of its change, for every claim's quantity and every rung but the base."""
+    """(rung, quantity) -> what is known of its change, for every claim's quantity and every rung but the base; `apart`:
+    what is `incomparable`."""
     compared = [rung for rung in study.subjects if rung.against is not None]
-    unknown = _unknown(compared, definition, estimates, incomparable(study, readings, definition.observed), checks)
+    unknown = _unknown(compared, definition, estimates, apart, checks)
     noises = noises_of(study, definition, readings, checks)
     questions = {
         (rung.name, rule.quantity): questions_of(published, rung, rule)
@@ -207,7 +209,7 @@ def _finding(
         return Finding(unknown="the rung it is compared to is not above zero, so that a relative change means nothing")
     if rule.rule == "count":
         return _by_interval(ours.change, ours.change, rule.same_within, change(ours.change), exact=True)
-    (low, high), (their_low, their_high) = _widest(ours), _widest(theirs)
+    (low, high), (their_low, their_high) = ours.ends, theirs.ends
     low, high = low / their_high - 1, high / their_low - 1
     shown = f"{change(ours.change)} ({change(low)} to {change(high)})"
     return _by_interval(low, high, rule.same_within, shown, exact=False)
@@ -316,11 +318,3 @@ def _untested(estimate: Estimate) -> str:
     if estimate.kind != "predicted" or estimate.change is None:
         return ""
     return f"predicted {change(estimate.change)}"
-
-
-def _widest(estimate: Estimate) -> tuple[float, float]:
-    low, high = estimate.seed_range
-    return (
-        low if estimate.low is None else min(low, estimate.low),
-        high if estimate.high is None else max(high, estimate.high),
-    )

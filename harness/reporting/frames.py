@@ -22,6 +22,9 @@ from harness.reporting.subjects import Study, Subject
 Kind = Literal["measured", "counted", "predicted", "failed", "unavailable", "missing"]
 VALUED: tuple[Kind, ...] = ("measured", "counted", "predicted")
 TWIN_FINGERPRINT = "twin_fingerprint"  # the condition that says which twin a quantity is of
+OF_THE_NETWORK = (TWIN_FINGERPRINT, "extrapolated_because", "fitted_to")
+"""Conditions that follow from the network alone: its twin, why it is unlike all that the predictor was fitted to, which
+of those it is. Two networks that are compared may differ in them."""
 Records: TypeAlias = Mapping[tuple[str, int], TrialRecord | None]
 """(subject, seed) -> its record, None where the store has none."""
 
@@ -57,14 +60,25 @@ class Estimate:
     sampling: float | None = None  # half the interval of one seed's value, as the mean over the seeds
     against: str | None = None
     change: float | None = None
-    """Relative to the same quantity of `against`; None where either is not known, and where both are predicted and
-    their intervals overlap."""
+    """Relative to the same quantity of `against`; None where either is not known, where their conditions differ, and
+    where both are predicted and their intervals overlap."""
     note: str = ""
     other_protocol: str = ""  # of its readings, where one has any
 
     @property
     def seed_range(self) -> tuple[float, float]:
         return min(self.values), max(self.values)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The widest of the instrument's interval and the range of the values."""
+        ends = [*self.values, *(end for end in (self.low, self.high) if end is not None)]
+        return min(ends), max(ends)
+
+    def overlaps(self, other: "Estimate") -> bool:
+        """Whether their intervals do: then nobody can say which of the two is less."""
+        (low, high), (their_low, their_high) = self.ends, other.ends
+        return low <= their_high and their_low <= high
 
 
 Estimates: TypeAlias = Mapping[tuple[str, str], Estimate]
@@ -179,17 +193,22 @@ def with_stand_ins(readings: Sequence[Reading], stand_ins: Mapping[str, str]) ->
     return shown
 
 
-def estimates(readings: Iterable[Reading], study: Study) -> dict[tuple[str, str], Estimate]:
-    """(subject, quantity) -> its Estimate, with its change against the subject that the study names."""
+def estimates(
+    readings: Iterable[Reading], study: Study, apart: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], Estimate]:
+    """(subject, quantity) -> its Estimate, with its change against the subject that the study names. `apart`: those
+    that are `incomparable`."""
     groups: dict[tuple[str, str], list[Reading]] = {}
     for row in readings:
         groups.setdefault((row.subject, row.quantity), []).append(row)
-    against = study.against
-    alone = {key: _estimate(rows, None, None) for key, rows in groups.items()}
-    compared = {key: rows for key, rows in groups.items() if against[key[0]] is not None}
-    return alone | {
-        (name, quantity): _estimate(rows, against[name], alone.get((against[name] or "", quantity)))
-        for (name, quantity), rows in compared.items()
+    alone = {key: _estimate(rows) for key, rows in groups.items()}
+    return {
+        (name, quantity): _with_change(
+            each, other, alone.get((other, quantity)), comparable=(name, quantity) not in apart
+        )
+        if (other := study.against[name]) is not None
+        else each
+        for (name, quantity), each in alone.items()
     }
 
 
@@ -205,19 +224,22 @@ def curves(records: Records, names: Sequence[str]) -> pd.DataFrame:
 
 
 def incomparable(study: Study, readings: Sequence[Reading], observed: Collection[str]) -> dict[tuple[str, str], str]:
-    """(subject, quantity) -> which condition differs from the subject it is compared to, seed by seed."""
+    """(subject, quantity) -> which condition differs from the subject it is compared to, seed by seed; where the two
+    share no seed, from any of its."""
     by_key = {(row.subject, row.seed, row.quantity): row for row in readings if row.value is not None}
+    any_seed = {(name, quantity): row for (name, _, quantity), row in by_key.items()}
     against, differing = study.against, {}
     for (name, seed, quantity), row in by_key.items():
-        other = by_key.get((against[name] or "", seed, quantity))
-        conditions = _differences(row, other, observed) if other is not None else []
-        if conditions:
-            differing[name, quantity] = f"measured under different conditions: {', '.join(conditions)}"
+        theirs = against[name] or ""
+        other = by_key.get((theirs, seed, quantity), any_seed.get((theirs, quantity)))
+        if other is not None and (conditions := _differences(row, other, observed)):
+            how = row.kind if row.kind == other.kind else "known"
+            differing[name, quantity] = f"{how} under different conditions: {', '.join(conditions)}"
     return differing
 
 
 def _differences(row: Reading, other: Reading, observed: Collection[str]) -> list[str]:
-    names = {*row.conditions, *other.conditions} - {*observed, TWIN_FINGERPRINT}  # rungs are to differ in it
+    names = {*row.conditions, *other.conditions} - {*observed, *OF_THE_NETWORK}
     differing = sorted(name for name in names if row.conditions.get(name) != other.conditions.get(name))
     return differing + (["unit"] if row.unit != other.unit else [])
 
@@ -261,39 +283,35 @@ def _why_missing(record: TrialRecord | Measurement | None) -> str:
     return "its record does not have it" + ("" if state == "complete" else f": the trial {state}")
 
 
-def _estimate(rows: Sequence[Reading], against: str | None, reference: Estimate | None) -> Estimate:
+def _estimate(rows: Sequence[Reading]) -> Estimate:
     """Measured and predicted values are never averaged together: the first kind present of KINDS is taken."""
     kind = min((row.kind for row in rows), key=KINDS.index)
     chosen = [row for row in rows if row.kind == kind]
     if kind not in VALUED:
-        return _without_value(rows, kind, against)
+        return _without_value(rows, kind)
     values = tuple(row.value for row in chosen if row.value is not None)
-    value = values[0] if len(set(values)) == 1 else sum(values) / len(values)
-    ends = [end for row in chosen for end in (row.low, row.high) if end is not None]
-    comparable = reference is not None and reference.kind == kind and not (
-        kind == "predicted" and ends and _reaches(reference, min(ends), max(ends))
-    )  # fmt: skip
     return Estimate(
         subject=rows[0].subject,
         quantity=rows[0].quantity,
         kind=kind,
         values=values,
         seeds=len(rows),
-        value=value,
+        value=values[0] if len(set(values)) == 1 else sum(values) / len(values),
         unit=chosen[0].unit,
         low=min((row.low for row in chosen if row.low is not None), default=None),
         high=max((row.high for row in chosen if row.high is not None), default=None),
         sampling=_half_width(chosen),
-        against=against,
-        change=relative(value, reference.value) if comparable and reference is not None else None,
         note=", ".join(_notes(chosen, len(rows))),
         other_protocol="; ".join(dict.fromkeys(row.other_protocol for row in chosen if row.other_protocol)),
     )
 
 
-def _reaches(estimate: Estimate, low: float, high: float) -> bool:
-    """Whether its interval and this one overlap: of two such predictions nobody can say which is less."""
-    return estimate.low is not None and estimate.high is not None and estimate.low <= high and low <= estimate.high
+def _with_change(ours: Estimate, against: str, theirs: Estimate | None, *, comparable: bool) -> Estimate:
+    if theirs is None or theirs.kind != ours.kind or ours.value is None or not comparable:
+        return replace(ours, against=against)
+    if ours.kind == "predicted" and ours.overlaps(theirs):
+        return replace(ours, against=against)
+    return replace(ours, against=against, change=relative(ours.value, theirs.value))
 
 
 def _half_width(rows: Sequence[Reading]) -> float | None:
@@ -307,13 +325,12 @@ def _notes(chosen: Sequence[Reading], seeds: int) -> Iterable[str]:
     yield from dict.fromkeys(row.note for row in chosen if row.note)
 
 
-def _without_value(rows: Sequence[Reading], kind: Kind, against: str | None) -> Estimate:
+def _without_value(rows: Sequence[Reading], kind: Kind) -> Estimate:
     return Estimate(
         subject=rows[0].subject,
         quantity=rows[0].quantity,
         kind=kind,
         seeds=len(rows),
-        against=against,
         note="; ".join(dict.fromkeys(row.note for row in rows if row.kind == kind)),
     )
 

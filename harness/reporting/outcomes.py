@@ -21,7 +21,7 @@ from harness.reporting.claims import Claim
 from harness.reporting.definition import Column
 from harness.reporting.findings import Finding, Key, images_difference
 from harness.reporting.format import change, number, signed
-from harness.reporting.frames import Estimate, Kind, incomparable
+from harness.reporting.frames import Estimate, Kind
 from harness.reporting.section import Frames
 from harness.reporting.subjects import Subject
 
@@ -55,22 +55,21 @@ def columns_of(frames: Frames) -> list[Column]:
 
 def outcomes_of(frames: Frames) -> dict[Key, Outcome]:
     """(rung, quantity) -> what the change did, for every rung that is compared to another and every column."""
-    apart = incomparable(frames.study, frames.shown, frames.definition.observed)
     compared = [rung for rung in frames.study.subjects if rung.against is not None]
     return {
-        (rung.name, column.quantity): _outcome(frames, rung, column, apart.get((rung.name, column.quantity), ""))
+        (rung.name, column.quantity): _outcome(frames, rung, column)
         for rung in compared
         for column in columns_of(frames)
     }
 
 
-def _outcome(frames: Frames, rung: Subject, column: Column, apart: str) -> Outcome:
-    """`apart`: why the two values do not compare, by their conditions."""
+def _outcome(frames: Frames, rung: Subject, column: Column) -> Outcome:
     ours, theirs = frames.estimates[rung.name, column.quantity], frames.estimates[rung.against or "", column.quantity]
     claim = next((c for c in frames.claims if (c.rung, c.rule.quantity) == (rung.name, column.quantity)), None)
     blank = Outcome(rung=rung.name, quantity=column.quantity, word="not told", kind=ours.kind, claim=claim)
     if why := _without_value(ours, theirs):
         return replace(blank, why=why, kind=ours.kind if ours.value is None else theirs.kind)
+    apart = frames.apart.get((rung.name, column.quantity), "")
     if apart or ours.other_protocol != theirs.other_protocol:
         return replace(blank, why=apart or f"another protocol: {ours.other_protocol or theirs.other_protocol}")
     if column.spread == "seeds":
@@ -155,23 +154,17 @@ def _of_time(blank: Outcome, ours: Estimate, theirs: Estimate, margin: float) ->
     """Measured or predicted, each with its instrument's interval or the range of its runs."""
     assert ours.value is not None
     assert theirs.value is not None
-    (low, high), (their_low, their_high) = _ends(ours), _ends(theirs)
+    (low, high), (their_low, their_high) = ours.ends, theirs.ends
     told = replace(
         blank, difference=ours.value - theirs.value, low=low - their_high, high=high - their_low, unit=ours.unit
     )  # fmt: skip
     relative = told.difference / theirs.value if theirs.value and told.difference is not None else None
     if theirs.value and -margin * theirs.value <= low - their_high and high - their_low <= margin * theirs.value:
         return replace(told, word="same", why=f"within \u00b1{margin:.0%}", relative=relative)
-    if low <= their_high and their_low <= high:
+    if ours.overlaps(theirs):
         whose = "predicted intervals" if ours.kind == "predicted" else "intervals"
         return replace(told, why=f"the {whose} overlap")
     return replace(told, word=_better_if(high < their_low, blank.quantity), relative=relative)
-
-
-def _ends(estimate: Estimate) -> tuple[float, float]:
-    """The widest of the instrument's interval and the range of the values."""
-    ends: Sequence[float] = [*estimate.values, *(end for end in (estimate.low, estimate.high) if end is not None)]
-    return min(ends), max(ends)
 
 
 def _better_if(less: bool, quantity: str) -> Word:

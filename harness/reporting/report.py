@@ -25,6 +25,7 @@ from harness.reporting.frames import (
     Records,
     controls_of,
     estimates,
+    incomparable,
     read_controls,
     read_trials,
     records_of,
@@ -144,9 +145,10 @@ def frames_of(
     quantities_with_values = {row.quantity for row in shown if row.kind not in ("unavailable", "missing")}
     definition = definition.with_values(quantities_with_values, study)
     control_readings = read_controls(controls, definition.controls, definition.control_quantities)
-    estimated = estimates(shown, study)
+    apart = incomparable(study, shown, definition.observed)
+    estimated = estimates(shown, study, apart)
     checks = training_checks(study, definition, control_readings, estimated, records)
-    changes, tests = findings(study, definition, published, estimated, shown, checks)
+    changes, tests = findings(study, definition, published, estimated, shown, checks, apart)
     return Frames(
         study=study,
         definition=definition,
@@ -158,6 +160,7 @@ def frames_of(
         shown=shown,
         control_readings=control_readings,
         estimates=estimated,
+        apart=apart,
         examples={row.quantity: row for row in shown if row.value is not None},
         checks=checks,
         claims=claim_sheet(study, definition, published, estimated, changes),

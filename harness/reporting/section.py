@@ -50,6 +50,7 @@ class Frames:
     shown: Sequence[Reading]  # the same with what stands in for what nobody could measure
     control_readings: Sequence[Reading]
     estimates: Estimates  # of `shown`
+    apart: Mapping[tuple[str, str], str]  # (subject, quantity) -> the conditions by which it is not compared
     examples: Mapping[str, Reading]  # quantity -> one reading of it that has a value
     checks: TrainingChecks
     claims: Sequence[Claim]

@@ -60,8 +60,8 @@ def judged(synthetic: Any, scores: dict[str, list[float]]) -> dict[tuple[str, st
         else row
         for row in empty
     ]
-    estimated, checks = estimates(readings, study), TrainingChecks(bars=(), beaten={}, falls={})
-    by_key, _ = findings(study, defined, published, estimated, readings, checks)
+    estimated, checks = estimates(readings, study, ()), TrainingChecks(bars=(), beaten={}, falls={})
+    by_key, _ = findings(study, defined, published, estimated, readings, checks, {})
     sheet = claim_sheet(study, defined, published, estimated, by_key)
     return {(claim.rung, claim.rule.quantity): claim for claim in sheet}
 

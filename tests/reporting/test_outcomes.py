@@ -41,8 +41,11 @@ def with_seeds(synthetic: Any, seeds: int, effect: float, spread: float = 0.004)
         assert at < 8
 
 
-def latency(synthetic: Any, rung: str, value: float, *, reach: float, measured: bool = False) -> None:
+def latency(
+    synthetic: Any, rung: str, value: float, *, reach: float, measured: bool = False, **conditions: Any
+) -> None:
     ends: dict[str, Any] = {"value": value, "unit": "ms", "low": value - reach, "high": value + reach}
+    ends["conditions"] = conditions
     quantity = Measured(**ends) if measured else Predicted(**ends, extrapolated=False)
     for seed in synthetic.manifest.seeds:
         synthetic.replace(rung, seed, {LATENCY if measured else "twin.latency_predicted": quantity})
@@ -93,6 +96,20 @@ def test_overlapping_predictions_tell_nothing_and_have_no_percentage(synthetic: 
     assert (outcome.word, outcome.kind, outcome.relative) == ("not told", "predicted", None)
     assert outcome.why == "the predicted intervals overlap"
     assert (outcome.difference, outcome.low) == (-16.0, pytest.approx(15 / 1.6 - 31 * 1.6))
+
+
+def test_predictions_compare_whatever_of_each_network_is_unlike_the_predictors_data(synthetic: Any) -> None:
+    """Why one is extrapolated is of its network, as its size is; the chip is chosen."""
+    said = {"chip": "A17 Pro", "extrapolated_because": ["1.4 T multiply-adds"], "fitted_to": ""}
+    latency(synthetic, "thin_sdxl", 30.0, reach=2.0, **said)
+    latency(synthetic, "no_high_res_sa", 15.0, reach=2.0, **said | {"extrapolated_because": [], "fitted_to": "snapgen"})
+    told = outcomes(synthetic)["no_high_res_sa", LATENCY]
+    assert (told.word, told.relative) == ("better", pytest.approx(-0.5))
+    latency(synthetic, "no_high_res_sa", 15.0, reach=2.0, **said | {"chip": "A16"})
+    frames = computed(synthetic)
+    apart = outcomes_of(frames)["no_high_res_sa", LATENCY]
+    assert (apart.word, apart.difference, apart.why) == ("not told", None, "predicted under different conditions: chip")
+    assert frames.estimates["no_high_res_sa", LATENCY].change is None
 
 
 @pytest.mark.parametrize("measured", [False, True])

@@ -1,14 +1,13 @@
 """What each choice of a factorial ablation does on its own, and whether two choices add up."""
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from harness.measure.statistics import LEVEL
 from harness.reporting.definition import Column
 from harness.reporting.format import change, number, signed
-from harness.reporting.frames import incomparable
 from harness.reporting.section import Content, Frames, Section
 
 Contrast: TypeAlias = dict[str, float]
@@ -42,10 +41,9 @@ class Effect:
 def content(frames: Frames) -> Content | None:
     levels = {rung.name: rung.levels for rung in frames.study.subjects if rung.levels}
     titles = [effect.title for effect in effects_of(levels)]
-    apart = incomparable(frames.study, frames.shown, frames.definition.observed)
     of_columns = {}
     for column in (column for column in frames.columns if column.spread != "instrument"):
-        there = {rung: of_rung for rung, of_rung in levels.items() if _counts(frames, column, rung, apart)}
+        there = {rung: of_rung for rung, of_rung in levels.items() if _counts(frames, column, rung)}
         if effects := {effect.title: effect for effect in effects_of(there)}:
             of_columns[column] = effects
     if not of_columns:
@@ -65,12 +63,12 @@ def content(frames: Frames) -> Content | None:
     return Content(context=context)
 
 
-def _counts(frames: Frames, column: Column, rung: str, apart: Collection[tuple[str, str]]) -> bool:
+def _counts(frames: Frames, column: Column, rung: str) -> bool:
     """Whether the rung's value in the column may be compared: what the tests of the page leave out is left out here."""
     if column.spread != "seeds":
         return frames.estimates[rung, column.quantity].kind == "counted"
     noise = frames.tests.noises.get(column.quantity)
-    refused = frames.checks.why_unranked(rung, column.quantity) or (rung, column.quantity) in apart
+    refused = frames.checks.why_unranked(rung, column.quantity) or (rung, column.quantity) in frames.apart
     return noise is not None and rung in noise.groups and not refused
 
 

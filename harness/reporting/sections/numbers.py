@@ -114,10 +114,12 @@ def _difference(frames: Frames, quantity: str, estimates: Sequence[Estimate], pr
         return "the same" if a.value == b.value else _relative(a.value, b.value)
     if _is_score(quantity):
         return "another protocol: not compared" if protocols else _of_scores(frames, quantity, a, b)
+    if apart := frames.apart.get((b.subject, quantity)):
+        return f"{apart}: not compared"
     if None in (a.low, a.high, b.low, b.high):
         return "no interval: not compared"
-    if a.low <= b.high and b.low <= a.high:  # type: ignore[operator]  # none of them is None
-        return "the intervals overlap: not told apart"
+    if b.overlaps(a):
+        return "the intervals overlap: not told"
     return f"{_relative(a.value, b.value)}{', predicted' if a.kind == 'predicted' else ''}"
 
 
