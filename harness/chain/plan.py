@@ -2,7 +2,8 @@
 their promotion, like the base of the space that is searched. And what is wrong with a stage, before any runs."""
 
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,11 +22,13 @@ from harness.launch.config import jobs_at_once
 from harness.models.autoencoder_config import PixelsAutoencoder
 from harness.records.errors import UserError, unknown_name
 from harness.records.eta import duration
+from harness.records.manifest import study_folder
 from harness.records.plain import canonical_json, from_plain, identity
 from harness.records.yaml_text import write_yaml
 from harness.search.definition import definition_of
 from harness.search.estimate import sweep_trainings
 from harness.search.space import read_space
+from harness.search.status import read_stored
 from harness.training.objective_config import FlowMatchingConfig, teacher_of
 from harness.training.speed import FORWARD
 from harness.trials.checks import check_study
@@ -189,7 +192,18 @@ class Plan:
         settings = settings_of((), self._search_settings)
         definition, network = self.chain.sweep, self._fitted("search", settings)
         trainings = sweep_trainings(definition, self._budgets, network, read_space(definition.space))
-        return self._work(trainings, settings, network)
+        return self._work(_without(trainings, self._ended()), settings, network)
+
+    def _ended(self) -> Counter[tuple[int, int]]:
+        """How many of the search's trainings there are, by the steps at which each ended and began."""
+        stored = read_stored(study_folder(self.chain.out, self.chain.search_name), self.chain.search_name)
+        if stored is None:
+            return Counter()
+        begins = dict(zip(self._budgets, (0, *self._budgets[:-1]), strict=True))
+        results = [each.steps for candidate in stored.candidates for each in candidate.levels if each.values]
+        ended = Counter((steps, begins[steps]) for steps in results if steps in begins)
+        again = [each for scores in stored.rescored.values() for each in scores if not each.running]
+        return ended + Counter({(self._budgets[-1], 0): len(again)})
 
     @cached_property
     def _budgets(self) -> tuple[int, ...]:
@@ -275,6 +289,17 @@ class Plan:
         to_score = [step.words[1] for step in steps if step.words[0] == "evaluate" and not step.done]
         networks = sum(len(settings.seeds) if key == KEY else 1 for key in to_score)  # one KEY is of all seeds
         return float(networks * FORWARD * macs * passes * settings.quality.samples)
+
+
+def _without(trainings: Sequence[Training], ended: Counter[tuple[int, int]]) -> list[Training]:
+    """Those that are left of them."""
+    left, ended = [], ended.copy()
+    for each in trainings:
+        if ended[of := (each.steps, each.begins_at)]:
+            ended[of] -= 1
+        else:
+            left.append(each)
+    return left
 
 
 def plan_lines(chain: Chain, until: str | None) -> Iterable[str]:

@@ -103,9 +103,9 @@ def out_of(overrides: Sequence[str], name: str | None = None) -> Path:
     return Path(str(compose_plain(defaults=chosen)["out"]))
 
 
-def begun_study(out: Path, name: str, *others: str) -> tuple[str, Path]:
-    """Name and folder of a study that was begun; UserError says which were. One has a file of `study.MARKS`, or one of
-    the `others`."""
+def begun_study(out: Path, name: str, *others: str, known: Sequence[str] = ()) -> tuple[str, Path]:
+    """Name and folder of a study that was begun; UserError says which were, and the `known` ones, too. One has a file of
+    `study.MARKS`, or one of the `others`."""
     from harness.search.study import MARKS, studies_in
 
     marks = (*MARKS, *others)
@@ -113,7 +113,7 @@ def begun_study(out: Path, name: str, *others: str) -> tuple[str, Path]:
     folder = study_folder(out, name)
     if any((folder / mark).exists() for mark in marks):
         return name, folder
-    names = studies_in(out, marks)
+    names = [*studies_in(out, marks), *known]
     if not names:
         raise UserError(f"no study was begun in {out}; say where it lies with out=FOLDER")
     raise unknown_name(f"study in {out}:", name, names)

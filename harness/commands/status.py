@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
+    from harness.chain.status import ChainStatus
     from harness.launch.observe import Driver, Job
     from harness.records.sweep_summary import ReasonCount
     from harness.search.status import FrontPoint, RescoredStatus, SweepStatus
     from harness.trials.status import AblationStatus, Cell, JobsStatus
 
-    Status: TypeAlias = SweepStatus | AblationStatus | JobsStatus
+    Status: TypeAlias = SweepStatus | AblationStatus | JobsStatus | ChainStatus
 
 EVERY_S, PIPE_EVERY_S = 2.0, 10.0
 REST = 5  # between two looks it rests at least so many times as long as a look takes
@@ -46,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     out, terminal = out_of(arguments.overrides, arguments.name), console()
     if arguments.name is None:
         return _list(out, terminal, arguments)
-    name, folder = begun_study(out, arguments.name, ATTEMPTS)  # all that `harness evaluate`'s jobs have
+    name, folder = _begun(out, arguments.name)
     if arguments.watch:
         return _watch(out, folder, name, terminal)
     status = status_of(out, folder, name)
@@ -58,8 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 VERB = Verb(
-    summary="show how a sweep, an ablation or a training is getting on; without a NAME, list all",
-    name="the sweep or ablation; of `harness train X`, train-X",
+    summary="show how a sweep, an ablation, a training or a chain is getting on; without a NAME, list all",
+    name="the sweep or ablation; of `harness train X`, train-X; of a chain, chains/NAME",
     operands="[NAME]",
     example="harness status laptop --watch",
     flags=flags,
@@ -67,13 +68,25 @@ VERB = Verb(
 )
 
 
+def _begun(out: Path, name: str) -> tuple[str, Path]:
+    """Name and folder of what was begun; UserError says what was."""
+    from harness.chain.status import chains_in
+
+    if name.strip("/") in (chains := chains_in(out)):
+        return name.strip("/"), out / name
+    return begun_study(out, name, ATTEMPTS, known=chains)  # attempts are all that `harness evaluate`'s jobs have
+
+
 def status_of(out: Path, folder: Path, name: str) -> Status:
     """Whichever it is; of a command without a study, its jobs. A sweep that was begun and has no study yet is one
     sentence."""
+    from harness.chain.status import chain_status, chains_in
     from harness.search.status import sweep_status
     from harness.search.study import SWEEP_FILE
     from harness.trials.status import ablation_status, jobs_status
 
+    if name in chains_in(out):
+        return chain_status(out, name)
     if not (folder / SWEEP_FILE).exists():
         return ablation_status(out, name) if (folder / MANIFEST_FILE).exists() else jobs_status(out, name)
     if (status := sweep_status(folder, name)) is None:
@@ -82,11 +95,12 @@ def status_of(out: Path, folder: Path, name: str) -> Status:
 
 
 def _list(out: Path, terminal: Console, arguments: argparse.Namespace) -> int:
+    from harness.chain.status import chains_in
     from harness.search.study import MARKS, studies_in
 
     if arguments.watch:
         raise UserError("--watch shows one study; name it: `harness status NAME --watch`")
-    names = studies_in(out, (*MARKS, ATTEMPTS))
+    names = [*studies_in(out, (*MARKS, ATTEMPTS)), *chains_in(out)]
     if not names:
         raise UserError(f"no study was begun in {out}; say where they lie with out=FOLDER")
     studies = {name: _tried(out, name) for name in names}
@@ -164,9 +178,12 @@ STOPPING = {"finish": "; asked to stop: it waits for what runs", "cancel": "; as
 
 
 def shown(status: Status) -> RenderableType:
+    from harness.chain.status import ChainStatus
     from harness.search.status import SweepStatus
     from harness.trials.status import JobsStatus
 
+    if isinstance(status, ChainStatus):
+        return _chain(status)
     if isinstance(status, JobsStatus):
         return _of_jobs(status)
     return _sweep(status) if isinstance(status, SweepStatus) else _ablation(status)
@@ -234,6 +251,22 @@ def _of_jobs(status: JobsStatus) -> RenderableType:
     lines.append(("state", _counted(status.states)))
     jobs = [(job.key, "", job, "") for job in status.jobs]
     return Group(_lines(lines), *_remarks(status.remarks), "", *_jobs("", jobs))
+
+
+def _chain(status: ChainStatus) -> RenderableType:
+    from rich.console import Group
+
+    from harness.records.eta import duration
+
+    lines = [("chain", f"{status.name.partition('/')[2]}, {status.place}"), ("driver", _driver(status.driver))]
+    if status.running:
+        lines.append(("running", f"`{status.running}`"))
+    table = _table("stage", "took", "commands", "newest ended")
+    for stage in status.stages:
+        table.add_row(
+            stage.name, duration(stage.seconds), f"{stage.commands:,}", f"with {stage.status}: {stage.newest}"
+        )
+    return Group(_lines(lines), "", table)
 
 
 def _lines(pairs: Iterable[tuple[str, str]]) -> Table:

@@ -13,8 +13,11 @@ from harness.chain.stages import Chain
 from harness.chain.step import Looked, Step
 from harness.records.errors import UserError
 from harness.records.plain import to_plain
-from harness.trials.estimates import Throughput, Training
+from harness.search.candidates import Candidate, FreshScore, LevelResult
+from harness.search.status import StoredSweep
+from harness.trials.estimates import Throughput, Training, scoring_flops
 from harness.trials.protocols import SD3
+from harness.trials.settings import Settings, settings_of
 
 LIKE = Training(params=10, macs=1000, steps=1)
 A_SECOND = Throughput(1.0, "as tested")
@@ -33,6 +36,10 @@ def made(tmp_path, monkeypatch, cache):
     return lay
 
 
+def about_search(plan: Plan) -> Settings:
+    return settings_of((), plan._search_settings)
+
+
 def looked(*done: bool, verb: str = "train", key: str = "KEY") -> Looked:
     return Looked(steps=tuple(Step(words=(verb, key), done=each) for each in done))
 
@@ -48,6 +55,25 @@ def test_left_is_up_to_the_last_stage_and_of_what_is_not_done(made, monkeypatch)
     assert Plan(seen, "train").left("search") == "about 22 min left", "a teacher and a network"
     ended.add("teacher")
     assert Plan(seen, "train").left("search") == "about 12 min left"
+
+
+def test_of_a_search_what_has_a_result_is_not_reckoned_again(made, monkeypatch):
+    """Four candidates at 2 steps, two of them to 6, and two seeds of one finalist there."""
+    search = {**STAGES["search"], "trials": 4, "budgets": [2, 6], "reduction": 2, "finalists": {"most": 1, "seeds": 2}}
+    plan = Plan(made(chain(search=search)))
+    of_step = LIKE.macs * 6 * plan._search_settings["recipe.batch_size"]  # forward and backward
+    scored = scoring_flops(LIKE, about_search(plan))
+    whole = plan._search().flops
+    assert whole == (4 * 2 + 2 * 4 + 2 * 6) * of_step + 8 * scored
+    done = [LevelResult(steps=2, key="a", values=(1.0,)), LevelResult(steps=6, key="b", values=(1.0,))]
+    running = [done[0], LevelResult(steps=6, key="c")]
+    candidates = [Candidate(each, each, {}, "running", levels) for each, levels in enumerate((done, running))]
+    rescored = (FreshScore(seed=1, key="d", values=(1.0,)), FreshScore(seed=2, key="e"))
+    stored = StoredSweep(
+        place="", attributes={}, candidates=tuple(candidates), began={}, definition={}, rescored={"0": rescored}
+    )
+    monkeypatch.setattr("harness.chain.plan.read_stored", lambda *_: stored)
+    assert plan._search().flops == (2 * 2 + 4 + 6) * of_step + 4 * scored
 
 
 def test_a_network_that_is_trained_is_not_reckoned_again(made):
