@@ -104,7 +104,7 @@ def out_of(overrides: Sequence[str], name: str | None = None) -> Path:
 
 
 def begun_study(out: Path, name: str, *others: str, known: Sequence[str] = ()) -> tuple[str, Path]:
-    """Name and folder of a study that was begun; UserError says which were, and the `known` ones, too. One has a file of
+    """Name and folder of a study that was begun; UserError says which were, among them the `known`. One has a file of
     `study.MARKS`, or one of the `others`."""
     from harness.search.study import MARKS, studies_in
 
