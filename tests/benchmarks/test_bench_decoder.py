@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.benchmark(group="decoder"), pytest.mark.timeout(0)]
 SHARED = Path(os.environ.get("HARNESS_SHARED_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 FILES = ("imagenet-samples.tar", "taef2_encoder.pth", "taef2_decoder.pth")
 WORK = Path(os.environ.get("HARNESS_DECODER_WORK", "runs/bench_decoder"))
-STEPS = tuple(int(each) for each in os.environ.get("HARNESS_DECODER_STEPS", "250,1000,4000").split(","))
+STEPS = tuple(int(each) for each in os.environ.get("HARNESS_DECODER_STEPS", "62,250,1000").split(","))
 SCORES = ("psnr", "ssim", "colour_error", "reconstruction_fd")
 
 
