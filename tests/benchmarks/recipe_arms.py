@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean, median, stdev
 from typing import Any
 
 from scipy import stats
@@ -20,6 +20,7 @@ from scipy import stats
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.edits import with_edits
 from harness.launch.pool import Pool
+from harness.measure.statistics import noise_of
 from harness.records.plain import canonical_json, from_plain, to_plain
 from harness.records.quantity import value_of
 from harness.records.record import TrialRecord
@@ -105,10 +106,10 @@ def run_arm(arm: Arm, work: Path, launcher: Mapping[str, Any]) -> list[Row]:
     return [Row(rung=rung, kernel=kernel, seed=spec.seed, record=records[spec.key]) for rung, kernel, spec in planned]
 
 
-def restore(store: Store) -> None:
+def restore(store: Store, path: Path = RECORDS) -> None:
     """Put the kept records into a store that lacks them. Their weights and pictures are not kept."""
     there = set(store.keys(TrialRecord))
-    for record in kept(RECORDS):
+    for record in kept(path):
         if record.key not in there:
             store.put(record)
 
@@ -145,6 +146,31 @@ def fresh_rows(out: Path) -> list[Row]:
             kernel = config.convolution.kernel_size if config.convolution.kind == "separable" else None
             rows.append(Row(rung=rung.name, kernel=kernel, seed=seed, record=record))
     return rows
+
+
+def changes(rows: Sequence[Row]) -> list[str]:
+    """A line a rung of a ladder: mean and standard deviation of loss and KID over the seeds, and the change of KID from
+    the rung that it edits, with its 95% interval for itself."""
+    parents = {rung.name: rung.against for rung, _ in ablation_study("fig3", [])[0].architecture.architectures()}
+    kids: dict[str, dict[int, float]] = {}
+    losses: dict[str, list[float]] = {}
+    for row in rows:
+        assert row.kid is not None
+        kids.setdefault(row.rung, {})[row.seed] = row.kid
+        losses.setdefault(row.rung, []).append(row.losses[max(row.losses)])
+    noise = noise_of(kids)
+    assert noise is not None, "one seed has no spread"
+    lines = ["| rung | loss | KID | against | change of KID, 95% interval |", "|---|---|---|---|---|"]
+    for rung, of_seed in kids.items():
+        scores = list(of_seed.values())
+        parent, told = parents[rung], ""
+        if parent is not None and (change := noise.relative(rung, parent)) is not None:
+            told = f"{change.value:+.1%} ({change.low:+.1%} to {change.high:+.1%})"
+        lines.append(
+            f"| {rung} | {fmean(losses[rung]):.4f} ± {stdev(losses[rung]):.4f} | {fmean(scores):.4f} ± "
+            f"{stdev(scores):.4f} | {parent or ''} | {told} |"
+        )
+    return [*lines, "", noise.sentence]
 
 
 def _of_any_machine(record: TrialRecord) -> dict[str, Any]:

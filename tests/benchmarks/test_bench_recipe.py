@@ -45,10 +45,12 @@ from .recipe_arms import (
     STANDING,
     Arm,
     Row,
+    changes,
     fresh_rows,
     keep,
     median_loss,
     of_kernel,
+    restore,
     run_arm,
     table,
 )
@@ -155,7 +157,9 @@ def test_colour(size, steps):
 
 
 def test_fresh():
-    """The table of `harness ablate fig3_long`, whose out= is BENCH_RECIPE_FRESH, else of its kept records."""
+    """The tables of `harness ablate fig3_long`, whose out= is BENCH_RECIPE_FRESH, else of its kept records. Those go into
+    that store, so that the command has only the controls to compute; its page has the verdicts."""
+    restore(Store(FRESH_OUT / "store"), FRESH)
     rows = fresh_rows(FRESH_OUT)
     if not rows:
         pytest.skip("fig3_long is not trained to its end; no number of it is read before")
@@ -163,7 +167,7 @@ def test_fresh():
     recipe = rows[0].record.protocol["recipe"]
     other = {name: recipe[name] for name, value in STANDING.items() if recipe[name] != value}
     arm = Arm(name="fig3_long", kernels=(3,), rungs=None, steps=max(rows[0].losses), seeds=seeds, recipe=other)
-    print("\n" + "\n".join(table(arm, rows)))
+    print("\n" + "\n".join([*table(arm, rows), "", *changes(rows)]))
 
 
 def test_keep():

@@ -273,7 +273,9 @@ def concluded(outcomes: Sequence[Outcome], search: str) -> list[str]:
         f"p {p[other]:.2g}, corrected"
         for other, each in comparisons.items()
     ]
-    return [*lines, f"re-scored hypervolumes, {noise.sentence}"]
+    means = {arm: noise.contrast({arm: 1.0}) for arm in arms}
+    alone = [f"{arm}: {each.value:.3f}, 95% interval {each.low:.3f} to {each.high:.3f}" for arm, each in means.items()]
+    return [*alone, *lines, f"re-scored hypervolumes, {noise.sentence}; each interval for itself"]
 
 
 def domination(outcomes: Sequence[Outcome]) -> list[str]:
