@@ -157,7 +157,7 @@ def test_colour(size, steps):
 
 
 def test_fresh():
-    """The tables of `harness ablate fig3_long`, whose out= is BENCH_RECIPE_FRESH, else of its kept records. Those go into
+    """The tables of `harness ablate fig3_long`, whose out= is BENCH_RECIPE_FRESH, else of the kept records. Those go to
     that store, so that the command has only the controls to compute; its page has the verdicts."""
     restore(Store(FRESH_OUT / "store"), FRESH)
     rows = fresh_rows(FRESH_OUT)
