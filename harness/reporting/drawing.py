@@ -37,6 +37,21 @@ def headed(figure: go.Figure) -> go.Figure:
     return figure
 
 
+def on_a_phone(figure: go.Figure, narrow: go.Figure, *, height: float) -> go.Figure:
+    """The figure, which where there is little width has its panels, titles and ticks as those of `narrow` lie: as many
+    panels, of the same order, in fewer columns."""
+    axes = (name for name in narrow.layout.to_plotly_json() if name.startswith(("xaxis", "yaxis")))
+    layout: dict[str, Any] = {name: _placed(narrow.layout[name]) for name in axes if name in figure.layout}
+    titles = [{"text": each.text, "x": each.x, "y": each.y} for each in narrow.layout.annotations]
+    figure.update_layout(meta={"narrow": layout | {"height": height, "titles": titles}})
+    return figure
+
+
+def _placed(axis: Any) -> dict[str, Any]:
+    shown = axis.showticklabels is not False
+    return {"domain": list(axis.domain), "showticklabels": shown, "title": {"text": axis.title.text or ""}}
+
+
 def label_of(title: str, mark: str = "") -> str:
     """A subject's title, and below it, small, what has to be known before its values are read."""
     return wrapped(title, 27) + (f"<br><i><sup>{html.escape(mark)}</sup></i>" if mark else "")

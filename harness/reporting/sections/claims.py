@@ -16,7 +16,7 @@ where a size is printed, whether it is met. The rules stand below the table; the
 {% else %}
 <p>What each change did, as far as it was tested. The rules stand below the table; they are the same for every run.</p>
 {% endif %}
-<div class="wide"><table class="claims">
+<div class="wide"><table class="claims cards">
 <thead><tr><th scope="col">Rung</th>
 {% for rule, column in rules %}
 <th scope="col">{{ rule.title }}<small>by {{ column.title }}{% if column.of_twin %} of the twin{% endif %}</small></th>
@@ -27,7 +27,7 @@ where a size is printed, whether it is met. The rules stand below the table; the
 {% for head, cells in rows %}
 <tr data-row="{{ head.name }}"{% if head.beaten %} class="beaten"{% endif %}>{{ row_head(head) }}
 {% for cell in cells %}
-<td class="v-{{ cell.verdict | replace(' ', '-') }}"{{ attributes(cell.data) }}>
+<td class="v-{{ cell.verdict | replace(' ', '-') }}" data-label="{{ titles[loop.index0] }}"{{ attributes(cell.data) }}>
 {% if cell.verdict != "no claim" %}
 <span class="verdict">{{ cell.verdict }}</span>
 {% endif %}
@@ -120,6 +120,7 @@ def content(frames: Frames) -> Content | None:
     seeded = dict.fromkeys(rule.quantity for rule in definition.claims if rule.rule == "seeds")
     context = {
         "rows": [(row_heads[rung], _cells(rung, frames)) for rung in compared],
+        "titles": [*(rule.title for rule in definition.claims), "The caption"],
         "rules": [(rule, definition.column(rule.quantity)) for rule in definition.claims],
         "published": bool(published.rows),
         "caption": published.caption,

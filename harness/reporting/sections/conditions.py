@@ -8,12 +8,13 @@ from harness.reporting.frames import Reading, flat
 from harness.reporting.section import Content, Frames, Section
 
 TEMPLATE = """
-<div class="wide"><table class="plain">
+<div class="wide"><table class="plain cards">
 <thead><tr><th scope="col">Quantity</th><th scope="col">How</th><th scope="col">Unit</th><th scope="col">Its
 interval</th>
 <th scope="col">Conditions</th></tr></thead><tbody>
 {% for title, kinds, unit, spread, conditions in rows %}
-<tr><th scope="row">{{ title }}</th><td>{{ kinds }}</td><td>{{ unit }}</td><td>{{ spread }}</td><td>
+<tr><th scope="row">{{ title }}</th><td data-label="How">{{ kinds }}</td><td data-label="Unit">{{ unit }}</td>
+<td data-label="Its interval">{{ spread }}</td><td data-label="Conditions">
 {%- for name, value in conditions %}<span class="pair"><i>{{ name }}</i> {{ value }}</span>{% endfor %}</td></tr>
 {% endfor %}
 </tbody></table></div>

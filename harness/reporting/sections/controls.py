@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from harness.reporting.cells import Text, heads, names_of, reading_text, value_text
-from harness.reporting.drawing import BLUE, GREY, ORANGE, headed, is_number, label_of, log_ticks, rows_of
+from harness.reporting.drawing import BLUE, GREY, ORANGE, headed, is_number, label_of, log_ticks, on_a_phone, rows_of
 from harness.reporting.format import number, several
 from harness.reporting.section import Content, Frames, Section
 
@@ -16,9 +16,9 @@ TEMPLATE = """
 {% from "macros.html.j2" import piece, drawing %}
 <p>What the numbers mean: between the floor, which real images reach, and what needs no network at all.</p>
 {% if height is defined %}
-{{ drawing("controls", height, alt) }}
+{{ drawing("controls", height, alt, fits=true) }}
 {% endif %}
-<div class="wide"><table class="controls">
+<div class="wide"><table class="controls cards">
 <thead><tr><th scope="col">Images from</th>
 {% for column in columns %}
 <th scope="col">{{ column.title }}{% if column.quantity in names %}<small>{{ names[column.quantity] }}</small>{% endif
@@ -29,13 +29,13 @@ TEMPLATE = """
 {% for name, title, cells in controls %}
 <tr class="control"><th scope="row"><span class="title">{{ name.replace("_", " ") }}</span>
 <span class="name">{{ title }}</span></th>
-{% for cell in cells %}<td>{{ piece(cell) }}</td>{% endfor %}</tr>
+{% for cell in cells %}<td data-label="{{ columns[loop.index0].title }}">{{ piece(cell) }}</td>{% endfor %}</tr>
 {% endfor %}
 {% for head, row in rungs %}
 <tr{% if head.beaten %} class="beaten"{% endif %}><th scope="row"><span class="number">{{ head.number }}</span>
 <span class="title">{{ head.title }}</span>
 {% if head.beaten %}<span class="name">beaten {{ head.beaten }}</span>{% endif %}</th>
-{% for cell in row %}<td>{{ piece(cell) }}</td>{% endfor %}</tr>
+{% for cell in row %}<td data-label="{{ columns[loop.index0].title }}">{{ piece(cell) }}</td>{% endfor %}</tr>
 {% endfor %}
 </tbody></table></div>
 """
@@ -99,9 +99,9 @@ def controls_figure(frame: pd.DataFrame) -> go.Figure:
     """Rungs between the floor and what no training gives, on a log scale; what is not above 0 is written."""
     panels = list(dict.fromkeys(frame["quantity"]))
     controls = list(dict.fromkeys(frame[frame["is_control"]]["title"]))
+    titles = [f"{frame[frame['quantity'] == name]['panel'].iloc[0]} (log scale)" for name in panels]
     figure = make_subplots(
-        rows=1, cols=len(panels), shared_yaxes=True, horizontal_spacing=0.04,
-        subplot_titles=[f"{frame[frame['quantity'] == name]['panel'].iloc[0]} (log scale)" for name in panels],
+        rows=1, cols=len(panels), shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=titles
     )  # fmt: skip
     for index, name in enumerate(panels, start=1):
         rows = [row for row in rows_of(frame[frame["quantity"] == name]) if is_number(row.value)]
@@ -133,7 +133,8 @@ def controls_figure(frame: pd.DataFrame) -> go.Figure:
         figure.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks], col=index)
     figure.update_yaxes(categoryorder="array", categoryarray=order[::-1], range=[-0.6, len(order) - 0.4])
     figure.update_layout(height=90 + 36 * len(order), margin={"l": 10, "r": 10, "t": 34, "b": 30}, showlegend=False)
-    return headed(figure)
+    stacked = make_subplots(rows=len(panels), cols=1, subplot_titles=titles, vertical_spacing=0.3 / len(panels))
+    return headed(on_a_phone(figure, stacked, height=len(panels) * (90 + 36 * len(order))))
 
 
 SECTION = Section(name="controls", title="Controls", template=TEMPLATE, content=content, kinds=("ablation",))

@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 
 from harness.reporting.checks import TrainingChecks
 from harness.reporting.definition import ReportDefinition
-from harness.reporting.drawing import BLUE, GREY, INK_GREY, ORANGE, headed, wrapped
+from harness.reporting.drawing import BLUE, GREY, INK_GREY, ORANGE, headed, on_a_phone, wrapped
 from harness.reporting.format import number
 from harness.reporting.frames import curves
 from harness.reporting.section import Content, Frames, Section
@@ -22,7 +22,7 @@ TEMPLATE = """
 {% if "validation" in drawn %}<span class="swatch validation"></span>validation{% endif %} loss of each {{ noun }}, one
 line per seed{% if several and "validation" in drawn %}; behind, in grey, the validation of the other {{ noun }}s
 {%- endif %}. Loss on a logarithmic scale.</p>
-{{ drawing("curves", height, alt) }}
+{{ drawing("curves", height, alt, fits=true) }}
 {% else %}
 <p class="k-missing">not measured: no record has a curve</p>
 {% endif %}
@@ -62,11 +62,7 @@ def trained(frames: Frames) -> bool:
 def curves_figure(frame: pd.DataFrame, study: Study, definition: ReportDefinition, checks: TrainingChecks) -> go.Figure:
     """A panel per subject, a line per seed; the other subjects' validation in grey behind."""
     columns = min(4, len(study.subjects))
-    rows = math.ceil(len(study.subjects) / columns)
-    figure = make_subplots(
-        rows=rows, cols=columns, shared_xaxes=True, shared_yaxes=True, horizontal_spacing=0.02,
-        vertical_spacing=0.3 / rows, subplot_titles=[_panel_title(subject, checks) for subject in study.subjects],
-    )  # fmt: skip
+    figure, rows = _panels(columns, 34, study, checks)
     validation = frame[frame["name"] == definition.validation_curve]
     for index, subject in enumerate(study.subjects):
         place = {"row": index // columns + 1, "col": index % columns + 1}
@@ -81,14 +77,26 @@ def curves_figure(frame: pd.DataFrame, study: Study, definition: ReportDefinitio
                 style = {"color": color, "width": width, "dash": "solid"}
                 _line(figure, line, f"{name}, seed {seed}", style, opacity, place)
     figure.update_yaxes(type="log", nticks=6)
+    figure.update_layout(height=74 + 210 * rows, margin={"l": 46, "r": 10, "t": 58, "b": 44}, showlegend=False)
+    narrow, narrow_rows = _panels(min(2, columns), 22, study, checks)
+    return headed(on_a_phone(figure, narrow, height=74 + 210 * narrow_rows))
+
+
+def _panels(columns: int, width: int, study: Study, checks: TrainingChecks) -> tuple[go.Figure, int]:
+    """Empty, with titles in lines of `width` characters; and in how many rows."""
+    rows = math.ceil(len(study.subjects) / columns)
+    figure = make_subplots(
+        rows=rows, cols=columns, shared_xaxes=True, shared_yaxes=True, horizontal_spacing=0.02,
+        vertical_spacing=0.3 / rows,
+        subplot_titles=[_panel_title(subject, checks, width) for subject in study.subjects],
+    )  # fmt: skip
     figure.update_xaxes(title={"text": "step", "standoff": 4}, row=rows)
-    figure.update_layout(height=60 + 210 * rows, margin={"l": 46, "r": 10, "t": 44, "b": 44}, showlegend=False)
-    return headed(figure)
+    return figure, rows
 
 
-def _panel_title(subject: Subject, checks: TrainingChecks) -> str:
+def _panel_title(subject: Subject, checks: TrainingChecks, width: int) -> str:
     mark = ", ".join(short for short, _ in checks.marks(subject.name))
-    return wrapped(subject.title, 34) + (f"<br><i><sup>{html.escape(mark)}</sup></i>" if mark else "")
+    return wrapped(subject.title, width) + (f"<br><i><sup>{html.escape(mark)}</sup></i>" if mark else "")
 
 
 def _line(

@@ -5,6 +5,8 @@
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const narrow = window.matchMedia("(max-width: 700px)");
   const config = { responsive: true, displayModeBar: false };
+  const PAPER_PX = 1030; // A4, landscape, within the margins that style.css gives it
+  let printed = false;
   const theme = () => (dark.matches ? "dark" : "light");
 
   // -- drawing
@@ -18,10 +20,13 @@
     const figure = chosen(element.dataset.figure);
     const layout = { ...structuredClone(figure.layout), template: payload[look] };
     const data = structuredClone(figure.data);
-    if (narrow.matches && element.classList.contains("fits")) {
+    if (printed) layout.width = PAPER_PX;
+    else if (narrow.matches && element.classList.contains("fits")) {
       data.forEach(shorten);
       layout.margin = { ...layout.margin, l: 56, r: 6 };
+      rearrange(layout);
     }
+    element.style.height = `${layout.height}px`;
     return Plotly.react(element, data, layout, config).then(() => {
       element.dataset.drawn = look;
       if (!element.dataset.listens) {
@@ -29,6 +34,15 @@
         element.on("plotly_click", (event) => open(event.points[0].customdata));
       }
     });
+  }
+
+  // The panels in fewer columns: see on_a_phone in drawing.py.
+  function rearrange(layout) {
+    const { height, titles, ...axes } = (layout.meta || {}).narrow || {};
+    if (!height) return;
+    layout.height = height;
+    for (const [name, axis] of Object.entries(axes)) layout[name] = { ...layout[name], ...axis };
+    titles.forEach((title, at) => Object.assign(layout.annotations[at], title));
   }
 
   function shorten(trace) {
@@ -132,8 +146,17 @@
   drawAll(theme()).catch(complain);
   dark.addEventListener("change", () => drawAll(theme()));
   narrow.addEventListener("change", () => drawAll(theme()));
-  window.addEventListener("beforeprint", () => drawAll("light"));
-  window.addEventListener("afterprint", () => drawAll(theme()));
+  // On paper: light, as wide as the sheet, and with all that is folded, which nobody can unfold there.
+  window.addEventListener("beforeprint", () => {
+    printed = true;
+    document.querySelectorAll("details:not([open])").forEach((each) => { each.open = true; each.dataset.folded = "yes"; });
+    drawAll("light");
+  });
+  window.addEventListener("afterprint", () => {
+    printed = false;
+    document.querySelectorAll("details[data-folded]").forEach((each) => { each.open = false; delete each.dataset.folded; });
+    drawAll(theme());
+  });
 })();
 
 // Tables whose rows are JSON: a few at a time; they sort, filter and are saved as CSV. See sections/candidates.py.
