@@ -98,6 +98,14 @@ def convolution(place: str, c_in: int, c_out: int) -> Node:
     return Node(place=place, kind="convolution", title="convolution", settings=settings)
 
 
+def resampling(place: str, kind: Literal["downsample", "upsample"], by: object, *, channels: str, conv: object) -> Node:
+    """A layer that halves or doubles the sides; by pixels that are shuffled, its title says so."""
+    way = knob_text(by)
+    title = f"{kind} by 2" + (f", {way.replace('_', ' ')}" if way.startswith("pixel") else "")
+    settings = {"channels": channels, "by": way, "convolution": knob_text(conv)}
+    return Node(place=place, kind=kind, title=title, settings=settings)
+
+
 def knob_text(knob: object) -> str:
     """A knob's value: `separable, kernel_size 3, expansion 2, ...`; of none, `none`."""
     plain = to_plain(knob)

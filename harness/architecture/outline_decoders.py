@@ -5,7 +5,7 @@ from fractions import Fraction
 
 from harness.architecture.autoencoder import OwnAutoencoderConfig
 from harness.architecture.decoder import DecoderConfig
-from harness.architecture.outline import Level, Node, Outline, Part, Row, convolution, ends, knob_text
+from harness.architecture.outline import Level, Node, Outline, Part, Row, convolution, ends, knob_text, resampling
 from harness.architecture.plan import DecoderBlockPlan, decoder_plan
 
 
@@ -97,10 +97,8 @@ def _decoder_middle(config: DecoderConfig) -> list[Row]:
 
 def _decoder_upsample(config: DecoderConfig, index: int) -> Node:
     stage = decoder_plan(config).up[index]
-    convolution = knob_text(config.convolution.for_resampling("up"))
-    channels = f"{stage.channels} to {stage.upsample_to}"
-    settings = {"channels": channels, "by": knob_text(config.upsample), "convolution": convolution}
-    return Node(place=f"up.{index}.upsample", kind="upsample", title="upsample by 2", settings=settings)
+    widths, conv = f"{stage.channels} to {stage.upsample_to}", config.convolution.for_resampling("up")
+    return resampling(f"up.{index}.upsample", "upsample", config.upsample, channels=widths, conv=conv)
 
 
 def _decoder_out(config: DecoderConfig) -> Row:

@@ -1,10 +1,21 @@
 """The outline of the study's UNet, from its plan."""
 
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any
 
 from harness.architecture.knobs import Attention
-from harness.architecture.outline import Level, Node, Outline, Part, Row, convolution, ends, knob_text, whole
+from harness.architecture.outline import (
+    Level,
+    Node,
+    Outline,
+    Part,
+    Row,
+    convolution,
+    ends,
+    knob_text,
+    resampling,
+    whole,
+)
 from harness.architecture.plan import BlockPlan, StagePlan, unet_plan
 from harness.architecture.unet import UNetConfig
 
@@ -15,9 +26,11 @@ def unet(config: UNetConfig) -> Outline:
     levels, skips = [], []
     for index, (down, up) in enumerate(zip(plan.down, plan.up, strict=True)):
         entry = (
-            convolution("conv_in", config.latent_channels, first) if index == 0 else _down(plan.down[index - 1], index)
+            convolution("conv_in", config.latent_channels, first)
+            if index == 0
+            else _down(config, plan.down[index - 1], index)
         )
-        leave = _out(config, first) if index == 0 else (_resampled(f"up.{index}.upsample", "upsample", up),)
+        leave = _out(config, first) if index == 0 else (_up(config, up, index),)
         level = Level(
             factor=Fraction(1, 2**index),
             channels=down.channels,
@@ -42,13 +55,14 @@ def _skip_sources(config: UNetConfig) -> list[list[str]]:
     ]
 
 
-def _down(stage: StagePlan, index: int) -> Node:
-    return _resampled(f"down.{index - 1}.downsample", "downsample", stage)
+def _down(config: UNetConfig, stage: StagePlan, index: int) -> Node:
+    place, widths = f"down.{index - 1}.downsample", str(stage.channels)
+    return resampling(place, "downsample", config.downsample, channels=widths, conv=stage.resample)
 
 
-def _resampled(place: str, kind: Literal["downsample", "upsample"], stage: StagePlan) -> Node:
-    settings = {"channels": str(stage.channels), "convolution": knob_text(stage.resample)}
-    return Node(place=place, kind=kind, title=f"{kind} by 2", settings=settings)
+def _up(config: UNetConfig, stage: StagePlan, index: int) -> Node:
+    place, widths = f"up.{index}.upsample", str(stage.channels)
+    return resampling(place, "upsample", config.upsample, channels=widths, conv=stage.resample)
 
 
 def _block(config: UNetConfig, block: BlockPlan) -> Row:

@@ -332,6 +332,8 @@ def _label(node: Node) -> str:
     """What stands in a box."""
     if node.kind == "residual":
         return "separable residual" if "separable" in node.settings.get("convolution", "") else "residual"
+    if node.kind in ("downsample", "upsample") and ", " in node.title:
+        return f"{node.title.partition(', ')[2]} by 2"  # the shape says which way
     return {"convolution": "convolution", "norm": "norm, SiLU"}.get(node.title, node.title)
 
 

@@ -97,6 +97,11 @@ def synthetic(tmp_path: Path) -> Synthetic:
     return build(tmp_path)
 
 
+@pytest.fixture(scope="session")
+def built() -> Callable[[Path], Synthetic]:
+    return build
+
+
 @pytest.fixture
 def page_cells() -> Callable[[str], list[dict[str, str]]]:
     return cells_of

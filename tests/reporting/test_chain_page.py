@@ -46,8 +46,12 @@ def record(name: str, value: float, seed: int = 0) -> TrialRecord:
 
 @pytest.fixture
 def chain(tmp_path: Path):
+    return chain_in(tmp_path)
+
+
+def chain_in(folder: Path):
     """A store, and the summary of a chain of four networks in it; `seeds` each."""
-    store = Store(tmp_path / "store")
+    store = Store(folder / "store")
 
     def made(seeds=(0,), **scores: float) -> ChainSummary:
         networks, before = [], None

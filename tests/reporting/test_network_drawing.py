@@ -77,6 +77,23 @@ def test_the_picture_is_told_in_words_too():
     assert "skip connections" in words
 
 
+def test_pixels_that_are_shuffled_are_said_in_box_words_and_hint():
+    base = architecture("laptop/thin_sdxl")
+    shuffled = with_edits(base, {"upsample": {"kind": "pixel_shuffle"}, "downsample": {"kind": "pixel_unshuffle"}})
+    plain, drawn = (network_svg(unedited(outline(each)), title="", side=8) for each in (base, shuffled))
+    assert "pixel" not in plain
+    for text in (
+        ">pixel shuffle by 2<",
+        ">pixel unshuffle by 2<",
+        "upsample by 2, pixel shuffle",
+        "by: pixel_unshuffle",
+    ):
+        assert text in drawn, text
+    edits = edited(outline(base), outline(shuffled))
+    changes = {change for edit in edits.edits.values() for change in edit.changes}
+    assert changes == {"by: nearest -> pixel_shuffle", "by: strided -> pixel_unshuffle"}
+
+
 def test_text_stays_text():
     svg = network_svg(unedited(outline(architecture("laptop/dit"))), title='<script>"&', name='"><script>')
     assert "<script>" not in svg

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import CHROMIUM, visited
 from made_sweep import DIVERGED, LEVELS, SURPASSED, made_sweep
-from test_browser import CHROMIUM, opened
 
 from harness.records.store import Store
 from harness.records.sweep_summary import SweepSummary
@@ -83,74 +83,6 @@ def test_where_no_gpu_trained_costs_are_hours_of_cores(store: Store, page_cells:
     assert {row[at][0] for row in trained} == {12.0 / 3600}
     assert f"{len(trained) * 12 / 3600:.3g} CPU-hours" in page
     assert "GPU-hours" not in page
-
-
-SCRIPT = """
-<script>
-(async () => {
-  const $ = (selector) => document.querySelector(selector), said = {};
-  const names = () => [...document.querySelectorAll("[data-rows] tbody tr")].map((row) => row.dataset.row);
-  const heads = [...document.querySelectorAll("[data-rows] thead button")];
-  const head = (text) => heads.find((button) => button.textContent.startsWith(text));
-  const field = $("[data-rows-filter]");
-  const filter = (text) => { field.value = text; field.dispatchEvent(new Event("input")); };
-  let csv = null;
-  URL.createObjectURL = (blob) => { csv = blob; return "data:,"; };
-  HTMLAnchorElement.prototype.click = () => {};
-  said.first = names();
-  $('[data-rows-step="1"]').click(); said.second = names(); said.count = $("[data-rows-count]").textContent;
-  head("Multiply-adds").focus(); document.activeElement.click(); said.up = names();
-  document.activeElement.click(); said.down = names(); said.sorted = $("[aria-sort]").getAttribute("aria-sort");
-  filter("state=failed"); said.failed = names();
-  filter("kid<0.1 wide"); said.low = names();
-  filter("no such thing"); said.none = $("[data-rows-count]").textContent;
-  filter(""); $("[data-rows-front]").click(); said.front = names();
-  $("[data-rows-csv]").click(); said.csv = await csv.text();
-  const out = document.createElement("pre");
-  out.id = "said"; out.textContent = JSON.stringify(said); document.body.append(out);
-})();
-</script></body>"""
-
-
-@pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the PATH")
-def test_in_a_browser_the_table_sorts_filters_and_is_saved_and_every_figure_is_drawn(
-    store: Store, tmp_path: Path
-) -> None:
-    sweep = made_sweep(120, store)
-    evil = replace(sweep.candidates[7], reason=NAUGHTY)
-    sweep = replace(sweep, candidates=(*sweep.candidates[:7], evil, *sweep.candidates[8:]))
-    path = store.root / "page.html"
-    path.write_text(page_of(store, sweep).replace("</body>", SCRIPT))
-    dom, complaints = opened(path, tmp_path / "profile")
-    assert complaints == []
-    assert "<img src=x" not in dom
-    drawn = re.findall(r'data-figure="(\w+)"[^>]*data-drawn="(light|dark)"', dom)
-    assert [name for name, _ in drawn] == ["front", "slices", "parallel", "progress"]
-    found = re.search(r'<pre id="said">(.*?)</pre>', dom, re.DOTALL)
-    assert found is not None
-    said = json.loads(found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
-    assert len(said["first"]) == len(said["second"]) == 50
-    assert not set(said["first"]) & set(said["second"])
-    assert said["count"].startswith("51 to 100 of 120")
-    macs = {each.name: each.values[1] for each in sweep.candidates if each.values is not None}
-    ordered = sorted(macs.values())
-    assert [macs[name] for name in said["up"]] == ordered[:50]
-    assert [macs[name] for name in said["down"]] == ordered[::-1][:50]
-    assert said["sorted"] == "descending"
-    assert set(said["failed"]) == {each.name for each in sweep.candidates if each.state == "failed"}
-    low = {each.name for each in sweep.candidates if each.values is not None and each.values[0] < 0.1}
-    assert set(said["low"]) == {
-        each.name for each in sweep.candidates if each.name in low and each.parameters["width"] == "wide"
-    }
-    assert said["none"] == "none found"
-    assert sorted(said["front"]) == sorted(sweep.front)
-    lines = said["csv"].removeprefix("\ufeff").splitlines()
-    assert len(lines) == 1 + len(sweep.front)
-    by_name = {each.name: each for each in sweep.candidates}
-    for line in lines[1:]:
-        name, _, _, kid, *_ = line.split(",")
-        assert float(kid) == by_name[name.strip('"')].values[0]  # type: ignore[index]
 
 
 # the ladder of budgets
@@ -253,15 +185,44 @@ def test_a_sweep_that_has_hardly_begun_has_a_page(store: Store, count: int) -> N
 # size
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_page_of_10_000_candidates_is_small_and_its_time_grows_in_proportion(tmp_path: Path) -> None:
-    seconds = {}
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[SweepSummary, Path, dict[int, float]]:
+    """Of 10,000 candidates, its page, and how long pages took by their number."""
+    seconds, folder = {}, tmp_path_factory.mktemp("large")
     for count in (2_500, 10_000):
-        store = Store(tmp_path / str(count))
+        store = Store(folder / str(count))
         sweep = made_sweep(count, store)
         began = time.process_time()
-        path = write_report(store, sweep, {}, None, tmp_path / "page.html")
+        path = write_report(store, sweep, {}, None, folder / "page.html")
         seconds[count] = time.process_time() - began
+    return sweep, path, seconds
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.xdist_group("large")
+def test_a_page_of_10_000_candidates_is_small_and_its_time_grows_in_proportion(large: Any) -> None:
+    _, path, seconds = large
     assert path.stat().st_size < 10_000_000
     assert seconds[10_000] / seconds[2_500] < 6.0  # in proportion it is 4; by the square it would be 16
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.timeout(600)
+@pytest.mark.xdist_group("large")
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the PATH")
+def test_a_browser_opens_10_000_candidates_and_finds_among_them(large: Any, tmp_path: Path) -> None:
+    sweep, path, _ = large
+    find = """
+      const field = document.querySelector("[data-rows-filter]");
+      found.count = document.querySelector("[data-rows-count]").textContent;
+      field.value = "state=failed"; field.dispatchEvent(new Event("input"));
+      found.failed = document.querySelector("[data-rows-count]").textContent;"""
+    found, complaints = visited({"large": (path, find)}, tmp_path, width=1280)
+    failed = sum(each.state == "failed" for each in sweep.candidates)
+    assert complaints == []
+    assert found["large"]["figures"] == dict.fromkeys(["front", "slices", "parallel", "progress"], "light")
+    assert found["large"]["width"] == [1265, 1265]
+    assert found["large"]["count"].startswith("1 to 50 of 10,000")
+    assert found["large"]["failed"] == f"1 to 50 of {failed} found of 10,000"

@@ -46,7 +46,8 @@ TEMPLATE = """
 </tr></thead><tbody>
 {% for row in rows %}
 <tr data-row="{{ row.name }}">{% for cell in row.cells %}
-{% if loop.first %}<th scope="row"><span class="title">{{ row.name }}</span>
+{% if loop.first %}<th scope="row">{% if row.href %}<a class="title" href="{{ row.href }}">{{ row.name }}</a>
+{% else %}<span class="title">{{ row.name }}</span>{% endif %}
 {% if row.rung %}<span class="name">{{ row.rung }} of the ladder</span>{% endif %}
 {% if row.on_front %}<span class="mark front">front</span>{% endif %}</th>
 {% else %}<td>{{ cell if cell is string else piece(cell) }}</td>{% endif %}
@@ -74,6 +75,7 @@ class Row:
     name: str
     rung: str
     on_front: bool
+    href: str  # its trial's page; empty where there is none
     cells: Sequence[Cell]  # the name first
 
 
@@ -140,7 +142,8 @@ class Table:
         cells.append(self._hours(candidate))
         cells += [_knob(candidate.parameters.get(name)) for name in self.knobs]
         cells.append(candidate.reason)
-        return Row(name=candidate.name, rung=candidate.rung, on_front=on_front, cells=cells)
+        href = self.frames.links.trial(candidate.key) if candidate.key else ""
+        return Row(name=candidate.name, rung=candidate.rung, on_front=on_front, href=href, cells=cells)
 
     def _objective(self, candidate: CandidateSummary, at: int) -> Text:
         """The study's own value, in the look of what its record calls it."""
@@ -178,6 +181,7 @@ class Table:
             "rows": cells,
             "front": [at for at, row in enumerate(rows) if row.on_front],
             "rungs": {at: row.rung for at, row in enumerate(rows) if row.rung},
+            "pages": {at: row.href for at, row in enumerate(rows) if row.href},
             "untrained": UNTRAINED.text,
         }
 

@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 
 from harness.records.conclusions import Conclusions, Finalist, RescoredObjective
+from harness.reporting.cells import Text, exact
 from harness.reporting.format import number, signed
 from harness.reporting.section import Content, Frames, Section
 from harness.reporting.sections.sweep_summary import mean_of
 
 TEMPLATE = """
+{% from "macros.html.j2" import piece %}
 <p>The best of many noisy scores is good partly by luck. So the best were trained again with fresh seeds and scored
 with
 fresh samples, which chose nobody; the search's own value stands beside. Best first, by the mean of
@@ -27,10 +29,12 @@ fresh samples, which chose nobody; the search's own value stands beside. Best fi
 <th scope="col">On the front</th></tr></thead><tbody>
 {% for row in rows %}
 <tr data-row="{{ row.name }}"><th scope="row"><span class="title">{{ row.name }}</span>
-<span class="name">{{ row.knobs }}</span></th>
+<span class="name">{{ row.knobs }}</span>
+{% for seed, href in row.pages %}<a href="{{ href }}">seed {{ seed }}</a>{{ ", " if not loop.last }}{% endfor %}</th>
 {% for cell in row.cells %}
 <td{% if cell.data is not none %} data-subject="{{ row.name }}" data-rescored="{{ cell.data }}"{% endif %}>
-{{- cell.text }}{% if cell.small %}<span class="spread">{{ cell.small }}</span>{% endif %}</td>
+{{- cell.text if cell.text is string else piece(cell.text) }}
+{%- if cell.small %}<span class="spread">{{ cell.small }}</span>{% endif %}</td>
 {% endfor %}
 <td>{{ "yes" if row.on_front else "no" }}</td></tr>
 {% endfor %}
@@ -54,6 +58,7 @@ def content(frames: Frames) -> Content | None:
         {
             "name": finalist.name,
             "knobs": knobs_text(finalist.parameters),
+            "pages": _pages(finalist, frames),
             "cells": _cells(finalist, conclusions, frames),
             "on_front": finalist.on_front,
         }
@@ -70,8 +75,22 @@ def _cells(finalist: Finalist, conclusions: Conclusions, frames: Frames) -> list
         if name in conclusions.varying:
             cells += _varying(objective)
         else:
-            cells.append(_cell(frames.text(name, objective.mean)))
+            cells.append(_cell(_recorded(finalist.name, name, objective.mean, frames)))
     return cells
+
+
+def _recorded(finalist: str, quantity: str, value: float, frames: Frames) -> Text:
+    """What no seed changes, in the look of what the candidate's record calls it."""
+    known = frames.estimates.get((finalist, quantity))
+    kind = "recorded" if known is None or known.value is None else known.kind
+    data = {"subject": finalist, "objective": quantity, "value": exact(value)}
+    return Text(kind=kind, text=frames.text(quantity, value), data=data)
+
+
+def _pages(finalist: Finalist, frames: Frames) -> list[tuple[int, str]]:
+    """(fresh seed, its trial's page), of those that are there."""
+    pages = ((seed, frames.links.trial(key)) for seed, key in finalist.trials.items())
+    return [(seed, href) for seed, href in pages if href]
 
 
 def _varying(objective: RescoredObjective) -> list[dict[str, object]]:
@@ -84,7 +103,7 @@ def _varying(objective: RescoredObjective) -> list[dict[str, object]]:
     ]
 
 
-def _cell(text: str, *, small: str = "", data: str | None = None) -> dict[str, object]:
+def _cell(text: Text | str, *, small: str = "", data: str | None = None) -> dict[str, object]:
     return {"text": text, "small": small, "data": data}
 
 

@@ -164,7 +164,7 @@
   for (const table of document.querySelectorAll("table[data-rows]")) manyRows(table);
 
   function manyRows(table) {
-    const { columns, rows, front, rungs, untrained } = JSON.parse(document.getElementById(table.dataset.rows).textContent);
+    const { columns, rows, front, rungs, pages, untrained } = JSON.parse(document.getElementById(table.dataset.rows).textContent);
     const tools = table.closest("section").querySelector("[data-rows-tools]");
     const tool = (name) => tools.querySelector(`[data-rows-${name}]`);
     const shown = Number(table.dataset.shown);
@@ -227,7 +227,8 @@
       made.dataset.row = text(rows[row][0]);
       const head = document.createElement("th");
       head.scope = "row";
-      head.append(element("span", made.dataset.row, "title"));
+      head.append(element(pages[row] ? "a" : "span", made.dataset.row, "title"));
+      if (pages[row]) head.firstChild.href = pages[row];
       if (rungs[row]) head.append(element("span", `${rungs[row]} of the ladder`, "name"));
       if (onFront.has(row)) head.append(" ", element("span", "front", "mark front"));
       made.append(head);
