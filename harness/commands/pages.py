@@ -213,6 +213,20 @@ def _costs(
     )  # fmt: skip
 
 
+def network_cost(record: TrialRecord) -> PlacedCost | None:
+    """Of the network itself, at the latent that its counts are of, predicted as its record's latency is; None where
+    another version made it, or it has no counts."""
+    from harness.latency.predicted import PredictedLatency
+    from harness.trials.placed import placed_cost
+
+    config, latent = _architecture(record)[0], _condition(record, "macs", "latent")
+    if config is None or latent is None:
+        return None
+    asked = {name: _condition(record, "latency_predicted", name) for name in ("chip", "compute_unit", "weight_bits")}
+    backend = PredictedLatency(**{name: value for name, value in asked.items() if value is not None})
+    return placed_cost(config, int(latent), backend)
+
+
 def _condition(record: TrialRecord, quantity: str, name: str) -> Any:
     return dict(getattr(record.quantities.get(quantity), "conditions", {})).get(name)
 

@@ -19,7 +19,9 @@ from harness.records.plain import from_plain
 if TYPE_CHECKING:
     from harness.architecture.config import ArchitectureConfig
     from harness.chain.stages import Chain
+    from harness.records.placed_cost import PlacedCost
     from harness.records.quantity import Quantity
+    from harness.records.store import Store
     from harness.records.sweep_summary import SweepSummary
     from harness.reporting.published import Published
 
@@ -186,7 +188,7 @@ def report(
     name_of = protocol_name_of(source.protocol)
     return write_report(
         store, source, definition, published, path, name_of, others_cost(definition),
-        scripts=out if linked else None, latex=latex,
+        placed=operators_cost(store, source, definition), scripts=out if linked else None, latex=latex,
     )  # fmt: skip
 
 
@@ -251,6 +253,20 @@ def others_cost(definition: Mapping[str, Any]) -> dict[str, Mapping[str, Quantit
     from harness.trials.costs import counted  # loads torch
 
     return {name: counted(config, config.native_latent or FULL_LATENT) for name, config in others.items()}
+
+
+def operators_cost(
+    store: Store, source: Manifest | SweepSummary, definition: Mapping[str, Any]
+) -> dict[str, PlacedCost]:
+    """Rung -> what its network costs operator by operator, where the page shows it and a record says what it is; the
+    prediction is for the chip of the record's own, or the default one."""
+    if not isinstance(source, Manifest) or "operators" not in definition.get("sections", ()):
+        return {}
+    from harness.commands.pages import network_cost  # loads torch
+
+    records = {rung.name: store.trial(source.key(rung, source.seeds[0])) for rung in source.rungs}
+    costs = {name: network_cost(record) for name, record in records.items() if record is not None}
+    return {name: cost for name, cost in costs.items() if cost is not None}
 
 
 def others_architectures(definition: Mapping[str, Any]) -> dict[str, ArchitectureConfig]:

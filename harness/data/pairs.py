@@ -22,8 +22,9 @@ from torch import Tensor
 
 from harness.data.images import ImageData, Images, stack
 from harness.data.rows import Latents, Rows
-from harness.models.autoencoder import Autoencoder, Description, Scale, load_codec
+from harness.models.autoencoder import Autoencoder, load_codec
 from harness.models.autoencoder_config import AutoencoderConfig
+from harness.models.codec import Description, Scale
 from harness.models.pixels import to_model_range
 from harness.records.errors import UserError
 from harness.records.plain import fingerprint

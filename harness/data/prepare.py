@@ -43,8 +43,6 @@ from harness.data.prepared import (
 )
 from harness.models.autoencoder import (
     Autoencoder,
-    Description,
-    Scale,
     check_standard_deviation,
     describe,
     load_codec,
@@ -53,6 +51,7 @@ from harness.models.autoencoder import (
     raw_latents,
 )
 from harness.models.autoencoder_config import AutoencoderConfig
+from harness.models.codec import Description, Scale
 from harness.processes.locks import FileLock, holder
 from harness.records.errors import UserError
 from harness.records.eta import with_eta

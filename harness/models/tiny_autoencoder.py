@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from harness.models.codec import Codec, Description, files_hash
 from harness.records.errors import UserError, first_line
 
 WIDTH, GROUPS, BOUND = 64, 4, 3.0
@@ -62,6 +63,19 @@ def decoder(latent_channels: int, *, pooled: bool) -> nn.Sequential:
         layers += [Block(pooled=pooled and is_lowest) for _ in range(3)]
         layers += [nn.Upsample(scale_factor=2), nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False)]
     return nn.Sequential(*layers, Block(), _conv(WIDTH, 3))
+
+
+def described(encoder_file: Path, decoder_file: Path) -> Description:
+    return Description(
+        kind="tiny", weights=files_hash([encoder_file, decoder_file]), channels=latent_channels(encoder_file),
+        downsampling=DOWNSAMPLING, input_range=(0.0, 1.0), scale=None,
+    )  # fmt: skip
+
+
+def load(encoder_file: Path, decoder_file: Path, device: torch.device) -> Codec:
+    encoder, decoder = load_pair(encoder_file, decoder_file)
+    encoder.to(device)
+    return Codec(lambda images: (encoder(images), None), decoder.to(device), decoder, encoder)
 
 
 def load_pair(encoder_file: Path, decoder_file: Path) -> tuple[nn.Sequential, nn.Sequential]:

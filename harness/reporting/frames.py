@@ -201,12 +201,12 @@ def estimates(
     groups: dict[tuple[str, str], list[Reading]] = {}
     for row in readings:
         groups.setdefault((row.subject, row.quantity), []).append(row)
-    alone = {key: _estimate(rows) for key, rows in groups.items()}
+    alone, against = {key: _estimate(rows) for key, rows in groups.items()}, study.against
     return {
         (name, quantity): _with_change(
             each, other, alone.get((other, quantity)), comparable=(name, quantity) not in apart
         )
-        if (other := study.against[name]) is not None
+        if (other := against[name]) is not None
         else each
         for (name, quantity), each in alone.items()
     }

@@ -13,6 +13,7 @@ from harness.records.chain_summary import ChainSummary
 from harness.records.errors import UserError, unknown_name
 from harness.records.judging import GENERATED_PICTURES, Judging
 from harness.records.manifest import Manifest, Promotion
+from harness.records.placed_cost import PlacedCost
 from harness.records.plain import from_plain
 from harness.records.quantity import Quantity
 from harness.records.store import Store, write_atomic
@@ -40,6 +41,7 @@ from harness.reporting.sections import SECTIONS
 from harness.reporting.subjects import PageKind, Study, study_of
 
 NOTHING: Mapping[str, Mapping[str, Quantity]] = {}
+UNPLACED: Mapping[str, PlacedCost] = {}
 SCORE = "score"
 """The subject of a Measurement that scores a network's or a pipeline's samples, or pictures at hand."""
 UNPUBLISHED = Published(title="", source="", conditions="", columns={}, rows={})
@@ -54,6 +56,7 @@ def write_report(
     protocol_name: str = "",
     counted: Mapping[str, Mapping[str, Quantity]] = NOTHING,
     *,
+    placed: Mapping[str, PlacedCost] = UNPLACED,
     scripts: Path | None = None,
     latex: bool = False,
 ) -> Path:
@@ -65,6 +68,7 @@ def write_report(
     published:  the numbers to stand beside ours: the content of reports/published/NAME.yaml; None without any
     protocol_name: what the study's protocol is called; a page cannot know, as names are the trials'
     counted:    what others' weights cost, by their name in the definition; a page cannot count
+    placed:     what each subject's network costs operator by operator, for the section of that name; likewise
     scripts:    the folder that has plotly's script for several pages, which link to it; None: the page has it in
                 itself, and is whole wherever it is sent
     latex:      of an ablation: its main table too, beside the page, as LaTeX
@@ -77,7 +81,7 @@ def write_report(
         default = read_definition({}, "sweep", study.judging)
         frames = replace(frames, search=frames_of(store, searched, default, UNPUBLISHED))
     path = Path(path)
-    frames = replace(frames, links=links_from(path, store.root.parent))
+    frames = replace(frames, links=links_from(path, store.root.parent), placed=placed)
     script = script_address(scripts, path)
     write_atomic(path, render(frames, [SECTIONS[name] for name in frames.definition.sections], script).encode())
     if latex:

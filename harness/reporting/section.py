@@ -11,6 +11,7 @@ from typing import Any, Literal
 import plotly.graph_objects as go
 
 from harness.records.manifest import Promotion
+from harness.records.placed_cost import PlacedCost
 from harness.records.quantities import TWIN, title_of
 from harness.records.quantity import Quantity
 from harness.records.record import Measurement, TrialRecord
@@ -62,6 +63,9 @@ class Frames:
     search: "Frames | None" = None  # of a chain, those of its search
     unreadable: Mapping[str, str] = field(default_factory=dict)  # of a sweep, subject -> why its record cannot be read
     links: Links = field(default_factory=Links)  # to other pages of the same output folder, where they are
+    placed: Mapping[str, PlacedCost] = field(
+        default_factory=dict
+    )  # subject -> its costs by operator, if a section asks
     networks: Mapping[str, ShownNetwork] = field(default_factory=dict)  # of a trial or comparison: subject -> network
 
     @property

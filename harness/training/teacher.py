@@ -32,7 +32,7 @@ class Student:
     shape: tuple[int, int, int]
     """(C, h, w) of what it is trained on."""
     autoencoder: Mapping[str, Any] | None
-    """What made its latents, as `harness.models.autoencoder.Description.identity` says it; None: it sees pixels."""
+    """What made its latents, as `harness.models.codec.Description.identity` says it; None: it sees pixels."""
     class_names: Sequence[str] | None
     """Of its data, by their numbers; None where the data is not here, as in a dry run for another machine."""
     text: TextConfig

@@ -24,8 +24,9 @@ from harness.architecture.decoder import DecoderConfig
 from harness.data.config import PreparedConfig
 from harness.measure.cost import count
 from harness.measure.kept import kept_by
-from harness.models.autoencoder import Codec, load_codec
+from harness.models.autoencoder import load_codec
 from harness.models.autoencoder_config import AutoencoderConfig
+from harness.models.codec import Codec
 from harness.models.patch_discriminator import PatchDiscriminator
 from harness.models.perceptual import PerceptualDistance
 from harness.models.perceptual_config import Lpips

@@ -133,3 +133,19 @@ def test_two_architectures_stand_side_by_side(store, capsys):
     assert Path("runs/pages/laptop-thin_sdxl_and_laptop-dit.html").is_file()
     assert "harness compare laptop/thin_sdxl laptop/dit --html" in text
     assert 'id="curves"' not in text
+
+
+def test_a_ladders_time_by_operator_adds_up_to_what_its_records_predict(store, capsys):
+    one = record(quantities=record().quantities | {"latency_predicted": placed_cost(EDITED, 8).latency})
+    ablation(store, one)
+    store.put(one)
+    Path("reports").mkdir()
+    Path("reports/mine.yaml").write_text("sections: [operators]\n")
+    text = page(capsys, "report", "mine")
+    assert value(text, subject=one.name, operator="all") == pytest.approx(one.quantities["latency_predicted"].value)
+    spans = re.findall(rf'data-subject="{one.name}" data-operator="(.+?)" data-value="(.+?)"', text)
+    *parts, (last, whole) = spans
+    assert last == "all"
+    assert sum(float(ms) for _, ms in parts) == pytest.approx(float(whole))
+    name, share = next(iter(placed_cost(EDITED, 8).operators.items()))
+    assert float(dict(spans)[name]) == share.ms

@@ -16,7 +16,8 @@ from harness.data.dataset import load_dataset
 from harness.data.pairs import Pairs, pairs_of
 from harness.measure.reconstruction import tiled_psnr
 from harness.measure.reconstruction_controls import LinearDecoder, NearestPicture
-from harness.models.autoencoder import Description, check_matching, describe, load_matching
+from harness.models.autoencoder import check_matching, describe, load_matching
+from harness.models.codec import Description
 from harness.models.pixels import to_uint8
 from harness.models.tiling import decode_in_tiles
 from harness.models.weights import Training, read_head

@@ -33,7 +33,8 @@ from harness.measure.quality_controls import Part, control_parts, images_at_once
 from harness.measure.quality_features import extract
 from harness.measure.quality_reference import WHOLE, Reference, load_reference
 from harness.measure.quality_reference_files import quality_identity
-from harness.models.autoencoder import Description, check_matching, describe, load_matching
+from harness.models.autoencoder import check_matching, describe, load_matching
+from harness.models.codec import Description
 from harness.models.feature_extractor import check_extractor
 from harness.models.taps import taps_of
 from harness.models.weights import Training, tensors_sha256
