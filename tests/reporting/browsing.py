@@ -17,7 +17,7 @@ FLAGS = (
     "--v=0", "--virtual-time-budget=15000",
 )  # fmt: skip
 NO_GPU = ("fallback to software WebGL", "GL Driver Message")
-"""What the console says of a machine without a GPU where a picture has thousands of points; of the page it says nothing."""
+"""What the console says of a machine without a GPU where a picture has thousands of points; it is not of the page."""
 DARK = "--blink-settings=preferredColorScheme=0"
 PROBE = """
 <script>
