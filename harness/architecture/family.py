@@ -44,12 +44,17 @@ class ArchitectureConfig:
 
     @property
     def downsampling(self) -> int:
-        """A latent's height and width must be divisible by it."""
+        """By how much its coarsest feature map is smaller than a latent, along each side."""
         return 1
+
+    @property
+    def latent_multiple(self) -> int:
+        """A latent's height and width are multiples of it."""
+        return self.downsampling
 
     def why_not_latent(self, size: int) -> str:
         """Why it takes no latent of that height and width; "" if it does."""
-        return f"height and width must be multiples of {self.downsampling}" if size % self.downsampling else ""
+        return f"height and width must be multiples of {self.latent_multiple}" if size % self.latent_multiple else ""
 
     @property
     def native_latent(self) -> int | None:

@@ -5,10 +5,12 @@ Every knob's docstring says what its builder is called with; every kind's says w
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from math import lcm
 from typing import ClassVar, Literal
 
 from harness.architecture.kinds import kind_of
 from harness.architecture.sizes import SIZE
+from harness.records.plain import IDENTITY_UNLESS_DEFAULT
 
 
 class Convolution:
@@ -167,12 +169,56 @@ class MultiQuery(Attention):
         return 1
 
 
-class FeedForward:
-    """A transformer layer's feed-forward part. Builder: (spec, width) -> module."""
+class AttentionSpan:
+    """Which tokens of its map a query attends to in self-attention, where it is not all of them. Builder: (spec,
+    Attention, AttentionPlace) -> module, called with the map's size."""
 
     __slots__ = ()
     forms: ClassVar[dict[str, type]] = {}
-    ratio: float
+
+    @property
+    def multiple(self) -> int:
+        """A map's height and width are multiples of it."""
+        return 1
+
+    def why_not(self) -> str:
+        """Why its settings do not go together; "" if they do."""
+        return ""
+
+
+@kind_of(AttentionSpan, built_by="harness.models.sparse_attention:sparse_attention")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdaptiveSparse(AttentionSpan):
+    """All of them compressed, and those of nearby blocks as they are, interpolated head by head: ASSA (Hu et al. 2026,
+    SnapGen++, arXiv 2601.08303, 3.1 C). Defaults are those of its supplement D, for 64 x 64 tokens."""
+
+    compression: int = 2
+    """Sides of the square of tokens that become one key and one value, by a convolution with that stride."""
+    blocks: int = field(default=16, metadata=SIZE)
+    """Bands of whole rows that the map is cut into."""
+    radius: int = 1
+    """A query attends to its own block and to so many before and behind it; at the map's edge there are fewer."""
+    kind: Literal["assa"] = "assa"
+
+    @property
+    def multiple(self) -> int:
+        return lcm(self.compression, self.blocks)
+
+    def why_not(self) -> str:
+        whole = self.blocks <= self.radius + 1
+        return f"blocks is {self.blocks} and radius {self.radius}, so that some block sees the whole map" * whole
+
+
+class FeedForward:
+    """A transformer layer's feed-forward part. Builder: (spec, width) -> module; the ratio is a number there."""
+
+    __slots__ = ()
+    forms: ClassVar[dict[str, type]] = {}
+    ratio: float | tuple[float, ...]
+
+    def ratio_at(self, stage: int) -> float:
+        """At that stage; the middle comes behind the last one."""
+        return self.ratio[stage] if isinstance(self.ratio, tuple) else self.ratio
 
 
 @kind_of(FeedForward, built_by="harness.models.feed_forward:geglu")
@@ -180,8 +226,9 @@ class FeedForward:
 class GEGLU(FeedForward):
     """Linear, gated by a GELU of another linear (Shazeer 2020, arXiv 2002.05202)."""
 
-    ratio: float = 4.0
-    """Hidden width as a multiple of the layer's; the gate comes on top, as wide again."""
+    ratio: float | tuple[float, ...] = 4.0
+    """Hidden width as a multiple of the layer's; the gate comes on top, as wide again. A list has a number for each
+    stage, from the highest resolution to the lowest, and one for the middle (SnapGen++ has 4 outside, 3 inside)."""
     kind: Literal["geglu"] = "geglu"
 
 
@@ -190,7 +237,7 @@ class GEGLU(FeedForward):
 class SwiGLU(FeedForward):
     """Linear, gated by a SiLU of another linear (Shazeer 2020, arXiv 2002.05202)."""
 
-    ratio: float = 4.0
+    ratio: float | tuple[float, ...] = 4.0
     kind: Literal["swiglu"] = "swiglu"
 
 
@@ -199,7 +246,7 @@ class SwiGLU(FeedForward):
 class GELU(FeedForward):
     """Linear, GELU, linear; no gate."""
 
-    ratio: float = 4.0
+    ratio: float | tuple[float, ...] = 4.0
     kind: Literal["gelu"] = "gelu"
 
 
@@ -315,11 +362,13 @@ class ResidualTransformerConfig(Block):
     """Layers of the transformer."""
     self_attention: bool = True
     """Whether its layers have self-attention; cross-attention and feed-forward they always have."""
+    span: AttentionSpan | None = field(default=None, metadata=IDENTITY_UNLESS_DEFAULT)
+    """Of its self-attention, if it has some; null: a query attends to all tokens."""
     kind: Literal["residual_transformer"] = "residual_transformer"
 
     @property
     def attention(self) -> "TransformerBlockConfig | None":
-        return TransformerBlockConfig(depth=self.depth, self_attention=self.self_attention)
+        return TransformerBlockConfig(depth=self.depth, self_attention=self.self_attention, span=self.span)
 
     def transformers(self) -> Iterator["TransformerBlockConfig | ResidualTransformerConfig"]:
         return iter((self,))
@@ -332,6 +381,7 @@ class TransformerBlockConfig(Block):
 
     depth: int = field(default=1, metadata=SIZE)
     self_attention: bool = False
+    span: AttentionSpan | None = field(default=None, metadata=IDENTITY_UNLESS_DEFAULT)
     projections: bool = True
     """A norm and a linear before the layers, a linear behind them and a shortcut around all, as SDXL has them. Without
     them there are the layers alone, after a 1 x 1 convolution where the block changes the channels."""

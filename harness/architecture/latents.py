@@ -26,9 +26,10 @@ def deployment_latent(chosen: int | None, config: ArchitectureConfig, trained: i
     latent = chosen or trained or config.native_latent or FULL_LATENT
     if chosen is not None and not 1 <= chosen <= LARGEST_LATENT:
         raise UserError(f"--latent is 1 to {LARGEST_LATENT}, not {chosen}")
-    if latent % config.downsampling:
+    if latent % config.latent_multiple:
         raise UserError(
-            f"a latent of this architecture is a multiple of {config.downsampling}, not {latent}; choose with --latent"
+            f"a latent of this architecture is a multiple of {config.latent_multiple}, not {latent}; choose with "
+            "--latent"
         )
     return latent
 

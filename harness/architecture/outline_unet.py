@@ -69,7 +69,7 @@ def _block(config: UNetConfig, block: BlockPlan) -> Row:
     """The block, and the transformer behind it."""
     inside = next(block.kind.transformers(), None)
     if not block.kind.residual:
-        return (_transformer(config, block.place, inside, block.c_out, _widths(block)),)
+        return (_transformer(config, block, block.place, inside, _widths(block)),)
     residual = Node(
         place=block.place,
         kind="residual",
@@ -82,7 +82,7 @@ def _block(config: UNetConfig, block: BlockPlan) -> Row:
     )
     behind = block.transformer
     return (residual,) if behind is None else (
-        residual, _transformer(config, block.transformer_place, behind, block.c_out, str(block.c_out))
+        residual, _transformer(config, block, block.transformer_place, behind, str(block.c_out))
     )  # fmt: skip
 
 
@@ -91,17 +91,19 @@ def _widths(block: BlockPlan) -> str:
     return f"{before} to {block.c_out}"
 
 
-def _transformer(config: UNetConfig, place: str, spec: Any, width: int, widths: str) -> Node:
+def _transformer(config: UNetConfig, block: BlockPlan, place: str, spec: Any, widths: str) -> Node:
+    width, feed_forward = block.c_out, config.at(block.stage).feed_forward
+    hidden = whole(width * feed_forward.ratio_at(block.stage))
     common = {"norm": knob_text(config.token_norm)}
     parts = [
         Part(kind="cross_attention", settings=common | _attention(config, config.cross_attention, width)
              | {"attends to": f"the prompt, {config.context_length} tokens of {config.context_width}"}),
-        Part(kind="feed_forward", settings=common | {"kind": knob_text(config.feed_forward),
-                                                     "hidden width": whole(width * config.feed_forward.ratio)}),
+        Part(kind="feed_forward", settings=common | {"kind": knob_text(feed_forward), "hidden width": hidden}),
     ]  # fmt: skip
     if spec.self_attention:
         position = {"position": knob_text(config.position)}
-        own = common | _attention(config, config.self_attention, width) | position
+        span = {} if spec.span is None else {"span": knob_text(spec.span)}
+        own = common | _attention(config, config.self_attention, width) | span | position
         parts.insert(0, Part(kind="self_attention", settings=own))
     settings = {"channels": widths, "layers": str(spec.depth)}
     if not getattr(spec, "projections", True):

@@ -26,6 +26,8 @@ class BlockPlan:
 
     place: str
     """`down.1.block.0`: where the module stands, and its parameters' names begin so."""
+    stage: int
+    """The middle's is the number of stages."""
     kind: Block
     channels_before: int
     """Of the feature map that comes from the block, or the resampling layer, before it."""
@@ -81,7 +83,7 @@ def unet_plan(config: "UNetConfig") -> UNetPlan:
         down.append(_down(config, index, stage, channels))
         skips.append([channels] + [stage.channels] * stage.down_blocks)
         channels = stage.channels
-    middle = _middle(config.middle, channels)
+    middle = _middle(config, channels)
     up = []
     for index in reversed(range(len(config.stages))):
         up.append(_up(config, index, config.stages[index], channels, skips[index]))
@@ -94,20 +96,23 @@ def _down(config: "UNetConfig", index: int, stage: "Stage", channels: int) -> St
     blocks = []
     for j in range(stage.down_blocks):
         place = f"down.{index}.block.{j}"
-        blocks.append(BlockPlan(place=place, kind=stage.block, channels_before=channels, c_out=stage.channels))
+        blocks.append(
+            BlockPlan(place=place, stage=index, kind=stage.block, channels_before=channels, c_out=stage.channels)
+        )
         channels = stage.channels
     is_lowest = index == len(config.stages) - 1
     resample = None if is_lowest else config.convolution.for_resampling("down")
     return StagePlan(blocks=tuple(blocks), channels=stage.channels, resample=resample)
 
 
-def _middle(kind: Block | None, channels: int) -> tuple[BlockPlan, ...]:
+def _middle(config: "UNetConfig", channels: int) -> tuple[BlockPlan, ...]:
     """One block at the lowest resolution; if a transformer follows it, a residual block behind that."""
+    kind, behind = config.middle, len(config.stages)
     if kind is None:
         return ()
     kinds = [kind] if kind.attention is None else [kind, ResidualBlockConfig()]
     return tuple(
-        BlockPlan(place=f"middle.block.{j}", kind=each, channels_before=channels, c_out=channels)
+        BlockPlan(place=f"middle.block.{j}", stage=behind, kind=each, channels_before=channels, c_out=channels)
         for j, each in enumerate(kinds)
     )
 
@@ -118,6 +123,7 @@ def _up(config: "UNetConfig", index: int, stage: "Stage", channels: int, skips: 
     for j in range(stage.up_blocks):
         block = BlockPlan(
             place=f"up.{index}.block.{j}",
+            stage=index,
             kind=stage.block,
             channels_before=channels,
             skip_channels=skips[-1 - j] if j < len(skips) else 0,

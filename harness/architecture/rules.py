@@ -73,19 +73,19 @@ def _odd_time_features(config: "UNetConfig") -> Iterator[str]:
 
 
 def _heads_do_not_fit(config: "UNetConfig") -> Iterator[str]:
-    for path, channels, _ in config.transformers():
-        if channels % config.head_dim:
-            yield f"{path} has {channels} channels, head_dim is {config.head_dim}"
+    for place in config.transformers():
+        if place.channels % config.head_dim:
+            yield f"{place.path} has {place.channels} channels, head_dim is {config.head_dim}"
 
 
 def _groups_do_not_fit(config: "UNetConfig") -> Iterator[str]:
-    for path, channels, transformer in config.transformers():
-        heads = channels // config.head_dim
+    for place in config.transformers():
+        heads = place.channels // config.head_dim
         for knob in ("self_attention", "cross_attention"):
-            used = knob == "cross_attention" or transformer.self_attention
+            used = knob == "cross_attention" or place.transformer.self_attention
             groups = getattr(config, knob).groups_of(heads)
             if used and heads % groups:
-                yield f"{path} has {heads} heads, {knob}.groups is {groups}"
+                yield f"{place.path} has {heads} heads, {knob}.groups is {groups}"
 
 
 def _one_group(config: "UNetConfig") -> Iterator[str]:
@@ -99,11 +99,24 @@ def _rope_does_not_fit(config: "UNetConfig") -> Iterator[str]:
         yield f"head_dim is {config.head_dim}"
 
 
+def _span_does_not_fit(config: "UNetConfig") -> Iterator[str]:
+    for place in config.transformers():
+        if place.transformer.span is not None and (why := place.transformer.span.why_not()):
+            yield f"of {place.path}.span, {why}"
+
+
+def _ratios_do_not_fit(config: "UNetConfig") -> Iterator[str]:
+    ratio, places = config.feed_forward.ratio, len(config.stages) + (config.middle is not None)
+    if isinstance(ratio, tuple) and len(ratio) != places:
+        middle = "and a middle" if config.middle is not None else "and no middle"
+        yield f"there are {len(config.stages)} stages {middle}, and feed_forward.ratio has {len(ratio)}"
+
+
 def _feed_forward_not_whole(config: "UNetConfig") -> Iterator[str]:
-    for path, channels, _ in config.transformers():
-        hidden = channels * config.feed_forward.ratio
-        if hidden != int(hidden):
-            yield f"{path} has {channels} channels, feed_forward.ratio is {config.feed_forward.ratio}"
+    for place in config.transformers():
+        ratio = config.feed_forward.ratio_at(place.stage)
+        if not float(place.channels * ratio).is_integer():
+            yield f"{place.path} has {place.channels} channels, feed_forward.ratio is {ratio}"
 
 
 def _hidden_not_whole(config: "UNetConfig") -> Iterator[str]:
@@ -153,6 +166,14 @@ RULES = (
     Rule("query heads divide evenly into groups", _groups_do_not_fit),
     Rule("one group is multi-query attention, so write mqa", _one_group),
     Rule("2-D RoPE turns pairs of channels by row and by column, so 4 divides the head dimension", _rope_does_not_fit),
+    Rule(
+        "a block of sparse self-attention sees a part of the map only, so blocks is above radius + 1",
+        _span_does_not_fit,
+    ),
+    Rule(
+        "a list of feed-forward ratios has one for each stage, and one for the middle if there is one",
+        _ratios_do_not_fit,
+    ),
     Rule("a feed-forward's hidden width is whole", _feed_forward_not_whole),
     Rule("the width inside a residual block is whole", _hidden_not_whole),
     Rule("a group norm's groups divide every feature map's channels", _norm_groups_do_not_fit),

@@ -1,13 +1,15 @@
 """The study's UNet: every design choice of it, frozen and hashable, checked when it is made."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import lcm
 
 from harness.architecture import rules
 from harness.architecture.family import ArchitectureConfig, Denoiser, identity_without
 from harness.architecture.kinds import kind_of
 from harness.architecture.knobs import (
     Attention,
+    AttentionSpan,
     Block,
     Convolution,
     Downsampling,
@@ -23,7 +25,7 @@ from harness.architecture.knobs import (
 )
 from harness.architecture.plan import unet_plan
 from harness.architecture.sizes import SIZE
-from harness.records.plain import IDENTITY_UNLESS_DEFAULT, Plain
+from harness.records.plain import IDENTITY_UNLESS_DEFAULT, Plain, identity
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +40,18 @@ class Stage:
     """The up blocks take the down side's feature maps as skips, newest first. There are `down_blocks + 1` of them
     (the stage's input too): with fewer up blocks the oldest are left out, with more the last blocks take none."""
     block: Block
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransformerPlace:
+    """One stage's transformers, or the middle's."""
+
+    path: str
+    """`stages.1.block`."""
+    stage: int
+    """The middle's is the number of stages."""
+    channels: int
+    transformer: TransformerBlockConfig | ResidualTransformerConfig
 
 
 @kind_of(ArchitectureConfig, built_by="harness.models.unet:UNet")
@@ -82,20 +96,68 @@ class UNetConfig(Denoiser):
         rules.check(self)
 
     def canonical(self) -> Plain:
-        """Where nothing attends to itself, how it would have says nothing about the network."""
-        attends = any(transformer.self_attention for _, _, transformer in self.transformers())
+        """Where nothing attends to itself, how it would have says nothing about the network; nor does the ratio of a
+        place without a transformer, or a list of ratios that are all the same."""
+        attends = any(place.transformer.self_attention for place in self.transformers())
         widths = ((block.c_in, block.c_out) for block in unet_plan(self).blocks() if block.kind.residual)
         convolution = identity_without(self.convolution, self.convolution.idle(widths))
-        return identity_without(self, () if attends else ("self_attention", "position")) | {"convolution": convolution}
+        blocks = [identity(stage) | {"block": _block_identity(stage.block)} for stage in self.stages]  # type: ignore[operator]
+        return identity_without(self, () if attends else ("self_attention", "position")) | {
+            "convolution": convolution,
+            "stages": blocks,
+            "middle": _block_identity(self.middle),
+            "feed_forward": identity_without(self.feed_forward, ()) | {"ratio": self._ratio_identity()},
+        }
+
+    def _ratio_identity(self) -> Plain:
+        ratio, used = self.feed_forward.ratio, {place.stage for place in self.transformers()}
+        if not isinstance(ratio, tuple):
+            return ratio
+        kept = [number if stage in used else None for stage, number in enumerate(ratio)]
+        different = {number for number in kept if number is not None}
+        return different.pop() if len(different) == 1 else list(kept)
 
     @property
     def downsampling(self) -> int:
         return 1 << (len(self.stages) - 1)
 
-    def transformers(self) -> Iterator[tuple[str, int, TransformerBlockConfig | ResidualTransformerConfig]]:
-        """Path, channels and settings of every place that has transformers."""
+    @property
+    def latent_multiple(self) -> int:
+        """Every stage's map is halved from the one above, and is one that its self-attention's span takes."""
+        lowest = len(self.stages) - 1
+        return lcm(self.downsampling, *((1 << min(stage, lowest)) * span.multiple for stage, span in self._spans()))
+
+    def _spans(self) -> Iterator[tuple[int, AttentionSpan]]:
+        """Of self-attention that does not see all tokens: its stage, and what it sees."""
+        for place in self.transformers():
+            if place.transformer.self_attention and place.transformer.span is not None:
+                yield place.stage, place.transformer.span
+
+    def at(self, stage: int) -> "UNetConfig":
+        """As its blocks at that stage see it: with the feed-forward ratio that they have. The middle comes behind the
+        last stage."""
+        ratio = self.feed_forward.ratio_at(stage)
+        return (
+            self
+            if ratio == self.feed_forward.ratio
+            else replace(
+                self,
+                feed_forward=replace(self.feed_forward, ratio=ratio),  # type: ignore[type-var]
+            )
+        )
+
+    def transformers(self) -> Iterator[TransformerPlace]:
+        """Every place that has transformers."""
         for index, stage in enumerate(self.stages):
             for transformer in stage.block.transformers():
-                yield f"stages.{index}.block", stage.channels, transformer
+                path = f"stages.{index}.block"
+                yield TransformerPlace(path=path, stage=index, channels=stage.channels, transformer=transformer)
         for transformer in self.middle.transformers() if self.middle else ():
-            yield "middle", self.stages[-1].channels, transformer
+            channels = self.stages[-1].channels
+            yield TransformerPlace(path="middle", stage=len(self.stages), channels=channels, transformer=transformer)
+
+
+def _block_identity(block: Block | None) -> Plain:
+    """Without the span of a self-attention that it does not have."""
+    without_attention = block is not None and not getattr(block, "self_attention", True)
+    return identity_without(block, ("span",)) if without_attention else identity(block)

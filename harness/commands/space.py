@@ -107,7 +107,7 @@ def _twin(base: str) -> DeploymentTwin:
     from harness.architecture.catalogue import architecture
     from harness.trials.twins import DeploymentTwin
 
-    return DeploymentTwin(base=base, latent=architecture(base).downsampling)
+    return DeploymentTwin(base=base, latent=architecture(base).latent_multiple)
 
 
 def census(space: Space) -> Census:

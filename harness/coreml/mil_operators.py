@@ -132,6 +132,11 @@ def tanh(x: Tensor) -> Tensor:
 
 
 @operator
+def sigmoid(x: Tensor) -> Tensor:
+    return x.sigmoid()
+
+
+@operator
 def silu(x: Tensor) -> Tensor:
     return F.silu(x)
 

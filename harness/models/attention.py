@@ -4,7 +4,7 @@ B batch, T query tokens, S source tokens, G key-value heads (groups), R query he
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,6 +12,9 @@ from torch.nn import functional as F
 from harness.architecture.kinds import builder_of
 from harness.architecture.knobs import VectorNorm
 from harness.models.embeddings import Rotation
+
+Size: TypeAlias = tuple[int, int]
+"""Height and width of a map; its tokens are its pixels, row by row."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,17 +46,30 @@ class SharedHeadAttention(nn.Module):
         self.key_norm = builder_of(norm)(norm, place.head_dim) if norm else nn.Identity()
 
     def forward(
-        self, x: Tensor, source: Tensor, *, mask: Tensor | None = None, rotation: Rotation | None = None
+        self,
+        x: Tensor,
+        source: Tensor,
+        *,
+        mask: Tensor | None = None,
+        rotation: Rotation | None = None,
+        size: Size | None = None,  # noqa: ARG002
     ) -> Tensor:
-        """x (B, T, width), source (B, S, source_width), mask (B, 1, 1, S) bool -> (B, T, width)."""
-        q = self.query_norm(self.query(x).unflatten(-1, (self.heads, self.head_dim)))  # (B, T, G * R, D)
-        k, v = self.key_value(source).unflatten(-1, (2, self.groups, self.head_dim)).unbind(2)  # (B, S, G, D)
-        k = self.key_norm(k)
-        if rotation is not None:
-            q, k = rotation(q), rotation(k)
-        h = F.scaled_dot_product_attention(self._rows(q), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask)
-        out: Tensor = self.out(self._tokens(h))
+        """x (B, T, width), source (B, S, source_width), mask (B, 1, 1, S) bool -> (B, T, width). Of self-attention,
+        size is that of the map whose pixels the tokens are."""
+        out: Tensor = self.out(self.attended(*self.projected(x, source, rotation), mask))
         return out
+
+    def projected(self, x: Tensor, source: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, T, G * R, D), keys and values (B, S, G, D); normed and rotated."""
+        q = self.query_norm(self.query(x).unflatten(-1, (self.heads, self.head_dim)))
+        k, v = self.key_value(source).unflatten(-1, (2, self.groups, self.head_dim)).unbind(2)
+        k = self.key_norm(k)
+        return (q, k, v) if rotation is None else (rotation(q), rotation(k), v)
+
+    def attended(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        """q (B, T, G * R, D), k and v (B, S, G, D), mask (B, 1, 1, S) -> (B, T, G * R * D)."""
+        h = F.scaled_dot_product_attention(self._rows(q), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask)
+        return self._tokens(h)
 
     def _rows(self, q: Tensor) -> Tensor:
         """(B, T, G * R, D) -> (B, G, T * R, D)."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from harness.architecture.kinds import builder_of
 from harness.architecture.unet import UNetConfig
-from harness.models.attention import AttentionPlace
+from harness.models.attention import AttentionPlace, Size
 from harness.models.blocks import Condition
 from harness.models.embeddings import Rotation
 
@@ -17,22 +17,24 @@ NORM_EPS = 1e-6  # of the norm before the tokens, as in diffusers' SDXL; residua
 class TransformerLayer(nn.Module):
     """Self-attention if the place has it, cross-attention, feed-forward; each after a norm and around a residual."""
 
-    def __init__(self, config: UNetConfig, width: int, *, self_attention: bool) -> None:
+    def __init__(self, spec: Any, config: UNetConfig, width: int) -> None:
         super().__init__()
         norm, feed_forward = builder_of(config.token_norm), builder_of(config.feed_forward)
-        self.has_self_attention = self_attention
-        if self_attention:
+        self.has_self_attention = spec.self_attention
+        if spec.self_attention:
             self.self_norm = norm(config.token_norm, width)
-            self.self_attention = _attention(config, config.self_attention, width, width)
+            self.self_attention = _self_attention(spec.span, config.self_attention, _place(config, width, width))
         self.cross_norm = norm(config.token_norm, width)
-        self.cross_attention = _attention(config, config.cross_attention, width, config.context_width)
+        across = _place(config, width, config.context_width)
+        self.cross_attention = builder_of(config.cross_attention)(config.cross_attention, across)
         self.feed_norm = norm(config.token_norm, width)
         self.feed_forward = feed_forward(config.feed_forward, width)
 
-    def forward(self, x: Tensor, condition: Condition, rotation: Rotation | None) -> Tensor:  # (B, T, width)
+    def forward(self, x: Tensor, condition: Condition, rotation: Rotation | None, size: Size) -> Tensor:
+        """x (B, T, width), the pixels of a map of that size -> the same."""
         if self.has_self_attention:
             h = self.self_norm(x)
-            x = x + self.self_attention(h, h, rotation=rotation)
+            x = x + self.self_attention(h, h, rotation=rotation, size=size)
         x = x + self.cross_attention(self.cross_norm(x), condition.context, mask=condition.mask)
         out: Tensor = x + self.feed_forward(self.feed_norm(x))
         return out
@@ -43,16 +45,15 @@ class Layers(nn.Module):
 
     def __init__(self, spec: Any, config: UNetConfig, width: int) -> None:
         super().__init__()
-        self.layer = nn.ModuleList(
-            TransformerLayer(config, width, self_attention=spec.self_attention) for _ in range(spec.depth)
-        )
+        self.layer = nn.ModuleList(TransformerLayer(spec, config, width) for _ in range(spec.depth))
         position = config.position if spec.self_attention else None
         self.position = builder_of(position)(position, config.head_dim) if position else None
 
     def over(self, tokens: Tensor, size: torch.Size, condition: Condition) -> Tensor:  # (B, H * W, C)
         rotation = self.position(*size, tokens) if self.position is not None else None
+        height, width = size
         for layer in self.layer:
-            tokens = layer(tokens, condition, rotation)
+            tokens = layer(tokens, condition, rotation, (height, width))
         return tokens
 
 
@@ -97,7 +98,12 @@ def _map(tokens: Tensor, size: torch.Size) -> Tensor:
     return tokens.reshape(-1, *size, tokens.shape[-1]).permute(0, 3, 1, 2)
 
 
-def _attention(config: UNetConfig, spec: Any, width: int, source_width: int) -> nn.Module:
-    place = AttentionPlace(width=width, source_width=source_width, head_dim=config.head_dim, qk_norm=config.qk_norm)
-    module: nn.Module = builder_of(spec)(spec, place)
+def _self_attention(span: Any, attention: Any, place: AttentionPlace) -> nn.Module:
+    module: nn.Module = (
+        builder_of(attention)(attention, place) if span is None else builder_of(span)(span, attention, place)
+    )
     return module
+
+
+def _place(config: UNetConfig, width: int, source_width: int) -> AttentionPlace:
+    return AttentionPlace(width=width, source_width=source_width, head_dim=config.head_dim, qk_norm=config.qk_norm)

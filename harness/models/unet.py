@@ -44,7 +44,7 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, time: Tensor, context: Tensor, context_mask: Tensor | None = None) -> Tensor:
         """x (B, C, H, W), time (B,) in [0, 1], context (B, T, D), context_mask (B, T) bool -> (B, C, H, W).
 
-        The mask is True where there is a token; every row needs one. H and W are multiples of `config.downsampling`.
+        The mask is True where there is a token; every row needs one. H and W are multiples of `config.latent_multiple`.
         """
         self._check(x)
         mask = None if context_mask is None else context_mask[:, None, None, :]
@@ -62,12 +62,25 @@ class UNet(nn.Module):
         return out
 
     def _check(self, x: Tensor) -> None:
-        factor, (height, width) = self.config.downsampling, x.shape[-2:]
+        factor, (height, width) = self.config.latent_multiple, x.shape[-2:]
         if height % factor or width % factor:
+            sparse = ", and self-attention cuts maps into blocks" if factor > self.config.downsampling else ""
             raise UserError(
-                f"{len(self.config.stages)} stages halve the size {len(self.config.stages) - 1} times, "
+                f"{len(self.config.stages)} stages halve the size {len(self.config.stages) - 1} times{sparse}, "
                 f"so height and width are multiples of {factor}: they are {height} x {width}"
             )
+
+
+def _block(config: UNetConfig, plan: BlockPlan) -> nn.Module:
+    module: nn.Module = builder_of(plan.kind)(plan.kind, config.at(plan.stage), plan.c_in, plan.c_out)
+    return module
+
+
+def _transformer(config: UNetConfig, plan: BlockPlan) -> nn.Module:
+    """What stands behind the block."""
+    kind = plan.transformer
+    module: nn.Module = builder_of(kind)(kind, config.at(plan.stage), plan.c_out, plan.c_out)
+    return module
 
 
 class Blocks(nn.Module):
@@ -75,9 +88,9 @@ class Blocks(nn.Module):
 
     def __init__(self, config: UNetConfig, blocks: Sequence[BlockPlan]) -> None:
         super().__init__()
-        behind = [(block.transformer, block.c_out) for block in blocks if block.transformer is not None]
-        self.block = nn.ModuleList(builder_of(one.kind)(one.kind, config, one.c_in, one.c_out) for one in blocks)
-        self.attention = nn.ModuleList(builder_of(kind)(kind, config, width, width) for kind, width in behind)
+        behind = [one for one in blocks if one.transformer is not None]
+        self.block = nn.ModuleList(_block(config, one) for one in blocks)
+        self.attention = nn.ModuleList(_transformer(config, one) for one in behind)
         self.checkpointing = False
 
     def step(self, index: int, x: Tensor, condition: Condition) -> Tensor:
@@ -112,7 +125,7 @@ class MiddleBlocks(Blocks):
 
     def __init__(self, config: UNetConfig, blocks: Sequence[BlockPlan]) -> None:
         super().__init__(config, blocks[:1])  # first weights are drawn in the order of execution
-        self.block.extend(builder_of(one.kind)(one.kind, config, one.c_in, one.c_out) for one in blocks[1:])
+        self.block.extend(_block(config, one) for one in blocks[1:])
 
     def forward(self, x: Tensor, condition: Condition) -> Tensor:
         for index in range(len(self.block)):

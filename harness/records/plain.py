@@ -157,6 +157,8 @@ def _cast_union(args: tuple[Any, ...], value: Any, where: str) -> Any:
     choices = [arg for arg in args if arg is not type(None)]
     if sum(map(dataclasses.is_dataclass, choices)) == 1:  # a mapping can be nothing else, and it no other value
         choices = [arg for arg in choices if dataclasses.is_dataclass(arg) is isinstance(value, Mapping)]
+    if sum(get_origin(choice) is tuple for choice in choices) == 1:  # nor a list
+        choices = [arg for arg in choices if (get_origin(arg) is tuple) is isinstance(value, list | tuple)]
     if len(choices) == 1:
         return _cast(choices[0], value, where)
     by_kind = {tag_of(choice): choice for choice in choices}

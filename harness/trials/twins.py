@@ -103,5 +103,5 @@ def with_twin(settings: Mapping[str, Any], twin: DeploymentTwin | None) -> dict[
 
 
 def _check_latent(config: ArchitectureConfig, latent: int, name: str) -> None:
-    if latent < 1 or latent % config.downsampling:
-        raise UserError(f"twin.latent is a multiple of {config.downsampling} for {name}, not {latent}")
+    if latent < 1 or latent % config.latent_multiple:
+        raise UserError(f"twin.latent is a multiple of {config.latent_multiple} for {name}, not {latent}")

@@ -77,6 +77,8 @@ def test_every_leaf_that_matters_is_in_the_fingerprint():
         "qk_norm": "layer",
         "position": "rope_2d",
         "feed_forward": "swiglu",
+        "feed_forward.ratio": [3, 3, 4, 3],
+        "stages.2.block.span": "assa",
         "time_features": 128,
         "time_width": 512,
     }
@@ -103,6 +105,37 @@ def test_what_an_expansion_is_relative_to_matters_only_where_a_residual_block_na
     assert with_edits(ups, widest).fingerprint != ups.fingerprint
 
 
+def test_a_span_matters_only_where_tokens_attend_to_each_other():
+    for at in ("stages.1.block", "middle"):
+        for attends in (True, False):
+            whole = with_edits(LAPTOP, {f"{at}.self_attention": attends})
+            sparse = with_edits(whole, {f"{at}.span": "assa"})
+            assert sparse != whole
+            assert (sparse.fingerprint != whole.fingerprint) == attends
+            assert (sparse.latent_multiple > whole.latent_multiple) == attends
+
+
+@pytest.mark.parametrize(
+    ("ratios", "same_as", "middle"),
+    [
+        ([4, 4, 4, 4], 4, "kept"),
+        ([2, 3, 3, 3], 3, "kept"),  # the first stage has no transformer
+        ([2, 4, 3, 3], [5, 4, 3, 3], "kept"),
+        ([4, 4, 3, 3], None, "kept"),
+        ([4, 3, 3], 3, None),
+        ([4, 3, 3, 2], 3, "residual"),
+    ],
+)
+def test_a_list_of_ratios_is_what_its_transformers_have_of_it(ratios, same_as, middle):
+    base = LAPTOP if middle == "kept" else with_edits(LAPTOP, {"middle": middle})
+    config = with_edits(base, {"feed_forward.ratio": ratios})
+    assert (config.fingerprint == base.fingerprint) == (same_as == 4)
+    if same_as is not None:
+        assert config.fingerprint == with_edits(base, {"feed_forward.ratio": same_as}).fingerprint
+    widths = [config.at(place.stage).feed_forward.ratio for place in config.transformers()]
+    assert widths == ratios[1 : len(widths) + 1]
+
+
 BROKEN = {
     "a size or a count is more than 0 and at most 65,536": {"stages.0.channels": 0},
     "a UNet has at least 2 stages": {"stages": to_plain(LAPTOP)["stages"][2:]},
@@ -123,7 +156,13 @@ BROKEN = {
         "head_dim": 2,
         "position": "rope_2d",
     },
-    "a feed-forward's hidden width is whole": {"feed_forward.ratio": 2.7},
+    "a block of sparse self-attention sees a part of the map only, so blocks is above radius + 1": {
+        "stages.1.block.span": {"kind": "assa", "blocks": 2}
+    },
+    "a list of feed-forward ratios has one for each stage, and one for the middle if there is one": {
+        "feed_forward.ratio": [4, 4, 3]
+    },
+    "a feed-forward's hidden width is whole": {"feed_forward.ratio": [4, 4, 3, 2.7]},
     "the width inside a residual block is whole": {"convolution": {"kind": "separable", "expansion": 1.1}},
     "a group norm's groups divide every feature map's channels": {"norm.groups": 32},
 }

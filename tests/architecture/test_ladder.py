@@ -1,5 +1,7 @@
 """The ladders: every rung is the rung it is set against, plus its edits."""
 
+import itertools
+
 import pytest
 
 from harness.architecture.catalogue import architecture
@@ -69,6 +71,26 @@ def test_the_laptops_ladder_on_the_papers_base_is_the_papers_ladder():
     assert [config for _, config in moved] == [architecture(name) for name in NAMES]
 
 
+def test_the_rungs_beyond_go_on_where_the_ladder_ends():
+    rungs = ladder("beyond_full").architectures()
+    names = ["qknorm_rope", "high_res_sa", "assa", "kv_groups", "ffn4_outside"]
+    assert [(rung.name, rung.against) for rung, _ in rungs] == list(zip(names, [None, *names[:-1]], strict=True))
+    assert rungs[0][1] == ladder("fig3_full").architectures()[-1][1]
+    assert [config for _, config in rungs] == [architecture(name) for name in names]
+    changed = [{change.path for change in difference(a, b)} for (_, a), (_, b) in itertools.pairwise(rungs)]
+    assert changed[0] == {"stages.1.block.self_attention"}
+    assert changed[1] == {f"stages.1.block.span.{leaf}" for leaf in ("kind", "compression", "blocks", "radius")}
+    assert changed[2] == {"self_attention.kind", "self_attention.groups"}
+    assert changed[3] == {"feed_forward.ratio", *(f"feed_forward.ratio.{index}" for index in range(4))}
+
+
+def test_what_of_them_is_trained_small_is_counted_large():
+    moved = ladder("beyond").on("thin_sdxl").architectures()
+    ratios = [config.feed_forward.ratio for _, config in moved]
+    assert ratios == [4, 3, architecture("ffn4_outside").feed_forward.ratio]
+    assert {config.latent_multiple for _, config in ladder("beyond").architectures()} == {4}, "digits have 8 x 8 pixels"
+
+
 def test_no_other_file_spells_the_edits_of_the_ladder():
     """Each is written once, in the catalogue."""
     spelt = (
@@ -77,9 +99,12 @@ def test_no_other_file_spells_the_edits_of_the_ladder():
         "projections: false",
         "rope_2d, base",
         "self_attention: false}",
+        "compression: 2",
+        "[4, 4, 3, 3]",
     )
     for path in (
         *REPOSITORY.glob("sweeps/fig3*.yaml"),
+        *REPOSITORY.glob("sweeps/beyond*.yaml"),
         *(REPOSITORY / f"search_spaces/{n}.yaml" for n in ("ladder", "laptop")),
     ):
         assert [edit for edit in spelt if edit in path.read_text()] == [], path

@@ -57,7 +57,7 @@ def test_architectures_of_the_laptop_spaces_build_run_and_count(name):
 def test_architectures_of_the_full_size_spaces_build_and_count(name):
     fingerprints = set()
     for _, config in drawn(name, MANY):
-        cost = cost_of(config, 8)
+        cost = cost_of(config, max(8, config.latent_multiple))
         assert cost.params > 0
         assert cost.macs >= cost.macs_without_attention > 0
         fingerprints.add(config.fingerprint)

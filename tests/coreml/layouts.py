@@ -18,6 +18,7 @@ RUNGS = {
 }
 SMALL = {"stages.2.block.depth": 1, "stages.*.up_blocks": 1, "middle": None}
 GQA = {"kind": "gqa", "groups": 2}
+SPARSE = {"kind": "assa", "blocks": 4}
 KNOBS = {
     "gqa": {"self_attention": GQA, "cross_attention": GQA, "head_dim": 8, "qk_norm": "rms", "position": "rope_2d"},
     "swiglu": {"feed_forward": "swiglu"},
@@ -30,6 +31,15 @@ KNOBS = {
     "rope alone": {"position": "rope_2d"},
     "transformer with linears": {"stages.0.block": {"kind": "transformer", "depth": 1}},
     "no middle": {"middle": None},
+    "sparse": {"stages.1.block.span": SPARSE},
+    "sparse, gqa, qk norm, rope": {
+        "stages.1.block.span": SPARSE,
+        "self_attention": GQA,
+        "head_dim": 8,
+        "qk_norm": "rms",
+        "position": "rope_2d",
+    },
+    "a ratio a stage": {"feed_forward.ratio": [4, 4, 3, 2]},
     "shuffled": {"upsample": "pixel_shuffle", "downsample": "pixel_unshuffle"},
 }
 

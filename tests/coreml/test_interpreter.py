@@ -67,6 +67,7 @@ CASES = {
     "gelu by default": (lambda x: mb.gelu(x=x), F.gelu),
     "gelu, tanh": (lambda x: mb.gelu(x=x, mode="TANH_APPROXIMATION"), lambda x: F.gelu(x, approximate="tanh")),
     "gelu, sigmoid": (lambda x: mb.gelu(x=x, mode="SIGMOID_APPROXIMATION"), lambda x: x / (1 + torch.exp(-1.702 * x))),
+    "sigmoid": (lambda x: mb.sigmoid(x=x), lambda x: 1 / (1 + torch.exp(-x))),
     "silu": (lambda x: mb.silu(x=x), lambda x: x / (1 + torch.exp(-x))),
     "relu": (lambda x: mb.relu(x=x), lambda x: x.clamp(min=0)),
     "abs": (lambda x: mb.abs(x=x), torch.abs),

@@ -47,6 +47,11 @@ RUNS = {name: (config, Mlprogram()) for name, config in PEERS.items()} | {
     "; ".join(names): (with_edits(small("thin_sdxl"), {key: x for name in names for key, x in KNOBS[name].items()}),
                        Mlprogram())
     for names in TOGETHER} | {
+    "sparse, a ratio a stage": (
+        with_edits(small("thin_sdxl"), KNOBS["sparse, gqa, qk norm, rope"] | {"feed_forward.ratio": [4, 4, 3]}),
+        Mlprogram()),
+    "sparse, as it is": (with_edits(small("qknorm_rope"), {"stages.1.block.self_attention": True} | KNOBS["sparse"]),
+                         Mlprogram(target="iOS18", layout="plain")),
     "qknorm_rope on iOS18": (small("qknorm_rope"), Mlprogram(target="iOS18")),
     "attention as one operator": (small("qknorm_rope"), Mlprogram(target="iOS18", layout="plain")),
     "as it is": (small("qknorm_rope"), Mlprogram(layout="plain")),

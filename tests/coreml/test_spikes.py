@@ -18,7 +18,7 @@ from harness.models.build import build, example_inputs
 from harness.models.norms import RMSNorm
 from harness.models.parameters import fill_weights
 
-from .layouts import KNOBS, small
+from .layouts import KNOBS, SPARSE, small
 from .mil_packages import normal, small_last_rung
 
 SPIKE = 300.0
@@ -26,6 +26,8 @@ NETWORKS = {
     "qk rms norm, rope": small_last_rung(),
     "qk layer norm, rope": with_edits(small("thin_sdxl"), KNOBS["mqa, qk layer norm, rope"]),
     "no qk norm": small("thin_sdxl"),
+    "sparse, qk rms norm, rope": with_edits(small_last_rung(), {"stages.1.block.span": SPARSE}),
+    "sparse, no qk norm": with_edits(small_last_rung(), {"stages.1.block.span": SPARSE, "qk_norm": None}),
     "map rms norm": with_edits(small("thin_sdxl"), KNOBS["map rms norm"]),
     "map layer norm": with_edits(small("thin_sdxl"), KNOBS["map layer norm"]),
 }

@@ -100,7 +100,7 @@ MODELS = {
 
 def laptop(name: str) -> tuple[nn.Module, tuple]:
     config = architecture(name)
-    return build(config), example_inputs(config, latent=config.downsampling * 4)
+    return build(config), example_inputs(config, latent=config.latent_multiple * 4)
 
 
 MODELS |= {name: (lambda name=name: laptop(name)) for name in catalogue_names() if name.startswith("laptop/")}

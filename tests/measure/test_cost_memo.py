@@ -242,7 +242,8 @@ def test_a_recorded_result_is_not_handed_out_twice():
 
 
 BETWEEN = {"no_high_res_sa", "sepconv", "expanded_sepconv", "ffn3", "mqa", "first_stage_ca", "qknorm_rope"}
-"""Rungs whose layers the first or the last one has."""
+BETWEEN |= {"high_res_sa", "assa", "kv_groups"}
+"""Rungs whose layers the first or the last one of their ladder has."""
 NETWORKS = [name for name in catalogue_names() if name not in BETWEEN]
 TRAINED = [(name, True) for name in NETWORKS if name.startswith("laptop/")]
 """With dropout: of all the layers that there are, and of few sizes."""
@@ -254,7 +255,7 @@ def test_the_catalogue_counts_the_same_with_and_without(name, trains):
     config = architecture(name)
     with torch.device("meta"):
         net = build(config).train(trains)
-    inputs = example_inputs(config, latent=config.native_latent or config.downsampling * 4, device="meta")
+    inputs = example_inputs(config, latent=config.native_latent or config.latent_multiple * 4, device="meta")
     assert count(net, inputs).rows == count(net, inputs, memoise=False).rows
 
 

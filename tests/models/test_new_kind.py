@@ -15,6 +15,7 @@ from harness.architecture.kinds import kind_of
 from harness.commands.space import census
 from harness.coreml.config import Mlprogram
 from harness.coreml.preflight import preflight
+from harness.models.attention import SharedHeadAttention
 from harness.models.build import build, example_inputs
 from harness.records.errors import UserError
 from harness.records.plain import from_plain, to_plain
@@ -82,6 +83,40 @@ def test_a_registered_kind_is_in_spaces_counts_and_the_export_preflight(mean_kin
 def test_without_its_registration_the_kind_is_refused_with_those_that_exist():
     with pytest.raises(UserError, match=r"'self_attention\.kind': 'mean'; choose one of: (?!.*mean)"):
         with_edits(LAPTOP, {"self_attention": "mean"})
+
+
+class OwnRow(SharedHeadAttention):
+    """Every token attends to its row."""
+
+    def __init__(self, _spec, attention, place):
+        super().__init__(attention, place)
+
+    def forward(self, x, source, *, rotation=None, size=None, **_):  # noqa: ARG002
+        rows = x.reshape(-1, size[1], x.shape[-1])
+        return super().forward(rows, rows).reshape(x.shape)
+
+
+def test_a_span_is_one_registration(monkeypatch):
+    monkeypatch.setattr(knobs.AttentionSpan, "forms", dict(knobs.AttentionSpan.forms))
+
+    @kind_of(knobs.AttentionSpan, built_by=OwnRow)
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class Row(knobs.AttentionSpan):
+        kind: Literal["row"] = "row"
+
+        @property
+        def multiple(self):
+            return 3
+
+    config = with_edits(LAPTOP, {"stages.1.block.span": "row", "self_attention": "mqa"})
+    assert (LAPTOP.latent_multiple, config.latent_multiple) == (4, 12)
+    module, inputs = build(config), example_inputs(config, latent=12)
+    assert module(*inputs).shape == inputs[0].shape
+    counts = [cost_of(each, 12) for each in (with_edits(config, {"stages.1.block.span": None}), config)]
+    assert counts[0].params == counts[1].params
+    scores = 2 * 16 * (36 * 36 - 6 * 6 * 6)  # of a head, in a map of 6 x 6; two heads, in one layer down and two up
+    assert counts[0].macs - counts[1].macs == 3 * 2 * scores
+    assert preflight(module, inputs, Mlprogram()).not_laid_out == ("OwnRow",)
 
 
 def scaled(_spec, channels, _eps=0.0):
