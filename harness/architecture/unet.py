@@ -127,6 +127,11 @@ class UNetConfig(Denoiser):
         lowest = len(self.stages) - 1
         return lcm(self.downsampling, *((1 << min(stage, lowest)) * span.multiple for stage, span in self._spans()))
 
+    def why_not_latent(self, size: int) -> str:
+        why = ArchitectureConfig.why_not_latent(self, size)
+        sparse = self.latent_multiple > self.downsampling
+        return f"{why}, for the blocks that its sparse self-attention cuts maps into" if why and sparse else why
+
     def _spans(self) -> Iterator[tuple[int, AttentionSpan]]:
         """Of self-attention that does not see all tokens: its stage, and what it sees."""
         for place in self.transformers():

@@ -225,7 +225,7 @@ def _check_size(architecture: ArchitectureConfig, name: str, size: int, *, downs
     latent = size // downsampling
     if not (reason := architecture.why_not_latent(latent)):
         return
-    fits = sorted(range(1, 2 * latent + 1), key=lambda other: abs(other - latent))
+    fits = sorted(range(1, max(2 * latent, architecture.latent_multiple) + 1), key=lambda other: abs(other - latent))
     near = next((other for other in fits if not architecture.why_not_latent(other)), architecture.native_latent)
     advice = f"give {name}={near * downsampling}" if near is not None else "name another architecture"
     through = f", a latent of {latent}," if downsampling > 1 else ""

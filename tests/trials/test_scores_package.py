@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_study import SETTINGS
+from tiny_study import SETTINGS, SMALL, TINY, share_cache, write_yaml
 
 from harness.cli import main
 from harness.coreml.mil_program import read_program
 from harness.coreml.packaged import PackagedNetwork
-from harness.coreml.parity import psnr_db
+from harness.coreml.parity import EXPECTED_DB, psnr_db
 from harness.measure.quality import samples_for
 from harness.models.weights import read_weights
 from harness.records.errors import UserError
@@ -104,6 +104,37 @@ def test_parity_is_of_what_its_own_sampling_shows_it(spec, capsys):
     assert answer["parity"]["float16_db"] > 35
     assert answer["chunks_db"] >= 60
     assert all(Path(each).is_dir() for each in answer["chunks"])
+
+
+SPARSE = (
+    TINY
+    | SMALL
+    | {
+        "stages.1.block.span": {"kind": "assa", "blocks": 4},
+        "self_attention": "mqa",
+        "qk_norm": "rms",
+        "position": "rope_2d",
+        "feed_forward.ratio": [4, 4, 3, 3],
+    }
+)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_sparse_attention_that_was_trained_is_what_is_exported(tmp_path, cache, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    share_cache(Path("runs"), cache)
+    write_yaml(Path("sparse.yaml"), {"base": "laptop/thin_sdxl", "edits": SPARSE})
+    words = [f"{name}={value}" for name, value in SETTINGS.items() if name != "seeds"]
+    assert main(["train", "sparse.yaml", *words, "recipe.steps=40"]) == 0
+    (weights,) = Path("runs").rglob("ema.safetensors")
+    for layout in ("ane", "plain"):
+        capsys.readouterr()
+        package = ["--layout", layout, "--to", f"{layout}.mlpackage"]
+        assert main(["export", str(weights), *package, "--parity", "--json"]) == 0
+        answer = json.loads(capsys.readouterr().out)
+        assert answer["inputs"] == "4 inputs of its own sampling"
+        assert answer["parity"]["float16_db"] >= EXPECTED_DB, answer
 
 
 @pytest.mark.slow
