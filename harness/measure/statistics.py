@@ -398,13 +398,26 @@ def sampling_difference(one: Measured, other: Measured, level: float = LEVEL) ->
 
     UserError where they do not share them, or have no replicates: then a difference needs each one's own interval.
     """
+    _refuse_unshared(one, other)
+    return jackknife_difference((one.value, one.replicates), (other.value, other.replicates), level)
+
+
+def sampling_p(one: Measured, other: Measured) -> float:
+    """p, two-sided, of "no difference" by the sampling noise alone: below 5% where the interval of
+    `sampling_difference` leaves out 0, with its errors. Not yet corrected for other tests."""
+    _refuse_unshared(one, other)
+    error = jackknife_error(np.subtract(one.replicates, other.replicates))
+    t = ratio(np.array([one.value - other.value]), np.array([error]))
+    return 2 * float(stats.t.sf(abs(t[0]), len(one.replicates) - 1))
+
+
+def _refuse_unshared(one: Measured, other: Measured) -> None:
     apart = [
         name for name in SHARED if name not in one.conditions or one.conditions[name] != other.conditions.get(name)
     ]
     if apart or not one.replicates or not other.replicates:
         why = f"another {', '.join(apart)}" if apart else "no replicates"
         raise UserError(f"scores are paired only where their samples share noise and labels; one has {why}")
-    return jackknife_difference((one.value, one.replicates), (other.value, other.replicates), level)
 
 
 def wilson(successes: int, trials: int, level: float = LEVEL) -> tuple[float, float]:

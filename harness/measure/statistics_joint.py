@@ -7,19 +7,23 @@ Differences     Under one noise they are jointly multivariate t: they share grou
                 chance is less than the sum of their p (Hothorn, Bretz and Westfall 2008, section 3). It is averaged
                 over the crossovers as p is. Heavy tails of the scores make those of t heavier: its degrees of freedom
                 here are `Noise.effective_freedom`, what a variance has at the kurtosis of the residuals (Box 1953).
-Margins         That one pair is "within" a margin and that it is "beyond" it cannot both be stated falsely, nor both be
-                stated. The two have one share of the 5%, and none once either is stated.
-Several kinds   The differences of each noise (a quantity), and the pairs with a margin, add up (Boole).
+Single tests    Known by their p alone: that one pair lies within a margin, or beyond it; a difference of samples. Tests
+                of one `pair` contradict each other: not both can be stated falsely, nor both be stated. They have one
+                share of the 5%, and none once either is stated.
+Both            Where a pair is tested for a difference and for lying within a margin, only one of the two statements
+                can be false: equal means lie within it. The two have one share.
+Several kinds   The differences of each noise (a quantity), and the pairs of single tests, add up (Boole).
 
-So no corrected p is below its p, nor above Holm's. A multivariate t vector in a given direction has a length whose
-square is F, so that a few hundred directions, always the same ones, give the chance to some percent of itself.
+So no corrected p is below its p, nor above Holm's of as many pairs. A multivariate t vector in a given direction has a
+length whose square is F, so that a few hundred directions, always the same ones, give the chance to some percent of
+itself.
 """
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
 from scipy import special, stats
@@ -40,6 +44,7 @@ class Difference:
     noise: Noise
     one: str
     other: str
+    pair: Hashable = None  # that of the `Single` test whether the two lie within a margin, where there is one
 
     @property
     def p(self) -> float:
@@ -47,73 +52,79 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Margin:
-    """A test of "within" a margin or of "beyond" it; tests of one `pair` share it, and contradict each other."""
+class Single:
+    """A test that has only its p. Tests of one `pair` ("within" a margin and "beyond" it) contradict each other."""
 
     p: float
-    pair: Hashable
+    pair: Hashable = field(default_factory=object)  # by default one of its own
 
 
-Test: TypeAlias = Difference | Margin
+Test: TypeAlias = Difference | Single
 
 
 def corrected(tests: Mapping[K, Test]) -> dict[K, float]:
     """Corrected p values. Of several statements of a page, all of that page's belong in here."""
     p = {key: test.p for key, test in tests.items()}
     order = sorted(tests, key=lambda key: p[key])
-    noises = {id(test.noise): test.noise for test in tests.values() if isinstance(test, Difference)}
-    joints = {at: _Joint.of(noise, [tests[key] for key in order]) for at, noise in noises.items()}
+    joints = _joints(tests)
     adjusted, least, stated = {}, 0.0, set[Hashable]()
     for at, key in enumerate(order):
-        test = tests[key]
-        pairs = {other.pair for other in (tests[key] for key in order[at:]) if isinstance(other, Margin)} - stated
-        if isinstance(test, Margin):
-            pairs |= {test.pair}
-            stated.add(test.pair)
-        chance = len(pairs) * p[key] + sum(joint.chance(at, p[key]) for joint in joints.values())
+        left = {other: tests[other] for other in order[at:]}
+        pairs = {test.pair for test in left.values() if isinstance(test, Single)} - stated
+        if isinstance(own := tests[key], Single):
+            pairs |= {own.pair}
+            stated.add(own.pair)
+        apart = [other for other, test in left.items() if isinstance(test, Difference) and test.pair not in pairs]
+        chance = len(pairs) * p[key] + sum(joint.chance(apart, p[key]) for joint in joints)
         least = max(least, p[key], min(1.0, chance))
         adjusted[key] = least
     return {key: adjusted[key] for key in tests}
 
 
+def _joints(tests: Mapping[K, Test]) -> list["_Joint[K]"]:
+    """One a noise."""
+    of_noise: dict[int, dict[K, Difference]] = {}
+    for key, test in tests.items():
+        if isinstance(test, Difference):
+            of_noise.setdefault(id(test.noise), {})[key] = test
+    return [_Joint.of(differences) for differences in of_noise.values()]
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Joint:
-    """The differences of one noise, in the page's order. C crossovers, K differences, M directions."""
+class _Joint(Generic[K]):
+    """The differences of one noise. C crossovers, K differences, M directions."""
 
     noise: Noise
-    places: tuple[int, ...]  # K; where they stand among the page's tests
+    places: Mapping[K, int]
     weights: Vector  # C
-    log_largest: Vector  # C K M; how far each direction goes along this difference or any after it, at most
+    lengths: Vector  # C K M; how far each direction goes along each difference
     log_tail: Vector  # of F, on `LOG_RATIOS`
 
     @classmethod
-    def of(cls, noise: Noise, tests: Sequence[Test]) -> "_Joint":
-        differences = {
-            at: test for at, test in enumerate(tests) if isinstance(test, Difference) and test.noise is noise
-        }
+    def of(cls, differences: Mapping[K, Difference]) -> "_Joint[K]":
+        noise = next(iter(differences.values())).noise
         likely = noise.weights > RARE
         axes = noise.axes([(test.one, test.other) for test in differences.values()])[likely]
         dimensions = axes.shape[-1]
-        lengths = np.abs(axes @ _directions(dimensions).T)
-        largest = np.maximum.accumulate(lengths[:, ::-1], 1)[:, ::-1]
         tail = special.fdtrc(dimensions, noise.effective_freedom, np.exp(2 * LOG_RATIOS) / dimensions)
         return cls(
             noise=noise,
-            places=tuple(differences),
+            places={key: at for at, key in enumerate(differences)},
             weights=noise.weights[likely] / noise.weights[likely].sum(),
-            log_largest=np.log(np.maximum(largest, 1e-300)),
+            lengths=np.abs(axes @ _directions(dimensions).T),
             log_tail=np.log(np.maximum(tail, 1e-300)),
         )
 
-    def chance(self, at: int, p: float) -> float:
-        """That a difference at the page's place `at` or after it has a p as small as this, where there is none."""
-        first = sum(place < at for place in self.places)
-        remaining = len(self.places) - first
-        if remaining < 2 or not 0 < p < 1:
-            return remaining * p
+    def chance(self, keys: Sequence[K], p: float) -> float:
+        """That one of these differences, as far as they are of this noise, has a p as small as this, where there is
+        none."""
+        places = [self.places[key] for key in keys if key in self.places]
+        if len(places) < 2 or not 0 < p < 1:
+            return len(places) * p
         log_quantile = math.log(max(-special.stdtrit(self.noise.freedom, p / 2), 1e-300))
-        chances = np.exp(_on_grid(self.log_tail, log_quantile - self.log_largest[:, first])).mean(-1)
-        return min(remaining * p, float(self.weights @ chances))
+        log_largest = np.log(np.maximum(self.lengths[:, places].max(1), 1e-300))
+        chances = np.exp(_on_grid(self.log_tail, log_quantile - log_largest)).mean(-1)
+        return min(len(places) * p, float(self.weights @ chances))
 
 
 def _on_grid(values: Vector, at: Vector) -> Vector:

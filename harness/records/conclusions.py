@@ -40,6 +40,6 @@ class Conclusions:
     varying: tuple[str, ...]  # the objectives that a seed changes
     finalists: tuple[Finalist, ...]  # the best in the first varying objective first
     without_score: Mapping[str, tuple[str, ...]]  # candidates whose fresh trainings all failed -> why
-    level: float  # 1 - the share of tables in which any two may be told apart, or called equivalent, that are not
+    level: float  # 1 - the share of tables in which any false statement may stand: told apart, or called equivalent
     margin: float  # of equivalence, relative to the other's mean
     noise: Mapping[str, str]  # varying objective -> what its tests take for the noise

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from harness.measure.statistics import LEVEL, Comparison, Interval, Noise, noise_of, sampling_difference
-from harness.measure.statistics_joint import Difference, Margin, Test, corrected
+from harness.measure.statistics_joint import Difference, Single, Test, corrected
 from harness.records.errors import UserError
 from harness.records.quantity import Measured
 from harness.reporting.checks import TrainingChecks
@@ -196,7 +196,7 @@ def _test_of(noise: Noise, question: Question, key: Key, against: str, margin: f
     if question == "differs":
         return Difference(noise=noise, one=rung, other=against)
     p = noise.equivalent if question == "within" else noise.beyond
-    return Margin(p=p(rung, against, margin), pair=key)
+    return Single(p=p(rung, against, margin), pair=key)
 
 
 def _finding(

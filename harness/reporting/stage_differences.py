@@ -6,14 +6,19 @@ One seed        both networks' samples begin with the same noise and are asked f
                 more
 
 A network that samples in few steps is held against the one before it twice: sampled in the same few steps, by scores
-of `harness evaluate`, one a seed, and sampled as that one is usually. `not told` is where the interval holds 0.
+of `harness evaluate`, one a seed, and sampled as that one is usually.
+
+`better` and `worse` are told where p is below 5%, corrected for all differences of the page, in all its scores: at most
+one page in twenty tells a false one. The interval is each difference's own.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
-from harness.measure.statistics import Noise, noise_of, sampling_difference
+from harness.measure.statistics import LEVEL, Noise, noise_of, sampling_difference, sampling_p
+from harness.measure.statistics_joint import Difference as NoDifference
+from harness.measure.statistics_joint import Single, Test, corrected
 from harness.records.chain_summary import ChainSummary, StageNetwork
 from harness.records.errors import UserError
 from harness.records.quantities import more_is_better
@@ -35,12 +40,13 @@ class Difference:
     low: float | None = None
     high: float | None = None
     told: Told = "unknown"
+    p: float | None = None  # of no difference, corrected for all of the page
     why: str = ""  # of an unknown one; else what its interval is of
 
     @property
     def data(self) -> dict[str, str]:
         """Every digit, for a program."""
-        ends = {"value": self.value, "low": self.low, "high": self.high}
+        ends = {"value": self.value, "low": self.low, "high": self.high, "p": self.p}
         told = {"difference": self.against, "told": self.told}
         return told | {name: "" if end is None else repr(end) for name, end in ends.items()}
 
@@ -53,18 +59,53 @@ class Difference:
         return f"{signed(self.value)} ({signed(self.low)} to {signed(self.high)})"
 
 
-def differences(frames: Frames, quantity: str) -> dict[str, list[Difference]]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Tested:
+    """A difference before it is told; without a test it stays as it is."""
+
+    difference: Difference
+    test: Test | None = None
+
+
+Place: TypeAlias = tuple[str, str, int]
+"""Quantity, network, which of its differences."""
+
+
+def differences(frames: Frames) -> dict[str, dict[str, list[Difference]]]:
+    """Score -> network -> its differences; of every column with a spread over seeds."""
+    scores = [column.quantity for column in frames.columns if column.spread == "seeds"]
+    tested = {quantity: _tested(frames, quantity) for quantity in scores}
+    tests: dict[Place, Test] = {
+        (quantity, network, at): each.test
+        for quantity, by_network in tested.items()
+        for network, several in by_network.items()
+        for at, each in enumerate(several)
+        if each.test is not None
+    }
+    p = corrected(tests)
+    return {
+        quantity: {
+            network: [
+                _told(each.difference, p.get((quantity, network, at)), quantity) for at, each in enumerate(several)
+            ]
+            for network, several in by_network.items()
+        }
+        for quantity, by_network in tested.items()
+    }
+
+
+def _tested(frames: Frames, quantity: str) -> dict[str, list[_Tested]]:
     """Network -> its differences in this score."""
     chain = frames.study.chain
     assert chain is not None
     titles, noise = frames.study.titles, noise_over_seeds(frames, quantity)
-    found: dict[str, list[Difference]] = {}
+    found: dict[str, list[_Tested]] = {}
     for network in chain.networks:
         if network.before is None or network.before not in titles:
             continue
-        several: list[Difference] = []
+        several: list[_Tested] = []
         if network.name == FEW:
-            several += _in_the_same_steps(frames, chain, network, quantity)
+            several.append(_in_the_same_steps(frames, chain, network, quantity))
         several.append(_between(frames, network, quantity, noise))
         found[network.name] = several
     return found
@@ -119,63 +160,53 @@ def _is_like(score: Measurement, sampling: Mapping[str, Any]) -> bool:
     return dict(score.settings.get("sampling", {})) == asked
 
 
-def _in_the_same_steps(
-    frames: Frames, chain: ChainSummary, network: StageNetwork, quantity: str
-) -> Iterable[Difference]:
+def _in_the_same_steps(frames: Frames, chain: ChainSummary, network: StageNetwork, quantity: str) -> _Tested:
     assert network.before is not None
     name = f"{frames.study.titles[network.before]}, sampled alike"
     others = scores_alike(scored_before(frames, chain, network), quantity)
     if not others:
-        yield Difference(against=name, why="no such score of it is stored")
-        return
+        return _Tested(difference=Difference(against=name, why="no such score of it is stored"))
     scores = {seed: score.value for seed, score in others.items()}
     noise = noise_of({**_over_seeds(frames, quantity), ALIKE: scores})
     if noise is not None and network.name in noise.groups:
-        yield _of_seeds(name, noise, network.name, ALIKE, quantity)
-    else:
-        yield _of_samples(name, measured(frames, network.name, quantity), next(iter(others.values())), quantity)
+        return _of_seeds(name, noise, network.name, ALIKE)
+    return _of_samples(name, measured(frames, network.name, quantity), next(iter(others.values())))
 
 
-def _between(frames: Frames, network: StageNetwork, quantity: str, noise: Noise | None) -> Difference:
+def _between(frames: Frames, network: StageNetwork, quantity: str, noise: Noise | None) -> _Tested:
     assert network.before is not None
     name = frames.study.titles[network.before]
     if network.name == FEW:
         before = next(each for each in frames.study.chain.networks if each.name == network.before)  # type: ignore[union-attr]
         name = f"{name}, in its own {before.sampling}"
     if noise is not None and {network.name, network.before} <= set(noise.groups):
-        return _of_seeds(name, noise, network.name, network.before, quantity)
-    return _of_samples(
-        name, measured(frames, network.name, quantity), measured(frames, network.before, quantity), quantity
-    )
+        return _of_seeds(name, noise, network.name, network.before)
+    return _of_samples(name, measured(frames, network.name, quantity), measured(frames, network.before, quantity))
 
 
-def _of_seeds(name: str, noise: Noise, own: str, other: str, quantity: str) -> Difference:
+def _of_seeds(name: str, noise: Noise, own: str, other: str) -> _Tested:
     found = noise.compare(own, other)
-    told = _told(found.low, found.high, quantity)
-    return Difference(
-        against=name, value=found.difference, low=found.low, high=found.high, told=told, why=noise.sentence
-    )
+    shown = Difference(against=name, value=found.difference, low=found.low, high=found.high, why=noise.sentence)
+    return _Tested(difference=shown, test=NoDifference(noise=noise, one=own, other=other))
 
 
-def _of_samples(name: str, own: Measured | None, other: Measured | None, quantity: str) -> Difference:
+def _of_samples(name: str, own: Measured | None, other: Measured | None) -> _Tested:
     if own is None or other is None:
-        return Difference(against=name, why="one of them has no such score")
+        return _Tested(difference=Difference(against=name, why="one of them has no such score"))
     try:
         found = sampling_difference(own, other)
     except UserError as error:
-        return Difference(against=name, value=own.value - other.value, why=str(error))
+        return _Tested(difference=Difference(against=name, value=own.value - other.value, why=str(error)))
     why = "the samples' noise alone, of one training each: another training would differ by more"
-    return Difference(
-        against=name,
-        value=found.value,
-        low=found.low,
-        high=found.high,
-        told=_told(found.low, found.high, quantity),
-        why=why,
-    )
+    shown = Difference(against=name, value=found.value, low=found.low, high=found.high, why=why)
+    return _Tested(difference=shown, test=Single(p=sampling_p(own, other)))
 
 
-def _told(low: float, high: float, quantity: str) -> Told:
-    if low <= 0 <= high:
-        return "not told"
-    return "better" if (low > 0) == more_is_better(quantity) else "worse"
+def _told(difference: Difference, p: float | None, quantity: str) -> Difference:
+    """By its corrected p; None where it is not tested."""
+    if p is None or difference.value is None:
+        return difference
+    if p >= 1 - LEVEL:
+        return replace(difference, told="not told", p=p)
+    better = (difference.value > 0) == more_is_better(quantity)
+    return replace(difference, told="better" if better else "worse", p=p)

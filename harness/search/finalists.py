@@ -11,10 +11,10 @@ The trainings go through the same queue as all else: what the store has is not t
 found, and the sweep's limits of time hold. Every candidate's first fresh seed comes before any second one, so a round
 that was halted has compared all of them.
 
-Finalists are compared seed by seed, under one noise for all of them (`measure.statistics`). Two are a tie unless the p
-of their difference, corrected for all pairs in all objectives that a seed changes, is below 5%. A tie only says
-that the seeds do not tell. That two are as good as equal is a statement of its own, proved by two one-sided tests: each
-lies within `MARGIN` of the other, p likewise corrected.
+Finalists are compared seed by seed, under one noise for all of them (`measure.statistics`). Two are a tie unless the
+corrected p of their difference is below 5%. A tie only says that the seeds do not tell. That two are as good as equal
+is a statement of its own, proved by two one-sided tests: each lies within `MARGIN` of the other. Both statements, of
+all pairs in all objectives that a seed changes, are corrected together: at most one table in twenty has a false one.
 """
 
 from collections import deque
@@ -27,7 +27,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from harness.measure.statistics import LEVEL, Noise, Scores, noise_of, standard_error
-from harness.measure.statistics_joint import Difference, Margin, corrected
+from harness.measure.statistics_joint import Difference, Single, Test, corrected
 from harness.records.better import front_of
 from harness.records.conclusions import Conclusions, Finalist, RescoredObjective
 from harness.records.quantities import is_learnt
@@ -200,7 +200,8 @@ Pair = tuple[str, str, str]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Compared:
-    """Every two finalists in every objective that a seed changes; p values corrected for all of them."""
+    """Every two finalists in every objective that a seed changes; p values corrected for both statements of all of
+    them together."""
 
     noise: Mapping[str, Noise | None]  # objective -> its noise; None where no finalist has two scores
     different: Mapping[Pair, float]  # p of "no difference"; 1 where the noise is not known
@@ -211,10 +212,15 @@ class Compared:
         noise = {objective: noise_of(by_name) for objective, by_name in scores.items()}
         pairs = [(name, *pair) for name, by_name in scores.items() for pair in combinations(by_name, 2)]
         with_noise = [(pair, of) for pair in pairs if (of := noise[pair[0]]) is not None]
-        different = {pair: Difference(noise=of, one=pair[1], other=pair[2]) for pair, of in with_noise}
-        equivalent = {pair: Margin(p=_equivalent(of, *pair[1:]), pair=pair) for pair, of in with_noise}
-        unknown = dict.fromkeys(pairs, 1.0)
-        return cls(noise=noise, different=unknown | corrected(different), equivalent=unknown | corrected(equivalent))
+        tests: dict[tuple[str, Pair], Test] = {}
+        for pair, of in with_noise:
+            tests["different", pair] = Difference(noise=of, one=pair[1], other=pair[2], pair=pair)
+            tests["equivalent", pair] = Single(p=_equivalent(of, *pair[1:]), pair=pair)
+        p = corrected(tests)
+        of_question = {
+            question: {pair: p.get((question, pair), 1.0) for pair in pairs} for question in ("different", "equivalent")
+        }
+        return cls(noise=noise, **of_question)
 
     def p(self, objective: str, name: str) -> dict[str, float]:
         """Another finalist -> p of no difference."""

@@ -9,6 +9,7 @@ from harness.measure.statistics import (
     jackknife_error,
     noise_of,
     sampling_difference,
+    sampling_p,
     wilson,
 )
 from harness.measure.statistics_ranks import median_interval
@@ -216,6 +217,18 @@ def kid(value, replicates=(1.0, 2.0, 4.0), **changed):
 def test_scores_from_the_same_noise_are_paired():
     interval = sampling_difference(kid(3.0), kid(2.0, (0.1, 1.1, 3.1)))
     assert (interval.value, interval.low, interval.high) == pytest.approx((1.0, 1.0, 1.0))  # all noise is shared
+
+
+def test_the_p_of_a_difference_of_samples_is_where_its_interval_ends_at_0():
+    one, other = kid(3.0, (1.0, 1.5, 1.2, 0.7)), kid(2.0, (0.0, 0.1, 0.3, 0.2))
+    p = sampling_p(one, other)
+    assert sampling_p(other, one) == pytest.approx(p)
+    assert 0.01 < p < 0.5
+    assert sampling_difference(one, other, 1 - p).low == pytest.approx(0, abs=1e-9)
+    assert sampling_p(kid(3.0), kid(2.0, (0.1, 1.1, 3.1))) == pytest.approx(0, abs=1e-9)  # all noise is shared
+    assert sampling_p(kid(3.0), kid(3.0)) == 1
+    with pytest.raises(UserError, match="no replicates"):
+        sampling_p(kid(3.0), kid(2.0, ()))
 
 
 @pytest.mark.parametrize("changed", [{"sampling_seed": 1}, {"labels": "random"}, {"label": "FD, N=4"}, {"samples": 5}])

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from harness.measure.statistics import noise_of
-from harness.measure.statistics_joint import Difference, Margin, corrected
+from harness.measure.statistics_joint import Difference, Single, corrected
 
 from .statistics_simulation import holm
 
@@ -29,7 +29,7 @@ def page(columns, pairs, shared=False):
 def test_a_single_test_keeps_its_p():
     noise, tests = page(groups([0, 1.5]), [(1, 0)])
     assert corrected(tests) == {(1, 0): pytest.approx(noise.p("1", "0"), rel=1e-12)}
-    assert corrected({"a": Margin(p=0.03, pair="x")}) == {"a": 0.03}
+    assert corrected({"a": Single(p=0.03, pair="x")}) == {"a": 0.03}
     assert corrected({}) == {}
 
 
@@ -61,17 +61,17 @@ def test_step_down_the_second_clearest_is_corrected_for_those_left():
 
 def test_margins_alone_are_holms_published_procedure():
     p = {"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}
-    assert corrected({key: Margin(p=each, pair=key) for key, each in p.items()}) == pytest.approx(
+    assert corrected({key: Single(p=each, pair=key) for key, each in p.items()}) == pytest.approx(
         {"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02}
     )
 
 
 def test_within_and_beyond_one_margin_have_one_share_and_none_once_one_is_stated():
     tests = {
-        ("x", "within"): Margin(p=0.01, pair="x"),
-        ("x", "beyond"): Margin(p=0.99, pair="x"),
-        ("y", "within"): Margin(p=0.9, pair="y"),
-        ("y", "beyond"): Margin(p=0.03, pair="y"),
+        ("x", "within"): Single(p=0.01, pair="x"),
+        ("x", "beyond"): Single(p=0.99, pair="x"),
+        ("y", "within"): Single(p=0.9, pair="y"),
+        ("y", "beyond"): Single(p=0.03, pair="y"),
     }
     adjusted = corrected(tests)
     assert adjusted["x", "within"] == pytest.approx(0.02)  # two pairs, not four tests
@@ -79,7 +79,28 @@ def test_within_and_beyond_one_margin_have_one_share_and_none_once_one_is_stated
     assert adjusted["x", "beyond"] == pytest.approx(0.99)
 
 
-def test_differences_of_several_noises_and_margins_add_up():
+def test_a_pairs_difference_and_equivalence_have_one_share():
+    """Equal means lie within any margin: of the two statements on a pair only one can be false."""
+    noise, _ = page(groups([0, 1.5, 0.4, -0.3]), [])
+    p = {other: noise.p(other, "0") for other in "123"}
+    tests = {(other, "differs"): Difference(noise=noise, one=other, other="0", pair=other) for other in "123"}
+    tests |= {(other, "within"): Single(p=0.5 if other == "1" else 1e-4, pair=other) for other in "123"}
+    adjusted = corrected(tests)
+    assert adjusted["2", "within"] == adjusted["3", "within"] == pytest.approx(3e-4)  # three pairs, not six tests
+    left = corrected({(other, "differs"): tests[other, "differs"] for other in "23"})
+    assert p["1"] < min(p["2"], p["3"])
+    assert adjusted["1", "differs"] == pytest.approx(p["1"] + _chance(noise, p["1"]), rel=0.05)
+    assert adjusted["3", "differs"] >= left["3", "differs"]
+
+
+def _chance(noise, p):
+    """That either of two comparisons to one control, which correlate by 1/2, has a p as small."""
+    t = stats.t.isf(p / 2, noise.freedom)
+    joint = stats.multivariate_t(shape=(np.eye(2) + 1) / 2, df=noise.freedom, seed=0)
+    return 1 - joint.cdf(np.full(2, t), lower_limit=np.full(2, -t))
+
+
+def test_differences_of_several_noises_and_single_tests_add_up():
     columns = groups([0, 1.5, 0.4, -0.3, 0.1])
     _, tests = page(columns, [(g, 0) for g in (1, 2, 3, 4)])
     _, others = page(columns, [(g, 0) for g in (1, 2, 3, 4)])
@@ -87,8 +108,8 @@ def test_differences_of_several_noises_and_margins_add_up():
     both = corrected(tests | {("other", *pair): test for pair, test in others.items()})
     assert both[1, 0] == pytest.approx(2 * alone, rel=1e-6)
     p = tests[1, 0].p
-    with_margin = corrected(tests | {"m": Margin(p=0.9, pair="m")})
-    assert with_margin[1, 0] == pytest.approx(alone + p, rel=1e-6)
+    with_single = corrected(tests | {"m": Single(p=0.9, pair="m")})
+    assert with_single[1, 0] == pytest.approx(alone + p, rel=1e-6)
 
 
 @pytest.mark.parametrize("noise", ["normal", "heavy"])

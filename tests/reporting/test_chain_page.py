@@ -1,12 +1,15 @@
-"""The page of a chain: its numbers are the store's, and a difference is told only where its interval leaves out 0."""
+"""The page of a chain: its numbers are the store's, and a difference is told by p corrected for all of the page."""
 
 import dataclasses
 import re
 from pathlib import Path
 
 import pytest
+from scipy import stats
 
 from harness.measure.statistics import SHARED, noise_of, sampling_difference
+from harness.measure.statistics_joint import Difference as NoDifference
+from harness.measure.statistics_joint import corrected
 from harness.records.chain_summary import ChainSummary, Cost, StageNetwork, StagePicture, StageRun
 from harness.records.errors import UserError
 from harness.records.quantity import Measured
@@ -130,7 +133,7 @@ def test_scores_of_another_protocol_are_not_compared(chain):
     assert float(alike["value"]) == pytest.approx(SCORES["few_steps"] - 0.4)
 
 
-def test_what_the_interval_holds_is_not_told(chain):
+def test_what_is_as_likely_by_chance_is_not_told(chain):
     told = [each["told"] for each in differences_in(page_of(chain, chain()))]
     assert told[:2] == ["better", "better"], "what both samples share cancels: their noise is the same"
     apart = chain(distil=0.2)
@@ -140,6 +143,37 @@ def test_what_the_interval_holds_is_not_told(chain):
     assert "Few_Steps: better than Distil, sampled alike, worse than Distil, in its own 10 steps" in page
     assert "the best of 6 by one training each, and partly the luckiest" in page
     assert "still to come: export" in page
+
+
+def test_differences_are_corrected_for_all_of_the_page(chain):
+    """Two with a p of 3% each, by an error of sqrt(3) 0.002 on 3 degrees of freedom: each by itself would be told."""
+    step = float(stats.t.isf(0.015, 3) * 3**0.5 * 0.002)
+    summary = chain(train=0.3 - step, distil=0.3 - 2 * step)
+    (train,) = (each.trials[0] for each in summary.networks if each.name == "train")
+    chain.store.put(dataclasses.replace(chain.store.trial(train), quantities={"kid": kid(0.3 - step)}))
+    page = page_of(chain, summary)
+    first, second = differences_in(page)[:2]
+    assert [each["told"] for each in (first, second)] == ["not told", "not told"]
+    p = [float(each) for each in re.findall(r'data-p="([^"]*)"', page)]
+    assert p[:2] == pytest.approx([0.06, 0.06])
+    assert re.search(r"corrected for the\s+4 differences of this page together", page)
+    high = float(re.search(r'data-high="([^"]*)" data-p', page)[1])
+    assert high < 0, "its own interval leaves out 0"
+
+
+def test_differences_over_seeds_are_corrected_for_all_of_the_page(chain):
+    """By the joint distribution of those of one noise; the one in few steps has a noise of its own."""
+    summary = chain(seeds=(0, 1, 2), train=0.295, distil=0.29)
+    page = page_of(chain, summary)
+    values = {name: {seed: chain.store.trial(key).quantities["kid"].value for seed, key in each.trials.items()}
+              for name, each in ((each.name, each) for each in summary.networks)}  # fmt: skip
+    noise, in_few = noise_of(values), noise_of({**values, "alike": dict(enumerate(ALIKE))})
+    pairs = (("train", "search"), ("distil", "train"), ("few_steps", "alike"), ("few_steps", "distil"))
+    expected = corrected({
+        pair: NoDifference(noise=in_few if "alike" in pair else noise, one=pair[0], other=pair[1]) for pair in pairs
+    })  # fmt: skip
+    p = [float(each) for each in re.findall(r'data-p="([^"]*)"', page)]
+    assert p == pytest.approx([expected[pair] for pair in pairs])
 
 
 def test_several_seeds_tell_by_their_own_spread(chain):

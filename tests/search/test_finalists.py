@@ -10,10 +10,11 @@ import optuna
 import pytest
 from fake_sweep import World, score
 from optuna.trial import TrialState
+from scipy.stats import binom
 from test_driver import Death, KilledError
 
 from harness.measure.statistics import noise_of
-from harness.measure.statistics_joint import Difference, corrected
+from harness.measure.statistics_joint import Difference, Single, corrected
 from harness.records.errors import UserError
 from harness.search import finalists
 from harness.search.candidates import rescored_in
@@ -166,22 +167,55 @@ def test_more_seeds_tell_overlapping_finalists_apart():
     assert ties(*many) == {0: set(), 1: set()}
 
 
-def test_p_values_are_corrected_for_all_pairs_of_all_objectives():
+def test_p_values_are_corrected_for_both_statements_on_all_pairs_of_all_objectives():
     random_ = np.random.default_rng(0)
     scores = {
         objective: {name: dict(enumerate(1 + 0.1 * random_.standard_normal(3))) for name in "abcd"}
         for objective in ("kid", "fd")
     }
     noise = {objective: noise_of(by_name) for objective, by_name in scores.items()}
-    tests = {
-        (objective, *pair): Difference(noise=of, one=pair[0], other=pair[1])
-        for objective, of in noise.items()
-        for pair in combinations("abcd", 2)
-    }
-    different = Compared.of(scores).different
-    assert different == corrected(tests)
+    tests = {}
+    for objective, of in noise.items():
+        for pair in combinations("abcd", 2):
+            key = (objective, *pair)
+            tests["different", key] = Difference(noise=of, one=pair[0], other=pair[1], pair=key)
+            p = max(of.equivalent(*pair, finalists.MARGIN), of.equivalent(*reversed(pair), finalists.MARGIN))
+            tests["equivalent", key] = Single(p=p, pair=key)
+    compared, p = Compared.of(scores), corrected(tests)
+    assert compared.different == {key: p["different", key] for _, key in tests}
+    assert compared.equivalent == {key: p["equivalent", key] for _, key in tests}
     least = min(test.p for test in tests.values())
-    assert 6 * least < min(different.values()) < 12 * least  # more than one objective's pairs; they are not independent
+    assert min(p.values()) == pytest.approx(12 * least), "twelve pairs, and two statements on each of which one is true"
+
+
+def wrong_tables(count, seeds=5):
+    """The share of tables with any false statement: two pairs of equals, which are 10% apart, and noise of 3%. Told
+    apart, equals are false; equivalent, those at the margin's edge."""
+    random_, wrong = np.random.default_rng(0), 0
+    for _ in range(count):
+        draws = np.array([[1], [1], [1.1], [1.1]]) * (1 + 0.03 * random_.standard_normal((4, seeds)))
+        compared = Compared.of({"kid": {name: dict(enumerate(row)) for name, row in zip("abcd", draws, strict=True)}})
+        apart = any(compared.different["kid", *pair] < 0.05 for pair in ("ab", "cd"))
+        same = any(compared.equivalent["kid", *pair] < 0.05 for pair in ("ac", "ad", "bc", "bd"))
+        wrong += apart or same
+    return wrong / count
+
+
+def test_a_table_states_something_false_at_most_one_time_in_twenty():
+    assert wrong_tables(150) <= binom.ppf(0.999, 150, 0.05) / 150
+
+
+@pytest.mark.slow
+def test_a_table_states_something_false_at_most_one_time_in_twenty_at_length(monkeypatch):
+    """With each kind of statement corrected by itself it would be nearly one in ten."""
+    assert wrong_tables(2000) <= binom.ppf(0.999, 2000, 0.05) / 2000
+
+    def apart(tests):
+        kinds = {kind: {key: test for key, test in tests.items() if key[0] == kind} for kind, _ in tests}
+        return {key: p for of_kind in kinds.values() for key, p in corrected(of_kind).items()}
+
+    monkeypatch.setattr(finalists, "corrected", apart)
+    assert wrong_tables(2000) > binom.ppf(0.999, 2000, 0.05) / 2000
 
 
 def test_finalists_are_equals_where_that_is_proved_and_not_because_they_are_not_told_apart():

@@ -30,7 +30,7 @@ def _bought(frames: Frames, chain: ChainSummary) -> Iterable[Line]:
     column = score_column(frames)
     if column is None:
         return
-    title, by_network = inside(column.title), differences(frames, column.quantity)
+    title, by_network = inside(column.title), differences(frames)[column.quantity]
     if by_network:
         text = "; ".join(f"{frames.study.titles[name]}: {_in_short(each)}" for name, each in by_network.items())
         yield Line(lead="In short", text=f"what each stage bought in {title}. {text}.")

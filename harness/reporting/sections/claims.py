@@ -49,7 +49,7 @@ where a size is printed, whether it is met. The rules stand below the table; the
 {% for title, noise in seeded %}
 <li><b>{{ title }}</b>: {% if noise %}the noise of all rungs is one model, whose spread is constant for small scores and
 grows in proportion to the mean for large ones ({{ noise.sentence }}). Student's t on it tests each statement, and
-p is corrected for the {{ statements }} tests of this page together (step down, by the joint distribution of the
+p is corrected for the {{ statements }} tests of this table together (step down, by the joint distribution of the
 differences), so that the chance that any of them is wrong is 5%.
 {% if published %}
 Of &ldquo;lower&rdquo; and &ldquo;higher&rdquo; it is tested whether there is a difference; of &ldquo;about the

@@ -110,8 +110,9 @@ def _cell(text: Text | str, *, small: str = "", data: str | None = None) -> dict
 def _rule(conclusions: Conclusions) -> str:
     return (
         "Ranks and the front are by the re-scored means. Two are not distinguished where the p of their difference, "
-        f"corrected for all pairs together, is at least {1 - conclusions.level:.2g}; equivalent where each is proved "
-        f"to lie within {conclusions.margin:.0%} of the other (two one-sided tests)."
+        f"corrected for all statements of this table together, is at least {1 - conclusions.level:.2g}; equivalent "
+        f"where each is proved to lie within {conclusions.margin:.0%} of the other (two one-sided tests, corrected "
+        "together with those of a difference)."
     )
 
 

@@ -46,9 +46,10 @@ TEMPLATE = """
 {% endfor %}
 </tbody></table></div>
 <p class="scale">A score: its value and interval, of the samples' noise; over several seeds the mean, with their
-range. A difference stands with the 95% interval of that comparison alone{{ noise }}. "Not told": it holds 0. Times and
-FLOP are of a training from its step 0, whichever stage made the first of them; a search's are of all that it
-trained.</p>
+range. A difference stands with the 95% interval of that comparison alone{{ noise }}. "Better" and "worse" are told
+where its p, corrected for the {{ tested }} differences of this page together, is below 5%, so that an interval may
+leave out 0 where nothing is told. Times and FLOP are of a training from its step 0, whichever stage made the first of
+them; a search's are of all that it trained.</p>
 """
 ONE_SEED = (
     ", of the samples' noise alone: both networks' samples begin with the same noise, and another training would "
@@ -83,7 +84,7 @@ def content(frames: Frames) -> Content | None:
     if (chain := frames.study.chain) is None:
         return None
     columns = [column for column in frames.columns if column.spread == "seeds"]
-    apart = {column.quantity: differences(frames, column.quantity) for column in columns}
+    apart = differences(frames)
     rows = [*_search(chain, columns)]
     for network in chain.networks:
         if network.name == FEW:
@@ -91,7 +92,9 @@ def content(frames: Frames) -> Content | None:
         rows.append(_row(network, [_cell(frames, network.name, each, apart[each.quantity]) for each in columns]))
     several = len(frames.study.seeds) > 1
     titles = [column.title for column in columns]
-    return Content(context={"rows": rows, "scores": titles, "noise": SEVERAL if several else ONE_SEED})
+    tested = sum(one.p is not None for by in apart.values() for each in by.values() for one in each)
+    noise = SEVERAL if several else ONE_SEED
+    return Content(context={"rows": rows, "scores": titles, "noise": noise, "tested": tested})
 
 
 def _search(chain: ChainSummary, columns: Sequence[Column]) -> list[Row]:
