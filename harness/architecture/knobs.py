@@ -363,7 +363,8 @@ class ResidualTransformerConfig(Block):
     self_attention: bool = True
     """Whether its layers have self-attention; cross-attention and feed-forward they always have."""
     span: AttentionSpan | None = field(default=None, metadata=IDENTITY_UNLESS_DEFAULT)
-    """Of its self-attention, if it has some; null: a query attends to all tokens."""
+    """What a query of its self-attention sees, if it has some: null for all tokens; assa for all of them compressed,
+    and those nearby as they are (SnapGen++, arXiv 2601.08303)."""
     kind: Literal["residual_transformer"] = "residual_transformer"
 
     @property
