@@ -6,9 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from harness.commands.operands import WEIGHTS, edited, latent_of, say_latent
@@ -18,16 +16,13 @@ from harness.records.plain import from_plain, to_plain
 from harness.records.terminal import table
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
     from harness.architecture.config import ArchitectureConfig
     from harness.coreml.config import Mlprogram, WeightBits
+    from harness.coreml.export import Converted
     from harness.coreml.limits import Finding
     from harness.coreml.mil_program import Program
-    from harness.coreml.palette_plan import Layer
     from harness.coreml.palettize import Palettes
-
-INPUTS = 4  # of a trained network's own sampling, on which packages are held against it
+    from harness.trials.shipping import Subject
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -45,8 +40,8 @@ def flags(parser: argparse.ArgumentParser) -> None:
         "--at-most-mb",
         type=float,
         metavar="SIZE",
-        help="palettize each tensor at 4, 6 or 8 bits, so that all take at most SIZE MB and the output errs least; the "
-        "plan is written beside the package",
+        help="palettize each tensor at 2, 4, 6 or 8 bits, so that all take at most SIZE MB and the output errs least; "
+        "the plan is written beside the package",
     )
     parser.add_argument("--plan", type=Path, metavar="FILE", help="palettize by a plan that --at-most-mb wrote")
     parser.add_argument("--cut", action="store_true", help="write it in two parts too, which run one after the other")
@@ -72,12 +67,20 @@ def _check_palettes(arguments: argparse.Namespace) -> None:
     if len(given) > 1:
         flags = " and ".join(f"--{name.replace('_', '-')}" for name in given)
         raise UserError(f"{flags} each say of how many bits weights are; leave one out")
+    if arguments.plan is not None:
+        arguments.palettes = _read_plan(arguments.plan)
     if arguments.at_most_mb is None:
         return
     if not arguments.at_most_mb > 0:
         raise UserError(f"--at-most-mb is a size above 0, not {arguments.at_most_mb:g}")
     if arguments.weights is None:
         raise UserError("--at-most-mb measures trained weights; name them with --weights FILE")
+
+
+def _read_plan(file: Path) -> Palettes:
+    from harness.coreml.palette_plan import read_plan
+
+    return read_plan(file)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -111,102 +114,62 @@ VERB = Verb(
 
 
 def _export(arguments: argparse.Namespace, architecture: ArchitectureConfig, latent: int, config: Mlprogram) -> int:
-    from harness.coreml.export import check_package_place, export_package
+    from harness.coreml.export import check_package_place, convert, write_package
+    from harness.coreml.mil_program import read_program
     from harness.coreml.preflight import check_package
     from harness.trials.trained import BITS
 
     path = Path(arguments.to or f"{Path(arguments.name).stem}.mlpackage")
     check_package_place(path)
     subject = _subject(arguments, architecture, latent)
-    palettes = _palettes(arguments, subject, path, config)
-    about = {**subject.about, BITS: str(config.bits) if palettes is None else "mixed"}
-    summary = export_package(subject.module, subject.inputs[0], path, config, palettes=palettes, about=about)
+    converted = convert(subject.module, subject.inputs[0], config)
+    weights = _weights_as(arguments, subject, path, converted)
+    bits = weights if isinstance(weights, int) else "mixed"
+    summary = write_package(converted, path, weights, about={**subject.about, BITS: str(bits)})
     findings = check_package(summary.path)
     answer: dict[str, Any] = _head(arguments.name, latent, summary)
     lines = []
-    if arguments.parity:
-        told, line = _parity(subject, summary.path, is_palettized=palettes is not None or config.bits < 16)
+    program = read_program(summary.path) if arguments.parity or arguments.cut else None
+    if program is not None and arguments.parity:
+        told, line = _parity(subject, program, is_palettized=bits != 16)
         answer |= told
         lines.append(line)
-    if arguments.cut:
-        told, line = _cut(subject, summary.path)
+    if program is not None and arguments.cut:
+        told, line = _cut(subject, summary.path, program)
         answer |= told
         lines.append(line)
     if arguments.json:
         return _print_json(answer, findings)
     title = f"{arguments.name} at a {latent}x{latent} latent: {summary.bytes:,} bytes, {summary.target}"
-    how = "mixed palettes" if palettes is not None else _weights(config)
-    _print_operators(summary.operators, f"{title}, {how}, layout {config.layout}")
+    _print_operators(summary.operators, f"{title}, {_weights(bits, config)}, layout {config.layout}")
     _print_findings(findings)
     print("\n".join([*lines, str(path)]))
     return 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Subject:
-    """What is exported, and what it is tried on."""
+def _subject(arguments: argparse.Namespace, architecture: ArchitectureConfig, latent: int) -> Subject:
+    from harness.trials.shipping import of_weights, untrained
 
-    module: nn.Module
-    inputs: Sequence[tuple[Tensor, ...]]
-    source: str  # of the inputs, for people
-    about: Mapping[str, str]
-
-
-def _subject(arguments: argparse.Namespace, architecture: ArchitectureConfig, latent: int) -> _Subject:
-    """Weights, where they are named, and the inputs that their own sampling shows them, where something is measured on
-    these; else random ones."""
-    import torch
-
-    from harness.coreml.packaged import OnPhone
-    from harness.models.build import build, example_inputs
-    from harness.models.parameters import fill_weights
-    from harness.models.weights import read_weights
-    from harness.trials.trained import TRIAL
-
-    random = [example_inputs(architecture, latent=latent)]
-    about = {"harness.architecture": architecture.fingerprint}
+    held_against = bool(arguments.parity or arguments.cut)
     if arguments.weights is None:
-        module = build(architecture)
-        if arguments.parity or arguments.cut:
-            fill_weights(module)
-        return _Subject(module=module, inputs=random, source="random inputs", about=about)
-    weights = read_weights(Path(arguments.weights), architecture)
-    module, training = weights.network(), weights.training
-    if training is None or training.task != "denoise":
-        return _Subject(module=module, inputs=random, source="random inputs", about=about)
-    about[TRIAL], own = training.trial, None
-    if latent == training.latent and _is_tried(arguments):
-        own = _own_inputs(Path(arguments.weights), module)
-    if training.text.get("mask_padding", False):
-        module = OnPhone(module).eval()
-        random = [(*each, torch.ones(each[2].shape[:2])) for each in random]
-    source = f"{len(own)} inputs of its own sampling" if own else "random inputs"
-    return _Subject(module=module, inputs=own or random, source=source, about=about)
+        return untrained(architecture, latent, filled=held_against)
+    tried = held_against or arguments.at_most_mb is not None
+    return of_weights(Path(arguments.weights), architecture, latent, tried=tried)
 
 
-def _is_tried(arguments: argparse.Namespace) -> bool:
-    return bool(arguments.parity or arguments.cut or arguments.at_most_mb is not None)
-
-
-def _own_inputs(weights: Path, module: nn.Module) -> list[tuple[Tensor, ...]]:
-    """With the mask as numbers, where the network is given one."""
-    from harness.trials.sampled_inputs import sampled_inputs
-    from harness.trials.trained import network_and_settings
-
-    trained, settings = network_and_settings(str(weights), ())
-    rows = sampled_inputs(trained, module, settings, INPUTS)
-    return [(*row[:3], *(mask.float() for mask in row[3:])) for row in rows]
-
-
-def _palettes(arguments: argparse.Namespace, subject: _Subject, path: Path, config: Mlprogram) -> Palettes | None:
-    """The plan that is named, or made here and written beside the package; None where the bits are all alike."""
-    from harness.coreml.palette_plan import cheapest, read_plan, write_plan
+def _weights_as(
+    arguments: argparse.Namespace, subject: Subject, path: Path, converted: Converted
+) -> WeightBits | Palettes:
+    """The bits of all weights; or the plan that is named, or made here and written beside the package."""
+    from harness.coreml.palette_plan import cheapest, write_plan
+    from harness.trials.shipping import palette_errors
 
     if arguments.plan is not None:
-        return read_plan(arguments.plan)
+        palettes: Palettes = arguments.palettes
+        return palettes
     if arguments.at_most_mb is None:
-        return None
-    layers = _measured(subject, config)
+        return converted.config.bits
+    layers = palette_errors(subject, converted)
     plan = cheapest(layers, round(1e6 * arguments.at_most_mb))
     file = path.with_suffix(".palettes.yaml")
     about = (
@@ -217,32 +180,12 @@ def _palettes(arguments: argparse.Namespace, subject: _Subject, path: Path, conf
     return plan
 
 
-def _measured(subject: _Subject, config: Mlprogram) -> list[Layer]:
-    """Every tensor's errors at each number of bits."""
-    from harness.coreml.export import export_package
-    from harness.coreml.mil_program import read_program
-    from harness.coreml.palette_plan import large_weights, layers_of
-    from harness.coreml.palettize import MODES
-    from harness.records.eta import with_eta
-
-    with TemporaryDirectory(prefix="harness-palettes-") as folder:
-
-        def program(bits: WeightBits) -> Program:
-            package = Path(folder) / f"{bits}.mlpackage"
-            export_package(subject.module, subject.inputs[0], package, replace(config, bits=bits))
-            return read_program(package)
-
-        whole, palettized = program(16), {bits: program(bits) for bits in MODES}
-        measured = layers_of(whole, palettized, subject.inputs)
-        return list(with_eta(measured, "tensors palettized alone", len(large_weights(whole))))
-
-
-def _parity(subject: _Subject, package: Path, *, is_palettized: bool) -> tuple[dict[str, Any], str]:
+def _parity(subject: Subject, program: Program, *, is_palettized: bool) -> tuple[dict[str, Any], str]:
     """The worst of all inputs, for JSON and for people. ParityError below a gate; palettes change the weights, so
     theirs is a number without one."""
     from harness.coreml.parity import EXPECTED_DB, ParityResult, costliest_operator, parity
 
-    results = [parity(subject.module, each, package) for each in subject.inputs]
+    results = [parity(subject.module, each, program) for each in subject.inputs]
     worst = ParityResult(
         float32_db=min(each.float32_db for each in results), float16_db=min(each.float16_db for each in results)
     )
@@ -256,7 +199,7 @@ def _parity(subject: _Subject, package: Path, *, is_palettized: bool) -> tuple[d
     worst.check()
     if worst.float16_db < EXPECTED_DB:
         at = min(range(len(results)), key=lambda number: results[number].float16_db)
-        operator, left_db = costliest_operator(subject.module, subject.inputs[at], package)
+        operator, left_db = costliest_operator(subject.module, subject.inputs[at], program)
         told["costliest"] = {"operator": operator, "alone_db": left_db}
         line += (
             f"\nless than the {EXPECTED_DB:g} dB that Apple expects of fp16; most of it by '{operator}': "
@@ -265,11 +208,13 @@ def _parity(subject: _Subject, package: Path, *, is_palettized: bool) -> tuple[d
     return told, line
 
 
-def _cut(subject: _Subject, package: Path) -> tuple[dict[str, Any], str]:
+def _cut(subject: Subject, package: Path, program: Program) -> tuple[dict[str, Any], str]:
     from harness.coreml.chunks import chunks_psnr_db, cut_in_two
+    from harness.coreml.mil_program import read_program
 
     chunks = cut_in_two(package)
-    nearness = min(chunks_psnr_db(package, chunks, each) for each in subject.inputs)
+    parts = [read_program(each) for each in chunks]
+    nearness = min(chunks_psnr_db(program, parts, each) for each in subject.inputs)
     names = " and ".join(map(str, chunks))
     line = f"in two parts, {names}: one after the other, {nearness:.1f} dB of the whole"
     return {"chunks": [str(each) for each in chunks], "chunks_db": nearness}, line
@@ -287,7 +232,7 @@ def _preflight(arguments: argparse.Namespace, architecture: ArchitectureConfig, 
     if arguments.json:
         return _print_json(_head(arguments.name, latent, config) | _head(arguments.name, latent, report), ())
     title = f"{arguments.name} at a {latent}x{latent} latent, before converting: {report.params:,} parameters, "
-    title += f"{report.weight_bytes:,} bytes of weights ({_weights(config)}), layout {config.layout}"
+    title += f"{report.weight_bytes:,} bytes of weights ({_weights(config.bits, config)}), layout {config.layout}"
     _print_operators(report.operators, title)
     shape = " x ".join(map(str, report.largest_tensor))
     print(f"largest tensor: {shape}, {report.largest_tensor_bytes:,} bytes in fp16")
@@ -297,8 +242,10 @@ def _preflight(arguments: argparse.Namespace, architecture: ArchitectureConfig, 
     return 0
 
 
-def _weights(config: Mlprogram) -> str:
-    return config.precision if config.bits == 16 else f"{config.bits}-bit palettes"
+def _weights(bits: WeightBits | str, config: Mlprogram) -> str:
+    if bits == 16:
+        return config.precision
+    return "mixed palettes" if bits == "mixed" else f"{bits}-bit palettes"
 
 
 def _head(name: str, latent: int, what: Any) -> dict[str, Any]:

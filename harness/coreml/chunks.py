@@ -12,7 +12,8 @@ from torch import Tensor
 
 from harness.coreml.export import CoremlExportError, one_line, without_remarks
 from harness.coreml.interpreter import Mode, run_program
-from harness.coreml.mil_program import Program, read_program
+from harness.coreml.mil_program import Program
+from harness.coreml.parity import psnr_db
 
 
 def cut_in_two(package: Path) -> tuple[Path, Path]:
@@ -45,13 +46,10 @@ def run_chain(programs: Sequence[Program], inputs: Mapping[str, Tensor], mode: M
     return outputs
 
 
-def chunks_psnr_db(package: Path, chunks: Sequence[Path], inputs: Sequence[Tensor]) -> float:
+def chunks_psnr_db(whole: Program, chunks: Sequence[Program], inputs: Sequence[Tensor]) -> float:
     """How near the chunks, one after the other, are to the whole package, in dB; both rounded to fp16 where they say
     so."""
-    from harness.coreml.parity import psnr_db
-
-    whole = read_program(package)
     named = whole.named(inputs)
     references = run_program(whole, named, "float16").values()
-    outputs = run_chain([read_program(each) for each in chunks], named, "float16").values()
+    outputs = run_chain(chunks, named, "float16").values()
     return min(psnr_db(reference, output) for reference, output in zip(references, outputs, strict=True))

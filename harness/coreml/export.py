@@ -14,14 +14,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from harness.coreml.config import Mlprogram
+from harness.coreml.config import Mlprogram, WeightBits
 from harness.coreml.layout import for_export
-from harness.coreml.palettize import Palettes, palettized
+from harness.coreml.palettize import PaletteBits, Palettes, palettized
 from harness.coreml.precision import compute_precision
 from harness.measure.evaluating import evaluating
 from harness.records.errors import UserError
@@ -41,7 +41,7 @@ class ExportSummary:
     target: str
     precision: str
     layout: str
-    bits: int
+    bits: WeightBits | PaletteBits | Literal["mixed"]
     bytes: int
     operators: Mapping[str, int]  # MIL operator -> how often, without constants; the most frequent first
     inputs: Mapping[str, tuple[int, ...]]  # name -> shape
@@ -58,40 +58,86 @@ class ExportSummary:
         return Counted(value=self.bytes, unit="bytes", conditions=conditions)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Converted:
+    """A module as an ML program in memory, its weights of 16 bits: packages by several palettes are written of one."""
+
+    model: Any  # coremltools' MLModel
+    config: Mlprogram
+    seconds: float  # to export and convert
+
+
 def export_package(
     module: nn.Module,
     inputs: Sequence[Any],
     path: Path,
     config: Mlprogram | None = None,
     *,
-    palettes: Palettes | None = None,
     about: Mapping[str, str] | None = None,
 ) -> ExportSummary:
     """Convert `module(*inputs)` to an ML program at `path` (`....mlpackage`), replacing one that is there.
 
-    Inputs fix the shapes; last inputs of None, arguments not given, are left out. `palettes`: bits of each tensor, in
-    place of the config's; `about` is written into the package's metadata. CoremlExportError where it does not convert,
-    UserError where the path cannot be written. The module is left as it was.
+    Inputs, `about` and errors: as `convert` and `write_package`. The module is left as it was.
     """
     config = config or Mlprogram()
     check_package_place(path)
+    return write_package(convert(module, inputs, config), path, config.bits, about=about)
+
+
+def convert(module: nn.Module, inputs: Sequence[Any], config: Mlprogram) -> Converted:
+    """`module(*inputs)` as an ML program, whatever the config's bits.
+
+    Inputs fix the shapes; last inputs of None, arguments not given, are left out. CoremlExportError where it does not
+    convert. The module is left as it was.
+    """
     started = time.perf_counter()
-    with without_remarks(), evaluating(module), torch.no_grad():
-        try:
-            model = _convert(module, tuple(inputs), config, palettes)
-        except UserError:
-            raise
-        except (OSError, MemoryError) as error:  # the machine's failure, not the network's: no result to keep
-            raise UserError(
-                f"the Core ML conversion could not finish here ({one_line(error)}); free disk space and memory and "
-                "run the same command again, or set coreml=none"
-            ) from error
-        except Exception as error:  # whatever the exporter or the converter raises
-            raise CoremlExportError(one_line(error)) from error
-        seconds = time.perf_counter() - started
-        model.user_defined_metadata.update(about or {})
-        _save(model, path)
-    return _summary(path, config, seconds)
+    with _converters_failures(), evaluating(module), torch.no_grad():
+        model = _mlmodel(module, tuple(inputs), config)
+    return Converted(model=model, config=config, seconds=time.perf_counter() - started)
+
+
+def write_package(
+    converted: Converted,
+    path: Path,
+    weights: WeightBits | PaletteBits | Palettes = 16,
+    *,
+    about: Mapping[str, str] | None = None,
+) -> ExportSummary:
+    """The package at `path`, replacing one that is there; its weights all of so many bits, or palettized by a plan.
+
+    `about` is written into the package's metadata. UserError where the path cannot be written, and for a plan of
+    another network. What was converted is left as it was.
+    """
+    check_package_place(path)
+    started = time.perf_counter()
+    with _converters_failures():
+        model = converted.model if weights == 16 else palettized(converted.model, weights)
+    seconds = converted.seconds + time.perf_counter() - started
+    model.user_defined_metadata.update(about or {})
+    try:
+        with without_remarks():
+            _save(model, path)
+    finally:
+        for name in about or ():  # with weights of 16 bits it is the converted model itself
+            del model.user_defined_metadata[name]
+    return _summary(path, converted.config, weights, seconds)
+
+
+@contextlib.contextmanager
+def _converters_failures() -> Iterator[None]:
+    """What is raised while a network is converted, as a sentence: the network's failure, or the machine's."""
+    try:
+        with without_remarks():
+            yield
+    except UserError:
+        raise
+    except (OSError, MemoryError) as error:  # the machine's failure, not the network's: no result to keep
+        raise UserError(
+            f"the Core ML conversion could not finish here ({one_line(error)}); free disk space and memory and "
+            "run the same command again, or set coreml=none"
+        ) from error
+    except Exception as error:  # whatever the exporter or the converter raises
+        raise CoremlExportError(one_line(error)) from error
 
 
 def check_package_place(path: Path) -> None:
@@ -111,27 +157,29 @@ def read_package(path: Path) -> Any:
         return coremltools.models.MLModel(str(path), skip_model_load=True).get_spec()
 
 
+def package_bytes(path: Path) -> int:
+    """Of all its files."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
 def metadata_of(path: Path) -> dict[str, str]:
     """What an export wrote about the package into it; empty for one of another tool."""
     return dict(read_package(path).description.metadata.userDefined)
 
 
-def _convert(module: nn.Module, inputs: tuple[Any, ...], config: Mlprogram, palettes: Palettes | None) -> Any:
+def _mlmodel(module: nn.Module, inputs: tuple[Any, ...], config: Mlprogram) -> Any:
     import coremltools
 
     while inputs and inputs[-1] is None:  # the exporter takes tensors only
         inputs = inputs[:-1]
     program = torch.export.export(for_export(module, config.layout), inputs)
-    model = coremltools.convert(
+    return coremltools.convert(
         program.run_decompositions({}),
         convert_to="mlprogram",
         minimum_deployment_target=getattr(coremltools.target, config.target),
         compute_precision=compute_precision(config.precision),
         skip_model_load=True,
     )
-    if palettes is not None:
-        return palettized(model, palettes)
-    return model if config.bits == 16 else palettized(model, config.bits)
 
 
 def _save(model: Any, path: Path) -> None:
@@ -148,7 +196,9 @@ def _save(model: Any, path: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _summary(path: Path, config: Mlprogram, seconds: float) -> ExportSummary:
+def _summary(
+    path: Path, config: Mlprogram, weights: WeightBits | PaletteBits | Palettes, seconds: float
+) -> ExportSummary:
     import coremltools
 
     spec = read_package(path)
@@ -162,8 +212,8 @@ def _summary(path: Path, config: Mlprogram, seconds: float) -> ExportSummary:
         target=config.target,
         precision=config.precision,
         layout=config.layout,
-        bits=config.bits,
-        bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        bits="mixed" if isinstance(weights, Mapping) else weights,
+        bytes=package_bytes(path),
         operators=dict(operators.most_common()),
         inputs={x.name: tuple(x.type.multiArrayType.shape) for x in spec.description.input},
         outputs={x.name: tuple(x.type.multiArrayType.shape) for x in spec.description.output},

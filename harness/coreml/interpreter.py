@@ -8,7 +8,8 @@ gate before a time counts.
 
 import inspect
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -65,7 +66,7 @@ def _computed(operation: Operation, program: Program, tensors: Mapping[str, Tens
     """The operation's outputs by name."""
     function = OPERATORS[operation.operator]
     arguments = {key: _argument(names, program, tensors) for key, names in operation.arguments.items()}
-    unknown = set(arguments) - set(inspect.signature(function).parameters)
+    unknown = set(arguments) - _parameters(function)
     if unknown:
         raise UserError(f"the MIL operator '{operation.operator}' has the arguments {sorted(unknown)}, not read here")
     returned: Values = function(**arguments)
@@ -74,6 +75,11 @@ def _computed(operation: Operation, program: Program, tensors: Mapping[str, Tens
     return {
         variable.name: _as_stored(_declared(value, variable, operation), variable, mode) for variable, value in pairs
     }
+
+
+@cache
+def _parameters(function: Callable[..., Values]) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
 
 
 def _argument(names: tuple[str, ...], program: Program, tensors: Mapping[str, Tensor]) -> Any:

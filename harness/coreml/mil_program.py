@@ -5,7 +5,8 @@ Constants lie in the specification itself or in `weight.bin`; compressed ones ar
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -64,6 +65,11 @@ def read_program(path: Path) -> Program:
     operations = tuple(_operations(block, constants, _reader(path)))
     inputs = tuple(_variable(value) for value in function.inputs)
     return Program(inputs=inputs, operations=operations, constants=constants, outputs=tuple(block.outputs))
+
+
+def kept(program: Program) -> Program:
+    """The same, in which a constant that was read once is kept, for programs that are run many times."""
+    return replace(program, constants={name: cache(read) for name, read in program.constants.items()})
 
 
 def _operations(block: Any, constants: dict[str, Constant], read: Callable[[Any], Any]) -> Iterator[Operation]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.coreml.interpreter import Mode, run_program
-from harness.coreml.mil_program import Program, read_program
+from harness.coreml.mil_program import Program, kept, read_program
 from harness.records.errors import UserError
 
 
@@ -35,7 +35,7 @@ class PackagedNetwork(nn.Module):
 
     def __init__(self, package: Path, mode: Mode = "float16", like: nn.Module | None = None) -> None:
         super().__init__()
-        self.program, self.mode = _denoiser(package), mode
+        self.program, self.mode = kept(_denoiser(package)), mode
         self.config = getattr(like, "config", None)  # which says what the network predicts
         self.place = nn.Parameter(torch.empty(0), requires_grad=False)  # tells on which device it runs
 

@@ -1,21 +1,15 @@
-"""Which tensors bear few bits: 4, 6 or 8 for each, so that the package has at most some size and errs least.
+"""Which tensors bear few bits: 2, 4, 6 or 8 for each, so that the package has at most some size and errs least.
 
-A tensor's error at some bits is what the output loses when it alone is palettized: the mean over inputs of
-|output - whole|^2 / |whole|^2, both computed in float32 on the package's own constants. Errors of several tensors are
-taken to add up. All begin at 4 bits; then, as long as it fits, the step up that takes away most error a byte is taken,
-along each tensor's convex hull, which is the best but for the last step; and never more than equal bits that fit. The
-plan is YAML, and anyone's to edit.
+A tensor's error at some bits is what the output loses when it alone is palettized (`harness.coreml.palette_measure`).
+Errors of several tensors are taken to add up. All begin at the fewest bits; then, as long as it fits, the step up that
+takes away most error a byte is taken, along each tensor's convex hull, which is the best but for the last step; and
+never more than equal bits that fit. The plan is YAML, and anyone's to edit. No torch, no coremltools.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from torch import Tensor
-
-from harness.coreml.interpreter import run_program
-from harness.coreml.mil_program import Program
 from harness.coreml.palettize import PaletteBits, Palettes
 from harness.records.errors import UserError
 from harness.records.plain import from_plain
@@ -23,9 +17,6 @@ from harness.records.yaml_text import read_yaml, write_yaml
 
 SMALLEST = 2048
 """coremltools leaves tensors of up to so many weights in fp16."""
-
-Inputs = Sequence[Sequence[Tensor]]
-"""Each an input of the program, in its order."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,23 +38,16 @@ class PlanFile:
     bits: Palettes
 
 
-def layers_of(whole: Program, palettized: Mapping[PaletteBits, Program], inputs: Inputs) -> Iterator[Layer]:
-    """Each of `large_weights` with its errors; `palettized` are the same program with all tensors at some bits."""
-    references = [_output(whole, each) for each in inputs]
-    for operation, argument, name in large_weights(whole):
-        errors: dict[PaletteBits, float] = {}
-        for bits, other in palettized.items():
-            (there,) = other.operations[operation].arguments[argument]
-            changed = replace(whole, constants={**whole.constants, name: other.constants[there]})
-            errors[bits] = _error(changed, inputs, references)
-        yield Layer(name=name, size=_size(whole, name), errors=errors)
-
-
 def cheapest(layers: Sequence[Layer], at_most_bytes: int) -> Palettes:
     """Bits by which the tensors' indices and tables take at most so many bytes, and their errors add up to little.
 
-    UserError where even the fewest bits take more.
+    UserError where even the fewest bits take more, and where there is no tensor to give bits to.
     """
+    if not layers:
+        raise UserError(
+            f"the network has no tensor of more than {SMALLEST:,} weights, and smaller ones stay fp16: nothing is "
+            "palettized; leave out --at-most-mb"
+        )
     chosen = {layer.name: min(layer.errors) for layer in layers}
     left = at_most_bytes - sum(layer.bytes_at(chosen[layer.name]) for layer in layers)
     if left < 0:
@@ -74,8 +58,13 @@ def cheapest(layers: Sequence[Layer], at_most_bytes: int) -> Palettes:
         if step.cost <= left and chosen[step.name] == step.before:
             chosen[step.name], left = step.after, left - step.cost
     alike = [dict.fromkeys(chosen, bits) for bits in layers[0].errors]
-    fitting = [plan for plan in alike if sum(layer.bytes_at(plan[layer.name]) for layer in layers) <= at_most_bytes]
+    fitting = [plan for plan in alike if bytes_of(layers, plan) <= at_most_bytes]
     return min((chosen, *fitting), key=lambda plan: sum(layer.errors[plan[layer.name]] for layer in layers))
+
+
+def bytes_of(layers: Sequence[Layer], plan: Palettes) -> int:
+    """What the tensors take by a plan."""
+    return sum(layer.bytes_at(plan[layer.name]) for layer in layers)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,35 +110,7 @@ def write_plan(path: Path, plan: Palettes, layers: Sequence[Layer], about: str) 
 
 def read_plan(path: Path) -> Palettes:
     """UserError for what is no plan."""
-    plan = from_plain(PlanFile, read_yaml(path, "a palette plan"), where=str(path)).bits
+    plan = from_plain(PlanFile, read_yaml(path, "the palette plan "), where=str(path)).bits
     if not plan:
         raise UserError(f"{path} names no tensor; write one with `harness export WEIGHTS --at-most-mb SIZE`")
     return plan
-
-
-def large_weights(program: Program) -> list[tuple[int, str, str]]:
-    """(operation, its argument, the constant) of every tensor that coremltools palettizes, each once."""
-    places, seen = [], set()
-    for number, operation in enumerate(program.operations):
-        for argument, names in operation.arguments.items():
-            if len(names) == 1 and names[0] in program.constants and names[0] not in seen:
-                seen.add(names[0])
-                if _size(program, names[0]) > SMALLEST:
-                    places.append((number, argument, names[0]))
-    return places
-
-
-def _size(program: Program, name: str) -> int:
-    value = program.constants[name]()
-    is_weight = not isinstance(value, str) and np.issubdtype(np.asarray(value).dtype, np.floating)
-    return int(np.asarray(value).size) if is_weight else 0
-
-
-def _error(program: Program, inputs: Inputs, references: Sequence[Tensor]) -> float:
-    lost = (_output(program, each) - reference for each, reference in zip(inputs, references, strict=True))
-    shares = [float(each.square().sum() / of.square().sum()) for each, of in zip(lost, references, strict=True)]
-    return sum(shares) / len(shares)
-
-
-def _output(program: Program, values: Sequence[Tensor]) -> Tensor:
-    return next(iter(run_program(program, program.named(values), "float32").values()))

@@ -1,4 +1,4 @@
-"""Palettized weights: every weight an index of 8, 6 or 4 bits into a table of its tensor's own values.
+"""Palettized weights: every weight an index of 8, 6, 4 or 2 bits into a table of its tensor's own values.
 
 coremltools.optimize does it on the converted program, on Linux too, with one table a tensor (`per_tensor`, what iOS 16
 and later load); tensors of up to 2,048 weights stay fp16. Measured on 2 million normal weights, one thread, error as a
@@ -18,11 +18,12 @@ from typing import Any, Literal, TypeAlias
 
 from harness.records.errors import UserError
 
-PaletteBits: TypeAlias = Literal[8, 6, 4]
+PaletteBits: TypeAlias = Literal[8, 6, 4, 2]
 Palettes: TypeAlias = Mapping[str, PaletteBits]
 """Tensor, as the fp16 program calls it -> bits; what is not named stays fp16 (`harness.coreml.palette_plan`)."""
 
-MODES: dict[PaletteBits, str] = {8: "uniform", 6: "kmeans", 4: "kmeans"}
+MODES: dict[PaletteBits, str] = {8: "uniform", 6: "kmeans", 4: "kmeans", 2: "kmeans"}
+"""2 bits are for some tensors of a plan; a whole network of them draws nothing."""
 
 
 def palettized(model: Any, bits: PaletteBits | Palettes) -> Any:

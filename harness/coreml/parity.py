@@ -16,14 +16,13 @@ has to pass the same gate before its time counts (`harness.device`).
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from harness.coreml.interpreter import Mode, run_program
-from harness.coreml.mil_program import Program, Variable, read_program
+from harness.coreml.mil_program import Program, Variable
 from harness.device.benchmark import psnr_db as decibels
 from harness.measure.evaluating import evaluating
 from harness.records.errors import UserError
@@ -74,27 +73,25 @@ class ParityResult:
                 )
 
 
-def parity(module: nn.Module, inputs: Sequence[Any], package: Path) -> ParityResult:
-    """`module(*inputs)` in float32 against the program in `package`, which was exported from it.
+def parity(module: nn.Module, inputs: Sequence[Any], program: Program) -> ParityResult:
+    """`module(*inputs)` in float32 against the program of the package that was exported from it.
 
     Last inputs of None are left out, as in `export_package`. UserError where the module's output is constant: it has
     weights of zero, and any graph computes that (`fill_weights`, before the export).
     """
-    tensors, references, program = _held_against(module, inputs, package)
+    tensors, references = _held_against(module, inputs)
     return ParityResult(
         float32_db=program_psnr_db(program, tensors, references, "float32"),
         float16_db=program_psnr_db(program, tensors, references, "float16"),
     )
 
 
-def _held_against(
-    module: nn.Module, inputs: Sequence[Any], package: Path
-) -> tuple[list[Tensor], list[Tensor], Program]:
-    """What goes in, what the module makes of it, and the package's program."""
+def _held_against(module: nn.Module, inputs: Sequence[Any]) -> tuple[list[Tensor], list[Tensor]]:
+    """What goes in, and what the module makes of it."""
     tensors = [value for value in inputs if value is not None]
     with evaluating(module), torch.no_grad():
         returned = module(*tensors)
-    return tensors, list(returned) if isinstance(returned, tuple | list) else [returned], read_program(package)
+    return tensors, list(returned) if isinstance(returned, tuple | list) else [returned]
 
 
 def program_psnr_db(program: Program, inputs: Sequence[Tensor], references: Sequence[Tensor], mode: Mode) -> float:
@@ -103,10 +100,10 @@ def program_psnr_db(program: Program, inputs: Sequence[Tensor], references: Sequ
     return min(psnr_db(reference, output) for reference, output in zip(references, outputs, strict=True))
 
 
-def costliest_operator(module: nn.Module, inputs: Sequence[Any], package: Path) -> tuple[str, float]:
+def costliest_operator(module: nn.Module, inputs: Sequence[Any], program: Program) -> tuple[str, float]:
     """The operator whose results alone, rounded to fp16 where they are declared so, cost the most, and the PSNR that
     they leave, in dB: where to look when the whole has less than it should."""
-    tensors, references, program = _held_against(module, inputs, package)
+    tensors, references = _held_against(module, inputs)
     operators = sorted({operation.operator for operation in program.operations})
     left = {each: program_psnr_db(_rounding(program, each), tensors, references, "float16") for each in operators}
     worst = min(left, key=left.__getitem__)

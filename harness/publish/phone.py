@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from harness.coreml.config import Mlprogram
 from harness.coreml.export import ExportSummary, export_package
 from harness.coreml.layout import for_export
+from harness.coreml.mil_program import read_program
 from harness.coreml.packaged import OnPhone
 from harness.coreml.parity import ParityResult, parity
 from harness.device.picture import EXAMPLE, FORMAT, SOLVER, Decoder, Solver, Unet
@@ -81,7 +82,7 @@ def _exported(
     gate."""
     known = {**(about or {}), BITS: str(config.bits)}
     summary = export_package(laid_out, inputs, path, replace(config, layout="plain"), about=known)
-    result = parity(module, inputs, path)
+    result = parity(module, inputs, read_program(path))
     if config.bits == 16:
         result.check()
     return summary, result

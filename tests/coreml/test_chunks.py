@@ -25,7 +25,7 @@ def test_each_part_has_about_half_of_the_weights(last_rung, chunks):
 
 def test_one_after_the_other_they_are_the_whole(last_rung, chunks):
     _, inputs, summary = last_rung
-    assert chunks_psnr_db(summary.path, chunks, inputs) >= 60
+    assert chunks_psnr_db(read_program(summary.path), [read_program(each) for each in chunks], inputs) >= 60
 
 
 def test_a_part_that_is_fed_something_else_is_red(last_rung, chunks):

@@ -8,6 +8,7 @@ import yaml
 from harness.architecture.catalogue import architecture
 from harness.architecture.ladder import Ladder
 from harness.coreml.config import Mlprogram
+from harness.coreml.mil_program import read_program
 from harness.coreml.parity import parity
 from harness.coreml.preflight import preflight
 from harness.records.plain import from_plain
@@ -28,7 +29,8 @@ BY_CONVERTER = {"batch_norm", "cast"}
 @pytest.mark.parametrize("name", [*TRAINED, *CATALOGUE])
 def test_a_decoder_is_what_preflight_says_and_passes(name, tmp_path):
     module, inputs, summary = exported({**TRAINED, **CATALOGUE}[name], tmp_path, Mlprogram())
-    report, result = preflight(module, inputs, Mlprogram()), parity(module, inputs, summary.path)
+    report = preflight(module, inputs, Mlprogram())
+    result = parity(module, inputs, read_program(summary.path))
     print(f"{name}: {result.float32_db:.1f} dB computed in float32, {result.float16_db:.1f} dB in fp16")
     result.check()
     assert set(summary.operators) - BY_CONVERTER <= set(report.operators)

@@ -1,6 +1,7 @@
 """Bits by sensitivity: the plan that errs least at a size, written down, read back and shipped."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -8,10 +9,12 @@ import torch
 from torch import nn
 
 from harness.cli import main
+from harness.coreml import palette_measure
 from harness.coreml.config import Mlprogram
-from harness.coreml.export import export_package
+from harness.coreml.export import convert, metadata_of, write_package
 from harness.coreml.mil_program import read_program
-from harness.coreml.palette_plan import Layer, cheapest, large_weights, layers_of, read_plan, write_plan
+from harness.coreml.palette_measure import large_weights, layers_of, measured_layers
+from harness.coreml.palette_plan import Layer, cheapest, read_plan, write_plan
 from harness.coreml.parity import program_psnr_db
 from harness.records.errors import UserError
 
@@ -87,18 +90,21 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def programs(network, tmp_path_factory):
-    folder, x = tmp_path_factory.mktemp("plan"), normal(1, 8, 8, 8)
-    paths = {
-        bits: export_package(network, (x,), folder / f"{bits}.mlpackage", Mlprogram(bits=bits)).path
-        for bits in (16, *BITS)
-    }
+def program(network):
+    """Converted once."""
+    return convert(network, (normal(1, 8, 8, 8),), Mlprogram())
+
+
+@pytest.fixture(scope="module")
+def programs(program, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plan")
+    paths = {bits: write_package(program, folder / f"{bits}.mlpackage", bits).path for bits in (16, *BITS)}
     return {bits: read_program(path) for bits, path in paths.items()}
 
 
 def test_a_tensors_error_is_what_its_own_palette_costs(programs):
     inputs = [(normal(1, 8, 8, 8, seed=seed),) for seed in (1, 2)]
-    layers = list(layers_of(programs[16], {bits: programs[bits] for bits in BITS}, inputs))
+    layers = list(layers_of(programs[16], {bits: programs[bits] for bits in BITS}, inputs, large_weights(programs[16])))
     assert [each.size for each in layers] == [8 * 64 * 9, 64 * 64 * 9]  # the last is too small for a table
     assert len(layers) == len(large_weights(programs[16]))
     for each in layers:
@@ -106,11 +112,49 @@ def test_a_tensors_error_is_what_its_own_palette_costs(programs):
     assert 0 < layers[1].errors[4] < 0.1
 
 
-def test_what_is_planned_is_shipped(network, programs, tmp_path):
+def test_what_was_measured_is_not_measured_again(program, tmp_path, monkeypatch):
+    """Killed in the middle of its second line, it goes on at the second tensor; once all is there, nothing is run."""
+    inputs, asked = [(normal(1, 8, 8, 8, seed=seed),) for seed in (1, 2)], []
+
+    def counted(whole, palettized, inputs, places):
+        asked.append([name for _, _, name in places])
+        return layers_of(whole, palettized, inputs, places)
+
+    monkeypatch.setattr(palette_measure, "layers_of", counted)
+    layers = measured_layers(program, inputs, tmp_path)
+    (file,) = tmp_path.glob("*.jsonl")
+    first, second = file.read_text().splitlines(keepends=True)
+    file.write_text(first + second[:20])
+    assert measured_layers(program, inputs, tmp_path) == layers
+    assert measured_layers(program, inputs, tmp_path) == layers
+    assert asked == [[each.name for each in layers], [layers[1].name]]
+    measured_layers(program, inputs[:1], tmp_path)
+    assert len(asked) == 3, "other inputs are another measurement"
+
+
+def test_a_network_without_a_large_tensor_is_a_sentence(tmp_path):
+    small = convert(nn.Conv2d(3, 4, 3), (normal(1, 3, 8, 8),), Mlprogram())
+    layers = measured_layers(small, [(normal(1, 3, 8, 8),)], tmp_path)
+    with pytest.raises(UserError, match="the network has no tensor of more than 2,048 weights"):
+        cheapest(layers, 1_000)
+
+
+def test_one_conversion_gives_packages_of_all_bits(network, program, tmp_path):
+    """What was converted keeps its weights and says nothing of the packages that were written of it."""
+    first = write_package(program, tmp_path / "4.mlpackage", 4, about={"told": "of 4 bits"})
+    whole = write_package(program, tmp_path / "16.mlpackage", about={"told": "of 16 bits"})
+    plain = write_package(program, tmp_path / "plain.mlpackage")
+    mixed = write_package(program, tmp_path / "mixed.mlpackage", {large_weights(read_program(whole.path))[0][2]: 2})
+    assert [each.bits for each in (first, whole, plain, mixed)] == [4, 16, 16, "mixed"]
+    assert [metadata_of(each.path).get("told") for each in (first, whole, plain)] == ["of 4 bits", "of 16 bits", None]
+    assert first.bytes < mixed.bytes < whole.bytes == pytest.approx(plain.bytes, abs=100)
+
+
+def test_what_is_planned_is_shipped(program, programs, tmp_path):
     """Each tensor has the values of the whole model's palette at its bits."""
     names = [name for _, _, name in large_weights(programs[16])]
     plan = {names[0]: 8, names[1]: 4}
-    path = export_package(network, (normal(1, 8, 8, 8),), tmp_path / "x.mlpackage", palettes=plan).path
+    path = write_package(program, tmp_path / "x.mlpackage", plan).path
     shipped = read_program(path)
     for (operation, argument, name), bits in zip(large_weights(programs[16]), (8, 4), strict=True):
         values = [
@@ -120,9 +164,9 @@ def test_what_is_planned_is_shipped(network, programs, tmp_path):
         assert np.array_equal(*values), name
 
 
-def test_a_plan_of_another_network_is_refused(network, tmp_path):
+def test_a_plan_of_another_network_is_refused(program, tmp_path):
     with pytest.raises(UserError, match="the palette plan names other, and the network has no such tensor"):
-        export_package(network, (normal(1, 8, 8, 8),), tmp_path / "x.mlpackage", palettes={"other": 4})
+        write_package(program, tmp_path / "x.mlpackage", {"other": 4})
 
 
 @pytest.mark.parametrize(
@@ -139,12 +183,29 @@ def test_flags_that_do_not_go_together_are_refused_before_anything_is_read(flags
     assert sentence in capsys.readouterr().err
 
 
-def test_mixed_bits_are_nearer_than_uniform_ones_of_their_size(network, programs, tmp_path):
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("bits: {a: 5}\n", "unknown value for .*bits.a': '5'"),
+        ("bits: {}\n", "names no tensor"),
+        (None, "cannot read the palette plan .*plan.yaml: No such file"),
+    ],
+)
+def test_a_bad_plan_is_refused_before_the_network_is_built(text, sentence, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("harness.trials.shipping.untrained", lambda *_, **__: pytest.fail("it was built"))
+    file = tmp_path / "plan.yaml"
+    if text is not None:
+        file.write_text(text)
+    assert main(["export", "laptop/dit", "--plan", str(file), "--to", str(tmp_path / "x.mlpackage")]) == 2
+    assert re.search(sentence, capsys.readouterr().err)
+
+
+def test_mixed_bits_are_nearer_than_uniform_ones_of_their_size(network, program, programs, tmp_path):
     x = (normal(1, 8, 8, 8, seed=3),)
     with torch.no_grad():
         reference = network(*x)
-    layers = list(layers_of(programs[16], {bits: programs[bits] for bits in BITS}, [x]))
+    layers = list(layers_of(programs[16], {bits: programs[bits] for bits in BITS}, [x], large_weights(programs[16])))
     plan = cheapest(layers, sum(each.bytes_at(6) for each in layers))
-    path = export_package(network, x, tmp_path / "x.mlpackage", palettes=plan).path
+    path = write_package(program, tmp_path / "x.mlpackage", plan).path
     mixed = program_psnr_db(read_program(path), x, [reference], "float32")
     assert mixed >= program_psnr_db(programs[6], x, [reference], "float32") - 0.1

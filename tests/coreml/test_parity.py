@@ -114,7 +114,7 @@ def test_a_network_as_it_starts_is_refused(tmp_path):
     nn.init.zeros_(network[2].bias)
     path = export_package(network, (normal(1, 3, 8, 8),), tmp_path / "x.mlpackage").path
     with pytest.raises(UserError, match="constant or not finite"):
-        parity(network, (normal(1, 3, 8, 8),), path)
+        parity(network, (normal(1, 3, 8, 8),), read_program(path))
 
 
 # Networks
@@ -123,7 +123,7 @@ def test_a_network_as_it_starts_is_refused(tmp_path):
 def test_the_last_rung_passes_both_gates(last_rung):
     module, inputs, summary = last_rung
     training = [part.training for part in module.modules()]
-    result = parity(module, inputs, summary.path)
+    result = parity(module, inputs, read_program(summary.path))
     result.check()
     assert result.float16_db < result.float32_db < 100
     assert [part.training for part in module.modules()] == training
@@ -138,12 +138,12 @@ def test_several_outputs_count_by_the_worst(tmp_path):
     path = export_package(Two(), (x,), tmp_path / "x.mlpackage").path
     program = read_program(path)
     worst = program_psnr_db(program, [x], list(Two()(x)), "float16")
-    assert worst == pytest.approx(parity(Two(), (x, None), path).float16_db)
+    assert worst == pytest.approx(parity(Two(), (x, None), program).float16_db)
     assert program_psnr_db(program, [x], [x * 2, x * 0.4], "float16") < 20 < worst
 
 
 def check(module, inputs, summary):
-    result = parity(module, inputs, summary.path)
+    result = parity(module, inputs, read_program(summary.path))
     print(f"{result.float32_db:.1f}, {result.float16_db:.1f} dB")
     result.check()
 

@@ -57,7 +57,8 @@ def spiked(config):
 @pytest.fixture(scope="module")
 def spiked_last_rung(tmp_path_factory):
     network, inputs = spiked(small_last_rung())
-    return network, inputs, export_package(network, inputs, tmp_path_factory.mktemp("spiked") / "x.mlpackage").path
+    path = export_package(network, inputs, tmp_path_factory.mktemp("spiked") / "x.mlpackage").path
+    return network, inputs, read_program(path)
 
 
 def test_the_last_rung_keeps_its_spikes(spiked_last_rung):
@@ -69,11 +70,11 @@ def test_the_last_rung_keeps_its_spikes(spiked_last_rung):
 def test_every_norm_keeps_its_spikes(name, tmp_path):
     network, inputs = spiked(NETWORKS[name])
     for settings in (Mlprogram(), PLAIN):
-        package = export_package(network, inputs, tmp_path / "x.mlpackage", settings).path
-        result = parity(network, inputs, package)
+        program = read_program(export_package(network, inputs, tmp_path / "x.mlpackage", settings).path)
+        result = parity(network, inputs, program)
         print(f"{settings.layout}: {result.float32_db:.1f}, {result.float16_db:.1f} dB")
         least = NEAR if name in CLOSE_CALLS else EXPECTED_DB
-        assert result.float16_db >= least, costliest_operator(network, inputs, package)
+        assert result.float16_db >= least, costliest_operator(network, inputs, program)
 
 
 def test_squares_that_are_not_scaled_first_are_red(tmp_path, monkeypatch):
@@ -84,9 +85,9 @@ def test_squares_that_are_not_scaled_first_are_red(tmp_path, monkeypatch):
 
     monkeypatch.setattr(layout_blocks, "over_rms", squared_at_once)
     network, inputs = spiked(small_last_rung())
-    package = export_package(network, inputs, tmp_path / "x.mlpackage").path
-    assert parity(network, inputs, package).float16_db < EXPECTED_DB
-    assert costliest_operator(network, inputs, package)[0] in ("square", "mul", "reduce_mean", "add")
+    program = read_program(export_package(network, inputs, tmp_path / "x.mlpackage").path)
+    assert parity(network, inputs, program).float16_db < EXPECTED_DB
+    assert costliest_operator(network, inputs, program)[0] in ("square", "mul", "reduce_mean", "add")
 
 
 @pytest.mark.parametrize("layout", ["ane", "plain"])
