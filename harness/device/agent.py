@@ -182,4 +182,6 @@ def _arrays(path: Path) -> Arrays:
 def _line(quantity: Answer) -> str:
     if isinstance(quantity, Failed):
         return f"failed: {quantity.message}"
-    return f"{quantity.value:.2f} ms ({quantity.low:.2f} to {quantity.high:.2f})"
+    doubt = quantity.conditions.get("engine_doubt")
+    refused = f"; not called the Neural Engine's: {doubt}" if doubt else ""
+    return f"{quantity.value:.2f} ms ({quantity.low:.2f} to {quantity.high:.2f}){refused}"

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy
 import gc
-from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median, quantiles
 
 from harness.device.apple import coremltools, experimental
+from harness.device.placement import engine_conditions, placement_of
 from harness.device.request import BenchmarkProtocol, Protocol
 from harness.device.targets import Identity, Target
 from harness.records.plain import to_plain
@@ -119,13 +120,22 @@ async def benchmark(
     `reference` are the outputs that the float32 module gives for `inputs`. What the device cannot do at present is
     NoDeviceError; what coremltools raises else passes through.
     """
-    identity = target.identify()
+    identity, before = target.identify(), target.surroundings()
     async with target.opened() as device:
         first_load, decibels, problem = await _compared(device, package, inputs, reference, protocol)
         report(problem or f"outputs agree to {decibels:.1f} dB")
         if problem:
             return Failed(phase=PHASE, message=f"{problem}; no time counts while the outputs are wrong")
-        return await _timed(device, package, inputs, protocol, conditions_of(identity, protocol) | first_load, report)
+        conditions = conditions_of(identity, protocol) | first_load
+        timed = await _timed(device, package, inputs, protocol, conditions, report)
+    if isinstance(timed, Failed):
+        return timed
+    return replace(timed, conditions={**timed.conditions, **seen_of(before, target.surroundings())})
+
+
+def seen_of(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, str]:
+    """The surroundings of a measurement: what they were, and what they became where that is something else."""
+    return {name: value if after[name] == value else f"{value}, then {after[name]}" for name, value in before.items()}
 
 
 def conditions_of(identity: Identity, protocol: Protocol) -> dict[str, Any]:
@@ -154,7 +164,7 @@ async def _compared(
     conditions = {
         "first_load_ms": first_load_ms,  # compiles for the device
         "parity_db": round(decibels, 1) if decibels < 1000 else "equal",
-        "placement": await _placement(wrapper),
+        **engine_conditions({"": await placement_of(wrapper)}, protocol.compute_unit, protocol.engine_share),
     }
     await wrapper.unload()
     del wrapper
@@ -207,21 +217,6 @@ def _model(package: Path, protocol: Protocol) -> Any:
     package_of = coremltools()
     unit = package_of.ComputeUnit[protocol.compute_unit]
     return package_of.models.MLModel(str(package), compute_units=unit, skip_model_load=True)
-
-
-async def _placement(wrapper: Any) -> dict[str, dict[str, int]] | str:
-    """Unit -> operator -> how often Core ML would rather run it there; a sentence where it cannot say."""
-    try:
-        plan = await wrapper.retrieve_compute_plan()
-        places: dict[str, Counter[str]] = {}
-        for operation in plan.model_structure.program.functions["main"].block.operations:
-            usage = plan.get_compute_device_usage_for_mlprogram_operation(operation)
-            if usage is not None:  # a constant has none
-                unit = type(usage.preferred_compute_device).__name__.removeprefix("ML").removesuffix("ComputeDevice")
-                places.setdefault(unit, Counter())[operation.operator_name.rpartition(".")[2]] += 1  # "ios17.conv"
-    except Exception as error:  # the plan is a remark beside the time, and its interface is experimental
-        return f"no compute plan: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    return {unit: dict(operators.most_common()) for unit, operators in places.items()}
 
 
 def milliseconds(nanoseconds: int | None, what: str) -> float:

@@ -28,7 +28,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from harness.device.benchmark import Arrays, Report, conditions_of, loaded, milliseconds, psnr_db
+from harness.device.benchmark import Arrays, Report, conditions_of, loaded, milliseconds, psnr_db, seen_of
+from harness.device.placement import Placement, engine_conditions, placement_of
 from harness.device.request import Answer, PictureProtocol
 from harness.device.targets import Target
 from harness.records.errors import UserError, unknown_name
@@ -220,6 +221,7 @@ class _Part:
     last: "Array"
     milliseconds: list[float]  # of each picture that is timed
     load_ms: float
+    placement: Placement | str
 
 
 async def make_picture(
@@ -229,7 +231,8 @@ async def make_picture(
     time would mean nothing. Errors: as `harness.device.benchmark.benchmark`."""
     from safetensors.numpy import load_file
 
-    identity, solver, example = target.identify(), read_solver(folder), load_file(folder / EXAMPLE)
+    identity, before = target.identify(), target.surroundings()
+    solver, example = read_solver(folder), load_file(folder / EXAMPLE)
     async with target.opened() as device:
         unet = await _denoised_on(device, folder, solver, protocol, example["noise"])
         report(f"UNet: {solver.predictions} predictions, {unet.milliseconds[-1]:.2f} ms")
@@ -249,6 +252,10 @@ async def make_picture(
         return Failed(phase=PHASE, message=message), None
     conditions = {
         **conditions_of(identity, protocol),
+        **seen_of(before, target.surroundings()),
+        **engine_conditions(
+            {name: part.placement for name, part in parts.items()}, protocol.compute_unit, protocol.engine_share
+        ),
         "predictions": solver.predictions,
         "parity_db": round(decibels, 1) if decibels < 1000 else "equal",
         "sampling": to_plain(solver.sampling),
@@ -268,7 +275,7 @@ def _measured(parts: Sequence[_Part], conditions: dict[str, Any]) -> Measured:
 
 async def _denoised_on(device: Any, folder: Path, solver: Solver, protocol: PictureProtocol, noise: "Array") -> _Part:
     wrapper, load_ms = await loaded(device, folder / solver.unet.package, protocol)
-    model = _Model(wrapper=wrapper)
+    placement, model = await placement_of(wrapper), _Model(wrapper=wrapper)
     latent = await denoised(solver, model.predict, noise, *prompts(folder, solver, solver.example))
     model.taken()
     wanted, totals = prompts(folder, solver, protocol.prompt), []
@@ -276,12 +283,12 @@ async def _denoised_on(device: Any, folder: Path, solver: Solver, protocol: Pict
         last = await denoised(solver, model.predict, noise, *wanted)
         totals.append(model.taken())
     await wrapper.unload()
-    return _Part(example=latent, last=last, milliseconds=totals, load_ms=load_ms)
+    return _Part(example=latent, last=last, milliseconds=totals, load_ms=load_ms, placement=placement)
 
 
 async def _decoded_on(device: Any, folder: Path, decoder: Decoder, protocol: PictureProtocol, latents: _Part) -> _Part:
     wrapper, load_ms = await loaded(device, folder / decoder.package, protocol)
-    model = _Model(wrapper=wrapper)
+    placement, model = await placement_of(wrapper), _Model(wrapper=wrapper)
     example = (await model.predict({decoder.latent: latents.example}))[decoder.output]
     model.taken()
     totals = []
@@ -289,7 +296,7 @@ async def _decoded_on(device: Any, folder: Path, decoder: Decoder, protocol: Pic
         last = (await model.predict({decoder.latent: latents.last}))[decoder.output]
         totals.append(model.taken())
     await wrapper.unload()
-    return _Part(example=example, last=last, milliseconds=totals, load_ms=load_ms)
+    return _Part(example=example, last=last, milliseconds=totals, load_ms=load_ms, placement=placement)
 
 
 def _decibels(made: "Array", reference: "Array") -> float:

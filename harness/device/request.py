@@ -8,7 +8,8 @@ The protocol is everything that can change the number. First the outputs are com
 the Neural Engine has returned wrong numbers quickly in other projects; Apple gates its own conversions at 35 dB
 (github.com/apple/ml-stable-diffusion, torch2coreml.py). Then: load, warm up until two windows of runs agree, time
 `iterations` runs, and refuse a number that drifts. Reported: the median, the interquartile range, the minimum, and the
-load time apart from them. The limits on agreement, drift and cool-down are chosen, not fitted.
+load time apart from them; and whether the time may be called the Neural Engine's (`harness.device.placement`). The
+limits on agreement, drift, cool-down and the engine's share are chosen, not fitted.
 """
 
 import hashlib
@@ -78,6 +79,7 @@ class BenchmarkProtocol:
     warm_up_most: int = 100  # untimed runs without stability, after which the measurement fails
     drift_limit: float = 0.10  # by which part the last third's median may differ from the first third's
     parity_db: float = 35.0  # the least PSNR of the device's outputs against the float32 module's
+    engine_share: float = 0.9  # of the planned cost, the least for a time to be called the Neural Engine's
     cool_down_s: float = 60.0  # rest between two models
 
     def __post_init__(self) -> None:
@@ -93,10 +95,11 @@ class BenchmarkProtocol:
                 raise UserError(f"protocol.{name} must be above 0, not {getattr(self, name)}")
         if self.cool_down_s < 0:
             raise UserError(f"protocol.cool_down_s must be at least 0, not {self.cool_down_s}")
+        check_share(self.engine_share)
 
     @property
     def fingerprint(self) -> str:
-        return fingerprint(identity(self), schema="benchmark-protocol-1")
+        return fingerprint(identity(self), schema="benchmark-protocol-2")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,15 +110,22 @@ class PictureProtocol:
     pictures: int = 3  # timed; the example comes before them
     compute_unit: ComputeUnit = "CPU_AND_NE"
     parity_db: float = 30.0  # the least PSNR of the example against the float32 networks'; errors of all steps add up
+    engine_share: float = 0.9  # as of a benchmark, of each network
     cool_down_s: float = 60.0  # rest before
 
     def __post_init__(self) -> None:
         if self.pictures < 1:
             raise UserError(f"at least 1 picture is timed, not {self.pictures}")
+        check_share(self.engine_share)
 
     @property
     def fingerprint(self) -> str:
-        return fingerprint(identity(self), schema="picture-protocol-1")
+        return fingerprint(identity(self), schema="picture-protocol-2")
+
+
+def check_share(share: float) -> None:
+    if not 0 < share <= 1:
+        raise UserError(f"protocol.engine_share is above 0 and at most 1, not {share}")
 
 
 Protocol: TypeAlias = BenchmarkProtocol | PictureProtocol

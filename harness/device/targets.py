@@ -9,7 +9,7 @@ import hashlib
 import platform
 import subprocess
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from harness.device.apple import (
     experimental,
     explained,
 )
+from harness.device.surroundings import OF_AN_IPHONE, of_this_mac
 from harness.records.errors import UserError
 from harness.records.provenance import processor_name
 from harness.records.store import unwritable
@@ -52,6 +53,9 @@ class Target(Protocol):
         """The device that would run a model now; NoDeviceError where there is none, UserError where the user
         must mend something first."""
 
+    def surroundings(self) -> Mapping[str, str]:
+        """`qos` and `thermal_state` at this moment, or why they are not told."""
+
     def opened(self) -> AbstractAsyncContextManager[Any]:
         """A session for one model: coremltools' Device, prepared; None for the Mac itself."""
 
@@ -78,6 +82,9 @@ class Mac:
             os_build=build,
             chip=processor_name().removeprefix("Apple "),
         )
+
+    def surroundings(self) -> Mapping[str, str]:
+        return of_this_mac()
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -127,6 +134,9 @@ class Iphone:
             os_build=phone.os_build_number,
             chip=self.chip,
         )
+
+    def surroundings(self) -> Mapping[str, str]:
+        return OF_AN_IPHONE
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Any]:

@@ -75,6 +75,9 @@ def _point(
         raise UserError(f"the chip '{chip}' is none of {', '.join(CHIPS)}; name it with the agent's --chip")
     if unit not in NEURAL_ENGINE_UNITS:
         raise UserError(f"measured under {unit}, and the predictor knows {', '.join(NEURAL_ENGINE_UNITS)}")
+    if latency.conditions.get("on_engine") is not True:
+        doubt = latency.conditions.get("engine_doubt", "its conditions do not say")
+        raise UserError(f"not called the Neural Engine's, which the predictor is of: {doubt}")
     fingerprint, latent = (measurement.settings.get(name) for name in ("architecture", "latent"))
     if not isinstance(fingerprint, str) or fingerprint not in architectures or not isinstance(latent, int):
         raise UserError(f"its architecture {fingerprint} is neither in a trial of this store nor in the catalogue")

@@ -130,8 +130,9 @@ QUANTITIES: dict[str, KnownQuantity] = {
     "latency_mac": _time("Latency on Mac", "One forward pass of one image on a Mac, by Core ML."),
     "latency_iphone": _time(
         "Latency on iPhone",
-        "One forward pass on an iPhone's Neural Engine. Measured where a phone was there; else predicted from the "
-        "network's operators, with an interval, and marked so.",
+        "One forward pass on an iPhone by Core ML, which may use the Neural Engine. Measured where a phone was there, "
+        "and marked where it is not called the engine's; else predicted from the network's operators, with an "
+        "interval, and marked so.",
     ),
     "latency_predicted": _time(
         "Predicted latency", "One forward pass on an iPhone's Neural Engine, predicted from the network's operators."

@@ -14,7 +14,7 @@ from harness.records.errors import UserError
 from harness.records.fields import value_text
 from harness.records.plain import differences, to_plain
 from harness.records.quantities import QUANTITIES, TWIN
-from harness.records.quantity import Failed, Predicted, Quantity, Unavailable
+from harness.records.quantity import Counted, Failed, Measured, Predicted, Quantity, Unavailable
 from harness.records.record import Measurement, TrialRecord
 from harness.records.store import Store
 from harness.reporting.subjects import Study, Subject
@@ -272,8 +272,17 @@ def _content(quantity: Quantity) -> dict[str, Any]:
         "spread": getattr(quantity, "spread", "prediction interval" if isinstance(quantity, Predicted) else ""),
         "replicates": getattr(quantity, "replicates", ()),
         "conditions": quantity.conditions,
-        "note": "extrapolated" if isinstance(quantity, Predicted) and quantity.extrapolated else "",
+        "note": _remark(quantity),
     }
+
+
+def _remark(quantity: Counted | Measured | Predicted) -> str:
+    """What to know of a value: that it was extrapolated, or is not the Neural Engine's."""
+    if isinstance(quantity, Predicted) and quantity.extrapolated:
+        return "extrapolated"
+    if quantity.conditions.get("on_engine") is False:
+        return f"not called the Neural Engine's: {quantity.conditions['engine_doubt']}"
+    return ""
 
 
 def _why_missing(record: TrialRecord | Measurement | None) -> str:

@@ -21,6 +21,7 @@ class World:
         self.times = lambda run: 12.0 + 0.1 * (run % 3)  # ms of the n-th prediction
         self.load_ms = [900.0, 40.0]
         self.placement = {"NeuralEngine": {"conv": 2, "softmax": 1}, "CPU": {"gather": 1}}
+        self.cost = {"conv": 0.4, "softmax": 0.16, "gather": 0.04}  # of an operator
         self.on_predict = lambda: None  # raises what the phone raises
         self.on_prepare = lambda: None
         self.session_alive = True
@@ -114,16 +115,20 @@ class MLModelAsyncWrapper:
 
     async def retrieve_compute_plan(self):
         operations = [
-            types.SimpleNamespace(operator_name=f"ios17.{name}", unit=unit)
+            types.SimpleNamespace(operator_name=f"ios17.{name}", unit=unit, blocks=[])
             for unit, counts in world.placement.items() for name, count in counts.items() for _ in range(count)
         ]  # fmt: skip
-        block = types.SimpleNamespace(operations=[*operations, types.SimpleNamespace(operator_name="const", unit=None)])
+        constant = types.SimpleNamespace(operator_name="const", unit=None, blocks=[])
+        block = types.SimpleNamespace(operations=[*operations, constant])
         program = types.SimpleNamespace(functions={"main": types.SimpleNamespace(block=block)})
         return types.SimpleNamespace(
             model_structure=types.SimpleNamespace(program=program),
             get_compute_device_usage_for_mlprogram_operation=lambda operation: (
                 operation.unit
                 and types.SimpleNamespace(preferred_compute_device=type(f"ML{operation.unit}ComputeDevice", (), {})())
+            ),
+            get_estimated_cost_for_mlprogram_operation=lambda operation: types.SimpleNamespace(
+                weight=world.cost[operation.operator_name.removeprefix("ios17.")]
             ),
         )
 

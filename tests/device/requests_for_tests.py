@@ -48,6 +48,9 @@ class StubTarget:
     def identify(self):
         return self.identity
 
+    def surroundings(self):
+        return {}
+
     @asynccontextmanager
     async def opened(self):
         yield None

@@ -2,6 +2,7 @@
 
 import asyncio
 import subprocess
+from dataclasses import replace
 
 import fake_coremltools
 import numpy as np
@@ -53,10 +54,32 @@ def test_the_number_says_under_what_it_was_taken(run, world):
         "load_ms": 40.0,
         "iterations": 15,
         "parity_db": "equal",
-        "placement": {"NeuralEngine": {"conv": 2, "softmax": 1}, "CPU": {"gather": 1}},
+        "placement": {
+            "operators": {"NeuralEngine": {"conv": 2, "softmax": 1}, "CPU": {"gather": 1}},
+            "cost": {"NeuralEngine": 0.96, "CPU": 0.04},
+            "without_cost": 0,
+        },
+        "on_engine": True,
+        "qos": "not told: coremltools' app on the iPhone sets it",
+        "thermal_state": "not told: coremltools reads none from an iPhone",
         "protocol": to_plain(QUICK),
     }
     assert conditions.items() <= latency.conditions.items()
+    assert "engine_doubt" not in latency.conditions
+
+
+def test_a_time_that_left_the_engine_is_not_called_its(run, world):
+    """It stands, with the share that left and what runs there; the share that is asked is the protocol's."""
+    world.placement = {"NeuralEngine": {"conv": 2}, "GPU": {"softmax": 1}, "CPU": {"gather": 1}}
+    latency = run()
+    assert isinstance(latency, Measured)
+    assert latency.conditions["on_engine"] is False
+    assert latency.conditions["engine_doubt"] == (
+        "80% of the planned cost is on it and 90% are asked; 16% on the GPU (softmax 1), 4% on the CPU (gather 1)"
+    )
+    assert run(replace(QUICK, engine_share=0.8)).conditions["on_engine"] is True
+    unused = run(replace(QUICK, compute_unit="CPU_ONLY"))
+    assert unused.conditions["engine_doubt"] == "compute_unit=CPU_ONLY leaves it out"
 
 
 def test_neither_the_udid_nor_the_owners_name_is_written_down(run):
@@ -76,8 +99,6 @@ def test_outputs_are_compared_before_any_time_counts(run, world):
 def test_the_gate_is_the_protocols(run, world):
     world.scale = 1.001  # 60 dB of the largest value
     assert isinstance(run(), Measured)
-    from dataclasses import replace
-
     assert isinstance(run(replace(QUICK, parity_db=90.0)), Failed)
 
 
@@ -109,12 +130,16 @@ def test_a_plan_that_cannot_be_had_costs_no_number(run, world):
     latency = run()
     assert isinstance(latency, Measured)
     assert latency.conditions["placement"].startswith("no compute plan: AttributeError")
+    assert latency.conditions["on_engine"] is False
+    assert latency.conditions["engine_doubt"] == latency.conditions["placement"]
 
 
 def test_the_mac_itself_is_a_device_too(run, world, monkeypatch):
     build = subprocess.CompletedProcess([], 0, stdout="24B83\n")
     monkeypatch.setattr("harness.device.targets.subprocess.run", lambda *_, **__: build)
     monkeypatch.setattr("harness.device.targets.processor_name", lambda: "Apple M2")
+    states = iter([{"qos": "default", "thermal_state": "nominal"}, {"qos": "default", "thermal_state": "fair"}])
+    monkeypatch.setattr("harness.device.targets.of_this_mac", lambda: next(states))
     latency = run(target=Mac())
     assert isinstance(latency, Measured)
     assert (latency.conditions["device"], latency.conditions["chip"], latency.conditions["os_build"]) == (
@@ -122,6 +147,7 @@ def test_the_mac_itself_is_a_device_too(run, world, monkeypatch):
         "M2",
         "24B83",
     )
+    assert (latency.conditions["qos"], latency.conditions["thermal_state"]) == ("default", "nominal, then fair")
     assert "prepare" not in world.log
 
 

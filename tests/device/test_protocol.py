@@ -23,6 +23,8 @@ PROTOCOL = BenchmarkProtocol(iterations=15)
         ({"drift_limit": 0}, "drift_limit must be above 0"),
         ({"parity_db": -1}, "parity_db must be above 0"),
         ({"cool_down_s": -1}, "cool_down_s must be at least 0"),
+        ({"engine_share": 0}, "engine_share is above 0 and at most 1, not 0"),
+        ({"engine_share": 1.01}, "engine_share is above 0 and at most 1, not 1.01"),
         ({"compute_unit": "ANE"}, "unknown value for .*compute_unit.*CPU_AND_NE"),
         ({"iteration": 20}, "unknown setting 'iteration'; choose one of: iterations"),
     ],
@@ -34,7 +36,8 @@ def test_wrong_values_are_refused_in_a_sentence(wrong, sentence):
 
 def test_every_value_is_part_of_the_identity():
     changed = {"compute_unit": "ALL", "iterations": 61, "warm_up_window": 6, "warm_up_tolerance": 0.1,
-               "warm_up_most": 101, "drift_limit": 0.2, "parity_db": 40.0, "cool_down_s": 1.0}  # fmt: skip
+               "warm_up_most": 101, "drift_limit": 0.2, "parity_db": 40.0, "engine_share": 0.5,
+               "cool_down_s": 1.0}  # fmt: skip
     assert changed.keys() == to_plain(BenchmarkProtocol()).keys()
     prints = {from_plain(BenchmarkProtocol, {name: value}).fingerprint for name, value in changed.items()}
     assert len(prints | {BenchmarkProtocol().fingerprint}) == len(changed) + 1

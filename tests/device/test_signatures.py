@@ -71,8 +71,10 @@ def test_a_compute_plan_has_what_is_read():
     assert parameters(compute_plan.MLComputePlan.get_compute_device_usage_for_mlprogram_operation) == [
         "self", "operation",
     ]  # fmt: skip
+    assert parameters(compute_plan.MLComputePlan.get_estimated_cost_for_mlprogram_operation) == ["self", "operation"]
+    assert "weight" in compute_plan.MLComputePlanCost.__dataclass_fields__
+    assert {"operator_name", "blocks"} <= set(compute_plan.MLModelStructureProgramOperation.__dataclass_fields__)
     assert "preferred_compute_device" in compute_plan.MLComputePlanDeviceUsage.__dataclass_fields__
-    assert "operator_name" in compute_plan.MLModelStructureProgramOperation.__dataclass_fields__
     for unit in ("NeuralEngine", "CPU", "GPU"):
         assert hasattr(compute_device, f"ML{unit}ComputeDevice")
 

@@ -94,12 +94,14 @@ def test_own_measurements_become_points_or_are_named(tmp_path):
         settings = {"architecture": fingerprint, "latent": 8, "of": conditions}
         store.put(Measurement(subject="latency", settings=settings, quantities={"latency_iphone": number}))
 
-    put(config.fingerprint, chip="A17 Pro", compute_unit="CPU_AND_NE", weight_bits=8)
+    engine = {"chip": "A17 Pro", "compute_unit": "CPU_AND_NE", "on_engine": True}
+    put(config.fingerprint, **engine, weight_bits=8)
+    put(config.fingerprint, **{**engine, "on_engine": False}, engine_doubt="80% of the planned cost is on it")
     put(config.fingerprint, chip="not named", compute_unit="CPU_AND_NE")
     put(config.fingerprint, chip="A17 Pro", compute_unit="CPU_ONLY")
-    put("0" * 16, chip="A17 Pro", compute_unit="CPU_AND_NE")
+    put("0" * 16, **engine)
     put(config.fingerprint, device="this CPU")
     (point,), unused = own_points(store)
     assert (point.model, point.chip, point.latency_ms, point.weight_bits) == (config.fingerprint, "A17 Pro", 2.0, 8)
     assert len(point.operators)
-    assert sorted(left.why.split()[0] for left in unused) == ["its", "measured", "the"]
+    assert sorted(left.why.split()[0] for left in unused) == ["its", "measured", "not", "the"]

@@ -138,6 +138,20 @@ def test_failed_predicted_and_unavailable_look_different_and_say_why(synthetic: 
     assert "iPhone" in unavailable["title"]
 
 
+def test_a_time_that_is_not_the_engines_says_so(synthetic: Any, page_cells: Cells) -> None:
+    """Beside its number, and with the share of the plan under "Measured under"."""
+    doubt = "80% of the planned cost is on it and 90% are asked; 20% on the GPU (softmax 1)"
+    for seed, told in ((0, {"on_engine": False, "engine_doubt": doubt}), (1, {"on_engine": True})):
+        latency = replace(measured(3.0), conditions={"chip": "A17 Pro", **told})
+        synthetic.replace("ffn3", seed, {"twin.latency_iphone": latency})
+    page = synthetic.write()
+    cells = by_place(page_cells(page))
+    assert cells["ffn3", "0", "twin.latency_iphone"]["title"] == f"not called the Neural Engine's: {doubt}"
+    assert "Neural Engine" not in cells["ffn3", "1", "twin.latency_iphone"]["title"]
+    assert doubt in cells["ffn3", "all", "twin.latency_iphone"]["title"]
+    assert "engine_doubt" in page
+
+
 def test_measured_and_predicted_are_never_averaged_or_compared(synthetic: Any, page_cells: Cells) -> None:
     synthetic.replace("ffn3", 0, {"latency_cpu": Predicted(value=99.0, unit="ms", low=90, high=110, extrapolated=True)})
     cells = by_place(page_cells(synthetic.write()))
