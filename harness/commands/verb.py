@@ -80,6 +80,7 @@ NAMES = (
     "latency published",
     "sample",
     "evaluate",
+    "bits",
     "report",
     "dashboard",
     "dashboard wandb",

@@ -204,6 +204,11 @@ def _counted(frames: Frames, name: str) -> dict[str, Estimate]:
 
 def swept(frames: Frames) -> list[ScoreSweep]:
     """The stored score sweeps of the page's trials, and of others' weights that it names."""
+    return score_sweeps({**study_networks(frames), **_others(frames)}, frames.scores())
+
+
+def study_networks(frames: Frames) -> dict[str, Scored]:
+    """The page's trials, by their keys."""
     study, networks = frames.study, dict[str, Scored]()
     for one in study.subjects:
         for seed, key in one.trials.items():
@@ -211,7 +216,7 @@ def swept(frames: Frames) -> list[ScoreSweep]:
             record, varied = frames.records[one.name, seed], one.compared
             trained = study.protocol if record is None else record.protocol
             networks[key] = Scored(name=one.name, title=title, seed=seed, protocol=trained, compared=varied)
-    return score_sweeps({**networks, **_others(frames)}, frames.scores())
+    return networks
 
 
 def sweep_departures(sweep: ScoreSweep, point: Measurement, study: Study) -> list[str]:

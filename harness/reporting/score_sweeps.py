@@ -23,6 +23,8 @@ COLOURS = (BLUE, ORANGE, PURPLE, RED, GREY)
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x")
 VARIED = ("guidance_scale", "steps")
 SHARED = ("sampling", "quality", "data", "average")
+PACKAGE = "package"
+"""Of the settings of a score by a Core ML package: the package's hash. It is no score of the network itself."""
 ONLY_GUIDED = ("guidance_interval", "legacy_guided_channels")
 """Settings of sampling that a scale without guidance does not have."""
 
@@ -212,9 +214,10 @@ class ScoreSweep:
 
 
 def score_sweeps(networks: Mapping[str, Scored], scores: Sequence[Measurement]) -> list[ScoreSweep]:
-    """Those of the networks, by their keys and in their order; scores at a single point are a sweep of one."""
+    """Those of the networks, by their keys and in their order, without their packages'; scores at a single point are
+    a sweep of one."""
     alike: dict[tuple[str, str], list[Measurement]] = {}
-    for each in scores:
+    for each in (one for one in scores if PACKAGE not in one.settings):
         if (trial := str(each.settings.get("trial", ""))) in networks:
             alike.setdefault((trial, _fixed_of(each.settings)), []).append(each)
     order = list(networks)

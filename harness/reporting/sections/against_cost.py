@@ -13,6 +13,8 @@ from harness.reporting.definition import Column
 from harness.reporting.drawing import BLUE, GREEN, GREY, INK_GREY, ORANGE
 from harness.reporting.entries import Entry, column_basis, cost_columns, entries, score_column, why_apart
 from harness.reporting.format import inside, listed, number
+from harness.reporting.packages import TITLE as PACKAGES
+from harness.reporting.packages import Shipped, package_figure, shipped
 from harness.reporting.section import Content, Frames, Section
 from harness.reporting.trade_off import Amount, Arrow, Front, Level, Measure, Point, trade_off_figure
 
@@ -26,6 +28,7 @@ and is joined with none of them.</p>
 <p class="scale">The printed networks are in the table alone: {{ apart }}, so the two share no axis.</p>
 {% endif %}
 {% if guided %}<p class="scale">{{ guided }}</p>{% endif %}
+{% if packages %}<p class="scale">Size of the Core ML package: {{ packages }}</p>{% endif %}
 {% if elsewhere %}<p class="scale">Not drawn, since their scores are not this one: {{ elsewhere }}.</p>{% endif %}
 {% if missing %}<p class="scale">Not drawn, without a number on one of the axes: {{ missing }}.</p>{% endif %}
 """
@@ -81,7 +84,21 @@ def content(frames: Frames) -> Content | None:
         "elsewhere": "; ".join(f"{each.title} ({each.elsewhere[score.quantity]})" for each in elsewhere),
         "missing": "; ".join(e.title for e in expected if (e.title, e.source == "printed") not in drawn),
     }
-    return Content(context=context, figure=cost_figures(marks, frames, score))
+    figures = cost_figures(marks, frames, score)
+    packages, otherwise = shipped(frames, score.quantity)
+    if packages:
+        figures[PACKAGES] = package_figure(packages, _measure(score, frames))
+        context["packages"] = _about_packages(packages, otherwise)
+    return Content(context=context, figure=figures)
+
+
+def _about_packages(packages: Sequence[Shipped], otherwise: int) -> str:
+    text = (
+        f"{len(packages)} packages of these networks, scored by what their own programs make of the same noise, "
+        "rounded to fp16 as they declare it; not run on a phone."
+    )
+    more = f" {otherwise} more were sampled or scored otherwise, and are not drawn."
+    return text + more * bool(otherwise)
 
 
 def cost_marks(frames: Frames) -> list[Mark]:
@@ -176,10 +193,7 @@ def _look(entry: Entry, x_kind: str, frames: Frames) -> Look:
 
 def cost_figures(marks: Sequence[Mark], frames: Frames, score: Column) -> dict[str, go.Figure]:
     """A picture a cost, by what the cost is called; latency first."""
-    basis = column_basis(entries(frames), score, frames)
-    name = (basis.label if basis is not None else "") or names_of(frames.shown).get(score.quantity, score.title)
-    measure = Measure(title=name, more_is_better=more_is_better(score.quantity))
-    figures = {}
+    measure, figures = _measure(score, frames), {}
     for column in sorted(cost_columns(frames), key=lambda column: column.spread != "instrument"):
         if chosen := [mark for mark in marks if mark.cost == column.quantity]:
             figures[frames.title(column.quantity)] = trade_off_figure(
@@ -191,6 +205,13 @@ def cost_figures(marks: Sequence[Mark], frames: Frames, score: Column) -> dict[s
                 levels=list(_levels(score, frames)),
             )
     return figures
+
+
+def _measure(score: Column, frames: Frames) -> Measure:
+    """What the upright axis of each picture shows."""
+    basis = column_basis(entries(frames), score, frames)
+    name = (basis.label if basis is not None else "") or names_of(frames.shown).get(score.quantity, score.title)
+    return Measure(title=name, more_is_better=more_is_better(score.quantity))
 
 
 def _points(marks: Sequence[Mark], frames: Frames) -> list[Point]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.coreml.export import metadata_of
+from harness.coreml.export import metadata_of, package_bytes
 from harness.coreml.interpreter import Mode
 from harness.coreml.packaged import PackagedNetwork
 from harness.data.images import ImageData
@@ -105,6 +105,7 @@ def _conditions(trained: TrainedNetwork, config: SamplingConfig) -> Mapping[str,
     known = {name: value for name, value in made_on.items() if value is not None}
     if trained.package is not None:
         known["weight_bits"] = metadata_of(trained.package).get(BITS, "unknown")
+        known["package_bytes"] = package_bytes(trained.package)
     loss = None if trained.record is None else trained.record.quantities.get("validation_loss")
     rounding = {name: True for name in ROUNDED_OTHERWISE if name in getattr(loss, "conditions", {})}
     return {**known, **rounding, **sampling_conditions(config), "solver": config.solver, **how}
