@@ -65,7 +65,8 @@ def _less(shipped: Shipped, differences: Mapping[tuple[str, str], Interval]) -> 
 
 def _table(curve: Sequence[Shipped], differences: Mapping[tuple[str, str], Interval], title: str) -> str:
     names = [name for name in ("kid", "fd") if name in curve[0].scores]
-    first = next(each for each in curve[0].scores.values() if isinstance(each, Measured))
+    measured = (each for each in curve[0].scores.values() if isinstance(each, Measured))
+    label = next((str(each.conditions["label"]) for each in measured if "label" in each.conditions), "no score")
     columns = ["weights", "MB", "dB, one pass"]
     for name in names:
         columns += [name, f"{name} less"]
@@ -81,7 +82,7 @@ def _table(curve: Sequence[Shipped], differences: Mapping[tuple[str, str], Inter
     return table(
         columns,
         rows,
-        f"{title}, packages by the interpreter in fp16; {first.conditions.get('label', '')}, the same noise for all. "
+        f"{title}, packages by the interpreter in fp16; {label}, the same noise for all. "
         "Behind a score its 95% interval; behind `less`, the arm that it is held against, and the interval of the "
         "difference, 95% for all of a column together",
     )

@@ -63,24 +63,20 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def _check_palettes(arguments: argparse.Namespace) -> None:
+    from harness.coreml.palette_plan import read_plan
+
     given = [name for name in ("bits", "at_most_mb", "plan") if getattr(arguments, name) is not None]
     if len(given) > 1:
         flags = " and ".join(f"--{name.replace('_', '-')}" for name in given)
         raise UserError(f"{flags} each say of how many bits weights are; leave one out")
     if arguments.plan is not None:
-        arguments.palettes = _read_plan(arguments.plan)
+        arguments.palettes = read_plan(arguments.plan)
     if arguments.at_most_mb is None:
         return
     if not arguments.at_most_mb > 0:
         raise UserError(f"--at-most-mb is a size above 0, not {arguments.at_most_mb:g}")
     if arguments.weights is None:
         raise UserError("--at-most-mb measures trained weights; name them with --weights FILE")
-
-
-def _read_plan(file: Path) -> Palettes:
-    from harness.coreml.palette_plan import read_plan
-
-    return read_plan(file)
 
 
 def run(arguments: argparse.Namespace) -> int:

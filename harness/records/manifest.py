@@ -81,6 +81,7 @@ class Manifest:
 RESERVED = {
     "store": "the records", "cache": "what can be computed again", "data": "pictures", "tracking": "the logs",
     "chains": "the files of chains", "pages": "the pages of trials and comparisons",
+    "packages": "the Core ML packages of trials",
 }  # fmt: skip
 """What lies in an output folder beside the studies' folders."""
 

@@ -93,7 +93,7 @@ def test_onnx_runtime_is_missed_before_it_is_needed(refused, monkeypatch):
     assert "pip install 'unet-harness[onnx]'" in refused("ablate tiny latency=onnx --dry-run")
 
 
-@pytest.mark.parametrize("name", ["cache", "store", "data", "tracking", "Cache", "train-mqa"])
+@pytest.mark.parametrize("name", ["cache", "store", "data", "tracking", "packages", "Cache", "train-mqa"])
 @pytest.mark.parametrize("kind", ["ablate", "sweep"])
 def test_a_study_whose_folder_would_not_be_its_own(name, kind, refused):
     assert f"a study cannot be called '{name}'" in refused(f"{kind} {study_file(name, kind)}")
