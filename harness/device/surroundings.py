@@ -1,15 +1,13 @@
 """What beside a device's identity changes its times, as far as a program can read it: quality of service and heat.
 
 On a Mac both are the system's own: `qos_class_self` (<pthread/qos.h>) of the thread that asks for predictions, and
-`NSProcessInfo.thermalState` (Foundation). Of an iPhone coremltools 9.0 tells neither: its app sets the one, and nothing
+`NSProcessInfo.thermalState` (Foundation). Of an iPhone coremltools 9.0 tells neither: its own app runs the model, and nothing
 on the cable reads the other; a drift of the times is what then shows heat (`BenchmarkProtocol.drift_limit`).
 """
 
 import ctypes
 from collections.abc import Callable, Mapping
 from typing import Any
-
-from harness.records.errors import UserError
 
 QOS = {0x21: "user interactive", 0x19: "user initiated", 0x15: "default", 0x11: "utility", 0x09: "background",
        0x00: "unspecified"}  # fmt: skip
@@ -21,20 +19,26 @@ Library = Callable[[str], Any]
 """Opens a dynamic library: `ctypes.CDLL`."""
 
 OF_AN_IPHONE: Mapping[str, str] = {
-    "qos": "not told: coremltools' app on the iPhone sets it",
+    "qos": "not told: the model runs in coremltools' app on the iPhone",
     "thermal_state": "not told: coremltools reads none from an iPhone",
 }
 
 
 def of_this_mac(library: Library = ctypes.CDLL) -> dict[str, str]:
-    """`qos` and `thermal_state` now, of this thread. UserError where the system's libraries do not have them."""
+    """`qos` of this thread and `thermal_state` now; why one is not told, where the system's libraries do not have it: a
+    time is worth something without."""
+    return {"qos": _told(_qos, library), "thermal_state": _told(_thermal_state, library)}
+
+
+def _told(read: Callable[[Library], str], library: Library) -> str:
     try:
-        return {"qos": _qos(library("/usr/lib/libSystem.dylib")), "thermal_state": _thermal_state(library)}
+        return read(library)
     except (OSError, AttributeError) as error:
-        raise UserError(f"this Mac does not tell its quality of service and heat ({error}); update macOS") from error
+        return f"not told: {' '.join(str(error).split())[:200]}"
 
 
-def _qos(system: Any) -> str:
+def _qos(library: Library) -> str:
+    system = library("/usr/lib/libSystem.dylib")
     system.qos_class_self.restype = ctypes.c_uint
     number = int(system.qos_class_self())
     return QOS.get(number, f"0x{number:02x}")

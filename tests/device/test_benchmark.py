@@ -60,7 +60,7 @@ def test_the_number_says_under_what_it_was_taken(run, world):
             "without_cost": 0,
         },
         "on_engine": True,
-        "qos": "not told: coremltools' app on the iPhone sets it",
+        "qos": "not told: the model runs in coremltools' app on the iPhone",
         "thermal_state": "not told: coremltools reads none from an iPhone",
         "protocol": to_plain(QUICK),
     }
