@@ -1,8 +1,8 @@
 """What beside a device's identity changes its times, as far as a program can read it: quality of service and heat.
 
 On a Mac both are the system's own: `qos_class_self` (<pthread/qos.h>) of the thread that asks for predictions, and
-`NSProcessInfo.thermalState` (Foundation). Of an iPhone coremltools 9.0 tells neither: its own app runs the model there. A
-drift of the times is what then shows heat (`BenchmarkProtocol.drift_limit`).
+`NSProcessInfo.thermalState` (Foundation). Of an iPhone coremltools 9.0 tells neither: its own app runs the model there.
+A drift of the times is what then shows heat (`BenchmarkProtocol.drift_limit`).
 """
 
 import ctypes
