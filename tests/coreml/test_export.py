@@ -138,7 +138,7 @@ def test_a_full_disk_during_the_conversion_is_no_result(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(coreml, "_convert", full)
+    monkeypatch.setattr(coreml, "_mlmodel", full)
     with pytest.raises(UserError, match=r"could not finish here .*No space left.*; free disk space") as error:
         export_package(Net(), inputs(), tmp_path / "net.mlpackage")
     assert not isinstance(error.value, CoremlExportError)
@@ -146,7 +146,7 @@ def test_a_full_disk_during_the_conversion_is_no_result(tmp_path, monkeypatch):
 
 def test_an_unwritable_place_is_a_sentence_before_the_conversion(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(coreml, "_convert", None)
+    monkeypatch.setattr(coreml, "_mlmodel", None)
     with pytest.raises(UserError, match="cannot write"):
         export_package(nn.Linear(3, 4), (torch.randn(1, 3),), tmp_path / "file" / "net.mlpackage")
 
