@@ -13,7 +13,7 @@ from harness.architecture.catalogue import architecture
 from harness.architecture.edits import with_edits
 from harness.cli import main
 from harness.coreml.config import Mlprogram
-from harness.coreml.export import export_package
+from harness.coreml.export import Converted, export_package
 from harness.coreml.interpreter import check_operators
 from harness.coreml.mil_program import read_program
 from harness.coreml.parity import (
@@ -314,7 +314,9 @@ def test_export_says_how_near_it_is(tmp_path, capsys):
 
 
 def test_a_missed_gate_is_a_failed_command(last_rung, capsys, monkeypatch):
-    monkeypatch.setattr("harness.coreml.export.export_package", lambda *_, **__: last_rung[2])
+    nothing = Converted(model=None, config=Mlprogram(), seconds=0.0)
+    monkeypatch.setattr("harness.coreml.export.convert", lambda *_: nothing)
+    monkeypatch.setattr("harness.coreml.export.write_package", lambda *_, **__: last_rung[2])
     monkeypatch.setattr("harness.coreml.parity.parity", lambda *_: ParityResult(float32_db=41.0, float16_db=40.0))
     assert main(["export", "laptop/uvit", "--parity"]) == 2
     assert "reaches 41.0 dB of the module's output and 60 dB are asked" in capsys.readouterr().err
