@@ -88,11 +88,12 @@ def content(frames: Frames) -> Content | None:
     packages, otherwise = shipped(frames, score.quantity)
     if packages:
         figures[PACKAGES] = package_figure(packages, _measure(score, frames))
-        context["packages"] = _about_packages(packages, otherwise)
-    return Content(context=context, figure=figures)
+    return Content(context=context | {"packages": _about_packages(packages, otherwise)}, figure=figures)
 
 
 def _about_packages(packages: Sequence[Shipped], otherwise: int) -> str:
+    if not packages:
+        return ""
     text = (
         f"{len(packages)} packages of these networks, scored by what their own programs make of the same noise, "
         "rounded to fp16 as they declare it; not run on a phone."
