@@ -196,6 +196,15 @@ class PreparedConfig:
         return bool(plan.get("captions", False)) if isinstance(plan, dict) else False
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CocoConfig:
+    """COCO's pictures of one split as they lie on disk, to be scored on: annotations/*_SPLIT.json, and SPLIT/*.jpg."""
+
+    path: Path | None = field(default=None, metadata=NOT_IDENTITY)
+    """The folder that both lie in."""
+    split: str = "val2017"
+
+
 DataConfig: TypeAlias = (
     DigitsConfig
     | FashionMnistConfig

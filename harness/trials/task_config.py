@@ -19,7 +19,7 @@ from harness.architecture.autoencoder import OwnAutoencoderConfig
 from harness.architecture.config import ArchitectureConfig, Denoiser
 from harness.architecture.decoder import DecoderConfig
 from harness.architecture.kinds import kind_of
-from harness.data.config import EmojiConfig
+from harness.data.config import CocoConfig, EmojiConfig
 from harness.models.autoencoder_config import Tiles
 from harness.models.extractor_config import EfficientNetLite0Extractor, ExtractorConfig
 from harness.models.perceptual_config import PerceptualConfig, StLpips
@@ -214,6 +214,8 @@ class DecodeConfig(ReconstructingConfig):
 
     tiled: TiledConfig | None = field(default=None, metadata=IDENTITY_UNLESS_DEFAULT)
     """Of what it is told how far a picture in tiles is from the whole one; null: it is not."""
+    scored_on: CocoConfig | None = field(default=None, metadata=IDENTITY_UNLESS_DEFAULT)
+    """COCO's pictures, that scores are of instead of the data's held-out ones; null: those."""
     kind: Literal["decode"] = "decode"
 
     quantities: ClassVar[Mapping[str, KnownQuantity]] = {

@@ -128,7 +128,7 @@ def source_data(
     for setting, is_set in ((f"heldout={fraction}", fraction is not None), ("heldout_by=caption", by_caption)):
         if found.heldout is not None and is_set:
             raise UserError(f"{where} holds its own held-out part; leave data.{setting} out")
-    digests = _digests(found.blobs, where, cache)
+    digests = digests_of(found.blobs, where, cache)
     heldout = _held_out(found, digests, fraction or HELDOUT, by_caption=by_caption)
     _check_parts(found, heldout, where)
     content = hashlib.sha256(digests.tobytes() + found.labels.tobytes() + heldout.tobytes()).hexdigest()
@@ -181,7 +181,7 @@ def _check_parts(found: Found, heldout: NDArray[np.bool_], where: Path) -> None:
         raise UserError(f"{where} has {heldout.sum()} held-out pictures, and at least 2 are needed; raise data.heldout")
 
 
-def _digests(blobs: Blobs, where: Path, cache: Path | None) -> NDArray[np.uint8]:
+def digests_of(blobs: Blobs, where: Path, cache: Path | None) -> NDArray[np.uint8]:
     """(N, DIGEST) of the pictures' bytes."""
     path = None if cache is None else cache / "sources" / f"{_stamp(blobs, where)}.npy"
     if path is not None and path.exists():

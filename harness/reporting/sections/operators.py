@@ -26,7 +26,7 @@ than {{ least }} everywhere is among the others. What becomes part of the operat
 {%- endif %}</td>{% endfor %}</tr>
 {% endfor %}
 </tbody></table></div>
-{% for title, why in without %}<p class="scale">{{ title }}: no milliseconds, {{ why }}.</p>{% endfor %}
+{% for titles, why in without %}<p class="scale">{{ titles }}: no milliseconds, {{ why }}.</p>{% endfor %}
 """
 LEAST = 0.01
 """Share of the time, in any rung, that gives an operator its line."""
@@ -48,10 +48,13 @@ def content(frames: Frames) -> Content | None:
     rows.append(_row(OTHERS, {name: rest[name] for name in shown}, known))
     rows.append(_row(OVERHEAD, {name: known[name].fixed_ms for name in shown}, known))
     rows.append(_row(ALL, {name: _whole(known[name]) for name in shown}, known) | {"total": True})
-    without = [(frames.study.titles[name], cost.latency.reason) for name, cost in frames.placed.items()
-               if not isinstance(cost.latency, Predicted)]  # fmt: skip
+    without: dict[str, list[str]] = {}
+    for name, cost in frames.placed.items():
+        if not isinstance(cost.latency, Predicted):
+            without.setdefault(cost.latency.reason, []).append(frames.study.titles[name])
     chips = listed(list(dict.fromkeys(cost.chip for cost in known.values())))
-    context = {"chips": chips, "least": f"{LEAST:.0%}", "heads": list(shown.values()), "rows": rows, "without": without}
+    context: dict[str, Any] = {"chips": chips, "least": f"{LEAST:.0%}", "heads": list(shown.values()), "rows": rows}
+    context["without"] = [(listed(titles), why) for why, titles in without.items()]
     return Content(context=context)
 
 

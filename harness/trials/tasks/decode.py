@@ -12,13 +12,16 @@ from torch.nn import functional as F
 from harness.architecture.config import ArchitectureConfig
 from harness.architecture.decoder import DecoderConfig
 from harness.architecture.edits import with_edits
+from harness.data.config import CocoConfig
 from harness.data.dataset import load_dataset
-from harness.data.pairs import Pairs, pairs_of
+from harness.data.images import ImageData, Images
+from harness.data.pairs import Pairs, pairs_of, stacked_rows
+from harness.data.sources.coco import CocoPictures, coco_pictures
 from harness.measure.reconstruction import tiled_psnr
-from harness.measure.reconstruction_controls import LinearDecoder, NearestPicture
+from harness.measure.reconstruction_controls import LinearDecoder, NearestPicture, PairsOfTensors
 from harness.models.autoencoder import check_matching, describe, load_matching
 from harness.models.codec import Description
-from harness.models.pixels import to_uint8
+from harness.models.pixels import to_model_range, to_uint8
 from harness.models.tiling import decode_in_tiles
 from harness.models.weights import Training, read_head
 from harness.records.errors import UserError
@@ -58,7 +61,20 @@ def load(settings: Settings) -> "Decode":
     _check_initial(settings, pairs)
     if task.tiled is not None:
         _check_tiled(task.tiled, description)
-    return Decode(settings=settings, images=images, pairs=pairs, last=LAST, autoencoder=description)
+    coco = _coco(task, images, settings)
+    return Decode(settings=settings, images=images, pairs=pairs, last=LAST, autoencoder=description, coco=coco)
+
+
+def _coco(task: DecodeConfig, images: ImageData, settings: Settings) -> CocoPictures | None:
+    """COCO's pictures, squares as the data's are; UserError where these have no colour."""
+    if task.scored_on is None:
+        return None
+    if images.channels != 3:
+        raise UserError(
+            f"task.scored_on scores on COCO's pictures, which have 3 channels, and the data's have {images.channels}; "
+            "prepare it with data.color=rgb, or leave task.scored_on out"
+        )
+    return coco_pictures(task.scored_on, size=images.size, crop=images.crop, cache=cache_folder(settings.out))
 
 
 def _check_initial(settings: Settings, pairs: Pairs) -> None:
@@ -94,6 +110,26 @@ class Decode(Reconstructing):
     """See `harness.trials.task.Task`."""
 
     autoencoder: Description
+    coco: CocoPictures | None = None
+    """What scores are of instead of held-out pictures."""
+
+    @property
+    def originals(self) -> Images:
+        return super().originals if self.coco is None else self.coco.images
+
+    def scored_parts(self, numbers: list[int], device: torch.device) -> PairsOfTensors:
+        if self.coco is None:
+            yield from super().scored_parts(numbers, device)
+            return
+        autoencoder = load_matching(self.settings.autoencoder, device, self.pairs.made_by)
+        for some in self.together(numbers):
+            rows = stacked_rows(self.coco.images, some).to(device)
+            yield autoencoder.encode(rows).mean, to_model_range(rows)
+
+    @property
+    def judged(self) -> dict[str, Any]:
+        """With the pictures, where they are not the data's own."""
+        return super().judged | ({} if self.coco is None else {"scored_on": self.coco.fingerprint})
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -108,7 +144,14 @@ class Decode(Reconstructing):
 
     @property
     def conditions(self) -> dict[str, Any]:
-        return {**super().conditions, "latents": "the encoder's means"}
+        scored_on = {} if self.coco is None else {"data": f"COCO {self._scored_on.split}"}
+        return {**super().conditions, **scored_on, "latents": "the encoder's means"}
+
+    @property
+    def _scored_on(self) -> CocoConfig:
+        assert isinstance(self.config, DecodeConfig)
+        assert self.config.scored_on is not None
+        return self.config.scored_on
 
     def fitted(self, architecture: ArchitectureConfig) -> ArchitectureConfig:
         """With the latent's and the picture's channels."""
@@ -158,7 +201,7 @@ class Decode(Reconstructing):
     def _enlarged(self, tiled: TiledConfig, device: torch.device) -> Iterator[Tensor]:
         """uint8 (1, C, side, side)"""
         numbers = self.heldout[:: -(-len(self.heldout) // tiled.pictures)]
-        for _, pictures in self.parts(self.pairs.heldout, numbers, device):
+        for _, pictures in self.scored_parts(numbers, device):
             for each in torch.split(pictures, 1):
                 yield to_uint8(F.interpolate(each, size=(tiled.side, tiled.side), mode="bicubic"), ROUNDING)
 

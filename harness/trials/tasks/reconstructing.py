@@ -95,9 +95,14 @@ class Reconstructing:
         return check_patch(self.minimised, self.pairs)
 
     @property
+    def originals(self) -> Images:
+        """What scores are of."""
+        return self.pairs.heldout
+
+    @property
     def heldout(self) -> list[int]:
-        """The numbers of the held-out pictures that scores are of, spread evenly."""
-        return _spread(len(self.pairs.heldout), self.config.pictures)
+        """The numbers of those that scores are of, spread evenly."""
+        return _spread(len(self.originals), self.config.pictures)
 
     @property
     def warning(self) -> str | None:
@@ -158,13 +163,13 @@ class Reconstructing:
         return {"rounding": ROUNDING, "data": self.images.kind}
 
     def scorer(self, device: torch.device) -> ReconstructionScorer:
-        labels = torch.from_numpy(self.pairs.heldout.labels[np.array(self.heldout)])
+        labels = torch.from_numpy(self.originals.labels[np.array(self.heldout)])
         return ReconstructionScorer(labels, self.config.extractor, self.config.perceptual, device)
 
     def made(self, make: Make, device: torch.device) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Of the held-out pictures, part by part: how many are done, what is made of them, and they; uint8."""
         done = 0
-        for seen, pictures in self.parts(self.pairs.heldout, self.heldout, device):
+        for seen, pictures in self.scored_parts(self.heldout, device):
             with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
                 made = to_uint8(make(seen), ROUNDING).cpu()
             done += len(made)
@@ -175,11 +180,18 @@ class Reconstructing:
         most = min(FITTED, max(1, FITTED_VALUES // (self.pairs.channels * self.pairs.side**2)))
         return self.parts(self.pairs.train, _spread(len(self.pairs.train), most), device)
 
+    def scored_parts(self, numbers: list[int], device: torch.device) -> PairsOfTensors:
+        return self.parts(self.originals, numbers, device)
+
     def parts(self, images: Images, numbers: list[int], device: torch.device) -> PairsOfTensors:
         loaded = self.pairs.on(device)
+        for some in self.together(numbers):
+            yield loaded.pairs(stacked_rows(images, some).to(device), None)
+
+    def together(self, numbers: list[int]) -> Iterator[list[int]]:
+        """As many pictures at once as memory is meant to hold."""
         size = max(1, min(AT_ONCE, VALUES_AT_ONCE // (self.pairs.channels * self.pairs.side**2)))
-        for start in range(0, len(numbers), size):
-            yield loaded.pairs(stacked_rows(images, numbers[start : start + size]).to(device), None)
+        return (numbers[start : start + size] for start in range(0, len(numbers), size))
 
 
 def _spread(there: int, most: int) -> list[int]:
