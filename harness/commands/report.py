@@ -264,8 +264,9 @@ def operators_cost(
         return {}
     from harness.commands.pages import network_cost  # loads torch
 
-    records = {rung.name: store.trial(source.key(rung, source.seeds[0])) for rung in source.rungs}
-    costs = {name: network_cost(record) for name, record in records.items() if record is not None}
+    keys = {rung.name: source.key(rung, source.seeds[0]) for rung in source.rungs}
+    readable = {record.key: record for record in store.readable_trials() if record.key in keys.values()}
+    costs = {name: network_cost(readable[key]) for name, key in keys.items() if key in readable}
     return {name: cost for name, cost in costs.items() if cost is not None}
 
 

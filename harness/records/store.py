@@ -48,6 +48,14 @@ class Store:
         """All trial records, in the order of their keys."""
         return self._all(TrialRecord)
 
+    def readable_trials(self) -> Iterator[TrialRecord]:
+        """`trials`, without those that are damaged or of another version."""
+        for key in self.keys(TrialRecord):
+            with contextlib.suppress(UserError):
+                record = self.trial(key)
+                if record is not None:
+                    yield record
+
     def measurements(self, subject: str | None = None) -> Iterator[Measurement]:
         """All measurements, or those of one subject, in the order of their keys."""
         return self._all(Measurement, subject)

@@ -84,9 +84,9 @@ class Estimate:
 Estimates: TypeAlias = Mapping[tuple[str, str], Estimate]
 
 
-def records_of(store: Store, study: Study) -> tuple[Records, dict[str, str]]:
-    """The records, and why some of a sweep's cannot be read, by their subjects: one of ten thousand does not take the
-    page away. Of another study that is a UserError."""
+def records_of(store: Store, study: Study) -> tuple[Records, dict[tuple[str, int], str]]:
+    """The records, and why some cannot be read: damaged ones, and those of another version, do not take the page away.
+    Of a chain, each of whose stages needs the one before, that is a UserError."""
     records: dict[tuple[str, int], TrialRecord | None] = {}
     unreadable = {}
     for one in study.subjects:
@@ -94,9 +94,9 @@ def records_of(store: Store, study: Study) -> tuple[Records, dict[str, str]]:
             try:
                 records[one.name, seed] = store.trial(key)
             except UserError as error:
-                if study.kind != "sweep":
+                if study.kind == "chain":
                     raise
-                records[one.name, seed], unreadable[one.name] = None, str(error)
+                records[one.name, seed], unreadable[one.name, seed] = None, str(error)
     return records, unreadable
 
 

@@ -61,7 +61,9 @@ class Frames:
     counted: Mapping[str, Mapping[str, Quantity]]  # name in the definition's `others` -> what its architecture costs
     promises: Mapping[str, Promise]  # of those subjects that were promoted, and whose parent the store has
     search: "Frames | None" = None  # of a chain, those of its search
-    unreadable: Mapping[str, str] = field(default_factory=dict)  # of a sweep, subject -> why its record cannot be read
+    unreadable: Mapping[tuple[str, int], str] = field(
+        default_factory=dict
+    )  # (subject, seed) -> why its record is not read
     links: Links = field(default_factory=Links)  # to other pages of the same output folder, where they are
     placed: Mapping[str, PlacedCost] = field(
         default_factory=dict

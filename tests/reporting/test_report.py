@@ -1,5 +1,6 @@
 """The page against the store: every number, every gap, nothing from outside."""
 
+import json
 import re
 import subprocess
 import sys
@@ -109,6 +110,37 @@ def test_a_rung_without_records_has_no_value_no_change_and_gives_none_to_others(
     verdicts = {(c["data-subject"], c["data-claim"]): c["data-verdict"] for c in cells if "data-verdict" in c}
     assert verdicts["ffn3", "twin.params"] == verdicts["mqa", "twin.params"] == "inconclusive"
     assert verdicts["sepconv", "twin.params"] == "supports"
+
+
+@pytest.mark.parametrize("damage", ["cut", "older schema"])
+def test_a_record_that_cannot_be_read_takes_no_page_away_and_is_said_at_its_top(
+    synthetic: Any, page_cells: Cells, damage: str
+) -> None:
+    one, other = synthetic.record("mqa", 1), synthetic.record("mqa", 0)
+    file = synthetic.store.root / "trials" / f"{one.key}.json"
+    plain = json.loads(file.read_text())
+    del plain["quantities"]
+    file.write_text(json.dumps(plain) if damage == "older schema" else file.read_text()[:200])
+    synthetic.definition["sections"] = ["summary", "notes", "table", "readings"]
+    cells = page_cells(synthetic.write())
+    chips = [cell["text"] for cell in cells if cell["tag"] == "li" and "warns" in cell.get("class", "")]
+    assert "1 record cannot be read" in chips
+    assert not any("no record yet" in cell["text"] for cell in cells), "it is there, and not lost"
+    (note,) = [cell["text"] for cell in cells if cell.get("id") == "note-damaged"]
+    assert f"seed 1: {file} is not a record this version can read" in note
+    shown = by_place(cells)
+    assert shown["mqa", "1", "kid"]["text"] == "not measured"
+    assert shown["mqa", "all", "kid"]["data-value"] == repr(other.quantities["kid"].value)
+
+
+def test_an_empty_store_gives_a_page_that_says_so(synthetic: Any, page_cells: Cells) -> None:
+    for file in synthetic.store.root.rglob("*.json"):
+        file.unlink()
+    cells = page_cells(synthetic.write())
+    (note,) = [cell["text"] for cell in cells if cell.get("id") == "note-records"]
+    assert "16 of 16 trainings have no record yet. `harness ablate fig3 data=digits recipe.steps=600` continues" in note
+    assert {cell["text"] for cell in by_place(cells).values()} == {"not measured"}
+    assert changes(cells) == {}
 
 
 def test_a_deleted_control_turns_exactly_its_cells_to_not_measured(synthetic: Any, page_cells: Cells) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.records.terminal import count_text
 from harness.reporting.cells import protocol_notes
 from harness.reporting.definition import ClaimRule, Column
 from harness.reporting.format import inside, listed, points
@@ -87,13 +88,29 @@ def content(frames: Frames) -> Content:
 
 def notes_of(frames: Frames) -> list[Note]:
     """In the order of their weight."""
-    found = (_records(frames), _beaten(frames), _undertrained(frames), _seeds(frames), _protocols(frames))
+    found = (
+        _damaged(frames),
+        _records(frames),
+        _beaten(frames),
+        _undertrained(frames),
+        _seeds(frames),
+        _protocols(frames),
+    )
     others = (_predicted(frames), _scale(frames), _published(frames))
     return [note for note in (*found, *others) if note is not None]
 
 
+def _damaged(frames: Frames) -> Note | None:
+    if not (unreadable := frames.unreadable):
+        return None
+    (name, seed), why = next(iter(unreadable.items()))
+    chip = f"{count_text(len(unreadable), 'record')} cannot be read"
+    text = f"{chip}, and count as not measured; {frames.study.titles[name]}, seed {seed}: {why}."
+    return Note(name="damaged", chip=chip, title="Damaged, or of another version", text=text, warns=True)
+
+
 def _records(frames: Frames) -> Note | None:
-    lost = [key for key, record in frames.records.items() if record is None]
+    lost = [key for key, record in frames.records.items() if record is None and key not in frames.unreadable]
     unfinished = [record.state for record in frames.records.values() if record and record.state != "complete"]
     if not lost and not unfinished:
         return None
@@ -101,7 +118,7 @@ def _records(frames: Frames) -> Note | None:
     parts = [f"{len(lost)} of {total} trainings have no record yet"] if lost else []
     parts += [f"{count} {'is' if count == 1 else 'are'} {state}" for state, count in Counter(unfinished).items()]
     text = f"{'; '.join(parts)}. `{frames.study.command}` continues where the study stopped."
-    whole = total - len(lost) - len(unfinished)
+    whole = total - len(lost) - len(unfinished) - len(frames.unreadable)
     return Note(name="records", chip=f"{whole} of {total} trainings done", title="Unfinished", text=text, warns=True)
 
 

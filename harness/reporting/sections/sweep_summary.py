@@ -48,7 +48,7 @@ def _warnings(search: SweepSummary, frames: Frames) -> Iterable[Line]:
             now = f"this page is drawn anew while it runs, and loads itself every {search.redrawn_every_s:.0f} s"
         yield Line(lead="Not finished", text=f"a driver runs; {now}.", kind="warning")
     if frames.unreadable:
-        name, why = next(iter(frames.unreadable.items()))
+        (name, _), why = next(iter(frames.unreadable.items()))
         count = len(frames.unreadable)
         many, of = (f"the records of {count} candidates", "them") if count > 1 else ("a record", "it")
         text = f"{many} cannot be read; of {of} the page has what the study knows. {name}: {why}."
