@@ -14,7 +14,7 @@ TEMPLATE = """
 with
 fresh samples, which chose nobody; the search's own value stands beside. Best first, by the mean of
 {{ objectives[0].title }}.</p>
-<div class="wide"><table class="plain finalists">
+<div class="wide"><table class="plain finalists cards">
 <thead><tr><th scope="col">Candidate</th>
 {% for objective in objectives %}
 {% if objective.varies %}
@@ -32,11 +32,12 @@ fresh samples, which chose nobody; the search's own value stands beside. Best fi
 <span class="name">{{ row.knobs }}</span>
 {% for seed, href in row.pages %}<a href="{{ href }}">seed {{ seed }}</a>{{ ", " if not loop.last }}{% endfor %}</th>
 {% for cell in row.cells %}
-<td{% if cell.data is not none %} data-subject="{{ row.name }}" data-rescored="{{ cell.data }}"{% endif %}>
+<td data-label="{{ labels[loop.index0] }}"
+{%- if cell.data is not none %} data-subject="{{ row.name }}" data-rescored="{{ cell.data }}"{% endif %}>
 {{- cell.text if cell.text is string else piece(cell.text) }}
 {%- if cell.small %}<span class="spread">{{ cell.small }}</span>{% endif %}</td>
 {% endfor %}
-<td>{{ "yes" if row.on_front else "no" }}</td></tr>
+<td data-label="On the front">{{ "yes" if row.on_front else "no" }}</td></tr>
 {% endfor %}
 </tbody></table></div>
 <p class="scale">{{ rule }}</p>
@@ -65,7 +66,16 @@ def content(frames: Frames) -> Content | None:
         for finalist in conclusions.finalists
     ]
     noise = [(frames.title(name), sentence) for name, sentence in conclusions.noise.items()]
-    return Content(context={"objectives": objectives, "rows": rows, "rule": _rule(conclusions), "noise": noise})
+    context = {"objectives": objectives, "rows": rows, "rule": _rule(conclusions), "noise": noise}
+    return Content(context=context | {"labels": [label for each in objectives for label in _labels(each)]})
+
+
+def _labels(objective: Mapping[str, object]) -> list[str]:
+    """Of its cells, where each candidate is a card."""
+    title = str(objective["title"])
+    if not objective["varies"]:
+        return [title]
+    return [f"{title}, re-scored", "in the search", "Rank", "Not distinguished from"]
 
 
 def _cells(finalist: Finalist, conclusions: Conclusions, frames: Frames) -> list[dict[str, object]]:

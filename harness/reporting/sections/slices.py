@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 
 from harness.records.quantities import is_learnt
 from harness.records.sweep_summary import CandidateSummary, KnobSummary, SweepSummary
-from harness.reporting.drawing import BLUE, GREY, ORANGE, headed, is_logarithmic
+from harness.reporting.drawing import BLUE, GREY, ORANGE, headed, is_logarithmic, on_a_phone
 from harness.reporting.format import inside
 from harness.reporting.section import Content, Frames, Section
 from harness.reporting.sections.front import unit_text
@@ -30,6 +30,7 @@ that knob alone</li>{% endif %}
 </ul>
 """
 COLUMNS, PANEL_PX = 4, 190
+PHONE_COLUMNS = 2
 MOST_DRAWN = 400
 """Candidates in a panel, which are drawn once a knob and objective."""
 
@@ -96,11 +97,7 @@ def slices_figure(
 ) -> go.Figure:  # fmt: skip
     """A panel a knob, all over one objective, at the lowest budget: to that all were trained."""
     rows = -(-len(alone) // COLUMNS)
-    figure = make_subplots(
-        rows=rows, cols=COLUMNS, shared_yaxes=True, horizontal_spacing=0.03,
-        vertical_spacing=min(0.2, 66 / (PANEL_PX * rows)),
-        subplot_titles=[html.escape(name) for name in alone],
-    )  # fmt: skip
+    figure = _panels(list(alone), COLUMNS)
 
     def value(each: CandidateSummary) -> float:
         values = each.values_at(search.levels[0])
@@ -116,7 +113,19 @@ def slices_figure(
     figure.update_yaxes(type=kind, nticks=6)
     figure.update_yaxes(title={"text": html.escape(title), "standoff": 4, "font": {"size": 11}}, col=1)
     figure.update_layout(height=PANEL_PX * rows + 40, margin={"l": 64, "r": 12, "t": 30, "b": 40}, showlegend=False)
-    return headed(figure)
+    narrow = _panels(list(alone), PHONE_COLUMNS)
+    narrow.update_yaxes(title={"text": html.escape(title)}, col=1)
+    height = PANEL_PX * -(-len(alone) // PHONE_COLUMNS) + 40
+    return headed(on_a_phone(figure, narrow, height=height))
+
+
+def _panels(names: Sequence[str], columns: int) -> go.Figure:
+    """Empty, one a knob."""
+    rows = -(-len(names) // columns)
+    return make_subplots(
+        rows=rows, cols=columns, shared_yaxes=True, horizontal_spacing=0.03,
+        vertical_spacing=min(0.2, 66 / (PANEL_PX * rows)), subplot_titles=[html.escape(name) for name in names],
+    )  # fmt: skip
 
 
 def _panel(figure: go.Figure, knob: str, summary: KnobSummary, groups: tuple, value, cell: tuple[int, int]) -> None:  # type: ignore[no-untyped-def,type-arg]
