@@ -148,7 +148,7 @@ def test_finalists_stand_with_their_re_scored_means_and_ties(
     assert summary.conclusions is not None
     means = {c["data-subject"]: float(c["data-rescored"]) for c in cells if "data-rescored" in c}
     assert means == {each.name: each.objectives["kid"].mean for each in summary.conclusions.finalists}
-    table = next(c["text"] for c in cells if c.get("class") == "plain finalists")
+    table = next(c["text"] for c in cells if c.get("class") == "plain finalists cards")
     assert "0.610−0.0200" in table.replace("\n", "")
 
 
