@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+import harness.trials.task_config  # noqa: F401 - the tasks' own scores become known
 from harness.records.errors import UserError
 from harness.records.quantity import Failed, Measured, Predicted, Unavailable
 from harness.reporting.format import number
