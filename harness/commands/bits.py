@@ -67,14 +67,15 @@ def _table(curve: Sequence[Shipped], differences: Mapping[tuple[str, str], Inter
     names = [name for name in ("kid", "fd") if name in curve[0].scores]
     measured = (each for each in curve[0].scores.values() if isinstance(each, Measured))
     label = next((str(each.conditions["label"]) for each in measured if "label" in each.conditions), "no score")
-    columns = ["weights", "MB", "dB, one pass"]
+    columns = ["weights", "MB", "dB", "less"]
     for name in names:
-        columns += [name, f"{name} less"]
+        columns += [name, f"{name}, difference"]
     rows = [
         (
             each.name,
             "-" if each.bytes is None else f"{each.bytes / 1e6:.2f}",
             "-" if each.psnr_db is None else f"{each.psnr_db:.1f}",
+            each.against or "-",
             *(cell for name in names for cell in (_score(each.scores[name]), _difference(each, name, differences))),
         )
         for each in curve
@@ -83,8 +84,8 @@ def _table(curve: Sequence[Shipped], differences: Mapping[tuple[str, str], Inter
         columns,
         rows,
         f"{title}, packages by the interpreter in fp16; {label}, the same noise for all. "
-        "Behind a score its 95% interval; behind `less`, the arm that it is held against, and the interval of the "
-        "difference, 95% for all of a column together",
+        "Behind a score its 95% interval; a difference is from the arm under `less`, its interval 95% for all of a column "
+        "together. dB: of one pass, against the network",
     )
 
 
@@ -93,14 +94,14 @@ def _score(quantity: Quantity) -> str:
         return quantity.kind
     if quantity.low is None or quantity.high is None:
         return f"{quantity.value:.4g}"
-    return f"{quantity.value:.4g} ({quantity.low:.4g} to {quantity.high:.4g})"
+    return f"{quantity.value:.4g} ({quantity.low:.3g} to {quantity.high:.3g})"
 
 
 def _difference(shipped: Shipped, score: str, differences: Mapping[tuple[str, str], Interval]) -> str:
     interval = differences.get((shipped.name, score))
     if interval is None:
         return "-"
-    return f"{shipped.against}: {interval.value:+.3g} ({interval.low:+.3g} to {interval.high:+.3g})"
+    return f"{interval.value:+.3g} ({interval.low:+.2g} to {interval.high:+.2g})"
 
 
 VERB = Verb(

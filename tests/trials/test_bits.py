@@ -139,4 +139,6 @@ def test_the_curve_of_a_trial_goes_on_where_it_was_killed(spec, capsys, monkeypa
     assert told["4 bits"]["scores"]["kid"]["conditions"]["package_bytes"] == told["4 bits"]["bytes"]
     assert told["4 bits"]["less"]["kid"]["low"] < told["4 bits"]["less"]["kid"]["high"]
     assert main(["bits", spec.key, *QUALITY]) == 0
-    assert "4 bits: " in capsys.readouterr().out
+    table = capsys.readouterr().out
+    assert "mixed, within 4" in table
+    assert "\u2026" not in table, "it is as wide as it needs"
