@@ -84,8 +84,8 @@ def _table(curve: Sequence[Shipped], differences: Mapping[tuple[str, str], Inter
         columns,
         rows,
         f"{title}, packages by the interpreter in fp16; {label}, the same noise for all. "
-        "Behind a score its 95% interval; a difference is from the arm under `less`, its interval 95% for all of a column "
-        "together. dB: of one pass, against the network",
+        "Behind a score its 95% interval; a difference is from the arm under `less`, its interval 95% for all of a "
+        "column together. dB: of one pass, against the network",
     )
 
 
