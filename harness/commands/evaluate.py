@@ -167,8 +167,8 @@ def _check_sweep(arguments: argparse.Namespace) -> None:
     arguments.grid = sampling_grid(settings.sampling, arguments.guidance, arguments.steps)
     arguments.averages = check_averages(what, arguments.ema)
     varied = {"grid": arguments.grid, "averages": arguments.averages}
-    asked = to_plain({**varied, "quality": settings.quality, "data": settings.data})
-    asked_key = fingerprint(asked, schema="score-plot-1")  # a picture with other settings is another file
+    content = to_plain({**varied, "quality": settings.quality, "data": settings.data})
+    asked_key = fingerprint(content, schema="score-plot-1")  # a picture with other settings is another file
     if isinstance(what, Path):
         name = title = what.resolve().name
     else:
@@ -190,25 +190,25 @@ def _sweep(arguments: argparse.Namespace) -> int:
         what=arguments.what, settings=settings, grid=arguments.grid, averages=arguments.averages
     )  # fmt: skip
     swept, score = scores(request, arguments.workers), ranked_by(settings.quality)
-    asked = [(span, config) for span in arguments.averages for config in arguments.grid]
+    variants = [(span, config) for span in arguments.averages for config in arguments.grid]
     points = [
         ScorePoint(guidance=config.guidance_scale, steps=config.steps, span=span, scores=each.quantities)
-        for (span, config), each in zip(asked, swept, strict=True)
+        for (span, config), each in zip(variants, swept, strict=True)
     ]
     for remark in dict.fromkeys(remark for each in swept for remark in each.source.remarks):
         print(remark, file=sys.stderr)
     page = score_sweep_figure(points, score, title=title).to_html(include_plotlyjs=True)
     write_atomic(arguments.plot, page.encode())
     if arguments.json:
-        told = [
+        rows = [
             {
                 "sampling": {**asdict(config), **each.source.identity["sampling"]},
                 **({} if span is None else {"average_span": span}),
                 "scores": each.quantities,
             }
-            for (span, config), each in zip(asked, swept, strict=True)
+            for (span, config), each in zip(variants, swept, strict=True)
         ]
-        print(json.dumps(to_plain(told)))
+        print(json.dumps(to_plain(rows)))
         return 0
     print(_sweep_table(title, points, [each.source.conditions.get("evaluations") for each in swept], score))
     print(arguments.plot)

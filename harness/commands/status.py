@@ -337,10 +337,10 @@ def _jobs(column: str, jobs: Sequence[tuple[str, str, Job | None, str]]) -> list
         return []
     names = ("running", column, "phase", "speed", "left", "newest", "attempt", "said", "worker")
     rows = [(name, budget, *_job(job, other_study)) for name, budget, job, other_study in jobs[:MOST_JOBS]]
-    told = [number for number in range(len(names)) if any(row[number] for row in rows)]
-    table = _table(*(names[number] for number in told))
+    columns = [number for number in range(len(names)) if any(row[number] for row in rows)]
+    table = _table(*(names[number] for number in columns))
     for row in rows:
-        table.add_row(*(row[number] for number in told))
+        table.add_row(*(row[number] for number in columns))
     more = len(jobs) - MOST_JOBS
     return [table, *([f"and {more:,} more"] if more > 0 else []), ""]
 
@@ -357,8 +357,8 @@ def _job(job: Job | None, other_study: str) -> tuple[str, ...]:
     if progress.processes > 1:
         worker = f"{worker}, first of {progress.processes}"
     said = f"{duration(max(0.0, time.time() - progress.time))} ago"
-    told = (stage_text(progress), speed_text(progress), left_text(progress), newest_text(progress))
-    return *told, attempt, said, worker
+    cells = (stage_text(progress), speed_text(progress), left_text(progress), newest_text(progress))
+    return *cells, attempt, said, worker
 
 
 def _attempt(job: Job) -> str:

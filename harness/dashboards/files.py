@@ -43,13 +43,13 @@ def file_id(*names: str) -> str:
     return hashlib.sha256("\0".join(names).encode()).hexdigest()[:32]
 
 
-def files_of(store: Store, key: str, told: str) -> list[ShownFile]:
-    """What lies in the trial's artifact folder, by name; `told` of its training is put into the names: `300-steps`."""
+def files_of(store: Store, key: str, suffix: str) -> list[ShownFile]:
+    """What lies in the trial's artifact folder, by name; `suffix` is of its training: `300-steps`."""
     folder = store.root / "artifacts" / key
     if not folder.is_dir():
         return []
     return [
-        ShownFile(id=file_id(key, path.name), filename=f"{path.stem}-{told}{path.suffix}", path=path)
+        ShownFile(id=file_id(key, path.name), filename=f"{path.stem}-{suffix}{path.suffix}", path=path)
         for path in sorted(folder.iterdir())
         if path.is_file() and not path.name.startswith(".")  # a dot: it is being written
     ]
@@ -59,8 +59,8 @@ def packages(out: Path, folders: Iterable[Path] = ()) -> dict[str, list[ShownFil
     """Key of a trial -> the folders that `harness publish` wrote of it: below `out`, and those that are named, of which
     one that is none is a UserError; and the packages that chains exported."""
     named = {folder.resolve(): read_manifest(folder).trial for folder in folders}
-    found = {path.parent.resolve() for place in PLACES for path in out.glob(f"{place}/{CONFIG}")}
-    for folder in found - named.keys():
+    unnamed = {path.parent.resolve() for place in PLACES for path in out.glob(f"{place}/{CONFIG}")}
+    for folder in unnamed - named.keys():
         try:
             named[folder] = read_manifest(folder).trial
         except UserError:  # a file of that name may be anybody's
@@ -106,13 +106,13 @@ def ancestors(store: Store, key: str) -> Iterator[str]:
 
 def children_of(store: Store, keys: Iterable[str]) -> list[TrialRecord]:
     """The trials that were promoted from one of these, or from one of those: all records are read."""
-    wanted, found = set(keys), list[TrialRecord]()
+    wanted, children = set(keys), list[TrialRecord]()
     waiting = [record for record in store.trials() if record.parent is not None and record.key not in wanted]
     while new := [record for record in waiting if record.parent in wanted]:
-        found += new
+        children += new
         wanted |= {record.key for record in new}
         waiting = [record for record in waiting if record.key not in wanted]
-    return found
+    return children
 
 
 def opened(shown: ShownFile) -> BinaryIO:

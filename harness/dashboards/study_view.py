@@ -87,13 +87,13 @@ def view_of(folder: Path, name: str, published: Sequence[Path] = ()) -> View:
     objectives = study.system_attrs.get(METRIC_NAMES) or [f"value {at}" for at in range(len(study.directions))]
     rescored, files, shown = rescored_in(study.user_attrs), dict[str, ShownFile](), list[FrozenTrial]()
     for trial in trials:
-        told, mine = dict[str, Any](), list[ShownFile]()
+        attributes, mine = dict[str, Any](), list[ShownFile]()
         if "fingerprint" in trial.user_attrs or "refused" in trial.user_attrs:
             candidate, fresh = candidate_of(trial), rescored.get(candidate_name(trial.number), ())
-            told = _told(candidate, study.user_attrs.get(f"{PREFIX}{candidate.name}", {}), fresh, objectives)
+            attributes = _told(candidate, study.user_attrs.get(f"{PREFIX}{candidate.name}", {}), fresh, objectives)
             mine = _files(store, candidate, fresh, of_trial)
         files |= {each.id: each for each in mine}
-        shown.append(_with(trial, told, mine))
+        shown.append(_with(trial, attributes, mine))
     page = folder / "report.html"
     pages = [ShownFile(id=file_id("page", name), filename=page.name, path=page)] if page.is_file() else []
     study.system_attrs.update(_artifacts(pages))
@@ -103,20 +103,20 @@ def view_of(folder: Path, name: str, published: Sequence[Path] = ()) -> View:
 def _told(
     candidate: Candidate, rescored: Mapping[str, Any], fresh: Sequence[FreshScore], objectives: Sequence[str]
 ) -> dict[str, Any]:
-    told: dict[str, Any] = {}
+    attributes: dict[str, Any] = {}
     if known := [level for level in candidate.levels if level.values is not None]:
         values = known[-1].values or ()
-        told |= {
+        attributes |= {
             "steps": known[-1].steps,
             **{f"last {name}": each for name, each in zip(objectives, values, strict=True)},
         }
     if scored := sum(score.values is not None for score in fresh):
         for name, mean, error in zip(objectives, rescored["mean"], rescored["standard_error"], strict=True):
-            told[f"rescored {name}"] = mean
+            attributes[f"rescored {name}"] = mean
             if error is not None and math.isfinite(error):
-                told[f"rescored {name} standard error"] = error
-        told["rescored seeds"] = scored
-    return told
+                attributes[f"rescored {name} standard error"] = error
+        attributes["rescored seeds"] = scored
+    return attributes
 
 
 def _files(
@@ -124,7 +124,7 @@ def _files(
 ) -> list[ShownFile]:
     keys = {level.key: f"{level.steps}-steps" for level in candidate.levels}
     keys |= {score.key: f"seed-{score.seed}" for score in fresh}
-    own = [each for key, told in keys.items() for each in files_of(store, key, told)]
+    own = [each for key, suffix in keys.items() for each in files_of(store, key, suffix)]
     whole = {each.id: each for key in keys for each in published.get(key, ())}
     return [*own, *whole.values()]
 
@@ -139,7 +139,7 @@ def _artifacts(files: Sequence[ShownFile]) -> dict[str, str]:
     }
 
 
-def _with(trial: FrozenTrial, told: Mapping[str, Any], files: Sequence[ShownFile]) -> FrozenTrial:
+def _with(trial: FrozenTrial, attributes: Mapping[str, Any], files: Sequence[ShownFile]) -> FrozenTrial:
     reasons = {name: trial.user_attrs[name] for name in REASONS if name in trial.user_attrs}
     return FrozenTrial(
         number=trial.number,
@@ -151,7 +151,7 @@ def _with(trial: FrozenTrial, told: Mapping[str, Any], files: Sequence[ShownFile
         datetime_complete=trial.datetime_complete,
         params=trial.params,
         distributions=trial.distributions,
-        user_attrs={**told, **reasons, **trial.user_attrs},  # in this order: a box shows the first few lines
+        user_attrs={**attributes, **reasons, **trial.user_attrs},  # in this order: a box shows the first few lines
         system_attrs={**trial.system_attrs, **_artifacts(files)},
         intermediate_values=trial.intermediate_values,
     )
@@ -209,10 +209,10 @@ class ShownStudy(BaseStorage):
         return [trial for trial in self.view.trials if states is None or trial.state in states]
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        found = next((trial for trial in self.view.trials if trial._trial_id == trial_id), None)
-        if found is None:
+        match = next((trial for trial in self.view.trials if trial._trial_id == trial_id), None)
+        if match is None:
             raise KeyError(f"there is no trial {trial_id}")
-        return found
+        return match
 
     def open_reader(self, artifact_id: str) -> BinaryIO:
         try:

@@ -25,12 +25,12 @@ class WandbCloud:
         """UserError where W&B cannot be reached, or knows no entity for the key."""
         try:
             self._api = wandb.Api()
-            found = entity or self._api.default_entity
+            owner = entity or self._api.default_entity
         except Exception as error:
             raise _unreachable(error) from error
-        if found is None:
+        if owner is None:
             raise UserError("this W&B key has no default entity; give the team's or user's name with --entity")
-        self.entity, self.project = str(found), project
+        self.entity, self.project = str(owner), project
 
     def sync(self, folders: Sequence[Path]) -> None:
         words = [sys.executable, "-m", "wandb", "sync", "--yes", "--entity", self.entity, "--project", self.project]
@@ -39,8 +39,8 @@ class WandbCloud:
             own = {**os.environ, "WANDB_DIR": str(some[0].parent.parent)}  # its log would lie where it is called
             done = subprocess.run([*words, *map(str, some)], env=own, capture_output=True, text=True, check=False)
             if done.returncode != 0:
-                told = (done.stderr or done.stdout).strip().splitlines()
-                why = told[-1] if told else f"status {done.returncode}"
+                lines = (done.stderr or done.stdout).strip().splitlines()
+                why = lines[-1] if lines else f"status {done.returncode}"
                 raise UserError(f"`wandb sync` failed: {why}; run the same command again, which goes on")
 
     def save(self, kind: Kind, name: str, view: Mapping[str, Any], known: str | None) -> tuple[str, str]:

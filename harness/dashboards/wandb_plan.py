@@ -115,8 +115,8 @@ def offline_runs(out: Path, plan: Plan) -> list[Path]:
 
 def run_id_of(folder: Path) -> str | None:
     """Of an offline run by its folder's name: `offline-run-20260730_101500-ID`, and `-1` in a second's second one."""
-    found = re.fullmatch(r"offline-run-\w+-([0-9a-f]{16})(?:-\d+)?", folder.name)
-    return found and found[1]
+    match = re.fullmatch(r"offline-run-\w+-([0-9a-f]{16})(?:-\d+)?", folder.name)
+    return match and match[1]
 
 
 def _write(path: Path, plan: Plan) -> None:

@@ -186,5 +186,5 @@ def _values(record: TrialRecord | None, names: Iterable[str]) -> list[Cell]:
 def _reasons(record: TrialRecord | None, names: Iterable[str]) -> str:
     """Why those that have no value have none: `fd: quality: no memory`."""
     quantities = {} if record is None else record.quantities
-    told = [(name, summary_of(name, quantities[name])) for name in names if name in quantities]
-    return "; ".join(f"{name}: {next(iter(each.values()))}" for name, each in told if name not in each)
+    summaries = [(name, summary_of(name, quantities[name])) for name in names if name in quantities]
+    return "; ".join(f"{name}: {next(iter(each.values()))}" for name, each in summaries if name not in each)

@@ -21,7 +21,7 @@ LONGEST_TABLE = 50  # rows in the report's text; the run of the study has them a
 def workspace_of(study: Study) -> dict[str, Any]:
     """`{displayName, spec}` of a saved view of the project."""
     first, way = next(iter(study.objectives.items()))
-    made = workspaces.Workspace(
+    workspace = workspaces.Workspace(
         entity="",  # known when it is uploaded
         project=study.tracker.project,
         name=_plain(f"{study.name}: trials"),
@@ -34,7 +34,7 @@ def workspace_of(study: Study) -> dict[str, Any]:
             pinned_columns=["run:displayName", "run:state", *(f"summary:{name}" for name in study.objectives)],
         ),
     )
-    view = made._to_model()
+    view = workspace._to_model()
     return {"displayName": view.display_name, "spec": _json(view.spec)}
 
 
@@ -45,11 +45,11 @@ def report_of(study: Study) -> dict[str, Any]:
     for name, panels in _sections(study).items():
         blocks += [reports.H2(name), reports.PanelGrid(runsets=[runs], panels=panels)]
     blocks += [reports.H2("All of them"), reports.MarkdownBlock(markdown_table(study))]
-    made = reports.Report(
+    report = reports.Report(
         entity="", project=study.tracker.project, title=study.name, description="Made by harness", blocks=blocks
     )
-    model = made._to_model()  # type: ignore[no-untyped-call]
-    return {"displayName": made.title, "description": made.description, "spec": _json(model.spec)}
+    model = report._to_model()  # type: ignore[no-untyped-call]
+    return {"displayName": report.title, "description": report.description, "spec": _json(model.spec)}
 
 
 def _trials(study: Study) -> list[Any]:

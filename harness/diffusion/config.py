@@ -92,9 +92,9 @@ class SamplingConfig:
         if self.guidance_interval != EVERYWHERE and self.guidance_scale == 1:
             raise UserError("sampling.guidance_interval means nothing with guidance_scale=1, no guidance; leave it out")
         if not any(self._is_guided(time) for time in self.evaluated_at):
-            asked = ", ".join(f"{time:.3g}" for time in sorted(set(self.evaluated_at)))
+            times = ", ".join(f"{time:.3g}" for time in sorted(set(self.evaluated_at)))
             raise UserError(
-                f"sampling.guidance_interval [{low}, {high}] has none of the times of {steps} steps ({asked}); widen it"
+                f"sampling.guidance_interval [{low}, {high}] has none of the times of {steps} steps ({times}); widen it"
             )
         if channels is not None and channels < 1:
             raise UserError(f"sampling.legacy_guided_channels must be at least 1, or null for all, not {channels}")

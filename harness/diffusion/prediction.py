@@ -200,8 +200,8 @@ def _of_noise(network: Network, prediction: VariancePreserving) -> Evaluate:
         else:
             x0, noise = alpha * z - sigma * out, sigma * z + alpha * out  # (3)
         last = t.clamp_min(path.end) if isinstance(t, Tensor) else max(t, path.end)  # where (5) holds, it is t
-        found: Tensor = _either(is_beyond, (y - x0) / last, noise - x0)  # (5), (4)
-        return found
+        velocity: Tensor = _either(is_beyond, (y - x0) / last, noise - x0)  # (5), (4)
+        return velocity
 
     return evaluate
 

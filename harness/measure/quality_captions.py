@@ -85,19 +85,19 @@ def unit(features: Tensor) -> Tensor:
     return torch.nn.functional.normalize(features.float(), dim=1)
 
 
-def ranks(features: Tensor, asked: Tensor, gallery: Gallery) -> tuple[Tensor, Tensor]:
-    """(N,) the place of the caption `asked` (N,) of each sample, from 1, and (N,) whether the gallery has that caption;
+def ranks(features: Tensor, wanted: Tensor, gallery: Gallery) -> tuple[Tensor, Tensor]:
+    """(N,) the place of each sample's `wanted` (N,) caption, from 1, and (N,) whether the gallery has that caption;
     a place without it means nothing. Captions whose nearest pictures are equally near share the better place."""
     captions, known = gallery.captions, torch.cat([gallery.train, gallery.heldout])
     column = torch.searchsorted(captions, torch.cat([gallery.train_captions, gallery.heldout_captions]))
-    own = torch.searchsorted(captions, asked).clamp(max=len(captions) - 1)
+    own = torch.searchsorted(captions, wanted).clamp(max=len(captions) - 1)
     places = []
     for rows, place in zip(torch.split(unit(features), CHUNK), torch.split(own, CHUNK), strict=True):
         near = rows @ known.T  # (N, n), the cosine
         best = near.new_full((len(rows), len(captions)), -2.0)
         best.scatter_reduce_(1, column.expand(len(rows), -1), near, "amax")  # (N, C)
         places.append((best > best.gather(1, place[:, None])).sum(1) + 1)
-    return torch.cat(places), captions[own] == asked
+    return torch.cat(places), captions[own] == wanted
 
 
 def nearest(features: Tensor, real: Tensor) -> Tensor:
@@ -106,9 +106,9 @@ def nearest(features: Tensor, real: Tensor) -> Tensor:
     return torch.cat([(2 - 2 * (part @ real.T).amax(1).double()).clamp(min=0).sqrt() for part in rows])
 
 
-def retrieval(features: Tensor, asked: Tensor, gallery: Gallery) -> Quantity:
+def retrieval(features: Tensor, wanted: Tensor, gallery: Gallery) -> Quantity:
     """Of (N, D) features and the captions (N,)."""
-    places, has = ranks(features, asked, gallery)
+    places, has = ranks(features, wanted, gallery)
     if not bool(has.any()):
         return Unavailable(reason=NOT_HERE)
     count, captions = int(has.sum()), len(gallery.captions)
@@ -121,8 +121,8 @@ def retrieval(features: Tensor, asked: Tensor, gallery: Gallery) -> Quantity:
     )  # fmt: skip
 
 
-def retrieval_rank(features: Tensor, asked: Tensor, gallery: Gallery) -> Quantity:
-    places, has = ranks(features, asked, gallery)
+def retrieval_rank(features: Tensor, wanted: Tensor, gallery: Gallery) -> Quantity:
+    places, has = ranks(features, wanted, gallery)
     if not bool(has.any()):
         return Unavailable(reason=NOT_HERE)
     count, captions = int(has.sum()), len(gallery.captions)

@@ -51,9 +51,9 @@ UNITS = {"psnr": "dB", "colour_error": "grey levels"}
 """Of the others 1."""
 
 
-def psnr(made: Tensor, originals: Tensor) -> Tensor:
+def psnr(decoded: Tensor, originals: Tensor) -> Tensor:
     """(N,) float64 of uint8 (N, C, H, W)."""
-    error = (made.double() - originals.double()).square().flatten(1).mean(1)
+    error = (decoded.double() - originals.double()).square().flatten(1).mean(1)
     least = 1 / originals[0].numel()
     return 10 * torch.log10(PEAK**2 / error.clamp_min(least))
 
@@ -64,9 +64,9 @@ def tiled_psnr(tiled: Tensor, whole: Tensor) -> float:
     return float(20 * math.log10(2) - 10 * torch.log10(error.clamp_min((2 * torch.finfo(torch.float32).eps) ** 2)))
 
 
-def ssim(made: Tensor, originals: Tensor) -> Tensor:
+def ssim(decoded: Tensor, originals: Tensor) -> Tensor:
     """(N,) float64 of uint8 (N, C, H, W), from 11 pixels on."""
-    x, y = made.double().flatten(0, 1)[:, None], originals.double().flatten(0, 1)[:, None]  # (N C, 1, H, W)
+    x, y = decoded.double().flatten(0, 1)[:, None], originals.double().flatten(0, 1)[:, None]  # (N C, 1, H, W)
     window = _window(x)
     mean_x, mean_y = _filtered(x, window), _filtered(y, window)
     var_x, var_y = (_filtered(each * each, window) for each in (x, y))
@@ -74,7 +74,7 @@ def ssim(made: Tensor, originals: Tensor) -> Tensor:
     covariance = _filtered(x * y, window) - mean_x * mean_y
     c1, c2 = (K1 * PEAK) ** 2, (K2 * PEAK) ** 2
     map_ = ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)) / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
-    return map_.flatten(1).mean(1).view(len(made), -1).mean(1)
+    return map_.flatten(1).mean(1).view(len(decoded), -1).mean(1)
 
 
 def _window(like: Tensor) -> Tensor:
@@ -89,9 +89,9 @@ def _filtered(maps: Tensor, window: Tensor) -> Tensor:
     return F.conv2d(F.conv2d(maps, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))
 
 
-def colour_error(made: Tensor, originals: Tensor) -> Tensor:
+def colour_error(decoded: Tensor, originals: Tensor) -> Tensor:
     """(N,) float64 of uint8 (N, C, H, W)."""
-    means = [each.double().flatten(2).mean(2) for each in (made, originals)]  # (N, C)
+    means = [each.double().flatten(2).mean(2) for each in (decoded, originals)]  # (N, C)
     return (means[0] - means[1]).abs().mean(1)
 
 
@@ -118,14 +118,14 @@ class ReconstructionScorer:
         self.values: dict[str, list[Tensor]] = {name: [] for name in {**BY_PICTURE, **self.least}}
         self.features: tuple[list[Tensor], list[Tensor]] = ([], [])
 
-    def add(self, made: Tensor, originals: Tensor) -> None:
+    def add(self, decoded: Tensor, originals: Tensor) -> None:
         """uint8 (n, C, H, W) on the CPU."""
-        if made.shape != originals.shape or made.dtype != torch.uint8 or originals.dtype != torch.uint8:
-            raise ValueError(f"uint8 pictures of one shape are compared, not {made.shape} with {originals.shape}")
+        if decoded.shape != originals.shape or decoded.dtype != torch.uint8 or originals.dtype != torch.uint8:
+            raise ValueError(f"uint8 pictures of one shape are compared, not {decoded.shape} with {originals.shape}")
         for name, values in self.values.items():
-            if min(made.shape[2:]) >= self.least.get(name, 1):
-                values.append(BY_PICTURE.get(name, self._unlike)(made, originals))
-        for kept, images in zip(self.features, (made, originals), strict=True):
+            if min(decoded.shape[2:]) >= self.least.get(name, 1):
+                values.append(BY_PICTURE.get(name, self._unlike)(decoded, originals))
+        for kept, images in zip(self.features, (decoded, originals), strict=True):
             kept.append(self.extractor.features(images))
 
     def quantities(self, under: Mapping[str, Any]) -> dict[str, Quantity]:
@@ -147,20 +147,20 @@ class ReconstructionScorer:
         return self.perceptual
 
     @torch.no_grad()
-    def _unlike(self, made: Tensor, originals: Tensor) -> Tensor:
+    def _unlike(self, decoded: Tensor, originals: Tensor) -> Tensor:
         """(n,)"""
         distance = load_perceptual(self._perceptual, self.device)
         with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
             parts = [
                 distance(*(to_model_range(each).to(self.device) for each in pair))
-                for pair in zip(torch.split(made, AT_ONCE), torch.split(originals, AT_ONCE), strict=True)
+                for pair in zip(torch.split(decoded, AT_ONCE), torch.split(originals, AT_ONCE), strict=True)
             ]
         return torch.cat(parts).double().cpu()
 
     def _distance(self, under: Mapping[str, Any]) -> Measured:
-        made, originals = (torch.cat(each).double() for each in self.features)
-        estimate = frechet_distance(made, Gaussian.of(originals), self.groups)
-        count, label = len(made), score_name("FD", self.config)
+        decoded, originals = (torch.cat(each).double() for each in self.features)
+        estimate = frechet_distance(decoded, Gaussian.of(originals), self.groups)
+        count, label = len(decoded), score_name("FD", self.config)
         conditions = {
             "label": f"{label} of reconstructions, N={count}",
             "samples": count,

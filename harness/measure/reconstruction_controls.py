@@ -47,9 +47,9 @@ class LinearDecoder:
 
     def __call__(self, latents: Tensor) -> Tensor:
         """(B, C, H, W) in -1..1 but for overshoot."""
-        made = (_around(latents) @ self.weights).unflatten(0, (len(latents), -1)).transpose(1, 2)
+        blocks = (_around(latents) @ self.weights).unflatten(0, (len(latents), -1)).transpose(1, 2)
         side = latents.shape[-1] * self.block
-        return F.fold(made, side, self.block, stride=self.block)
+        return F.fold(blocks, side, self.block, stride=self.block)
 
 
 def _around(latents: Tensor) -> Tensor:
@@ -78,8 +78,8 @@ class LinearAutoencoder:
     def __call__(self, pictures: Tensor) -> Tensor:
         """(B, C, H, W) in -1..1 but for overshoot."""
         centred = self._blocks(pictures, self.block) - self.mean
-        made = (centred @ self.components @ self.components.T + self.mean).unflatten(0, (len(pictures), -1))
-        return F.fold(made.transpose(1, 2), pictures.shape[-1], self.block, stride=self.block)
+        blocks = (centred @ self.components @ self.components.T + self.mean).unflatten(0, (len(pictures), -1))
+        return F.fold(blocks.transpose(1, 2), pictures.shape[-1], self.block, stride=self.block)
 
 
 class NearestPicture:

@@ -57,22 +57,22 @@ def model_card(
 def same_but_for_the_seed(record: TrialRecord, store: Store) -> list[TrialRecord]:
     """The other complete trials of the same architecture and protocol, by their seeds."""
     same = (record.architecture_fingerprint, record.protocol_fingerprint)
-    found = (
+    siblings = (
         each
         for each in store.trials()
         if (each.architecture_fingerprint, each.protocol_fingerprint) == same
         and each.seed != record.seed
         and each.state == "complete"
     )
-    return sorted(found, key=lambda each: each.seed)
+    return sorted(siblings, key=lambda each: each.seed)
 
 
 def _head(license_name: str, has_coreml: bool) -> str:
     own = license_name == "apache-2.0"
-    told = {"license": license_name} if own else {"license": "other", "license_name": license_name}
+    license_fields = {"license": license_name} if own else {"license": "other", "license_name": license_name}
     tags = ["diffusion", "flow-matching", "class-conditional", *(["core-ml"] if has_coreml else [])]
     link = {} if own else {"license_link": "LICENSE"}
-    return f"---\n{write_yaml({'library_name': 'unet-harness', **told, **link, 'tags': tags})}---\n"
+    return f"---\n{write_yaml({'library_name': 'unet-harness', **license_fields, **link, 'tags': tags})}---\n"
 
 
 def _what(record: TrialRecord, weights: Weights) -> str:
@@ -126,8 +126,10 @@ def _numbers(record: TrialRecord, others: Sequence[TrialRecord]) -> str:
         f"Of this one training (seed {record.seed}), of its averaged weights, as the trial's record has them. An "
         "interval is what the last column says, and not the spread between trainings.\n\n" + "\n".join(rows) + "\n"
     )
-    told = {name: _conditions(each) for name, each in own.items()}
-    details = _folded("What each number is conditional on", _yaml({name: each for name, each in told.items() if each}))
+    conditions = {name: _conditions(each) for name, each in own.items()}
+    details = _folded(
+        "What each number is conditional on", _yaml({name: each for name, each in conditions.items() if each})
+    )
     return _section("Numbers", f"{text}\n{_seeds(record, others)}\n{details}")
 
 
@@ -154,16 +156,18 @@ def _seeds(record: TrialRecord, others: Sequence[TrialRecord]) -> str:
     """What other trainings of the same gave: one of several may have been chosen because it is the best."""
     name = task_of(record.protocol).judging.first
     scored = [(each.seed, each.quantities.get(name)) for each in others]
-    told = [f"{_n(score.value)} (seed {seed})" for seed, score in scored if isinstance(score, Measured)]
-    if not told:
+    scores = [f"{_n(score.value)} (seed {seed})" for seed, score in scored if isinstance(score, Measured)]
+    if not scores:
         return "No other seed of the same training is in the store that this was published from.\n"
-    return f"The same training with {len(told)} other seed(s), in the same store: {title_of(name)} {listed(told)}.\n"
+    return (
+        f"The same training with {len(scores)} other seed(s), in the same store: {title_of(name)} {listed(scores)}.\n"
+    )
 
 
 def _conditions(quantity: Quantity) -> dict[str, Any]:
     plain: Any = to_plain(quantity)
-    told = {name: value for name, value in plain.items() if name not in NOT_TOLD and value not in (None, "", {}, [])}
-    return dict(told.pop("conditions", {})) | told
+    fields = {name: value for name, value in plain.items() if name not in NOT_TOLD and value not in (None, "", {}, [])}
+    return dict(fields.pop("conditions", {})) | fields
 
 
 def _protocol(record: TrialRecord, choices: Choices) -> str:

@@ -88,11 +88,13 @@ def latest(
     for name in _of_first(world, lambda: [path.name for path in _checkpoints(folder)]):
         if at_most is not None and name > path_of(folder, at_most).name:
             continue
-        found = _checked(folder / name, world)
-        if isinstance(found, Checkpoint):
-            return found, tuple(notes)
+        checkpoint = _checked(folder / name, world)
+        if isinstance(checkpoint, Checkpoint):
+            return checkpoint, tuple(notes)
         aside = _of_first(world, functools.partial(_set_aside, folder / name))
-        notes.append(f"the checkpoint {folder / name} is damaged ({found}): it is {aside} now, and an older state used")
+        notes.append(
+            f"the checkpoint {folder / name} is damaged ({checkpoint}): it is {aside} now, and an older state used"
+        )
     return None, tuple(notes)
 
 
@@ -231,15 +233,17 @@ def _checked(path: Path, world: World) -> Checkpoint | str:
     damage, refusal = None, None
     try:
         body = _verified(path, world)
-        found = Checkpoint(path=path, step=int(body["step"]), state=body["state"], files=tuple(sorted(body["sha256"])))
+        checkpoint = Checkpoint(
+            path=path, step=int(body["step"]), state=body["state"], files=tuple(sorted(body["sha256"]))
+        )
     except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         damage = str(error) or repr(error)
     except OSError as error:
         refusal = str(_refused("read", path, error))
-    told = world.all((damage, refusal))
-    if refusals := [each for _, each in told if each is not None]:
+    verdicts = world.all((damage, refusal))
+    if refusals := [each for _, each in verdicts if each is not None]:
         raise UserError(refusals[0])
-    return next((each for each, _ in told if each is not None), None) or found
+    return next((each for each, _ in verdicts if each is not None), None) or checkpoint
 
 
 def _whole_step(path: Path) -> int | None:

@@ -59,15 +59,15 @@ def twins_of(study: AblationStudy, settings: Settings) -> dict[str, Twin]:
 
 def trainings_of(study: AblationStudy, settings: Settings) -> dict[str, Settings]:
     """Of each rung, whose edits may be of how it is trained. UserError names a rung whose edits cannot be."""
-    found = {}
+    trainings = {}
     for name, edits in study.architecture.trainings().items():
         if edits and settings.count_only:
             raise UserError(f"rung '{name}' sets {next(iter(edits))}, and count_only trains nothing; leave out one")
         try:
-            found[name] = varied(settings, edits, study.settings) if edits else settings
+            trainings[name] = varied(settings, edits, study.settings) if edits else settings
         except UserError as error:
             raise UserError(f"rung '{name}': {error}") from error
-    return found
+    return trainings
 
 
 def refusals(study: AblationStudy) -> list[str]:

@@ -263,14 +263,14 @@ def throughput_of(settings: Settings, records: Iterable[TrialRecord], trainings:
     alike = [
         each for each in records if {each.architecture_fingerprint} == networks and _was_computed(each) in computed
     ]
-    for found, source in (
+    for measured, source in (
         (
             alike,
             f"measured: the median of {{count}} of this very network, batch and cut in {precision} in the store on",
         ),
         (records, "scaled from other networks, batches or cuts: the median of {count} in the store on"),
     ):
-        if reached := _reached(found, on_cpu=on_cpu):
+        if reached := _reached(measured, on_cpu=on_cpu):
             device, rates = max(reached.items(), key=lambda each: len(each[1]))
             return Throughput(median(rates), f"{source.format(count=count_text(len(rates), 'training'))} {device}")
     if on_cpu:

@@ -128,16 +128,16 @@ def _discriminator(judges: Judges) -> PatchDiscriminator | None:
 @functools.lru_cache(maxsize=100)
 def _macs(judges: Judges) -> dict[str, int]:
     picture = torch.empty(1, judges.channels, judges.side, judges.side, device="meta")
-    found = {}
+    macs = {}
     if judges.encoder is not None:
-        found["encoder"] = count(_encoder(judges.encoder), [picture]).macs
+        macs["encoder"] = count(_encoder(judges.encoder), [picture]).macs
     if (perceptual := _perceptual(judges)) is not None:
         both = count(perceptual, [picture, picture]).macs
-        found["VGG16"] = 3 * both // 2
+        macs["VGG16"] = 3 * both // 2
     if (judge := _discriminator(judges)) is not None:
         whole, first = (count(each, [picture]).macs for each in (judge, judge.layers[0]))
-        found["PatchGAN"] = 8 * whole - 2 * first
-    return found
+        macs["PatchGAN"] = 8 * whole - 2 * first
+    return macs
 
 
 @functools.lru_cache(maxsize=100)

@@ -232,11 +232,11 @@ def _measured(
 def memory_lines(memory: Memory) -> list[str]:
     """For a terminal: the sum, and what takes it, the most first."""
     parts = sorted(memory.parts.items(), key=lambda part: -part[1])
-    told = ", ".join(f"{name} {size_text(size)}" for name, size in parts)
+    named_sizes = ", ".join(f"{name} {size_text(size)}" for name, size in parts)
     lines = [
         f"memory a process, an estimate by shapes: {size_text(memory.total)}, with {memory.together:,} pictures at once"
     ]
-    lines.append(f"  of it {told}; {NOT_COUNTED}")
+    lines.append(f"  of it {named_sizes}; {NOT_COUNTED}")
     if memory.at_looks:
         lines.append(f"  at each look and at the end {size_text(memory.at_looks)} more, the whole average")
     lines += [f"  {memory.assumed}"] if memory.assumed else []

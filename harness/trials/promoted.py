@@ -91,7 +91,7 @@ class Origin:
     def check_trained_on(self, sections: Mapping[str, Any]) -> None:
         """UserError for a training on what the trial was not trained on."""
         now = trained_on(sections)
-        if other := [name for name, found in self.trained_on.items() if now.get(name) != found]:
+        if other := [name for name, fingerprint in self.trained_on.items() if now.get(name) != fingerprint]:
             raise UserError(
                 f"by these settings {' and '.join(other)} would not be what trial {self.trial} was trained on; give "
                 f"{GROUP_OF[other[0]]}=NAME with its settings as that trial's study had them, or as they are to be "
@@ -123,11 +123,11 @@ def promoted_in(path: Path) -> Promoted:
 
 def written(origin: Origin, settings: Mapping[str, Any], architecture: Any, head: Sequence[str]) -> str:
     """The file's text, under these lines; `promoted_in` reads it."""
-    told = {name: value for name, value in _mapping(origin).items() if value not in (None, "", {}, [])}
+    fields = {name: value for name, value in _mapping(origin).items() if value not in (None, "", {}, [])}
     lines = "".join(f"# {line}\n" for line in head)
     return (
         lines
-        + write_yaml({"origin": told, "settings": dict(settings)})
+        + write_yaml({"origin": fields, "settings": dict(settings)})
         + write_yaml({"architecture": architecture}, flow=None)
     )
 
@@ -193,8 +193,8 @@ def _chosen(record: TrialRecord, chosen: Mapping[str, Any]) -> dict[str, Any]:
     own = {key: value for key, value in chosen.items() if key.split(".")[0] in OF_TRAINING}
     if isinstance(own.get(INITIAL), list):
         own[INITIAL] = settings_of((), chosen).beginning(record.seed)
-    told = {name: record.protocol[name] for name in ("task", "objective") if name in record.protocol}
-    return {**told, **own}
+    recorded = {name: record.protocol[name] for name in ("task", "objective") if name in record.protocol}
+    return {**recorded, **own}
 
 
 def _longer(settings: Mapping[str, Any]) -> dict[str, Any]:

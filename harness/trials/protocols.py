@@ -119,9 +119,9 @@ def differing_settings(own: Mapping[str, Any], sections: Mapping[str, Any]) -> l
     """The settings in which the sections are not the protocol's `own`, in its order."""
     differing = []
     for section, expected in own.items():
-        wanted, found = _flat(expected, section), _flat(sections.get(section, {}), section)
-        changed = (path for path in {**wanted, **found} if not _same(wanted.get(path), found.get(path)))
-        differing += [f"{path}={value_text(found[path]) if path in found else 'its default'}" for path in changed]
+        wanted, actual = _flat(expected, section), _flat(sections.get(section, {}), section)
+        changed = (path for path in {**wanted, **actual} if not _same(wanted.get(path), actual.get(path)))
+        differing += [f"{path}={value_text(actual[path]) if path in actual else 'its default'}" for path in changed]
     return differing
 
 
@@ -152,20 +152,22 @@ def _flat(section: Mapping[str, Any], where: str) -> dict[str, Any]:
     return flat
 
 
-def _other_latents(expected: AutoencoderConfig, found: Mapping[str, Any]) -> list[str] | None:
+def _other_latents(expected: AutoencoderConfig, recorded: Mapping[str, Any]) -> list[str] | None:
     """Latents are told apart by their numbers, not by the weights' hash: SD3's files need not be here to be named.
 
     None: not known here, and of the same kind. Another kind is told without looking at files.
     """
-    if expected.kind == found.get("kind"):
+    if expected.kind == recorded.get("kind"):
         latents = _known_latents(expected)
         if latents is None:
             return None
-        if all(found.get(key) == value for key, value in latents.items()):
+        if all(recorded.get(key) == value for key, value in latents.items()):
             return []
-    if found.get("kind") == "pixels":
+    if recorded.get("kind") == "pixels":
         return ["autoencoder=pixels"]
-    of_latents = {name: found.get(name) for name in ("channels", "scale", "shift", "encoding")}
+    of_latents = {name: recorded.get(name) for name in ("channels", "scale", "shift", "encoding")}
     if isinstance(of_latents["scale"], list | tuple):
         of_latents["scale"] = "measured"  # one a channel
-    return [f"autoencoder={found.get('kind')} with {', '.join(f'{k} {value_text(v)}' for k, v in of_latents.items())}"]
+    return [
+        f"autoencoder={recorded.get('kind')} with {', '.join(f'{k} {value_text(v)}' for k, v in of_latents.items())}"
+    ]

@@ -31,14 +31,14 @@ def sampled_inputs(
         raise UserError(f"{trained.weights} does not say what its network was trained on")
     prompts = prompts_of(trained.weights, training, settings.text, cache_folder(settings.out))
     sampling = replace(settings.sampling, micro_batch=IMAGES)
-    asked: list[tuple[Tensor | None, ...]] = []
+    calls: list[tuple[Tensor | None, ...]] = []
     shape, labels = (channels, training.latent, training.latent), torch.arange(IMAGES) % len(prompts)
-    with network.register_forward_pre_hook(lambda _module, arguments: asked.append(arguments)):
+    with network.register_forward_pre_hook(lambda _module, arguments: calls.append(arguments)):
         for _ in sample_batches(network.cpu(), prompts, labels, sampling, shape=shape):
             pass
     rows = [
         tuple(each[row : row + 1].clone() for each in call if each is not None)
-        for call in asked
+        for call in calls
         for row in range(len(call[0]))  # type: ignore[arg-type]  # x is there
     ]
     chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:count]

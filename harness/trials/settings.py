@@ -255,8 +255,8 @@ def _found(autoencoder: TrainedAutoencoder, out: Path) -> TrainedAutoencoder:
         autoencoder = replace(autoencoder, file=trained.weights)
         recorded = None if trained.record is None else trained.record.provenance.get(ENCODED_BY)
         if encoded_by is None and recorded is not None:
-            found: Any = from_plain(EncodingAutoencoder, recorded, where=ENCODED_BY)  # type: ignore[arg-type]
-            return replace(autoencoder, encoded_by=found)
+            encoder: Any = from_plain(EncodingAutoencoder, recorded, where=ENCODED_BY)  # type: ignore[arg-type]
+            return replace(autoencoder, encoded_by=encoder)
     if isinstance(encoded_by, TrainedAutoencoder):
         return replace(autoencoder, encoded_by=_found(encoded_by, out))
     return autoencoder

@@ -155,8 +155,8 @@ def _of_weights(path: Path, out: Path) -> TrainedNetwork:
         )
     places = path.resolve().parents
     around = [Store(places[2])] if len(places) > 2 and places[1].name == "artifacts" else []
-    found = (store.trial(training.trial) for store in (*around, store_of(out)))
-    record = next(filter(None, found), None)
+    records = (store.trial(training.trial) for store in (*around, store_of(out)))
+    record = next(filter(None, records), None)
     return TrainedNetwork(weights=path, key=training.trial, record=record, by_others=training.source is not None)
 
 

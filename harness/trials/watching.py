@@ -105,15 +105,15 @@ class PictureWatcher:
     def begin(self, step: int, world: World) -> None:
         if not world.is_first:
             return
-        found = _read(self.keep(WATCHED)) or Watched()
-        protocol = found.protocol if self.scored is None else fingerprint(self.scored.scored_by, schema="watched-2")
-        behind = [seen for seen in found.seen if seen.step <= step]
-        if protocol != found.protocol:
+        before = _read(self.keep(WATCHED)) or Watched()
+        protocol = before.protocol if self.scored is None else fingerprint(self.scored.scored_by, schema="watched-2")
+        behind = [seen for seen in before.seen if seen.step <= step]
+        if protocol != before.protocol:
             behind = [replace(seen, scores={}) for seen in behind if seen.grid is not None]
         self.watched, self.told = Watched(protocol=protocol, seen=tuple(behind)), min(self.told, step)
-        if self.watched.seen != found.seen:
+        if self.watched.seen != before.seen:
             self._write()
-        for seen in found.seen if not self.begun else ():  # later it is made anew under the same names
+        for seen in before.seen if not self.begun else ():  # later it is made anew under the same names
             if seen.step > step and seen.grid is not None:
                 self.keep(seen.grid).unlink(missing_ok=True)
         self.begun = True

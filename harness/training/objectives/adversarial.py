@@ -106,8 +106,8 @@ def _at(curve: Sequence[CurvePoint], step: int, window: int, advice: Advice) -> 
             "the discriminator has told at least 99% of the real samples and of the generated ones, and the "
             f"{advice.generator} hears little from it; {advice.if_it_wins}"
         )
-    for name, found in (("real", real), ("generated", generated)):
-        if max(found) <= 1 - NEARLY_ALL:
+    for name, shares in (("real", real), ("generated", generated)):
+        if max(shares) <= 1 - NEARLY_ALL:
             return (
                 f"the discriminator has been wrong about at least 99% of the {name} samples, and tells nothing apart; "
                 f"{advice.if_it_loses}"

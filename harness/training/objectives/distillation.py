@@ -192,9 +192,9 @@ class Features:
 
     def error(self, network: nn.Module, x_t: Tensor, wanted: Tensor) -> Tensor:
         """(B,) of the pass over x_t that the tap was open for; wanted (B, C', H', W')."""
-        found, size = self.of(network).take(x_t), wanted.shape[-2:]
-        found = self.projection(resized(found, size) if size.numel() < found.shape[-2:].numel() else found)
-        return squared_error(resized(found, size).to(x_t.dtype), wanted)  # resizing commutes with P
+        features, size = self.of(network).take(x_t), wanted.shape[-2:]
+        features = self.projection(resized(features, size) if size.numel() < features.shape[-2:].numel() else features)
+        return squared_error(resized(features, size).to(x_t.dtype), wanted)  # resizing commutes with P
 
 
 def check_taps(config: DistillationConfig, student: Mapping[str, int], teacher: Mapping[str, int]) -> None:

@@ -144,30 +144,30 @@ class Reconstruction:
             own, parts = self._own(self._made(network, batch), batch)
             return Losses(total=own, parts=parts)
         with seen_by(network, self.last) as seen:
-            made = self._made(network, batch)
-        own, parts = self._own(made, batch)
-        verdicts = over_heads(FOOLING[self.config.adversarial_loss], [self.discriminator(made).float()])
+            decoded = self._made(network, batch)
+        own, parts = self._own(decoded, batch)
+        verdicts = over_heads(FOOLING[self.config.adversarial_loss], [self.discriminator(decoded).float()])
         parts |= {"adversarial": verdicts.mean()}
         if not self.config.adaptive_weight:
             weighed = self.config.adversarial_weight * (batch.is_judged * verdicts).mean()
             return Losses(total=own + weighed - weighed.detach(), parts=parts)
-        of_own, of_verdicts = (torch.autograd.grad(each, made)[0] for each in (own, verdicts.mean()))
+        of_own, of_verdicts = (torch.autograd.grad(each, decoded)[0] for each in (own, verdicts.mean()))
         adaptive = self._ratio(seen, of_own, of_verdicts)
         weight = self.config.adversarial_weight * adaptive
         of_both = of_own + weight * batch.is_judged.view(-1, 1, 1, 1) * of_verdicts
-        return Losses(total=with_gradient(own, made, of_both), parts={**parts, "adaptive_weight": adaptive})
+        return Losses(total=with_gradient(own, decoded, of_both), parts={**parts, "adaptive_weight": adaptive})
 
     def _made(self, network: nn.Module, batch: LatentPictures) -> Tensor:
         """x_hat, float32."""
-        made: Tensor = network(batch.latents)
-        return made.float()
+        decoded: Tensor = network(batch.latents)
+        return decoded.float()
 
-    def _own(self, made: Tensor, batch: LatentPictures) -> tuple[Tensor, dict[str, Tensor]]:
+    def _own(self, decoded: Tensor, batch: LatentPictures) -> tuple[Tensor, dict[str, Tensor]]:
         """L_own and what it is made of, ()."""
-        parts = {"mse": squared_error(made, batch)}
+        parts = {"mse": squared_error(decoded, batch)}
         total: Tensor = self.config.mse_weight * parts["mse"]
         if self.perceptual is not None:
-            parts["perceptual"] = self.perceptual(made, batch.pictures).mean()
+            parts["perceptual"] = self.perceptual(decoded, batch.pictures).mean()
             total = total + self.config.perceptual_weight * parts["perceptual"]
         return total, parts
 
@@ -185,8 +185,8 @@ class Reconstruction:
         assert self.discriminator is not None
         kind = self.config.adversarial_loss
         with torch.no_grad():
-            made = self._made(network, batch)
-        real, generated = ([self.discriminator(each).float()] for each in (batch.pictures, made))
+            decoded = self._made(network, batch)
+        real, generated = ([self.discriminator(each).float()] for each in (batch.pictures, decoded))
         each = over_heads(REAL[kind], real) + over_heads(GENERATED[kind], generated)
         parts = {
             "real_accuracy": (verdict(real) > 0).float().mean(),
@@ -262,9 +262,9 @@ def seen_by(network: nn.Module, place: str) -> Iterator[Seen]:
         handle.remove()
 
 
-def squared_error(made: Tensor, batch: LatentPictures) -> Tensor:
+def squared_error(decoded: Tensor, batch: LatentPictures) -> Tensor:
     """()"""
-    error: Tensor = (made - batch.pictures).square().mean()
+    error: Tensor = (decoded - batch.pictures).square().mean()
     return error
 
 

@@ -204,11 +204,11 @@ class StepDistillation(Taught):
         """x at each sample's step, where the steps before it lead from the noise. All samples go all the way, so that
         every process makes as many passes, whatever steps its samples have."""
         v = self._of_prompts(network, batch)
-        x = found = batch.noise
+        x = states = batch.noise
         for number, (t, t_next) in enumerate(pairwise(self.times[:-1]), start=1):
             x = euler_step(v, x, t, t_next, [])
-            found = torch.where(_like(batch.step == number, x), x, found)
-        return found
+            states = torch.where(_like(batch.step == number, x), x, states)
+        return states
 
     def _velocity(self, network: nn.Module, x: Tensor, batch: TaughtImages) -> Tensor:
         out: Tensor = network(x, batch.time, batch.context, batch.context_mask)
@@ -244,8 +244,8 @@ class StepDistillation(Taught):
         """Of x0, noised again."""
         assert self.discriminator is not None
         x = interpolate(x0, batch.renoise, batch.renoised_at) + nudged_by * batch.nudge
-        asked = (batch.renoised_at, batch.labels, batch.drop, self.tapped)
-        features = self.teacher(x, *asked, differentiable=differentiable).features
+        inputs = (batch.renoised_at, batch.labels, batch.drop, self.tapped)
+        features = self.teacher(x, *inputs, differentiable=differentiable).features
         return [
             each.to(x0.dtype) for each in self.discriminator([features[place].to(x0.dtype) for place in self.tapped])
         ]

@@ -74,9 +74,9 @@ def network_files(name: str, part: str, network_class: str) -> NetworkFiles:
             f"pipeline, or of its {part}, as {SETTING}.name"
         )
     config = _read(folder / "config.json")
-    if (found := config.get("_class_name")) != network_class:
+    if (class_name := config.get("_class_name")) != network_class:
         raise UserError(
-            f"the teacher {name} holds {found or 'no network of diffusers'}, and this kind of teacher is "
+            f"the teacher {name} holds {class_name or 'no network of diffusers'}, and this kind of teacher is "
             f"diffusers' {network_class}; name another, or give another {SETTING}.kind"
         )
     if not _has_weights(folder):
@@ -186,11 +186,11 @@ def check_weights(files: NetworkFiles, network: nn.Module) -> None:
     """UserError where the files' tensors are not, by name and shape, the parameters of the network of their
     configuration (on the meta device). Reads the files' heads alone."""
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    found: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for path in files.weights:
         with _opened(path) as file:
-            found |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    odd = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+            shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    odd = sorted(name for name in wanted.keys() | shapes.keys() if wanted.get(name) != shapes.get(name))
     if odd:
         raise UserError(
             f"the weights of the teacher {files.name} are not those of its config.json: {len(odd)} are missing, left "

@@ -96,10 +96,10 @@ class SdxlDescription(DiffusersDescription):
         usual = {"num_train_timesteps": TIMESTEPS, "trained_betas": None, "rescale_betas_zero_snr": False,
                  "use_flow_sigmas": False}  # fmt: skip
         for name, value in (said | usual).items():
-            if (found := scheduler.get(name, usual.get(name))) != value:
+            if (setting := scheduler.get(name, usual.get(name))) != value:
                 raise UserError(
                     f"the teacher {self.config.name} was trained on another path than Stable Diffusion XL: the {name} "
-                    f"of its scheduler is {found}, not {value}; name another"
+                    f"of its scheduler is {setting}, not {value}; name another"
                 )
         if scheduler.get("prediction_type", "epsilon") not in PREDICTIONS:
             raise UserError(

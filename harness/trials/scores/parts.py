@@ -151,10 +151,10 @@ class Parts:
         if not path.is_file():
             return None
         try:
-            found = json.loads(path.read_text())
+            identity = json.loads(path.read_text())
         except ValueError:
             return "a damaged score.json"
-        return None if canonical_json(found) == canonical_json(self.identity) else "another score"
+        return None if canonical_json(identity) == canonical_json(self.identity) else "another score"
 
 
 def scorer_of(parts: Parts, labels: Tensor, reference: Reference) -> Scorer:

@@ -80,7 +80,7 @@ class Pipeline:
         labels = None if self.classes is None else _labels(config, count, self.classes, data)
         sampling: Any = identity(config)
         own = {"solver": self.solver, "times": OWN_TIMES}
-        asked = {"guidance_scale": config.guidance_scale, "steps": config.steps}
+        conditions = {"guidance_scale": config.guidance_scale, "steps": config.steps}
         seed = {"sampling_seed": f"{config.seed} of {self.name}"}  # its noise is shared by pipelines of its class alone
         return Source(
             title=sampled_title(self.folder.resolve().name, config),
@@ -91,7 +91,7 @@ class Pipeline:
             labels=labels,
             unlabelled=UNLABELLED,
             micro_batch=config.micro_batch,
-            conditions={**sampling_conditions(config), **seed, "solver": self.solver, **asked},
+            conditions={**sampling_conditions(config), **seed, "solver": self.solver, **conditions},
             remarks=(f"sampled by the pipeline's own call, {self.solver}; sampling.solver is not asked for",),
         )
 
@@ -161,8 +161,8 @@ def _check_settings(folder: Path, config: SamplingConfig, parameters: Mapping[st
         "legacy_guided_channels": config.legacy_guided_channels is not None,
         "times": config.times != "uniform",
     }
-    if asked := [name for name, is_asked in own.items() if is_asked]:
-        raise UserError(f"{folder} is sampled by its own call, which has no such sampling.{asked[0]}; leave it out")
+    if refused := [name for name, is_asked in own.items() if is_asked]:
+        raise UserError(f"{folder} is sampled by its own call, which has no such sampling.{refused[0]}; leave it out")
 
 
 def _loaded(folder: Path, device: torch.device) -> Any:
@@ -211,11 +211,11 @@ def _reader(
     shapes the same."""
 
     def read(indices: range) -> Tensor:
-        made = []
+        batches = []
         for batch in micro_batches(indices, config):
             classes = None if labels is None else labels[torch.arange(batch.start, batch.stop) % count]
-            made.append(call(batch, classes))
-        return torch.cat(made)[: len(indices)]
+            batches.append(call(batch, classes))
+        return torch.cat(batches)[: len(indices)]
 
     return read
 
@@ -234,8 +234,9 @@ def _call(
             varying["batch_size"] = len(batch)
         if classes is not None:
             varying["class_labels"] = classes.tolist()
-        made = torch.from_numpy(np.asarray(pipeline(**fixed, **varying).images, dtype=np.float32))  # 0..1, (n, H, W, C)
-        return to_uint8(2 * made.permute(0, 3, 1, 2) - 1, config.rounding)
+        generated = np.asarray(pipeline(**fixed, **varying).images, dtype=np.float32)  # 0..1, (n, H, W, C)
+        images = torch.from_numpy(generated)
+        return to_uint8(2 * images.permute(0, 3, 1, 2) - 1, config.rounding)
 
     return call
 

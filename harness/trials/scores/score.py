@@ -112,9 +112,9 @@ class Score:
     def _stored(self, inspect: Inspect | None) -> Mapping[str, Quantity]:
         start = provenance(threads=threads_of(self._scoring.request.settings.launcher))
         quantities = self._made(inspect)
-        made = completed_provenance(start)
+        completed = completed_provenance(start)
         self._scoring.store.put(
-            Measurement(subject="score", settings=self.identity, quantities=quantities, provenance=made)
+            Measurement(subject="score", settings=self.identity, quantities=quantities, provenance=completed)
         )
         return quantities
 

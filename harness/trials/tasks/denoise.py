@@ -320,13 +320,13 @@ class Denoise:
 
     def _drawn_twice(self) -> Mapping[str, Quantity]:
         """OpenMoji's drawings of every caption that samples are asked for, once."""
-        config, asked = self.settings.data, sorted(set(self.labels(self.samples).tolist()))
+        config, classes = self.settings.data, sorted(set(self.labels(self.samples).tolist()))
         assert isinstance(config, EmojiConfig)
         try:
-            places, pixels = second_drawings(config, [self.images.class_names[number] for number in asked])
+            places, pixels = second_drawings(config, [self.images.class_names[number] for number in classes])
         except UserError as error:
             return {name: Unavailable(reason=str(error)) for name in self.settings.quality.metrics}
-        labels = torch.tensor([asked[place] for place in places], dtype=torch.int64)
+        labels = torch.tensor([classes[place] for place in places], dtype=torch.int64)
         return quality(torch.from_numpy(pixels), labels, self.reference)
 
     def _many_at_once(self, network: nn.Module, labels: Tensor) -> Iterator[Part]:

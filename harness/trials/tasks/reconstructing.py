@@ -140,9 +140,9 @@ class Reconstructing:
         under = {"training_device": trained.effort.device, "precision": trained.effort.precision}
         with work.phase("reconstruct"):
             scorer, shown = self.scorer(device), list[tuple[Tensor, Tensor]]()
-            for done, made, originals in self.made(trained.model, device):
-                scorer.add(made, originals)
-                shown += zip(made[: SHOWN - len(shown)], originals[: SHOWN - len(shown)], strict=True)
+            for done, decoded, originals in self.decoded(trained.model, device):
+                scorer.add(decoded, originals)
+                shown += zip(decoded[: SHOWN - len(shown)], originals[: SHOWN - len(shown)], strict=True)
                 report_progress(work.folder, "reconstruct", done, self.samples)
         with work.phase("score"):
             quantities = scorer.quantities({**under, **self.settings.recipe.rounded_otherwise, **self.conditions})
@@ -154,8 +154,8 @@ class Reconstructing:
         """Of something that is not trained."""
         device = resolve_device(self.settings.recipe.device)
         scorer = self.scorer(device)
-        for _, made, originals in self.made(make, device):
-            scorer.add(made, originals)
+        for _, decoded, originals in self.decoded(make, device):
+            scorer.add(decoded, originals)
         return scorer.quantities(self.conditions)
 
     @property
@@ -166,14 +166,14 @@ class Reconstructing:
         labels = torch.from_numpy(self.originals.labels[np.array(self.heldout)])
         return ReconstructionScorer(labels, self.config.extractor, self.config.perceptual, device)
 
-    def made(self, make: Make, device: torch.device) -> Iterator[tuple[int, Tensor, Tensor]]:
+    def decoded(self, make: Make, device: torch.device) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Of the held-out pictures, part by part: how many are done, what is made of them, and they; uint8."""
         done = 0
         for seen, pictures in self.scored_parts(self.heldout, device):
             with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-                made = to_uint8(make(seen), ROUNDING).cpu()
-            done += len(made)
-            yield done, made, to_uint8(pictures).cpu()
+                decoded = to_uint8(make(seen), ROUNDING).cpu()
+            done += len(decoded)
+            yield done, decoded, to_uint8(pictures).cpu()
 
     def training_pairs(self, device: torch.device) -> PairsOfTensors:
         """Of as many training pictures as controls are fitted to, spread evenly; of latents the means."""
@@ -199,7 +199,7 @@ def _spread(there: int, most: int) -> list[int]:
     return [number * there // count for number in range(count)]
 
 
-def side_by_side(made: Tensor, originals: Tensor) -> Tensor:
+def side_by_side(decoded: Tensor, originals: Tensor) -> Tensor:
     """Three rows: originals, reconstructions, and eight times the difference about grey."""
-    difference = 128 + MAGNIFIED * (made.to(torch.int16) - originals.to(torch.int16))
-    return torch.cat([originals, made, difference.clamp(0, 255).to(torch.uint8)])
+    difference = 128 + MAGNIFIED * (decoded.to(torch.int16) - originals.to(torch.int16))
+    return torch.cat([originals, decoded, difference.clamp(0, 255).to(torch.uint8)])
