@@ -4,6 +4,9 @@ base: mqa                                      latent_channels: 16
 edits:                              or         context_width: 768
   context_width: 2304                          ...
 
+Edits may also be a list: of another catalogue architecture's, by its name, and of what is otherwise in them,
+`edits: [sepconv, {convolution.kernel_size: 3}]`.
+
 A base that is a file's path is looked for beside the file that names it. What `harness promote` writes has one of the
 two under `architecture`, beside where it comes from and how it is trained (`harness.trials.promoted`).
 """
@@ -40,7 +43,21 @@ def named_edits(name: str, where: str) -> dict[str, Any]:
     data = read_yaml(FOLDER / f"{name}.yaml")
     if not isinstance(data, Mapping) or "base" not in data:
         raise UserError(f"'{where}' names {name}, which is an architecture of its own and no edit; write the edits")
-    return parse_edits(data.get("edits", {}), f"{name}.edits")
+    return _edits_of_file(data.get("edits", {}), f"{name}.edits")
+
+
+def _edits_of_file(value: Any, where: str) -> dict[str, Any]:
+    """The edits of an architecture's file: one mapping, or several in turn, of which a later one changes what is inside
+    an earlier one's value."""
+    merged: dict[str, Any] = {}
+    for part in value if isinstance(value, list) else [value]:
+        for path, content in (edits_of(part, where) if isinstance(value, list) else parse_edits(part, where)).items():
+            outer, _, inner = path.rpartition(".")
+            if isinstance(merged.get(outer), Mapping):
+                merged[outer] = {**merged[outer], inner: content}
+            else:
+                merged[path] = content
+    return parse_edits(merged, where)
 
 
 def edits_of(value: Any, where: str) -> dict[str, Any]:
@@ -66,7 +83,7 @@ def _architecture_of(data: Any, through: tuple[Path, ...], *, where: str) -> Arc
     if isinstance(data, Mapping) and "base" in data:
         if unknown := set(data) - {"base", "edits"}:
             raise unknown_name("setting", f"{where}.{min(unknown)}", (f"{where}.base", f"{where}.edits"))
-        return with_edits(_named(str(data["base"]), through), parse_edits(data.get("edits", {}), f"{where}.edits"))
+        return with_edits(_named(str(data["base"]), through), _edits_of_file(data.get("edits", {}), f"{where}.edits"))
     if not isinstance(data, Mapping):
         raise UserError(f"an {where} is a mapping of knobs, or of `base` and `edits`, not {data!r}")
     return from_plain(ArchitectureConfig, data)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from harness.architecture.catalogue import architecture
+from harness.architecture.catalogue import architecture, named_edits
 from harness.architecture.difference import ABSENT, Change, difference
 from harness.architecture.edits import parse_edits, with_edits
 from harness.architecture.knobs import GELU, GroupedQuery, Rope2dConfig
@@ -102,3 +102,9 @@ def test_a_wrong_edit_is_one_sentence(edits, message):
         with_edits(LAPTOP, edits)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_architectures_edits_may_be_anothers_with_some_of_it_otherwise():
+    for name in ("sepconv", "expanded_sepconv"):
+        (convolution,) = named_edits(name, "edits").values()
+        assert named_edits(f"laptop/{name}", "edits") == {"convolution": {**convolution, "kernel_size": 3}}
