@@ -34,10 +34,9 @@ class _Folder:
     config: ImageFolderConfig
     layout: Layout
     entries: Sequence[Entry]
-
-    @property
-    def readable(self) -> list[Entry]:
-        return [entry for entry in self.entries if not entry.problem]
+    readable: Sequence[Entry]
+    """The images, in the order of their content: whatever chooses some of them by place, such as a score's reference,
+    chooses the same pictures under any names. Where one picture lies in a class twice, the two are alike."""
 
     @property
     def heldout(self) -> NDArray[np.bool_]:
@@ -62,7 +61,10 @@ def load_folder(config: ImageFolderConfig, cache: Path | None) -> ImageData:
             f"{root} holds its own held-out part, {layout.parts[1]}/: leave data.heldout={config.heldout} out, "
             f"or give data.path={root / layout.parts[0]} to have it cut from {layout.parts[0]}/"
         )
-    folder = _Folder(config=config, layout=layout, entries=index_images(root, layout.images, config.bits, cache))
+    entries = index_images(root, layout.images, config.bits, cache)
+    readable = [entry for entry in entries if not entry.problem]
+    readable.sort(key=lambda entry: (entry.digest, layout.class_of(entry.name), layout.is_heldout(entry.name)))
+    folder = _Folder(config=config, layout=layout, entries=entries, readable=readable)
     _check_counts(folder)
     check_bits(root, [entry.peak for entry in folder.readable], config.bits)
     return _image_data(root, folder, names, cache)
@@ -204,7 +206,8 @@ def _never_held_out(folder: _Folder) -> list[str]:
 
 
 def _counted(entries: Sequence[Entry], what: str) -> list[str]:
-    return [f"images that {what}: {len(entries):,}, e.g. {escaped(entries[0].name)}"] if entries else []
+    first = min((entry.name for entry in entries), default="")
+    return [f"images that {what}: {len(entries):,}, e.g. {escaped(first)}"] if entries else []
 
 
 def _channels(config: ImageFolderConfig, readable: Sequence[Entry]) -> int:
@@ -219,8 +222,9 @@ def _fingerprint(folder: _Folder, names: Sequence[str], channels: int) -> str:
     transform = [TRANSFORMS[config.crop], channels, config.size, heldout]
     if config.bits is not None and any(entry.peak for entry in readable):
         transform.append(config.bits)
-    content = [[entry.name, entry.digest] for entry in readable]
-    return fingerprint([config.kind, list(names), transform, content], schema="data-2")
+    layout = folder.layout
+    content = [[entry.digest, layout.class_of(entry.name), layout.is_heldout(entry.name)] for entry in readable]
+    return fingerprint([config.kind, list(names), transform, content], schema="data-3")
 
 
 def _split(images: FileImages, heldout: NDArray[np.bool_], identity: str, cache: Path | None) -> tuple[Images, Images]:

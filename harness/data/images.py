@@ -88,7 +88,8 @@ class ImageData:
     train: Images
     heldout: Images
     fingerprint: str
-    """Of the content: every pixel's source, labels, names, split and transform; the same wherever the files lie."""
+    """Of the content: every picture's bytes, labels, classes' names, split and transform; the same wherever the files
+    lie and whatever they are called."""
     captions: bool = False
     """Whether these are captions, texts of their own: a class has training pictures, and a caption may have held-out
     ones alone, so that it is asked for what it says and not for what was seen of it."""

@@ -79,9 +79,18 @@ def test_a_damaged_cache_is_one_sentence(root, tmp_path, kind):
     assert len(load(root, cache=tmp_path / "cache").train) > 0
 
 
-def test_the_fingerprint_is_of_the_content_not_the_place(root, tmp_path):
-    shutil.copytree(root, tmp_path / "elsewhere")
-    assert load(root).fingerprint == load(tmp_path / "elsewhere").fingerprint
+def test_the_data_are_of_the_content_not_of_place_and_names(root, tmp_path):
+    """Whatever then chooses some of them by their place chooses the same pictures."""
+    for number, path in enumerate(sorted(root.glob("*/*.png"))):
+        new = tmp_path / "elsewhere" / path.parent.name / f"{7 * number % 40:02}.png"
+        new.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, new)
+    one, other = load(root), load(tmp_path / "elsewhere")
+    assert one.fingerprint == other.fingerprint
+    for part in ("train", "heldout"):
+        first, second = getattr(one, part), getattr(other, part)
+        assert np.array_equal(first.pixels, second.pixels)
+        assert np.array_equal(first.labels, second.labels)
 
 
 @pytest.mark.parametrize("change", [{"size": 16}, {"color": "grayscale"}, {"heldout": 0.3}])

@@ -159,6 +159,18 @@ def test_every_layout_holds_the_same_pictures_of_the_same_classes(written):
     assert again.fingerprint == data.fingerprint
 
 
+def test_lines_of_metadata_in_another_order_are_the_same_data(tmp_path):
+    write_metadata(tmp_path / "source")
+    before = load(tmp_path / "source", "metadata")
+    for path in (tmp_path / "source").glob("*/metadata.jsonl"):
+        path.write_text("\n".join(reversed(path.read_text().split("\n"))))
+    after = load(tmp_path / "source", "metadata")
+    assert before.fingerprint == after.fingerprint
+    for one, other in ((before.train, after.train), (before.heldout, after.heldout)):
+        assert np.array_equal(one.labels, other.labels)
+        assert all(np.array_equal(one[at][0], other[at][0]) for at in range(len(one)))
+
+
 def test_a_changed_picture_is_another_data_set(written):
     layout, root = written
     before = load(root, layout).fingerprint

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from whole_images import control_images
 
-from harness.data.config import DigitsConfig
+from harness.data.config import DigitsConfig, ImageFolderConfig
 from harness.data.dataset import load_dataset
 from harness.data.images import ArrayImages, balanced_choice
 from harness.diffusion.config import SamplingConfig
@@ -112,26 +113,26 @@ def test_wrong_batches_are_refused(reference):
 
 
 @pytest.fixture(scope="module")
-def nine_to_one(digits):
-    """Digits 0 to 4 against 8 and 9, 900 to 100 in training; the held-out part is the reference, 270 to 30."""
+def ten_to_one(digits):
+    """Digits 0 to 4 against 8 and 9, 1000 to 100 in training; the held-out part is the reference, 270 to 27."""
     pixels, numbers = (np.concatenate([getattr(part, name) for part in (digits.train, digits.heldout)])
                        for name in ("pixels", "labels"))  # fmt: skip
     shuffled = np.random.RandomState(0).permutation(len(numbers))
     often, seldom = shuffled[numbers[shuffled] < 5], shuffled[numbers[shuffled] > 7]
-    heldout = np.concatenate([often[:270], seldom[:30]])
-    unseen = often[270:540], seldom[30:180]
-    train = np.zeros((1000, 1, 8, 8), np.uint8)
+    heldout = np.concatenate([often[:270], seldom[:27]])
+    unseen = often[270:550], seldom[27:180]
+    train = np.zeros((1100, 1, 8, 8), np.uint8)
     data = replace(
-        digits, class_names=("often", "seldom"), fingerprint="nine to one",
-        train=ArrayImages(train, np.repeat([0, 1], [900, 100])),
-        heldout=ArrayImages(pixels[heldout], np.repeat([0, 1], [270, 30])),
+        digits, class_names=("often", "seldom"), fingerprint="ten to one",
+        train=ArrayImages(train, np.repeat([0, 1], [1000, 100])),
+        heldout=ArrayImages(pixels[heldout], np.repeat([0, 1], [270, 27])),
     )  # fmt: skip
     return data, [pixels[chosen] for chosen in unseen]
 
 
-def drawn_by(rule, nine_to_one, cache, count=300):
+def drawn_by(rule, ten_to_one, cache, count=300):
     """KID of real pictures that no reference has, a perfect generator's, of the classes that the rule asks for."""
-    data, unseen = nine_to_one
+    data, unseen = ten_to_one
     reference = load_reference(replace(CONFIG, reference_samples=None, classifier_images=100), data, cache=cache)
     labels = rule(count, data.class_sizes)
     rows = [unseen[label][sum(labels[:at] == label)] for at, label in enumerate(labels)]
@@ -144,14 +145,14 @@ def by_config(count, sizes):
 
 
 @pytest.mark.parametrize("count", [300, 64])  # 64: the proxy score of the first samples
-def test_a_perfect_generator_of_unequal_classes_reaches_the_floor(nine_to_one, cache, count):
-    kid = drawn_by(by_config, nine_to_one, cache, count)
+def test_a_perfect_generator_of_unequal_classes_reaches_the_floor(ten_to_one, cache, count):
+    kid = drawn_by(by_config, ten_to_one, cache, count)
     assert kid.low < 0 < kid.high
     assert kid.value < 0.1
 
 
-def test_labels_that_go_round_punish_a_perfect_generator(nine_to_one, cache):
-    kid = drawn_by(lambda count, sizes: torch.arange(count) % len(sizes), nine_to_one, cache)
+def test_labels_that_go_round_punish_a_perfect_generator(ten_to_one, cache):
+    kid = drawn_by(lambda count, sizes: torch.arange(count) % len(sizes), ten_to_one, cache)
     print(f"labelled i mod 2: KID {kid.value:.2f} ({kid.low:.2f} to {kid.high:.2f})")
     assert kid.low > 0.2
 
@@ -196,6 +197,35 @@ def test_subsets_say_how_they_are_drawn(digits, reference):
     whole = quality(images, labels, reference)["kid"]
     assert kid.value == pytest.approx(whole.value, abs=(whole.high - whole.low) / 2)
     assert kid.high - kid.low > whole.high - whole.low  # 10 subsets of 64 know less than all 240
+
+
+def written(root, pictures, name_of):
+    """A folder of two classes, whose files are called by their number: `name_of(number)`."""
+    for number, pixels in enumerate(pictures):
+        path = root / ("low" if number % 2 else "high") / f"{name_of(number):04}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[0]).save(path)
+    return load_dataset(ImageFolderConfig(path=root, size=8))
+
+
+@pytest.mark.parametrize("kid_full", [True, False])
+def test_renamed_files_have_the_same_scores_where_more_are_held_out_than_the_reference_takes(
+    digits, cache, tmp_path, kid_full
+):
+    """Chosen by place in the names' order the same 64 pictures have KIDs that differ from the second digit on."""
+    names = np.random.RandomState(3).permutation(320)
+    data = [
+        written(tmp_path / str(way), digits.train.pixels[:320], name_of)
+        for way, name_of in enumerate((int, lambda number: int(names[number])))
+    ]
+    config = replace(CONFIG, metrics=("kid", "fd"), reference_samples=24, kid_full=kid_full, kid_subset_size=12)
+    assert len(data[0].heldout) > 24
+    images, labels = torch.from_numpy(digits.heldout.pixels[:64]), torch.arange(64) % 2
+    one, other = (quality(images, labels, load_reference(config, each, cache=cache)) for each in data)
+    assert data[0].identity == data[1].identity
+    assert one == other
+    gaussian = [control_images("pixel_gaussian", each, config, SamplingConfig())[0] for each in data]
+    assert torch.equal(*gaussian)
 
 
 # The cache of reference statistics

@@ -105,6 +105,9 @@ class Found:
     labels: NDArray[np.int64]  # (N,)
     heldout: NDArray[np.bool_] | None  # (N,); None: to be cut
     class_names: tuple[str, ...]
+    ordered: bool = True
+    """Whether their order is the published source's; else whoever wrote it down gave it, often by the files' names, and
+    pictures stand in the order of their content, by which others choose among them."""
     captions: bool = False  # whether these are captions
     class_folders: tuple[str, ...] = ()
     left_out: tuple[Skipped, ...] = ()
@@ -131,8 +134,11 @@ def source_data(
     digests = digests_of(found.blobs, where, cache)
     heldout = _held_out(found, digests, fraction or HELDOUT, by_caption=by_caption)
     _check_parts(found, heldout, where)
-    content = hashlib.sha256(digests.tobytes() + found.labels.tobytes() + heldout.tobytes()).hexdigest()
-    train, held = np.flatnonzero(~heldout), np.flatnonzero(heldout)
+    order = np.arange(len(digests)) if found.ordered else _by_content(digests, found.labels)
+    content = hashlib.sha256(
+        digests[order].tobytes() + found.labels[order].tobytes() + heldout[order].tobytes()
+    ).hexdigest()
+    train, held = order[~heldout[order]], order[heldout[order]]
     return ImageData(
         kind=kind, channels=3, size=size, class_names=found.class_names, captions=found.captions,
         class_folders=found.class_folders, crop=crop,
@@ -141,6 +147,10 @@ def source_data(
         remarks=_in_both(found, digests, heldout) if found.captions else (),
         fingerprint=fingerprint([kind, found.class_names, TRANSFORMS[crop], size, content], schema="data-source-1"),
     )  # fmt: skip
+
+
+def _by_content(digests: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.array(sorted(range(len(labels)), key=lambda row: (digests[row].tobytes(), labels[row])), np.int64)
 
 
 def _held_out(found: Found, digests: NDArray[np.uint8], share: float, *, by_caption: bool) -> NDArray[np.bool_]:

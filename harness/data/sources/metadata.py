@@ -41,6 +41,7 @@ def load_metadata(config: MetadataConfig, cache: Path | None) -> ImageData:
         labels=np.array([number[text] for text in texts], np.int64),
         heldout=np.array(held, bool) if len(parts) > 1 else None,
         class_names=classes,
+        ordered=False,
         captions=config.captions,
         left_out=tuple(_unnamed(root, [part for part, _ in parts], set(names))),
     )
