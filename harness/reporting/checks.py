@@ -6,7 +6,8 @@ Beaten        A control that needs no trained network (noise, a Gaussian fitted 
 Undertrained  The validation loss falls over the last third of the steps by more than its own jitter: a straight line
               through each seed's points, from the last one at or before two thirds of the steps; the fall is what the
               lines fall over that third, relative to where they end, as the mean over the seeds
-              (`statistics_trends.falls`). Quality then belongs to this length of training.
+              (`statistics_trends.falls`). Quality then belongs to this length of training. Where no curve has three
+              points there, no jitter is known, and no fall is told, however steep: the page says so.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,6 +53,11 @@ class TrainingChecks:
     @property
     def undertrained(self) -> dict[str, Fall]:
         return {subject: fall for subject, fall in self.falls.items() if fall.proved}
+
+    @property
+    def too_few_validations(self) -> dict[str, Fall]:
+        """Those of which two points a curve are all that there is: a fall without a jitter to judge it by."""
+        return {subject: fall for subject, fall in self.falls.items() if fall.freedom == 0}
 
     def marks(self, subject: str) -> list[tuple[str, str]]:
         """(short mark, what it means) to stand beside the subject wherever it is named."""

@@ -385,6 +385,23 @@ def test_the_page_tells_what_was_tested_and_what_was_not(synthetic: Any, page_ce
     assert "The networks trained here: their counts and times are shown, and are no evidence" in untested
 
 
+def test_two_validations_in_the_last_third_tell_nothing_and_the_page_says_so(synthetic: Any, page_cells: Cells) -> None:
+    """However steep: sepconv and mqa fall by a fifth, and without a third point no jitter is known to judge it by."""
+    for rung in synthetic.manifest.rungs:
+        old = synthetic.record(rung.name, 0)
+        curve = tuple(point for point in old.curve if point.name != "validation_loss" or point.step in (180, 360, 600))
+        synthetic.store.put(replace(old, curve=curve))
+    synthetic.manifest = replace(synthetic.manifest, seeds=(0,))
+    page = synthetic.write()
+    assert "too few validations to tell who is undertrained" in header(page_cells, page)
+    note = next(c["text"] for c in page_cells(page) if c.get("id") == "note-validations")
+    found = re.search(r"Between them it fell by −?\d+\.\d% to (\d+\.\d)%, most in ", note)
+    assert found is not None, note
+    assert float(found[1]) > 15
+    assert 'id="note-undertrained"' not in page
+    assert 'class="mark" title="validation loss' not in page
+
+
 def test_an_undertrained_rung_is_named_on_top_and_at_the_rung_by_how_much(synthetic: Any, page_cells: Cells) -> None:
     cells = page_cells(synthetic.write())
     assert "2 of 8 undertrained" in header(page_cells, synthetic.path.read_text())

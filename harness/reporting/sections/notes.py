@@ -2,10 +2,11 @@
 never written by hand; nothing that was not tested is called a result."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.measure.statistics_trends import Fall
 from harness.records.terminal import count_text
 from harness.reporting.cells import protocol_notes
 from harness.reporting.definition import ClaimRule, Column
@@ -93,6 +94,7 @@ def notes_of(frames: Frames) -> list[Note]:
         _records(frames),
         _beaten(frames),
         _undertrained(frames),
+        _too_few_validations(frames),
         _seeds(frames),
         _protocols(frames),
     )
@@ -134,19 +136,38 @@ def _beaten(frames: Frames) -> Note | None:
 
 
 def _undertrained(frames: Frames) -> Note | None:
-    falling = {rung: fall.value for rung, fall in frames.checks.undertrained.items()}
+    falling = frames.checks.undertrained
     if not falling:
         return None
-    worst, total = max(falling, key=lambda rung: falling[rung]), len(frames.study.subjects)
-    who = f"all {total} rungs" if len(falling) == total else listed([frames.study.titles[rung] for rung in falling])
-    fell = f"{min(falling.values()):.1%} to {max(falling.values()):.1%}" if len(falling) > 1 else ""
-    most = f"{fell}, most in {frames.study.titles[worst]}" if fell else f"{falling[worst]:.1%}"
+    who, most = _falls_text(falling, frames)
     text = (
         f"{who}: the validation loss still falls over the last third of the steps, by {most}. "
         "Quality here is that of a short training."
     )
-    chip = f"{len(falling)} of {total} undertrained"
+    chip = f"{len(falling)} of {len(frames.study.subjects)} undertrained"
     return Note(name="undertrained", chip=chip, title="Undertrained", text=text, warns=True)
+
+
+def _too_few_validations(frames: Frames) -> Note | None:
+    """A steep fall that nothing tells from jitter is no sign of a long enough training."""
+    if not (falling := frames.checks.too_few_validations):
+        return None
+    who, most = _falls_text(falling, frames)
+    text = (
+        f"{who}: the last third of the steps has two validations a training, too few to tell whether the loss still "
+        f"falls. Between them it fell by {most}. A smaller recipe.validate_every, or more steps, would tell."
+    )
+    chip = "too few validations to tell who is undertrained"
+    return Note(name="validations", chip=chip, title="Too few validations to tell", text=text, warns=True)
+
+
+def _falls_text(falls: Mapping[str, Fall], frames: Frames) -> tuple[str, str]:
+    """Whose these are, and how far: `2% to 9%, most in MQA`."""
+    falling = {rung: fall.value for rung, fall in falls.items()}
+    worst, total = max(falling, key=lambda rung: falling[rung]), len(frames.study.subjects)
+    who = f"all {total} rungs" if len(falling) == total else listed([frames.study.titles[rung] for rung in falling])
+    fell = f"{min(falling.values()):.1%} to {max(falling.values()):.1%}" if len(falling) > 1 else ""
+    return who, f"{fell}, most in {frames.study.titles[worst]}" if fell else f"{falling[worst]:.1%}"
 
 
 def _seeds(frames: Frames) -> Note | None:
