@@ -9,7 +9,7 @@ from math import lcm
 from typing import ClassVar, Literal
 
 from harness.architecture.kinds import kind_of
-from harness.architecture.sizes import SIZE
+from harness.architecture.sizes import SIZE, SIZE_OF_KIND
 from harness.records.plain import IDENTITY_UNLESS_DEFAULT
 
 
@@ -358,7 +358,7 @@ class ResidualBlockConfig(Block):
 class ResidualTransformerConfig(Block):
     """A residual block, and behind it a transformer of `depth` layers."""
 
-    depth: int = field(metadata=SIZE)
+    depth: int = field(metadata=SIZE_OF_KIND)
     """Layers of the transformer."""
     self_attention: bool = True
     """Whether its layers have self-attention; cross-attention and feed-forward they always have."""
@@ -380,7 +380,7 @@ class ResidualTransformerConfig(Block):
 class TransformerBlockConfig(Block):
     """A transformer in the place of the residual block: cross-attention and feed-forward, self-attention if asked."""
 
-    depth: int = field(default=1, metadata=SIZE)
+    depth: int = field(default=1, metadata=SIZE_OF_KIND)
     self_attention: bool = False
     span: AttentionSpan | None = field(default=None, metadata=IDENTITY_UNLESS_DEFAULT)
     projections: bool = True

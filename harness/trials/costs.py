@@ -34,7 +34,7 @@ from harness.records.provenance import completed_provenance, provenance, version
 from harness.records.quantity import Counted, Failed, Predicted, Quantity, Unavailable
 from harness.records.record import Measurement, measurement_key
 from harness.records.store import Store
-from harness.trials.limits import LATENCY, LatencyLimit
+from harness.trials.limits import LATENCY, TWIN_PREFLIGHT, LatencyLimit
 from harness.trials.settings import Settings
 from harness.trials.spec import TrialSpec
 from harness.trials.twins import PREFIX, PREFLIGHT, Twin
@@ -139,7 +139,7 @@ def _without_this_machine(chosen: tuple[LatencyBackend, ...]) -> tuple[LatencyBa
 
 def before_training(spec: TrialSpec) -> dict[str, Quantity]:
     """What a limit may be on: the counts and, if the study's limits have one, `latency_ms` on its chip; the same of the
-    deployment twin, where there is one, and the latency predicted of it."""
+    deployment twin, where there is one, and the latency predicted of it; its preflight, if a limit is on that."""
     quantities: dict[str, Quantity] = {**counted(spec.architecture, spec.latent)}
     if isinstance(limit := spec.settings.limits.get(LATENCY), LatencyLimit):
         quantities[LATENCY] = _latency_under(limit, spec, *timed_by(LATENCY, spec))
@@ -150,6 +150,8 @@ def before_training(spec: TrialSpec) -> dict[str, Quantity]:
     of_twin[predictor.quantity] = latency_of(spec.store, predictor, twin.architecture, twin.latent)
     if isinstance(limit := spec.settings.limits.get(f"{PREFIX}{LATENCY}"), LatencyLimit):
         of_twin[LATENCY] = _latency_under(limit, spec, twin.architecture, twin.latent)
+    if TWIN_PREFLIGHT in spec.settings.limits:
+        of_twin |= _preflight_once(spec.store, twin, spec.settings)
     return quantities | twin.named(of_twin)
 
 

@@ -2,6 +2,8 @@
 
     limits.params=1500000                                     counted
     limits.twin.params=4e8                                    of its deployment twin, where the study has one
+    limits.twin.preflight=0                                   how many of the Neural Engine's known limits the twin
+                                                              meets, from shapes
     'limits.latency_ms={at_most: 300, chip: A17 Pro}'         on a phone's chip: measured, where the store has that
                                                               measurement already, else predicted
 
@@ -18,12 +20,13 @@ from harness.device.targets import same_chip
 from harness.latency.predicted import PredictedLatency
 from harness.records.errors import UserError, unknown_name
 from harness.records.quantity import Counted, Failed, Known, Measured, Quantity, Unavailable
-from harness.trials.twins import PREFIX
+from harness.trials.twins import PREFIX, PREFLIGHT
 
 COUNTED = ("params", "macs", "macs_without_attention", "flops_fvcore")
 LATENCY = "latency_ms"
 NAMES = (*COUNTED, LATENCY)
-TWIN_NAMES = tuple(f"{PREFIX}{name}" for name in NAMES)
+TWIN_PREFLIGHT = f"{PREFIX}{PREFLIGHT}"
+TWIN_NAMES = (*(f"{PREFIX}{name}" for name in NAMES), TWIN_PREFLIGHT)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,9 +78,10 @@ class Check:
 
     @property
     def excess(self) -> float:
-        """value / limit - 1: at most 0 where the limit is met; infinite where there is no value to check."""
+        """value / limit - 1, of a limit of 0 the value: at most 0 where the limit is met; infinite where there is no
+        value to check."""
         most = self.limit.at_most if isinstance(self.limit, LatencyLimit) else self.limit
-        return self.quantity.value / most - 1 if isinstance(self.quantity, Known) else math.inf
+        return (self.quantity.value - most) / (most or 1) if isinstance(self.quantity, Known) else math.inf
 
     @property
     def refusal(self) -> str | None:
@@ -106,7 +110,7 @@ def check_limits(limits: Limits, *, has_twin: bool = False) -> None:
     """Refuse a limit that no trial can be held to."""
     for name, limit in limits.items():
         if name not in (*NAMES, *TWIN_NAMES):
-            raise unknown_name("limit", name, (*NAMES, *TWIN_NAMES))
+            raise _unknown(name)
         if name in TWIN_NAMES and not has_twin:
             raise UserError(
                 f"limits.{name} is on the deployment twin, and this study has none; name one, "
@@ -116,8 +120,20 @@ def check_limits(limits: Limits, *, has_twin: bool = False) -> None:
         if isinstance(limit, LatencyLimit) != on_chip:
             form = f"limits.{name}={{at_most: 300, chip: A17 Pro}}" if on_chip else f"limits.{name}=1500000"
             raise UserError(f"limits.{name} is written as {form}, not {limit}")
-        if not isinstance(limit, LatencyLimit) and limit < 1:
-            raise UserError(f"limits.{name} is above 0, not {limit}")
+        least = 0 if name == TWIN_PREFLIGHT else 1
+        if not isinstance(limit, LatencyLimit) and limit < least:
+            raise UserError(f"limits.{name} is at least {least}, not {limit}")
+
+
+def _unknown(name: str) -> UserError:
+    """A latency is limited under one name, whatever tells it."""
+    prefix, bare = (PREFIX, name.removeprefix(PREFIX)) if name.startswith(PREFIX) else ("", name)
+    if not bare.startswith("latency"):
+        return unknown_name("limit", name, (*NAMES, *TWIN_NAMES))
+    return UserError(
+        f"there is no limits.{name}: a latency is limited by limits.{prefix}{LATENCY}={{at_most: 300, chip: A17 Pro}}, "
+        "which holds it against what was measured on that chip, else against what is predicted; write that"
+    )
 
 
 def checks(quantities: Mapping[str, Quantity], limits: Limits) -> list[Check]:

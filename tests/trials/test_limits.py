@@ -152,8 +152,8 @@ def test_what_cannot_be_predicted_is_refused_by_the_gate_too(prepared, monkeypat
         ("limits.latency_ms={at_most: 300, chip: A9}", "unknown chip 'A9'; choose one of: .*A14"),
         ("limits.latency_ms={at_most: 0, chip: A15}", "at_most is above 0 ms, not 0"),
         ("limits.latency_ms={at_most: 3}", "missing setting 'limits.latency_ms.chip'"),
-        ("limits.params=0", "limits.params is above 0, not 0"),
-        ("limits.latency_cpu=5", "unknown limit 'latency_cpu'; choose one of: .*latency_ms"),
+        ("limits.params=0", "limits.params is at least 1, not 0"),
+        ("limits.latency_cpu=5", "there is no limits.latency_cpu: a latency is limited by limits.latency_ms="),
     ],
 )
 def test_wrong_limits_are_refused_in_a_sentence(override, sentence):

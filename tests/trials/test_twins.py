@@ -18,6 +18,7 @@ from harness.records.store import Store
 from harness.search.definition import definition_of
 from harness.search.driver import problem_of
 from harness.search.knob_checks import check_carries_over
+from harness.search.problem import gate
 from harness.search.space import space
 from harness.trials.ablation import ablation
 from harness.trials.costs import before_training, cost_of, counted, measure_latency, measure_twin
@@ -29,6 +30,7 @@ from harness.trials.outcomes import (
     with_arrived_answers,
     with_current_costs,
 )
+from harness.trials.prepared import prepare
 from harness.trials.run import run_trial
 from harness.trials.settings import settings_of
 from harness.trials.twins import DeploymentTwin
@@ -181,6 +183,17 @@ def test_a_latency_limit_on_the_twin_is_checked_on_its_chip(workplace):
     assert "latency_ms" not in record.quantities
 
 
+def test_a_limit_on_the_twins_preflight_is_checked_before_training(workplace):
+    meets = measure_twin(spec_with_twin())["twin.preflight"].value
+    assert meets > 0
+    loose, tight = (spec_with_twin(f"limits.twin.preflight={most}") for most in (meets, 0))
+    assert rejected(replace(loose, limits=loose.settings.limits)) is None
+    record = rejected(replace(tight, limits=tight.settings.limits))
+    assert f"twin.preflight is {meets}, above the limit of 0" in record.quantities["kid"].reason
+    assert gate(prepare(tight.settings), tight.architecture, tight.twin).violations == {"twin.preflight": meets}
+    assert "twin.preflight" not in before_training(spec_with_twin())  # seconds of a large one, where no limit asks
+
+
 @pytest.mark.parametrize(
     "given",
     [
@@ -208,6 +221,14 @@ def test_dotted_limits_work_from_the_command_line_and_from_yaml(given):
         (
             ["twin={base: thin_sdxl, latent: 128}", "limits.twin.param=5"],
             "unknown limit 'twin.param'; choose one of: twin.params",
+        ),
+        (
+            ["twin={base: thin_sdxl, latent: 128}", "limits.twin.latency_predicted=5"],
+            "there is no limits.twin.latency_predicted: a latency is limited by limits.twin.latency_ms={at_most: 300, ",
+        ),
+        (
+            ["twin={base: thin_sdxl, latent: 128}", "limits.twin.preflight=-1"],
+            "limits.twin.preflight is at least 0, not -1",
         ),
     ],
 )
@@ -334,6 +355,16 @@ def test_a_value_that_does_not_carry_over_is_refused_by_name(given, message):
     with pytest.raises(UserError) as caught:
         check_carries_over(given, FULL)
     assert message in str(caught.value)
+
+
+def test_key_value_heads_are_a_size_though_they_come_with_another_kind():
+    groups = {"edits": {"all": {}, "two": {"self_attention": {"kind": "gqa", "groups": 2}}}}
+    given, small = {"base": "thin_sdxl", "knobs": {"it": groups}}, DeploymentTwin(base="laptop/thin_sdxl", latent=8)
+    with pytest.raises(
+        UserError, match=r"knob 'it', value two, sets self_attention\.groups: sizes, which mean nothing"
+    ):
+        check_carries_over(space(given), small)
+    check_carries_over(space({**given, "knobs": {"it": {**groups, "twin": {"two": {"self_attention": "mqa"}}}}}), small)
 
 
 @pytest.mark.parametrize(
