@@ -218,7 +218,8 @@ def _sweep(status: SweepStatus) -> RenderableType:
     if status.rescored:
         lines.append(("finalists", "; ".join(map(_finalist, status.rescored))))
     if status.floor is not None:
-        lines.append(("floor", f"promoted {floor_text(status.score, status.floor)}"))
+        what = "promoted" if len(status.budgets) > 1 else "counts"
+        lines.append(("floor", f"{what} {floor_text(status.score, status.floor)}"))
     lines += [*_times(status), ("driven", _spent(status))]
     jobs = [(each.name, f"{each.steps:,} steps", each.job, each.other_study) for each in status.running]
     return Group(_lines(lines), *_remarks(status.remarks), "", *_jobs("budget", jobs), *_front(status))
@@ -384,7 +385,8 @@ def _cell(cell: Cell, score: str) -> str:
 def _front(status: SweepStatus) -> list[RenderableType]:
 
     if not status.front:
-        return [f"no candidate is trained to {status.budgets[-1].steps:,} steps yet" if status.budgets else ""]
+        counts = "" if status.floor is None else " and better than the floor"
+        return [f"no candidate is trained to {status.budgets[-1].steps:,} steps{counts} yet" if status.budgets else ""]
     table = _table("Pareto front of the search's own values")
     for name in status.objectives:
         table.add_column(name, justify="right")

@@ -139,7 +139,7 @@ def _cells(objective: RescoredObjective, varies: bool) -> list[str]:
         f"{objective.search:.4g}",
         interval(objective),
         f"{objective.search_minus_mean:+.4g}",
-        str(objective.rank),
+        "beaten" if objective.rank is None else str(objective.rank),
         ties,
     ]
 

@@ -7,6 +7,8 @@ reads it there.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from harness.records.better import is_better
+
 REAL_PICTURES = "real.png"
 """The artifact of a trial that shows real pictures beside what its network makes, in the same columns; only of data
 with classes, since pictures of captions stand in the grid itself."""
@@ -39,6 +41,11 @@ class Judging:
     @property
     def first(self) -> str:
         return self.scores[0]
+
+    def is_beaten(self, score: float | None, floor: float | None) -> bool:
+        """Whether a trained network with this first score, or without one, is no better than what the floor scores; no
+        network is where that is not known (None)."""
+        return floor is not None and (score is None or not is_better(self.first, score, floor))
 
 
 GENERATED_PICTURES = Judging(

@@ -45,7 +45,8 @@ class CandidateSummary:
     steps: int = 0  # the training steps of its highest level; 0 where it was never submitted
     key: str = ""  # of its trial record at that level
     values: tuple[float, ...] | None = None  # the objectives there; None where they are not known
-    reason: str = ""  # why it was refused, stopped or failed
+    reason: str = ""  # why it was refused, stopped or failed; why it does not count, where it is beaten
+    beaten: bool = False  # complete, and no better than the floor
     rung: str = ""  # the ladder's rung that it is, where the sampler did not choose it
     levels: tuple[LevelSummary, ...] = ()  # the budgets that it was submitted at, lowest first
 
@@ -72,7 +73,9 @@ class SweepSummary:
     seed: int  # of every candidate's training
     trials: int | None  # candidates to be trained in all
     candidates: tuple[CandidateSummary, ...]  # in the order of their numbers
-    front: tuple[str, ...]  # of the complete ones, by the search's own values; the best of the first objective first
+    front: tuple[
+        str, ...
+    ]  # of the complete ones that are not beaten, by the search's own values; the best of the first objective first
     reasons: Mapping[str, tuple[ReasonCount, ...]]  # `refused`, `stopped`, `failed` -> why, the most frequent first
     conclusions: Conclusions | None  # of the finalists' fresh trainings
     protocol: Mapping[str, Any]
@@ -81,7 +84,7 @@ class SweepSummary:
     reduction: int = 3  # one in so many goes on from a budget to the next
     twin: Mapping[str, Any] | None = None  # {base, latent}: the deployment size that costs are counted at
     judging: Judging = GENERATED_PICTURES  # of its task
-    floor: float | None = None  # the first score that a candidate has to beat to be promoted
+    floor: float | None = None  # the first score that a candidate has to beat, to be promoted and to count
     hours: float = 0.0  # of driving
     gpu_hours: float = 0.0
     report: str | None = None  # the page that the study names: reports/NAME.yaml

@@ -6,11 +6,15 @@
               the objectives there are its values, which no front of Optuna's has: that is of COMPLETE ones
     FAIL      a training ended without a result (`failed`)
 
+A COMPLETE one whose first score is no better than the floor is beaten: it has the reason under `beaten`, and a
+violation named `floor`, so that neither this code nor Optuna's counts it among the best.
+
 User attributes: `fingerprint` of what is trained; `levels`, a list with what LevelResult has for each budget it was
 submitted at, lowest first (`key` is the trial record's, `values` null while it runs; null also while a measurement is
 awaited, which `awaits` names, and then `stand_in` has the objectives with a prediction in its place); the reason under
-`refused`, `stopped` or `failed`; `enqueued`, the name of a candidate that the sampler did not choose; and the counted
-quantities, one attribute each. System attributes: the violations of the limits, and what the sampler noted for itself.
+`refused`, `stopped`, `failed` or `beaten`; `enqueued`, the name of a candidate that the sampler did not choose; and the
+counted quantities, one attribute each. System attributes: the violations of the limits, and what the sampler noted for
+itself.
 
 Violations are written twice, so that every tool that opens the study sees them. Optuna 5 writes one system attribute a
 constraint, `constraints:NAME` (`Trial.set_constraint`); optuna-dashboard 0.21 reads one list, the system attribute
@@ -119,6 +123,9 @@ def _read(form: type[Form], plain: Any) -> Form:
 
 
 HOURS = "hours"  # the study's user attribute
+BEATEN = "beaten"  # a trial's user attribute
+BELOW_FLOOR = {"floor": 1.0}
+"""The violation of what is beaten: Optuna asks for a number above 0, and by how much it is beaten says its score."""
 
 State = Literal["running", "complete", "refused", "stopped", "failed"]
 REASONS = ("refused", "stopped", "failed")
@@ -153,12 +160,19 @@ class Candidate:
     limits: Plain = None  # those that refused it
     rescored: list[FreshScore] = field(default_factory=list)  # one a fresh seed that it was submitted with
     reason: str = ""  # why it was refused, stopped or failed
+    beaten: str = ""  # complete, and why it does not count: it is no better than the floor
     enqueued: str = ""  # its name, if the sampler did not choose it
 
     @property
     def name(self) -> str:
         """What people call it."""
         return candidate_name(self.number)
+
+    @property
+    def may_win(self) -> bool:
+        """Whether it can be on the front: complete, within the limits, better than the floor."""
+        within = all(violation <= 0 for violation in self.violations.values())
+        return self.state == "complete" and within and not self.beaten
 
     def fresh_score(self, seed: int) -> FreshScore | None:
         return next((score for score in self.rescored if score.seed == seed), None)
@@ -272,8 +286,15 @@ class Candidates:
             self._storage.set_study_user_attr(self._study_id, HOURS, hours)
         self.hours = hours
 
-    def complete(self, candidate: Candidate) -> None:
-        """Its last result is the one at the top budget."""
+    def complete(self, candidate: Candidate, beaten: str = "") -> None:
+        """Its last result is the one at the top budget; `beaten` says why that does not count, where it does not."""
+        if beaten:
+            violations = {**candidate.violations, **BELOW_FLOOR}
+            with writing(self._where):
+                self._storage.set_trial_user_attr(candidate.trial_id, BEATEN, beaten)
+                for name, value in constraint_attributes(violations).items():
+                    self._storage.set_trial_system_attr(candidate.trial_id, name, value)
+            candidate.beaten, candidate.violations = beaten, violations
         self._end(candidate, TrialState.COMPLETE, "complete", values=candidate.levels[-1].values)
 
     def stop(self, candidate: Candidate, reason: str) -> None:
@@ -374,6 +395,7 @@ def candidate_of(trial: FrozenTrial) -> Candidate:
         fingerprint=attributes.get("fingerprint"),
         limits=attributes.get("limits"),
         reason=next((str(attributes[key]) for key in REASONS if key in attributes), ""),
+        beaten=str(attributes.get(BEATEN, "")),
         enqueued=str(attributes.get("enqueued", "")),
         violations=violations_of(trial.system_attrs),
         sampler_attributes=of_sampler,
@@ -386,8 +408,8 @@ def checkpoints_key(candidate: Candidate) -> str:
 
 
 def front_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """The complete trials within their limits that no other beats: `study.best_trials`, which copies every trial first,
-    the best of the first objective first."""
+    """The complete trials within their limits and better than the floor that no other beats, the best of the first
+    objective first: `study.best_trials`, which copies every trial first."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     allowed = [trial for trial in complete if all(each <= 0 for each in violations_of(trial.system_attrs).values())]
     front = front_of([tuple(trial.values) for trial in allowed], tuple(directions_of(study).values()))

@@ -18,13 +18,13 @@ import optuna
 from harness.measure.statistics import noise_of
 from harness.records.errors import UserError, unknown_name
 from harness.records.manifest import read_manifest, study_folder
-from harness.records.quantities import QUANTITIES, TWIN, is_learnt
+from harness.records.quantities import QUANTITIES, TWIN, is_learnt, title_of
 from harness.records.quantity import Known, known_or_expected
 from harness.records.record import TrialRecord
 from harness.records.terminal import count_text
 from harness.search.candidates import FreshScore, rescored_in
 from harness.search.finalists import Compared
-from harness.search.study import DEFINITION, directions_of, stored_study
+from harness.search.study import DEFINITION, FLOOR, directions_of, stored_study
 from harness.trials.spec import store_of
 from harness.trials.task_config import task_of
 
@@ -98,6 +98,8 @@ class Contest:
     """A sweep's."""
     absent: Mapping[str, str] = field(default_factory=dict)
     """Who would be among them and has not one result -> why."""
+    beaten: tuple[str, ...] = ()
+    """Who would be among them, and is no better than the floor of its sweep."""
 
     @property
     def first(self) -> str:
@@ -132,6 +134,8 @@ class Contest:
     def basis(self) -> str:
         """By whose values it is decided."""
         absent = "".join(f"; without a result: {name} ({why})" for name, why in sorted(self.absent.items()))
+        if self.beaten:
+            absent += f"; beaten by what needs no network, and not among them: {', '.join(sorted(self.beaten))}"
         if self.kind == "rescored":
             others = f"; {self.left_out} complete candidates were not re-scored and are not among them"
             return (
@@ -212,13 +216,32 @@ def contest_of(out: Path, study: str, complete: Sequence[TrialRecord]) -> Contes
     if stored is None:
         return _of_rungs(out, study, complete)
     again, absent = _finalists(out, stored, own)
+    count, beaten = _above_floor(study, stored, again or by_name(complete))
     return Contest(
         study=study,
-        contenders=tuple(again or by_name(complete)),
+        contenders=tuple(count),
         left_out=len(own) - len(again) - len(absent) if again else 0,
         objectives=tuple(directions_of(stored)),
         absent=absent if again else {},
+        beaten=beaten,
     )
+
+
+def _above_floor(
+    study: str, stored: optuna.Study, contenders: Sequence[Contender]
+) -> tuple[list[Contender], tuple[str, ...]]:
+    """Those whose mean first score is better than the sweep's floor, and the names of the others. UserError where
+    nobody's is."""
+    floor, judging = stored.user_attrs.get(FLOOR), task_of(contenders[0].record.protocol).judging
+    scores = {each.name: list(each.scores(judging.first).values()) for each in contenders}
+    beaten = {name for name, of in scores.items() if of and judging.is_beaten(fmean(of), floor)}
+    if len(beaten) == len(contenders):
+        what = "the floor" if judging.floor is None else judging.floor.what
+        raise UserError(
+            f"none of {len(contenders)} in '{study}' has a better {title_of(judging.first)} than {what}, {floor:.4g}: "
+            f"train longer in a new sweep, or name a trial: {', '.join(sorted(beaten))}"
+        )
+    return [each for each in contenders if each.name not in beaten], tuple(beaten)
 
 
 def _finalists(

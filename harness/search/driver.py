@@ -107,7 +107,7 @@ def sweep(name: str, overrides: Sequence[str], show: Show) -> Swept:
             study.set_user_attr(DEFINITION, to_plain(definition))
         queue = TrialQueue(pool, on_loss=show.lost)
         try:
-            floor = floor_of(problem, queue, show) if problem.top > 0 else None
+            floor = floor_of(problem, queue, show)
             with writing(where):
                 study.set_user_attr(FLOOR, floor)
                 candidates = Candidates(study, storage, problem.space, where, time.time)
@@ -182,29 +182,41 @@ def began(problem: Problem, definition: SweepStudy) -> dict[str, Any]:
 
 
 def floor_of(problem: Problem, queue: TrialQueue, show: Show) -> float | None:
-    """What the task's floor scores, under the protocol of the top budget; computed now if it never was. None for a
-    task without one.
+    """What the task's floor scores, under the protocol of the top budget; computed now if it never was. None where
+    nothing is held against it (`_without_floor`), and where it has no value and nothing is to be promoted.
 
-    Budgets share all of the protocol that it depends on. Errors: UserError where it has no value.
+    Budgets share all of the protocol that it depends on. Errors: UserError where it has no value, and there are
+    several.
     """
     judging = problem.judging
-    if judging.floor is None:
+    if judging.floor is None or (problem.top == 0 and _without_floor(problem)):
         return None
     if _stored_floor(problem, judging.floor) is None:
-        show.note(f"computing the controls: what {judging.floor.what} scores is the floor for promotions")
+        show.note(f"computing the controls: what {judging.floor.what} scores is the floor for candidates")
         submit_controls(queue, problem.levels[-1], problem.levels[-1].adapt_to_data(problem.base))
         while queue.in_flight:
             queue.poll(POLL_S)
     score = _stored_floor(problem, judging.floor)
     if not isinstance(score, Known):
-        why = "; ".join(queue.failures) or str(score)
-        raise UserError(
-            f"budgets need a floor, the {title_of(judging.first)} of {judging.floor.what}, and it is not known: {why}; "
-            "mend that, or give one budget"
-        )
-    text = floor_text(judging.first, float(score.value))
-    show.note(f"floor: candidates are promoted {text}, which {judging.floor.what} reaches")
+        why, what = "; ".join(queue.failures) or str(score), f"the {title_of(judging.first)} of {judging.floor.what}"
+        if problem.top > 0:
+            raise UserError(f"budgets need a floor, {what}, and it is not known: {why}; mend that, or give one budget")
+        show.note(f"there is no floor: {what} is not known ({why}), so that no candidate is held against it")
+        return None
+    text, does = floor_text(judging.first, float(score.value)), "are promoted" if problem.top > 0 else "count"
+    show.note(f"floor: candidates {does} {text}, which {judging.floor.what} reaches")
     return float(score.value)
+
+
+def _without_floor(problem: Problem) -> str:
+    """Why no candidate of one budget is held against a floor; empty where each is."""
+    settings, judging = problem.levels[0].settings, problem.judging
+    if judging.floor is None:
+        return f"task={settings.task.name} has none"
+    if settings.count_only:
+        return "nothing is trained"
+    scored = judging.first in settings.task.scoring(settings).scores
+    return "" if scored else f"no {title_of(judging.first)} is scored"
 
 
 def _stored_floor(problem: Problem, floor: Floor) -> Quantity | None:
@@ -368,10 +380,9 @@ def _copy(kept: Path, folder: Path, name: str) -> str:
 def _floor_so_far(problem: Problem) -> tuple[float | None, str]:
     """The floor, and where it comes from."""
     judging, worst = problem.judging, float("-inf" if more_is_better(problem.judging.first) else "inf")
-    if problem.top == 0:
-        return None, "none: there is one budget"
-    if judging.floor is None:
-        return None, f"none: task={problem.levels[0].settings.task.name} has none"
+    why_none = _without_floor(problem)
+    if judging.floor is None or (problem.top == 0 and why_none):
+        return None, f"none: {why_none}"
     score, title = _stored_floor(problem, judging.floor), title_of(judging.first)
     if not isinstance(score, Known):
         return worst, f"not known yet: the {title} of {judging.floor.what} is computed first"

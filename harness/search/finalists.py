@@ -18,7 +18,7 @@ all pairs in all objectives that a seed changes, are corrected together: at most
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, count, islice
 from statistics import fmean
@@ -38,17 +38,19 @@ from harness.search.definition import Finalists
 from harness.search.halving import Level
 from harness.search.pareto import Direction
 from harness.search.problem import Problem, awaited
-from harness.search.study import directions_of
+from harness.search.study import FLOOR, directions_of
 from harness.search.sweep import Ending, Sweep
 from harness.trials.queue import POLL_S
 from harness.trials.spec import TrialSpec
+from harness.trials.task_config import task_of
 
 
 def rescore_finalists(sweep: Sweep, settings: Finalists, ending: Ending) -> Ending:
     """Choose the finalists of a search with this `ending`, and train them again; what ends the command now."""
     finalists = chosen(sweep.candidates, sweep.problem, settings)
     if not finalists:
-        return replace(ending, reason=f"{ending.reason}; no candidate is complete, so there are no finalists")
+        counts = "" if sweep.floor is None else " and better than the floor"
+        return replace(ending, reason=f"{ending.reason}; no candidate is complete{counts}, so there are no finalists")
     seeds = fresh_seeds(sweep.problem, settings.seeds)
     names = ", ".join(candidate.name for candidate in finalists)
     sweep.show.note(f"{ending.reason}; training the finalists again: {names}, seeds {', '.join(map(str, seeds))}")
@@ -62,10 +64,10 @@ def rescore_finalists(sweep: Sweep, settings: Finalists, ending: Ending) -> Endi
 
 
 def chosen(candidates: Iterable[Candidate], problem: Problem, settings: Finalists) -> list[Candidate]:
-    """The best of the complete ones, within the limits: of all, or of each value of a knob."""
+    """The best of the complete ones that may win: of all, or of each value of a knob."""
     groups: dict[str, list[Candidate]] = {}
     for candidate in candidates:
-        if candidate.state == "complete" and all(violation <= 0 for violation in candidate.violations.values()):
+        if candidate.may_win:
             value = None if settings.each is None else candidate.parameters.get(settings.each)
             groups.setdefault(repr(value), []).append(candidate)
     return [candidate for group in groups.values() for candidate in _best(group, problem, settings.most)]
@@ -164,9 +166,11 @@ def conclude(study: optuna.Study) -> Conclusions | None:
     scored = {name: scores for name, scores in rescored.items() if columns(scores)}
     varying = tuple(name for name in directions if is_learnt(name))
     values = {name: _by_objective(directions, trials[name], scores) for name, scores in scored.items()}
-    compared = Compared.of({name: {each: of[name][1] for each, of in values.items()} for name in varying})
-    objectives = {name: _objective(name, values, directions[name], compared) for name in directions}
-    front = _front(objectives, directions)
+    beaten = _beaten(study, scored)
+    count = {each: of for each, of in values.items() if each not in beaten}
+    compared = Compared.of({name: {each: of[name][1] for each, of in count.items()} for name in varying})
+    objectives = {name: _objective(name, values, directions[name], compared, beaten) for name in directions}
+    front = _front(objectives, directions, beaten)
     finalists = [
         Finalist(
             name=name,
@@ -175,14 +179,15 @@ def conclude(study: optuna.Study) -> Conclusions | None:
             failures=tuple(score.failed for score in scores if score.failed),
             trials={score.seed: score.key for score in scores if score.values is not None},
             on_front=name in front,
+            beaten=name in beaten,
         )
         for name, scores in scored.items()
     ]
-    first = (varying or tuple(directions))[0]
+    first, last = (varying or tuple(directions))[0], len(finalists)
     return Conclusions(
         directions=directions,
         varying=varying,
-        finalists=tuple(sorted(finalists, key=lambda each: (each.objectives[first].rank, each.name))),
+        finalists=tuple(sorted(finalists, key=lambda each: (each.objectives[first].rank or 1 + last, each.name))),
         without_score={
             name: tuple(score.failed for score in scores if score.failed)
             for name, scores in rescored.items()
@@ -194,14 +199,21 @@ def conclude(study: optuna.Study) -> Conclusions | None:
     )
 
 
+def _beaten(study: optuna.Study, scored: Mapping[str, Sequence[FreshScore]]) -> set[str]:
+    """Those whose mean first score over the fresh seeds is no better than the floor."""
+    floor, judging = study.user_attrs.get(FLOOR), task_of(study.user_attrs.get("began", {}).get("protocol", {})).judging
+    first = {name: [each.score for each in scores if each.score is not None] for name, scores in scored.items()}
+    return {name for name, scores in first.items() if judging.is_beaten(fmean(scores) if scores else None, floor)}
+
+
 Pair = tuple[str, str, str]
 """Objective, one finalist, another."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Compared:
-    """Every two finalists in every objective that a seed changes; p values corrected for both statements of all of
-    them together."""
+    """Every two finalists that are not beaten in every objective that a seed changes; p values corrected for both
+    statements of all of them together."""
 
     noise: Mapping[str, Noise | None]  # objective -> its noise; None where no finalist has two scores
     different: Mapping[Pair, float]  # p of "no difference"; 1 where the noise is not known
@@ -255,19 +267,20 @@ def _by_objective(directions: Mapping[str, Direction], trial: FrozenTrial, score
 
 
 def _objective(
-    objective: str, values: Mapping[str, Values], direction: Direction, compared: Compared
+    objective: str, values: Mapping[str, Values], direction: Direction, compared: Compared, beaten: Collection[str]
 ) -> dict[str, RescoredObjective]:
-    """Every finalist's, by name."""
+    """Every finalist's, by name; those that are `beaten` have no rank."""
     scores = {name: tuple(each[objective][1].values()) for name, each in values.items()}
     means = {name: fmean(of) for name, of in scores.items()}
     sign = -1.0 if direction == "maximize" else 1.0
+    ranked = [mean for name, mean in means.items() if name not in beaten]
     return {
         name: RescoredObjective(
             search=each[objective][0],
             scores=scores[name],
             mean=means[name],
             standard_error=standard_error(scores[name]) if objective in compared.noise else None,
-            rank=1 + sum(sign * other < sign * means[name] for other in means.values()),
+            rank=None if name in beaten else 1 + sum(sign * other < sign * means[name] for other in ranked),
             p=compared.p(objective, name),
             ties=compared.ties(objective, name),
             equivalent=compared.equals(objective, name),
@@ -276,8 +289,12 @@ def _objective(
     }
 
 
-def _front(objectives: Mapping[str, Mapping[str, RescoredObjective]], directions: Mapping[str, Direction]) -> set[str]:
-    """Those that no other dominates, by the means."""
-    names = list(next(iter(objectives.values())))
+def _front(
+    objectives: Mapping[str, Mapping[str, RescoredObjective]],
+    directions: Mapping[str, Direction],
+    beaten: Collection[str],
+) -> set[str]:
+    """Those that no other dominates, by the means; of those that are not `beaten`."""
+    names = [name for name in next(iter(objectives.values())) if name not in beaten]
     means = [tuple(objectives[objective][name].mean for objective in directions) for name in names]
     return {names[at] for at in front_of(means, tuple(directions.values()))}

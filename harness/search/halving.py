@@ -13,7 +13,8 @@ What is promoted depends on the results alone, and on their order only through t
 
 Which checkpoints are kept follows from it: a candidate keeps its own while it is trained or may be promoted, and once
 it is complete for as long as it is on the Pareto front of the top budget, since `harness train` goes on from there.
-They go as soon as it is none of these: it was stopped, it failed, or a better result pushed it off the front.
+They go as soon as it is none of these: it was stopped, it failed, it is beaten, or a better result pushed it off the
+front.
 """
 
 from collections.abc import Iterable, Sequence
@@ -111,7 +112,9 @@ class Retention:
         self._keys: dict[int, str] = {}  # of the front's members
 
     def complete(self, candidate: Candidate) -> list[str]:
-        """`candidate` has its result at the top budget; the keys whose checkpoints go now."""
+        """`candidate` has its result at the top budget; the keys whose checkpoints go now (its own, if beaten)."""
+        if candidate.beaten:
+            return [checkpoints_key(candidate)]
         values = candidate.levels[-1].values
         assert values is not None, f"{candidate.name} is not complete"
         self._keys[candidate.number] = checkpoints_key(candidate)

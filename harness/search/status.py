@@ -37,7 +37,7 @@ from harness.records.sweep_summary import (
     SweepSummary,
     grouped,
 )
-from harness.search.candidates import HOURS, REASONS, Candidate, FreshScore, candidate_of, rescored_in
+from harness.search.candidates import BEATEN, HOURS, REASONS, Candidate, FreshScore, candidate_of, rescored_in
 from harness.search.halving import places
 from harness.search.knob import Knob, Parameters
 from harness.search.pareto import Direction
@@ -72,14 +72,8 @@ class StoredSweep:
 
     @property
     def front(self) -> list[Candidate]:
-        """Of the complete ones within their limits, by the search's own values."""
-        complete = [
-            each
-            for each in self.candidates
-            if each.state == "complete"
-            and each.levels[-1].values is not None
-            and all(above <= 0 for above in each.violations.values())
-        ]
+        """Of the complete ones within their limits and better than the floor, by the search's own values."""
+        complete = [each for each in self.candidates if each.may_win and each.levels[-1].values is not None]
         values = [each.levels[-1].values or () for each in complete]
         return [complete[at] for at in front_of(values, tuple(self.objectives.values()))]
 
@@ -94,13 +88,14 @@ class StoredSweep:
 
     @property
     def reasons(self) -> dict[str, tuple[ReasonCount, ...]]:
-        """Refused, stopped, failed -> the reasons."""
-        return {state: grouped(each.reason for each in self.candidates if each.state == state) for state in REASONS}
+        """Refused, stopped, failed, beaten -> the reasons."""
+        reasons = {state: grouped(each.reason for each in self.candidates if each.state == state) for state in REASONS}
+        return {**reasons, BEATEN: grouped(each.beaten for each in self.candidates if each.beaten)}
 
 
 def read_stored(folder: Path, name: str) -> StoredSweep | None:
     """The sweep of this folder; None if none began here. Errors: UserError where it cannot be read."""
-    stored = read_trials(folder, name, ("levels", "enqueued", *REASONS))
+    stored = read_trials(folder, name, ("levels", "enqueued", BEATEN, *REASONS))
     if stored is None:
         return None
     candidates = map(candidate_of, stored.trials)
@@ -163,11 +158,11 @@ class SweepStatus:
     objectives: Mapping[str, Direction]
     trials: int | None  # candidates to be trained in all
     states: Mapping[str, int]  # candidates
-    reasons: Mapping[str, tuple[ReasonCount, ...]]  # why refused, stopped, failed: the most frequent first
+    reasons: Mapping[str, tuple[ReasonCount, ...]]  # why refused, stopped, failed, beaten: the most frequent first
     budgets: tuple[BudgetStatus, ...]  # lowest first
     awaited: Mapping[str, int]  # objective -> how many candidates wait for a queue to bring it
     score: str  # that ranks: what the floor is of
-    floor: float | None  # what a candidate has to beat to be promoted
+    floor: float | None  # what a candidate has to beat, to be promoted and to count
     front: tuple[FrontPoint, ...]  # of the complete ones, by the search's own values
     rescored: tuple[RescoredStatus, ...]  # the finalists
     running: tuple[Running, ...]
@@ -389,7 +384,8 @@ def _summary(candidate: Candidate) -> CandidateSummary:
         steps=levels[-1].steps if levels else 0,
         key=levels[-1].key if levels else "",
         values=levels[-1].values if levels else None,
-        reason=candidate.reason,
+        reason=candidate.reason or candidate.beaten,
+        beaten=bool(candidate.beaten),
         rung=candidate.enqueued,
         levels=tuple(
             LevelSummary(steps=level.steps, values=level.values, gpu_seconds=level.gpu_seconds)

@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 
 import optuna
 
-from harness.records.better import is_better
 from harness.records.errors import UserError
 from harness.records.plain import Plain, to_plain
 from harness.records.quantities import better_side, title_of
@@ -64,8 +63,9 @@ class Sweep:
         floor: float | None = None,
         enqueued: Sequence[Placed] = (),
     ) -> None:
-        """`clock` gives Unix seconds; `floor` is what a candidate's first score must beat for it to be promoted, needed
-        where there are several budgets and the task has one; `enqueued` are proposed before the sampler's own."""
+        """`clock` gives Unix seconds; `floor` is what a candidate's first score must beat for it to be promoted, and to
+        count at the top budget, needed where there are several budgets and the task has one; `enqueued` are proposed
+        before the sampler's own."""
         if problem.top > 0 and floor is None and problem.judging.floor is not None:
             raise ValueError("promotions need a floor")
         self.problem, self.definition, self.candidates = problem, definition, candidates
@@ -283,10 +283,11 @@ class Sweep:
                 self._stop(self.candidates[number], "more candidates are better in everything than can be promoted")
 
     def _settle(self, candidate: Candidate) -> None:
-        """A candidate whose last result decides: it is complete, or no better than the floor."""
+        """A candidate whose last result decides: it is complete, and counts if it is better than the floor; or it is
+        stopped, being no better."""
         last = candidate.levels[-1]
         if last.steps == self.problem.steps[-1]:
-            self.candidates.complete(candidate)
+            self.candidates.complete(candidate, beaten="" if self._beats_floor(last) else self._why_below(last))
             self.problem.drop_checkpoints(self.retention.complete(candidate))
         elif not self._beats_floor(last):
             self._stop(candidate, self._why_below(last), waiting=False)
@@ -303,11 +304,8 @@ class Sweep:
             self.levels[level].promote(candidate.number)
 
     def _beats_floor(self, result: LevelResult) -> bool:
-        """Anything does, where the task has none."""
-        if self.problem.judging.floor is None:
-            return True
-        first = self.problem.judging.first
-        return self.floor is not None and result.score is not None and is_better(first, result.score, self.floor)
+        """Anything does, where the task has none, and where a sweep with one budget could not know it."""
+        return not self.problem.judging.is_beaten(result.score, self.floor)
 
     def _why_below(self, last: LevelResult) -> str:
         judging = self.problem.judging
@@ -356,12 +354,14 @@ class Sweep:
         if failed and len(failed) == len(trained):
             why = f"all {len(failed):,} failed, the last because {failed[-1].reason}"
             return replace(ending, reason=f"{ending.reason}; {why}", failed=True)
-        if ending.halts or self.floor is None or any(each.state == "complete" for each in trained):
+        if ending.halts or self.floor is None or any(each.state == "complete" and not each.beaten for each in trained):
             return ending
         low = sum(each.state != "failed" and not self._beats_floor(each.levels[-1]) for each in trained)
         first = self.problem.judging.first
         why = f"{low} of {len(trained)} are not {better_side(first)} the floor, a {title_of(first)} of {self.floor:.4g}"
-        return replace(ending, reason=f"{ending.reason}; none is complete, {why}: raise the budgets")
+        none = "no complete one counts" if any(each.beaten for each in trained) else "none is complete"
+        longer = "the budgets" if self.problem.top > 0 else "recipe.steps"
+        return replace(ending, reason=f"{ending.reason}; {none}, {why}: raise {longer}")
 
     # earlier drivers, limits
 

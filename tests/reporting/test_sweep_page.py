@@ -196,6 +196,40 @@ def test_a_sweep_that_ends_without_a_front_or_finalists_has_a_page(store: Store,
     assert "0 of 5 candidates were trained: none" in page
 
 
+def test_what_the_floor_beats_is_grey_named_on_top_and_never_the_lowest(
+    store: Store, summary: SweepSummary, page_cells: Cells
+) -> None:
+    """The rung on the front is beaten, of a sweep with one budget; so is a finalist by its fresh seeds."""
+    assert summary.conclusions is not None
+    one, other = summary.conclusions.finalists
+    unranked = {name: replace(each, rank=None) for name, each in other.objectives.items()}
+    finalists = (one, replace(other, objectives=unranked, beaten=True, on_front=False))
+    candidates = [
+        replace(each, beaten=True, reason="its KID of 0.61 is not below 0.6") if each.name == "trial-0" else each
+        for each in summary.candidates
+    ]
+    beaten = replace(
+        summary, candidates=tuple(candidates), front=("trial-1",), levels=(300,), floor=0.6,
+        conclusions=replace(summary.conclusions, finalists=finalists),
+    )  # fmt: skip
+    cells = page_cells(page_of(store, beaten))
+    top = " ".join(next(c["text"] for c in cells if c["tag"] == "header").split())
+    assert (
+        "trial-0 and trial-1 with fresh seeds are no better than a Gaussian fitted to the pixels, a KID of 0.600" in top
+    )
+    assert "lowest predicted latency of the twin 310 ms (trial-1)" in top
+    assert "on the front: none." in top
+    grey = [c["data-row"] for c in cells if c["tag"] == "tr" and c.get("class") == "beaten"]
+    assert sorted(grey) == ["trial-0", "trial-1"]  # of the candidates, of the finalists
+    frames = frames_of(store, study_of(beaten), checked_definition({}, None, "sweep")[0], UNPUBLISHED)
+    (figure,) = front_figures(beaten, frames).values()
+    drawn = {trace.name: trace for trace in figure.data}
+    assert len(drawn["grey: a control without training beats it"].x) == 2
+    assert "a Gaussian fitted to the pixels: nothing worse counts" in drawn
+    assert "no floor" not in top.lower()
+    assert "the KID of a Gaussian fitted to the pixels is not known" in page_of(store, replace(beaten, floor=None))
+
+
 def test_a_sweeps_own_page_chooses_its_sections(store: Store, summary: SweepSummary) -> None:
     page = page_of(store, summary, title="Mine", sections=["sweep_summary", "failures"])
     assert "<h1>Mine</h1>" in page

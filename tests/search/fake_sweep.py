@@ -231,7 +231,8 @@ class World:
         self.phone = None if phone is None else phone(self.clock)
         self.workers = Workers(workers, score, self.clock, gpu=gpu, phone=self.phone)
 
-    def driver(self, content=SPACE, *, enqueued=(), limits=None, floor: float = FLOOR, **settings) -> Sweep:
+    def driver(self, content=SPACE, *, enqueued=(), limits=None, floor: float | None = None, **settings) -> Sweep:
+        """`floor`: with several budgets FLOOR, unless given; with one nothing, as where it cannot be known."""
         definition = SweepStudy(**{"space": "fake", "objectives": OBJECTIVES, "sampler": "random", **settings})
         made = problem(self.folder, space(content), definition, limits or {}, phone=self.phone is not None)
         storage = open_storage(self.folder, definition.storage)
@@ -246,7 +247,7 @@ class World:
             Queue(self.workers),
             self.clock,
             Show(Console(quiet=True)),
-            floor=floor if made.top else None,
+            floor=FLOOR if floor is None and made.top else floor,
             enqueued=enqueued,
         )
 

@@ -20,7 +20,7 @@ def main(folder: str, kill: Any, words: list[str]) -> int:
     os.environ["HARNESS_STORM"] = folder
     queue.TrialJob = StormTrial  # type: ignore[misc]
     floor_of = driver.floor_of
-    driver.floor_of = lambda *known: max(FLOOR, floor_of(*known))
+    driver.floor_of = lambda problem, *more: max(FLOOR, floor_of(problem, *more)) if problem.top > 0 else None
     sweep.HOURS_EVERY_S = 1.0
     if kill is not None:
         point, nth = kill

@@ -114,10 +114,41 @@ def test_the_floor_is_the_pixel_gaussians_and_computed_first(workplace, capsys):
     assert (level["score"] < floor) == ("not among the best" in trial.user_attrs["stopped"])
 
 
-def test_a_floor_that_cannot_be_known_is_said_and_nothing_trained(workplace, monkeypatch, capsys):
-    def broken(*_):
-        raise RuntimeError("no such pixels")
+def test_one_budget_is_held_against_the_floor_too(workplace, monkeypatch, capsys):
+    """Six steps of a tiny network are worse: it is complete, and neither on the front nor chosen by a rule."""
+    monkeypatch.setattr(driver, "floor_of", driver.floor_of.__wrapped__)
+    assert main(["sweep", "search", "trials=1", "finalists.most=1", "finalists.seeds=2"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "floor: candidates count below a KID of" in said
+    assert "no complete one counts, 1 of 1 are not below the floor, a KID of" in said
+    assert "so there are no finalists" in said
+    (trial,) = study().trials
+    assert trial.state == TrialState.COMPLETE
+    assert trial.user_attrs["beaten"].endswith("which a Gaussian fitted to the pixels reaches")
+    assert study().best_trials == []
+    top = Path("runs/search/report.html").read_text().split("</header>")[0]
+    assert "trial-0 is no better than a Gaussian fitted to the pixels" in top
+    assert "lowest" not in top
+    assert main(["promote", "search", "--rule", "best"]) == 2
+    assert "none of 1 in 'search' has a better KID than a Gaussian fitted to the pixels" in capsys.readouterr().err
+    assert main(["promote", "search", "trial-0", "--to", "named.yaml"]) == 0
+    assert main(["status", "search"]) == 0
+    assert "counts below a KID of" in capsys.readouterr().out
 
+
+def test_of_one_budget_a_floor_that_cannot_be_known_is_said_and_holds_nobody(workplace, monkeypatch, capsys):
+    monkeypatch.setattr(driver, "floor_of", driver.floor_of.__wrapped__)
+    monkeypatch.setattr(controls, "_measure", broken)
+    assert main(["sweep", "search", "trials=1"]) == 0
+    assert "so that no candidate is held against it" in " ".join(capsys.readouterr().err.split())
+    assert study().best_trials != []
+
+
+def broken(*_):
+    raise RuntimeError("no such pixels")
+
+
+def test_a_floor_that_cannot_be_known_is_said_and_nothing_trained(workplace, monkeypatch, capsys):
     monkeypatch.setattr(controls, "_measure", broken)
     write_yaml(Path("sweeps/search.yaml"), BUDGETS)
     assert main(["sweep", "search"]) == 2

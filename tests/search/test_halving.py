@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 
 from harness.search import halving
+from harness.search.candidates import candidate_of, front_trials
+from harness.search.definition import Finalists
+from harness.search.finalists import chosen
 from harness.search.halving import Level, places
 from harness.search.pareto import Fronts
 from harness.search.problem import Placed
@@ -160,6 +163,27 @@ def test_plain_non_domination_promotes_it(tmp_path, cheap):
     assert tiny.values == [PLANTED, 3616.0]
 
 
+def test_of_one_budget_too_it_is_marked_on_no_front_and_no_finalist(tmp_path, cheap):
+    """Complete, since it was trained to the end; Optuna's own front lacks it as well. Without the floor it is the
+    smallest network, and so on every front."""
+    for floor in (4.0, float("inf")):
+        world = World(tmp_path / str(floor), planted)
+        driver = world.driver(trials=18, enqueued=[Placed("tiny", TINY)], floor=floor)
+        driver.run()
+        (tiny,) = [each for each in world.candidates if each.parameters == TINY]
+        (stored,) = [each for each in world.trials(TrialState.COMPLETE) if each.params == TINY]
+        counts = floor > PLANTED
+        assert tiny.may_win == candidate_of(stored).may_win == counts
+        assert (tiny.number in {trial.number for trial in world.study.best_trials}) == counts
+        assert (tiny.number in {trial.number for trial in front_trials(world.study)}) == counts
+        chosen_ones = chosen(world.candidates, driver.problem, Finalists(most=18, seeds=2))
+        assert chosen_ones
+        assert (tiny.name in {each.name for each in chosen_ones}) == counts
+        assert tiny.beaten == (
+            "" if counts else "its KID of 7 is not below 4, which a Gaussian fitted to the pixels reaches"
+        )
+
+
 def test_values_of_different_budgets_share_no_front(tmp_path, cheap):
     world = World(tmp_path)
     world.run(trials=24, budgets=(100, 300, 900))
@@ -184,3 +208,5 @@ def test_budgets_take_the_steps_that_halving_says(tmp_path, cheap, workers):
 def test_where_nothing_passes_the_floor_the_ending_says_so(tmp_path, cheap):
     ending = World(tmp_path).run(trials=4, budgets=(100, 300), floor=0.001)
     assert "none is complete, 4 of 4 are not below the floor, a KID of 0.001: raise the budgets" in ending.reason
+    ending = World(tmp_path / "one").run(trials=4, floor=0.001)
+    assert "no complete one counts, 4 of 4 are not below the floor, a KID of 0.001: raise recipe.steps" in ending.reason

@@ -2,12 +2,13 @@
 candidate is lost. The proof is the log of attempts and the store."""
 
 import signal
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from driver_processes import start
+from driver_processes import start, start_call
 from optuna.trial import TrialState
 from tiny_study import SWEEP, write_yaml
 
@@ -23,6 +24,12 @@ STEPS, CHECKPOINT_EVERY, TRIALS = 80, 10, 2
 LONG = [f"recipe.steps={STEPS}", f"recipe.checkpoint_every={CHECKPOINT_EVERY}", "recipe.log_every=1"]
 LOCAL = [*LONG, "launcher=local", "launcher.max_in_flight=1"]
 ATTEMPTS = Path("runs/search/attempts")
+
+
+def begin(*words):
+    """`harness sweep` in a process of its own."""
+    out, here = tempfile.TemporaryFile, Path(__file__).parent
+    return start_call("driver_without_floor", [list(words)], out(), out(), path=[here])
 
 
 def events(*names, folder=ATTEMPTS):
@@ -54,7 +61,7 @@ def assert_nothing_is_lost_or_repeated():
 @pytest.mark.slow
 def test_a_stop_waits_for_what_runs_and_the_same_command_goes_on(workplace, capsys):
     command = ("sweep", "search", f"trials={TRIALS}", *LOCAL)
-    driver = start(*command)
+    driver = begin(*command)
     wait_for(lambda: events("started"), "a worker began")
     assert main(["stop", "search"]) == 0
     assert "starts nothing more and ends when what runs has ended" in capsys.readouterr().out
@@ -65,7 +72,7 @@ def test_a_stop_waits_for_what_runs_and_the_same_command_goes_on(workplace, caps
     assert "stopped as `harness stop` asked, what ran has ended; the same command continues" in complained
     assert [line["event"] for line in events()] == ["submitted", "started", "finished"], "one ran, and none after it"
     assert sorted(path.name for path in ATTEMPTS.glob("stop*")) == []
-    again = start(*command)
+    again = begin(*command)
     _, complained = again.communicate(timeout=400)
     assert again.returncode == 0, complained
     records = assert_nothing_is_lost_or_repeated()
@@ -76,7 +83,7 @@ def test_a_stop_waits_for_what_runs_and_the_same_command_goes_on(workplace, caps
 @pytest.mark.slow
 def test_a_cancelled_sweep_goes_on_from_its_checkpoint(workplace, capsys):
     command = ("sweep", "search", f"trials={TRIALS}", *LOCAL)
-    driver = start(*command)
+    driver = begin(*command)
     wait_for(trained_past_a_checkpoint, "a checkpoint was written")
     assert main(["stop", "search", "--cancel"]) == 0
     assert "has ended, what ran was asked to end and saved" in capsys.readouterr().out
@@ -86,7 +93,7 @@ def test_a_cancelled_sweep_goes_on_from_its_checkpoint(workplace, capsys):
     assert driver.returncode == 0, complained
     assert "stopped as `harness stop --cancel` asked" in complained
     assert len(events("stopped")) == 1
-    again = start(*command)
+    again = begin(*command)
     _, complained = again.communicate(timeout=400)
     assert again.returncode == 0, complained
     records = assert_nothing_is_lost_or_repeated()
@@ -99,7 +106,7 @@ def test_a_cancelled_sweep_goes_on_from_its_checkpoint(workplace, capsys):
 @pytest.mark.slow
 def test_workers_that_outlive_a_killed_driver_are_told_of_and_end_when_asked(workplace, capsys):
     command = ("sweep", "search", "trials=1", *LOCAL)
-    driver = start(*command)
+    driver = begin(*command)
     wait_for(trained_past_a_checkpoint, "a checkpoint was written")
     driver.send_signal(signal.SIGKILL)
     driver.communicate()
@@ -110,7 +117,7 @@ def test_workers_that_outlive_a_killed_driver_are_told_of_and_end_when_asked(wor
     assert not any(is_held(path) for path in ATTEMPTS.glob("*/attempt-*/lock"))
     assert main(["stop", "search", "--cancel"]) == 0
     assert "there is nothing to stop" in capsys.readouterr().out
-    again = start(*command)
+    again = begin(*command)
     _, complained = again.communicate(timeout=400)
     assert again.returncode == 0, complained
     (record,) = Store(Path("runs/store")).trials()

@@ -10,7 +10,7 @@ from harness.records.plain import to_plain
 from harness.search.candidates import levels_in
 from harness.search.finalists import Finalists, conclude, rescore_finalists
 from harness.search.status import sweep_status, sweep_summary
-from harness.search.study import DEFINITION
+from harness.search.study import DEFINITION, FLOOR
 
 BUDGETS = (100, 300)
 
@@ -52,6 +52,38 @@ def test_the_summary_is_the_study_in_every_state(tmp_path, cheap):
     assert len(fresh) == 2
     assert all(world.workers.records[key].seed == seed for seed, key in fresh.items())
     assert (summary.trials, summary.report, summary.levels, summary.seed) == (12, "mine", BUDGETS, 0)
+
+
+def test_of_one_budget_what_the_floor_beats_is_marked_and_on_no_front(tmp_path, cheap):
+    """Below a KID of 2 are about half of them; finalists whose fresh trainings all fall behind it have no rank."""
+
+    def worse_again(spec):
+        found = score(spec)
+        return {**found, "kid": found["kid"] + (2.0 if spec.seed > 0 and spec.architecture.time_width == 32 else 0.0)}
+
+    world = World(tmp_path, worse_again)
+    driver = world.driver(trials=16, floor=2.0, sampler="random")
+    world.study.set_user_attr(
+        "began", {"objectives": OBJECTIVES, "budgets": [20], "seed": 0, "protocol": {"recipe": {}}}
+    )
+    world.study.set_user_attr(DEFINITION, to_plain(driver.definition))
+    world.study.set_user_attr(FLOOR, 2.0)
+    rescore_finalists(driver, Finalists(most=16, seeds=2), driver.run())
+    summary = sweep_summary(tmp_path, "fake")
+    beaten = {each.name for each in summary.candidates if each.beaten}
+    assert beaten == {each.name for each in summary.candidates if each.values[0] >= 2.0}
+    assert 0 < len(beaten) < 16
+    assert summary.front
+    assert not beaten & set(summary.front)
+    finalists = summary.conclusions.finalists
+    assert not beaten & {each.name for each in finalists}
+    again = [each for each in finalists if each.beaten]
+    assert {each.name for each in again} == {each.name for each in finalists if each.objectives["kid"].mean >= 2.0}
+    assert again == list(finalists[-len(again) :])
+    assert all(each.objectives["kid"].rank is None and not each.on_front for each in again)
+    ranked = [each.objectives["kid"].rank for each in finalists if not each.beaten]
+    assert sorted(ranked) == list(range(1, len(ranked) + 1))
+    assert sweep_status(tmp_path, "fake").reasons["beaten"][0].times == len(beaten)
 
 
 def test_a_folder_without_a_study_is_one_sentence(tmp_path):

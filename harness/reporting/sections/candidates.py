@@ -23,6 +23,8 @@ from harness.reporting.section import Content, Frames, Section
 from harness.reporting.sections.finalists import knobs_text
 from harness.reporting.sweep_costs import hours_of, hours_unit
 
+BEATEN = "beaten"
+"""The state of a complete one that is no better than the floor: page.js draws its row grey."""
 SHOWN = 50
 """Rows that are drawn at a time."""
 TEMPLATE = """
@@ -45,7 +47,7 @@ TEMPLATE = """
 {% endfor %}
 </tr></thead><tbody>
 {% for row in rows %}
-<tr data-row="{{ row.name }}">{% for cell in row.cells %}
+<tr data-row="{{ row.name }}"{% if row.cells[1] == "beaten" %} class="beaten"{% endif %}>{% for cell in row.cells %}
 {% if loop.first %}<th scope="row">{% if row.href %}<a class="title" href="{{ row.href }}">{{ row.name }}</a>
 {% else %}<span class="title">{{ row.name }}</span>{% endif %}
 {% if row.rung %}<span class="name">{{ row.rung }} of the ladder</span>{% endif %}
@@ -131,12 +133,12 @@ class Table:
             *columns,
             Head(key=self.unit.replace("-", "_").lower(), title=self.unit),
             *(Head(key=name, title=name, small="knob") for name in self.knobs),
-            Head(key="reason", title="Why", explanation="Why it was refused, stopped or failed."),
+            Head(key="reason", title="Why", explanation="Why it was refused, stopped or failed, or does not count."),
         ]
 
     def row(self, candidate: CandidateSummary, on_front: bool) -> Row:
         steps = Text(kind="plain", text=f"{candidate.steps:,}", data={"value": exact(candidate.steps)})
-        cells: list[Cell] = [candidate.name, candidate.state, steps]
+        cells: list[Cell] = [candidate.name, BEATEN if candidate.beaten else candidate.state, steps]
         cells += [self._objective(candidate, at) for at in range(len(self.search.objectives))]
         cells += [self._reading(candidate, column) for column in self.columns]
         cells.append(self._hours(candidate))
@@ -249,7 +251,7 @@ def _place(candidate: CandidateSummary, search: SweepSummary, front: Mapping[str
     if candidate.name in front:
         return front[candidate.name], 0, 0.0
     sign = -1.0 if next(iter(search.objectives.values())) == "maximize" else 1.0
-    value = sign * candidate.values[0] if candidate.values else math.inf
+    value = sign * candidate.values[0] if candidate.values and not candidate.beaten else math.inf
     return len(front), -candidate.steps, value
 
 

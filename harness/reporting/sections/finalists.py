@@ -28,7 +28,8 @@ fresh samples, which chose nobody; the search's own value stands beside. Best fi
 {% endfor %}
 <th scope="col">On the front</th></tr></thead><tbody>
 {% for row in rows %}
-<tr data-row="{{ row.name }}"><th scope="row"><span class="title">{{ row.name }}</span>
+<tr data-row="{{ row.name }}"{% if row.beaten %} class="beaten"{% endif %}>
+<th scope="row"><span class="title">{{ row.name }}</span>
 <span class="name">{{ row.knobs }}</span>
 {% for seed, href in row.pages %}<a href="{{ href }}">seed {{ seed }}</a>{{ ", " if not loop.last }}{% endfor %}</th>
 {% for cell in row.cells %}
@@ -62,6 +63,7 @@ def content(frames: Frames) -> Content | None:
             "pages": _pages(finalist, frames),
             "cells": _cells(finalist, conclusions, frames),
             "on_front": finalist.on_front,
+            "beaten": finalist.beaten,
         }
         for finalist in conclusions.finalists
     ]
@@ -108,7 +110,7 @@ def _varying(objective: RescoredObjective) -> list[dict[str, object]]:
     return [
         _cell(mean_of(objective), data=repr(objective.mean)),
         _cell(number(objective.search), small=signed(objective.search_minus_mean)),
-        _cell(str(objective.rank)),
+        _cell("beaten" if objective.rank is None else str(objective.rank)),
         _cell(", ".join(ties) or "none"),
     ]
 

@@ -15,7 +15,7 @@ TEMPLATE = """
 {% from "macros.html.j2" import drawing %}
 <p>One mark a candidate, by the search's own value of one training; {% if single %}in the order in which the sampler
 proposed them.{% elif front %}no other beats one of the front in all objectives.{% else %}none was trained to the last
-level, so there is no front.{% endif %}
+level{% if beaten %} and is better than the floor{% endif %}, so there is no front.{% endif %}
 {% if rescored %} An arrow leads from what the search saw of a finalist to the mean over fresh seeds.{% endif %}
 {% if by_table %} Every value stands in the <a href="#candidates">table</a>.{% endif %}</p>
 {{ drawing("front", height, alt, choices, "Against") }}
@@ -35,6 +35,7 @@ def content(frames: Frames) -> Content | None:
         "single": len(search.objectives) == 1,
         "front": bool(search.front),
         "rescored": bool(finalists),
+        "beaten": any(each.beaten for each in search.candidates),
         "by_table": "candidates" in frames.definition.sections,
         "alt": _alt(search, frames),
         "ties": _ties(search.conclusions, frames),
@@ -87,14 +88,14 @@ def _searched(search: SweepSummary, cost_at: int | None) -> Iterable[Point]:
     for order, each in enumerate(search.candidates):
         if each.values is None:
             continue
-        look = "front" if each.name in front else "ladder" if each.rung else ""
+        look = "beaten" if each.beaten else "front" if each.name in front else "ladder" if each.rung else ""
         look = look or ("complete" if each.state == "complete" else "lower")
         yield Point(
             name=each.name,
             x=Amount(value=float(order if cost_at is None else each.values[cost_at])),
             y=Amount(value=each.values[0]),
             look=look,
-            label=(each.rung or each.name) if (look == "front" and labelled) or look == "ladder" else "",
+            label=(each.rung or each.name) if (look == "front" and labelled) or (each.rung and look != "front") else "",
             short=each.name.removeprefix("trial-"),
             hover=_hover(each),
         )
@@ -107,7 +108,7 @@ def _rescored(search: SweepSummary, cost_at: int | None) -> Iterable[Point]:
         x = Amount(value=float(order[each.name])) if cost_at is None else _amount(each.objectives[names[cost_at]])
         scored = each.objectives[first]
         yield Point(
-            name=FRESH + each.name, x=x, y=_amount(scored), look="rescored",
+            name=FRESH + each.name, x=x, y=_amount(scored), look="beaten" if each.beaten else "rescored",
             hover=f"{each.name}, mean of {len(scored.scores)} fresh seeds\n{_tied(each, first)}",
         )  # fmt: skip
 
@@ -123,11 +124,12 @@ def _tied(finalist: Finalist, objective: str) -> str:
 
 
 def _floor(search: SweepSummary) -> list[Level]:
-    """What a candidate has to beat to be promoted, where the score that it is of is drawn."""
+    """What a candidate has to beat, where the score that it is of is drawn."""
     if search.floor is None or search.judging.first != next(iter(search.objectives)):
         return []
     what = search.judging.floor.what if search.judging.floor is not None else "the floor"
-    return [Level(value=search.floor, legend=f"{what}: nothing worse goes on")]
+    does = "goes on" if len(search.levels) > 1 else "counts"
+    return [Level(value=search.floor, legend=f"{what}: nothing worse {does}")]
 
 
 def _hover(each: CandidateSummary) -> str:

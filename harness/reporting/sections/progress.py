@@ -44,8 +44,9 @@ def content(frames: Frames) -> Content | None:
 
 def course(search: SweepSummary) -> list[tuple[int, float]]:
     """(candidates proposed, hypervolume or best value so far), once for each change, and the end."""
-    ended = [(at, each.values) for at, each in enumerate(search.candidates, start=1) if each.state == "complete"]
-    complete = [(at, values) for at, values in ended if values is not None and all(map(math.isfinite, values))]
+    proposed = enumerate(search.candidates, start=1)
+    counted = [(at, each.values) for at, each in proposed if each.state == "complete" and not each.beaten]
+    complete = [(at, values) for at, values in counted if values is not None and all(map(math.isfinite, values))]
     if len(complete) < 2:
         return []
     signs = [-1.0 if direction == "maximize" else 1.0 for direction in search.objectives.values()]

@@ -69,7 +69,8 @@ def content(frames: Frames) -> Content | None:
 
 def chosen_of(search: SweepSummary, valued: Sequence[CandidateSummary]) -> CandidateSummary | None:
     """The best finalist; without finalists the front's best in the first objective."""
-    finalists = [each.name for each in search.conclusions.finalists] if search.conclusions is not None else []
+    conclusions = search.conclusions
+    finalists = [each.name for each in conclusions.finalists if not each.beaten] if conclusions is not None else []
     by_name = {each.name: each for each in valued}
     return next((by_name[name] for name in [*finalists, *search.front] if name in by_name), None)
 

@@ -13,6 +13,7 @@ from harness.reporting.sections.notes import RESULTS, Line
 from harness.reporting.sections.provenance import facts_of
 from harness.reporting.sweep_costs import CPU_HOURS, GPU_HOURS, cpu_hours, hours_unit
 
+MOST_NAMED = 10
 TEMPLATE = RESULTS + '{% if reload_s %}<div data-reload="{{ reload_s }}" hidden></div>{% endif %}'
 
 
@@ -53,12 +54,14 @@ def _warnings(search: SweepSummary, frames: Frames) -> Iterable[Line]:
         many, of = (f"the records of {count} candidates", "them") if count > 1 else ("a record", "it")
         text = f"{many} cannot be read; of {of} the page has what the study knows. {name}: {why}."
         yield Line(lead="Damaged", text=text, kind="warning")
+    yield from _held_against_the_floor(search, frames)
     if not search.front:
-        first, floor = search.judging.first, ""
+        first, floor, counts = search.judging.first, "", ""
         if search.floor is not None:
-            score = inside(frames.title(first))
-            floor = f" Candidates are promoted {better_side(first)} a {score} of {number(search.floor)}."
-        text = f"no candidate is trained to {search.levels[-1]:,} steps, so that there is no front.{floor}"
+            does, score = "are promoted" if len(search.levels) > 1 else "count", inside(frames.title(first))
+            floor = f" Candidates {does} {better_side(first)} a {score} of {number(search.floor)}."
+            counts = " and better than the floor" if any(each.beaten for each in search.candidates) else ""
+        text = f"no candidate is trained to {search.levels[-1]:,} steps{counts}, so that there is no front.{floor}"
         yield Line(lead="No front", text=text, kind="warning")
     elif search.conclusions is None:
         text = (
@@ -66,6 +69,26 @@ def _warnings(search: SweepSummary, frames: Frames) -> Iterable[Line]:
             "`finalists` in the sweep's YAML trains the best again with fresh seeds."
         )
         yield Line(lead="Not re-scored", text=text, kind="warning")
+
+
+def _held_against_the_floor(search: SweepSummary, frames: Frames) -> Iterable[Line]:
+    """Who is no better than what needs no network; that nobody knows, where it is not known."""
+    judging, finalists = search.judging, search.conclusions.finalists if search.conclusions is not None else ()
+    if judging.floor is None:
+        return
+    title = inside(frames.title(judging.first))
+    if search.floor is None and judging.first in search.objectives:
+        text = f"the {title} of {judging.floor.what} is not known, so that no candidate was held against it."
+        yield Line(lead="No floor", text=text, kind="warning")
+    beaten = [each.name for each in search.candidates if each.beaten]
+    beaten += [f"{each.name} with fresh seeds" for each in finalists if each.beaten]
+    if beaten and search.floor is not None:
+        names = listed(
+            [*beaten[:MOST_NAMED], *([f"{len(beaten) - MOST_NAMED} more"] if len(beaten) > MOST_NAMED else [])]
+        )
+        than = f"{judging.floor.what}, a {title} of {number(search.floor)}"
+        text = f"{names} {'is' if len(beaten) == 1 else 'are'} no better than {than}: grey, unranked, on no front."
+        yield Line(lead="Beaten without training", text=text, kind="warning")
 
 
 def _counts(search: SweepSummary) -> Line:
@@ -117,7 +140,9 @@ def _finalists(search: SweepSummary, frames: Frames) -> Iterable[Line]:
     objective = conclusions.varying[0]
     title, best = inside(frames.title(objective)), conclusions.finalists[0]
     scored = best.objectives[objective]
-    if len(conclusions.finalists) == 1:
+    if best.beaten:  # as all are, then: those that are come last
+        text = "no finalist is better than the floor."
+    elif len(conclusions.finalists) == 1:
         text = f"{best.name}, the only finalist, has a {title} of {mean_of(scored)}."
     else:
         ties = f"not distinguished from {listed(scored.ties)}" if scored.ties else "distinguished from every other"

@@ -225,6 +225,7 @@
     function drawnRow(row) {
       const made = document.createElement("tr");
       made.dataset.row = text(rows[row][0]);
+      if (text(rows[row][1]) === "beaten") made.className = "beaten";
       const head = document.createElement("th");
       head.scope = "row";
       head.append(element(pages[row] ? "a" : "span", made.dataset.row, "title"));
