@@ -9,15 +9,14 @@ waits for it to end, and goes on.
                                     by it and by the chain
 """
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeAlias
@@ -26,6 +25,7 @@ from harness.chain.stages import Chain
 from harness.chain.step import Step
 from harness.processes.locks import DRIVER_LOCK, FileLock, holder, is_held, lock_driver, waited_for
 from harness.records.eta import duration
+from harness.records.lines import append_line, whole_lines
 from harness.records.store import write_atomic
 
 LOG = "log.jsonl"
@@ -260,25 +260,10 @@ def _aside(path: Path) -> Path:
 
 
 def _log(folder: Path, ran: Ran) -> None:
-    line = {
-        "stage": ran.stage,
-        "command": ran.command,
-        "began": ran.began,
-        "seconds": ran.seconds,
-        "status": ran.status,
-    }
-    with (folder / LOG).open("a") as file:
-        file.write(json.dumps(line) + "\n")
+    append_line(folder / LOG, asdict(ran))
 
 
 def read_log(folder: Path) -> list[Ran]:
     """The commands that ended, oldest first; a line that a kill cut short is none."""
-    ran = []
-    path = folder / LOG
-    for line in path.read_text().splitlines() if path.is_file() else ():
-        try:
-            plain: Mapping[str, Any] = json.loads(line)
-            ran.append(Ran(**plain))
-        except (ValueError, TypeError):
-            continue
-    return ran
+    names = {field.name for field in fields(Ran)}
+    return [Ran(**line) for line in whole_lines(folder / LOG) if line.keys() == names]

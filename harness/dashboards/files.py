@@ -6,7 +6,6 @@ An artifact's id has hexadecimal digits alone, as optuna-dashboard's addresses d
 """
 
 import hashlib
-import json
 import mimetypes
 import shlex
 import tempfile
@@ -18,6 +17,7 @@ from typing import BinaryIO
 
 from harness.publish.folder import CONFIG, read_manifest
 from harness.records.errors import UserError
+from harness.records.lines import whole_lines
 from harness.records.record import KEY, TrialRecord
 from harness.records.store import Store
 
@@ -76,11 +76,11 @@ def packages(out: Path, folders: Iterable[Path] = ()) -> dict[str, list[ShownFil
 
 def _exported(log: Path) -> Iterator[tuple[Path, str]]:
     """The packages in a chain's folder, by the commands that it logged: `harness export WEIGHTS ... --to PACKAGE`."""
-    for line in log.read_text(encoding="utf-8").splitlines():
+    for line in whole_lines(log):
         try:
-            words = shlex.split(json.loads(line)["command"])
+            words = shlex.split(line["command"])
             package, weights = log.parent / Path(words[words.index("--to") + 1]).name, Path(words[2]).parent
-        except (ValueError, KeyError, IndexError):  # another command, or a line that a kill cut
+        except (ValueError, KeyError, IndexError):  # another command
             continue
         if words[1] == "export" and package.is_dir() and KEY.fullmatch(weights.name):
             yield package.resolve(), weights.name

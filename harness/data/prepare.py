@@ -5,7 +5,6 @@ how many kills, its bytes are the same, and only shards that are missing are mad
 the autoencoder encodes, a fixed batch at a time; memory holds one shard's rows.
 """
 
-import contextlib
 import hashlib
 import json
 import os
@@ -55,6 +54,7 @@ from harness.models.codec import Description, Scale
 from harness.processes.locks import FileLock, holder
 from harness.records.errors import UserError
 from harness.records.eta import with_eta
+from harness.records.lines import append_line, whole_lines
 from harness.records.plain import differences, to_plain
 from harness.records.provenance import provenance
 from harness.records.store import appearing, file_sha256, write_atomic
@@ -132,20 +132,12 @@ class Preparation:
             "shard": name, "event": event, "sha256": file_sha256(self.folder / name), "time": time.time(),
             "pid": os.getpid(), "host": socket.gethostname(),
         }  # fmt: skip
-        with (self.folder / LOG).open("a") as file:  # one write of one line: those of several processes do not mix
-            file.write(json.dumps(line) + "\n")
+        append_line(self.folder / LOG, line)
 
     def logged(self) -> dict[str, str]:
-        """Shard -> the sum that the log has of it."""
-        path = self.folder / LOG
-        sums = {}
-        for line in path.read_text().splitlines() if path.exists() else []:
-            with contextlib.suppress(
-                ValueError
-            ):  # of half a line, which a power loss may leave: its shard is found anew
-                entry = json.loads(line)
-                sums[entry["shard"]] = entry["sha256"]
-        return sums
+        """Shard -> the sum that the log has of it; of a line that was cut short none: its shard is found anew."""
+        lines = whole_lines(self.folder / LOG)
+        return {line["shard"]: line["sha256"] for line in lines if {"shard", "sha256"} <= line.keys()}
 
     def finish(self) -> None:
         """The manifest, once every shard is there; a shard that a kill kept from the log is added to it."""

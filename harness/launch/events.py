@@ -5,26 +5,23 @@
     FOLDER/KEY/samples.log  which samples each attempt at the key computed, in parts
 
 Nothing is decided by reading them; they are the proof, after any number of kills, of what ran when and how often.
-Each line is one `write` to a file opened with O_APPEND, which a local file system keeps whole and in order. A line that
-a kill or a full disk cut short stays: the next one begins below it, and readers pass it over.
 
 Beside them, how far an attempt is: KEY/ATTEMPT/progress.json, written by its worker for people to see.
 """
 
-import errno
 import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from harness.records.lines import append_line, whole_lines
 from harness.records.plain import to_plain
 from harness.records.record import CurvePoint
-from harness.records.store import unwritable
 
 Event: TypeAlias = Literal[
     "submitted",  # driver: handed to the executor
@@ -60,47 +57,17 @@ def log_part(path: Path, event: Literal["began", "made"], score: str, part: rang
 
 def _append(path: Path, line: Mapping[str, Any], more: Mapping[str, Any]) -> None:
     by = {"pid": os.getpid(), "host": socket.gethostname(), "time": time.time()}
-    text = json.dumps({**line, **by, **more}, ensure_ascii=False) + "\n"
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
-        try:
-            size = os.fstat(descriptor).st_size
-            whole = size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"
-            encoded = (text if whole else f"\n{text}").encode()
-            if os.write(descriptor, encoded) < len(encoded):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise unwritable(path, error) from error
+    append_line(path, {**line, **by, **more})
 
 
 def read_events(folder: Path) -> list[dict[str, Any]]:
     """All events of FOLDER/attempts.log, oldest first."""
-    return _read(folder / "attempts.log")
+    return whole_lines(folder / "attempts.log")
 
 
 def read_steps(key_folder: Path) -> list[dict[str, Any]]:
     """What the attempts at a key trained, oldest first."""
-    return _read(key_folder / "steps.log")
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    return [line for line in lines_of(path) if line is not None]
-
-
-def lines_of(path: Path) -> Iterator[dict[str, Any] | None]:
-    """The lines in order; None for one that was cut short. The last, without its end, is being written or was cut."""
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for text in file:
-            if text.endswith("\n") and text.strip():
-                try:
-                    line = json.loads(text)
-                except json.JSONDecodeError:
-                    line = None
-                yield line if isinstance(line, dict) else None
+    return whole_lines(key_folder / "steps.log")
 
 
 EVERY_S = 0.5

@@ -15,12 +15,13 @@ from typing import Literal, TypeAlias
 
 from harness.launch.attempt import Attempt, current_attempt
 from harness.launch.config import LauncherConfig, SlurmLauncher, jobs_at_once
-from harness.launch.events import Progress, lines_of, read_progress
+from harness.launch.events import Progress, read_progress
 from harness.launch.jobs import launcher_of
 from harness.launch.stopping import Mode, accepted_stop_request, is_stop_requested
 from harness.processes.locks import DRIVER_LOCK, holder, is_held
 from harness.records.errors import UserError
 from harness.records.eta import duration
+from harness.records.lines import lines_of
 
 Worker: TypeAlias = Literal["lives", "has not begun", "is gone"]
 BEGINNINGS = ("started", "resumed")

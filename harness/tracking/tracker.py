@@ -11,9 +11,7 @@ warning and the trial goes on without it.
 """
 
 import contextlib
-import json
 import math
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from harness.records.lines import append_line, cut_unfinished_line, whole_lines
 from harness.records.plain import to_plain
 from harness.records.quantity import Quantity
 from harness.records.record import CurvePoint
@@ -164,7 +163,7 @@ class LocalSink:
     def __init__(self, run: Run, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{run.id}.jsonl"
-        _cut_unfinished_line(self.path)
+        cut_unfinished_line(self.path)  # one writer, and a file for people, whose readers know whole lines alone
         self._sent = Sent(_sent_in(self.path))
         self._write("start", **_mapping(to_plain(run)))
 
@@ -193,29 +192,12 @@ class LocalSink:
         self._write("abort")
 
     def _write(self, event: str, **more: Any) -> None:
-        """One `write` a line: a kill leaves whole lines, and a full disk at most one that the next start cuts."""
-        line = json.dumps({"event": event, "time": time.time(), **more}, ensure_ascii=False) + "\n"
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        try:
-            os.write(descriptor, line.encode())
-        finally:
-            os.close(descriptor)
-
-
-def _cut_unfinished_line(path: Path) -> None:
-    """So that the next line begins where one does."""
-    with contextlib.suppress(FileNotFoundError), path.open("r+b") as file:
-        content = file.read()
-        if content and not content.endswith(b"\n"):
-            file.truncate(content.rfind(b"\n") + 1)
+        append_line(self.path, {"event": event, "time": time.time(), **more})
 
 
 def _sent_in(path: Path) -> dict[str, int]:
     """By the lines that earlier attempts wrote, which are in order."""
-    if not path.exists():
-        return {}
-    lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-    return {line["name"]: line["step"] for line in lines if line["event"] in ("point", "image")}
+    return {line["name"]: line["step"] for line in whole_lines(path) if line.get("event") in ("point", "image")}
 
 
 def _mapping(plain: Any) -> dict[str, Any]:

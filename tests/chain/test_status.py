@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from harness.chain.runner import COMMAND_LOCK, Ran, _log
+from harness.chain.runner import COMMAND_LOCK, Ran, _log, read_log
 from harness.cli import main
 from harness.processes.locks import FileLock, lock_driver
 
@@ -38,6 +38,15 @@ def test_its_stages_and_how_their_newest_command_ended(output_of):
     assert "train 10 s 1 with 2: harness train T" in shown
     plain = json.loads(output_of("chains/mine", "--json"))
     assert (plain["kind"], [each["seconds"] for each in plain["stages"]]) == ("chain", [90.0, 10.0])
+
+
+def test_a_line_that_a_kill_cut_costs_that_line_alone(tmp_path):
+    for ran in LOG[:2]:
+        _log(tmp_path, ran)
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(log.read_bytes()[:-20])
+    _log(tmp_path, LOG[2])
+    assert read_log(tmp_path) == [LOG[0], LOG[2]]
 
 
 def test_the_command_at_work(output_of, tmp_path):

@@ -93,6 +93,19 @@ def test_rows_are_the_latents_of_the_pictures_in_their_order(filled, source, aut
     assert latents.train.labels.tolist() == [*source.train.labels] * 2
 
 
+def test_a_log_whose_last_line_was_cut_is_gone_on_with(tmp_path, source):
+    """Its shard is found anew, and the folder is finished."""
+    folder = tmp_path / "made"
+    prepare_data(how(folder), source, PixelsAutoencoder(), CPU)
+    whole, fingerprint = read_manifest(folder).sha256, read(folder).fingerprint
+    for length in (-1, -30):
+        (folder / LOG).write_bytes((folder / LOG).read_bytes()[:length])
+        (folder / MANIFEST).unlink()
+        prepare_data(how(folder), source, PixelsAutoencoder(), CPU)
+        assert read_manifest(folder).sha256 == whole
+        assert read(folder).fingerprint == fingerprint
+
+
 def test_pictures_are_kept_for_scores(filled, source):
     data = read(filled)
     assert all(torch.equal(data.heldout[i][0], source.heldout[i][0]) for i in range(len(source.heldout)))

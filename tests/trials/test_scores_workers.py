@@ -18,7 +18,6 @@ from whole_images import sample_images
 
 from harness.cli import main
 from harness.data.dataset import load_dataset
-from harness.launch.events import lines_of
 from harness.measure import quality as quality_module
 from harness.measure.quality import quality
 from harness.measure.quality_reference import load_reference
@@ -27,6 +26,7 @@ from harness.models.pixels import NotFiniteError
 from harness.models.weights import read_weights
 from harness.processes.locks import DRIVER_LOCK, DrivenError, FileLock, is_held, lock_driver
 from harness.records.errors import UserError
+from harness.records.lines import lines_of
 from harness.records.plain import identity
 from harness.records.record import measurement_key
 from harness.records.store import Store, file_sha256
