@@ -101,15 +101,13 @@ def _training(arguments: argparse.Namespace, config: ArchitectureConfig, setting
 
 def _names(file: Path | None, classes: int) -> tuple[str, ...]:
     from harness.data.sources.wordnet import names_by_wnid
+    from harness.records.text import text_lines
 
     if file is None and classes == IMAGENET:
         return tuple(names_by_wnid().values())
     if file is None:
         raise UserError(f"the table has {classes} classes, and only ImageNet's {IMAGENET:,} are known; give --names")
-    try:
-        names = tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read --names {file}: {error}; give a text file in UTF-8") from error
+    names = tuple(line.strip() for line in text_lines(file, "--names ") if line.strip())
     if len(names) != classes or len(set(names)) != classes:
         raise UserError(f"{file} has {len(set(names))} different names, and the table {classes} classes; give them all")
     return names

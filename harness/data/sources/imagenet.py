@@ -13,6 +13,7 @@ import csv
 import io
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from harness.data.listing import Skipped, list_images
 from harness.data.sources.blobs import Found, Slices, source_data
 from harness.data.sources.wordnet import WNID, class_names_of
 from harness.records.errors import UserError
+from harness.records.terminal import escaped
+from harness.records.text import text_lines
 
 TRAIN_TAR, VAL_TAR, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
 KAGGLE, SOLUTION = "ILSVRC/Data/CLS-LOC", "LOC_val_solution.csv"
@@ -97,12 +100,15 @@ def _class_folders(root: Path, parts: Sequence[str]) -> OnDisk:
 def _kaggle(root: Path) -> OnDisk:
     solution = root / SOLUTION
     try:
-        rows = list(csv.DictReader(solution.read_text().splitlines()))
+        rows = list(csv.DictReader(text_lines(solution)))
         classes = {row["ImageId"]: row["PredictionString"].split()[0] for row in rows}
-    except (OSError, KeyError, IndexError, AttributeError) as error:
+    except (UserError, csv.Error, KeyError, IndexError, AttributeError) as error:
         raise UserError(
             f"{solution} does not say the classes of the validation pictures ({error!r}); fetch it again"
         ) from error
+    if len(classes) < len(rows):
+        twice = next(name for name, count in Counter(row["ImageId"] for row in rows).items() if count > 1)
+        raise UserError(f"{solution} has {escaped(twice)} in two lines; fetch it again")
     names, skipped = _images(root / KAGGLE / "train")
     train = [(f"train/{name}", name.split("/")[0], False) for name in names]
     held = list_images(root / KAGGLE / "val")

@@ -8,8 +8,10 @@ its own metadata.jsonl, is used as given.
 """
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +20,8 @@ from harness.data.images import ImageData
 from harness.data.listing import HELDOUT_NAMES, TRAIN_NAMES, Skipped, left_out, list_images
 from harness.data.sources.blobs import Found, Slices, source_data
 from harness.records.errors import UserError
+from harness.records.terminal import escaped
+from harness.records.text import text_lines
 
 FILE = "metadata.jsonl"
 
@@ -70,22 +74,51 @@ def _unnamed(root: Path, parts: Sequence[str], names: set[str]) -> list[Skipped]
 
 def _lines(path: Path, column: str) -> list[tuple[str, str]]:
     """(file name, condition) of every line."""
-    found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    found, line_of = [], dict[str, int]()
+    for number, line in enumerate(text_lines(path), start=1):
         if not line.strip():
             continue
-        try:
-            entry = json.loads(line)
-            name, text = entry["file_name"], entry[column]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path}, line {number}: no mapping with 'file_name' and '{column}' ({error!r}); mend it, or name "
-                "another entry, data.column=NAME"
-            ) from error
+        where = f"{path}, line {number}"
+        name, condition = _entry(line, column, where)
         if not (path.parent / name).is_file():
-            raise UserError(f"{path}, line {number}: the picture {name} is not there; add it, or take the line out")
-        condition = "" if text is None else " ".join(str(text).split())
-        if not condition:
-            raise UserError(f"{path}, line {number}: '{column}' of {name} is empty; write it, or take the line out")
-        found.append((str(name), condition))
+            raise UserError(f"{where}: the picture {escaped(name)} is not there; add it, or take the line out")
+        normal = os.path.normpath(name)  # ./1.png is 1.png
+        if (first := line_of.setdefault(normal, number)) != number:
+            raise UserError(f"{where}: the picture {escaped(name)} stands in line {first} too; keep one of them")
+        found.append((normal, condition))
     return found
+
+
+def _entry(line: str, column: str, where: str) -> tuple[str, str]:
+    """(file name, condition) of a line; spaces in a condition are one."""
+    try:
+        entry = json.loads(line, object_pairs_hook=_without_repetition)
+        name, value = entry["file_name"], entry[column]
+    except _RepetitionError as error:
+        raise UserError(f"{where}: the key '{escaped(str(error))}' stands twice; keep one of them") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"{where}: no mapping with 'file_name' and '{column}' ({error!r}); mend it, or name another entry, "
+            "data.column=NAME"
+        ) from error
+    if not isinstance(name, str):
+        raise UserError(f"{where}: 'file_name' is a text, not {name!r}; write the picture's name")
+    if isinstance(value, list | dict):
+        raise UserError(f"{where}: '{column}' of {escaped(name)} is one text, not {value!r}; write one")
+    condition = "" if value is None else " ".join(str(value).split())
+    if not condition:
+        raise UserError(f"{where}: '{column}' of {escaped(name)} is empty; write it, or take the line out")
+    return name, condition
+
+
+class _RepetitionError(Exception):
+    """Of a key, of which the json module would take the last."""
+
+
+def _without_repetition(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    mapping: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in mapping:
+            raise _RepetitionError(key)
+        mapping[key] = value
+    return mapping
