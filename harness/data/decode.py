@@ -1,6 +1,7 @@
 """Bytes of an image file in, a square uint8 array out; what cannot be read says why.
 
 extensions  the names of files that are read: those of Pillow's formats, and HEIC where pillow-heif is installed
+peak_of     the largest value of a file of 16 bits a value, without decoding any other
 decode      any file that Pillow reads -> an image of mode L or RGB, upright, transparency laid on white
 to_array    -> (C, size, size) uint8: short side resized to `size` (bicubic, antialiased), centre cropped
 """
@@ -75,6 +76,18 @@ def decode(content: bytes, bits: int | None = None) -> Decoded:
         raise
     except Exception as error:  # a broken file makes Pillow's plugins raise nearly anything
         raise UnreadableError(_reason(error)) from error
+
+
+def peak_of(content: bytes) -> int:
+    """`Decoded.peak` of a file; of one that has no 16 bits a value, or cannot be read, 0, by its header alone."""
+    extensions()  # registers HEIC
+    try:
+        with Image.open(BytesIO(content)) as image:
+            if _bits_a_value(image, content) != 16:
+                return 0
+        return decode(content).peak
+    except Exception:  # a broken file makes Pillow's plugins raise nearly anything; whoever reads it says so
+        return 0
 
 
 def to_array(image: Image.Image, size: int, channels: int) -> NDArray[np.uint8]:

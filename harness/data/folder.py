@@ -66,7 +66,8 @@ def load_folder(config: ImageFolderConfig, cache: Path | None) -> ImageData:
     readable.sort(key=lambda entry: (entry.digest, layout.class_of(entry.name), layout.is_heldout(entry.name)))
     folder = _Folder(config=config, layout=layout, entries=entries, readable=readable)
     _check_counts(folder)
-    check_bits(root, [entry.peak for entry in folder.readable], config.bits)
+    peaks = [entry.peak for entry in folder.readable]
+    check_bits(root, peaks, config.bits, can_be_given=config.crop == "centre")
     return _image_data(root, folder, names, cache)
 
 
@@ -147,7 +148,7 @@ def _why_few(folder: _Folder, name: str) -> str:
     return f" ({'; '.join(reasons)})" if reasons else ""
 
 
-def check_bits(root: Path, peaks: Sequence[int], bits: int | None, *, can_be_given: bool = True) -> None:
+def check_bits(root: Path, peaks: Sequence[int], bits: int | None, *, can_be_given: bool) -> None:
     """Refuse files of 16 bits a value that do not use them: by their upper 8 bits they would be nearly black.
 
     `peaks` are the largest value of each file, 0 for one of 8 bits; `can_be_given` says whether data.bits can be.

@@ -71,6 +71,12 @@ class Layout:
 
 def list_images(root: Path) -> Listing:
     """All that lies below `root`; UserError if that is no folder that can be read."""
+    return list_files(root, extensions(), why_not_read)
+
+
+def list_files(root: Path, wanted: Collection[str], why_not: Callable[[str], str]) -> Listing:
+    """`list_images`, of files with the wanted extensions, in lower case, as its images; `why_not` says of another
+    extension why its files are left out."""
     try:
         with os.scandir(root) as entries:
             folders = sorted(entry.name for entry in entries if not _is_hidden(entry.name) and _is_folder(entry))
@@ -78,7 +84,7 @@ def list_images(root: Path) -> Listing:
         raise UserError(f"{root} is not a folder that can be read: {error.strerror or error}") from error
     images: list[str] = []
     others: dict[tuple[str, str], list[str]] = {}  # (extension, reason) -> names
-    for name, reason in _walk(root, "", ()):
+    for name, reason in _walk(root, "", (), lambda extension: "" if extension in wanted else why_not(extension)):
         if not reason:
             images.append(name)
         else:
@@ -155,10 +161,10 @@ def _of_split(root: Path, listing: Listing, train: str, heldout: str) -> Layout:
     )
 
 
-def left_out(images: Sequence[str], used: Collection[str], reason: str) -> list[Skipped]:
-    """The images that are not used, for a reason; none if all are."""
-    names = [name for name in images if name not in used]
-    return [Skipped(_counted(len(names), "image"), reason, names[0])] if names else []
+def left_out(files: Sequence[str], used: Collection[str], reason: str, kind: str = "image") -> list[Skipped]:
+    """The files of a kind that are not used, for a reason; none if all are."""
+    names = [name for name in files if name not in used]
+    return [Skipped(_counted(len(names), kind), reason, names[0])] if names else []
 
 
 def _without_direct(images: Sequence[str], folders: Collection[str]) -> bool:
@@ -190,10 +196,12 @@ def _first_of(names: Sequence[str], folders: Sequence[str]) -> str | None:
     return next((folder for name in names for folder in folders if folder.lower() == name), None)
 
 
-def _walk(root: Path, below: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, str]]:
-    """Every file under root/below, by its name relative to root, and why it is no image: "" if it is one.
+def _walk(
+    root: Path, below: str, above: tuple[tuple[int, int], ...], why_not: Callable[[str], str]
+) -> Iterator[tuple[str, str]]:
+    """Every file under root/below, by its name relative to root, and why it is none that is wanted: "" if it is one.
 
-    `above` are the folders on the way, so that a link into one of them ends there.
+    `above` are the folders on the way, so that a link into one of them ends there; `why_not` takes an extension.
     """
     try:
         here = (root / below).stat()
@@ -208,9 +216,9 @@ def _walk(root: Path, below: str, above: tuple[tuple[int, int], ...]) -> Iterato
     for entry in entries:
         name = f"{below}/{entry.name}" if below else entry.name
         if not _is_hidden(entry.name) and _is_folder(entry):
-            yield from _walk(root, name, (*above, (here.st_dev, here.st_ino)))
+            yield from _walk(root, name, (*above, (here.st_dev, here.st_ino)), why_not)
         else:
-            yield name, _why_skipped(entry)
+            yield name, _why_skipped(entry, why_not)
 
 
 def _is_hidden(name: str) -> bool:
@@ -224,19 +232,18 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return False
 
 
-def _why_skipped(entry: "os.DirEntry[str]") -> str:
+def _why_skipped(entry: "os.DirEntry[str]", why_not: Callable[[str], str]) -> str:
     if _is_hidden(entry.name):
         return HIDDEN
     if any(0xDC80 <= ord(c) <= 0xDCFF for c in entry.name):  # how Python holds bytes that are not UTF-8
         return "its name is not UTF-8"
-    extension = PurePosixPath(entry.name).suffix.lower()
-    is_image = extension in extensions()
+    reason = why_not(PurePosixPath(entry.name).suffix.lower())
     try:
         if not stat.S_ISREG(entry.stat().st_mode):
             return "not a regular file"
     except OSError:
-        return "" if is_image else "a link that leads nowhere"  # why an image cannot be read is said of it by name
-    return "" if is_image else why_not_read(extension)
+        return "a link that leads nowhere" if reason else ""  # why an image cannot be read is said of it by name
+    return reason
 
 
 def _kind(name: str, reason: str) -> str:

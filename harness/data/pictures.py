@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from harness.data.decode import UnreadableError, decode, extensions, to_array
+from harness.data.decode import UnreadableError, decode, extensions, peak_of, to_array
+from harness.data.folder import check_bits
 from harness.data.index import by_threads
 from harness.data.listing import list_images
 from harness.records.errors import UserError
@@ -111,14 +112,16 @@ class NpzPictures:
 
 
 def open_folder(folder: Path) -> FolderPictures:
-    """UserError for pictures that are not all square and of one size, and for what cannot be read."""
+    """UserError for pictures that are not all square and of one size, for 16 bits that would be read as nearly black,
+    and for what cannot be read."""
     names = list_images(folder).images
     if len(names) < 2:
         raise UserError(f"{folder} has {len(names)} images, and a score needs at least 2; give another folder")
     stamps = tuple(_stamp(folder / name) for name in names)
     found = _inspected_files(folder, tuple(names), stamps)
     first = found[names[0]][0]
-    for name, (size, _) in found.items():
+    check_bits(folder, [peak for *_, peak in found.values()], None, can_be_given=False)
+    for name, (size, *_) in found.items():
         if size != first or size[0] != size[1]:
             shown = f"{names[0]} is {first[0]} x {first[1]} and {name} {size[0]} x {size[1]}"
             raise UserError(
@@ -192,18 +195,18 @@ def _stamp(path: Path) -> tuple[int, int]:
 @functools.cache  # a study asks whenever its settings change; a file with another stamp is read again
 def _inspected_files(
     folder: Path, names: tuple[str, ...], _stamps: tuple[tuple[int, int], ...]
-) -> Mapping[str, tuple[tuple[int, int], str]]:
+) -> Mapping[str, tuple[tuple[int, int], str, int]]:
     extensions()  # registers HEIC
     with by_threads(lambda name: _inspected(folder / name), names, f"listing {folder}") as results:
         return dict(zip(names, results, strict=True))
 
 
-def _inspected(path: Path) -> tuple[tuple[int, int], str]:
-    """Width and height, and the content's hash."""
+def _inspected(path: Path) -> tuple[tuple[int, int], str, int]:
+    """Width and height, the content's hash, and the largest value of a file of 16 bits."""
     try:
         content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as image:
-            return image.size, hashlib.sha256(content).hexdigest()
+            return image.size, hashlib.sha256(content).hexdigest(), peak_of(content)
     except Exception as error:  # Pillow's plugins raise nearly anything
         raise UserError(f"{path} cannot be read ({error}); remove it or put a whole one there") from None
 

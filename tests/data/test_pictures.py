@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from pictures import deep_png
 from PIL import Image
 
 from harness.data.pictures import npz_labels, open_folder, open_npz
@@ -55,6 +56,15 @@ def test_a_folder_of_several_sizes_is_refused_with_two_of_them(tmp_path, size, s
     Image.new("RGB", size).save(root / "h.png")
     with pytest.raises(UserError, match=sentence):
         open_folder(root)
+
+
+def test_twelve_bits_in_sixteen_are_refused(tmp_path):
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(deep_png(np.full((6, 6), 4095 - number), 0))
+    with pytest.raises(UserError, match=r"the 3 images of 16 bits .* they use 12 bits .* nearly black: convert them"):
+        open_folder(tmp_path)
+    (tmp_path / "3.png").write_bytes(deep_png(np.full((6, 6), 60_000), 0))
+    assert open_folder(tmp_path).count == 4
 
 
 def test_a_picture_that_is_cut_off_is_named(tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pictures import deep_png
 from PIL import Image
 from scipy.io import savemat
 
@@ -197,6 +198,21 @@ def test_a_truncated_picture_is_named(written):
         [data.train[i] for i in range(len(data.train))]
 
 
+@pytest.mark.parametrize("crop", ["centre", "adm"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_twelve_bits_in_sixteen_are_refused_by_every_source(written, monkeypatch, crop, channels):
+    """They would be nearly black, or unreadable; a cache of what was read refuses them again."""
+    layout, root = written
+    shape = (9, 9) if channels == 1 else (9, 9, channels)
+    dark = deep_png(np.full(shape, 4095, np.uint16), 0 if channels == 1 else 2)
+    for name, (wnid, held, _) in list(PICTURES.items()):
+        monkeypatch.setitem(PICTURES, name, (wnid, held, dark))
+    LAYOUTS[layout][0](root)
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"the 12 images of 16 bits a value in .* they use 12 bits .* to 8 bits"):
+            load(root, layout, crop=crop)
+
+
 # ImageNet's names
 
 
@@ -263,7 +279,15 @@ def test_kaggle_without_its_solution(tmp_path):
     put(tmp_path / "LOC_val_solution.csv", "ImageId,PredictionString\nILSVRC2012_val_00000001,n01440764 1\n")
     with pytest.raises(UserError, match=r"has no class for the picture ILSVRC2012_val_00000002"):
         load(tmp_path, "kaggle")
-    (tmp_path / "LOC_val_solution.csv").unlink()
+    write_kaggle(tmp_path)
+    solution = tmp_path / "LOC_val_solution.csv"
+    usual = load(tmp_path, "kaggle").fingerprint
+    put(solution, b"\xef\xbb\xbf" + solution.read_bytes())
+    assert load(tmp_path, "kaggle").fingerprint == usual
+    put(solution, solution.read_text() + "ILSVRC2012_val_00000002,n01440764 1\n")
+    with pytest.raises(UserError, match=r"has ILSVRC2012_val_00000002 in two lines"):
+        load(tmp_path, "kaggle")
+    solution.unlink()
     with pytest.raises(UserError, match=r"LOC_val_solution.csv does not say the classes"):
         load(tmp_path, "kaggle")
 
@@ -274,12 +298,28 @@ def test_kaggle_without_its_solution(tmp_path):
     ('{"file_name": "gone.jpg", "label": "x"}', "line 1: the picture gone.jpg is not there"),
     ('{"file_name": "n01440764_0.jpg", "label": " "}', "line 1: 'label' of n01440764_0.jpg is empty"),
     ('{"file_name": "n01440764_0.jpg", "label": null}', "line 1: 'label' of n01440764_0.jpg is empty"),
+    ('{"file_name": "n01440764_0.jpg", "label": ["x"]}', "line 1: 'label' of n01440764_0.jpg is one text, not"),
+    ('{"file_name": 1, "label": "x"}', "line 1: 'file_name' is a text, not 1"),
+    ('{"file_name": "n01440764_0.jpg", "label": "x", "label": "y"}', "line 1: the key 'label' stands twice"),
+    ('{"file_name": "n01440764_0.jpg", "label": "x"}\n\n{"file_name": "./n01440764_0.jpg", "label": "x"}',
+     "line 3: the picture ./n01440764_0.jpg stands in line 1 too"),
+    ('{"file_name": "n01440764_0.jpg", "label": "x"}\n{"label": "caf\xe9"}'.encode("latin-1"),
+     r"train/metadata.jsonl, line 2: not UTF-8 \(.*\); save the file as UTF-8"),
 ])  # fmt: skip
 def test_lines_of_metadata_that_are_wrong(tmp_path, line, said):
     write_metadata(tmp_path)
     put(tmp_path / "train" / "metadata.jsonl", line)
     with pytest.raises(UserError, match=said):
         load(tmp_path, "metadata")
+
+
+def test_a_mark_before_utf_8_and_a_line_separator_in_a_caption_are_no_mistakes(tmp_path):
+    """U+2028 ends a line for `str.splitlines` alone; in a caption it is a space."""
+    write_metadata(tmp_path)
+    path = tmp_path / "train" / "metadata.jsonl"
+    usual = load(tmp_path, "metadata", column="text")
+    put(path, b"\xef\xbb\xbf" + path.read_bytes().replace(b"a photo  of", "a\u2028photo of".encode()))
+    assert load(tmp_path, "metadata", column="text").fingerprint == usual.fingerprint
 
 
 def test_captions_are_classes_of_their_own_and_a_fraction_can_be_held_out(tmp_path):
@@ -359,6 +399,26 @@ def test_pictures_without_a_caption_are_counted(tmp_path):
     write_metadata(tmp_path)
     put(tmp_path / "train" / "more" / "x.jpg", jpeg(1))
     assert "1 image, e.g. train/more/x.jpg: no line of metadata.jsonl names them" in load(tmp_path, "metadata").warning
+
+
+def test_parquet_files_are_found_as_images_are_and_what_is_not_read_is_said(tmp_path):
+    write_parquet(tmp_path / "source")
+    usual = load(tmp_path / "source", "parquet")
+    root, file = tmp_path / "source", tmp_path / "source" / "train-00000-of-00001.parquet"
+    for name in ("test-0.parquet", "extra.parquet", ".cache/train-0.parquet", "notes.txt"):
+        put(root / name, b"never read")
+    said = load(root, "parquet")
+    assert said.fingerprint == usual.fingerprint
+    reason = "only train* is trained on and validation* held out, by the files' names"
+    assert sorted(map(str, said.left_out)) == [
+        "1 .txt file, e.g. notes.txt: not a parquet file's extension",
+        "1 entry, e.g. .cache: hidden",
+        f"2 .parquet files, e.g. extra.parquet: {reason}",
+    ]
+    put(tmp_path / "elsewhere" / "train-1.parquet", file.read_bytes())
+    (root / "more").symlink_to(tmp_path / "elsewhere")
+    put(root / "train-2.PARQUET", file.read_bytes())
+    assert len(load(root, "parquet").train) == 3 * len(usual.train)
 
 
 def test_parquet_that_is_wrong(tmp_path):

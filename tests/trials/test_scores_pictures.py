@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,17 @@ def test_twelve_bits_in_sixteen_are_refused_here_too(config, tmp_path):
         read_images(tmp_path / "scan", load_dataset(config), config)
     with pytest.raises(UserError, match=r"they use 12 bits .* nearly black: convert them to 8 bits"):
         read_images(tmp_path / "scan", load_dataset(DigitsConfig()), DigitsConfig())
+
+
+def test_twelve_bits_in_sixteen_are_refused_by_adms_reading_too(config, tmp_path):
+    """Of colours it takes the upper 8, of grey levels none."""
+    adm = replace(config, crop="adm", color="rgb")
+    (tmp_path / "scan").mkdir()
+    for number in range(4):
+        content = deep_png(np.full((8, 8, 3), 4095 - number), 2)
+        (tmp_path / "scan" / f"{number}.png").write_bytes(content)
+    with pytest.raises(UserError, match=r"they use 12 bits .* nearly black: convert them to 8 bits"):
+        read_images(tmp_path / "scan", load_dataset(adm), adm)
 
 
 def test_names_do_not_order_what_is_scored(config, tmp_path):

@@ -13,7 +13,6 @@ import pytest
 from tiny_study import share_cache, tiny_spec
 from whole_images import sample_images
 
-from harness.launch.events import lines_of
 from harness.measure import quality as quality_module
 from harness.models.weights import read_weights
 from harness.processes.locks import FileLock

@@ -7,7 +7,7 @@ hashes are kept in a cache that is trusted while the files' sizes and times are 
 
 import hashlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,8 +19,8 @@ from torch import Tensor
 
 from harness.data.config import Crop
 from harness.data.crop import TRANSFORMS, square
-from harness.data.decode import UnreadableError
-from harness.data.folder import HELDOUT, caption_is_heldout, is_heldout
+from harness.data.decode import UnreadableError, peak_of
+from harness.data.folder import HELDOUT, caption_is_heldout, check_bits, is_heldout
 from harness.data.images import ImageData
 from harness.data.index import by_threads
 from harness.data.listing import Skipped
@@ -192,20 +192,32 @@ def _check_parts(found: Found, heldout: NDArray[np.bool_], where: Path) -> None:
 
 
 def digests_of(blobs: Blobs, where: Path, cache: Path | None) -> NDArray[np.uint8]:
-    """(N, DIGEST) of the pictures' bytes."""
-    path = None if cache is None else cache / "sources" / f"{_stamp(blobs, where)}.npy"
+    """(N, DIGEST) of the pictures' bytes; UserError for pictures that would be read as nearly black."""
+    path = None if cache is None else cache / "sources" / f"{_stamp(blobs, where)}.npz"
+    digests: NDArray[np.uint8]
     if path is not None and path.exists():
-        with reading_cache(path):
-            stored: NDArray[np.uint8] = np.load(path, allow_pickle=False)
-            return stored
-    hashed: Callable[[int], bytes] = lambda number: hashlib.sha256(_read(blobs, number)).digest()[:DIGEST]  # noqa: E731
-    with by_threads(hashed, range(len(blobs.names)), f"reading the pictures in {where}") as results:
-        digests = np.frombuffer(b"".join(results), np.uint8).reshape(-1, DIGEST)
-    if path is not None:
-        buffer = io.BytesIO()
-        np.save(buffer, digests)
-        write_atomic(path, buffer.getvalue())
+        with reading_cache(path), np.load(path, allow_pickle=False) as stored:
+            digests, peaks = stored["digests"], stored["peaks"]
+    else:
+        digests, peaks = _inspected(blobs, where)
+        if path is not None:
+            buffer = io.BytesIO()
+            np.savez(buffer, digests=digests, peaks=peaks)
+            write_atomic(path, buffer.getvalue())
+    check_bits(where, peaks.tolist(), None, can_be_given=False)
     return digests
+
+
+def _inspected(blobs: Blobs, where: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """(N, DIGEST) of the pictures' bytes; (N,) the largest value of each file of 16 bits a value, 0 of any other."""
+
+    def inspect(number: int) -> tuple[bytes, int]:
+        content = _read(blobs, number)
+        return hashlib.sha256(content).digest()[:DIGEST], peak_of(content)
+
+    with by_threads(inspect, range(len(blobs.names)), f"reading the pictures in {where}") as results:
+        digests, peaks = zip(*results, strict=True)
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST), np.array(peaks, np.int64)
 
 
 def _read(blobs: Blobs, number: int) -> bytes:
@@ -225,4 +237,4 @@ def _stamp(blobs: Blobs, where: Path) -> str:
             raise UserError(f"cannot read {path}: {error.strerror or error}; give another data.path") from error
         stamps.update(f"{path} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\n".encode())
     names = hashlib.sha256("\n".join(blobs.names).encode(errors="surrogateescape")).hexdigest()
-    return fingerprint([str(where.resolve()), stamps.hexdigest(), names], schema="source-digests-1")
+    return fingerprint([str(where.resolve()), stamps.hexdigest(), names], schema="source-digests-2")

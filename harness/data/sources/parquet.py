@@ -3,7 +3,8 @@ schema.
 
     data/train-00000-of-00257.parquet, data/validation-..., data/test-...     columns `image` {bytes, path}, `label`
 
-Files named train* are trained on; validation*, or else test*, is held out; without either a fraction is cut.
+Files named train* are trained on; validation*, or else test*, is held out; without either a fraction is cut. They are
+found as an image folder's are, at any depth and through links, and what is not read is counted.
 """
 
 import functools
@@ -18,9 +19,12 @@ from numpy.typing import NDArray
 
 from harness.data.config import ParquetConfig
 from harness.data.images import ImageData
+from harness.data.listing import Skipped, left_out, list_files
 from harness.data.sources.blobs import Found, source_data
 from harness.records.errors import UserError, first_line
 
+EXTENSION = ".parquet"
+HELDOUT = ("validation", "val", "test")  # how files begin; the first that is there is held out
 GROUPS_KEPT = 16  # row groups that stay decompressed: threads read neighbours
 
 
@@ -65,7 +69,7 @@ def load_parquet(config: ParquetConfig, cache: Path | None) -> ImageData:
     root = config.path
     if root is None:
         raise UserError("data=parquet needs the folder of the .parquet files; give data.path=FOLDER")
-    files, held_files = _files(root)
+    files, held_files, skipped = _files(root)
     names: list[str] = []
     places, labels, held = [], [], []
     for number, path in enumerate(files):
@@ -90,6 +94,7 @@ def load_parquet(config: ParquetConfig, cache: Path | None) -> ImageData:
         heldout=np.array(held, bool) if held_files else None,
         class_names=classes,
         captions=config.captions,
+        left_out=skipped,
     )
     return source_data(
         found, kind=config.kind, size=config.size, crop=config.crop, fraction=config.heldout, where=root, cache=cache,
@@ -97,16 +102,24 @@ def load_parquet(config: ParquetConfig, cache: Path | None) -> ImageData:
     )  # fmt: skip
 
 
-def _files(root: Path) -> tuple[list[Path], set[Path]]:
-    """All that are read, and those of them that are held out."""
-    there = sorted(root.rglob("*.parquet")) if root.is_dir() else []
+def _files(root: Path) -> tuple[list[Path], set[Path], tuple[Skipped, ...]]:
+    """All that are read, those of them that are held out, and what else lies there."""
+    listing = list_files(root, (EXTENSION,), lambda _: "not a parquet file's extension")
+    there = sorted(root / name for name in listing.images)
     if not there:
-        raise UserError(f"{root} has no .parquet files; give the folder that has them as data.path")
-    train = [path for path in there if path.name.startswith("train")]
-    held = next((part for name in ("validation", "val", "test") if (part := [
-        path for path in there if path.name.startswith(name)
-    ])), [])  # fmt: skip
-    return ([*train, *held], set(held)) if train and held else (train or there, set())
+        raise UserError(f"{root} has no {EXTENSION} files; give the folder that has them as data.path")
+    train = _beginning(there, "train")
+    part = next((name for name in HELDOUT if _beginning(there, name)), "")
+    held = _beginning(there, part) if part else []
+    read = [*train, *held] if train and held else train or there
+    reason = f"only train* is trained on{f' and {part}* held out' if held else ''}, by the files' names"
+    names = {path.relative_to(root).as_posix() for path in read}
+    skipped = (*listing.skipped, *left_out(listing.images, names, reason, f"{EXTENSION} file"))
+    return read, set(held) if train else set(), skipped
+
+
+def _beginning(files: Sequence[Path], name: str) -> list[Path]:
+    return [path for path in files if path.name.lower().startswith(name)]
 
 
 def _check_columns(path: Path, columns: Sequence[str], config: ParquetConfig) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from harness.data.config import DataConfig, ImageFolderConfig
 from harness.data.crop import square
-from harness.data.decode import UnreadableError, decode, to_array
+from harness.data.decode import UnreadableError, decode, peak_of, to_array
 from harness.data.folder import check_bits
 from harness.data.images import ImageData, unreadable_line
 from harness.data.index import by_threads
@@ -91,7 +91,7 @@ def read_images(folder: Path, data: ImageData, config: DataConfig) -> Source:
             "give another folder"
         )
     peaks = [peak for _, _, peak in images.values()]
-    check_bits(folder, peaks, bits, can_be_given=isinstance(config, ImageFolderConfig))
+    check_bits(folder, peaks, bits, can_be_given=isinstance(config, ImageFolderConfig) and data.crop == "centre")
     classes = _classes([_owner(name) for name in images], data)
     if isinstance(classes, str):
         remarks.append(f"no classes are known, since {NOT_BY_CLASS}: {classes}")
@@ -133,7 +133,7 @@ def _read(folder: Path, name: str, data: ImageData, bits: int | None) -> tuple[b
         content = (folder / name).read_bytes()
         if data.crop != "centre":
             pixels = square(content, data.crop, data.size, data.channels)
-            return hashlib.sha256(pixels.tobytes()).digest(), pixels, 0
+            return hashlib.sha256(pixels.tobytes()).digest(), pixels, peak_of(content)
         decoded = decode(content, bits)
     except (UnreadableError, OSError) as error:
         return str(getattr(error, "strerror", None) or error)
