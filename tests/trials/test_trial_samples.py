@@ -17,6 +17,7 @@ from harness.measure import quality as quality_module
 from harness.models.weights import read_weights
 from harness.processes.locks import FileLock
 from harness.records.errors import UserError
+from harness.records.lines import lines_of
 from harness.trials.prepared import prepare
 from harness.trials.run import run_trial
 from harness.trials.tasks import denoise
