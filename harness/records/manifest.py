@@ -20,6 +20,8 @@ STUDY_FILES: Mapping[StudyKind, str] = {"ablation": MANIFEST_FILE, "sweep": "swe
 
 TRAINING = "train-"
 """How the folder of a single training begins, an ablation of one rung: OUT/train-NAME."""
+SCORING = "score-"
+"""How the folder of the jobs that sample for scores begins: OUT/score-KEY."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,7 +82,8 @@ class Manifest:
 
 RESERVED = {
     "store": "the records", "cache": "what can be computed again", "data": "pictures", "tracking": "the logs",
-    "chains": "the files of chains", "pages": "the pages of trials and comparisons",
+    "chains": "the files of chains", "pages": "the pages of trials and comparisons", "index.html": "the index",
+    "scores": "the parts of scores", "samples": "the pictures of samples",
     "packages": "the Core ML packages of trials",
 }  # fmt: skip
 """What lies in an output folder beside the studies' folders."""

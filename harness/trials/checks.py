@@ -14,7 +14,7 @@ from harness.data.config import PreparedConfig
 from harness.launch.config import LocalLauncher, SlurmLauncher, processes_here, processes_of, who_shares
 from harness.models.autoencoder_config import PixelsAutoencoder
 from harness.records.errors import UserError
-from harness.records.manifest import STUDY_FILES, TRAINING, StudyKind, study_folder
+from harness.records.manifest import SCORING, STUDY_FILES, TRAINING, StudyKind, study_folder
 from harness.tracking.config import check_tracker
 from harness.training.recipe import check_recordable
 from harness.trials.settings import Settings
@@ -108,11 +108,12 @@ def check_name(settings: Settings, name: str, kind: StudyKind) -> None:
                 f"file of this {kind}, or give another out=FOLDER"
             )
     _check_pattern(settings, folder)
-    if name.startswith(TRAINING):
-        trained = name.removeprefix(TRAINING)
-        raise UserError(
-            f"a study cannot be called '{name}', as `harness train {trained}` calls its folder; rename its YAML file"
-        )
+    for prefix, whose in {
+        TRAINING: f"`harness train {name.removeprefix(TRAINING)}` calls its folder",
+        SCORING: "`harness evaluate` calls the folders of its jobs",
+    }.items():
+        if name.casefold().startswith(prefix):
+            raise UserError(f"a study cannot be called '{name}', as {whose}; rename its YAML file")
 
 
 def check_out(settings: Settings) -> None:

@@ -1,5 +1,7 @@
 """What a study cannot have is one sentence before anything is read, timed or trained, and in `--dry-run`."""
 
+import ast
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -8,12 +10,15 @@ import pytest
 import torch
 from tiny_study import SWEEP, write_yaml
 
+import harness
 from harness.cli import main
 from harness.records.errors import UserError
+from harness.records.manifest import RESERVED
 from harness.trials.checks import check_device, check_launcher, check_study
 from harness.trials.settings import settings_of
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="has CUDA")
+PACKAGE = Path(harness.__file__).parent
 VERBS = ("ablate tiny", "ablate tiny --dry-run", "sweep search", "sweep search --dry-run", "train laptop/thin_sdxl")
 
 
@@ -93,10 +98,35 @@ def test_onnx_runtime_is_missed_before_it_is_needed(refused, monkeypatch):
     assert "pip install 'unet-harness[onnx]'" in refused("ablate tiny latency=onnx --dry-run")
 
 
-@pytest.mark.parametrize("name", ["cache", "store", "data", "tracking", "packages", "Cache", "train-mqa"])
+@pytest.mark.parametrize("name", ["cache", "Scores", "train-mqa", "score-mqa", "Train-mqa"])
 @pytest.mark.parametrize("kind", ["ablate", "sweep"])
 def test_a_study_whose_folder_would_not_be_its_own(name, kind, refused):
     assert f"a study cannot be called '{name}'" in refused(f"{kind} {study_file(name, kind)}")
+
+
+def test_what_the_code_writes_beside_the_studies_is_reserved():
+    """Every OUT/NAME that a file of the package names, as a text or as a constant of its module."""
+    beside = set()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and is_out(node.left):
+                beside |= {name.split("/")[0] for name in texts_of(node.right, path)}
+    assert beside >= {"store", "cache", "scores", "samples", "chains", "pages", "index.html", "data", "tracking"}
+    assert beside <= RESERVED.keys()
+
+
+def is_out(node: ast.expr) -> bool:
+    """`out`, `settings.out` or `Path(out)`."""
+    if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Path":
+        return is_out(node.args[0])
+    return (node.id if isinstance(node, ast.Name) else getattr(node, "attr", "")) == "out"
+
+
+def texts_of(node: ast.expr, path: Path) -> list[str]:
+    if isinstance(node, ast.Name) and node.id.isupper():
+        module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        return [getattr(importlib.import_module(module), node.id)]
+    return [node.value] if isinstance(node, ast.Constant) else []
 
 
 @pytest.mark.parametrize("name", ["", "..", ".hidden", "two\nlines", "\x1b[2J"])

@@ -27,6 +27,7 @@ from harness.models.weights import read_weights
 from harness.processes.locks import DRIVER_LOCK, DrivenError, FileLock, is_held, lock_driver
 from harness.records.errors import UserError
 from harness.records.lines import lines_of
+from harness.records.manifest import SCORING
 from harness.records.plain import identity
 from harness.records.record import measurement_key
 from harness.records.store import Store, file_sha256
@@ -35,7 +36,7 @@ from harness.trials.sampling_run import SamplingRun
 from harness.trials.scores.parts import Parts, part_ranges
 from harness.trials.scores.request import ScoreRequest
 from harness.trials.scores.score import Scoring
-from harness.trials.scores.workers import SCORE, Pool, scores, study_folder
+from harness.trials.scores.workers import Pool, scores, study_folder
 from harness.trials.settings import settings_of
 from harness.trials.spec import cache_folder
 from harness.trials.trained import trained_network
@@ -215,7 +216,7 @@ def test_the_jobs_folder_goes_while_its_driver_has_it(request_, monkeypatch):
         remove(path, **more)
 
     monkeypatch.setattr(shutil, "rmtree", lambda path, **more: (
-        removed(path, **more) if path.name.startswith(SCORE) else remove(path, **more)
+        removed(path, **more) if path.name.startswith(SCORING) else remove(path, **more)
     ))  # fmt: skip
     scores(request_, 2)
     assert held == [True]

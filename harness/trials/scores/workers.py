@@ -21,16 +21,13 @@ from harness.measure.quality import say_if_fewer
 from harness.processes.locks import DRIVER_LOCK, WAIT_S, DrivenError, holder
 from harness.records.errors import UserError
 from harness.records.eta import with_eta
-from harness.records.manifest import study_folder
+from harness.records.manifest import SCORING, study_folder
 from harness.records.plain import Plain, fingerprint
 from harness.records.quantity import Quantity
 from harness.training.device import use_threads
 from harness.trials.scores.request import ScoreRequest, check_jobs, check_workers, is_sampled
 from harness.trials.scores.score import Inspect, Score, Scoring
 from harness.trials.scores.source import Source
-
-SCORE = "score-"
-"""Begins the name of the jobs' folder, as TRAINING does that of a training's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +123,7 @@ def _make_in_jobs(
 def jobs_folder(scoring: Scoring) -> Path:
     """Of a request, whatever of it is there already: the jobs of a driver that was killed are found in it."""
     what = {"scores": [score.key for score in scoring.scores], "replaced": list(scoring.request.replaced)}
-    return study_folder(scoring.request.settings.out, f"{SCORE}{fingerprint(what, schema='score-jobs-2')}")
+    return study_folder(scoring.request.settings.out, f"{SCORING}{fingerprint(what, schema='score-jobs-2')}")
 
 
 def _pool(folder: Path, launcher: LauncherConfig, workers: int) -> Pool:
