@@ -228,6 +228,7 @@ class World:
         phone: Callable[[Clock], Phone] | None = None,
     ) -> None:
         self.folder, self.clock = folder, Clock()
+        self.show = Show(Console(quiet=True))
         self.phone = None if phone is None else phone(self.clock)
         self.workers = Workers(workers, score, self.clock, gpu=gpu, phone=self.phone)
 
@@ -246,7 +247,7 @@ class World:
             self.candidates,
             Queue(self.workers),
             self.clock,
-            Show(Console(quiet=True)),
+            self.show,
             floor=FLOOR if floor is None and made.top else floor,
             enqueued=enqueued,
         )

@@ -1,7 +1,9 @@
 """Who is promoted: fronts, the epsilon-net, the quota, and who never will be."""
 
+import io
 import itertools
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from fake_sweep import OBJECTIVES, World, score, size
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
+from rich.console import Console
 
 from harness.search import halving
 from harness.search.candidates import candidate_of, front_trials
@@ -18,6 +21,7 @@ from harness.search.finalists import chosen
 from harness.search.halving import Level, places
 from harness.search.pareto import Fronts
 from harness.search.problem import Placed
+from harness.trials.progress import Show
 
 POINTS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 2)), min_size=1, max_size=40)
 
@@ -182,6 +186,20 @@ def test_of_one_budget_too_it_is_marked_on_no_front_and_no_finalist(tmp_path, ch
         assert tiny.beaten == (
             "" if counts else "its KID of 7 is not below 4, which a Gaussian fitted to the pixels reaches"
         )
+
+
+@pytest.mark.parametrize("budgets", [(), (100, 300, 900)])
+def test_the_place_of_a_training_is_never_past_their_number(tmp_path, cheap, budgets):
+    """[n/m] of what this driver trains: n is one more each time, and m at least n, also when a search goes on."""
+    world = World(tmp_path)
+    for trials in (9, 14):
+        printed = io.StringIO()
+        world.show = Show(Console(file=printed, width=200))
+        world.run(trials=trials, budgets=budgets)
+        places = [tuple(map(int, place)) for place in re.findall(r"^\[(\d+)/(\d+)\]", printed.getvalue(), re.MULTILINE)]
+        assert [n for n, _ in places] == list(range(1, len(places) + 1))
+        assert all(n <= m for n, m in places), places
+        assert len(places) >= 5
 
 
 def test_values_of_different_budgets_share_no_front(tmp_path, cheap):
