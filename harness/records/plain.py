@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import math
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,7 @@ from harness.records.errors import UserError, unknown_name
 Plain: TypeAlias = bool | int | float | str | list["Plain"] | dict[str, "Plain"] | None
 T = TypeVar("T")
 
+LONGEST_RANGE = 100  # so far the numbers of a range are written out as advice
 NOT_IDENTITY = {"identity": False}
 """`field(metadata=NOT_IDENTITY)` marks a setting that cannot change a result: workers, paths, how often to save."""
 
@@ -201,8 +203,10 @@ def tag_of(choice: Any) -> str | None:
 
 def _cast_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        advice = f"; write [{shown}]" if (shown := _shown(value)) and not isinstance(value, Mapping | None) else ""
-        raise UserError(f"{_wrong('a list', value, where)}{advice}")
+        shown = "" if isinstance(value, Mapping | None) else _listed(value) or _shown(value)
+        raise UserError(f"{_wrong('a list', value, where)}{f'; write [{shown}]' if shown else ''}")
+    if len(value) == 1 and args[0] is not str and (shown := _listed(value[0])):
+        raise UserError(f"{_wrong('a list with commas between its values', value, where)}; write [{shown}]")
     if len(args) == 2 and args[1] is Ellipsis:
         return tuple(_cast(args[0], item, f"{where}.{index}") for index, item in enumerate(value))
     if len(args) != len(value):
@@ -234,6 +238,19 @@ def _wrong(expected: str, value: Any, where: str) -> UserError:
 def _shown(value: Any) -> str:
     """As YAML writes it, which has null, true and false; texts in quotes."""
     return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+
+
+def _listed(value: Any) -> str:
+    """The numbers that a text means, as a list has them: `0 1`, `0;1` and `0,1` are 0,1, `0..2` and `0-2` are 0,1,2;
+    empty where it means something else."""
+    if not isinstance(value, str):
+        return ""
+    if (ends := re.fullmatch(r"\s*(\d+)\s*(?:\.\.+|-|:)\s*(\d+)\s*", value)) is not None:
+        first, last = int(ends[1]), int(ends[2])
+        return ",".join(map(str, range(first, last + 1))) if first < last <= first + LONGEST_RANGE else ""
+    numbers = re.split(r"[\s,;]+", value.strip())
+    is_several = len(numbers) > 1 and all(re.fullmatch(r"[-+]?[\d.]+(?:e[-+]?\d+)?", each) for each in numbers)
+    return ",".join(numbers) if is_several else ""
 
 
 def _integral(value: Plain) -> Plain:

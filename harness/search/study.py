@@ -73,6 +73,12 @@ def check_storage(storage: str) -> str:
             f"storage={shown} needs the Python package {error.name}, which is not installed; install it, or choose "
             "storage=sqlite or journal"
         ) from error
+    if url.get_backend_name() == "sqlite" and url.host:
+        file = storage.partition("://")[2]
+        raise UserError(
+            f"storage={storage} has two slashes, after which a host would come; a file takes three slashes, "
+            f"{url.drivername}:///{file}"
+        )
     if url.get_backend_name() == "sqlite" and (url.database or ":memory:") == ":memory:":
         raise UserError(f"storage={storage} keeps nothing after the driver's end; name a file: sqlite:///FILE")
     return storage

@@ -37,6 +37,8 @@ PATHS = frozenset((
 """The settings that are paths: whatever they are called is taken as it is, unless it is quoted or null."""
 KEYS = frozenset(("objective.teacher.name", "initial", "autoencoder.record"))
 """Those that may be a path or a trial's key, which may look like a number: 1234567812345678, 12345e67. Likewise."""
+LIST_OF_NUMBERS = re.compile(r"\[[-+\d.e, ]+|[-+\d.e, ]+\]|\([-+\d.e, ]+\)")
+"""One whose bracket is left open, or is of another shape."""
 SEVERAL = frozenset(("initial",))
 """Of these, those that may be a list of such."""
 
@@ -196,7 +198,11 @@ def _slip(key: str, value: str) -> str:
     if value.startswith("="):
         return f"write one equals sign: {key}={value.lstrip('=')}"
     if re.fullmatch(r"-?[1-9]\d{0,2}(,\d{3})+", value):
-        return f"a number is written without commas, {key}={value.replace(',', '')}, and a list in brackets"
+        return (
+            f"a number is written without commas, {key}={value.replace(',', '')}, a list in brackets, '{key}=[{value}]'"
+        )
+    if LIST_OF_NUMBERS.fullmatch(value):
+        return f"write a list in square brackets, '{key}=[{value.strip('[]() ')}]'"
     return ""
 
 

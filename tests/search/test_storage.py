@@ -180,6 +180,11 @@ def test_a_relative_database_lies_below_the_output_folder_wherever_it_is_opened_
         ("foo://host/x", "storage=foo://host/x is no database's URL"),
         ("postgresql://me:secret@host:x/db", "storage=postgresql://me@host:x/db is no database's URL"),
         ("sqlite://", "storage=sqlite:// keeps nothing after the driver's end; name a file"),
+        (
+            "sqlite://my.db",
+            "has two slashes, after which a host would come; a file takes three slashes, sqlite:///my.db",
+        ),
+        ("sqlite://sub/my.db", "a file takes three slashes, sqlite:///sub/my.db"),
         ("sqlite:///:memory:", "keeps nothing after the driver's end"),
         ("oracle+oracledb://host/x", "needs the Python package oracledb, which is not installed"),
     ],
