@@ -18,6 +18,11 @@ def test_the_readme_is_short_and_shows_the_two_commands():
     assert {"make demo", "make test"} <= {command.text for command in DOCUMENTED if command.page == "README.md"}
 
 
+def test_the_readme_lists_as_many_things_as_it_says():
+    section = (ROOT / "README.md").read_text().partition("\n## Five things people do\n")[2].partition("\n## ")[0]
+    assert len(re.findall(r"^\*\*", section, re.MULTILINE)) == 5
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_lead_to_files(page):
     assert [link for link in links(page) if not Path(link).exists()] == []
