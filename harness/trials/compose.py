@@ -28,7 +28,7 @@ from harness.trials.task_config import DEFAULT
 CONF = Path(__file__).parent.parent / "conf"
 PATH_VALUE = re.compile(r"(?:~|/|\./|\.\./).*", re.DOTALL)
 PATHS = frozenset((
-    "out", "data.path", "data.names", "latency.iphone.queue", "quality.extractor.weights",
+    "out", "data.path", "data.names", "task.scored_on.path", "latency.iphone.queue", "quality.extractor.weights",
     "quality.reference_path", "autoencoder.encoder", "autoencoder.decoder", "autoencoder.file",
     "autoencoder.encoded_by.encoder", "autoencoder.encoded_by.decoder",
     "task.extractor.weights", "task.perceptual.trunk", "task.perceptual.heads", "objective.perceptual.trunk",
