@@ -11,9 +11,15 @@ spread, and a KID about or below 0 has the constant part (the two components of 
 
 The weights w are scaled to a geometric mean of 1 (by degrees of freedom); then, as in Box and Cox (1964), a crossover
 is as likely as it makes the standardised residuals small: restricted likelihood Q(c)^(-nu/2), Q their sum of squares on
-nu degrees of freedom. Given c, an estimated contrast over its standard error is Student's t with all nu degrees. Nobody
-knows c, so probabilities are averaged over a grid of crossovers with these likelihoods as weights. Where the scores
-tell nothing of c, noise that is constant and noise that is proportional have half the weight each.
+nu degrees of freedom. Given c, an estimated contrast over its standard error is Student's t with nu degrees; with fewer
+where residuals have heavy tails: as many as a variance has at their kurtosis (Box 1953). Nobody knows c, so
+probabilities are averaged over a grid of crossovers with these likelihoods as weights. Where the scores tell nothing of
+c, noise that is constant and noise that is proportional have half the weight each.
+
+A test of "no difference" may take from its hypothesis that both groups have one mean, and so one spread, whatever c is:
+it takes w_i w_j for the square of both. Of proportional noise that has no bias there, as means of independent scores
+have E[m_i m_j] = mu^2, and E[m_i^2] is larger; and it is less led by a c that is not the true one, since of two groups
+far apart the mean of the squares is nearly that of the larger. An interval takes each group's own spread.
 
 Blocks: where groups share their seeds, b_s is estimated, and costs one degree of freedom a seed beyond the first. That
 is decided by the design alone (`_is_crossed`), never by the scores. docs/evidence/statistics.md has the error rates and
@@ -108,9 +114,13 @@ class Noise:
         return Interval(value=float(self.weights @ values), low=low, high=high)
 
     def p(self, one: str, other: str) -> float:
-        """Of "no difference", two-sided, not yet corrected for other comparisons."""
-        ratios = ratio(*self._contrast(one, other, 1.0))
-        return 2 * float((special.stdtr(self.freedom, np.stack([-ratios, ratios])) @ self.weights).min())
+        """Of "no difference", two-sided, not yet corrected for other comparisons; both groups have one spread there."""
+        i, j = self.groups.index(one), self.groups.index(other)
+        values, _ = self._contrast(one, other, 1.0)
+        terms = self.covariance[:, i, i], self.covariance[:, j, j], -2 * self.covariance[:, i, j]
+        squares = self.scale[:, i] * self.scale[:, j] * sum(terms)
+        ratios = ratio(values, np.sqrt(np.where(sum(terms) > EXACT * np.abs(terms).sum(0), squares, 0.0)))
+        return 2 * float((special.stdtr(self.effective_freedom, np.stack([-ratios, ratios])) @ self.weights).min())
 
     def relative(self, one: str, other: str) -> Interval | None:
         """one / other - 1 with its interval (Fieller 1954: all ratios r for which one - r other may be 0); None where
@@ -141,12 +151,7 @@ class Noise:
             raise UserError(f"a margin of equivalence is between 0 and 1, not {margin}")
         above, above_errors = self._contrast(one, other, 1 + margin)
         below, below_errors = self._contrast(one, other, 1 - margin)
-        return max(
-            self._above(
-                -above, above_errors, self.effective_freedom
-            ),  # one-sided tests feel skewed noise more than others do
-            self._above(below, below_errors, self.effective_freedom),
-        )
+        return max(self._above(-above, above_errors), self._above(below, below_errors))
 
     def beyond(self, one: str, other: str, margin: float) -> float:
         """p, two-sided, that `one` lies outside +-margin of `other`, relative to other's mean: what contradicts a
@@ -158,13 +163,14 @@ class Noise:
         return min(1.0, 2 * self._above(above, above_errors), 2 * self._above(-below, below_errors))
 
     def axes(self, pairs: Sequence[tuple[str, str]]) -> Vector:
-        """How the estimated differences of K pairs vary together. C K G: each, over its standard error, varies as its
-        axis (of length 1; 0 where nothing varies) times G independent normal numbers of variance 1."""
+        """How the estimated differences of K pairs vary together where there are none. C K G: each, over its standard
+        error, varies as its axis (of length 1; 0 where nothing varies) times G independent normal numbers of variance
+        1."""
         one, other = ([self.groups.index(group) for group in column] for column in zip(*pairs, strict=True))
-        along = np.zeros((len(self.scale), len(pairs), len(self.groups)))
+        along = np.zeros((len(pairs), len(self.groups)))
         rows = np.arange(len(pairs))
-        along[:, rows, one] += self.scale[:, one]
-        along[:, rows, other] -= self.scale[:, other]
+        along[rows, one] += 1
+        along[rows, other] -= 1
         values, vectors = np.linalg.eigh(self.covariance)
         axes = along @ (vectors * np.sqrt(np.maximum(values, 0))[:, None, :])
         lengths = np.linalg.norm(axes, axis=-1, keepdims=True)
@@ -197,12 +203,12 @@ class Noise:
         squares = products.sum((1, 2))
         return values, np.sqrt(np.where(squares > EXACT * np.abs(products).sum((1, 2)), squares, 0.0))
 
-    def _above(self, values: Vector, errors: Vector, freedom: float | None = None) -> float:
+    def _above(self, values: Vector, errors: Vector) -> float:
         """One-sided p of "the contrast is at most 0"."""
-        return float(self.weights @ special.stdtr(freedom or self.freedom, -ratio(values, errors)))
+        return float(self.weights @ special.stdtr(self.effective_freedom, -ratio(values, errors)))
 
     def _quantile(self, values: Vector, errors: Vector, quantile: float) -> float:
-        ends = values + stats.t.ppf(quantile, self.freedom) * errors
+        ends = values + stats.t.ppf(quantile, self.effective_freedom) * errors
         low, high = float(ends.min()), float(ends.max())
         if high - low <= 1e-12 * max(abs(low), abs(high)):
             return low
@@ -213,7 +219,7 @@ class Noise:
         i, j = self.groups.index(one), self.groups.index(other)
         x, y = self.scale[at, i] * self.means[at, i], self.scale[at, j] * self.means[at, j]
         covariance = self.covariance[at] * np.outer(self.scale[at], self.scale[at])
-        square = stats.t.ppf((1 + LEVEL) / 2, self.freedom) ** 2
+        square = stats.t.ppf((1 + LEVEL) / 2, self.effective_freedom) ** 2
         a = y**2 - square * covariance[j, j]
         b = x * y - square * covariance[i, j]
         c = x**2 - square * covariance[i, i]

@@ -5,8 +5,7 @@ chance that the least p of all tests not yet stated, this one among them, is as 
 
 Differences     Under one noise they are jointly multivariate t: they share groups and an estimated variance, and so the
                 chance is less than the sum of their p (Hothorn, Bretz and Westfall 2008, section 3). It is averaged
-                over the crossovers as p is. Heavy tails of the scores make those of t heavier: its degrees of freedom
-                here are `Noise.effective_freedom`, what a variance has at the kurtosis of the residuals (Box 1953).
+                over the crossovers as p is, with as many degrees of freedom (`Noise.effective_freedom`).
 Single tests    Known by their p alone: that one pair lies within a margin, or beyond it; a difference of samples. Tests
                 of one `pair` contradict each other: not both can be stated falsely, nor both be stated. They have one
                 share of the 5%, and none once either is stated.
@@ -121,7 +120,7 @@ class _Joint(Generic[K]):
         places = [self.places[key] for key in keys if key in self.places]
         if len(places) < 2 or not 0 < p < 1:
             return len(places) * p
-        log_quantile = math.log(max(-special.stdtrit(self.noise.freedom, p / 2), 1e-300))
+        log_quantile = math.log(max(-special.stdtrit(self.noise.effective_freedom, p / 2), 1e-300))
         log_largest = np.log(np.maximum(self.lengths[:, places].max(1), 1e-300))
         chances = np.exp(_on_grid(self.log_tail, log_quantile - log_largest)).mean(-1)
         return min(len(places) * p, float(self.weights @ chances))

@@ -59,6 +59,7 @@ NOISES: dict[str, Callable] = {  # of mean 0 and variance 1
     "normal": lambda random, shape: random.standard_normal(shape),
     "gamma": lambda random, shape: random.gamma(1, size=shape) - 1,  # skewness 2
     "lognormal": _lognormal,  # skewness 3.7
+    "left gamma": lambda random, shape: 1 - random.gamma(1, size=shape),  # skewness -2
 }
 
 EQUAL, SPAN, ZERO = (1.0,) * 8, (1.4, 1.4, 0.5, 0.5, 0.5, 0.07, 0.07, 0.07), (1.4, 1.4, 0.5, 0.5, 0.5, 0.0, 0.0, 0.0)
@@ -68,6 +69,8 @@ NULLS = (
     World("means 0.07 to 1.4, constant", SPAN, 0.05, 0),
     World("means 0.07 to 1.4, proportional 15%", SPAN, 0, 0.15),
     World("means 0.07 to 1.4, proportional 30%", SPAN, 0, 0.3),
+    World("all equal, proportional 30%", EQUAL, 0, 0.3),
+    World("one pair lower, proportional 25%", (0.5, 0.5, 1, 1, 1, 1, 1, 1), 0, 0.25),
     World("means 0 to 1.4, constant", ZERO, 0.05, 0),
     World("means 0 to 1.4, both", ZERO, 0.005, 0.15),
 )
@@ -83,6 +86,8 @@ POWERS = (
     World("proportional 10%, one rung better", (1, 1, 0.8, 1, 1, 1, 1, 1), 0, 0.1),
     World("constant 15%, one rung worse", (1, 1, 1.3, 1, 1, 1, 1, 1), 0.15, 0),
     World("proportional 15%, one rung better", (1, 1, 0.7, 1, 1, 1, 1, 1), 0, 0.15),
+    World("constant 25%, one rung worse", (1, 1, 1.5, 1, 1, 1, 1, 1), 0.25, 0),
+    World("proportional 25%, one rung better", (1, 1, 0.5, 1, 1, 1, 1, 1), 0, 0.25),
 )
 
 
@@ -108,10 +113,10 @@ def ours(scores):
     return adjusted
 
 
-def oracle(scores, world: World, paired: bool = True):
-    """Knows that noise is constant, or that it is proportional; estimates its size as we do, from all rungs. Corrected
-    by Holm. R K."""
-    return holm(oracle_alone(scores, bool(world.proportional), paired))
+def oracle(scores, world: World, paired: bool | None = None):
+    """Knows that noise is constant, or that it is proportional, and whether seeds matter: only then it pairs by seed,
+    unless it is told to; estimates its size as we do, from all rungs. Corrected by Holm. R K."""
+    return holm(oracle_alone(scores, bool(world.proportional), world.seed_share > 0 if paired is None else paired))
 
 
 def oracle_alone(scores, proportional: bool, paired: bool):
