@@ -17,9 +17,9 @@ probabilities are averaged over a grid of crossovers with these likelihoods as w
 c, noise that is constant and noise that is proportional have half the weight each.
 
 A test of "no difference" may take from its hypothesis that both groups have one mean, and so one spread, whatever c is:
-it takes w_i w_j for the square of both. Of proportional noise that has no bias there, as means of independent scores
-have E[m_i m_j] = mu^2, and E[m_i^2] is larger; and it is less led by a c that is not the true one, since of two groups
-far apart the mean of the squares is nearly that of the larger. An interval takes each group's own spread.
+it takes (w_i + w_j) / 2 for both. Of proportional noise, ((m_i + m_j) / 2)^2 exceeds mu^2 by half as much as the mean
+of m_i^2 and m_j^2 does; and it is less led by a c that is not the true one, since of two groups far apart that mean is
+nearly half of the larger square. An interval takes each group's own spread.
 
 Blocks: where groups share their seeds, b_s is estimated, and costs one degree of freedom a seed beyond the first. That
 is decided by the design alone (`_is_crossed`), never by the scores. docs/evidence/statistics.md has the error rates and
@@ -118,7 +118,7 @@ class Noise:
         i, j = self.groups.index(one), self.groups.index(other)
         values, _ = self._contrast(one, other, 1.0)
         terms = self.covariance[:, i, i], self.covariance[:, j, j], -2 * self.covariance[:, i, j]
-        squares = self.scale[:, i] * self.scale[:, j] * sum(terms)
+        squares = ((self.scale[:, i] + self.scale[:, j]) / 2) ** 2 * sum(terms)
         ratios = ratio(values, np.sqrt(np.where(sum(terms) > EXACT * np.abs(terms).sum(0), squares, 0.0)))
         return 2 * float((special.stdtr(self.effective_freedom, np.stack([-ratios, ratios])) @ self.weights).min())
 

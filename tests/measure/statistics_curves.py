@@ -82,12 +82,12 @@ only there). {shortfall}
 It is lost because nobody tells us whether noise is constant or proportional. Where one rung alone differs, by 30 or
 50%, whether it scatters more or less than the others decides the test, and its own few scores hardly tell: of five,
 with four degrees of freedom, a spread 1.5 times as large is no surprise. A test of no difference takes one spread for
-both of its rungs (the geometric mean), which loses less there than each one's own. What would lose less still states
-false things more often, as tried on other draws of some of these worlds: with the harmonic mean on about 6% of pages of
-proportional noise of 30%, and with likelihoods squared on 8 to 9% of pages of skewed noise at two. Where
-noise is proportional and seeds matter, two or three seeds leave few degrees of freedom to learn it. Part of it is won
-back by the correction: the differences of a page share rungs and one estimated spread, so that their errors come
-together, which Holm's correction does not use.
+both of its rungs (the mean), which loses less there than each one's own. What would lose less still states false
+things more often, as tried on other draws of some of these worlds: with the geometric mean, 1 to 2 points of power
+more, on up to 6% of pages of proportional gamma noise, with the harmonic mean on more, and with likelihoods squared on
+8 to 9% of pages of skewed noise at two seeds. Where noise is proportional and seeds matter, two or three seeds leave
+few degrees of freedom to learn it. Part of it is won back by the correction: the differences of a page share rungs and
+one estimated spread, so that their errors come together, which Holm's correction does not use.
 
 All tests and intervals have the degrees of freedom that a variance has at the residuals' kurtosis. That costs one or
 two points at few seeds on normal noise, whose kurtosis is not known either, and keeps skewed noise from being wrong
@@ -106,8 +106,8 @@ Of one true difference of 2 standard deviations, without a correction: how often
 
 Share of pages that prove two rungs equivalent within 10% (two one-sided tests, noise of 3% of the mean), in percent. At
 the margin's edge it should be at most 5. The degrees of freedom are those of a variance at the kurtosis of the
-residuals, because one-sided tests feel skewed noise more; with gamma noise at the upper edge it still is about one
-point too much at three and five seeds. Here is one pair alone, without a correction for others.
+residuals; at the upper edge it still is about one point too much at three and five seeds. Here is one pair alone,
+without a correction for others.
 
 {equivalences}
 
@@ -122,8 +122,8 @@ negative. A relative change has an interval (Fieller's) only against a rung clea
 Noise that is neither constant nor proportional nor between (one rung that diverges now and then) is not modelled: its
 spread is shared among all rungs. What a seed does to all rungs is taken to be in proportion to each rung's own spread;
 another pattern stays in the noise. With skewed noise the rates are those of the tables, not of a theorem. The grid of
-crossovers, the geometric mean and the use of the kurtosis were chosen by such simulations of some of these worlds, with
-other draws.
+crossovers, the mean of two spreads and the use of the kurtosis were chosen by such simulations of some of these
+worlds, with other draws.
 """
 
 

@@ -78,10 +78,12 @@ def test_power_is_nearly_that_of_knowing_the_noise_and_grows_with_seeds(world):
 
 
 LOST = {
-    "constant 15%, one rung worse": 0.07,
+    "constant 0.05, means 0.07 to 1.4": 0.06,
     "proportional 15%, seeds matter": 0.06,
+    "constant 15%, one rung worse": 0.07,
+    "proportional 15%, one rung better": 0.07,
     "constant 25%, one rung worse": 0.1,
-    "proportional 25%, one rung better": 0.06,
+    "proportional 25%, one rung better": 0.09,
 }
 """Where not knowing whether noise is constant or proportional costs more than 5 points: as docs/evidence has it, and
 chance."""

@@ -57,8 +57,10 @@ same&rdquo; whether the change lies within the margin (two one-sided tests), and
 {% else %}
 It is tested whether there is a difference.
 {% endif %}
-More seeds tell more. The intervals beside the statements are at 95%, each for itself: one may exclude 0 where the
-corrected test leaves it open.{% elif seeds == 1 %}one seed per rung: no spread over seeds, so no verdict.
+More seeds tell more. Nobody knows where noise turns from constant to proportional: of a rung far from all others that
+costs up to 10 points of the chance to tell it, in simulations. The intervals beside the statements are at 95%, each for
+itself: one may exclude 0 where the corrected test leaves it open.{% elif seeds == 1 %}one seed per rung: no spread over
+seeds, so no verdict.
 The difference beside it is that of the two networks, with the noise of their images alone (paired: they begin with the
 same noise).{% else %}no rung has scores of two seeds that count (beaten rungs do not), so there is no spread and no
 verdict.{% endif %}</li>
