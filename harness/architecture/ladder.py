@@ -95,12 +95,12 @@ class Ladder:
 
     def trainings(self) -> dict[str, dict[str, Any]]:
         """Rung -> in what its training is not the study's: what it carries on from the rungs before it, and its own."""
-        found: dict[str, dict[str, Any]] = {}
+        edits: dict[str, dict[str, Any]] = {}
         for rung, _, _ in self._built():
-            before = found.get(rung.against or "", {})
+            before = edits.get(rung.against or "", {})
             kept = {path: value for path, value in before.items() if not any(covers(own, path) for own in rung.trained)}
-            found[rung.name] = {**kept, **rung.trained}
-        return found
+            edits[rung.name] = {**kept, **rung.trained}
+        return edits
 
     def on(self, base: str) -> "Ladder":
         """The same ladder on another base: each rung with its twin's edits where it names some.

@@ -261,12 +261,12 @@ class Plan:
     def _fit(self, stage: str, config: ArchitectureConfig, settings: Settings) -> tuple[ArchitectureConfig, int]:
         """Fitted to the data, and the side of what it sees; once a network, since data takes seconds to load."""
         sees = identity({name: getattr(settings, name) for name in ("task", "data", "autoencoder", "text")})
-        asked = f"{config.fingerprint} {canonical_json(sees)}"
-        if asked not in self._fits:
+        fit_key = f"{config.fingerprint} {canonical_json(sees)}"
+        if fit_key not in self._fits:
             alone = settings if stage == "decoder" else replace(settings, objective=FlowMatchingConfig(), initial=None)
             rehearsed = rehearse(alone, {stage: config})
-            self._fits[asked] = rehearsed.networks[stage], rehearsed.side
-        return self._fits[asked]
+            self._fits[fit_key] = rehearsed.networks[stage], rehearsed.side
+        return self._fits[fit_key]
 
     def _teacher_macs(self, settings: Settings, own: int) -> int:
         teacher = teacher_of(settings.objective)
@@ -321,6 +321,6 @@ def plan_lines(chain: Chain, until: str | None) -> Iterable[str]:
             yield f"    edited: {edit}"
         yield from (f"    {step.command}" for step in to_run)
     if works:
-        told = "time: not known" if total is None else f"in all about {duration(total)} of training and scores"
-        yield f"{told}; {works[0].throughput.source}"
+        total_text = "time: not known" if total is None else f"in all about {duration(total)} of training and scores"
+        yield f"{total_text}; {works[0].throughput.source}"
     yield "not counted: data, controls, validation, a discriminator's heads, and some seconds until each command begins"

@@ -172,8 +172,8 @@ def run_chain(
 
 def _times(chain: Chain, left: str) -> str:
     spent = sum(each.seconds for each in read_log(chain.folder))
-    told = [f"{duration(spent)} so far"] if spent else []
-    return "".join(f", {each}" for each in [*told, *([left] if left else [])])
+    parts = [f"{duration(spent)} so far"] if spent else []
+    return "".join(f", {each}" for each in [*parts, *([left] if left else [])])
 
 
 def _run_stage(chain: Chain, stage: str, steps: Sequence[Step], say: Say, call: Call) -> None:

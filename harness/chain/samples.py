@@ -53,8 +53,8 @@ def score_grid(at: ScoredAt | None, own: SamplingConfig, before: SamplingConfig)
 def score_step(key: str, settings: Mapping[str, Any], grid: ScoreGrid, store: Store, out: str) -> Step:
     """A network's scores; `settings`: those that it was trained by."""
     paths = {name: settings[name] for name in SCORED_BY if name in settings}
-    told = (*words_of(settings, SAMPLED_BY), *words_of(paths, ("quality",)))
-    words = ("evaluate", key, *grid.words, *told, out)
+    settings_words = (*words_of(settings, SAMPLED_BY), *words_of(paths, ("quality",)))
+    words = ("evaluate", key, *grid.words, *settings_words, out)
     return Step(words=words, done=key != KEY and _are_scored(key, grid, store))
 
 
@@ -77,9 +77,9 @@ def sample_step(
     none."""
     words = ["--count", str(count)]
     if sampling is not None:
-        told: Any = to_plain(sampling)
+        plain: Any = to_plain(sampling)
         names = ("solver", "steps", "times", "shift", "guidance_scale")
-        words += words_of({f"sampling.{name}": told[name] for name in names}, ("sampling",))
+        words += words_of({f"sampling.{name}": plain[name] for name in names}, ("sampling",))
     words += words_of(settings, SAMPLED_BY)
     digits = fingerprint(["sample", *words], schema="chain-1")[:DIGITS]
     path = file.with_name(f"{file.stem}-{key}-{digits}.png")

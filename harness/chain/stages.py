@@ -208,12 +208,12 @@ class Chain:
     def _specs(
         self, stage: str, settings: Mapping[str, Any], config: ArchitectureConfig, origin: Origin
     ) -> list[TrialSpec]:
-        asked = f"{stage} {config.fingerprint} {canonical_json(settings)}"
-        if asked not in self._known_specs:
+        specs_key = f"{stage} {config.fingerprint} {canonical_json(settings)}"
+        if specs_key not in self._known_specs:
             prepared = prepare(settings_of([self._out], {**DEFAULTS, **settings}))
             name = self.file_of(stage).stem
-            self._known_specs[asked] = specs_of(prepared, name, config, unedited(origin, config))
-        return self._known_specs[asked]
+            self._known_specs[specs_key] = specs_of(prepared, name, config, unedited(origin, config))
+        return self._known_specs[specs_key]
 
     def file_of(self, stage: str) -> Path:
         return self.folder / f"{self.name}-{stage.replace('_', '-')}.yaml"

@@ -46,8 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     curve = bits_curve(arguments.trained, arguments.settings)
     differences = differences_of(curve)
     if arguments.json:
-        told = [{**_plain(each), "less": _less(each, differences)} for each in curve]
-        print(json.dumps(told))
+        rows = [{**_plain(each), "less": _less(each, differences)} for each in curve]
+        print(json.dumps(rows))
         return 0
     print(_table(curve, differences, arguments.trained.title))
     return 0

@@ -30,8 +30,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     settings, own = _settings(arguments.name, arguments.overrides)
     config = _config(own)
-    made = prepare_folder(settings, config)
-    data, plan = made.data, made.plan
+    preparation = prepare_folder(settings, config)
+    data, plan = preparation.data, preparation.plan
     if data.warning:
         print(data.warning)
     train, heldout = plan.parts[TRAIN], plan.parts[HELDOUT]

@@ -127,12 +127,12 @@ def _export(arguments: argparse.Namespace, architecture: ArchitectureConfig, lat
     lines = []
     program = read_program(summary.path) if arguments.parity or arguments.cut else None
     if program is not None and arguments.parity:
-        told, line = _parity(subject, program, is_palettized=bits != 16)
-        answer |= told
+        answers, line = _parity(subject, program, is_palettized=bits != 16)
+        answer |= answers
         lines.append(line)
     if program is not None and arguments.cut:
-        told, line = _cut(subject, summary.path, program)
-        answer |= told
+        answers, line = _cut(subject, summary.path, program)
+        answer |= answers
         lines.append(line)
     if arguments.json:
         return _print_json(answer, findings)
@@ -189,19 +189,19 @@ def _parity(subject: Subject, program: Program, *, is_palettized: bool) -> tuple
         f"parity with the module, {subject.source}: {worst.float32_db:.1f} dB computed in float32, "
         f"{worst.float16_db:.1f} dB rounded to fp16; it proves the graph, not the Neural Engine's arithmetic"
     )
-    told: dict[str, Any] = {"parity": to_plain(worst), "inputs": subject.source}
+    answers: dict[str, Any] = {"parity": to_plain(worst), "inputs": subject.source}
     if is_palettized:
-        return told, line
+        return answers, line
     worst.check()
     if worst.float16_db < EXPECTED_DB:
         at = min(range(len(results)), key=lambda number: results[number].float16_db)
         operator, left_db = costliest_operator(subject.module, subject.inputs[at], program)
-        told["costliest"] = {"operator": operator, "alone_db": left_db}
+        answers["costliest"] = {"operator": operator, "alone_db": left_db}
         line += (
             f"\nless than the {EXPECTED_DB:g} dB that Apple expects of fp16; most of it by '{operator}': "
             f"{left_db:.1f} dB with its results alone rounded"
         )
-    return told, line
+    return answers, line
 
 
 def _cut(subject: Subject, package: Path, program: Program) -> tuple[dict[str, Any], str]:

@@ -36,8 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     check_file_writable(target)
     solver, queue = read_solver(folder), FolderQueue(Path(arguments.queue))
     check_files(folder, read_manifest(folder), PHONE_PARTS)
-    asked = {"prompt": arguments.prompt or solver.example, "pictures": arguments.pictures}
-    protocol = from_plain(PictureProtocol, {name: value for name, value in asked.items() if value is not None})
+    chosen = {"prompt": arguments.prompt or solver.example, "pictures": arguments.pictures}
+    protocol = from_plain(PictureProtocol, {name: value for name, value in chosen.items() if value is not None})
     check_prompt(solver, protocol.prompt)
     name = f"{folder.resolve().name}: {protocol.prompt}"
     request = queue.submit_picture(folder, protocol, chip=arguments.chip, name=name)

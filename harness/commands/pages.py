@@ -147,11 +147,11 @@ def _unreadable(store: Store, key: str, error: str) -> Compared:
     path = store.root / "trials" / f"{key}.json"
     try:
         plain = json.loads(path.read_text())
-        told = ", ".join(f"{name}: {plain[name]}" for name in ("name", "seed", "state") if name in plain)
+        fields = ", ".join(f"{name}: {plain[name]}" for name in ("name", "seed", "state") if name in plain)
     except (ValueError, TypeError, OSError):
-        told = ""
-    told = f" The file says {told}." if told else ""
-    said = (f"its record cannot be read, so this page has no numbers. {error}.{told}",)
+        fields = ""
+    fields = f" The file says {fields}." if fields else ""
+    said = (f"its record cannot be read, so this page has no numbers. {error}.{fields}",)
     network = ShownNetwork(title=f"Trial {key}", key=key, said=said, unknown="its record cannot be read")
     return Compared(network=network, trials={})
 
@@ -222,8 +222,10 @@ def network_cost(record: TrialRecord) -> PlacedCost | None:
     config, latent = _architecture(record)[0], _condition(record, "macs", "latent")
     if config is None or latent is None:
         return None
-    asked = {name: _condition(record, "latency_predicted", name) for name in ("chip", "compute_unit", "weight_bits")}
-    backend = PredictedLatency(**{name: value for name, value in asked.items() if value is not None})
+    conditions = {
+        name: _condition(record, "latency_predicted", name) for name in ("chip", "compute_unit", "weight_bits")
+    }
+    backend = PredictedLatency(**{name: value for name, value in conditions.items() if value is not None})
     return placed_cost(config, int(latent), backend)
 
 

@@ -175,8 +175,10 @@ def _seeds_of(record: TrialRecord, complete: Sequence[TrialRecord]) -> tuple[str
 
 def _remarks(contest: Contest, choice: Choice) -> list[str]:
     """Who, by what rule, with what numbers, among how many: for the terminal, and for the head of the file."""
-    told = [f"{name} {value.text}" for name in choice.quantities if (value := contest.values(name)[choice.chosen.name])]
-    lines = [f"chosen by --rule {choice.rule}, {choice.said}: {', '.join(told)}", f"among {contest.basis}"]
+    values = [
+        f"{name} {value.text}" for name in choice.quantities if (value := contest.values(name)[choice.chosen.name])
+    ]
+    lines = [f"chosen by --rule {choice.rule}, {choice.said}: {', '.join(values)}", f"among {contest.basis}"]
     if choice.distances:
         lines.append(f"{choice.distances[choice.chosen.name]:.3f} from the chord between the front's ends")
     if choice.ties:

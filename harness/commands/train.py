@@ -192,10 +192,10 @@ def _unedited(origin: Origin | None, name: str, config: ArchitectureConfig, show
     """The trial that the file was promoted from, unless the file was edited since."""
     from harness.trials.single import unedited
 
-    found = unedited(origin, config)
-    if found is None and origin is not None and origin.trial:
+    unedited_origin = unedited(origin, config)
+    if unedited_origin is None and origin is not None and origin.trial:
         show.note(f"{name} was edited since its promotion: the new record has no parent")
-    return found
+    return unedited_origin
 
 
 def _check_new(spec: TrialSpec) -> None:

@@ -90,9 +90,9 @@ def _read(file: Path) -> dict[str, Layer]:
 
 def _layer(line: str) -> Layer | None:
     try:
-        told = json.loads(line)
-        errors: dict[PaletteBits, float] = {bits: float(told["errors"][str(bits)]) for bits in MODES}
-        return Layer(name=str(told["name"]), size=int(told["size"]), errors=errors)
+        plain = json.loads(line)
+        errors: dict[PaletteBits, float] = {bits: float(plain["errors"][str(bits)]) for bits in MODES}
+        return Layer(name=str(plain["name"]), size=int(plain["size"]), errors=errors)
     except (ValueError, TypeError, KeyError):
         return None
 

@@ -119,13 +119,13 @@ class ImageData:
     def of_labels(self, labels: Sequence[int]) -> Tensor:
         """uint8 (N, C, H, W): a picture of each class or caption, a held-out one where there is one; white where no
         picture of it is here."""
-        found = torch.full((len(labels), self.channels, self.size, self.size), 255, dtype=torch.uint8)
+        images = torch.full((len(labels), self.channels, self.size, self.size), 255, dtype=torch.uint8)
         for part in (self.train, self.heldout):
             place = {label: index for index, label in reversed(list(enumerate(part.labels.tolist())))}
             rows = [row for row, label in enumerate(labels) if label in place]
             if rows:
-                found[rows] = stack(part, [place[labels[row]] for row in rows])
-        return found
+                images[rows] = stack(part, [place[labels[row]] for row in rows])
+        return images
 
     @property
     def identity(self) -> dict[str, Any]:

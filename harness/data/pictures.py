@@ -118,18 +118,18 @@ def open_folder(folder: Path) -> FolderPictures:
     if len(names) < 2:
         raise UserError(f"{folder} has {len(names)} images, and a score needs at least 2; give another folder")
     stamps = tuple(_stamp(folder / name) for name in names)
-    found = _inspected_files(folder, tuple(names), stamps)
-    first = found[names[0]][0]
-    check_bits(folder, [peak for *_, peak in found.values()], None, can_be_given=False)
-    for name, (size, *_) in found.items():
+    inspected = _inspected_files(folder, tuple(names), stamps)
+    first = inspected[names[0]][0]
+    check_bits(folder, [peak for *_, peak in inspected.values()], None, can_be_given=False)
+    for name, (size, *_) in inspected.items():
         if size != first or size[0] != size[1]:
             shown = f"{names[0]} is {first[0]} x {first[1]} and {name} {size[0]} x {size[1]}"
             raise UserError(
                 f"pictures that are scored as they are must be square and of one size: in {folder}, {shown}; crop and "
                 "resize them first"
             )
-    ordered = sorted(names, key=lambda name: (found[name][1], name))
-    digest = hashlib.sha256("\n".join(found[name][1] for name in ordered).encode()).hexdigest()[:16]
+    ordered = sorted(names, key=lambda name: (inspected[name][1], name))
+    digest = hashlib.sha256("\n".join(inspected[name][1] for name in ordered).encode()).hexdigest()[:16]
     return FolderPictures(folder=folder, names=tuple(ordered), shape=(3, first[1], first[0]), digest=digest)
 
 

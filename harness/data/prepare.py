@@ -116,15 +116,15 @@ class Preparation:
         part, rows = self.plan.shards[name]
         images, numbers = self._pictures_of(part, rows)
         shape = (len(rows), *self.plan.parts[part].shape)
-        made = np.empty(shape, np.dtype(self.plan.parts[part].type))
+        latents = np.empty(shape, np.dtype(self.plan.parts[part].type))
         store = (lambda batch: batch) if part in PICTURES.values() else encode
         at = 0
         for batch in _batches(images, numbers, self.plan.batch):
             mirrored = batch.flip(-1) if part == FLIPPED else batch
-            made[at : at + len(batch)] = store(mirrored).numpy()
+            latents[at : at + len(batch)] = store(mirrored).numpy()
             at += len(batch)
         with appearing(self.folder / name) as file:
-            np.lib.format.write_array(file, made, version=(1, 0), allow_pickle=False)
+            np.lib.format.write_array(file, latents, version=(1, 0), allow_pickle=False)
         self.log(name, "made")
 
     def log(self, name: str, event: str) -> None:

@@ -111,7 +111,7 @@ def read_solver(folder: Path) -> Solver:
     path = folder / SOLVER
     try:
         plain = json.loads(path.read_text())
-        found = plain["format"]
+        file_format = plain["format"]
     except FileNotFoundError as error:
         raise UserError(
             f"{folder} has nothing for a phone ({SOLVER}); give a folder that `harness publish` wrote, without "
@@ -119,8 +119,10 @@ def read_solver(folder: Path) -> Solver:
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} cannot be read ({type(error).__name__}: {error}); publish the model again") from error
-    if found != FORMAT:
-        raise UserError(f"{path} has the format {found}, and this version reads {FORMAT}; publish the model again")
+    if file_format != FORMAT:
+        raise UserError(
+            f"{path} has the format {file_format}, and this version reads {FORMAT}; publish the model again"
+        )
     return from_plain(Solver, plain, where=str(path))
 
 
@@ -239,9 +241,9 @@ async def make_picture(
         parts = {"unet": unet}
         if solver.decoder is not None:
             parts["decoder"] = await _decoded_on(device, folder, solver.decoder, protocol, unet)
-    made, noise = list(parts.values())[-1], solver.picture[0] * example["noise"]
+    last, noise = list(parts.values())[-1], solver.picture[0] * example["noise"]
     decibels = min(
-        _decibels(unet.example - noise, example["latent"] - noise), _decibels(made.example, example["picture"])
+        _decibels(unet.example - noise, example["latent"] - noise), _decibels(last.example, example["picture"])
     )
     report(f"the example agrees to {decibels:.1f} dB")
     if not decibels >= protocol.parity_db:
@@ -262,7 +264,7 @@ async def make_picture(
         **{f"{name}_ms": median(part.milliseconds) for name, part in parts.items()},
         **{f"{name}_load_ms": part.load_ms for name, part in parts.items()},
     }
-    return _measured(list(parts.values()), conditions), png(made.last, solver)
+    return _measured(list(parts.values()), conditions), png(last.last, solver)
 
 
 def _measured(parts: Sequence[_Part], conditions: dict[str, Any]) -> Measured:
@@ -299,10 +301,10 @@ async def _decoded_on(device: Any, folder: Path, decoder: Decoder, protocol: Pic
     return _Part(example=example, last=last, milliseconds=totals, load_ms=load_ms, placement=placement)
 
 
-def _decibels(made: "Array", reference: "Array") -> float:
+def _decibels(produced: "Array", reference: "Array") -> float:
     """Minus infinity for values that are no number, and for another shape."""
     import numpy
 
-    if made.shape != reference.shape or not numpy.isfinite(made).all():
+    if produced.shape != reference.shape or not numpy.isfinite(produced).all():
         return -numpy.inf
-    return psnr_db(made, reference)
+    return psnr_db(produced, reference)

@@ -45,8 +45,8 @@ def engine_conditions(placements: Mapping[str, Placement | str], compute_unit: s
     if compute_unit not in WITH_ENGINE:
         doubts = [f"compute_unit={compute_unit} leaves it out"]
     plans = {name: to_plain(each) for name, each in placements.items()}
-    told: dict[str, Any] = {"placement": plans.get("", plans), "on_engine": not doubts}
-    return told | ({"engine_doubt": "; ".join(doubts)} if doubts else {})
+    conditions: dict[str, Any] = {"placement": plans.get("", plans), "on_engine": not doubts}
+    return conditions | ({"engine_doubt": "; ".join(doubts)} if doubts else {})
 
 
 def _doubt(placement: Placement | str, least: float) -> str:

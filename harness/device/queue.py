@@ -202,12 +202,12 @@ class FolderQueue:
         return both[0] if both else None
 
     def answer(self, request: str) -> Answer | None:
-        found = self._answered(request)
-        return None if found is None else found[0].quantity
+        answered = self._answered(request)
+        return None if answered is None else answered[0].quantity
 
     def picture(self, request: str) -> Path | None:
-        found = self._answered(request)
-        path = None if found is None else found[1].with_suffix(".png")
+        answered = self._answered(request)
+        path = None if answered is None else answered[1].with_suffix(".png")
         return path if path is not None and path.is_file() else None
 
     def _answered(self, request: str) -> tuple[Result, Path] | None:

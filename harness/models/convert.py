@@ -58,8 +58,8 @@ def converted(
     try:
         converter = CONVERTERS[of or _program_of(theirs)]
         ours = converter.rename(theirs, architecture)
-        if (found := misfit(ours, architecture)) is not None:
-            raise _does_not_fit(found, _their_name(found.name, theirs, ours, converter), ours)
+        if (wrong := misfit(ours, architecture)) is not None:
+            raise _does_not_fit(wrong, _their_name(wrong.name, theirs, ours, converter), ours)
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
     write_weights(to, ours, architecture, training)
@@ -80,17 +80,17 @@ def _their_name(name: str, theirs: Mapping[str, Tensor], ours: Mapping[str, Tens
     return next(known, None) or original(name, converter.names)
 
 
-def _does_not_fit(found: Misfit, name: str, ours: Mapping[str, Tensor]) -> UserError:
-    if found.is_value:
-        return UserError(f"its weights are not finite: '{name}' {found.reason}; give another checkpoint")
-    if found.name == TABLE and found.name in ours:
-        rows = len(ours[found.name])
+def _does_not_fit(wrong: Misfit, name: str, ours: Mapping[str, Tensor]) -> UserError:
+    if wrong.is_value:
+        return UserError(f"its weights are not finite: '{name}' {wrong.reason}; give another checkpoint")
+    if wrong.name == TABLE and wrong.name in ours:
+        rows = len(ours[wrong.name])
         return UserError(
-            f"'{name}' {found.reason}: a table of {rows - 1} classes and a row for none is the architecture's with "
+            f"'{name}' {wrong.reason}: a table of {rows - 1} classes and a row for none is the architecture's with "
             f"`edits: {{context_width: {rows}}}` in a YAML, and then --names names its classes"
         )
     advice = "name the architecture that the weights are of, or fetch them again"
-    return UserError(f"its weights do not fit the architecture: '{name}' {found.reason}; {advice}")
+    return UserError(f"its weights do not fit the architecture: '{name}' {wrong.reason}; {advice}")
 
 
 def _as_they_are(theirs: Mapping[str, Tensor], _architecture: ArchitectureConfig) -> dict[str, Tensor]:

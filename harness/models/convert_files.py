@@ -59,8 +59,8 @@ def _loaded(source: Path, head: bytes) -> object:
 
 
 def _reason(source: Path, head: bytes, error: str) -> str:
-    if (found := OBJECT.search(error)) is not None:
-        return f"it holds Python objects ({found[1]}), which could run code; save the module's state_dict() alone"
+    if (match := OBJECT.search(error)) is not None:
+        return f"it holds Python objects ({match[1]}), which could run code; save the module's state_dict() alone"
     if "unexpected EOF" in error:
         return "it is cut off; fetch it again"
     if not head.startswith(ZIP):

@@ -77,12 +77,12 @@ def _configuration(folder: Path, expected: str) -> Mapping[str, Any]:
     path = folder / "config.json"
     try:
         plain = json.loads(path.read_text())
-        found, _ = plain["_class_name"], plain["latent_channels"]
+        class_name, _ = plain["_class_name"], plain["latent_channels"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is no configuration of diffusers' autoencoders ({error}); fetch it again") from error
-    if found != expected:
+    if class_name != expected:
         kinds = ", ".join(f"autoencoder={kind} reads {name}" for kind, name in CLASSES.items())
-        raise UserError(f"{path} holds an {found}, and {kinds}; give another autoencoder.name")
+        raise UserError(f"{path} holds an {class_name}, and {kinds}; give another autoencoder.name")
     assert isinstance(plain, dict)
     return plain
 

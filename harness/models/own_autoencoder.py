@@ -26,8 +26,8 @@ class OwnAutoencoder(nn.Module):
         self.encoder, self.decoder = Encoder(config.decoder), Decoder(config.decoder)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        made: Tensor = self.decoder(self.encoder(pictures))
-        return made
+        decoded: Tensor = self.decoder(self.encoder(pictures))
+        return decoded
 
 
 class Encoder(nn.Module):

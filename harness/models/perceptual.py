@@ -65,13 +65,13 @@ class PerceptualDistance(nn.Module):
 
     def features(self, pictures: Tensor) -> list[Tensor]:
         maps: Tensor = (pictures.expand(-1, 3, -1, -1) - self.shift) / self.scale  # type: ignore[operator]
-        found = []
+        maps_of_taps = []
         for depth, convolutions in enumerate(self.convolutions):
             maps = maps if depth == 0 else self.pool(maps)
             for convolution in convolutions:  # type: ignore[attr-defined]
                 maps = F.relu(convolution(maps))
-            found.append(maps)
-        return found
+            maps_of_taps.append(maps)
+        return maps_of_taps
 
 
 class BlurredPool(nn.Module):

@@ -90,18 +90,18 @@ def taps_of(config: ArchitectureConfig) -> Mapping[str, int]:
 
 def taps_in(network: nn.Module, run: Callable[[], object]) -> Mapping[str, int]:
     """The same of a network, by a pass over it: in forward order, which the order of names is not."""
-    found: dict[str, int] = {}
+    channels: dict[str, int] = {}
     for name, module in network.named_modules():
         if isinstance(module, TRANSFORMERS) or type(module).__name__ == OF_DIFFUSERS:
-            module.register_forward_hook(functools.partial(_note, found, name))
+            module.register_forward_hook(functools.partial(_note, channels, name))
     with torch.no_grad():
         run()
-    return found
+    return channels
 
 
-def _note(found: dict[str, int], name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
+def _note(channels: dict[str, int], name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
     tensor = _tensor(output)
-    found[name] = tensor.shape[1 if tensor.ndim == 4 else 2]
+    channels[name] = tensor.shape[1 if tensor.ndim == 4 else 2]
 
 
 def _tensor(output: Any, part: int = 0) -> Tensor:

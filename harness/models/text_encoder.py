@@ -206,13 +206,13 @@ class TextEncoder:
     def tokens(self, texts: Sequence[str], length: int | None = None) -> list[tuple[int, ...]]:
         """The tokens of each text, special tokens included, which are all that the encoder sees; cut to `length`."""
         cut = {} if length is None else {"truncation": True, "max_length": length}
-        found: list[tuple[int, ...]] = []
+        token_ids: list[tuple[int, ...]] = []
         one: dict[int, int] = {}  # object for each token, and not one wherever it occurs in millions of texts
         for start in range(0, len(texts), TOKENIZED):
             part = list(texts[start : start + TOKENIZED])
             numbers = self.tokenizer(part, verbose=False, **cut)["input_ids"]  # of long texts the caller knows
-            found += [tuple(one.setdefault(number, number) for number in each) for each in numbers]
-        return found
+            token_ids += [tuple(one.setdefault(number, number) for number in each) for each in numbers]
+        return token_ids
 
     def knows(self, text: str) -> bool:
         """Whether the vocabulary has some part of the text: emoji and foreign letters may all be one unknown token."""
@@ -267,9 +267,9 @@ class TextEncoder:
         mask = inputs["attention_mask"].bool()
         if self.sees_padding:
             del inputs["attention_mask"]
-        found = self.model(**inputs, output_hidden_states=self.is_penultimate)
-        hidden = found.hidden_states[-2] if self.is_penultimate else found.last_hidden_state
-        pooled = found.text_embeds.float().clone() if self.is_pooled else None
+        outputs = self.model(**inputs, output_hidden_states=self.is_penultimate)
+        hidden = outputs.hidden_states[-2] if self.is_penultimate else outputs.last_hidden_state
+        pooled = outputs.text_embeds.float().clone() if self.is_pooled else None
         if not bool(torch.isfinite(hidden).all()):
             raise UserError(f"the text encoder {self.files.name} makes values that are no number; fetch it again")
         return Encoded(hidden.float().clone(), mask.clone(), pooled)

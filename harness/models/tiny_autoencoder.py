@@ -123,7 +123,7 @@ def _tensors(path: Path) -> Mapping[str, Tensor]:
 
 def _latent_channels(path: Path, tensors: Mapping[str, Tensor], *, is_encoder: bool) -> int:
     """By the convolution that meets the latents: the encoder's last, the decoder's first."""
-    numbers = [int(found[1]) for name in tensors if (found := re.fullmatch(r"(\d+)\.weight", name))]
+    numbers = [int(match[1]) for name in tensors if (match := re.fullmatch(r"(\d+)\.weight", name))]
     place, axis = (max(numbers, default=-1), 0) if is_encoder else (1, 1)
     weight = tensors.get(f"{place}.weight")
     if weight is None or weight.dim() != 4:

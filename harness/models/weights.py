@@ -230,11 +230,11 @@ def misfit(tensors: Mapping[str, Tensor], architecture: ArchitectureConfig) -> M
 
 def _check_tensors(what: str, tensors: Mapping[str, Tensor], architecture: ArchitectureConfig) -> None:
     """Names and shapes are the architecture's, and every value is a number."""
-    if (found := misfit(tensors, architecture)) is None:
+    if (wrong := misfit(tensors, architecture)) is None:
         return
-    if found.is_value:
-        raise UserError(f"{what} are not finite: '{found.name}' {found.reason}; train it again")
-    raise UserError(f"{what} do not fit the architecture that they are to be of: '{found.name}' {found.reason}")
+    if wrong.is_value:
+        raise UserError(f"{what} are not finite: '{wrong.name}' {wrong.reason}; train it again")
+    raise UserError(f"{what} do not fit the architecture that they are to be of: '{wrong.name}' {wrong.reason}")
 
 
 def _differences(expected: ArchitectureConfig, actual: ArchitectureConfig) -> str:

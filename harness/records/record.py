@@ -69,11 +69,11 @@ class TrialRecord:
 def key_that_begins(prefix: str, keys: Mapping[str, str]) -> str | None:
     """The one of the trials' keys (-> names, or "") that begins so, with at least four digits; None where none does.
     UserError where several do."""
-    found = [key for key in keys if key.startswith(prefix)] if KEY_PREFIX.fullmatch(prefix) else []
-    if len(found) > 1:
-        shown = ", ".join(f"{key} ({keys[key]})" if keys[key] else key for key in found[:10])
-        raise UserError(f"'{prefix}' begins the keys of {len(found)} trials; give more of the key: {shown}")
-    return found[0] if found else None
+    matches = [key for key in keys if key.startswith(prefix)] if KEY_PREFIX.fullmatch(prefix) else []
+    if len(matches) > 1:
+        shown = ", ".join(f"{key} ({keys[key]})" if keys[key] else key for key in matches[:10])
+        raise UserError(f"'{prefix}' begins the keys of {len(matches)} trials; give more of the key: {shown}")
+    return matches[0] if matches else None
 
 
 def trial_key(architecture_fingerprint: str, protocol_fingerprint: str, seed: int) -> str:

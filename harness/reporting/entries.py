@@ -223,14 +223,14 @@ def sweep_departures(sweep: ScoreSweep, point: Measurement, study: Study) -> lis
     """In what the protocol of a sweep's point is not the study's. What the study varies of the training is what it
     compares; the point's sampling is the sweep's choice."""
     apart = [(each, each.partition("=")[0]) for each in departures(protocol_of(sweep, point), study.protocol)]
-    told = [each for each, path in apart if not is_below(path, sweep.of.compared) or path.startswith("sampling.")]
-    return [_with_used(each, point) if each.startswith("quality.samples=") else each for each in told]
+    departing = [each for each, path in apart if not is_below(path, sweep.of.compared) or path.startswith("sampling.")]
+    return [_with_used(each, point) if each.startswith("quality.samples=") else each for each in departing]
 
 
-def _with_used(asked: str, point: Measurement) -> str:
+def _with_used(departure: str, point: Measurement) -> str:
     """`quality.samples=2000 (1285 used)`: the data set may have been too small for so many (`fewer_for_floor`)."""
     used = point.settings["samples"]
-    return asked if asked == f"quality.samples={used}" else f"{asked} ({used} used)"
+    return departure if departure == f"quality.samples={used}" else f"{departure} ({used} used)"
 
 
 def _others(frames: Frames) -> dict[str, Scored]:

@@ -64,13 +64,13 @@ class Importances:
 def importances(search: SweepSummary, method: Method) -> list[Importances]:
     """For each objective: after the lowest budget, to which every candidate is trained; and where a longer training
     changes the objective and enough came there, after the highest."""
-    found = []
+    results = []
     for at, name in enumerate(search.objectives):
-        found.append(_of(search, at, search.levels[0], method))
+        results.append(_of(search, at, search.levels[0], method))
         if len(search.levels) > 1 and is_learnt(name):
             top = _of(search, at, search.levels[-1], method)
-            found += [top] if len(top.candidates) >= FEWEST else []
-    return found
+            results += [top] if len(top.candidates) >= FEWEST else []
+    return results
 
 
 def _of(search: SweepSummary, objective: int, steps: int, method: Method) -> Importances:
@@ -168,8 +168,8 @@ class Group:
         if share == 1.0:
             return dict.fromkeys(names, 0.0)
         evaluator = PedAnovaImportanceEvaluator(target_quantile=best / len(losses))
-        found = _quietly(evaluator, self._trials(losses), names)
-        return {name: min(1.0, found[name] / (share * (1 - share))) for name in names}
+        divergences = _quietly(evaluator, self._trials(losses), names)
+        return {name: min(1.0, divergences[name] / (share * (1 - share))) for name in names}
 
     def by_fanova(self, of_all: Sequence[float], judged: Sequence[str]) -> dict[str, float]:
         """Its judged knobs' shares of the variance of the objective, in forests over all knobs that these candidates
@@ -180,8 +180,8 @@ class Group:
         if not names:
             return {}
         common = [name for name in self.knobs if all(name in each.parameters for each in self.candidates)]
-        found = _quietly(FanovaImportanceEvaluator(seed=FOREST_SEED), self._trials(losses), common)
-        return {name: found[name] for name in names}
+        shares = _quietly(FanovaImportanceEvaluator(seed=FOREST_SEED), self._trials(losses), common)
+        return {name: shares[name] for name in names}
 
     def _trials(self, losses: Sequence[float]) -> list[Any]:
         """As Optuna's finished trials of one objective that is minimised."""
@@ -200,8 +200,10 @@ class Group:
 
     @cached_property
     def _distributions(self) -> list[dict[str, Any]]:
-        made = {name: _distribution(knob) for name, knob in self.knobs.items()}
-        return [{name: made[name] for name in each.parameters if name in made} for each in self.candidates]
+        distributions = {name: _distribution(knob) for name, knob in self.knobs.items()}
+        return [
+            {name: distributions[name] for name in each.parameters if name in distributions} for each in self.candidates
+        ]
 
 
 def _distribution(knob: KnobSummary) -> Any:

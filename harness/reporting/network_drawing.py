@@ -105,8 +105,8 @@ def in_words(edited: Edited, side: int | None = None) -> str:
     sentences = [f"From a {outline.input} to a {outline.output}."]
     for level in outline.levels:
         ways = [("down", level.down), ("up", level.up)] if _has_way_up(outline) else [("in order", level.down)]
-        told = "; ".join(f"{way}: {_rows_in_words(edited, rows)}" for way, rows in ways if rows)
-        sentences.append(f"{_size(level, side)}, {level.channels} channels: {told}.")
+        parts = "; ".join(f"{way}: {_rows_in_words(edited, rows)}" for way, rows in ways if rows)
+        sentences.append(f"{_size(level, side)}, {level.channels} channels: {parts}.")
     if outline.middle:
         sentences.append(f"Middle: {_rows_in_words(edited, outline.middle)}.")
     if outline.skips:

@@ -97,8 +97,8 @@ def _of_score(blank: Outcome, ours: Estimate, theirs: Estimate, frames: Frames) 
         return replace(blank, why=unranked if finding is None else finding.unknown)
     if noise is not None and {blank.rung, against} <= set(noise.groups):
         apart = noise.compare(blank.rung, against)
-        told = replace(blank, difference=apart.difference, low=apart.low, high=apart.high, unit=ours.unit)
-        return replace(told, word=_word(finding, blank.quantity), why=_why(finding, told, frames))
+        outcome = replace(blank, difference=apart.difference, low=apart.low, high=apart.high, unit=ours.unit)
+        return replace(outcome, word=_word(finding, blank.quantity), why=_why(finding, outcome, frames))
     why = "this page tests no such difference" if finding is None else finding.unknown
     return _by_images(replace(blank, why=why, unit=ours.unit), against, ours, theirs, frames)
 
@@ -127,14 +127,14 @@ def _word(finding: Finding | None, quantity: str) -> Word:
     return word
 
 
-def _why(finding: Finding | None, told: Outcome, frames: Frames) -> str:
+def _why(finding: Finding | None, outcome: Outcome, frames: Frames) -> str:
     if finding is None:
         return "this page tests no such difference"
     if finding.unknown or finding.effect != "inconclusive":
         return finding.unknown
-    assert told.low is not None
-    assert told.high is not None
-    if told.low <= 0 <= told.high:
+    assert outcome.low is not None
+    assert outcome.high is not None
+    if outcome.low <= 0 <= outcome.high:
         return "the seeds leave it open"
     return f"not after correction for {len(frames.tests.adjusted)} tests"
 
@@ -155,16 +155,16 @@ def _of_time(blank: Outcome, ours: Estimate, theirs: Estimate, margin: float) ->
     assert ours.value is not None
     assert theirs.value is not None
     (low, high), (their_low, their_high) = ours.ends, theirs.ends
-    told = replace(
+    outcome = replace(
         blank, difference=ours.value - theirs.value, low=low - their_high, high=high - their_low, unit=ours.unit
     )  # fmt: skip
-    relative = told.difference / theirs.value if theirs.value and told.difference is not None else None
+    relative = outcome.difference / theirs.value if theirs.value and outcome.difference is not None else None
     if theirs.value and -margin * theirs.value <= low - their_high and high - their_low <= margin * theirs.value:
-        return replace(told, word="same", why=f"within \u00b1{margin:.0%}", relative=relative)
+        return replace(outcome, word="same", why=f"within \u00b1{margin:.0%}", relative=relative)
     if ours.overlaps(theirs):
         whose = "predicted intervals" if ours.kind == "predicted" else "intervals"
-        return replace(told, why=f"the {whose} overlap")
-    return replace(told, word=_better_if(high < their_low, blank.quantity), relative=relative)
+        return replace(outcome, why=f"the {whose} overlap")
+    return replace(outcome, word=_better_if(high < their_low, blank.quantity), relative=relative)
 
 
 def _better_if(less: bool, quantity: str) -> Word:

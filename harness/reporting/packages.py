@@ -57,7 +57,7 @@ class Shipped:
 
 def shipped(frames: Frames, score: str) -> tuple[list[Shipped], int]:
     """Those that were sampled and scored as the page's trials were, by network and size; and how many were not."""
-    networks, found, elsewhere = study_networks(frames), list[Shipped](), 0
+    networks, packages, elsewhere = study_networks(frames), list[Shipped](), 0
     for measurement in frames.scores():
         of = networks.get(str(measurement.settings.get("trial", "")))
         if of is None or PACKAGE not in measurement.settings:
@@ -66,8 +66,8 @@ def shipped(frames: Frames, score: str) -> tuple[list[Shipped], int]:
         if one is None or sweep_departures(ScoreSweep(of=of, measurements=(measurement,)), measurement, frames.study):
             elsewhere += 1
         else:
-            found.append(one)
-    return sorted(found, key=lambda each: (list(networks).index(each.trial), -each.megabytes)), elsewhere
+            packages.append(one)
+    return sorted(packages, key=lambda each: (list(networks).index(each.trial), -each.megabytes)), elsewhere
 
 
 def _shipped(measurement: Measurement, of: Scored, score: str) -> Shipped | None:

@@ -47,8 +47,8 @@ class Difference:
     def data(self) -> dict[str, str]:
         """Every digit, for a program."""
         ends = {"value": self.value, "low": self.low, "high": self.high, "p": self.p}
-        told = {"difference": self.against, "told": self.told}
-        return told | {name: "" if end is None else repr(end) for name, end in ends.items()}
+        pieces = {"difference": self.against, "told": self.told}
+        return pieces | {name: "" if end is None else repr(end) for name, end in ends.items()}
 
     @property
     def shown(self) -> str:
@@ -99,7 +99,7 @@ def _tested(frames: Frames, quantity: str) -> dict[str, list[_Tested]]:
     chain = frames.study.chain
     assert chain is not None
     titles, noise = frames.study.titles, noise_over_seeds(frames, quantity)
-    found: dict[str, list[_Tested]] = {}
+    tested: dict[str, list[_Tested]] = {}
     for network in chain.networks:
         if network.before is None or network.before not in titles:
             continue
@@ -107,8 +107,8 @@ def _tested(frames: Frames, quantity: str) -> dict[str, list[_Tested]]:
         if network.name == FEW:
             several.append(_in_the_same_steps(frames, chain, network, quantity))
         several.append(_between(frames, network, quantity, noise))
-        found[network.name] = several
-    return found
+        tested[network.name] = several
+    return tested
 
 
 def noise_over_seeds(frames: Frames, quantity: str) -> Noise | None:
@@ -145,9 +145,9 @@ def scored_before(frames: Frames, chain: ChainSummary, network: StageNetwork) ->
     return {seed: alike[key] for seed, key in trials.items() if key in alike}
 
 
-def scores_alike(found: Mapping[int, Measurement], quantity: str) -> dict[int, Measured]:
+def scores_alike(measurements: Mapping[int, Measurement], quantity: str) -> dict[int, Measured]:
     """Seed -> the score."""
-    scores = {seed: each.quantities.get(quantity) for seed, each in found.items()}
+    scores = {seed: each.quantities.get(quantity) for seed, each in measurements.items()}
     return {seed: score for seed, score in scores.items() if isinstance(score, Measured)}
 
 
@@ -156,8 +156,8 @@ def _trials(frames: Frames) -> Iterable[tuple[str, Mapping[int, str]]]:
 
 
 def _is_like(score: Measurement, sampling: Mapping[str, Any]) -> bool:
-    asked = {name: list(value) if isinstance(value, tuple) else value for name, value in sampling.items()}
-    return dict(score.settings.get("sampling", {})) == asked
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in sampling.items()}
+    return dict(score.settings.get("sampling", {})) == plain
 
 
 def _in_the_same_steps(frames: Frames, chain: ChainSummary, network: StageNetwork, quantity: str) -> _Tested:
@@ -185,8 +185,10 @@ def _between(frames: Frames, network: StageNetwork, quantity: str, noise: Noise 
 
 
 def _of_seeds(name: str, noise: Noise, own: str, other: str) -> _Tested:
-    found = noise.compare(own, other)
-    shown = Difference(against=name, value=found.difference, low=found.low, high=found.high, why=noise.sentence)
+    comparison = noise.compare(own, other)
+    shown = Difference(
+        against=name, value=comparison.difference, low=comparison.low, high=comparison.high, why=noise.sentence
+    )
     return _Tested(difference=shown, test=NoDifference(noise=noise, one=own, other=other))
 
 
@@ -194,11 +196,11 @@ def _of_samples(name: str, own: Measured | None, other: Measured | None) -> _Tes
     if own is None or other is None:
         return _Tested(difference=Difference(against=name, why="one of them has no such score"))
     try:
-        found = sampling_difference(own, other)
+        interval = sampling_difference(own, other)
     except UserError as error:
         return _Tested(difference=Difference(against=name, value=own.value - other.value, why=str(error)))
     why = "the samples' noise alone, of one training each: another training would differ by more"
-    shown = Difference(against=name, value=found.value, low=found.low, high=found.high, why=why)
+    shown = Difference(against=name, value=interval.value, low=interval.low, high=interval.high, why=why)
     return _Tested(difference=shown, test=Single(p=sampling_p(own, other)))
 
 

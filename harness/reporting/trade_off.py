@@ -216,7 +216,7 @@ def _front(front: Front, by_name: Mapping[str, Point], upright: Axis) -> go.Scat
 
 
 def _arrows(arrows: Sequence[Arrow], by_name: Mapping[str, Point], upright: Axis) -> Iterable[go.Scatter]:
-    told = set()
+    legends = set()
     for arrow in arrows:
         if not {arrow.start, arrow.end} <= by_name.keys():
             continue
@@ -226,9 +226,9 @@ def _arrows(arrows: Sequence[Arrow], by_name: Mapping[str, Point], upright: Axis
             line={"color": arrow.color, "width": 1.5, "dash": arrow.dash}, opacity=0.85, hoverinfo="skip",
             marker={"symbol": "arrow", "size": [0, 10], "angleref": "previous", "standoff": [0, 8],
                     "color": arrow.color},
-            name=html.escape(arrow.legend), legendgroup=arrow.legend, showlegend=arrow.legend not in told,
+            name=html.escape(arrow.legend), legendgroup=arrow.legend, showlegend=arrow.legend not in legends,
         )  # fmt: skip
-        told.add(arrow.legend)
+        legends.add(arrow.legend)
 
 
 def _points(

@@ -84,8 +84,8 @@ class Contender:
 
     def scores(self, name: str) -> dict[int, float]:
         """Seed -> value of a quantity that a seed changes."""
-        told = {seed: known_or_expected(each.quantities.get(name)) for seed, each in self.told_by.items()}
-        return {seed: float(each.value) for seed, each in told.items() if each is not None}
+        values = {seed: known_or_expected(each.quantities.get(name)) for seed, each in self.told_by.items()}
+        return {seed: float(each.value) for seed, each in values.items() if each is not None}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,16 +159,16 @@ class Contest:
         return self._of_trainings(name) if is_learnt(name) else self._of_networks(name)
 
     def _of_networks(self, name: str) -> dict[str, Value]:
-        told = {each.name: each.own_value(name) for each in self.contenders}
-        return {who: _value(value) for who, value in told.items() if value is not None}
+        values = {each.name: each.own_value(name) for each in self.contenders}
+        return {who: _value(value) for who, value in values.items() if value is not None}
 
     def _of_trainings(self, name: str) -> dict[str, Value]:
         """With intervals of the trainings' noise; where no one has two trainings, the record's own, of its samples."""
         scores = self.scores(name)
         noise = noise_of(scores)
         if noise is None:
-            told = {each.name: each.told_value(name) for each in self.contenders}
-            return {who: replace(_value(value), trainings=1) for who, value in told.items() if value is not None}
+            values = {each.name: each.told_value(name) for each in self.contenders}
+            return {who: replace(_value(value), trainings=1) for who, value in values.items() if value is not None}
         intervals = {who: noise.contrast({who: 1.0}) for who in scores}
         return {
             who: Value(value=fmean(of.values()), low=at.low, high=at.high, trainings=len(of))
@@ -249,15 +249,15 @@ def _finalists(
 ) -> tuple[list[Contender], dict[str, str]]:
     """Those with a fresh score, and why others have none. Each should have as many as the sweep asks for."""
     finalists = {name: scores for name, scores in rescored_in(stored.user_attrs).items() if name in own}
-    asked = (stored.user_attrs.get(DEFINITION, {}).get("finalists") or {}).get("seeds", 0)
+    planned = (stored.user_attrs.get(DEFINITION, {}).get("finalists") or {}).get("seeds", 0)
     seeds = sorted({score.seed for scores in finalists.values() for score in scores})
-    seeds += [-number for number in range(1, asked - len(seeds) + 1)]  # those that nobody began with yet
+    seeds += [-number for number in range(1, planned - len(seeds) + 1)]  # those that nobody began with yet
     again, absent = [], {}
     for name, scores in finalists.items():
-        told, failed = _fresh_records(out, scores), {score.seed for score in scores if score.failed}
-        missing = {seed: FAILED if seed in failed else NO_RESULT for seed in seeds if seed not in told}
-        one = Contender(name=name, record=own[name], told_by=told, is_rescored=True, missing=missing)
-        if told:
+        fresh, failed = _fresh_records(out, scores), {score.seed for score in scores if score.failed}
+        missing = {seed: FAILED if seed in failed else NO_RESULT for seed in seeds if seed not in fresh}
+        one = Contender(name=name, record=own[name], told_by=fresh, is_rescored=True, missing=missing)
+        if fresh:
             again.append(one)
         else:
             absent[name] = one.lacks("")
@@ -268,9 +268,9 @@ def _of_rungs(out: Path, study: str, complete: Sequence[TrialRecord]) -> Contest
     """Of an ablation, which says which seeds each rung should have."""
     manifest, store = read_manifest(out, study), store_of(out)
     missing: dict[str, dict[int, str]] = {}
-    found = {(each.name, each.seed) for each in complete}
+    trained = {(each.name, each.seed) for each in complete}
     for rung in manifest.rungs:
-        for seed in (each for each in manifest.seeds if (rung.name, each) not in found):
+        for seed in (each for each in manifest.seeds if (rung.name, each) not in trained):
             key = manifest.key(rung, seed)
             missing.setdefault(rung.name, {})[seed] = NO_RESULT if store.trial(key) is None else FAILED
     contenders = by_name(complete, missing)
@@ -295,14 +295,14 @@ def by_name(complete: Sequence[TrialRecord], missing: Mapping[str, Mapping[int, 
 
 def _fresh_records(out: Path, scores: Sequence[FreshScore]) -> dict[int, TrialRecord]:
     store = store_of(out)
-    told = {each.seed: store.trial(each.key) for each in scores if each.values is not None or each.score is not None}
-    return {seed: record for seed, record in told.items() if record is not None and record.state == "complete"}
+    records = {each.seed: store.trial(each.key) for each in scores if each.values is not None or each.score is not None}
+    return {seed: record for seed, record in records.items() if record is not None and record.state == "complete"}
 
 
 def _first(name: str, records: Iterable[TrialRecord]) -> Known | None:
     """What the first of them has that has it."""
-    found = (known_or_expected(each.quantities.get(name)) for each in records)
-    return next((each for each in found if each is not None), None)
+    values = (known_or_expected(each.quantities.get(name)) for each in records)
+    return next((each for each in values if each is not None), None)
 
 
 def _value(known: Known) -> Value:

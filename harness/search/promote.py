@@ -93,12 +93,12 @@ def _no_study(out: Path, name: str) -> UserError:
 
 def named(records: Sequence[TrialRecord], trial: str) -> TrialRecord:
     """The record of that name or key, or whose key begins so; of a name with several seeds the first."""
-    found = [record for record in records if record.name == trial]
-    if not found and (key := key_that_begins(trial, {record.key: record.name for record in records})) is not None:
-        found = [record for record in records if record.key == key]
-    if not found:
+    matches = [record for record in records if record.name == trial]
+    if not matches and (key := key_that_begins(trial, {record.key: record.name for record in records})) is not None:
+        matches = [record for record in records if record.key == key]
+    if not matches:
         raise unknown_name("trial", trial, {record.name for record in records})
-    return min(found, key=lambda record: record.seed)
+    return min(matches, key=lambda record: record.seed)
 
 
 def chosen_settings(out: Path, name: str, trial: str) -> dict[str, Any]:

@@ -128,8 +128,8 @@ def _samples(contest: Contest, name: str, who: str) -> int:
     """How many a score is of, where its scale hangs on that."""
     if scale_of(name) in ("ratio", "few"):
         return 1
-    told = _contender(contest, who).told_value(name)
-    samples = getattr(told, "conditions", {}).get("samples")
+    value = _contender(contest, who).told_value(name)
+    samples = getattr(value, "conditions", {}).get("samples")
     if samples is None:
         raise UserError(
             f"a knee needs the scale of {title_of(name)}, and the record of {who} does not say of how many samples it "
@@ -167,7 +167,7 @@ def _others(contest: Contest, chosen: str, reasons: Mapping[str, str], needed: S
 
     def lacking(each: Contender) -> str:
         lacks = (each.lacks(name) for name in needed if is_learnt(name) and each.scores(name))
-        return next((found for found in lacks if found), f"no {' or '.join(needed)}")
+        return next((lack for lack in lacks if lack), f"no {' or '.join(needed)}")
 
     others = (each for each in contest.contenders if each.name != chosen)
     return {each.name: reasons.get(each.name) or lacking(each) for each in others}
@@ -226,10 +226,10 @@ def _nobody(contest: Contest, limits: Mapping[str, float], held: Mapping[str, Ma
         return max(ratios)
 
     nearest = min(contest.names, key=excess)
-    found = [f"{name} {held[name][nearest].text if nearest in held[name] else 'not known'}" for name in limits]
+    nearest_values = [f"{name} {held[name][nearest].text if nearest in held[name] else 'not known'}" for name in limits]
     return (
         f"none of {len(contest.contenders)} in '{contest.study}' has {_limits(limits)}; the nearest is {nearest}, with "
-        f"{', '.join(found)}: raise a limit, or search under it"
+        f"{', '.join(nearest_values)}: raise a limit, or search under it"
     )
 
 
@@ -237,8 +237,8 @@ def _known(contest: Contest, rule: Rule, name: str) -> dict[str, Value]:
     contest.check(name)
     values = contest.values(name)
     if not values:
-        asked = f"takes the {_best(name)}" if is_learnt(name) else f"needs {title_of(name)}"
-        raise UserError(f"--rule {rule} {asked}, and no trial here has one; name a trial: {', '.join(contest.names)}")
+        need = f"takes the {_best(name)}" if is_learnt(name) else f"needs {title_of(name)}"
+        raise UserError(f"--rule {rule} {need}, and no trial here has one; name a trial: {', '.join(contest.names)}")
     return values
 
 
@@ -255,5 +255,5 @@ def _direction(name: str) -> str:
 
 
 def _contender(contest: Contest, name: str) -> Contender:
-    (found,) = (each for each in contest.contenders if each.name == name)
-    return found
+    (contender,) = (each for each in contest.contenders if each.name == name)
+    return contender

@@ -1,5 +1,6 @@
-"""README and docs/ are true: links lead somewhere, and what a command names exists."""
+"""README and docs/ are true: links lead somewhere, what a command names exists; and names of locals say something."""
 
+import ast
 import re
 import shlex
 from pathlib import Path
@@ -68,3 +69,22 @@ def test_a_command_that_no_test_runs_is_marked(page):
     others = [each for each in commands(page) if each.program not in ("harness", "make") and not each.not_run]
     by_hand = [each.text for each in others if "-m benchmark" in each.text or each.program in ("python", "pip")]
     assert not by_hand or "run by hand" in page.read_text().casefold(), by_hand
+
+
+SAYS_NOTHING = {"found", "made", "asked", "told"}
+"""What locals were called that hold anything at all."""
+
+
+def test_locals_say_what_they_hold():
+    vague = []
+    for path in sorted((ROOT / "harness").rglob("*.py")):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                stored = {each.id for each in ast.walk(function) if isinstance(each, ast.Name) and _is_stored(each)}
+                parameters = {each.arg for each in ast.walk(function.args) if isinstance(each, ast.arg)}
+                vague += [f"{path}: {name} in {function.name}" for name in (stored | parameters) & SAYS_NOTHING]
+    assert not vague
+
+
+def _is_stored(name: ast.Name) -> bool:
+    return isinstance(name.ctx, ast.Store)

@@ -114,7 +114,7 @@ class Found:
 
 
 def source_data(
-    found: Found,
+    files: Found,
     *,
     kind: str,
     size: int,
@@ -126,26 +126,26 @@ def source_data(
 ) -> ImageData:
     """The data set; `fraction` is held out, by a hash of a picture's bytes or, `by_caption`, of its caption, where the
     source has no such part."""
-    if len(found.labels) == 0:
+    if len(files.labels) == 0:
         raise UserError(f"{where} holds no pictures; give another data.path")
     for setting, is_set in ((f"heldout={fraction}", fraction is not None), ("heldout_by=caption", by_caption)):
-        if found.heldout is not None and is_set:
+        if files.heldout is not None and is_set:
             raise UserError(f"{where} holds its own held-out part; leave data.{setting} out")
-    digests = digests_of(found.blobs, where, cache)
-    heldout = _held_out(found, digests, fraction or HELDOUT, by_caption=by_caption)
-    _check_parts(found, heldout, where)
-    order = np.arange(len(digests)) if found.ordered else _by_content(digests, found.labels)
+    digests = digests_of(files.blobs, where, cache)
+    heldout = _held_out(files, digests, fraction or HELDOUT, by_caption=by_caption)
+    _check_parts(files, heldout, where)
+    order = np.arange(len(digests)) if files.ordered else _by_content(digests, files.labels)
     content = hashlib.sha256(
-        digests[order].tobytes() + found.labels[order].tobytes() + heldout[order].tobytes()
+        digests[order].tobytes() + files.labels[order].tobytes() + heldout[order].tobytes()
     ).hexdigest()
     train, held = order[~heldout[order]], order[heldout[order]]
     return ImageData(
-        kind=kind, channels=3, size=size, class_names=found.class_names, captions=found.captions,
-        class_folders=found.class_folders, crop=crop,
-        train=BlobImages(found.blobs, train, found.labels[train], size, crop),
-        heldout=BlobImages(found.blobs, held, found.labels[held], size, crop), left_out=found.left_out,
-        remarks=_in_both(found, digests, heldout) if found.captions else (),
-        fingerprint=fingerprint([kind, found.class_names, TRANSFORMS[crop], size, content], schema="data-source-1"),
+        kind=kind, channels=3, size=size, class_names=files.class_names, captions=files.captions,
+        class_folders=files.class_folders, crop=crop,
+        train=BlobImages(files.blobs, train, files.labels[train], size, crop),
+        heldout=BlobImages(files.blobs, held, files.labels[held], size, crop), left_out=files.left_out,
+        remarks=_in_both(files, digests, heldout) if files.captions else (),
+        fingerprint=fingerprint([kind, files.class_names, TRANSFORMS[crop], size, content], schema="data-source-1"),
     )  # fmt: skip
 
 
@@ -153,25 +153,25 @@ def _by_content(digests: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArra
     return np.array(sorted(range(len(labels)), key=lambda row: (digests[row].tobytes(), labels[row])), np.int64)
 
 
-def _held_out(found: Found, digests: NDArray[np.uint8], share: float, *, by_caption: bool) -> NDArray[np.bool_]:
+def _held_out(files: Found, digests: NDArray[np.uint8], share: float, *, by_caption: bool) -> NDArray[np.bool_]:
     """(N,)"""
-    if found.heldout is not None:
-        return found.heldout
+    if files.heldout is not None:
+        return files.heldout
     if by_caption:
-        return np.array([caption_is_heldout(caption, share) for caption in found.class_names], bool)[found.labels]
+        return np.array([caption_is_heldout(caption, share) for caption in files.class_names], bool)[files.labels]
     return np.array([is_heldout(digest.tobytes().hex(), share) for digest in digests], bool)
 
 
-def _in_both(found: Found, digests: NDArray[np.uint8], heldout: NDArray[np.bool_]) -> tuple[str, ...]:
+def _in_both(files: Found, digests: NDArray[np.uint8], heldout: NDArray[np.bool_]) -> tuple[str, ...]:
     """Which captions, and which pictures, are held out and trained on too: a sentence for each kind that there is."""
-    captions, pictures = found.labels, [digest.tobytes() for digest in digests]
+    captions, pictures = files.labels, [digest.tobytes() for digest in digests]
     both = np.intersect1d(captions[heldout], captions[~heldout])
     said = []
     if len(both):
-        asked, name = len(np.unique(captions[heldout])), escaped(found.class_names[both[0]])
-        remedy = "" if found.heldout is not None else "; data.heldout_by=caption holds out whole captions"
+        count, name = len(np.unique(captions[heldout])), escaped(files.class_names[both[0]])
+        remedy = "" if files.heldout is not None else "; data.heldout_by=caption holds out whole captions"
         said.append(
-            f"held-out captions: {asked:,}, of which {len(both):,} are trained on too, such as '{name}'{remedy}"
+            f"held-out captions: {count:,}, of which {len(both):,} are trained on too, such as '{name}'{remedy}"
         )
     trained = {picture for picture, out in zip(pictures, heldout, strict=True) if not out}
     if again := sum(out and picture in trained for picture, out in zip(pictures, heldout.tolist(), strict=True)):
@@ -179,10 +179,10 @@ def _in_both(found: Found, digests: NDArray[np.uint8], heldout: NDArray[np.bool_
     return tuple(said)
 
 
-def _check_parts(found: Found, heldout: NDArray[np.bool_], where: Path) -> None:
-    counts = np.bincount(found.labels[~heldout], minlength=len(found.class_names))
-    if not found.captions and (lacking := np.flatnonzero(counts == 0).tolist()):
-        name = escaped(found.class_names[lacking[0]])
+def _check_parts(files: Found, heldout: NDArray[np.bool_], where: Path) -> None:
+    counts = np.bincount(files.labels[~heldout], minlength=len(files.class_names))
+    if not files.captions and (lacking := np.flatnonzero(counts == 0).tolist()):
+        name = escaped(files.class_names[lacking[0]])
         raise UserError(
             f"{where} has {len(lacking)} of {len(counts)} classes without a training picture, such as '{name}'; add "
             "pictures, or take the class out"

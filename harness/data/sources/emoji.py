@@ -74,10 +74,10 @@ def load_emoji(config: EmojiConfig, cache: Path | None) -> ImageData:
 
 def font_file(config: EmojiConfig) -> Path:
     if config.path is None:
-        found = next((path for path in FONTS if path.is_file()), None)
-        if found is None:
+        font = next((path for path in FONTS if path.is_file()), None)
+        if font is None:
             raise UserError(f"data=emoji needs the font Noto Color Emoji, which is not in {FONTS[0].parent}; {INSTALL}")
-        return found
+        return font
     if not config.path.is_file():
         raise UserError(f"data.path={config.path} is no file; give a colour emoji font, FILE.ttf")
     return config.path
@@ -109,12 +109,12 @@ def picture_of(font: ImageFont.FreeTypeFont, text: str, background: str, ink: st
 def names(*, sequences: bool) -> dict[str, str]:
     """Caption -> the characters that it names: of single characters, with `sequences` of skin tones, flags, families
     and keycaps too."""
-    known, found = _package(), dict[str, str]()
+    known, captions = _package(), dict[str, str]()
     for text in sorted(known.EMOJI_DATA):
         entry = known.EMOJI_DATA[text]
         if entry["status"] == known.STATUS["fully_qualified"] and (sequences or is_single(text)):
-            found.setdefault(_caption(text, entry["en"]), text)
-    return dict(sorted(found.items()))
+            captions.setdefault(_caption(text, entry["en"]), text)
+    return dict(sorted(captions.items()))
 
 
 def _package() -> ModuleType:
@@ -188,12 +188,12 @@ def _kept(config: EmojiConfig, path: Path, cache: Path | None) -> Drawn:
 
 def _drawn(config: EmojiConfig, path: Path) -> Drawn:
     shapes = config.sequences and bool(features.check("raqm"))
-    asked = names(sequences=config.sequences)
-    without = [name for name, text in asked.items() if config.sequences and not shapes and not is_single(text)]
+    chosen = names(sequences=config.sequences)
+    without = [name for name, text in chosen.items() if config.sequences and not shapes and not is_single(text)]
     font = read_font(path, shapes=shapes)
     left_out: dict[str, list[str]] = {"need a Pillow with Raqm, which puts sequences together": without}
     pictures: dict[bytes, str] = {}  # pixels -> the first caption that has them
-    for caption, image, why in _pictures(font, asked, set(without), config.background):
+    for caption, image, why in _pictures(font, chosen, set(without), config.background):
         pixels = to_array(image, config.size, 3).tobytes()
         reason = why or (f"look like another one at {config.size} px" if pixels in pictures else "")
         if reason:
@@ -209,11 +209,11 @@ def _drawn(config: EmojiConfig, path: Path) -> Drawn:
 
 
 def _pictures(
-    font: ImageFont.FreeTypeFont, asked: dict[str, str], without: set[str], background: str
+    font: ImageFont.FreeTypeFont, captions: dict[str, str], without: set[str], background: str
 ) -> Iterator[tuple[str, Image.Image, str]]:
     """Every caption that can be drawn, its picture, and why it is none; "" where it is one."""
     lacking = picture_of(font, UNASSIGNED, background).tobytes()
-    for caption, text in asked.items():
+    for caption, text in captions.items():
         if caption in without:
             continue
         text = text.removesuffix(EMOJI_STYLE) if is_single(text) else text

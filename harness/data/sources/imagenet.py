@@ -63,9 +63,9 @@ def load_imagenet(config: ImageNetConfig, cache: Path | None) -> ImageData:
             f"{root} has neither {TRAIN_TAR}, nor {KAGGLE}/, nor train/ beside val/, nor folders that "
             "are called by WordNet ids; give the folder of one of these layouts as data.path"
         )
-    found = _found(root, there)
+    files = _found(root, there)
     return source_data(
-        found, kind=config.kind, size=config.size, crop=config.crop, fraction=None, where=root, cache=cache
+        files, kind=config.kind, size=config.size, crop=config.crop, fraction=None, where=root, cache=cache
     )
 
 
@@ -152,7 +152,7 @@ def _tars(root: Path) -> OnDisk:
 
 def _inner_members(path: Path) -> list[tuple[str, str, int, int]]:
     """(wnid, name, offset, size) of every picture of the tar of tars, one a class."""
-    found = []
+    members = []
     with path.open("rb") as file:
         for outer, offset, size in sorted(_members(path, file)):
             wnid = Path(outer).stem
@@ -160,8 +160,8 @@ def _inner_members(path: Path) -> list[tuple[str, str, int, int]]:
                 raise UserError(f"{path} holds {outer}, which is no class's tar, such as n01440764.tar; fetch it again")
             file.seek(offset)
             inner = io.BytesIO(file.read(size))
-            found += [(wnid, name, offset + at, length) for name, at, length in sorted(_members(path, inner))]
-    return found
+            members += [(wnid, name, offset + at, length) for name, at, length in sorted(_members(path, inner))]
+    return members
 
 
 def _members(path: Path, file: Any) -> list[tuple[str, int, int]]:
@@ -175,8 +175,8 @@ def _members(path: Path, file: Any) -> list[tuple[str, int, int]]:
 
 def _number(name: str) -> int:
     """ILSVRC2012_val_00000007.JPEG is the 7th."""
-    found = re.search(r"_(\d+)\.", name)
-    return int(found[1]) if found else 0
+    match = re.search(r"_(\d+)\.", name)
+    return int(match[1]) if match else 0
 
 
 def _validation_classes(path: Path) -> Mapping[int, str]:

@@ -40,7 +40,7 @@ def load_metadata(config: MetadataConfig, cache: Path | None) -> ImageData:
             held.append(is_heldout)
     classes = tuple(sorted(set(texts)))
     number = {text: index for index, text in enumerate(classes)}
-    found = Found(
+    files = Found(
         blobs=Slices.of_files(root, names),
         labels=np.array([number[text] for text in texts], np.int64),
         heldout=np.array(held, bool) if len(parts) > 1 else None,
@@ -50,7 +50,7 @@ def load_metadata(config: MetadataConfig, cache: Path | None) -> ImageData:
         left_out=tuple(_unnamed(root, [part for part, _ in parts], set(names))),
     )
     return source_data(
-        found, kind=config.kind, size=config.size, crop=config.crop, fraction=config.heldout, where=root, cache=cache,
+        files, kind=config.kind, size=config.size, crop=config.crop, fraction=config.heldout, where=root, cache=cache,
         by_caption=config.heldout_by == "caption",
     )  # fmt: skip
 
@@ -74,7 +74,7 @@ def _unnamed(root: Path, parts: Sequence[str], names: set[str]) -> list[Skipped]
 
 def _lines(path: Path, column: str) -> list[tuple[str, str]]:
     """(file name, condition) of every line."""
-    found, line_of = [], dict[str, int]()
+    entries, line_of = [], dict[str, int]()
     for number, line in enumerate(text_lines(path), start=1):
         if not line.strip():
             continue
@@ -85,8 +85,8 @@ def _lines(path: Path, column: str) -> list[tuple[str, str]]:
         normal = os.path.normpath(name)  # ./1.png is 1.png
         if (first := line_of.setdefault(normal, number)) != number:
             raise UserError(f"{where}: the picture {escaped(name)} stands in line {first} too; keep one of them")
-        found.append((normal, condition))
-    return found
+        entries.append((normal, condition))
+    return entries
 
 
 def _entry(line: str, column: str, where: str) -> tuple[str, str]:

@@ -82,7 +82,7 @@ def load_parquet(config: ParquetConfig, cache: Path | None) -> ImageData:
             held += [path in held_files] * len(values)
             names += [f"{path.name}, group {group}, row {row}" for row in range(len(values))]
     classes, numbers = _classes(files[0], labels, config.label)
-    found = Found(
+    listed = Found(
         blobs=ParquetBlobs(
             names,
             files,
@@ -97,7 +97,7 @@ def load_parquet(config: ParquetConfig, cache: Path | None) -> ImageData:
         left_out=skipped,
     )
     return source_data(
-        found, kind=config.kind, size=config.size, crop=config.crop, fraction=config.heldout, where=root, cache=cache,
+        listed, kind=config.kind, size=config.size, crop=config.crop, fraction=config.heldout, where=root, cache=cache,
         by_caption=config.heldout_by == "caption",
     )  # fmt: skip
 

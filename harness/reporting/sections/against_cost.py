@@ -253,7 +253,7 @@ def _arrows(score: Column, frames: Frames) -> Iterable[Arrow]:
     combination differs from every other."""
     if any(one.levels for one in frames.study.subjects):
         return
-    told = {
+    legends = {
         claim.rung
         for claim in frames.claims
         if claim.rule.quantity == score.quantity and (claim.finding.lower or claim.finding.higher)
@@ -261,7 +261,7 @@ def _arrows(score: Column, frames: Frames) -> Iterable[Arrow]:
     for one in frames.study.subjects:
         if one.against is None or {one.name, one.against} & set(frames.checks.beaten):
             continue
-        if one.name in told:
+        if one.name in legends:
             yield Arrow(start=one.against, end=one.name, legend="a change; its score is told apart", color=INK_GREY)
         else:
             legend = "a change; its score is not told apart"

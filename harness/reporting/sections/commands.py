@@ -20,8 +20,8 @@ def content(frames: Frames) -> Content | None:
     for run in chain.runs:
         ended = f"{run.tries} command{'s' if run.tries != 1 else ''} ended, in {duration(run.seconds)}"
         failed = f"; {run.failures} before it was done" if run.failures else ""
-        told = f"{ended}{failed}" if run.tries else ""
-        runs.append({"name": run.name, "done": run.done, "commands": run.commands, "told": told})
+        tries = f"{ended}{failed}" if run.tries else ""
+        runs.append({"name": run.name, "done": run.done, "commands": run.commands, "told": tries})
     return Content(context={"runs": runs})
 
 

@@ -50,8 +50,8 @@ def _alt(frame: pd.DataFrame, study: Study, definition: ReportDefinition) -> str
     validation = frame[frame["name"] == definition.validation_curve].sort_values("step")
     last = validation.groupby(["subject", "seed"])["value"].last().groupby("subject").mean()
     ends = [f"{one.title} {number(float(last[one.name]))}" for one in study.subjects if one.name in last.index]
-    told = f"; validation ends at {', '.join(ends)}" if ends else ""
-    return f"Loss over the steps of training, a panel a {study.noun}{told}."
+    ends_text = f"; validation ends at {', '.join(ends)}" if ends else ""
+    return f"Loss over the steps of training, a panel a {study.noun}{ends_text}."
 
 
 def trained(frames: Frames) -> bool:

@@ -66,14 +66,14 @@ def content(frames: Frames) -> Content | None:
     if search is None or not search.knobs or not any(each.key for each in search.candidates):
         return None
     method = frames.definition.importance
-    found = importances(search, method)
-    drawn = [each for each in found if any(knob.share is not None for knob in each.knobs)]
+    results = importances(search, method)
+    drawn = [each for each in results if any(knob.share is not None for knob in each.knobs)]
     context = {
         "method": FANOVA if method == "fanova" else PED_ANOVA,
         "objectives": [(heading(each, search, frames), f"{len(each.candidates):,}") for each in drawn],
         "rows": _rows(drawn, search),
         "has_chance": any(knob.chance is not None for each in drawn for knob in each.knobs),
-        "unsaid": list(_unsaid([each for each in found if each not in drawn], search, frames)),
+        "unsaid": list(_unsaid([each for each in results if each not in drawn], search, frames)),
         "left_out": [
             (heading(each, search, frames), sentences) for each in drawn if (sentences := _left_out(each, search))
         ],

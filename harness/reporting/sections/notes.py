@@ -89,7 +89,7 @@ def content(frames: Frames) -> Content:
 
 def notes_of(frames: Frames) -> list[Note]:
     """In the order of their weight."""
-    found = (
+    own = (
         _damaged(frames),
         _records(frames),
         _beaten(frames),
@@ -99,7 +99,7 @@ def notes_of(frames: Frames) -> list[Note]:
         _protocols(frames),
     )
     others = (_predicted(frames), _scale(frames), _published(frames))
-    return [note for note in (*found, *others) if note is not None]
+    return [note for note in (*own, *others) if note is not None]
 
 
 def _damaged(frames: Frames) -> Note | None:

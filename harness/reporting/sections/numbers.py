@@ -49,8 +49,8 @@ def _lines(frames: Frames, protocols: Mapping[str, str]) -> list[str]:
     if len(frames.study.subjects) > 1 and not protocols:
         seeds = [", ".join(map(str, one.trials)) or "none" for one in frames.study.subjects]
         titles = [one.title for one in frames.study.subjects]
-        told = "; ".join(f"{title}: {each}" for title, each in zip(titles, seeds, strict=True))
-        lines.append(f"Trainings with the same protocol in this store, by seed: {told}.")
+        by_seed = "; ".join(f"{title}: {each}" for title, each in zip(titles, seeds, strict=True))
+        lines.append(f"Trainings with the same protocol in this store, by seed: {by_seed}.")
     return lines
 
 
@@ -75,8 +75,8 @@ def _row(frames: Frames, quantity: str, names: Sequence[str], protocols: Mapping
 
 def _label(frames: Frames, name: str, quantity: str) -> str:
     conditions = (row.conditions for row in frames.shown if (row.subject, row.quantity) == (name, quantity))
-    told = next((each for each in conditions if each), {})
-    return str(told.get("label") or (f"for {told['chip']}" if "chip" in told else ""))
+    named = next((each for each in conditions if each), {})
+    return str(named.get("label") or (f"for {named['chip']}" if "chip" in named else ""))
 
 
 def _cell(frames: Frames, estimate: Estimate) -> dict[str, object]:
@@ -135,17 +135,17 @@ def _is_score(quantity: str) -> bool:
 def _of_scores(frames: Frames, quantity: str, a: Estimate, b: Estimate) -> str:
     """From the page's noise model where there are seeds; of one training each, what their images alone can say."""
     claim = next((each for each in frames.claims if each.rule.quantity == quantity), None)
-    found = change_of(frames.tests.noises.get(quantity), b.subject, a.subject)
-    if found is None:
+    change = change_of(frames.tests.noises.get(quantity), b.subject, a.subject)
+    if change is None:
         if not all(any(row.replicates for row in _readings(frames, each)) for each in (a, b)):
             return "one training each, and no interval of their difference: not compared"
         return by_images(b.subject, a.subject, quantity, frames.shown)
     if claim is None or claim.finding.unknown:
-        return f"{found.shown}; not tested"
+        return f"{change.shown}; not tested"
     if not claim.finding.lower and not claim.finding.higher:
-        return f"{found.shown}; not told apart ({claim.finding.tests})"
+        return f"{change.shown}; not told apart ({claim.finding.tests})"
     better = claim.finding.higher if more_is_better(quantity) else claim.finding.lower
-    return f"{found.shown}; {'better' if better else 'worse'} ({claim.finding.tests})"
+    return f"{change.shown}; {'better' if better else 'worse'} ({claim.finding.tests})"
 
 
 SECTION = Section(

@@ -72,7 +72,7 @@ def content(frames: Frames) -> Content | None:
 
 def _knobs(search: SweepSummary, complete: Sequence[CandidateSummary]) -> list[Upright]:
     """Those in which the candidates differ."""
-    found = []
+    uprights = []
     for name, knob in search.knobs.items():
         values = [each.parameters.get(name) for each in complete]
         if len(set(map(repr, values))) < 2:
@@ -90,13 +90,13 @@ def _knobs(search: SweepSummary, complete: Sequence[CandidateSummary]) -> list[U
             ]
             ticks = [(0.0, f"{knob.low:g}"), (1.0, f"{knob.high:g}")]
         absent = [(ABSENT, "–")] if None in values else []
-        found.append(Upright(title=name, places=places, ticks=[*ticks, *absent]))
-    return found
+        uprights.append(Upright(title=name, places=places, ticks=[*ticks, *absent]))
+    return uprights
 
 
 def _objectives(search: SweepSummary, complete: Sequence[CandidateSummary], frames: Frames) -> list[Upright]:
     """With the better end at the bottom."""
-    found = []
+    uprights = []
     for at, (name, direction) in enumerate(search.objectives.items()):
         values = [(each.values or ())[at] for each in complete]
         low, high = min(values), max(values)
@@ -107,8 +107,8 @@ def _objectives(search: SweepSummary, complete: Sequence[CandidateSummary], fram
             low, high = high, low
         places = [_share(value, low, high, log) for value in values]
         ticks = [(0.0, frames.text(name, low)), (1.0, frames.text(name, high))]
-        found.append(Upright(title=frames.title(name), places=places, ticks=ticks))
-    return found
+        uprights.append(Upright(title=frames.title(name), places=places, ticks=ticks))
+    return uprights
 
 
 def _share(value: float, low: float, high: float, log: bool) -> float:

@@ -26,8 +26,8 @@ MOST_DRAWN = 1500
 
 def content(frames: Frames) -> Content | None:
     search = frames.study.search
-    found = [] if search is None else course(search)
-    if search is None or len(found) < 2:
+    steps = [] if search is None else course(search)
+    if search is None or len(steps) < 2:
         return None
     first = next(iter(search.objectives))
     single = len(search.objectives) == 1
@@ -36,10 +36,10 @@ def content(frames: Frames) -> Content | None:
         "single": single,
         "scales": _scales(search, frames),
         "alone": set(search.samplers) - {"random", "qmc", "grid"},
-        "alt": f"{title} from {found[0][1]:.3g} after candidate {found[0][0]} to {found[-1][1]:.3g} after candidate "
-        f"{found[-1][0]}",
+        "alt": f"{title} from {steps[0][1]:.3g} after candidate {steps[0][0]} to {steps[-1][1]:.3g} after candidate "
+        f"{steps[-1][0]}",
     }
-    return Content(context=context, figure=progress_figure(found, title))
+    return Content(context=context, figure=progress_figure(steps, title))
 
 
 def course(search: SweepSummary) -> list[tuple[int, float]]:
@@ -52,14 +52,14 @@ def course(search: SweepSummary) -> list[tuple[int, float]]:
     signs = [-1.0 if direction == "maximize" else 1.0 for direction in search.objectives.values()]
     if len(signs) == 1:
         best = np.minimum.accumulate([signs[0] * values[0] for _, values in complete]) * signs[0]
-        found = [(at, float(value)) for (at, _), value in zip(complete, best, strict=True)]
+        points = [(at, float(value)) for (at, _), value in zip(complete, best, strict=True)]
     else:
         losses = _in_box(np.array([values for _, values in complete], dtype=float), signs)
-        found = list(zip([at for at, _ in complete], _hypervolumes(losses), strict=True))
+        points = list(zip([at for at, _ in complete], _hypervolumes(losses), strict=True))
     changed = [
-        each for before, each in zip([None, *found], found, strict=False) if before is None or before[1] != each[1]
+        each for before, each in zip([None, *points], points, strict=False) if before is None or before[1] != each[1]
     ]
-    return changed if changed[-1] is found[-1] else [*changed, found[-1]]
+    return changed if changed[-1] is points[-1] else [*changed, points[-1]]
 
 
 def _in_box(values: np.ndarray, signs: Sequence[float]) -> np.ndarray:
@@ -78,13 +78,13 @@ def _hypervolumes(losses: np.ndarray) -> list[float]:
 
     corner = np.ones(losses.shape[1])
     front = np.empty((0, losses.shape[1]))
-    volume, found = 0.0, []
+    volume, volumes = 0.0, []
     for each in losses:
         if not (front <= each).all(axis=1).any():
             front = np.vstack([front[~(each <= front).all(axis=1)], each])
             volume = float(compute_hypervolume(front, corner))
-        found.append(volume)
-    return found
+        volumes.append(volume)
+    return volumes
 
 
 def _scales(search: SweepSummary, frames: Frames) -> str:
@@ -95,8 +95,8 @@ def _scales(search: SweepSummary, frames: Frames) -> str:
     return f"on a scale of ratios but for {', '.join(frames.title(name) for name in linear)}, which reaches 0"
 
 
-def progress_figure(found: Sequence[tuple[int, float]], title: str) -> go.Figure:
-    drawn = found if len(found) <= MOST_DRAWN else [*found[:: len(found) // MOST_DRAWN + 1], found[-1]]
+def progress_figure(points: Sequence[tuple[int, float]], title: str) -> go.Figure:
+    drawn = points if len(points) <= MOST_DRAWN else [*points[:: len(points) // MOST_DRAWN + 1], points[-1]]
     figure = go.Figure(
         go.Scatter(
             x=[at for at, _ in drawn], y=[value for _, value in drawn], mode="lines+markers", name=title,

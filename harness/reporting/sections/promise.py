@@ -83,26 +83,26 @@ def _promise(name: str, promise: Promise, frames: Frames) -> dict[str, object]:
     columns = [("The search", f"{parent.name}, {own}", list(promise.searched))]
     if promise.again:
         columns.append(("Re-scored", count_text(len(promise.again), "fresh seed"), list(promise.again)))
-    told = [(title, of, records, ", ".join(_apart(records, frames))) for title, of, records in columns]
-    told.append(("Full training", count_text(len(given), "seed"), given, ""))
+    columns_shown = [(title, of, records, ", ".join(_apart(records, frames))) for title, of, records in columns]
+    columns_shown.append(("Full training", count_text(len(given), "seed"), given, ""))
     apart = _apart([*promise.searched, *promise.again], frames)
     names = _quantities([*promise.again, *promise.searched, *given], frames)
     rows = [
         {
             "quantity": quantity,
             "title": frames.title(quantity),
-            "cells": [_cell(quantity, title, records, other) for title, _, records, other in told],
+            "cells": [_cell(quantity, title, records, other) for title, _, records, other in columns_shown],
         }
         for quantity in names
     ]
-    heads = [{"title": f"{title} †" if other else title, "of": of} for title, of, _, other in told]
+    heads = [{"title": f"{title} †" if other else title, "of": of} for title, of, _, other in columns_shown]
     return {"title": name, "heads": heads, "rows": rows, "departures": ", ".join(apart)}
 
 
 def _apart(records: Sequence[TrialRecord], frames: Frames) -> list[str]:
     """In what the protocol of any of them is not the page's."""
-    found = (each for record in records for each in departures(record.protocol, frames.study.protocol))
-    return list(dict.fromkeys(found))
+    departing = (each for record in records for each in departures(record.protocol, frames.study.protocol))
+    return list(dict.fromkeys(departing))
 
 
 def _quantities(records: Sequence[TrialRecord], frames: Frames) -> list[str]:

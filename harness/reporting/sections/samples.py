@@ -100,8 +100,8 @@ def _picture(frames: Frames, subject: Subject, seed: int, number: str) -> Pictur
 
 def _real(frames: Frames, records: Iterable[TrialRecord | None]) -> str:
     """Of one of the trials, since all saw the same data; empty where none kept any, as before they did."""
-    found = (_uri(frames, record, REAL_PICTURES) for record in records if record is not None)
-    return next(filter(None, found), "")
+    uris = (_uri(frames, record, REAL_PICTURES) for record in records if record is not None)
+    return next(filter(None, uris), "")
 
 
 def _uri(frames: Frames, record: TrialRecord, name: str) -> str:

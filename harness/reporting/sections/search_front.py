@@ -9,8 +9,10 @@ TEMPLATE = front.TEMPLATE.replace('drawing("front"', 'drawing("search_front"')
 
 
 def content(frames: Frames) -> Content | None:
-    found = None if frames.search is None else front.content(frames.search)
-    return None if found is None else replace(found, context={**found.context, "by_table": False})
+    front_content = None if frames.search is None else front.content(frames.search)
+    return (
+        None if front_content is None else replace(front_content, context={**front_content.context, "by_table": False})
+    )
 
 
 SECTION = Section(name="search_front", title="Search", template=TEMPLATE, content=content, kinds=("chain",))

@@ -144,22 +144,26 @@ def _interval(score: Measured) -> str:
 
 def _sampled_alike(frames: Frames, chain: ChainSummary, network: StageNetwork, columns: Sequence[Column]) -> list[Row]:
     """The network before, sampled in the few steps of this one: over its seeds."""
-    found = scored_before(frames, chain, network)
-    if not found or network.before is None:
+    measurements = scored_before(frames, chain, network)
+    if not measurements or network.before is None:
         return []
-    cells = [_alike_cell(found, column.quantity) for column in columns]
+    cells = [_alike_cell(measurements, column.quantity) for column in columns]
     title = f"{frames.study.titles[network.before]}, sampled alike"
     row = _of_cost(ALIKE, title, "not trained for it", cells, Cost())
     return [replace(row, sampling=network.sampling, passes=network.passes)]
 
 
-def _alike_cell(found: Mapping[int, Measurement], quantity: str) -> Cell:
+def _alike_cell(measurements: Mapping[int, Measurement], quantity: str) -> Cell:
     """The mean over the seeds that are scored, with the first one's interval, as other cells have it."""
-    scores = list(scores_alike(found, quantity).values())
+    scores = list(scores_alike(measurements, quantity).values())
     if not scores:
         return Cell()
     mean = fmean(score.value for score in scores)
-    data = {"measurement": " ".join(each.key for each in found.values()), "quantity": quantity, "kind": "measured"}
+    data = {
+        "measurement": " ".join(each.key for each in measurements.values()),
+        "quantity": quantity,
+        "kind": "measured",
+    }
     text = Text(kind="measured", text=number(mean, scores[0].unit), data=data | {"value": exact(mean)})
     return Cell(value=text, interval=_interval(scores[0]), seeds=_range([score.value for score in scores]))
 

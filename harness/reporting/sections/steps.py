@@ -96,7 +96,7 @@ def content(frames: Frames) -> Content | None:
 
 def bests(frames: Frames, score: str) -> tuple[dict[str, dict[int, Best]], str, set[str]]:
     """Subject -> steps -> its best; what the score is called; and what was scored otherwise than the page's trials."""
-    found: dict[str, dict[int, dict[Way, dict[int | None, Measured]]]] = {}
+    by_network: dict[str, dict[int, dict[Way, dict[int | None, Measured]]]] = {}
     apart, label = set(), score
     for sweep in swept(frames):
         others = sweep_departures(sweep, sweep.measurements[-1], frames.study)
@@ -109,9 +109,9 @@ def bests(frames: Frames, score: str) -> tuple[dict[str, dict[int, Best]], str, 
         for point in sweep.points:
             way = str(sweep.conditions["solver"]), point.guidance
             if isinstance(scored := point.scores[score], Measured):
-                at = found.setdefault(sweep.of.name, {}).setdefault(point.steps, {})
+                at = by_network.setdefault(sweep.of.name, {}).setdefault(point.steps, {})
                 at.setdefault(way, {})[sweep.of.seed] = scored
-    best = {name: {steps: _best(ways, score) for steps, ways in each.items()} for name, each in found.items()}
+    best = {name: {steps: _best(ways, score) for steps, ways in each.items()} for name, each in by_network.items()}
     return {one.name: best[one.name] for one in frames.study.subjects if one.name in best}, label, apart
 
 
@@ -144,8 +144,8 @@ def _cell(
 
 def _difference(own: Best, other: Best, name: str, first: str, noise: Noise | None) -> str:
     if noise is not None:
-        found = noise.compare(name, first)
-        return f"{signed(found.difference)} ({signed(found.low)} to {signed(found.high)})"
+        comparison = noise.compare(name, first)
+        return f"{signed(comparison.difference)} ({signed(comparison.low)} to {signed(comparison.high)})"
     pairs = [(score, other.scores[seed]) for seed, score in own.scores.items() if seed in other.scores]
     if len(pairs) != 1 or not all(each.replicates for each in pairs[0]):
         return ""

@@ -225,8 +225,8 @@ def sentence(frames: Frames, outcomes: Mapping[tuple[str, str], Outcome]) -> str
              for word in ("better", "same", "worse", "not told")}  # fmt: skip
     if len(words["not told"]) == len(rungs):
         seeds = "one seed a rung cannot tell" if len(frames.study.seeds) == 1 else "more seeds would tell more"
-        told = f"No change is shown to move {score.title} ({seeds})"
-        return f"{told}; {_saving(frames, outcomes, rungs, costs, first=False)}."
+        opening = f"No change is shown to move {score.title} ({seeds})"
+        return f"{opening}; {_saving(frames, outcomes, rungs, costs, first=False)}."
     return _verdict(frames, outcomes, score, costs, words)
 
 

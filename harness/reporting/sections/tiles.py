@@ -28,15 +28,15 @@ ENOUGH_DB = 40
 
 
 def content(frames: Frames) -> Content | None:
-    asked, example = frames.study.protocol.get("task", {}).get("tiled"), frames.examples.get(IN_TILES)
-    if asked is None or example is None:
+    tiled, example = frames.study.protocol.get("task", {}).get("tiled"), frames.examples.get(IN_TILES)
+    if tiled is None or example is None:
         return None
     column, rows = frames.definition.column(IN_TILES), []
     for name, head in heads(frames).items():
         estimate = frames.estimates[name, IN_TILES]
         is_equal = estimate.value is not None and estimate.value >= ENOUGH_DB
-        rows.append((head, value_text(estimate, column), is_equal, _why(frames, name, asked["tiles"])))
-    return Content(context={"rows": rows, "side": asked["side"], "tiles": asked["tiles"], "enough": ENOUGH_DB})
+        rows.append((head, value_text(estimate, column), is_equal, _why(frames, name, tiled["tiles"])))
+    return Content(context={"rows": rows, "side": tiled["side"], "tiles": tiled["tiles"], "enough": ENOUGH_DB})
 
 
 def _why(frames: Frames, subject: str, tiles: Mapping[str, Any]) -> str:

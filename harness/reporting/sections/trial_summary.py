@@ -55,8 +55,8 @@ def _answer(networks: Sequence[ShownNetwork]) -> list[str]:
                          ("As trained" if networks[0].key else "Counted", [one.cost for one in networks])):  # fmt: skip
         known = [cost for cost in costs if cost is not None]
         if known and len(known) == len(networks):
-            told = _alone(known[0]) if len(known) == 1 else _beside([one.title for one in networks], known)
-            lines.append(f"{where}, at a {known[0].latent}x{known[0].latent} latent: {told}.")
+            times = _alone(known[0]) if len(known) == 1 else _beside([one.title for one in networks], known)
+            lines.append(f"{where}, at a {known[0].latent}x{known[0].latent} latent: {times}.")
     return lines
 
 

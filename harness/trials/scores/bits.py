@@ -78,18 +78,18 @@ def bits_curve(trained: TrainedNetwork, settings: Settings) -> list[Shipped]:
     Errors: as `scores`, `of_trained` and `convert`.
     """
     packages = Packages(trained, settings)
-    made = [(arm, packages.made(arm)) for arm in ARMS]
+    packaged = [(arm, packages.made(arm)) for arm in ARMS]
     curve = [Shipped(name=NETWORK, scores=_scores(trained, settings))]
-    for number, (arm, path) in enumerate(made, 1):
-        print(f"package {number} of {len(made)}: {arm.name}", file=sys.stderr)
-        told = _scores(replace(trained, package=path), settings)
+    for number, (arm, path) in enumerate(packaged, 1):
+        print(f"package {number} of {len(packaged)}: {arm.name}", file=sys.stderr)
+        quantities = _scores(replace(trained, package=path), settings)
         curve.append(
             Shipped(
                 name=arm.name,
                 against=arm.against,
                 bytes=package_bytes(path),
                 psnr_db=packages.psnr_db(path),
-                scores=told,
+                scores=quantities,
             )
         )
     return curve
