@@ -189,9 +189,9 @@ def read_manifest(folder: Path) -> Manifest:
                 f"{folder} is no folder of prepared data: it has no {MANIFEST}; give data.path=FOLDER as "
                 "`harness data prepare NAME to=FOLDER` filled it"
             )
-        count = sum((folder / name).is_file() for name in plan.shards)
+        done = sum((folder / name).is_file() for name in plan.shards)
         raise UserError(
-            f"{folder} is half done, {count:,} of {len(plan.shards):,} shards; run the same `harness data prepare` again"
+            f"{folder} is half done, {done:,} of {len(plan.shards):,} shards; run the same `harness data prepare` again"
         )
     manifest: Manifest = _read(path, Manifest)
     if manifest.plan.format != FORMAT:

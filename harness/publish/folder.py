@@ -89,7 +89,7 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / CONFIG
     try:
         plain = json.loads(path.read_text())
-        file_format = plain["format"]
+        version = plain["format"]
     except FileNotFoundError as error:
         raise UserError(f"{folder} has no {CONFIG}; give a folder that `harness publish` wrote") from error
     except OSError as error:
@@ -99,9 +99,9 @@ def read_manifest(folder: Path) -> Manifest:
             f"{path} is none that `harness publish` wrote, or was damaged ({type(error).__name__}: {error}); fetch it "
             "again"
         ) from error
-    if file_format != FORMAT:
+    if version != FORMAT:
         raise UserError(
-            f"{path} has the format {file_format}, and this version of unet-harness reads {FORMAT}; install the one that "
+            f"{path} has the format {version}, and this version of unet-harness reads {FORMAT}; install the one that "
             "wrote it, or publish the model again"
         )
     if plain.get("fingerprint") != _fingerprint(plain):
