@@ -9,11 +9,6 @@ from harness.records.quantities import more_is_better
 from harness.records.quantity import Measured, Quantity
 
 
-def is_better(name: str, one: float, other: float) -> bool:
-    """Whether `one` value of the quantity is better than the `other`."""
-    return one > other if more_is_better(name) else one < other
-
-
 def best_place(scores: Sequence[Quantity], name: str) -> int | None:
     """Place of the best measured one of several scores of that name, the first of equals; None where none is measured.
 

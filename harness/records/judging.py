@@ -7,7 +7,7 @@ reads it there.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from harness.records.better import is_better
+from harness.records.quantities import is_better
 
 REAL_PICTURES = "real.png"
 """The artifact of a trial that shows real pictures beside what its network makes, in the same columns; only of data

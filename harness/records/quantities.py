@@ -167,6 +167,11 @@ def more_is_better(name: str) -> bool:
     return quantity is not None and quantity.more_is_better
 
 
+def is_better(name: str, one: float, other: float) -> bool:
+    """Whether `one` value of the quantity is better than the `other`."""
+    return one > other if more_is_better(name) else one < other
+
+
 def better_side(name: str) -> str:
     """Where of a value the better ones lie: `below`."""
     return "above" if more_is_better(name) else "below"

@@ -14,8 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.measure.statistics_trends import Fall, falls
-from harness.records.better import is_better
-from harness.records.quantities import known_quantity
+from harness.records.quantities import is_better, known_quantity
 from harness.reporting.definition import ReportDefinition
 from harness.reporting.format import change, listed, number
 from harness.reporting.frames import Estimates, Reading, Records

@@ -13,10 +13,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from harness.records.better import front_of, is_better
+from harness.records.better import front_of
 from harness.records.errors import UserError
 from harness.records.manifest import Rule
-from harness.records.quantities import is_learnt, more_is_better, scale_of, title_of
+from harness.records.quantities import is_better, is_learnt, more_is_better, scale_of, title_of
 from harness.search.contest import Contender, Contest, Value
 from harness.search.pareto import scaled
 

@@ -3,8 +3,8 @@
 import pytest
 
 from harness.measure.quality_config import METRICS
-from harness.records.better import best_place, front_of, is_better
-from harness.records.quantities import QUANTITIES, KnownQuantity, more_is_better, register
+from harness.records.better import best_place, front_of
+from harness.records.quantities import QUANTITIES, KnownQuantity, is_better, more_is_better, register
 from harness.records.quantity import Counted, Failed, Measured, Unavailable
 
 

@@ -49,8 +49,8 @@ def test_prepared_or_encoded_the_pairs_are_the_same(place, spec_of):
     """But for the scale, which the files do not say, and which is measured where data is prepared."""
     flying, stored = prepare(spec_of().settings).task, prepare(spec_of(*prepared_data(place)).settings).task
     assert len(flying.data.train) == len(stored.data.train) > 0
-    ((_, made, shown), *_) = flying.made(lambda z: torch.zeros(len(z), 3, SIZE, SIZE), CPU)
-    ((_, _, again), *_) = stored.made(lambda z: torch.zeros(len(z), 3, SIZE, SIZE), CPU)
+    ((_, made, shown), *_) = flying.decoded(lambda z: torch.zeros(len(z), 3, SIZE, SIZE), CPU)
+    ((_, _, again), *_) = stored.decoded(lambda z: torch.zeros(len(z), 3, SIZE, SIZE), CPU)
     assert torch.equal(shown, again)
     assert made.shape == shown.shape
     of_flying, of_stored = (next(iter(task.parts(task.data.train, [0, 3, 5], CPU))) for task in (flying, stored))

@@ -53,7 +53,7 @@ def test_scores_are_of_the_pictures_that_the_annotations_list_as_squares_of_the_
     task = prepare(spec.settings).task
     files = [coco / "val2017" / f"{number:012}.jpg" for number in range(COUNT)]
     expected = np.stack([square(file.read_bytes(), task.images.crop, SIZE, 3) for file in files])
-    (_, _, shown), *rest = task.made(lambda z: torch.zeros(len(z), 3, SIZE, SIZE), CPU)
+    (_, _, shown), *rest = task.decoded(lambda z: torch.zeros(len(z), 3, SIZE, SIZE), CPU)
     assert not rest
     assert np.array_equal(shown.numpy(), expected)
     assert task.samples == COUNT
