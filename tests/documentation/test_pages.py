@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from documented import PAGES, ROOT, commands, links
+from documented import NOT_RUN, PAGES, ROOT, commands, links
 
 from harness.reporting.sections import SECTIONS
 
@@ -69,6 +69,11 @@ def test_a_command_that_no_test_runs_is_marked(page):
     others = [each for each in commands(page) if each.program not in ("harness", "make") and not each.not_run]
     by_hand = [each.text for each in others if "-m benchmark" in each.text or each.program in ("python", "pip")]
     assert not by_hand or "run by hand" in page.read_text().casefold(), by_hand
+
+
+def test_what_is_not_run_is_marked_as_the_commands_are_read():
+    lines = [line for page in PAGES for line in page.read_text().splitlines() if "# not run here" in line]
+    assert [line for line in lines if f"# {NOT_RUN}" not in line] == []
 
 
 SAYS_NOTHING = {"found", "made", "asked", "told"}
