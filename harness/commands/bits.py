@@ -24,6 +24,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def check(arguments: argparse.Namespace) -> None:
+    from harness.measure.quality import DISTANCES
     from harness.trials.checks import check_device
     from harness.trials.trained import network_and_settings
 
@@ -35,8 +36,10 @@ def check(arguments: argparse.Namespace) -> None:
             "sizes are made, or score it alone with `harness evaluate`"
         )
     metrics = arguments.settings.quality.metrics
-    if not {"kid", "fd"} & set(metrics):
-        raise UserError(f"bits are judged by kid and fd, and quality.metrics has {', '.join(metrics)}; add one")
+    if not DISTANCES.keys() & set(metrics):
+        raise UserError(
+            f"bits are judged by {' and '.join(DISTANCES)}, and quality.metrics has {', '.join(metrics)}; add one"
+        )
     check_device(arguments.settings)
 
 
@@ -64,7 +67,9 @@ def _less(shipped: Shipped, differences: Mapping[tuple[str, str], Interval]) -> 
 
 
 def _table(curve: Sequence[Shipped], differences: Mapping[tuple[str, str], Interval], title: str) -> str:
-    names = [name for name in ("kid", "fd") if name in curve[0].scores]
+    from harness.measure.quality import DISTANCES
+
+    names = [name for name in DISTANCES if name in curve[0].scores]
     measured = (each for each in curve[0].scores.values() if isinstance(each, Measured))
     label = next((str(each.conditions["label"]) for each in measured if "label" in each.conditions), "no score")
     columns = ["weights", "MB", "dB", "less"]

@@ -80,12 +80,13 @@ def _begun(out: Path, name: str) -> tuple[str, Path]:
 def status_of(out: Path, folder: Path, name: str) -> Status:
     """Whichever it is; of a command without a study, its jobs. A sweep that was begun and has no study yet is one
     sentence."""
-    from harness.chain.status import chain_status, chains_in
+    from harness.chain.status import chain_status
+    from harness.commands.report import OF_CHAINS
     from harness.search.status import sweep_status
     from harness.search.study import SWEEP_FILE
     from harness.trials.status import ablation_status, jobs_status
 
-    if name in chains_in(out):
+    if name.startswith(OF_CHAINS):
         return chain_status(out, name)
     if not (folder / SWEEP_FILE).exists():
         return ablation_status(out, name) if (folder / MANIFEST_FILE).exists() else jobs_status(out, name)

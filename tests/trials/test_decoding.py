@@ -7,7 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from tiny_decoding import CHANNELS, DECODING, SIZE, decoding_spec, lay_out, made_by, pictures, tiny_decoder
+from tiny_decoding import (
+    CHANNELS,
+    DECODING,
+    SIZE,
+    decoding_spec,
+    lay_out,
+    lay_out_prepared,
+    made_by,
+    pictures,
+    prepared_data,
+    tiny_decoder,
+)
 from tiny_study import write_yaml
 
 from harness.architecture.catalogue import to_yaml
@@ -30,19 +41,12 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    folder = lay_out(tmp_path_factory.mktemp("decoding"))
-    words = ["data", "prepare", *(each.removeprefix("data=") for each in pictures(folder))]
-    assert main([*words, *made_by(folder), f"to={folder}/prepared", f"out={folder}/runs", "scale_pictures=16"]) == 0
-    return folder
+    return lay_out_prepared(tmp_path_factory.mktemp("decoding"))
 
 
 @pytest.fixture
 def spec_of(place):
     return partial(decoding_spec, place, f"out={place}/runs")
-
-
-def prepared_data(place):
-    return ["data=prepared", f"data.path={place}/prepared"]
 
 
 def test_prepared_or_encoded_the_pairs_are_the_same(place, spec_of):

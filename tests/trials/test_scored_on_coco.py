@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_decoding import SIZE, decoding_spec, lay_out, made_by, pictures
+from tiny_decoding import SIZE, decoding_spec, lay_out_prepared, prepared_data
 
-from harness.cli import main
 from harness.data.crop import square
 from harness.models.autoencoder import load_matching
 from harness.records.errors import UserError
@@ -20,10 +19,7 @@ CPU, COUNT = torch.device("cpu"), 6
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    folder = lay_out(tmp_path_factory.mktemp("decoding"))
-    words = ["data", "prepare", *(each.removeprefix("data=") for each in pictures(folder))]
-    assert main([*words, *made_by(folder), f"to={folder}/prepared", f"out={folder}/runs", "scale_pictures=16"]) == 0
-    return folder
+    return lay_out_prepared(tmp_path_factory.mktemp("decoding"))
 
 
 @pytest.fixture
@@ -68,7 +64,7 @@ def test_scores_are_of_the_pictures_that_the_annotations_list_as_squares_of_the_
 def test_prepared_or_encoded_the_decoder_sees_the_datas_latents(place, spec_of, coco):
     setting = f"task.scored_on={{path: {coco}}}"
     flying = prepare(spec_of(setting).settings).task
-    stored = prepare(spec_of(setting, "data=prepared", f"data.path={place}/prepared").settings).task
+    stored = prepare(spec_of(setting, *prepared_data(place)).settings).task
     (one, pictures_), (other, again) = (next(iter(task.scored_parts([0, 3], CPU))) for task in (flying, stored))
     assert torch.equal(pictures_, again)
     scale = torch.tensor(stored.data.made_by["scale"]).view(1, -1, 1, 1)

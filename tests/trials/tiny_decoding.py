@@ -9,6 +9,7 @@ from tiny_study import SETTINGS
 
 from harness.architecture.catalogue import architecture
 from harness.architecture.edits import with_edits
+from harness.cli import main
 from harness.models import tiny_autoencoder
 from harness.trials.prepared import prepare
 from harness.trials.settings import settings_of
@@ -63,6 +64,18 @@ def made_by(folder: Path) -> list[str]:
 
 def pictures(folder: Path) -> list[str]:
     return ["data=image_folder", f"data.path={folder}/images", f"data.size={SIZE}", "data.heldout=0.4"]
+
+
+def lay_out_prepared(folder: Path) -> Path:
+    """The same, and the pictures' latents in `folder/prepared`."""
+    lay_out(folder)
+    words = ["data", "prepare", *(each.removeprefix("data=") for each in pictures(folder))]
+    assert main([*words, *made_by(folder), f"to={folder}/prepared", f"out={folder}/runs", "scale_pictures=16"]) == 0
+    return folder
+
+
+def prepared_data(folder: Path) -> list[str]:
+    return ["data=prepared", f"data.path={folder}/prepared"]
 
 
 def tiny_decoder():
